@@ -1,0 +1,93 @@
+"""What a scanner found, in one shape whatever the engine: facts only, no policy."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+
+from delivery_chain.core.value import Value
+
+
+class Severity(StrEnum):
+    """How bad a finding is, worst first. ACR EE has no critical: there it counts as high."""
+
+    CRITICAL = "critical"
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+    UNKNOWN = "unknown"
+
+    @property
+    def rank(self) -> int:
+        """0 for unknown to 4 for critical."""
+        return 4 - list(Severity).index(self)
+
+    def at_least(self, level: Severity) -> bool:
+        """Whether this severity is `level` or worse."""
+        return self.rank >= level.rank
+
+
+class Finding(Value):
+    """One vulnerability in one package of one platform's image."""
+
+    id: str
+    """`CVE-…`, or the advisory's own id where it has no CVE."""
+    severity: Severity
+    package: str
+    installed: str
+    """Version in the image."""
+    fixed: str = ""
+    """First version with a fix, empty where there is none yet."""
+    location: str = ""
+    """Path in the image, or the package database's target."""
+    platform: str = ""
+    title: str = ""
+    url: str = ""
+
+    @property
+    def fixable(self) -> bool:
+        """Whether a fixed version exists."""
+        return bool(self.fixed)
+
+
+class Database(Value):
+    """The vulnerability database that a scan was made with."""
+
+    repository: str
+    """Where it came from, such as `ghcr.io/aquasecurity/trivy-db:2`."""
+    updated_at: datetime
+    """When its makers built it, UTC."""
+    sample: bool = False
+    """A small database for demonstrations: it knows a handful of vulnerabilities, a pass proves nothing."""
+    stale: bool = False
+    """Older than `[delivery_chain] trivy_db_max_age_hours` allowed at the time of the scan."""
+
+
+class ScanReport(Value):
+    """One engine's findings on one platform's image."""
+
+    engine: str
+    engine_version: str
+    digest: str
+    """Manifest digest of the platform's image that was scanned."""
+    platform: str
+    database: Database
+    findings: tuple[Finding, ...] = ()
+    """In the order worst first, then id, then package."""
+
+    def counts(self) -> dict[str, int]:
+        """Findings per severity, every severity named."""
+        return count_by_severity(self.findings)
+
+
+def count_by_severity(findings: Iterable[Finding]) -> dict[str, int]:
+    """Findings per severity, worst first, zeros included."""
+    counted = Counter(finding.severity for finding in findings)
+    return {severity.value: counted[severity] for severity in Severity}
+
+
+def worst_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Sort findings: worst severity first, then id, then package, so that equal reports are equal bytes."""
+    return tuple(sorted(findings, key=lambda f: (-f.severity.rank, f.id, f.package, f.location)))

@@ -1,0 +1,27 @@
+"""How one registry is reached: what a connection of type `oci_registry` comes down to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """A registry's address and the credentials for it. Never written to a log or an XCom."""
+
+    host: str
+    """`registry.example.com` or `127.0.0.1:5000`."""
+    username: str = ""
+    """Empty for anonymous access."""
+    password: str = field(default="", repr=False)
+    plain_http: bool = False
+    """Speak http, not https. For registries on the same machine or a trusted network."""
+    ca_certificate: str = field(default="", repr=False)
+    """PEM text of the CA that signed the registry's certificate; empty for the system's CAs."""
+    region: str = ""
+    """For people and for the record: `ap-southeast-1`."""
+
+    @property
+    def base_url(self) -> str:
+        """`http(s)://host`, without a slash at the end."""
+        return f"{'http' if self.plain_http else 'https'}://{self.host}"

@@ -1,0 +1,238 @@
+"""Every error the project raises, and whether trying again helps.
+
+    DeliveryChainError                  not retryable unless said otherwise below
+    ├── SpecError                       problems: file, line, key path, message of each
+    ├── UsageError                      a command or a form was filled in wrongly
+    ├── InvalidReference                also ValueError: a repository, tag or digest no registry takes
+    ├── EventRefused                    the event makes no run; says why
+    │   └── Superseded                  a newer push of the same ref is there
+    ├── ConfigurationError              a connection, setting or file of this installation is missing or wrong
+    ├── RegistryError                   method, url (redacted), status, codes
+    │   ├── RegistryUnreachable         retryable
+    │   ├── RegistryBusy                retryable; retry_after from 429/503
+    │   ├── RegistryFailure             retryable: 5xx
+    │   ├── Unauthorized                401 or 403; never shows the credential
+    │   ├── NotFound                    manifest, blob or repository
+    │   ├── ContentMismatch             retryable: the bytes are not what their digest or size says
+    │   ├── TagConflict                 the target tag exists with another digest, or is immutable
+    │   └── ProtocolViolation           the registry broke the OCI distribution spec
+    ├── ToolError                       tool, exit code, last lines of its output
+    │   ├── ToolMissing                 names the tool and how to install it
+    │   ├── ToolTimeout                 the deadline passed; the tool was stopped
+    │   ├── DiskFull                    retryable: the machine may have room later
+    │   ├── SourceError                 git: refused transport, missing ref, no permission
+    │   │   └── SourceUnreachable       retryable
+    │   ├── BuildFailed                 the Dockerfile's own failure, or the context's
+    │   └── ScanFailed                  no report, a partial or unreadable one, no or a stale database
+    │       └── DatabaseUnavailable     retryable: the vulnerability database can't be fetched now
+    ├── DeliveryFailed                  a trigger's target answered wrongly; attempts tells all
+    │   └── DeliveryUnavailable         retryable: timeout, connection error, 429, 5xx
+    └── PolicyViolation                 the scan worked, the image is refused; carries the clauses hit
+        └── Unjudged                    a step was asked to let out a digest that no gate passed
+
+Airflow's retry decision is made from two attributes, see `delivery_chain.retry`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+OUTPUT_LINES = 20
+"""Lines of a tool's output that an error keeps: enough for a compiler's message, short enough to read."""
+
+
+class DeliveryChainError(Exception):
+    """Base of all errors: the message names the thing, what was expected, what was found and the next step."""
+
+    retryable: ClassVar[bool] = False
+    """Whether the same call may work later with nothing changed."""
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        """Seconds the other side asked to wait before the next attempt, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong in a spec file."""
+
+    file: str
+    line: int
+    """1-based line in `file`."""
+    key: str
+    """Path such as `build.rules[0].tags`; empty for the document itself."""
+    message: str
+
+    def __str__(self) -> str:
+        where = f"{self.key}: " if self.key else ""
+        return f"{self.file}:{self.line}: {where}{self.message}"
+
+
+class SpecError(DeliveryChainError):
+    """A chain spec is wrong. Nothing was started. Running it again without an edit gives the same answer."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = tuple(problems)
+
+
+class UsageError(DeliveryChainError):
+    """A command line or form has a wrong value. Nothing was started. Correct it and try again."""
+
+
+class InvalidReference(DeliveryChainError, ValueError):
+    """A repository, tag or digest is not one that a registry takes. Nothing was sent."""
+
+
+class EventRefused(DeliveryChainError):
+    """An event makes no run, for the reason in the message. Nothing was built or moved."""
+
+
+class Superseded(EventRefused):
+    """A newer push of the same ref is there; its own run does the work. Nothing was moved."""
+
+
+class ConfigurationError(DeliveryChainError):
+    """This installation lacks something, or has it wrong. Nothing was done. Fix it, then clear the task."""
+
+
+class RegistryError(DeliveryChainError):
+    """A registry did not do what was asked."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        method: str = "",
+        url: str = "",
+        status: int | None = None,
+        codes: Sequence[str] = (),
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.method = method
+        self.url = url
+        """Redacted: query values apart from an allow-list are left out."""
+        self.status = status
+        self.codes = tuple(codes)
+        """The registry's own error codes, such as `MANIFEST_UNKNOWN`."""
+
+
+class RegistryUnreachable(RegistryError):
+    """No answer: name, route, TLS or a connection that broke. What was uploaded stays. A retry goes on."""
+
+    retryable = True
+
+
+class RegistryBusy(RegistryError):
+    """The registry asked to slow down (429, 503). What was uploaded stays. A retry waits `retry_after`."""
+
+    retryable = True
+
+
+class RegistryFailure(RegistryError):
+    """The registry failed itself (5xx). What was uploaded stays. A retry may work."""
+
+    retryable = True
+
+
+class Unauthorized(RegistryError):
+    """The registry knows no such user (401) or does not let it (403). Nothing was changed."""
+
+
+class NotFound(RegistryError):
+    """The manifest, blob or repository is not there. Nothing was changed."""
+
+
+class ContentMismatch(RegistryError):
+    """Bytes did not match their digest or size. They were thrown away. A retry fetches them again."""
+
+    retryable = True
+
+
+class TagConflict(RegistryError):
+    """TAG_CONFLICT: the tag exists with another digest and may not be moved. The tag was left alone."""
+
+
+class ProtocolViolation(RegistryError):
+    """The registry's answer breaks the OCI distribution spec. Nothing was taken from it."""
+
+
+class ToolError(DeliveryChainError):
+    """An outside program failed."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        tool: str = "",
+        exit_code: int | None = None,
+        output: Sequence[str] = (),
+        retry_after: float | None = None,
+    ) -> None:
+        kept = tuple(output)[-OUTPUT_LINES:]
+        shown = "".join(f"\n    {line}" for line in kept)
+        super().__init__(f"{message}{shown}", retry_after=retry_after)
+        self.tool = tool
+        self.exit_code = exit_code
+        self.output = kept
+        """The last lines of what the tool printed, secrets masked."""
+
+
+class ToolMissing(ToolError):
+    """A program is not installed. Nothing was done. Install it on the worker, then clear the task."""
+
+
+class ToolTimeout(ToolError):
+    """A program ran past its deadline and was stopped with its children. What it wrote was removed."""
+
+
+class DiskFull(ToolError):
+    """The worker's disk is full. What was half written was removed. A retry may find room."""
+
+    retryable = True
+
+
+class SourceError(ToolError):
+    """Git refused: a transport that is not allowed, a ref that is not there, no permission."""
+
+
+class SourceUnreachable(SourceError):
+    """The git server did not answer. Nothing was changed. A retry may work."""
+
+    retryable = True
+
+
+class BuildFailed(ToolError):
+    """The Dockerfile or its context is at fault. Nothing was pushed. The source has to change."""
+
+
+class ScanFailed(ToolError):
+    """There is no full and current report, so the image does not pass. Nothing was published."""
+
+
+class DatabaseUnavailable(ScanFailed):
+    """The vulnerability database can't be fetched now. Nothing was published. A retry may work."""
+
+    retryable = True
+
+
+class DeliveryFailed(DeliveryChainError):
+    """A trigger's target refused the delivery. Sending the same again gives the same answer."""
+
+
+class DeliveryUnavailable(DeliveryFailed):
+    """A trigger's target did not answer, or failed. A retry sends the same delivery id."""
+
+    retryable = True
+
+
+class PolicyViolation(DeliveryChainError):
+    """The gate refuses the image. It was quarantined as its rule says. The image or the rule has to change."""
+
+
+class Unjudged(PolicyViolation):
+    """No gate of this run passed this digest, so it is not let out. Nothing was moved or sent."""
