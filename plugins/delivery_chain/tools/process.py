@@ -1,0 +1,259 @@
+"""Runs one outside program: a list of arguments, an environment by allow-list, a deadline, masked output.
+
+Every program of this package is started here and nowhere else. It gets a process group of its own; the
+whole group is gone when `run` returns or raises, whatever the reason, and the program itself also goes
+when this process is killed outright.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import os
+import shutil
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+
+from delivery_chain.errors import DiskFull, ToolError, ToolMissing
+from delivery_chain.tools.lines import LineReader, Masker
+from delivery_chain.tools.pump import Pump, has_ended
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from pathlib import Path
+
+MEBIBYTE = 1024 * 1024
+MAX_STDOUT = 16 * MEBIBYTE
+"""Bytes of captured standard output that `run` accepts unless told otherwise."""
+GRACE = 5.0
+"""Seconds between asking a group of processes to end and killing it."""
+_NO_ROOM = "the worker's disk is full; free some room or give the worker more"
+_DISK_FULL = ("no space left on device", "disk quota exceeded", "enospc")
+
+PASSED_ON = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "TMPDIR",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+)
+"""The only variables of the worker that a tool sees: where programs, temporary files, proxies and CAs are.
+
+HOME is not among them: it leads to people's own configuration and logins. A tool that needs one gets a
+folder of its own.
+"""
+
+INSTALL: Mapping[str, str] = {
+    "buildah": "install the Debian package buildah",
+    "git": "install the Debian package git",
+    "newuidmap": "install the Debian package uidmap",
+    "runc": "install the Debian package runc",
+    "setpriv": "install the Debian package util-linux",
+    "slirp4netns": "install the Debian package slirp4netns",
+    "ssh": "install the Debian package openssh-client",
+    "trivy": "install Trivy's own package (trivy.dev), or the sandbox extra of airflow-delivery-chain",
+    "unshare": "install the Debian package util-linux",
+}
+"""What to do when a program is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """How a program ended."""
+
+    exit_code: int
+    """Negative: the number of the signal that ended it."""
+    stdout: bytes
+    """Captured standard output; empty when it was merged into the lines."""
+    output: tuple[str, ...]
+    """The last lines it printed, secrets masked."""
+
+
+def base_env() -> dict[str, str]:
+    """The part of this process's environment that a tool may see, see `PASSED_ON`."""
+    env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    env.setdefault("PATH", os.defpath)
+    env.setdefault("LANG", "C.UTF-8")
+    return env
+
+
+def require(tool: str, env: Mapping[str, str]) -> str:
+    """The full path of a program.
+
+    Raises:
+        ToolMissing: It is not on `env`'s PATH; the message says how to install it. Not retryable.
+    """
+    found = shutil.which(tool, path=env.get("PATH", os.defpath))
+    if found is None:
+        hint = INSTALL.get(tool, "install it")
+        raise ToolMissing(f"{tool}: expected it on this worker's PATH, found nothing; {hint}", tool=tool)
+    return found
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    tool: str,
+    env: Mapping[str, str],
+    deadline: float,
+    cwd: Path | None = None,
+    on_line: Callable[[str], None] | None = None,
+    stdin: bytes | None = None,
+    secrets: Collection[str] = (),
+    max_stdout: int = MAX_STDOUT,
+    merge: bool = False,
+    check: bool = True,
+) -> Completed:
+    """Run a program to its end.
+
+    Args:
+        argv: The program and its arguments. It must hold no secret: any user of the machine can read it.
+        tool: Name for messages.
+        env: The whole environment; nothing is inherited. Usually `base_env()` and a few names more.
+        deadline: Point on the clock of `time.monotonic()`, seconds.
+        cwd: Folder to run in; default is the root folder, so that no checkout is found by accident.
+        on_line: Called with every line of standard error (and of standard output with `merge`), masked,
+            without its end, at most 2,000 characters. An exception from it stops the program.
+        stdin: What the program reads; None is an empty input.
+        secrets: Texts that lines and errors show as `***`.
+        max_stdout: Bytes of standard output that are taken; a program that prints more is stopped.
+        merge: Send standard output to the lines as well, in order, and capture nothing.
+        check: Raise when the exit code is not 0.
+
+    Returns:
+        Exit code, captured output and last lines.
+
+    Raises:
+        ToolMissing: The program is not installed. Not retryable.
+        ToolTimeout: The deadline passed. Not retryable.
+        DiskFull: It says that the disk is full. Retryable.
+        ToolError: It could not be started, printed too much, or (with `check`) failed. Not retryable.
+    """
+    program = require(argv[0], env)
+    process = _start([program, *argv[1:]], tool, env=env, cwd=cwd, merge=merge)
+    lines = LineReader(Masker(secrets), on_line)
+    pump = Pump(process, tool, lines, merge=merge, max_stdout=max_stdout)
+    try:
+        pump.run(stdin or b"", deadline)
+    except BaseException:
+        _stop(process)
+        raise
+    _kill_group(process.pid)
+    _close(process)
+    completed = Completed(process.wait(), bytes(pump.captured), lines.last())
+    if check and completed.exit_code != 0:
+        raise failure(completed, tool=tool)
+    return completed
+
+
+def failure(completed: Completed, *, tool: str, what: str = "") -> ToolError:
+    """The error for a program that failed: `DiskFull` where it says so, else `ToolError`.
+
+    Args:
+        completed: How it ended.
+        tool: Name for the message.
+        what: What it was asked to do, such as `push of shop/api`.
+    """
+    code = completed.exit_code
+    ended = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+    subject = f"{tool}: {what}" if what else tool
+    if is_disk_full(completed.output):
+        return DiskFull(
+            f"{subject}: {_NO_ROOM} ({ended})",
+            tool=tool,
+            exit_code=code,
+            output=completed.output,
+        )
+    return ToolError(
+        f"{subject}: expected success, found {ended}; its last lines:",
+        tool=tool,
+        exit_code=code,
+        output=completed.output,
+    )
+
+
+def is_disk_full(lines: Sequence[str]) -> bool:
+    """Whether a program's last lines say that there is no room."""
+    return any(text in line.lower() for line in lines for text in _DISK_FULL)
+
+
+@functools.cache
+def _dying_with_parent(path: str) -> tuple[str, ...]:
+    """The wrapper that has the kernel kill a program when the thread that started it is gone.
+
+    `preexec_fn` could do the same but is unsafe beside other threads, which Airflow's task process has.
+    """
+    setpriv = shutil.which("setpriv", path=path)
+    return (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
+
+
+def _start(
+    argv: Sequence[str], tool: str, *, env: Mapping[str, str], cwd: Path | None, merge: bool
+) -> subprocess.Popen[bytes]:
+    wrapper = _dying_with_parent(env.get("PATH", os.defpath))
+    try:
+        return subprocess.Popen(
+            [*wrapper, *argv],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if merge else subprocess.PIPE,
+            env=dict(env),
+            cwd=cwd or "/",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise _translated(error, tool) from error
+
+
+def _translated(error: OSError, tool: str) -> ToolError:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return DiskFull(f"{tool}: {_NO_ROOM}", tool=tool)
+    reason = error.strerror or type(error).__name__
+    return ToolError(f"{tool}: could not be run: {reason}; check the worker's limits", tool=tool)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask the group to end, kill it after a grace period, and reap the program."""
+    try:
+        _signal_group(process.pid, signal.SIGTERM)
+        until = time.monotonic() + GRACE
+        # The pipes stay unread here: a program that blocks on one is killed at the end of the grace period.
+        while time.monotonic() < until and not has_ended(process.pid):
+            time.sleep(0.02)
+    finally:
+        _kill_group(process.pid)
+        _close(process)
+        process.wait()
+
+
+def _kill_group(pid: int) -> None:
+    _signal_group(pid, signal.SIGKILL)
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    # PermissionError: only members of another user are left in the group, such as a set-uid helper.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    streams: tuple[IO[bytes] | None, ...] = (process.stdin, process.stdout, process.stderr)
+    for stream in streams:
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
