@@ -1,0 +1,218 @@
+"""Airflow for the sandbox: its settings as environment variables, its processes, its first-time set-up."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import delivery_chain
+from delivery_chain.errors import ConfigurationError, ToolError
+from delivery_chain.sandbox import database
+from delivery_chain.sandbox.layout import write_private
+from delivery_chain.sandbox.services import LOCALHOST, Service, child_environment, probe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import requests
+
+    from delivery_chain.sandbox.layout import Layout, State
+
+API_SERVER = "airflow-api-server"
+ADMIN = "admin"
+PACKAGE = Path(delivery_chain.__file__).parent
+SETUP_SECONDS = 300
+"""First import of a cold installation plus the whole database schema; measured 8 to 25 s."""
+READY_SECONDS = 180
+"""Four cold Airflow processes on two busy cores; measured 12 to 40 s."""
+
+
+def python() -> str:
+    """The interpreter that runs this: the one with Airflow."""
+    return sys.executable
+
+
+def program_folder() -> Path:
+    """Where this environment's programs are: `airflow`, and `trivy` from its wheel."""
+    return Path(sys.executable).parent
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where Airflow finds the Dags, the plugin and the specs."""
+
+    dags: Path
+    plugins: Path
+    specs: Path
+    python_path: Path | None
+    """What has to be on PYTHONPATH; None where the package is installed."""
+
+
+def find_folders(layout: Layout, *, dags: str = "", specs: str = "") -> Folders:
+    """Decide between folder mode and wheel mode.
+
+    A package that is installed, also editable, brings its plugin by entry point. Then Airflow's plugins
+    folder is an empty one: the same plugin from a folder too would be loaded twice.
+
+    Raises:
+        ConfigurationError: A folder is not there.
+    """
+    checkout = PACKAGE.parent.parent
+    in_checkout = (checkout / "dags" / "delivery_chains.py").exists()
+    installed = any(point.name == "delivery_chain" for point in entry_points(group="airflow.plugins"))
+    beside = Path("chain_specs")
+    if specs:
+        specs_folder = Path(specs)
+    elif beside.is_dir():
+        specs_folder = beside
+    else:
+        specs_folder = checkout / "chain_specs" if in_checkout else PACKAGE / "_chain_specs"
+    found = Folders(
+        dags=Path(dags) if dags else (checkout / "dags" if in_checkout else PACKAGE / "_dags"),
+        plugins=layout.airflow_home / "plugins" if installed else PACKAGE.parent,
+        specs=specs_folder.absolute(),
+        python_path=None if installed else PACKAGE.parent,
+    )
+    for what, folder in (("Dags", found.dags), ("chain specs", found.specs)):
+        if not folder.is_dir():
+            raise ConfigurationError(f"{folder}: expected the folder with the {what}, found none")
+    return found
+
+
+def settings(layout: Layout, state: State, secrets: Mapping[str, str], folders: Folders) -> dict[str, str]:
+    """Every setting of Airflow and of the chain, as environment variables.
+
+    Returns:
+        Names `AIRFLOW_HOME` and `AIRFLOW__SECTION__OPTION`, plus PATH and, in folder mode, PYTHONPATH.
+    """
+    port = state.ports[API_SERVER]
+    base = f"http://{LOCALHOST}:{port}"
+    sections: dict[str, dict[str, Any]] = {
+        "core": {
+            "dags_folder": folders.dags.absolute(),
+            "plugins_folder": folders.plugins,
+            "load_examples": False,
+            "executor": "LocalExecutor",
+            "parallelism": state.settings["parallelism"],
+            "max_active_tasks_per_dag": 16,
+            "fernet_key": secrets["fernet"],
+            "auth_manager": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
+            "simple_auth_manager_users": f"{ADMIN}:admin",
+            "simple_auth_manager_passwords_file": layout.passwords_file,
+            "execution_api_server_url": f"{base}/execution/",
+            "test_connection": "Enabled",
+            "dags_are_paused_at_creation": False,
+        },
+        "database": {
+            "sql_alchemy_conn": database.url(state.settings["database"], layout, state, secrets["database"])
+        },
+        "api": {
+            "host": LOCALHOST,
+            "port": port,
+            "workers": 1,
+            "base_url": base,
+            "secret_key": secrets["api"],
+        },
+        "api_auth": {"jwt_secret": secrets["jwt"], "jwt_issuer": "delivery-chain-sandbox"},
+        "scheduler": {"scheduler_idle_sleep_time": 0.1},
+        "dag_processor": {
+            "refresh_interval": 5,
+            "bundle_refresh_check_interval": 2,
+            "min_file_process_interval": 30,
+            "parsing_processes": 2,
+        },
+        "logging": {"base_log_folder": layout.airflow_home / "logs"},
+        "usage_data_collection": {"enabled": False},
+        "delivery_chain": {
+            "specs_folder": folders.specs,
+            "work_folder": layout.root / "work",
+            "trivy_cache_dir": layout.root / "trivy",
+            "git_transports": "file,https,ssh",
+            "git_poll_seconds": 1,
+        },
+    }
+    if repository := state.settings.get("trivy_db_repository"):
+        sections["delivery_chain"]["trivy_db_repository"] = repository
+    found = {"AIRFLOW_HOME": str(layout.airflow_home)}
+    for section, options in sections.items():
+        for option, value in options.items():
+            found[f"AIRFLOW__{section}__{option}".upper()] = str(value)
+    found["PATH"] = f"{program_folder()}:{child_environment().get('PATH', '/usr/bin:/bin')}"
+    if folders.python_path:
+        found["PYTHONPATH"] = str(folders.python_path)
+    return found
+
+
+def write_files(layout: Layout, secrets: Mapping[str, str], env: Mapping[str, str]) -> None:
+    """Write the file to `source`, the login's password and the empty plugins folder."""
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in sorted(env.items()) if name != "PATH"]
+    lines.append(f'export PATH={shlex.quote(str(program_folder()))}:"$PATH"')
+    write_private(layout.airflow_env, "\n".join(lines) + "\n")
+    write_private(layout.passwords_file, json.dumps({ADMIN: secrets["admin"]}))
+    (layout.airflow_home / "plugins").mkdir(exist_ok=True)
+
+
+def set_up(layout: Layout, env: Mapping[str, str], connections: list[dict[str, Any]]) -> None:
+    """Bring the database to this Airflow's schema and write the connections, in one process.
+
+    Raises:
+        ToolError: It failed; the message has the last lines.
+    """
+    log = layout.log("airflow-setup")
+    with log.open("ab") as output:
+        try:
+            done = subprocess.run(
+                [python(), "-m", "delivery_chain.sandbox.airflow_setup"],
+                env=child_environment(env),
+                # The connections hold secrets, so they come by standard input.
+                input=json.dumps(connections).encode(),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                timeout=SETUP_SECONDS,
+                check=False,
+            )
+            failure = f"exit code {done.returncode}" if done.returncode else ""
+        except subprocess.TimeoutExpired:
+            failure = f"not done after {SETUP_SECONDS} s"
+    if failure:
+        lines = log.read_text("utf-8", "replace").splitlines()
+        raise ToolError(
+            f"Airflow's database set-up failed: {failure}. `delivery-chain sandbox down --purge` and `up` "
+            f"start from nothing. Its log is {log}; the last lines:",
+            tool="airflow",
+            output=lines,
+        )
+
+
+def services(state: State, env: Mapping[str, str]) -> list[Service]:
+    """Airflow's four processes. Logs are read from their files, so no log server listens anywhere."""
+    port = state.ports[API_SERVER]
+    health = f"http://{LOCALHOST}:{port}/api/v2/monitor/health"
+    parts: list[tuple[str, tuple[str, ...], str]] = [
+        ("api-server", (), ""),
+        ("scheduler", ("--skip-serve-logs",), "scheduler"),
+        ("dag-processor", (), "dag_processor"),
+        ("triggerer", ("--skip-serve-logs",), "triggerer"),
+    ]
+    return [
+        Service(
+            name=f"airflow-{command}",
+            argv=(python(), "-m", "airflow", command, *options),
+            url=f"http://{LOCALHOST}:{port}" if command == "api-server" else "",
+            ready=lambda part=part: probe(health, expect=lambda answer: _health(answer, part)),  # type: ignore[misc]
+            env=env,
+            deadline=READY_SECONDS,
+        )
+        for command, options, part in parts
+    ]
+
+
+def _health(answer: requests.Response, part: str) -> str:
+    status = answer.json().get(part or "metadatabase", {}).get("status")
+    return "" if status == "healthy" else f"{part or 'metadatabase'} is {status or 'unknown'}"

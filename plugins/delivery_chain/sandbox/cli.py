@@ -1,0 +1,119 @@
+"""The `delivery-chain sandbox` commands: arguments in, exit code out."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from delivery_chain.errors import DeliveryChainError, UsageError
+from delivery_chain.sandbox import stack
+from delivery_chain.sandbox.console import Console
+from delivery_chain.sandbox.database import KINDS
+from delivery_chain.sandbox.layout import Layout
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+    from types import FrameType
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the `sandbox` command; its parsers set `func`, a callable from arguments to an exit code."""
+    parser = subparsers.add_parser("sandbox", help="a whole delivery chain on this machine, in one command")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    up = _command(commands, "up", _up, "start what does not run yet, and wait until all of it is ready")
+    _add_up_options(up)
+    down = _command(commands, "down", _down, "stop every process; data stays")
+    down.add_argument("--purge", action="store_true", help="delete the data too")
+    _command(commands, "status", _status, "show what runs, where, and the login; exit code 1 unless all runs")
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    func: Callable[[argparse.Namespace, Layout, Console], int],
+    text: str,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    parser.add_argument(
+        "--state", type=Path, default=Path(".sandbox"), help="the sandbox's folder (default: %(default)s)"
+    )
+    parser.set_defaults(func=lambda given: _guarded(func, given))
+    return parser
+
+
+def _add_up_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--database",
+        choices=KINDS,
+        default="auto",
+        help="auto: PostgreSQL if installed, else SQLite",
+    )
+    parser.add_argument("--port-base", type=int, help="use the ports from this one on, not any free ones")
+    parser.add_argument(
+        "--registry",
+        action="append",
+        default=[],
+        metavar="REGION=HOST[,USER,PASSWORD_VARIABLE]",
+        help="use an existing registry for a region; the password is in that environment variable",
+    )
+    parser.add_argument(
+        "--real-vulnerability-database",
+        action="store_true",
+        help="let Trivy fetch its own database, not the sample with a handful of known vulnerabilities",
+    )
+    parser.add_argument("--specs", default="", help="chain specs (default: ./chain_specs, else the examples)")
+    parser.add_argument("--dags", default="", help="another Dags folder than the package's own")
+
+
+def _guarded(func: Callable[[argparse.Namespace, Layout, Console], int], given: argparse.Namespace) -> int:
+    """Run one command; foreseeable failures end as a message and an exit code."""
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return func(given, Layout(given.state.absolute()), Console())
+    except UsageError as error:
+        sys.stderr.write(f"delivery-chain sandbox: {error}\n")
+        return USAGE
+    except DeliveryChainError as error:
+        sys.stderr.write(f"delivery-chain sandbox: {error}\n")
+        return FAILED
+    except KeyboardInterrupt:
+        sys.stderr.write("delivery-chain sandbox: interrupted\n")
+        return INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _options(given: argparse.Namespace) -> stack.Options:
+    return stack.Options(
+        database=given.database,
+        port_base=given.port_base,
+        registries=tuple(given.registry),
+        real_vulnerability_database=given.real_vulnerability_database,
+        specs=given.specs and str(Path(given.specs).absolute()),
+        dags=given.dags and str(Path(given.dags).absolute()),
+    )
+
+
+def _up(given: argparse.Namespace, layout: Layout, console: Console) -> int:
+    found = stack.up(layout, _options(given), console)
+    console.line()
+    stack.login(found)
+    return DONE
+
+
+def _down(given: argparse.Namespace, layout: Layout, console: Console) -> int:
+    stack.down(layout, console, purge=given.purge)
+    return DONE
+
+
+def _status(_given: argparse.Namespace, layout: Layout, console: Console) -> int:
+    return DONE if stack.status(layout, console) else FAILED

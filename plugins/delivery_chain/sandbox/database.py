@@ -1,0 +1,194 @@
+"""Airflow's metadata database for the sandbox: SQLite, or a PostgreSQL cluster of its own."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from delivery_chain.errors import ToolError
+from delivery_chain.sandbox.services import LOCALHOST, Service, child_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from delivery_chain.sandbox.layout import Layout, State
+
+NAME = "postgresql"
+KINDS = ("auto", "sqlite", "postgresql")
+SERVER_USER = "postgres"
+"""Who runs the server when the sandbox runs as root, which PostgreSQL refuses."""
+DEBIAN = Path("/usr/lib/postgresql")
+PROGRAMS = ("initdb", "postgres", "pg_isready")
+INITDB_SECONDS = 60
+PATH_LIMIT_MODE = 0o001
+"""Others may enter a folder."""
+
+
+def binaries() -> Path | None:
+    """The folder with the server's programs: that of the `initdb` on PATH, else Debian's newest, else None."""
+    on_path = shutil.which("initdb")
+    folders = [Path(on_path).resolve().parent] if on_path else []
+    folders += sorted(DEBIAN.glob("*/bin"), key=lambda folder: float(folder.parent.name), reverse=True)
+    return next((folder for folder in folders if all((folder / name).exists() for name in PROGRAMS)), None)
+
+
+def missing_for_postgresql() -> list[str]:
+    """What keeps PostgreSQL from being used here; empty when nothing does."""
+    missing = []
+    if binaries() is None:
+        missing.append("the PostgreSQL server (apt-get install postgresql)")
+    if find_spec("psycopg2") is None or find_spec("asyncpg") is None:
+        missing.append("its Python drivers (pip install 'airflow-delivery-chain[sandbox]')")
+    if os.geteuid() == 0 and not _server_user_exists():
+        missing.append(f"a user {SERVER_USER!r} to run it as")
+    return missing
+
+
+def choose(wanted: str) -> str:
+    """`sqlite` or `postgresql`: what was asked for, or the better one that is there for `auto`."""
+    if wanted != "auto":
+        return wanted
+    return "sqlite" if missing_for_postgresql() else "postgresql"
+
+
+def url(kind: str, layout: Layout, state: State, password: str) -> str:
+    """The SQLAlchemy URL of the metadata database."""
+    if kind == "sqlite":
+        return f"sqlite:///{layout.airflow_home / 'airflow.db'}"
+    return f"postgresql+psycopg2://airflow:{password}@{LOCALHOST}:{state.ports[NAME]}/postgres"
+
+
+def create_cluster(layout: Layout, state: State, password: str) -> None:
+    """Make the PostgreSQL cluster unless it is there; its folder is recorded in the state.
+
+    Raises:
+        ToolError: `initdb` failed.
+    """
+    if state.database_folder and (Path(state.database_folder) / "PG_VERSION").exists():
+        return
+    folder = _cluster_folder(layout)
+    state.database_folder = str(folder)
+    state.save(layout)
+    descriptor, password_file = tempfile.mkstemp()
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(password)
+        if os.geteuid() == 0:
+            shutil.chown(password_file, SERVER_USER)
+        options = ["--username=airflow", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8"]
+        _run(
+            [
+                *_as_server_user(),
+                _binary("initdb"),
+                f"--pgdata={folder}",
+                f"--pwfile={password_file}",
+                *options,
+            ]
+        )
+    finally:
+        Path(password_file).unlink()
+
+
+def service(state: State) -> Service:
+    """How to run the server: on 127.0.0.1 only, no Unix socket, fsync on."""
+    port = state.ports[NAME]
+    options = {
+        "listen_addresses": LOCALHOST,
+        "port": str(port),
+        "unix_socket_directories": "",
+        "max_connections": "200",
+        "logging_collector": "off",
+    }
+    flags = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+    return Service(
+        name=NAME,
+        argv=(*_as_server_user(), _binary("postgres"), "-D", state.database_folder, *flags),
+        url=f"postgresql://airflow@{LOCALHOST}:{port}/postgres",
+        ready=lambda: _answers(port),
+        remedy="`--database sqlite` does without it.",
+    )
+
+
+def remove_cluster(state: State) -> None:
+    """Delete the cluster's folder, also when it is outside the state folder."""
+    if state.database_folder:
+        shutil.rmtree(state.database_folder, ignore_errors=True)
+
+
+def _answers(port: int) -> str:
+    done = subprocess.run(
+        [_binary("pg_isready"), f"--host={LOCALHOST}", f"--port={port}", "--timeout=2"],
+        env=child_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=INITDB_SECONDS,
+        check=False,
+        text=True,
+    )
+    return "" if done.returncode == 0 else done.stdout.strip()
+
+
+def _cluster_folder(layout: Layout) -> Path:
+    inside = layout.root / "postgresql"
+    if os.geteuid() != 0:
+        inside.mkdir(mode=0o700, exist_ok=True)
+        return inside
+    # The server's user must be able to enter every folder above its data; root's home it can't.
+    if all(folder.stat().st_mode & PATH_LIMIT_MODE for folder in inside.parents):
+        inside.mkdir(mode=0o700, exist_ok=True)
+    else:
+        inside = Path(tempfile.mkdtemp(prefix="delivery-chain-postgresql-", dir="/var/tmp"))
+    shutil.chown(inside, SERVER_USER, SERVER_USER)
+    return inside
+
+
+def _server_user_exists() -> bool:
+    try:
+        pwd.getpwnam(SERVER_USER)
+    except KeyError:
+        return False
+    return True
+
+
+def _as_server_user() -> tuple[str, ...]:
+    if os.geteuid() != 0:
+        return ()
+    return (
+        shutil.which("setpriv") or "/usr/bin/setpriv",
+        f"--reuid={SERVER_USER}",
+        f"--regid={SERVER_USER}",
+        "--init-groups",
+        "--",
+    )
+
+
+def _binary(name: str) -> str:
+    return str((binaries() or DEBIAN) / name)
+
+
+def _run(argv: Sequence[str]) -> None:
+    done = subprocess.run(
+        argv,
+        env=child_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=INITDB_SECONDS,
+        check=False,
+        cwd="/",
+        text=True,
+        errors="replace",
+    )
+    if done.returncode:
+        raise ToolError(
+            f"{argv[-1]}: initdb failed, exit code {done.returncode}; `--database sqlite` does without:",
+            tool="initdb",
+            exit_code=done.returncode,
+            output=done.stdout.splitlines(),
+        )

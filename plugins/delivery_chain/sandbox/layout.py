@@ -1,0 +1,170 @@
+"""Where a sandbox keeps its files, what it remembers between commands, and its secrets."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import os
+import secrets
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from delivery_chain.errors import ConfigurationError, UsageError
+from delivery_chain.sandbox.processes import Mark
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+STATE_VERSION = 1
+SECRET_NAMES = ("admin", "api", "database", "jwt", "registry", "prod", "staging")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths below a sandbox's state folder. Making one touches no file."""
+
+    root: Path
+    """Absolute path of the state folder."""
+
+    @property
+    def state_file(self) -> Path:
+        return self.root / "state.json"
+
+    @property
+    def secrets_file(self) -> Path:
+        return self.root / "secrets.json"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def airflow_home(self) -> Path:
+        return self.root / "airflow"
+
+    @property
+    def airflow_env(self) -> Path:
+        """A file to `source` before using the `airflow` command on this sandbox."""
+        return self.root / "airflow.env"
+
+    @property
+    def passwords_file(self) -> Path:
+        return self.airflow_home / "passwords.json"
+
+    @property
+    def git(self) -> Path:
+        """The bare repositories, `<namespace>/<repository>.git`."""
+        return self.root / "git"
+
+    @property
+    def clones(self) -> Path:
+        """The working clones that `push` commits in."""
+        return self.root / "clones"
+
+    @property
+    def deliveries(self) -> Path:
+        """What the webhook receiver got, one JSON object a line."""
+        return self.root / "deliveries.jsonl"
+
+    def log(self, service: str) -> Path:
+        """The log file of one process."""
+        return self.logs / f"{service}.log"
+
+    def registry(self, region: str) -> Path:
+        """The data folder of one registry."""
+        return self.root / "registries" / region
+
+
+@dataclass(slots=True)
+class State:
+    """What a sandbox remembers between commands; kept in `state.json`."""
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What `up` was asked for: database, specs, dags, registries, real_vulnerability_database."""
+    ports: dict[str, int] = field(default_factory=dict)
+    """TCP port by service name. A port stays the same over `down` and `up` while it is free."""
+    processes: dict[str, Mark] = field(default_factory=dict)
+    """The process of each service that was started and not stopped."""
+    database_folder: str = ""
+    """Where the PostgreSQL cluster is; empty for SQLite."""
+
+    @classmethod
+    def load(cls, layout: Layout) -> Self:
+        """Read `state.json`; an absent file gives an empty state.
+
+        Raises:
+            ConfigurationError: The file is unreadable, or of another version.
+        """
+        try:
+            raw = json.loads(layout.state_file.read_text("utf-8"))
+        except FileNotFoundError:
+            return cls()
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"{layout.state_file}: expected the sandbox's state as JSON, found {error}; "
+                "stop the processes in it by hand and remove the folder"
+            ) from error
+        if not isinstance(raw, dict) or raw.pop("version", None) != STATE_VERSION:
+            raise ConfigurationError(
+                f"{layout.state_file}: expected version {STATE_VERSION}; this folder was made by another "
+                "version of delivery-chain: stop it with that one, or remove the folder"
+            )
+        processes = {name: Mark(**mark) for name, mark in raw.pop("processes").items()}
+        return cls(processes=processes, **raw)
+
+    def save(self, layout: Layout) -> None:
+        """Write `state.json` in one step, readable by its owner only."""
+        write_private(layout.state_file, json.dumps({"version": STATE_VERSION, **asdict(self)}, indent=2))
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file of mode 0600 so that a reader sees the old text or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    temporary.replace(path)
+
+
+def load_secrets(layout: Layout) -> dict[str, str]:
+    """Read the sandbox's secrets by name, making those that are missing.
+
+    Returns:
+        `admin`, `api`, `database`, `jwt`, `registry` (URL-safe text), `fernet` (a Fernet key), `prod` and
+        `staging` (signing secrets, `whsec_...` as Standard Webhooks writes them).
+    """
+    known: dict[str, str] = {}
+    if layout.secrets_file.exists():
+        known = json.loads(layout.secrets_file.read_text("utf-8"))
+    made = {name: secrets.token_urlsafe(12 if name == "admin" else 32) for name in SECRET_NAMES}
+    made |= {
+        name: "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode() for name in ("prod", "staging")
+    }
+    made["fernet"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+    if known.keys() != made.keys():
+        known = made | known
+        write_private(layout.secrets_file, json.dumps(known, indent=2))
+    return known
+
+
+@contextmanager
+def locked(layout: Layout) -> Iterator[None]:
+    """Hold the sandbox for one command that changes it.
+
+    Raises:
+        UsageError: Another command holds it.
+    """
+    layout.root.mkdir(parents=True, exist_ok=True, mode=0o755)
+    with (layout.root / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(
+                f"{layout.root}: another delivery-chain sandbox command is changing this sandbox; "
+                "wait for it to end"
+            ) from error
+        yield

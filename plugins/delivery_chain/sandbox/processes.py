@@ -1,0 +1,173 @@
+"""Start background processes, recognise them later, stop them with all their children. Linux only.
+
+A process is known by its pid, its start time and the boot it started in, so a pid that was given to
+another process since is never signalled.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+PROC = Path("/proc")
+TAIL_BYTES = 64 * 1024
+"""How much of the end of a log file is read to find its last lines."""
+POLL_SECONDS = 0.05
+KILL_SECONDS = 5.0
+"""How long the kernel gets to end a process after SIGKILL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One process, told apart from any later one with the same pid."""
+
+    pid: int
+    started: int
+    """Clock ticks after boot, field 22 of `/proc/PID/stat`."""
+    boot: str
+    """The kernel's boot id."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stat:
+    mark: Mark
+    parent: int
+    session: int
+    zombie: bool
+
+
+def _boot_id() -> str:
+    return (PROC / "sys/kernel/random/boot_id").read_text("ascii").strip()
+
+
+def _stat(pid: int, boot: str) -> _Stat | None:
+    try:
+        text = (PROC / str(pid) / "stat").read_text("utf-8", "replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The name in parentheses may hold anything, parentheses and blanks too: fields count from the last one.
+    fields = text[text.rindex(")") + 2 :].split()
+    mark = Mark(pid, int(fields[19]), boot)
+    return _Stat(mark, int(fields[1]), int(fields[3]), fields[0] in "ZX")
+
+
+def _everything() -> list[_Stat]:
+    boot = _boot_id()
+    found = (_stat(int(entry.name), boot) for entry in PROC.iterdir() if entry.name.isdecimal())
+    return [stat for stat in found if stat is not None]
+
+
+def identify(pid: int) -> Mark | None:
+    """The mark of a living process, or None."""
+    stat = _stat(pid, _boot_id())
+    return None if stat is None or stat.zombie else stat.mark
+
+
+def is_alive(mark: Mark) -> bool:
+    """Whether just this process still runs. A zombie does not; one of our own children is reaped."""
+    with suppress(ChildProcessError):
+        os.waitpid(mark.pid, os.WNOHANG)
+    return identify(mark.pid) == mark
+
+
+def start(argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> Mark:
+    """Start a process in a session of its own; its output is appended to `log`, its input is empty.
+
+    Args:
+        argv: The program's absolute path and its arguments.
+        env: The whole environment.
+        log: Made with mode 0600 if it is not there.
+
+    Raises:
+        FileNotFoundError: There is no such program.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    pid = os.posix_spawn(
+        argv[0],
+        list(argv),
+        dict(env),
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+        setsigmask=(),
+        setsigdef=(signal.SIGINT, signal.SIGPIPE, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM),
+    )
+    stat = _stat(pid, _boot_id())
+    if stat is None:  # pragma: no cover - our own child stays a zombie until it is reaped
+        raise ChildProcessError(f"process {pid} vanished")
+    return stat.mark
+
+
+def family(mark: Mark) -> set[Mark]:
+    """The process, its descendants, and whatever else is in its session."""
+    everything = _everything()
+    found = {stat.mark for stat in everything if stat.mark == mark or stat.session == mark.pid}
+    while True:
+        pids = {one.pid for one in found}
+        grown = found | {stat.mark for stat in everything if stat.parent in pids}
+        if grown == found:
+            return {stat.mark for stat in everything if stat.mark in found and not stat.zombie}
+        found = grown
+
+
+def stop(mark: Mark, *, number: signal.Signals = signal.SIGTERM, patience: float = 20.0) -> bool:
+    """End a process and its family: ask it, wait, then kill what is left.
+
+    Args:
+        mark: The process to end; nothing is done when it is gone or its pid belongs to another by now.
+        number: The signal that asks it.
+        patience: Seconds until the rest is killed.
+
+    Returns:
+        Whether asking was enough.
+    """
+    members = family(mark)
+    if is_alive(mark):
+        members.add(mark)
+        _signal((mark,), number)
+        _wait_gone({mark}, patience)
+        members |= family(mark)
+    left = {member for member in members if is_alive(member)}
+    asked = mark not in left
+    _signal(left - {mark}, signal.SIGTERM)
+    left = _wait_gone(left - {mark}, min(patience, 2.0)) | (left & {mark})
+    _signal(left, signal.SIGKILL)
+    _wait_gone(left, KILL_SECONDS)
+    return asked
+
+
+def _signal(marks: Iterable[Mark], number: signal.Signals) -> None:
+    for mark in marks:
+        if is_alive(mark):
+            with suppress(ProcessLookupError):
+                os.kill(mark.pid, number)
+
+
+def _wait_gone(marks: set[Mark], patience: float) -> set[Mark]:
+    deadline = time.monotonic() + patience
+    while (left := {mark for mark in marks if is_alive(mark)}) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return left
+
+
+def tail(path: Path, lines: int = 12) -> list[str]:
+    """The last lines of a log file; empty when there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - TAIL_BYTES))
+            text = file.read(TAIL_BYTES).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return []
+    return text.rstrip().splitlines()[-lines:]

@@ -1,0 +1,132 @@
+"""The sandbox's registries: one docker-registry process per region, or existing ones by address."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from delivery_chain.core.registry import Registry
+from delivery_chain.errors import UsageError
+from delivery_chain.sandbox.layout import write_private
+from delivery_chain.sandbox.services import LOCALHOST, Service, probe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from delivery_chain.sandbox.layout import Layout
+
+HOME = "cn-hangzhou"
+REGIONS = (HOME, "ap-southeast-1", "eu-central-1")
+PROGRAMS = ("docker-registry", "registry")
+"""The name in Debian, and the name in the distribution project's own builds."""
+_GIVEN = re.compile(r"(?P<region>[a-z0-9-]+)=(?P<host>[^,\s/]+)(?:,(?P<user>[^,]+),(?P<env>[A-Za-z_]\w*))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An existing registry that stands in for one of the sandbox's own."""
+
+    region: str
+    host: str
+    username: str = ""
+    password_variable: str = ""
+    """The environment variable that holds the password: it is in no argument list and no file."""
+
+    @property
+    def password(self) -> str:
+        """The password.
+
+        Raises:
+            UsageError: The variable is not set.
+        """
+        if not self.password_variable:
+            return ""
+        if (value := os.environ.get(self.password_variable)) is None:
+            raise UsageError(
+                f"--registry {self.region}: expected the password in the environment variable "
+                f"{self.password_variable}, which is not set"
+            )
+        return value
+
+
+def parse_given(texts: Sequence[str]) -> dict[str, Given]:
+    """Read `REGION=HOST[,USER,PASSWORD_VARIABLE]` arguments.
+
+    Raises:
+        UsageError: Another form, an unknown region, or a region given twice.
+    """
+    found: dict[str, Given] = {}
+    for text in texts:
+        match = _GIVEN.fullmatch(text)
+        if match is None or match["region"] not in REGIONS or match["region"] in found:
+            raise UsageError(
+                f"--registry {text!r}: expected REGION=HOST[,USER,PASSWORD_VARIABLE], each region once; "
+                f"the regions are {', '.join(REGIONS)}"
+            )
+        found[match["region"]] = Given(
+            match["region"], match["host"], match["user"] or "", match["env"] or ""
+        )
+    return found
+
+
+def is_local(host: str) -> bool:
+    """Whether a host is this machine, where plain http is fine."""
+    return host.rpartition(":")[0] in {LOCALHOST, "localhost", "[::1]"}
+
+
+def addresses(ports: Mapping[str, int], given: Mapping[str, Given]) -> dict[str, Registry]:
+    """How each region's registry is reached, home first."""
+    found = {}
+    for region in REGIONS:
+        if one := given.get(region):
+            found[region] = Registry(
+                one.host, one.username, one.password, plain_http=is_local(one.host), region=region
+            )
+        else:
+            found[region] = Registry(f"{LOCALHOST}:{ports[name_of(region)]}", plain_http=True, region=region)
+    return found
+
+
+def name_of(region: str) -> str:
+    """The service's name."""
+    return f"registry-{region}"
+
+
+def program() -> str | None:
+    """The registry program's path, or None."""
+    return next((path for name in PROGRAMS if (path := shutil.which(name))), None)
+
+
+def service(layout: Layout, region: str, port: int, secret: str) -> Service:
+    """Write one registry's configuration and say how to run it."""
+    config = layout.registry(region) / "config.yml"
+    write_private(config, yaml.safe_dump(_configuration(layout.registry(region) / "data", port, secret)))
+    url = f"http://{LOCALHOST}:{port}"
+    return Service(
+        name=name_of(region),
+        argv=(program() or PROGRAMS[0], "serve", str(config)),
+        url=url,
+        ready=lambda: probe(f"{url}/v2/"),
+        deadline=20,
+    )
+
+
+def _configuration(data: Path, port: int, secret: str) -> dict[str, Any]:
+    return {
+        "version": 0.1,
+        "log": {"level": "warn"},
+        "storage": {
+            "filesystem": {"rootdirectory": str(data)},
+            # On for the quarantine rule "delete".
+            "delete": {"enabled": True},
+            "maintenance": {"uploadpurging": {"enabled": False}},
+        },
+        # Without a lasting secret, uploads that were open over a restart are refused.
+        "http": {"addr": f"{LOCALHOST}:{port}", "secret": secret},
+    }
