@@ -1,0 +1,293 @@
+"""Manifests, indexes and descriptors as values: parsed strictly, kept byte for byte, built deterministically.
+
+A parsed manifest keeps the bytes that it came from, for they are what the digest is of.
+
+Source: OCI image spec 1.1 (manifest, image-index, descriptor); Docker image manifest version 2, schema 2.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from delivery_chain.core.platform import platform_name
+from delivery_chain.core.reference import check_digest, sha256_digest
+from delivery_chain.errors import InvalidReference, ProtocolViolation
+from delivery_chain.oci import fields
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+OCI_EMPTY = "application/vnd.oci.empty.v1+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+
+MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
+INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_LIST})
+IMAGE_CONFIG_TYPES = frozenset({OCI_CONFIG, DOCKER_CONFIG})
+ACCEPT = f"{OCI_INDEX}, {OCI_MANIFEST}, {DOCKER_LIST}, {DOCKER_MANIFEST}"
+"""`Accept` for every manifest this project can copy. Schema 1 is not among them."""
+
+MAX_MANIFEST = 4 * 1024 * 1024
+"""Bytes of a manifest: the size that the distribution spec asks registries to take at least."""
+MAX_ENTRIES = 1000
+"""Layers of one manifest, or children of one index. Runtimes stop at 127 layers."""
+
+EMPTY_BLOB = b"{}"
+"""The config of an artifact that has none (OCI image spec, "Guidance for an Empty Descriptor")."""
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """What a manifest says of something it points at."""
+
+    media_type: str
+    digest: str
+    size: int
+    """Bytes."""
+    artifact_type: str = ""
+    platform: Mapping[str, Any] | None = field(default=None, hash=False)
+    """`{"os", "architecture"[, "variant"]}`, on an index's children."""
+    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+    urls: tuple[str, ...] = ()
+    """Where a layer can be had that may not be stored in registries. Never fetched by this project."""
+
+    @property
+    def platform_name(self) -> str:
+        """`linux/arm64`; empty where the descriptor names no platform."""
+        return platform_name(dict(self.platform)) if self.platform is not None else ""
+
+    @property
+    def foreign(self) -> bool:
+        """Whether a registry may lack these bytes by design (non-distributable layers)."""
+        return bool(self.urls)
+
+    def to_json(self) -> dict[str, Any]:
+        """The descriptor as JSON types, keys in the spec's order, empty ones left out."""
+        optional: dict[str, Any] = {
+            "artifactType": self.artifact_type,
+            "platform": dict(self.platform) if self.platform is not None else None,
+            "annotations": dict(sorted(self.annotations.items())),
+            "urls": list(self.urls),
+        }
+        required: dict[str, Any] = {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
+        return required | {key: value for key, value in optional.items() if value}
+
+
+EMPTY_CONFIG = Descriptor(media_type=OCI_EMPTY, digest=sha256_digest(EMPTY_BLOB), size=len(EMPTY_BLOB))
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One image or artifact: a config and layers."""
+
+    raw: bytes = field(repr=False)
+    """Exactly what the registry holds."""
+    digest: str
+    media_type: str
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+    subject: Descriptor | None = None
+    """The manifest that this one is about, on referrers."""
+    artifact_type: str = ""
+    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def blobs(self) -> tuple[Descriptor, ...]:
+        """Config, then layers, in the manifest's order."""
+        return (self.config, *self.layers)
+
+    @property
+    def children(self) -> tuple[Descriptor, ...]:
+        """None: an image points at no other manifest."""
+        return ()
+
+    def descriptor(self) -> Descriptor:
+        """How an index or a referrers list points at this manifest."""
+        kind = self.artifact_type or self.config.media_type
+        return Descriptor(self.media_type, self.digest, len(self.raw), kind, annotations=self.annotations)
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Several manifests under one digest: an image index or a Docker manifest list."""
+
+    raw: bytes = field(repr=False)
+    """Exactly what the registry holds."""
+    digest: str
+    media_type: str
+    children: tuple[Descriptor, ...]
+    subject: Descriptor | None = None
+    artifact_type: str = ""
+    annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def blobs(self) -> tuple[Descriptor, ...]:
+        """None: only an index's children have blobs."""
+        return ()
+
+    def descriptor(self) -> Descriptor:
+        """How another index or a referrers list points at this index."""
+        return Descriptor(
+            self.media_type, self.digest, len(self.raw), self.artifact_type, annotations=self.annotations
+        )
+
+
+AnyManifest = Manifest | Index
+
+
+def parse_manifest(raw: bytes, media_type: str = "") -> AnyManifest:
+    """Read a manifest's bytes.
+
+    Args:
+        raw: At most 4 MiB.
+        media_type: What the registry's `Content-Type` or a descriptor said; empty where nothing did.
+
+    Returns:
+        A `Manifest` or an `Index`, with `raw` kept and its sha256 as `digest`.
+
+    Raises:
+        ProtocolViolation: Too large, not JSON, of a type we do not know (Docker schema 1 among them), of two
+            types at once (CVE-2021-41190), or with a part of the wrong shape. Not retryable.
+    """
+    digest = sha256_digest(raw)
+    what = f"manifest {digest}"
+    if len(raw) > MAX_MANIFEST:
+        raise ProtocolViolation(f"{what}: expected at most {MAX_MANIFEST} bytes, found {len(raw)}")
+    data = fields.load_object(raw, what)
+    kind = _media_type(data, media_type, what)
+    if fields.number(data, "schemaVersion", what) != 2:  # noqa: PLR2004  # the only one there is for these types
+        raise ProtocolViolation(f"{what}: expected schemaVersion 2, found {data['schemaVersion']}")
+    subject = fields.table(data, "subject", what)
+    common: dict[str, Any] = {
+        "raw": raw,
+        "digest": digest,
+        "media_type": kind,
+        "subject": None if subject is None else parse_descriptor(subject, f"{what}: subject"),
+        "artifact_type": fields.text(data, "artifactType", what),
+        "annotations": fields.strings(data, "annotations", what),
+    }
+    if kind in INDEX_TYPES:
+        return Index(children=_descriptors(data, "manifests", what), **common)
+    config = parse_descriptor(fields.table(data, "config", what) or {}, f"{what}: config")
+    return Manifest(config=config, layers=_descriptors(data, "layers", what), **common)
+
+
+def parse_descriptor(data: Any, what: str) -> Descriptor:
+    """Read one descriptor.
+
+    Raises:
+        ProtocolViolation: Not an object, a part missing or of the wrong type, or a digest of an unknown kind.
+    """
+    if not isinstance(data, dict):
+        raise ProtocolViolation(f"{what}: expected a descriptor object, found {type(data).__name__}")
+    try:
+        digest = check_digest(fields.text(data, "digest", what, required=True))
+    except InvalidReference as error:
+        raise ProtocolViolation(f"{what}: {error}") from error
+    urls = fields.rows(data, "urls", what, limit=MAX_ENTRIES)
+    if not all(isinstance(url, str) for url in urls):
+        raise ProtocolViolation(f"{what}: expected strings in 'urls'")
+    return Descriptor(
+        media_type=fields.text(data, "mediaType", what, required=True),
+        digest=digest,
+        size=fields.number(data, "size", what),
+        artifact_type=fields.text(data, "artifactType", what),
+        platform=fields.table(data, "platform", what),
+        annotations=fields.strings(data, "annotations", what),
+        urls=tuple(urls),
+    )
+
+
+def build_index(
+    children: Sequence[Descriptor],
+    annotations: Mapping[str, str] | None = None,
+    subject: Descriptor | None = None,
+) -> bytes:
+    """An OCI image index: equal arguments give equal bytes.
+
+    Args:
+        children: In the order that the index shall have. The first fitting one is what runtimes take.
+        annotations: Of the index itself; written sorted by key.
+        subject: What the index is about, for an index that is a referrer.
+    """
+    return _encode(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_INDEX,
+            "manifests": [child.to_json() for child in children],
+            **_optional(subject, annotations),
+        }
+    )
+
+
+def build_artifact_manifest(
+    artifact_type: str,
+    subject: Descriptor | None,
+    layers: Sequence[Descriptor],
+    annotations: Mapping[str, str] | None = None,
+) -> bytes:
+    """A manifest with the empty config that says something about `subject`: equal arguments, equal bytes.
+
+    Source: OCI image spec 1.1, "Guidelines for Artifact Usage".
+    """
+    return _encode(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "artifactType": artifact_type,
+            "config": EMPTY_CONFIG.to_json(),
+            "layers": [layer.to_json() for layer in layers],
+            **_optional(subject, annotations),
+        }
+    )
+
+
+def plain(descriptor: Descriptor) -> Descriptor:
+    """The descriptor with media type, digest and size only: what a `subject` holds."""
+    return Descriptor(descriptor.media_type, descriptor.digest, descriptor.size)
+
+
+def _optional(subject: Descriptor | None, annotations: Mapping[str, str] | None) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if subject is not None:
+        found["subject"] = plain(subject).to_json()
+    if annotations:
+        found["annotations"] = dict(sorted(annotations.items()))
+    return found
+
+
+def _encode(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _media_type(data: dict[str, Any], said: str, what: str) -> str:
+    inside = fields.text(data, "mediaType", what)
+    outside = said.partition(";")[0].strip().lower()
+    known = MANIFEST_TYPES | INDEX_TYPES
+    if inside and outside in known and inside != outside:
+        raise ProtocolViolation(f"{what}: the registry says {outside}, the manifest itself says {inside}")
+    kind = inside or outside
+    if kind not in known:
+        raise ProtocolViolation(
+            f"{what}: media type {kind[:200]!r} can't be copied. Expected an OCI or Docker (schema 2) manifest or "
+            "index. Push the image again with a current tool"
+        )
+    wrong = {"config", "layers"} if kind in INDEX_TYPES else {"manifests"}
+    if wrong & data.keys():
+        raise ProtocolViolation(
+            f"{what}: {kind} with {sorted(wrong & data.keys())} could be read as two images"
+        )
+    return kind
+
+
+def _descriptors(data: dict[str, Any], key: str, what: str) -> tuple[Descriptor, ...]:
+    if key not in data:
+        raise ProtocolViolation(f"{what}: expected a list for {key!r}, found nothing")
+    entries = fields.rows(data, key, what, limit=MAX_ENTRIES)
+    return tuple(parse_descriptor(entry, f"{what}: {key}[{at}]") for at, entry in enumerate(entries))

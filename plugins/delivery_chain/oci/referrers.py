@@ -1,0 +1,142 @@
+"""What else a registry holds about an image: reports, SBOMs and signatures that name it as their subject.
+
+Registries with the referrers API keep the list themselves; for the others it is an index under the tag
+`sha256-<hex>`, which whoever pushes a referrer has to keep.
+
+Source: OCI distribution spec 1.1, "Listing Referrers" and "Referrers Tag Schema".
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from delivery_chain.core.reference import check_digest
+from delivery_chain.errors import ContentMismatch, NotFound, ProtocolViolation
+from delivery_chain.oci.manifest import (
+    EMPTY_BLOB,
+    MAX_ENTRIES,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Descriptor,
+    Index,
+    build_artifact_manifest,
+    build_index,
+    parse_manifest,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from delivery_chain.oci.client import RegistryClient
+
+ATTEMPTS = 5
+"""Times that a fallback index is written when others write it too."""
+
+
+def fallback_tag(digest: str) -> str:
+    """The tag under which registries without the API hold the referrers of `digest`."""
+    return check_digest(digest).replace(":", "-")[:128]
+
+
+def list_referrers(
+    client: RegistryClient, name: str, digest: str, *, artifact_type: str = ""
+) -> tuple[Descriptor, ...]:
+    """The referrers of a manifest, each once, in the registry's order.
+
+    Args:
+        client: The registry.
+        name: Repository.
+        digest: The manifest they are about; it need not exist.
+        artifact_type: Only those of this type; empty for all.
+
+    Returns:
+        Descriptors with artifact type and annotations, as the list has them: who believes them has to fetch
+        the manifest.
+    """
+    found = client.referrers_api(name, digest)
+    if found is None:
+        found = _fallback(client, name, digest)
+    unique = {entry.digest: entry for entry in reversed(found)}
+    kept = dict.fromkeys(unique[entry.digest].digest for entry in found)
+    entries = (unique[one] for one in kept)
+    return tuple(entry for entry in entries if artifact_type in ("", entry.artifact_type))
+
+
+def attach(
+    client: RegistryClient,
+    name: str,
+    subject: Descriptor,
+    artifact_type: str,
+    blob: bytes,
+    media_type: str,
+    annotations: Mapping[str, str] | None = None,
+) -> Descriptor:
+    """Store `blob` as a referrer of `subject`. The same arguments twice give one entry.
+
+    Args:
+        client: The registry.
+        name: Repository that holds `subject`.
+        subject: The manifest it is about.
+        artifact_type: What the referrer is, a media type.
+        blob: Its content.
+        media_type: Of `blob`.
+        annotations: Of the referrer's manifest. A time among them makes each call's referrer a new one.
+
+    Returns:
+        The referrer's descriptor, as the list has it.
+
+    Raises:
+        ContentMismatch: Others kept writing the list over; a retry goes on. Retryable.
+    """
+    client.put_blob_bytes(name, EMPTY_BLOB)
+    layer = replace(client.put_blob_bytes(name, blob), media_type=media_type)
+    raw = build_artifact_manifest(artifact_type, subject, (layer,), annotations)
+    entry = parse_manifest(raw, OCI_MANIFEST).descriptor()
+    client.put_manifest(name, entry.digest, raw, OCI_MANIFEST)
+    link(client, name, subject.digest, entry)
+    return entry
+
+
+def link(client: RegistryClient, name: str, subject: str, entry: Descriptor) -> None:
+    """Make sure that the referrers of `subject` hold `entry`, whose manifest is stored already.
+
+    With the API the registry has done it. Without, the fallback index is read, written and read again; two
+    writers at the very same moment can still lose one entry, for registries have no compare-and-set: who
+    needs certainty calls this again, it is idempotent.
+
+    Raises:
+        ContentMismatch: The entry was gone again after each of five writes. Retryable.
+        ProtocolViolation: The list is full (1000 entries).
+    """
+    if client.referrers_api(name, subject) is not None:
+        return
+    tag = fallback_tag(subject)
+    for _ in range(ATTEMPTS):
+        present = _fallback(client, name, subject)
+        if any(known.digest == entry.digest for known in present):
+            return
+        if len(present) >= MAX_ENTRIES:
+            raise ProtocolViolation(
+                f"referrers of {name}@{subject}: the list is full with {MAX_ENTRIES} entries"
+            )
+        client.put_manifest(name, tag, build_index((*present, entry)), OCI_INDEX)
+    if not any(known.digest == entry.digest for known in _fallback(client, name, subject)):
+        raise ContentMismatch(
+            f"referrers of {name}@{subject}: {entry.digest} was gone again after {ATTEMPTS} writes. "
+            "Somebody else writes this list too; a retry goes on"
+        )
+
+
+def _fallback(client: RegistryClient, name: str, digest: str) -> tuple[Descriptor, ...]:
+    tag = fallback_tag(digest)
+    try:
+        found = client.get_manifest(name, tag)
+    except NotFound:
+        return ()
+    if not isinstance(found, Index):
+        raise ProtocolViolation(
+            f"referrers of {name}@{digest}: expected an index under the tag {tag}, found {found.media_type}. "
+            "Delete that tag"
+        )
+    return found.children

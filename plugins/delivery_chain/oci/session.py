@@ -1,0 +1,182 @@
+"""One registry, spoken to: a request goes out with its login, an answer comes back, or the error it stands for."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Self
+
+from delivery_chain import __version__
+from delivery_chain.errors import ProtocolViolation, Unauthorized
+from delivery_chain.oci.auth import Authenticator, Scopes
+from delivery_chain.oci.origin import Origin, check_target
+from delivery_chain.oci.transport import Body, Request, Response, Transport
+from delivery_chain.oci.wire import (
+    MAX_ERROR_BODY,
+    MAX_HEADER,
+    Refusal,
+    error_from,
+    next_page,
+    parse_challenges,
+    redact,
+    resolve,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import TracebackType
+
+    from delivery_chain.core.registry import Registry
+
+MAX_REDIRECTS = 5
+"""Registries that keep blobs elsewhere send one, mirrors in front of them another."""
+MAX_PAGES = 1000
+"""Pages of one list: at 100 entries a page, more tags than a repository can have and still be usable."""
+PAGE_BYTES = 4 * 1024 * 1024
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+class Session:
+    """A registry's address, login and connections. Safe to use from threads; close it when done."""
+
+    def __init__(self, registry: Registry, *, timeout: float) -> None:
+        """Open nothing yet.
+
+        Args:
+            registry: Where to, and with which login.
+            timeout: Seconds for a connect, and for each wait for bytes.
+        """
+        self.registry = registry
+        self._home = Origin.parse(registry.base_url)
+        self._transport = Transport(registry, timeout=timeout)
+        self._auth = Authenticator(registry, self._transport.send, time.time)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the kept connections."""
+        self._transport.close()
+
+    def call(
+        self,
+        method: str,
+        target: str,
+        *,
+        what: str,
+        expect: frozenset[int],
+        scopes: Scopes = (),
+        headers: Mapping[str, str] | None = None,
+        body: Body = None,
+        follow: bool = False,
+    ) -> Response:
+        """Send one request, log in where the registry asks for it, and give an answer that was expected.
+
+        Args:
+            method: `GET`, `HEAD`, `POST`, `PUT`, `PATCH` or `DELETE`.
+            target: Path from `/v2/` on, or an absolute URL that the registry gave.
+            what: The thing that is asked for, for messages: `manifest shop/api:v1`.
+            expect: Statuses that are answers; all others are raised as errors.
+            scopes: The rights a token needs for this.
+            headers: Beyond `Authorization` and `User-Agent`.
+            body: Bytes, or pieces of bytes with a `Content-Length` among the headers.
+            follow: Whether redirects are followed, for blobs.
+
+        Raises:
+            RegistryError: See `wire.error_from`; connections that fail are RegistryUnreachable.
+        """
+        url = f"{self._home}{target}" if target.startswith("/") else target
+        request = Request(method, url, dict(headers or {}), body)
+        login = self._auth.header(scopes) if self._is_home(url) else None
+        response = self._send(request, login, follow=follow)
+        if response.status == 401 and self._is_home(response.url) and request.replayable:  # noqa: PLR2004
+            challenges = parse_challenges(response.headers.get_all("WWW-Authenticate") or ())
+            refusal = _refusal(response)
+            try:
+                login = self._auth.answer(challenges, scopes, login)
+            except Unauthorized as error:
+                # The registry's own words say which thing it was about.
+                raise error_from(refusal, what=what, now=time.time()) from error
+            response = self._send(request, login, follow=follow)
+        if response.status in expect:
+            return response
+        raise error_from(_refusal(response), what=what, now=time.time())
+
+    def pages(
+        self, path: str, *, what: str, scopes: Scopes, headers: Mapping[str, str]
+    ) -> Iterator[Response]:
+        """The pages of a list, each to be read before the next is asked for.
+
+        Raises:
+            ProtocolViolation: A page comes twice, lies elsewhere, or there are more than 1000.
+        """
+        url: str | None = f"{self._home}{path}"
+        seen: set[str] = set()
+        while url is not None:
+            if url in seen or len(seen) >= MAX_PAGES:
+                raise ProtocolViolation(
+                    f"{what} at {self._home}: expected at most {MAX_PAGES} different pages, found more or the same again"
+                )
+            seen.add(url)
+            with self.call(
+                "GET", url, what=what, expect=frozenset({200}), scopes=scopes, headers=headers
+            ) as response:
+                yield response
+                url = next_page(response.headers.get("Link", "")[: MAX_HEADER + 1], url)
+
+    def location(self, response: Response, what: str) -> str:
+        """The absolute URL of a `Location` header, checked: where an upload goes on.
+
+        Raises:
+            ProtocolViolation: Missing, or an address that the registry may not send us to.
+        """
+        value = response.headers.get("Location", "")
+        if not value:
+            raise ProtocolViolation(f"{what} at {self._home}: expected a Location header, found none")
+        url = resolve(response.url, value)
+        check_target(self._home, Origin.parse(url), "location")
+        return url
+
+    def _is_home(self, url: str) -> bool:
+        return Origin.parse(url) == self._home
+
+    def _send(self, request: Request, login: str | None, *, follow: bool) -> Response:
+        url = request.url
+        for _ in range(MAX_REDIRECTS + 1):
+            headers = {"User-Agent": f"airflow-delivery-chain/{__version__}", **request.headers}
+            if login is not None and self._is_home(url):
+                headers["Authorization"] = login
+            response = self._transport.send(Request(request.method, url, headers, request.body))
+            if not follow or response.status not in _REDIRECTS:
+                return response
+            url = self._redirect(response, url)
+        raise ProtocolViolation(
+            f"{redact(request.url)}: expected at most {MAX_REDIRECTS} redirects, found more"
+        )
+
+    def _redirect(self, response: Response, url: str) -> str:
+        with response:
+            target = self.location(response, "redirect")
+        if Origin.parse(url).scheme == "https" and Origin.parse(target).scheme == "http":
+            raise ProtocolViolation(f"{redact(url)}: expected a redirect to https, found one to plain http")
+        return target
+
+
+def _refusal(response: Response) -> Refusal:
+    """The answer as a value; what is beyond 64 KiB of an error's body is not waited for."""
+    with response:
+        body = (
+            b"" if response.method == "HEAD" or (response.length or 0) > MAX_ERROR_BODY else _some(response)
+        )
+    return Refusal(response.method, response.url, response.status, dict(response.headers), body)
+
+
+def _some(response: Response) -> bytes:
+    try:
+        return response.read(MAX_ERROR_BODY)
+    except ProtocolViolation:
+        return b""

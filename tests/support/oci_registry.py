@@ -1,0 +1,92 @@
+"""Real registries for tests: Debian's docker-registry as a process of our own, on a free port."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from delivery_chain.core.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROGRAM = "/usr/bin/docker-registry"
+USER = "robot"
+PASSWORD = "s3cret-pass"
+HTPASSWD = "robot:$2b$04$RvNWJanzv1slc3.tPwkT0OKVwQqNty63PmMnT4juxvRx6cpPzPQxC\n"
+"""`USER` and `PASSWORD`; docker-registry takes bcrypt only."""
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def docker_registry(folder: Path, *, htpasswd: bool = False, **sections: Any) -> Iterator[Registry]:
+    """Run a registry until the block ends; its data is in `folder`.
+
+    Args:
+        folder: Empty; for configuration, data and log.
+        htpasswd: Ask for `USER` and `PASSWORD`.
+        sections: More of the configuration: `auth`, and `http` with `tls`.
+
+    Yields:
+        How to reach it, with the login if it asks for one. A `tls` section makes it https; the CA is not set.
+    """
+    port = free_port()
+    config: dict[str, Any] = {
+        "version": "0.1",
+        "log": {"level": "error"},
+        "storage": {
+            "filesystem": {"rootdirectory": str(folder / "data")},
+            "delete": {"enabled": True},
+            "maintenance": {"uploadpurging": {"enabled": False}},
+        },
+        **sections,
+        "http": {"addr": f"127.0.0.1:{port}", "secret": "for-tests", **sections.get("http", {})},
+    }
+    if htpasswd:
+        (folder / "htpasswd").write_text(HTPASSWD)
+        config["auth"] = {"htpasswd": {"realm": "test", "path": str(folder / "htpasswd")}}
+    # JSON is YAML.
+    (folder / "config.yml").write_text(json.dumps(config))
+    secure = "tls" in config["http"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603
+            [PROGRAM, "serve", str(folder / "config.yml")], stdout=log, stderr=log, stdin=subprocess.DEVNULL
+        )
+        try:
+            _await_port(process, port, folder / "log")
+            yield Registry(
+                host=f"127.0.0.1:{port}",
+                username=USER if htpasswd else "",
+                password=PASSWORD if htpasswd else "",
+                plain_http=not secure,
+            )
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _await_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return
+    raise AssertionError(f"docker-registry did not start: {log.read_text()[-2000:]}")
