@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from delivery_chain.errors import DeliveryChainError, UsageError
-from delivery_chain.sandbox import stack
+from delivery_chain.sandbox import shop, source, stack
 from delivery_chain.sandbox.console import Console
 from delivery_chain.sandbox.database import KINDS
 from delivery_chain.sandbox.layout import Layout
@@ -29,7 +29,21 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_up_options(up)
     down = _command(commands, "down", _down, "stop every process; data stays")
     down.add_argument("--purge", action="store_true", help="delete the data too")
+    push = _command(commands, "push", _push, "commit a release of a sample application and push it")
+    _add_push_options(push)
     _command(commands, "status", _status, "show what runs, where, and the login; exit code 1 unless all runs")
+
+
+def _add_push_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--repository", choices=shop.APPLICATIONS, default="api", help="default: %(default)s")
+    ref = parser.add_mutually_exclusive_group()
+    ref.add_argument("--tag", default="", help="push the commit as this tag")
+    ref.add_argument("--branch", default="main", help="push the commit to this branch (default: %(default)s)")
+    parser.add_argument(
+        "--vulnerable",
+        action="store_true",
+        help="with packages that the sample database knows to be vulnerable",
+    )
 
 
 def _command(
@@ -112,6 +126,15 @@ def _up(given: argparse.Namespace, layout: Layout, console: Console) -> int:
 
 def _down(given: argparse.Namespace, layout: Layout, console: Console) -> int:
     stack.down(layout, console, purge=given.purge)
+    return DONE
+
+
+def _push(given: argparse.Namespace, layout: Layout, console: Console) -> int:
+    tag, branch, vulnerable = given.tag, given.branch, given.vulnerable
+    made = source.push(layout, given.repository, tag=tag, branch=branch, vulnerable=vulnerable)
+    console.line(
+        f"pushed {made.kind} {made.name} of {source.NAMESPACE}/{made.repository}, commit {made.commit}"
+    )
     return DONE
 
 

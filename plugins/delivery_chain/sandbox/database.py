@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import subprocess
 import tempfile
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delivery_chain.errors import ToolError
-from delivery_chain.sandbox.services import LOCALHOST, Service, child_environment
+from delivery_chain.sandbox.services import LOCALHOST, Service
+from delivery_chain.tools import process
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,13 +25,13 @@ SERVER_USER = "postgres"
 """Who runs the server when the sandbox runs as root, which PostgreSQL refuses."""
 DEBIAN = Path("/usr/lib/postgresql")
 PROGRAMS = ("initdb", "postgres", "pg_isready")
-INITDB_SECONDS = 60
+TOOL_SECONDS = 60
 PATH_LIMIT_MODE = 0o001
 """Others may enter a folder."""
 
 
 def binaries() -> Path | None:
-    """The folder with the server's programs: that of the `initdb` on PATH, else Debian's newest, else None."""
+    """The folder with the server's programs: that of `initdb` on PATH, else Debian's newest, else None."""
     on_path = shutil.which("initdb")
     folders = [Path(on_path).resolve().parent] if on_path else []
     folders += sorted(DEBIAN.glob("*/bin"), key=lambda folder: float(folder.parent.name), reverse=True)
@@ -82,15 +82,8 @@ def create_cluster(layout: Layout, state: State, password: str) -> None:
         if os.geteuid() == 0:
             shutil.chown(password_file, SERVER_USER)
         options = ["--username=airflow", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8"]
-        _run(
-            [
-                *_as_server_user(),
-                _binary("initdb"),
-                f"--pgdata={folder}",
-                f"--pwfile={password_file}",
-                *options,
-            ]
-        )
+        argv = [*_as_server_user(), _binary("initdb"), f"--pgdata={folder}", f"--pwfile={password_file}"]
+        _run([*argv, *options], "initdb")
     finally:
         Path(password_file).unlink()
 
@@ -122,16 +115,9 @@ def remove_cluster(state: State) -> None:
 
 
 def _answers(port: int) -> str:
-    done = subprocess.run(
-        [_binary("pg_isready"), f"--host={LOCALHOST}", f"--port={port}", "--timeout=2"],
-        env=child_environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=INITDB_SECONDS,
-        check=False,
-        text=True,
-    )
-    return "" if done.returncode == 0 else done.stdout.strip()
+    argv = [_binary("pg_isready"), f"--host={LOCALHOST}", f"--port={port}", "--timeout=2"]
+    done = _run(argv, "pg_isready", check=False)
+    return "" if done.exit_code == 0 else done.stdout.decode("utf-8", "replace").strip()
 
 
 def _cluster_folder(layout: Layout) -> Path:
@@ -172,23 +158,6 @@ def _binary(name: str) -> str:
     return str((binaries() or DEBIAN) / name)
 
 
-def _run(argv: Sequence[str]) -> None:
-    done = subprocess.run(
-        argv,
-        env=child_environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=INITDB_SECONDS,
-        check=False,
-        cwd="/",
-        text=True,
-        errors="replace",
-    )
-    if done.returncode:
-        raise ToolError(
-            f"{argv[-1]}: initdb failed, exit code {done.returncode}; `--database sqlite` does without:",
-            tool="initdb",
-            exit_code=done.returncode,
-            output=done.stdout.splitlines(),
-        )
+def _run(argv: Sequence[str], tool: str, *, check: bool = True) -> process.Completed:
+    deadline = time.monotonic() + TOOL_SECONDS
+    return process.run(argv, tool=tool, env=process.base_env(), deadline=deadline, check=check)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.errors import ConfigurationError, ToolError, UsageError
+from delivery_chain.errors import UsageError
 from delivery_chain.oci.client import RegistryClient
-from delivery_chain.sandbox import airflow_parts, database, registries, services
+from delivery_chain.sandbox import airflow_parts, database, needs, registries, services, source
+from delivery_chain.sandbox.connections import connections
 from delivery_chain.sandbox.console import Console, seconds
 from delivery_chain.sandbox.layout import Layout, State, load_secrets, locked
 from delivery_chain.sandbox.services import LOCALHOST, Service
@@ -23,20 +23,8 @@ if TYPE_CHECKING:
     from delivery_chain.core.registry import Registry
 
 RECEIVER = "receiver"
-REPOSITORIES = ("shop/api", "shop/web")
 DATABASE_REPOSITORY = "aquasecurity/trivy-db"
 DATABASE_TAG = "2"
-PARALLELISM = {"sqlite": 4, "postgresql": 8}
-"""Task processes at once; see docs/sandbox.md for what was measured."""
-PACKAGES = {
-    "git": "git",
-    "buildah": "buildah",
-    "busybox": "busybox-static",
-    "docker-registry": "docker-registry",
-    "setpriv": "util-linux",
-}
-"""The Debian package of each program."""
-GIT_SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +120,8 @@ def _settle(stack: Stack, options: Options, *, running: bool) -> None:
     if running and changed:
         raise UsageError(f"{stack.layout.root}: runs with another {', '.join(changed)}; `sandbox down` first")
     if not running:
-        _check_programs(kind, needs_registry=len(given) < len(registries.REGIONS))
-        state.settings = wanted | {"database": kind, "parallelism": PARALLELISM[kind]}
+        needs.check_programs(kind, needs_registry=len(given) < len(registries.REGIONS))
+        state.settings = wanted | {"database": kind}
     own = [registries.name_of(region) for region in registries.REGIONS if region not in given]
     own += [database.NAME] if kind == "postgresql" else []
     own += [RECEIVER, airflow_parts.API_SERVER]
@@ -154,25 +142,6 @@ def _choose_ports(state: State, names: Sequence[str], base: int | None) -> None:
     state.ports |= services.free_ports(lost, base=base)
 
 
-def _check_programs(kind: str, *, needs_registry: bool) -> None:
-    missing = [name for name in ("git", "buildah", "busybox") if shutil.which(name) is None]
-    if needs_registry and registries.program() is None:
-        missing.append("docker-registry")
-    notes = []
-    if kind == "postgresql":
-        notes = database.missing_for_postgresql()
-        missing += [] if notes or shutil.which("setpriv") else ["setpriv"]
-    env = services.child_environment()
-    path = f"{airflow_parts.program_folder()}:{env.get('PATH', '')}"
-    if shutil.which("trivy", path=path) is None:
-        notes.append("trivy (pip install 'airflow-delivery-chain[sandbox]', or Trivy's own package)")
-    if missing:
-        packages = " ".join(sorted(PACKAGES[name] for name in missing))
-        notes.insert(0, f"{', '.join(missing)} (apt-get install {packages})")
-    if notes:
-        raise ConfigurationError(f"the sandbox needs programs that are not here: {'; '.join(notes)}")
-
-
 def _bring_up(stack: Stack) -> list[str]:
     layout, state = stack.layout, stack.state
     secrets = load_secrets(layout)
@@ -180,14 +149,16 @@ def _bring_up(stack: Stack) -> list[str]:
     repository = _publish_database(stack)
     state.settings["trivy_db_repository"] = repository
     state.save(layout)
-    _create_repositories(layout)
+    source.create_repositories(layout)
     folders = airflow_parts.find_folders(layout, dags=state.settings["dags"], specs=state.settings["specs"])
     env = airflow_parts.settings(layout, state, secrets, folders)
     airflow_parts.write_files(layout, secrets, env)
     parts = airflow_parts.services(state, env)
     if not all(services.running(state, part.name) for part in parts):
         begin = time.monotonic()
-        airflow_parts.set_up(layout, env, connections(stack, secrets))
+        receiver = f"http://{LOCALHOST}:{state.ports[RECEIVER]}"
+        wanted = connections(stack.registries(), layout.git, receiver, secrets)
+        airflow_parts.set_up(layout, env, wanted)
         stack.console.line(f"  {'airflow database':<24}{'ready':<8}{seconds(time.monotonic() - begin)}")
     return started + _start(stack, parts)
 
@@ -234,65 +205,9 @@ def _publish_database(stack: Stack) -> str:
     if stack.state.settings["real_vulnerability_database"]:
         return ""
     home = stack.registries()[registries.HOME]
-    client = RegistryClient(home)
-    publish_sample_database(client, name=DATABASE_REPOSITORY, tag=DATABASE_TAG, now=datetime.now(UTC))
+    with RegistryClient(home) as client:
+        publish_sample_database(client, name=DATABASE_REPOSITORY, tag=DATABASE_TAG, now=datetime.now(UTC))
     return f"{home.host}/{DATABASE_REPOSITORY}:{DATABASE_TAG}"
-
-
-def _create_repositories(layout: Layout) -> None:
-    for name in REPOSITORIES:
-        folder = layout.git / f"{name}.git"
-        if (folder / "HEAD").exists():
-            continue
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(
-            [shutil.which("git") or "git", "init", "--quiet", "--bare", "--initial-branch=main", str(folder)],
-            env=services.child_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=GIT_SECONDS,
-            check=False,
-            text=True,
-        )
-        if done.returncode:
-            raise ToolError(f"{folder}: git init failed:", tool="git", output=done.stdout.splitlines())
-
-
-def connections(stack: Stack, secrets: dict[str, str]) -> list[dict[str, Any]]:
-    """The Airflow connections that the example chains name."""
-    receiver = f"http://{LOCALHOST}:{stack.state.ports[RECEIVER]}"
-    found: list[dict[str, Any]] = [
-        {
-            "conn_id": region,
-            "conn_type": "oci_registry",
-            "description": f"Sandbox registry in {region}",
-            "host": registry.host,
-            "login": registry.username or None,
-            "password": registry.password or None,
-            "extra": {"plain_http": registry.plain_http, "region": region},
-        }
-        for region, registry in stack.registries().items()
-    ]
-    found.append(
-        {
-            "conn_id": "git_shop",
-            "conn_type": "git",
-            "description": "Sandbox git source: bare repositories in a folder",
-            "host": stack.layout.git.as_uri(),
-        }
-    )
-    found += [
-        {
-            "conn_id": f"{stage}_redeploy",
-            "conn_type": "delivery_webhook",
-            "description": f"Sandbox webhook receiver, {stage}",
-            "host": f"{receiver}/hooks/{stage}",
-            "password": secrets[stage],
-        }
-        for stage in ("prod", "staging")
-    ]
-    return found
 
 
 def _stop_new(stack: Stack, before: set[str]) -> None:

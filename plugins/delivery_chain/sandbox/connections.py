@@ -1,0 +1,58 @@
+"""The Airflow connections of a sandbox: those that the example chains name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from delivery_chain.core.registry import Registry
+
+STAGES = ("prod", "staging")
+
+
+def connections(
+    registries: Mapping[str, Registry], git: Path, receiver: str, secrets: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Every connection, as arguments of Airflow's Connection; `extra` is a dict.
+
+    Args:
+        registries: By region.
+        git: The folder of the bare repositories.
+        receiver: Base URL of the webhook receiver.
+        secrets: The signing secret of each stage.
+    """
+    return [
+        *(_registry(region, registry) for region, registry in registries.items()),
+        {
+            "conn_id": "git_shop",
+            "conn_type": "git",
+            "description": "Sandbox git source: bare repositories in a folder",
+            "host": git.as_uri(),
+        },
+        *(_webhook(stage, receiver, secrets[stage]) for stage in STAGES),
+    ]
+
+
+def _registry(region: str, registry: Registry) -> dict[str, Any]:
+    return {
+        "conn_id": region,
+        "conn_type": "oci_registry",
+        "description": f"Sandbox registry in {region}",
+        "host": registry.host,
+        "login": registry.username or None,
+        "password": registry.password or None,
+        "extra": {"plain_http": registry.plain_http, "region": region},
+    }
+
+
+def _webhook(stage: str, receiver: str, secret: str) -> dict[str, Any]:
+    return {
+        "conn_id": f"{stage}_redeploy",
+        "conn_type": "delivery_webhook",
+        "description": f"Sandbox webhook receiver, {stage}",
+        "host": f"{receiver}/hooks/{stage}",
+        "password": secret,
+    }

@@ -1,0 +1,141 @@
+"""The sandbox's git source: bare repositories in a folder, and pushes to them from working clones."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from delivery_chain.errors import ToolMissing, UsageError
+from delivery_chain.sandbox import shop
+from delivery_chain.tools import process
+
+if TYPE_CHECKING:
+    from delivery_chain.sandbox.layout import Layout
+
+NAMESPACE = "shop"
+GIT_SECONDS = 30
+IDENTITY = "Shop Developer"
+EMAIL = "developer@shop.example.com"
+_VERSION = re.compile(r"v1\.(\d{1,9})\.\d{1,9}")
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """One push that was made."""
+
+    repository: str
+    """`api`."""
+    kind: str
+    """`tag` or `branch`."""
+    name: str
+    commit: str
+    """40 hex digits."""
+    vulnerable: bool
+
+
+def create_repositories(layout: Layout) -> None:
+    """Make the bare repositories that are not there yet, empty."""
+    for application in shop.APPLICATIONS:
+        folder = bare(layout, application)
+        if not (folder / "HEAD").exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            _git(layout, "init", "--quiet", "--bare", "--initial-branch=main", str(folder))
+
+
+def bare(layout: Layout, application: str) -> Path:
+    """Where an application's repository is."""
+    return layout.git / NAMESPACE / f"{application}.git"
+
+
+def push(
+    layout: Layout, application: str, *, tag: str = "", branch: str = "main", vulnerable: bool = False
+) -> Push:
+    """Commit a new release of an application and push it as a tag, else to a branch.
+
+    Raises:
+        UsageError: There is no such repository, or the tag is there already.
+        ToolError: git failed; the message has its last lines.
+        ToolMissing: There is no static busybox here.
+    """
+    if not bare(layout, application).exists():
+        raise UsageError(
+            f"{layout.root}: no repository {application!r}; `delivery-chain sandbox up` makes it"
+        )
+    if tag and tag in tags(layout, application):
+        raise UsageError(f"{application}: the tag {tag!r} is there already; choose another")
+    clone = _clone(layout, application)
+    release = shop.Release(application, tag or branch, datetime.now(UTC), vulnerable)
+    _write(clone, shop.files(release, _busybox() if application == "api" else None))
+    _git(layout, "add", "--all", cwd=clone)
+    packages = "vulnerable" if vulnerable else "fixed"
+    message = f"Release {tag}" if tag else f"Work on {branch}"
+    _git(layout, "commit", "--quiet", f"--message={message}, {packages} packages", cwd=clone)
+    ref = f"refs/tags/{tag}" if tag else f"refs/heads/{branch}"
+    _git(layout, "push", "--quiet", "origin", f"HEAD:{ref}", cwd=clone)
+    commit = _git(layout, "rev-parse", "HEAD", cwd=clone).strip()
+    return Push(application, "tag" if tag else "branch", tag or branch, commit, vulnerable)
+
+
+def tags(layout: Layout, application: str) -> list[str]:
+    """The tags of an application's repository."""
+    folder = bare(layout, application)
+    return _git(layout, "for-each-ref", "--format=%(refname:strip=2)", "refs/tags", cwd=folder).split()
+
+
+def next_minor(known: list[str]) -> int:
+    """The first n of `v1.n.0` above all version tags that are there."""
+    return 1 + max((int(match[1]) for tag in known if (match := _VERSION.fullmatch(tag))), default=-1)
+
+
+def _clone(layout: Layout, application: str) -> Path:
+    folder = layout.clones / application
+    if not (folder / ".git" / "HEAD").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        _git(layout, "init", "--quiet", "--initial-branch=main", str(folder))
+        _git(layout, "remote", "add", "origin", bare(layout, application).as_uri(), cwd=folder)
+    return folder
+
+
+def _write(clone: Path, files: dict[str, bytes]) -> None:
+    """Make the working tree hold just these files."""
+    for entry in clone.iterdir():
+        if entry.is_dir() and entry.name != ".git":
+            shutil.rmtree(entry)
+        elif entry.is_file():
+            entry.unlink()
+    for path, content in files.items():
+        file = clone / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    if (busybox := clone / "busybox").exists():
+        busybox.chmod(0o755)
+
+
+def _busybox() -> Path:
+    found = shutil.which("busybox")
+    if found is None:
+        raise ToolMissing("busybox: not found on PATH; apt-get install busybox-static", tool="busybox")
+    return Path(found)
+
+
+def _git(layout: Layout, *arguments: str, cwd: Path | None = None) -> str:
+    env = process.base_env() | {
+        # Nothing of the user's configuration: no hooks, no signing, no other identity.
+        "HOME": str(layout.root),
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_AUTHOR_NAME": IDENTITY,
+        "GIT_AUTHOR_EMAIL": EMAIL,
+        "GIT_COMMITTER_NAME": IDENTITY,
+        "GIT_COMMITTER_EMAIL": EMAIL,
+    }
+    deadline = time.monotonic() + GIT_SECONDS
+    done = process.run(["git", *arguments], tool="git", env=env, deadline=deadline, cwd=cwd)
+    return done.stdout.decode("utf-8", "replace")
