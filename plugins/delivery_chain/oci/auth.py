@@ -9,6 +9,7 @@ import base64
 import re
 import threading
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -124,8 +125,8 @@ class Authenticator:
         if not self._registry.username or sent == login:
             missing = "was refused" if self._registry.username else "is missing"
             raise Unauthorized(
-                f"{self._home}: the login {missing} (HTTP 401). Check login and password of the connection for host "
-                f"{self._registry.host}",
+                f"{self._home}: the login {missing} (HTTP 401). Check login and password of the "
+                f"connection for host {self._registry.host}",
                 url=str(self._home),
                 status=401,
             )
@@ -136,7 +137,7 @@ class Authenticator:
         username = self._registry.username
         if ":" in username:
             raise ConfigurationError(
-                f"login of the connection for host {self._registry.host}: a user name can't hold ':'. Correct it"
+                f"login of the connection for host {self._registry.host}: a user name can't hold ':'"
             )
         return f"Basic {base64.b64encode(f'{username}:{self._registry.password}'.encode()).decode()}"
 
@@ -153,7 +154,7 @@ class Authenticator:
         if self._registry.username:
             headers["Authorization"] = self._login()
         with self._send(Request("GET", url, headers)) as response:
-            if response.status != 200:  # noqa: PLR2004  # the only good answer
+            if response.status != HTTPStatus.OK:
                 body = response.read(MAX_ERROR_BODY)
                 refusal = Refusal("GET", url, response.status, dict(response.headers), body)
                 raise self._refused(refusal, scopes)

@@ -6,22 +6,22 @@ Source: OCI distribution spec 1.1.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
 
 from delivery_chain.core.reference import check_digest, check_name, check_tag, sha256_digest
 from delivery_chain.errors import (
     ContentMismatch,
-    InvalidReference,
     NotFound,
     ProtocolViolation,
     RegistryError,
     TagConflict,
     Unauthorized,
 )
-from delivery_chain.oci import fields
-from delivery_chain.oci.auth import Scopes, repository_scope
+from delivery_chain.oci.auth import repository_scope
 from delivery_chain.oci.content import check_content, verified
+from delivery_chain.oci.lists import PAGE_SIZE, list_descriptors, list_names
 from delivery_chain.oci.manifest import (
     ACCEPT,
     EMPTY_BLOB,
@@ -29,15 +29,14 @@ from delivery_chain.oci.manifest import (
     INDEX_TYPES,
     MANIFEST_TYPES,
     MAX_MANIFEST,
-    OCI_INDEX,
     OCI_MANIFEST,
     AnyManifest,
     Descriptor,
     build_artifact_manifest,
-    parse_descriptor,
     parse_manifest,
 )
-from delivery_chain.oci.session import PAGE_BYTES, Session
+from delivery_chain.oci.paths import answered, blob_path, is_digest, manifest_name, manifest_path, pull, push
+from delivery_chain.oci.session import Session
 from delivery_chain.oci.wire import with_digest
 
 if TYPE_CHECKING:
@@ -49,13 +48,10 @@ if TYPE_CHECKING:
 
 MAX_BLOB_IN_MEMORY = 64 * 1024 * 1024
 """Bytes that `get_blob` takes unless told otherwise: scan reports and SBOMs fit, layers do not."""
-MAX_LISTED = 100_000
-"""Entries of one list of tags, repositories or referrers."""
-PAGE_SIZE = 1000
-"""Entries asked for in one page; registries may give fewer."""
 OCTETS = "application/octet-stream"
 _OK = frozenset({200})
 _OK_OR_MISSING = frozenset({200, 404})
+_MOUNTED = frozenset({201, 202})
 _CREATED = frozenset({201})
 _DELETED = frozenset({200, 202, 204, 404})
 
@@ -93,8 +89,6 @@ class RegistryClient:
         """
         self._session.call("GET", "/v2/", what="registry", expect=_OK).discard()
 
-    # -- manifests ---------------------------------------------------------------------------------------------
-
     def head_manifest(self, name: str, ref: str) -> Descriptor | None:
         """What a tag or digest stands for, or None where it is not there.
 
@@ -104,16 +98,16 @@ class RegistryClient:
             name: Repository.
             ref: Tag or digest.
         """
-        what = _thing(name, ref)
+        what = manifest_name(name, ref)
         with self._session.call(
             "HEAD",
-            _manifest_path(name, ref),
+            manifest_path(name, ref),
             what=what,
             expect=_OK_OR_MISSING,
-            scopes=_pull(name),
+            scopes=pull(name),
             headers=_ACCEPT,
         ) as response:
-            if response.status == 404:  # noqa: PLR2004
+            if response.status == HTTPStatus.NOT_FOUND:
                 return None
             said = response.headers.get("Docker-Content-Digest", "")
             media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
@@ -132,16 +126,16 @@ class RegistryClient:
             ContentMismatch: The bytes are not what `ref`, or the registry's own header, says.
             ProtocolViolation: It is no manifest that can be copied.
         """
-        what = _thing(name, ref)
+        what = manifest_name(name, ref)
         with self._session.call(
-            "GET", _manifest_path(name, ref), what=what, expect=_OK, scopes=_pull(name), headers=_ACCEPT
+            "GET", manifest_path(name, ref), what=what, expect=_OK, scopes=pull(name), headers=_ACCEPT
         ) as response:
             raw = response.read(MAX_MANIFEST)
             said = response.headers.get("Docker-Content-Digest", "")
             media_type = response.headers.get("Content-Type", "")
-        for expected in (ref if _is_digest(ref) else "", said):
+        for expected in (ref if is_digest(ref) else "", said):
             if expected:
-                check_content(raw, _digest_said(expected, what), what)
+                check_content(raw, answered(check_digest, expected, what), what)
         return parse_manifest(raw, media_type)
 
     def put_manifest(self, name: str, ref: str, raw: bytes, media_type: str) -> str:
@@ -155,22 +149,22 @@ class RegistryClient:
             TagConflict: The registry does not let this tag move.
             NotFound: The registry lacks a part of the manifest.
         """
-        what = _thing(name, ref)
-        if _is_digest(ref):
+        what = manifest_name(name, ref)
+        if is_digest(ref):
             check_content(raw, ref, what)
         headers = {"Content-Type": media_type}
         with self._session.call(
             "PUT",
-            _manifest_path(name, ref),
+            manifest_path(name, ref),
             what=what,
             expect=_CREATED,
-            scopes=_push(name),
+            scopes=push(name),
             headers=headers,
             body=raw,
         ) as response:
             said = response.headers.get("Docker-Content-Digest", "")
         if said:
-            check_content(raw, _digest_said(said, what), what)
+            check_content(raw, answered(check_digest, said, what), what)
         return sha256_digest(raw)
 
     def delete_manifest(self, name: str, digest: str) -> None:
@@ -179,7 +173,8 @@ class RegistryClient:
         Raises:
             RegistryError: The registry refuses; many have deletion turned off.
         """
-        self._delete(f"/v2/{check_name(name)}/manifests/{check_digest(digest)}", name, _thing(name, digest))
+        what = manifest_name(name, check_digest(digest))
+        self._delete(manifest_path(name, digest), name, what)
 
     def delete_tag(self, name: str, tag: str) -> None:
         """Delete one tag and nothing else: the manifest and its other tags stay. A missing tag is fine.
@@ -194,11 +189,12 @@ class RegistryClient:
         if self.head_manifest(name, check_tag(tag)) is None:
             return
         try:
-            self._delete(_manifest_path(name, tag), name, _thing(name, tag))
+            self._delete(manifest_path(name, tag), name, manifest_name(name, tag))
         except (Unauthorized, TagConflict):
             raise
         except RegistryError as error:
-            if error.retryable and error.status != 400:  # noqa: PLR2004  # docker-registry 2: 400 DIGEST_INVALID
+            # docker-registry 2 takes the tag for a broken digest: 400 DIGEST_INVALID.
+            if error.retryable and error.status != HTTPStatus.BAD_REQUEST:
                 raise
         if self.head_manifest(name, tag) is not None:
             self._delete_by_stand_in(name, tag)
@@ -216,20 +212,18 @@ class RegistryClient:
         scopes = (repository_scope(name, "delete"),)
         self._session.call("DELETE", path, what=what, expect=_DELETED, scopes=scopes).discard()
 
-    # -- blobs -------------------------------------------------------------------------------------------------
-
     def head_blob(self, name: str, digest: str) -> int | None:
         """The size of a blob in bytes, or None where this repository has no such blob."""
         with self._session.call(
             "HEAD",
-            _blob_path(name, digest),
+            blob_path(name, digest),
             what=f"blob {digest} of {name}",
             expect=_OK_OR_MISSING,
-            scopes=_pull(name),
+            scopes=pull(name),
             follow=True,
         ) as response:
             length = response.headers.get("Content-Length", "")
-            if response.status == 404:  # noqa: PLR2004
+            if response.status == HTTPStatus.NOT_FOUND:
                 return None
         if not length.isdecimal():
             raise ProtocolViolation(
@@ -266,10 +260,10 @@ class RegistryClient:
     def _get_blob(self, name: str, digest: str) -> Response:
         return self._session.call(
             "GET",
-            _blob_path(name, digest),
+            blob_path(name, digest),
             what=f"blob {digest} of {name}",
             expect=_OK,
-            scopes=_pull(name),
+            scopes=pull(name),
             follow=True,
         )
 
@@ -291,7 +285,7 @@ class RegistryClient:
             f"/v2/{check_name(name)}/blobs/uploads/",
             what=f"upload of {what}",
             expect=frozenset({202}),
-            scopes=_push(name),
+            scopes=push(name),
         ) as response:
             location = self._session.location(response, f"upload of {what}")
         self._session.call(
@@ -299,7 +293,7 @@ class RegistryClient:
             with_digest(location, check_digest(digest)),
             what=what,
             expect=_CREATED,
-            scopes=_push(name),
+            scopes=push(name),
             headers={"Content-Type": OCTETS, "Content-Length": str(size)},
             body=verified(stream, digest, size, what),
         ).discard()
@@ -321,22 +315,19 @@ class RegistryClient:
         Returns:
             Whether that worked. If not, nothing is left behind.
         """
-        path = f"/v2/{check_name(name)}/blobs/uploads/?mount={check_digest(digest)}&from={quote(check_name(from_name))}"
+        source = quote(check_name(from_name))
+        path = f"/v2/{check_name(name)}/blobs/uploads/?mount={check_digest(digest)}&from={source}"
         what = f"mount of blob {digest} of {from_name} into {name}"
-        scopes = (*_push(name), *_pull(from_name))
-        with self._session.call(
-            "POST", path, what=what, expect=frozenset({201, 202}), scopes=scopes
-        ) as response:
-            if response.status == 201:  # noqa: PLR2004
+        scopes = (*push(name), *pull(from_name))
+        with self._session.call("POST", path, what=what, expect=_MOUNTED, scopes=scopes) as response:
+            if response.status == HTTPStatus.CREATED:
                 return True
             upload = self._session.location(response, what)
         # The registry opened an upload instead; one that can't be ended is its own to clean up.
         self._session.call(
-            "DELETE", upload, what=what, expect=frozenset(range(200, 500)), scopes=_push(name)
+            "DELETE", upload, what=what, expect=frozenset(range(200, 500)), scopes=push(name)
         ).discard()
         return False
-
-    # -- lists -------------------------------------------------------------------------------------------------
 
     def list_tags(self, name: str) -> tuple[str, ...]:
         """Every tag of a repository, in the registry's order.
@@ -346,7 +337,9 @@ class RegistryClient:
             ProtocolViolation: More than 100,000 entries, or one that is no tag.
         """
         path = f"/v2/{check_name(name)}/tags/list?n={PAGE_SIZE}"
-        return tuple(check_tag(tag) for tag in self._listed(path, "tags", f"tags of {name}", _pull(name)))
+        what = f"tags of {name}"
+        tags = list_names(self._session, path, "tags", what=what, scopes=pull(name))
+        return tuple(answered(check_tag, tag, what) for tag in tags)
 
     def list_repositories(self, prefix: str = "") -> tuple[str, ...]:
         """The registry's repositories whose names start with `prefix`, such as `shop/`, in its order.
@@ -354,25 +347,9 @@ class RegistryClient:
         Raises:
             NotFound, Unauthorized: Registries may keep this list to themselves.
         """
-        found = self._listed(
-            f"/v2/_catalog?n={PAGE_SIZE}", "repositories", "catalog", ("registry:catalog:*",)
-        )
-        return tuple(check_name(name) for name in found if name.startswith(prefix))
-
-    def _listed(self, path: str, key: str, what: str, scopes: Scopes) -> tuple[str, ...]:
-        found: dict[str, None] = {}
-        headers = {"Accept": "application/json"}
-        for response in self._session.pages(path, what=what, scopes=scopes, headers=headers):
-            data = fields.load_object(response.read(PAGE_BYTES), what)
-            for entry in fields.rows(data, key, what, limit=MAX_LISTED):
-                if not isinstance(entry, str):
-                    raise ProtocolViolation(
-                        f"{what}: expected names in {key!r}, found {type(entry).__name__}"
-                    )
-                found[entry] = None
-            if len(found) > MAX_LISTED:
-                raise ProtocolViolation(f"{what}: expected at most {MAX_LISTED} entries, found more")
-        return tuple(found)
+        path, scopes = f"/v2/_catalog?n={PAGE_SIZE}", ("registry:catalog:*",)
+        names = list_names(self._session, path, "repositories", what="catalog", scopes=scopes)
+        return tuple(answered(check_name, name, "catalog") for name in names if name.startswith(prefix))
 
     def referrers_api(self, name: str, digest: str) -> tuple[Descriptor, ...] | None:
         """What the registry's referrers API lists, or None where it has no such API.
@@ -381,64 +358,21 @@ class RegistryClient:
         """
         what = f"referrers of {digest} of {name}"
         path = f"/v2/{check_name(name)}/referrers/{check_digest(digest)}"
-        found: list[Descriptor] = []
         try:
-            for response in self._session.pages(
-                path, what=what, scopes=_pull(name), headers={"Accept": OCI_INDEX}
-            ):
-                data = fields.load_object(response.read(PAGE_BYTES), what)
-                entries = fields.rows(data, "manifests", what, limit=MAX_LISTED)
-                found.extend(parse_descriptor(entry, what) for entry in entries)
-                if len(found) > MAX_LISTED:
-                    raise ProtocolViolation(f"{what}: expected at most {MAX_LISTED} entries, found more")
+            return list_descriptors(self._session, path, what=what, scopes=pull(name))
         except NotFound:
             return None
         except RegistryError as error:
             if error.status in _NO_SUCH_API:
                 return None
             raise
-        return tuple(found)
 
 
 _ACCEPT = {"Accept": ACCEPT}
 _NO_SUCH_API = frozenset({405, 501})
 
 
-def _pull(name: str) -> Scopes:
-    return (repository_scope(name, "pull"),)
-
-
-def _push(name: str) -> Scopes:
-    return (repository_scope(name, "pull,push"),)
-
-
-def _is_digest(ref: str) -> bool:
-    return ":" in ref
-
-
-def _thing(name: str, ref: str) -> str:
-    return f"manifest {name}{'@' if _is_digest(ref) else ':'}{ref}"
-
-
-def _manifest_path(name: str, ref: str) -> str:
-    checked = check_digest(ref) if _is_digest(ref) else check_tag(ref)
-    return f"/v2/{check_name(name)}/manifests/{checked}"
-
-
-def _blob_path(name: str, digest: str) -> str:
-    return f"/v2/{check_name(name)}/blobs/{check_digest(digest)}"
-
-
-def _digest_said(value: str, what: str) -> str:
-    try:
-        return check_digest(value)
-    except InvalidReference as error:
-        raise ProtocolViolation(
-            f"{what}: expected a digest in Docker-Content-Digest, found {value[:100]!r}"
-        ) from error
-
-
 def _check_said(said: str, ref: str, what: str) -> None:
-    _digest_said(said, what)
-    if _is_digest(ref) and said != ref:
+    answered(check_digest, said, what)
+    if is_digest(ref) and said != ref:
         raise ContentMismatch(f"{what}: asked for {ref}, the registry answers with {said}")

@@ -122,7 +122,7 @@ def copy_image(
 
     Raises:
         NotFound: The source lacks the image or a part of it.
-        ContentMismatch: Bytes are not what their digest says, or the target lacks a part at the end. Retryable.
+        ContentMismatch: Bytes are not what their digest says, or the target lacks a part in the end.
         ProtocolViolation: Deeper than 4 indexes, more than 1000 manifests, or no image.
         RegistryError: See `errors`; what was sent stays at the target, under no tag.
     """
@@ -165,8 +165,8 @@ def _held(client: RegistryClient, name: str, blob: Descriptor) -> bool:
     size = client.head_blob(name, blob.digest)
     if size is not None and size != blob.size:
         raise ProtocolViolation(
-            f"blob {blob.digest} of {name} at {client.registry.host}: the manifest says {blob.size} bytes, the registry "
-            f"holds {size}. One of them is damaged: push the image again"
+            f"blob {blob.digest} of {name} at {client.registry.host}: expected {blob.size} bytes "
+            f"as the manifest says, found {size}. One of them is damaged: push the image again"
         )
     return size is not None
 
@@ -205,8 +205,8 @@ def check_closure(client: RegistryClient, name: str, closure: Closure) -> None:
         for _, entry in (link for link in closure.links if link[0] == subject):
             if entry.digest not in listed:
                 raise ContentMismatch(
-                    f"referrer {entry.digest} is not listed for {short_digest(subject)} in {where} after the copy. "
-                    "A retry lists it again"
+                    f"referrer {entry.digest} is not listed for {short_digest(subject)} in {where} after "
+                    "the copy. A retry lists it again"
                 )
 
 
@@ -230,8 +230,8 @@ def put_tag(client: RegistryClient, name: str, tag: str, digest: str, *, overwri
         return
     if current is not None and not overwrite:
         raise TagConflict(
-            f"TAG_CONFLICT: {where} is {current.digest}, expected no such tag or {digest}. The rule does not let it "
-            "be overwritten: delete the tag, or set override"
+            f"TAG_CONFLICT: {where} is {current.digest}, expected no such tag or {digest}. The rule does "
+            "not let it be overwritten: delete the tag, or set override"
         )
     manifest = client.get_manifest(name, digest)
     client.put_manifest(name, tag, manifest.raw, manifest.media_type)

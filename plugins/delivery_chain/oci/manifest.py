@@ -33,6 +33,8 @@ IMAGE_CONFIG_TYPES = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 ACCEPT = f"{OCI_INDEX}, {OCI_MANIFEST}, {DOCKER_LIST}, {DOCKER_MANIFEST}"
 """`Accept` for every manifest this project can copy. Schema 1 is not among them."""
 
+SCHEMA_VERSION = 2
+"""The only one there is for these types."""
 MAX_MANIFEST = 4 * 1024 * 1024
 """Bytes of a manifest: the size that the distribution spec asks registries to take at least."""
 MAX_ENTRIES = 1000
@@ -161,7 +163,7 @@ def parse_manifest(raw: bytes, media_type: str = "") -> AnyManifest:
         raise ProtocolViolation(f"{what}: expected at most {MAX_MANIFEST} bytes, found {len(raw)}")
     data = fields.load_object(raw, what)
     kind = _media_type(data, media_type, what)
-    if fields.number(data, "schemaVersion", what) != 2:  # noqa: PLR2004  # the only one there is for these types
+    if fields.number(data, "schemaVersion", what) != SCHEMA_VERSION:
         raise ProtocolViolation(f"{what}: expected schemaVersion 2, found {data['schemaVersion']}")
     subject = fields.table(data, "subject", what)
     common: dict[str, Any] = {
@@ -275,8 +277,8 @@ def _media_type(data: dict[str, Any], said: str, what: str) -> str:
     kind = inside or outside
     if kind not in known:
         raise ProtocolViolation(
-            f"{what}: media type {kind[:200]!r} can't be copied. Expected an OCI or Docker (schema 2) manifest or "
-            "index. Push the image again with a current tool"
+            f"{what}: media type {kind[:200]!r} can't be copied. Expected an OCI or Docker (schema 2) "
+            "manifest or index. Push the image again with a current tool"
         )
     wrong = {"config", "layers"} if kind in INDEX_TYPES else {"manifests"}
     if wrong & data.keys():

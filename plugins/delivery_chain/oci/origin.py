@@ -16,7 +16,7 @@ from delivery_chain.errors import ProtocolViolation
 _URL = re.compile(r"[!-~]{1,8192}")
 _PORTS = {"http": 80, "https": 443}
 METADATA = frozenset({"100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254"})
-"""Metadata services outside 169.254.0.0/16 and fe80::/10: Alibaba Cloud, Azure, Oracle Cloud, AWS over IPv6."""
+"""Metadata services that are not link-local: Alibaba Cloud, Azure, Oracle Cloud, AWS over IPv6."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,8 @@ def check_target(registry: Origin, target: Origin, what: str) -> None:
     """
     if target.scheme == "http" and (registry.scheme == "https" or target.host != registry.host):
         raise ProtocolViolation(
-            f"{registry}: expected an https {what} or one on the registry's own plain-http host, found {target}. "
-            "If the registry is behind a proxy, tell it its outside URL (X-Forwarded-Proto, or relative URLs)"
+            f"{registry}: expected an https {what} or one on the registry's own plain-http host, "
+            f"found {target}. If the registry is behind a proxy, tell it its outside URL (X-Forwarded-Proto)"
         )
     if refused_address(registry, target.host, target.host):
         raise ProtocolViolation(

@@ -1,8 +1,9 @@
-"""One registry, spoken to: a request goes out with its login, an answer comes back, or the error it stands for."""
+"""One registry, spoken to: a request goes out, an answer or an error comes back."""
 
 from __future__ import annotations
 
 import time
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Self
 
 from delivery_chain import __version__
@@ -93,7 +94,7 @@ class Session:
         request = Request(method, url, dict(headers or {}), body)
         login = self._auth.header(scopes) if self._is_home(url) else None
         response = self._send(request, login, follow=follow)
-        if response.status == 401 and self._is_home(response.url) and request.replayable:  # noqa: PLR2004
+        if response.status == HTTPStatus.UNAUTHORIZED and self._is_home(response.url) and request.replayable:
             challenges = parse_challenges(response.headers.get_all("WWW-Authenticate") or ())
             refusal = _refusal(response)
             try:
@@ -119,7 +120,7 @@ class Session:
         while url is not None:
             if url in seen or len(seen) >= MAX_PAGES:
                 raise ProtocolViolation(
-                    f"{what} at {self._home}: expected at most {MAX_PAGES} different pages, found more or the same again"
+                    f"{what} at {self._home}: expected at most {MAX_PAGES} pages, found more, or one twice"
                 )
             seen.add(url)
             with self.call(

@@ -1,11 +1,7 @@
-"""HTTP as the standard library speaks it: kept connections, streaming both ways, bounds and deadlines.
-
-Nothing here knows of registries but one rule: which addresses must not be connected to.
-"""
+"""HTTP as the standard library speaks it: kept connections, streaming both ways, bounds and deadlines."""
 
 from __future__ import annotations
 
-import base64
 import http.client
 import ssl
 import threading
@@ -13,17 +9,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
-from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import urlsplit
 
 from delivery_chain.errors import (
-    ConfigurationError,
     ContentMismatch,
     DeliveryChainError,
     ProtocolViolation,
     RegistryUnreachable,
 )
-from delivery_chain.oci.origin import Origin, refused_address
+from delivery_chain.oci.connect import Connector
+from delivery_chain.oci.origin import Origin
 from delivery_chain.oci.wire import redact
 
 if TYPE_CHECKING:
@@ -166,8 +161,8 @@ class Response:
     def _short(self) -> ContentMismatch:
         expected = "more" if self.length is None else f"{self.length} bytes"
         return ContentMismatch(
-            f"{self.method} {redact(self.url)}: expected {expected}, the connection ended after {self._seen} bytes. "
-            "A retry fetches them again",
+            f"{self.method} {redact(self.url)}: expected {expected}, the connection ended after "
+            f"{self._seen} bytes. A retry fetches them again",
             method=self.method,
             url=redact(self.url),
             status=self.status,
@@ -187,11 +182,8 @@ class Transport:
             registry: Its CA is the only one trusted for its own host, and one more for other hosts.
             timeout: Seconds for a connect, and for each wait for bytes.
         """
-        self._home = Origin.parse(registry.base_url)
+        self._connector = Connector(registry, timeout=timeout)
         self._timeout = timeout
-        self._ca = registry.ca_certificate
-        self._proxies = getproxies()
-        self._contexts: dict[bool, ssl.SSLContext] = {}
         self._idle: dict[Origin, list[http.client.HTTPConnection]] = {}
         self._lock = threading.Lock()
 
@@ -252,7 +244,7 @@ class Transport:
                 connection.close()
 
         try:
-            raw = _speak(connection, request, absolute=self._plain_proxy(origin) is not None)
+            raw = _speak(connection, request, self._connector.proxy_headers(origin))
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise _translate(error, request) from error
@@ -262,98 +254,31 @@ class Transport:
         return Response(request, raw, self._timeout, done)
 
     def _connect(self, origin: Origin, request: Request) -> http.client.HTTPConnection:
-        proxy = self._proxy(origin)
-        connection = self._make(origin, proxy)
         try:
-            connection.connect()
-            peer = str(connection.sock.getpeername()[0])
+            return self._connector.open(origin)
         except (OSError, http.client.HTTPException) as error:
-            connection.close()
             raise _translate(error, request) from error
-        # Looked at after the name was resolved, so that a name can't point somewhere else the second time.
-        if proxy is None and refused_address(self._home, origin.host, peer):
-            connection.close()
-            raise ProtocolViolation(
-                f"{self._home}: it sent us to {origin}, which is {peer}: not an allowed address"
-            )
-        return connection
-
-    def _make(self, origin: Origin, proxy: str | None) -> http.client.HTTPConnection:
-        host, port = origin.host, origin.port
-        headers: dict[str, str] = {}
-        if proxy is not None:
-            host, port, headers = _proxy_address(proxy)
-        connection: http.client.HTTPConnection
-        if origin.scheme == "https":
-            connection = http.client.HTTPSConnection(
-                host, port, timeout=self._timeout, context=self._context(origin)
-            )
-            if proxy is not None:
-                connection.set_tunnel(origin.host, origin.port, headers)
-        else:
-            connection = http.client.HTTPConnection(host, port, timeout=self._timeout)
-        return connection
-
-    def _proxy(self, origin: Origin) -> str | None:
-        proxy = self._proxies.get(origin.scheme)
-        if not proxy or origin.loopback or proxy_bypass(f"{origin.host}:{origin.port}"):
-            return None
-        return proxy
-
-    def _plain_proxy(self, origin: Origin) -> str | None:
-        return self._proxy(origin) if origin.scheme == "http" else None
-
-    def _context(self, origin: Origin) -> ssl.SSLContext:
-        own = origin.host == self._home.host
-        with self._lock:
-            if own not in self._contexts:
-                self._contexts[own] = _tls_context(self._ca, only=own, host=self._home.host)
-            return self._contexts[own]
-
-
-def _tls_context(ca: str, *, only: bool, host: str) -> ssl.SSLContext:
-    if not ca:
-        return ssl.create_default_context()
-    try:
-        context = ssl.create_default_context(cadata=ca)
-    except (ssl.SSLError, ValueError) as error:
-        raise ConfigurationError(
-            f"CA certificate of the connection for {host}: expected PEM text that begins with "
-            "-----BEGIN CERTIFICATE-----, found something else. Paste the CA's certificate again"
-        ) from error
-    if not only:
-        context.load_default_certs()
-    return context
 
 
 def _speak(
-    connection: http.client.HTTPConnection, request: Request, *, absolute: bool
+    connection: http.client.HTTPConnection, request: Request, proxy: Mapping[str, str] | None
 ) -> http.client.HTTPResponse:
     parts = urlsplit(request.url)
-    target = request.url if absolute else (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    headers = {**request.headers, **(proxy or {})}
     try:
-        connection.request(request.method, target, body=request.body, headers=dict(request.headers))
+        connection.request(
+            request.method, target if proxy is None else request.url, body=request.body, headers=headers
+        )
     except (BrokenPipeError, ConnectionResetError):
         # A server that refuses early stops reading; its answer says why, if it is still there.
         try:
-            return connection.getresponse()
+            answer = connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             raise ConnectionResetError("the connection was closed while the request was sent") from error
+        answer.will_close = True
+        return answer
     return connection.getresponse()
-
-
-def _proxy_address(proxy: str) -> tuple[str, int, dict[str, str]]:
-    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-    if parts.scheme != "http" or not parts.hostname:
-        raise ConfigurationError(
-            "proxy settings HTTP_PROXY/HTTPS_PROXY: expected http://host:port, found another form. Correct the "
-            "environment of the worker"
-        )
-    headers = {}
-    if parts.username is not None:
-        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        headers["Proxy-Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
-    return parts.hostname, parts.port or 80, headers
 
 
 def _translate(error: Exception, request: Request) -> DeliveryChainError:

@@ -59,8 +59,8 @@ class _Walk:
         self.held += len(manifest.raw)
         if len(self.manifests) >= MAX_MANIFESTS or self.held > MAX_MANIFEST_BYTES:
             raise ProtocolViolation(
-                f"{self.name}: expected at most {MAX_MANIFESTS} manifests and {MAX_MANIFEST_BYTES} bytes of them in "
-                "one image with its referrers, found more. Copy a part of it"
+                f"{self.name}: expected at most {MAX_MANIFESTS} manifests and {MAX_MANIFEST_BYTES} bytes of "
+                "them in one image with its referrers, found more. Copy a part of it"
             )
         return manifest
 
@@ -80,7 +80,8 @@ class _Walk:
                 found = self.add(child.digest, depth + 1)
                 if len(found.raw) != child.size:
                     raise ProtocolViolation(
-                        f"{self.name}@{manifest.digest}: says {child.size} bytes of {child.digest}, found {len(found.raw)}"
+                        f"{self.name}@{manifest.digest}: says {child.size} bytes of "
+                        f"{child.digest}, found {len(found.raw)}"
                     )
             else:
                 self.add_blob(child)
@@ -184,7 +185,8 @@ def _config_platform(client: RegistryClient, name: str, manifest: Manifest) -> s
     what = f"{name}@{manifest.digest}"
     if manifest.config.media_type not in IMAGE_CONFIG_TYPES:
         raise ProtocolViolation(
-            f"{what}: expected an image, found an artifact with the config {manifest.config.media_type[:100]!r}"
+            f"{what}: expected an image, found an artifact with the config "
+            f"{manifest.config.media_type[:100]!r}"
         )
     raw = client.get_blob(name, manifest.config.digest, MAX_CONFIG)
     config = fields.load_object(raw, f"config of {what}")

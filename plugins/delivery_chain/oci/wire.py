@@ -9,6 +9,7 @@ import json
 import re
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit
 
@@ -118,21 +119,18 @@ def error_from(refusal: Refusal, *, what: str, now: float) -> RegistryError:
 
 def _kind(refusal: Refusal, codes: tuple[str, ...], message: str) -> type[RegistryError]:
     status = refusal.status
-    is_write = refusal.method in {"PUT", "DELETE"} and "/manifests/" in urlsplit(refusal.url).path
-    if is_write and status < 500 and _says_immutable(codes, message):  # noqa: PLR2004  # 5xx is the registry's fault
+    if status < HTTPStatus.BAD_REQUEST:
+        return ProtocolViolation
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _BY_STATUS.get(status, RegistryFailure)
+    of_tag = refusal.method in {"PUT", "DELETE"} and "/manifests/" in urlsplit(refusal.url).path
+    if of_tag and _says_immutable(codes, message):
         return TagConflict
     if status in _STATUS_FIRST:
         return _BY_STATUS[status]
-    for code in codes:
-        if code in _BY_CODE and status < 500:  # noqa: PLR2004
-            return _BY_CODE[code]
-    if status == 409 and not is_write:  # noqa: PLR2004  # of an upload: nothing to do with tags
-        return RegistryFailure
-    if status >= 500:  # noqa: PLR2004
-        return _BY_STATUS.get(status, RegistryFailure)
-    if status < 400:  # noqa: PLR2004
-        return ProtocolViolation
-    return _BY_STATUS.get(status, RegistryError)
+    # A conflict of uploads has nothing to do with tags.
+    fallback = RegistryFailure if status == HTTPStatus.CONFLICT and not of_tag else _BY_STATUS.get(status)
+    return next((_BY_CODE[code] for code in codes if code in _BY_CODE), fallback or RegistryError)
 
 
 def _says_immutable(codes: tuple[str, ...], message: str) -> bool:
@@ -142,19 +140,19 @@ def _says_immutable(codes: tuple[str, ...], message: str) -> bool:
 
 def _advice(kind: type[RegistryError], refusal: Refusal, codes: tuple[str, ...], origin: Origin) -> str:
     host = f"host {origin.host}:{origin.port}"
-    if kind is Unauthorized and refusal.status != 403:  # noqa: PLR2004
+    if kind is Unauthorized and refusal.status != HTTPStatus.FORBIDDEN:
         return f"Check login and password of the connection for {host}"
     if kind is NotFound and "MANIFEST_BLOB_UNKNOWN" in codes:
         return "The registry lacks a part of this manifest. Run the copy again: it sends what is missing"
     return {
-        Unauthorized: f"The login of the connection for {host} lacks the right to do this. Ask the registry's owner",
-        NotFound: "Check the repository's name and the tag or digest, and that the connection's user may see it",
+        Unauthorized: f"The login of the connection for {host} lacks this right. Ask the registry's owner",
+        NotFound: "Check repository, tag or digest, and that the connection's user may see them",
         RegistryBusy: "The registry asks to slow down. A retry waits as long as it asks",
         RegistryFailure: f"The registry failed. A retry may work; if it goes on, look into the log of {host}",
         ContentMismatch: "The bytes did not arrive as they were sent. A retry sends them again",
-        TagConflict: "TAG_CONFLICT: the registry does not let this tag move. Use another tag, or lift its protection",
-        ProtocolViolation: f"That is no answer the OCI distribution spec knows. Check that {host} is a registry",
-    }.get(kind, "The registry does not take this request. Its message says why; nothing was changed")
+        TagConflict: "TAG_CONFLICT: the registry holds this tag fast. Use another one, or lift its protection",
+        ProtocolViolation: f"The OCI distribution spec has no such answer. Check that {host} is a registry",
+    }.get(kind, "The registry does not take this request; nothing was changed")
 
 
 def _codes(body: bytes) -> tuple[tuple[str, ...], str]:

@@ -1,0 +1,123 @@
+"""Opening connections: TLS with the registry's own CA, the worker's proxy settings, and refused addresses."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import ssl
+import threading
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from delivery_chain.errors import ConfigurationError, ProtocolViolation
+from delivery_chain.oci.origin import Origin, refused_address
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from delivery_chain.core.registry import Registry
+
+
+class Connector:
+    """How connections are opened for one registry and for the addresses that it sends us to."""
+
+    def __init__(self, registry: Registry, *, timeout: float) -> None:
+        """Read the proxy settings `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` as they are now.
+
+        Args:
+            registry: Its CA is the only one trusted for its own host, and one more for other hosts.
+            timeout: Seconds for a connect, and for each wait for bytes.
+        """
+        self.home = Origin.parse(registry.base_url)
+        self._timeout = timeout
+        self._ca = registry.ca_certificate
+        self._proxies = getproxies()
+        self._contexts: dict[bool, ssl.SSLContext] = {}
+        self._lock = threading.Lock()
+
+    def open(self, origin: Origin) -> http.client.HTTPConnection:
+        """A fresh connection.
+
+        Raises:
+            OSError, http.client.HTTPException: It could not be opened; not translated yet.
+            ProtocolViolation: The name leads to an address that a registry may not send us to.
+            ConfigurationError: The CA or the proxy setting can't be read.
+        """
+        connection = self._make(origin)
+        try:
+            connection.connect()
+            peer = str(connection.sock.getpeername()[0])
+        except BaseException:
+            connection.close()
+            raise
+        # Looked at after the name was resolved, so that a name can't point somewhere else the second time.
+        if self._proxy(origin) is None and refused_address(self.home, origin.host, peer):
+            connection.close()
+            raise ProtocolViolation(f"{self.home}: it sent us to {origin}, which is {peer}: not allowed")
+        return connection
+
+    def proxy_headers(self, origin: Origin) -> Mapping[str, str] | None:
+        """What a plain-http request through a proxy carries; None where it goes straight."""
+        proxy = self._proxy(origin) if origin.scheme == "http" else None
+        return _proxy_address(proxy)[2] if proxy is not None else None
+
+    def _make(self, origin: Origin) -> http.client.HTTPConnection:
+        host, port, headers = origin.host, origin.port, None
+        proxy = self._proxy(origin)
+        if proxy is not None:
+            host, port, headers = _proxy_address(proxy)
+        if origin.scheme == "http":
+            return http.client.HTTPConnection(host, port, timeout=self._timeout)
+        context = self._context(origin)
+        secure = http.client.HTTPSConnection(host, port, timeout=self._timeout, context=context)
+        if headers is not None:
+            secure.set_tunnel(origin.host, origin.port, headers)
+        return secure
+
+    def _proxy(self, origin: Origin) -> str | None:
+        proxy = self._proxies.get(origin.scheme)
+        if not proxy or origin.loopback or proxy_bypass(f"{origin.host}:{origin.port}"):
+            return None
+        return proxy
+
+    def _context(self, origin: Origin) -> ssl.SSLContext:
+        own = origin.host == self.home.host
+        with self._lock:
+            if own not in self._contexts:
+                self._contexts[own] = _tls_context(self._ca, only=own, host=self.home.host)
+            return self._contexts[own]
+
+
+def _tls_context(ca: str, *, only: bool, host: str) -> ssl.SSLContext:
+    if not ca:
+        return ssl.create_default_context()
+    try:
+        context = ssl.create_default_context(cadata=ca)
+    except (ssl.SSLError, ValueError) as error:
+        raise ConfigurationError(
+            f"CA certificate of the connection for {host}: expected PEM text that begins with "
+            "-----BEGIN CERTIFICATE-----, found something else. Paste the CA's certificate again"
+        ) from error
+    if not only:
+        context.load_default_certs()
+    return context
+
+
+def _proxy_address(proxy: str) -> tuple[str, int, dict[str, str]]:
+    """Host, port and headers of a proxy."""
+    try:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        host, port = parts.hostname, parts.port or 80
+    except ValueError:
+        host = None
+    if not host or parts.scheme != "http":
+        # The setting itself is not shown: it may hold a password.
+        raise ConfigurationError(
+            "HTTP_PROXY or HTTPS_PROXY: expected http://[user:password@]host:port, found another form. "
+            "Correct the environment of the worker"
+        )
+    if parts.username is None:
+        return host, port, {}
+    login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    return host, port, {"Proxy-Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
