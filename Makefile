@@ -1,0 +1,31 @@
+# make demo: a whole delivery chain on this machine, in one command.
+
+VENV := .venv
+RUN := $(VENV)/bin
+
+.PHONY: demo setup test check lock down help
+
+help:  ## show these lines
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+
+demo: setup  ## set up, start the sandbox, push a clean and a vulnerable release, show what came of them
+	@$(RUN)/delivery-chain sandbox demo
+
+down:  ## stop the sandbox; its data stays in .sandbox
+	@$(RUN)/delivery-chain sandbox down
+
+setup:  ## system packages, and the environment in .venv from requirements.lock
+	@sh scripts/setup.sh $(VENV)
+
+check: setup  ## lint, types, unit tests
+	@$(RUN)/ruff check .
+	@$(RUN)/mypy
+	@$(RUN)/pytest -q tests/unit
+
+test: setup  ## all tests, those with real registries, git, buildah, Trivy and Airflow too
+	@$(RUN)/pytest -q
+
+lock:  ## write requirements.lock anew (needs uv)
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --extra dev --custom-compile-command "make lock" \
+		pyproject.toml -o requirements.lock
