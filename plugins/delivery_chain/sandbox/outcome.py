@@ -1,0 +1,82 @@
+"""What came of a push, read back from where it counts: the registries and the webhook receiver."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+
+from delivery_chain.errors import NotFound
+from delivery_chain.oci.client import RegistryClient
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from delivery_chain.core.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One webhook that the receiver got."""
+
+    received: str
+    """UTC, ISO 8601."""
+    stage: str
+    """`prod` or `staging`, from its path."""
+    image: str
+    """`shop/api:v1.0.0` as its body says; empty when the body is something else."""
+    signed: bool
+    """Whether its signature is right."""
+
+
+def digests(registries: Mapping[str, Registry], name: str, tag: str) -> dict[str, str]:
+    """Fetch the manifest of a tag from each region.
+
+    Returns:
+        Its digest by region, computed from the bytes that came; empty where the tag is not there.
+    """
+    found = {}
+    for region, registry in registries.items():
+        with RegistryClient(registry) as client:
+            try:
+                found[region] = client.get_manifest(name, tag).digest
+            except NotFound:
+                found[region] = ""
+    return found
+
+
+def tags(registry: Registry, name: str) -> tuple[str, ...]:
+    """The tags of a repository; none when there is no such repository."""
+    with RegistryClient(registry) as client:
+        try:
+            return client.list_tags(name)
+        except NotFound:
+            return ()
+
+
+def deliveries(kept: Iterable[Mapping[str, Any]], secrets: Mapping[str, str]) -> list[Delivery]:
+    """Read what the receiver kept, checking each signature with its stage's secret."""
+    found = []
+    for one in kept:
+        stage = str(one["path"]).partition("?")[0].rpartition("/")[2]
+        signed = stage in secrets and _is_signed(one, secrets[stage])
+        found.append(Delivery(one["received"], stage, _image(one["body"]), signed))
+    return found
+
+
+def _is_signed(delivery: Mapping[str, Any], secret: str) -> bool:
+    try:
+        Webhook(secret).verify(delivery["body"], dict(delivery["headers"]))
+    except WebhookVerificationError:
+        return False
+    return True
+
+
+def _image(body: str) -> str:
+    try:
+        value = json.loads(body)
+        return f"{value['repository']['repo_full_name']}:{value['push_data']['tag']}"
+    except (ValueError, KeyError, TypeError):
+        return ""
