@@ -27,12 +27,6 @@ STEPS = (
 FINISHED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 RUN_FINISHED = frozenset({"success", "failed"})
 COLOURS = {"success": "green", "failed": "red", "running": "yellow", "skipped": "dim"}
-    "success": "green",
-    "failed": "red",
-    "upstream_failed": "red",
-    "running": "yellow",
-    "skipped": "dim",
-}
 _WORST_FIRST = ("failed", "upstream_failed", "up_for_retry", "running", "queued", "scheduled", "deferred")
 
 
@@ -112,9 +106,8 @@ def board(titles: Sequence[str], runs: Sequence[Sequence[Step]]) -> list[tuple[s
     colours = ["dim"]
     for task in STEPS:
         states = [run[task].state for run in by_task if task in run]
-        colours.append(
-            next((COLOURS[one] for one in ("running", "failed", "success") if one in states), "dim")
-        )
+        told = (COLOURS[one] for one in ("running", "failed", "success") if one in states)
+        colours.append(next(told, "dim"))
     return [("  " + line, colour) for line, colour in zip(align(rows), colours, strict=True)]
 
 
