@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from delivery_chain.errors import DeliveryChainError, UsageError
-from delivery_chain.sandbox import shop, source, stack
+from delivery_chain.sandbox import demo, shop, source, stack
 from delivery_chain.sandbox.console import Console
 from delivery_chain.sandbox.database import KINDS
 from delivery_chain.sandbox.layout import Layout
@@ -27,6 +27,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     up = _command(commands, "up", _up, "start what does not run yet, and wait until all of it is ready")
     _add_up_options(up)
+    run = _command(
+        commands, "demo", _demo, "start all, push a clean and a vulnerable release, show the outcome"
+    )
+    _add_up_options(run)
     down = _command(commands, "down", _down, "stop every process; data stays")
     down.add_argument("--purge", action="store_true", help="delete the data too")
     push = _command(commands, "push", _push, "commit a release of a sample application and push it")
@@ -122,6 +126,10 @@ def _up(given: argparse.Namespace, layout: Layout, console: Console) -> int:
     console.line()
     stack.login(found)
     return DONE
+
+
+def _demo(given: argparse.Namespace, layout: Layout, console: Console) -> int:
+    return DONE if demo.run_demo(layout, _options(given), console) else FAILED
 
 
 def _down(given: argparse.Namespace, layout: Layout, console: Console) -> int:

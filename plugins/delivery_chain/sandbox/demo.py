@@ -1,0 +1,232 @@
+"""`sandbox demo`: one release that passes the gate, one that does not, and what came of each."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from delivery_chain.errors import ToolError
+from delivery_chain.sandbox import outcome, runs, source, stack
+from delivery_chain.sandbox.airflow_parts import ADMIN
+from delivery_chain.sandbox.api import AirflowApi
+from delivery_chain.sandbox.layout import load_secrets
+from delivery_chain.sandbox.receiver import read_deliveries
+from delivery_chain.sandbox.registries import HOME
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from delivery_chain.sandbox.console import Console
+    from delivery_chain.sandbox.layout import Layout
+    from delivery_chain.sandbox.runs import Instance
+    from delivery_chain.sandbox.source import Push
+
+CHAIN = "shop-api"
+APPLICATION = "api"
+IMAGE = f"{source.NAMESPACE}/{APPLICATION}"
+QUARANTINE = f"{source.NAMESPACE}-quarantine/{APPLICATION}"
+BEGIN_SECONDS = 90
+"""From a push to its run: one poll of the source, and the scheduler."""
+RUN_SECONDS = 900
+POLL_SECONDS = 0.5
+PATIENCE_SECONDS = 15
+"""How long Airflow's API may fail in a row before the demo gives up."""
+
+
+@dataclass(slots=True)
+class Watched:
+    """One push and the run that it made."""
+
+    push: Push
+    run_id: str = ""
+    """Empty until the run is there."""
+    state: str = ""
+    instances: list[Instance] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        """`v1.1.0 vulnerable`."""
+        return f"{self.push.name} {'vulnerable' if self.push.vulnerable else 'clean'}"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run and each of its tasks have ended."""
+        return self.state in runs.RUN_FINISHED and all(one.state in runs.FINISHED for one in self.instances)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What came of one push, read back from where it counts."""
+
+    title: str
+    state: str
+    """The run's."""
+    ended_at: str
+    """The task that failed and was meant to, or the first one that failed; empty when none did."""
+    digests: Mapping[str, str]
+    """By region; empty where the tag is not there."""
+    quarantined: tuple[str, ...] = ()
+    """Tags in the quarantine repository."""
+
+
+def run_demo(layout: Layout, options: stack.Options, console: Console) -> bool:
+    """Bring the sandbox up, push both releases, watch their runs, print what came of them.
+
+    Returns:
+        Whether the clean release is in every region and the vulnerable one nowhere.
+
+    Raises:
+        DeliveryChainError: The sandbox did not come up, or a push made no run.
+    """
+    sandbox = stack.up(layout, options, console)
+    known = len(read_deliveries(layout.deliveries))
+    minor = source.next_minor(source.tags(layout, APPLICATION))
+    console.line()
+    watched = []
+    for number, vulnerable in ((minor, False), (minor + 1, True)):
+        watched.append(Watched(source.push(layout, APPLICATION, tag=f"v1.{number}.0", vulnerable=vulnerable)))
+        console.line(f"pushed {IMAGE} {watched[-1].title}, commit {watched[-1].push.commit[:12]}")
+    secrets = load_secrets(layout)
+    with AirflowApi(sandbox.ui, ADMIN, secrets["admin"]) as api:
+        watch(api, watched, console)
+    for one in watched:
+        print_record(one, console)
+    clean, blocked = (look(sandbox, one) for one in watched)
+    print_outcome(clean, blocked, console)
+    print_deliveries(outcome.deliveries(read_deliveries(layout.deliveries)[known:], secrets), console)
+    problems = judge(clean, blocked)
+    for problem in problems:
+        console.line(console.paint(f"WRONG: {problem}", "red"))
+    if not problems:
+        console.line(
+            console.paint(
+                f"{clean.title} is in all {len(clean.digests)} regions under one digest; "
+                f"{blocked.title} is under its tag in none.",
+                "green",
+            )
+        )
+    console.line()
+    stack.login(sandbox)
+    console.line("Stop        delivery-chain sandbox down")
+    return not problems
+
+
+def watch(api: AirflowApi, watched: Sequence[Watched], console: Console) -> None:
+    """Follow the runs to their ends: redrawn on a terminal, one line a change elsewhere.
+
+    Raises:
+        ToolError: A push made no run, or a run did not end in time; says where to look.
+    """
+    begin = answered = time.monotonic()
+    while True:
+        now = time.monotonic()
+        try:
+            _refresh(api, watched, console, now - begin)
+            answered = now
+        except ToolError:
+            if now - answered > PATIENCE_SECONDS:
+                raise
+        titles = [f"{one.title} {one.state}" for one in watched]
+        console.redraw(runs.board(titles, [runs.fold(one.instances) for one in watched]))
+        if all(one.is_over for one in watched):
+            return
+        _check_time(api, watched, now - begin)
+        time.sleep(POLL_SECONDS)
+
+
+def _refresh(api: AirflowApi, watched: Sequence[Watched], console: Console, passed: float) -> None:
+    found = {run["conf"].get("commit"): run for run in api.runs(CHAIN) if run.get("conf")}
+    for one in watched:
+        run = found.get(one.push.commit)
+        if run is None or one.is_over:
+            continue
+        instances = runs.read_instances(api.task_instances(CHAIN, run["dag_run_id"]))
+        if not console.live:
+            for change in runs.changes(one.instances, instances):
+                console.line(f"{passed:6.1f} s  {one.push.name}  {change}")
+        one.run_id, one.state, one.instances = run["dag_run_id"], run["state"], instances
+
+
+def _check_time(api: AirflowApi, watched: Sequence[Watched], passed: float) -> None:
+    unseen = [one.title for one in watched if not one.run_id]
+    if unseen and passed > BEGIN_SECONDS:
+        errors = api.import_errors()
+        raise ToolError(
+            f"{', '.join(unseen)}: {BEGIN_SECONDS} s after the push, {CHAIN} has no run for it; "
+            "look at the runs of the Dags with the tag delivery-chain-source. "
+            f"{'Dag files that Airflow could not read:' if errors else 'All Dag files were read.'}",
+            tool="airflow",
+            output=errors,
+        )
+    if passed > RUN_SECONDS:
+        late = [one.title for one in watched if not one.is_over]
+        raise ToolError(
+            f"{', '.join(late)}: not done after {RUN_SECONDS} s; see its run in Airflow", tool="airflow"
+        )
+
+
+def print_record(one: Watched, console: Console) -> None:
+    """Print each step of a run, every mapped instance on its own."""
+    console.line()
+    console.line(console.paint(f"{one.title}: run {one.state}", "bold"))
+    console.table(runs.record(one.instances))
+
+
+def look(sandbox: stack.Stack, one: Watched) -> Seen:
+    """Read back what came of a push."""
+    registries = sandbox.registries()
+    states = {instance.task: instance.state for instance in one.instances}
+    failed = [task for task in runs.STEPS if states.get(task) == "failed"]
+    kept = outcome.tags(registries[HOME], QUARANTINE)
+    return Seen(
+        title=one.push.name,
+        state=one.state,
+        ended_at=next(iter(failed), ""),
+        digests=outcome.digests(registries, IMAGE, one.push.name),
+        quarantined=tuple(tag for tag in kept if tag.startswith(f"{one.push.name}.")),
+    )
+
+
+def judge(clean: Seen, blocked: Seen) -> list[str]:
+    """What is not as it has to be; empty when all is well."""
+    problems = []
+    if clean.state != "success":
+        problems.append(
+            f"{clean.title}: expected a run that succeeds, found {clean.state} at {clean.ended_at}"
+        )
+    if "" in clean.digests.values() or len(set(clean.digests.values())) != 1:
+        problems.append(f"{clean.title}: expected one digest in every region, found {dict(clean.digests)}")
+    if (blocked.state, blocked.ended_at) != ("failed", "denied"):
+        at = f" at {blocked.ended_at}" if blocked.ended_at else ""
+        problems.append(f"{blocked.title}: expected a run that fails at denied, found {blocked.state}{at}")
+    if there := [region for region, digest in blocked.digests.items() if digest]:
+        problems.append(f"{blocked.title}: expected its tag nowhere, found it in {', '.join(there)}")
+    return problems
+
+
+def print_outcome(clean: Seen, blocked: Seen, console: Console) -> None:
+    """Print the digests that the registries gave, region by region."""
+    console.line()
+    console.line(console.paint("Read back from the registries", "bold"))
+    rows = [("region", f"{IMAGE}:{clean.title}", f"{IMAGE}:{blocked.title}")]
+    for region, digest in clean.digests.items():
+        rows.append((region, digest or "not there", blocked.digests[region] or "not there"))
+    console.table(rows)
+    for tag in blocked.quarantined:
+        console.line(f"  quarantined as {QUARANTINE}:{tag} in {HOME}")
+
+
+def print_deliveries(deliveries: Sequence[outcome.Delivery], console: Console) -> None:
+    """Print what the webhook receiver got."""
+    console.line()
+    console.line(console.paint("Deliveries that arrived", "bold"))
+    rows = [("time (UTC)", "to", "image", "signature")]
+    rows += [
+        (one.received[11:19], one.stage, one.image, "right" if one.signed else "WRONG") for one in deliveries
+    ]
+    if deliveries:
+        console.table(rows)
+    else:
+        console.line("  none")
+    console.line()
