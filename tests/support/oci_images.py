@@ -7,7 +7,14 @@ import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from delivery_chain.oci.manifest import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor, build_index, parse_manifest
+from delivery_chain.oci.manifest import (
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Descriptor,
+    build_index,
+    parse_manifest,
+)
 
 if TYPE_CHECKING:
     from delivery_chain.oci.client import RegistryClient
@@ -21,7 +28,12 @@ def noise(seed: int, size: int) -> bytes:
 
 
 def push_image(
-    client: RegistryClient, name: str, *, seed: int = 1, platform: str = "linux/amd64", sizes: tuple[int, ...] = (3000, 70_000)
+    client: RegistryClient,
+    name: str,
+    *,
+    seed: int = 1,
+    platform: str = "linux/amd64",
+    sizes: tuple[int, ...] = (3000, 70_000),
 ) -> Descriptor:
     """An image with a layer of each of `sizes`, under no tag.
 
@@ -32,7 +44,8 @@ def push_image(
     config = json.dumps({"os": os_name, "architecture": architecture, "seed": seed}).encode()
     config_entry = replace(client.put_blob_bytes(name, config), media_type=OCI_CONFIG)
     layers = [
-        replace(client.put_blob_bytes(name, noise(seed * 100 + at, size)), media_type=LAYER) for at, size in enumerate(sizes)
+        replace(client.put_blob_bytes(name, noise(seed * 100 + at, size)), media_type=LAYER)
+        for at, size in enumerate(sizes)
     ]
     document = {
         "schemaVersion": 2,

@@ -7,13 +7,13 @@ import socket
 import subprocess
 import time
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 PROGRAM = "/usr/bin/docker-registry"
 USER = "robot"
@@ -60,7 +60,7 @@ def docker_registry(folder: Path, *, htpasswd: bool = False, **sections: Any) ->
     (folder / "config.yml").write_text(json.dumps(config))
     secure = "tls" in config["http"]
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(  # noqa: S603
+        process = subprocess.Popen(
             [PROGRAM, "serve", str(folder / "config.yml")], stdout=log, stderr=log, stdin=subprocess.DEVNULL
         )
         try:

@@ -94,7 +94,7 @@ def _tls_context(ca: str, *, only: bool, host: str) -> ssl.SSLContext:
         return ssl.create_default_context()
     try:
         context = ssl.create_default_context(cadata=ca)
-    except (ssl.SSLError, ValueError) as error:
+    except (ssl.SSLError, ValueError, TypeError) as error:
         raise ConfigurationError(
             f"CA certificate of the connection for {host}: expected PEM text that begins with "
             "-----BEGIN CERTIFICATE-----, found something else. Paste the CA's certificate again"

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from delivery_chain.errors import ProtocolViolation
 from delivery_chain.oci import fields
 from delivery_chain.oci.manifest import OCI_INDEX, Descriptor, parse_descriptor
-from delivery_chain.oci.session import PAGE_BYTES, Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from delivery_chain.oci.auth import Scopes
+    from delivery_chain.oci.session import Session
 
 MAX_LISTED = 100_000
 """Entries of one list: more tags than a repository can have and still be usable."""
@@ -48,8 +48,8 @@ def _entries(
     session: Session, path: str, key: str, *, what: str, scopes: Scopes, accept: str
 ) -> Iterator[object]:
     count = 0
-    for response in session.pages(path, what=what, scopes=scopes, headers={"Accept": accept}):
-        data = fields.load_object(response.read(PAGE_BYTES), what)
+    for page in session.pages(path, what=what, scopes=scopes, headers={"Accept": accept}):
+        data = fields.load_object(page, what)
         entries = fields.rows(data, key, what, limit=MAX_LISTED)
         count += len(entries)
         if count > MAX_LISTED:

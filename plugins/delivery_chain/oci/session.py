@@ -33,6 +33,7 @@ MAX_REDIRECTS = 5
 MAX_PAGES = 1000
 """Pages of one list: at 100 entries a page, more tags than a repository can have and still be usable."""
 PAGE_BYTES = 4 * 1024 * 1024
+"""Bytes of one page: 1000 of the longest tags are a thirtieth of it."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -95,8 +96,8 @@ class Session:
         login = self._auth.header(scopes) if self._is_home(url) else None
         response = self._send(request, login, follow=follow)
         if response.status == HTTPStatus.UNAUTHORIZED and self._is_home(response.url) and request.replayable:
-            challenges = parse_challenges(response.headers.get_all("WWW-Authenticate") or ())
             refusal = _refusal(response)
+            challenges = parse_challenges(response.headers.get_all("WWW-Authenticate") or ())
             try:
                 login = self._auth.answer(challenges, scopes, login)
             except Unauthorized as error:
@@ -107,10 +108,8 @@ class Session:
             return response
         raise error_from(_refusal(response), what=what, now=time.time())
 
-    def pages(
-        self, path: str, *, what: str, scopes: Scopes, headers: Mapping[str, str]
-    ) -> Iterator[Response]:
-        """The pages of a list, each to be read before the next is asked for.
+    def pages(self, path: str, *, what: str, scopes: Scopes, headers: Mapping[str, str]) -> Iterator[bytes]:
+        """The pages of a list, each at most 4 MiB; the next is asked for when the one before was used.
 
         Raises:
             ProtocolViolation: A page comes twice, lies elsewhere, or there are more than 1000.
@@ -124,10 +123,11 @@ class Session:
                 )
             seen.add(url)
             with self.call(
-                "GET", url, what=what, expect=frozenset({200}), scopes=scopes, headers=headers
+                "GET", url, what=what, expect=frozenset({HTTPStatus.OK}), scopes=scopes, headers=headers
             ) as response:
-                yield response
-                url = next_page(response.headers.get("Link", "")[: MAX_HEADER + 1], url)
+                page = response.read(PAGE_BYTES)
+            yield page
+            url = next_page(response.headers.get("Link", "")[: MAX_HEADER + 1], url)
 
     def location(self, response: Response, what: str) -> str:
         """The absolute URL of a `Location` header, checked: where an upload goes on.

@@ -150,7 +150,7 @@ def _advice(kind: type[RegistryError], refusal: Refusal, codes: tuple[str, ...],
         RegistryBusy: "The registry asks to slow down. A retry waits as long as it asks",
         RegistryFailure: f"The registry failed. A retry may work; if it goes on, look into the log of {host}",
         ContentMismatch: "The bytes did not arrive as they were sent. A retry sends them again",
-        TagConflict: "TAG_CONFLICT: the registry holds this tag fast. Use another one, or lift its protection",
+        TagConflict: "TAG_CONFLICT: the registry holds this tag. Use another one, or lift its protection",
         ProtocolViolation: f"The OCI distribution spec has no such answer. Check that {host} is a registry",
     }.get(kind, "The registry does not take this request; nothing was changed")
 

@@ -1,0 +1,222 @@
+"""The client's verbs against a real docker-registry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from delivery_chain.core.reference import sha256_digest
+from delivery_chain.errors import ContentMismatch, InvalidReference, NotFound, ProtocolViolation
+from delivery_chain.oci.copy import put_tag
+from delivery_chain.oci.manifest import (
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Descriptor,
+    build_artifact_manifest,
+    build_index,
+)
+from delivery_chain.oci.walk import platforms
+from support.oci_images import noise, push_image, push_index
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from delivery_chain.oci.client import RegistryClient
+
+pytestmark = pytest.mark.integration
+ABSENT = "sha256:" + "0" * 64
+
+
+def test_a_registry_answers(oci_client: RegistryClient) -> None:
+    """A ping of a registry that is there returns."""
+    oci_client.ping()
+
+
+def test_a_blob_comes_back_as_it_went(oci_client: RegistryClient, oci_repository: str) -> None:
+    """A blob of several chunks is stored, has its size, and streams back whole."""
+    content = noise(7, 3_500_000)
+
+    stored = oci_client.put_blob_bytes(oci_repository, content)
+
+    assert stored == Descriptor("application/octet-stream", sha256_digest(content), len(content))
+    assert oci_client.head_blob(oci_repository, stored.digest) == len(content)
+    assert oci_client.get_blob(oci_repository, stored.digest) == content
+    with oci_client.open_blob(oci_repository, stored.digest, stored.size) as chunks:
+        assert b"".join(chunks) == content
+
+
+def test_an_empty_blob_is_a_blob(oci_client: RegistryClient, oci_repository: str) -> None:
+    """Zero bytes can be stored and read."""
+    stored = oci_client.put_blob_bytes(oci_repository, b"")
+
+    assert oci_client.get_blob(oci_repository, stored.digest) == b""
+
+
+def test_a_wrong_stream_is_not_stored(oci_client: RegistryClient, oci_repository: str) -> None:
+    """Bytes that are not the digest's end the upload, and the registry keeps nothing."""
+    digest = sha256_digest(b"right")
+
+    with pytest.raises(ContentMismatch, match="expected sha256"):
+        oci_client.upload_blob(oci_repository, digest, 5, [b"wro", b"ng"])
+
+    assert oci_client.head_blob(oci_repository, digest) is None
+
+
+def test_a_blob_larger_than_allowed_is_not_read(oci_client: RegistryClient, oci_repository: str) -> None:
+    """`max_bytes` bounds what comes into memory."""
+    stored = oci_client.put_blob_bytes(oci_repository, b"12345")
+
+    with pytest.raises(ProtocolViolation, match="at most 4 bytes"):
+        oci_client.get_blob(oci_repository, stored.digest, max_bytes=4)
+
+
+def test_a_blob_is_mounted_from_its_repository(oci_client: RegistryClient, oci_repository: str) -> None:
+    """A mount links what is there, and says so where it is not."""
+    stored = oci_client.put_blob_bytes(oci_repository, b"shared")
+
+    assert oci_client.mount_blob(f"{oci_repository}/other", stored.digest, oci_repository)
+    assert oci_client.get_blob(f"{oci_repository}/other", stored.digest) == b"shared"
+    assert not oci_client.mount_blob(f"{oci_repository}/other", ABSENT, oci_repository)
+
+
+def test_a_manifest_is_had_by_tag_and_by_digest(oci_client: RegistryClient, oci_repository: str) -> None:
+    """Both ways give the same bytes, and HEAD the same descriptor."""
+    image = push_image(oci_client, oci_repository)
+    put_tag(oci_client, oci_repository, "v1", image.digest)
+
+    by_tag = oci_client.get_manifest(oci_repository, "v1")
+
+    assert by_tag == oci_client.get_manifest(oci_repository, image.digest)
+    assert by_tag.digest == image.digest
+    head = Descriptor(OCI_MANIFEST, image.digest, len(by_tag.raw))
+    assert oci_client.head_manifest(oci_repository, "v1") == head
+    assert oci_client.head_manifest(oci_repository, image.digest) == head
+
+
+def test_what_is_not_there_is_none_to_head(oci_client: RegistryClient, oci_repository: str) -> None:
+    """HEAD of a missing manifest, blob or repository is None, no error."""
+    assert oci_client.head_manifest(oci_repository, "v1") is None
+    assert oci_client.head_manifest(oci_repository, ABSENT) is None
+    assert oci_client.head_blob(oci_repository, ABSENT) is None
+
+
+MISSING: dict[str, Callable[[RegistryClient, str], object]] = {
+    "manifest": lambda client, name: client.get_manifest(name, "v1"),
+    "blob": lambda client, name: client.get_blob(name, ABSENT),
+    "stream": lambda client, name: client.open_blob(name, ABSENT).__enter__(),
+    "tags": lambda client, name: client.list_tags(name),
+    "parts of a manifest": lambda client, name: client.put_manifest(
+        name, "v1", build_index([Descriptor(OCI_MANIFEST, ABSENT, 2)]), OCI_INDEX
+    ),
+    "tag's manifest": lambda client, name: put_tag(client, name, "v1", ABSENT),
+}
+
+
+@pytest.mark.parametrize("ask", MISSING.values(), ids=MISSING)
+def test_what_is_not_there_is_not_found(
+    oci_client: RegistryClient, oci_repository: str, ask: Callable[[RegistryClient, str], object]
+) -> None:
+    """Reading what a registry lacks says so."""
+    with pytest.raises(NotFound):
+        ask(oci_client, oci_repository)
+
+
+def test_a_manifest_under_another_digest_is_not_sent(oci_client: RegistryClient, oci_repository: str) -> None:
+    """Bytes are only put under their own digest."""
+    with pytest.raises(ContentMismatch):
+        oci_client.put_manifest(oci_repository, ABSENT, build_index(()), OCI_INDEX)
+
+
+@pytest.mark.parametrize("name", ["../_catalog", "A", "a//b", "a?x=y", "-a", "a\n"])
+def test_a_name_that_is_none_is_not_sent(oci_client: RegistryClient, name: str) -> None:
+    """A repository name can't become another path."""
+    with pytest.raises(InvalidReference):
+        oci_client.get_manifest(name, "v1")
+
+
+def test_tags_and_repositories_are_listed(oci_client: RegistryClient, oci_repository: str) -> None:
+    """Lists hold what was pushed, and only what the prefix asks for."""
+    image = push_image(oci_client, f"{oci_repository}/a")
+    push_image(oci_client, f"{oci_repository}/b")
+    for tag in ("v2", "v1"):
+        put_tag(oci_client, f"{oci_repository}/a", tag, image.digest)
+
+    assert sorted(oci_client.list_tags(f"{oci_repository}/a")) == ["v1", "v2"]
+    assert oci_client.list_repositories(f"{oci_repository}/") == (
+        f"{oci_repository}/a",
+        f"{oci_repository}/b",
+    )
+
+
+def test_a_deleted_tag_leaves_its_image_alone(oci_client: RegistryClient, oci_repository: str) -> None:
+    """Only the one tag goes: the digest, its other tags and its blobs stay. Twice is fine."""
+    image = push_image(oci_client, oci_repository)
+    for tag in ("keep", "drop"):
+        put_tag(oci_client, oci_repository, tag, image.digest)
+
+    for _ in range(2):
+        oci_client.delete_tag(oci_repository, "drop")
+
+    assert oci_client.list_tags(oci_repository) == ("keep",)
+    assert oci_client.head_manifest(oci_repository, "drop") is None
+    assert oci_client.get_manifest(oci_repository, "keep").digest == image.digest
+
+
+def test_a_deleted_tag_can_come_back_and_go_again(oci_client: RegistryClient, oci_repository: str) -> None:
+    """The stand-in of one deletion does not get in the way of the next."""
+    image = push_image(oci_client, oci_repository)
+    for _ in range(2):
+        put_tag(oci_client, oci_repository, "v1", image.digest)
+        oci_client.delete_tag(oci_repository, "v1")
+
+        assert oci_client.head_manifest(oci_repository, "v1") is None
+        assert oci_client.head_manifest(oci_repository, image.digest) is not None
+
+
+def test_a_deleted_manifest_takes_its_tags_along(oci_client: RegistryClient, oci_repository: str) -> None:
+    """Deletion by digest is the whole image. Twice is fine."""
+    image = push_image(oci_client, oci_repository)
+    put_tag(oci_client, oci_repository, "v1", image.digest)
+
+    for _ in range(2):
+        oci_client.delete_manifest(oci_repository, image.digest)
+
+    assert oci_client.head_manifest(oci_repository, "v1") is None
+
+
+def test_platforms_of_an_index(oci_client: RegistryClient, oci_repository: str) -> None:
+    """Children count by platform; attestations do not, and one without a platform is asked for its config."""
+    amd64 = push_image(oci_client, oci_repository, seed=1)
+    arm64 = push_image(oci_client, oci_repository, seed=2, platform="linux/arm64")
+    unnamed = Descriptor(arm64.media_type, arm64.digest, arm64.size)
+    other = push_image(oci_client, oci_repository, seed=3)
+    attestation = Descriptor(
+        other.media_type, other.digest, other.size, platform={"os": "unknown", "architecture": "unknown"}
+    )
+    index = push_index(oci_client, oci_repository, (amd64, attestation, unnamed))
+
+    found = platforms(oci_client, oci_repository, index.digest)
+
+    assert {name: entry.digest for name, entry in found.items()} == {
+        "linux/amd64": amd64.digest,
+        "linux/arm64": arm64.digest,
+    }
+
+
+def test_platforms_of_a_single_image(oci_client: RegistryClient, oci_repository: str) -> None:
+    """An image that is no index says its platform in its config."""
+    image = push_image(oci_client, oci_repository, platform="linux/arm64")
+
+    assert [*platforms(oci_client, oci_repository, image.digest)] == ["linux/arm64"]
+
+
+def test_an_artifact_has_no_platforms(oci_client: RegistryClient, oci_repository: str) -> None:
+    """What is no image is refused by name."""
+    oci_client.put_blob_bytes(oci_repository, b"{}")
+    digest = oci_client.put_manifest(
+        oci_repository, "x", build_artifact_manifest("x/y", None, ()), OCI_MANIFEST
+    )
+
+    with pytest.raises(ProtocolViolation, match="expected an image, found an artifact"):
+        platforms(oci_client, oci_repository, digest)

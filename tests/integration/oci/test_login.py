@@ -1,0 +1,257 @@
+"""Logins, tokens and certificates against real registries, and realms that must not be trusted."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from delivery_chain.errors import ConfigurationError, ProtocolViolation, RegistryUnreachable, Unauthorized
+from delivery_chain.oci.client import RegistryClient
+from delivery_chain.oci.copy import copy_image
+from support.oci_images import push_image
+from support.oci_registry import PASSWORD, USER, docker_registry
+from support.oci_scripted import scripted_registry
+from support.oci_tls import make_certificates
+from support.oci_tokens import ISSUER, SERVICE, TokenServer, token_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from delivery_chain.core.registry import Registry
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry that asks for a login."""
+    with docker_registry(tmp_path_factory.mktemp("locked"), htpasswd=True) as registry:
+        yield registry
+
+
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry with TLS and a CA of its own."""
+    folder = tmp_path_factory.mktemp("secure")
+    ca, certificate, key = make_certificates(folder)
+    tls = {"certificate": str(certificate), "key": str(key)}
+    with docker_registry(folder, http={"tls": tls}) as registry:
+        yield replace(registry, ca_certificate=ca)
+
+
+@pytest.fixture
+def tokens(
+    tmp_path: object, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Registry, TokenServer]]:
+    """A registry with a token server."""
+    folder = tmp_path_factory.mktemp("tokens")
+    ca, certificate, key = make_certificates(folder)
+    (folder / "ca.pem").write_text(ca)
+    with token_server(certificate, key) as server:
+        server.logins[USER] = PASSWORD
+        token = {
+            "realm": server.realm,
+            "service": SERVICE,
+            "issuer": ISSUER,
+            "rootcertbundle": str(folder / "ca.pem"),
+        }
+        with docker_registry(folder, auth={"token": token}) as registry:
+            yield replace(registry, username=USER, password=PASSWORD), server
+
+
+def test_a_login_opens_the_registry(locked: Registry, oci_repository: str) -> None:
+    """With name and password everything works."""
+    with RegistryClient(locked) as client:
+        client.ping()
+        image = push_image(client, oci_repository)
+
+        assert client.get_manifest(oci_repository, image.digest).digest == image.digest
+
+
+@pytest.mark.parametrize(
+    "login",
+    [("", ""), (USER, "hunter2-wrong"), ("stranger", PASSWORD)],
+    ids=["none", "wrong password", "wrong user"],
+)
+def test_a_wrong_login_is_unauthorized(locked: Registry, login: tuple[str, str]) -> None:
+    """The message names the host and what to check, and never the password."""
+    with (
+        RegistryClient(replace(locked, username=login[0], password=login[1])) as client,
+        pytest.raises(Unauthorized, match="Check login and password of the connection") as caught,
+    ):
+        client.ping()
+
+    assert caught.value.status == 401
+    assert locked.host in str(caught.value)
+    shown = f"{caught.value!r} {caught.value} {client.registry!r}"
+    assert not any(secret in shown for secret in ("hunter2", PASSWORD))
+
+
+def test_a_user_name_with_a_colon_is_refused(locked: Registry) -> None:
+    """Basic authentication has no way to send such a name."""
+    with (
+        RegistryClient(replace(locked, username="a:b")) as client,
+        pytest.raises(ConfigurationError, match="':'"),
+    ):
+        client.ping()
+
+
+def test_the_registrys_own_ca_is_trusted(secure: Registry, oci_repository: str) -> None:
+    """With its CA a registry is pushed to and pulled from over TLS, on kept connections."""
+    with RegistryClient(secure) as client:
+        image = push_image(client, oci_repository)
+
+        assert client.get_manifest(oci_repository, image.digest).digest == image.digest
+
+
+def test_a_certificate_of_nobody_is_refused(secure: Registry) -> None:
+    """Without the CA nothing is sent, and the message says what is missing."""
+    with (
+        RegistryClient(replace(secure, ca_certificate="")) as client,
+        pytest.raises(RegistryUnreachable, match="Put its CA into the connection"),
+    ):
+        client.ping()
+
+
+def test_tls_to_a_plain_registry_says_so(oci_client: RegistryClient) -> None:
+    """The likeliest mistake of a new connection gets its own advice."""
+    registry = replace(oci_client.registry, plain_http=False)
+    with RegistryClient(registry) as client, pytest.raises(RegistryUnreachable, match="does not speak TLS"):
+        client.ping()
+
+
+@pytest.mark.parametrize(
+    "pem", ["rubbish", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "é"]
+)
+def test_a_ca_that_is_none_is_refused(secure: Registry, pem: str) -> None:
+    """A CA that can't be read is the connection's fault."""
+    with (
+        RegistryClient(replace(secure, ca_certificate=pem)) as client,
+        pytest.raises(ConfigurationError, match="PEM"),
+    ):
+        client.ping()
+
+
+def test_tokens_are_fetched_once_for_each_scope(
+    tokens: tuple[Registry, TokenServer], oci_repository: str
+) -> None:
+    """One token serves all requests that need the same rights, and a mount asks for both repositories."""
+    registry, server = tokens
+    with RegistryClient(registry) as client:
+        image = push_image(client, oci_repository)
+        copy_image(client, oci_repository, image.digest, client, f"{oci_repository}/to", referrers=False)
+
+    to = f"{oci_repository}/to"
+    assert server.asked == [
+        (f"repository:{oci_repository}:pull",),
+        (f"repository:{oci_repository}:pull,push",),
+        (f"repository:{to}:pull",),
+        (f"repository:{to}:pull,push", f"repository:{oci_repository}:pull"),
+        (f"repository:{to}:pull,push",),
+    ]
+
+
+def test_a_token_that_is_over_is_fetched_anew(
+    tokens: tuple[Registry, TokenServer], oci_repository: str
+) -> None:
+    """A token that lives no time is never used twice, and the work goes on."""
+    registry, server = tokens
+    server.life = 0
+    with RegistryClient(registry) as client:
+        for _ in range(3):
+            assert client.head_manifest(oci_repository, "v1") is None
+
+    assert server.asked == [(f"repository:{oci_repository}:pull",)] * 3
+
+
+def test_a_push_without_the_right_is_refused(
+    tokens: tuple[Registry, TokenServer], oci_repository: str
+) -> None:
+    """Nobody's token has no rights, and the message names the connection."""
+    registry, _ = tokens
+    with (
+        RegistryClient(replace(registry, username="", password="")) as client,
+        pytest.raises(Unauthorized, match="login and password"),
+    ):
+        push_image(client, oci_repository)
+
+
+def test_a_wrong_login_at_the_token_server_names_the_connection(tokens: tuple[Registry, TokenServer]) -> None:
+    """The token server's refusal is told as the connection's wrong login."""
+    registry, server = tokens
+    with (
+        RegistryClient(replace(registry, password="hunter2")) as client,
+        pytest.raises(Unauthorized, match="Check login and password") as caught,
+    ):
+        client.ping()
+
+    assert registry.host in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    assert len(server.asked) == 1
+
+
+def test_a_token_refused_in_mid_use_is_replaced(oci_repository: str) -> None:
+    """When a registry stops to take a token, a new one is fetched and the request is sent again."""
+    with scripted_registry(username=USER, password=PASSWORD) as script:
+        challenge = f'Bearer realm="http://{script.registry.host}/token",service="s"'
+        refused = {"headers": {"WWW-Authenticate": challenge}, "times": 1}
+        script.say("GET", r"/token\?.*", body=b'{"token":"one"}', times=1)
+        script.say("GET", r"/token\?.*", body=b'{"access_token":"two","expires_in":9}')
+        script.say("GET", "/v2/", 401, **refused)
+        script.say("GET", "/v2/", times=1)
+        script.say("GET", "/v2/", 401, **refused)
+        script.say("GET", "/v2/")
+        with RegistryClient(script.registry) as client:
+            client.ping()
+            client.ping()
+
+    basic = f"Basic {base64.b64encode(f'{USER}:{PASSWORD}'.encode()).decode()}"
+    sent = [one.authorization for one in script.seen]
+    assert sent == ["", basic, "Bearer one", "Bearer one", basic, "Bearer two"]
+
+
+REALMS = {
+    "plain elsewhere": 'Bearer realm="http://203.0.113.9/token"',
+    "metadata": 'Bearer realm="https://169.254.169.254/token"',
+    "relative": 'Bearer realm="/token"',
+    "missing": 'Bearer service="s"',
+    "with a user": 'Bearer realm="https://a:b@reg.test/"',
+    "another scheme": "Negotiate",
+    "no challenge": "",
+    "broken": 'Bearer realm="x',
+}
+
+
+@pytest.mark.parametrize("challenge", REALMS.values(), ids=REALMS)
+def test_credentials_go_to_no_realm_that_is_not_allowed(challenge: str) -> None:
+    """A registry can't make the client show its password to somebody else."""
+    with scripted_registry(username=USER, password=PASSWORD) as script:
+        script.say("GET", "/v2/", 401, headers={"WWW-Authenticate": challenge} if challenge else {})
+        with RegistryClient(script.registry) as client, pytest.raises(ProtocolViolation):
+            client.ping()
+
+    assert [one.authorization for one in script.seen] == [""]
+
+
+TOKENS = {
+    "no JSON": b"<html>",
+    "no token": b"{}",
+    "a number": b'{"token":1}',
+    "a line break": b'{"token":"a\\r\\nX-Evil: 1"}',
+    "life as text": b'{"token":"a","expires_in":"1"}',
+    "endless": b'{"token":"' + b"a" * 300_000 + b'"}',
+}
+
+
+@pytest.mark.parametrize("body", TOKENS.values(), ids=TOKENS)
+def test_wrong_tokens_are_refused(body: bytes) -> None:
+    """A token server's answer is taken only if it is a token."""
+    with scripted_registry() as script:
+        challenge = f'Bearer realm="http://{script.registry.host}/token"'
+        script.say("GET", "/v2/", 401, headers={"WWW-Authenticate": challenge})
+        script.say("GET", "/token.*", body=body)
+        with RegistryClient(script.registry) as client, pytest.raises(ProtocolViolation):
+            client.ping()

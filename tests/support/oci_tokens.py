@@ -1,0 +1,94 @@
+"""A token server as docker-registry expects it: basic login in, signed token out."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+import jwt
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SERVICE = "test-registry"
+ISSUER = "test-issuer"
+
+
+@dataclass(slots=True)
+class TokenServer:
+    """The running server."""
+
+    realm: str = ""
+    logins: dict[str, str] = field(default_factory=dict)
+    """Who may do everything; nobody else gets a right."""
+    life: int = 300
+    """Seconds that a token lives."""
+    asked: list[tuple[str, ...]] = field(default_factory=list)
+    """Scopes of each request."""
+
+
+@contextmanager
+def token_server(certificate: Path, key: Path) -> Iterator[TokenServer]:
+    """Run a token server until the block ends.
+
+    Args:
+        certificate: PEM, signed by the CA that the registry has as `rootcertbundle`.
+        key: Its P-256 key.
+    """
+    state = TokenServer()
+    leaf = x509.load_pem_x509_certificate(certificate.read_bytes())
+    chain = [base64.b64encode(leaf.public_bytes(serialization.Encoding.DER)).decode()]
+    secret = key.read_bytes()
+
+    def sign(user: str, scopes: list[str]) -> str:
+        access = []
+        for kind, name, actions in (scope.split(":", 2) for scope in scopes):
+            access.append({"type": kind, "name": name, "actions": actions.split(",")})
+        now = int(time.time())
+        claims: dict[str, Any] = {
+            "iss": ISSUER, "sub": user, "aud": SERVICE, "exp": now + state.life, "nbf": now - 5, "iat": now,
+            "jti": "1", "access": access,
+        }  # fmt: skip
+        return jwt.encode(claims, secret, algorithm="ES256", headers={"x5c": chain})
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *args: object) -> None:
+            """Stay quiet."""
+
+        def do_GET(self) -> None:
+            query = parse_qs(urlsplit(self.path).query)
+            scopes = query.get("scope", [])
+            state.asked.append(tuple(scopes))
+            _, _, sent = self.headers.get("Authorization", "").partition("Basic ")
+            user, _, password = base64.b64decode(sent).decode().partition(":")
+            good = bool(user) and state.logins.get(user) == password
+            status = 200 if good or not sent else 401
+            body = json.dumps(
+                {"token": sign(user, scopes if good else []), "expires_in": state.life}
+            ).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    state.realm = f"http://127.0.0.1:{server.server_port}/token"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
