@@ -110,8 +110,14 @@ def start(argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> Mark:
 
 
 def family(mark: Mark) -> set[Mark]:
-    """The process, its descendants, and whatever else is in its session."""
+    """The process, its descendants, and whatever else is in its session; nothing once its pid is another's.
+
+    While a session has members, the kernel gives its number to no new process. So where another process has
+    the pid, or the machine was booted since, nothing of the family is left.
+    """
     everything = _everything()
+    if mark.boot != _boot_id() or any(stat.mark.pid == mark.pid and stat.mark != mark for stat in everything):
+        return set()
     found = {stat.mark for stat in everything if stat.mark == mark or stat.session == mark.pid}
     while True:
         pids = {one.pid for one in found}

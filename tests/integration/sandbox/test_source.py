@@ -1,0 +1,70 @@
+"""Pushes of the sample applications, with real git."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from delivery_chain.errors import UsageError
+from delivery_chain.sandbox import source
+from delivery_chain.sandbox.layout import Layout
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    found = Layout(tmp_path)
+    source.create_repositories(found)
+    return found
+
+
+def git(layout: Layout, *arguments: str) -> str:
+    folder = source.bare(layout, "web")
+    return subprocess.run(
+        ["git", "-C", folder, *arguments], check=True, capture_output=True, text=True
+    ).stdout
+
+
+def test_a_tag_is_pushed_with_its_commit(layout: Layout) -> None:
+    """The tag is in the source and names the commit that the push said."""
+    push = source.push(layout, "web", tag="v1.0.0")
+    assert git(layout, "show-ref") == f"{push.commit} refs/tags/v1.0.0\n"
+    assert source.tags(layout, "web") == ["v1.0.0"]
+
+
+def test_a_branch_goes_on(layout: Layout) -> None:
+    """Two pushes to one branch are two commits, the second on top of the first."""
+    first = source.push(layout, "web")
+    second = source.push(layout, "web", vulnerable=True)
+    assert git(layout, "rev-list", "main").split() == [second.commit, first.commit]
+
+
+def test_the_tree_is_the_release_and_nothing_else(layout: Layout) -> None:
+    """Package versions of an earlier push are gone from a later one."""
+    source.push(layout, "web", vulnerable=True)
+    source.push(layout, "web")
+    names = git(layout, "ls-tree", "-r", "--name-only", "main")
+    assert "jinja2-3.1.6.dist-info" in names
+    assert "jinja2-2.10.dist-info" not in names
+
+
+def test_a_tag_is_never_moved(layout: Layout) -> None:
+    """A tag that is there is refused before anything is committed."""
+    source.push(layout, "web", tag="v1.0.0")
+    with pytest.raises(UsageError, match=r"v1\.0\.0"):
+        source.push(layout, "web", tag="v1.0.0")
+
+
+def test_the_users_git_configuration_has_no_say(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A configuration that would break each commit changes nothing."""
+    home = layout.root / "home"
+    home.mkdir()
+    (home / ".gitconfig").write_text("[commit]\n\tgpgsign = true\n[gpg]\n\tprogram = /bin/false\n", "ascii")
+    monkeypatch.setenv("HOME", str(home))
+    assert source.push(layout, "web").name == "main"

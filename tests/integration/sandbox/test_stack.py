@@ -1,0 +1,211 @@
+"""The whole stack on this machine: up, again, broken, down. Uses a Dags folder with one small Dag."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from delivery_chain.errors import ConfigurationError, ToolError, UsageError
+from delivery_chain.sandbox import processes, services, stack
+from delivery_chain.sandbox.api import AirflowApi
+from delivery_chain.sandbox.console import Console
+from delivery_chain.sandbox.layout import Layout, State, load_secrets
+from delivery_chain.sandbox.services import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+
+DAG = """
+from airflow.sdk import DAG, task
+
+with DAG("small", schedule=None):
+
+    @task
+    def connection_type():
+        from airflow.sdk import Connection
+
+        return Connection.get("cn-hangzhou").conn_type
+
+    connection_type()
+"""
+REGION_CONNECTIONS = {"cn-hangzhou", "ap-southeast-1", "eu-central-1"}
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> stack.Options:
+    folder = tmp_path_factory.mktemp("given")
+    (folder / "dags").mkdir()
+    (folder / "dags" / "small.py").write_text(DAG, "ascii")
+    (folder / "specs").mkdir()
+    return stack.Options(database="sqlite", dags=str(folder / "dags"), specs=str(folder / "specs"))
+
+
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory: pytest.TempPathFactory, options: stack.Options) -> Iterator[Layout]:
+    """A sandbox that runs."""
+    found = Layout(tmp_path_factory.mktemp("sandbox"))
+    try:
+        stack.up(found, options, Console(io.StringIO()))
+        yield found
+    finally:
+        stack.down(found, Console(io.StringIO()))
+
+
+@pytest.fixture
+def api(layout: Layout) -> Iterator[AirflowApi]:
+    sandbox = stack.open_stack(layout, Console(io.StringIO()))
+    with AirflowApi(sandbox.ui, "admin", load_secrets(layout)["admin"]) as found:
+        yield found
+
+
+def wait_for_run(api: AirflowApi, run_id: str) -> str:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        state = next((run["state"] for run in api.runs("small") if run["dag_run_id"] == run_id), "")
+        if state in {"success", "failed"}:
+            return str(state)
+        time.sleep(0.2)
+    return "late"
+
+
+def test_a_task_runs_and_sees_the_connections(api: AirflowApi) -> None:
+    """A run ends well, and its task reads a registry's connection."""
+    assert api.import_errors() == []
+    api.trigger("small", "first")
+    assert wait_for_run(api, "first") == "success"
+    assert api.xcom("small", "first", "connection_type") == "oci_registry"
+
+
+def test_the_connections_are_there(api: AirflowApi) -> None:
+    """What the example chains name, and nothing else; secrets are masked."""
+    found = {one["connection_id"]: one for one in api.call("GET", "/connections")["connections"]}
+    assert found.keys() == REGION_CONNECTIONS | {"git_shop", "prod_redeploy", "staging_redeploy"}
+    assert found["prod_redeploy"]["password"] == "***"
+
+
+def test_a_second_up_starts_nothing(layout: Layout, options: stack.Options) -> None:
+    """All processes stay the same."""
+    before = State.load(layout).processes
+    out = io.StringIO()
+    stack.up(layout, options, Console(out))
+    assert State.load(layout).processes == before
+    assert "everything runs already" in out.getvalue()
+
+
+def test_up_starts_just_what_is_missing(layout: Layout, options: stack.Options) -> None:
+    """A registry that was killed comes back at its address; the others are left alone."""
+    before = State.load(layout)
+    processes.stop(before.processes["registry-eu-central-1"])
+    assert not stack.status(layout, Console(io.StringIO()))
+    stack.up(layout, options, Console(io.StringIO()))
+    after = State.load(layout)
+    changed = {name for name, mark in after.processes.items() if mark != before.processes[name]}
+    assert (changed, after.ports) == ({"registry-eu-central-1"}, before.ports)
+
+
+def test_other_options_are_refused_while_it_runs(layout: Layout, options: stack.Options) -> None:
+    """Another specs folder needs a restart, another database a new sandbox."""
+    with pytest.raises(UsageError, match="specs"):
+        stack.up(layout, stack.Options(specs="/elsewhere", dags=options.dags), Console(io.StringIO()))
+    with pytest.raises(UsageError, match="sqlite"):
+        stack.up(layout, stack.Options(database="postgresql"), Console(io.StringIO()))
+
+
+def test_everything_listens_on_this_machine_only(layout: Layout) -> None:
+    """No listening socket of the sandbox's processes is bound to another address than 127.0.0.1."""
+    state = State.load(layout)
+    members = {member.pid for mark in state.processes.values() for member in processes.family(mark)}
+    listing = subprocess.run(["ss", "-Hltnp"], check=True, capture_output=True, text=True).stdout
+    bound = {
+        line.split()[3].rpartition(":")[0]
+        for line in listing.splitlines()
+        if any(f"pid={pid}," in line for pid in members)
+    }
+    assert bound == {"127.0.0.1"}
+
+
+def test_files_with_secrets_are_private(layout: Layout) -> None:
+    """What holds a secret can be read by its owner only."""
+    files = [layout.airflow_env, layout.secrets_file, layout.state_file, layout.passwords_file]
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+
+
+def test_the_environment_file_serves_the_airflow_command(layout: Layout) -> None:
+    """After `source airflow.env`, the airflow command speaks to this sandbox's database."""
+    script = f". {layout.airflow_env}; airflow config get-value database sql_alchemy_conn"
+    done = subprocess.run(["/bin/sh", "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout.strip().endswith(f"sqlite:///{layout.airflow_home}/airflow.db")
+
+
+def test_an_interrupted_up_leaves_nothing(tmp_path: Path, options: stack.Options) -> None:
+    """Ctrl-C while it starts stops what had started."""
+    argv = [
+        sys.executable,
+        "-m",
+        "delivery_chain.sandbox",
+        "up",
+        "--database=sqlite",
+        f"--state={tmp_path / 's'}",
+    ]
+    argv += [f"--dags={options.dags}", f"--specs={options.specs}"]
+    layout = Layout(tmp_path / "s")
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as up:
+        assert up.stdout is not None
+        first = up.stdout.readline()
+        marks = set(State.load(layout).processes.values())
+        os.kill(up.pid, signal.SIGINT)
+        rest = up.stdout.read()
+    assert "ready" in first
+    assert marks
+    assert up.returncode == 130, rest
+    assert not [mark for mark in marks if processes.is_alive(mark)]
+    assert State.load(layout).processes == {}
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [("echo broken; exit 1", "ended before it was ready"), ("echo broken; exec sleep 60", "not ready after")],
+)
+def test_a_service_that_does_not_come_up_shows_its_log(tmp_path: Path, script: str, said: str) -> None:
+    """The culprit is named, with its log's last lines and what to do."""
+    layout, state = Layout(tmp_path), State()
+    service = Service("one", ("/bin/sh", "-c", script), "", lambda: "silent", deadline=0.5, remedy="Mend it.")
+    services.launch([service], layout, state)
+    try:
+        with pytest.raises(ToolError) as caught:
+            services.await_ready([service], layout, state, lambda _service, _seconds: None)
+    finally:
+        services.halt(["one"], layout, state, lambda _name, _asked: None)
+    assert all(part in str(caught.value) for part in ("one: ", said, "Mend it.", "one.log", "broken"))
+
+
+def test_a_taken_port_is_named() -> None:
+    """With a fixed base, a port that another program has is an error that names it."""
+    taken = services.free_ports(["one"])["one"]
+    with services.socket.socket() as sock:
+        sock.bind(("127.0.0.1", taken))
+        sock.listen()
+        with pytest.raises(ConfigurationError, match=f"port {taken} for a"):
+            services.free_ports(["a", "b"], base=taken)
+
+
+def test_down_ends_every_process(layout: Layout, options: stack.Options) -> None:
+    """After down no process of the sandbox is left, and up brings it back with its history."""
+    state = State.load(layout)
+    members = {member for mark in state.processes.values() for member in processes.family(mark)}
+    stack.down(layout, Console(io.StringIO()))
+    assert not [member for member in members if processes.is_alive(member)]
+    again = stack.up(layout, options, Console(io.StringIO()))
+    assert again.state.ports == state.ports
+    with AirflowApi(again.ui, "admin", load_secrets(layout)["admin"]) as api:
+        assert [run["dag_run_id"] for run in api.runs("small")] == ["first"]

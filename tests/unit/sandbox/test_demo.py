@@ -1,0 +1,40 @@
+"""When the demo says that all is well."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from delivery_chain.sandbox.demo import Seen, judge
+
+REGIONS = ("cn-hangzhou", "ap-southeast-1", "eu-central-1")
+CLEAN = Seen("v1.0.0", "success", "", dict.fromkeys(REGIONS, "sha256:a"))
+BLOCKED = Seen("v1.1.0", "failed", "denied", dict.fromkeys(REGIONS, ""))
+
+
+def test_the_expected_outcome_has_no_problem() -> None:
+    """The clean release everywhere under one digest, the other one denied and nowhere."""
+    assert judge(CLEAN, BLOCKED) == []
+
+
+@pytest.mark.parametrize(
+    ("clean", "blocked", "said"),
+    [
+        (replace(CLEAN, state="failed", ended_at="replicate"), BLOCKED, "found failed at replicate"),
+        (replace(CLEAN, digests=CLEAN.digests | {"eu-central-1": ""}), BLOCKED, "one digest"),
+        (replace(CLEAN, digests=CLEAN.digests | {"eu-central-1": "sha256:b"}), BLOCKED, "one digest"),
+        (CLEAN, replace(BLOCKED, state="success", ended_at=""), "found success"),
+        (CLEAN, replace(BLOCKED, ended_at="build"), "found failed at build"),
+        (
+            CLEAN,
+            replace(BLOCKED, digests=BLOCKED.digests | {"eu-central-1": "sha256:b"}),
+            "found it in eu",
+        ),
+    ],
+    ids=["clean failed", "a region lacks it", "regions differ", "not blocked", "failed elsewhere", "leaked"],
+)
+def test_anything_else_is_a_problem(clean: Seen, blocked: Seen, said: str) -> None:
+    """Each way in which the demo can go wrong is told."""
+    (problem,) = judge(clean, blocked)
+    assert said in problem
