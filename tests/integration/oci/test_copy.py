@@ -122,7 +122,8 @@ def test_entries_that_are_no_referrers_are_left_out(
     stranger = push_image(oci_client, oci_repository, seed=2)
     real = attach(oci_client, oci_repository, image, "x/report", b"{}", "application/json")
     gone = attach(oci_client, oci_repository, image, "x/report", b"old", "application/json")
-    entries = (plain(stranger), gone, real)
+    theirs = attach(oci_client, oci_repository, stranger, "x/report", b"{}", "application/json")
+    entries = (plain(stranger), theirs, gone, real)
     oci_client.put_manifest(oci_repository, fallback_tag(image.digest), build_index(entries), OCI_INDEX)
     oci_client.delete_manifest(oci_repository, gone.digest)
     to = f"eu/{oci_repository}"

@@ -22,7 +22,9 @@ from delivery_chain.errors import (
     Unauthorized,
 )
 from delivery_chain.oci.client import RegistryClient
+from delivery_chain.oci.connect import Connector
 from delivery_chain.oci.manifest import OCI_INDEX, build_index
+from delivery_chain.oci.origin import Origin
 from support.oci_registry import PASSWORD, USER, free_port
 from support.oci_scripted import Script, scripted_registry
 
@@ -133,6 +135,16 @@ def test_a_tag_is_deleted_by_its_name_where_that_works(oci_script: Script) -> No
         client.delete_tag("a", "v1")
 
     assert [one.method for one in oci_script.seen] == ["HEAD", "DELETE", "HEAD"]
+
+
+def test_an_address_that_is_not_allowed_gets_no_request(oci_script: Script) -> None:
+    """What a name leads to is looked at once connected, before anything is sent there."""
+    connector = Connector(Registry(host="registry.invalid", plain_http=True), timeout=5)
+
+    with pytest.raises(ProtocolViolation, match=r"which is 127\.0\.0\.1: not allowed"):
+        connector.open(Origin.parse(f"http://{oci_script.registry.host}"))
+
+    assert oci_script.seen == []
 
 
 def test_a_dead_port_is_unreachable() -> None:
