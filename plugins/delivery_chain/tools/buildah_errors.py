@@ -1,0 +1,99 @@
+"""What buildah's messages mean. It ends with 125 or 1 whatever went wrong, so that only its words tell."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from delivery_chain.errors import (
+    BuildFailed,
+    DiskFull,
+    NotFound,
+    RegistryBusy,
+    RegistryFailure,
+    RegistryUnreachable,
+    ToolError,
+    ToolMissing,
+    ToolTimeout,
+    Unauthorized,
+)
+
+if TYPE_CHECKING:
+    from delivery_chain.errors import DeliveryChainError, RegistryError
+
+_SILENT = "it did not answer; a retry may work"
+_REGISTRY: tuple[tuple[str, type[RegistryError], str], ...] = (
+    (r"toomanyrequests|429", RegistryBusy, "it asks to slow down; a retry waits"),
+    (
+        r"unauthorized|authentication required|denied|forbidden|status code 40[13]",
+        Unauthorized,
+        "it refused the credentials; check user name, password and permissions of its connection",
+    ),
+    (
+        r"certificate|x509|server gave http response to https client",
+        RegistryUnreachable,
+        "no trusted TLS connection; check the CA certificate and plain_http of its connection",
+    ),
+    (
+        r"connection refused|no such host|timeout|timed out|network is unreachable",
+        RegistryUnreachable,
+        _SILENT,
+    ),
+    (r"no route to host|reset by peer|unexpected eof|temporary failure", RegistryUnreachable, _SILENT),
+    (r"status(?: code)?:? 5\d\d|50[0234] ", RegistryFailure, "it failed itself (5xx); a retry may work"),
+    (
+        r"manifest unknown|name unknown|not found|status code 404",
+        NotFound,
+        "the image is not there; check its name",
+    ),
+)
+_PULL = re.compile(
+    r"initializing source|pinging container registry|reading manifest|copying system image|reading blob"
+    r"|reading config|source image rejected|unable to resolve|short-name",
+    re.IGNORECASE,
+)
+
+
+def of_build(error: ToolError, target: str) -> DeliveryChainError:
+    """The error of a `buildah bud` that failed."""
+    if isinstance(error, DiskFull | ToolMissing | ToolTimeout):
+        return error
+    last = _said(error)
+    # Only what buildah says about base images: a RUN step's own output may look like anything.
+    if _PULL.search(last) and not re.search(r"while running runtime|running RUN", last):
+        return _of_registry(last, f"base image of {target}") or BuildFailed(
+            f"base image of {target}: expected an image of a registry that can be pulled; correct FROM:",
+            tool="buildah",
+            exit_code=error.exit_code,
+            output=error.output,
+        )
+    return BuildFailed(
+        f"build of {target}: the Dockerfile failed; its last lines:",
+        tool="buildah",
+        exit_code=error.exit_code,
+        output=error.output,
+    )
+
+
+def of_push(error: ToolError, target: str) -> DeliveryChainError:
+    """The error of a `buildah push` that failed."""
+    if isinstance(error, DiskFull | ToolMissing | ToolTimeout):
+        return error
+    return _of_registry(_said(error), f"push of {target}") or ToolError(
+        f"push of {target}: buildah failed; its last lines:",
+        tool="buildah",
+        exit_code=error.exit_code,
+        output=error.output,
+    )
+
+
+def _said(error: ToolError) -> str:
+    lines = [line for line in error.output if line.lower().startswith("error")]
+    return lines[-1] if lines else ""
+
+
+def _of_registry(said: str, what: str) -> RegistryError | None:
+    for pattern, kind, meaning in _REGISTRY:
+        if re.search(pattern, said, re.IGNORECASE):
+            return kind(f"{what}: {meaning}\n    {said}")
+    return None
