@@ -35,8 +35,10 @@ class Instance:
     """One task instance."""
 
     task: str
+    index: int
+    """The map index; -1 for instances of tasks that are not mapped."""
     label: str
-    """What a mapped instance stands for, such as `linux/amd64`; empty for others."""
+    """What a mapped instance stands for, such as `linux/amd64`; empty until it has run, and for others."""
     state: str
     """Airflow's state; empty while there is none."""
     seconds: float | None
@@ -54,9 +56,11 @@ class Step:
     """The longest instance's."""
 
     def __str__(self) -> str:
-        count = f" {self.done}/{self.total}" if self.total > 1 and self.state != "skipped" else ""
-        time = f" {seconds(self.seconds)}" if self.seconds is not None and self.state != "skipped" else ""
-        return f"{self.state or '-'}{count}{time}"
+        if self.state in {"", "skipped"}:
+            return self.state or "-"
+        count = f" {self.done}/{self.total}" if self.total > 1 else ""
+        time = f" {seconds(self.seconds)}" if self.seconds is not None else ""
+        return f"{self.state}{count}{time}"
 
 
 def read_instances(raw: Iterable[Mapping[str, Any]]) -> list[Instance]:
@@ -66,6 +70,7 @@ def read_instances(raw: Iterable[Mapping[str, Any]]) -> list[Instance]:
     return [
         Instance(
             task=one["task_id"],
+            index=one.get("map_index", -1),
             label=_label(one),
             state=one.get("state") or "",
             seconds=one.get("duration"),
@@ -75,8 +80,9 @@ def read_instances(raw: Iterable[Mapping[str, Any]]) -> list[Instance]:
 
 
 def _label(raw: Mapping[str, Any]) -> str:
-    index = raw.get("map_index", -1)
-    return "" if index < 0 else str(raw.get("rendered_map_index") or index)
+    # Airflow gives the index itself where the label's template was not rendered.
+    label = str(raw.get("rendered_map_index") or "")
+    return "" if label == str(raw.get("map_index")) else label
 
 
 def fold(instances: Sequence[Instance]) -> list[Step]:
@@ -113,10 +119,10 @@ def board(titles: Sequence[str], runs: Sequence[Sequence[Step]]) -> list[tuple[s
 
 def changes(before: Sequence[Instance], after: Sequence[Instance]) -> list[str]:
     """What to say on a pipe: one line for each instance that has finished or begun since."""
-    known = {(one.task, one.label): one.state for one in before}
+    known = {(one.task, one.index): one.state for one in before}
     said = []
     for one in after:
-        if one.state == known.get((one.task, one.label), "") or one.state not in FINISHED | {"running"}:
+        if one.state == known.get((one.task, one.index), "") or one.state not in FINISHED | {"running"}:
             continue
         time = f" in {seconds(one.seconds)}" if one.seconds and one.state in {"success", "failed"} else ""
         name = f"{one.task} [{one.label}]" if one.label else one.task
@@ -125,9 +131,12 @@ def changes(before: Sequence[Instance], after: Sequence[Instance]) -> list[str]:
 
 
 def record(instances: Sequence[Instance]) -> list[tuple[str, str, str]]:
-    """The rows of a finished run's record: step, state, time; a head first."""
+    """The rows of a finished run's record: step, state, time; a head first.
+
+    Mapped instances that have no label never ran, and stand in one row.
+    """
     rows = [("step", "state", "time")]
-    for one in instances:
+    for one in {(one.task, one.label or one.state): one for one in instances}.values():
         name = f"{one.task} {one.label}".rstrip()
         time = seconds(one.seconds) if one.seconds is not None and one.state != "skipped" else ""
         rows.append((name, one.state or "-", time))

@@ -31,7 +31,7 @@ STOPPING = {
     "airflow-scheduler": (signal.SIGTERM, 20.0),
 }
 """The signal that asks a service to end, and the seconds from it to SIGKILL."""
-STOPPING_OTHERS = (signal.SIGTERM, 10.0)
+STOPPING_OTHERS = (signal.SIGTERM, 8.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from delivery_chain.sandbox.runs import Instance, Step
 
 
 def instance(task: str, state: str, label: str = "", seconds: float | None = None) -> Instance:
-    return Instance(task, label, state, seconds)
+    return Instance(task, -1, label, state, seconds)
 
 
 def test_instances_are_read_in_reading_order() -> None:
@@ -17,14 +17,14 @@ def test_instances_are_read_in_reading_order() -> None:
     raw = [
         {"task_id": "own", "map_index": -1, "state": None, "duration": None},
         {"task_id": "build", "map_index": 1, "rendered_map_index": "linux/arm64", "state": "running"},
-        {"task_id": "build", "map_index": 0, "rendered_map_index": None, "state": "success", "duration": 2.0},
+        {"task_id": "build", "map_index": 0, "rendered_map_index": "0", "state": "success", "duration": 2.0},
         {"task_id": "plan", "map_index": -1, "state": "success", "duration": 0.5},
     ]
     assert runs.read_instances(raw) == [
-        Instance("plan", "", "success", 0.5),
-        Instance("build", "0", "success", 2.0),
-        Instance("build", "linux/arm64", "running", None),
-        Instance("own", "", "", None),
+        Instance("plan", -1, "", "success", 0.5),
+        Instance("build", 0, "", "success", 2.0),
+        Instance("build", 1, "linux/arm64", "running", None),
+        Instance("own", -1, "", "", None),
     ]
 
 
@@ -75,3 +75,19 @@ def test_a_pipe_is_told_each_change_once() -> None:
     ]
     assert runs.changes(before, after) == ["plan: success in 0.4 s", "publish: skipped"]
     assert runs.changes(after, after) == []
+
+
+def test_the_record_has_a_row_for_each_instance_that_ran() -> None:
+    """Mapped instances by their labels; those that were skipped before they had one stand together."""
+    instances = [
+        Instance("replicate", 0, "eu-central-1", "success", 1.2),
+        Instance("replicate", 1, "ap-southeast-1", "skipped", 0.1),
+        Instance("distribute", 0, "", "skipped", None),
+        Instance("distribute", 1, "", "skipped", None),
+    ]
+    assert runs.record(instances) == [
+        ("step", "state", "time"),
+        ("replicate eu-central-1", "success", "1.2 s"),
+        ("replicate ap-southeast-1", "skipped", ""),
+        ("distribute", "skipped", ""),
+    ]
