@@ -29,6 +29,8 @@ STOPPING = {
     "postgresql": (signal.SIGINT, 20.0),
     # It waits for the tasks that run.
     "airflow-scheduler": (signal.SIGTERM, 20.0),
+    # It misses the end of its child at times, and would wait 10 s more for what is gone.
+    "airflow-triggerer": (signal.SIGTERM, 4.0),
 }
 """The signal that asks a service to end, and the seconds from it to SIGKILL."""
 STOPPING_OTHERS = (signal.SIGTERM, 8.0)
