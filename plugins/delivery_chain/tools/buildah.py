@@ -13,7 +13,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from delivery_chain.core.platform import Platform
 from delivery_chain.core.reference import Reference, check_digest
@@ -157,7 +157,7 @@ class _Room:
         self._entry = isolation.entry(sandbox, self._folder, request.context, self._first)
         self._seen, self._context = isolation.folders(sandbox, self._folder, request.context, self._first)
 
-    def __enter__(self) -> _Room:
+    def __enter__(self) -> Self:
         # What a killed build of the same target left.
         isolation.remove(self._folder)
         try:
@@ -183,7 +183,7 @@ class _Room:
         request = self._request
         options = [f"--platform={request.platform}", f"--tag={_IMAGE}", "--pull", *self._proxy()]
         options += [f"--build-arg={name}={value}" for name, value in request.args.items()]
-        # Labels are given here and not by arguments in LABEL: with cached layers those keep their first value.
+        # Not by arguments in LABEL: with cached layers those keep their first value.
         options += [f"--label={name}={value}" for name, value in request.labels.items()]
         options += [f"--annotation={name}={value}" for name, value in request.annotations.items()]
         try:
@@ -248,14 +248,14 @@ class _Room:
 
     @staticmethod
     def _proxy() -> list[str]:
-        """Proxies are for RUN steps too, except with a password in their URL, which they could read."""
+        """Proxies are for RUN steps too, except with a password in their URL."""
         urls = [value for name, value in process.base_env().items() if name.lower().endswith("_proxy")]
         return ["--http-proxy=false"] if any("@" in url for url in urls) else []
 
     @contextlib.contextmanager
     def _access(self, registries: Sequence[Registry]) -> Iterator[list[str]]:
         """Options for registries; the logins are on disk for the time of one command only."""
-        write_config(self._folder, registries)
+        write_config(self._folder, self._seen, registries)
         auth = self._folder / "auth.json"
         write_auth(auth, registries)
         self._hand_over()

@@ -18,14 +18,18 @@ POLICY = Path("/etc/containers/policy.json")
 _ACCEPT = [{"type": "insecureAcceptAnything"}]
 
 
-def write_config(folder: Path, registries: Sequence[Registry]) -> None:
-    """Write everything but logins into a build's folder."""
+def write_config(folder: Path, seen: Path, registries: Sequence[Registry]) -> None:
+    """Write everything but logins into a build's folder, which buildah sees as `seen`."""
     (folder / "containers.conf").write_text("[engine]\n[containers]\n")
     (folder / "storage.conf").write_text('[storage]\ndriver = "overlay"\n')
     (folder / "registries.conf").write_text(_registries(registries))
     policy = folder / "home" / ".config" / "containers" / "policy.json"
     policy.parent.mkdir(parents=True, exist_ok=True)
     policy.write_text(json.dumps(_policy(POLICY)))
+    # Otherwise signatures are looked for in a folder of the machine's that the build's users can't open.
+    places = policy.parent / "registries.d"
+    places.mkdir(exist_ok=True)
+    (places / "default.yaml").write_text(f"default-docker:\n  lookaside: file://{seen}/home/signatures\n")
     for number, registry in enumerate(registries):
         if registry.ca_certificate:
             (folder / "certificates" / f"{number}.crt").write_text(registry.ca_certificate)

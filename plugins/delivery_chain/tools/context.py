@@ -46,6 +46,7 @@ def _inside(root: Path, base: Path, name: str, what: str) -> Path:
         raise _refused(what, name, "a relative path inside the checkout without '..'", "one that leaves it")
     try:
         found = (base / path).resolve()
+        found.exists()  # raises where the kernel can't take the name
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
         raise _refused(
             what, name, "a path that can be followed", "a loop of links, or a name too long"

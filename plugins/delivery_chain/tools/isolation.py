@@ -133,7 +133,10 @@ def entry(sandbox: Sandbox, build: Path, context: Path, first: int | None) -> li
     unshare = process.require("unshare", process.base_env())
     if first is None:
         process.require("newuidmap", process.base_env())
-        return [unshare, "--user", "--map-root-user", "--map-auto", *_OWN_NAMESPACES]
+        # A new user namespace clears the order to die with the parent, so it is given again inside.
+        setpriv = process.require("setpriv", process.base_env())
+        user = [unshare, "--user", "--map-root-user", "--map-auto", "--"]
+        return [*user, setpriv, "--pdeathsig", "KILL", "--", unshare, *_OWN_NAMESPACES]
     script = str(Path(enter.__file__).resolve())
     helper = [sys.executable, "-I", "-S", script, str(first), str(ID_COUNT), str(build), str(context), "--"]
     return [*helper, unshare, *_OWN_NAMESPACES]

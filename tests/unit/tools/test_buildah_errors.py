@@ -1,0 +1,89 @@
+"""What buildah's last words are called."""
+
+from __future__ import annotations
+
+import pytest
+
+from delivery_chain.errors import (
+    BuildFailed,
+    DeliveryChainError,
+    DiskFull,
+    NotFound,
+    RegistryBusy,
+    RegistryFailure,
+    RegistryUnreachable,
+    ToolError,
+    Unauthorized,
+)
+from delivery_chain.tools.buildah_errors import of_build, of_push
+
+
+def failed(*lines: str) -> ToolError:
+    return ToolError("x", tool="buildah", exit_code=125, output=lines)
+
+
+PULL = "Error: creating build container: initializing source docker://h/a:1: "
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        (
+            PULL + "pinging container registry h: dial tcp 127.0.0.1:1: connect: connection refused",
+            RegistryUnreachable,
+        ),
+        (PULL + "reading manifest 1 in h/a: manifest unknown", NotFound),
+        (PULL + "reading manifest 1 in h/a: unauthorized: authentication required", Unauthorized),
+        (PULL + "reading manifest 1 in h/a: toomanyrequests: slow down", RegistryBusy),
+        (PULL + "received unexpected HTTP status: 503 Service Unavailable", RegistryFailure),
+        (
+            "Error: creating build container: Source image rejected: Running image oci:/x is rejected",
+            BuildFailed,
+        ),
+        ('Error: building at STEP "RUN x": while running runtime: exit status 3', BuildFailed),
+        ('Error: building at STEP "COPY x": no such file', BuildFailed),
+    ],
+)
+def test_build(line: str, kind: type[DeliveryChainError]) -> None:
+    """A base image that can't be had is the registry's error, everything else the Dockerfile's."""
+    assert type(of_build(failed("STEP 1/1", line), "h/a:1")) is kind
+
+
+def test_steps_can_not_pose_as_a_registry() -> None:
+    """What a RUN step prints does not make its failure retryable."""
+    error = of_build(
+        failed(
+            PULL + "connection refused",
+            'Error: building at STEP "RUN x": while running runtime: exit status 1',
+        ),
+        "h/a:1",
+    )
+    assert (type(error), error.retryable) == (BuildFailed, False)
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        (
+            "Error: pushing image: writing blob: denied: requested access to the resource is denied",
+            Unauthorized,
+        ),
+        (
+            "Error: trying to reuse blob: checking whether a blob exists: authentication required",
+            Unauthorized,
+        ),
+        ("Error: pinging container registry h: dial tcp: lookup h: no such host", RegistryUnreachable),
+        ("Error: http: server gave HTTP response to HTTPS client", RegistryUnreachable),
+        ("Error: received unexpected HTTP status: 500 Internal Server Error", RegistryFailure),
+        ("Error: something new", ToolError),
+    ],
+)
+def test_push(line: str, kind: type[DeliveryChainError]) -> None:
+    """A push that fails is the registry's error where its words say so."""
+    assert type(of_push(failed(line), "h/a:1")) is kind
+
+
+def test_full_disk_stays_what_it_is() -> None:
+    """Room on the disk is no fault of the Dockerfile."""
+    error = DiskFull("x", tool="buildah")
+    assert (of_build(error, "t"), of_push(error, "t")) == (error, error)
