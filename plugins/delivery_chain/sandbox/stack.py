@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from delivery_chain.errors import UsageError
 from delivery_chain.oci.client import RegistryClient
-from delivery_chain.sandbox import airflow_parts, database, needs, registries, services, source
+from delivery_chain.sandbox import airflow_parts, database, needs, readiness, registries, services, source
+from delivery_chain.sandbox.api import AirflowApi
 from delivery_chain.sandbox.connections import connections
 from delivery_chain.sandbox.console import Console, seconds
 from delivery_chain.sandbox.layout import Layout, State, load_secrets, locked
@@ -160,7 +161,19 @@ def _bring_up(stack: Stack) -> list[str]:
         wanted = connections(stack.registries(), layout.git, receiver, secrets)
         airflow_parts.set_up(layout, env, wanted)
         stack.console.line(f"  {'airflow database':<24}{'ready':<8}{seconds(time.monotonic() - begin)}")
-    return started + _start(stack, parts)
+    started += _start(stack, parts)
+    _await_dags(stack, secrets, folders)
+    return started
+
+
+def _await_dags(stack: Stack, secrets: dict[str, str], folders: airflow_parts.Folders) -> None:
+    begin = time.monotonic()
+    with AirflowApi(stack.ui, airflow_parts.ADMIN, secrets["admin"]) as api:
+        watches = (folders.dags / readiness.SOURCES_FILE).exists()
+        errors = readiness.await_dags(api, watches_sources=watches)
+    stack.console.line(f"  {'dags':<24}{'ready':<8}{seconds(time.monotonic() - begin)}")
+    for error in errors:
+        stack.console.line(stack.console.paint(f"  not read: {error}", "red"))
 
 
 def _start(stack: Stack, wanted: list[Service]) -> list[str]:
