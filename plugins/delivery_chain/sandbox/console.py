@@ -26,8 +26,17 @@ class Console:
     def line(self, text: str = "") -> None:
         """Print one line, below a block that was drawn."""
         self._drawn = 0
-        self._stream.write(text + "\n")
-        self._stream.flush()
+        self._write(text + "\n")
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except BrokenPipeError:
+            # The reader is gone (`up | head`): what was begun goes on, and nothing is said any more. The file
+            # itself is redirected, for Python flushes it once more at its end.
+            # Source: Python's documentation of the module signal, "Note on SIGPIPE".
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
     def paint(self, text: str, colour: str) -> str:
         """Text in a colour of COLOURS where colours are shown."""
@@ -46,8 +55,7 @@ class Console:
         shown = [(text[: size.columns - 1], colour) for text, colour in lines[-(size.lines - 1) :]]
         up = f"\x1b[{self._drawn}A" if self._drawn else ""
         body = "".join(f"\x1b[2K{self.paint(text, colour)}\n" for text, colour in shown)
-        self._stream.write(f"{up}\r{body}\x1b[J")
-        self._stream.flush()
+        self._write(f"{up}\r{body}\x1b[J")
         self._drawn = len(shown)
 
     def table(self, rows: Sequence[Sequence[str]], *, indent: str = "  ") -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -56,3 +59,23 @@ def test_a_block_fits_the_screen(terminal: Terminal) -> None:
 def test_durations_are_for_people(value: float, text: str) -> None:
     """Tenths only where they matter."""
     assert console.seconds(value) == text
+
+
+def test_a_reader_that_went_away_stops_nothing() -> None:
+    """Output to a pipe that nobody reads any more is dropped, and the command goes on to its end."""
+    script = (
+        "from delivery_chain.sandbox.console import Console; out = Console()\n"
+        "for _ in range(1000): out.line('x' * 1000)\n"
+        "import sys; sys.exit(7)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 7
