@@ -21,6 +21,7 @@ from delivery_chain.errors import InvalidReference, ToolError
 from delivery_chain.tools import buildah_errors, isolation, process
 from delivery_chain.tools.buildah_config import write_auth, write_config
 from delivery_chain.tools.isolation import Isolation, Network, Sandbox
+from delivery_chain.tools.probe import exit_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ __all__ = ["BuildOutput", "BuildRequest", "Isolation", "Network", "Sandbox", "bu
 
 PROBE_SECONDS = 60.0
 _IMAGE = "localhost/build"
+_PLATFORM = Platform.LINUX_ARM64 if os.uname().machine == "aarch64" else Platform.LINUX_AMD64
 _sandboxes: dict[tuple[Isolation, Network], Sandbox] = {}
 
 
@@ -121,16 +123,25 @@ def _sandbox(kind: Isolation, network: Network, workdir: Path) -> Sandbox:
             with tempfile.TemporaryDirectory(dir=workdir, prefix="probe-") as folder:
                 context = Path(folder) / "context"
                 context.mkdir()
-                (context / "Dockerfile").write_text('FROM scratch\nRUN ["/usr/bin/true"]\n')
-                request = BuildRequest(
-                    context, context / "Dockerfile", Platform.LINUX_AMD64, f"localhost/probe:{os.getpid()}"
-                )
+                _write_probe(context)
+                target = f"localhost/probe:{os.getpid()}"
+                request = BuildRequest(context, context / "Dockerfile", _PLATFORM, target)
                 deadline = time.monotonic() + PROBE_SECONDS
                 with _Room(request, sandbox, Path(folder), deadline=deadline) as room:
                     room.probe()
 
         _sandboxes[kind, network] = isolation.choose(kind, network, probe)
     return _sandboxes[kind, network]
+
+
+def _write_probe(context: Path) -> None:
+    lines = ["FROM scratch", "COPY Dockerfile /"]
+    program = exit_program(os.uname().machine)
+    if program is not None:
+        (context / "program").write_bytes(program)
+        (context / "program").chmod(0o755)
+        lines += ["COPY program /program", 'RUN ["/program"]']
+    (context / "Dockerfile").write_text("\n".join(lines) + "\n")
 
 
 class _Room:
@@ -155,7 +166,7 @@ class _Room:
         self._secrets = secrets
         self._first = None if sandbox.isolation is Isolation.CHROOT else isolation.first_id(key)
         self._entry = isolation.entry(sandbox, self._folder, request.context, self._first)
-        self._seen, self._context = isolation.folders(sandbox, self._folder, request.context, self._first)
+        self._seen, self._context = isolation.folders(sandbox, self._folder, request.context)
 
     def __enter__(self) -> Self:
         # What a killed build of the same target left.
@@ -193,10 +204,9 @@ class _Room:
             raise buildah_errors.of_build(error, request.target) from error
 
     def probe(self) -> None:
-        """Run one program of this machine in a RUN step."""
-        folders = [name for name in ("/usr", "/lib", "/lib64") if Path(name).exists()]
+        """Build only; nothing is pushed."""
         with self._access(()) as access:
-            self._bud([*access, *(f"--volume={name}:{name}:ro" for name in folders)])
+            self._bud([f"--platform={self._request.platform}", *access])
 
     def _bud(self, options: Sequence[str]) -> None:
         common = ["bud", "--format=oci", "--retry=1", f"--file={self._seen}/Dockerfile"]

@@ -131,20 +131,21 @@ def entry(sandbox: Sandbox, build: Path, context: Path, first: int | None) -> li
     if sandbox.isolation is Isolation.CHROOT:
         return []
     unshare = process.require("unshare", process.base_env())
-    if first is None:
-        process.require("newuidmap", process.base_env())
-        # A new user namespace clears the order to die with the parent, so it is given again inside.
-        setpriv = process.require("setpriv", process.base_env())
-        user = [unshare, "--user", "--map-root-user", "--map-auto", "--"]
-        return [*user, setpriv, "--pdeathsig", "KILL", "--", unshare, *_OWN_NAMESPACES]
     script = str(Path(enter.__file__).resolve())
-    helper = [sys.executable, "-I", "-S", script, str(first), str(ID_COUNT), str(build), str(context), "--"]
-    return [*helper, unshare, *_OWN_NAMESPACES]
+    helper = [sys.executable, "-I", "-S", script]
+    rest = [str(build), str(context), "--", unshare, *_OWN_NAMESPACES]
+    if first is not None:
+        return [*helper, str(first), str(ID_COUNT), *rest]
+    process.require("newuidmap", process.base_env())
+    # A new user namespace clears the order to die with the parent, so it is given again inside.
+    setpriv = process.require("setpriv", process.base_env())
+    user = [unshare, "--user", "--map-root-user", "--map-auto", "--"]
+    return [*user, setpriv, "--pdeathsig", "KILL", "--", *helper, "0", "0", *rest]
 
 
-def folders(sandbox: Sandbox, build: Path, context: Path, first: int | None) -> tuple[Path, Path]:
+def folders(sandbox: Sandbox, build: Path, context: Path) -> tuple[Path, Path]:
     """Where a program started with `entry` finds the build's folder and the context."""
-    if sandbox.isolation is Isolation.CHROOT or first is None:
+    if sandbox.isolation is Isolation.CHROOT:
         return build, context
     return enter.INSIDE / "build", enter.INSIDE / "context"
 

@@ -18,7 +18,7 @@ import pytest
 
 from delivery_chain.core.platform import Platform
 from delivery_chain.core.registry import Registry
-from delivery_chain.errors import ConfigurationError, DeliveryChainError
+from delivery_chain.errors import BuildFailed, ConfigurationError, DeliveryChainError
 from delivery_chain.tools import buildah
 from delivery_chain.tools.buildah import BuildRequest, Isolation, Network, build_and_push
 
@@ -194,7 +194,6 @@ CLOSED = {
     "same_ids_as_worker": "no",
 }
 HOST_NETWORK = {"loopback_reached": "yes", "own_address_reached": "yes"}
-DEVICES = {"host_devices_listed": "yes"}
 
 
 @pytest.mark.usefixtures("victim")
@@ -209,14 +208,14 @@ DEVICES = {"host_devices_listed": "yes"}
             CLOSED | HOST_NETWORK,
             id="container, the worker's network",
         ),
-        pytest.param(Isolation.NAMESPACES, Network.HOST, CLOSED | HOST_NETWORK | DEVICES, id="namespaces"),
+        pytest.param(Isolation.NAMESPACES, Network.HOST, CLOSED | HOST_NETWORK, id="namespaces"),
         pytest.param(
             Isolation.CHROOT,
             Network.HOST,
             CLOSED
             | HOST_NETWORK
-            | DEVICES
             | {
+                "host_devices_listed": "yes",
                 "worker_process_listed": "yes",
                 "block_device_made": "yes",
                 "block_device_read": "yes",
@@ -242,3 +241,40 @@ def test_hostile_dockerfile(  # noqa: PLR0917 - fixtures
     found = facts_of(tmp_path, registry, api_port, isolation, network)
     print(found)  # noqa: T201 - for the failed test
     assert {name: value for name, value in found.items() if name in CLOSED} == expected
+
+
+ESCAPE = """FROM scratch AS evil
+COPY busybox /bin/busybox
+RUN ["/bin/busybox", "ln", "-s", "/", "/link"]
+FROM scratch
+COPY busybox /bin/busybox
+RUN --mount=type=bind,from=evil,source=/link,target=/worker ["/bin/busybox", "ls", "-1", "/worker"]
+RUN --mount=type=bind,from=evil,source=/link,target=/worker ["/bin/busybox", "cat", "/worker{file}"]
+"""
+
+
+@pytest.mark.parametrize("isolation", [Isolation.CONTAINER, Isolation.NAMESPACES])
+def test_escape_of_older_buildah_leads_nowhere(
+    tmp_path: Path, registry: Registry, isolation: Isolation
+) -> None:
+    """A step that gets at buildah's own root folder (CVE-2024-1753) finds programs there, not the worker."""
+    network = Network.HOST if isolation is Isolation.NAMESPACES else Network.NONE
+    or_skip(isolation, network, tmp_path / "work")
+    context = tmp_path / "context"
+    context.mkdir()
+    shutil.copy("/bin/busybox", context / "busybox")
+    readable = Path("/var/tmp") / f"readable-{os.getpid()}"  # noqa: S108
+    readable.write_text(MARK)
+    (context / "Dockerfile").write_text(ESCAPE.replace("{file}", str(readable)))
+    seen: list[str] = []
+    try:
+        with pytest.raises(BuildFailed):
+            build_and_push(
+                BuildRequest(context, context / "Dockerfile", Platform.LINUX_AMD64, f"{registry.host}/x:1"),
+                registry=registry, workdir=tmp_path / "work", deadline=time.monotonic() + 99,
+                on_line=seen.append, isolation=isolation, network=network,
+            )  # fmt: skip
+    finally:
+        readable.unlink()
+    assert set(seen) & {"home", "opt", "srv", "boot", "media"} == set()
+    assert not any(MARK in line for line in seen)
