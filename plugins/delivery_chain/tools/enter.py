@@ -65,9 +65,15 @@ class Libc:
             target.touch()
         self.call("mount", bytes(source), bytes(target), None, _BIND | _REC, None)
         if flags:
-            # Inside a user namespace the flags that the source has can't be taken away.
-            given = os.statvfs(source).f_flag & (_NO_SETUID | _NO_DEVICES | _NO_PROGRAMS)
+            # Inside a user namespace the flags that the source has can't be taken away. Otherwise they are:
+            # `RUN --mount` of the context is refused where it would have to drop one.
+            inside = not _is_first_namespace()
+            given = os.statvfs(source).f_flag & (_NO_SETUID | _NO_DEVICES | _NO_PROGRAMS) if inside else 0
             self.call("mount", None, bytes(target), None, _BIND | _REMOUNT | flags | given, None)
+
+
+def _is_first_namespace() -> bool:
+    return Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
 
 
 def new_root(libc: Libc, build: Path, context: Path) -> None:
@@ -85,8 +91,7 @@ def new_root(libc: Libc, build: Path, context: Path) -> None:
     for name in ("run", "tmp", "var/tmp", "var/lib", "var/cache", "root"):
         (root / name).mkdir(parents=True)
         (root / name).chmod(0o1777)
-    read_only = _READ_ONLY | _NO_SETUID | _NO_DEVICES
-    for descriptor, name, flags in zip(held, ("build", "context"), (0, read_only), strict=True):
+    for descriptor, name, flags in zip(held, ("build", "context"), (0, _READ_ONLY), strict=True):
         libc.bind(Path(f"/proc/self/fd/{descriptor}"), root / "mnt" / name, flags=flags)
     os.chdir(root)
     libc.call("pivot_root", b".", b".")

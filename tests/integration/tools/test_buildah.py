@@ -194,6 +194,32 @@ def test_base_image_from_a_registry_that_wants_a_login(build: Builder, locked_re
     assert "s3cr3t" not in "\n".join(build.lines)
 
 
+@pytest.mark.parametrize(
+    ("mount", "file"),
+    [
+        pytest.param("type=bind,source=.,target=/m", "/m/note", id="context"),
+        pytest.param("type=bind,from=first,source=/d,target=/m", "/m/note", id="stage"),
+        pytest.param("type=cache,target=/c", "/d/note", id="cache"),
+        pytest.param("type=tmpfs,target=/t", "/d/note", id="tmpfs"),
+    ],
+)
+def test_mounts_of_run_steps(build: Builder, registry: Registry, mount: str, file: str) -> None:
+    """The mounts that Dockerfiles use work inside the build's namespaces."""
+    (build.context / "note").write_text("noted\n")
+    copy = SCRATCH + "COPY note /d/note\n"
+    step = run(f"/bin/busybox cat {file}").replace("RUN", f"RUN --mount={mount}")
+    build(registry, copy.replace("scratch", "scratch AS first") + copy + step)
+    assert "noted" in build.lines
+
+
+def test_context_with_a_dockerignore(build: Builder, registry: Registry) -> None:
+    """Files that .dockerignore names are not in the image."""
+    (build.context / ".dockerignore").write_text("secret\n")
+    (build.context / "secret").touch()
+    build(registry, "FROM scratch\nCOPY . /src\nCOPY busybox /bin/busybox\n" + run("/bin/busybox ls -1 /src"))
+    assert ("busybox" in build.lines, "secret" in build.lines) == (True, False)
+
+
 def test_nothing_is_left_after_success_and_failure(build: Builder, registry: Registry) -> None:
     """Storage, logins and temporary files are gone, whether the build worked or not."""
     build(registry, SCRATCH)
