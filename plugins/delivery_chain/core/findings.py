@@ -43,6 +43,8 @@ class Finding(Value):
     location: str = ""
     """Path in the image, or the package database's target."""
     platform: str = ""
+    published: datetime | None = None
+    """When the advisory came out, UTC; None where the engine does not say."""
     title: str = ""
     url: str = ""
 

@@ -1,0 +1,215 @@
+"""YAML text to chain spec, and every problem of it as `file:line: key path: message`.
+
+The C safe loader's node tree is read, not its Python objects: nodes know their lines, and a duplicate key is
+still there to be seen. YAML is data: no tags, no merge of secrets or environment, and no anchors, which would let
+a small file stand for a huge one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Any, get_args
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from delivery_chain.core.spec import ChainSpec
+from delivery_chain.core.spec_checks import Complaint, KeyPath, cross_problems
+from delivery_chain.errors import Problem, SpecError
+
+LARGEST_SPEC = 256 * 1024
+"""Characters; the largest real spec seen has 20,000."""
+DEEPEST = 20
+"""Levels of nesting; the model has 7."""
+Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def parse_spec(text: str, file: str) -> ChainSpec:
+    """Read one spec.
+
+    Args:
+        text: YAML, at most 256 KiB.
+        file: Name for the messages.
+
+    Raises:
+        SpecError: With every problem of the text, in line order.
+    """
+    document = _Document(file)
+    data = document.read(text)
+    if document.problems:
+        raise SpecError(document.problems)
+    spec, complaints = _validate(data)
+    if spec is None or complaints:
+        raise SpecError(document.locate(complaints))
+    return spec
+
+
+def locate(text: str, file: str, complaints: Iterable[Complaint]) -> list[Problem]:
+    """Give complaints about a text that parses their lines."""
+    document = _Document(file)
+    document.read(text)
+    return document.locate(complaints)
+
+
+def key_path(path: Sequence[str | int]) -> str:
+    """`('build', 'rules', 0, 'tags')` as `build.rules[0].tags`."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")
+
+
+class _Document:
+    """One YAML document: its plain data, the line of each key path, and what is wrong with it as YAML."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.lines: dict[KeyPath, int] = {(): 1}
+        self.problems: list[Problem] = []
+
+    def read(self, text: str) -> Any:
+        if len(text) > LARGEST_SPEC:
+            return self._complain(1, (), f"at most {LARGEST_SPEC} characters, found {len(text)}")
+        try:
+            self._refuse_anchors(text)
+            loader = Loader(text)
+            try:
+                node = loader.get_single_node()
+                if node is None:
+                    return self._complain(1, (), "the file is empty: expected a chain spec, see chain_specs/ for examples")
+                return self._plain(loader, node, ())
+            finally:
+                loader.dispose()  # type: ignore[no-untyped-call]
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            return self._complain(mark.line + 1 if mark else 1, (), f"not YAML: {error.problem or error.context}")
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            return self._complain(1, (), f"not YAML: {error}")
+
+    def _refuse_anchors(self, text: str) -> None:
+        depth = 0
+        for event in yaml.parse(text, Loader=Loader):
+            if getattr(event, "anchor", None):
+                self._complain(event.start_mark.line + 1, (), "anchors and aliases are not taken: write the value out")
+                raise yaml.YAMLError("anchors are not taken")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST:
+                raise yaml.YAMLError(f"nested deeper than {DEEPEST} levels")
+
+    def _plain(self, loader: Any, node: yaml.Node, path: KeyPath) -> Any:
+        self.lines.setdefault(path, node.start_mark.line + 1)
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(loader, node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self._plain(loader, item, (*path, index)) for index, item in enumerate(node.value)]
+        return loader.construct_object(node)
+
+    def _mapping(self, loader: Any, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key, line = key_node.value, key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode) or not isinstance(key, str):
+                self._complain(line, path, "expected a plain key")
+                continue
+            if key in mapping:
+                self._complain(line, (*path, key), f"the key is there twice, first in line {self.lines[*path, key]}")
+                continue
+            self.lines[*path, key] = line
+            mapping[key] = self._plain(loader, value_node, (*path, key))
+        return mapping
+
+    def _complain(self, line: int, path: KeyPath, message: str) -> None:
+        if not self.problems or path:
+            self.problems.append(Problem(self.file, line, key_path(path), message))
+
+    def locate(self, complaints: Iterable[Complaint]) -> list[Problem]:
+        """Each complaint at its key's line, or at its nearest parent's where the key is missing."""
+        found = {Problem(self.file, self._line(path), key_path(path), message) for path, message in complaints}
+        return sorted(found, key=lambda problem: (problem.line, problem.key, problem.message))
+
+    def _line(self, path: KeyPath) -> int:
+        while path not in self.lines:
+            path = path[:-1]
+        return self.lines[path]
+
+
+def _validate(data: Any) -> tuple[ChainSpec | None, list[Complaint]]:
+    if not isinstance(data, dict):
+        return None, [((), f"expected a mapping with `version: 1` at its top, found {type(data).__name__}")]
+    try:
+        spec = ChainSpec.model_validate(data)
+    except ValidationError as error:
+        return None, [*_complaints(error, data), *cross_problems(_valid_part(data))]
+    return spec, list(cross_problems(spec))
+
+
+def _valid_part(data: dict[str, Any]) -> ChainSpec:
+    """The fields that are fine on their own, so that cross checks still see them."""
+    fields: dict[str, Any] = {}
+    for name, adapter in _sections().items():
+        try:
+            fields[name] = adapter.validate_python(data[name]) if name in data else None
+        except ValidationError:
+            continue
+    return ChainSpec.model_construct(**{name: value for name, value in fields.items() if value is not None})
+
+
+@cache
+def _sections() -> dict[str, TypeAdapter[Any]]:
+    names = ("scope", "sources", "build", "replicate", "distribute")
+    return {name: TypeAdapter(ChainSpec.model_fields[name].rebuild_annotation()) for name in names}
+
+
+def _complaints(error: ValidationError, data: Any) -> list[Complaint]:
+    return [(_real_path(item["loc"], data), _message(item)) for item in error.errors(include_url=False)]
+
+
+def _real_path(loc: Sequence[str | int], data: Any) -> KeyPath:
+    """A pydantic location without the names of union members and the `[key]` marks, which no user wrote."""
+    path: list[str | int] = []
+    for position, part in enumerate(loc):
+        last = position == len(loc) - 1
+        if part == "[key]":
+            continue
+        if isinstance(data, dict) and part in data:
+            data = data[part]
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            data = data[part]
+        elif not (last and isinstance(data, dict) and re.fullmatch(r"[a-z_]+", str(part))):
+            continue
+        path.append(part)
+    return tuple(path)
+
+
+def _message(item: Any) -> str:
+    kind, context, found = item["type"], item.get("ctx", {}), item.get("input")
+    if kind == "missing":
+        return "is missing"
+    if kind == "extra_forbidden":
+        return "unknown key"
+    if kind == "string_type":
+        return f"expected text, found {_show(found)}{_quote_hint(found)}"
+    if kind == "string_pattern_mismatch":
+        return f"expected text like {context['pattern']}, found {_show(found)}"
+    if kind in {"enum", "literal_error"}:
+        return f"expected {context['expected']}, found {_show(found)}"
+    if kind == "value_error":
+        return str(context.get("error", item["msg"]))
+    if kind == "frozen_set_type" or kind.endswith("_type"):
+        return f"{item['msg'].removeprefix('Input should be ').capitalize()} expected, found {_show(found)}"
+    return f"{item['msg'].removeprefix('Input should ').removeprefix('be ')}, found {_show(found)}"
+
+
+def _quote_hint(found: Any) -> str:
+    scalar = isinstance(found, bool | int | float) or type(found).__name__ in {"date", "datetime"}
+    return " (put it in quotes)" if scalar else ""
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004 - one line of a terminal
+
+
+def known_keys(model: Any) -> tuple[str, ...]:
+    """The keys of a model as a spec writes them."""
+    return tuple(field.alias or name for name, field in model.model_fields.items() if get_args is not None)

@@ -1,0 +1,85 @@
+"""What a spec may say about a name: the name itself, or a regular expression that matches all of it.
+
+User patterns run on RE2: linear time whatever the pattern, and both `(?<n>…)` and `(?P<n>…)` name a group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any
+
+import re2
+
+METACHARACTERS = frozenset("\\^$*+?()[]{}|")
+"""What makes a value a pattern. `.` and `-` are left out: they are common in names."""
+LONGEST_PATTERN = 1000
+"""Characters; RE2's memory grows with the pattern, and no sane rule is longer."""
+LONGEST_NAME = 1024
+"""Characters of a name that is matched; git and registries allow less."""
+
+
+class Match(StrEnum):
+    """How a rule's value is read."""
+
+    LITERAL = "literal"
+    REGEXP = "regexp"
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A name, or a regular expression for whole names."""
+
+    text: str
+    match: Match
+
+    @classmethod
+    def guess(cls, text: str, match: Match | None = None) -> Pattern:
+        """Read `text` as `match` says; where it says nothing, any metacharacter makes it a pattern.
+
+        Raises:
+            ValueError: The regular expression is not one that RE2 takes, with RE2's reason.
+        """
+        regexp = METACHARACTERS & set(text)
+        pattern = cls(text, match or (Match.REGEXP if regexp else Match.LITERAL))
+        if pattern.match is Match.REGEXP:
+            compile_pattern(text)
+        return pattern
+
+    @property
+    def groups(self) -> frozenset[str]:
+        """Names of the groups it captures."""
+        if self.match is Match.LITERAL:
+            return frozenset()
+        return frozenset(compile_pattern(self.text).groupindex)
+
+    def captures(self, name: str) -> dict[str, str] | None:
+        """The named groups if the pattern matches the whole `name`, else None. A group left out gives ''."""
+        if self.match is Match.LITERAL:
+            return {} if name == self.text else None
+        found = fullmatch(self.text, name)
+        return None if found is None else {key: value or "" for key, value in found.groupdict().items()}
+
+
+@lru_cache(maxsize=4096)
+def compile_pattern(text: str) -> Any:
+    """Compile a user's regular expression.
+
+    Raises:
+        ValueError: Too long, or not RE2 syntax (look-around and back-references are not).
+    """
+    if len(text) > LONGEST_PATTERN:
+        raise ValueError(f"at most {LONGEST_PATTERN} characters, found {len(text)}")
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        return re2.compile(text, options=options)
+    except re2.error as error:
+        reason = error.args[0].decode() if isinstance(error.args[0], bytes) else error.args[0]
+        raise ValueError(f"not a regular expression that RE2 takes: {reason}") from error
+
+
+def fullmatch(text: str, name: str) -> Any:
+    """RE2's match object if `text` matches the whole `name`, else None. Names over 1024 characters never match."""
+    return compile_pattern(text).fullmatch(name) if len(name) <= LONGEST_NAME else None

@@ -1,0 +1,444 @@
+"""The chain spec: what each field is. What it means is in `docs/chain-spec.md`; the rules are in their own modules.
+
+The model follows ACR EE's delivery chain. Everything is checked here once; nothing later asks again.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, field_validator, model_validator
+
+from delivery_chain.core.findings import Severity
+from delivery_chain.core.pattern import Match, Pattern, compile_pattern
+from delivery_chain.core.platform import Platform
+from delivery_chain.core.reference import check_name, check_tag
+from delivery_chain.core.value import Value
+
+PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
+"""`${name}` in a tag: takes the text that the rule's pattern captured under that name."""
+
+
+def _plain_path(path: str) -> str:
+    parts = path.split("/")
+    if path.startswith("/") or ".." in parts or "\\" in path or "\0" in path:
+        raise ValueError(f"expected a path inside the checkout, without '..' and not absolute, found {path!r}")
+    return path
+
+
+def _regexp(text: str) -> str:
+    compile_pattern(text)
+    return text
+
+
+def _timezone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(f"expected an IANA time zone such as Asia/Shanghai or UTC, found {name!r}") from error
+    return name
+
+
+def _commit_length(value: Any) -> Any:
+    return {True: DEFAULT_COMMIT_LENGTH, False: None}[value] if isinstance(value, bool) else value
+
+
+def _single(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+DEFAULT_COMMIT_LENGTH = 6
+"""Characters of the commit id in a tag (ACR EE's default)."""
+
+Text = Annotated[str, StringConstraints(strict=True, max_length=2000)]
+Slug = Annotated[str, StringConstraints(strict=True, pattern=r"^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$")]
+ConnectionId = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,199}$")]
+RepositoryName = Annotated[str, StringConstraints(strict=True), AfterValidator(check_name)]
+Regexp = Annotated[str, StringConstraints(strict=True, min_length=1), AfterValidator(_regexp)]
+InsidePath = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=500), AfterValidator(_plain_path)]
+ArgName = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+FindingId = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{2,99}$")]
+TagText = Annotated[str, StringConstraints(strict=True), AfterValidator(check_tag)]
+
+
+class Scope(Value):
+    """What the chain covers: one namespace of one registry, all of it or some repositories."""
+
+    instance: ConnectionId
+    """Airflow connection of type `oci_registry`: the home registry."""
+    namespace: RepositoryName
+    """Namespace (project) in that registry."""
+    repositories: tuple[RepositoryName, ...] = ()
+    """The repositories covered, without the namespace."""
+    all: bool = False
+    """Cover every repository of the namespace ("All Effective" in ACR EE)."""
+    exclude: tuple[RepositoryName, ...] = Field(default=(), max_length=50)
+    """With `all`: repositories left out, at most 50."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.all == bool(self.repositories):
+            raise ValueError("expected either `repositories` or `all: true`")
+        if self.exclude and not self.all:
+            raise ValueError("`exclude` goes with `all: true`")
+        return self
+
+    def covers(self, repository: str) -> bool:
+        """Whether an event on `repository` (without the namespace) is this chain's."""
+        return repository not in self.exclude if self.all else repository in self.repositories
+
+
+class Source(Value):
+    """Where a repository's source code is."""
+
+    connection: ConnectionId
+    """Airflow connection of type `git`: address and credentials."""
+    url: Annotated[str, StringConstraints(strict=True, max_length=1000)] = ""
+    """Address of the repository; relative to the connection's, or left out where that is complete."""
+    submodules: bool = False
+    """Fetch submodules too, over the same allowed transports."""
+
+    @field_validator("url")
+    @classmethod
+    def _no_credentials(cls, url: str) -> str:
+        if url.startswith("-") or any(character in url for character in "\0\r\n"):
+            raise ValueError("expected a git address")
+        if re.match(r"[a-z+]+://[^/]*@", url) and not url.startswith("ssh://"):
+            raise ValueError("an address holds no user or password: they belong into the connection")
+        return url
+
+
+class BuildTime(StrEnum):
+    """What of the push's time a tag gets: `-YYYYMMDD` or `-YYYYMMDDHHmm`."""
+
+    DATE = "date"
+    MINUTE = "minute"
+
+
+class TagRule(Value):
+    """One tag of a build: `<tag>-<time>-<commit>`, the last two where asked for."""
+
+    tag: Annotated[str, StringConstraints(strict=True, min_length=1, max_length=200)]
+    """Text with `${name}` for what the rule's pattern captured."""
+    build_time: BuildTime | None = None
+    """Time of the source push, in the build's `timezone`."""
+    commit_id: Annotated[int | None, Field(ge=1, le=40, strict=True), BeforeValidator(_commit_length)] = None
+    """First characters of the commit, 1 to 40; `true` means 6."""
+
+    @property
+    def placeholders(self) -> frozenset[str]:
+        """Names used as `${name}`."""
+        return frozenset(PLACEHOLDER.findall(self.tag))
+
+    @property
+    def literal(self) -> bool:
+        """Whether the tag is the same for every push."""
+        return not (self.placeholders or self.build_time or self.commit_id)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        text = PLACEHOLDER.sub("x", self.tag)
+        if "$" in text or "{" in text or "}" in text:
+            raise ValueError(f"expected ${{name}} for a captured text, found {self.tag!r}")
+        check_tag(text)
+        return self
+
+
+class BuildRule(Value):
+    """Which pushes of one repository are built, how, and under which tags."""
+
+    name: Slug
+    repository: RepositoryName | None = None
+    """May be left out where the scope has just one repository."""
+    branch: Annotated[str, StringConstraints(strict=True, min_length=1)] | None = None
+    """Branch, or regular expression for whole branch names."""
+    tag: Annotated[str, StringConstraints(strict=True, min_length=1)] | None = None
+    """Git tag, or regular expression for whole tag names."""
+    match: Match | None = None
+    """How `branch` or `tag` is read; by default any metacharacter other than . and - makes it a regexp."""
+    context: InsidePath = "."
+    """Build context, relative to the checkout's root."""
+    dockerfile: InsidePath = "Dockerfile"
+    """Dockerfile, relative to the context."""
+    tags: tuple[TagRule, ...] = Field(min_length=1)
+    """1 to 3 image tags."""
+    platforms: tuple[Platform, ...] = Field(default=(Platform.LINUX_AMD64,), min_length=1)
+    """With several, every tag points at one index that holds them all."""
+    args: dict[ArgName, Annotated[str, StringConstraints(strict=True, max_length=4000)]] = Field(default={})
+    """Build arguments, at most 20. They are visible in the image: no secrets."""
+
+    @field_validator("tags")
+    @classmethod
+    def _few_tags(cls, tags: tuple[TagRule, ...]) -> tuple[TagRule, ...]:
+        if len(tags) > MOST_TAGS:
+            raise ValueError(f"at most {MOST_TAGS} tags, found {len(tags)}")
+        return tags
+
+    @field_validator("platforms")
+    @classmethod
+    def _distinct(cls, platforms: tuple[Platform, ...]) -> tuple[Platform, ...]:
+        if len(set(platforms)) < len(platforms):
+            raise ValueError("each platform once")
+        return platforms
+
+    @field_validator("args")
+    @classmethod
+    def _few_args(cls, args: dict[str, str]) -> dict[str, str]:
+        if len(args) > MOST_ARGS:
+            raise ValueError(f"at most {MOST_ARGS} build arguments, found {len(args)}")
+        return args
+
+    @model_validator(mode="after")
+    def _one_ref(self) -> Self:
+        if (self.branch is None) == (self.tag is None):
+            raise ValueError("expected either `branch` or `tag`")
+        try:
+            groups = self.pattern.groups
+        except ValueError as error:
+            raise ValueError(f"`{self.ref_kind}`: {error}") from error
+        for rule in self.tags:
+            for name in sorted(rule.placeholders - groups):
+                known = ", ".join(sorted(groups)) or "no group"
+                raise ValueError(f"tag {rule.tag!r}: ${{{name}}} is not captured; the pattern names {known}")
+        return self
+
+    @property
+    def ref_kind(self) -> Literal["branch", "tag"]:
+        """Which kind of git ref starts the rule."""
+        return "branch" if self.branch is not None else "tag"
+
+    @property
+    def pattern(self) -> Pattern:
+        """What the ref's short name has to be."""
+        return Pattern.guess(self.branch if self.branch is not None else self.tag or "", self.match)
+
+    @property
+    def system_only(self) -> bool:
+        """Whether only a push can be built: the rule alone does not say which ref and tag."""
+        return self.pattern.match is Match.REGEXP or not all(tag.literal for tag in self.tags)
+
+
+MOST_TAGS = 3
+MOST_ARGS = 20
+
+
+class Build(Value):
+    """How images come from source."""
+
+    rules: tuple[BuildRule, ...] = Field(min_length=1)
+    timezone: Annotated[str, AfterValidator(_timezone)] = "Asia/Shanghai"
+    """Zone of `build_time`: UTC+8, as ACR EE has it, unless told otherwise."""
+    timeout_minutes: Annotated[int, Field(ge=1, le=1440)] = 60
+    """How long one platform's build may take."""
+
+
+class Logic(StrEnum):
+    """How severity and count go together (ACR EE's Logic)."""
+
+    AND = "and"
+    OR = "or"
+
+
+class Clause(Value):
+    """One condition that blocks an image."""
+
+    severity: Severity | None = None
+    """Findings at or above this level count."""
+    count: Annotated[int, Field(ge=1)] = 1
+    """How many block."""
+    logic: Logic = Logic.AND
+    """`and`: `count` findings at or above `severity`. `or`: any at or above it, or `count` findings in all."""
+    findings: tuple[FindingId, ...] = ()
+    """Ids that block on their own, whatever severity and count say."""
+    fixable: bool = False
+    """Count only findings with a fixed version."""
+    grace_days: Annotated[int, Field(ge=0, le=365)] = 0
+    """Do not count findings published less than so many days ago."""
+
+    @property
+    def says_something(self) -> bool:
+        """Whether the clause can block at all."""
+        return self.severity is not None or bool(self.findings)
+
+
+class GateException(Value):
+    """A finding that is accepted, by whom, why and until when."""
+
+    id: FindingId
+    package: str | None = None
+    """Only in this package."""
+    repository: RepositoryName | None = None
+    """Only in this repository."""
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+    owner: str = ""
+    expires: date | None = None
+    """Last day (UTC) on which it holds."""
+
+
+class OnBlock(Value):
+    """What happens to an image that is blocked."""
+
+    delete: bool = False
+    """Remove it. Without: it stays, a staged build under its staging tag."""
+    backup: bool = False
+    """Copy it to `<namespace>-quarantine/<repository>` first, with its report."""
+
+
+class Block(Clause):
+    """What blocks an image, and what is then done with it. Its own clause and each of `any` block alone."""
+
+    any: tuple[Clause, ...] = Field(default=(), max_length=50)
+    """More clauses; a hit of one of them blocks."""
+    exceptions: tuple[GateException, ...] = Field(default=(), max_length=1000)
+    on_block: OnBlock = OnBlock()
+
+    @model_validator(mode="after")
+    def _can_block(self) -> Self:
+        if not (self.says_something or self.any):
+            raise ValueError("expected a `severity`, `findings` or `any`: this blocks nothing")
+        if not all(clause.says_something for clause in self.any):
+            raise ValueError("`any`: each clause needs a `severity` or `findings`")
+        return self
+
+    @property
+    def clauses(self) -> tuple[Clause, ...]:
+        """All clauses, its own first."""
+        return ((self,) if self.says_something else ()) + self.any
+
+
+class Accept(StrEnum):
+    """What the gate lets pass though it is not a full and current scan."""
+
+    STALE_DATABASE = "stale_database"
+
+
+class Scan(Value):
+    """How images are scanned, and what blocks them."""
+
+    enabled: bool = True
+    """`false` lets images through unscanned; the record says so."""
+    engine: Annotated[tuple[Literal["trivy"], ...], BeforeValidator(_single)] = Field(default=("trivy",), min_length=1)
+    """One engine or several."""
+    block: Block | None = None
+    """Left out: findings are recorded, nothing is blocked."""
+    accept: tuple[Accept, ...] = ()
+    """Faults of a scan that this chain takes for a pass, by name."""
+    platforms: tuple[Platform, ...] = ()
+    """Platforms to scan beside those of the build rules, for images that others push."""
+    timeout_minutes: Annotated[int, Field(ge=1, le=240)] = 15
+
+    @model_validator(mode="after")
+    def _block_needs_scan(self) -> Self:
+        if self.block and not self.enabled:
+            raise ValueError("`block` needs the scan: drop `enabled: false` or `block`")
+        return self
+
+
+class Level(StrEnum):
+    """What one replication rule covers."""
+
+    NAMESPACE = "namespace"
+    REPOSITORY = "repository"
+
+
+class Rename(Value):
+    """Another name at the destination."""
+
+    namespace: RepositoryName | None = None
+    repository: RepositoryName | None = None
+
+
+class ReplicateRule(Value):
+    """Which images go to which region."""
+
+    name: Slug
+    to: ConnectionId
+    """Airflow connection of type `oci_registry`: the destination."""
+    level: Level = Level.REPOSITORY
+    repository: RepositoryName | None = None
+    """With level repository; may be left out where the scope has just one."""
+    repositories: Regexp | None = None
+    """With level namespace: only repositories whose whole name matches."""
+    tags: Regexp = ".*"
+    """Only tags that match as a whole."""
+    rename: Rename = Field(default=Rename(), alias="as")
+    """Target namespace and repository; the source's by default."""
+    override: bool = True
+    """`false`: a target tag with another digest is left alone and the task fails with TAG_CONFLICT."""
+
+    @model_validator(mode="after")
+    def _fits_level(self) -> Self:
+        if self.level is Level.NAMESPACE and self.repository:
+            raise ValueError("`repository` goes with level repository; level namespace has `repositories`")
+        if self.level is Level.REPOSITORY and self.repositories:
+            raise ValueError("`repositories` goes with level namespace")
+        return self
+
+
+class TagFilter(Value):
+    """Which tags a trigger fires for."""
+
+    regexp: Regexp | None = None
+    tags: tuple[TagText, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.regexp is None) == (not self.tags):
+            raise ValueError("expected `all`, {regexp: …} or {tags: […]}")
+        return self
+
+
+class Trigger(Value):
+    """Who is told, once the image is where it should be."""
+
+    name: Slug
+    url_connection: ConnectionId
+    """Airflow connection of type `delivery_webhook`: address and secrets."""
+    on: Literal["all"] | TagFilter = "all"
+    """Tags that it fires for: one delivery per tag."""
+    method: Literal["POST", "GET"] = "POST"
+    """`GET` serves redeploy addresses that want it; it sends no body."""
+    after: tuple[Slug, ...] | None = None
+    """Replication rules whose regions must hold the image first; all by default, `[]` for none."""
+
+
+class ChainSpec(Value):
+    """One delivery chain."""
+
+    version: Literal[1]
+    name: Slug
+    """The Dag's id: 1 to 64 characters of [a-z0-9._-], the first and last a letter or digit."""
+    description: Text = ""
+    scope: Scope
+    sources: dict[RepositoryName, Source] = Field(default={})
+    """Source code per repository of the scope."""
+    build: Build | None = None
+    """Left out: the chain starts with images that others push."""
+    scan: Scan = Scan()
+    replicate: tuple[ReplicateRule, ...] = Field(default=(), max_length=100)
+    distribute: tuple[Trigger, ...] = Field(default=(), max_length=100)
+
+    @property
+    def build_rules(self) -> tuple[BuildRule, ...]:
+        """All build rules, none for a chain without builds."""
+        return self.build.rules if self.build else ()
+
+    @property
+    def build_platforms(self) -> tuple[Platform, ...]:
+        """Every platform that some rule builds, in the order of the enum."""
+        named = {platform for rule in self.build_rules for platform in rule.platforms}
+        return tuple(platform for platform in Platform if platform in named)
+
+    @property
+    def scan_platforms(self) -> tuple[Platform, ...]:
+        """Every platform that is scanned; with nothing said amd64 and arm64."""
+        named = {*self.build_platforms, *self.scan.platforms} or {Platform.LINUX_AMD64, Platform.LINUX_ARM64}
+        return tuple(platform for platform in Platform if platform in named)
+
+    def repository_of(self, rule: BuildRule | ReplicateRule) -> str:
+        """The repository that a rule is about: its own, or the scope's only one."""
+        return rule.repository or self.scope.repositories[0]
