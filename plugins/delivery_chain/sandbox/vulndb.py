@@ -21,14 +21,13 @@ import yaml
 from delivery_chain.core.reference import sha256_digest
 from delivery_chain.errors import ConfigurationError
 from delivery_chain.sandbox.bbolt import Tree, dump_bbolt
+from delivery_chain.tools.trivy_db import SAMPLE_ANNOTATION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from delivery_chain.oci.client import RegistryClient
 
-SAMPLE_ANNOTATION = "dev.delivery-chain.sample"
-"""On the artifact's manifest, with the value `true`: this is a sample."""
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.aquasec.trivy.config.v1+json"
 LAYER_TYPE = "application/vnd.aquasec.trivy.db.layer.v1.tar+gzip"
