@@ -58,6 +58,7 @@ def parse_report(raw: bytes, *, digest: str, platform: str, database: Database) 
     metadata = _mapping(document.get("Metadata"), "Metadata")
     _check_digest(metadata, digest)
     _check_platform(metadata, platform)
+    _check_system(metadata)
     return ScanReport(
         engine="trivy",
         engine_version=_text(_mapping(document.get("Trivy"), "Trivy"), "Version", "Trivy"),
@@ -103,6 +104,23 @@ def _check_platform(metadata: dict[str, Any], platform: str) -> None:
     kept = len(wanted) if config.get("variant") else 2
     if found[:kept] != wanted[:kept]:
         raise _refused(f"expected an image for {platform}, found one for {_shown('/'.join(found))}")
+
+
+def _check_system(metadata: dict[str, Any]) -> None:
+    """Refuse an image with packages of a system that Trivy does not recognise: it leaves all of them out.
+
+    An image without system packages has no `OS` at all.
+    """
+    system = metadata.get("OS")
+    if system is None:
+        return
+    if _mapping(system, "Metadata.OS").get("Family") in {None, "", "none"}:
+        raise ScanFailed(
+            "trivy report: the image holds packages of an operating system that Trivy does not recognise, so "
+            "they were not looked at and the image does not pass. Keep the base image's /etc/*-release and "
+            "/etc/*_version files",
+            tool="trivy",
+        )
 
 
 def _findings(results: object, platform: str) -> Iterator[Finding]:

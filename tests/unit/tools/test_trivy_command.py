@@ -1,0 +1,156 @@
+"""How Trivy is found, and what it is told: a login that nobody can read, an environment without surprises."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from delivery_chain.core.registry import Registry
+from delivery_chain.errors import ConfigurationError, ToolMissing
+from delivery_chain.tools import trivy_command
+from delivery_chain.tools.engines import ENGINES, load_engine
+from delivery_chain.tools.trivy_command import find_trivy, run_trivy
+
+SECRET = 'p,a ss"wörd'
+
+STAND_IN = f"""#!{sys.executable}
+import json, os, pathlib, sys
+arguments = sys.argv[1:]
+ca = arguments[arguments.index("--cacert") + 1] if "--cacert" in arguments else None
+pathlib.Path(__file__).with_name("seen.json").write_text(json.dumps({{
+    "arguments": arguments, "env": dict(os.environ), "stdin": sys.stdin.read(),
+    "cwd": os.listdir("."), "ca": pathlib.Path(ca).read_text() if ca else None,
+}}))
+print("password is", {SECRET!r}, file=sys.stderr)
+"""
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    program = tmp_path / "trivy"
+    program.write_text(STAND_IN)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    return program
+
+
+def seen(program: Path, registry: Registry | None, lines: list[str] | None = None) -> dict[str, Any]:
+    run_trivy(
+        ["image", "x"],
+        cache_dir=Path("/cache"),
+        deadline=time.monotonic() + 20,
+        registry=registry,
+        on_line=(lines if lines is not None else []).append,
+    )
+    found: dict[str, Any] = json.loads(program.with_name("seen.json").read_text())
+    return found
+
+
+def test_a_password_goes_by_standard_input_only(stand_in: Path) -> None:
+    """It is whole (Trivy splits its environment variable at commas), and nowhere else."""
+    lines: list[str] = []
+
+    found = seen(stand_in, Registry("registry.example.com", "robot$scan", SECRET), lines)
+
+    assert found["stdin"] == SECRET
+    assert found["env"]["TRIVY_USERNAME"] == "robot$scan"
+    assert SECRET not in json.dumps([found["arguments"], found["env"]], ensure_ascii=False)
+    assert lines == ["password is ***"]
+
+
+@pytest.mark.parametrize(
+    ("registry", "options"),
+    [
+        (None, []),
+        (Registry("registry.example.com"), []),
+        (Registry("registry.example.com", plain_http=True), ["--insecure"]),
+        (Registry("registry.example.com", "u", "p"), ["--password-stdin"]),
+    ],
+    ids=["no registry", "https", "http", "login"],
+)
+def test_certificates_go_unchecked_only_where_there_are_none(
+    stand_in: Path, registry: Registry | None, options: list[str]
+) -> None:
+    """`--insecure` is for plain http; everything else is always the same."""
+    arguments = seen(stand_in, registry)["arguments"]
+
+    timeout = arguments.index("--timeout")
+    assert arguments[:timeout] == [
+        *("image", "x", "--cache-dir", "/cache", "--disable-telemetry", "--skip-version-check"),
+    ]
+    assert arguments[timeout + 2 :] == options
+
+
+def test_an_own_ca_is_a_file_that_trivy_can_read(stand_in: Path) -> None:
+    """The certificate gets there without lying on a disk."""
+    found = seen(stand_in, Registry("registry.example.com", ca_certificate="-----BEGIN"))
+
+    assert found["ca"] == "-----BEGIN"
+    assert found["arguments"][-1].startswith("/proc/")
+
+
+def test_nothing_of_the_workers_environment_configures_trivy(
+    stand_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No TRIVY_… variable, no home, no trivy.yaml or .trivyignore of the folder the worker is in."""
+    monkeypatch.setenv("TRIVY_SEVERITY", "CRITICAL")
+    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "secret")
+    monkeypatch.setenv("DOCKER_CONFIG", "/root/.docker")
+
+    found = seen(stand_in, None)
+
+    assert not {"TRIVY_SEVERITY", "AIRFLOW__CORE__FERNET_KEY", "DOCKER_CONFIG"} & found["env"].keys()
+    assert found["env"]["HOME"] == found["env"]["TMPDIR"] != os.environ.get("HOME")
+    assert found["cwd"] == []
+    assert not Path(found["env"]["HOME"]).exists()
+
+
+@pytest.mark.parametrize("name", ["a,b", "a b"])
+def test_a_user_name_that_trivy_would_split_is_refused(stand_in: Path, name: str) -> None:
+    """It would be taken for two logins."""
+    with pytest.raises(ConfigurationError, match="no user name with a comma or a space"):
+        seen(stand_in, Registry("registry.example.com", name, "p"))
+
+
+def test_trivy_on_the_path_comes_first(stand_in: Path) -> None:
+    """An installed Trivy is preferred to the wheel's."""
+    assert find_trivy() == str(stand_in)
+
+
+def test_the_wheels_trivy_is_found_without_a_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A worker that runs by its full path does not have its own bin folder on PATH."""
+    try:
+        metadata.distribution(trivy_command.WHEEL)
+    except metadata.PackageNotFoundError:
+        pytest.skip("the wheel is not installed: pip install 'airflow-delivery-chain[sandbox]'")
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert find_trivy() == str(Path(sys.prefix, "bin", "trivy").resolve())
+
+
+def test_no_trivy_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The message names the package and the extra."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(trivy_command, "WHEEL", "no-such-distribution")
+
+    with pytest.raises(ToolMissing, match=r"trivy\.dev.*sandbox extra"):
+        find_trivy()
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_every_engine_of_the_table_loads_under_its_name(name: str) -> None:
+    """What a spec may say leads to an engine that calls itself so."""
+    assert load_engine(name).name == name
+
+
+def test_an_unknown_engine_is_named() -> None:
+    """A typing error in a spec says what there is."""
+    with pytest.raises(ConfigurationError, match="scan engine 'grype': expected one of trivy"):
+        load_engine("grype")
