@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -161,7 +161,11 @@ def _sections() -> dict[str, TypeAdapter[Any]]:
 
 
 def _complaints(error: ValidationError, data: Any) -> list[Complaint]:
-    return [(_real_path(item["loc"], data), _message(item)) for item in error.errors(include_url=False)]
+    items = error.errors(include_url=False)
+    kinds = {(item["loc"], item["type"]) for item in items}
+    # A sequence whose items failed is also reported as too short; that would only confuse.
+    hollow = {loc for loc, kind in kinds if kind == "too_short" and any(o[: len(loc)] == loc != o for o, _ in kinds)}
+    return [(_real_path(item["loc"], data), _message(item)) for item in items if item["loc"] not in hollow]
 
 
 def _real_path(loc: Sequence[str | int], data: Any) -> KeyPath:
@@ -195,9 +199,9 @@ def _message(item: Any) -> str:
         return f"expected {context['expected']}, found {_show(found)}"
     if kind == "value_error":
         return str(context.get("error", item["msg"]))
-    if kind == "frozen_set_type" or kind.endswith("_type"):
-        return f"{item['msg'].removeprefix('Input should be ').capitalize()} expected, found {_show(found)}"
-    return f"{item['msg'].removeprefix('Input should ').removeprefix('be ')}, found {_show(found)}"
+    if kind == "model_type":
+        return f"expected a mapping, found {_show(found)}"
+    return f"expected {item['msg'].removeprefix('Input should ').removeprefix('be ')}, found {_show(found)}"
 
 
 def _quote_hint(found: Any) -> str:
@@ -208,8 +212,3 @@ def _quote_hint(found: Any) -> str:
 def _show(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004 - one line of a terminal
-
-
-def known_keys(model: Any) -> tuple[str, ...]:
-    """The keys of a model as a spec writes them."""
-    return tuple(field.alias or name for name, field in model.model_fields.items() if get_args is not None)

@@ -1,0 +1,138 @@
+"""What starts a run. An event is the run's `conf`: the trigger form, the CLI, REST and the sensors all write it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
+
+from delivery_chain.core.reference import check_digest, check_name, check_tag
+from delivery_chain.core.value import Value
+from delivery_chain.errors import UsageError
+
+BRANCHES = "refs/heads/"
+TAGS = "refs/tags/"
+_REF = re.compile(r"(?!-)(?!.*(?:\.\.|@\{|//|/\.|\.lock(?:/|$)))[^\x00-\x20\x7f~^:?*\[\\]+(?<![./])")
+
+
+class Kind(StrEnum):
+    """Who speaks."""
+
+    SOURCE_PUSH = "source_push"
+    IMAGE_PUSH = "image_push"
+    MANUAL = "manual"
+
+
+def check_ref(ref: str) -> str:
+    """Return a git ref unchanged.
+
+    Raises:
+        ValueError: It breaks git's rules, or begins with `-`.
+
+    Source: git-check-ref-format(1).
+    """
+    if len(ref) > 1000 or not _REF.fullmatch(ref):  # noqa: PLR2004 - file systems allow no longer path
+        raise ValueError(f"expected a git ref such as v1.2.0 or refs/heads/main, found {ref[:200]!r}")
+    return ref
+
+
+def _commit(commit: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit):
+        raise ValueError(f"expected a full commit id of 40 hex digits, found {commit[:100]!r}")
+    return commit
+
+
+def _optional(check: Any) -> AfterValidator:
+    return AfterValidator(lambda value: check(value) if value else value)
+
+
+class Event(Value):
+    """One push, one image or one person's wish; empty text means not said."""
+
+    kind: Kind = Kind.MANUAL
+    repository: Annotated[str, _optional(check_name)] = ""
+    """Repository of the chain's scope, without the namespace."""
+    rule: Annotated[str, Field(max_length=64)] = ""
+    """Build rule, where the sender knows it."""
+    ref: Annotated[str, _optional(check_ref)] = ""
+    """`refs/heads/…` or `refs/tags/…`; a person may give the short name."""
+    commit: Annotated[str, _optional(_commit)] = ""
+    tag: Annotated[str, _optional(check_tag)] = ""
+    """Image tag."""
+    digest: Annotated[str, _optional(check_digest)] = ""
+    """Image digest."""
+    pushed_at: datetime | None = None
+    """When the push happened, or was first seen."""
+    actor: Annotated[str, Field(max_length=200)] = ""
+    sender: Annotated[str, Field(max_length=200)] = ""
+    """`sensor`, or the name of a webhook's sender."""
+    delivery_id: Annotated[str, Field(max_length=200)] = ""
+    """The sender's own id of this event."""
+
+    @field_validator("pushed_at")
+    @classmethod
+    def _utc(cls, time: datetime | None) -> datetime | None:
+        if time is None:
+            return None
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if self.kind is Kind.SOURCE_PUSH and not (self.ref and self.commit):
+            raise ValueError("a source push names its `ref` and `commit`")
+        if self.kind is Kind.IMAGE_PUSH and not (self.repository and (self.tag or self.digest)):
+            raise ValueError("an image push names its `repository` and `tag` or `digest`")
+        if self.ref and (self.tag or self.digest):
+            raise ValueError("either a git `ref` to build, or an image's `tag` or `digest` that is there already")
+        return self
+
+    @classmethod
+    def from_conf(cls, conf: Mapping[str, Any]) -> Self:
+        """Read a run's `conf`; a form's empty fields count as not said.
+
+        Raises:
+            UsageError: With every wrong field.
+        """
+        said = {key: value.strip() if isinstance(value, str) else value for key, value in conf.items()}
+        try:
+            return cls.model_validate({key: value for key, value in said.items() if value not in ("", None)})
+        except ValidationError as error:
+            lines = [f"{'.'.join(map(str, item['loc'])) or 'conf'}: {item['msg']}" for item in error.errors()]
+            raise UsageError("this run's configuration is not an event:\n" + "\n".join(lines)) from error
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is about an image that is there already."""
+        return bool(self.tag or self.digest)
+
+
+def short_ref(ref: str) -> tuple[str, str]:
+    """A full ref as (`branch` or `tag`, name); a short one as ('', name)."""
+    if ref.startswith(BRANCHES):
+        return "branch", ref.removeprefix(BRANCHES)
+    if ref.startswith(TAGS):
+        return "tag", ref.removeprefix(TAGS)
+    return "", ref
+
+
+def push_run_id(*, ref: str, commit: str, rule: str, sequence: int) -> str:
+    """The run's id for a push: readable, the same for whoever sees the push, and new when a ref comes back to a commit.
+
+    Args:
+        ref: Full ref.
+        commit: What it points at now.
+        rule: Build rule that matched; several matches make several runs.
+        sequence: How often this ref was seen to change.
+
+    Returns:
+        At most 200 characters of those that Airflow takes in a run id.
+    """
+    kind, name = short_ref(ref)
+    readable = re.sub(r"[^A-Za-z0-9_.-]+|\.{2,}", "-", name)[:80]
+    unique = hashlib.sha256("\0".join((ref, commit, rule, str(sequence))).encode()).hexdigest()[:8]
+    return f"{kind or 'ref'}__{readable}__{commit[:12]}__{rule}__{unique}"
