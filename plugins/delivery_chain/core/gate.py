@@ -1,0 +1,202 @@
+"""The gate: scan reports and a block policy to a verdict. It fails closed and explains itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+from delivery_chain.core.findings import Finding, ScanReport, Severity, count_by_severity, worst_first
+from delivery_chain.core.reference import short_digest
+from delivery_chain.core.spec import Accept, Block, Clause, GateException, Logic, Scan
+from delivery_chain.core.value import Value
+from delivery_chain.errors import ScanFailed
+
+MOST_DECIDING = 20
+"""Findings that a verdict names; the full reports are in the registry."""
+
+
+class Hit(Value):
+    """A clause that was met."""
+
+    clause: str
+    """For people: `1 or more findings at or above high`."""
+    count: int
+    """Findings that met it."""
+
+
+class Verdict(Value):
+    """What the gate says about exactly one digest."""
+
+    digest: str
+    passed: bool
+    judged_at: datetime
+    counts: dict[str, int] = {}
+    """Findings per severity over all platforms and engines, exceptions left out."""
+    hits: tuple[Hit, ...] = ()
+    deciding: tuple[Finding, ...] = ()
+    """Findings that met a clause, worst first, at most 20."""
+    excepted: tuple[str, ...] = ()
+    """Exceptions that were used: `CVE-… in pkg: reason (owner, until day)`."""
+    notes: tuple[str, ...] = ()
+    """What a reader has to know: a sample or stale database, no scan, no policy, expired exceptions."""
+
+    @property
+    def sentence(self) -> str:
+        """`passed: 0 findings at or above high` or `blocked: 3 findings at or above high`."""
+        if not self.passed:
+            return "blocked: " + "; ".join(f"{hit.count} findings, {hit.clause}" for hit in self.hits)
+        found = ", ".join(f"{count} {severity}" for severity, count in self.counts.items() if count)
+        return f"passed with {found or 'no findings'}"
+
+
+def judge(
+    scan: Scan,
+    reports: Sequence[ScanReport],
+    *,
+    digest: str,
+    children: Mapping[str, str],
+    repository: str,
+    now: datetime,
+) -> Verdict:
+    """Judge all reports of an image together.
+
+    Args:
+        scan: The spec's scan section.
+        reports: Of every engine and platform.
+        digest: The image, an index or a single manifest.
+        children: Digest per platform; for a single manifest its own.
+        repository: Without the namespace, for exceptions.
+        now: UTC; decides on grace, expiry and the verdict's time.
+
+    Raises:
+        ScanFailed: A report is missing, is about another image, or is made with a stale database that the spec
+            does not accept by name. That is never a pass.
+    """
+    if not scan.enabled:
+        return Verdict(digest=digest, passed=True, judged_at=now, notes=("not scanned: the chain has scan.enabled: false",))
+    notes = [*_complete(scan, reports, children), *_databases(scan, reports)]
+    block = scan.block
+    findings, excepted, expired = _apply_exceptions(block.exceptions if block else (), reports, repository, now)
+    notes += expired
+    if block is None:
+        notes.append("nothing blocks: the chain has no scan.block")
+    hits = [(clause, met) for clause in (block.clauses if block else ()) if (met := _met(clause, findings, now))]
+    return Verdict(
+        digest=digest,
+        passed=not hits,
+        judged_at=now,
+        counts=count_by_severity(findings),
+        hits=tuple(Hit(clause=describe(clause), count=len(met)) for clause, met in hits),
+        deciding=worst_first({_key(f): f for _, met in hits for f in met}.values())[:MOST_DECIDING],
+        excepted=tuple(dict.fromkeys(excepted)),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _key(finding: Finding) -> tuple[str, ...]:
+    return (finding.id, finding.package, finding.installed, finding.location, finding.platform)
+
+
+def _complete(scan: Scan, reports: Sequence[ScanReport], children: Mapping[str, str]) -> list[str]:
+    got = {(report.engine, report.platform): report.digest for report in reports}
+    if not children:
+        raise ScanFailed("the image has no platform to judge, so it does not pass")
+    for engine in scan.engine:
+        for platform, child in children.items():
+            found = got.get((engine, platform))
+            if found is None:
+                raise ScanFailed(
+                    f"no {engine} report for {platform} ({short_digest(child)}), so the image does not pass: "
+                    f"look at the scan task of that platform, or add {platform} to scan.platforms"
+                )
+            if found != child:
+                raise ScanFailed(
+                    f"the {engine} report for {platform} is about {short_digest(found)}, expected "
+                    f"{short_digest(child)}: clear the scan tasks"
+                )
+    return []
+
+
+def _databases(scan: Scan, reports: Sequence[ScanReport]) -> Iterable[str]:
+    for report in reports:
+        database = report.database
+        if database.sample:
+            yield f"scanned with the sample database {database.repository}: it knows few vulnerabilities, a pass proves nothing"
+        if not database.stale:
+            continue
+        age = f"the vulnerability database {database.repository} is of {database.updated_at:%Y-%m-%d %H:%M} UTC"
+        if Accept.STALE_DATABASE not in scan.accept:
+            raise ScanFailed(
+                f"{age}, older than [delivery_chain] trivy_db_max_age_hours allows, so the image does not pass: let the "
+                f"worker reach it or name a mirror in trivy_db_repository, or accept it with `accept: [stale_database]`"
+            )
+        yield f"{age}: stale, accepted by the chain"
+
+
+def _apply_exceptions(
+    exceptions: Sequence[GateException], reports: Sequence[ScanReport], repository: str, now: datetime
+) -> tuple[list[Finding], list[str], list[str]]:
+    kept: list[Finding] = []
+    used: list[str] = []
+    expired: list[str] = []
+    for finding in (finding for report in reports for finding in report.findings):
+        fitting = [entry for entry in exceptions if _fits(entry, finding, repository)]
+        valid = [entry for entry in fitting if not entry.expires or now.date() <= entry.expires]
+        if valid:
+            used.append(_describe_exception(valid[0], finding))
+            continue
+        expired += [f"the exception for {entry.id} ended on {entry.expires}" for entry in fitting]
+        kept.append(finding)
+    return kept, used, expired
+
+
+def _fits(entry: GateException, finding: Finding, repository: str) -> bool:
+    return (
+        entry.id == finding.id
+        and entry.package in (None, finding.package)
+        and entry.repository in (None, repository)
+    )
+
+
+def _describe_exception(entry: GateException, finding: Finding) -> str:
+    details = ", ".join(part for part in (entry.owner, f"until {entry.expires}" if entry.expires else "") if part)
+    return f"{finding.id} in {finding.package}: {entry.reason}{f' ({details})' if details else ''}"
+
+
+def _met(clause: Clause, findings: Sequence[Finding], now: datetime) -> list[Finding]:
+    """The findings that meet a clause; none if it is not met."""
+    listed = [finding for finding in findings if finding.id in clause.findings]
+    if clause.severity is None:
+        return listed
+    counted = [finding for finding in findings if _counts(clause, finding, now)]
+    severe = [finding for finding in counted if finding.severity.at_least(clause.severity)]
+    if clause.logic is Logic.AND:
+        met = severe if len(severe) >= clause.count else []
+    else:
+        met = counted if len(counted) >= clause.count else severe
+    return list({_key(finding): finding for finding in [*listed, *met]}.values())
+
+
+def _counts(clause: Clause, finding: Finding, now: datetime) -> bool:
+    if clause.fixable and not finding.fixable:
+        return False
+    if not clause.grace_days or finding.published is None:
+        return True
+    published = finding.published if finding.published.tzinfo else finding.published.replace(tzinfo=UTC)
+    return now - published >= timedelta(days=clause.grace_days)
+
+
+def describe(clause: Clause | Block) -> str:
+    """A clause as a person would say it: `1 or more fixable findings at or above high`."""
+    parts = []
+    if clause.severity is not None:
+        what = "fixable findings" if clause.fixable else "findings"
+        grace = f" published {clause.grace_days} or more days ago" if clause.grace_days else ""
+        level = "of any severity" if clause.severity is Severity.UNKNOWN else f"at or above {clause.severity.value}"
+        if clause.logic is Logic.AND:
+            parts.append(f"limit {clause.count} {what} {level}{grace}")
+        else:
+            parts.append(f"limit any {what} {level} or {clause.count} in all{grace}")
+    if clause.findings:
+        parts.append("any of " + ", ".join(clause.findings))
+    return " or ".join(parts)

@@ -1,0 +1,258 @@
+"""From a spec and an event to what one run does: pure, apart from what the caller looked up in between.
+
+    selection = select(spec, event)            which rule, or which image; refuses with a reason
+    plan = make_plan(spec, selection, …)       with the commit or digest that the source holds now
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from delivery_chain.core.event import BRANCHES, TAGS, Event, Kind, short_ref
+from delivery_chain.core.platform import Platform
+from delivery_chain.core.reference import check_digest
+from delivery_chain.core.spec import BuildRule, ChainSpec, Source
+from delivery_chain.core.tags import compose_tag, is_reserved, run_key, staging_tag
+from delivery_chain.core.value import Value
+from delivery_chain.errors import EventRefused, Superseded
+
+
+class BuildPlan(Value):
+    """What is built, from what."""
+
+    rule: str
+    source: Source
+    ref: str
+    """Full ref."""
+    commit: str
+    context: str
+    dockerfile: str
+    args: dict[str, str]
+    platforms: tuple[Platform, ...]
+
+
+class Plan(Value):
+    """Everything a run does, decided once."""
+
+    chain: str
+    run_id: str
+    kind: Kind
+    instance: str
+    """Connection of the home registry."""
+    namespace: str
+    repository: str
+    tags: tuple[str, ...]
+    """The user's tags, in the rule's order."""
+    pushed_at: datetime
+    actor: str = ""
+    build: BuildPlan | None = None
+    digest: str = ""
+    """The image that is there already, for a run without a build."""
+
+    @property
+    def name(self) -> str:
+        """Repository in the registry: `namespace/repository`."""
+        return f"{self.namespace}/{self.repository}"
+
+    @property
+    def key(self) -> str:
+        """12 hex digits that stand for this run."""
+        return run_key(self.chain, self.run_id)
+
+    def staging(self, platform: Platform | None = None) -> str:
+        """The run's staging tag, or that of one platform."""
+        return staging_tag(self.key, platform.slug if platform else "")
+
+    @property
+    def title(self) -> str:
+        """The image for people: `shop/api v1.2.0`, or its digest where it has no tag."""
+        return f"{self.name} {' '.join(self.tags) or self.digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSelection:
+    """A rule that builds a ref of a source."""
+
+    rule: BuildRule
+    repository: str
+    source: Source
+    ref: str
+    """Full ref; short where a person gave a short name that may be both, then `rule` says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSelection:
+    """An image that is there already."""
+
+    repository: str
+    tag: str
+    digest: str
+
+
+Selection = SourceSelection | ImageSelection
+
+
+def select(spec: ChainSpec, event: Event) -> Selection:
+    """What the event is about in this chain.
+
+    Raises:
+        EventRefused: With the reason: outside the scope, no rule matches, several match, or not by hand.
+    """
+    if event.repository and not spec.scope.covers(event.repository):
+        raise EventRefused(f"repository {event.repository!r} is not in the scope of chain {spec.name!r}")
+    return _select_image(spec, event) if event.is_image else _select_source(spec, event)
+
+
+def matching_rules(spec: ChainSpec, ref: str, repository: str = "") -> tuple[BuildRule, ...]:
+    """The build rules that a push of `ref` (full, or a short name of either kind) starts."""
+    kind, name = short_ref(ref)
+    return tuple(
+        rule
+        for rule in spec.build_rules
+        if kind in ("", rule.ref_kind)
+        and repository in ("", spec.repository_of(rule))
+        and rule.pattern.captures(name) is not None
+    )
+
+
+def _select_image(spec: ChainSpec, event: Event) -> ImageSelection:
+    repository = event.repository or _only(spec)
+    if not repository:
+        raise EventRefused(f"say the `repository`: chain {spec.name!r} covers more than one")
+    if event.tag and is_reserved(event.tag):
+        raise EventRefused(f"tag {event.tag!r} is a name the chain keeps for itself")
+    return ImageSelection(repository, event.tag, event.digest)
+
+
+def _select_source(spec: ChainSpec, event: Event) -> SourceSelection:
+    if not spec.build_rules:
+        raise EventRefused(f"chain {spec.name!r} has no build rule: name a `repository` and its image's `tag`")
+    if event.ref:
+        rule = _one_rule(spec, event)
+        ref = event.ref if short_ref(event.ref)[0] else _full_ref(rule, event.ref)
+    else:
+        rule = _rule_by_hand(spec, event)
+        ref = _full_ref(rule, rule.pattern.text)
+    repository = spec.repository_of(rule)
+    return SourceSelection(rule, repository, spec.sources[repository], ref)
+
+
+def _one_rule(spec: ChainSpec, event: Event) -> BuildRule:
+    if event.rule:
+        _named(spec, event.rule)
+    rules = matching_rules(spec, event.ref, event.repository)
+    chosen = [rule for rule in rules if event.rule in ("", rule.name)]
+    if not chosen:
+        rule = f"build rule {event.rule!r}" if event.rule else "build rule"
+        known = "; ".join(f"{r.name}: {r.ref_kind} {r.pattern.text}" for r in spec.build_rules)
+        raise EventRefused(f"no {rule} of chain {spec.name!r} matches {event.ref!r} as a whole name ({known})")
+    if len(chosen) > 1:
+        names = ", ".join(rule.name for rule in chosen)
+        raise EventRefused(f"{event.ref!r} matches several build rules, say which `rule`: {names}")
+    return chosen[0]
+
+
+def _rule_by_hand(spec: ChainSpec, event: Event) -> BuildRule:
+    if not event.rule:
+        raise EventRefused("say a `rule` or a `ref` to build, or a `repository` and an image's `tag` or `digest`")
+    rule = _named(spec, event.rule)
+    if rule.system_only:
+        raise EventRefused(
+            f"build rule {rule.name!r} has a pattern, a build time or a commit id, so it can't be built by its "
+            f"name alone: say the `ref` ({rule.ref_kind}) to build, as if it had just been pushed"
+        )
+    return rule
+
+
+def _named(spec: ChainSpec, name: str) -> BuildRule:
+    for rule in spec.build_rules:
+        if rule.name == name:
+            return rule
+    known = ", ".join(rule.name for rule in spec.build_rules)
+    raise EventRefused(f"chain {spec.name!r} has no build rule {name!r}: it has {known}")
+
+
+def _full_ref(rule: BuildRule, name: str) -> str:
+    return (BRANCHES if rule.ref_kind == "branch" else TAGS) + name
+
+
+def _only(spec: ChainSpec) -> str:
+    return spec.scope.repositories[0] if len(spec.scope.repositories) == 1 else ""
+
+
+def make_plan(
+    spec: ChainSpec, selection: Selection, event: Event, *, run_id: str, now: datetime, present: str
+) -> Plan:
+    """Decide what the run does.
+
+    Args:
+        spec: The chain.
+        selection: From `select`.
+        event: What started the run.
+        run_id: Airflow's id of the run.
+        now: Stands in for the push's time where the event has none.
+        present: What the source holds now: the commit that the ref points at, or the digest that the tag does;
+            empty where there is no such ref or image.
+
+    Raises:
+        Superseded: The ref or tag moved on since the push; the newer push has its own run.
+        EventRefused: The ref or image is gone, or a tag comes out that no registry takes.
+    """
+    common = {
+        "chain": spec.name,
+        "run_id": run_id,
+        "kind": event.kind,
+        "instance": spec.scope.instance,
+        "namespace": spec.scope.namespace,
+        "repository": selection.repository,
+        "pushed_at": event.pushed_at or now,
+        "actor": event.actor,
+    }
+    if isinstance(selection, ImageSelection):
+        digest = _still(selection.digest, present, f"tag {selection.tag or selection.digest!r}")
+        tags = (selection.tag,) if selection.tag else ()
+        return Plan(**common, tags=tags, digest=check_digest(digest))
+    commit = _still(event.commit, present, f"{selection.ref!r}")
+    rule = selection.rule
+    captured = rule.pattern.captures(short_ref(selection.ref)[1]) or {}
+    tags = tuple(
+        compose_tag(
+            tag,
+            captured=captured,
+            pushed_at=event.pushed_at or now,
+            timezone=spec.build.timezone if spec.build else "UTC",
+            commit=commit,
+        )
+        for tag in rule.tags
+    )
+    build = BuildPlan(
+        rule=rule.name,
+        source=selection.source,
+        ref=selection.ref,
+        commit=commit,
+        context=rule.context,
+        dockerfile=rule.dockerfile,
+        args=rule.args,
+        platforms=rule.platforms,
+    )
+    return Plan(**common, tags=tuple(dict.fromkeys(tags)), build=build)
+
+
+def _still(expected: str, present: str, what: str) -> str:
+    if not present:
+        raise EventRefused(f"{what} is not there any more: it was deleted, or never pushed")
+    if expected and expected != present:
+        raise Superseded(f"{what} moved on from {expected[:19]} to {present[:19]}: the newer push has its own run")
+    return present
+
+
+def owner(specs: Iterable[ChainSpec], instance: str, namespace: str, repository: str) -> ChainSpec | None:
+    """The chain that takes an image event: a listed repository goes before a whole namespace."""
+    covering = [
+        spec
+        for spec in specs
+        if (spec.scope.instance, spec.scope.namespace) == (instance, namespace) and spec.scope.covers(repository)
+    ]
+    return min(covering, key=lambda spec: spec.scope.all, default=None)
