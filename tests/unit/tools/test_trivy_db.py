@@ -216,17 +216,6 @@ def test_the_default_repository_is_left_to_trivy(bench: Bench) -> None:
     assert not {"--db-repository", "--insecure", "--password-stdin"} & set(arguments)
 
 
-def test_a_mirror_that_is_down_is_no_reason_to_use_another_source(bench: Bench) -> None:
-    """A database from elsewhere does not stand in for the mirror's."""
-    bench.ensure()
-    mirror = TrivySettings(bench.settings.cache_dir, "127.0.0.1:1/aquasecurity/trivy-db:2", 72)
-
-    with pytest.raises(
-        DatabaseUnavailable, match=r"expected one from 127\.0\.0\.1:1/aquasecurity/trivy-db:2"
-    ):
-        ensure_database(mirror, now=NOW, deadline=time.monotonic() + 30)
-
-
 DAMAGE = {
     "cut": lambda cache, _: (cache / "db" / "trivy.db").write_bytes(b"d"),
     "gone": lambda cache, _: (cache / "db" / "trivy.db").unlink(),

@@ -1,0 +1,411 @@
+"""The real Trivy against real registries: what is found, what fails and what that is called."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tarfile
+import time
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from delivery_chain.core.findings import Database, ScanReport, Severity
+from delivery_chain.core.registry import Registry
+from delivery_chain.errors import (
+    DatabaseUnavailable,
+    DeliveryChainError,
+    NotFound,
+    RegistryUnreachable,
+    ScanFailed,
+    ToolMissing,
+    ToolTimeout,
+    Unauthorized,
+)
+from delivery_chain.oci.client import RegistryClient
+from delivery_chain.oci.manifest import OCI_INDEX, OCI_MANIFEST, Descriptor, build_index
+from delivery_chain.sandbox import vulndb
+from delivery_chain.tools.engines import ScanOutput, ScanRequest
+from delivery_chain.tools.trivy import REPORT_TYPE, TrivyEngine
+from delivery_chain.tools.trivy_command import find_trivy
+from delivery_chain.tools.trivy_db import TrivySettings, ensure_database
+from support.oci_registry import docker_registry, free_port
+from support.oci_tls import make_certificates
+from support.scan_images import CLEAN, NO_PACKAGES, OLD, UNKNOWN_SYSTEM, push_files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.integration
+
+AMD64, ARM64 = "linux/amd64", "linux/arm64"
+BUILT = datetime(2026, 11, 20, 12, tzinfo=UTC)
+NOW = BUILT + timedelta(hours=1)
+DATABASE = "aquasecurity/trivy-db"
+
+
+class Bench:
+    """A registry with images and the sample database, a cache folder and a clock."""
+
+    def __init__(self, client: RegistryClient, cache: Path) -> None:
+        self.client = client
+        self.registry = client.registry
+        self.settings = TrivySettings(cache, f"{self.registry.host}/{DATABASE}:2", 72)
+        self.now = NOW
+        self.lines: list[str] = []
+
+    def push(self, name: str, files: dict[str, str | bytes] | dict[str, str], platform: str = AMD64) -> str:
+        return push_files(self.client, name, files, platform=platform)
+
+    def scan(
+        self,
+        name: str,
+        digest: str,
+        *,
+        platform: str = AMD64,
+        registry: Registry | None = None,
+        seconds: float = 60,
+    ) -> ScanOutput:
+        request = ScanRequest(registry or self.registry, name, digest, platform, self.settings)
+        engine = TrivyEngine(clock=lambda: self.now)
+        return engine.scan(request, deadline=time.monotonic() + seconds, on_line=self.lines.append)
+
+    def database_file(self) -> Path:
+        found = ensure_database(self.settings, now=self.now, deadline=time.monotonic() + 30)
+        return found.cache_dir / "db" / "trivy.db"
+
+    def publish(self, layer: bytes) -> None:
+        """Put another database artifact into the mirror."""
+        self.client.put_blob_bytes(DATABASE, b"{}")
+        self.client.put_blob_bytes(DATABASE, layer)
+        manifest = vulndb.sample_manifest(layer=layer, config=b"{}")
+        self.client.put_manifest(DATABASE, "2", manifest, OCI_MANIFEST)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    folder = tmp_path / "registry"
+    folder.mkdir()
+    with docker_registry(folder) as registry, RegistryClient(registry) as client:
+        vulndb.publish_sample_database(client, now=BUILT)
+        yield Bench(client, tmp_path / "cache")
+
+
+def facts(bench: Bench, *, stale: bool = False) -> Database:
+    return Database(
+        repository=f"{bench.registry.host}/{DATABASE}:2", updated_at=BUILT, sample=True, stale=stale
+    )
+
+
+def packed(database: bytes) -> bytes:
+    """A database layer with something else for `trivy.db`."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for name, content in (("trivy.db", database), ("metadata.json", vulndb.metadata(BUILT))):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return gzip.compress(stream.getvalue(), mtime=0)
+
+
+def test_an_outdated_image_gives_all_its_findings(bench: Bench) -> None:
+    """Debian and Python packages, fixed and unfixed, worst first, with the database that found them."""
+    digest = bench.push("demo/old", OLD)
+
+    output = bench.scan("demo/old", digest)
+
+    high, medium, low = Severity.HIGH, Severity.MEDIUM, Severity.LOW
+    assert [(f.severity, f.id, f.package, f.installed, f.fixed) for f in output.report.findings] == [
+        (high, "CVE-2019-10906", "Jinja2", "2.10", "2.10.1"),
+        (high, "CVE-2023-4911", "libc6", "2.36-9", "2.36-9+deb12u3"),
+        (high, "CVE-2023-6246", "libc6", "2.36-9", "2.36-9+deb12u4"),
+        (high, "CVE-2024-2961", "libc6", "2.36-9", "2.36-9+deb12u6"),
+        (high, "CVE-2024-33599", "libc6", "2.36-9", "2.36-9+deb12u7"),
+        (high, "CVE-2025-4802", "libc6", "2.36-9", "2.36-9+deb12u11"),
+        (medium, "CVE-2020-28493", "Jinja2", "2.10", "2.11.3"),
+        (medium, "CVE-2024-22195", "Jinja2", "2.10", "3.1.3"),
+        (medium, "CVE-2024-34064", "Jinja2", "2.10", "3.1.4"),
+        (low, "CVE-2011-3374", "apt", "2.6.1", ""),
+    ]
+    assert (output.report.digest, output.report.database) == (digest, facts(bench))
+    assert (output.media_type, json.loads(output.raw)["SchemaVersion"]) == (REPORT_TYPE, 2)
+
+
+@pytest.mark.parametrize("files", [CLEAN, NO_PACKAGES], ids=["up to date", "no packages"])
+def test_a_clean_image_gives_an_empty_report(bench: Bench, files: dict[str, str]) -> None:
+    """Fixed versions, or nothing that could be outdated, is a whole report without findings."""
+    digest = bench.push("demo/clean", files)
+
+    assert bench.scan("demo/clean", digest).report == ScanReport(
+        engine="trivy", engine_version="0.76.0", digest=digest, platform=AMD64, database=facts(bench)
+    )
+
+
+def test_trivy_finds_every_entry_of_the_sample_database(bench: Bench) -> None:
+    """Each of its vulnerabilities is found in an image that holds the package in an old version."""
+    files: dict[str, str] = {"etc/debian_version": "12.0\n"}
+    status = [
+        f"Package: {name}\nStatus: install ok installed\nArchitecture: amd64\nVersion: 0.1-1\n"
+        "Maintainer: nobody\nDescription: none\n"
+        for name in ("apt", "glibc", "git", "gnutls28", "libtasn1-6", "perl", "xz-utils")
+    ]
+    files["var/lib/dpkg/status"] = "\n".join(status) + "\n"
+    for name, version in (("Jinja2", "2.0"), ("PyYAML", "5.1"), ("requests", "2.3.0"), ("urllib3", "1.20")):
+        text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        files[f"app/{name}-{version}.dist-info/METADATA"] = text
+    for name in ("lodash", "minimist"):
+        package = json.dumps({"name": name, "version": "0.1.0"})
+        files[f"app/node_modules/{name}/package.json"] = package
+    digest = bench.push("demo/all", files)
+
+    found = {finding.id for finding in bench.scan("demo/all", digest).report.findings}
+
+    assert found == set(vulndb.sample_ids())
+
+
+def test_an_index_is_scanned_for_the_platform_asked_for(bench: Bench) -> None:
+    """The report is about the platform's own manifest, and each platform has its own findings."""
+    children = [
+        Descriptor(
+            OCI_MANIFEST,
+            bench.push("demo/multi", files, platform),
+            len(bench.client.get_manifest("demo/multi", "1").raw),
+            platform={"os": "linux", "architecture": platform.partition("/")[2]},
+        )
+        for platform, files in ((AMD64, OLD), (ARM64, CLEAN))
+    ]
+    index = bench.client.put_manifest("demo/multi", "all", build_index(tuple(children)), OCI_INDEX)
+
+    reports = [bench.scan("demo/multi", index, platform=platform).report for platform in (AMD64, ARM64)]
+
+    assert [(report.digest, len(report.findings)) for report in reports] == [
+        (children[0].digest, 10),
+        (children[1].digest, 0),
+    ]
+
+
+def test_a_registry_with_login_and_own_ca_is_scanned(tmp_path: Path) -> None:
+    """User, password and CA get to Trivy; the database's mirror in the same registry takes them too."""
+    ca, certificate, key = make_certificates(tmp_path)
+    tls = {"certificate": str(certificate), "key": str(key)}
+    folder = tmp_path / "registry"
+    folder.mkdir()
+    with docker_registry(folder, htpasswd=True, http={"tls": tls}) as found:
+        registry = replace(found, ca_certificate=ca)
+        with RegistryClient(registry) as client:
+            vulndb.publish_sample_database(client, now=BUILT)
+            bench = Bench(client, tmp_path / "cache")
+            digest = bench.push("demo/old", OLD)
+
+            assert len(bench.scan("demo/old", digest).report.findings) == 10
+            assert not any(registry.password in line for line in bench.lines)
+
+
+def test_scans_at_once_on_a_fresh_worker_all_work(bench: Bench) -> None:
+    """One database, no lock between scans."""
+    digest = bench.push("demo/old", OLD)
+
+    with ThreadPoolExecutor(4) as pool:
+        reports = list(pool.map(lambda _: bench.scan("demo/old", digest).report, range(4)))
+
+    assert reports == [reports[0]] * 4
+    assert sum("successfully downloaded" in line for line in bench.lines) == 1
+
+
+def test_a_stale_database_is_reported(bench: Bench) -> None:
+    """The scan is made, and its report says that the database is too old."""
+    digest = bench.push("demo/old", OLD)
+    bench.now = BUILT + timedelta(hours=73)
+
+    assert bench.scan("demo/old", digest).report.database == facts(bench, stale=True)
+
+
+def test_a_new_database_in_the_mirror_is_picked_up(bench: Bench) -> None:
+    """Past its next update the mirror is asked; the same one is not downloaded again."""
+    digest = bench.push("demo/old", OLD)
+    bench.scan("demo/old", digest)
+    bench.now = BUILT + timedelta(hours=25)
+    bench.scan("demo/old", digest)
+    later = BUILT + timedelta(hours=24)
+    vulndb.publish_sample_database(bench.client, now=later)
+    bench.now += timedelta(minutes=11)
+
+    assert bench.scan("demo/old", digest).report.database.updated_at == later
+    assert sum("successfully downloaded" in line for line in bench.lines) == 2
+
+
+@pytest.mark.parametrize("damage", ["garbage", "pages", "cut"])
+def test_a_damaged_database_is_fetched_again(bench: Bench, damage: str) -> None:
+    """A database that Trivy can't read is replaced once, and the scan goes on."""
+    digest = bench.push("demo/old", OLD)
+    file = bench.database_file()
+    content = file.read_bytes()
+    if damage == "garbage":
+        file.write_bytes(b"x" * len(content))
+    elif damage == "pages":
+        file.write_bytes(content[:8192] + b"x" * (len(content) - 8192))
+    else:
+        file.write_bytes(content[:8192])
+
+    assert len(bench.scan("demo/old", digest).report.findings) == 10
+
+
+def _index_without_arm(bench: Bench) -> str:
+    digest = bench.push("demo/image", CLEAN)
+    size = len(bench.client.get_manifest("demo/image", digest).raw)
+    child = Descriptor(OCI_MANIFEST, digest, size, platform={"os": "linux", "architecture": "amd64"})
+    return bench.client.put_manifest("demo/image", "all", build_index((child,)), OCI_INDEX)
+
+
+def _jar() -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("META-INF/MANIFEST.MF", "Manifest-Version: 1.0\n")
+    return stream.getvalue()
+
+
+NO_DIGEST = "sha256:" + "0" * 64
+
+
+class _Case:
+    """What goes wrong, and what has to come of it."""
+
+    def missing_image(self, bench: Bench) -> ScanOutput:
+        bench.push("demo/image", CLEAN)
+        return bench.scan("demo/image", NO_DIGEST)
+
+    def missing_repository(self, bench: Bench) -> ScanOutput:
+        return bench.scan("demo/none", NO_DIGEST)
+
+    def dead_registry(self, bench: Bench) -> ScanOutput:
+        dead = Registry(f"127.0.0.1:{free_port()}", plain_http=True)
+        return bench.scan("demo/image", NO_DIGEST, registry=dead)
+
+    def not_in_the_index(self, bench: Bench) -> ScanOutput:
+        return bench.scan("demo/image", _index_without_arm(bench), platform=ARM64)
+
+    def another_platform(self, bench: Bench) -> ScanOutput:
+        return bench.scan("demo/image", bench.push("demo/image", OLD), platform=ARM64)
+
+    def no_image(self, bench: Bench) -> ScanOutput:
+        head = bench.client.head_manifest(DATABASE, "2")
+        assert head is not None
+        return bench.scan(DATABASE, head.digest)
+
+    def java(self, bench: Bench) -> ScanOutput:
+        return bench.scan("demo/image", bench.push("demo/image", {"app/a.jar": _jar()}))
+
+    def unknown_system(self, bench: Bench) -> ScanOutput:
+        return bench.scan("demo/image", bench.push("demo/image", UNKNOWN_SYSTEM))
+
+    def no_database(self, bench: Bench) -> ScanOutput:
+        bench.settings = replace(bench.settings, db_repository=f"127.0.0.1:{free_port()}/{DATABASE}:2")
+        return bench.scan("demo/image", bench.push("demo/image", CLEAN))
+
+    def database_not_in_the_mirror(self, bench: Bench) -> ScanOutput:
+        bench.settings = replace(bench.settings, db_repository=f"{bench.registry.host}/other/name:2")
+        return bench.scan("demo/image", bench.push("demo/image", CLEAN))
+
+    def mirror_holds_an_image(self, bench: Bench) -> ScanOutput:
+        bench.settings = replace(bench.settings, db_repository=f"{bench.registry.host}/demo/image:1")
+        return bench.scan("demo/image", bench.push("demo/image", CLEAN))
+
+    def another_source_is_down(self, bench: Bench) -> ScanOutput:
+        bench.scan("demo/image", bench.push("demo/image", CLEAN))
+        return self.no_database(bench)
+
+    def corrupt_in_the_mirror(self, bench: Bench) -> ScanOutput:
+        bench.publish(packed(b"no bbolt file" * 1000))
+        return bench.scan("demo/image", bench.push("demo/image", OLD))
+
+    def too_late(self, bench: Bench) -> ScanOutput:
+        digest = bench.push("demo/image", OLD)
+        bench.database_file()
+        return bench.scan("demo/image", digest, seconds=0.005)
+
+
+CASES: dict[str, tuple[type[DeliveryChainError], str]] = {
+    "missing_image": (NotFound, NO_DIGEST),
+    "missing_repository": (NotFound, "demo/none"),
+    "dead_registry": (RegistryUnreachable, "127.0.0.1"),
+    "not_in_the_index": (ScanFailed, "expected one image for linux/arm64 in the index, found 0"),
+    "another_platform": (ScanFailed, "expected an image for linux/arm64, found one for 'linux/amd64'"),
+    "no_image": (ScanFailed, "expected a report, found a failure"),
+    "java": (ScanFailed, "trivy image --download-java-db-only --cache-dir"),
+    "unknown_system": (ScanFailed, "operating system that Trivy does not recognise"),
+    "no_database": (DatabaseUnavailable, "[delivery_chain] trivy_db_repository"),
+    "database_not_in_the_mirror": (DatabaseUnavailable, "other/name"),
+    "mirror_holds_an_image": (DatabaseUnavailable, "demo/image:1"),
+    "another_source_is_down": (DatabaseUnavailable, "[delivery_chain] trivy_db_repository"),
+    "corrupt_in_the_mirror": (ScanFailed, "Trivy can't read it, nor a second copy"),
+    "too_late": (ToolTimeout, "trivy"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_fails_has_its_own_error(bench: Bench, case: str) -> None:
+    """Nothing that goes wrong gives a report; each fault says what it is and what to do."""
+    kind, message = CASES[case]
+
+    with pytest.raises(DeliveryChainError) as caught:
+        getattr(_Case(), case)(bench)
+
+    assert (type(caught.value), message in str(caught.value)) == (kind, True), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "login", [{}, {"username": "robot", "password": "wrong-pass"}], ids=["none", "wrong"]
+)
+def test_a_login_that_is_not_taken_has_its_own_error(tmp_path: Path, login: dict[str, str]) -> None:
+    """401 is told apart from a failed scan, and the message holds no password."""
+    folder = tmp_path / "registry"
+    folder.mkdir()
+    with docker_registry(folder, htpasswd=True) as registry, RegistryClient(registry) as client:
+        vulndb.publish_sample_database(client, now=BUILT)
+        bench = Bench(client, tmp_path / "cache")
+        digest = bench.push("demo/old", OLD)
+        other = Registry(registry.host, **login, plain_http=True)  # type: ignore[arg-type]
+
+        with pytest.raises(Unauthorized) as caught:
+            bench.scan("demo/old", digest, registry=other)
+
+    assert "wrong-pass" not in str(caught.value)
+
+
+def test_without_trivy_the_error_says_how_to_install_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The program is looked for before anything else."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("delivery_chain.tools.trivy_command.WHEEL", "no-such-distribution")
+
+    with pytest.raises(ToolMissing, match="install Trivy's own package"):
+        bench.scan("demo/old", NO_DIGEST)
+
+
+def test_an_images_own_files_hide_nothing(bench: Bench) -> None:
+    """A `.trivyignore` or `trivy.yaml` inside the image, or beside the worker, changes no finding."""
+    digest = bench.push(
+        "demo/old", {**OLD, ".trivyignore": "CVE-2023-4911\n", "trivy.yaml": "severity: [LOW]"}
+    )
+
+    assert len(bench.scan("demo/old", digest).report.findings) == 10
+
+
+def test_a_scan_leaves_no_files_behind(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Reports and unpacked layers are gone when the scan is over."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+
+    bench.scan("demo/old", bench.push("demo/old", OLD))
+
+    assert list(folder.iterdir()) == []
+    assert Path(find_trivy()).is_file()
