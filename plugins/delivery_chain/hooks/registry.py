@@ -1,0 +1,133 @@
+"""A connection of type `oci_registry` as a registry's address, a client and links to its pages."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, ClassVar
+from urllib.parse import quote
+
+from airflow.sdk import BaseHook
+
+from delivery_chain.core.registry import Registry
+from delivery_chain.errors import ConfigurationError, DeliveryChainError
+from delivery_chain.hooks.connection import ConnectionFields, read_connection
+
+if TYPE_CHECKING:
+    from delivery_chain.oci.client import RegistryClient
+
+TIMEOUT = 60.0
+"""Seconds for a connect, and for each wait for bytes."""
+TEST_TIMEOUT = 10.0
+"""Seconds for the same while a person waits for the connection test."""
+_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?")
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_NAMES = ("host", "namespace", "repository", "tag", "digest")
+_TEMPLATE = re.compile(r"https?://[^/\s\\{}]+(?:/[^\s\\]*)?")
+_CERTIFICATE = "-----BEGIN CERTIFICATE-----"
+
+
+class OciRegistryHook(BaseHook):
+    """Airflow's connection to one OCI registry."""
+
+    conn_name_attr: ClassVar[str] = "conn_id"
+    default_conn_name: ClassVar[str] = "oci_registry_default"
+    conn_type: ClassVar[str] = "oci_registry"
+    hook_name: ClassVar[str] = "OCI registry"
+
+    def __init__(self, conn_id: str = default_conn_name) -> None:
+        """Read nothing yet.
+
+        Args:
+            conn_id: Airflow's connection id.
+        """
+        super().__init__()
+        self.conn_id = conn_id
+
+    def registry(self) -> Registry:
+        """The registry's address and login.
+
+        Raises:
+            ConfigurationError: The connection is missing or wrong. Not retryable.
+        """
+        return _registry(read_connection(self.conn_id, self.conn_type))
+
+    def client(self, *, timeout: float = TIMEOUT) -> RegistryClient:
+        """A client for the registry; use it as a context manager.
+
+        Args:
+            timeout: Seconds for a connect, and for each wait for bytes.
+
+        Raises:
+            ConfigurationError: The connection is missing or wrong. Not retryable.
+        """
+        from delivery_chain.oci.client import RegistryClient  # noqa: PLC0415 - keeps HTTP out of a Dag parse
+
+        return RegistryClient(self.registry(), timeout=timeout)
+
+    def ui_url(self, namespace: str, repository: str, tag: str, digest: str) -> str:
+        """The page of an image: from the connection's template, else its manifest's own URL.
+
+        Args:
+            namespace: As in the spec.
+            repository: Without the namespace.
+            tag: May be empty.
+            digest: `sha256:…`.
+
+        Raises:
+            ConfigurationError: The connection is missing or wrong. Not retryable.
+        """
+        fields = read_connection(self.conn_id, self.conn_type)
+        registry, template = _registry(fields), fields.text("ui_url").strip()
+        if not template:
+            name = quote(f"{namespace}/{repository}")
+            return f"{registry.base_url}/v2/{name}/manifests/{quote(digest, safe=':')}"
+        values = dict(zip(_NAMES, (registry.host, namespace, repository, tag, digest), strict=True))
+        return _PLACEHOLDER.sub(lambda found: quote(values[found[1]], safe=":@"), _checked(fields, template))
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Ask the registry whether it is one and takes the login. Airflow's button "Test" calls this."""
+        try:
+            with self.client(timeout=TEST_TIMEOUT) as client:
+                client.ping()
+                registry = client.registry
+        except DeliveryChainError as error:
+            return False, str(error)
+        who = f"as {registry.username!r}" if registry.username else "anonymously"
+        region = f" in region {registry.region}" if registry.region else ""
+        return True, f"{registry.host}{region} is an OCI registry and lets us in {who}"
+
+
+def _registry(fields: ConnectionFields) -> Registry:
+    host = fields.host if fields.port is None else f"{fields.host}:{fields.port}"
+    if not _HOST.fullmatch(host):
+        raise fields.wrong("host", "host or host:port without https:// and path", repr(host[:200]))
+    if bool(fields.login) != bool(fields.password):
+        raise ConfigurationError(
+            f"connection {fields.conn_id!r}: expected a username and a password, or neither for anonymous "
+            f"access, found only a {'username' if fields.login else 'password'}; "
+            "correct it under Admin > Connections"
+        )
+    certificate = fields.text("ca_certificate").strip()
+    if certificate and not certificate.startswith(_CERTIFICATE):
+        raise fields.wrong("ca_certificate", f"PEM text that begins with {_CERTIFICATE}", "another text")
+    return Registry(
+        host=host,
+        username=fields.login,
+        password=fields.password,
+        plain_http=fields.flag("plain_http"),
+        ca_certificate=f"{certificate}\n" if certificate else "",
+        region=fields.text("region").strip(),
+    )
+
+
+def _checked(fields: ConnectionFields, template: str) -> str:
+    """The template if a browser may follow it: http(s), a host of its own, and only names we can fill in."""
+    host_and_path = _PLACEHOLDER.sub("x", template)
+    unknown = sorted(set(_PLACEHOLDER.findall(template)) - set(_NAMES))
+    if unknown:
+        raise fields.wrong(
+            "ui_url", f"only {', '.join(f'{{{name}}}' for name in _NAMES)}", f"{{{unknown[0][:40]}}}"
+        )
+    if not _TEMPLATE.fullmatch(host_and_path) or "@" in host_and_path.split("/", 3)[2]:
+        raise fields.wrong("ui_url", "a URL that begins with https://", "another text")
+    return template

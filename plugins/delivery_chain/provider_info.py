@@ -1,0 +1,148 @@
+"""What Airflow reads about this package before it imports any of it: connection types, links and options."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def get_provider_info() -> dict[str, Any]:
+    """The package in Airflow's provider-info form.
+
+    Returns:
+        A dict as `airflow/provider_info.schema.json` and `provider.yaml.schema.json` describe it.
+    """
+    return {
+        "package-name": "airflow-delivery-chain",
+        "name": "Delivery chain",
+        "description": "Builds, scans, gates, publishes, replicates and announces container images.",
+        "connection-types": [_oci_registry(), _delivery_webhook()],
+        "extra-links": [
+            "delivery_chain.operators.links.RegistryLink",
+            "delivery_chain.operators.links.ScanReportLink",
+        ],
+        "config": {
+            "delivery_chain": {"description": "Delivery chains for container images.", "options": _options()}
+        },
+    }
+
+
+def _oci_registry() -> dict[str, Any]:
+    return {
+        "connection-type": "oci_registry",
+        "hook-class-name": "delivery_chain.hooks.registry.OciRegistryHook",
+        "hook-name": "OCI registry",
+        "ui-field-behaviour": {
+            "hidden-fields": ["schema", "port", "extra"],
+            "relabeling": {
+                "host": "Registry host[:port]",
+                "login": "Username",
+                "password": "Password or token",
+            },
+            "placeholders": {"host": "registry.example.com"},
+        },
+        "conn-fields": {
+            "region": _text("Region", "For people and for the record, such as ap-southeast-1."),
+            "ui_url": _text(
+                "Web page of an image",
+                "Template, such as https://harbor.example.com/{namespace}/{repository}/{digest}; "
+                "knows {host}, {namespace}, {repository}, {tag} and {digest}.",
+            ),
+            "plain_http": {
+                "label": "Plain HTTP",
+                "schema": {"type": ["boolean", "null"], "default": False},
+                "description": "Speak http, not https. For registries on a trusted network only.",
+            },
+            "ca_certificate": _lines("CA certificate", "PEM text; empty for the CAs that the system trusts."),
+        },
+    }
+
+
+def _delivery_webhook() -> dict[str, Any]:
+    return {
+        "connection-type": "delivery_webhook",
+        "hook-class-name": "delivery_chain.hooks.webhook.WebhookHook",
+        "hook-name": "Delivery webhook",
+        "ui-field-behaviour": {
+            "hidden-fields": ["schema", "port", "login", "extra"],
+            "relabeling": {"host": "URL", "password": "Signing secret"},
+            "placeholders": {"host": "https://deploy.example.com/hooks/shop", "password": "whsec_…"},
+        },
+        "conn-fields": {
+            "secret_query": {
+                "label": "Secret part of the query",
+                "schema": {"type": ["string", "null"], "format": "password"},
+                "description": "Appended to the URL's query when it is called, such as token=…; never shown.",
+            },
+            "timeout_seconds": {
+                "label": "Timeout in seconds",
+                "schema": {"type": ["integer", "null"], "minimum": 1, "maximum": 300, "default": 10},
+                "description": "How long the target may take to answer.",
+            },
+            "ca_certificate": _lines("CA certificate", "PEM text; empty for the CAs that the system trusts."),
+        },
+    }
+
+
+def _text(label: str, description: str) -> dict[str, Any]:
+    return {"label": label, "schema": {"type": ["string", "null"]}, "description": description}
+
+
+def _lines(label: str, description: str) -> dict[str, Any]:
+    return {
+        "label": label,
+        "schema": {"type": ["string", "null"], "format": "multiline"},
+        "description": description,
+    }
+
+
+def _options() -> dict[str, Any]:
+    return {
+        "specs_folder": _option(
+            "Folder of the chain specs. Empty: ``chain_specs`` beside the Dags folder.",
+            example="/opt/airflow/chain_specs",
+        ),
+        "work_folder": _option(
+            "Folder for checkouts and builds while a task runs, on the worker's own disk.\n"
+            "Empty: ``delivery-chain-<user id>`` in the system's temporary folder.",
+            example="/var/tmp/delivery-chain",  # noqa: S108 - an example in a text
+        ),
+        "git_transports": _option(
+            "How git sources may be reached: a comma-separated list of https, ssh, file and http.",
+            "https,ssh",
+        ),
+        "git_poll_seconds": _option(
+            "Seconds between two looks at a git source, 1 to 3600.", "30", kind="float"
+        ),
+        "trivy_db_repository": _option(
+            "Where to take Trivy's vulnerability database from. Empty: Trivy's own default.",
+            example="registry.example.com/mirror/trivy-db:2",
+        ),
+        "trivy_cache_dir": _option(
+            "Folder for vulnerability databases on the worker. Empty: ``~/.cache/delivery-chain/trivy``.",
+            example="/var/cache/delivery-chain/trivy",
+        ),
+        "trivy_db_max_age_hours": _option(
+            "A vulnerability database older than this is stale, and the gate does not pass with it.",
+            "72",
+            kind="integer",
+        ),
+        "build_isolation": _option(
+            "What stands between RUN steps and the worker: auto, container, namespaces or chroot.", "auto"
+        ),
+        "build_network": _option("Where RUN steps may connect to: auto, private, host or none.", "auto"),
+        "staging_keep_hours": _option(
+            "Staging tags older than this may be removed by the maintenance Dag.", "24", kind="integer"
+        ),
+    }
+
+
+def _option(
+    description: str, default: str = "", *, kind: str = "string", example: str | None = None
+) -> dict[str, Any]:
+    return {
+        "description": description,
+        "version_added": None,
+        "type": kind,
+        "example": example,
+        "default": default,
+    }
