@@ -40,7 +40,7 @@ from support.oci_tls import make_certificates
 from support.scan_images import CLEAN, NO_PACKAGES, OLD, UNKNOWN_SYSTEM, push_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 pytestmark = pytest.mark.integration
 
@@ -60,7 +60,7 @@ class Bench:
         self.now = NOW
         self.lines: list[str] = []
 
-    def push(self, name: str, files: dict[str, str | bytes] | dict[str, str], platform: str = AMD64) -> str:
+    def push(self, name: str, files: Mapping[str, str | bytes], platform: str = AMD64) -> str:
         return push_files(self.client, name, files, platform=platform)
 
     def scan(
@@ -216,6 +216,28 @@ def test_scans_at_once_on_a_fresh_worker_all_work(bench: Bench) -> None:
 
     assert reports == [reports[0]] * 4
     assert sum("successfully downloaded" in line for line in bench.lines) == 1
+    # Trivy's own cache on disk would be one lock for all scans.
+    assert not list(bench.settings.cache_dir.rglob("fanal"))
+
+
+def test_the_database_is_fetched_by_the_digest_that_was_looked_at(bench: Bench) -> None:
+    """Between looking at the tag and downloading nobody can put another database, sample or not."""
+    bench.database_file()
+
+    head = bench.client.head_manifest(DATABASE, "2")
+    assert head is not None
+    downloaded = [line for line in bench.lines if "successfully downloaded" in line]
+    assert downloaded[0].endswith(f'repo="{bench.registry.host}/{DATABASE}@{head.digest}"')
+
+
+def test_an_image_with_java_archives_makes_no_download(bench: Bench) -> None:
+    """Trivy's Java database is not fetched behind a scan's back."""
+    digest = bench.push("demo/image", {"app/a.jar": _jar()})
+
+    with pytest.raises(ScanFailed):
+        bench.scan("demo/image", digest)
+
+    assert not [line for line in bench.lines if "javadb" in line and "Downloading" in line]
 
 
 def test_a_stale_database_is_reported(bench: Bench) -> None:
@@ -370,7 +392,7 @@ def test_a_login_that_is_not_taken_has_its_own_error(tmp_path: Path, login: dict
         vulndb.publish_sample_database(client, now=BUILT)
         bench = Bench(client, tmp_path / "cache")
         digest = bench.push("demo/old", OLD)
-        other = Registry(registry.host, **login, plain_http=True)  # type: ignore[arg-type]
+        other = Registry(registry.host, **login, plain_http=True)
 
         with pytest.raises(Unauthorized) as caught:
             bench.scan("demo/old", digest, registry=other)

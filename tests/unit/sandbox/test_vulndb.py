@@ -51,7 +51,7 @@ def test_every_vulnerability_has_its_details_and_its_source() -> None:
         id_
         for source in sources
         for package in tree[source].values()  # type: ignore[union-attr]
-        for id_ in package  # type: ignore[union-attr]
+        for id_ in package
     }
 
     assert set(described) == sources
