@@ -77,7 +77,9 @@ class Bench:
         return engine.scan(request, deadline=time.monotonic() + seconds, on_line=self.lines.append)
 
     def database_file(self) -> Path:
-        found = ensure_database(self.settings, now=self.now, deadline=time.monotonic() + 30)
+        found = ensure_database(
+            self.settings, now=self.now, deadline=time.monotonic() + 30, on_line=self.lines.append
+        )
         return found.cache_dir / "db" / "trivy.db"
 
     def publish(self, layer: bytes) -> None:
