@@ -25,9 +25,9 @@ MAX_REPORT = 64 * 1024 * 1024
 """Bytes; a full Debian image with 400 packages gives about 1 MiB."""
 SCHEMA_VERSION = 2
 _IMAGE = "container_image"
-_CLASSES = frozenset({"os-pkgs", "lang-pkgs"})
+_CLASSES = ("os-pkgs", "lang-pkgs")
 _SEVERITIES = {severity.value.upper(): severity for severity in Severity}
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 _LONGEST = 1_000
 """Characters of an id, a package, a version or a path. Longer ones are no such thing."""
 _TITLE = 300
@@ -114,7 +114,10 @@ def _check_system(metadata: dict[str, Any]) -> None:
     system = metadata.get("OS")
     if system is None:
         return
-    if _mapping(system, "Metadata.OS").get("Family") in {None, "", "none"}:
+    family = _mapping(system, "Metadata.OS").get("Family") or "none"
+    if not isinstance(family, str):
+        raise _refused(f"Metadata.OS.Family: expected text, found {_shown(family)}")
+    if family == "none":
         raise ScanFailed(
             "trivy report: the image holds packages of an operating system that Trivy does not recognise, so "
             "they were not looked at and the image does not pass. Keep the base image's /etc/*-release and "
@@ -130,7 +133,7 @@ def _findings(results: object, platform: str) -> Iterator[Finding]:
         result = _mapping(entry, where)
         if result.get("Class") not in _CLASSES:
             raise _refused(
-                f"{where}.Class: expected one of {sorted(_CLASSES)}, found {_shown(result.get('Class'))}"
+                f"{where}.Class: expected one of {', '.join(_CLASSES)}, found {_shown(result.get('Class'))}"
             )
         target = _text(result, "Target", where)
         for number, vulnerability in enumerate(
@@ -167,11 +170,13 @@ def _published(value: object, where: str) -> datetime | None:
         return None
     try:
         published = datetime.fromisoformat(value if isinstance(value, str) else "")
-    except ValueError as error:
+        known = published.year >= _NO_DATE
+        found = published.astimezone(UTC) if known else None
+    except (ValueError, OverflowError) as error:
         raise _refused(f"{where}.PublishedDate: expected RFC 3339, found {_shown(value)}") from error
     if published.tzinfo is None:
         raise _refused(f"{where}.PublishedDate: expected a time with its zone, found {_shown(value)}")
-    return None if published.year < _NO_DATE else published.astimezone(UTC)
+    return found
 
 
 def _title(found: dict[str, Any], where: str) -> str:
@@ -190,13 +195,13 @@ def _text(source: dict[str, Any], key: str, where: str, *, required: bool = True
     value = source.get(key)
     if value is None and not required:
         return ""
-    if not isinstance(value, str) or len(value) > _LONGEST or (required and not value.strip()):
+    if not isinstance(value, str) or len(value) > _LONGEST or (required and not _clean(value)):
         raise _refused(f"{where}.{key}: expected text of 1 to {_LONGEST} characters, found {_shown(value)}")
     return _clean(value)
 
 
 def _clean(text: str) -> str:
-    """Without control characters: what is logged stays on its line."""
+    """Without control characters and halves of characters: what is logged stays on its line."""
     return _CONTROL.sub(" ", text).strip()
 
 

@@ -213,7 +213,11 @@ def _stored(document: dict[str, Any]) -> Stored:
 
 def _read_json(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
-        document = json.loads(file.read(_MAX_JSON))
+        content = file.read(_MAX_JSON)
+    try:
+        document = json.loads(content)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
     if not isinstance(document, dict):
         raise TypeError("not an object")
     return document
@@ -223,7 +227,10 @@ def _utc(text: str) -> datetime:
     when = datetime.fromisoformat(text)
     if when.tzinfo is None:
         raise ValueError("a time without its zone")
-    return when.astimezone(UTC)
+    try:
+        return when.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("a time out of range") from error
 
 
 def _iso(value: object) -> str:

@@ -170,6 +170,11 @@ def test_a_database_from_the_future_is_stale(bench: Bench) -> None:
 
 UNUSABLE = {
     "no JSON": ("{", "found JSONDecodeError"),
+    "nested too deeply": ("[" * 50_000, "found ValueError"),
+    "a time out of range": (
+        '{"Version": 2, "UpdatedAt": "0001-01-01T00:00:00+14:00", "NextUpdate": "2026-11-21T00:00:00Z"}',
+        "found ValueError",
+    ),
     "no times": ('{"Version": 2}', "found KeyError"),
     "a time without zone": (
         '{"Version": 2, "UpdatedAt": "2026-11-20T00:00:00", "NextUpdate": "2026-11-21T00:00:00"}',

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from delivery_chain.core.findings import Database, Finding, ScanReport, Severity
@@ -131,14 +131,21 @@ REFUSED = {
     "no version": (_set("Trivy", value=None), "Trivy: expected an object"),
     "results of another shape": (_set("Results", value={"a": 1}), "Results: expected a list"),
     "a result of another kind": (_set("Results", 0, "Class", value="secret"), "Class: expected one of"),
+    "a list as kind of result": (_set("Results", 0, "Class", value=[]), "Class: expected one of"),
+    "a list as system": (_set("Metadata", "OS", "Family", value=["debian"]), "Family: expected text"),
     "an unknown severity": (_set(*FIRST, "Severity", value="SEVERE"), "Severity: expected one of CRITICAL"),
     "a severity in another case": (_set(*FIRST, "Severity", value="High"), "found 'High'"),
     "a list as severity": (_set(*FIRST, "Severity", value=["HIGH"]), "Severity: expected one of"),
     "no id": (_set(*FIRST, "VulnerabilityID", value=None), "VulnerabilityID: expected text"),
     "an empty package": (_set(*FIRST, "PkgName", value=" "), "PkgName: expected text"),
+    "a package of control characters": (_set(*FIRST, "PkgName", value="\x01"), "PkgName: expected text"),
     "a huge version": (_set(*FIRST, "InstalledVersion", value="1" * 2000), "InstalledVersion: expected text"),
     "a date that is none": (_set(*FIRST, "PublishedDate", value="soon"), "PublishedDate: expected RFC 3339"),
     "a date without zone": (_set(*FIRST, "PublishedDate", value="2024-01-01T00:00:00"), "with its zone"),
+    "a date beyond the calendar": (
+        _set(*FIRST, "PublishedDate", value="9999-12-31T23:59:59-14:00"),
+        "PublishedDate: expected RFC 3339",
+    ),
     "a number as title": (_set(*FIRST, "Title", value=7), "Title: expected text"),
     "text as a finding": (_set(*FIRST, value="CVE-1"), "expected an object"),
 }
@@ -185,11 +192,11 @@ def test_text_from_a_report_stays_on_its_line() -> None:
     """Control characters, script links and endless titles do not reach logs and pages."""
     document = copy.deepcopy(OUTDATED)
     entry = document["Results"][0]["Vulnerabilities"][0]
-    entry |= {"Title": "a\nERROR forged\x1b[2J" + "x" * 1000, "PrimaryURL": "javascript:alert(1)"}
+    entry |= {"Title": "a\nERROR\ud800 forged\x1b[2J" + "x" * 1000, "PrimaryURL": "javascript:alert(1)"}
 
     finding = next(f for f in parse(document).findings if f.id == entry["VulnerabilityID"])
 
-    assert finding.title.startswith("a ERROR forged [2Jxxx")
+    assert finding.title.startswith("a ERROR  forged [2Jxxx")
     assert len(finding.title) <= 300
     assert finding.url == ""
 
@@ -231,6 +238,7 @@ JUNK = st.recursive(
 )
 
 
+@settings(max_examples=500)
 @given(path=st.sampled_from([path for path in _paths(OUTDATED) if path]), junk=JUNK)
 def test_no_junk_anywhere_gives_another_error(path: tuple[Any, ...], junk: Any) -> None:
     """Whatever stands in one place of a report, the outcome is a report or a ScanFailed."""
