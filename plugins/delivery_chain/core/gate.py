@@ -74,7 +74,8 @@ def judge(
     """
     if not scan.enabled:
         return Verdict(digest=digest, passed=True, judged_at=now, notes=("not scanned: the chain has scan.enabled: false",))
-    notes = [*_complete(scan, reports, children), *_databases(scan, reports)]
+    _check_complete(scan, reports, children)
+    notes = list(_databases(scan, reports))
     block = scan.block
     findings, excepted, expired = _apply_exceptions(block.exceptions if block else (), reports, repository, now)
     notes += expired
@@ -87,17 +88,18 @@ def judge(
         judged_at=now,
         counts=count_by_severity(findings),
         hits=tuple(Hit(clause=describe(clause), count=len(met)) for clause, met in hits),
-        deciding=worst_first({_key(f): f for _, met in hits for f in met}.values())[:MOST_DECIDING],
+        deciding=worst_first({_key(finding): finding for _, met in hits for finding in met}.values())[:MOST_DECIDING],
         excepted=tuple(dict.fromkeys(excepted)),
         notes=tuple(dict.fromkeys(notes)),
     )
 
 
 def _key(finding: Finding) -> tuple[str, ...]:
-    return (finding.id, finding.package, finding.installed, finding.location, finding.platform)
+    """One vulnerable package is one finding, on however many platforms."""
+    return (finding.id, finding.package, finding.installed, finding.location)
 
 
-def _complete(scan: Scan, reports: Sequence[ScanReport], children: Mapping[str, str]) -> list[str]:
+def _check_complete(scan: Scan, reports: Sequence[ScanReport], children: Mapping[str, str]) -> None:
     got = {(report.engine, report.platform): report.digest for report in reports}
     if not children:
         raise ScanFailed("the image has no platform to judge, so it does not pass")
@@ -114,7 +116,6 @@ def _complete(scan: Scan, reports: Sequence[ScanReport], children: Mapping[str, 
                     f"the {engine} report for {platform} is about {short_digest(found)}, expected "
                     f"{short_digest(child)}: clear the scan tasks"
                 )
-    return []
 
 
 def _databases(scan: Scan, reports: Sequence[ScanReport]) -> Iterable[str]:
@@ -147,7 +148,7 @@ def _apply_exceptions(
             continue
         expired += [f"the exception for {entry.id} ended on {entry.expires}" for entry in fitting]
         kept.append(finding)
-    return kept, used, expired
+    return list({_key(finding): finding for finding in kept}.values()), used, expired
 
 
 def _fits(entry: GateException, finding: Finding, repository: str) -> bool:
@@ -174,7 +175,7 @@ def _met(clause: Clause, findings: Sequence[Finding], now: datetime) -> list[Fin
         met = severe if len(severe) >= clause.count else []
     else:
         met = counted if len(counted) >= clause.count else severe
-    return list({_key(finding): finding for finding in [*listed, *met]}.values())
+    return [*listed, *(finding for finding in met if finding not in listed)]
 
 
 def _counts(clause: Clause, finding: Finding, now: datetime) -> bool:

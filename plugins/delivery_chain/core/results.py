@@ -1,0 +1,141 @@
+"""What each step hands to the next and to the record: small facts keyed by digest."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from delivery_chain.core.findings import Database
+from delivery_chain.core.value import Value
+
+
+class BuildResult(Value):
+    """One platform's image, pushed under its staging tag."""
+
+    platform: str
+    digest: str
+    build_seconds: float
+    push_seconds: float
+    sandbox: str
+    """How the build was kept apart from the worker: isolation and network."""
+
+
+class Subject(Value):
+    """The one digest that the run is about."""
+
+    digest: str
+    media_type: str
+    size: int
+    """Bytes of the manifest."""
+    children: dict[str, str]
+    """Digest per platform; for a single manifest its own."""
+
+
+class ScanResult(Value):
+    """One platform's scan; the findings themselves are in the registry."""
+
+    engine: str
+    platform: str
+    digest: str
+    counts: dict[str, int]
+    database: Database
+    report: str
+    """Digest of the blob that holds our `ScanReport` as JSON."""
+    referrer: str
+    """Digest of the referrer manifest under which the engine's own report is kept."""
+
+
+class TagMove(Value):
+    """What became of one tag."""
+
+    tag: str
+    state: str
+    """`moved`, `unchanged`, or `kept` where a newer push holds it."""
+    digest: str
+    """What the tag points at now."""
+    previous: str = ""
+    """What it pointed at before, empty if it was new."""
+
+
+class Published(Value):
+    """The user's tags in one registry."""
+
+    digest: str
+    tags: tuple[TagMove, ...]
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """Tags that point at the run's digest now."""
+        return tuple(move.tag for move in self.tags if move.digest == self.digest)
+
+
+class RegionResult(Value):
+    """One region that holds the image."""
+
+    rule: str
+    region: str
+    host: str
+    name: str
+    digest: str
+    tags: tuple[TagMove, ...]
+    copied: int
+    """Blobs sent."""
+    skipped: int
+    """Blobs that were there, or were mounted from another repository."""
+    bytes: int
+    """Bytes sent."""
+    seconds: float
+
+
+class Attempt(Value):
+    """One request to a trigger's target."""
+
+    at: datetime
+    tag: str
+    seconds: float
+    status: int = 0
+    """HTTP status; 0 where there was no answer."""
+    answer: str = ""
+    """First bytes of the answer, or the reason why there was none."""
+
+
+class DeliveryResult(Value):
+    """One trigger's deliveries."""
+
+    trigger: str
+    url: str
+    """Without its secret part."""
+    delivered: tuple[str, ...]
+    """Tags that were told about."""
+    attempts: tuple[Attempt, ...]
+
+
+class Quarantined(Value):
+    """Where a blocked image went."""
+
+    digest: str
+    backup: str = ""
+    """`host/namespace-quarantine/repository:tag`, empty where the rule keeps no backup."""
+    deleted: tuple[str, ...] = ()
+    """Tags and digests that were removed."""
+    kept: str = ""
+    """Where the image still is, if the rule does not delete it."""
+
+
+class Record(Value):
+    """A run in one value: what `report` leaves behind."""
+
+    chain: str
+    image: str
+    """`namespace/repository`."""
+    tags: tuple[str, ...]
+    digest: str = ""
+    verdict: str = ""
+    sentence: str
+    """The run's note."""
+    commit: str = ""
+    ref: str = ""
+    regions: dict[str, str] = {}
+    """State per replication rule: `success`, `failed`, …"""
+    triggers: dict[str, str] = {}
+    """State per trigger."""
+    removed_staging: tuple[str, ...] = ()
