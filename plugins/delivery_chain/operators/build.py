@@ -1,0 +1,149 @@
+"""Building one platform's image from the exact commit, and naming the one digest that the run is about."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from delivery_chain.core.platform import Platform
+from delivery_chain.core.results import BuildResult, Subject
+from delivery_chain.errors import BuildFailed, ContentMismatch
+from delivery_chain.operators.base import ChainOperator, planned, pull_all, skip
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from delivery_chain.core.plan import BuildPlan, Plan
+    from delivery_chain.settings import Settings
+
+PUSHED_AT = "dev.delivery-chain.pushed-at"
+"""Annotation: when the source was pushed. A tag never goes back to an image with an earlier one."""
+RUN = "dev.delivery-chain.run"
+"""Annotation: Dag id and run id, so that staging tags of crashed runs are found."""
+
+
+def annotations_of(plan: Plan) -> dict[str, str]:
+    """What an image says of its origin (keys of the OCI image spec, and two of ours)."""
+    build = plan.build
+    facts = {PUSHED_AT: plan.pushed_at.isoformat(), RUN: f"{plan.chain} {plan.run_id}"}
+    if build:
+        facts["org.opencontainers.image.revision"] = build.commit
+        facts["org.opencontainers.image.ref.name"] = build.ref
+    return facts
+
+
+class BuildOperator(ChainOperator):
+    """Builds one platform and pushes it under the run's staging tag."""
+
+    def __init__(self, *, platform: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.platform = platform
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Return a BuildResult as JSON; skipped where the plan does not build this platform."""
+        plan, spec = planned(context["ti"])
+        build = plan.build
+        if build is None:
+            raise skip("the image is there already: nothing to build")
+        if self.platform not in build.platforms:
+            raise skip(f"build rule {build.rule!r} does not build {self.platform}")
+        from delivery_chain.settings import Settings
+
+        settings = Settings.load()
+        minutes = spec.build.timeout_minutes if spec.build else 60
+        settings.work_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder = Path(tempfile.mkdtemp(prefix=f"{plan.key}-{Platform(self.platform).slug}-", dir=settings.work_folder))
+        try:
+            return self._build(plan, build, folder, settings, time.monotonic() + 60 * minutes).to_xcom()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _build(self, plan: Plan, build: BuildPlan, folder: Path, settings: Settings, deadline: float) -> BuildResult:
+        from delivery_chain.hooks.git import GitSourceHook
+        from delivery_chain.hooks.registry import OciRegistryHook
+        from delivery_chain.tools.buildah import BuildRequest, build_and_push
+        from delivery_chain.tools.context import resolve_context
+        from delivery_chain.tools.git import checkout
+        from delivery_chain.tools.isolation import Isolation, Network
+
+        source = GitSourceHook(build.source.connection).source(build.source.url)
+        tree = folder / "source"
+        tree.mkdir()
+        checkout(
+            source, ref=build.ref, commit=build.commit, into=tree, submodules=build.source.submodules,
+            deadline=deadline, on_line=self.log.info,
+        )
+        context, dockerfile = resolve_context(tree, build.context, build.dockerfile)
+        registry = OciRegistryHook(plan.instance).registry()
+        platform = Platform(self.platform)
+        output = build_and_push(
+            BuildRequest(
+                context=context,
+                dockerfile=dockerfile,
+                platform=platform,
+                target=f"{registry.host}/{plan.name}:{plan.staging(platform)}",
+                args=build.args,
+                labels={"org.opencontainers.image.revision": build.commit},
+                annotations=annotations_of(plan),
+            ),
+            registry=registry,
+            pull_registries=(registry,),
+            workdir=folder,
+            deadline=deadline,
+            on_line=self.log.info,
+            isolation=Isolation(settings.build_isolation),
+            network=Network(settings.build_network),
+        )
+        return BuildResult(
+            platform=self.platform, digest=output.digest, build_seconds=round(output.build_seconds, 3),
+            push_seconds=round(output.push_seconds, 3), sandbox=str(output.sandbox),
+        )
+
+
+class AssembleOperator(ChainOperator):
+    """Names the run's digest: the one image, or an index of all platforms made here."""
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Return a Subject as JSON.
+
+        Raises:
+            BuildFailed: A platform is missing. Not retryable.
+        """
+        plan, _ = planned(context["ti"])
+        from delivery_chain.hooks.registry import OciRegistryHook
+
+        built = {result.platform: result.digest for result in pull_all(context["ti"], "build", BuildResult)}
+        with OciRegistryHook(plan.instance).client() as client:
+            digest = plan.digest or _assemble(client, plan, built)
+            return _read_subject(client, plan.name, digest).to_xcom()
+
+
+def _assemble(client: Any, plan: Plan, built: Mapping[str, str]) -> str:
+    from delivery_chain.oci.manifest import OCI_INDEX, Descriptor, build_index
+
+    platforms = plan.build.platforms if plan.build else ()
+    missing = [platform for platform in platforms if platform not in built]
+    if missing:
+        raise BuildFailed(f"no image of {', '.join(missing)}: look at the task `build` of that platform")
+    if len(platforms) == 1:
+        raw = client.get_manifest(plan.name, built[platforms[0]])
+        return str(client.put_manifest(plan.name, plan.staging(), raw.raw, raw.media_type))
+    children = []
+    for platform in platforms:
+        child = client.get_manifest(plan.name, built[platform]).descriptor()
+        children.append(Descriptor(child.media_type, child.digest, child.size, platform=platform.descriptor()))
+    index = build_index(children, annotations_of(plan))
+    return str(client.put_manifest(plan.name, plan.staging(), index, OCI_INDEX))
+
+
+def _read_subject(client: Any, name: str, digest: str) -> Subject:
+    from delivery_chain.oci.walk import platforms
+
+    manifest = client.get_manifest(name, digest)
+    if manifest.digest != digest:
+        raise ContentMismatch(f"asked {name} for {digest}, got {manifest.digest}: the registry is not to be trusted")
+    children = {platform: child.digest for platform, child in platforms(client, name, digest).items()}
+    return Subject(digest=digest, media_type=manifest.media_type, size=len(manifest.raw), children=children)

@@ -1,0 +1,83 @@
+"""The first step: one event becomes one plan, or a refusal with its reason."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from delivery_chain.core.event import Event
+from delivery_chain.core.plan import ImageSelection, Plan, Selection, SourceSelection, make_plan, select
+from delivery_chain.errors import Superseded
+from delivery_chain.operators.base import ChainOperator, skip
+
+if TYPE_CHECKING:
+    from delivery_chain.core.spec import ChainSpec
+
+LOOK_SECONDS = 120.0
+"""How long git may take to list a source's refs."""
+
+
+class PlanOperator(ChainOperator):
+    """Reads the event from the run's `conf`, looks at the source once, and decides everything."""
+
+    def __init__(self, *, spec: ChainSpec, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.spec = spec
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Return `{"plan": Plan, "spec": ChainSpec}` as JSON.
+
+        Raises:
+            EventRefused, UsageError: The event makes no run. Not retryable.
+        """
+        run = context["dag_run"]
+        event = Event.from_conf(run.conf or {})
+        if not event.actor:
+            event = event.model_copy(update={"actor": run.triggering_user_name or ""})
+        selection = select(self.spec, event)
+        now = run.run_after or datetime.now(UTC)
+        try:
+            plan = make_plan(
+                self.spec, selection, event, run_id=run.run_id, now=now, present=_present(self.spec, selection)
+            )
+        except Superseded as newer:
+            raise skip(str(newer)) from newer
+        _describe(self, plan)
+        return {"plan": plan.to_xcom(), "spec": self.spec.to_xcom()}
+
+
+def _present(spec: ChainSpec, selection: Selection) -> str:
+    """What the source holds now: a commit or a digest, empty if there is none."""
+    if isinstance(selection, SourceSelection):
+        return _commit(selection)
+    return _digest(spec, selection)
+
+
+def _commit(selection: SourceSelection) -> str:
+    from delivery_chain.hooks.git import GitSourceHook
+    from delivery_chain.tools.git import list_refs
+
+    source = GitSourceHook(selection.source.connection).source(selection.source.url)
+    return list_refs(source, deadline=time.monotonic() + LOOK_SECONDS).get(selection.ref, "")
+
+
+def _digest(spec: ChainSpec, selection: ImageSelection) -> str:
+    from delivery_chain.hooks.registry import OciRegistryHook
+
+    name = f"{spec.scope.namespace}/{selection.repository}"
+    with OciRegistryHook(spec.scope.instance).client() as client:
+        found = client.head_manifest(name, selection.tag or selection.digest)
+    return found.digest if found else ""
+
+
+def _describe(task: ChainOperator, plan: Plan) -> None:
+    tags = ", ".join(plan.tags) or "no tag"
+    if plan.build:
+        platforms = ", ".join(plan.build.platforms)
+        task.log.info(
+            "Build rule %s: %s at %s becomes %s with %s, for %s",
+            plan.build.rule, plan.build.ref, plan.build.commit, plan.name, tags, platforms,
+        )
+    else:
+        task.log.info("Image %s with %s, digest %s: nothing to build", plan.name, tags, plan.digest)

@@ -1,0 +1,128 @@
+"""Scanning by digest, and the gate that judges what was found."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.standard.operators.branch import BaseBranchOperator
+
+from delivery_chain.core.findings import ScanReport
+from delivery_chain.core.gate import Verdict, judge
+from delivery_chain.core.results import ScanResult
+from delivery_chain.operators.base import ChainOperator, planned, skip, subject_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from delivery_chain.core.plan import Plan
+
+REPORT_TYPE = "application/vnd.delivery-chain.scan-report.v1+json"
+"""Media type of the blob that the gate reads: a ScanReport as JSON."""
+LARGEST_REPORT = 64 * 1024 * 1024
+"""Bytes; an image of 10,000 findings has about 20 MB."""
+
+
+class ScanOperator(ChainOperator):
+    """Scans one platform with every engine of the spec and keeps the reports as referrers of the image."""
+
+    def __init__(self, *, platform: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.platform = platform
+
+    def execute(self, context: Any) -> list[dict[str, Any]]:
+        """Return one ScanResult per engine as JSON; skipped where the image has no such platform."""
+        plan, spec = planned(context["ti"])
+        subject = subject_of(context["ti"])
+        if not spec.scan.enabled:
+            raise skip("the chain has scan.enabled: false")
+        digest = subject.children.get(self.platform)
+        if digest is None:
+            raise skip(f"the image has no {self.platform}")
+        deadline = time.monotonic() + 60 * spec.scan.timeout_minutes
+        return [self._scan(engine, plan, digest, deadline).to_xcom() for engine in spec.scan.engine]
+
+    def _scan(self, name: str, plan: Plan, digest: str, deadline: float) -> ScanResult:
+        from delivery_chain.hooks.registry import OciRegistryHook
+        from delivery_chain.oci.referrers import attach
+        from delivery_chain.settings import Settings
+        from delivery_chain.tools.engines import ScanRequest, load_engine
+        from delivery_chain.tools.trivy_db import TrivySettings
+
+        settings = Settings.load()
+        hook = OciRegistryHook(plan.instance)
+        trivy = TrivySettings(settings.trivy_cache_dir, settings.trivy_db_repository, settings.trivy_db_max_age_hours)
+        request = ScanRequest(hook.registry(), plan.name, digest, self.platform, trivy)
+        output = load_engine(name).scan(request, deadline=deadline, on_line=self.log.info)
+        report = output.report
+        with hook.client() as client:
+            image = client.get_manifest(plan.name, digest).descriptor()
+            notes = {"org.opencontainers.image.created": report.database.updated_at.isoformat()}
+            referrer = attach(client, plan.name, image, output.media_type, output.raw, output.media_type, notes)
+            blob = client.put_blob_bytes(plan.name, report.model_dump_json().encode())
+        counts = report.counts()
+        self.log.info("%s on %s: %s", name, self.platform, ", ".join(f"{n} {s}" for s, n in counts.items()))
+        return ScanResult(
+            engine=name, platform=self.platform, digest=digest, counts=counts, database=report.database,
+            report=blob.digest, referrer=referrer.digest,
+        )
+
+
+class GateOperator(BaseBranchOperator):
+    """Judges all reports together: on to publish, or to quarantine. Its XCom is the verdict."""
+
+    ui_color = "#fdf3d8"
+
+    def choose_branch(self, context: Any) -> str | Iterable[str]:
+        """Return the next task id, and leave the verdict as the task's return value.
+
+        Raises:
+            ScanFailed: There is no full and current set of reports. Not retryable.
+        """
+        plan, spec = planned(context["ti"])
+        subject = subject_of(context["ti"])
+        results = _scan_results(context["ti"])
+        reports = [read_report(plan, result) for result in results]
+        self.verdict = judge(
+            spec.scan, reports, digest=subject.digest, children=subject.children, repository=plan.repository,
+            now=datetime.now(UTC),
+        )
+        self._explain(self.verdict)
+        return "publish" if self.verdict.passed else "quarantine"
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Branch, and return the verdict as JSON."""
+        super().execute(context)
+        return self.verdict.to_xcom()
+
+    def _explain(self, verdict: Verdict) -> None:
+        self.log.info("%s: %s", verdict.digest, verdict.sentence)
+        for line in (*verdict.notes, *(f"excepted {text}" for text in verdict.excepted)):
+            self.log.info("%s", line)
+        for finding in verdict.deciding:
+            self.log.info("  %s", finding_line(finding))
+
+
+def finding_line(finding: Any) -> str:
+    """A finding in one line: id, severity, package, versions."""
+    fixed = f"fixed in {finding.fixed}" if finding.fixed else "no fix yet"
+    return f"{finding.id} {finding.severity.value}: {finding.package} {finding.installed} ({fixed})"
+
+
+def _scan_results(ti: Any) -> list[ScanResult]:
+    found = ti.xcom_pull(task_ids=["scan"])
+    return [ScanResult.from_xcom(item) for items in found or () if items for item in _as_list(items)]
+
+
+def _as_list(items: Any) -> list[Any]:
+    return items if isinstance(items, list) else [items]
+
+
+def read_report(plan: Plan, result: ScanResult) -> ScanReport:
+    """The report of one scan, read back from the registry by its digest."""
+    from delivery_chain.hooks.registry import OciRegistryHook
+
+    with OciRegistryHook(plan.instance).client() as client:
+        return ScanReport.model_validate_json(client.get_blob(plan.name, result.report, LARGEST_REPORT))
+
