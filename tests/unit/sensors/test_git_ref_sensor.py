@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowSensorTimeout, TaskDeferred
+
+from delivery_chain.errors import SourceError
+from delivery_chain.sensors.git_ref import STATE_KEY, GitRefSensor
+from delivery_chain.triggers import git_ref
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+A, B = "a" * 40, "b" * 40
+MAIN, TAG = "refs/heads/main", "refs/tags/v1"
+MOVED = [{"ref": MAIN, "commit": B, "previous": A}]
+
+
+class Store(dict[str, Any]):
+    """A task's state, as far as the sensor uses it."""
+
+    def set(self, key: str, value: Any) -> None:
+        self[key] = value
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, str]]]:
+    """Script what the source has at each look."""
+
+    def script(*refs: dict[str, str]) -> list[dict[str, str]]:
+        left = list(refs)
+        monkeypatch.setattr(git_ref, "look", lambda *_: left.pop(0))
+        return left
+
+    return script
+
+
+def sensor(**arguments: Any) -> GitRefSensor:
+    return GitRefSensor(task_id="wait", connection="git_shop", url="api.git", poll_seconds=0, **arguments)
+
+
+def deferred(call: Callable[..., Any], *arguments: Any) -> TaskDeferred:
+    with pytest.raises(TaskDeferred) as caught:
+        call(*arguments)
+    return caught.value
+
+
+def test_it_waits_in_the_triggerer(looks: Callable[..., list[dict[str, str]]]) -> None:
+    """What is there at the start is the baseline, kept for a retry and given to the trigger."""
+    looks({MAIN: A})
+    store = Store()
+    found = deferred(sensor(tags="v.*").execute, {"task_state_store": store})
+    assert found.trigger.serialize()[1] == {
+        "connection": "git_shop",
+        "url": "api.git",
+        "branches": None,
+        "tags": "v.*",
+        "known": {MAIN: A},
+        "poll_seconds": 0,
+    }
+    assert (store, found.method_name) == ({STATE_KEY: {MAIN: A}}, "looked")
+
+
+def test_a_retry_keeps_the_first_tries_baseline(looks: Callable[..., list[dict[str, str]]]) -> None:
+    """A push between two tries is not lost: the source is not looked at anew."""
+    looks()
+    found = deferred(sensor().execute, {"task_state_store": Store({STATE_KEY: {MAIN: A}})})
+    assert found.trigger.serialize()[1]["known"] == {MAIN: A}
+
+
+def test_an_event_with_changes_is_the_result() -> None:
+    """The state is left as it was, so that a worker that dies now finds the change once more."""
+    store = Store()
+    event = {"refs": MOVED, "gone": [], "seen": {MAIN: B}}
+    assert sensor().looked({"task_state_store": store}, event, time.time()) == MOVED
+    assert store == {}
+
+
+def test_deleted_refs_end_no_wait() -> None:
+    """The wait goes on without them, with the time that is left."""
+    store, event = Store(), {"refs": [], "gone": [TAG], "seen": {MAIN: A}}
+    found = deferred(sensor(timeout=100).looked, {"task_state_store": store}, event, time.time() - 40)
+    assert (store, found.trigger.serialize()[1]["known"]) == ({STATE_KEY: {MAIN: A}}, {MAIN: A})
+    assert found.timeout is not None
+    assert 50 < found.timeout.total_seconds() <= 60
+
+
+def test_the_timeout_counts_from_the_start() -> None:
+    """Deletions can't prolong the wait for ever."""
+    event = {"refs": [], "gone": [TAG], "seen": {}}
+    with pytest.raises(AirflowSensorTimeout, match="no new branch or tag within 30 s"):
+        sensor(timeout=30).looked({"task_state_store": Store()}, event, time.time() - 31)
+
+
+def test_a_triggers_error_fails_the_task() -> None:
+    """With the trigger's own message, and not retryable."""
+    with pytest.raises(SourceError, match="no such repository") as caught:
+        sensor().looked({"task_state_store": Store()}, {"error": "no such repository"}, 0)
+    assert not caught.value.retryable
+
+
+def test_without_a_triggerer_it_pokes(looks: Callable[..., list[dict[str, str]]]) -> None:
+    """A ref that went and came back at the same commit counts as new."""
+    left = looks({MAIN: A}, {MAIN: A}, {}, {MAIN: A})
+    found = sensor(deferrable=False).execute({"task_state_store": Store()})
+    assert (found, left) == ([{"ref": MAIN, "commit": A, "previous": None}], [])
+
+
+def test_what_is_known_may_be_told(looks: Callable[..., list[dict[str, str]]]) -> None:
+    """With `known` the first look may already be the result."""
+    looks({MAIN: B})
+    assert sensor(deferrable=False, known={MAIN: A}).execute({"task_state_store": Store()}) == MOVED

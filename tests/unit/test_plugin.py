@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import delivery_chain
+from delivery_chain import listener
+from delivery_chain.plugin import DeliveryChainPlugin
+
+PLUGINS = Path(delivery_chain.__file__).parents[1]
+
+
+def test_it_brings_the_listener() -> None:
+    """Airflow finds the plugin's name and its listener."""
+    assert (DeliveryChainPlugin.name, DeliveryChainPlugin.listeners) == ("delivery_chain", [listener])
+
+
+def test_folder_mode_finds_the_same_plugin() -> None:
+    """The file in the plugins folder gives the class, and the package itself is not loaded file by file."""
+    assert (
+        runpy.run_path(str(PLUGINS / "delivery_chain_plugin.py"))["DeliveryChainPlugin"]
+        is DeliveryChainPlugin
+    )
+    assert (PLUGINS / ".airflowignore").read_text().split() == ["delivery_chain/"]
+
+
+def test_a_run_without_a_session_is_left_alone() -> None:
+    """Objects that are no runs of a database disturb nobody."""
+    assert listener.note_summary(object()) is None  # type: ignore[arg-type]

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from delivery_chain.errors import ConfigurationError, DeliveryChainError, SourceUnreachable
+from delivery_chain.triggers import git_ref
+from delivery_chain.triggers.git_ref import GitRefTrigger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+A, B = "a" * 40, "b" * 40
+MAIN, TAG = "refs/heads/main", "refs/tags/v1"
+Scripted = dict[str, str] | DeliveryChainError
+
+
+@pytest.fixture
+def fire(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Any, list[float]]]:
+    """Run a trigger over scripted looks; gives its event and the pauses between the looks."""
+
+    def run(known: dict[str, str] | None, *looks: Scripted) -> tuple[Any, list[float]]:
+        left, pauses = list(looks), []
+
+        def look(connection: str, url: str, branches: str | None, tags: str | None) -> dict[str, str]:
+            found = left.pop(0)
+            if isinstance(found, DeliveryChainError):
+                raise found
+            return found
+
+        async def sleep(seconds: float) -> None:
+            pauses.append(seconds)
+
+        async def first() -> Any:
+            trigger = GitRefTrigger("git_shop", "api.git", tags="v.*", known=known, poll_seconds=7)
+            return [event.payload async for event in trigger.run()]
+
+        monkeypatch.setattr(git_ref, "look", look)
+        monkeypatch.setattr(git_ref.asyncio, "sleep", sleep)
+        events = asyncio.run(first())
+        assert (len(events), left) == (1, [])
+        return events[0], pauses
+
+    return run
+
+
+def test_it_comes_back_from_its_serialisation() -> None:
+    """Airflow makes the trigger again from path and arguments."""
+    trigger = GitRefTrigger(
+        "git_shop", "api.git", branches="main", tags="v.*", known={TAG: A}, poll_seconds=7
+    )
+    path, arguments = trigger.serialize()
+    assert path == "delivery_chain.triggers.git_ref.GitRefTrigger"
+    assert GitRefTrigger(**arguments).serialize() == (path, arguments)
+
+
+def test_it_waits_for_a_difference(fire: Callable[..., tuple[Any, list[float]]]) -> None:
+    """Equal looks make no event; the first other one does, once."""
+    assert fire({MAIN: A}, {MAIN: A}, {MAIN: A}, {MAIN: B, TAG: B}) == (
+        {
+            "refs": [
+                {"ref": MAIN, "commit": B, "previous": A},
+                {"ref": TAG, "commit": B, "previous": None},
+            ],
+            "gone": [],
+            "seen": {MAIN: B, TAG: B},
+        },
+        [7, 7],
+    )
+
+
+def test_deleted_refs_are_a_difference(fire: Callable[..., tuple[Any, list[float]]]) -> None:
+    """A ref that went away is told, so that its return counts as new."""
+    assert fire({MAIN: A, TAG: A}, {MAIN: A})[0] == {"refs": [], "gone": [TAG], "seen": {MAIN: A}}
+
+
+def test_without_a_baseline_the_first_look_is_the_event(fire: Callable[..., tuple[Any, list[float]]]) -> None:
+    """Also where there is no ref yet."""
+    assert fire(None, {}) == ({"refs": [], "gone": [], "seen": {}}, [])
+
+
+def test_a_source_that_does_not_answer_is_asked_again(fire: Callable[..., tuple[Any, list[float]]]) -> None:
+    """Pauses grow, follow the server's wish, and start over after a look that worked."""
+    down = SourceUnreachable("down")
+    busy = SourceUnreachable("busy", retry_after=99)
+    event, pauses = fire({}, down, down, busy, {}, down, {TAG: A})
+    assert (event["seen"], pauses) == ({TAG: A}, [10, 20, 99, 7, 10])
+
+
+def test_what_waiting_cannot_mend_ends_the_wait(fire: Callable[..., tuple[Any, list[float]]]) -> None:
+    """The event carries the message; the trigger itself does not die."""
+    assert fire({}, ConfigurationError("connection 'x' is missing")) == (
+        {"error": "connection 'x' is missing"},
+        [],
+    )
