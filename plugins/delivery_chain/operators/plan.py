@@ -34,7 +34,7 @@ class PlanOperator(ChainOperator):
         run = context["dag_run"]
         event = Event.from_conf(run.conf or {})
         if not event.actor:
-            event = event.model_copy(update={"actor": run.triggering_user_name or ""})
+            event = event.model_copy(update={"actor": getattr(run, "triggering_user_name", "") or ""})
         selection = select(self.spec, event)
         now = run.run_after or datetime.now(UTC)
         try:

@@ -10,6 +10,7 @@ from airflow.providers.standard.operators.branch import BaseBranchOperator
 
 from delivery_chain.core.findings import ScanReport
 from delivery_chain.core.gate import Verdict, judge
+from delivery_chain.core.reference import sha256_digest
 from delivery_chain.core.results import ScanResult
 from delivery_chain.operators.base import ChainOperator, planned, skip, subject_of
 
@@ -60,12 +61,13 @@ class ScanOperator(ChainOperator):
             image = client.get_manifest(plan.name, digest).descriptor()
             notes = {"org.opencontainers.image.created": report.database.updated_at.isoformat()}
             referrer = attach(client, plan.name, image, output.media_type, output.raw, output.media_type, notes)
-            blob = client.put_blob_bytes(plan.name, report.model_dump_json().encode())
+            facts = report.model_dump_json().encode()
+            attach(client, plan.name, image, REPORT_TYPE, facts, REPORT_TYPE, notes)
         counts = report.counts()
         self.log.info("%s on %s: %s", name, self.platform, ", ".join(f"{n} {s}" for s, n in counts.items()))
         return ScanResult(
             engine=name, platform=self.platform, digest=digest, counts=counts, database=report.database,
-            report=blob.digest, referrer=referrer.digest,
+            report=sha256_digest(facts), referrer=referrer.digest,
         )
 
 

@@ -1,0 +1,234 @@
+"""Telling targets that an image is where it should be: signed, with one id per delivery, every attempt kept."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from delivery_chain.core.acr import delivery_body, delivery_id
+from delivery_chain.core.filters import fires_for, waits_for
+from delivery_chain.core.gate import Verdict
+from delivery_chain.core.reference import short_digest
+from delivery_chain.core.results import Attempt, DeliveryResult, Published, RegionResult
+from delivery_chain.errors import ConfigurationError, DeliveryFailed, DeliveryUnavailable
+from delivery_chain.operators.base import ChainOperator, passed, pull, pull_all, skip
+
+if TYPE_CHECKING:
+    from delivery_chain.core.plan import Plan
+    from delivery_chain.core.spec import ChainSpec, Trigger
+    from delivery_chain.hooks.webhook import WebhookTarget
+
+ANSWER_BYTES = 512
+"""Of a target's answer that is read and kept."""
+TOO_MANY = 429
+SERVER_ERROR = 500
+DELIVERED = range(200, 300)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One request that has to arrive."""
+
+    id: str
+    tag: str
+    method: str
+    body: bytes
+
+
+class DistributeOperator(ChainOperator):
+    """Fires one trigger, once for each tag it is for, after its regions hold the digest."""
+
+    def __init__(self, *, trigger: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.trigger = trigger
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Return a DeliveryResult as JSON; skipped where the trigger is not for this image.
+
+        Raises:
+            Unjudged: No gate of this run passed this digest. Not retryable.
+            DeliveryFailed, DeliveryUnavailable: The target did not take it; the latter is retryable.
+        """
+        ti = context["ti"]
+        published = pull(ti, "publish", Published)
+        verdict = pull(ti, "gate", Verdict)
+        if published is None and (verdict is None or not verdict.passed):
+            raise skip("nothing was published")
+        plan, spec, subject, _ = passed(ti)
+        if published is None or published.digest != subject.digest:
+            raise ConfigurationError("this run's image is not published: clear the task `publish`")
+        triggers = {trigger.name: trigger for trigger in spec.distribute}
+        if self.trigger not in triggers:
+            raise skip(f"trigger {self.trigger!r} came after this run's plan was made")
+        trigger = triggers[self.trigger]
+        tags = fires_for(trigger, published.held)
+        if not tags:
+            raise skip(f"no tag of this image is one that trigger {self.trigger!r} is for")
+        regions = _regions(ti, spec, trigger, subject.digest)
+        return self._deliver(context, plan, trigger, tags, subject.digest, regions).to_xcom()
+
+    def _deliver(
+        self, context: Any, plan: Plan, trigger: Trigger, tags: tuple[str, ...], digest: str, regions: dict[str, str]
+    ) -> DeliveryResult:
+        from delivery_chain.hooks.registry import OciRegistryHook
+        from delivery_chain.hooks.webhook import WebhookHook
+
+        target = WebhookHook(trigger.url_connection).target()
+        home = OciRegistryHook(plan.instance).registry()
+        store = context["task_state_store"]
+        attempts = [Attempt.from_xcom(item) for item in store.get("attempts") or []]
+        done = {attempt.tag for attempt in attempts if attempt.status in DELIVERED}
+        for tag in tags:
+            if tag in done:
+                continue
+            body = delivery_body(
+                name=plan.name, tag=tag, digest=digest, pushed_at=plan.pushed_at, host=home.host,
+                region=home.region or plan.instance, chain=plan.chain, run_id=plan.run_id, regions=regions,
+            )
+            key = delivery_id(chain=plan.chain, run_id=plan.run_id, trigger=trigger.name, tag=tag, digest=digest)
+            raw = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+            attempt, retry_after = send(target, Delivery(key, tag, trigger.method, raw))
+            attempts.append(attempt)
+            kept = [item.to_xcom() for item in attempts]
+            store.set("attempts", kept)
+            context["ti"].xcom_push("attempts", kept)
+            self.log.info("%s %s for %s: %s", trigger.method, target.shown_url, tag, _told(attempt))
+            _check(trigger.name, target.shown_url, attempt, retry_after)
+        return DeliveryResult(trigger=trigger.name, url=target.shown_url, delivered=tags, attempts=tuple(attempts))
+
+
+def _regions(ti: Any, spec: ChainSpec, trigger: Trigger, digest: str) -> dict[str, str]:
+    """Where the image is, per rule; every region that the trigger waits for is asked for the digest itself."""
+    from delivery_chain.hooks.registry import OciRegistryHook
+
+    results = {result.rule: result for result in pull_all(ti, "replicate", RegionResult)}
+    skipped = _skipped_rules(ti, spec)
+    for name in waits_for(trigger, spec):
+        if name in skipped:
+            continue
+        result = results.get(name)
+        if result is None:
+            raise ConfigurationError(
+                f"trigger {trigger.name!r} waits for {name!r}, which does not hold the image: clear `replicate` there"
+            )
+        connection = next(rule.to for rule in spec.replicate if rule.name == name)
+        with OciRegistryHook(connection).client() as client:
+            if client.head_manifest(result.name, digest) is None:
+                raise DeliveryUnavailable(f"{result.host}/{result.name} does not hold {short_digest(digest)} any more")
+    return {
+        name: f"{result.host}/{result.name}@{result.digest}" for name, result in results.items() if result.digest == digest
+    }
+
+
+def _skipped_rules(ti: Any, spec: ChainSpec) -> set[str]:
+    """Rules that are not for this image: their regions are not waited for. Decided from data, not from states."""
+    from delivery_chain.core.filters import destination
+    from delivery_chain.operators.base import planned
+
+    plan, _ = planned(ti)
+    published = pull(ti, "publish", Published)
+    held = published.held if published else ()
+    return {rule.name for rule in spec.replicate if isinstance(destination(spec, rule, plan.repository, held), str)}
+
+
+def headers_for(target: WebhookTarget, delivery: Delivery, now: datetime) -> dict[str, str]:
+    """Headers of one delivery; signed where the connection has a secret.
+
+    Source: Standard Webhooks specification, "Webhook headers (sending metadata to consumers)".
+    """
+    headers = {
+        "User-Agent": "airflow-delivery-chain",
+        "webhook-id": delivery.id,
+        "webhook-timestamp": str(int(now.timestamp())),
+    }
+    if delivery.method == "POST":
+        headers["Content-Type"] = "application/json"
+    if target.secret:
+        from standardwebhooks import Webhook
+
+        signed = delivery.body.decode() if delivery.method == "POST" else ""
+        headers["webhook-signature"] = Webhook(target.secret).sign(delivery.id, now, signed)
+    return headers
+
+
+def send(target: WebhookTarget, delivery: Delivery) -> tuple[Attempt, float | None]:
+    """Send once; redirects are not followed, for they would take the secret to another host.
+
+    Returns:
+        What came of it, and the seconds the target asked to wait, if it did.
+    """
+    import requests
+
+    now = datetime.now(UTC)
+    began = time.monotonic()
+    status, answer, wait = 0, "", None
+    try:
+        with verified_session(target) as session, session.request(
+            delivery.method,
+            target.url,
+            data=delivery.body if delivery.method == "POST" else None,
+            headers=headers_for(target, delivery, now),
+            timeout=target.timeout,
+            allow_redirects=False,
+            stream=True,
+        ) as response:
+            status = response.status_code
+            answer = _first_bytes(response, began + target.timeout)
+            after = response.headers.get("Retry-After", "")
+            wait = min(float(after), 3600.0) if after.isdigit() else None
+    except requests.Timeout:
+        answer = f"no answer within {target.timeout:g} s"
+    except requests.RequestException as error:
+        answer = f"no connection: {type(error).__name__}"
+    attempt = Attempt(at=now, tag=delivery.tag, seconds=round(time.monotonic() - began, 3), status=status, answer=answer)
+    return attempt, wait
+
+
+def _first_bytes(response: Any, until: float) -> str:
+    """At most 512 bytes of an answer, and not longer than `until`: a target may drip for ever."""
+    got = b""
+    for chunk in response.iter_content(64):
+        got += chunk
+        if len(got) >= ANSWER_BYTES or time.monotonic() > until:
+            break
+    return got[:ANSWER_BYTES].decode("utf-8", "replace")
+
+
+def verified_session(target: WebhookTarget) -> Any:
+    """A session that trusts the connection's own CA, where it has one."""
+    import requests
+
+    session = requests.Session()
+    session.trust_env = True
+    if target.ca_certificate:
+        import ssl
+
+        from requests.adapters import HTTPAdapter
+
+        tls = ssl.create_default_context(cadata=target.ca_certificate)
+
+        class OwnCa(HTTPAdapter):
+            def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+                super().init_poolmanager(*args, ssl_context=tls, **kwargs)  # type: ignore[no-untyped-call]
+
+        session.mount("https://", OwnCa())
+    return session
+
+
+def _told(attempt: Attempt) -> str:
+    return f"{attempt.status or 'no answer'} in {attempt.seconds} s: {attempt.answer[:200]!r}"
+
+
+def _check(trigger: str, url: str, attempt: Attempt, retry_after: float | None) -> None:
+    if attempt.status in DELIVERED:
+        return
+    what = f"trigger {trigger!r}: {url} did not take the delivery of {attempt.tag}: {_told(attempt)}"
+    if attempt.status == 0 or attempt.status == TOO_MANY or attempt.status >= SERVER_ERROR:
+        raise DeliveryUnavailable(what, retry_after=retry_after)
+    hint = "redirects are not followed: put the final address into the connection" if 300 <= attempt.status < 400 else (  # noqa: PLR2004 - HTTP
+        "look at the connection's address and secret"
+    )
+    raise DeliveryFailed(f"{what}; {hint}")

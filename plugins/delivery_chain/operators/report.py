@@ -1,0 +1,101 @@
+"""The end of a run: one sentence for people, one value for programs, and no staging tag left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from delivery_chain.core.gate import Verdict
+from delivery_chain.core.reference import short_digest
+from delivery_chain.core.results import Quarantined, Record, RegionResult, Subject
+from delivery_chain.errors import ConfigurationError
+from delivery_chain.operators.base import ChainOperator, planned, pull, pull_all
+from delivery_chain.operators.quarantine import staging_tags
+
+if TYPE_CHECKING:
+    from delivery_chain.core.plan import Plan
+    from delivery_chain.core.spec import ChainSpec
+
+GOOD = frozenset({"success", "skipped"})
+
+
+class ReportOperator(ChainOperator):
+    """Removes the run's staging tags and leaves a Record; its sentence becomes the run's note."""
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Return a Record as JSON."""
+        ti = context["ti"]
+        states = _states(ti, context["dag_run"])
+        try:
+            plan, spec = planned(ti)
+        except ConfigurationError:
+            state = states.get("plan", "unknown")
+            sentence = "superseded by a newer push, or not for this chain" if state == "skipped" else (
+                f"no plan was made: task plan is {state}, its log says why"
+            )
+            return Record(chain=context["dag"].dag_id, image="", tags=(), sentence=sentence).to_xcom()
+        record = _record(ti, plan, spec, states)
+        removed = _clean(ti, plan)
+        self.log.info("%s", record.sentence)
+        return record.model_copy(update={"removed_staging": removed}).to_xcom()
+
+
+def _states(ti: Any, run: Any) -> dict[str, str]:
+    """State per task; mapped instances as `task_3`."""
+    found = ti.get_task_states(dag_id=run.dag_id, run_ids=[run.run_id])
+    return {task: str(state) for task, state in found.get(run.run_id, {}).items()}
+
+
+def _record(ti: Any, plan: Plan, spec: ChainSpec, states: dict[str, str]) -> Record:
+    subject = pull(ti, "assemble", Subject)
+    verdict = pull(ti, "gate", Verdict)
+    regions = {rule.name: _state(states, "replicate", index) for index, rule in enumerate(spec.replicate)}
+    triggers = {trigger.name: _state(states, "distribute", index) for index, trigger in enumerate(spec.distribute)}
+    at = f" at {short_digest(subject.digest)}" if subject else ""
+    return Record(
+        chain=plan.chain,
+        image=plan.name,
+        tags=plan.tags,
+        digest=subject.digest if subject else "",
+        verdict=verdict.sentence if verdict else "",
+        sentence=f"{plan.title}{at} {_outcome(ti, verdict, states, regions, triggers)}",
+        commit=plan.build.commit if plan.build else "",
+        ref=plan.build.ref if plan.build else "",
+        regions=regions,
+        triggers=triggers,
+    )
+
+
+def _state(states: dict[str, str], task: str, index: int) -> str:
+    return states.get(f"{task}_{index}") or states.get(task) or "unknown"
+
+
+def _outcome(
+    ti: Any, verdict: Verdict | None, states: dict[str, str], regions: dict[str, str], triggers: dict[str, str]
+) -> str:
+    if verdict is not None and not verdict.passed:
+        kept = pull(ti, "quarantine", Quarantined)
+        return verdict.sentence + (f"; kept as {kept.backup}" if kept and kept.backup else "")
+    bad = sorted(task for task, state in states.items() if state == "failed")
+    if verdict is None or "publish" in bad:
+        return f"failed in {', '.join(bad) or 'no task'}; nothing was published"
+    wrong = [f"{name} {state}" for name, state in {**regions, **triggers}.items() if state not in GOOD]
+    held = [result.region for result in pull_all(ti, "replicate", RegionResult)]
+    told = sum(state == "success" for state in triggers.values())
+    sentence = f"{verdict.sentence}, published"
+    sentence += f", copied to {' and '.join(held)}" if held else ""
+    sentence += f", {told} trigger{'s' if told != 1 else ''} fired" if told else ""
+    return sentence + (f"; NOT DONE: {', '.join(wrong)}" if wrong else "")
+
+
+def _clean(ti: Any, plan: Plan) -> tuple[str, ...]:
+    """Remove the run's staging tags, unless a blocked image stays under them by its chain's wish."""
+    kept = pull(ti, "quarantine", Quarantined)
+    if plan.build is None or (kept is not None and kept.kept):
+        return ()
+    from delivery_chain.hooks.registry import OciRegistryHook
+
+    with OciRegistryHook(plan.instance).client() as client:
+        present = [tag for tag in staging_tags(plan) if client.head_manifest(plan.name, tag)]
+        for tag in present:
+            client.delete_tag(plan.name, tag)
+    return tuple(present)
