@@ -45,8 +45,17 @@ def test_errors_of_others_take_airflows_way(error: BaseException) -> None:
 
 @pytest.mark.parametrize(
     ("try_number", "asked", "seconds"),
-    [(1, None, 10), (2, None, 20), (5, None, 160), (6, None, 300), (10**9, None, 300), (0, None, 10)]
-    + [(1, 0.0, 0), (1, -5.0, 0), (1, 86_400.0, LONGEST_DELAY)],
+    [
+        (1, None, 10),
+        (2, None, 20),
+        (5, None, 160),
+        (6, None, 300),
+        (10**9, None, 300),
+        (0, None, 10),
+        (1, 0.0, 0),
+        (1, -5.0, 0),
+        (1, 86400.0, LONGEST_DELAY),
+    ],
 )
 def test_back_off_is_bounded(try_number: int, asked: float | None, seconds: float) -> None:
     """Delays double up to five minutes, whatever is asked."""

@@ -53,8 +53,10 @@ def test_all_fields_are_read(connect: Callable[..., OciRegistryHook]) -> None:
         ({"conn_type": "docker"}, f"{FIELD} conn_type: expected type oci_registry, found 'docker'; {FOUND}"),
         (
             {"host": "https://registry.example.com"},
-            f"{FIELD} host: expected host or host:port without https:// and path, "
-            f"found 'https://registry.example.com'; {FOUND}",
+            (
+                f"{FIELD} host: expected host or host:port without https:// and path, "
+                f"found 'https://registry.example.com'; {FOUND}"
+            ),
         ),
         (
             {"host": ""},
@@ -62,8 +64,10 @@ def test_all_fields_are_read(connect: Callable[..., OciRegistryHook]) -> None:
         ),
         (
             {"login": "robot"},
-            "connection 'sing': expected a username and a password, or neither for anonymous access, "
-            f"found only a username; {FOUND}",
+            (
+                "connection 'sing': expected a username and a password, or neither for anonymous access, "
+                f"found only a username; {FOUND}"
+            ),
         ),
         (
             {"extra": {"plain_http": "maybe"}},
@@ -71,8 +75,10 @@ def test_all_fields_are_read(connect: Callable[..., OciRegistryHook]) -> None:
         ),
         (
             {"extra": {"ca_certificate": "/etc/ca.pem"}},
-            f"{FIELD} ca_certificate: expected PEM text that begins with -----BEGIN CERTIFICATE-----, "
-            f"found another text; {FOUND}",
+            (
+                f"{FIELD} ca_certificate: expected PEM text that begins with -----BEGIN CERTIFICATE-----, "
+                f"found another text; {FOUND}"
+            ),
         ),
         ({"extra": {"region": 7}}, f"{FIELD} region: expected a text, found int; {FOUND}"),
         (

@@ -82,8 +82,10 @@ def test_the_connection_test_sends_nothing(connect: Callable[..., WebhookHook]) 
             assert accepted.recv(1) == b""
     assert found == (
         True,
-        f"{url} takes connections; no request was sent, it could start a redeploy; "
-        "deliveries will NOT be signed (no secret)",
+        (
+            f"{url} takes connections; no request was sent, it could start a redeploy; "
+            "deliveries will NOT be signed (no secret)"
+        ),
     )
 
 
