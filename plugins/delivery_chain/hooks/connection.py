@@ -14,6 +14,7 @@ from delivery_chain.errors import ConfigurationError
 
 LONGEST_EXTRA = 256 * 1024
 """Characters of a connection's extra: room for CA bundles and keys."""
+_CERTIFICATE = "-----BEGIN CERTIFICATE-----"
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0", ""})
 
@@ -62,6 +63,13 @@ class ConnectionFields:
         if not (text.isascii() and text.isdecimal() and least <= int(text[:20]) <= most):
             raise self.wrong(name, f"a whole number from {least} to {most}", repr(text[:40]))
         return int(text)
+
+    def certificate(self) -> str:
+        """The field `ca_certificate`: PEM text, or empty for the CAs that the system trusts."""
+        text = self.text("ca_certificate").strip()
+        if text and not text.startswith(_CERTIFICATE):
+            raise self.wrong("ca_certificate", f"PEM text that begins with {_CERTIFICATE}", "another text")
+        return f"{text}\n" if text else ""
 
     def wrong(self, name: str, expected: str, found: str) -> ConfigurationError:
         """The error for one field; `found` must hold no secret."""

@@ -23,7 +23,6 @@ _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _NAMES = ("host", "namespace", "repository", "tag", "digest")
 _TEMPLATE = re.compile(r"https?://[^/\s\\{}]+(?:/[^\s\\]*)?")
-_CERTIFICATE = "-----BEGIN CERTIFICATE-----"
 
 
 class OciRegistryHook(BaseHook):
@@ -107,15 +106,12 @@ def _registry(fields: ConnectionFields) -> Registry:
             f"access, found only a {'username' if fields.login else 'password'}; "
             "correct it under Admin > Connections"
         )
-    certificate = fields.text("ca_certificate").strip()
-    if certificate and not certificate.startswith(_CERTIFICATE):
-        raise fields.wrong("ca_certificate", f"PEM text that begins with {_CERTIFICATE}", "another text")
     return Registry(
         host=host,
         username=fields.login,
         password=fields.password,
         plain_http=fields.flag("plain_http"),
-        ca_certificate=f"{certificate}\n" if certificate else "",
+        ca_certificate=fields.certificate(),
         region=fields.text("region").strip(),
     )
 

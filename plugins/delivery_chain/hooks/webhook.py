@@ -77,7 +77,7 @@ class WebhookHook(BaseHook):
             url=url,
             shown_url=urlunsplit(parts._replace(query=_without_values(parts.query))),
             secret=_secret(fields),
-            ca_certificate=fields.text("ca_certificate").strip(),
+            ca_certificate=fields.certificate(),
             timeout=float(fields.whole("timeout_seconds", DEFAULT_TIMEOUT, 1, LONGEST_TIMEOUT)),
         )
 

@@ -57,6 +57,7 @@ def test_a_target_shows_no_secret(connect: Callable[..., WebhookHook]) -> None:
         ({"password": "whsec_c2hvcnQ="}, "password"),
         ({"extra": {"secret_query": "token=hunter2 x"}}, "secret_query"),
         ({"extra": {"secret_query": "token=hunter2#x"}}, "secret_query"),
+        ({"extra": {"ca_certificate": "/etc/ca.pem"}}, "ca_certificate"),
         ({"extra": {"timeout_seconds": 0}}, "timeout_seconds"),
         ({"extra": {"timeout_seconds": "soon"}}, "timeout_seconds"),
     ],
