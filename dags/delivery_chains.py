@@ -1,0 +1,17 @@
+"""Every valid chain spec becomes an Airflow Dag. A task's own process makes just the Dag that it is of."""
+
+from airflow.sdk import get_parsing_context
+
+from delivery_chain.catalogue import load, load_one
+from delivery_chain.factory import make_chain_dag, make_maintenance_dag
+from delivery_chain.settings import Settings
+
+_folder = Settings.load().specs_folder
+_wanted = get_parsing_context().dag_id
+_one = load_one(_folder, _wanted) if _wanted else None
+_specs = [_one] if _one else list(load(_folder).specs.values())
+
+for _spec in _specs:
+    globals()[_spec.name] = make_chain_dag(_spec)
+if not _one:
+    maintenance = make_maintenance_dag(_specs)

@@ -1,0 +1,188 @@
+"""The only module that makes Dags: one per chain, one per git source, one that sweeps.
+
+A parse imports no tool, no HTTP client and no provider beyond the standard one, and reads no connection.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG, Param, TriggerRule
+
+from delivery_chain.core.spec import ChainSpec, Source
+from delivery_chain.core.describe import chain_doc
+from delivery_chain.operators.build import AssembleOperator, BuildOperator
+from delivery_chain.operators.distribute import DistributeOperator
+from delivery_chain.operators.plan import PlanOperator
+from delivery_chain.operators.publish import PublishOperator, ReplicateOperator
+from delivery_chain.operators.quarantine import DeniedOperator, QuarantineOperator
+from delivery_chain.operators.report import ReportOperator
+from delivery_chain.operators.scan import GateOperator, ScanOperator
+from delivery_chain.retry import ChainRetryPolicy
+
+CHAIN_TAG = "delivery-chain"
+SOURCE_TAG = "delivery-chain-source"
+DEFAULTS: dict[str, Any] = {
+    "retries": 3,
+    "retry_delay": timedelta(seconds=10),
+    "retry_policy": ChainRetryPolicy(),
+    "owner": "delivery-chain",
+}
+
+
+def make_chain_dag(spec: ChainSpec) -> DAG:
+    """The Dag of one chain: plan, build, assemble, scan, gate, then publish or quarantine, and the report."""
+    dag = DAG(
+        dag_id=spec.name,
+        dag_display_name=spec.name,
+        description=spec.description or None,
+        doc_md=chain_doc(spec),
+        schedule=None,
+        catchup=False,
+        max_active_runs=16,
+        default_args=DEFAULTS,
+        tags=[CHAIN_TAG, spec.scope.namespace],
+        is_paused_upon_creation=None,
+    )
+    with dag:
+        _add_steps(spec)
+    # Set after the tasks: else each task gets its own copy of the form, and is four times slower to serialise.
+    dag.params = _form(spec)
+    return dag
+
+
+def _add_steps(spec: ChainSpec) -> None:
+    plan = PlanOperator(task_id="plan", spec=spec)
+    build = BuildOperator.partial(task_id="build", map_index_template="{{ task.platform }}").expand(
+        platform=[str(platform) for platform in spec.build_platforms]
+    )
+    some = TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
+    assemble = AssembleOperator(task_id="assemble", trigger_rule=some)
+    scan = ScanOperator.partial(task_id="scan", map_index_template="{{ task.platform }}").expand(
+        platform=[str(platform) for platform in spec.scan_platforms]
+    )
+    gate = GateOperator(task_id="gate", trigger_rule=some)
+    publish = PublishOperator(task_id="publish", max_active_tis_per_dag=1)
+    quarantine = QuarantineOperator(task_id="quarantine")
+    denied = DeniedOperator(task_id="denied")
+    replicate = ReplicateOperator.partial(task_id="replicate", map_index_template="{{ task.rule }}").expand(
+        rule=[rule.name for rule in spec.replicate]
+    )
+    distribute = DistributeOperator.partial(
+        task_id="distribute", map_index_template="{{ task.trigger }}", trigger_rule=TriggerRule.ALL_DONE
+    ).expand(trigger=[trigger.name for trigger in spec.distribute])
+    # A run's state is that of its leaves. `distribute` runs whatever a region did, so this leaf, which no worker
+    # ever runs, is what makes a run with a failed region a failed run.
+    complete = EmptyOperator(task_id="complete", trigger_rule=TriggerRule.NONE_FAILED)
+    plan >> build >> assemble >> scan >> gate >> [publish, quarantine]
+    plan >> assemble >> gate
+    quarantine >> denied
+    publish >> replicate >> distribute
+    publish >> distribute
+    [publish, replicate, distribute] >> complete
+    report = ReportOperator(task_id="report").as_teardown(setups=[])
+    [complete, denied] >> report
+
+
+
+
+def _form(spec: ChainSpec) -> Any:
+    """The trigger form: a rule and ref to build, or an image that is there."""
+    from airflow.sdk.definitions.param import ParamsDict
+
+    text = ["null", "string"]
+    fields: dict[str, Param] = {}
+    if spec.build_rules:
+        names = [rule.name for rule in spec.build_rules]
+        rules = "; ".join(f"**{r.name}**: {r.ref_kind} `{r.pattern.text}`" for r in spec.build_rules)
+        fields["rule"] = Param(
+            None, type=text, enum=[None, *names], title="Build rule", section="Build a git ref", description_md=rules
+        )
+        fields["ref"] = Param(
+            None, type=text, title="Branch or tag", section="Build a git ref",
+            description_md="Stands in for a push of this ref, for example `v1.2.0`. May be left out for rules with a fixed ref.",
+        )
+    section = "Or take an image that is there"
+    covered = list(spec.scope.repositories)
+    fields["repository"] = Param(
+        None, type=text, title="Repository", section=section, description_md=f"In namespace `{spec.scope.namespace}`.",
+        **({"enum": [None, *covered]} if covered else {}),
+    )
+    fields["tag"] = Param(None, type=text, title="Image tag", section=section, description_md="For example `v1.2.0`.")
+    fields["digest"] = Param(None, type=text, title="Image digest", section=section, description_md="`sha256:…`")
+    return ParamsDict(fields)
+
+
+def source_dag_id(source: Source) -> str:
+    """The id of the Dag that watches a source; also the name of the Variable that holds its cursor."""
+    place = f"{source.connection}--{source.url}".strip("-/")
+    readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", place.removesuffix(".git"))[:80].strip("-")
+    unique = hashlib.sha256(f"{source.connection}\0{source.url}".encode()).hexdigest()[:6]
+    return f"delivery-chain-source--{readable}-{unique}"
+
+
+def watched(specs: Iterable[ChainSpec]) -> dict[str, tuple[Source, dict[str, ChainSpec]]]:
+    """Each source with build rules once, as Dag id to (source, chain per `chain/repository`)."""
+    found: dict[str, tuple[Source, dict[str, ChainSpec]]] = {}
+    for spec in specs:
+        for repository in dict.fromkeys(spec.repository_of(rule) for rule in spec.build_rules):
+            source = spec.sources[repository]
+            _, chains = found.setdefault(source_dag_id(source), (source, {}))
+            chains[f"{spec.name}/{repository}"] = spec
+    return found
+
+
+def make_source_dags(specs: Iterable[ChainSpec]) -> dict[str, DAG]:
+    """The Dags that watch the sources of all chains, by id."""
+    return {dag_id: _source_dag(dag_id, source, chains) for dag_id, (source, chains) in watched(specs).items()}
+
+
+def _source_dag(dag_id: str, source: Source, chains: dict[str, ChainSpec]) -> DAG:
+    from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+
+    from delivery_chain.operators.sources import MatchOperator, RememberOperator, WatchOperator
+
+    with DAG(
+        dag_id=dag_id,
+        dag_display_name=f"source {source.connection} {source.url}".strip(),
+        description=f"Starts {', '.join(chains)} when a branch or tag changes.",
+        schedule="@continuous",
+        max_active_runs=1,
+        catchup=False,
+        default_args={**DEFAULTS, "retries": 5},
+        tags=[SOURCE_TAG],
+    ) as dag:
+        watch = WatchOperator(task_id="watch", connection=source.connection, url=source.url, cursor=dag_id, timeout=10 * 365 * 86400)
+        match = MatchOperator(
+            task_id="match", specs=tuple(chains.values()),
+            repositories={spec.name: key.partition("/")[2] for key, spec in chains.items()}, cursor=dag_id,
+        )
+        start = TriggerDagRunOperator.partial(
+            task_id="start", skip_when_already_exists=True, map_index_template="{{ task.trigger_dag_id }}"
+        ).expand_kwargs(match.output)
+        remember = RememberOperator(task_id="remember", cursor=dag_id, trigger_rule=TriggerRule.NONE_FAILED)
+        watch >> match >> start >> remember
+    return dag
+
+
+def make_maintenance_dag(specs: Iterable[ChainSpec]) -> DAG:
+    """The Dag that removes staging tags of crashed runs, one task per chain, once a day."""
+    from delivery_chain.operators.maintenance import SweepOperator
+
+    with DAG(
+        dag_id="delivery-chain-maintenance",
+        description="Removes staging tags that crashed runs left behind.",
+        schedule="@daily",
+        catchup=False,
+        max_active_runs=1,
+        default_args=DEFAULTS,
+        tags=["delivery-chain-maintenance"],
+    ) as dag:
+        for spec in specs:
+            SweepOperator(task_id=f"sweep-{spec.name}", spec=spec)
+    return dag

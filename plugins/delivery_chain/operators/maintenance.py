@@ -1,0 +1,91 @@
+"""Removing staging tags that crashed runs left behind."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from delivery_chain.core.gate import Verdict
+from delivery_chain.core.tags import STAGING_PREFIX
+from delivery_chain.errors import NotFound
+from delivery_chain.operators.base import ChainOperator
+from delivery_chain.operators.build import PUSHED_AT, RUN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from delivery_chain.core.spec import ChainSpec
+
+RUNNING = frozenset({"queued", "running"})
+
+
+class SweepOperator(ChainOperator):
+    """Removes the staging tags of one chain's runs that are over; those of blocked images stay if the rule says so."""
+
+    def __init__(self, *, spec: ChainSpec, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.spec = spec
+
+    def execute(self, context: Any) -> list[str]:
+        """Return what was removed, as `namespace/repository:tag`."""
+        from delivery_chain.hooks.registry import OciRegistryHook
+        from delivery_chain.settings import Settings
+
+        oldest = datetime.now(UTC) - timedelta(hours=Settings.load().staging_keep_hours)
+        removed = []
+        with OciRegistryHook(self.spec.scope.instance).client() as client:
+            for name in _names(client, self.spec):
+                for tag in _staging_tags(client, name):
+                    if self._is_left_over(context["ti"], client, name, tag, oldest):
+                        client.delete_tag(name, tag)
+                        removed.append(f"{name}:{tag}")
+        self.log.info("Removed %d staging tags: %s", len(removed), ", ".join(removed) or "none")
+        return removed
+
+    def _is_left_over(self, ti: Any, client: Any, name: str, tag: str, oldest: datetime) -> bool:
+        try:
+            notes = client.get_manifest(name, tag).annotations
+        except NotFound:
+            return False
+        dag_id, _, run_id = notes.get(RUN, "").partition(" ")
+        if not run_id or dag_id != self.spec.name:
+            return False
+        if _time(notes.get(PUSHED_AT, "")) > oldest or _state(ti, dag_id, run_id) in RUNNING:
+            return False
+        verdict = ti.xcom_pull(dag_id=dag_id, run_id=run_id, task_ids="gate", map_indexes=-1)
+        blocked = verdict is not None and not Verdict.from_xcom(verdict).passed
+        keep = self.spec.scan.block is not None and not self.spec.scan.block.on_block.delete
+        return not (blocked and keep)
+
+
+def _names(client: Any, spec: ChainSpec) -> Iterator[str]:
+    namespace: str = spec.scope.namespace
+    repositories: Sequence[str] = spec.scope.repositories
+    if spec.scope.all:
+        listed = client.list_repositories(f"{namespace}/")
+        repositories = [name.removeprefix(f"{namespace}/") for name in listed]
+    return (f"{namespace}/{repository}" for repository in repositories if spec.scope.covers(repository))
+
+
+def _staging_tags(client: Any, name: str) -> list[str]:
+    try:
+        return [tag for tag in client.list_tags(name) if tag.startswith(STAGING_PREFIX)]
+    except NotFound:
+        return []
+
+
+def _time(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)
+
+
+def _state(ti: Any, dag_id: str, run_id: str) -> str:
+    """The run's state; empty for one that Airflow no longer knows."""
+    from airflow.sdk.exceptions import AirflowRuntimeError
+
+    try:
+        return str(ti.get_dagrun_state(dag_id, run_id))
+    except AirflowRuntimeError:
+        return ""

@@ -1,0 +1,107 @@
+"""Watching one git source: what changed, which chains it starts, and remembering it only after they were started."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import Variable
+
+from delivery_chain.core.event import Event, Kind, push_run_id
+from delivery_chain.core.plan import matching_rules
+from delivery_chain.operators.base import ChainOperator
+from delivery_chain.sensors.git_ref import GitRefSensor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from delivery_chain.core.spec import ChainSpec
+
+
+class Cursor:
+    """What a source's Dag has seen: `{ref: [commit, how often it changed]}` in an Airflow Variable."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+    def read(self) -> dict[str, tuple[str, int]] | None:
+        """What was seen, or None before the first look."""
+        text = Variable.get(self.key, default=None)
+        return None if text is None else {ref: (entry[0], int(entry[1])) for ref, entry in json.loads(text).items()}
+
+    def write(self, seen: Mapping[str, tuple[str, int]]) -> None:
+        """Remember."""
+        Variable.set(self.key, json.dumps(seen, sort_keys=True), description="Refs that a delivery chain source has seen")
+
+
+class WatchOperator(GitRefSensor):
+    """Waits until a source has other refs than the cursor knows; the first look only remembers."""
+
+    def __init__(self, *, cursor: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.cursor = cursor
+
+    def _known(self, context: Any) -> dict[str, str]:
+        del context
+        known = Cursor(self.cursor).read()
+        if known is None:
+            known = {ref: (commit, 0) for ref, commit in self._look().items()}
+            Cursor(self.cursor).write(known)
+            self.log.info("First look: %d refs are known from now on", len(known))
+        return {ref: commit for ref, (commit, _) in known.items()}
+
+
+class MatchOperator(ChainOperator):
+    """Turns ref changes into runs of chains: `[{trigger_dag_id, trigger_run_id, conf}, …]`."""
+
+    def __init__(self, *, specs: Sequence[ChainSpec], repositories: Mapping[str, str], cursor: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.specs = specs
+        self.repositories = repositories
+        """Repository per chain name."""
+        self.cursor = cursor
+
+    def execute(self, context: Any) -> list[dict[str, Any]]:
+        """Return one entry per run; the log says of each change why it makes none."""
+        changes = context["ti"].xcom_pull(task_ids="watch") or []
+        known = Cursor(self.cursor).read() or {}
+        now = datetime.now(UTC)
+        runs: list[dict[str, Any]] = []
+        for position, change in enumerate(changes):
+            sequence = known.get(change["ref"], ("", 0))[1] + 1
+            # Refs seen in one look are in natural order: the later one counts as the newer push.
+            seen_at = now + timedelta(microseconds=position)
+            started = [
+                _run(spec, rule.name, self.repositories[spec.name], change, sequence, seen_at)
+                for spec in self.specs
+                for rule in matching_rules(spec, change["ref"], self.repositories[spec.name])
+            ]
+            names = ", ".join(run["trigger_run_id"] for run in started) or "no build rule matches, no run"
+            self.log.info("%s is at %s: %s", change["ref"], change["commit"], names)
+            runs += started
+        return runs
+
+
+def _run(spec: ChainSpec, rule: str, repository: str, change: Mapping[str, str], sequence: int, seen_at: datetime) -> dict[str, Any]:
+    run_id = push_run_id(ref=change["ref"], commit=change["commit"], rule=rule, sequence=sequence)
+    event = Event(
+        kind=Kind.SOURCE_PUSH, repository=repository, rule=rule, ref=change["ref"], commit=change["commit"],
+        pushed_at=seen_at, sender="sensor", delivery_id=run_id,
+    )
+    return {"trigger_dag_id": spec.name, "trigger_run_id": run_id, "conf": event.to_xcom()}
+
+
+class RememberOperator(ChainOperator):
+    """Moves the cursor on, after every run was started: a crash before it repeats, and repeats make no second run."""
+
+    def __init__(self, *, cursor: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.cursor = cursor
+
+    def execute(self, context: Any) -> None:
+        """Write what `watch` saw."""
+        changes = context["ti"].xcom_pull(task_ids="watch") or []
+        known = Cursor(self.cursor).read() or {}
+        moved = {change["ref"]: (change["commit"], known.get(change["ref"], ("", 0))[1] + 1) for change in changes}
+        Cursor(self.cursor).write({**known, **moved})
