@@ -69,7 +69,7 @@ class BuildOperator(ChainOperator):
         from delivery_chain.tools.git import checkout
         from delivery_chain.tools.isolation import Isolation, Network
 
-        source = GitSourceHook(build.source.connection).source(build.source.url)
+        source = GitSourceHook(build.source.connection, settings.git_transports).source(build.source.url)
         tree = folder / "source"
         tree.mkdir()
         checkout(

@@ -56,9 +56,11 @@ def _present(spec: ChainSpec, selection: Selection) -> str:
 
 def _commit(selection: SourceSelection) -> str:
     from delivery_chain.hooks.git import GitSourceHook
+    from delivery_chain.settings import Settings
     from delivery_chain.tools.git import list_refs
 
-    source = GitSourceHook(selection.source.connection).source(selection.source.url)
+    hook = GitSourceHook(selection.source.connection, Settings.load().git_transports)
+    source = hook.source(selection.source.url)
     return list_refs(source, deadline=time.monotonic() + LOOK_SECONDS).get(selection.ref, "")
 
 
