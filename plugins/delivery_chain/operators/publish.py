@@ -146,9 +146,12 @@ def blocked_verdict(ti: Any) -> Verdict:
     """The verdict of a run whose gate refused the image.
 
     Raises:
-        AirflowSkipException: The gate passed it, or there is no verdict: there is nothing to block.
+        AirflowSkipException: The gate passed it: there is nothing to block.
+        ConfigurationError: There is no verdict, so nobody knows. Not retryable.
     """
     verdict = pull(ti, "gate", Verdict)
-    if verdict is None or verdict.passed:
-        raise skip("no gate of this run refused the image")
+    if verdict is None:
+        raise ConfigurationError("this run has no verdict: clear the task `gate`, so that it runs again")
+    if verdict.passed:
+        raise skip("the gate of this run passed the image")
     return verdict
