@@ -14,6 +14,7 @@ from delivery_chain.core.event import BRANCHES, TAGS, Event
 from delivery_chain.core.filters import destination, fires_for
 from delivery_chain.core.parse import parse_spec
 from delivery_chain.core.plan import Plan, make_plan, select
+from delivery_chain.core.schema import spec_schema
 from delivery_chain.core.spec import ChainSpec
 from delivery_chain.errors import DeliveryChainError
 
@@ -50,6 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--commit", default="0" * 40, help="full commit id that the ref points at")
     plan.add_argument("--at", type=datetime.fromisoformat, help="time of the push, ISO 8601; now if left out")
     plan.set_defaults(func=_plan)
+    schema = commands.add_parser("schema", help="print the JSON Schema of a chain spec, for editors")
+    schema.set_defaults(func=_schema)
     folder = commands.add_parser("dags-folder", help="print the folder to point Airflow's dags_folder at")
     folder.set_defaults(func=_dags_folder)
     from delivery_chain.sandbox.cli import add_parser  # noqa: PLC0415 - only this command needs it
@@ -120,6 +123,12 @@ def _describe(spec: ChainSpec, plan: Plan) -> list[str]:
         tags = fires_for(trigger, plan.tags)
         lines.append(f"distribute  {trigger.name}: {', '.join(tags) or 'no, no tag matches'}")
     return lines
+
+
+def _schema(args: argparse.Namespace) -> int:
+    del args
+    print(spec_schema(), end="")  # noqa: T201
+    return FINE
 
 
 def _dags_folder(args: argparse.Namespace) -> int:
