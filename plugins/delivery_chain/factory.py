@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
@@ -152,6 +152,8 @@ def _source_dag(dag_id: str, source: Source, chains: dict[str, ChainSpec]) -> DA
         dag_display_name=f"source {source.connection} {source.url}".strip(),
         description=f"Starts {', '.join(chains)} when a branch or tag changes.",
         schedule="@continuous",
+        # Without a start the first two runs of a continuous Dag get the same logical date, and it stops for good.
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
         max_active_runs=1,
         catchup=False,
         default_args={**DEFAULTS, "retries": 5},
@@ -178,6 +180,7 @@ def make_maintenance_dag(specs: Iterable[ChainSpec]) -> DAG:
         dag_id="delivery-chain-maintenance",
         description="Removes staging tags that crashed runs left behind.",
         schedule="@daily",
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=1,
         default_args=DEFAULTS,
