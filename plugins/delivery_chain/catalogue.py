@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from delivery_chain.core.parse import LARGEST_SPEC, locate, parse_spec
-from delivery_chain.core.spec import ChainSpec
 from delivery_chain.core.spec_checks import Complaint, fleet_problems
 from delivery_chain.errors import Problem, SpecError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from delivery_chain.core.spec import ChainSpec
 
 SUFFIXES = (".yaml", ".yml")
 
@@ -49,19 +54,31 @@ def load(place: Path) -> Catalogue:
     for file, complaints in conflicts.items():
         problems += locate(texts[file], file, complaints)
         del specs[file]
-    return Catalogue(specs, tuple(sorted(problems, key=lambda problem: (problem.file, problem.line, problem.key))))
+    return Catalogue(
+        specs, tuple(sorted(problems, key=lambda problem: (problem.file, problem.line, problem.key)))
+    )
 
 
 def load_one(place: Path, name: str) -> ChainSpec | None:
-    """The chain `name`, reading no more files than its text makes needful: for a task's start."""
-    for path in spec_files(place):
-        try:
-            text = read_text(path)
-            if name in text and (spec := parse_spec(text, str(path))).name == name:
-                return spec
-        except SpecError:
-            continue
-    return None
+    """The chain `name`, for a task's start: reads one file of however many, if the file is named after its chain."""
+    return next((spec for path in _likely_first(place, name) if (spec := _chain_in(path, name))), None)
+
+
+def _likely_first(place: Path, name: str) -> Iterator[Path]:
+    named = [place / f"{name}{suffix}" for suffix in SUFFIXES]
+    yield from (path for path in named if path.is_file())
+    # Only now is the folder listed. In a sub-folder, too, the file that bears the name comes before the others.
+    yield from sorted(spec_files(place), key=lambda path: path.stem != name)
+
+
+def _chain_in(path: Path, name: str) -> ChainSpec | None:
+    try:
+        text = read_text(path)
+        # A search is 1,000 times faster than a parse.
+        spec = parse_spec(text, str(path)) if name in text else None
+    except SpecError:
+        return None
+    return spec if spec and spec.name == name else None
 
 
 def read_text(path: Path) -> str:
@@ -75,6 +92,8 @@ def read_text(path: Path) -> str:
             content = file.read(4 * LARGEST_SPEC + 1)
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise SpecError([Problem(str(path), 1, "", f"expected UTF-8 text, found byte {error.object[error.start]:#x}")]) from error
+        raise SpecError(
+            [Problem(str(path), 1, "", f"expected UTF-8 text, found byte {error.object[error.start]:#x}")]
+        ) from error
     except OSError as error:
         raise SpecError([Problem(str(path), 1, "", f"can't be read: {error.strerror}")]) from error

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from delivery_chain import __version__
 from delivery_chain.catalogue import load, read_text, spec_files
@@ -15,8 +15,12 @@ from delivery_chain.core.filters import destination, fires_for
 from delivery_chain.core.parse import parse_spec
 from delivery_chain.core.plan import Plan, make_plan, select
 from delivery_chain.core.schema import spec_schema
-from delivery_chain.core.spec import ChainSpec
-from delivery_chain.errors import DeliveryChainError
+from delivery_chain.errors import DeliveryChainError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from delivery_chain.core.spec import ChainSpec
 
 FINE, BAD, USAGE = 0, 1, 2
 
@@ -66,7 +70,7 @@ def _check(args: argparse.Namespace) -> int:
     if missing:
         print(f"{missing[0]}: no such file or folder", file=sys.stderr)  # noqa: T201
         return USAGE
-    problems = []
+    problems: list[Problem] = []
     count = 0
     for place in args.place:
         found = load(place)
@@ -75,7 +79,9 @@ def _check(args: argparse.Namespace) -> int:
     for problem in problems:
         print(problem)  # noqa: T201
     if problems:
-        print(f"{len(problems)} problems in {len({p.file for p in problems})} of {count} specs", file=sys.stderr)  # noqa: T201
+        print(
+            f"{len(problems)} problems in {len({p.file for p in problems})} of {count} specs", file=sys.stderr
+        )
         return BAD
     if not count:
         print(f"{args.place[0]}: no spec (*.yaml) found", file=sys.stderr)  # noqa: T201
@@ -108,13 +114,17 @@ def _describe(spec: ChainSpec, plan: Plan) -> list[str]:
     lines = [f"chain       {plan.chain}"]
     if plan.build:
         lines.append(f"build       rule {plan.build.rule}: {plan.build.ref} at {plan.build.commit}")
-        lines.append(f"            {plan.build.dockerfile} in {plan.build.context}, for {', '.join(plan.build.platforms)}")
+        lines.append(
+            f"            {plan.build.dockerfile} in {plan.build.context}, for {', '.join(plan.build.platforms)}"
+        )
         lines += [f"            --build-arg {name}={value}" for name, value in plan.build.args.items()]
     else:
         lines.append("build       nothing: the image is there already")
     lines.append(f"image       {plan.name}: {', '.join(plan.tags)}")
     engines = ", ".join(spec.scan.engine)
-    lines.append(f"scan        {engines if spec.scan.enabled else 'off'}{', blocking' if spec.scan.block else ', never blocks'}")
+    lines.append(
+        f"scan        {engines if spec.scan.enabled else 'off'}{', blocking' if spec.scan.block else ', never blocks'}"
+    )
     for rule in spec.replicate:
         goal = destination(spec, rule, plan.repository, plan.tags)
         sent = goal if isinstance(goal, str) else f"{goal.connection} {goal.name}: {', '.join(goal.tags)}"

@@ -35,9 +35,11 @@ Airflow's retry decision is made from two attributes, see `delivery_chain.retry`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 OUTPUT_LINES = 20
 """Lines of a tool's output that an error keeps: enough for a compiler's message, short enough to read."""

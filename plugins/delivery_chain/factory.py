@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, TriggerRule
 
-from delivery_chain.core.spec import ChainSpec, Source
 from delivery_chain.core.describe import chain_doc
 from delivery_chain.operators.build import AssembleOperator, BuildOperator
 from delivery_chain.operators.distribute import DistributeOperator
@@ -24,6 +22,11 @@ from delivery_chain.operators.quarantine import DeniedOperator, QuarantineOperat
 from delivery_chain.operators.report import ReportOperator
 from delivery_chain.operators.scan import GateOperator, ScanOperator
 from delivery_chain.retry import ChainRetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from delivery_chain.core.spec import ChainSpec, Source
 
 CHAIN_TAG = "delivery-chain"
 SOURCE_TAG = "delivery-chain-source"
@@ -89,8 +92,6 @@ def _add_steps(spec: ChainSpec) -> None:
     [complete, denied] >> report
 
 
-
-
 def _form(spec: ChainSpec) -> Any:
     """The trigger form: a rule and ref to build, or an image that is there."""
     from airflow.sdk.definitions.param import ParamsDict
@@ -101,20 +102,33 @@ def _form(spec: ChainSpec) -> Any:
         names = [rule.name for rule in spec.build_rules]
         rules = "; ".join(f"**{r.name}**: {r.ref_kind} `{r.pattern.text}`" for r in spec.build_rules)
         fields["rule"] = Param(
-            None, type=text, enum=[None, *names], title="Build rule", section="Build a git ref", description_md=rules
+            None,
+            type=text,
+            enum=[None, *names],
+            title="Build rule",
+            section="Build a git ref",
+            description_md=rules,
         )
         fields["ref"] = Param(
-            None, type=text, title="Branch or tag", section="Build a git ref",
-            description_md="Stands in for a push of this ref, for example `v1.2.0`. May be left out for rules with a fixed ref.",
+            None,
+            type=text,
+            title="Branch or tag",
+            section="Build a git ref",
+            description_md="Stands in for a push of this ref, for example `v1.2.0`. May be left out for rules with a fixed ref.",  # noqa: E501 - a message
         )
     section = "Or take an image that is there"
     covered = list(spec.scope.repositories)
+    choice: dict[str, Any] = {"enum": [None, *covered]} if covered else {}
+    about = f"In namespace `{spec.scope.namespace}`."
     fields["repository"] = Param(
-        None, type=text, title="Repository", section=section, description_md=f"In namespace `{spec.scope.namespace}`.",
-        **({"enum": [None, *covered]} if covered else {}),
+        None, type=text, title="Repository", section=section, description_md=about, **choice
     )
-    fields["tag"] = Param(None, type=text, title="Image tag", section=section, description_md="For example `v1.2.0`.")
-    fields["digest"] = Param(None, type=text, title="Image digest", section=section, description_md="`sha256:…`")
+    fields["tag"] = Param(
+        None, type=text, title="Image tag", section=section, description_md="For example `v1.2.0`."
+    )
+    fields["digest"] = Param(
+        None, type=text, title="Image digest", section=section, description_md="`sha256:…`"
+    )
     return ParamsDict(fields)
 
 
@@ -139,7 +153,9 @@ def watched(specs: Iterable[ChainSpec]) -> dict[str, tuple[Source, dict[str, Cha
 
 def make_source_dags(specs: Iterable[ChainSpec]) -> dict[str, DAG]:
     """The Dags that watch the sources of all chains, by id."""
-    return {dag_id: _source_dag(dag_id, source, chains) for dag_id, (source, chains) in watched(specs).items()}
+    return {
+        dag_id: _source_dag(dag_id, source, chains) for dag_id, (source, chains) in watched(specs).items()
+    }
 
 
 def _source_dag(dag_id: str, source: Source, chains: dict[str, ChainSpec]) -> DAG:
@@ -159,10 +175,18 @@ def _source_dag(dag_id: str, source: Source, chains: dict[str, ChainSpec]) -> DA
         default_args={**DEFAULTS, "retries": 5},
         tags=[SOURCE_TAG],
     ) as dag:
-        watch = WatchOperator(task_id="watch", connection=source.connection, url=source.url, cursor=dag_id, timeout=10 * 365 * 86400)
+        watch = WatchOperator(
+            task_id="watch",
+            connection=source.connection,
+            url=source.url,
+            cursor=dag_id,
+            timeout=10 * 365 * 86400,
+        )
         match = MatchOperator(
-            task_id="match", specs=tuple(chains.values()),
-            repositories={spec.name: key.partition("/")[2] for key, spec in chains.items()}, cursor=dag_id,
+            task_id="match",
+            specs=tuple(chains.values()),
+            repositories={spec.name: key.partition("/")[2] for key, spec in chains.items()},
+            cursor=dag_id,
         )
         start = TriggerDagRunOperator.partial(
             task_id="start", skip_when_already_exists=True, map_index_template="{{ task.trigger_dag_id }}"

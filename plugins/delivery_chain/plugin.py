@@ -11,4 +11,4 @@ class DeliveryChainPlugin(AirflowPlugin):
     """Delivery chains for Airflow."""
 
     name = "delivery_chain"
-    listeners = [listener]  # noqa: RUF012 - Airflow's own declaration
+    listeners = [listener]

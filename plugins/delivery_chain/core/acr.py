@@ -15,12 +15,20 @@ ACR_ZONE = timezone(timedelta(hours=8))
 
 def delivery_id(*, chain: str, run_id: str, trigger: str, tag: str, digest: str) -> str:
     """The id of one delivery: the same for every attempt and every retry of it."""
-    parts = "\0".join((chain, run_id, trigger, tag, digest))
+    parts = f"{chain}\x00{run_id}\x00{trigger}\x00{tag}\x00{digest}"
     return f"dlv_{hashlib.sha256(parts.encode()).hexdigest()[:32]}"
 
 
 def delivery_body(
-    *, name: str, tag: str, digest: str, pushed_at: datetime, host: str, region: str, chain: str, run_id: str,
+    *,
+    name: str,
+    tag: str,
+    digest: str,
+    pushed_at: datetime,
+    host: str,
+    region: str,
+    chain: str,
+    run_id: str,
     regions: dict[str, str],
 ) -> dict[str, Any]:
     """The body as JSON keys in ACR's order.

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from delivery_chain.core.gate import describe
-from delivery_chain.core.spec import BuildRule, ChainSpec, Trigger
+
+if TYPE_CHECKING:
+    from delivery_chain.core.spec import BuildRule, ChainSpec, Trigger
 
 
 def chain_doc(spec: ChainSpec) -> str:
     """The chain as Markdown: what starts it, what blocks it, where it goes."""
     scope = spec.scope
-    covered = "every repository" + (f" but {', '.join(scope.exclude)}" if scope.exclude else "") if scope.all else ", ".join(scope.repositories)
-    lines = [f"# {spec.name}", spec.description, f"Covers **{scope.namespace}**: {covered}, in registry `{scope.instance}`."]
-    lines += _section("Builds", [_build(rule, spec) for rule in spec.build_rules]) or ["Builds nothing: starts with images that others push."]
+    covered = (
+        "every repository" + (f" but {', '.join(scope.exclude)}" if scope.exclude else "")
+        if scope.all
+        else ", ".join(scope.repositories)
+    )
+    lines = [
+        f"# {spec.name}",
+        spec.description,
+        f"Covers **{scope.namespace}**: {covered}, in registry `{scope.instance}`.",
+    ]
+    lines += _section("Builds", [_build(rule, spec) for rule in spec.build_rules]) or [
+        "Builds nothing: starts with images that others push."
+    ]
     lines += _section("Gate", [_gate(spec)])
-    lines += _section("Copies to", [f"`{rule.to}` ({rule.name}): tags `{rule.tags}`" for rule in spec.replicate])
+    lines += _section(
+        "Copies to", [f"`{rule.to}` ({rule.name}): tags `{rule.tags}`" for rule in spec.replicate]
+    )
     lines += _section("Tells", [_trigger(trigger) for trigger in spec.distribute])
     return "\n\n".join(line for line in lines if line)
 
@@ -23,7 +39,10 @@ def _section(title: str, items: list[str]) -> list[str]:
 
 
 def _build(rule: BuildRule, spec: ChainSpec) -> str:
-    tags = ", ".join(f"`{tag.tag}{'-TIME' if tag.build_time else ''}{'-COMMIT' if tag.commit_id else ''}`" for tag in rule.tags)
+    tags = ", ".join(
+        f"`{tag.tag}{'-TIME' if tag.build_time else ''}{'-COMMIT' if tag.commit_id else ''}`"
+        for tag in rule.tags
+    )
     return f"**{rule.name}**: {rule.ref_kind} `{rule.pattern.text}` of {spec.repository_of(rule)} as {tags} for {', '.join(rule.platforms)}"
 
 
@@ -39,5 +58,11 @@ def _gate(spec: ChainSpec) -> str:
 
 
 def _trigger(trigger: Trigger) -> str:
-    which = "every tag" if trigger.on == "all" else f"tags `{trigger.on.regexp}`" if trigger.on.regexp else f"tags {', '.join(trigger.on.tags)}"
+    which = (
+        "every tag"
+        if trigger.on == "all"
+        else f"tags `{trigger.on.regexp}`"
+        if trigger.on.regexp
+        else f"tags {', '.join(trigger.on.tags)}"
+    )
     return f"**{trigger.name}** (`{trigger.url_connection}`): {which}"

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from delivery_chain.core.reference import check_digest, check_name, check_tag
 from delivery_chain.core.value import Value
 from delivery_chain.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 BRANCHES = "refs/heads/"
 TAGS = "refs/tags/"
@@ -88,7 +90,9 @@ class Event(Value):
         if self.kind is Kind.IMAGE_PUSH and not (self.repository and (self.tag or self.digest)):
             raise ValueError("an image push names its `repository` and `tag` or `digest`")
         if self.ref and (self.tag or self.digest):
-            raise ValueError("either a git `ref` to build, or an image's `tag` or `digest` that is there already")
+            raise ValueError(
+                "either a git `ref` to build, or an image's `tag` or `digest` that is there already"
+            )
         return self
 
     @classmethod

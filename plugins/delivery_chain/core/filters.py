@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from delivery_chain.core.pattern import fullmatch
 from delivery_chain.core.spec import ChainSpec, Level, ReplicateRule, Trigger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,9 @@ class Destination:
     override: bool
 
 
-def destination(spec: ChainSpec, rule: ReplicateRule, repository: str, tags: Iterable[str]) -> Destination | str:
+def destination(
+    spec: ChainSpec, rule: ReplicateRule, repository: str, tags: Iterable[str]
+) -> Destination | str:
     """Where the rule sends an image, or why it does not: a sentence."""
     if rule.level is Level.REPOSITORY and repository != spec.repository_of(rule):
         return f"rule {rule.name!r} is for repository {spec.repository_of(rule)!r}"

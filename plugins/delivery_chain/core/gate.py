@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from delivery_chain.core.findings import Finding, ScanReport, Severity, count_by_severity, worst_first
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.spec import Accept, Block, Clause, GateException, Logic, Scan
 from delivery_chain.core.value import Value
 from delivery_chain.errors import ScanFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 MOST_DECIDING = 20
 """Findings that a verdict names; the full reports are in the registry."""
@@ -73,22 +76,33 @@ def judge(
             does not accept by name. That is never a pass.
     """
     if not scan.enabled:
-        return Verdict(digest=digest, passed=True, judged_at=now, notes=("not scanned: the chain has scan.enabled: false",))
+        return Verdict(
+            digest=digest,
+            passed=True,
+            judged_at=now,
+            notes=("not scanned: the chain has scan.enabled: false",),
+        )
     _check_complete(scan, reports, children)
     notes = list(_databases(scan, reports))
     block = scan.block
-    findings, excepted, expired = _apply_exceptions(block.exceptions if block else (), reports, repository, now)
+    findings, excepted, expired = _apply_exceptions(
+        block.exceptions if block else (), reports, repository, now
+    )
     notes += expired
     if block is None:
         notes.append("nothing blocks: the chain has no scan.block")
-    hits = [(clause, met) for clause in (block.clauses if block else ()) if (met := _met(clause, findings, now))]
+    hits = [
+        (clause, met) for clause in (block.clauses if block else ()) if (met := _met(clause, findings, now))
+    ]
     return Verdict(
         digest=digest,
         passed=not hits,
         judged_at=now,
         counts=count_by_severity(findings),
         hits=tuple(Hit(clause=describe(clause), count=len(met)) for clause, met in hits),
-        deciding=worst_first({_key(finding): finding for _, met in hits for finding in met}.values())[:MOST_DECIDING],
+        deciding=worst_first({_key(finding): finding for _, met in hits for finding in met}.values())[
+            :MOST_DECIDING
+        ],
         excepted=tuple(dict.fromkeys(excepted)),
         notes=tuple(dict.fromkeys(notes)),
     )
@@ -122,13 +136,15 @@ def _databases(scan: Scan, reports: Sequence[ScanReport]) -> Iterable[str]:
     for report in reports:
         database = report.database
         if database.sample:
-            yield f"scanned with the sample database {database.repository}: it knows few vulnerabilities, a pass proves nothing"
+            yield f"scanned with the sample database {database.repository}: it knows few vulnerabilities, a pass proves nothing"  # noqa: E501 - a message
         if not database.stale:
             continue
-        age = f"the vulnerability database {database.repository} is of {database.updated_at:%Y-%m-%d %H:%M} UTC"
+        age = (
+            f"the vulnerability database {database.repository} is of {database.updated_at:%Y-%m-%d %H:%M} UTC"
+        )
         if Accept.STALE_DATABASE not in scan.accept:
             raise ScanFailed(
-                f"{age}, older than [delivery_chain] trivy_db_max_age_hours allows, so the image does not pass: let the "
+                f"{age}, older than [delivery_chain] trivy_db_max_age_hours allows, so the image does not pass: let the "  # noqa: E501 - a message
                 f"worker reach it or name a mirror in trivy_db_repository, or accept it with `accept: [stale_database]`"
             )
         yield f"{age}: stale, accepted by the chain"
@@ -160,7 +176,9 @@ def _fits(entry: GateException, finding: Finding, repository: str) -> bool:
 
 
 def _describe_exception(entry: GateException, finding: Finding) -> str:
-    details = ", ".join(part for part in (entry.owner, f"until {entry.expires}" if entry.expires else "") if part)
+    details = ", ".join(
+        part for part in (entry.owner, f"until {entry.expires}" if entry.expires else "") if part
+    )
     return f"{finding.id} in {finding.package}: {entry.reason}{f' ({details})' if details else ''}"
 
 
@@ -193,7 +211,11 @@ def describe(clause: Clause | Block) -> str:
     if clause.severity is not None:
         what = "fixable findings" if clause.fixable else "findings"
         grace = f" published {clause.grace_days} or more days ago" if clause.grace_days else ""
-        level = "of any severity" if clause.severity is Severity.UNKNOWN else f"at or above {clause.severity.value}"
+        level = (
+            "of any severity"
+            if clause.severity is Severity.UNKNOWN
+            else f"at or above {clause.severity.value}"
+        )
         if clause.logic is Logic.AND:
             parts.append(f"limit {clause.count} {what} {level}{grace}")
         else:

@@ -8,9 +8,8 @@ a small file stand for a huge one.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -18,6 +17,9 @@ from pydantic import TypeAdapter, ValidationError
 from delivery_chain.core.spec import ChainSpec
 from delivery_chain.core.spec_checks import Complaint, KeyPath, cross_problems
 from delivery_chain.errors import Problem, SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 LARGEST_SPEC = 256 * 1024
 """Characters; the largest real spec seen has 20,000."""
@@ -76,13 +78,17 @@ class _Document:
             try:
                 node = loader.get_single_node()
                 if node is None:
-                    return self._complain(1, (), "the file is empty: expected a chain spec, see chain_specs/ for examples")
+                    return self._complain(
+                        1, (), "the file is empty: expected a chain spec, see chain_specs/ for examples"
+                    )
                 return self._plain(loader, node, ())
             finally:
-                loader.dispose()  # type: ignore[no-untyped-call]
+                loader.dispose()
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            return self._complain(mark.line + 1 if mark else 1, (), f"not YAML: {error.problem or error.context}")
+            return self._complain(
+                mark.line + 1 if mark else 1, (), f"not YAML: {error.problem or error.context}"
+            )
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             return self._complain(1, (), f"not YAML: {error}")
 
@@ -90,7 +96,8 @@ class _Document:
         depth = 0
         for event in yaml.parse(text, Loader=Loader):
             if getattr(event, "anchor", None):
-                self._complain(event.start_mark.line + 1, (), "anchors and aliases are not taken: write the value out")
+                line = event.start_mark.line + 1 if event.start_mark else 1
+                self._complain(line, (), "anchors and aliases are not taken: write the value out")
                 raise yaml.YAMLError("anchors are not taken")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > DEEPEST:
@@ -112,7 +119,9 @@ class _Document:
                 self._complain(line, path, "expected a plain key")
                 continue
             if key in mapping:
-                self._complain(line, (*path, key), f"the key is there twice, first in line {self.lines[*path, key]}")
+                self._complain(
+                    line, (*path, key), f"the key is there twice, first in line {self.lines[*path, key]}"
+                )
                 continue
             self.lines[*path, key] = line
             mapping[key] = self._plain(loader, value_node, (*path, key))
@@ -124,7 +133,9 @@ class _Document:
 
     def locate(self, complaints: Iterable[Complaint]) -> list[Problem]:
         """Each complaint at its key's line, or at its nearest parent's where the key is missing."""
-        found = {Problem(self.file, self._line(path), key_path(path), message) for path, message in complaints}
+        found = {
+            Problem(self.file, self._line(path), key_path(path), message) for path, message in complaints
+        }
         return sorted(found, key=lambda problem: (problem.line, problem.key, problem.message))
 
     def _line(self, path: KeyPath) -> int:
@@ -164,7 +175,9 @@ def _complaints(error: ValidationError, data: Any) -> list[Complaint]:
     items = error.errors(include_url=False)
     kinds = {(item["loc"], item["type"]) for item in items}
     # A sequence whose items failed is also reported as too short; that would only confuse.
-    hollow = {loc for loc, kind in kinds if kind == "too_short" and any(o[: len(loc)] == loc != o for o, _ in kinds)}
+    hollow = {
+        loc for loc, kind in kinds if kind == "too_short" and any(o[: len(loc)] == loc != o for o, _ in kinds)
+    }
     return [(_real_path(item["loc"], data), _message(item)) for item in items if item["loc"] not in hollow]
 
 
@@ -175,9 +188,13 @@ def _real_path(loc: Sequence[str | int], data: Any) -> KeyPath:
         last = position == len(loc) - 1
         if part == "[key]":
             continue
-        if isinstance(data, dict) and part in data:
-            data = data[part]
-        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+        if (
+            (isinstance(data, dict)
+            and part in data)
+            or (isinstance(data, list)
+            and isinstance(part, int)
+            and part < len(data))
+        ):
             data = data[part]
         elif not (last and isinstance(data, dict) and re.fullmatch(r"[a-z_]+", str(part))):
             continue

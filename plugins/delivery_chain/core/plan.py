@@ -1,14 +1,14 @@
 """From a spec and an event to what one run does: pure, apart from what the caller looked up in between.
 
-    selection = select(spec, event)            which rule, or which image; refuses with a reason
-    plan = make_plan(spec, selection, …)       with the commit or digest that the source holds now
+selection = select(spec, event)            which rule, or which image; refuses with a reason
+plan = make_plan(spec, selection, …)       with the commit or digest that the source holds now
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from delivery_chain.core.event import BRANCHES, TAGS, Event, Kind, short_ref
 from delivery_chain.core.platform import Platform
@@ -17,6 +17,9 @@ from delivery_chain.core.spec import BuildRule, ChainSpec, Source
 from delivery_chain.core.tags import compose_tag, is_reserved, run_key, staging_tag
 from delivery_chain.core.value import Value
 from delivery_chain.errors import EventRefused, Superseded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class BuildPlan(Value):
@@ -128,7 +131,9 @@ def _select_image(spec: ChainSpec, event: Event) -> ImageSelection:
 
 def _select_source(spec: ChainSpec, event: Event) -> SourceSelection:
     if not spec.build_rules:
-        raise EventRefused(f"chain {spec.name!r} has no build rule: name a `repository` and its image's `tag`")
+        raise EventRefused(
+            f"chain {spec.name!r} has no build rule: name a `repository` and its image's `tag`"
+        )
     if event.ref:
         rule = _one_rule(spec, event)
         ref = event.ref if short_ref(event.ref)[0] else _full_ref(rule, event.ref)
@@ -147,7 +152,9 @@ def _one_rule(spec: ChainSpec, event: Event) -> BuildRule:
     if not chosen:
         rule = f"build rule {event.rule!r}" if event.rule else "build rule"
         known = "; ".join(f"{r.name}: {r.ref_kind} {r.pattern.text}" for r in spec.build_rules)
-        raise EventRefused(f"no {rule} of chain {spec.name!r} matches {event.ref!r} as a whole name ({known})")
+        raise EventRefused(
+            f"no {rule} of chain {spec.name!r} matches {event.ref!r} as a whole name ({known})"
+        )
     if len(chosen) > 1:
         names = ", ".join(rule.name for rule in chosen)
         raise EventRefused(f"{event.ref!r} matches several build rules, say which `rule`: {names}")
@@ -156,7 +163,9 @@ def _one_rule(spec: ChainSpec, event: Event) -> BuildRule:
 
 def _rule_by_hand(spec: ChainSpec, event: Event) -> BuildRule:
     if not event.rule:
-        raise EventRefused("say a `rule` or a `ref` to build, or a `repository` and an image's `tag` or `digest`")
+        raise EventRefused(
+            "say a `rule` or a `ref` to build, or a `repository` and an image's `tag` or `digest`"
+        )
     rule = _named(spec, event.rule)
     if rule.system_only:
         raise EventRefused(
@@ -212,8 +221,8 @@ def make_plan(
     }
     if isinstance(selection, ImageSelection):
         digest = _still(selection.digest, present, f"tag {selection.tag or selection.digest!r}")
-        tags = (selection.tag,) if selection.tag else ()
-        return Plan(**common, tags=tags, digest=check_digest(digest))
+        held = (selection.tag,) if selection.tag else ()
+        return Plan(**common, tags=held, digest=check_digest(digest))
     commit = _still(event.commit, present, f"{selection.ref!r}")
     rule = selection.rule
     captured = rule.pattern.captures(short_ref(selection.ref)[1]) or {}
@@ -244,7 +253,9 @@ def _still(expected: str, present: str, what: str) -> str:
     if not present:
         raise EventRefused(f"{what} is not there any more: it was deleted, or never pushed")
     if expected and expected != present:
-        raise Superseded(f"{what} moved on from {expected[:19]} to {present[:19]}: the newer push has its own run")
+        raise Superseded(
+            f"{what} moved on from {expected[:19]} to {present[:19]}: the newer push has its own run"
+        )
     return present
 
 
@@ -253,6 +264,7 @@ def owner(specs: Iterable[ChainSpec], instance: str, namespace: str, repository:
     covering = [
         spec
         for spec in specs
-        if (spec.scope.instance, spec.scope.namespace) == (instance, namespace) and spec.scope.covers(repository)
+        if (spec.scope.instance, spec.scope.namespace) == (instance, namespace)
+        and spec.scope.covers(repository)
     ]
     return min(covering, key=lambda spec: spec.scope.all, default=None)

@@ -80,7 +80,9 @@ class Reference:
     digest: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.host or not re.fullmatch(r"[A-Za-z0-9.-]+(?::[0-9]{1,5})?|\[[0-9a-fA-F:]+\](?::[0-9]{1,5})?", self.host):
+        if not self.host or not re.fullmatch(
+            r"[A-Za-z0-9.-]+(?::[0-9]{1,5})?|\[[0-9a-fA-F:]+\](?::[0-9]{1,5})?", self.host
+        ):
             raise InvalidReference(f"registry host {self.host!r}: expected host or host:port")
         check_name(self.name)
         if self.tag is not None:
@@ -103,7 +105,9 @@ class Reference:
         rest, _, digest = text.partition("@")
         host, slash, path = rest.partition("/")
         if not slash or not ("." in host or ":" in host or host == "localhost"):
-            raise InvalidReference(f"image {text[:300]!r}: expected host[:port]/name[:tag][@digest], with the host")
+            raise InvalidReference(
+                f"image {text[:300]!r}: expected host[:port]/name[:tag][@digest], with the host"
+            )
         name, _, tag = path.partition(":")
         if (":" in path and not tag) or ("@" in text and not digest):
             raise InvalidReference(f"image {text[:300]!r}: expected a tag after ':' and a digest after '@'")

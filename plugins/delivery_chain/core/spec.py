@@ -11,7 +11,14 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from delivery_chain.core.findings import Severity
 from delivery_chain.core.pattern import Match, Pattern, compile_pattern
@@ -26,7 +33,9 @@ PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
 def _plain_path(path: str) -> str:
     parts = path.split("/")
     if path.startswith("/") or ".." in parts or "\\" in path or "\0" in path:
-        raise ValueError(f"expected a path inside the checkout, without '..' and not absolute, found {path!r}")
+        raise ValueError(
+            f"expected a path inside the checkout, without '..' and not absolute, found {path!r}"
+        )
     return path
 
 
@@ -39,7 +48,9 @@ def _timezone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError) as error:
-        raise ValueError(f"expected an IANA time zone such as Asia/Shanghai or UTC, found {name!r}") from error
+        raise ValueError(
+            f"expected an IANA time zone such as Asia/Shanghai or UTC, found {name!r}"
+        ) from error
     return name
 
 
@@ -59,7 +70,9 @@ Slug = Annotated[str, StringConstraints(strict=True, pattern=r"^[a-z0-9](?:[a-z0
 ConnectionId = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,199}$")]
 RepositoryName = Annotated[str, StringConstraints(strict=True), AfterValidator(check_name)]
 Regexp = Annotated[str, StringConstraints(strict=True, min_length=1), AfterValidator(_regexp)]
-InsidePath = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=500), AfterValidator(_plain_path)]
+InsidePath = Annotated[
+    str, StringConstraints(strict=True, min_length=1, max_length=500), AfterValidator(_plain_path)
+]
 ArgName = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 FindingId = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{2,99}$")]
 TagText = Annotated[str, StringConstraints(strict=True), AfterValidator(check_tag)]
@@ -321,7 +334,9 @@ class Scan(Value):
 
     enabled: bool = True
     """`false` lets images through unscanned; the record says so."""
-    engine: Annotated[tuple[Literal["trivy"], ...], BeforeValidator(_single)] = Field(default=("trivy",), min_length=1)
+    engine: Annotated[tuple[Literal["trivy"], ...], BeforeValidator(_single)] = Field(
+        default=("trivy",), min_length=1
+    )
     """One engine or several."""
     block: Block | None = None
     """Left out: findings are recorded, nothing is blocked."""

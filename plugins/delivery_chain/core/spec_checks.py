@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from delivery_chain.core.spec import BuildRule, ChainSpec, Level, ReplicateRule, Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 KeyPath = tuple[str | int, ...]
 Complaint = tuple[KeyPath, str]
@@ -55,12 +58,19 @@ def _outside_scope(
 def _replication(scope: Scope, index: int, rule: ReplicateRule) -> Iterator[Complaint]:
     if rule.level is Level.NAMESPACE:
         if rule.rename.repository:
-            yield ("replicate", index, "as", "repository"), "goes with level repository: one name can't hold many"
+            yield (
+                ("replicate", index, "as", "repository"),
+                "goes with level repository: one name can't hold many",
+            )
     elif rule.repository is None and _only(scope) is None:
         yield ("replicate", index), "say `repository` or `level: namespace`: the scope has more than one"
     elif rule.repository is not None and not scope.covers(rule.repository):
         yield ("replicate", index, "repository"), f"{rule.repository!r} is not in the chain's scope"
-    if rule.to == scope.instance and rule.rename.namespace in (None, scope.namespace) and not rule.rename.repository:
+    if (
+        rule.to == scope.instance
+        and rule.rename.namespace in (None, scope.namespace)
+        and not rule.rename.repository
+    ):
         yield ("replicate", index, "to"), "is the home registry: the image is there already"
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from delivery_chain.core.reference import check_tag
 from delivery_chain.core.spec import PLACEHOLDER, BuildTime, TagRule
 from delivery_chain.errors import EventRefused, InvalidReference
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 STAGING_PREFIX = "_staging-"
 """Tags under which a run keeps its image until the gate has passed it."""
@@ -38,9 +41,13 @@ def compose_tag(
     try:
         check_tag(tag)
     except InvalidReference as error:
-        raise EventRefused(f"the tag rule {rule.tag!r} makes no tag that a registry takes: {error}") from error
+        raise EventRefused(
+            f"the tag rule {rule.tag!r} makes no tag that a registry takes: {error}"
+        ) from error
     if is_reserved(tag):
-        raise EventRefused(f"the tag rule {rule.tag!r} makes {tag!r}, which is a name the chain keeps for itself")
+        raise EventRefused(
+            f"the tag rule {rule.tag!r} makes {tag!r}, which is a name the chain keeps for itself"
+        )
     return tag
 
 

@@ -63,7 +63,7 @@ def list_referrers(
     return tuple(entry for entry in entries if artifact_type in ("", entry.artifact_type))
 
 
-def attach(  # noqa: PLR0917  # the order is that of the manifest's parts
+def attach(  # the order is that of the manifest's parts
     client: RegistryClient,
     name: str,
     subject: Descriptor,

@@ -5,7 +5,7 @@ The plan holds the spec it was made from, so an edit of the spec never changes a
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
@@ -24,7 +24,7 @@ V = TypeVar("V", bound=Value)
 class ChainOperator(BaseOperator):
     """A step of a chain."""
 
-    ui_color: ClassVar[str] = "#eef4fb"
+    ui_color = "#eef4fb"
 
 
 def skip(reason: str) -> AirflowSkipException:
@@ -64,7 +64,9 @@ def subject_of(ti: Any) -> Subject:
     """
     subject = pull(ti, "assemble", Subject)
     if subject is None:
-        raise ConfigurationError("this run has no image yet: clear the task `assemble`, so that it runs again")
+        raise ConfigurationError(
+            "this run has no image yet: clear the task `assemble`, so that it runs again"
+        )
     return subject
 
 
@@ -89,5 +91,3 @@ def passed(ti: Any) -> tuple[Plan, ChainSpec, Subject, Verdict]:
     if not verdict.passed:
         raise Unjudged(f"the gate refused {shown}: {verdict.sentence}")
     return plan, spec, subject, verdict
-
-

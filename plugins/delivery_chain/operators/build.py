@@ -55,13 +55,17 @@ class BuildOperator(ChainOperator):
         settings = Settings.load()
         minutes = spec.build.timeout_minutes if spec.build else 60
         settings.work_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        folder = Path(tempfile.mkdtemp(prefix=f"{plan.key}-{Platform(self.platform).slug}-", dir=settings.work_folder))
+        folder = Path(
+            tempfile.mkdtemp(prefix=f"{plan.key}-{Platform(self.platform).slug}-", dir=settings.work_folder)
+        )
         try:
             return self._build(plan, build, folder, settings, time.monotonic() + 60 * minutes).to_xcom()
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _build(self, plan: Plan, build: BuildPlan, folder: Path, settings: Settings, deadline: float) -> BuildResult:
+    def _build(
+        self, plan: Plan, build: BuildPlan, folder: Path, settings: Settings, deadline: float
+    ) -> BuildResult:
         from delivery_chain.hooks.git import GitSourceHook
         from delivery_chain.hooks.registry import OciRegistryHook
         from delivery_chain.tools.buildah import BuildRequest, build_and_push
@@ -73,8 +77,13 @@ class BuildOperator(ChainOperator):
         tree = folder / "source"
         tree.mkdir()
         checkout(
-            source, ref=build.ref, commit=build.commit, into=tree, submodules=build.source.submodules,
-            deadline=deadline, on_line=self.log.info,
+            source,
+            ref=build.ref,
+            commit=build.commit,
+            into=tree,
+            submodules=build.source.submodules,
+            deadline=deadline,
+            on_line=self.log.info,
         )
         context, dockerfile = resolve_context(tree, build.context, build.dockerfile)
         registry = OciRegistryHook(plan.instance).registry()
@@ -98,8 +107,11 @@ class BuildOperator(ChainOperator):
             network=Network(settings.build_network),
         )
         return BuildResult(
-            platform=self.platform, digest=output.digest, build_seconds=round(output.build_seconds, 3),
-            push_seconds=round(output.push_seconds, 3), sandbox=str(output.sandbox),
+            platform=self.platform,
+            digest=output.digest,
+            build_seconds=round(output.build_seconds, 3),
+            push_seconds=round(output.push_seconds, 3),
+            sandbox=str(output.sandbox),
         )
 
 
@@ -134,7 +146,9 @@ def _assemble(client: Any, plan: Plan, built: Mapping[str, str]) -> str:
     children = []
     for platform in platforms:
         child = client.get_manifest(plan.name, built[platform]).descriptor()
-        children.append(Descriptor(child.media_type, child.digest, child.size, platform=platform.descriptor()))
+        children.append(
+            Descriptor(child.media_type, child.digest, child.size, platform=platform.descriptor())
+        )
     index = build_index(children, annotations_of(plan))
     return str(client.put_manifest(plan.name, plan.staging(), index, OCI_INDEX))
 
@@ -144,6 +158,8 @@ def _read_subject(client: Any, name: str, digest: str) -> Subject:
 
     manifest = client.get_manifest(name, digest)
     if manifest.digest != digest:
-        raise ContentMismatch(f"asked {name} for {digest}, got {manifest.digest}: the registry is not to be trusted")
+        raise ContentMismatch(
+            f"asked {name} for {digest}, got {manifest.digest}: the registry is not to be trusted"
+        )
     children = {platform: child.digest for platform, child in platforms(client, name, digest).items()}
     return Subject(digest=digest, media_type=manifest.media_type, size=len(manifest.raw), children=children)

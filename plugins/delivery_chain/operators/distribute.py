@@ -71,7 +71,13 @@ class DistributeOperator(ChainOperator):
         return self._deliver(context, plan, trigger, tags, subject.digest, regions).to_xcom()
 
     def _deliver(
-        self, context: Any, plan: Plan, trigger: Trigger, tags: tuple[str, ...], digest: str, regions: dict[str, str]
+        self,
+        context: Any,
+        plan: Plan,
+        trigger: Trigger,
+        tags: tuple[str, ...],
+        digest: str,
+        regions: dict[str, str],
     ) -> DeliveryResult:
         from delivery_chain.hooks.registry import OciRegistryHook
         from delivery_chain.hooks.webhook import WebhookHook
@@ -85,10 +91,19 @@ class DistributeOperator(ChainOperator):
             if tag in done:
                 continue
             body = delivery_body(
-                name=plan.name, tag=tag, digest=digest, pushed_at=plan.pushed_at, host=home.host,
-                region=home.region or plan.instance, chain=plan.chain, run_id=plan.run_id, regions=regions,
+                name=plan.name,
+                tag=tag,
+                digest=digest,
+                pushed_at=plan.pushed_at,
+                host=home.host,
+                region=home.region or plan.instance,
+                chain=plan.chain,
+                run_id=plan.run_id,
+                regions=regions,
             )
-            key = delivery_id(chain=plan.chain, run_id=plan.run_id, trigger=trigger.name, tag=tag, digest=digest)
+            key = delivery_id(
+                chain=plan.chain, run_id=plan.run_id, trigger=trigger.name, tag=tag, digest=digest
+            )
             raw = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
             attempt, retry_after = send(target, Delivery(key, tag, trigger.method, raw))
             attempts.append(attempt)
@@ -97,7 +112,9 @@ class DistributeOperator(ChainOperator):
             context["ti"].xcom_push("attempts", kept)
             self.log.info("%s %s for %s: %s", trigger.method, target.shown_url, tag, _told(attempt))
             _check(trigger.name, target.shown_url, attempt, retry_after)
-        return DeliveryResult(trigger=trigger.name, url=target.shown_url, delivered=tags, attempts=tuple(attempts))
+        return DeliveryResult(
+            trigger=trigger.name, url=target.shown_url, delivered=tags, attempts=tuple(attempts)
+        )
 
 
 def _regions(ti: Any, spec: ChainSpec, trigger: Trigger, digest: str) -> dict[str, str]:
@@ -117,9 +134,13 @@ def _regions(ti: Any, spec: ChainSpec, trigger: Trigger, digest: str) -> dict[st
         connection = next(rule.to for rule in spec.replicate if rule.name == name)
         with OciRegistryHook(connection).client() as client:
             if client.head_manifest(result.name, digest) is None:
-                raise DeliveryUnavailable(f"{result.host}/{result.name} does not hold {short_digest(digest)} any more")
+                raise DeliveryUnavailable(
+                    f"{result.host}/{result.name} does not hold {short_digest(digest)} any more"
+                )
     return {
-        name: f"{result.host}/{result.name}@{result.digest}" for name, result in results.items() if result.digest == digest
+        name: f"{result.host}/{result.name}@{result.digest}"
+        for name, result in results.items()
+        if result.digest == digest
     }
 
 
@@ -131,7 +152,11 @@ def _skipped_rules(ti: Any, spec: ChainSpec) -> set[str]:
     plan, _ = planned(ti)
     published = pull(ti, "publish", Published)
     held = published.held if published else ()
-    return {rule.name for rule in spec.replicate if isinstance(destination(spec, rule, plan.repository, held), str)}
+    return {
+        rule.name
+        for rule in spec.replicate
+        if isinstance(destination(spec, rule, plan.repository, held), str)
+    }
 
 
 def headers_for(target: WebhookTarget, delivery: Delivery, now: datetime) -> dict[str, str]:
@@ -166,15 +191,18 @@ def send(target: WebhookTarget, delivery: Delivery) -> tuple[Attempt, float | No
     began = time.monotonic()
     status, answer, wait = 0, "", None
     try:
-        with verified_session(target) as session, session.request(
-            delivery.method,
-            target.url,
-            data=delivery.body if delivery.method == "POST" else None,
-            headers=headers_for(target, delivery, now),
-            timeout=target.timeout,
-            allow_redirects=False,
-            stream=True,
-        ) as response:
+        with (
+            verified_session(target) as session,
+            session.request(
+                delivery.method,
+                target.url,
+                data=delivery.body if delivery.method == "POST" else None,
+                headers=headers_for(target, delivery, now),
+                timeout=target.timeout,
+                allow_redirects=False,
+                stream=True,
+            ) as response,
+        ):
             status = response.status_code
             answer = _first_bytes(response, began + target.timeout)
             after = response.headers.get("Retry-After", "")
@@ -183,7 +211,9 @@ def send(target: WebhookTarget, delivery: Delivery) -> tuple[Attempt, float | No
         answer = f"no answer within {target.timeout:g} s"
     except requests.RequestException as error:
         answer = f"no connection: {type(error).__name__}"
-    attempt = Attempt(at=now, tag=delivery.tag, seconds=round(time.monotonic() - began, 3), status=status, answer=answer)
+    attempt = Attempt(
+        at=now, tag=delivery.tag, seconds=round(time.monotonic() - began, 3), status=status, answer=answer
+    )
     return attempt, wait
 
 
@@ -212,7 +242,7 @@ def verified_session(target: WebhookTarget) -> Any:
 
         class OwnCa(HTTPAdapter):
             def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-                super().init_poolmanager(*args, ssl_context=tls, **kwargs)  # type: ignore[no-untyped-call]
+                super().init_poolmanager(*args, ssl_context=tls, **kwargs)
 
         session.mount("https://", OwnCa())
     return session
@@ -226,9 +256,12 @@ def _check(trigger: str, url: str, attempt: Attempt, retry_after: float | None) 
     if attempt.status in DELIVERED:
         return
     what = f"trigger {trigger!r}: {url} did not take the delivery of {attempt.tag}: {_told(attempt)}"
-    if attempt.status == 0 or attempt.status == TOO_MANY or attempt.status >= SERVER_ERROR:
+    if attempt.status in (0, TOO_MANY) or attempt.status >= SERVER_ERROR:
         raise DeliveryUnavailable(what, retry_after=retry_after)
-    hint = "redirects are not followed: put the final address into the connection" if 300 <= attempt.status < 400 else (  # noqa: PLR2004 - HTTP
-        "look at the connection's address and secret"
+    hint = (
+        "redirects are not followed: put the final address into the connection"
+        if 300 <= attempt.status < 400
+
+        else ("look at the connection's address and secret")
     )
     raise DeliveryFailed(f"{what}; {hint}")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class RegistryLink(BaseOperatorLink):
     """The image's page in its registry, or its manifest where the registry has no pages."""
 
-    name: ClassVar[str] = "Image in the registry"  # type: ignore[misc]
+    name: ClassVar[str] = "Image in the registry"
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
         """The address that the task left, empty if it left none."""
@@ -25,7 +25,7 @@ class RegistryLink(BaseOperatorLink):
 class ScanReportLink(BaseOperatorLink):
     """The scanner's full report, kept in the registry as a referrer of the image."""
 
-    name: ClassVar[str] = "Scan report"  # type: ignore[misc]
+    name: ClassVar[str] = "Scan report"
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
         """The address that the task left, empty if it left none."""

@@ -39,7 +39,12 @@ class PlanOperator(ChainOperator):
         now = run.run_after or datetime.now(UTC)
         try:
             plan = make_plan(
-                self.spec, selection, event, run_id=run.run_id, now=now, present=_present(self.spec, selection)
+                self.spec,
+                selection,
+                event,
+                run_id=run.run_id,
+                now=now,
+                present=_present(self.spec, selection),
             )
         except Superseded as newer:
             raise skip(str(newer)) from newer
@@ -79,7 +84,12 @@ def _describe(task: ChainOperator, plan: Plan) -> None:
         platforms = ", ".join(plan.build.platforms)
         task.log.info(
             "Build rule %s: %s at %s becomes %s with %s, for %s",
-            plan.build.rule, plan.build.ref, plan.build.commit, plan.name, tags, platforms,
+            plan.build.rule,
+            plan.build.ref,
+            plan.build.commit,
+            plan.name,
+            tags,
+            platforms,
         )
     else:
         task.log.info("Image %s with %s, digest %s: nothing to build", plan.name, tags, plan.digest)

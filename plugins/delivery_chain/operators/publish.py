@@ -100,14 +100,26 @@ class ReplicateOperator(ChainOperator):
             done = copy_image(home, plan.name, digest, target, goal.name)
             moves = tuple(_mirror_tag(home, plan.name, target, goal, tag, digest) for tag in goal.tags)
         self.log.info(
-            "%s/%s holds %s: %d blobs sent (%d bytes), %d there or mounted", registry.host, goal.name, digest,
-            done.copied, done.bytes, done.mounted + done.skipped,
+            "%s/%s holds %s: %d blobs sent (%d bytes), %d there or mounted",
+            registry.host,
+            goal.name,
+            digest,
+            done.copied,
+            done.bytes,
+            done.mounted + done.skipped,
         )
         for move in moves:
             self.log.info("%s:%s %s, %s", goal.name, move.tag, move.state, short_digest(move.digest))
         return RegionResult(
-            rule=goal.rule, region=registry.region or goal.connection, host=registry.host, name=goal.name, digest=digest,
-            tags=moves, copied=done.copied, skipped=done.mounted + done.skipped, bytes=done.bytes,
+            rule=goal.rule,
+            region=registry.region or goal.connection,
+            host=registry.host,
+            name=goal.name,
+            digest=digest,
+            tags=moves,
+            copied=done.copied,
+            skipped=done.mounted + done.skipped,
+            bytes=done.bytes,
             seconds=round(time.monotonic() - began, 3),
         )
 
@@ -132,7 +144,9 @@ def _mirror_tag(home: Any, name: str, target: Any, goal: Destination, tag: str, 
     found = target.head_manifest(goal.name, tag)
     if found is None or found.digest != digest:
         held = found.digest if found else "nothing"
-        raise ContentMismatch(f"{goal.name}:{tag} holds {held} at the target, expected {digest}: somebody moved it")
+        raise ContentMismatch(
+            f"{goal.name}:{tag} holds {held} at the target, expected {digest}: somebody moved it"
+        )
     state = "unchanged" if previous == digest else "moved"
     return TagMove(tag=tag, state=state, digest=digest, previous=previous)
 

@@ -32,8 +32,17 @@ class QuarantineOperator(ChainOperator):
             backup = _back_up(client, host, plan, subject, verdict) if policy and policy.backup else ""
             deleted = _delete(client, plan, subject) if policy and policy.delete else ()
         tag = plan.staging() if plan.build else (plan.tags[0] if plan.tags else "")
-        kept = "" if policy and policy.delete else f"{host}/{plan.name}{f':{tag}' if tag else ''}@{subject.digest}"
-        self.log.info("Backup: %s. Removed: %s. Kept: %s", backup or "none", ", ".join(deleted) or "nothing", kept or "no")
+        kept = (
+            ""
+            if policy and policy.delete
+            else f"{host}/{plan.name}{f':{tag}' if tag else ''}@{subject.digest}"
+        )
+        self.log.info(
+            "Backup: %s. Removed: %s. Kept: %s",
+            backup or "none",
+            ", ".join(deleted) or "nothing",
+            kept or "no",
+        )
         return Quarantined(digest=subject.digest, backup=backup, deleted=deleted, kept=kept).to_xcom()
 
 

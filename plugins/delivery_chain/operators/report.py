@@ -29,8 +29,10 @@ class ReportOperator(ChainOperator):
             plan, spec = planned(ti)
         except ConfigurationError:
             state = states.get("plan", "unknown")
-            sentence = "superseded by a newer push, or not for this chain" if state == "skipped" else (
-                f"no plan was made: task plan is {state}, its log says why"
+            sentence = (
+                "superseded by a newer push, or not for this chain"
+                if state == "skipped"
+                else (f"no plan was made: task plan is {state}, its log says why")
             )
             return Record(chain=context["dag"].dag_id, image="", tags=(), sentence=sentence).to_xcom()
         record = _record(ti, plan, spec, states)
@@ -49,7 +51,9 @@ def _record(ti: Any, plan: Plan, spec: ChainSpec, states: dict[str, str]) -> Rec
     subject = pull(ti, "assemble", Subject)
     verdict = pull(ti, "gate", Verdict)
     regions = {rule.name: _state(states, "replicate", index) for index, rule in enumerate(spec.replicate)}
-    triggers = {trigger.name: _state(states, "distribute", index) for index, trigger in enumerate(spec.distribute)}
+    triggers = {
+        trigger.name: _state(states, "distribute", index) for index, trigger in enumerate(spec.distribute)
+    }
     at = f" at {short_digest(subject.digest)}" if subject else ""
     return Record(
         chain=plan.chain,
@@ -70,7 +74,11 @@ def _state(states: dict[str, str], task: str, index: int) -> str:
 
 
 def _outcome(
-    ti: Any, verdict: Verdict | None, states: dict[str, str], regions: dict[str, str], triggers: dict[str, str]
+    ti: Any,
+    verdict: Verdict | None,
+    states: dict[str, str],
+    regions: dict[str, str],
+    triggers: dict[str, str],
 ) -> str:
     if verdict is not None and not verdict.passed:
         kept = pull(ti, "quarantine", Quarantined)

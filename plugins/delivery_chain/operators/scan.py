@@ -53,21 +53,30 @@ class ScanOperator(ChainOperator):
 
         settings = Settings.load()
         hook = OciRegistryHook(plan.instance)
-        trivy = TrivySettings(settings.trivy_cache_dir, settings.trivy_db_repository, settings.trivy_db_max_age_hours)
+        trivy = TrivySettings(
+            settings.trivy_cache_dir, settings.trivy_db_repository, settings.trivy_db_max_age_hours
+        )
         request = ScanRequest(hook.registry(), plan.name, digest, self.platform, trivy)
         output = load_engine(name).scan(request, deadline=deadline, on_line=self.log.info)
         report = output.report
         with hook.client() as client:
             image = client.get_manifest(plan.name, digest).descriptor()
             notes = {"org.opencontainers.image.created": report.database.updated_at.isoformat()}
-            referrer = attach(client, plan.name, image, output.media_type, output.raw, output.media_type, notes)
+            referrer = attach(
+                client, plan.name, image, output.media_type, output.raw, output.media_type, notes
+            )
             facts = report.model_dump_json().encode()
             attach(client, plan.name, image, REPORT_TYPE, facts, REPORT_TYPE, notes)
         counts = report.counts()
         self.log.info("%s on %s: %s", name, self.platform, ", ".join(f"{n} {s}" for s, n in counts.items()))
         return ScanResult(
-            engine=name, platform=self.platform, digest=digest, counts=counts, database=report.database,
-            report=sha256_digest(facts), referrer=referrer.digest,
+            engine=name,
+            platform=self.platform,
+            digest=digest,
+            counts=counts,
+            database=report.database,
+            report=sha256_digest(facts),
+            referrer=referrer.digest,
         )
 
 
@@ -87,7 +96,11 @@ class GateOperator(BaseBranchOperator):
         results = _scan_results(context["ti"])
         reports = [read_report(plan, result) for result in results]
         verdict = judge(
-            spec.scan, reports, digest=subject.digest, children=subject.children, repository=plan.repository,
+            spec.scan,
+            reports,
+            digest=subject.digest,
+            children=subject.children,
+            repository=plan.repository,
             now=datetime.now(UTC),
         )
         self._explain(verdict)
@@ -124,4 +137,3 @@ def read_report(plan: Plan, result: ScanResult) -> ScanReport:
 
     with OciRegistryHook(plan.instance).client() as client:
         return ScanReport.model_validate_json(client.get_blob(plan.name, result.report, LARGEST_REPORT))
-

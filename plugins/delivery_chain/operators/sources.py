@@ -28,11 +28,19 @@ class Cursor:
     def read(self) -> dict[str, tuple[str, int]] | None:
         """What was seen, or None before the first look."""
         text = Variable.get(self.key, default=None)
-        return None if text is None else {ref: (entry[0], int(entry[1])) for ref, entry in json.loads(text).items()}
+        return (
+            None
+            if text is None
+            else {ref: (entry[0], int(entry[1])) for ref, entry in json.loads(text).items()}
+        )
 
     def write(self, seen: Mapping[str, tuple[str, int]]) -> None:
         """Remember."""
-        Variable.set(self.key, json.dumps(seen, sort_keys=True), description="Refs that a delivery chain source has seen")
+        Variable.set(
+            self.key,
+            json.dumps(seen, sort_keys=True),
+            description="Refs that a delivery chain source has seen",
+        )
 
 
 class WatchOperator(GitRefSensor):
@@ -55,7 +63,9 @@ class WatchOperator(GitRefSensor):
 class MatchOperator(ChainOperator):
     """Turns ref changes into runs of chains: `[{trigger_dag_id, trigger_run_id, conf}, …]`."""
 
-    def __init__(self, *, specs: Sequence[ChainSpec], repositories: Mapping[str, str], cursor: str, **kwargs: Any) -> None:
+    def __init__(
+        self, *, specs: Sequence[ChainSpec], repositories: Mapping[str, str], cursor: str, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.specs = specs
         self.repositories = repositories
@@ -83,11 +93,19 @@ class MatchOperator(ChainOperator):
         return runs
 
 
-def _run(spec: ChainSpec, rule: str, repository: str, change: Mapping[str, str], sequence: int, seen_at: datetime) -> dict[str, Any]:
+def _run(
+    spec: ChainSpec, rule: str, repository: str, change: Mapping[str, str], sequence: int, seen_at: datetime
+) -> dict[str, Any]:
     run_id = push_run_id(ref=change["ref"], commit=change["commit"], rule=rule, sequence=sequence)
     event = Event(
-        kind=Kind.SOURCE_PUSH, repository=repository, rule=rule, ref=change["ref"], commit=change["commit"],
-        pushed_at=seen_at, sender="sensor", delivery_id=run_id,
+        kind=Kind.SOURCE_PUSH,
+        repository=repository,
+        rule=rule,
+        ref=change["ref"],
+        commit=change["commit"],
+        pushed_at=seen_at,
+        sender="sensor",
+        delivery_id=run_id,
     )
     return {"trigger_dag_id": spec.name, "trigger_run_id": run_id, "conf": event.to_xcom()}
 
@@ -103,5 +121,7 @@ class RememberOperator(ChainOperator):
         """Write what `watch` saw."""
         changes = context["ti"].xcom_pull(task_ids="watch") or []
         known = Cursor(self.cursor).read() or {}
-        moved = {change["ref"]: (change["commit"], known.get(change["ref"], ("", 0))[1] + 1) for change in changes}
+        moved = {
+            change["ref"]: (change["commit"], known.get(change["ref"], ("", 0))[1] + 1) for change in changes
+        }
         Cursor(self.cursor).write({**known, **moved})
