@@ -79,9 +79,8 @@ def _check(args: argparse.Namespace) -> int:
     for problem in problems:
         print(problem)  # noqa: T201
     if problems:
-        print(
-            f"{len(problems)} problems in {len({p.file for p in problems})} of {count} specs", file=sys.stderr
-        )
+        files = len({problem.file for problem in problems})
+        print(f"{len(problems)} problems in {files} of {count} specs", file=sys.stderr)  # noqa: T201
         return BAD
     if not count:
         print(f"{args.place[0]}: no spec (*.yaml) found", file=sys.stderr)  # noqa: T201

@@ -22,7 +22,7 @@ class Hit(Value):
     """A clause that was met."""
 
     clause: str
-    """For people: `1 or more findings at or above high`."""
+    """For people: `findings at or above high (limit 1)`."""
     count: int
     """Findings that met it."""
 
@@ -45,9 +45,9 @@ class Verdict(Value):
 
     @property
     def sentence(self) -> str:
-        """`passed: 0 findings at or above high` or `blocked: 3 findings at or above high`."""
+        """`passed with 2 low` or `blocked: 3 findings at or above high (limit 1)`."""
         if not self.passed:
-            return "blocked: " + "; ".join(f"{hit.count} findings, {hit.clause}" for hit in self.hits)
+            return "blocked: " + "; ".join(f"{hit.count} {hit.clause}" for hit in self.hits)
         found = ", ".join(f"{count} {severity}" for severity, count in self.counts.items() if count)
         return f"passed with {found or 'no findings'}"
 
@@ -206,7 +206,7 @@ def _counts(clause: Clause, finding: Finding, now: datetime) -> bool:
 
 
 def describe(clause: Clause | Block) -> str:
-    """A clause as a person would say it: `1 or more fixable findings at or above high`."""
+    """A clause as a person would say it: `fixable findings at or above high (limit 1)`."""
     parts = []
     if clause.severity is not None:
         what = "fixable findings" if clause.fixable else "findings"
@@ -216,10 +216,8 @@ def describe(clause: Clause | Block) -> str:
             if clause.severity is Severity.UNKNOWN
             else f"at or above {clause.severity.value}"
         )
-        if clause.logic is Logic.AND:
-            parts.append(f"limit {clause.count} {what} {level}{grace}")
-        else:
-            parts.append(f"limit any {what} {level} or {clause.count} in all{grace}")
+        limit = f"limit {clause.count}" if clause.logic is Logic.AND else f"limit 1, or {clause.count} in all"
+        parts.append(f"{what} {level}{grace} ({limit})")
     if clause.findings:
         parts.append("any of " + ", ".join(clause.findings))
     return " or ".join(parts)

@@ -188,13 +188,9 @@ def _real_path(loc: Sequence[str | int], data: Any) -> KeyPath:
         last = position == len(loc) - 1
         if part == "[key]":
             continue
-        if (
-            (isinstance(data, dict)
-            and part in data)
-            or (isinstance(data, list)
-            and isinstance(part, int)
-            and part < len(data))
-        ):
+        if isinstance(data, dict) and part in data:
+            data = data[part]
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):  # noqa: SIM114 - other types
             data = data[part]
         elif not (last and isinstance(data, dict) and re.fullmatch(r"[a-z_]+", str(part))):
             continue
@@ -202,7 +198,7 @@ def _real_path(loc: Sequence[str | int], data: Any) -> KeyPath:
     return tuple(path)
 
 
-def _message(item: Any) -> str:
+def _message(item: Any) -> str:  # noqa: PLR0911 - a table of kinds, the commonest first
     kind, context, found = item["type"], item.get("ctx", {}), item.get("input")
     if kind == "missing":
         return "is missing"

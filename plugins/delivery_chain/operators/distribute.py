@@ -26,6 +26,7 @@ ANSWER_BYTES = 512
 TOO_MANY = 429
 SERVER_ERROR = 500
 DELIVERED = range(200, 300)
+REDIRECTS = range(300, 400)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,10 +259,7 @@ def _check(trigger: str, url: str, attempt: Attempt, retry_after: float | None) 
     what = f"trigger {trigger!r}: {url} did not take the delivery of {attempt.tag}: {_told(attempt)}"
     if attempt.status in (0, TOO_MANY) or attempt.status >= SERVER_ERROR:
         raise DeliveryUnavailable(what, retry_after=retry_after)
-    hint = (
-        "redirects are not followed: put the final address into the connection"
-        if 300 <= attempt.status < 400
-
-        else ("look at the connection's address and secret")
-    )
+    hint = "look at the connection's address and secret"
+    if attempt.status in REDIRECTS:
+        hint = "redirects are not followed: put the final address into the connection"
     raise DeliveryFailed(f"{what}; {hint}")
