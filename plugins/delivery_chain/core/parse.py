@@ -188,9 +188,9 @@ def _real_path(loc: Sequence[str | int], data: Any) -> KeyPath:
         last = position == len(loc) - 1
         if part == "[key]":
             continue
-        if isinstance(data, dict) and part in data:
+        if isinstance(data, dict) and part in data:  # noqa: SIM114 - joined by `or` it no longer reads
             data = data[part]
-        elif isinstance(data, list) and isinstance(part, int) and part < len(data):  # noqa: SIM114 - other types
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
             data = data[part]
         elif not (last and isinstance(data, dict) and re.fullmatch(r"[a-z_]+", str(part))):
             continue
