@@ -1,0 +1,234 @@
+"""Whole chains on a real Airflow: pushes in, tags, copies, deliveries and refusals out."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from standardwebhooks.webhooks import Webhook
+
+from delivery_chain.core.tags import STAGING_PREFIX, is_reserved
+from delivery_chain.oci.client import RegistryClient
+from delivery_chain.oci.referrers import list_referrers
+from delivery_chain.operators.scan import REPORT_TYPE
+from delivery_chain.sandbox.receiver import read_deliveries
+
+if TYPE_CHECKING:
+    from support.chain_runs import Ended, Sandbox
+
+pytestmark = pytest.mark.e2e
+
+CLEAN = "v1.0.0"
+VULNERABLE = "v1.1.0"
+IMAGE = "shop/api"
+QUARANTINE = "shop-quarantine/api"
+NOWHERE = {"cn-hangzhou": "", "ap-southeast-1": "", "eu-central-1": ""}
+
+
+def staged(sandbox: Sandbox, name: str, run: Ended) -> list[str]:
+    """Staging tags of one run that are still there."""
+    key = run.xcom("plan")["plan"]
+    assert (f"{key['namespace']}/{key['repository']}", key["run_id"]) == (name, run.run_id)
+    return [tag for tag in sandbox.tags(name) if tag.startswith(STAGING_PREFIX)]
+
+
+def deliveries(sandbox: Sandbox, stage: str) -> list[dict[str, Any]]:
+    kept = read_deliveries(sandbox.layout.deliveries)
+    return [one for one in kept if one["path"].partition("?")[0] == f"/hooks/{stage}"]
+
+
+def acr_time(run: Ended) -> str:
+    pushed = datetime.fromisoformat(run.conf["pushed_at"])
+    return pushed.astimezone(timezone(timedelta(hours=8))).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def test_a_clean_release_succeeds(clean: Ended) -> None:
+    """Every step that is for it succeeds, and those for blocked images are skipped."""
+    assert clean.state == "success", clean.note
+    assert {task for task, states in clean.states.items() if "failed" in states} == set()
+    assert (clean.states["quarantine"], clean.states["denied"]) == (("skipped",), ("skipped",))
+
+
+def test_a_clean_release_is_everywhere_under_one_digest(sandbox: Sandbox, clean: Ended) -> None:
+    """Its tag holds the digest that was judged in all three registries; `latest` does at home."""
+    digest = clean.xcom("assemble")["digest"]
+    assert clean.xcom("gate")["digest"] == digest
+    assert sandbox.digests(IMAGE, CLEAN) == dict.fromkeys(NOWHERE, digest)
+    assert sandbox.digests(IMAGE, "latest")["cn-hangzhou"] == digest
+
+
+def test_no_staging_tag_is_left(sandbox: Sandbox, clean: Ended, blocked: Ended, branch: Ended) -> None:
+    """Neither of passed nor of blocked runs; what users see is just their tags."""
+    assert staged(sandbox, IMAGE, clean) == []
+    assert staged(sandbox, IMAGE, blocked) == []
+    assert staged(sandbox, "shop/web", branch) == []
+    assert {tag for tag in sandbox.tags(IMAGE) if not is_reserved(tag)} == {CLEAN, "latest"}
+
+
+def test_production_is_told_once(sandbox: Sandbox, clean: Ended, blocked: Ended) -> None:
+    """One delivery for both releases: the clean one's, with a right signature and ACR's body."""
+    assert blocked.state == "failed"
+    (delivery,) = deliveries(sandbox, "prod")
+    Webhook(sandbox.secrets["prod"]).verify(delivery["body"], dict(delivery["headers"]))
+    body = json.loads(delivery["body"])
+    assert list(body) == ["push_data", "repository", "delivery_chain"]
+    assert body["push_data"] == {
+        "digest": clean.xcom("assemble")["digest"],
+        "pushed_at": acr_time(clean),
+        "tag": CLEAN,
+    }
+    assert body["repository"] == {
+        "date_created": acr_time(clean),
+        "name": "api",
+        "namespace": "shop",
+        "region": "cn-hangzhou",
+        "repo_authentication_type": "NO_CERTIFIED",
+        "repo_full_name": IMAGE,
+        "repo_origin_type": "NO_CERTIFIED",
+        "repo_type": "PRIVATE",
+    }
+    assert (body["delivery_chain"]["chain"], body["delivery_chain"]["run_id"]) == ("shop-api", clean.run_id)
+
+
+def test_a_vulnerable_release_fails_at_denied(blocked: Ended) -> None:
+    """The one failed step is `denied`, its log names what decided, and nothing was let out."""
+    assert blocked.state == "failed"
+    assert {task for task, states in blocked.states.items() if "failed" in states} == {"denied"}
+    assert set(blocked.states["publish"]) == {"skipped"}
+    assert "PolicyViolation" in blocked.logs["denied", -1]
+    assert blocked.xcom("gate")["deciding"][0]["id"] in blocked.logs["denied", -1]
+
+
+def test_the_verdict_says_what_decided(blocked: Ended) -> None:
+    """The gate's XCom is a refusal of the run's digest, with findings at or above high."""
+    verdict = blocked.xcom("gate")
+    assert (verdict["passed"], verdict["digest"]) == (False, blocked.xcom("assemble")["digest"])
+    assert {finding["severity"] for finding in verdict["deciding"]} <= {"high", "critical"}
+    assert "CVE-2023-4911" in {finding["id"] for finding in verdict["deciding"]}
+
+
+def test_a_vulnerable_release_is_in_no_registry(sandbox: Sandbox, blocked: Ended) -> None:
+    """Its tag is nowhere, and `latest` is not its digest."""
+    assert sandbox.digests(IMAGE, VULNERABLE) == NOWHERE
+    assert blocked.xcom("assemble")["digest"] not in sandbox.digests(IMAGE, "latest").values()
+
+
+def test_a_vulnerable_release_is_quarantined_with_its_report(sandbox: Sandbox, blocked: Ended) -> None:
+    """The quarantine repository holds the digest under the tag and time, and the scan reports with it."""
+    digest = blocked.xcom("assemble")["digest"]
+    (tag,) = [tag for tag in sandbox.tags(QUARANTINE) if not is_reserved(tag)]
+    assert tag.startswith(f"{VULNERABLE}.")
+    assert blocked.xcom("quarantine")["backup"] == f"{sandbox.home.host}/{QUARANTINE}:{tag}"
+    with RegistryClient(sandbox.home) as client:
+        assert client.get_manifest(QUARANTINE, tag).digest == digest
+        reports = list_referrers(client, QUARANTINE, digest, artifact_type=REPORT_TYPE)
+        assert len(reports) == 1
+        layer = json.loads(client.get_manifest(QUARANTINE, reports[0].digest).raw)["layers"][0]
+        report = json.loads(client.get_blob(QUARANTINE, layer["digest"]))
+    assert "CVE-2023-4911" in {finding["id"] for finding in report["findings"]}
+
+
+def test_a_branch_push_becomes_an_index_of_two_platforms(sandbox: Sandbox, branch: Ended) -> None:
+    """Both of its tags hold one index, at home and in the region that takes all tags."""
+    assert branch.state == "success", branch.note
+    commit = branch.conf["commit"]
+    minute = datetime.fromisoformat(branch.conf["pushed_at"]).strftime("%Y%m%d%H%M")
+    wanted = f"main-{minute}-{commit[:8]}"
+    assert {tag for tag in sandbox.tags("shop/web") if not is_reserved(tag)} == {wanted, "edge"}
+    index = sandbox.manifest("shop/web", "edge")
+    platforms = [(one["platform"]["os"], one["platform"]["architecture"]) for one in index["manifests"]]
+    assert platforms == [("linux", "amd64"), ("linux", "arm64")]
+    digest = branch.xcom("assemble")["digest"]
+    held = {"cn-hangzhou": digest, "ap-southeast-1": digest, "eu-central-1": ""}
+    assert [sandbox.digests("shop/web", tag) for tag in (wanted, "edge")] == [held, held]
+
+
+def test_staging_is_told_of_edge(sandbox: Sandbox, branch: Ended) -> None:
+    """The trigger is for the tag edge alone."""
+    assert branch.state == "success", branch.note
+    (delivery,) = deliveries(sandbox, "staging")
+    Webhook(sandbox.secrets["staging"]).verify(delivery["body"], dict(delivery["headers"]))
+    assert json.loads(delivery["body"])["push_data"]["tag"] == "edge"
+
+
+def test_an_image_pushed_by_hand_is_replicated(sandbox: Sandbox, image: Ended, by_hand: str) -> None:
+    """It is scanned and judged without a build, and then in the one region of the rule too."""
+    assert image.state == "success", image.note
+    assert set(image.states["build"]) == {"skipped"}
+    assert image.xcom("gate")["digest"] == by_hand
+    held = {"cn-hangzhou": by_hand, "ap-southeast-1": "", "eu-central-1": by_hand}
+    assert sandbox.digests("base/busybox", "1.0") == held
+
+
+@pytest.mark.parametrize(
+    ("run_id", "reason"),
+    [
+        ("refused-ref", "no build rule of chain 'shop-api' matches 'nope' as a whole name"),
+        ("refused-rule", "build rule 'release' has a pattern"),
+    ],
+)
+def test_what_makes_no_run_is_refused_at_plan(
+    sandbox: Sandbox, started: object, run_id: str, reason: str
+) -> None:
+    """The first step fails at its first try, and its log has the reason."""
+    del started
+    refused = sandbox.of_run("shop-api", run_id)
+    assert (refused.state, refused.states["plan"]) == ("failed", ("failed",))
+    assert "EventRefused" in refused.logs["plan", -1]
+    assert reason in refused.logs["plan", -1]
+    assert "UP_FOR_RETRY" not in refused.logs["plan", -1]
+
+
+def test_the_note_of_a_run_is_its_summary(clean: Ended, blocked: Ended) -> None:
+    """What became of each release can be read in the list of runs."""
+    assert clean.note.startswith(f"{IMAGE} v")
+    assert "passed" in clean.note
+    assert blocked.note.startswith(f"{IMAGE} {VULNERABLE}")
+    assert "blocked" in blocked.note
+
+
+@pytest.mark.parametrize("tasks", [("publish",), ("publish", "replicate", "distribute")])
+def test_a_cleared_publish_of_a_blocked_run_lets_nothing_out(
+    sandbox: Sandbox, blocked: Ended, tasks: tuple[str, ...]
+) -> None:
+    """Somebody makes the gate's branch point at `publish` and clears it: it runs, asks the verdict, and fails."""
+    gate = sandbox.task_path(blocked, "gate")
+    followed = {"value": {"followed": ["publish"]}, "map_index": -1}
+    assert sandbox.api.call("PATCH", f"{gate}/xcomEntries/skipmixin_key", body=followed)
+    sandbox.clear(blocked, *tasks)
+    again = sandbox.again(blocked)
+    assert (again.state, again.states["gate"], again.states["publish"]) == ("failed", ("success",), ("failed",))
+    assert "Unjudged" in again.logs["publish", -1]
+    assert "success" not in again.states["replicate"] + again.states["distribute"]
+    assert sandbox.digests(IMAGE, VULNERABLE) == NOWHERE
+
+
+def test_a_publish_marked_as_success_lets_nothing_out(sandbox: Sandbox, blocked: Ended) -> None:
+    """Somebody marks `publish` as done and clears the copies: each of them asks the verdict, and fails."""
+    marked = {"new_state": "success", "include_downstream": False}
+    assert sandbox.api.call("PATCH", sandbox.task_path(blocked, "publish"), body=marked)
+    sandbox.clear(blocked, "replicate", "distribute")
+    again = sandbox.again(blocked)
+    assert (again.state, set(again.states["replicate"])) == ("failed", {"failed"})
+    assert ["Unjudged" in again.logs["replicate", index] for index in (0, 1)] == [True, True]
+    assert sandbox.digests(IMAGE, VULNERABLE) == NOWHERE
+    assert len(deliveries(sandbox, "prod")) == 1
+
+
+def test_no_secret_is_in_logs_or_xcoms(
+    sandbox: Sandbox, clean: Ended, blocked: Ended, branch: Ended, image: Ended
+) -> None:
+    """Not as the REST API shows them, and not in the log files of tasks and processes."""
+    shown = {
+        f"{run.run_id} {what}": text
+        for run in (clean, blocked, branch, image)
+        for what, text in [("xcoms", repr(run.xcoms)), *((str(key), log) for key, log in run.logs.items())]
+    }
+    folders = (sandbox.layout.airflow_home / "logs", sandbox.layout.logs)
+    files = [file for folder in folders for file in folder.rglob("*.log") if file.is_file()]
+    shown |= {str(file.relative_to(sandbox.layout.root)): file.read_text("utf-8", "replace") for file in files}
+    assert len(shown) > 40
+    leaks = {(name, place) for place, text in shown.items() for name, secret in sandbox.secrets.items() if secret in text}
+    assert leaks == set()
