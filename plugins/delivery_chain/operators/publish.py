@@ -13,6 +13,7 @@ from delivery_chain.core.results import Published, RegionResult, TagMove
 from delivery_chain.errors import ConfigurationError, ContentMismatch
 from delivery_chain.operators.base import ChainOperator, passed, pull, skip
 from delivery_chain.operators.build import PUSHED_AT
+from delivery_chain.operators.links import RegistryLink
 
 if TYPE_CHECKING:
     from delivery_chain.core.plan import Plan
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 class PublishOperator(ChainOperator):
     """Moves the user's tags to the digest that the gate passed. A tag never goes back to an older push."""
+
+    operator_extra_links = (RegistryLink(),)
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Return a Published as JSON.
@@ -30,6 +33,9 @@ class PublishOperator(ChainOperator):
         plan, _, subject, _ = passed(context["ti"])
         from delivery_chain.hooks.registry import OciRegistryHook
 
+        first = plan.tags[0] if plan.tags else ""
+        url = OciRegistryHook(plan.instance).ui_url(plan.namespace, plan.repository, first, subject.digest)
+        context["ti"].xcom_push("registry_url", url)
         if plan.build is None:
             self.log.info("The image was pushed by others: its tags are there already")
             moves = tuple(TagMove(tag=t, state="unchanged", digest=subject.digest) for t in plan.tags)

@@ -13,6 +13,7 @@ from delivery_chain.core.gate import Verdict, judge
 from delivery_chain.core.reference import sha256_digest
 from delivery_chain.core.results import ScanResult
 from delivery_chain.operators.base import ChainOperator, planned, skip, subject_of
+from delivery_chain.operators.links import ScanReportLink
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,6 +29,8 @@ LARGEST_REPORT = 64 * 1024 * 1024
 class ScanOperator(ChainOperator):
     """Scans one platform with every engine of the spec and keeps the reports as referrers of the image."""
 
+    operator_extra_links = (ScanReportLink(),)
+
     def __init__(self, *, platform: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.platform = platform
@@ -42,7 +45,9 @@ class ScanOperator(ChainOperator):
         if digest is None:
             raise skip(f"the image has no {self.platform}")
         deadline = time.monotonic() + 60 * spec.scan.timeout_minutes
-        return [self._scan(engine, plan, digest, deadline).to_xcom() for engine in spec.scan.engine]
+        results = [self._scan(engine, plan, digest, deadline) for engine in spec.scan.engine]
+        context["ti"].xcom_push("report_url", _blob_url(plan, results[0].report))
+        return [result.to_xcom() for result in results]
 
     def _scan(self, name: str, plan: Plan, digest: str, deadline: float) -> ScanResult:
         from delivery_chain.hooks.registry import OciRegistryHook
@@ -78,6 +83,12 @@ class ScanOperator(ChainOperator):
             report=sha256_digest(facts),
             referrer=referrer.digest,
         )
+
+
+def _blob_url(plan: Plan, digest: str) -> str:
+    from delivery_chain.hooks.registry import OciRegistryHook
+
+    return f"{OciRegistryHook(plan.instance).registry().base_url}/v2/{plan.name}/blobs/{digest}"
 
 
 class GateOperator(BaseBranchOperator):
