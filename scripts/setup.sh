@@ -7,7 +7,7 @@ venv=${1:-.venv}
 cd "$(dirname "$0")/.."
 
 # Program and the Debian package it comes in. Chromium and tmux are what the tests look at pages and terminals with.
-needed='buildah:buildah runc:runc slirp4netns:slirp4netns ip:iproute2 newuidmap:uidmap git:git docker-registry:docker-registry busybox:busybox-static skopeo:skopeo
+needed='buildah:buildah runc:runc slirp4netns:slirp4netns ip:iproute2 git:git docker-registry:docker-registry busybox:busybox-static skopeo:skopeo
   setpriv:util-linux newuidmap:uidmap chromium:chromium tmux:tmux'
 
 missing=

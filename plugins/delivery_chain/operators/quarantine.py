@@ -64,7 +64,8 @@ def _delete(client: Any, plan: Plan, subject: Subject) -> tuple[str, ...]:
         client.delete_tag(plan.name, tag)
     if _still_tagged(client, plan.name, subject.digest):
         return tags
-    digests = dict.fromkeys((subject.digest, *subject.children.values()))
+    # The platforms of an image that others pushed may be parts of other images too.
+    digests = dict.fromkeys((subject.digest, *(subject.children.values() if plan.build else ())))
     for digest in digests:
         client.delete_manifest(plan.name, digest)
     return (*tags, *digests)
