@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support.chain_runs import POLL_SECONDS, RUN_SECONDS, Ended, Sandbox
 
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.copy import copy_image, put_tag
@@ -18,6 +17,7 @@ from delivery_chain.sandbox.airflow_parts import ADMIN
 from delivery_chain.sandbox.api import AirflowApi
 from delivery_chain.sandbox.console import Console
 from delivery_chain.sandbox.layout import Layout, load_secrets
+from support.chain_runs import POLL_SECONDS, RUN_SECONDS, Ended, Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

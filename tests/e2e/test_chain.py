@@ -27,10 +27,8 @@ QUARANTINE = "shop-quarantine/api"
 NOWHERE = {"cn-hangzhou": "", "ap-southeast-1": "", "eu-central-1": ""}
 
 
-def staged(sandbox: Sandbox, name: str, run: Ended) -> list[str]:
-    """Staging tags of one run that are still there."""
-    key = run.xcom("plan")["plan"]
-    assert (f"{key['namespace']}/{key['repository']}", key["run_id"]) == (name, run.run_id)
+def staged(sandbox: Sandbox, name: str) -> list[str]:
+    """Staging tags that are still there."""
     return [tag for tag in sandbox.tags(name) if tag.startswith(STAGING_PREFIX)]
 
 
@@ -61,9 +59,8 @@ def test_a_clean_release_is_everywhere_under_one_digest(sandbox: Sandbox, clean:
 
 def test_no_staging_tag_is_left(sandbox: Sandbox, clean: Ended, blocked: Ended, branch: Ended) -> None:
     """Neither of passed nor of blocked runs; what users see is just their tags."""
-    assert staged(sandbox, IMAGE, clean) == []
-    assert staged(sandbox, IMAGE, blocked) == []
-    assert staged(sandbox, "shop/web", branch) == []
+    assert [run.states["report"] for run in (clean, blocked, branch)] == [("success",)] * 3
+    assert {name: staged(sandbox, name) for name in (IMAGE, "shop/web")} == {IMAGE: [], "shop/web": []}
     assert {tag for tag in sandbox.tags(IMAGE) if not is_reserved(tag)} == {CLEAN, "latest"}
 
 
@@ -199,7 +196,11 @@ def test_a_cleared_publish_of_a_blocked_run_lets_nothing_out(
     assert sandbox.api.call("PATCH", f"{gate}/xcomEntries/skipmixin_key", body=followed)
     sandbox.clear(blocked, *tasks)
     again = sandbox.again(blocked)
-    assert (again.state, again.states["gate"], again.states["publish"]) == ("failed", ("success",), ("failed",))
+    assert (again.state, again.states["gate"], again.states["publish"]) == (
+        "failed",
+        ("success",),
+        ("failed",),
+    )
     assert "Unjudged" in again.logs["publish", -1]
     assert "success" not in again.states["replicate"] + again.states["distribute"]
     assert sandbox.digests(IMAGE, VULNERABLE) == NOWHERE
@@ -228,7 +229,11 @@ def test_no_secret_is_in_logs_or_xcoms(
     }
     folders = (sandbox.layout.airflow_home / "logs", sandbox.layout.logs)
     files = [file for folder in folders for file in folder.rglob("*.log") if file.is_file()]
-    shown |= {str(file.relative_to(sandbox.layout.root)): file.read_text("utf-8", "replace") for file in files}
+    shown |= {
+        str(file.relative_to(sandbox.layout.root)): file.read_text("utf-8", "replace") for file in files
+    }
     assert len(shown) > 40
-    leaks = {(name, place) for place, text in shown.items() for name, secret in sandbox.secrets.items() if secret in text}
+    # A signing secret is one without its prefix too.
+    secrets = {name: secret.removeprefix("whsec_") for name, secret in sandbox.secrets.items()}
+    leaks = {(name, place) for place, text in shown.items() for name in secrets if secrets[name] in text}
     assert leaks == set()

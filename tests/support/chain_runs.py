@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.sandbox import outcome
+from delivery_chain.sandbox.api import PAGE
 from delivery_chain.sandbox.registries import HOME
 from delivery_chain.sandbox.runs import FINISHED, RUN_FINISHED
 
@@ -147,8 +148,9 @@ class Sandbox:
 
     def _xcoms(self, dag_id: str, run_id: str) -> dict[tuple[str, int, str], Any]:
         path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/~/xcomEntries"
-        entries = self.api.call("GET", path, query={"limit": 100})["xcom_entries"]
-        keys = [(one["task_id"], one["map_index"], one["key"]) for one in entries]
+        page = self.api.call("GET", path, query={"limit": PAGE})
+        assert page["total_entries"] == len(page["xcom_entries"]), "more XComs than one page has"
+        keys = [(one["task_id"], one["map_index"], one["key"]) for one in page["xcom_entries"]]
         return {
             (task, index, key): self.api.xcom(dag_id, run_id, task, map_index=index, key=key)
             for task, index, key in keys
