@@ -59,6 +59,8 @@ def _back_up(client: Any, host: str, plan: Plan, subject: Subject, verdict: Verd
 
 
 def _delete(client: Any, plan: Plan, subject: Subject) -> tuple[str, ...]:
+    from delivery_chain.oci.referrers import fallback_tag
+
     tags = staging_tags(plan) if plan.build else plan.tags
     for tag in tags:
         client.delete_tag(plan.name, tag)
@@ -67,6 +69,7 @@ def _delete(client: Any, plan: Plan, subject: Subject) -> tuple[str, ...]:
     # The platforms of an image that others pushed may be parts of other images too.
     digests = dict.fromkeys((subject.digest, *(subject.children.values() if plan.build else ())))
     for digest in digests:
+        client.delete_tag(plan.name, fallback_tag(digest))
         client.delete_manifest(plan.name, digest)
     return (*tags, *digests)
 

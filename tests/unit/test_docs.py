@@ -1,0 +1,56 @@
+"""The README is true: its examples run, its tables are whole."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from delivery_chain.cli import main
+from delivery_chain.core.parse import parse_spec
+from delivery_chain.provider_info import get_provider_info
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+CONSOLE = [block for block in re.findall(r"```console\n(.*?)```", README, re.S) if "delivery-chain check" in block]
+
+
+def _examples() -> list[tuple[str, str]]:
+    """Each command of the README's check and plan section with the output that the README shows for it."""
+    parts = re.split(r"^\$ ", CONSOLE[0], flags=re.M)[1:]
+    return [(part.partition("\n")[0], part.partition("\n")[2]) for part in parts]
+
+
+@pytest.mark.parametrize(("command", "shown"), _examples(), ids=lambda value: value[:30])
+def test_the_commands_print_what_the_readme_shows(
+    command: str, shown: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader who types the README's command gets the README's output."""
+    monkeypatch.chdir(ROOT)
+    assert (main(shlex.split(command)[1:]), capsys.readouterr().out) == (0, shown)
+
+
+def test_the_readme_spec_is_valid() -> None:
+    """The spec in the README is one that the project takes."""
+    text = re.findall(r"```yaml\n(.*?)```", README, re.S)[0]
+    assert parse_spec(text, "README.md").name == "shop-api"
+
+
+def test_every_setting_is_in_the_readme() -> None:
+    """The table of settings names every option that the provider declares."""
+    options = set(get_provider_info()["config"]["delivery_chain"]["options"])
+    assert {option for option in options if f"`{option}`" not in README} == set()
+
+
+def test_every_connection_type_is_in_the_readme() -> None:
+    """The table of connections names every type that the provider declares."""
+    types = {entry["connection-type"] for entry in get_provider_info()["connection-types"]}
+    assert {name for name in types if f"`{name}`" not in README} == set()
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(((?!https?:)[^)#]+)\)", README))))
+def test_links_lead_somewhere(link: str) -> None:
+    """Every file that the README links to is there."""
+    assert (ROOT / link).exists()
