@@ -40,11 +40,11 @@ def parse_spec(text: str, file: str) -> ChainSpec:
     """
     document = _Document(file)
     data = document.read(text)
-    if document.problems:
-        raise SpecError(document.problems)
-    spec, complaints = _validate(data)
-    if spec is None or complaints:
-        raise SpecError(document.locate(complaints))
+    # A key that is there twice leaves data that can be checked further; a text that is not YAML leaves None.
+    spec, complaints = (None, []) if data is None and document.problems else _validate(data)
+    if spec is None or complaints or document.problems:
+        problems = [*document.problems, *document.locate(complaints)]
+        raise SpecError(sorted(problems, key=lambda problem: (problem.line, problem.key, problem.message)))
     return spec
 
 
@@ -90,7 +90,7 @@ class _Document:
                 mark.line + 1 if mark else 1, (), f"not YAML: {error.problem or error.context}"
             )
         except (yaml.YAMLError, ValueError, RecursionError) as error:
-            return self._complain(1, (), f"not YAML: {error}")
+            return self._complain(1, (), f"not YAML: {' '.join(str(error).split())}")
 
     def _refuse_anchors(self, text: str) -> None:
         depth = 0
@@ -198,23 +198,30 @@ def _real_path(loc: Sequence[str | int], data: Any) -> KeyPath:
     return tuple(path)
 
 
-def _message(item: Any) -> str:  # noqa: PLR0911 - a table of kinds, the commonest first
-    kind, context, found = item["type"], item.get("ctx", {}), item.get("input")
-    if kind == "missing":
-        return "is missing"
-    if kind == "extra_forbidden":
-        return "unknown key"
-    if kind == "string_type":
-        return f"expected text, found {_show(found)}{_quote_hint(found)}"
-    if kind == "string_pattern_mismatch":
-        return f"expected text like {context['pattern']}, found {_show(found)}"
-    if kind in {"enum", "literal_error"}:
-        return f"expected {context['expected']}, found {_show(found)}"
-    if kind == "value_error":
-        return str(context.get("error", item["msg"]))
-    if kind == "model_type":
-        return f"expected a mapping, found {_show(found)}"
-    return f"expected {item['msg'].removeprefix('Input should ').removeprefix('be ')}, found {_show(found)}"
+_WORDINGS = {
+    "missing": "is missing",
+    "extra_forbidden": "unknown key",
+    "string_type": "expected text, found {found}{hint}",
+    "string_pattern_mismatch": "expected text like {pattern}, found {found}",
+    "enum": "expected {expected}, found {found}",
+    "literal_error": "expected {expected}, found {found}",
+    "value_error": "{error}",
+    "model_type": "expected a mapping, found {found}",
+    "dict_type": "expected a mapping, found {found}",
+    "tuple_type": "expected a list, found {found}",
+    "too_short": "expected at least one item, found none",
+    "too_long": "expected at most {max_length} items, found {actual_length}",
+}
+"""What is said of each kind of error; other kinds are said in pydantic's words."""
+
+
+def _message(item: Any) -> str:
+    shown = _show(item.get("input"))
+    words = re.sub("^(?:Input|String) should (?:be |have )?", "", item["msg"])
+    if item["type"] not in _WORDINGS:
+        return f"expected {words}, found {shown}"
+    details = {"found": shown, "hint": _quote_hint(item.get("input")), "error": item["msg"]}
+    return _WORDINGS[item["type"]].format(**(details | item.get("ctx", {})))
 
 
 def _quote_hint(found: Any) -> str:

@@ -14,8 +14,10 @@ from zoneinfo import ZoneInfo
 from pydantic import (
     AfterValidator,
     BeforeValidator,
+    Discriminator,
     Field,
     StringConstraints,
+    Tag,
     field_validator,
     model_validator,
 )
@@ -407,13 +409,23 @@ class TagFilter(Value):
         return self
 
 
+def _which_form(value: Any) -> str:
+    return "All" if isinstance(value, str) else "TagFilter"
+
+
+OnTags = Annotated[
+    Annotated[Literal["all"], Tag("All")] | Annotated[TagFilter, Tag("TagFilter")], Discriminator(_which_form)
+]
+"""One form is chosen first, so that a mistake is told once and not once per form."""
+
+
 class Trigger(Value):
     """Who is told, once the image is where it should be."""
 
     name: Slug
     url_connection: ConnectionId
     """Airflow connection of type `delivery_webhook`: address and secrets."""
-    on: Literal["all"] | TagFilter = "all"
+    on: OnTags = "all"
     """Tags that it fires for: one delivery per tag."""
     method: Literal["POST", "GET"] = "POST"
     """`GET` serves redeploy addresses that want it; it sends no body."""
