@@ -1,0 +1,316 @@
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from delivery_chain.core.findings import Database, Finding, ScanReport, Severity, worst_first
+from delivery_chain.core.gate import MOST_DECIDING, Hit, Verdict, describe, judge
+from delivery_chain.core.spec import Clause, Scan
+from delivery_chain.errors import ScanFailed
+
+NOW = datetime(2026, 5, 20, 12, 0, tzinfo=UTC)
+INDEX, AMD, ARM = ("sha256:" + letter * 64 for letter in "abc")
+DATABASE = Database(repository="example.org/db:2", updated_at=NOW - timedelta(hours=5))
+
+
+def finding(name: str = "CVE-2026-0001", severity: str = "high", **fields: Any) -> Finding:
+    return Finding(**({"id": name, "severity": severity, "package": "openssl", "installed": "1.0"} | fields))
+
+
+def report(
+    *findings: Finding, platform: str = "linux/amd64", digest: str = AMD, **database: Any
+) -> ScanReport:
+    return ScanReport(
+        engine="trivy",
+        engine_version="0.1",
+        digest=digest,
+        platform=platform,
+        database=DATABASE.model_copy(update=database),
+        findings=worst_first(findings),
+    )
+
+
+def verdict(scan: dict[str, Any], *findings: Finding, repository: str = "api") -> Verdict:
+    return judge(
+        Scan.model_validate(scan),
+        [report(*findings)],
+        digest=AMD,
+        children={"linux/amd64": AMD},
+        repository=repository,
+        now=NOW,
+    )
+
+
+def blocks(block: dict[str, Any], *findings: Finding) -> bool:
+    return not verdict({"block": block}, *findings).passed
+
+
+CRITICAL, HIGH, LOW = finding("C-1", "critical"), finding("H-1", "high"), finding("L-1", "low")
+
+
+@pytest.mark.parametrize(
+    ("block", "findings", "blocked"),
+    [
+        ({"severity": "high"}, [], False),
+        ({"severity": "high"}, [LOW], False),
+        ({"severity": "high"}, [HIGH], True),
+        ({"severity": "high"}, [CRITICAL], True),
+        ({"severity": "critical"}, [HIGH], False),
+        ({"severity": "unknown"}, [finding(severity="unknown")], True),
+        ({"severity": "low"}, [finding(severity="unknown")], False),
+        ({"severity": "high", "count": 2}, [HIGH, LOW], False),
+        ({"severity": "high", "count": 2}, [HIGH, CRITICAL], True),
+        ({"severity": "high", "count": 2, "logic": "or"}, [HIGH], True),
+        ({"severity": "high", "count": 2, "logic": "or"}, [LOW], False),
+        ({"severity": "high", "count": 2, "logic": "or"}, [LOW, finding("L-2", "low")], True),
+        ({"findings": ["L-1"]}, [LOW], True),
+        ({"findings": ["L-1"]}, [HIGH], False),
+        ({"findings": ["L-1"], "severity": "critical"}, [LOW], True),
+        ({"findings": ["L-1"], "severity": "high"}, [HIGH], True),
+        ({"severity": "high", "fixable": True}, [HIGH], False),
+        ({"severity": "high", "fixable": True}, [finding(fixed="1.1")], True),
+        ({"severity": "high", "grace_days": 7}, [finding(published=NOW - timedelta(days=6))], False),
+        ({"severity": "high", "grace_days": 7}, [finding(published=NOW - timedelta(days=7))], True),
+        ({"severity": "high", "grace_days": 7}, [finding(published=None)], True),
+        ({"severity": "high", "grace_days": 7}, [finding(published=datetime(2026, 5, 1))], True),  # noqa: DTZ001
+        ({"any": [{"severity": "critical"}, {"findings": ["L-1"]}]}, [LOW], True),
+        ({"any": [{"severity": "critical"}, {"findings": ["L-1"]}]}, [HIGH], False),
+        ({"severity": "critical", "any": [{"severity": "high", "count": 2}]}, [HIGH], False),
+        ({"severity": "critical", "any": [{"severity": "high", "count": 2}]}, [CRITICAL], True),
+    ],
+)
+def test_clauses(block: dict[str, Any], findings: list[Finding], blocked: bool) -> None:  # noqa: FBT001 - a table
+    """Severity, count, logic, ids, fixability and grace decide as the spec says; any clause blocks alone."""
+    assert blocks(block, *findings) is blocked
+
+
+@pytest.mark.parametrize(
+    ("exception", "blocked"),
+    [
+        ({"id": "H-1"}, False),
+        ({"id": "h-1"}, True),
+        ({"id": "H-2"}, True),
+        ({"id": "H-1", "package": "openssl"}, False),
+        ({"id": "H-1", "package": "curl"}, True),
+        ({"id": "H-1", "repository": "api"}, False),
+        ({"id": "H-1", "repository": "web"}, True),
+        ({"id": "H-1", "expires": NOW.date()}, False),
+        ({"id": "H-1", "expires": NOW.date() - timedelta(days=1)}, True),
+    ],
+)
+def test_exceptions(exception: dict[str, Any], blocked: bool) -> None:  # noqa: FBT001 - a table
+    """An exception holds for its id, package and repository, up to and with its last day."""
+    block = {"severity": "high", "exceptions": [{"reason": "not reachable", **exception}]}
+    assert blocks(block, HIGH) is blocked
+
+
+def test_exceptions_are_told() -> None:
+    """The verdict names the exceptions that were used and those that have ended."""
+    used = {"id": "H-1", "reason": "not reachable", "owner": "team", "expires": date(2027, 1, 1)}
+    ended = {"id": "L-1", "reason": "soon", "expires": date(2026, 1, 1)}
+    found = verdict({"block": {"severity": "high", "exceptions": [used, ended]}}, HIGH, LOW)
+    assert found == Verdict(
+        digest=AMD,
+        passed=True,
+        judged_at=NOW,
+        counts={"critical": 0, "high": 0, "medium": 0, "low": 1, "unknown": 0},
+        excepted=("H-1 in openssl: not reachable (team, until 2027-01-01)",),
+        notes=("the exception for L-1 ended on 2026-01-01",),
+    )
+
+
+def test_two_platforms_count_once() -> None:
+    """One vulnerable package is one finding, on however many platforms; and the verdict is about the index."""
+    children = {"linux/amd64": AMD, "linux/arm64": ARM}
+    reports = [report(HIGH), report(HIGH, LOW, platform="linux/arm64", digest=ARM)]
+    scan = Scan.model_validate({"block": {"severity": "high", "count": 2}})
+    assert judge(scan, reports, digest=INDEX, children=children, repository="api", now=NOW) == Verdict(
+        digest=INDEX,
+        passed=True,
+        judged_at=NOW,
+        counts={"critical": 0, "high": 1, "medium": 0, "low": 1, "unknown": 0},
+    )
+
+
+def test_other_package_counts() -> None:
+    """The same id in another package, version or place is another finding."""
+    others = [finding(package="curl"), finding(installed="2.0"), finding(location="app/lock")]
+    assert blocks({"severity": "high", "count": 4}, finding(), *others)
+
+
+def test_blocked_verdict() -> None:
+    """A block names its clause, how many findings met it, and which, worst first."""
+    found = verdict({"block": {"severity": "high"}}, LOW, HIGH, CRITICAL)
+    assert (found.passed, found.hits, found.deciding) == (
+        False,
+        (Hit(clause=describe(Clause(severity=Severity.HIGH)), count=2),),
+        (CRITICAL, HIGH),
+    )
+
+
+def test_deciding_is_bounded() -> None:
+    """A verdict names at most 20 findings, but counts them all."""
+    found = verdict({"block": {"severity": "high"}}, *(finding(f"CVE-{n:03}") for n in range(50)))
+    assert (found.hits[0].count, len(found.deciding)) == (50, MOST_DECIDING)
+
+
+def test_no_policy_passes_and_says_so() -> None:
+    """A chain without `block` lets everything pass, and the verdict says why."""
+    found = verdict({}, CRITICAL)
+    assert (found.passed, found.counts["critical"], found.notes) == (
+        True,
+        1,
+        ("nothing blocks: the chain has no scan.block",),
+    )
+
+
+def test_no_scan_passes_and_says_so() -> None:
+    """A chain that does not scan lets everything pass, and the verdict says why."""
+    assert judge(Scan(enabled=False), [], digest=AMD, children={}, repository="api", now=NOW) == Verdict(
+        digest=AMD, passed=True, judged_at=NOW, notes=("not scanned: the chain has scan.enabled: false",)
+    )
+
+
+@pytest.mark.parametrize(
+    ("reports", "children", "message"),
+    [
+        ([report()], {}, "the image has no platform to judge, so it does not pass"),
+        ([], {"linux/amd64": AMD}, f"no trivy report for linux/amd64 ({AMD[:19]})"),
+        (
+            [report()],
+            {"linux/amd64": AMD, "linux/arm64": ARM},
+            f"no trivy report for linux/arm64 ({ARM[:19]})",
+        ),
+        (
+            [report(digest=ARM)],
+            {"linux/amd64": AMD},
+            f"the trivy report for linux/amd64 is about {ARM[:19]}, expected {AMD[:19]}",
+        ),
+        (
+            [report().model_copy(update={"engine": "other"})],
+            {"linux/amd64": AMD},
+            f"no trivy report for linux/amd64 ({AMD[:19]})",
+        ),
+        ([report(stale=True)], {"linux/amd64": AMD}, "the vulnerability database example.org/db:2 is of"),
+    ],
+)
+@pytest.mark.parametrize("block", [None, {"severity": "critical", "count": 99}])
+def test_fails_closed(
+    reports: list[ScanReport], children: dict[str, str], message: str, block: dict[str, Any] | None
+) -> None:
+    """An incomplete, foreign or outdated scan is never a pass, whatever the policy."""
+    scan = Scan.model_validate({"block": block})
+    with pytest.raises(ScanFailed) as caught:
+        judge(scan, reports, digest=INDEX, children=children, repository="api", now=NOW)
+    assert str(caught.value).startswith(message)
+
+
+def test_stale_database_accepted_by_name() -> None:
+    """A stale database passes only where the chain accepts it, and the verdict tells."""
+    scan = Scan.model_validate({"block": {"severity": "high"}, "accept": ["stale_database"]})
+    found = judge(
+        scan, [report(stale=True)], digest=AMD, children={"linux/amd64": AMD}, repository="api", now=NOW
+    )
+    assert (found.passed, found.notes) == (
+        True,
+        (
+            "the vulnerability database example.org/db:2 is of 2026-05-20 07:00 UTC: stale, accepted by the chain",
+        ),
+    )
+
+
+def test_sample_database_is_told() -> None:
+    """A pass with the sample database says that it proves nothing."""
+    found = judge(
+        Scan.model_validate({"block": {"severity": "high"}}),
+        [report(sample=True)],
+        digest=AMD,
+        children={"linux/amd64": AMD},
+        repository="api",
+        now=NOW,
+    )
+    assert found.notes == (
+        "scanned with the sample database example.org/db:2: it knows few vulnerabilities, a pass proves nothing",
+    )
+
+
+SEVERITIES = st.sampled_from([severity.value for severity in Severity])
+IDS = st.sampled_from(["CVE-1", "CVE-2", "CVE-3", "CVE-4"])
+FINDINGS = st.lists(
+    st.builds(
+        finding,
+        IDS,
+        SEVERITIES,
+        package=st.sampled_from(["a", "b", "c"]),
+        fixed=st.sampled_from(["", "2"]),
+        published=st.sampled_from([None, NOW, NOW - timedelta(days=30)]),
+    ),
+    max_size=8,
+    unique_by=lambda f: (f.id, f.package),
+)
+CLAUSE = st.fixed_dictionaries(
+    {"severity": SEVERITIES},
+    optional={
+        "count": st.integers(1, 4),
+        "logic": st.sampled_from(["and", "or"]),
+        "findings": st.lists(IDS, max_size=2),
+        "fixable": st.booleans(),
+        "grace_days": st.integers(0, 40),
+    },
+)
+BLOCK = st.builds(
+    lambda first, others, excepted: {
+        **first,
+        "any": others,
+        "exceptions": [{"id": name, "reason": "known"} for name in excepted],
+    },
+    CLAUSE,
+    st.lists(CLAUSE, max_size=2),
+    st.lists(IDS, max_size=1),
+)
+
+
+@given(BLOCK, FINDINGS, st.data())
+def test_more_findings_never_unblock(
+    block: dict[str, Any], findings: list[Finding], data: st.DataObject
+) -> None:
+    """Taking findings away never blocks what passed; so adding some never lets a blocked image through."""
+    fewer = data.draw(st.lists(st.sampled_from(findings), unique=True) if findings else st.just([]))
+    assert blocks(block, *findings) or not blocks(block, *fewer)
+
+
+@given(BLOCK, FINDINGS)
+def test_verdict_agrees_with_itself(block: dict[str, Any], findings: list[Finding]) -> None:
+    """An image passes if and only if no clause is hit, and the deciding findings are what hit."""
+    found = verdict({"block": block}, *findings)
+    assert found.passed == (not found.hits) == (not found.deciding)
+    assert set(found.deciding) <= set(findings)
+    assert all(hit.count for hit in found.hits)
+
+
+@given(BLOCK, FINDINGS)
+def test_order_does_not_matter(block: dict[str, Any], findings: list[Finding]) -> None:
+    """The order in which an engine lists its findings changes nothing in the verdict."""
+    assert verdict({"block": block}, *findings) == verdict({"block": block}, *reversed(findings))
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"severity": "high"}, "findings at or above high (limit 1)"),
+        ({"severity": "high", "count": 3, "fixable": True}, "fixable findings at or above high (limit 3)"),
+        ({"severity": "unknown", "count": 2}, "findings of any severity (limit 2)"),
+        (
+            {"severity": "low", "count": 9, "logic": "or", "grace_days": 7},
+            "findings at or above low published 7 or more days ago (limit 1, or 9 in all)",
+        ),
+        ({"findings": ["CVE-1", "CVE-2"]}, "any of CVE-1, CVE-2"),
+    ],
+)
+def test_describe(fields: dict[str, Any], expected: str) -> None:
+    """A clause reads as a person would say it."""
+    assert describe(Clause.model_validate(fields)) == expected
