@@ -36,6 +36,15 @@ READY_SECONDS = 180
 """Four cold Airflow processes on two busy cores; measured 12 to 40 s."""
 
 
+PRELOAD = """# Tasks are forks of the scheduler: what it has imported, they need not.
+import sys
+
+if "scheduler" in sys.argv:
+    import delivery_chain.preload  # noqa: F401
+"""
+"""Airflow's local settings: it imports this file from `config` of its home in every process."""
+
+
 def python() -> str:
     """The interpreter that runs this: the one with Airflow."""
     return sys.executable
@@ -161,6 +170,9 @@ def write_files(layout: Layout, secrets: Mapping[str, str], env: Mapping[str, st
     write_private(layout.airflow_env, "\n".join(lines) + "\n")
     write_private(layout.passwords_file, json.dumps({ADMIN: secrets["admin"]}))
     (layout.airflow_home / "plugins").mkdir(exist_ok=True)
+    local = layout.airflow_home / "config"
+    local.mkdir(exist_ok=True)
+    (local / "airflow_local_settings.py").write_text(PRELOAD, encoding="utf-8")
 
 
 def set_up(layout: Layout, env: Mapping[str, str], connections: list[dict[str, Any]]) -> None:
