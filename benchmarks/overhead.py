@@ -17,6 +17,7 @@ import time
 import urllib.request
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from delivery_chain.core.platform import Platform
 from delivery_chain.oci.client import RegistryClient
@@ -27,12 +28,14 @@ from delivery_chain.sandbox.airflow_parts import ADMIN
 from delivery_chain.sandbox.api import AirflowApi
 from delivery_chain.sandbox.console import Console
 from delivery_chain.sandbox.layout import Layout, load_secrets
-from delivery_chain.sandbox.source import Push
 from delivery_chain.tools.buildah import BuildRequest, build_and_push
 from delivery_chain.tools.engines import ScanRequest, load_engine
 from delivery_chain.tools.git import GitSource, checkout, list_refs
 from delivery_chain.tools.git_source import Transport
 from delivery_chain.tools.trivy_db import TrivySettings
+
+if TYPE_CHECKING:
+    from delivery_chain.sandbox.source import Push
 
 ROOT = Path(__file__).parents[1]
 DEADLINE = 120.0
@@ -71,7 +74,8 @@ def straight(running: stack.Stack, layout: Layout, push: Push, receiver: str) ->
         request = BuildRequest(tree, tree / "Dockerfile", Platform.LINUX_AMD64, target, args={"REVISION": "release"})
         built = build_and_push(request, registry=home, workdir=folder, deadline=until)
         host = f"{home.host}/aquasecurity/trivy-db:2"
-        scan = ScanRequest(home, "straight/api", built.digest, "linux/amd64", TrivySettings(layout.root / "trivy", host))
+        trivy = TrivySettings(layout.root / "trivy", host)
+        scan = ScanRequest(home, "straight/api", built.digest, "linux/amd64", trivy)
         output = load_engine("trivy").scan(scan, deadline=until, on_line=None)
         with RegistryClient(home) as client:
             image = client.get_manifest("straight/api", built.digest).descriptor()

@@ -14,12 +14,12 @@ from delivery_chain.provider_info import get_provider_info
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-CONSOLE = [block for block in re.findall(r"```console\n(.*?)```", README, re.S) if "delivery-chain check" in block]
+CONSOLE = [block for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL) if "delivery-chain check" in block]
 
 
 def _examples() -> list[tuple[str, str]]:
     """Each command of the README's check and plan section with the output that the README shows for it."""
-    parts = re.split(r"^\$ ", CONSOLE[0], flags=re.M)[1:]
+    parts = re.split(r"^\$ ", CONSOLE[0], flags=re.MULTILINE)[1:]
     return [(part.partition("\n")[0], part.partition("\n")[2]) for part in parts]
 
 
@@ -34,7 +34,7 @@ def test_the_commands_print_what_the_readme_shows(
 
 def test_the_readme_spec_is_valid() -> None:
     """The spec in the README is one that the project takes."""
-    text = re.findall(r"```yaml\n(.*?)```", README, re.S)[0]
+    text = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)[0]
     assert parse_spec(text, "README.md").name == "shop-api"
 
 

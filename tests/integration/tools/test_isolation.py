@@ -225,7 +225,7 @@ HOST_NETWORK = {"loopback_reached": "yes", "own_address_reached": "yes"}
         ),
     ],
 )
-def test_hostile_dockerfile(  # noqa: PLR0917 - fixtures
+def test_hostile_dockerfile(
     tmp_path: Path,
     registry: Registry,
     api_port: int,
