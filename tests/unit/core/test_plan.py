@@ -155,8 +155,8 @@ def test_select_refuses(spec: ChainSpec, conf: dict[str, Any], message: str) -> 
             A,
             EventRefused,
             (
-                "the tag rule '${all}' makes no tag that a registry takes: tag 'feature/a': expected 1 to 128 characters "
-                "of [A-Za-z0-9_.-], the first not . or -"
+                "the tag rule '${all}' makes no tag that a registry takes: tag 'feature/a': expected 1 to 128 "
+                "characters of [A-Za-z0-9_.-], the first not . or -"
             ),
         ),
     ],
