@@ -60,6 +60,11 @@ def _commit_length(value: Any) -> Any:
     return {True: DEFAULT_COMMIT_LENGTH, False: None}[value] if isinstance(value, bool) else value
 
 
+def _not_bool(value: Any) -> Any:
+    # Python takes True for 1; a spec's version is a number.
+    return str(value).lower() if isinstance(value, bool) else value
+
+
 def _single(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -436,7 +441,7 @@ class Trigger(Value):
 class ChainSpec(Value):
     """One delivery chain."""
 
-    version: Literal[1]
+    version: Annotated[Literal[1], BeforeValidator(_not_bool)]
     name: Slug
     """The Dag's id: 1 to 64 characters of [a-z0-9._-], the first and last a letter or digit."""
     description: Text = ""

@@ -10,11 +10,11 @@ from pydantic import BaseModel, ConfigDict
 class Value(BaseModel):
     """A frozen fact: unknown keys are refused, and it goes through XCom as plain JSON."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     def to_xcom(self) -> dict[str, Any]:
         """The value as JSON types only, keys that hold None left out."""
-        return self.model_dump(mode="json", exclude_none=True)
+        return self.model_dump(mode="json", exclude_none=True, by_alias=True)
 
     @classmethod
     def from_xcom(cls, data: Any) -> Self:
