@@ -40,7 +40,9 @@ def write_specs(folder: Path, size: int) -> None:
     text = (ROOT / "chain_specs" / "shop-api.yaml").read_text(encoding="utf-8")
     for number in range(size):
         name = name_of(number)
-        renamed = text.replace("name: shop-api", f"name: {name}").replace("namespace: shop", f"namespace: {name}")
+        renamed = text.replace("name: shop-api", f"name: {name}").replace(
+            "namespace: shop", f"namespace: {name}"
+        )
         (folder / f"{name}.yaml").write_text(renamed, encoding="utf-8")
 
 
@@ -160,7 +162,7 @@ def build(kind: str, size: int, folder: Path) -> dict[str, Any]:
 
         return {spec.name: make_chain_dag(spec) for spec in load(folder).specs.values()}
     if kind == "dag-factory":
-        from dagfactory import load_yaml_dags
+        from dagfactory import load_yaml_dags  # type: ignore[import-not-found]
 
         found: dict[str, Any] = {}
         load_yaml_dags(globals_dict=found, dags_folder=str(folder), defaults_config_path=str(folder))
@@ -168,7 +170,9 @@ def build(kind: str, size: int, folder: Path) -> dict[str, Any]:
     if kind == "task start":
         import runpy
 
-        return {name_of(size - 1): runpy.run_path(str(ROOT / "dags" / "delivery_chains.py"))[name_of(size - 1)]}
+        return {
+            name_of(size - 1): runpy.run_path(str(ROOT / "dags" / "delivery_chains.py"))[name_of(size - 1)]
+        }
     return {name_of(n): hand_written(n, form_last=kind.endswith("last")) for n in range(size)}
 
 
@@ -218,7 +222,9 @@ def measure_apart(kind: str, size: int, target: str, scratch: Path) -> Measured:
         )
     lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
     if not lines:
-        raise SystemExit(f"{kind}, {size} Dags: expected a measurement, found\n{done.stdout}{done.stderr}"[-3000:])
+        raise SystemExit(
+            f"{kind}, {size} Dags: expected a measurement, found\n{done.stdout}{done.stderr}"[-3000:]
+        )
     found: Measured = json.loads(lines[-1].removeprefix(MARK))
     return found
 
@@ -234,13 +240,18 @@ def table(results: dict[tuple[str, int], list[Measured]], sizes: list[int], kind
     def middle(kind: str, size: int, what: str) -> float:
         return median(measured[what] for measured in results[kind, size])
 
-    lines = ["| Dags | what | " + " | ".join(kinds) + " | chain / by hand | dag-factory / chain |"]
-    lines.append("|---:|---|" + "---:|" * (len(kinds) + 2))
+    lines = [
+        "| Dags | what | "
+        + " | ".join(kinds)
+        + " | chain / by hand | chain / form last | dag-factory / chain |"
+    ]
+    lines.append("|---:|---|" + "---:|" * (len(kinds) + 3))
     for size in sizes:
         for what in ("parse", "serialise"):
             cells = [f"{1000 * middle(kind, size, what):.1f} ms" for kind in kinds]
             own = middle("chain", size, what)
             cells.append(f"{own / middle('by hand', size, what):.2f}")
+            cells.append(f"{own / middle('by hand, form last', size, what):.2f}")
             cells.append(f"{middle('dag-factory', size, what) / own:.2f}" if "dag-factory" in kinds else "")
             lines.append(f"| {size} | {what} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -250,12 +261,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="measurements of each kind and size (3)")
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="numbers of Dags")
-    parser.add_argument("--dag-factory", default="", metavar="FOLDER", help="where pip --target put dag-factory")
+    parser.add_argument(
+        "--dag-factory", default="", metavar="FOLDER", help="where pip --target put dag-factory"
+    )
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
         kind, size, folder = arguments.measure
-        print(MARK + json.dumps(measure(kind, int(size), Path(folder))))  # a line of its own among Airflow's logs
+        print(
+            MARK + json.dumps(measure(kind, int(size), Path(folder)))
+        )  # a line of its own among Airflow's logs
         return
     kinds = [kind for kind in KINDS if kind != "dag-factory" or importable(arguments.dag_factory)]
     if "dag-factory" not in kinds:
@@ -265,7 +280,9 @@ def main() -> None:
         for size in arguments.sizes:
             for _ in range(arguments.rounds):
                 for kind in kinds:
-                    results[kind, size].append(measure_apart(kind, size, arguments.dag_factory, Path(scratch)))
+                    results[kind, size].append(
+                        measure_apart(kind, size, arguments.dag_factory, Path(scratch))
+                    )
             print(f"{size} done", file=sys.stderr)
     cores = os.cpu_count()
     print(f"{datetime.now(UTC):%Y-%m-%d}, {cores} cores, Python {platform.python_version()}, ", end="")
