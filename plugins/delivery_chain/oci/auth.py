@@ -15,8 +15,8 @@ from urllib.parse import urlencode
 
 from delivery_chain.errors import ConfigurationError, ProtocolViolation, Unauthorized
 from delivery_chain.oci import fields
+from delivery_chain.oci.exchange import Request, Response
 from delivery_chain.oci.origin import Origin, check_target
-from delivery_chain.oci.transport import Request, Response
 from delivery_chain.oci.wire import MAX_ERROR_BODY, Challenge, Refusal, error_from, redact
 
 if TYPE_CHECKING:

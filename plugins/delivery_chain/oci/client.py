@@ -1,26 +1,24 @@
-"""The verbs of a registry: manifests, blobs, tags and lists, each answer checked before it is believed.
+"""The verbs of a registry: manifests, tags and lists (and `Blobs`), each answer checked before it is believed.
 
 Source: OCI distribution spec 1.1.
 """
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Self
-from urllib.parse import quote
 
 from delivery_chain.core.reference import check_digest, check_name, check_tag, sha256_digest
 from delivery_chain.errors import (
     ContentMismatch,
     NotFound,
-    ProtocolViolation,
     RegistryError,
     TagConflict,
     Unauthorized,
 )
 from delivery_chain.oci.auth import repository_scope
-from delivery_chain.oci.content import check_content, verified
+from delivery_chain.oci.blobs import Blobs
+from delivery_chain.oci.content import check_content
 from delivery_chain.oci.lists import PAGE_SIZE, list_descriptors, list_names
 from delivery_chain.oci.manifest import (
     ACCEPT,
@@ -35,28 +33,21 @@ from delivery_chain.oci.manifest import (
     build_artifact_manifest,
     parse_manifest,
 )
-from delivery_chain.oci.paths import answered, blob_path, is_digest, manifest_name, manifest_path, pull, push
+from delivery_chain.oci.paths import answered, is_digest, manifest_name, manifest_path, pull, push
 from delivery_chain.oci.session import Session
-from delivery_chain.oci.wire import with_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
     from types import TracebackType
 
     from delivery_chain.core.registry import Registry
-    from delivery_chain.oci.transport import Response
 
-MAX_BLOB_IN_MEMORY = 64 * 1024 * 1024
-"""Bytes that `get_blob` takes unless told otherwise: scan reports and SBOMs fit, layers do not."""
-OCTETS = "application/octet-stream"
 _OK = frozenset({200})
 _OK_OR_MISSING = frozenset({200, 404})
-_MOUNTED = frozenset({201, 202})
 _CREATED = frozenset({201})
 _DELETED = frozenset({200, 202, 204, 404})
 
 
-class RegistryClient:
+class RegistryClient(Blobs):
     """One registry. Safe to use from threads; use it as a context manager so that connections are closed."""
 
     def __init__(self, registry: Registry, *, timeout: float = 60) -> None:
@@ -66,8 +57,7 @@ class RegistryClient:
             registry: Address, login and CA.
             timeout: Seconds for a connect, and for each wait for bytes.
         """
-        self.registry = registry
-        self._session = Session(registry, timeout=timeout)
+        super().__init__(registry, Session(registry, timeout=timeout))
 
     def __enter__(self) -> Self:
         return self
@@ -80,6 +70,10 @@ class RegistryClient:
     def close(self) -> None:
         """Close the kept connections."""
         self._session.close()
+
+    def abort(self) -> None:
+        """Break the connections in use: threads that wait for them get RegistryUnreachable."""
+        self._session.abort()
 
     def ping(self) -> None:
         """Ask whether a registry answers and takes the login.
@@ -211,129 +205,6 @@ class RegistryClient:
     def _delete(self, path: str, name: str, what: str) -> None:
         scopes = (repository_scope(name, "delete"),)
         self._session.call("DELETE", path, what=what, expect=_DELETED, scopes=scopes).discard()
-
-    def head_blob(self, name: str, digest: str) -> int | None:
-        """The size of a blob in bytes, or None where this repository has no such blob."""
-        with self._session.call(
-            "HEAD",
-            blob_path(name, digest),
-            what=f"blob {digest} of {name}",
-            expect=_OK_OR_MISSING,
-            scopes=pull(name),
-            follow=True,
-        ) as response:
-            length = response.headers.get("Content-Length", "")
-            if response.status == HTTPStatus.NOT_FOUND:
-                return None
-        if not length.isdecimal():
-            raise ProtocolViolation(
-                f"blob {digest} of {name}: expected its size in Content-Length, found {length!r}"
-            )
-        return int(length)
-
-    def get_blob(self, name: str, digest: str, max_bytes: int = MAX_BLOB_IN_MEMORY) -> bytes:
-        """A whole blob, its digest checked.
-
-        Raises:
-            NotFound: It is not there.
-            ContentMismatch: The bytes are other ones.
-            ProtocolViolation: It is larger than `max_bytes`.
-        """
-        what = f"blob {digest} of {name}"
-        with self._get_blob(name, digest) as response:
-            return check_content(response.read(max_bytes), digest, what)
-
-    @contextmanager
-    def open_blob(
-        self, name: str, digest: str, size: int | None = None, *, verify: bool = True
-    ) -> Iterator[Iterator[bytes]]:
-        """A blob as pieces of at most 1 MiB; the last one comes only if digest and size are right.
-
-        Args:
-            name: Repository.
-            digest: The blob.
-            size: Bytes it has to have; None where nobody said.
-            verify: False where the reader checks digest and size itself, as `upload_blob` does.
-        """
-        with self._get_blob(name, digest) as response:
-            if not verify:
-                yield response.chunks()
-                return
-            yield verified(
-                response.chunks(), digest, size, f"blob {digest} of {name} at {self.registry.host}"
-            )
-
-    def _get_blob(self, name: str, digest: str) -> Response:
-        return self._session.call(
-            "GET",
-            blob_path(name, digest),
-            what=f"blob {digest} of {name}",
-            expect=_OK,
-            scopes=pull(name),
-            follow=True,
-        )
-
-    def upload_blob(self, name: str, digest: str, size: int, stream: Iterable[bytes]) -> None:
-        """Send a blob in one request. A stream of other bytes is never committed.
-
-        Args:
-            name: Repository.
-            digest: Checked on the way, and by the registry.
-            size: Bytes.
-            stream: Pieces of the blob; read once.
-
-        Raises:
-            ContentMismatch: The stream is not `digest`, or the registry received something else.
-        """
-        what = f"blob {digest} of {name}"
-        with self._session.call(
-            "POST",
-            f"/v2/{check_name(name)}/blobs/uploads/",
-            what=f"upload of {what}",
-            expect=frozenset({202}),
-            scopes=push(name),
-        ) as response:
-            location = self._session.location(response, f"upload of {what}")
-        self._session.call(
-            "PUT",
-            with_digest(location, check_digest(digest)),
-            what=what,
-            expect=_CREATED,
-            scopes=push(name),
-            headers={"Content-Type": OCTETS, "Content-Length": str(size)},
-            body=verified(stream, digest, size, what),
-        ).discard()
-
-    def put_blob_bytes(self, name: str, content: bytes) -> Descriptor:
-        """Store bytes as a blob, unless they are there.
-
-        Returns:
-            Media type `application/octet-stream`, digest and size.
-        """
-        digest = sha256_digest(content)
-        if self.head_blob(name, digest) is None:
-            self.upload_blob(name, digest, len(content), (content,))
-        return Descriptor(OCTETS, digest, len(content))
-
-    def mount_blob(self, name: str, digest: str, from_name: str) -> bool:
-        """Link a blob of another repository of this registry, without sending it.
-
-        Returns:
-            Whether that worked. If not, nothing is left behind.
-        """
-        source = quote(check_name(from_name))
-        path = f"/v2/{check_name(name)}/blobs/uploads/?mount={check_digest(digest)}&from={source}"
-        what = f"mount of blob {digest} of {from_name} into {name}"
-        scopes = (*push(name), *pull(from_name))
-        with self._session.call("POST", path, what=what, expect=_MOUNTED, scopes=scopes) as response:
-            if response.status == HTTPStatus.CREATED:
-                return True
-            upload = self._session.location(response, what)
-        # The registry opened an upload instead; one that can't be ended is its own to clean up.
-        self._session.call(
-            "DELETE", upload, what=what, expect=frozenset(range(200, 500)), scopes=push(name)
-        ).discard()
-        return False
 
     def list_tags(self, name: str) -> tuple[str, ...]:
         """Every tag of a repository, in the registry's order.

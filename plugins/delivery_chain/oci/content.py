@@ -3,49 +3,41 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
 from delivery_chain.core.reference import check_digest
 from delivery_chain.errors import ContentMismatch
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
+class ContentCheck:
+    """Watches the bytes of one blob go by, from the first to the last."""
 
-def verified(chunks: Iterable[bytes], digest: str, size: int | None, what: str) -> Iterator[bytes]:
-    """Pass bytes on and check them on the way.
+    def __init__(self, digest: str, what: str) -> None:
+        """Nothing was seen yet.
 
-    One chunk is always held back until the bytes after it are known, so the last one is passed on only if the
-    digest and the size are right: a receiver that waits for `size` bytes never gets a whole wrong blob.
+        Args:
+            digest: What the bytes have to hash to.
+            what: The thing, for the message.
+        """
+        self._algorithm, _, self._expected = check_digest(digest).partition(":")
+        self._hasher = hashlib.new(self._algorithm)
+        self._what = what
 
-    Args:
-        chunks: The bytes.
-        digest: What they have to hash to.
-        size: How many they have to be; None where nobody said.
-        what: The thing, for the message.
+    def add(self, piece: bytes | memoryview) -> None:
+        """The next bytes."""
+        self._hasher.update(piece)
 
-    Raises:
-        ContentMismatch: Too many, too few or other bytes. Retryable.
-    """
-    algorithm, _, expected = check_digest(digest).partition(":")
-    hasher = hashlib.new(algorithm)
-    seen = 0
-    held = b""
-    for chunk in chunks:
-        seen += len(chunk)
-        if size is not None and seen > size:
-            raise ContentMismatch(f"{what}: expected {size} bytes, found more. They were thrown away")
-        hasher.update(chunk)
-        if held:
-            yield held
-        held = chunk
-    if size is not None and seen != size:
-        raise ContentMismatch(f"{what}: expected {size} bytes, found {seen}. They were thrown away")
-    if hasher.hexdigest() != expected:
-        found = f"{algorithm}:{hasher.hexdigest()}"
-        raise ContentMismatch(f"{what}: expected {digest}, found {found}. The bytes were thrown away")
-    if held:
-        yield held
+    def finish(self) -> None:
+        """All bytes were added. Ask this before the last piece is passed on: then wrong bytes are never whole.
+
+        Raises:
+            ContentMismatch: They are other bytes. Retryable.
+        """
+        found = self._hasher.hexdigest()
+        if found != self._expected:
+            raise ContentMismatch(
+                f"{self._what}: expected {self._algorithm}:{self._expected}, found {self._algorithm}:{found}. "
+                "The bytes were thrown away"
+            )
 
 
 def check_content(content: bytes, digest: str, what: str) -> bytes:
@@ -54,4 +46,7 @@ def check_content(content: bytes, digest: str, what: str) -> bytes:
     Raises:
         ContentMismatch: It does not hash to `digest`. Retryable.
     """
-    return b"".join(verified([content], digest, None, what))
+    check = ContentCheck(digest, what)
+    check.add(content)
+    check.finish()
+    return content

@@ -56,11 +56,16 @@ def list_referrers(
     """
     found = client.referrers_api(name, digest)
     if found is None:
-        found = _fallback(client, name, digest)
-    unique = {entry.digest: entry for entry in reversed(found)}
-    kept = dict.fromkeys(unique[entry.digest].digest for entry in found)
-    entries = (unique[one] for one in kept)
-    return tuple(entry for entry in entries if artifact_type in ("", entry.artifact_type))
+        found = fallback_referrers(client, name, digest)
+    return tuple(entry for entry in once(found) if artifact_type in ("", entry.artifact_type))
+
+
+def once(found: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
+    """The entries of a list with each digest once, as it is first described."""
+    unique: dict[str, Descriptor] = {}
+    for entry in found:
+        unique.setdefault(entry.digest, entry)
+    return tuple(unique.values())
 
 
 def attach(  # the order is that of the manifest's parts
@@ -113,7 +118,7 @@ def link(client: RegistryClient, name: str, subject: str, entry: Descriptor) -> 
         return
     tag = fallback_tag(subject)
     for _ in range(ATTEMPTS):
-        present = _fallback(client, name, subject)
+        present = fallback_referrers(client, name, subject)
         if any(known.digest == entry.digest for known in present):
             return
         if len(present) >= MAX_ENTRIES:
@@ -121,14 +126,15 @@ def link(client: RegistryClient, name: str, subject: str, entry: Descriptor) -> 
                 f"referrers of {name}@{subject}: the list is full with {MAX_ENTRIES} entries"
             )
         client.put_manifest(name, tag, build_index((*present, entry)), OCI_INDEX)
-    if not any(known.digest == entry.digest for known in _fallback(client, name, subject)):
+    if not any(known.digest == entry.digest for known in fallback_referrers(client, name, subject)):
         raise ContentMismatch(
             f"referrers of {name}@{subject}: {entry.digest} was gone again after {ATTEMPTS} writes. "
             "Somebody else writes this list too; a retry goes on"
         )
 
 
-def _fallback(client: RegistryClient, name: str, digest: str) -> tuple[Descriptor, ...]:
+def fallback_referrers(client: RegistryClient, name: str, digest: str) -> tuple[Descriptor, ...]:
+    """What the index under the fallback tag lists; nothing where there is no such tag."""
     tag = fallback_tag(digest)
     try:
         found = client.get_manifest(name, tag)

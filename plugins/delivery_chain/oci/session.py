@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Self
 from delivery_chain import __version__
 from delivery_chain.errors import ProtocolViolation, Unauthorized
 from delivery_chain.oci.auth import Authenticator, Scopes
+from delivery_chain.oci.exchange import Outgoing, Request, Response
 from delivery_chain.oci.origin import Origin, check_target
-from delivery_chain.oci.transport import Body, Request, Response, Transport
+from delivery_chain.oci.transport import Transport
 from delivery_chain.oci.wire import (
     MAX_ERROR_BODY,
     MAX_HEADER,
@@ -64,6 +65,10 @@ class Session:
         """Close the kept connections."""
         self._transport.close()
 
+    def abort(self) -> None:
+        """Break the connections in use: threads that wait for them get RegistryUnreachable."""
+        self._transport.abort()
+
     def call(
         self,
         method: str,
@@ -73,7 +78,7 @@ class Session:
         expect: frozenset[int],
         scopes: Scopes = (),
         headers: Mapping[str, str] | None = None,
-        body: Body = None,
+        body: bytes | None = None,
         follow: bool = False,
     ) -> Response:
         """Send one request, log in where the registry asks for it, and give an answer that was expected.
@@ -85,7 +90,7 @@ class Session:
             expect: Statuses that are answers; all others are raised as errors.
             scopes: The rights a token needs for this.
             headers: Beyond `Authorization` and `User-Agent`.
-            body: Bytes, or pieces of bytes with a `Content-Length` among the headers.
+            body: What is sent; `stream` is for more than fits into memory.
             follow: Whether redirects are followed, for blobs.
 
         Raises:
@@ -95,7 +100,7 @@ class Session:
         request = Request(method, url, dict(headers or {}), body)
         login = self._auth.header(scopes) if self._is_home(url) else None
         response = self._send(request, login, follow=follow)
-        if response.status == HTTPStatus.UNAUTHORIZED and self._is_home(response.url) and request.replayable:
+        if response.status == HTTPStatus.UNAUTHORIZED and self._is_home(response.url):
             refusal = _refusal(response)
             challenges = parse_challenges(response.headers.get_all("WWW-Authenticate") or ())
             try:
@@ -104,9 +109,24 @@ class Session:
                 # The registry's own words say which thing it was about.
                 raise error_from(refusal, what=what, now=time.time()) from error
             response = self._send(request, login, follow=follow)
-        if response.status in expect:
-            return response
-        raise error_from(_refusal(response), what=what, now=time.time())
+        return judged(response, what, expect)
+
+    def stream(self, method: str, url: str, *, scopes: Scopes, headers: Mapping[str, str]) -> Outgoing:
+        """Begin a request whose body follows piece by piece. Its answer goes through `judged`.
+
+        It can't be sent twice, so a login that is over now is an error; the request before it renews the login.
+
+        Args:
+            method: `PUT` or `PATCH`.
+            url: Absolute; a checked `location`.
+            scopes: The rights a token needs for this.
+            headers: With `Content-Length`.
+
+        Raises:
+            RegistryUnreachable: No connection. Retryable.
+        """
+        login = self._auth.header(scopes) if self._is_home(url) else None
+        return self._transport.open(Request(method, url, self._headers(headers, login)))
 
     def pages(self, path: str, *, what: str, scopes: Scopes, headers: Mapping[str, str]) -> Iterator[bytes]:
         """The pages of a list, each at most 4 MiB; the next is asked for when the one before was used.
@@ -138,7 +158,14 @@ class Session:
         value = response.headers.get("Location", "")
         if not value:
             raise ProtocolViolation(f"{what} at {self._home}: expected a Location header, found none")
-        url = resolve(response.url, value)
+        return self.checked(resolve(response.url, value))
+
+    def checked(self, url: str) -> str:
+        """`url`, if it is one that this registry may send us to.
+
+        Raises:
+            ProtocolViolation: It is not.
+        """
         check_target(self._home, Origin.parse(url), "location")
         return url
 
@@ -148,9 +175,7 @@ class Session:
     def _send(self, request: Request, login: str | None, *, follow: bool) -> Response:
         url = request.url
         for _ in range(MAX_REDIRECTS + 1):
-            headers = {"User-Agent": f"airflow-delivery-chain/{__version__}", **request.headers}
-            if login is not None and self._is_home(url):
-                headers["Authorization"] = login
+            headers = self._headers(request.headers, login if self._is_home(url) else None)
             response = self._transport.send(Request(request.method, url, headers, request.body))
             if not follow or response.status not in _REDIRECTS:
                 return response
@@ -159,12 +184,27 @@ class Session:
             f"{redact(request.url)}: expected at most {MAX_REDIRECTS} redirects, found more"
         )
 
+    def _headers(self, headers: Mapping[str, str], login: str | None) -> dict[str, str]:
+        named = {"User-Agent": f"airflow-delivery-chain/{__version__}", **headers}
+        return named if login is None else {**named, "Authorization": login}
+
     def _redirect(self, response: Response, url: str) -> str:
         with response:
             target = self.location(response, "redirect")
         if Origin.parse(url).scheme == "https" and Origin.parse(target).scheme == "http":
             raise ProtocolViolation(f"{redact(url)}: expected a redirect to https, found one to plain http")
         return target
+
+
+def judged(response: Response, what: str, expect: frozenset[int]) -> Response:
+    """The answer, if its status is one that was expected.
+
+    Raises:
+        RegistryError: See `wire.error_from`.
+    """
+    if response.status in expect:
+        return response
+    raise error_from(_refusal(response), what=what, now=time.time())
 
 
 def _refusal(response: Response) -> Refusal:

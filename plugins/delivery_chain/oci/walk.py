@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.platform import platform_name
 from delivery_chain.errors import NotFound, ProtocolViolation
@@ -16,7 +17,6 @@ from delivery_chain.oci.manifest import (
     Descriptor,
     Manifest,
 )
-from delivery_chain.oci.referrers import list_referrers
 
 if TYPE_CHECKING:
     from delivery_chain.oci.client import RegistryClient
@@ -45,106 +45,161 @@ class Closure:
     """Subject's digest and referrer, for every referrer."""
 
 
+Each = Callable[[Callable[[str], Any], Iterable[str]], Iterable[Any]]
+"""`map`, or one that works on several at once; results in the order asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Where an image is read from."""
+
+    name: str
+    """For messages: `shop/api`."""
+    fetch: Callable[[str], AnyManifest]
+    """The manifest of a digest, its bytes checked against it. NotFound where it is not there."""
+    referrers: Callable[[str], tuple[Descriptor, ...]] | None
+    """What is listed as referring to a digest; None where referrers stay behind."""
+    has_blob: Callable[[str], bool]
+    """Asked about layers that a registry may lack by design."""
+    each: Each = map
+
+
+def parts(manifest: AnyManifest) -> tuple[Descriptor, ...]:
+    """The blobs that a manifest names itself; an index may have some among its children."""
+    odd = (child for child in manifest.children if not _is_manifest(child))
+    return (*odd, *manifest.blobs)
+
+
+def _is_manifest(child: Descriptor) -> bool:
+    return child.media_type in MANIFEST_TYPES | INDEX_TYPES
+
+
 @dataclass(slots=True)
 class _Walk:
-    client: RegistryClient
-    name: str
-    manifests: dict[str, AnyManifest] = field(default_factory=dict)
-    blobs: dict[str, Descriptor] = field(default_factory=dict)
+    reader: Reader
+    found: dict[str, AnyManifest] = field(default_factory=dict)
     links: list[tuple[str, Descriptor]] = field(default_factory=list)
     held: int = 0
 
-    def fetch(self, digest: str) -> AnyManifest:
-        manifest = self.client.get_manifest(self.name, digest)
+    def add(self, manifest: AnyManifest) -> None:
         self.held += len(manifest.raw)
-        if len(self.manifests) >= MAX_MANIFESTS or self.held > MAX_MANIFEST_BYTES:
+        if len(self.found) >= MAX_MANIFESTS or self.held > MAX_MANIFEST_BYTES:
             raise ProtocolViolation(
-                f"{self.name}: expected at most {MAX_MANIFESTS} manifests and {MAX_MANIFEST_BYTES} bytes of "
-                "them in one image with its referrers, found more. Copy a part of it"
+                f"{self.reader.name}: expected at most {MAX_MANIFESTS} manifests and {MAX_MANIFEST_BYTES} bytes "
+                "of them in one image with its referrers, found more. Copy a part of it"
             )
-        return manifest
+        self.found[manifest.digest] = manifest
 
-    def add(self, digest: str, depth: int) -> AnyManifest:
-        """Add a manifest with all it points at, children first."""
-        if digest in self.manifests:
-            return self.manifests[digest]
-        if depth > MAX_DEPTH:
-            raise ProtocolViolation(
-                f"{self.name}@{digest}: expected at most {MAX_DEPTH} indexes inside each other"
-            )
-        return self.add_fetched(self.fetch(digest), depth)
+    def descend(self, level: list[AnyManifest]) -> None:
+        """Add manifests that were fetched, and all below them, one level at a time."""
+        depth = 0
+        while level:
+            if depth > MAX_DEPTH:
+                raise ProtocolViolation(
+                    f"{self.reader.name}@{level[0].digest}: expected at most {MAX_DEPTH} indexes inside each other"
+                )
+            for manifest in level:
+                self.add(manifest)
+            children = (child for manifest in level for child in manifest.children if _is_manifest(child))
+            unknown = dict.fromkeys(child.digest for child in children if child.digest not in self.found)
+            if len(self.found) + len(unknown) > MAX_MANIFESTS:
+                raise ProtocolViolation(
+                    f"{self.reader.name}: expected at most {MAX_MANIFESTS} manifests in one image, found more"
+                )
+            level = list(self.reader.each(self.reader.fetch, unknown))
+            depth += 1
 
-    def add_fetched(self, manifest: AnyManifest, depth: int) -> AnyManifest:
-        for child in manifest.children:
-            if child.media_type in MANIFEST_TYPES | INDEX_TYPES:
-                found = self.add(child.digest, depth + 1)
-                if len(found.raw) != child.size:
-                    raise ProtocolViolation(
-                        f"{self.name}@{manifest.digest}: says {child.size} bytes of "
-                        f"{child.digest}, found {len(found.raw)}"
-                    )
-            else:
-                self.add_blob(child)
-        for blob in manifest.blobs:
-            self.add_blob(blob)
-        self.manifests[manifest.digest] = manifest
-        return manifest
-
-    def add_blob(self, blob: Descriptor) -> None:
-        known = self.blobs.setdefault(blob.digest, blob)
-        if known.size != blob.size:
-            raise ProtocolViolation(
-                f"blob {blob.digest} of {self.name}: said to have {known.size} and {blob.size} bytes"
-            )
-        # Non-distributable layers stay where their URLs say, unless the registry has them after all.
-        if known is blob and blob.foreign and self.client.head_blob(self.name, blob.digest) is None:
-            del self.blobs[blob.digest]
-
-    def add_referrers(self) -> None:
+    def add_referrers(self, listed: Callable[[str], tuple[Descriptor, ...]]) -> None:
         """Add what refers to the manifests, and what refers to that."""
-        waiting = [(digest, 0) for digest in self.manifests]
-        for subject, level in waiting:  # grows while it is walked
-            for entry in list_referrers(self.client, self.name, subject):
-                if level >= MAX_DEPTH:
-                    raise ProtocolViolation(
-                        f"{self.name}@{subject}: expected at most {MAX_DEPTH} referrers in a row"
-                    )
-                before = set(self.manifests)
-                manifest = self.referrer(entry, subject)
-                if manifest is not None:
-                    self.links.append((subject, manifest.descriptor()))
-                    waiting.extend((digest, level + 1) for digest in self.manifests if digest not in before)
+        waiting = list(self.found)
+        for _ in range(MAX_DEPTH + 1):
+            # The first alone: it may teach `listed` how this registry is asked.
+            lists = [listed(waiting[0]), *self.reader.each(listed, waiting[1:])]
+            entries = [
+                (subject, entry) for subject, some in zip(waiting, lists, strict=True) for entry in some
+            ]
+            before = set(self.found)
+            self.take_referrers(entries)
+            waiting = [digest for digest in self.found if digest not in before]
+            if not waiting:
+                return
+        raise ProtocolViolation(
+            f"{self.reader.name}@{waiting[0]}: expected at most {MAX_DEPTH} referrers in a row"
+        )
 
-    def referrer(self, entry: Descriptor, subject: str) -> AnyManifest | None:
+    def take_referrers(self, entries: list[tuple[str, Descriptor]]) -> None:
+        wanted = dict.fromkeys(entry.digest for _, entry in entries)
+        got = dict(zip(wanted, self.reader.each(self.maybe, wanted), strict=True))
+        for subject, entry in entries:
+            manifest = got[entry.digest]
+            # Anybody who may push can write such a list: a manifest that does not agree is no referrer.
+            if manifest is None or manifest.subject is None or manifest.subject.digest != subject:
+                continue
+            self.links.append((subject, entry))
+            if manifest.digest not in self.found:
+                self.descend([manifest])
+
+    def maybe(self, digest: str) -> AnyManifest | None:
         try:
-            manifest = self.manifests.get(entry.digest) or self.fetch(entry.digest)
+            return self.found.get(digest) or self.reader.fetch(digest)
         except NotFound:
-            # Fallback indexes keep the entries of referrers that were deleted since.
+            # A list outlives manifests that were deleted since.
             return None
-        if manifest.subject is None or manifest.subject.digest != subject:
-            # Anybody who may push can write such an index; a manifest that does not agree is no referrer.
-            return None
-        return self.add_fetched(manifest, 1)
+
+    def ordered(self, root: str) -> tuple[AnyManifest, ...]:
+        """Children before the index that names them, referrers after what they are about."""
+        done: dict[str, AnyManifest] = {}
+
+        def emit(digest: str) -> None:
+            if digest in done:
+                return
+            for child in self.found[digest].children:
+                if _is_manifest(child):
+                    self.check_size(digest, child)
+                    emit(child.digest)
+            done[digest] = self.found[digest]
+
+        emit(root)
+        for _, entry in self.links:
+            emit(entry.digest)
+        return tuple(done.values())
+
+    def check_size(self, parent: str, child: Descriptor) -> None:
+        size = len(self.found[child.digest].raw)
+        if size != child.size:
+            raise ProtocolViolation(
+                f"{self.reader.name}@{parent}: says {child.size} bytes of {child.digest}, found {size}"
+            )
+
+    def blobs(self, manifests: tuple[AnyManifest, ...]) -> tuple[Descriptor, ...]:
+        found: dict[str, Descriptor] = {}
+        for blob in (blob for manifest in manifests for blob in parts(manifest)):
+            known = found.setdefault(blob.digest, blob)
+            if known.size != blob.size:
+                raise ProtocolViolation(
+                    f"blob {blob.digest} of {self.reader.name}: said to have {known.size} and {blob.size} bytes"
+                )
+        # Non-distributable layers stay where their URLs say, unless the registry has them after all.
+        return tuple(blob for blob in found.values() if not blob.foreign or self.reader.has_blob(blob.digest))
 
 
-def read_closure(client: RegistryClient, name: str, digest: str, *, referrers: bool) -> Closure:
+def read_closure(reader: Reader, digest: str) -> Closure:
     """Read all manifests of an image, and learn its blobs from them.
 
     Args:
-        client: The registry.
-        name: Repository.
+        reader: Where from, and whether what refers to the manifests belongs to it.
         digest: Manifest or index.
-        referrers: Whether what refers to any of the manifests belongs to it, and what refers to that.
 
     Raises:
         NotFound: The manifest or one of its children is missing.
         ProtocolViolation: More than 1000 manifests, 64 MiB of them, or 4 levels; or sizes that disagree.
     """
-    walk = _Walk(client, name)
-    walk.add(digest, 0)
-    if referrers:
-        walk.add_referrers()
-    return Closure(tuple(walk.manifests.values()), tuple(walk.blobs.values()), tuple(walk.links))
+    walk = _Walk(reader)
+    walk.descend([reader.fetch(digest)])
+    if reader.referrers is not None:
+        walk.add_referrers(reader.referrers)
+    manifests = walk.ordered(digest)
+    return Closure(manifests, walk.blobs(manifests), tuple(walk.links))
 
 
 def platforms(client: RegistryClient, name: str, digest: str) -> dict[str, Descriptor]:

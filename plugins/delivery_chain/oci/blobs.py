@@ -1,0 +1,226 @@
+"""The verbs of blobs: look, read from any byte on, and send in a session that can be taken up again.
+
+Source: OCI distribution spec 1.1, "Pulling blobs" and "Pushing blobs".
+"""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from delivery_chain.core.reference import check_digest, check_name, sha256_digest
+from delivery_chain.errors import (
+    ContentMismatch,
+    ProtocolViolation,
+    RegistryBusy,
+    RegistryError,
+    RegistryUnreachable,
+)
+from delivery_chain.oci.content import check_content
+from delivery_chain.oci.manifest import Descriptor
+from delivery_chain.oci.paths import blob_path, pull, push
+from delivery_chain.oci.session import judged
+from delivery_chain.oci.wire import with_digest
+
+if TYPE_CHECKING:
+    from delivery_chain.core.registry import Registry
+    from delivery_chain.oci.exchange import Outgoing, Response
+    from delivery_chain.oci.session import Session
+
+MAX_BLOB_IN_MEMORY = 64 * 1024 * 1024
+"""Bytes that `get_blob` takes unless told otherwise: scan reports and SBOMs fit, layers do not."""
+OCTETS = "application/octet-stream"
+_OK = frozenset({200})
+_OK_OR_MISSING = frozenset({200, 404})
+_OK_OR_PARTIAL = frozenset({200, 206})
+_BEGUN = frozenset({201, 202})
+_CREATED = frozenset({201})
+_GOING_ON = frozenset({204})
+_ANY = frozenset(range(200, 600))
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
+_RECEIVED = re.compile(r"(?:bytes=)?0-(\d{1,19})")
+
+
+class Blobs:
+    """The blobs of one registry."""
+
+    def __init__(self, registry: Registry, session: Session) -> None:
+        self.registry = registry
+        self._session = session
+
+    def head_blob(self, name: str, digest: str) -> int | None:
+        """The size of a blob in bytes, or None where this repository has no such blob."""
+        what = f"blob {digest} of {name}"
+        with self._session.call(
+            "HEAD", blob_path(name, digest), what=what, expect=_OK_OR_MISSING, scopes=pull(name), follow=True
+        ) as response:
+            length = response.headers.get("Content-Length", "")
+            if response.status == HTTPStatus.NOT_FOUND:
+                return None
+        if not length.isdecimal():
+            raise ProtocolViolation(f"{what}: expected its size in Content-Length, found {length!r}")
+        return int(length)
+
+    def get_blob(self, name: str, digest: str, max_bytes: int = MAX_BLOB_IN_MEMORY) -> bytes:
+        """A whole blob, its digest checked.
+
+        Raises:
+            NotFound: It is not there.
+            ContentMismatch: The bytes are other ones.
+            ProtocolViolation: It is larger than `max_bytes`.
+        """
+        what = f"blob {digest} of {name}"
+        with self._session.call(
+            "GET", blob_path(name, digest), what=what, expect=_OK, scopes=pull(name), follow=True
+        ) as response:
+            return check_content(response.read(max_bytes), digest, what)
+
+    def read_blob(self, name: str, digest: str, size: int, offset: int = 0) -> Response:
+        """A blob's bytes from `offset` to its end, not checked against the digest.
+
+        Args:
+            name: Repository.
+            digest: The blob.
+            size: Bytes that it has as a whole.
+            offset: First byte that is wanted. A registry that can't do that gives the blob from the start,
+                and the bytes before `offset` are read and thrown away here.
+
+        Raises:
+            NotFound: It is not there (any more).
+            ContentMismatch: The registry announces another size, or another range than was asked for.
+        """
+        what = f"blob {digest} of {name} at {self.registry.host}"
+        # Both ends are named: some registries don't know `bytes=N-`.
+        headers = {"Range": f"bytes={offset}-{size - 1}"} if offset else {}
+        response = self._session.call(
+            "GET",
+            blob_path(name, digest),
+            what=what,
+            expect=_OK_OR_PARTIAL if offset else _OK,
+            scopes=pull(name),
+            headers=headers,
+            follow=True,
+        )
+        try:
+            _position(response, offset, size, what)
+        except BaseException:
+            response.close()
+            raise
+        return response
+
+    def begin_upload(self, name: str, digest: str, mount_from: str = "") -> str | None:
+        """Open an upload, or link the blob from another repository of this registry without sending it.
+
+        Args:
+            name: Repository.
+            digest: The blob to come.
+            mount_from: Repository that may have it; the login needs to read there.
+
+        Returns:
+            The upload's address; None where the blob was mounted and nothing is left to send.
+        """
+        path, scopes, what = (
+            f"/v2/{check_name(name)}/blobs/uploads/",
+            push(name),
+            f"upload of {digest} to {name}",
+        )
+        if mount_from:
+            path += f"?mount={check_digest(digest)}&from={quote(check_name(mount_from))}"
+            scopes = (*scopes, *pull(mount_from))
+        with self._session.call("POST", path, what=what, expect=_BEGUN, scopes=scopes) as response:
+            if mount_from and response.status == HTTPStatus.CREATED:
+                return None
+            return self._session.location(response, what)
+
+    def upload_offset(self, name: str, location: str) -> int:
+        """Bytes of an upload that the registry holds; 0 where it can't be gone on with, for whatever reason."""
+        what = f"upload to {name}"
+        try:
+            with self._session.call(
+                "GET", self._session.checked(location), what=what, expect=_GOING_ON, scopes=push(name)
+            ) as response:
+                found = _RECEIVED.fullmatch(response.headers.get("Range", ""))
+        except RegistryError as error:
+            if isinstance(error, RegistryUnreachable | RegistryBusy):
+                raise
+            return 0
+        # A fresh upload says 0-0 as one of a single byte does; so such a one is begun again.
+        last = int(found[1]) if found else 0
+        return last + 1 if last else 0
+
+    def open_upload(self, name: str, location: str, digest: str, size: int, offset: int = 0) -> Outgoing:
+        """Send a blob's bytes from `offset` on, as the last request of an upload; `close_upload` ends it."""
+        headers = {"Content-Type": OCTETS, "Content-Length": str(size - offset)}
+        if offset:
+            headers["Content-Range"] = f"{offset}-{size - 1}"
+        url = with_digest(self._session.checked(location), check_digest(digest))
+        return self._session.stream("PUT", url, scopes=push(name), headers=headers)
+
+    def close_upload(self, outgoing: Outgoing, name: str, digest: str) -> None:
+        """Hear that the registry holds the blob.
+
+        Raises:
+            ContentMismatch: It received other bytes, or speaks of another digest.
+            RegistryError: It refuses.
+        """
+        what = f"blob {digest} of {name}"
+        with judged(outgoing.answer(), what, _CREATED) as response:
+            said = response.headers.get("Docker-Content-Digest", "")
+        if said and said != digest:
+            raise ContentMismatch(
+                f"{what} at {self.registry.host}: was sent, the registry stored {said[:100]!r}"
+            )
+
+    def cancel_upload(self, name: str, location: str) -> None:
+        """Tell the registry that an upload will not go on. Its answer doesn't matter: some can't do that."""
+        what = f"upload to {name}"
+        self._session.call("DELETE", location, what=what, expect=_ANY, scopes=push(name)).discard()
+
+    def put_blob_bytes(self, name: str, content: bytes) -> Descriptor:
+        """Store bytes as a blob, unless they are there.
+
+        Returns:
+            Media type `application/octet-stream`, digest and size.
+        """
+        digest = sha256_digest(content)
+        if self.head_blob(name, digest) is None:
+            location = self.begin_upload(name, digest)
+            self._session.call(
+                "PUT",
+                with_digest(str(location), digest),
+                what=f"blob {digest} of {name}",
+                expect=_CREATED,
+                scopes=push(name),
+                headers={"Content-Type": OCTETS},
+                body=content,
+            ).discard()
+        return Descriptor(OCTETS, digest, len(content))
+
+
+def _position(response: Response, offset: int, size: int, what: str) -> None:
+    """Make sure that the next byte of the answer is the one at `offset`."""
+    said = response.headers.get("Content-Range", "")
+    found = _CONTENT_RANGE.fullmatch(said)
+    start = 0
+    if response.status == HTTPStatus.PARTIAL_CONTENT:
+        start = offset
+        if (
+            found is None
+            or found[3] not in (str(size), "*")
+            or (int(found[1]), int(found[2])) != (offset, size - 1)
+        ):
+            raise ContentMismatch(f"{what}: asked for bytes {offset}-{size - 1}/{size}, found {said[:100]!r}")
+    if response.length not in (size - start, None):
+        raise ContentMismatch(f"{what}: expected {size - start} bytes, the registry offers {response.length}")
+    _skip(response, offset - start)
+
+
+def _skip(response: Response, count: int) -> None:
+    buffer = memoryview(bytearray(min(count, 1024 * 1024)))
+    while count:
+        size = response.readinto(buffer[:count])
+        if not size:
+            raise ContentMismatch("the blob ended before the byte from which it was to go on")
+        count -= size

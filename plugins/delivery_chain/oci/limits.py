@@ -1,0 +1,146 @@
+"""How hard one registry is used: requests at once and bytes a second, shared by all copies of this process.
+
+A registry that answers 429 or 503 gets half as many requests at once from then on, and none before the time it
+asked for; each request that works lets the number grow again, by about one a round (AIMD, as TCP does).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from delivery_chain.core.registry import Registry
+
+REQUESTS_AT_ONCE = 8
+"""Per registry: what public registries take from one client without a word."""
+LONGEST_PAUSE = 60.0
+"""Seconds that a registry's `Retry-After` is waited for here; who asks for more gets the task's own retry."""
+_BURST = 0.25
+"""Seconds of the allowed rate that may go out at once, so that pieces of 1 MiB are no stutter."""
+
+
+class Gate:
+    """The way to one registry. Safe to use from threads."""
+
+    def __init__(
+        self,
+        key: str,
+        requests: int,
+        rate: float | None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Open, with nobody inside.
+
+        Args:
+            key: The registry's base URL; gates are entered in this order.
+            requests: Most requests at once.
+            rate: Bytes a second; None for no limit.
+            clock: Seconds.
+        """
+        self.key = key
+        self._most = requests
+        self._allowed = float(requests)
+        self._inside = 0
+        self._closed_until = 0.0
+        self._rate = rate
+        self._paid_until = 0.0
+        self._clock = clock
+        self._changed = threading.Condition()
+
+    @property
+    def allowed(self) -> int:
+        """Requests at once, as things are now."""
+        return max(1, int(self._allowed))
+
+    @contextmanager
+    def entered(self, sleep: Callable[[float], object]) -> Iterator[None]:
+        """Wait for a free place, and for the registry's pause to be over; then hold the place.
+
+        Args:
+            sleep: Waits that many seconds; what it raises ends the wait.
+        """
+        with self._changed:
+            while self._inside >= self.allowed:
+                self._changed.wait()
+            self._inside += 1
+        try:
+            while (wait := self._closed_until - self._clock()) > 0:
+                sleep(min(wait, LONGEST_PAUSE))
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._changed.notify()
+
+    def worked(self) -> None:
+        """A request was answered: a little more may be asked of the registry."""
+        with self._changed:
+            self._allowed = min(float(self._most), self._allowed + 1 / self._allowed)
+            self._changed.notify()
+
+    def busy(self, pause: float) -> None:
+        """The registry asked to slow down.
+
+        Args:
+            pause: Seconds in which nothing is sent to it.
+        """
+        with self._changed:
+            now = self._clock()
+            if now >= self._closed_until:
+                # Those that were under way at the time all hear the same; it counts once.
+                self._allowed = max(1.0, self._allowed / 2)
+            self._closed_until = max(self._closed_until, now + min(pause, LONGEST_PAUSE))
+
+    def spend(self, size: int, sleep: Callable[[float], object]) -> None:
+        """Pay for `size` bytes; waits where they are more than the rate allows."""
+        if self._rate is None:
+            return
+        with self._changed:
+            now = self._clock()
+            self._paid_until = max(self._paid_until, now - _BURST) + size / self._rate
+            wait = self._paid_until - now
+        if wait > 0:
+            sleep(wait)
+
+
+class Limits:
+    """The gates of this process, one for each registry."""
+
+    def __init__(self, *, requests: int = REQUESTS_AT_ONCE, rate: float | None = None) -> None:
+        """No gate yet.
+
+        Args:
+            requests: Most requests at once to one registry.
+            rate: Bytes a second to or from one registry; None for no limit.
+        """
+        self._requests = requests
+        self._rate = rate
+        self._gates: dict[str, Gate] = {}
+        self._lock = threading.Lock()
+
+    def of(self, registry: Registry) -> Gate:
+        """The gate of a registry, the same one each time."""
+        key = registry.base_url
+        with self._lock:
+            if key not in self._gates:
+                self._gates[key] = Gate(key, self._requests, self._rate)
+            return self._gates[key]
+
+
+SHARED = Limits()
+"""What copies use that are given no limits of their own."""
+
+
+@contextmanager
+def all_entered(gates: Iterable[Gate], sleep: Callable[[float], object]) -> Iterator[None]:
+    """A place at each of several registries, taken in one order so that two copies can't lock each other out."""
+    with ExitStack() as stack:
+        for gate in sorted(set(gates), key=lambda one: one.key):
+            stack.enter_context(gate.entered(sleep))
+        yield
