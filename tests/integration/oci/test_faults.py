@@ -343,14 +343,3 @@ def test_an_early_refusal_of_an_upload_is_heard(oci_script: Script) -> None:
 
     with RegistryClient(oci_script.registry) as client, pytest.raises(Unauthorized, match="quota"):
         client.put_blob_bytes("a", BLOB)
-
-
-def test_a_mount_that_opens_an_upload_ends_it(oci_script: Script) -> None:
-    """A registry that can't mount is left without a half-open upload."""
-    oci_script.say("POST", ".*mount=.*", 202, headers={"Location": "/v2/a/uploads/7"})
-    oci_script.say("DELETE", "/v2/a/uploads/7", 204)
-
-    with RegistryClient(oci_script.registry) as client:
-        assert not client.mount_blob("a", DIGEST, "b")
-
-    assert oci_script.paths("DELETE") == ["/v2/a/uploads/7"]
