@@ -1,4 +1,4 @@
-"""The command `delivery-chain`: check specs, see what an event would do, run a sandbox."""
+"""The command `delivery-chain`: check specs, see what an event would do, copy images, run a sandbox."""
 
 from __future__ import annotations
 
@@ -59,8 +59,10 @@ def _parser() -> argparse.ArgumentParser:
     schema.set_defaults(func=_schema)
     folder = commands.add_parser("dags-folder", help="print the folder to point Airflow's dags_folder at")
     folder.set_defaults(func=_dags_folder)
+    from delivery_chain.copying import register  # noqa: PLC0415 - specs can be checked without HTTP
     from delivery_chain.sandbox.cli import add_parser  # noqa: PLC0415 - only this command needs it
 
+    register(commands)
     add_parser(commands)
     return parser
 

@@ -13,9 +13,11 @@ from urllib.parse import quote
 from delivery_chain.core.reference import check_digest, check_name, sha256_digest
 from delivery_chain.errors import (
     ContentMismatch,
+    NotFound,
     ProtocolViolation,
     RegistryBusy,
     RegistryError,
+    RegistryFailure,
     RegistryUnreachable,
 )
 from delivery_chain.oci.content import check_content
@@ -166,8 +168,12 @@ class Blobs:
             RegistryError: It refuses.
         """
         what = f"blob {digest} of {name}"
-        with judged(outgoing.answer(), what, _CREATED) as response:
-            said = response.headers.get("Docker-Content-Digest", "")
+        try:
+            with judged(outgoing.answer(), what, _CREATED) as response:
+                said = response.headers.get("Docker-Content-Digest", "")
+        except NotFound as error:
+            # The upload is gone, not the repository: a new one may work.
+            raise RegistryFailure(str(error), method="PUT", url=error.url, status=error.status) from error
         if said and said != digest:
             raise ContentMismatch(
                 f"{what} at {self.registry.host}: was sent, the registry stored {said[:100]!r}"

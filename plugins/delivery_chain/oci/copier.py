@@ -117,7 +117,7 @@ class Copier:
         self.meter = Meter(tuple(self._targets), on_progress)
         self._tools = Tools(self._patience, OpenUploads(resume or Forget()), self.meter)
         self._planner = Planner(
-            source, tuple(self._targets.values()), self._patience, self._pool.map, referrers, thorough
+            source, tuple(self._targets.values()), self._patience, self._map, referrers, thorough
         )
         self._arrived: set[str] = set()
         self._locks: dict[str, threading.Lock] = {}
@@ -264,8 +264,13 @@ class Copier:
             raise _lost(f"blob {blob.digest}", target, "is not")
 
     def _each(self, work: Callable[[Any], None], things: Iterable[Any]) -> None:
-        for _ in self._pool.map(work, things):
+        for _ in self._map(work, things):
             pass
+
+    def _map(self, work: Callable[[Any], Any], things: Iterable[Any]) -> Iterable[Any]:
+        some = list(things)
+        # One alone is done here: another thread would only have to be woken for it.
+        return self._pool.map(work, some) if len(some) > 1 else map(work, some)
 
     def _guarded(self, side: _Side, step: Callable[[_Side], None]) -> None:
         if side.error is not None:

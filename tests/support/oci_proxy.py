@@ -1,0 +1,135 @@
+"""A line to a registry that counts what goes over it and breaks when a test says so."""
+
+from __future__ import annotations
+
+import re
+import socket
+import struct
+import threading
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from delivery_chain.core.registry import Registry
+
+_REQUEST = re.compile(rb"(?:^|\r\n)(?:GET|HEAD|POST|PUT|PATCH|DELETE) \S+ HTTP/1\.1\r\n")
+_PIECE = 65536
+
+
+@dataclass(slots=True)
+class Break:
+    """How a connection ends."""
+
+    up: bool
+    """Counted on what goes to the registry, else on what comes from it."""
+    after: int
+    """Bytes of one connection in that direction."""
+    how: str = "close"
+    """`close`, `reset`, or `stall`: open, but nothing moves any more."""
+    times: int = 1
+
+
+@dataclass(slots=True)
+class Line:
+    """The running proxy."""
+
+    registry: Registry
+    """The registry, by way of this line."""
+    breaks: list[Break] = field(default_factory=list)
+    up: int = 0
+    """Bytes that went to the registry."""
+    down: int = 0
+    requests: int = 0
+    broken: int = 0
+    """Connections that were broken on purpose."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def breaks_at(self, *, up: bool, seen: int) -> Break | None:
+        """The break that is due, used up."""
+        with self.lock:
+            for one in self.breaks:
+                if one.times > 0 and one.up == up and seen > one.after:
+                    one.times -= 1
+                    self.broken += 1
+                    return one
+        return None
+
+
+class _Pump:
+    """One connection."""
+
+    def __init__(
+        self, line: Line, client: socket.socket, server: socket.socket, over: threading.Event
+    ) -> None:
+        self.line, self.client, self.server, self.over = line, client, server, over
+
+    def move(self, *, up: bool) -> None:
+        source, sink = (self.client, self.server) if up else (self.server, self.client)
+        seen = 0
+        with suppress(OSError):
+            while piece := source.recv(_PIECE):
+                seen += len(piece)
+                self.count(piece, up=up)
+                if due := self.line.breaks_at(up=up, seen=seen):
+                    sink.sendall(piece[: max(0, len(piece) - (seen - due.after))])
+                    self.end(due.how)
+                    return
+                sink.sendall(piece)
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+    def count(self, piece: bytes, *, up: bool) -> None:
+        with self.line.lock:
+            if up:
+                self.line.up += len(piece)
+                self.line.requests += len(_REQUEST.findall(piece))
+            else:
+                self.line.down += len(piece)
+
+    def end(self, how: str) -> None:
+        if how == "stall":
+            self.over.wait(60)
+        if how == "reset":
+            self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        for one in (self.client, self.server):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR) if how != "reset" else one.close()
+
+
+@contextmanager
+def line_to(registry: Registry) -> Iterator[Line]:
+    """Run a line to a plain-http registry on a free port until the block ends."""
+    host, _, port = registry.host.partition(":")
+    over = threading.Event()
+    open_now: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        line = Line(replace(registry, host=f"127.0.0.1:{listener.getsockname()[1]}"))
+
+        def accept() -> None:
+            while True:
+                try:
+                    client, _ = listener.accept()
+                    server = socket.create_connection((host, int(port)), timeout=20)
+                except OSError:
+                    return
+                for one in (client, server):
+                    one.settimeout(None)
+                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                open_now.extend((client, server))
+                pump = _Pump(line, client, server, over)
+                for up in (True, False):
+                    threading.Thread(target=pump.move, kwargs={"up": up}, daemon=True).start()
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        try:
+            yield line
+        finally:
+            over.set()
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for one in open_now:
+                one.close()
