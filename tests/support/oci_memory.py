@@ -140,8 +140,9 @@ class Handler(BaseHTTPRequestHandler):
             self.memory.at_once -= 1
         self.send_response(status)
         extra = self.hurt.headers if self.hurt else {}
-        for key, value in {"Content-Length": str(len(body)), **headers, **extra}.items():
-            self.send_header(key.replace("_", "-"), value)
+        named = {key.replace("_", "-"): value for key, value in headers.items()}
+        for key, value in {"Content-Length": str(len(body)), **named, **extra}.items():
+            self.send_header(key, value)
         self.end_headers()
         if self.command == "HEAD":
             return

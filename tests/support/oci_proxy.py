@@ -72,12 +72,13 @@ class _Pump:
         with suppress(OSError):
             while piece := source.recv(_PIECE):
                 seen += len(piece)
-                self.count(piece, up=up)
-                if due := self.line.breaks_at(up=up, seen=seen):
-                    sink.sendall(piece[: max(0, len(piece) - (seen - due.after))])
+                due = self.line.breaks_at(up=up, seen=seen)
+                passed = piece if due is None else piece[: max(0, len(piece) - (seen - due.after))]
+                self.count(passed, up=up)
+                sink.sendall(passed)
+                if due is not None:
                     self.end(due.how)
                     return
-                sink.sendall(piece)
         with suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
 
@@ -93,10 +94,14 @@ class _Pump:
         if how == "stall":
             self.over.wait(60)
         if how == "reset":
+            # The other pump is woken first: a socket that somebody reads from would not be closed.
             self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        for one in (self.client, self.server):
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR) if how != "reset" else one.close()
+        with suppress(OSError):
+            self.client.shutdown(socket.SHUT_RD if how == "reset" else socket.SHUT_RDWR)
+        with suppress(OSError):
+            self.server.shutdown(socket.SHUT_RDWR)
+        if how == "reset":
+            self.client.close()
 
 
 @contextmanager

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import http.client
+import io
 import ssl
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -17,6 +18,40 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from delivery_chain.core.registry import Registry
+
+
+class _Lines(io.BufferedReader):
+    """Remembers the last line that was read."""
+
+    last = b""
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        self.last = super().readline(size)
+        return self.last
+
+
+class WholeHead(http.client.HTTPResponse):
+    """An answer whose head came to its end; the standard library takes one that was cut short for a short one."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.fp = _Lines(self.fp.detach())
+
+    def begin(self) -> None:
+        """Read the head.
+
+        Raises:
+            ConnectionResetError: The connection ended in its middle.
+        """
+        lines = self.fp
+        try:
+            super().begin()
+        except http.client.BadStatusLine as error:
+            if isinstance(lines, _Lines) and lines.last and not lines.last.endswith(b"\n"):
+                raise ConnectionResetError("the answer's first line was cut short") from error
+            raise
+        if isinstance(lines, _Lines) and not lines.last.endswith(b"\n"):
+            raise ConnectionResetError("the answer's head was cut short")
 
 
 class Connector:
@@ -68,9 +103,12 @@ class Connector:
         if proxy is not None:
             host, port, headers = _proxy_address(proxy)
         if origin.scheme == "http":
-            return http.client.HTTPConnection(host, port, timeout=self._timeout)
+            plain = http.client.HTTPConnection(host, port, timeout=self._timeout)
+            plain.response_class = WholeHead
+            return plain
         context = self._context(origin)
         secure = http.client.HTTPSConnection(host, port, timeout=self._timeout, context=context)
+        secure.response_class = WholeHead
         if headers is not None:
             secure.set_tunnel(origin.host, origin.port, headers)
         return secure

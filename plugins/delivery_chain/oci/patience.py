@@ -128,9 +128,7 @@ class Tries:
         self._patience.check()
         if isinstance(error, RegistryBusy):
             self._put_off += 1
-            pause = (
-                error.retry_after if error.retry_after is not None else self._patience.backoff(self._put_off)
-            )
+            pause = max(error.retry_after or 0.0, self._patience.backoff(self._put_off))
             if self._put_off >= BUSY_ATTEMPTS or pause > LONGEST_PAUSE:
                 raise error
             self._patience.gate(registry).busy(pause)

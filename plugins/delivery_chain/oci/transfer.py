@@ -220,17 +220,16 @@ class Transfer:
     def _write(self, arrival: Arrival, piece: memoryview) -> None:
         if arrival.outgoing is None:
             return
+        # Counted first: of a piece that breaks off, nobody knows how much went out.
+        arrival.reached += len(piece)
+        arrival.sent += len(piece)
+        self._meter.sent(str(arrival.target), len(piece))
         try:
             self._patience.spend(arrival.target.registry, len(piece))
             if not arrival.outgoing.write(piece):
                 self._close(arrival)
-                return
         except RegistryError as error:
             self._fail(arrival, error)
-            return
-        arrival.reached += len(piece)
-        arrival.sent += len(piece)
-        self._meter.sent(str(arrival.target), len(piece))
 
     def _close(self, arrival: Arrival) -> None:
         if arrival.outgoing is None or not arrival.waiting:
