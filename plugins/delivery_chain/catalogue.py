@@ -11,7 +11,7 @@ from delivery_chain.core.spec_checks import Complaint, fleet_problems
 from delivery_chain.errors import Problem, SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     from delivery_chain.core.spec import ChainSpec
@@ -36,8 +36,13 @@ def spec_files(place: Path) -> list[Path]:
     return sorted(path for path in place.rglob("*") if path.suffix in SUFFIXES and path.is_file())
 
 
-def load(place: Path) -> Catalogue:
-    """Read every spec. Never raises for a bad one: its problems are listed, and the others are fine."""
+def load(place: Path, *, mentioning: Collection[str] = ()) -> Catalogue:
+    """Read every spec. Never raises for a bad one: its problems are listed, and the others are fine.
+
+    Args:
+        place: A folder, or one file.
+        mentioning: Leave out files whose text lacks one of these words; for a task's start, which needs few of them.
+    """
     specs: dict[str, ChainSpec] = {}
     texts: dict[str, str] = {}
     problems: list[Problem] = []
@@ -45,7 +50,8 @@ def load(place: Path) -> Catalogue:
         file = str(path)
         try:
             texts[file] = read_text(path)
-            specs[file] = parse_spec(texts[file], file)
+            if all(word in texts[file] for word in mentioning):
+                specs[file] = parse_spec(texts[file], file)
         except SpecError as error:
             problems += error.problems
     conflicts: dict[str, list[Complaint]] = defaultdict(list)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 CHAIN_TAG = "delivery-chain"
 SOURCE_TAG = "delivery-chain-source"
+SOURCE_PREFIX = f"{SOURCE_TAG}--"
+MAINTENANCE = "delivery-chain-maintenance"
 DEFAULTS: dict[str, Any] = {
     "retries": 3,
     "retry_delay": timedelta(seconds=10),
@@ -54,7 +56,7 @@ def make_chain_dag(spec: ChainSpec) -> DAG:
     )
     with dag:
         _add_steps(spec)
-    # Set after the tasks: else each task gets its own copy of the form, and is four times slower to serialise.
+    # Set after the tasks: else each task gets its own copy of the form, and is many times slower to serialise.
     dag.params = _form(spec)
     return dag
 
@@ -137,36 +139,45 @@ def source_dag_id(source: Source) -> str:
     place = f"{source.connection}--{source.url}".strip("-/")
     readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", place.removesuffix(".git"))[:80].strip("-")
     unique = hashlib.sha256(f"{source.connection}\0{source.url}".encode()).hexdigest()[:6]
-    return f"delivery-chain-source--{readable}-{unique}"
+    return f"{SOURCE_PREFIX}{readable}-{unique}"
 
 
-def watched(specs: Iterable[ChainSpec]) -> dict[str, tuple[Source, dict[str, ChainSpec]]]:
-    """Each source with build rules once, as Dag id to (source, chain per `chain/repository`)."""
-    found: dict[str, tuple[Source, dict[str, ChainSpec]]] = {}
+def source_words(dag_id: str) -> list[str]:
+    """Words that every spec with this source has in its text."""
+    place, _, _ = dag_id.removeprefix(SOURCE_PREFIX).rpartition("-")
+    return [word for word in place.split("-") if word]
+
+
+def watched(specs: Iterable[ChainSpec]) -> dict[str, tuple[Source, list[tuple[ChainSpec, str]]]]:
+    """Each source with build rules once, as Dag id to the source and the chains and repositories built from it."""
+    found: dict[str, tuple[Source, list[tuple[ChainSpec, str]]]] = {}
     for spec in specs:
         for repository in dict.fromkeys(spec.repository_of(rule) for rule in spec.build_rules):
             source = spec.sources[repository]
-            _, chains = found.setdefault(source_dag_id(source), (source, {}))
-            chains[f"{spec.name}/{repository}"] = spec
+            _, chains = found.setdefault(source_dag_id(source), (source, []))
+            chains.append((spec, repository))
     return found
 
 
-def make_source_dags(specs: Iterable[ChainSpec]) -> dict[str, DAG]:
-    """The Dags that watch the sources of all chains, by id."""
+def make_source_dags(specs: Iterable[ChainSpec], wanted: str | None = None) -> dict[str, DAG]:
+    """The Dags that watch the sources of all chains, by id; just the `wanted` one, if given."""
     return {
-        dag_id: _source_dag(dag_id, source, chains) for dag_id, (source, chains) in watched(specs).items()
+        dag_id: _source_dag(dag_id, source, chains)
+        for dag_id, (source, chains) in watched(specs).items()
+        if wanted in {None, dag_id}
     }
 
 
-def _source_dag(dag_id: str, source: Source, chains: dict[str, ChainSpec]) -> DAG:
+def _source_dag(dag_id: str, source: Source, chains: list[tuple[ChainSpec, str]]) -> DAG:
     from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 
     from delivery_chain.operators.sources import MatchOperator, RememberOperator, WatchOperator
 
+    built = [f"{spec.name} ({repository})" for spec, repository in chains]
     with DAG(
         dag_id=dag_id,
         dag_display_name=f"source {source.connection} {source.url}".strip(),
-        description=f"Starts {', '.join(chains)} when a branch or tag changes.",
+        description=f"Starts {', '.join(built)} when a branch or tag changes.",
         schedule="@continuous",
         # Without a start the first two runs of a continuous Dag get the same logical date, and it stops for good.
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
@@ -182,12 +193,7 @@ def _source_dag(dag_id: str, source: Source, chains: dict[str, ChainSpec]) -> DA
             cursor=dag_id,
             timeout=10 * 365 * 86400,
         )
-        match = MatchOperator(
-            task_id="match",
-            specs=tuple(chains.values()),
-            repositories={spec.name: key.partition("/")[2] for key, spec in chains.items()},
-            cursor=dag_id,
-        )
+        match = MatchOperator(task_id="match", chains=tuple(chains), cursor=dag_id)
         start = TriggerDagRunOperator.partial(
             task_id="start", skip_when_already_exists=True, map_index_template="{{ task.trigger_dag_id }}"
         ).expand_kwargs(match.output)
@@ -201,14 +207,14 @@ def make_maintenance_dag(specs: Iterable[ChainSpec]) -> DAG:
     from delivery_chain.operators.maintenance import SweepOperator
 
     with DAG(
-        dag_id="delivery-chain-maintenance",
+        dag_id=MAINTENANCE,
         description="Removes staging tags that crashed runs left behind.",
         schedule="@daily",
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=1,
         default_args=DEFAULTS,
-        tags=["delivery-chain-maintenance"],
+        tags=[MAINTENANCE],
     ) as dag:
         for spec in specs:
             SweepOperator(task_id=f"sweep-{spec.name}", spec=spec)

@@ -63,13 +63,10 @@ class WatchOperator(GitRefSensor):
 class MatchOperator(ChainOperator):
     """Turns ref changes into runs of chains: `[{trigger_dag_id, trigger_run_id, conf}, …]`."""
 
-    def __init__(
-        self, *, specs: Sequence[ChainSpec], repositories: Mapping[str, str], cursor: str, **kwargs: Any
-    ) -> None:
+    def __init__(self, *, chains: Sequence[tuple[ChainSpec, str]], cursor: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.specs = specs
-        self.repositories = repositories
-        """Repository per chain name."""
+        self.chains = chains
+        """Each chain with the repository that it builds from the source; twice if the source builds two."""
         self.cursor = cursor
 
     def execute(self, context: Any) -> list[dict[str, Any]]:
@@ -83,9 +80,9 @@ class MatchOperator(ChainOperator):
             # Refs seen in one look are in natural order: the later one counts as the newer push.
             seen_at = now + timedelta(microseconds=position)
             started = [
-                _run(spec, rule.name, self.repositories[spec.name], change, sequence, seen_at)
-                for spec in self.specs
-                for rule in matching_rules(spec, change["ref"], self.repositories[spec.name])
+                _run(spec, rule.name, repository, change, sequence, seen_at)
+                for spec, repository in self.chains
+                for rule in matching_rules(spec, change["ref"], repository)
             ]
             names = ", ".join(run["trigger_run_id"] for run in started) or "no build rule matches, no run"
             self.log.info("%s is at %s: %s", change["ref"], change["commit"], names)
