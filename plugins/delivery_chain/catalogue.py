@@ -30,10 +30,19 @@ class Catalogue:
 
 
 def spec_files(place: Path) -> list[Path]:
-    """The spec files of a folder, its sub-folders included, in order; or the one file that `place` is."""
+    """The spec files of a folder, its sub-folders included, in order; or the one file that `place` is.
+
+    Hidden files and folders are left out: editors keep locks in them, and a mounted ConfigMap its older versions.
+    """
     if place.is_file():
         return [place]
-    return sorted(path for path in place.rglob("*") if path.suffix in SUFFIXES and path.is_file())
+    return sorted(
+        path
+        for path in place.rglob("*")
+        if path.suffix in SUFFIXES
+        and not path.is_dir()
+        and not any(part.startswith(".") for part in path.relative_to(place).parts)
+    )
 
 
 def load(place: Path, *, mentioning: Collection[str] = ()) -> Catalogue:
