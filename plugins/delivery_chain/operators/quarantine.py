@@ -9,7 +9,6 @@ from delivery_chain.core.tags import is_reserved, quarantine_name, quarantine_ta
 from delivery_chain.errors import NotFound, PolicyViolation
 from delivery_chain.operators.base import ChainOperator, planned, subject_of
 from delivery_chain.operators.publish import blocked_verdict
-from delivery_chain.operators.scan import finding_line
 
 if TYPE_CHECKING:
     from delivery_chain.core.gate import Verdict
@@ -103,7 +102,7 @@ class DeniedOperator(ChainOperator):
         """
         verdict = blocked_verdict(context["ti"])
         plan, _ = planned(context["ti"])
-        lines = "".join(f"\n    {finding_line(finding)}" for finding in verdict.deciding)
+        lines = "".join(f"\n    {finding.line}" for finding in verdict.deciding)
         raise PolicyViolation(
             f"{plan.title} at {verdict.digest} is {verdict.sentence}. Nothing was published.{lines}\n"
             "Fix the packages and push again, or change the chain's scan.block with a reason."

@@ -124,13 +124,7 @@ class GateOperator(BaseBranchOperator):
         for line in (*verdict.notes, *(f"excepted {text}" for text in verdict.excepted)):
             self.log.info("%s", line)
         for finding in verdict.deciding:
-            self.log.info("  %s", finding_line(finding))
-
-
-def finding_line(finding: Any) -> str:
-    """A finding in one line: id, severity, package, versions."""
-    fixed = f"fixed in {finding.fixed}" if finding.fixed else "no fix yet"
-    return f"{finding.id} {finding.severity.value}: {finding.package} {finding.installed} ({fixed})"
+            self.log.info("  %s", finding.line)
 
 
 def _scan_results(ti: Any) -> list[ScanResult]:
