@@ -116,7 +116,7 @@ def fleet_problems(specs: Mapping[str, ChainSpec]) -> Iterator[tuple[str, Compla
     Args:
         specs: Valid specs by file name.
 
-    Source: chain-spec.md, "Scope": the narrower scope takes an event, two equally narrow ones are an error.
+    Source: docs/chain-spec.md, "scope": the narrower scope takes an event, two equally narrow ones are an error.
     """
     names: dict[str, list[str]] = defaultdict(list)
     covered: dict[tuple[str, str, str], list[str]] = defaultdict(list)
