@@ -1,4 +1,4 @@
-"""A whole registry in this process, in memory: what it holds is a value that tests compare, and it breaks on request."""
+"""A whole registry in this process: what it holds is a value that tests compare, and it breaks on request."""
 
 from __future__ import annotations
 
@@ -81,8 +81,6 @@ class MemoryRegistry:
         """Do what a request asks for."""
         url = urlsplit(target)
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
-        if url.path == "/v2/":
-            return 200, {}, b"{}"
         if url.path == "/v2/_catalog":
             names = sorted({key.partition("@")[0] for key in self.manifests})
             return 200, {}, json.dumps({"repositories": names}).encode()
@@ -90,12 +88,11 @@ class MemoryRegistry:
             return self._list(found["name"])
         if found := _MANIFEST.fullmatch(url.path):
             return self._manifest(method, found["name"], found["ref"], body, media_type)
-        if found := _BLOB.fullmatch(url.path):
-            content = self.blobs.get(f"{found['name']}@{found['ref']}")
-            return (404, {}, b"") if content is None else (200, {}, content)
         if found := _UPLOAD.fullmatch(url.path):
             return self._upload(method, found["name"], query, body)
-        return 404, {}, b""
+        found = _BLOB.fullmatch(url.path)
+        content = self.blobs.get(f"{found['name']}@{found['ref']}") if found else None
+        return (404, {}, b"") if content is None else (200, {}, content)
 
     def _list(self, name: str) -> Answer:
         if not any(key.startswith(f"{name}@") for key in self.manifests):
@@ -164,66 +161,77 @@ class MemoryRegistry:
         return status
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    held: MemoryRegistry
+    lock = threading.Lock()
+
+    def decide(self, method: str, path: str, body: bytes, media_type: str) -> Answer | None:
+        """The answer; None for a connection that breaks."""
+        held = self.held
+        with self.lock:
+            alive = held.dead_from is None or held.dead_from > 0
+            if held.dead_from is not None:
+                held.dead_from -= 1
+            if not alive and not (held.lost_answer and held.dead_from == -1):
+                return None
+            held.requests.append(f"{method} {path}")
+        # Without the lock: what happens in between may be requests of others.
+        status = held.take_turns(method, path, after=False)
+        if status is not None:
+            return status, {}, b""
+        with self.lock:
+            done = held.handle(method, path, body, media_type)
+        held.take_turns(method, path, after=True)
+        return done if alive else None
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+
+    def log_message(self, *args: object) -> None:
+        """Stay quiet."""
+
+    def handle_one_request(self) -> None:
+        try:
+            super().handle_one_request()
+        except (ConnectionError, ValueError):
+            self.close_connection = True
+
+    def answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        found = self.server.decide(self.command, self.path, body, self.headers.get("Content-Type", ""))
+        if found is None:
+            self.close_connection = True
+            return
+        status, headers, content = found
+        self.send_response(status)
+        for key, value in {"Content-Length": str(len(content)), **headers}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+
+for _method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
+    setattr(_Handler, f"do_{_method}", _Handler.answer)
+
+
 @contextmanager
 def memory_registry(**fields: Any) -> Iterator[MemoryRegistry]:
     """Run a registry on a free port until the block ends. It has no referrers API, as docker-registry 2 has none.
 
     Args:
-        fields: More fields of its `Registry`, such as the region.
+        fields: More fields of its `Registry`, such as the login.
     """
-    held: MemoryRegistry
-    lock = threading.Lock()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-        wbufsize = -1
-
-        def log_message(self, *args: object) -> None:
-            """Stay quiet."""
-
-        def handle_one_request(self) -> None:
-            try:
-                super().handle_one_request()
-            except (ConnectionError, ValueError):
-                self.close_connection = True
-
-        def answer(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
-            found = self.decide(body)
-            if found is None:
-                self.close_connection = True
-                return
-            status, headers, content = found
-            self.send_response(status)
-            for key, value in {"Content-Length": str(len(content)), **headers}.items():
-                self.send_header(key, value)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(content)
-
-        def decide(self, body: bytes) -> Answer | None:
-            with lock:
-                alive = held.dead_from is None or held.dead_from > 0
-                if held.dead_from is not None:
-                    held.dead_from -= 1
-                if not alive and not (held.lost_answer and held.dead_from == -1):
-                    return None
-                held.requests.append(f"{self.command} {self.path}")
-            # Without the lock: what happens in between may be requests of others.
-            status = held.take_turns(self.command, self.path, after=False)
-            if status is not None:
-                return status, {}, b""
-            with lock:
-                done = held.handle(self.command, self.path, body, self.headers.get("Content-Type", ""))
-            held.take_turns(self.command, self.path, after=True)
-            return done if alive else None
-
-    for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
-        setattr(Handler, f"do_{method}", Handler.answer)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    held = MemoryRegistry(Registry(host=f"127.0.0.1:{server.server_port}", plain_http=True, **fields))
+    server = _Server(("127.0.0.1", 0), _Handler)
+    server.lock = threading.Lock()
+    server.held = held = MemoryRegistry(
+        Registry(host=f"127.0.0.1:{server.server_port}", plain_http=True, **fields)
+    )
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
