@@ -32,6 +32,15 @@ CHAIN_TAG = "delivery-chain"
 SOURCE_TAG = "delivery-chain-source"
 SOURCE_PREFIX = f"{SOURCE_TAG}--"
 MAINTENANCE = "delivery-chain-maintenance"
+SOURCE_DOC = """Waits for a branch or tag to change, then starts a run of each chain that builds it: {chains}.
+
+One run is always waiting: its task `watch` is deferred, and takes no worker slot.
+What was seen last is in the Variable `{variable}`. Pause this Dag, and pushes wait until it goes on.
+"""
+MAINTENANCE_DOC = """Removes staging tags that crashed runs left behind, one task per chain.
+
+Tags younger than `[delivery_chain] staging_keep_hours` stay: their run may be on its way.
+"""
 DEFAULTS: dict[str, Any] = {
     "retries": 3,
     "retry_delay": timedelta(seconds=10),
@@ -95,43 +104,50 @@ def _add_steps(spec: ChainSpec) -> None:
 
 
 def _form(spec: ChainSpec) -> Any:
-    """The trigger form: a rule and ref to build, or an image that is there."""
+    """The trigger form: a rule and ref to build, or an image that is there.
+
+    Airflow opens the fields without a section, and shows the others under a closed headline.
+    """
     from airflow.sdk.definitions.param import ParamsDict
 
-    text = ["null", "string"]
-    fields: dict[str, Param] = {}
-    if spec.build_rules:
-        names = [rule.name for rule in spec.build_rules]
-        rules = "; ".join(f"**{r.name}**: {r.ref_kind} `{r.pattern.text}`" for r in spec.build_rules)
-        fields["rule"] = Param(
-            None,
-            type=text,
-            enum=[None, *names],
-            title="Build rule",
-            section="Build a git ref",
-            description_md=rules,
-        )
-        fields["ref"] = Param(
-            None,
-            type=text,
-            title="Branch or tag",
-            section="Build a git ref",
-            description_md="Stands in for a push of this ref, for example `v1.2.0`. May be left out for rules with a fixed ref.",  # noqa: E501 - a message
-        )
-    section = "Or take an image that is there"
+    fields = _git_fields(spec) if spec.build_rules else {}
+    return ParamsDict(fields | _image_fields(spec, "Or take an image that is there" if fields else None))
+
+
+def _git_fields(spec: ChainSpec) -> dict[str, Param]:
+    rules = "; ".join(f"**{r.name}**: {r.ref_kind} `{r.pattern.text}`" for r in spec.build_rules)
+    return {
+        "ref": _field(
+            "Branch or tag to build",
+            "Stands in for a push of this ref, for example `v1.2.0`. May be left out for rules with a fixed ref.",
+        ),
+        "rule": _field(
+            "Build rule",
+            rules,
+            choice=[rule.name for rule in spec.build_rules],
+            empty="the one that matches",
+        ),
+    }
+
+
+def _image_fields(spec: ChainSpec, section: str | None) -> dict[str, Param]:
+    about = f"In namespace `{spec.scope.namespace}` of registry `{spec.scope.instance}`."
     covered = list(spec.scope.repositories)
-    choice: dict[str, Any] = {"enum": [None, *covered]} if covered else {}
-    about = f"In namespace `{spec.scope.namespace}`."
-    fields["repository"] = Param(
-        None, type=text, title="Repository", section=section, description_md=about, **choice
-    )
-    fields["tag"] = Param(
-        None, type=text, title="Image tag", section=section, description_md="For example `v1.2.0`."
-    )
-    fields["digest"] = Param(
-        None, type=text, title="Image digest", section=section, description_md="`sha256:…`"
-    )
-    return ParamsDict(fields)
+    return {
+        "repository": _field("Repository", about, section, choice=covered, empty="choose one"),
+        "tag": _field("Image tag", "For example `v1.2.0`.", section),
+        "digest": _field("Image digest", "`sha256:…`; instead of the tag, or together with it.", section),
+    }
+
+
+def _field(
+    title: str, about: str, section: str | None = None, *, choice: Iterable[str] = (), empty: str = ""
+) -> Param:
+    """A text that may be left out; with a choice, `empty` is what the form shows for nothing."""
+    more: dict[str, Any] = {"section": section} if section else {}
+    if names := list(choice):
+        more |= {"enum": [None, *names], "values_display": {"null": empty}}
+    return Param(None, type=["null", "string"], title=title, description_md=about, **more)
 
 
 def source_dag_id(source: Source) -> str:
@@ -178,6 +194,7 @@ def _source_dag(dag_id: str, source: Source, chains: list[tuple[ChainSpec, str]]
         dag_id=dag_id,
         dag_display_name=f"source {source.connection} {source.url}".strip(),
         description=f"Starts {', '.join(built)} when a branch or tag changes.",
+        doc_md=SOURCE_DOC.format(chains=", ".join(built), variable=dag_id),
         schedule="@continuous",
         # Without a start the first two runs of a continuous Dag get the same logical date, and it stops for good.
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
@@ -209,6 +226,7 @@ def make_maintenance_dag(specs: Iterable[ChainSpec]) -> DAG:
     with DAG(
         dag_id=MAINTENANCE,
         description="Removes staging tags that crashed runs left behind.",
+        doc_md=MAINTENANCE_DOC,
         schedule="@daily",
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
         catchup=False,

@@ -8,6 +8,7 @@ from delivery_chain.core.results import Quarantined, Subject
 from delivery_chain.core.tags import is_reserved, quarantine_name, quarantine_tag
 from delivery_chain.errors import NotFound, PolicyViolation
 from delivery_chain.operators.base import ChainOperator, planned, subject_of
+from delivery_chain.operators.links import RegistryLink, ScanReportLink
 from delivery_chain.operators.publish import blocked_verdict
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 class QuarantineOperator(ChainOperator):
     """Backs a blocked image up and removes it, as the chain's `on_block` says. A failed backup removes nothing."""
+
+    operator_extra_links = (RegistryLink(), ScanReportLink())
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Return a Quarantined as JSON."""
@@ -93,6 +96,7 @@ class DeniedOperator(ChainOperator):
     """Fails the run with the clause that was hit and the findings that hit it."""
 
     ui_color = "#fbe3e1"
+    operator_extra_links = (ScanReportLink(),)
 
     def execute(self, context: Any) -> None:
         """Raise the refusal.
@@ -104,6 +108,6 @@ class DeniedOperator(ChainOperator):
         plan, _ = planned(context["ti"])
         lines = "".join(f"\n    {finding.line}" for finding in verdict.deciding)
         raise PolicyViolation(
-            f"{plan.title} at {verdict.digest} is {verdict.sentence}. Nothing was published.{lines}\n"
+            f"{verdict.sentence}. Nothing of {plan.title} was published, digest {verdict.digest}.{lines}\n"
             "Fix the packages and push again, or change the chain's scan.block with a reason."
         )
