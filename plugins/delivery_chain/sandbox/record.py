@@ -55,9 +55,12 @@ def deciding(values: Mapping[tuple[str, int], Any]) -> list[str]:
 
 
 def _scan(value: Any) -> str:
-    scan = ScanResult.from_xcom(value)
-    counts = ", ".join(f"{count} {severity}" for severity, count in scan.counts.items() if count)
-    return f"{short_digest(scan.digest)}: {counts or 'no findings'}"
+    scans = [ScanResult.from_xcom(item) for item in (value if isinstance(value, list) else [value])]
+    return "; ".join(f"{short_digest(scan.digest)}: {_counts(scan) or 'no findings'}" for scan in scans)
+
+
+def _counts(scan: ScanResult) -> str:
+    return ", ".join(f"{count} {severity}" for severity, count in scan.counts.items() if count)
 
 
 def _publish(value: Any) -> str:
