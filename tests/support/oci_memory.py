@@ -50,6 +50,8 @@ class MemoryRegistry:
     requests: list[str] = field(default_factory=list)
     """`METHOD path` of each, in order."""
     turns: list[Turn] = field(default_factory=list)
+    deletes_tags: bool = True
+    """Whether a tag can be deleted by its name; docker-registry 2 deletes by digest alone."""
     dead_from: int | None = None
     """Requests that are still answered; after them every connection breaks, as if the worker had been killed."""
     lost_answer: bool = False
@@ -118,6 +120,8 @@ class MemoryRegistry:
         return 200, {"Content-Type": held[0], "Docker-Content-Digest": digest}, held[1]
 
     def _delete(self, name: str, ref: str, digest: str) -> Answer:
+        if ":" not in ref and not self.deletes_tags:
+            return 400, {}, b'{"errors": [{"code": "DIGEST_INVALID"}]}'
         if ":" in ref:
             del self.manifests[f"{name}@{digest}"]
             gone = [tag for tag, to in self.tags.items() if to == digest and tag.startswith(f"{name}:")]

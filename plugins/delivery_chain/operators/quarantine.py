@@ -63,7 +63,7 @@ def _back_up(client: Any, host: str, plan: Plan, subject: Subject, verdict: Verd
 def _delete(client: Any, plan: Plan, subject: Subject) -> tuple[str, ...]:
     from delivery_chain.oci.referrers import fallback_tag
 
-    tags = staging_tags(plan) if plan.build else plan.tags
+    tags = staging_tags(plan) if plan.build else _tags_of(client, plan, subject.digest)
     for tag in tags:
         client.delete_tag(plan.name, tag)
     if _still_tagged(client, plan.name, subject.digest):
@@ -74,6 +74,21 @@ def _delete(client: Any, plan: Plan, subject: Subject) -> tuple[str, ...]:
         client.delete_tag(plan.name, fallback_tag(digest))
         client.delete_manifest(plan.name, digest)
     return (*tags, *digests)
+
+
+def _tags_of(client: Any, plan: Plan, digest: str) -> tuple[str, ...]:
+    """The tags of an image that others pushed; one that they moved to another image since is not its any more."""
+    from delivery_chain.oci.client import DELETED_TAG
+
+    held = {tag: client.head_manifest(plan.name, tag) for tag in plan.tags}
+    return tuple(
+        tag
+        for tag, found in held.items()
+        # A retry goes on where its killed try was in the middle of a tag, or past it.
+        if found is None
+        or found.digest == digest
+        or client.get_manifest(plan.name, found.digest).artifact_type == DELETED_TAG
+    )
 
 
 def _still_tagged(client: Any, name: str, digest: str) -> bool:
