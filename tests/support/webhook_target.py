@@ -79,7 +79,7 @@ def webhook_target() -> Iterator[Target]:
             connection.settimeout(10)
             with connection, suppress(OSError), connection.makefile("rb") as lines:
                 first = lines.readline().decode("latin-1").split(" ")
-                if len(first) < 2:  # noqa: PLR2004 - method and path
+                if len(first) < 2:
                     return
                 headers = {}
                 while line := lines.readline().decode("latin-1").strip():
