@@ -49,15 +49,13 @@ def region(name: str) -> RegionResult:
     )
 
 
-def at_end(
-    states: dict[str, str], passed: bool | None = True, held: str | None = DIGEST, *regions: str
-) -> Run:
+def at_end(states: dict[str, str], *regions: str, judged: str = "passed", held: str = DIGEST) -> Run:
     """A run about an image that others pushed, so that nothing has to be cleaned, with what its tasks left."""
     run = Run(SPEC, image_plan(DIGEST, "v7"), states=states)
     run.leave("assemble", {"digest": DIGEST, "media_type": "m", "size": 1, "children": {}})
-    if passed is not None:
-        run.leave("gate", verdict(DIGEST, passed=passed, counts={"high": 0, "low": 2}))
-    if held is not None:
+    if judged:
+        run.leave("gate", verdict(DIGEST, passed=judged == "passed", counts={"high": 0, "low": 2}))
+    if held:
         run.leave("publish", Published(digest=DIGEST, tags=(TagMove(tag="v7", state="kept", digest=held),)))
     for index, name in enumerate(regions):
         run.leave("replicate", region(name), index)
@@ -68,7 +66,7 @@ def at_end(
     ("run", "sentence"),
     [
         (
-            at_end(DONE, True, DIGEST, "west", "east"),
+            at_end(DONE, "west", "east"),
             "passed with 2 low, published, copied to west and east, 1 trigger fired",
         ),
         (
@@ -76,31 +74,33 @@ def at_end(
             "passed with 2 low, published",
         ),
         (
-            at_end(DONE | {"replicate_1": "failed", "distribute_0": "failed"}, True, DIGEST, "west"),
+            at_end(DONE | {"replicate_1": "failed", "distribute_0": "failed"}, "west"),
             "passed with 2 low, published, copied to west; NOT DONE: to-east failed, prod failed",
         ),
         (
-            at_end(DONE | {"replicate_0": "upstream_failed"}, True, DIGEST, "east"),
+            at_end(DONE | {"replicate_0": "upstream_failed"}, "east"),
             "passed with 2 low, published, copied to east, 1 trigger fired; NOT DONE: to-west upstream_failed",
         ),
         (
             at_end(
                 DONE | {"replicate_0": "skipped", "replicate_1": "skipped", "distribute_0": "skipped"},
-                True,
-                OTHER,
+                held=OTHER,
             ),
             "passed with 2 low, a newer push holds its tags",
         ),
-        (at_end({"gate": "failed"}, None, None), "failed in gate; nothing was published"),
+        (at_end({"gate": "failed"}, judged="", held=""), "failed in gate; nothing was published"),
         (
-            at_end({"scan_0": "failed", "scan_1": "success"}, None, None),
+            at_end({"scan_0": "failed", "scan_1": "success"}, judged="", held=""),
             "failed in scan [linux/amd64]; nothing was published",
         ),
-        (at_end({"gate": "success"}, None, None), "failed in no task; nothing was published"),
+        (at_end({"gate": "success"}, judged="", held=""), "failed in no task; nothing was published"),
         # The worker was killed after the verdict was left and before the task ended.
-        (at_end({"gate": "failed"}, True, None), "failed in gate; nothing was published"),
-        (at_end({"publish": "failed"}, True, None), "failed in publish; its tags may be there in part"),
-        (at_end({"denied": "failed"}, False, None), "blocked: 1 finding at or above high (limit 1)"),
+        (at_end({"gate": "failed"}, held=""), "failed in gate; nothing was published"),
+        (at_end({"publish": "failed"}, held=""), "failed in publish; its tags may be there in part"),
+        (
+            at_end({"denied": "failed"}, judged="blocked", held=""),
+            "blocked: 1 finding at or above high (limit 1)",
+        ),
     ],
 )
 def test_each_end_has_its_sentence(run: Run, sentence: str) -> None:
@@ -111,7 +111,7 @@ def test_each_end_has_its_sentence(run: Run, sentence: str) -> None:
 
 def test_a_blocked_image_that_was_backed_up_says_where() -> None:
     """People find it again."""
-    run = at_end({"denied": "failed"}, False, None)
+    run = at_end({"denied": "failed"}, judged="blocked", held="")
     run.leave("quarantine", Quarantined(digest=DIGEST, backup="home/shop-quarantine/api:v7.x"))
     assert report(run).sentence.endswith("(limit 1); kept as home/shop-quarantine/api:v7.x")
 
