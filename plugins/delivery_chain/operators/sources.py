@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,9 @@ class WatchOperator(GitRefSensor):
         del context
         known = Cursor(self.cursor).read()
         if known is None:
-            known = {ref: (commit, 0) for ref, commit in self._look().items()}
+            # Not from 0: a cursor that was lost counted too, and run ids made from its counts are taken.
+            begin = int(time.time())
+            known = {ref: (commit, begin) for ref, commit in self._look().items()}
             Cursor(self.cursor).write(known)
             self.log.info("First look: %d refs are known from now on", len(known))
         return {ref: commit for ref, (commit, _) in known.items()}
@@ -72,11 +75,13 @@ class MatchOperator(ChainOperator):
     def execute(self, context: Any) -> list[dict[str, Any]]:
         """Return one entry per run; the log says of each change why it makes none."""
         changes = context["ti"].xcom_pull(task_ids="watch") or []
-        known = Cursor(self.cursor).read() or {}
+        known = Cursor(self.cursor).read()
+        # Somebody removed the Variable while `watch` waited. The run's own time is new, and the same for a retry.
+        begin = int(context["dag_run"].run_after.timestamp()) if known is None else 0
         now = datetime.now(UTC)
         runs: list[dict[str, Any]] = []
         for position, change in enumerate(changes):
-            sequence = known.get(change["ref"], ("", 0))[1] + 1
+            sequence = (known or {}).get(change["ref"], ("", begin))[1] + 1
             # Refs seen in one look are in natural order: the later one counts as the newer push.
             seen_at = now + timedelta(microseconds=position)
             started = [
@@ -117,7 +122,11 @@ class RememberOperator(ChainOperator):
     def execute(self, context: Any) -> None:
         """Write what `watch` saw."""
         changes = context["ti"].xcom_pull(task_ids="watch") or []
-        known = Cursor(self.cursor).read() or {}
+        known = Cursor(self.cursor).read()
+        if known is None:
+            # A cursor of just these changes would make every other ref look new, and build all of history.
+            self.log.warning("The Variable %s is gone: the next look is a first one", self.cursor)
+            return
         moved = {
             change["ref"]: (change["commit"], known.get(change["ref"], ("", 0))[1] + 1) for change in changes
         }
