@@ -45,6 +45,7 @@ def earlier(home: MemoryRegistry, pushed_at: str) -> str:
         ("2026-05-20T12:00:01+00:00", "kept"),
         ("2026-05-20T20:00:01+08:00", "kept"),
         ("2026-05-20T19:59:59+08:00", "moved"),
+        ("2020-01-01T00:00:00", "moved"),
         ("", "moved"),
         ("yesterday", "moved"),
     ],

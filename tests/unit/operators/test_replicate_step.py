@@ -118,7 +118,7 @@ def test_a_tag_that_a_newer_push_holds_is_not_copied(home: MemoryRegistry, west:
     """A late run replicates just what it holds at home."""
     published(home, "newer", tags=("latest",), pushed_at=LATER)
     run, digest = published(home, "older")
-    copied(run)
+    assert [move.tag for move in copied(run).tags] == ["v1.2"]
     assert west.tags == {f"{NAME}:v1.2": digest}
 
 
