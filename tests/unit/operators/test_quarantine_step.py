@@ -215,3 +215,13 @@ def test_a_denied_run_says_why() -> None:
     assert [part for part in wanted if part not in text] == []
     assert text.endswith("Fix the packages and push again, or change the chain's scan.block with a reason.")
     assert re.match("FAIL", ChainRetryPolicy().evaluate(caught.value, 1, 3).action.name)
+
+
+def test_a_backup_under_a_taken_name_is_the_blocked_image(home: MemoryRegistry) -> None:
+    """What the result names is this run's image, also where the name was another's before."""
+    run, digest = blocked(home, policy(backup=True, delete=False))
+    with RegistryClient(home.registry) as client:
+        other = image_plan(DIGEST, BACKUP.rpartition(":")[2], namespace="shop-quarantine")
+        assert push_platform(client, other, seed="other") == home.tags[BACKUP]
+    kept_away(run)
+    assert home.tags[BACKUP] == digest
