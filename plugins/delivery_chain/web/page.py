@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +23,7 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem
 h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
 code { font-size: .9em; overflow-wrap: anywhere }
 table { border-collapse: collapse; width: 100% }
+td:first-child { white-space: nowrap }
 th, td { border-bottom: 1px solid #8884; padding: .3rem .8rem .3rem 0; text-align: left; vertical-align: top }
 .verdict { border-left: .4rem solid #888; padding: .3rem 1rem }
 .passed { border-color: #1a7f37 } .blocked { border-color: #cf222e }
@@ -66,7 +68,12 @@ def _verdict(facts: RunFacts) -> str:
 
 def _image(facts: RunFacts) -> str:
     plan, subject, kept = facts.plan, facts.subject, facts.quarantined
-    rows = [("Chain", escape(plan.chain)), ("Run", f"<code>{escape(facts.run_id)}</code>")]
+    # Relative, as Airflow may be below a path: the way up from /delivery-chain/<Dag>/<run>.
+    back = f"../../dags/{quote(plan.chain, safe='')}/runs/{quote(facts.run_id, safe='')}"
+    rows = [
+        ("Chain", escape(plan.chain)),
+        ("Run", f'<a href="{escape(back)}">{escape(facts.run_id)}</a>'),
+    ]
     if plan.build:
         rows.append(("Built from", f"<code>{escape(plan.build.ref)}</code> at {_code(plan.build.commit)}"))
     if subject:
