@@ -50,7 +50,9 @@ def run_seconds(api: AirflowApi, push: Push) -> tuple[float, float]:
             if (run.get("conf") or {}).get("commit") == push.commit and run["state"] in {"success", "failed"}:
                 if run["state"] != "success":
                     raise SystemExit(f"run {run['dag_run_id']} failed: {run['note']}")
-                start, end = (datetime.fromisoformat(run[key]).timestamp() for key in ("start_date", "end_date"))
+                start, end = (
+                    datetime.fromisoformat(run[key]).timestamp() for key in ("start_date", "end_date")
+                )
                 return end - start, end - began
         time.sleep(0.2)
     raise SystemExit(f"no run for {push.name} within {DEADLINE:g} s")
@@ -71,7 +73,9 @@ def straight(running: stack.Stack, layout: Layout, push: Push, receiver: str) ->
         commit = list_refs(git, deadline=until)[ref]
         checkout(git, ref=ref, commit=commit, into=tree, deadline=until)
         target = f"{home.host}/straight/api:build"
-        request = BuildRequest(tree, tree / "Dockerfile", Platform.LINUX_AMD64, target, args={"REVISION": "release"})
+        request = BuildRequest(
+            tree, tree / "Dockerfile", Platform.LINUX_AMD64, target, args={"REVISION": "release"}
+        )
         built = build_and_push(request, registry=home, workdir=folder, deadline=until)
         host = f"{home.host}/aquasecurity/trivy-db:2"
         trivy = TrivySettings(layout.root / "trivy", host)
@@ -109,7 +113,9 @@ def main(rounds: int) -> None:
     chain, whole, script = (statistics.median(column) for column in zip(*measured[1:], strict=True))
     print("| what | median of", rounds, "|\n|---|---|")
     print(f"| run in Airflow | {chain:.2f} s |\n| push to end of run | {whole:.2f} s |")
-    print(f"| same tools from a script | {script:.2f} s |\n| **overhead of the run** | **{chain - script:.2f} s** |")
+    print(
+        f"| same tools from a script | {script:.2f} s |\n| **overhead of the run** | **{chain - script:.2f} s** |"
+    )
 
 
 if __name__ == "__main__":

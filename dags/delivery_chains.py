@@ -3,15 +3,16 @@
 from airflow.sdk import get_parsing_context
 
 from delivery_chain.catalogue import load, load_one
-from delivery_chain.factory import make_chain_dag, make_maintenance_dag
+from delivery_chain.factory import MAINTENANCE, make_chain_dag, make_maintenance_dag
 from delivery_chain.settings import Settings
 
 _folder = Settings.load().specs_folder
 _wanted = get_parsing_context().dag_id
-_one = load_one(_folder, _wanted) if _wanted else None
+_one = load_one(_folder, _wanted) if _wanted not in {None, MAINTENANCE} else None
 _specs = [_one] if _one else list(load(_folder).specs.values())
 
-for _spec in _specs:
-    globals()[_spec.name] = make_chain_dag(_spec)
+if _wanted != MAINTENANCE:
+    for _spec in _specs:
+        globals()[_spec.name] = make_chain_dag(_spec)
 if not _one:
     maintenance = make_maintenance_dag(_specs)

@@ -11,7 +11,7 @@ from delivery_chain.core.spec_checks import Complaint, fleet_problems
 from delivery_chain.errors import Problem, SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     from delivery_chain.core.spec import ChainSpec
@@ -30,14 +30,28 @@ class Catalogue:
 
 
 def spec_files(place: Path) -> list[Path]:
-    """The spec files of a folder, its sub-folders included, in order; or the one file that `place` is."""
+    """The spec files of a folder, its sub-folders included, in order; or the one file that `place` is.
+
+    Hidden files and folders are left out: editors keep locks in them, and a mounted ConfigMap its older versions.
+    """
     if place.is_file():
         return [place]
-    return sorted(path for path in place.rglob("*") if path.suffix in SUFFIXES and path.is_file())
+    return sorted(
+        path
+        for path in place.rglob("*")
+        if path.suffix in SUFFIXES
+        and not path.is_dir()
+        and not any(part.startswith(".") for part in path.relative_to(place).parts)
+    )
 
 
-def load(place: Path) -> Catalogue:
-    """Read every spec. Never raises for a bad one: its problems are listed, and the others are fine."""
+def load(place: Path, *, mentioning: Collection[str] = ()) -> Catalogue:
+    """Read every spec. Never raises for a bad one: its problems are listed, and the others are fine.
+
+    Args:
+        place: A folder, or one file.
+        mentioning: Leave out files whose text lacks one of these words; for a task's start, which needs few of them.
+    """
     specs: dict[str, ChainSpec] = {}
     texts: dict[str, str] = {}
     problems: list[Problem] = []
@@ -45,7 +59,8 @@ def load(place: Path) -> Catalogue:
         file = str(path)
         try:
             texts[file] = read_text(path)
-            specs[file] = parse_spec(texts[file], file)
+            if all(word in texts[file] for word in mentioning):
+                specs[file] = parse_spec(texts[file], file)
         except SpecError as error:
             problems += error.problems
     conflicts: dict[str, list[Complaint]] = defaultdict(list)

@@ -30,6 +30,17 @@ if TYPE_CHECKING:
 
 CHAIN_TAG = "delivery-chain"
 SOURCE_TAG = "delivery-chain-source"
+SOURCE_PREFIX = f"{SOURCE_TAG}--"
+MAINTENANCE = "delivery-chain-maintenance"
+SOURCE_DOC = """Waits for a branch or tag to change, then starts a run of each chain that builds it: {chains}.
+
+One run is always waiting: its task `watch` is deferred, and takes no worker slot.
+What was seen last is in the Variable `{variable}`. Pause this Dag, and pushes wait until it goes on.
+"""
+MAINTENANCE_DOC = """Removes staging tags that crashed runs left behind, one task per chain.
+
+Tags younger than `[delivery_chain] staging_keep_hours` stay: their run may be on its way.
+"""
 DEFAULTS: dict[str, Any] = {
     "retries": 3,
     "retry_delay": timedelta(seconds=10),
@@ -54,7 +65,7 @@ def make_chain_dag(spec: ChainSpec) -> DAG:
     )
     with dag:
         _add_steps(spec)
-    # Set after the tasks: else each task gets its own copy of the form, and is four times slower to serialise.
+    # Set after the tasks: else each task gets its own copy of the form, and is many times slower to serialise.
     dag.params = _form(spec)
     return dag
 
@@ -93,43 +104,50 @@ def _add_steps(spec: ChainSpec) -> None:
 
 
 def _form(spec: ChainSpec) -> Any:
-    """The trigger form: a rule and ref to build, or an image that is there."""
+    """The trigger form: a rule and ref to build, or an image that is there.
+
+    Airflow opens the fields without a section, and shows the others under a closed headline.
+    """
     from airflow.sdk.definitions.param import ParamsDict
 
-    text = ["null", "string"]
-    fields: dict[str, Param] = {}
-    if spec.build_rules:
-        names = [rule.name for rule in spec.build_rules]
-        rules = "; ".join(f"**{r.name}**: {r.ref_kind} `{r.pattern.text}`" for r in spec.build_rules)
-        fields["rule"] = Param(
-            None,
-            type=text,
-            enum=[None, *names],
-            title="Build rule",
-            section="Build a git ref",
-            description_md=rules,
-        )
-        fields["ref"] = Param(
-            None,
-            type=text,
-            title="Branch or tag",
-            section="Build a git ref",
-            description_md="Stands in for a push of this ref, for example `v1.2.0`. May be left out for rules with a fixed ref.",  # noqa: E501 - a message
-        )
-    section = "Or take an image that is there"
+    fields = _git_fields(spec) if spec.build_rules else {}
+    return ParamsDict(fields | _image_fields(spec, "Or take an image that is there" if fields else None))
+
+
+def _git_fields(spec: ChainSpec) -> dict[str, Param]:
+    rules = "; ".join(f"**{r.name}**: {r.ref_kind} `{r.pattern.text}`" for r in spec.build_rules)
+    return {
+        "ref": _field(
+            "Branch or tag to build",
+            "Stands in for a push of this ref, for example `v1.2.0`. May be left out for rules with a fixed ref.",
+        ),
+        "rule": _field(
+            "Build rule",
+            rules,
+            choice=[rule.name for rule in spec.build_rules],
+            empty="the one that matches",
+        ),
+    }
+
+
+def _image_fields(spec: ChainSpec, section: str | None) -> dict[str, Param]:
+    about = f"In namespace `{spec.scope.namespace}` of registry `{spec.scope.instance}`."
     covered = list(spec.scope.repositories)
-    choice: dict[str, Any] = {"enum": [None, *covered]} if covered else {}
-    about = f"In namespace `{spec.scope.namespace}`."
-    fields["repository"] = Param(
-        None, type=text, title="Repository", section=section, description_md=about, **choice
-    )
-    fields["tag"] = Param(
-        None, type=text, title="Image tag", section=section, description_md="For example `v1.2.0`."
-    )
-    fields["digest"] = Param(
-        None, type=text, title="Image digest", section=section, description_md="`sha256:…`"
-    )
-    return ParamsDict(fields)
+    return {
+        "repository": _field("Repository", about, section, choice=covered, empty="choose one"),
+        "tag": _field("Image tag", "For example `v1.2.0`.", section),
+        "digest": _field("Image digest", "`sha256:…`; instead of the tag, or together with it.", section),
+    }
+
+
+def _field(
+    title: str, about: str, section: str | None = None, *, choice: Iterable[str] = (), empty: str = ""
+) -> Param:
+    """A text that may be left out; with a choice, `empty` is what the form shows for nothing."""
+    more: dict[str, Any] = {"section": section} if section else {}
+    if names := list(choice):
+        more |= {"enum": [None, *names], "values_display": {"null": empty}}
+    return Param(None, type=["null", "string"], title=title, description_md=about, **more)
 
 
 def source_dag_id(source: Source) -> str:
@@ -137,36 +155,46 @@ def source_dag_id(source: Source) -> str:
     place = f"{source.connection}--{source.url}".strip("-/")
     readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", place.removesuffix(".git"))[:80].strip("-")
     unique = hashlib.sha256(f"{source.connection}\0{source.url}".encode()).hexdigest()[:6]
-    return f"delivery-chain-source--{readable}-{unique}"
+    return f"{SOURCE_PREFIX}{readable}-{unique}"
 
 
-def watched(specs: Iterable[ChainSpec]) -> dict[str, tuple[Source, dict[str, ChainSpec]]]:
-    """Each source with build rules once, as Dag id to (source, chain per `chain/repository`)."""
-    found: dict[str, tuple[Source, dict[str, ChainSpec]]] = {}
+def source_words(dag_id: str) -> list[str]:
+    """Words that every spec with this source has in its text."""
+    place, _, _ = dag_id.removeprefix(SOURCE_PREFIX).rpartition("-")
+    return [word for word in place.split("-") if word]
+
+
+def watched(specs: Iterable[ChainSpec]) -> dict[str, tuple[Source, list[tuple[ChainSpec, str]]]]:
+    """Each source with build rules once, as Dag id to the source and the chains and repositories built from it."""
+    found: dict[str, tuple[Source, list[tuple[ChainSpec, str]]]] = {}
     for spec in specs:
         for repository in dict.fromkeys(spec.repository_of(rule) for rule in spec.build_rules):
             source = spec.sources[repository]
-            _, chains = found.setdefault(source_dag_id(source), (source, {}))
-            chains[f"{spec.name}/{repository}"] = spec
+            _, chains = found.setdefault(source_dag_id(source), (source, []))
+            chains.append((spec, repository))
     return found
 
 
-def make_source_dags(specs: Iterable[ChainSpec]) -> dict[str, DAG]:
-    """The Dags that watch the sources of all chains, by id."""
+def make_source_dags(specs: Iterable[ChainSpec], wanted: str | None = None) -> dict[str, DAG]:
+    """The Dags that watch the sources of all chains, by id; just the `wanted` one, if given."""
     return {
-        dag_id: _source_dag(dag_id, source, chains) for dag_id, (source, chains) in watched(specs).items()
+        dag_id: _source_dag(dag_id, source, chains)
+        for dag_id, (source, chains) in watched(specs).items()
+        if wanted in {None, dag_id}
     }
 
 
-def _source_dag(dag_id: str, source: Source, chains: dict[str, ChainSpec]) -> DAG:
+def _source_dag(dag_id: str, source: Source, chains: list[tuple[ChainSpec, str]]) -> DAG:
     from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 
     from delivery_chain.operators.sources import MatchOperator, RememberOperator, WatchOperator
 
+    built = [f"{spec.name} ({repository})" for spec, repository in chains]
     with DAG(
         dag_id=dag_id,
         dag_display_name=f"source {source.connection} {source.url}".strip(),
-        description=f"Starts {', '.join(chains)} when a branch or tag changes.",
+        description=f"Starts {', '.join(built)} when a branch or tag changes.",
+        doc_md=SOURCE_DOC.format(chains=", ".join(built), variable=dag_id),
         schedule="@continuous",
         # Without a start the first two runs of a continuous Dag get the same logical date, and it stops for good.
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
@@ -182,12 +210,7 @@ def _source_dag(dag_id: str, source: Source, chains: dict[str, ChainSpec]) -> DA
             cursor=dag_id,
             timeout=10 * 365 * 86400,
         )
-        match = MatchOperator(
-            task_id="match",
-            specs=tuple(chains.values()),
-            repositories={spec.name: key.partition("/")[2] for key, spec in chains.items()},
-            cursor=dag_id,
-        )
+        match = MatchOperator(task_id="match", chains=tuple(chains), cursor=dag_id)
         start = TriggerDagRunOperator.partial(
             task_id="start", skip_when_already_exists=True, map_index_template="{{ task.trigger_dag_id }}"
         ).expand_kwargs(match.output)
@@ -201,14 +224,15 @@ def make_maintenance_dag(specs: Iterable[ChainSpec]) -> DAG:
     from delivery_chain.operators.maintenance import SweepOperator
 
     with DAG(
-        dag_id="delivery-chain-maintenance",
+        dag_id=MAINTENANCE,
         description="Removes staging tags that crashed runs left behind.",
+        doc_md=MAINTENANCE_DOC,
         schedule="@daily",
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=1,
         default_args=DEFAULTS,
-        tags=["delivery-chain-maintenance"],
+        tags=[MAINTENANCE],
     ) as dag:
         for spec in specs:
             SweepOperator(task_id=f"sweep-{spec.name}", spec=spec)

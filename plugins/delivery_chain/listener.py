@@ -46,7 +46,9 @@ def note_summary(dag_run: DagRun) -> None:
     try:
         _note_summary(dag_run)
     except Exception:
-        log.warning("The note of run %s was not written", getattr(dag_run, "run_id", "?"), exc_info=True)
+        # Not by attribute: that may ask the database, which is what just failed.
+        run_id = getattr(dag_run, "__dict__", {}).get("run_id", "?")
+        log.warning("The note of run %s was not written", run_id, exc_info=True)
 
 
 def _note_summary(dag_run: DagRun) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from airflow.plugins_manager import AirflowPlugin
 
 from delivery_chain import listener
+from delivery_chain.web import application
 
 
 class DeliveryChainPlugin(AirflowPlugin):
@@ -12,3 +13,4 @@ class DeliveryChainPlugin(AirflowPlugin):
 
     name = "delivery_chain"
     listeners = [listener]
+    fastapi_apps = [{"app": application, "url_prefix": "/delivery-chain", "name": "delivery-chain"}]

@@ -27,18 +27,20 @@ def get_provider_info() -> dict[str, Any]:
 
 
 def _oci_registry() -> dict[str, Any]:
+    # The port is a field of its own, and not hidden: Airflow 3.3's Test button refuses with "Bad Request" every
+    # connection that has none (its page sends 0, its server compares that with nothing).
     return {
         "connection-type": "oci_registry",
         "hook-class-name": "delivery_chain.hooks.registry.OciRegistryHook",
         "hook-name": "OCI registry",
         "ui-field-behaviour": {
-            "hidden-fields": ["schema", "port", "extra"],
-            "relabeling": {
-                "host": "Registry host[:port]",
-                "login": "Username",
-                "password": "Password or token",
+            "hidden-fields": ["schema", "extra"],
+            "relabeling": {"host": "Registry host", "login": "Username", "password": "Password or token"},
+            "placeholders": {
+                "host": "registry.example.com, without https://",
+                "port": "443",
+                "login": "empty for anonymous access",
             },
-            "placeholders": {"host": "registry.example.com"},
         },
         "conn-fields": {
             "region": _text("Region", "For people and for the record, such as ap-southeast-1."),
@@ -63,9 +65,13 @@ def _delivery_webhook() -> dict[str, Any]:
         "hook-class-name": "delivery_chain.hooks.webhook.WebhookHook",
         "hook-name": "Delivery webhook",
         "ui-field-behaviour": {
-            "hidden-fields": ["schema", "port", "login", "extra"],
+            "hidden-fields": ["schema", "login", "extra"],
             "relabeling": {"host": "URL", "password": "Signing secret"},
-            "placeholders": {"host": "https://deploy.example.com/hooks/shop", "password": "whsec_…"},
+            "placeholders": {
+                "host": "https://deploy.example.com/hooks/shop",
+                "port": "443",
+                "password": "whsec_…",
+            },
         },
         "conn-fields": {
             "secret_query": {

@@ -1,8 +1,7 @@
-"""A registry in memory: strict where the spec is, with uploads that can be gone on with, and faults on demand."""
+"""A whole registry in this process: what it holds is a value that tests compare, and it breaks on request."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import threading
@@ -12,91 +11,190 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
+from delivery_chain.core.reference import sha256_digest
 from delivery_chain.core.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_BLOB = re.compile(r"/v2/(.+)/blobs/(sha256:[0-9a-f]{64})")
-_UPLOAD = re.compile(r"/v2/(.+)/blobs/uploads/([0-9]*)")
-_MANIFEST = re.compile(r"/v2/(.+)/manifests/(.+)")
-_REFERRERS = re.compile(r"/v2/(.+)/referrers/(.+)")
-_TAGS = re.compile(r"/v2/(.+)/tags/list")
-INDEX = "application/vnd.oci.image.index.v1+json"
+_MANIFEST = re.compile(r"/v2/(?P<name>.+)/manifests/(?P<ref>[^/]+)")
+_BLOB = re.compile(r"/v2/(?P<name>.+)/blobs/(?P<ref>sha256:[0-9a-f]+)")
+_UPLOAD = re.compile(r"/v2/(?P<name>.+)/blobs/uploads/(?P<ref>.*)")
+_TAGS = re.compile(r"/v2/(?P<name>.+)/tags/list")
+
+Answer = tuple[int, dict[str, str], bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One request, for a fault to look at."""
+@dataclass(slots=True)
+class Turn:
+    """Something that happens when a request comes."""
 
     method: str
     path: str
-    """With the query."""
-    range: str
+    act: Callable[[], int | None]
+    after: bool
+    times: int
 
 
 @dataclass(slots=True)
-class Fault:
-    """What happens to requests that fit, `times` times."""
-
-    fits: Callable[[Asked], bool]
-    status: int = 0
-    """Answered at once; 0 to answer as usual."""
-    headers: dict[str, str] = field(default_factory=dict)
-    cut: int | None = None
-    """Bytes of the request's body, or of the answer's, after which the connection is closed."""
-    change: Callable[[bytes], bytes] | None = None
-    """What becomes of the answer's body."""
-    times: int = 1
-
-
-@dataclass(slots=True)
-class Memory:
-    """The running registry and what it holds."""
+class MemoryRegistry:
+    """The running registry."""
 
     registry: Registry
-    api: bool
-    """Whether it has the referrers API."""
-    resumes: bool
-    blobs: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    manifests: dict[str, dict[str, tuple[bytes, str]]] = field(default_factory=dict)
-    tags: dict[str, dict[str, str]] = field(default_factory=dict)
-    uploads: dict[str, bytearray] = field(default_factory=dict)
-    faults: list[Fault] = field(default_factory=list)
-    asked: list[Asked] = field(default_factory=list)
-    received: int = 0
-    """Bytes of blobs that were sent here."""
-    given: int = 0
-    """Bytes of blobs that were fetched here."""
-    opened: int = 0
-    """Uploads ever opened."""
-    at_once: int = 0
-    most_at_once: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    tags: dict[str, str] = field(default_factory=dict)
+    """`name:tag` to digest."""
+    manifests: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    """`name@digest` to media type and bytes."""
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    """`name@digest` to bytes."""
+    requests: list[str] = field(default_factory=list)
+    """`METHOD path` of each, in order."""
+    turns: list[Turn] = field(default_factory=list)
+    deletes_tags: bool = True
+    """Whether a tag can be deleted by its name; docker-registry 2 deletes by digest alone."""
+    dead_from: int | None = None
+    """Requests that are still answered; after them every connection breaks, as if the worker had been killed."""
+    lost_answer: bool = False
+    """Whether the first request that gets no answer is carried out nevertheless."""
 
-    def fail(self, method: str, path: str, **rest: Any) -> None:
-        """Let requests of `method` whose path holds the pattern go wrong; see `Fault`."""
-        wanted = re.compile(path)
-        self.faults.append(Fault(lambda one: one.method == method and bool(wanted.search(one.path)), **rest))
+    def on(
+        self, method: str, path: str, act: Callable[[], int | None], *, after: bool = False, times: int = 1
+    ) -> None:
+        """When a request fits, call `act` before (or after) it; a number it returns before is the answer's status."""
+        self.turns.append(Turn(method, path, act, after, times))
 
-    def count(self, method: str = "") -> int:
-        """Requests, of one method or all."""
-        return sum(method in ("", one.method) for one in self.asked)
+    def fail(self, method: str, path: str, status: int, *, times: int = 1_000_000) -> None:
+        """Answer with a status, and do nothing."""
+        self.on(method, path, lambda: status, times=times)
 
-    def fault(self, asked: Asked) -> Fault | None:
+    def writes(self) -> list[str]:
+        """The requests that change something."""
+        return [one for one in self.requests if not one.startswith(("GET", "HEAD"))]
+
+    def user_tags(self, name: str) -> dict[str, str]:
+        """Tags of one repository, apart from those the chain and the referrers keep for themselves."""
+        own = re.compile(r"_staging-.*|sha256-.*")
+        found = {
+            key.rpartition(":")[2]: digest for key, digest in self.tags.items() if key.startswith(f"{name}:")
+        }
+        return {tag: digest for tag, digest in found.items() if not own.fullmatch(tag)}
+
+    def handle(self, method: str, target: str, body: bytes, media_type: str) -> Answer:
+        """Do what a request asks for."""
+        url = urlsplit(target)
+        query = {key: values[0] for key, values in parse_qs(url.query).items()}
+        if url.path == "/v2/_catalog":
+            names = sorted({key.partition("@")[0] for key in self.manifests})
+            return 200, {}, json.dumps({"repositories": names}).encode()
+        if found := _TAGS.fullmatch(url.path):
+            return self._list(found["name"])
+        if found := _MANIFEST.fullmatch(url.path):
+            return self._manifest(method, found["name"], found["ref"], body, media_type)
+        if found := _UPLOAD.fullmatch(url.path):
+            return self._upload(method, found["name"], query, body)
+        found = _BLOB.fullmatch(url.path)
+        content = self.blobs.get(f"{found['name']}@{found['ref']}") if found else None
+        return (404, {}, b"") if content is None else (200, {}, content)
+
+    def _list(self, name: str) -> Answer:
+        if not any(key.startswith(f"{name}@") for key in self.manifests):
+            return 404, {}, b""
+        tags = sorted(key.rpartition(":")[2] for key in self.tags if key.startswith(f"{name}:"))
+        return 200, {}, json.dumps({"name": name, "tags": tags}).encode()
+
+    def _manifest(self, method: str, name: str, ref: str, body: bytes, media_type: str) -> Answer:
+        digest = ref if ":" in ref else self.tags.get(f"{name}:{ref}", "")
+        if method == "PUT":
+            digest = sha256_digest(body)
+            if not self._complete(name, body):
+                return 400, {}, b'{"errors": [{"code": "MANIFEST_BLOB_UNKNOWN"}]}'
+            self.manifests[f"{name}@{digest}"] = (media_type, body)
+            if ":" not in ref:
+                self.tags[f"{name}:{ref}"] = digest
+            return 201, {"Docker-Content-Digest": digest}, b""
+        held = self.manifests.get(f"{name}@{digest}")
+        if held is None:
+            return 404, {}, b""
+        if method == "DELETE":
+            return self._delete(name, ref, digest)
+        return 200, {"Content-Type": held[0], "Docker-Content-Digest": digest}, held[1]
+
+    def _delete(self, name: str, ref: str, digest: str) -> Answer:
+        if ":" not in ref and not self.deletes_tags:
+            return 400, {}, b'{"errors": [{"code": "DIGEST_INVALID"}]}'
+        if ":" in ref:
+            del self.manifests[f"{name}@{digest}"]
+            gone = [tag for tag, to in self.tags.items() if to == digest and tag.startswith(f"{name}:")]
+        else:
+            gone = [f"{name}:{ref}"]
+        for tag in gone:
+            del self.tags[tag]
+        return 202, {}, b""
+
+    def _complete(self, name: str, body: bytes) -> bool:
+        document = json.loads(body)
+        parts = [document["config"], *document["layers"]] if "config" in document else []
+        children = document.get("manifests", []) if "config" not in document else []
+        return all(f"{name}@{part['digest']}" in self.blobs for part in parts) and all(
+            f"{name}@{child['digest']}" in self.manifests for child in children
+        )
+
+    def _upload(self, method: str, name: str, query: dict[str, str], body: bytes) -> Answer:
+        if method == "PUT":
+            digest = sha256_digest(body)
+            if query["digest"] != digest:
+                return 400, {}, b'{"errors": [{"code": "DIGEST_INVALID"}]}'
+            self.blobs[f"{name}@{digest}"] = body
+            return 201, {}, b""
+        mounted = self.blobs.get(f"{query.get('from')}@{query.get('mount')}")
+        if mounted is not None:
+            self.blobs[f"{name}@{query['mount']}"] = mounted
+            return 201, {}, b""
+        return 202, {"Location": f"/v2/{name}/blobs/uploads/one"}, b""
+
+    def take_turns(self, method: str, path: str, *, after: bool) -> int | None:
+        """Let what waits for this request happen."""
+        status = None
+        for turn in list(self.turns):
+            if turn.after is after and re.fullmatch(turn.method, method) and re.fullmatch(turn.path, path):
+                turn.times -= 1
+                if not turn.times:
+                    self.turns.remove(turn)
+                said = turn.act()
+                status = said if status is None else status
+        return status
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    held: MemoryRegistry
+    lock = threading.Lock()
+
+    def decide(self, method: str, path: str, body: bytes, media_type: str) -> Answer | None:
+        """The answer; None for a connection that breaks."""
+        held = self.held
         with self.lock:
-            self.asked.append(asked)
-            found = next((one for one in self.faults if one.times > 0 and one.fits(asked)), None)
-            if found is not None:
-                found.times -= 1
-            return found
+            alive = held.dead_from is None or held.dead_from > 0
+            if held.dead_from is not None:
+                held.dead_from -= 1
+            if not alive and not (held.lost_answer and held.dead_from == -1):
+                return None
+            held.requests.append(f"{method} {path}")
+        # Without the lock: what happens in between may be requests of others.
+        status = held.take_turns(method, path, after=False)
+        if status is not None:
+            return status, {}, b""
+        with self.lock:
+            done = held.handle(method, path, body, media_type)
+        held.take_turns(method, path, after=True)
+        return done if alive else None
 
 
-class Handler(BaseHTTPRequestHandler):
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    memory: Memory
-    hurt: Fault | None
+    wbufsize = -1
 
     def log_message(self, *args: object) -> None:
         """Stay quiet."""
@@ -104,204 +202,44 @@ class Handler(BaseHTTPRequestHandler):
     def handle_one_request(self) -> None:
         try:
             super().handle_one_request()
-        except (ConnectionError, TimeoutError):
+        except (ConnectionError, ValueError):
             self.close_connection = True
 
-    def serve(self) -> None:
-        memory = self.memory
-        with memory.lock:
-            memory.at_once += 1
-            memory.most_at_once = max(memory.most_at_once, memory.at_once)
-        self.hurt = memory.fault(Asked(self.command, self.path, self.headers.get("Range", "")))
-        if self.hurt is not None and self.hurt.status:
-            self.refuse(self.hurt.status, **self.hurt.headers)
-        else:
-            self.route()
-
-    def route(self) -> None:
-        path = urlsplit(self.path).path
-        for pattern, name in ((_UPLOAD, "upload"), (_BLOB, "blob"), (_MANIFEST, "manifest"), (_TAGS, "tags")):
-            if found := pattern.fullmatch(path):
-                getattr(self, f"{self.command.lower()}_{name}", self.refuse)(*found.groups())
-                return
-        found = _REFERRERS.fullmatch(path)
-        if found and self.memory.api:
-            self.get_referrers(*found.groups())
-        else:
-            self.refuse(200 if path == "/v2/" else 404)
-
-    def body(self) -> bytes:
-        return self.rfile.read(int(self.headers.get("Content-Length", "0")))
-
-    def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
-        body = self.hurt.change(body) if self.hurt and self.hurt.change and body else body
-        with self.memory.lock:
-            # Before the client can know, and ask for more.
-            self.memory.at_once -= 1
+    def answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        found = self.server.decide(self.command, self.path, body, self.headers.get("Content-Type", ""))
+        if found is None:
+            self.close_connection = True
+            return
+        status, headers, content = found
         self.send_response(status)
-        extra = self.hurt.headers if self.hurt else {}
-        named = {key.replace("_", "-"): value for key, value in headers.items()}
-        for key, value in {"Content-Length": str(len(body)), **named, **extra}.items():
+        for key, value in {"Content-Length": str(len(content)), **headers}.items():
             self.send_header(key, value)
         self.end_headers()
-        if self.command == "HEAD":
-            return
-        cut = self.hurt.cut if self.hurt else None
-        self.wfile.write(body[:cut])
-        if cut is not None:
-            self.close_connection = True
-
-    def refuse(self, status: object = 405, *_: object, **headers: str) -> None:
-        self.hurt = None
-        code = status if isinstance(status, int) else 405
-        if self.command in ("PUT", "PATCH"):
-            self.close_connection = True
-        self.answer(code, b"" if code < 400 else json.dumps({"errors": []}).encode(), **headers)
-
-    def get_blob(self, name: str, digest: str) -> None:
-        content = self.memory.blobs.get(name, {}).get(digest)
-        if content is None:
-            self.refuse(404)
-            return
-        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-        if asked is None or self.command == "HEAD":
-            body, status, headers = content, 200, {}
-        else:
-            first, last = int(asked[1]), min(int(asked[2]), len(content) - 1)
-            body, status = content[first : last + 1], 206
-            headers = {"Content-Range": f"bytes {first}-{last}/{len(content)}"}
-        if self.command == "GET":
-            self.memory.given += len(body)
-        self.answer(status, body, Docker_Content_Digest=digest, **headers)
-
-    head_blob = get_blob
-
-    def post_upload(self, name: str, _: str) -> None:
-        query = parse_qs(urlsplit(self.path).query)
-        digest, other = query.get("mount", [""])[0], query.get("from", [""])[0]
-        content = self.memory.blobs.get(other, {}).get(digest)
-        if content is not None:
-            self.memory.blobs.setdefault(name, {})[digest] = content
-            self.answer(201)
-            return
-        with self.memory.lock:
-            self.memory.opened += 1
-            number = str(self.memory.opened)
-            self.memory.uploads[number] = bytearray()
-        self.answer(202, Location=f"/v2/{name}/blobs/uploads/{number}?state=secret", Range="0-0")
-
-    def get_upload(self, name: str, number: str) -> None:
-        held = self.memory.uploads.get(number)
-        if held is None or not self.memory.resumes:
-            self.refuse(404)
-        else:
-            self.answer(
-                204, Range=f"0-{max(len(held) - 1, 0)}", Location=f"/v2/{name}/blobs/uploads/{number}"
-            )
-
-    def delete_upload(self, _: str, number: str) -> None:
-        self.refuse(204 if self.memory.uploads.pop(number, None) is not None else 404)
-
-    def put_upload(self, name: str, number: str) -> None:
-        held = self.memory.uploads.get(number)
-        start = self.headers.get("Content-Range", "0-").partition("-")[0]
-        if held is None or int(start) != len(held):
-            self.refuse(404 if held is None else 416)
-            return
-        left = int(self.headers["Content-Length"])
-        cut = self.hurt.cut if self.hurt else None
-        while left and (cut is None or cut > 0):
-            piece = self.rfile.read1(min(left, 65536 if cut is None else min(65536, cut)))
-            if not piece:
-                break
-            left -= len(piece)
-            cut = None if cut is None else cut - len(piece)
-            self.memory.received += len(piece)
-            held += piece
-        if left:
-            self.memory.at_once -= 1
-            self.close_connection = True
-            return
-        digest = parse_qs(urlsplit(self.path).query)["digest"][0]
-        if f"sha256:{hashlib.sha256(held).hexdigest()}" != digest:
-            body = b'{"errors":[{"code":"DIGEST_INVALID","message":"other bytes"}]}'
-            self.answer(400, body)
-            return
-        self.memory.blobs.setdefault(name, {})[digest] = bytes(held)
-        self.memory.uploads.pop(number, None)
-        self.hurt = None
-        self.answer(201, Docker_Content_Digest=digest)
-
-    def get_manifest(self, name: str, ref: str) -> None:
-        digest = self.memory.tags.get(name, {}).get(ref, ref)
-        held = self.memory.manifests.get(name, {}).get(digest)
-        if held is None:
-            self.refuse(404)
-        else:
-            self.answer(200, held[0], Content_Type=held[1], Docker_Content_Digest=digest)
-
-    head_manifest = get_manifest
-
-    def put_manifest(self, name: str, ref: str) -> None:
-        raw, kind = self.body(), self.headers["Content-Type"]
-        data = json.loads(raw)
-        parts = [
-            one["digest"]
-            for one in (*data.get("layers", ()), *([data["config"]] if "config" in data else ()))
-        ]
-        children = [one["digest"] for one in data.get("manifests", ())]
-        held = self.memory.manifests.setdefault(name, {})
-        if not set(parts) <= set(self.memory.blobs.get(name, {})) or not set(children) <= set(held):
-            self.answer(404, b'{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"x"}]}')
-            return
-        digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
-        held[digest] = (raw, kind)
-        if ":" not in ref:
-            self.memory.tags.setdefault(name, {})[ref] = digest
-        self.answer(201, Docker_Content_Digest=digest)
-
-    def get_tags(self, name: str) -> None:
-        found = self.memory.tags.get(name)
-        if found is None:
-            self.refuse(404)
-        else:
-            self.answer(200, json.dumps({"name": name, "tags": sorted(found)}).encode())
-
-    def get_referrers(self, name: str, digest: str) -> None:
-        found = []
-        for one, (raw, kind) in self.memory.manifests.get(name, {}).items():
-            data = json.loads(raw)
-            if data.get("subject", {}).get("digest") == digest:
-                entry = {"mediaType": kind, "digest": one, "size": len(raw)}
-                found.append({**entry, "artifactType": data.get("artifactType", "")})
-        document = {"schemaVersion": 2, "mediaType": INDEX, "manifests": found}
-        self.answer(200, json.dumps(document).encode(), Content_Type=INDEX)
+        if self.command != "HEAD":
+            self.wfile.write(content)
 
 
-for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
-    setattr(Handler, f"do_{method}", Handler.serve)
+for _method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
+    setattr(_Handler, f"do_{_method}", _Handler.answer)
 
 
 @contextmanager
-def memory_registry(*, api: bool = False, resumes: bool = True, **registry: Any) -> Iterator[Memory]:
-    """Run one on a free port until the block ends.
+def memory_registry(**fields: Any) -> Iterator[MemoryRegistry]:
+    """Run a registry on a free port until the block ends. It has no referrers API, as docker-registry 2 has none.
 
     Args:
-        api: Whether it has the referrers API; without, clients keep lists under fallback tags.
-        resumes: Whether it tells how much of an upload it holds.
-        registry: More fields of its `Registry`.
+        fields: More fields of its `Registry`, such as the login.
     """
-    bound = type("Bound", (Handler,), {})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), bound)
-    server.daemon_threads = True
-    memory = Memory(
-        Registry(host=f"127.0.0.1:{server.server_port}", plain_http=True, **registry), api, resumes
+    server = _Server(("127.0.0.1", 0), _Handler)
+    server.lock = threading.Lock()
+    server.held = held = MemoryRegistry(
+        Registry(host=f"127.0.0.1:{server.server_port}", plain_http=True, **fields)
     )
-    bound.memory = memory  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield memory
+        yield held
     finally:
         server.shutdown()
         thread.join()

@@ -24,8 +24,22 @@ def test_files(tmp_path: Path) -> None:
     """Specs are the YAML files of a folder and its sub-folders, in order; or the one file."""
     paths = [write(tmp_path, name, "x") for name in ("a.yml", "b.yaml", "sub/c.yaml")]
     (tmp_path / "schema.json").write_text("{}")
+    (tmp_path / "folder.yaml").mkdir()
+    (tmp_path / ".#a.yml").symlink_to("an-editors-lock")
     assert spec_files(tmp_path) == paths
     assert spec_files(paths[0]) == paths[:1]
+
+
+def test_a_mounted_config_map_is_read_once(tmp_path: Path) -> None:
+    """Kubernetes keeps the files in a hidden folder, and links to them; each is one spec, not two.
+
+    Source: https://kubernetes.io/docs/concepts/configuration/configmap/#mounted-configmaps-are-updated-automatically
+    """
+    write(tmp_path, "..2026_11_01/shop.yaml", "shop")
+    (tmp_path / "..data").symlink_to("..2026_11_01")
+    (tmp_path / "shop.yaml").symlink_to("..data/shop.yaml")
+    found = load(tmp_path)
+    assert (list(found.specs), found.problems) == ([str(tmp_path / "shop.yaml")], ())
 
 
 def test_one_bad_file_takes_no_other_down(tmp_path: Path) -> None:
@@ -41,6 +55,7 @@ def test_one_bad_file_takes_no_other_down(tmp_path: Path) -> None:
             "bad.yaml:1: name: is missing",
             "bad.yaml:1: scope: is missing",
             "latin.yaml:1: expected UTF-8 text, found byte 0xe9",
+            "lost.yaml:1: can't be read: No such file or directory",
         ],
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -10,11 +11,17 @@ import pytest
 
 from delivery_chain.cli import main
 from delivery_chain.core.parse import parse_spec
+from delivery_chain.core.schema import spec_schema
 from delivery_chain.provider_info import get_provider_info
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-CONSOLE = [block for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL) if "delivery-chain check" in block]
+REFERENCE = (ROOT / "docs" / "chain-spec.md").read_text()
+CONSOLE = [
+    block
+    for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    if "delivery-chain check" in block
+]
 
 
 def _examples() -> list[tuple[str, str]]:
@@ -36,6 +43,25 @@ def test_the_readme_spec_is_valid() -> None:
     """The spec in the README is one that the project takes."""
     text = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)[0]
     assert parse_spec(text, "README.md").name == "shop-api"
+
+
+def test_the_reference_spec_is_valid() -> None:
+    """The spec in the reference is one that the project takes."""
+    text = re.findall(r"```yaml\n(.*?)```", REFERENCE, re.DOTALL)[0]
+    assert parse_spec(text, "docs/chain-spec.md").name == "shop-api"
+
+
+def test_the_reference_spec_has_every_field() -> None:
+    """The reference's spec shows each key of the schema, and its text explains each one."""
+    text = re.findall(r"```yaml\n(.*?)```", REFERENCE, re.DOTALL)[0]
+    prose = REFERENCE.replace(text, "")
+    schema = json.loads(spec_schema())
+    models = [schema, *schema["$defs"].values()]
+    fields = {name for model in models for name in model.get("properties", {})} - {"all", "exclude"}
+    assert {name for name in fields if f"{name}:" not in text} == set()
+    assert {
+        name for name in fields if not re.search(rf"`(?:\w+\.)?{name}\b|^## {name}:", prose, re.MULTILINE)
+    } == set()
 
 
 def test_every_setting_is_in_the_readme() -> None:

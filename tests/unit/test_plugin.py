@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import delivery_chain
 from delivery_chain import listener
+from delivery_chain.operators.links import PAGES
 from delivery_chain.plugin import DeliveryChainPlugin
+from delivery_chain.web import application
 
 PLUGINS = Path(delivery_chain.__file__).parents[1]
 
@@ -13,6 +17,15 @@ PLUGINS = Path(delivery_chain.__file__).parents[1]
 def test_it_brings_the_listener() -> None:
     """Airflow finds the plugin's name and its listener."""
     assert (DeliveryChainPlugin.name, DeliveryChainPlugin.listeners) == ("delivery_chain", [listener])
+
+
+def test_it_brings_the_pages() -> None:
+    """Airflow mounts them where the buttons lead, and no other process than its web server loads them."""
+    (mounted,) = DeliveryChainPlugin.fastapi_apps
+    assert (mounted["app"], mounted["url_prefix"]) == (application, PAGES)
+    code = "import sys, delivery_chain.plugin; print('delivery_chain.web.app' in sys.modules)"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert output.stdout.strip() == "False"
 
 
 def test_folder_mode_finds_the_same_plugin() -> None:

@@ -56,6 +56,12 @@ class Finding(Value):
         """Whether a fixed version exists."""
         return bool(self.fixed)
 
+    @property
+    def line(self) -> str:
+        """`CVE-2022-37434 critical: zlib 1.2.11-r3 (fixed in 1.2.12-r2)`."""
+        fixed = f"fixed in {self.fixed}" if self.fixed else "no fix yet"
+        return f"{self.id} {self.severity.value}: {self.package} {self.installed} ({fixed})"
+
 
 class Database(Value):
     """The vulnerability database that a scan was made with."""

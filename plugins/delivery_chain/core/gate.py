@@ -26,6 +26,12 @@ class Hit(Value):
     count: int
     """Findings that met it."""
 
+    @property
+    def sentence(self) -> str:
+        """`3 findings at or above high (limit 1)`."""
+        clause = self.clause.replace("findings", "finding", 1) if self.count == 1 else self.clause
+        return f"{self.count} {clause}"
+
 
 class Verdict(Value):
     """What the gate says about exactly one digest."""
@@ -47,7 +53,7 @@ class Verdict(Value):
     def sentence(self) -> str:
         """`passed with 2 low` or `blocked: 3 findings at or above high (limit 1)`."""
         if not self.passed:
-            return "blocked: " + "; ".join(f"{hit.count} {hit.clause}" for hit in self.hits)
+            return "blocked: " + "; ".join(hit.sentence for hit in self.hits)
         found = ", ".join(f"{count} {severity}" for severity, count in self.counts.items() if count)
         return f"passed with {found or 'no findings'}"
 
@@ -219,5 +225,5 @@ def describe(clause: Clause | Block) -> str:
         limit = f"limit {clause.count}" if clause.logic is Logic.AND else f"limit 1, or {clause.count} in all"
         parts.append(f"{what} {level}{grace} ({limit})")
     if clause.findings:
-        parts.append("any of " + ", ".join(clause.findings))
+        parts.append("findings among " + ", ".join(clause.findings))
     return " or ".join(parts)

@@ -8,19 +8,28 @@ a small file stand for a huge one.
 from __future__ import annotations
 
 import re
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from delivery_chain.core.spec import ChainSpec
-from delivery_chain.core.spec_checks import Complaint, KeyPath, cross_problems
+from delivery_chain.core.spec import BuildRule, ChainSpec, ReplicateRule, Scope, Trigger
+from delivery_chain.core.spec_checks import (
+    DISTRIBUTE,
+    REPLICATE,
+    RULES,
+    Complaint,
+    Draft,
+    KeyPath,
+    cross_problems,
+)
+from delivery_chain.core.value import Value
 from delivery_chain.errors import Problem, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+V = TypeVar("V", bound=Value)
 LARGEST_SPEC = 256 * 1024
 """Characters; the largest real spec seen has 20,000."""
 DEEPEST = 20
@@ -150,25 +159,46 @@ def _validate(data: Any) -> tuple[ChainSpec | None, list[Complaint]]:
     try:
         spec = ChainSpec.model_validate(data)
     except ValidationError as error:
-        return None, [*_complaints(error, data), *cross_problems(_valid_part(data))]
-    return spec, list(cross_problems(spec))
+        return None, [*_complaints(error, data), *cross_problems(_draft(data))]
+    return spec, list(cross_problems(Draft.of(spec)))
 
 
-def _valid_part(data: dict[str, Any]) -> ChainSpec:
-    """The fields that are fine on their own, so that cross checks still see them."""
-    fields: dict[str, Any] = {}
-    for name, adapter in _sections().items():
-        try:
-            fields[name] = adapter.validate_python(data[name]) if name in data else None
-        except ValidationError:
-            continue
-    return ChainSpec.model_construct(**{name: value for name, value in fields.items() if value is not None})
+def _draft(data: dict[str, Any]) -> Draft:
+    """The parts that are fine on their own, so that one fault does not hide what is wrong between the others."""
+    sources = data.get("sources", {})
+    build = data.get("build", {})
+    lists = {
+        RULES: build.get("rules", []) if isinstance(build, dict) else None,
+        REPLICATE: data.get("replicate", []),
+        DISTRIBUTE: data.get("distribute", []),
+    }
+    return Draft(
+        _valid(Scope, data.get("scope")),
+        frozenset(key for key in sources if isinstance(key, str)) if isinstance(sources, dict) else None,
+        _valid_items(BuildRule, lists[RULES]),
+        _valid_items(ReplicateRule, lists[REPLICATE]),
+        _valid_items(Trigger, lists[DISTRIBUTE]),
+        {path: _names(items) for path, items in lists.items()},
+    )
 
 
-@cache
-def _sections() -> dict[str, TypeAdapter[Any]]:
-    names = ("scope", "sources", "build", "replicate", "distribute")
-    return {name: TypeAdapter(ChainSpec.model_fields[name].rebuild_annotation()) for name in names}
+def _valid(model: type[V], data: Any) -> V | None:
+    try:
+        return model.model_validate(data)
+    except ValidationError:
+        return None
+
+
+def _valid_items(model: type[V], data: Any) -> dict[int, V]:
+    items = enumerate(data if isinstance(data, list) else [])
+    return {index: item for index, raw in items if (item := _valid(model, raw)) is not None}
+
+
+def _names(data: Any) -> dict[int, str] | None:
+    if not isinstance(data, list):
+        return None
+    names = {index: item.get("name") for index, item in enumerate(data) if isinstance(item, dict)}
+    return {index: name for index, name in names.items() if isinstance(name, str)}
 
 
 def _complaints(error: ValidationError, data: Any) -> list[Complaint]:

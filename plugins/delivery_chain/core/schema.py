@@ -34,5 +34,7 @@ def _also(field: dict[str, Any], form: dict[str, Any]) -> None:
 
 def _several(field: dict[str, Any]) -> dict[str, Any]:
     """A list's schema as one that takes a single item too."""
-    outside: dict[str, Any] = {key: field.pop(key) for key in ("title", "description", "default") if key in field}
+    outside: dict[str, Any] = {
+        key: field.pop(key) for key in ("title", "description", "default") if key in field
+    }
     return {**outside, "anyOf": [field["items"], field]}

@@ -3,85 +3,111 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from delivery_chain.core.spec import BuildRule, ChainSpec, Level, ReplicateRule, Scope
+from delivery_chain.core.spec import Level
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from typing import Self
+
+    from delivery_chain.core.spec import BuildRule, ChainSpec, ReplicateRule, Scope, Trigger
 
 KeyPath = tuple[str | int, ...]
 Complaint = tuple[KeyPath, str]
 
 
-def cross_problems(spec: ChainSpec) -> Iterator[Complaint]:
-    """Everything wrong between the fields of one spec.
+RULES: KeyPath = ("build", "rules")
+REPLICATE: KeyPath = ("replicate",)
+DISTRIBUTE: KeyPath = ("distribute",)
 
-    Args:
-        spec: May lack fields that did not validate (`model_construct`); what needs them is left out.
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What is known of a spec that may have faults: its parts that are fine on their own, at their places.
+
+    Names are kept apart, as an item whose other fields are wrong has still been named.
     """
-    scope: Scope | None = getattr(spec, "scope", None)
-    build = getattr(spec, "build", None)
-    rules: Sequence[BuildRule] = build.rules if build else ()
-    replicate: Sequence[ReplicateRule] = getattr(spec, "replicate", ())
-    distribute = getattr(spec, "distribute", ())
-    yield from _twice(("build", "rules"), [rule.name for rule in rules])
-    yield from _twice(("replicate",), [rule.name for rule in replicate])
-    yield from _twice(("distribute",), [trigger.name for trigger in distribute])
-    for index, trigger in enumerate(distribute):
+
+    scope: Scope | None
+    sources: frozenset[str] | None
+    """Repositories that have a source; None if that can't be told."""
+    rules: Mapping[int, BuildRule]
+    replicate: Mapping[int, ReplicateRule]
+    distribute: Mapping[int, Trigger]
+    names: Mapping[KeyPath, Mapping[int, str] | None]
+    """Names by place in each list; None for what is no list."""
+
+    @classmethod
+    def of(cls, spec: ChainSpec) -> Self:
+        """The draft of a valid spec: all of it."""
+        lists: dict[KeyPath, tuple[BuildRule | ReplicateRule | Trigger, ...]]
+        lists = {RULES: spec.build_rules, REPLICATE: spec.replicate, DISTRIBUTE: spec.distribute}
+        return cls(
+            spec.scope,
+            frozenset(spec.sources),
+            dict(enumerate(spec.build_rules)),
+            dict(enumerate(spec.replicate)),
+            dict(enumerate(spec.distribute)),
+            {path: {index: item.name for index, item in enumerate(items)} for path, items in lists.items()},
+        )
+
+    @property
+    def only_repository(self) -> str | None:
+        """The repository that rules mean which name none."""
+        listed = self.scope.repositories if self.scope else ()
+        return listed[0] if len(listed) == 1 else None
+
+
+def cross_problems(draft: Draft) -> Iterator[Complaint]:
+    """Everything wrong between the fields of one spec; what needs a part that is not known is left out."""
+    for path, names in draft.names.items():
+        yield from _twice(path, names or {})
+    replications = draft.names[REPLICATE]
+    for index, trigger in draft.distribute.items():
         for name in trigger.after or ():
-            if name not in {rule.name for rule in replicate}:
-                yield ("distribute", index, "after"), f"no replication rule is named {name!r}"
-    if scope is not None:
-        yield from _outside_scope(spec, scope, rules, replicate)
+            if replications is not None and name not in replications.values():
+                yield (*DISTRIBUTE, index, "after"), f"no replication rule is named {name!r}"
+    if draft.scope is not None:
+        yield from _outside_scope(draft, draft.scope)
 
 
-def _outside_scope(
-    spec: ChainSpec, scope: Scope, rules: Sequence[BuildRule], replicate: Sequence[ReplicateRule]
-) -> Iterator[Complaint]:
-    sources = getattr(spec, "sources", {})
-    for name in sources:
+def _outside_scope(draft: Draft, scope: Scope) -> Iterator[Complaint]:
+    for name in sorted(draft.sources or ()):
         if not scope.covers(name):
             yield ("sources", name), f"repository {name!r} is not in the chain's scope"
-    for index, rule in enumerate(rules):
-        repository = rule.repository or _only(scope)
+    for index, rule in draft.rules.items():
+        repository = rule.repository or draft.only_repository
         if repository is None:
-            yield ("build", "rules", index), "say `repository`: the scope has more than one"
+            yield (*RULES, index), "say `repository`: the scope has more than one"
         elif not scope.covers(repository):
-            yield ("build", "rules", index, "repository"), f"{repository!r} is not in the chain's scope"
-        elif repository not in sources:
-            yield ("build", "rules", index), f"`sources` has no entry for repository {repository!r}"
-    for index, entry in enumerate(replicate):
-        yield from _replication(scope, index, entry)
+            yield (*RULES, index, "repository"), f"{repository!r} is not in the chain's scope"
+        elif draft.sources is not None and repository not in draft.sources:
+            yield (*RULES, index), f"`sources` has no entry for repository {repository!r}"
+    for index, entry in draft.replicate.items():
+        yield from _replication(draft, scope, (*REPLICATE, index), entry)
 
 
-def _replication(scope: Scope, index: int, rule: ReplicateRule) -> Iterator[Complaint]:
+def _replication(draft: Draft, scope: Scope, path: KeyPath, rule: ReplicateRule) -> Iterator[Complaint]:
     if rule.level is Level.NAMESPACE:
         if rule.rename.repository:
-            yield (
-                ("replicate", index, "as", "repository"),
-                "goes with level repository: one name can't hold many",
-            )
-    elif rule.repository is None and _only(scope) is None:
-        yield ("replicate", index), "say `repository` or `level: namespace`: the scope has more than one"
+            yield (*path, "as", "repository"), "goes with level repository: one name can't hold many"
+    elif rule.repository is None and draft.only_repository is None:
+        yield path, "say `repository` or `level: namespace`: the scope has more than one"
     elif rule.repository is not None and not scope.covers(rule.repository):
-        yield ("replicate", index, "repository"), f"{rule.repository!r} is not in the chain's scope"
-    if (
-        rule.to == scope.instance
-        and rule.rename.namespace in (None, scope.namespace)
-        and not rule.rename.repository
-    ):
-        yield ("replicate", index, "to"), "is the home registry: the image is there already"
+        yield (*path, "repository"), f"{rule.repository!r} is not in the chain's scope"
+    namespace = rule.rename.namespace or scope.namespace
+    if rule.to == scope.instance and namespace == scope.namespace and not rule.rename.repository:
+        yield (*path, "to"), "is the home registry: the image is there already"
 
 
-def _only(scope: Scope) -> str | None:
-    return scope.repositories[0] if len(scope.repositories) == 1 else None
-
-
-def _twice(path: KeyPath, names: Sequence[str]) -> Iterator[Complaint]:
-    for index, name in enumerate(names):
-        if name in names[:index]:
+def _twice(path: KeyPath, names: Mapping[int, str]) -> Iterator[Complaint]:
+    seen: set[str] = set()
+    for index, name in names.items():
+        if name in seen:
             yield (*path, index, "name"), f"{name!r} is used twice"
+        seen.add(name)
 
 
 def fleet_problems(specs: Mapping[str, ChainSpec]) -> Iterator[tuple[str, Complaint]]:
@@ -90,7 +116,7 @@ def fleet_problems(specs: Mapping[str, ChainSpec]) -> Iterator[tuple[str, Compla
     Args:
         specs: Valid specs by file name.
 
-    Source: chain-spec.md, "Scope": the narrower scope takes an event, two equally narrow ones are an error.
+    Source: docs/chain-spec.md, "scope": the narrower scope takes an event, two equally narrow ones are an error.
     """
     names: dict[str, list[str]] = defaultdict(list)
     covered: dict[tuple[str, str, str], list[str]] = defaultdict(list)

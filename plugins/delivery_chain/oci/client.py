@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
     from delivery_chain.core.registry import Registry
 
+DELETED_TAG = "application/vnd.delivery-chain.deleted-tag.v1"
+"""Artifact type of the tiny manifest that a tag holds for a moment while `delete_tag` deletes it."""
 _OK = frozenset({200})
 _OK_OR_MISSING = frozenset({200, 404})
 _CREATED = frozenset({201})
@@ -197,9 +199,7 @@ class RegistryClient(Blobs):
         self.put_blob_bytes(name, EMPTY_BLOB)
         # The tag's name makes the stand-in unique: no other tag can share its digest and go with it.
         note = {"org.opencontainers.image.ref.name": tag}
-        raw = build_artifact_manifest(
-            "application/vnd.delivery-chain.deleted-tag.v1", None, (EMPTY_CONFIG,), note
-        )
+        raw = build_artifact_manifest(DELETED_TAG, None, (EMPTY_CONFIG,), note)
         self.delete_manifest(name, self.put_manifest(name, tag, raw, OCI_MANIFEST))
 
     def _delete(self, path: str, name: str, what: str) -> None:

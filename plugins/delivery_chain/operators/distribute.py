@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_plus, urlsplit
 
 from delivery_chain.core.acr import delivery_body, delivery_id
 from delivery_chain.core.filters import fires_for, waits_for
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 ANSWER_BYTES = 512
 """Of a target's answer that is read and kept."""
+SHORTEST_HIDDEN = 4
+"""Characters of a value that is taken out of an answer; shorter ones are no secrets."""
 TOO_MANY = 429
 SERVER_ERROR = 500
 DELIVERED = range(200, 300)
@@ -187,6 +190,7 @@ def send(target: WebhookTarget, delivery: Delivery) -> tuple[Attempt, float | No
         What came of it, and the seconds the target asked to wait, if it did.
     """
     import requests
+    from urllib3.exceptions import HTTPError
 
     now = datetime.now(UTC)
     began = time.monotonic()
@@ -205,27 +209,46 @@ def send(target: WebhookTarget, delivery: Delivery) -> tuple[Attempt, float | No
             ) as response,
         ):
             status = response.status_code
-            answer = _first_bytes(response, began + target.timeout)
+            answer = _first_bytes(response, began + target.timeout, ANSWER_BYTES + len(target.url))
             after = response.headers.get("Retry-After", "")
-            wait = min(float(after), 3600.0) if after.isdigit() else None
+            wait = min(float(after), 3600.0) if after.isascii() and after.isdecimal() else None
     except requests.Timeout:
         answer = f"no answer within {target.timeout:g} s"
     except requests.RequestException as error:
         answer = f"no connection: {type(error).__name__}"
+    except HTTPError as error:
+        answer = f"the answer broke off: {type(error).__name__}"
     attempt = Attempt(
-        at=now, tag=delivery.tag, seconds=round(time.monotonic() - began, 3), status=status, answer=answer
+        at=now,
+        tag=delivery.tag,
+        seconds=round(time.monotonic() - began, 3),
+        status=status,
+        answer=_without_secrets(answer, target)[:ANSWER_BYTES],
     )
     return attempt, wait
 
 
-def _first_bytes(response: Any, until: float) -> str:
-    """At most 512 bytes of an answer, and not longer than `until`: a target may drip for ever."""
+def _first_bytes(response: Any, until: float, most: int) -> str:
+    """At most `most` bytes of an answer, and not longer than `until`: a target may drip for ever."""
     got = b""
-    for chunk in response.iter_content(64):
-        got += chunk
-        if len(got) >= ANSWER_BYTES or time.monotonic() > until:
+    # `read1` gives what has come; `iter_content` would wait for a whole chunk, a timeout for each byte of it.
+    while len(got) < most and time.monotonic() < until:
+        chunk = response.raw.read1(most, decode_content=True)
+        if not chunk:
             break
-    return got[:ANSWER_BYTES].decode("utf-8", "replace")
+        got += chunk
+    return got[:most].decode("utf-8", "replace")
+
+
+def _without_secrets(answer: str, target: WebhookTarget) -> str:
+    """The answer without the values of the URL's query: many a server's error page repeats the address."""
+    pairs = urlsplit(target.url).query.split("&")
+    values = [pair.partition("=")[2] or pair for pair in pairs]
+    hidden = {*values, *map(unquote_plus, values), target.secret, target.secret.removeprefix("whsec_")}
+    for value in sorted(hidden, key=len, reverse=True):
+        if len(value) >= SHORTEST_HIDDEN:
+            answer = answer.replace(value, "***")
+    return answer
 
 
 def verified_session(target: WebhookTarget) -> Any:
@@ -233,7 +256,9 @@ def verified_session(target: WebhookTarget) -> Any:
     import requests
 
     session = requests.Session()
+    # The proxies of the environment, but no credentials from ~/.netrc: those are the connection's alone.
     session.trust_env = True
+    session.auth = lambda request: request
     if target.ca_certificate:
         import ssl
 

@@ -1,33 +1,52 @@
-"""Buttons on a task's page: the image in its registry, and the scanner's own report."""
+"""Buttons on a task's page: the image, and what the scanners found in it.
+
+A registry's own addresses are of no use in a browser: manifests answer 404 to it, reports are downloads without a
+name, and both ask for a login that Airflow has and the reader does not. So the buttons lead to the run's page in
+Airflow's web server (`delivery_chain.web`), or to the registry's page where its connection has a template for one.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import quote
 
 from airflow.sdk import BaseOperatorLink
+from airflow.sdk.configuration import conf
 from airflow.sdk.execution_time.xcom import XCom
 
 if TYPE_CHECKING:
     from airflow.sdk.bases.operator import BaseOperator
 
+PAGES = "/delivery-chain"
+"""Where the plugin's pages are on Airflow's web server."""
+_MANIFEST = re.compile(r"https?://[^/]+/v2/.+/manifests/[^/]+")
+
+
+def run_page(ti_key: Any) -> str:
+    """The address of the page of a task's run; a path where Airflow does not know its own address."""
+    base = str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
+    return f"{base}{PAGES}/{quote(ti_key.dag_id, safe='')}/{quote(ti_key.run_id, safe='')}"
+
 
 class RegistryLink(BaseOperatorLink):
-    """The image's page in its registry, or its manifest where the registry has no pages."""
+    """The image's page in its registry, or on our page of the run where the registry has none."""
 
-    name: ClassVar[str] = "Image in the registry"
+    name: ClassVar[str] = "Image"
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
-        """The address that the task left, empty if it left none."""
+        """The address that the task left if a browser can open it, else the run's page."""
         del operator
-        return str(XCom.get_value(ti_key=ti_key, key="registry_url") or "")
+        left = str(XCom.get_value(ti_key=ti_key, key="registry_url") or "")
+        return left if left and not _MANIFEST.fullmatch(left) else f"{run_page(ti_key)}#image"
 
 
 class ScanReportLink(BaseOperatorLink):
-    """The scanner's full report, kept in the registry as a referrer of the image."""
+    """The findings of the run's scans, read from the report that is kept as a referrer of the image."""
 
     name: ClassVar[str] = "Scan report"
 
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
-        """The address that the task left, empty if it left none."""
+        """The run's page, at its findings."""
         del operator
-        return str(XCom.get_value(ti_key=ti_key, key="report_url") or "")
+        return f"{run_page(ti_key)}#findings"

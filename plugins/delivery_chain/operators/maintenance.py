@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.gate import Verdict
@@ -43,10 +44,15 @@ class SweepOperator(ChainOperator):
         return removed
 
     def _is_left_over(self, ti: Any, client: Any, name: str, tag: str, oldest: datetime) -> bool:
+        from delivery_chain.oci.client import DELETED_TAG
+
         try:
-            notes = client.get_manifest(name, tag).annotations
+            manifest = client.get_manifest(name, tag)
         except NotFound:
             return False
+        if manifest.artifact_type == DELETED_TAG:
+            return True  # Somebody was killed in the middle of removing it.
+        notes = manifest.annotations
         dag_id, _, run_id = notes.get(RUN, "").partition(" ")
         if not run_id or dag_id != self.spec.name:
             return False
@@ -87,5 +93,8 @@ def _state(ti: Any, dag_id: str, run_id: str) -> str:
 
     try:
         return str(ti.get_dagrun_state(dag_id, run_id))
-    except AirflowRuntimeError:
+    except AirflowRuntimeError as error:
+        # Any other failure says nothing about the run, which may be on its way.
+        if (error.error.detail or {}).get("status_code") != HTTPStatus.NOT_FOUND:
+            raise
         return ""

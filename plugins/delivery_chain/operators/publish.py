@@ -10,7 +10,7 @@ from delivery_chain.core.filters import Destination, destination
 from delivery_chain.core.gate import Verdict
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import Published, RegionResult, TagMove
-from delivery_chain.errors import ConfigurationError, ContentMismatch
+from delivery_chain.errors import ConfigurationError, ContentMismatch, TagConflict
 from delivery_chain.operators.base import ChainOperator, passed, pull, skip
 from delivery_chain.operators.build import PUSHED_AT
 from delivery_chain.operators.links import RegistryLink
@@ -134,27 +134,42 @@ def _mirror_tag(home: Any, name: str, target: Any, goal: Destination, tag: str, 
     """Give a region's tag what the home registry's tag holds.
 
     Two runs may replicate at once; registries can't compare and set. The home tag is the truth: it is read before
-    and after, and whoever finds a newer digest there leaves or puts that one.
+    and after, and whoever finds a newer digest there leaves or puts that one. So does a retry of a run that was
+    killed between the two.
+    """
+    before = target.head_manifest(goal.name, tag)
+    previous = before.digest if before else ""
+    wanted = _holder(home, name, tag)
+    ours = wanted == digest
+    if ours:
+        _put(target, goal, tag, digest, overwrite=goal.override)
+        wanted = _holder(home, name, tag)
+    may_move = goal.override or (ours and not previous)
+    if wanted not in ("", digest) and may_move and target.head_manifest(goal.name, wanted):
+        _put(target, goal, tag, wanted, overwrite=True)
+        return TagMove(tag=tag, state="kept", digest=wanted, previous=previous)
+    if not ours:
+        return TagMove(tag=tag, state="kept", digest=previous, previous=previous)
+    state = "unchanged" if previous == digest else "moved"
+    return TagMove(tag=tag, state=state, digest=digest, previous=previous)
+
+
+def _put(target: Any, goal: Destination, tag: str, digest: str, *, overwrite: bool) -> None:
+    """Set a region's tag and see that it is set.
+
+    Raises:
+        TagConflict: The rule or the registry does not let it move. Not retryable.
+        ContentMismatch: Another run moved it at the same moment. Retryable: the next try asks home again.
     """
     from delivery_chain.oci.copy import put_tag
 
-    before = target.head_manifest(goal.name, tag)
-    previous = before.digest if before else ""
-    if _holder(home, name, tag) != digest:
-        return TagMove(tag=tag, state="kept", digest=previous, previous=previous)
-    put_tag(target, goal.name, tag, digest, overwrite=goal.override)
-    newer = _holder(home, name, tag)
-    if newer not in ("", digest) and target.head_manifest(goal.name, newer):
-        put_tag(target, goal.name, tag, newer)
-        return TagMove(tag=tag, state="kept", digest=newer, previous=previous)
-    found = target.head_manifest(goal.name, tag)
-    if found is None or found.digest != digest:
-        held = found.digest if found else "nothing"
-        raise ContentMismatch(
-            f"{goal.name}:{tag} holds {held} at the target, expected {digest}: somebody moved it"
-        )
-    state = "unchanged" if previous == digest else "moved"
-    return TagMove(tag=tag, state=state, digest=digest, previous=previous)
+    try:
+        put_tag(target, goal.name, tag, digest, overwrite=overwrite)
+    except TagConflict as conflict:
+        # A status is the registry's own refusal, which a retry would get again.
+        if not overwrite or conflict.status is not None:
+            raise
+        raise ContentMismatch(f"{conflict} A retry asks the home registry again") from conflict
 
 
 def _holder(client: Any, name: str, tag: str) -> str:

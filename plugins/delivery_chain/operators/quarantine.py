@@ -8,8 +8,8 @@ from delivery_chain.core.results import Quarantined, Subject
 from delivery_chain.core.tags import is_reserved, quarantine_name, quarantine_tag
 from delivery_chain.errors import NotFound, PolicyViolation
 from delivery_chain.operators.base import ChainOperator, planned, subject_of
+from delivery_chain.operators.links import RegistryLink, ScanReportLink
 from delivery_chain.operators.publish import blocked_verdict
-from delivery_chain.operators.scan import finding_line
 
 if TYPE_CHECKING:
     from delivery_chain.core.gate import Verdict
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 class QuarantineOperator(ChainOperator):
     """Backs a blocked image up and removes it, as the chain's `on_block` says. A failed backup removes nothing."""
+
+    operator_extra_links = (RegistryLink(), ScanReportLink())
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Return a Quarantined as JSON."""
@@ -61,7 +63,7 @@ def _back_up(client: Any, host: str, plan: Plan, subject: Subject, verdict: Verd
 def _delete(client: Any, plan: Plan, subject: Subject) -> tuple[str, ...]:
     from delivery_chain.oci.referrers import fallback_tag
 
-    tags = staging_tags(plan) if plan.build else plan.tags
+    tags = staging_tags(plan) if plan.build else _tags_of(client, plan, subject.digest)
     for tag in tags:
         client.delete_tag(plan.name, tag)
     if _still_tagged(client, plan.name, subject.digest):
@@ -72,6 +74,21 @@ def _delete(client: Any, plan: Plan, subject: Subject) -> tuple[str, ...]:
         client.delete_tag(plan.name, fallback_tag(digest))
         client.delete_manifest(plan.name, digest)
     return (*tags, *digests)
+
+
+def _tags_of(client: Any, plan: Plan, digest: str) -> tuple[str, ...]:
+    """The tags of an image that others pushed; one that they moved to another image since is not its any more."""
+    from delivery_chain.oci.client import DELETED_TAG
+
+    held = {tag: client.head_manifest(plan.name, tag) for tag in plan.tags}
+    return tuple(
+        tag
+        for tag, found in held.items()
+        # A retry goes on where its killed try was in the middle of a tag, or past it.
+        if found is None
+        or found.digest == digest
+        or client.get_manifest(plan.name, found.digest).artifact_type == DELETED_TAG
+    )
 
 
 def _still_tagged(client: Any, name: str, digest: str) -> bool:
@@ -94,6 +111,7 @@ class DeniedOperator(ChainOperator):
     """Fails the run with the clause that was hit and the findings that hit it."""
 
     ui_color = "#fbe3e1"
+    operator_extra_links = (ScanReportLink(),)
 
     def execute(self, context: Any) -> None:
         """Raise the refusal.
@@ -103,8 +121,8 @@ class DeniedOperator(ChainOperator):
         """
         verdict = blocked_verdict(context["ti"])
         plan, _ = planned(context["ti"])
-        lines = "".join(f"\n    {finding_line(finding)}" for finding in verdict.deciding)
+        lines = "".join(f"\n    {finding.line}" for finding in verdict.deciding)
         raise PolicyViolation(
-            f"{plan.title} at {verdict.digest} is {verdict.sentence}. Nothing was published.{lines}\n"
+            f"{verdict.sentence}. Nothing of {plan.title} was published, digest {verdict.digest}.{lines}\n"
             "Fix the packages and push again, or change the chain's scan.block with a reason."
         )

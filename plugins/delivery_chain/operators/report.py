@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.gate import Verdict
 from delivery_chain.core.reference import short_digest
-from delivery_chain.core.results import Quarantined, Record, RegionResult, Subject
+from delivery_chain.core.results import Published, Quarantined, Record, RegionResult, Subject
 from delivery_chain.errors import ConfigurationError
 from delivery_chain.operators.base import ChainOperator, planned, pull, pull_all
 from delivery_chain.operators.quarantine import staging_tags
@@ -61,7 +61,7 @@ def _record(ti: Any, plan: Plan, spec: ChainSpec, states: dict[str, str]) -> Rec
         tags=plan.tags,
         digest=subject.digest if subject else "",
         verdict=verdict.sentence if verdict else "",
-        sentence=f"{plan.title}{at} {_outcome(ti, verdict, states, regions, triggers)}",
+        sentence=f"{plan.title}{at} {_outcome(ti, verdict, _failed(states, spec), regions, triggers)}",
         commit=plan.build.commit if plan.build else "",
         ref=plan.build.ref if plan.build else "",
         regions=regions,
@@ -73,23 +73,39 @@ def _state(states: dict[str, str], task: str, index: int) -> str:
     return states.get(f"{task}_{index}") or states.get(task) or "unknown"
 
 
+def _failed(states: dict[str, str], spec: ChainSpec) -> list[str]:
+    """The tasks that failed, mapped ones as `build [linux/arm64]`."""
+    labels: dict[str, list[str]] = {
+        "build": [str(platform) for platform in spec.build_platforms],
+        "scan": [str(platform) for platform in spec.scan_platforms],
+        "replicate": [rule.name for rule in spec.replicate],
+        "distribute": [trigger.name for trigger in spec.distribute],
+    }
+    named = {
+        f"{task}_{index}": f"{task} [{label}]" for task in labels for index, label in enumerate(labels[task])
+    }
+    return sorted(named.get(task, task) for task, state in states.items() if state == "failed")
+
+
 def _outcome(
     ti: Any,
     verdict: Verdict | None,
-    states: dict[str, str],
+    failed: list[str],
     regions: dict[str, str],
     triggers: dict[str, str],
 ) -> str:
     if verdict is not None and not verdict.passed:
         kept = pull(ti, "quarantine", Quarantined)
         return verdict.sentence + (f"; kept as {kept.backup}" if kept and kept.backup else "")
-    bad = sorted(task for task, state in states.items() if state == "failed")
-    if verdict is None or "publish" in bad:
-        return f"failed in {', '.join(bad) or 'no task'}; nothing was published"
+    published = pull(ti, "publish", Published)
+    if verdict is None or published is None:
+        what = "its tags may be there in part" if "publish" in failed else "nothing was published"
+        return f"failed in {', '.join(failed) or 'no task'}; {what}"
     wrong = [f"{name} {state}" for name, state in {**regions, **triggers}.items() if state not in GOOD]
     held = [result.region for result in pull_all(ti, "replicate", RegionResult)]
     told = sum(state == "success" for state in triggers.values())
-    sentence = f"{verdict.sentence}, published"
+    overtaken = bool(published.tags) and not published.held
+    sentence = f"{verdict.sentence}, " + ("a newer push holds its tags" if overtaken else "published")
     sentence += f", copied to {' and '.join(held)}" if held else ""
     sentence += f", {told} trigger{'s' if told != 1 else ''} fired" if told else ""
     return sentence + (f"; NOT DONE: {', '.join(wrong)}" if wrong else "")
@@ -97,8 +113,10 @@ def _outcome(
 
 def _clean(ti: Any, plan: Plan) -> tuple[str, ...]:
     """Remove the run's staging tags, unless a blocked image stays under them by its chain's wish."""
-    kept = pull(ti, "quarantine", Quarantined)
-    if plan.build is None or (kept is not None and kept.kept):
+    verdict, kept = pull(ti, "gate", Verdict), pull(ti, "quarantine", Quarantined)
+    blocked = verdict is not None and not verdict.passed
+    # A quarantine that failed left nothing: it can be cleared while the image is there.
+    if plan.build is None or (blocked and (kept is None or kept.kept)):
         return ()
     from delivery_chain.hooks.registry import OciRegistryHook
 

@@ -95,6 +95,7 @@ class GateOperator(BaseBranchOperator):
     """Judges all reports together: on to publish, or to quarantine. Its XCom is the verdict."""
 
     ui_color = "#fdf3d8"
+    operator_extra_links = (ScanReportLink(),)
 
     def choose_branch(self, context: Any) -> str | Iterable[str]:
         """Return the next task id, and leave the verdict as the task's return value.
@@ -120,17 +121,11 @@ class GateOperator(BaseBranchOperator):
         return "publish" if verdict.passed else "quarantine"
 
     def _explain(self, verdict: Verdict) -> None:
-        self.log.info("%s: %s", verdict.digest, verdict.sentence)
+        self.log.info("%s, digest %s", verdict.sentence, verdict.digest)
         for line in (*verdict.notes, *(f"excepted {text}" for text in verdict.excepted)):
             self.log.info("%s", line)
         for finding in verdict.deciding:
-            self.log.info("  %s", finding_line(finding))
-
-
-def finding_line(finding: Any) -> str:
-    """A finding in one line: id, severity, package, versions."""
-    fixed = f"fixed in {finding.fixed}" if finding.fixed else "no fix yet"
-    return f"{finding.id} {finding.severity.value}: {finding.package} {finding.installed} ({fixed})"
+            self.log.info("  %s", finding.line)
 
 
 def _scan_results(ti: Any) -> list[ScanResult]:

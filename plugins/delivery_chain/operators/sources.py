@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +55,9 @@ class WatchOperator(GitRefSensor):
         del context
         known = Cursor(self.cursor).read()
         if known is None:
-            known = {ref: (commit, 0) for ref, commit in self._look().items()}
+            # Not from 0: a cursor that was lost counted too, and run ids made from its counts are taken.
+            begin = int(time.time())
+            known = {ref: (commit, begin) for ref, commit in self._look().items()}
             Cursor(self.cursor).write(known)
             self.log.info("First look: %d refs are known from now on", len(known))
         return {ref: commit for ref, (commit, _) in known.items()}
@@ -63,29 +66,28 @@ class WatchOperator(GitRefSensor):
 class MatchOperator(ChainOperator):
     """Turns ref changes into runs of chains: `[{trigger_dag_id, trigger_run_id, conf}, …]`."""
 
-    def __init__(
-        self, *, specs: Sequence[ChainSpec], repositories: Mapping[str, str], cursor: str, **kwargs: Any
-    ) -> None:
+    def __init__(self, *, chains: Sequence[tuple[ChainSpec, str]], cursor: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.specs = specs
-        self.repositories = repositories
-        """Repository per chain name."""
+        self.chains = chains
+        """Each chain with the repository that it builds from the source; twice if the source builds two."""
         self.cursor = cursor
 
     def execute(self, context: Any) -> list[dict[str, Any]]:
         """Return one entry per run; the log says of each change why it makes none."""
         changes = context["ti"].xcom_pull(task_ids="watch") or []
-        known = Cursor(self.cursor).read() or {}
+        known = Cursor(self.cursor).read()
+        # Somebody removed the Variable while `watch` waited. The run's own time is new, and the same for a retry.
+        begin = int(context["dag_run"].run_after.timestamp()) if known is None else 0
         now = datetime.now(UTC)
         runs: list[dict[str, Any]] = []
         for position, change in enumerate(changes):
-            sequence = known.get(change["ref"], ("", 0))[1] + 1
+            sequence = (known or {}).get(change["ref"], ("", begin))[1] + 1
             # Refs seen in one look are in natural order: the later one counts as the newer push.
             seen_at = now + timedelta(microseconds=position)
             started = [
-                _run(spec, rule.name, self.repositories[spec.name], change, sequence, seen_at)
-                for spec in self.specs
-                for rule in matching_rules(spec, change["ref"], self.repositories[spec.name])
+                _run(spec, rule.name, repository, change, sequence, seen_at)
+                for spec, repository in self.chains
+                for rule in matching_rules(spec, change["ref"], repository)
             ]
             names = ", ".join(run["trigger_run_id"] for run in started) or "no build rule matches, no run"
             self.log.info("%s is at %s: %s", change["ref"], change["commit"], names)
@@ -120,7 +122,11 @@ class RememberOperator(ChainOperator):
     def execute(self, context: Any) -> None:
         """Write what `watch` saw."""
         changes = context["ti"].xcom_pull(task_ids="watch") or []
-        known = Cursor(self.cursor).read() or {}
+        known = Cursor(self.cursor).read()
+        if known is None:
+            # A cursor of just these changes would make every other ref look new, and build all of history.
+            self.log.warning("The Variable %s is gone: the next look is a first one", self.cursor)
+            return
         moved = {
             change["ref"]: (change["commit"], known.get(change["ref"], ("", 0))[1] + 1) for change in changes
         }

@@ -152,7 +152,8 @@ def settings(layout: Layout, state: State, secrets: Mapping[str, str], folders: 
         },
     }
     if repository := state.settings.get("trivy_db_repository"):
-        sections["delivery_chain"]["trivy_db_repository"] = repository
+        # The sample is as good after a year as on its first day; it says that it is a sample either way.
+        sections["delivery_chain"] |= {"trivy_db_repository": repository, "trivy_db_max_age_hours": 365 * 24}
     found = {"AIRFLOW_HOME": str(layout.airflow_home)}
     for section, options in sections.items():
         for option, value in options.items():

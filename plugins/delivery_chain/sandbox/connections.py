@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,11 +38,13 @@ def connections(
 
 
 def _registry(region: str, registry: Registry) -> dict[str, Any]:
+    parts = urlsplit(registry.base_url)
     return {
         "conn_id": region,
         "conn_type": "oci_registry",
         "description": f"Sandbox registry in {region}",
-        "host": registry.host,
+        "host": registry.host.removesuffix(f":{parts.port}"),
+        "port": parts.port or (80 if registry.plain_http else 443),
         "login": registry.username or None,
         "password": registry.password or None,
         "extra": {"plain_http": registry.plain_http, "region": region},
@@ -54,5 +57,6 @@ def _webhook(stage: str, receiver: str, secret: str) -> dict[str, Any]:
         "conn_type": "delivery_webhook",
         "description": f"Sandbox webhook receiver, {stage}",
         "host": f"{receiver}/hooks/{stage}",
+        "port": urlsplit(receiver).port,
         "password": secret,
     }

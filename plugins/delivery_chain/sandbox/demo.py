@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from delivery_chain.errors import ToolError
-from delivery_chain.sandbox import outcome, runs, source, stack
+from delivery_chain.sandbox import outcome, record, runs, source, stack
 from delivery_chain.sandbox.airflow_parts import ADMIN
 from delivery_chain.sandbox.api import AirflowApi
 from delivery_chain.sandbox.layout import load_secrets
@@ -43,6 +43,8 @@ class Watched:
     """Empty until the run is there."""
     state: str = ""
     instances: list[Instance] = field(default_factory=list)
+    values: dict[tuple[str, int], Any] = field(default_factory=dict)
+    """What the tasks left, by task and map index, once the run is over."""
 
     @property
     def title(self) -> str:
@@ -90,8 +92,9 @@ def run_demo(layout: Layout, options: stack.Options, console: Console) -> bool:
     secrets = load_secrets(layout)
     with AirflowApi(sandbox.ui, ADMIN, secrets["admin"]) as api:
         watch(api, watched, console)
-    for one in watched:
-        print_record(one, console)
+        for one in watched:
+            read_values(api, one)
+            print_record(one, console)
     clean, blocked = (look(sandbox, one) for one in watched)
     print_outcome(clean, blocked, console)
     print_deliveries(outcome.deliveries(read_deliveries(layout.deliveries)[known:], secrets), console)
@@ -166,11 +169,21 @@ def _check_time(api: AirflowApi, watched: Sequence[Watched], passed: float) -> N
         )
 
 
+def read_values(api: AirflowApi, one: Watched) -> None:
+    """Read what the tasks of a finished run left."""
+    for instance in one.instances:
+        value = api.xcom(CHAIN, one.run_id, instance.task, map_index=instance.index)
+        if value is not None:
+            one.values[instance.task, instance.index] = value
+
+
 def print_record(one: Watched, console: Console) -> None:
-    """Print each step of a run, every mapped instance on its own."""
+    """Print each step of a run, every mapped instance on its own, and the findings that blocked it."""
     console.line()
     console.line(console.paint(f"{one.title}: run {one.state}", "bold"))
-    console.table(runs.record(one.instances))
+    console.table(record.rows(one.instances, one.values))
+    for line in record.deciding(one.values):
+        console.line(f"  {line}")
 
 
 def look(sandbox: stack.Stack, one: Watched) -> Seen:

@@ -128,16 +128,3 @@ def changes(before: Sequence[Instance], after: Sequence[Instance]) -> list[str]:
         name = f"{one.task} [{one.label}]" if one.label else one.task
         said.append(f"{name}: {one.state}{time}")
     return said
-
-
-def record(instances: Sequence[Instance]) -> list[tuple[str, str, str]]:
-    """The rows of a finished run's record: step, state, time; a head first.
-
-    Mapped instances that have no label never ran, and stand in one row.
-    """
-    rows = [("step", "state", "time")]
-    for one in {(one.task, one.label or one.state): one for one in instances}.values():
-        name = f"{one.task} {one.label}".rstrip()
-        time = seconds(one.seconds) if one.seconds is not None and one.state != "skipped" else ""
-        rows.append((name, one.state or "-", time))
-    return rows

@@ -102,7 +102,6 @@ def up(layout: Layout, options: Options, console: Console) -> Stack:
 def _settle(stack: Stack, options: Options, *, running: bool) -> None:
     """Turn the options into recorded settings and ports."""
     state = stack.state
-    given = registries.parse_given(options.registries)
     wanted: dict[str, Any] = {
         "registries": list(options.registries),
         "real_vulnerability_database": options.real_vulnerability_database,
@@ -121,8 +120,12 @@ def _settle(stack: Stack, options: Options, *, running: bool) -> None:
     if running and changed:
         raise UsageError(f"{stack.layout.root}: runs with another {', '.join(changed)}; `sandbox down` first")
     if not running:
+        # What is not said again stays as it was, so that `down` and `up` give the same sandbox.
+        kept = {name: known[name] for name in wanted if name in known and not wanted[name]}
+        state.settings = wanted | kept | {"database": kind}
+    given = registries.parse_given(state.settings["registries"])
+    if not running:
         needs.check_programs(kind, needs_registry=len(given) < len(registries.REGIONS))
-        state.settings = wanted | {"database": kind}
     own = [registries.name_of(region) for region in registries.REGIONS if region not in given]
     own += [database.NAME] if kind == "postgresql" else []
     own += [RECEIVER, airflow_parts.API_SERVER]

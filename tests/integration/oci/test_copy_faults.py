@@ -22,8 +22,8 @@ from delivery_chain.oci.copier import Copier
 from delivery_chain.oci.copy import CopyResult, copy_image
 from delivery_chain.oci.limits import Limits
 from delivery_chain.oci.place import Place
+from support.oci_faulty import Fault, Memory, memory_registry
 from support.oci_images import push_image
-from support.oci_memory import Fault, Memory, memory_registry
 from support.oci_proxy import Break, line_to
 from support.oci_registry import docker_registry
 

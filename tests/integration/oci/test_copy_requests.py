@@ -13,8 +13,8 @@ from delivery_chain.oci.copy import copy_image, put_tag
 from delivery_chain.oci.limits import Limits
 from delivery_chain.oci.place import Place
 from delivery_chain.oci.referrers import attach, list_referrers
+from support.oci_faulty import Memory, memory_registry
 from support.oci_images import push_image, push_index
-from support.oci_memory import Memory, memory_registry
 from support.oci_proxy import line_to
 
 if TYPE_CHECKING:

@@ -199,13 +199,13 @@ def test_a_taken_port_is_named() -> None:
             services.free_ports(["a", "b"], base=taken)
 
 
-def test_down_ends_every_process(layout: Layout, options: stack.Options) -> None:
-    """After down no process of the sandbox is left, and up brings it back with its history."""
+def test_down_ends_every_process(layout: Layout) -> None:
+    """After down no process of the sandbox is left; up without options brings it back as it was, with its history."""
     state = State.load(layout)
     members = {member for mark in state.processes.values() for member in processes.family(mark)}
     stack.down(layout, Console(io.StringIO()))
     assert not [member for member in members if processes.is_alive(member)]
-    again = stack.up(layout, options, Console(io.StringIO()))
-    assert again.state.ports == state.ports
+    again = stack.up(layout, stack.Options(), Console(io.StringIO()))
+    assert (again.state.ports, again.state.settings) == (state.ports, state.settings)
     with AirflowApi(again.ui, "admin", load_secrets(layout)["admin"]) as api:
         assert [run["dag_run_id"] for run in api.runs("small")] == ["first"]

@@ -308,7 +308,7 @@ def test_order_does_not_matter(block: dict[str, Any], findings: list[Finding]) -
             {"severity": "low", "count": 9, "logic": "or", "grace_days": 7},
             "findings at or above low published 7 or more days ago (limit 1, or 9 in all)",
         ),
-        ({"findings": ["CVE-1", "CVE-2"]}, "any of CVE-1, CVE-2"),
+        ({"findings": ["CVE-1", "CVE-2"]}, "findings among CVE-1, CVE-2"),
     ],
 )
 def test_describe(fields: dict[str, Any], expected: str) -> None:

@@ -223,7 +223,9 @@ def test_keys(rest: str, expected: list[str]) -> None:
             + "replicate:\n  - {name: a, to: home}\n  - {name: a, to: far, level: namespace, repository: api}\n"
             "  - {name: b, to: far, repositories: 'a'}\n  - {name: c, to: far, tags: ''}\n",
             [
+                "5: replicate[0].to: is the home registry: the image is there already",
                 "6: replicate[1]: `repository` goes with level repository; level namespace has `repositories`",
+                "6: replicate[1].name: 'a' is used twice",
                 "7: replicate[2]: `repositories` goes with level namespace",
                 "8: replicate[3].tags: expected at least 1 character, found ''",
             ],
@@ -278,6 +280,24 @@ def test_keys(rest: str, expected: list[str]) -> None:
 def test_every_problem_at_once(text: str, expected: list[str]) -> None:
     """A bad spec gives the whole list of its problems: line, key path and message, in line order."""
     assert problems(text) == expected
+
+
+def test_a_fault_hides_no_other() -> None:
+    """What is wrong between healthy parts is said, and a part with a fault is not said to be missing."""
+    text = (
+        HEAD + "sources: {api: {connection: 5, url: a.git}}\nbuild:\n  rules:\n"
+        "    - {name: r, branch: main, tags: [{tag: a}]}\n    - {name: r, branch: main, tags: []}\n"
+        "replicate:\n  - {name: far, to: far, colour: red}\n  - {name: here, to: home}\n"
+        "distribute: [{name: t, url_connection: c, after: [far, gone]}]\n"
+    )
+    assert problems(text) == [
+        "4: sources.api.connection: expected text, found 5 (put it in quotes)",
+        "8: build.rules[1].name: 'r' is used twice",
+        "8: build.rules[1].tags: expected at least one item, found none",
+        "10: replicate[0].colour: unknown key",
+        "11: replicate[1].to: is the home registry: the image is there already",
+        "12: distribute[0].after: no replication rule is named 'gone'",
+    ]
 
 
 def test_faults_and_cross_faults_together() -> None:

@@ -134,8 +134,28 @@ def test_the_connection_test_says_what_is_wrong(connect: Callable[..., OciRegist
     """Errors come as text, as Airflow's form shows them."""
     assert connect(host="https://x").test_connection() == (
         False,
-        f"{FIELD} host: expected host or host:port without https:// and path, found 'https://x'; {FOUND}",
+        f"{FIELD} host: expected host or host:port without https:// and path, found 'https://x'; {FOUND}".replace(
+            "connection 'sing'", "this connection"
+        ),
     )
+
+
+@pytest.mark.parametrize(
+    ("fields", "host"),
+    [
+        ({"port": 0}, "registry.example.com"),
+        ({"port": 443}, "registry.example.com"),
+        ({"port": 80}, "registry.example.com:80"),
+        ({"port": 80, "extra": {"plain_http": True}}, "registry.example.com"),
+        ({"port": 443, "extra": {"plain_http": True}}, "registry.example.com:443"),
+        ({"host": "registry.example.com:5000"}, "registry.example.com:5000"),
+    ],
+)
+def test_a_usual_port_is_no_part_of_the_name(
+    connect: Callable[..., OciRegistryHook], fields: dict[str, Any], host: str
+) -> None:
+    """Images are named as people name them; Airflow's connection page sends 0 for no port."""
+    assert connect(**fields).registry().host == host
 
 
 def test_the_password_is_masked(connect: Callable[..., OciRegistryHook]) -> None:

@@ -45,9 +45,27 @@ def test_a_target_shows_no_secret(connect: Callable[..., WebhookHook]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("host", "port", "url"),
+    [
+        ("https://deploy.example.com/hook", 0, "https://deploy.example.com/hook"),
+        ("https://deploy.example.com/hook", 443, "https://deploy.example.com/hook"),
+        ("https://deploy.example.com/hook", 8443, "https://deploy.example.com:8443/hook"),
+        ("http://deploy.example.com:8080/hook", 8080, "http://deploy.example.com:8080/hook"),
+        ("http://[::1]/hook", 8080, "http://[::1]:8080/hook"),
+    ],
+)
+def test_the_port_may_be_in_its_own_field(
+    connect: Callable[..., WebhookHook], host: str, port: int, url: str
+) -> None:
+    """The URL has it once; Airflow's connection page sends 0 for no port."""
+    assert connect(host=host, port=port).target().url == url
+
+
+@pytest.mark.parametrize(
     ("fields", "field"),
     [
         ({"host": "deploy.example.com"}, "host"),
+        ({"host": "https://deploy.example.com:8443/", "port": 443}, "port"),
         ({"host": "ftp://deploy.example.com"}, "host"),
         ({"host": "https://u:hunter2@deploy.example.com"}, "host"),
         ({"host": "https://deploy.example.com/#x"}, "host"),

@@ -75,19 +75,3 @@ def test_a_pipe_is_told_each_change_once() -> None:
     ]
     assert runs.changes(before, after) == ["plan: success in 0.4 s", "publish: skipped"]
     assert runs.changes(after, after) == []
-
-
-def test_the_record_has_a_row_for_each_instance_that_ran() -> None:
-    """Mapped instances by their labels; those that were skipped before they had one stand together."""
-    instances = [
-        Instance("replicate", 0, "eu-central-1", "success", 1.2),
-        Instance("replicate", 1, "ap-southeast-1", "skipped", 0.1),
-        Instance("distribute", 0, "", "skipped", None),
-        Instance("distribute", 1, "", "skipped", None),
-    ]
-    assert runs.record(instances) == [
-        ("step", "state", "time"),
-        ("replicate eu-central-1", "success", "1.2 s"),
-        ("replicate ap-southeast-1", "skipped", ""),
-        ("distribute", "skipped", ""),
-    ]

@@ -1,0 +1,70 @@
+"""A headless Chromium that looks at Airflow's pages as a person does."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from playwright.sync_api import expect, sync_playwright
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, Locator, Page
+
+    from support.chain_runs import Sandbox
+
+LONGEST_WAIT = 60_000
+"""Milliseconds for a page or an element: two busy cores are slow, and a wait ends when the thing is there."""
+ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage")
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """The machine's Chromium; it is ended whatever happens."""
+    program = shutil.which("chromium")
+    assert program, "expected chromium on PATH, found none: scripts/setup.sh installs it"
+    expect.set_options(timeout=LONGEST_WAIT)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=program, args=list(ARGUMENTS), timeout=2 * LONGEST_WAIT
+        )
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def log_in(page: Page, sandbox: Sandbox) -> None:
+    """Open Airflow, be sent to its login page, and log in there."""
+    page.goto("/")
+    expect(page).to_have_url(re.compile("/auth/login"))
+    page.get_by_label("Username").fill("admin")
+    page.get_by_label("Password").fill(sandbox.secrets["admin"])
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="Welcome")).to_be_visible()
+
+
+def trigger_form(page: Page, dag_id: str) -> Locator:
+    """The trigger form of a Dag, opened from its page."""
+    page.goto(f"/dags/{dag_id}")
+    page.get_by_role("button", name="Trigger Dag").click()
+    return page.get_by_role("dialog")
+
+
+def connection_form(page: Page, kind: str) -> Locator:
+    """The form for a new connection of a type, by the type's name for people."""
+    page.goto("/connections")
+    page.get_by_role("button", name="Add Connection").click()
+    form = page.get_by_role("dialog")
+    form.get_by_role("combobox").fill(kind)
+    page.get_by_role("option", name=kind, exact=True).click()
+    return form
+
+
+def follow(page: Page, button: str) -> None:
+    """Click a button of a task's page that leads to our page of the run."""
+    page.get_by_role("link", name=button, exact=True).click()
+    expect(page).to_have_url(re.compile("/delivery-chain/shop-api/"))

@@ -1,0 +1,242 @@
+"""One chain's steps without an Airflow: what tasks leave for each other is kept here, as JSON, as Airflow keeps it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from delivery_chain.core.event import Kind
+from delivery_chain.core.gate import Hit, Verdict
+from delivery_chain.core.plan import BuildPlan, Plan
+from delivery_chain.core.platform import Platform
+from delivery_chain.core.results import BuildResult, Subject
+from delivery_chain.core.spec import ChainSpec, Source
+from delivery_chain.oci.client import RegistryClient
+from delivery_chain.oci.manifest import OCI_CONFIG, OCI_MANIFEST
+from delivery_chain.operators.build import AssembleOperator, annotations_of
+
+if TYPE_CHECKING:
+    from delivery_chain.core.registry import Registry
+    from delivery_chain.operators.base import ChainOperator
+
+DAY = datetime(2026, 5, 20, 12, 0, tzinfo=UTC)
+"""When the pushes of these tests happen, unless told otherwise."""
+COMMIT = "a" * 40
+NAME = "shop/api"
+LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+_ANY = object()
+
+
+def chain(**sections: Any) -> ChainSpec:
+    """A chain `shop` of one repository that is built from a git tag; sections given replace these."""
+    body: dict[str, Any] = {
+        "version": 1,
+        "name": "shop",
+        "scope": {"instance": "home", "namespace": "shop", "repositories": ["api"]},
+        "sources": {"api": {"connection": "git_shop", "url": "api.git"}},
+        "build": {
+            "rules": [
+                {
+                    "name": "release",
+                    "tag": r"v(?<n>\d+\.\d+)",
+                    "tags": [{"tag": "v${n}"}, {"tag": "latest"}],
+                    "args": {"REVISION": "release"},
+                }
+            ],
+            "timezone": "UTC",
+        },
+        **sections,
+    }
+    return ChainSpec.model_validate({key: value for key, value in body.items() if value is not None})
+
+
+def build_plan(*platforms: str, tags: tuple[str, ...] = ("v1.2", "latest"), **fields: Any) -> Plan:
+    """The plan of a run that builds, for amd64 unless platforms are named."""
+    wanted = platforms or ("linux/amd64",)
+    build = BuildPlan(
+        rule="release",
+        source=Source(connection="git_shop", url="api.git"),
+        ref="refs/tags/v1.2",
+        commit=COMMIT,
+        context=".",
+        dockerfile="Dockerfile",
+        args={"REVISION": "release"},
+        platforms=tuple(Platform(one) for one in wanted),
+    )
+    return Plan(**(_COMMON | {"tags": tags, "build": build} | fields))
+
+
+def image_plan(digest: str, *tags: str, **fields: Any) -> Plan:
+    """The plan of a run about an image that is there already."""
+    return Plan(**(_COMMON | {"kind": Kind.IMAGE_PUSH, "tags": tags, "digest": digest} | fields))
+
+
+_COMMON: dict[str, Any] = {
+    "chain": "shop",
+    "run_id": "r1",
+    "kind": Kind.SOURCE_PUSH,
+    "instance": "home",
+    "namespace": "shop",
+    "repository": "api",
+    "pushed_at": DAY,
+}
+
+
+def verdict(digest: str, *, passed: bool = True, **fields: Any) -> Verdict:
+    """What a gate said of a digest."""
+    hits = () if passed else (Hit(clause="findings at or above high (limit 1)", count=1),)
+    return Verdict(**({"digest": digest, "passed": passed, "judged_at": DAY, "hits": hits} | fields))
+
+
+@dataclass(slots=True)
+class Task:
+    """A running task instance, as far as steps use Airflow's."""
+
+    run: Run
+    task_id: str
+    map_index: int = -1
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.run.xcoms[self.task_id, self.map_index, key] = json.loads(json.dumps(value))
+
+    def xcom_pull(
+        self,
+        task_ids: str | list[str],
+        dag_id: str | None = None,
+        key: str = "return_value",
+        *,
+        map_indexes: Any = _ANY,
+        run_id: str | None = None,
+    ) -> Any:
+        """Source: airflow.sdk.execution_time.task_runner, RuntimeTaskInstance.xcom_pull."""
+        xcoms = self.run.xcoms if run_id is None else self.run.others.get((dag_id, run_id), {})
+        single = isinstance(task_ids, str)
+        names = [task_ids] if isinstance(task_ids, str) else task_ids
+        if map_indexes is not _ANY:
+            return xcoms.get((names[0], map_indexes, key))
+        found = [
+            value
+            for name in names
+            for (task, _, said), value in sorted(xcoms.items(), key=lambda item: item[0][1])
+            if (task, said) == (name, key)
+        ]
+        return found[0] if single and len(found) == 1 else found
+
+    def get_task_states(self, dag_id: str, run_ids: list[str]) -> dict[str, Any]:
+        return {self.run.run_id: dict(self.run.states)} if run_ids == [self.run.run_id] else {}
+
+    def get_dagrun_state(self, dag_id: str, run_id: str) -> str:
+        state = self.run.run_states[dag_id, run_id]
+        if isinstance(state, Exception):
+            raise state
+        return state
+
+
+class Store(dict[str, Any]):
+    """A task's state, which outlives its tries."""
+
+    def set(self, key: str, value: Any) -> None:
+        self[key] = json.loads(json.dumps(value))
+
+
+@dataclass(slots=True)
+class Run:
+    """What one run's tasks have left so far."""
+
+    spec: ChainSpec
+    plan: Plan | None = None
+    conf: dict[str, Any] = field(default_factory=dict)
+    xcoms: dict[tuple[str, int, str], Any] = field(default_factory=dict)
+    states: dict[str, str] = field(default_factory=dict)
+    """Of tasks, as `replicate_0`."""
+    run_states: dict[tuple[str, str], str | Exception] = field(default_factory=dict)
+    others: dict[tuple[str | None, str], dict[tuple[str, int, str], Any]] = field(default_factory=dict)
+    """XComs of other runs."""
+    stores: dict[tuple[str, int], Store] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.plan is not None:
+            self.leave("plan", {"plan": self.plan.to_xcom(), "spec": self.spec.to_xcom()})
+
+    @property
+    def run_id(self) -> str:
+        return self.plan.run_id if self.plan else "r1"
+
+    def leave(self, task: str, value: Any, index: int = -1) -> None:
+        """Let a task have returned a value."""
+        data = value.to_xcom() if hasattr(value, "to_xcom") else value
+        self.xcoms[task, index, "return_value"] = json.loads(json.dumps(data))
+
+    def left(self, task: str, key: str = "return_value", index: int = -1) -> Any:
+        """What a task returned or pushed; None where it did neither."""
+        return self.xcoms.get((task, index, key))
+
+    def context(self, task: str, index: int = -1) -> dict[str, Any]:
+        """What Airflow would give a task."""
+        return {
+            "ti": Task(self, task, index),
+            "task_state_store": self.stores.setdefault((task, index), Store()),
+            "dag": SimpleNamespace(dag_id=self.spec.name),
+            "dag_run": SimpleNamespace(
+                dag_id=self.spec.name,
+                run_id=self.run_id,
+                conf=self.conf,
+                run_after=DAY,
+                triggering_user_name="anna",
+            ),
+        }
+
+    def do(self, step: ChainOperator, index: int = -1) -> Any:
+        """Run a step; what it returns is left for the others. A new try begins without what the last one left."""
+        for key in [key for key in self.xcoms if key[:2] == (step.task_id, index)]:
+            del self.xcoms[key]
+        value = step.execute(self.context(step.task_id, index))
+        if value is not None:
+            self.leave(step.task_id, value, index)
+        return value
+
+
+def push_platform(client: RegistryClient, plan: Plan, platform: str = "linux/amd64", seed: str = "") -> str:
+    """A small image as a build of this run would push it, under the platform's staging tag; gives its digest."""
+    os_name, architecture = platform.split("/", 1)
+    config = json.dumps({"os": os_name, "architecture": architecture}).encode()
+    parts = [
+        replace(client.put_blob_bytes(plan.name, content), media_type=kind).to_json()
+        for content, kind in ((config, OCI_CONFIG), (f"{seed}{platform}".encode(), LAYER))
+    ]
+    document = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": parts[0],
+        "layers": parts[1:],
+        "annotations": annotations_of(plan) if plan.build else {},
+    }
+    raw = json.dumps(document).encode()
+    ref = plan.staging(Platform(platform)) if plan.build else plan.tags[0]
+    return client.put_manifest(plan.name, ref, raw, OCI_MANIFEST)
+
+
+def built(registry: Registry, spec: ChainSpec, plan: Plan, seed: str = "") -> tuple[Run, Subject]:
+    """A run after build and assemble."""
+    run = Run(spec, plan)
+    assert plan.build is not None
+    with RegistryClient(registry) as client:
+        for index, platform in enumerate(plan.build.platforms):
+            digest = push_platform(client, plan, platform, seed)
+            result = BuildResult(
+                platform=platform, digest=digest, build_seconds=1.0, push_seconds=1.0, sandbox="none"
+            )
+            run.leave("build", result, index)
+    return run, Subject.from_xcom(run.do(AssembleOperator(task_id="assemble")))
+
+
+def judged(
+    registry: Registry, spec: ChainSpec, plan: Plan, *, passed: bool = True, seed: str = ""
+) -> tuple[Run, str]:
+    """A run after its gate, and the digest that it is about."""
+    run, subject = built(registry, spec, plan, seed)
+    run.leave("gate", verdict(subject.digest, passed=passed))
+    return run, subject.digest

@@ -1,0 +1,46 @@
+"""Connections to registries in this process, for steps that are run without an Airflow."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.oci_memory import MemoryRegistry, memory_registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def connect(monkeypatch: pytest.MonkeyPatch, conn_id: str, held: MemoryRegistry, region: str) -> None:
+    fields = {
+        "conn_type": "oci_registry",
+        "host": held.registry.host,
+        "extra": {"plain_http": True, "region": region},
+    }
+    monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(fields))
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryRegistry]:
+    """The home registry, behind the connection `home`."""
+    with memory_registry() as held:
+        connect(monkeypatch, "home", held, "cn-hangzhou")
+        yield held
+
+
+@pytest.fixture
+def west(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryRegistry]:
+    """A region, behind the connection `west`."""
+    with memory_registry() as held:
+        connect(monkeypatch, "west", held, "us-west")
+        yield held
+
+
+@pytest.fixture
+def east(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryRegistry]:
+    """Another region, behind the connection `east`."""
+    with memory_registry() as held:
+        connect(monkeypatch, "east", held, "us-east")
+        yield held

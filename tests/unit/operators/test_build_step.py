@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowSkipException
+
+from delivery_chain.core.reference import sha256_digest
+from delivery_chain.core.results import BuildResult
+from delivery_chain.errors import BuildFailed, ConfigurationError, ContentMismatch, NotFound
+from delivery_chain.oci.client import RegistryClient
+from delivery_chain.oci.manifest import OCI_INDEX, OCI_MANIFEST
+from delivery_chain.operators.build import AssembleOperator, BuildOperator, annotations_of
+from delivery_chain.tools import buildah, git
+from delivery_chain.tools.buildah import BuildOutput, Isolation, Network, Sandbox
+from support.chain_steps import COMMIT, DAY, NAME, Run, build_plan, built, chain, image_plan, push_platform
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from support.oci_memory import MemoryRegistry
+
+DIGEST = "sha256:" + "1" * 64
+BOTH = ("linux/amd64", "linux/arm64")
+
+
+def test_annotations_say_where_an_image_comes_from() -> None:
+    """A built image names its push, run, commit and ref."""
+    assert annotations_of(build_plan()) == {
+        "dev.delivery-chain.pushed-at": DAY.isoformat(),
+        "dev.delivery-chain.run": "shop r1",
+        "org.opencontainers.image.revision": COMMIT,
+        "org.opencontainers.image.ref.name": "refs/tags/v1.2",
+    }
+
+
+def test_annotations_of_an_image_without_source() -> None:
+    """A run about an image that is there says when it was pushed, and in which run."""
+    assert annotations_of(image_plan(DIGEST, "v1")) == {
+        "dev.delivery-chain.pushed-at": DAY.isoformat(),
+        "dev.delivery-chain.run": "shop r1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("plan", "reason"),
+    [
+        (image_plan(DIGEST, "v1"), "the image is there already: nothing to build"),
+        (build_plan("linux/amd64"), "build rule 'release' does not build linux/arm64"),
+    ],
+)
+def test_a_platform_that_is_not_built_is_skipped(plan: Any, reason: str) -> None:
+    """The instance ends as skipped, with its reason."""
+    with pytest.raises(AirflowSkipException) as caught:
+        Run(chain(), plan).do(BuildOperator(task_id="build", platform="linux/arm64"), 0)
+    assert str(caught.value) == reason
+
+
+@pytest.fixture
+def tools(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: MemoryRegistry) -> dict[str, Any]:
+    """Git and buildah that write down what they are asked for."""
+    asked: dict[str, Any] = {}
+    where = {"conn_type": "git", "host": "https://git.example.com/shop"}
+    monkeypatch.setenv("AIRFLOW_CONN_GIT_SHOP", json.dumps(where))
+    monkeypatch.setenv("AIRFLOW__DELIVERY_CHAIN__WORK_FOLDER", str(tmp_path / "work"))
+
+    def checkout(source: Any, *, into: Path, **rest: Any) -> None:
+        (into / "Dockerfile").write_text("FROM scratch\n")
+        asked["checkout"] = (source.url, rest["ref"], rest["commit"])
+
+    def build_and_push(request: Any, **rest: Any) -> BuildOutput:
+        asked["build"] = (request, rest["registry"], rest["workdir"].parent)
+        if "error" in asked:
+            raise asked["error"]
+        return BuildOutput(DIGEST, 1.23456, 0.5, Sandbox(Isolation.CHROOT, Network.HOST, "vfs"))
+
+    monkeypatch.setattr(git, "checkout", checkout)
+    monkeypatch.setattr(buildah, "build_and_push", build_and_push)
+    return asked
+
+
+def test_a_build_goes_to_its_own_staging_tag(
+    tools: dict[str, Any], home: MemoryRegistry, tmp_path: Path
+) -> None:
+    """The exact commit is built, and pushed under a tag of the run and platform, never under the user's."""
+    plan = build_plan(*BOTH)
+    found = Run(chain(), plan).do(BuildOperator(task_id="build", platform="linux/arm64"), 1)
+    assert (
+        found
+        == BuildResult(
+            platform="linux/arm64",
+            digest=DIGEST,
+            build_seconds=1.235,
+            push_seconds=0.5,
+            sandbox="isolation chroot, network host, storage vfs",
+        ).to_xcom()
+    )
+    assert tools["checkout"] == ("https://git.example.com/shop/api.git", "refs/tags/v1.2", COMMIT)
+    request, registry, folder = tools["build"]
+    assert (request.target, request.platform, request.args) == (
+        f"{home.registry.host}/{NAME}:_staging-{plan.key}-linux-arm64",
+        "linux/arm64",
+        {"REVISION": "release"},
+    )
+    assert (request.annotations, request.labels) == (
+        annotations_of(plan),
+        {"org.opencontainers.image.revision": COMMIT},
+    )
+    assert (registry.host, folder) == (home.registry.host, tmp_path / "work")
+
+
+@pytest.mark.parametrize("error", [None, BuildFailed("RUN false: exit code 1")])
+def test_a_build_leaves_no_file(tools: dict[str, Any], tmp_path: Path, error: BuildFailed | None) -> None:
+    """Checkout and storage are gone, also after a failure."""
+    if error:
+        tools["error"] = error
+    with suppress(BuildFailed):
+        Run(chain(), build_plan()).do(BuildOperator(task_id="build", platform="linux/amd64"), 0)
+    assert "build" in tools
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_one_platform_needs_no_index(home: MemoryRegistry) -> None:
+    """The run's digest is that of the platform's own manifest, which gets the run's staging tag too."""
+    plan = build_plan()
+    run, subject = built(home.registry, chain(), plan)
+    digest = home.tags[f"{NAME}:{plan.staging(plan.build.platforms[0])}"] if plan.build else ""
+    raw = home.manifests[f"{NAME}@{digest}"][1]
+    assert run.left("assemble") == {
+        "digest": digest,
+        "media_type": OCI_MANIFEST,
+        "size": len(raw),
+        "children": {"linux/amd64": digest},
+    }
+    assert home.tags[f"{NAME}:{plan.staging()}"] == subject.digest
+
+
+def test_several_platforms_make_one_index(home: MemoryRegistry) -> None:
+    """Its children are the plan's platforms in order, and it carries the run's annotations."""
+    plan = build_plan(*BOTH)
+    run, subject = built(home.registry, chain(), plan)
+    children = {one["platform"]: one["digest"] for one in results(run)}
+    index = json.loads(home.manifests[f"{NAME}@{subject.digest}"][1])
+    assert [(one["digest"], one["platform"]) for one in index["manifests"]] == [
+        (children["linux/amd64"], {"os": "linux", "architecture": "amd64"}),
+        (children["linux/arm64"], {"os": "linux", "architecture": "arm64"}),
+    ]
+    assert (index["annotations"], subject.media_type) == (annotations_of(plan), OCI_INDEX)
+    assert subject.children == children
+    assert home.user_tags(NAME) == {}
+
+
+def results(run: Run) -> list[dict[str, Any]]:
+    return list(run.context("assemble")["ti"].xcom_pull(task_ids=["build"]))
+
+
+def test_assembling_again_gives_the_same_digest(home: MemoryRegistry) -> None:
+    """A cleared step names the image that its scan and gate were about."""
+    run, subject = built(home.registry, chain(), build_plan(*BOTH))
+    assert run.do(AssembleOperator(task_id="assemble"))["digest"] == subject.digest
+
+
+def test_an_image_of_others_is_read_as_it_is(home: MemoryRegistry) -> None:
+    """Nothing is put into the registry; the subject is the plan's digest with its platforms."""
+    with RegistryClient(home.registry) as client:
+        digest = push_platform(client, image_plan(DIGEST, "v7"), "linux/arm64")
+    home.requests.clear()
+    found = Run(chain(), image_plan(digest, "v7")).do(AssembleOperator(task_id="assemble"))
+    assert (found["digest"], found["children"], home.writes()) == (digest, {"linux/arm64": digest}, [])
+
+
+def test_an_index_of_others_without_a_platform_is_no_image(home: MemoryRegistry) -> None:
+    """What holds no platform to judge is read as one, so that the gate can refuse it."""
+    with RegistryClient(home.registry) as client:
+        digest = client.put_manifest(
+            NAME,
+            "v7",
+            json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}).encode(),
+            OCI_INDEX,
+        )
+    found = Run(chain(), image_plan(digest, "v7")).do(AssembleOperator(task_id="assemble"))
+    assert found["children"] == {}
+
+
+def lacks(task: str) -> Any:
+    def change(run: Run, home: MemoryRegistry) -> None:
+        del run.xcoms[task, 1, "return_value"]
+
+    return change
+
+
+def lies(run: Run, home: MemoryRegistry) -> None:
+    digest = results(run)[1]["digest"]
+    kind, raw = home.manifests[f"{NAME}@{digest}"]
+    home.manifests[f"{NAME}@{digest}"] = (kind, raw + b" ")
+
+
+def gone(run: Run, home: MemoryRegistry) -> None:
+    del home.manifests[f"{NAME}@{results(run)[1]['digest']}"]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lacks("build"), BuildFailed, "no image of linux/arm64: look at the task `build`"),
+        (lies, ContentMismatch, "expected sha256:"),
+        (gone, NotFound, f"{NAME}@sha256:"),
+    ],
+)
+def test_an_index_with_a_hole_is_not_made(
+    home: MemoryRegistry, change: Any, error: type[Exception], message: str
+) -> None:
+    """A platform that is missing, gone or other bytes ends the step before anything is put."""
+    run, _ = built(home.registry, chain(), build_plan(*BOTH))
+    change(run, home)
+    home.requests.clear()
+    with pytest.raises(error) as caught:
+        run.do(AssembleOperator(task_id="assemble"))
+    assert (type(caught.value), message in str(caught.value), home.writes()) == (error, True, [])
+
+
+def test_without_a_plan_nothing_is_built() -> None:
+    """A plan that was marked as done by hand left nothing, and the message says what to do."""
+    with pytest.raises(ConfigurationError, match="clear the task `plan`"):
+        Run(chain()).do(BuildOperator(task_id="build", platform="linux/amd64"), 0)
+
+
+def test_the_digest_of_a_manifest_is_that_of_its_bytes(home: MemoryRegistry) -> None:
+    """What the run is about can be checked by anybody who has the bytes."""
+    _, subject = built(home.registry, chain(), build_plan(*BOTH))
+    assert sha256_digest(home.manifests[f"{NAME}@{subject.digest}"][1]) == subject.digest

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowSkipException
+
+from delivery_chain.core.event import Kind
+from delivery_chain.core.plan import Plan
+from delivery_chain.core.spec import ChainSpec
+from delivery_chain.errors import DeliveryChainError, EventRefused, SourceUnreachable, UsageError
+from delivery_chain.oci.client import RegistryClient
+from delivery_chain.operators.plan import PlanOperator
+from delivery_chain.tools import git
+from support.chain_steps import COMMIT, DAY, NAME, Run, build_plan, chain, image_plan, push_platform
+
+if TYPE_CHECKING:
+    from support.oci_memory import MemoryRegistry
+
+OTHER = "b" * 40
+DIGEST = "sha256:" + "9" * 64
+PUSH = {
+    "kind": "source_push",
+    "ref": "refs/tags/v1.2",
+    "commit": COMMIT,
+    "pushed_at": "2026-05-20T12:00:00Z",
+    "actor": "bob",
+}
+WIDE = chain(
+    build={"rules": [{"name": "any", "tag": "(?<all>.*)", "tags": [{"tag": "${all}"}]}]},
+)
+
+
+@pytest.fixture
+def refs(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What the git source holds."""
+    found = {"refs/tags/v1.2": COMMIT, "refs/heads/main": OTHER, "refs/tags/feature/x": OTHER}
+    where = {"conn_type": "git", "host": "https://git.example.com/shop"}
+    monkeypatch.setenv("AIRFLOW_CONN_GIT_SHOP", json.dumps(where))
+    monkeypatch.setattr(git, "list_refs", lambda source, *, deadline: found)
+    return found
+
+
+def plan_of(conf: dict[str, Any], spec: ChainSpec | None = None) -> dict[str, Any]:
+    spec = spec or chain()
+    found: dict[str, Any] = Run(spec, conf=conf).do(PlanOperator(task_id="plan", spec=spec))
+    return found
+
+
+def test_a_push_becomes_a_plan(refs: dict[str, str]) -> None:
+    """Everything that the run does is decided here, and the spec that it was decided from goes along."""
+    found = plan_of(PUSH)
+    assert found == {
+        "plan": build_plan(actor="bob").to_xcom(),
+        "spec": chain().to_xcom(),
+    }
+    assert (Plan.from_xcom(found["plan"]), ChainSpec.from_xcom(found["spec"])) == (
+        build_plan(actor="bob"),
+        chain(),
+    )
+
+
+def test_a_person_is_the_actor(refs: dict[str, str]) -> None:
+    """Who triggered the run is named where the event names nobody; the run's own time stands in for the push's."""
+    found = Plan.from_xcom(plan_of({"ref": "v1.2"})["plan"])
+    assert found == build_plan(actor="anna", kind=Kind.MANUAL)
+
+
+def test_a_cleared_plan_is_made_anew_from_the_same_event(refs: dict[str, str]) -> None:
+    """With the source as it was it is the same plan; what the ref points at now counts for a person's wish."""
+    run = Run(chain(), conf={"ref": "v1.2"})
+    step = PlanOperator(task_id="plan", spec=chain())
+    first, second = run.do(step), run.do(step)
+    refs["refs/tags/v1.2"] = OTHER
+    third = run.do(step)
+    assert (first == second, third["plan"]["build"]["commit"]) == (True, OTHER)
+
+
+def test_a_push_that_was_overtaken_is_skipped(refs: dict[str, str]) -> None:
+    """A late or cleared run of an old push builds nothing: the newer push has its own run."""
+    refs["refs/tags/v1.2"] = OTHER
+    with pytest.raises(AirflowSkipException, match="the newer push has its own run"):
+        plan_of(PUSH)
+
+
+@pytest.mark.parametrize(
+    ("spec", "conf", "error", "message"),
+    [
+        (chain(), PUSH | {"ref": "refs/heads/main"}, EventRefused, "no build rule of chain 'shop' matches"),
+        (chain(), PUSH | {"ref": "refs/tags/v1.2.3"}, EventRefused, "as a whole name (release: tag v("),
+        (chain(), PUSH | {"ref": "refs/tags/v9.9"}, EventRefused, "'refs/tags/v9.9' is not there any more"),
+        (chain(), {"ref": "v9.9"}, EventRefused, "'refs/tags/v9.9' is not there any more"),
+        (WIDE, {"ref": "feature/x"}, EventRefused, "makes no tag that a registry takes"),
+        (chain(), {"rule": "release"}, EventRefused, "can't be built by its name alone"),
+        (chain(), {"repository": "web", "tag": "v1"}, EventRefused, "not in the scope of chain 'shop'"),
+        (chain(), {"tag": "_staging-0123456789ab"}, EventRefused, "a name the chain keeps for itself"),
+        (chain(), {"ref": "--upload-pack=x"}, UsageError, "expected a git ref"),
+        (chain(), {"ref": "v1.2", "digets": "x"}, UsageError, "digets: Extra inputs are not permitted"),
+        (chain(), {}, EventRefused, "say a `rule` or a `ref` to build"),
+    ],
+)
+def test_an_event_that_makes_no_run_is_refused(
+    refs: dict[str, str], spec: ChainSpec, conf: dict[str, Any], error: type[DeliveryChainError], message: str
+) -> None:
+    """The task fails at its first try, with the reason."""
+    with pytest.raises(error) as caught:
+        plan_of(conf, spec)
+    assert (type(caught.value), caught.value.retryable) == (error, False)
+    assert message in str(caught.value)
+
+
+def test_a_source_that_is_away_is_asked_again(refs: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no reason to refuse the event."""
+
+    def away(source: object, *, deadline: float) -> dict[str, str]:
+        raise SourceUnreachable("git.example.com does not answer", tool="git")
+
+    monkeypatch.setattr(git, "list_refs", away)
+    with pytest.raises(SourceUnreachable) as caught:
+        plan_of(PUSH)
+    assert caught.value.retryable
+
+
+def image(home: MemoryRegistry) -> str:
+    with RegistryClient(home.registry) as client:
+        return push_platform(client, image_plan(DIGEST, "v7"))
+
+
+def test_an_image_is_pinned_to_its_digest(home: MemoryRegistry) -> None:
+    """The tag is read once, here; everything later goes by digest."""
+    digest = image(home)
+    found = Plan.from_xcom(plan_of({"kind": "image_push", "repository": "api", "tag": "v7"})["plan"])
+    assert found == image_plan(digest, "v7", actor="anna")
+
+
+def test_an_image_by_digest_has_no_tag(home: MemoryRegistry) -> None:
+    """A person may judge an image that has no tag, or whose tag does not matter."""
+    digest = image(home)
+    found = Plan.from_xcom(plan_of({"digest": digest})["plan"])
+    assert found == image_plan(digest, actor="anna", kind=Kind.MANUAL)
+
+
+@pytest.mark.parametrize(
+    ("conf", "error", "message"),
+    [
+        ({"tag": "v8"}, EventRefused, "tag 'v8' is not there any more"),
+        ({"digest": DIGEST}, EventRefused, f"tag {DIGEST!r} is not there any more"),
+        ({"tag": "v7", "digest": DIGEST}, AirflowSkipException, "tag 'v7' moved on from sha256:999999999999"),
+    ],
+)
+def test_an_image_that_is_gone_or_was_overtaken(
+    home: MemoryRegistry, conf: dict[str, str], error: type[Exception], message: str
+) -> None:
+    """Neither is built or judged; a newer push of the tag has its own run."""
+    image(home)
+    with pytest.raises(error) as caught:
+        plan_of({"kind": "image_push", "repository": "api", **conf})
+    assert message in str(caught.value)
+
+
+def test_a_plan_names_no_secret(monkeypatch: pytest.MonkeyPatch, refs: dict[str, str]) -> None:
+    """The connection's password is in no XCom."""
+    where = {
+        "conn_type": "git",
+        "host": "https://git.example.com/shop",
+        "login": "bot",
+        "password": "hunter2",
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_GIT_SHOP", json.dumps(where))
+    assert "hunter2" not in json.dumps(plan_of(PUSH))
+
+
+def test_what_steps_read_is_what_plan_left(refs: dict[str, str]) -> None:
+    """An edit of the spec changes no run that is on its way."""
+    run = Run(chain(), conf=PUSH)
+    run.do(PlanOperator(task_id="plan", spec=chain(description="old")))
+    assert run.left("plan")["spec"]["description"] == "old"
+    assert run.left("plan")["plan"]["pushed_at"] == DAY.isoformat().replace("+00:00", "Z")
+    assert run.left("plan")["plan"]["namespace"] + "/" + run.left("plan")["plan"]["repository"] == NAME

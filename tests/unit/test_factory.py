@@ -1,0 +1,333 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.serialization.serialized_objects import DagSerialization
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from delivery_chain import factory
+from delivery_chain.core.event import Event
+from delivery_chain.core.spec import ChainSpec, Source
+
+ROOT = Path(__file__).parents[2]
+RULES = [
+    {
+        "name": "main",
+        "branch": "main",
+        "tags": [{"tag": "edge"}],
+        "platforms": ["linux/arm64", "linux/amd64"],
+    },
+    {"name": "release", "tag": r"v(?<n>\d+)", "tags": [{"tag": "v${n}"}]},
+]
+FULL: dict[str, Any] = {
+    "version": 1,
+    "name": "shop",
+    "description": "Builds the shop.",
+    "scope": {"instance": "home", "namespace": "shop", "repositories": ["api"]},
+    "sources": {"api": {"connection": "git_shop", "url": "shop/api.git"}},
+    "build": {"rules": RULES},
+    "scan": {"platforms": ["linux/386"]},
+    "replicate": [{"name": "to-west", "to": "west"}, {"name": "to-east", "to": "east"}],
+    "distribute": [{"name": "prod", "url_connection": "prod_hook"}],
+}
+IMAGES: dict[str, Any] = {
+    "version": 1,
+    "name": "base",
+    "scope": {"instance": "home", "namespace": "base", "all": True},
+}
+BOTH_KINDS = pytest.mark.parametrize("body", [FULL, IMAGES])
+
+
+def spec(body: dict[str, Any] | None = None, **changes: Any) -> ChainSpec:
+    return ChainSpec.model_validate((body or FULL) | changes)
+
+
+def edges(dag: Any) -> dict[str, list[str]]:
+    return {task.task_id: sorted(task.downstream_task_ids) for task in dag.tasks}
+
+
+@BOTH_KINDS
+def test_the_steps_and_their_order(body: dict[str, Any]) -> None:
+    """Every chain has the same tasks: their ids are the record's column names."""
+    assert edges(factory.make_chain_dag(spec(body))) == {
+        "plan": ["assemble", "build"],
+        "build": ["assemble"],
+        "assemble": ["gate", "scan"],
+        "scan": ["gate"],
+        "gate": ["publish", "quarantine"],
+        "publish": ["complete", "distribute", "replicate"],
+        "quarantine": ["denied"],
+        "denied": ["report"],
+        "replicate": ["complete", "distribute"],
+        "distribute": ["complete", "report"],
+        "complete": ["report"],
+        "report": [],
+    }
+
+
+def test_which_steps_run_after_a_failure() -> None:
+    """Publish and replicate need all before them; the report is a teardown, which decides on no run's state."""
+    dag = factory.make_chain_dag(spec())
+    assert {task.task_id: task.trigger_rule.value for task in dag.tasks} == {
+        "plan": "all_success",
+        "build": "all_success",
+        "assemble": "none_failed_min_one_success",
+        "scan": "all_success",
+        "gate": "none_failed_min_one_success",
+        "publish": "all_success",
+        "quarantine": "all_success",
+        "denied": "all_success",
+        "replicate": "all_success",
+        "distribute": "all_done",
+        "complete": "none_failed",
+        "report": "all_done_setup_success",
+    }
+    assert [task.task_id for task in dag.tasks if task.is_teardown] == ["report"]
+    assert dag.get_task("report").on_failure_fail_dagrun is False
+
+
+@pytest.mark.parametrize(
+    ("body", "mapped"),
+    [
+        (
+            FULL,
+            {
+                "build": {"platform": ["linux/amd64", "linux/arm64"]},
+                "scan": {"platform": ["linux/amd64", "linux/arm64", "linux/386"]},
+                "replicate": {"rule": ["to-west", "to-east"]},
+                "distribute": {"trigger": ["prod"]},
+            },
+        ),
+        (
+            IMAGES,
+            {
+                "build": {"platform": []},
+                "scan": {"platform": ["linux/amd64", "linux/arm64"]},
+                "replicate": {"rule": []},
+                "distribute": {"trigger": []},
+            },
+        ),
+    ],
+)
+def test_steps_are_mapped_over_what_the_spec_says(body: dict[str, Any], mapped: dict[str, Any]) -> None:
+    """Literal lists, in an order that does not depend on which rule comes first; each instance shows its name."""
+    dag = factory.make_chain_dag(spec(body))
+    found = {task.task_id: task for task in dag.tasks if task.is_mapped}
+    assert {name: task.expand_input.value for name, task in found.items()} == mapped
+    assert {name: task.partial_kwargs["map_index_template"] for name, task in found.items()} == {
+        "build": "{{ task.platform }}",
+        "scan": "{{ task.platform }}",
+        "replicate": "{{ task.rule }}",
+        "distribute": "{{ task.trigger }}",
+    }
+
+
+def test_the_dag_of_a_chain() -> None:
+    """It is found by its tags, runs when something is pushed, and publishes one image at a time."""
+    dag = factory.make_chain_dag(spec())
+    assert (dag.dag_id, dag.description, dag.tags) == ("shop", "Builds the shop.", {"delivery-chain", "shop"})
+    assert (dag.schedule, dag.catchup, dag.max_active_runs) == (None, False, 16)
+    assert dag.get_task("publish").max_active_tis_per_dag == 1
+    assert {task.owner for task in dag.tasks} == {"delivery-chain"}
+    assert {type(task.retry_policy).__name__ for task in dag.tasks} == {"ChainRetryPolicy"}
+    assert {task.retries for task in dag.tasks} == {3}
+
+
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [(FULL, {"ref", "rule", "repository", "tag", "digest"}), (IMAGES, {"repository", "tag", "digest"})],
+)
+def test_the_form_asks_for_an_event(body: dict[str, Any], fields: set[str]) -> None:
+    """Every field is one of an event's and may be left out; a chain that builds nothing asks for no ref."""
+    params = factory.make_chain_dag(spec(body)).params
+    assert set(params) == fields
+    assert fields <= set(Event.model_fields)
+    assert [params[name] for name in fields] == [None] * len(fields)
+
+
+def test_the_form_offers_what_there_is() -> None:
+    """Rules and repositories are chosen from a list, with nothing as the first choice."""
+    params = factory.make_chain_dag(spec()).params
+    choices = {name: params.get_param(name).schema.get("enum") for name in params}
+    assert choices == {
+        "ref": None,
+        "rule": [None, "main", "release"],
+        "repository": [None, "api"],
+        "tag": None,
+        "digest": None,
+    }
+
+
+def test_a_task_has_no_form_of_its_own() -> None:
+    """Else each task would carry a copy, and a Dag would take many times as long to serialise."""
+    dag = factory.make_chain_dag(spec())
+    assert {len(task.params) for task in dag.tasks if not task.is_mapped} == {0}
+
+
+@BOTH_KINDS
+def test_a_dag_survives_airflows_database(body: dict[str, Any]) -> None:
+    """What the scheduler reads back has the same tasks and edges, and serialises to the same text."""
+    dag = factory.make_chain_dag(spec(body))
+    text = DagSerialization.serialize_dag(dag)
+    again = DagSerialization.deserialize_dag(json.loads(json.dumps(text)))
+    assert edges(again) == edges(dag)
+    assert DagSerialization.serialize_dag(factory.make_chain_dag(spec(body))) == text
+
+
+def test_a_source_has_one_dag() -> None:
+    """Two chains and two repositories that are built from one source share the Dag that watches it."""
+    web = spec(
+        name="web", scope=FULL["scope"] | {"repositories": ["web"]}, sources={"web": FULL["sources"]["api"]}
+    )
+    other = spec(name="other", sources={"api": {"connection": "git_shop", "url": "shop/other.git"}})
+    dags = factory.make_source_dags([spec(), web, other, spec(IMAGES)])
+    assert [sorted(dag.get_task("match").chains, key=str) for dag in dags.values()] == [
+        sorted([(spec(), "api"), (web, "web")], key=str),
+        [(other, "api")],
+    ]
+    assert [dag.dag_id for dag in dags.values()] == list(dags)
+
+
+def test_the_dag_of_a_source() -> None:
+    """It looks, starts runs, and remembers only after they were started; one run at a time, for ever."""
+    (dag,) = factory.make_source_dags([spec()]).values()
+    assert edges(dag) == {"watch": ["match"], "match": ["start"], "start": ["remember"], "remember": []}
+    start = dag.get_task("start")
+    assert start.partial_kwargs["skip_when_already_exists"] is True
+    assert dag.get_task("remember").trigger_rule.value == "none_failed"
+    assert (dag.max_active_runs, dag.catchup, dag.tags) == (1, False, {"delivery-chain-source"})
+    assert {dag.get_task(name).cursor for name in ("watch", "match", "remember")} == {dag.dag_id}
+    assert dag.start_date is not None
+
+
+def test_just_the_wanted_source() -> None:
+    """A task's own process makes the Dag that it is of, and no other."""
+    other = spec(name="other", sources={"api": {"connection": "git_shop", "url": "shop/other.git"}})
+    wanted = factory.source_dag_id(Source(connection="git_shop", url="shop/other.git"))
+    assert list(factory.make_source_dags([spec(), other], wanted)) == [wanted]
+    assert factory.make_source_dags([spec(), other], "delivery-chain-source--nope-000000") == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "dag_id"),
+    [
+        ({"connection": "git_shop", "url": "shop/api.git"}, "delivery-chain-source--git_shop--shop-api-"),
+        ({"connection": "git_shop"}, "delivery-chain-source--git_shop-"),
+        (
+            {"connection": "g", "url": "ssh://git@x.org:22/a b.git"},
+            "delivery-chain-source--g--ssh-git-x.org-22-a-b-",
+        ),
+    ],
+)
+def test_the_id_of_a_source_is_readable(source: dict[str, str], dag_id: str) -> None:
+    """Connection and address can be read in it, and six more characters keep alike ones apart."""
+    found = factory.source_dag_id(Source.model_validate(source))
+    assert (found[:-6], len(found) - len(dag_id)) == (dag_id, 6)
+
+
+TEXTS = st.text(st.sampled_from("abcXYZ019/._- :~é"), max_size=120).filter(
+    lambda text: not text.startswith("-")
+)
+CONNECTIONS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,60}", fullmatch=True)
+
+
+@settings(deadline=None)
+@given(connection=CONNECTIONS, url=TEXTS)
+def test_every_id_of_a_source_is_one_that_airflow_takes(connection: str, url: str) -> None:
+    """Short, of the characters of Dag ids; and its words are in every spec that has the source."""
+    source = Source(connection=connection, url=url)
+    found = factory.source_dag_id(source)
+    assert len(found) <= 120
+    assert not set(found) - set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
+    text = f"{connection} {url}"
+    assert [word for word in factory.source_words(found) if word not in text] == []
+
+
+@settings(deadline=None)
+@given(one=st.tuples(CONNECTIONS, TEXTS), two=st.tuples(CONNECTIONS, TEXTS))
+def test_two_sources_have_two_ids(one: tuple[str, str], two: tuple[str, str]) -> None:
+    """Also where what can be read is the same."""
+    ids = {factory.source_dag_id(Source(connection=name, url=url)) for name, url in (one, two)}
+    assert len(ids) == len({one, two})
+
+
+def test_maintenance_has_a_task_per_chain() -> None:
+    """Each chain is swept apart from the others, once a day."""
+    dag = factory.make_maintenance_dag([spec(), spec(IMAGES)])
+    assert edges(dag) == {"sweep-shop": [], "sweep-base": []}
+    assert (dag.dag_id, dag.schedule, dag.max_active_runs) == ("delivery-chain-maintenance", "@daily", 1)
+
+
+LIGHT = """
+import sys, runpy
+import airflow.sdk
+from airflow.providers.standard.operators.branch import BaseBranchOperator
+from airflow.sdk import BaseHook
+BaseHook.get_connection = None  # a call would raise
+before = set(sys.modules)
+found = {}
+for file in sys.argv[1:]:
+    found |= runpy.run_path(file)
+new = set(sys.modules) - before
+print(sorted(name for name, value in found.items() if type(value).__name__ == "DAG"))
+print(sorted(name for name in new if name.startswith(HEAVY)))
+"""
+HEAVY = (
+    "requests",
+    "urllib3",
+    "kubernetes",
+    "docker",
+    "standardwebhooks",
+    "delivery_chain.oci",
+    "delivery_chain.tools",
+    "delivery_chain.hooks",
+    "delivery_chain.triggers",
+    "delivery_chain.web",
+    "airflow.providers.git",
+    "airflow.providers.cncf",
+    "airflow.providers.docker",
+)
+
+
+def parse(*files: str, wanted: str = "") -> list[list[str]]:
+    """What a fresh process makes of Dag files: names of Dags, and heavy modules that it imported for them."""
+    env = os.environ | {
+        "PYTHONPATH": str(ROOT / "plugins"),
+        "AIRFLOW__DELIVERY_CHAIN__SPECS_FOLDER": str(ROOT / "chain_specs"),
+    }
+    if wanted:
+        env["_AIRFLOW_PARSING_CONTEXT_DAG_ID"] = wanted
+    # Airflow's own operator that starts runs imports its models.
+    heavy = HEAVY if "delivery_chain_sources.py" in files else (*HEAVY, "airflow.models")
+    code = LIGHT.replace("HEAVY", repr(heavy))
+    paths = [str(ROOT / "dags" / file) for file in files]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *paths], env=env, capture_output=True, text=True, check=True, timeout=120
+    )
+    return [json.loads(line.replace("'", '"')) for line in done.stdout.splitlines()[-2:]]
+
+
+def test_a_parse_is_light() -> None:
+    """No tool, HTTP client or provider is imported for a Dag, and no connection is read."""
+    found = parse("delivery_chains.py", "delivery_chain_sources.py", "delivery_chain_errors.py")
+    assert (len(found[0]), found[1]) == (6, [])
+    assert {"shop-api", "shop-web", "base-images", "maintenance"} <= set(found[0])
+
+
+@pytest.mark.parametrize(
+    ("file", "wanted", "made"),
+    [
+        ("delivery_chains.py", "shop-web", ["shop-web"]),
+        ("delivery_chains.py", "delivery-chain-maintenance", ["maintenance"]),
+    ],
+)
+def test_a_task_makes_its_own_dag_alone(file: str, wanted: str, made: list[str]) -> None:
+    """Its start costs the same in an installation of any size."""
+    assert parse(file, wanted=wanted) == [made, []]

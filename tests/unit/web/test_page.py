@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from typing import Any
+
+from delivery_chain.core.event import Kind
+from delivery_chain.core.findings import Database, Finding, ScanReport, Severity
+from delivery_chain.core.gate import Verdict
+from delivery_chain.core.plan import Plan
+from delivery_chain.core.results import Quarantined, RegionResult, Subject
+from delivery_chain.web.page import MOST_FINDINGS, RunFacts, render
+
+DIGEST = f"sha256:{'a' * 64}"
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+PLAN = Plan(
+    chain="shop-api",
+    run_id="run-1",
+    kind=Kind.MANUAL,
+    instance="home",
+    namespace="shop",
+    repository="api",
+    tags=("v1",),
+    pushed_at=NOW,
+    digest=DIGEST,
+)
+HOSTILE = """<script>alert(1)</script>"'&"""
+
+
+class Page(HTMLParser):
+    """The texts of a page's cells, and its elements with their attributes."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.cells: list[list[str]] = []
+        self.inside = False
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag == "tr":
+            self.cells.append([])
+        elif tag in {"td", "th"}:
+            self.cells[-1].append("")
+            self.inside = True
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = self.inside and tag not in {"td", "th"}
+
+    def handle_data(self, data: str) -> None:
+        if self.inside:
+            self.cells[-1][-1] += data
+
+
+def facts(**given: Any) -> RunFacts:
+    nothing = {
+        "subject": None,
+        "verdict": None,
+        "quarantined": None,
+        "record": None,
+        "regions": (),
+        "reports": (),
+        "missing": "",
+    }
+    return RunFacts(**{"run_id": "run/1 a", "plan": PLAN} | nothing | given)
+
+
+def finding(**given: Any) -> Finding:
+    whole = {"id": "CVE-1", "severity": Severity.HIGH, "package": "zlib", "installed": "1"}
+    return Finding.model_validate(whole | given)
+
+
+def report(*findings: Finding, **database: Any) -> ScanReport:
+    made = Database.model_validate({"repository": "db", "updated_at": NOW} | database)
+    return ScanReport(
+        engine="trivy",
+        engine_version="1",
+        digest=DIGEST,
+        platform="linux/amd64",
+        database=made,
+        findings=findings,
+    )
+
+
+def test_what_others_wrote_is_text() -> None:
+    """Findings come from outside: nothing in them becomes an element, an attribute or a script's address."""
+    hostile = finding(
+        id=HOSTILE,
+        package=HOSTILE,
+        installed=HOSTILE,
+        fixed=HOSTILE,
+        title=HOSTILE,
+        url="javascript:alert(1)",
+    )
+    page = Page(
+        render(facts(run_id=HOSTILE, reports=(report(hostile, repository=HOSTILE),), missing=HOSTILE))
+    )
+    assert [tag for tag, _ in page.elements if tag in {"script", "img", "iframe"}] == []
+    assert [a["href"] for tag, a in page.elements if tag == "a"] == [
+        "../../dags/shop-api/runs/%3Cscript%3Ealert%281%29%3C%2Fscript%3E%22%27%26"
+    ]
+    assert ["high", *[HOSTILE] * 5] in page.cells
+
+
+def test_the_image_is_where_it_is() -> None:
+    """Digest, platforms, regions and what quarantine left are rows of their own."""
+    region = RegionResult(
+        rule="far", region="eu", host="eu.example.com", name="shop/api", digest=DIGEST, tags=(),
+        copied=1, skipped=0, bytes=1, seconds=1.0,
+    )  # fmt: skip
+    page = Page(
+        render(
+            facts(
+                subject=Subject(digest=DIGEST, media_type="x", size=1, children={"linux/arm64": DIGEST}),
+                quarantined=Quarantined(digest=DIGEST, backup="host/shop-quarantine/api:v1.T"),
+                regions=(region,),
+            )
+        )
+    )
+    assert page.cells == [
+        ["Chain", "shop-api"],
+        ["Run", "run/1 a"],
+        ["Digest", DIGEST],
+        ["linux/arm64", DIGEST],
+        ["In eu", f"eu.example.com/shop/api@{DIGEST}"],
+        ["Backed up as", "host/shop-quarantine/api:v1.T"],
+    ]
+
+
+def test_an_unreadable_report_leaves_the_deciding_findings() -> None:
+    """The registry may be away or have removed it: the verdict is in Airflow."""
+    verdict = Verdict(digest=DIGEST, passed=False, judged_at=NOW, deciding=(finding(fixed="2"),))
+    html = render(facts(verdict=verdict, missing="the registry is away"))
+    assert "A report could not be read: the registry is away" in html
+    assert Page(html).cells[-1] == ["high", "CVE-1", "zlib", "1", "2", ""]
+
+
+def test_a_long_report_is_cut() -> None:
+    """A page has an end; what is left out is counted."""
+    html = render(facts(reports=(report(*[finding()] * (MOST_FINDINGS + 3)),)))
+    assert html.count("CVE-1") == MOST_FINDINGS
+    assert "and 3 more, in the report itself" in html
+
+
+def test_a_sample_database_is_named() -> None:
+    """A pass against it proves nothing, and the page says so."""
+    assert "no findings</h3>" in (html := render(facts(reports=(report(sample=True, stale=True),))))
+    assert ", a small sample: a pass proves nothing, stale" in html
