@@ -18,7 +18,7 @@ from delivery_chain.oci import referrers as referrers_of
 from delivery_chain.oci.limits import SHARED, Limits
 from delivery_chain.oci.listing import ReferrersOf
 from delivery_chain.oci.manifest import Manifest
-from delivery_chain.oci.patience import FIRST_WAIT, Patience, Tries
+from delivery_chain.oci.patience import Patience, Tries
 from delivery_chain.oci.plan import CopyPlan, Planner, TargetPlan
 from delivery_chain.oci.progress import Meter, Progress
 from delivery_chain.oci.resume import Forget, OpenUploads, Resume
@@ -92,8 +92,6 @@ class Copier:
         limits: Limits = SHARED,
         resume: Resume | None = None,
         on_progress: Callable[[Progress], None] | None = None,
-        first_wait: float = FIRST_WAIT,
-        seed: int | None = None,
     ) -> None:
         """Ask nothing yet.
 
@@ -106,13 +104,11 @@ class Copier:
             limits: How hard registries are used.
             resume: Where open uploads are remembered for the next attempt.
             on_progress: Called at most ten times a second, from any thread; what it raises ends the copy.
-            first_wait: Seconds before a second try of what failed; doubled each time.
-            seed: Makes waits between tries the same each time, for tests.
         """
         self._source = source
         self._targets = {str(target): target for target in targets}
         self._stop = threading.Event()
-        self._patience = Patience(limits, self._stop, first_wait=first_wait, seed=seed)
+        self._patience = Patience(limits, self._stop)
         self._pool = ThreadPoolExecutor(workers, "copy")
         self.meter = Meter(tuple(self._targets), on_progress)
         self._tools = Tools(self._patience, OpenUploads(resume or Forget()), self.meter)

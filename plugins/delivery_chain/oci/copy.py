@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from delivery_chain.errors import ContentMismatch
 from delivery_chain.oci.copier import Copier, CopyResult, Outcome
 from delivery_chain.oci.limits import SHARED, Limits
-from delivery_chain.oci.patience import FIRST_WAIT
 from delivery_chain.oci.place import Place
 from delivery_chain.oci.tag import put_tag
 
@@ -36,7 +35,6 @@ def copy_image(
     limits: Limits = SHARED,
     resume: Resume | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-    first_wait: float = FIRST_WAIT,
 ) -> CopyResult:
     """Copy a manifest or index with all it points at to one target, and check there that it is all there.
 
@@ -53,7 +51,6 @@ def copy_image(
         limits: How hard registries are used.
         resume: Where open uploads are remembered for the next attempt.
         on_progress: Called at most ten times a second, from any thread; what it raises ends the copy.
-        first_wait: Seconds before a second try of what failed; doubled each time.
 
     Raises:
         NotFound: The source lacks the image or a part of it.
@@ -69,7 +66,6 @@ def copy_image(
         limits=limits,
         resume=resume,
         on_progress=on_progress,
-        first_wait=first_wait,
     ) as copier:
         (outcome,) = copier.run(copier.plan(digest))
     if outcome.result is None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from delivery_chain.core.registry import Registry
 
+FIRST_WAIT = 0.2
+"""Seconds before a second try of what failed; doubled each time."""
 REQUESTS_AT_ONCE = 8
 """Per registry: what public registries take from one client without a word."""
 LONGEST_PAUSE = 60.0
@@ -110,15 +112,23 @@ class Gate:
 
 
 class Limits:
-    """The gates of this process, one for each registry."""
+    """The gates of this process, one for each registry, and how patient it is."""
 
-    def __init__(self, *, requests: int = REQUESTS_AT_ONCE, rate: float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        requests: int = REQUESTS_AT_ONCE,
+        rate: float | None = None,
+        first_wait: float = FIRST_WAIT,
+    ) -> None:
         """No gate yet.
 
         Args:
             requests: Most requests at once to one registry.
             rate: Bytes a second to or from one registry; None for no limit.
+            first_wait: Seconds before a second try of what failed; doubled each time.
         """
+        self.first_wait = first_wait
         self._requests = requests
         self._rate = rate
         self._gates: dict[str, Gate] = {}

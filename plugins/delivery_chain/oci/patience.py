@@ -24,8 +24,6 @@ BUSY_ATTEMPTS = 10
 """Tries of one request that the registry put off: it is there, and says when."""
 WRONG_BYTES_ATTEMPTS = 2
 """Tries at bytes that are not what their digest says: chance does not strike twice."""
-FIRST_WAIT = 0.2
-"""Seconds before the second try unless told otherwise."""
 LONGEST_WAIT = 10.0
 """Seconds between two tries that nobody asked for."""
 
@@ -37,26 +35,16 @@ class Stopped(Exception):
 class Patience:
     """Waits and tries again within one copy. Safe to use from threads."""
 
-    def __init__(
-        self,
-        limits: Limits,
-        stop: threading.Event,
-        *,
-        first_wait: float = FIRST_WAIT,
-        seed: int | None = None,
-    ) -> None:
+    def __init__(self, limits: Limits, stop: threading.Event) -> None:
         """Nothing was tried yet.
 
         Args:
             limits: Whose gates are entered for each try.
             stop: Ends every wait at once.
-            first_wait: Seconds before the second try; doubled each time.
-            seed: Makes the waits the same each time, for tests.
         """
         self._limits = limits
         self._stop = stop
-        self._first_wait = first_wait
-        self._random = random.Random(seed)  # noqa: S311  # spreads retries, keeps no secret
+        self._random = random.Random()  # noqa: S311  # spreads retries, keeps no secret
 
     def gate(self, registry: Registry) -> Gate:
         """The registry's gate."""
@@ -102,7 +90,7 @@ class Patience:
     def backoff(self, failures: int) -> float:
         """Seconds before the next try after that many failures in a row."""
         return float(
-            min(LONGEST_WAIT, self._first_wait * 2 ** (failures - 1)) * self._random.uniform(0.5, 1.0)
+            min(LONGEST_WAIT, self._limits.first_wait * 2 ** (failures - 1)) * self._random.uniform(0.5, 1.0)
         )
 
 

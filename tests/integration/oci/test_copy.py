@@ -20,6 +20,7 @@ from delivery_chain.errors import (
 )
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.copy import CopyResult, copy_image, put_tag
+from delivery_chain.oci.limits import Limits
 from delivery_chain.oci.manifest import (
     OCI_CONFIG,
     OCI_INDEX,
@@ -225,7 +226,9 @@ def test_a_wrong_blob_is_never_committed(
     digest = scripted_image(oci_script, oci_repository, LAYER, **answer)
 
     with RegistryClient(oci_script.registry) as source, pytest.raises(RegistryError) as caught:
-        copy_image(source, oci_repository, digest, oci_target, oci_repository, first_wait=0.001)
+        copy_image(
+            source, oci_repository, digest, oci_target, oci_repository, limits=Limits(first_wait=0.001)
+        )
 
     assert type(caught.value) is kind
     assert oci_target.head_blob(oci_repository, sha256_digest(LAYER)) is None

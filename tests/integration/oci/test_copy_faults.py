@@ -65,7 +65,7 @@ def copied(
         RegistryClient(source, timeout=timeout) as here,
         RegistryClient(target, timeout=timeout) as there,
     ):
-        return copy_image(here, name, digest, there, name, first_wait=SOON, **more)
+        return copy_image(here, name, digest, there, name, **{"limits": Limits(first_wait=SOON), **more})
 
 
 CUTS = [1, 200, 70_000, 400_000, 1_000_000, LAYER - 1, LAYER + 100]
@@ -258,7 +258,7 @@ def test_what_passes_is_waited_out(case: tuple[str, str, dict[str, Any], int]) -
             for one in ("GET", "HEAD", "POST", "PUT"):
                 hurt.fail(one, "/v2/", times=times, **fault)
 
-        result = copied(here.registry, there.registry, NAME, digest, limits=Limits())
+        result = copied(here.registry, there.registry, NAME, digest)
 
         with RegistryClient(there.registry) as client:
             assert whole(client, NAME, digest)
@@ -294,7 +294,7 @@ def test_what_lasts_is_an_error_and_nothing_is_pullable(
     (source if side == "source" else target).fail(method, path, times=1000, **fault)
 
     with pytest.raises(RegistryError) as caught:
-        copied(source.registry, target.registry, NAME, digest, limits=Limits())
+        copied(source.registry, target.registry, NAME, digest, limits=Limits(first_wait=SOON))
 
     assert type(caught.value) is kind
     assert target.tags == {}
@@ -334,7 +334,7 @@ def test_a_lie_about_a_range_is_found_out(
 
 def test_a_storm_of_429_is_waited_out(source: Memory, target: Memory) -> None:
     """A registry that is too busy for a while gets everything in the end, and is used as before when it is well."""
-    limits = Limits(requests=8)
+    limits = Limits(requests=8, first_wait=SOON)
     with RegistryClient(source.registry) as here:
         digest = push_image(here, NAME, sizes=tuple(range(1000, 1030))).digest
     for method in ("HEAD", "POST"):
@@ -356,7 +356,9 @@ def test_one_target_that_fails_leaves_the_other_alone(source: Memory, target: Me
         broken.fail("PUT", "/uploads/", cut=500_000, times=1000)
         broken.resumes = False
 
-        with Copier(Place(here, NAME), [Place(down, NAME), Place(there, NAME)], first_wait=SOON) as copier:
+        with Copier(
+            Place(here, NAME), [Place(down, NAME), Place(there, NAME)], limits=Limits(first_wait=SOON)
+        ) as copier:
             first, second = copier.run(copier.plan(digest))
 
         assert isinstance(first.error, RegistryUnreachable)

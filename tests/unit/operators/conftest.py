@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from delivery_chain.oci.limits import SHARED
 from support.oci_memory import MemoryRegistry, memory_registry
 
 if TYPE_CHECKING:
@@ -20,6 +21,14 @@ def connect(monkeypatch: pytest.MonkeyPatch, conn_id: str, held: MemoryRegistry,
         "extra": {"plain_http": True, "region": region},
     }
     monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(fields))
+
+
+@pytest.fixture(autouse=True)
+def impatient() -> Iterator[None]:
+    """Copies wait no time worth the name before they try again."""
+    before, SHARED.first_wait = SHARED.first_wait, 0.0001
+    yield
+    SHARED.first_wait = before
 
 
 @pytest.fixture
