@@ -9,17 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from delivery_chain import __version__
-from delivery_chain.catalogue import load, read_text, spec_files
-from delivery_chain.core.event import BRANCHES, TAGS, Event
-from delivery_chain.core.filters import destination, fires_for
-from delivery_chain.core.parse import parse_spec
-from delivery_chain.core.plan import Plan, make_plan, select
-from delivery_chain.core.schema import spec_schema
 from delivery_chain.errors import DeliveryChainError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from delivery_chain.core.plan import Plan
     from delivery_chain.core.spec import ChainSpec
 
 FINE, BAD, USAGE = 0, 1, 2
@@ -31,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 if all is well, 1 if a spec, event or run is not, 2 for a wrong command line.
     """
-    args = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    args = _parser(words[:1]).parse_args(words)
     try:
         return int(args.func(args))
     except DeliveryChainError as error:
@@ -39,10 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BAD
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(command: list[str]) -> argparse.ArgumentParser:
+    """The command line. A copy starts in a tenth of a second: nothing that is for specs is imported for it."""
     parser = argparse.ArgumentParser(prog="delivery-chain", description=__doc__)
     parser.add_argument("--version", action="version", version=f"delivery-chain {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    from delivery_chain.copying import register
+
+    register(commands)
+    if command == ["copy"]:
+        return parser
     check = commands.add_parser("check", help="check chain specs and print every problem as file:line")
     check.add_argument("place", type=Path, nargs="+", metavar="SPEC", help="spec file, or folder of them")
     check.set_defaults(func=_check)
@@ -59,15 +61,15 @@ def _parser() -> argparse.ArgumentParser:
     schema.set_defaults(func=_schema)
     folder = commands.add_parser("dags-folder", help="print the folder to point Airflow's dags_folder at")
     folder.set_defaults(func=_dags_folder)
-    from delivery_chain.copying import register  # noqa: PLC0415 - specs can be checked without HTTP
-    from delivery_chain.sandbox.cli import add_parser  # noqa: PLC0415 - only this command needs it
+    from delivery_chain.sandbox.cli import add_parser
 
-    register(commands)
     add_parser(commands)
     return parser
 
 
 def _check(args: argparse.Namespace) -> int:
+    from delivery_chain.catalogue import load, spec_files
+
     missing = [place for place in args.place if not place.exists()]
     if missing:
         print(f"{missing[0]}: no such file or folder", file=sys.stderr)  # noqa: T201
@@ -92,6 +94,11 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _plan(args: argparse.Namespace) -> int:
+    from delivery_chain.catalogue import read_text
+    from delivery_chain.core.event import Event
+    from delivery_chain.core.parse import parse_spec
+    from delivery_chain.core.plan import make_plan, select
+
     spec = parse_spec(read_text(args.spec), str(args.spec))
     event = Event.from_conf(_conf(args))
     now = args.at or datetime.now(UTC)
@@ -104,6 +111,8 @@ def _plan(args: argparse.Namespace) -> int:
 
 
 def _conf(args: argparse.Namespace) -> dict[str, str]:
+    from delivery_chain.core.event import BRANCHES, TAGS
+
     if args.image is not None:
         repository, _, tag = args.image.rpartition(":")
         return {"repository": repository or args.image, "tag": tag if repository else "latest"}
@@ -112,6 +121,8 @@ def _conf(args: argparse.Namespace) -> dict[str, str]:
 
 
 def _describe(spec: ChainSpec, plan: Plan) -> list[str]:
+    from delivery_chain.core.filters import destination, fires_for
+
     lines = [f"chain       {plan.chain}"]
     if plan.build:
         lines.append(f"build       rule {plan.build.rule}: {plan.build.ref} at {plan.build.commit}")
@@ -137,6 +148,8 @@ def _describe(spec: ChainSpec, plan: Plan) -> list[str]:
 
 
 def _schema(args: argparse.Namespace) -> int:
+    from delivery_chain.core.schema import spec_schema
+
     del args
     print(spec_schema(), end="")  # noqa: T201
     return FINE

@@ -45,7 +45,12 @@ class Line:
     requests: int = 0
     broken: int = 0
     """Connections that were broken on purpose."""
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.Condition = field(default_factory=threading.Condition)
+
+    def wait_for(self, *, up: int) -> None:
+        """Wait until so many bytes went to the registry, for at most 20 s."""
+        with self.lock:
+            assert self.lock.wait_for(lambda: self.up >= up, 20), f"only {self.up} bytes went to the registry"
 
     def breaks_at(self, *, up: bool, seen: int) -> Break | None:
         """The break that is due, used up."""
@@ -86,6 +91,7 @@ class _Pump:
         with self.line.lock:
             if up:
                 self.line.up += len(piece)
+                self.line.lock.notify_all()
                 self.line.requests += len(_REQUEST.findall(piece))
             else:
                 self.line.down += len(piece)
