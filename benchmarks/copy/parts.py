@@ -94,7 +94,9 @@ def push(registry: Registry, image: Image) -> None:
 
 def noise(seed: str, size: int) -> bytes:
     """Bytes that don't compress, the same for the same seed."""
-    return random.Random(seed).randbytes(size)  # noqa: S311
+    chance = random.Random(seed)  # noqa: S311
+    # At most 64 MB at a time: `randbytes` makes one number of them.
+    return b"".join(chance.randbytes(min(64 * MB, size - at)) for at in range(0, size, 64 * MB))
 
 
 def put_image(

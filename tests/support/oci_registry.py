@@ -64,7 +64,7 @@ def docker_registry(folder: Path, *, htpasswd: bool = False, **sections: Any) ->
             [PROGRAM, "serve", str(folder / "config.yml")], stdout=log, stderr=log, stdin=subprocess.DEVNULL
         )
         try:
-            _await_port(process, port, folder / "log")
+            await_port(process, port, folder / "log")
             yield Registry(
                 host=f"127.0.0.1:{port}",
                 username=USER if htpasswd else "",
@@ -80,7 +80,8 @@ def docker_registry(folder: Path, *, htpasswd: bool = False, **sections: Any) ->
                 process.wait()
 
 
-def _await_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def await_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Wait until a process listens."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline and process.poll() is None:
         try:
