@@ -70,8 +70,6 @@ class Run:
     """Seconds of the client and its children, user and system."""
     inside: float = 0.0
     """Seconds that the command itself says it took; 0 where it doesn't."""
-    peak: int = 0
-    """Largest resident memory of one of its processes, KiB."""
 
 
 def push(registry: Registry, image: Image) -> None:

@@ -30,7 +30,6 @@ from delivery_chain.oci.limits import REQUESTS_AT_ONCE, Limits
 from delivery_chain.oci.logins import auth_files, find_login
 from delivery_chain.oci.place import Place
 from delivery_chain.oci.report import LiveLines, PacedLog, size_text, time_text
-from delivery_chain.oci.tag import put_tag
 
 if TYPE_CHECKING:
     import argparse
@@ -201,24 +200,21 @@ class _Command:
         plan = copier.plan(image.digest)
         outcomes = copier.run(plan)
         ends = zip(places, self.targets, outcomes, strict=True)
-        rows = [self.tagged(place, target.tag or image.tag, plan, outcome) for place, target, outcome in ends]
+        rows = [
+            self.tagged(copier, place, target.tag or image.tag, plan, outcome)
+            for place, target, outcome in ends
+        ]
         return {"tag": image.tag, "source": plan.source, "digest": plan.digest, "targets": rows}
 
-    def tagged(self, place: Place, tag: str, plan: CopyPlan, outcome: Outcome) -> dict[str, Any]:
+    def tagged(
+        self, copier: Copier, place: Place, tag: str, plan: CopyPlan, outcome: Outcome
+    ) -> dict[str, Any]:
         """One target's row; its tag moves only if everything is there."""
         row: dict[str, Any] = {"target": outcome.target, "tag": tag, "error": ""}
         error: DeliveryChainError | None = outcome.error
         if error is None and tag:
-            root = next(one for one in plan.closure.manifests if one.digest == plan.digest)
             try:
-                put_tag(
-                    place.client,
-                    place.name,
-                    tag,
-                    plan.digest,
-                    overwrite=not self.args.no_overwrite,
-                    manifest=root,
-                )
+                copier.tag(place, tag, plan, overwrite=not self.args.no_overwrite)
             except RegistryError as refused:
                 error = refused
         if outcome.result is not None:

@@ -22,6 +22,7 @@ from delivery_chain.oci.patience import Patience, Tries
 from delivery_chain.oci.plan import CopyPlan, Planner, TargetPlan
 from delivery_chain.oci.progress import Meter, Progress
 from delivery_chain.oci.resume import Forget, OpenUploads, Resume
+from delivery_chain.oci.tag import put_tag
 from delivery_chain.oci.transfer import Arrival, Tools, Transfer
 
 if TYPE_CHECKING:
@@ -163,6 +164,19 @@ class Copier:
             self._guarded(side, lambda one: self._finish(one, plan))
         self.meter.finish()
         return tuple(_outcome(side, plan) for side in sides)
+
+    def tag(self, target: Place, tag: str, plan: CopyPlan, *, overwrite: bool = True) -> None:
+        """Let a target's tag point at an image that `run` brought there; the one step that people see.
+
+        Raises:
+            TagConflict: It points elsewhere and may not be moved, or somebody else moved it at the same moment.
+            NotFound: The image is not there.
+        """
+        root = next(one for one in plan.closure.manifests if one.digest == plan.digest)
+        put = partial(
+            put_tag, target.client, target.name, tag, plan.digest, overwrite=overwrite, manifest=root
+        )
+        self._patience.call(target.registry, put)
 
     def _send_blobs(self, sides: list[_Side]) -> None:
         wanted: dict[str, tuple[Descriptor, list[_Side]]] = {}

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -223,3 +227,28 @@ def test_a_plan_says_what_is_missing_and_sends_nothing(source: Memory, target: M
     assert next(one["size"] for one in row["blobs"]) == 300
     assert [one["digest"] for one in row["manifests"]] == [digest]
     assert target.received == 0
+
+
+def test_memory_does_not_grow_with_the_layers(
+    oci_client: RegistryClient, oci_target: RegistryClient, oci_repository: str
+) -> None:
+    """A copy of 100 MB in four layers at once takes less than 64 MB beyond the interpreter and its modules."""
+    digest = push_image(oci_client, oci_repository, sizes=(25_000_000,) * 4).digest
+    script = f"""
+import resource, sys
+from delivery_chain.core.registry import Registry
+from delivery_chain.oci.client import RegistryClient
+from delivery_chain.oci.copy import copy_image
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+source, target = (RegistryClient(Registry(host=host, plain_http=True)) for host in sys.argv[1:3])
+assert copy_image(source, {oci_repository!r}, {digest!r}, target, {oci_repository!r}).bytes > 100_000_000
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    hosts = [oci_client.registry.host, oci_target.registry.host]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3] / "plugins")}
+
+    done = subprocess.run(
+        [sys.executable, "-c", script, *hosts], check=True, capture_output=True, timeout=60, env=environment
+    )
+
+    assert int(done.stdout) < 64 * 1024
