@@ -58,6 +58,8 @@ class Memory:
     api: bool
     """Whether it has the referrers API."""
     resumes: bool
+    checks: bool = True
+    """Whether bytes that are not their digest are refused."""
     blobs: dict[str, dict[str, bytes]] = field(default_factory=dict)
     manifests: dict[str, dict[str, tuple[bytes, str]]] = field(default_factory=dict)
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -223,7 +225,7 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         digest = parse_qs(urlsplit(self.path).query)["digest"][0]
-        if f"sha256:{hashlib.sha256(held).hexdigest()}" != digest:
+        if self.memory.checks and f"sha256:{hashlib.sha256(held).hexdigest()}" != digest:
             body = b'{"errors":[{"code":"DIGEST_INVALID","message":"other bytes"}]}'
             self.answer(400, body)
             return

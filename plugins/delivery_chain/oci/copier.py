@@ -21,6 +21,7 @@ from delivery_chain.oci.manifest import Manifest
 from delivery_chain.oci.patience import Patience, Tries
 from delivery_chain.oci.plan import CopyPlan, Planner, TargetPlan
 from delivery_chain.oci.progress import Meter, Progress
+from delivery_chain.oci.refusal import WORTH_ASKING, Refusals
 from delivery_chain.oci.resume import Forget, OpenUploads, Resume
 from delivery_chain.oci.tag import put_tag
 from delivery_chain.oci.transfer import Arrival, Tools, Transfer
@@ -112,7 +113,7 @@ class Copier:
         self._patience = Patience(limits, self._stop)
         self._pool = ThreadPoolExecutor(workers, "copy")
         self.meter = Meter(tuple(self._targets), on_progress)
-        self._tools = Tools(self._patience, OpenUploads(resume or Forget()), self.meter)
+        self._tools = Tools(self._patience, OpenUploads(resume or Forget()), self.meter, Refusals())
         self._planner = Planner(
             source, tuple(self._targets.values()), self._patience, self._map, referrers, thorough
         )
@@ -159,6 +160,8 @@ class Copier:
         sides = [_Side(self._targets[one.target], one) for one in plan.targets]
         for side in sides:
             self.meter.expect(side.plan.target, len(side.plan.blobs), side.plan.bytes)
+            if side.plan.bytes >= WORTH_ASKING:
+                self._tools.refusals.ask(side.place)
         self._send_blobs(sides)
         for side in sides:
             self._guarded(side, lambda one: self._finish(one, plan))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from delivery_chain.oci.patience import Patience
     from delivery_chain.oci.place import Place
     from delivery_chain.oci.progress import Meter
+    from delivery_chain.oci.refusal import Refusals
     from delivery_chain.oci.resume import OpenUploads
 
 PROGRESS = 64 * 1024
@@ -38,6 +39,7 @@ class Tools:
     patience: Patience
     uploads: OpenUploads
     meter: Meter
+    refusals: Refusals
 
 
 @dataclass(slots=True, eq=False)
@@ -82,6 +84,7 @@ class Transfer:
         self._patience = tools.patience
         self._uploads = tools.uploads
         self._meter = tools.meter
+        self._refusals = tools.refusals
 
     def run(self) -> None:
         """Do it.
@@ -141,6 +144,9 @@ class Transfer:
         # Whatever is wrong with an old address, a new upload is the answer.
         with suppress(RegistryError):
             offset = target.client.upload_offset(target.name, location)
+        if offset:
+            self._refusals.ask(target)
+            offset = offset if self._refusals.known(target) else 0
         if 0 < offset <= self._blob.size:
             arrival.location = location
             return offset
@@ -167,10 +173,10 @@ class Transfer:
                 self._guarded(arrival, self._close)
 
     def _send(self, group: list[Arrival], offset: int) -> None:
-        # The middle of a blob has no digest: what goes on with an upload is left to the registry's own check.
-        check = (
-            None if offset else ContentCheck(self._blob.digest, f"blob {self._blob.digest} of {self._source}")
-        )
+        # The middle of a blob has no digest; `_held` goes on only where the registry checks the whole.
+        trusted = all(self._refusals.known(arrival.target) for arrival in group)
+        what = f"blob {self._blob.digest} of {self._source}"
+        check = None if offset or trusted else ContentCheck(self._blob.digest, what)
         for piece in self._pieces(offset):
             offset += len(piece)
             if check is not None:

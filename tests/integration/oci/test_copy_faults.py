@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from delivery_chain.core.registry import Registry
 from delivery_chain.errors import (
     ContentMismatch,
     NotFound,
@@ -22,6 +23,7 @@ from delivery_chain.oci.copier import Copier
 from delivery_chain.oci.copy import CopyResult, copy_image
 from delivery_chain.oci.limits import Limits
 from delivery_chain.oci.place import Place
+from delivery_chain.oci.refusal import Refusals
 from support.oci_faulty import Fault, Memory, memory_registry
 from support.oci_images import push_image
 from support.oci_proxy import Break, line_to
@@ -123,7 +125,7 @@ def test_a_cut_upload_starts_that_blob_again(
 
 @pytest.mark.parametrize("cut", [2, 100_000, 700_000, LAYER - 1])
 def test_a_cut_upload_goes_on_where_the_registry_can(source: Memory, target: Memory, cut: int) -> None:
-    """A registry that tells its offset gets the rest: its bytes come once."""
+    """A registry that tells its offset gets the rest: its bytes come once, and a few to ask if it checks them."""
     with RegistryClient(source.registry) as here:
         digest = push_image(here, NAME, sizes=(LAYER,)).digest
     before = target.received
@@ -132,9 +134,44 @@ def test_a_cut_upload_goes_on_where_the_registry_can(source: Memory, target: Mem
     copied(source.registry, target.registry, NAME, digest)
 
     size = sum(len(blob) for blob in target.blobs[NAME].values())
-    assert target.received - before == size
+    assert target.received - before in (size, size + len(b"wrong bytes"))
     with RegistryClient(target.registry) as there:
         assert whole(there, NAME, digest)
+
+
+def test_no_byte_is_trusted_to_a_registry_that_checks_none(source: Memory, target: Memory) -> None:
+    """Where wrong bytes are not refused, a cut upload starts again and all of it is hashed here."""
+    target.checks = False
+    with RegistryClient(source.registry) as here:
+        digest = push_image(here, NAME, sizes=(LAYER,)).digest
+        layer = here.get_manifest(NAME, digest).blobs[1].digest
+    target.fail("PUT", layer, cut=700_000)
+    source.fail("GET", layer, times=1)
+    source.fail("GET", layer, change=lambda body: body[:-1] + b"x", times=1000)
+
+    with pytest.raises(ContentMismatch, match="thrown away"):
+        copied(source.registry, target.registry, NAME, digest)
+
+    assert layer not in target.blobs.get(NAME, {})
+    assert target.manifests.get(NAME, {}) == {}
+
+
+def test_a_registry_is_asked_once_whether_it_checks(
+    oci_client: RegistryClient, target: Memory, oci_repository: str
+) -> None:
+    """docker-registry refuses wrong bytes; one that takes them is not trusted, nor one that can't be asked."""
+    refusals = Refusals()
+    target.checks = False
+    with (
+        RegistryClient(target.registry) as lax,
+        RegistryClient(Registry("127.0.0.1:1", plain_http=True)) as gone,
+    ):
+        places = [Place(oci_client, oci_repository), Place(lax, NAME), Place(gone, NAME)]
+        for place in (*places, *places):
+            refusals.ask(place)
+
+    assert [refusals.known(place) for place in places] == [True, False, False]
+    assert target.count("PUT") == 1
 
 
 class Kept:
