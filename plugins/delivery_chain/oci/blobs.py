@@ -28,6 +28,7 @@ from delivery_chain.oci.wire import with_digest
 
 if TYPE_CHECKING:
     from delivery_chain.core.registry import Registry
+    from delivery_chain.oci.auth import Scopes
     from delivery_chain.oci.exchange import Outgoing, Response
     from delivery_chain.oci.session import Session
 
@@ -51,12 +52,28 @@ class Blobs:
     def __init__(self, registry: Registry, session: Session) -> None:
         self.registry = registry
         self._session = session
+        self._written: set[str] = set()
+
+    def will_write(self, name: str) -> None:
+        """Ask for a repository's rights to read and write at once from now on.
+
+        It takes one token less, and some registries refuse to let a repository be read that is not there yet.
+        """
+        self._written.add(name)
+
+    def _reading(self, name: str) -> Scopes:
+        return push(name) if name in self._written else pull(name)
 
     def head_blob(self, name: str, digest: str) -> int | None:
         """The size of a blob in bytes, or None where this repository has no such blob."""
         what = f"blob {digest} of {name}"
         with self._session.call(
-            "HEAD", blob_path(name, digest), what=what, expect=_OK_OR_MISSING, scopes=pull(name), follow=True
+            "HEAD",
+            blob_path(name, digest),
+            what=what,
+            expect=_OK_OR_MISSING,
+            scopes=self._reading(name),
+            follow=True,
         ) as response:
             length = response.headers.get("Content-Length", "")
             if response.status == HTTPStatus.NOT_FOUND:
@@ -75,7 +92,7 @@ class Blobs:
         """
         what = f"blob {digest} of {name}"
         with self._session.call(
-            "GET", blob_path(name, digest), what=what, expect=_OK, scopes=pull(name), follow=True
+            "GET", blob_path(name, digest), what=what, expect=_OK, scopes=self._reading(name), follow=True
         ) as response:
             return check_content(response.read(max_bytes), digest, what)
 
@@ -101,7 +118,7 @@ class Blobs:
             blob_path(name, digest),
             what=what,
             expect=_OK_OR_PARTIAL if offset else _OK,
-            scopes=pull(name),
+            scopes=self._reading(name),
             headers=headers,
             follow=True,
         )

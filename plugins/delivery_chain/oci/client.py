@@ -33,7 +33,7 @@ from delivery_chain.oci.manifest import (
     build_artifact_manifest,
     parse_manifest,
 )
-from delivery_chain.oci.paths import answered, is_digest, manifest_name, manifest_path, pull, push
+from delivery_chain.oci.paths import answered, is_digest, manifest_name, manifest_path, push
 from delivery_chain.oci.session import Session
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class RegistryClient(Blobs):
             manifest_path(name, ref),
             what=what,
             expect=_OK_OR_MISSING,
-            scopes=pull(name),
+            scopes=self._reading(name),
             headers=_ACCEPT,
         ) as response:
             if response.status == HTTPStatus.NOT_FOUND:
@@ -124,7 +124,12 @@ class RegistryClient(Blobs):
         """
         what = manifest_name(name, ref)
         with self._session.call(
-            "GET", manifest_path(name, ref), what=what, expect=_OK, scopes=pull(name), headers=_ACCEPT
+            "GET",
+            manifest_path(name, ref),
+            what=what,
+            expect=_OK,
+            scopes=self._reading(name),
+            headers=_ACCEPT,
         ) as response:
             raw = response.read(MAX_MANIFEST)
             said = response.headers.get("Docker-Content-Digest", "")
@@ -215,7 +220,7 @@ class RegistryClient(Blobs):
         """
         path = f"/v2/{check_name(name)}/tags/list?n={PAGE_SIZE}"
         what = f"tags of {name}"
-        tags = list_names(self._session, path, "tags", what=what, scopes=pull(name))
+        tags = list_names(self._session, path, "tags", what=what, scopes=self._reading(name))
         return tuple(answered(check_tag, tag, what) for tag in tags)
 
     def list_repositories(self, prefix: str = "") -> tuple[str, ...]:
@@ -236,7 +241,7 @@ class RegistryClient(Blobs):
         what = f"referrers of {digest} of {name}"
         path = f"/v2/{check_name(name)}/referrers/{check_digest(digest)}"
         try:
-            return list_descriptors(self._session, path, what=what, scopes=pull(name))
+            return list_descriptors(self._session, path, what=what, scopes=self._reading(name))
         except NotFound:
             return None
         except RegistryError as error:

@@ -109,6 +109,8 @@ class Copier:
         """
         self._source = source
         self._targets = {str(target): target for target in targets}
+        for target in targets:
+            target.client.will_write(target.name)
         self._stop = threading.Event()
         self._patience = Patience(limits, self._stop)
         self._pool = ThreadPoolExecutor(workers, "copy")
