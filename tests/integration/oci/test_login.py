@@ -148,9 +148,8 @@ def test_tokens_are_fetched_once_for_each_scope(
     assert server.asked == [
         (f"repository:{oci_repository}:pull",),
         (f"repository:{oci_repository}:pull,push",),
-        (f"repository:{to}:pull",),
-        (f"repository:{to}:pull,push", f"repository:{oci_repository}:pull"),
         (f"repository:{to}:pull,push",),
+        (f"repository:{to}:pull,push", f"repository:{oci_repository}:pull"),
     ]
 
 
