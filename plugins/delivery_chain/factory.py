@@ -41,6 +41,8 @@ MAINTENANCE_DOC = """Removes staging tags that crashed runs left behind, one tas
 
 Tags younger than `[delivery_chain] staging_keep_hours` stay: their run may be on its way.
 """
+TRIGGER_TIMEOUT = timedelta(minutes=15)
+"""A target that drips its answer byte by byte resets every shorter clock."""
 DEFAULTS: dict[str, Any] = {
     "retries": 3,
     "retry_delay": timedelta(seconds=10),
@@ -88,7 +90,10 @@ def _add_steps(spec: ChainSpec) -> None:
         rule=[rule.name for rule in spec.replicate]
     )
     distribute = DistributeOperator.partial(
-        task_id="distribute", map_index_template="{{ task.trigger }}", trigger_rule=TriggerRule.ALL_DONE
+        task_id="distribute",
+        map_index_template="{{ task.trigger }}",
+        trigger_rule=TriggerRule.ALL_DONE,
+        execution_timeout=TRIGGER_TIMEOUT,
     ).expand(trigger=[trigger.name for trigger in spec.distribute])
     # A run's state is that of its leaves. `distribute` runs whatever a region did, so this leaf, which no worker
     # ever runs, is what makes a run with a failed region a failed run.
@@ -100,7 +105,8 @@ def _add_steps(spec: ChainSpec) -> None:
     publish >> distribute
     [publish, replicate, distribute] >> complete
     report = ReportOperator(task_id="report").as_teardown(setups=[])
-    [complete, denied] >> report
+    # `complete` may end before `distribute` does: one failed region settles it.
+    [distribute, complete, denied] >> report
 
 
 def _form(spec: ChainSpec) -> Any:
