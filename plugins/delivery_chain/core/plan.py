@@ -70,8 +70,8 @@ class Plan(Value):
 
     @property
     def title(self) -> str:
-        """The image for people: `shop/api v1.2.0`, or its digest where it has no tag."""
-        return f"{self.name} {' '.join(self.tags) or self.digest}"
+        """The image for people: `shop/api v1.2.0, latest`, or its digest where it has no tag."""
+        return f"{self.name} {', '.join(self.tags) or self.digest}"
 
 
 @dataclass(frozen=True, slots=True)
