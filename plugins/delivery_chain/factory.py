@@ -117,7 +117,11 @@ def _form(spec: ChainSpec) -> Any:
     from airflow.sdk.definitions.param import ParamsDict
 
     fields = _git_fields(spec) if spec.build_rules else {}
-    return ParamsDict(fields | _image_fields(spec, "Or take an image that is there" if fields else None))
+    fields |= _image_fields(spec, "Or take an image that is there" if fields else None)
+    if spec.distribute:
+        about = "Off: the image is built and copied, and nobody is told."
+        fields["announce"] = Param(default=True, type="boolean", title="Fire triggers", description_md=about)
+    return ParamsDict(fields)
 
 
 def _git_fields(spec: ChainSpec) -> dict[str, Param]:

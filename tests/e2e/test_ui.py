@@ -89,6 +89,7 @@ def test_the_trigger_form_starts_a_run(sandbox: Sandbox, page: Page) -> None:
         "repository": None,
         "tag": None,
         "digest": None,
+        "announce": True,
     } in confs
 
 

@@ -142,14 +142,17 @@ def test_the_dag_of_a_chain() -> None:
 
 @pytest.mark.parametrize(
     ("body", "fields"),
-    [(FULL, {"ref", "rule", "repository", "tag", "digest"}), (IMAGES, {"repository", "tag", "digest"})],
+    [
+        (FULL, {"ref", "rule", "repository", "tag", "digest", "announce"}),
+        (IMAGES, {"repository", "tag", "digest"}),
+    ],
 )
 def test_the_form_asks_for_an_event(body: dict[str, Any], fields: set[str]) -> None:
     """Every field is one of an event's and may be left out; a chain that builds nothing asks for no ref."""
     params = factory.make_chain_dag(spec(body)).params
     assert set(params) == fields
     assert fields <= set(Event.model_fields)
-    assert [params[name] for name in fields] == [None] * len(fields)
+    assert Event.from_conf(params.dump()) == Event()
 
 
 def test_the_form_offers_what_there_is() -> None:
@@ -162,6 +165,7 @@ def test_the_form_offers_what_there_is() -> None:
         "repository": [None, "api"],
         "tag": None,
         "digest": None,
+        "announce": None,
     }
 
 

@@ -75,6 +75,8 @@ class Event(Value):
     """`sensor`, or the name of a webhook's sender."""
     delivery_id: Annotated[str, Field(max_length=200)] = ""
     """The sender's own id of this event."""
+    announce: bool = True
+    """`false`: no trigger fires, as for images that were there before a replication rule was."""
 
     @field_validator("pushed_at")
     @classmethod

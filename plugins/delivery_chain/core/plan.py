@@ -53,6 +53,8 @@ class Plan(Value):
     build: BuildPlan | None = None
     digest: str = ""
     """The image that is there already, for a run without a build."""
+    announce: bool = True
+    """Whether triggers fire."""
 
     @property
     def name(self) -> str:
@@ -218,6 +220,7 @@ def make_plan(
         "repository": selection.repository,
         "pushed_at": event.pushed_at or now,
         "actor": event.actor,
+        "announce": event.announce,
     }
     if isinstance(selection, ImageSelection):
         digest = _still(selection.digest, present, f"tag {selection.tag or selection.digest!r}")
