@@ -59,7 +59,7 @@ def test_build(line: str, kind: type[DeliveryChainError]) -> None:
 )
 def test_names_are_no_reasons(words: str, kind: type[DeliveryChainError]) -> None:
     """Neither the digits of a digest nor the name of a repository say what went wrong."""
-    line = f'Error: pushing image "localhost/build" to "docker://h/denied/timeout:1": blob sha256:82bba429828500 : {words}'
+    line = f'Error: pushing "localhost/build" to "docker://h/denied/timeout:1": blob sha256:82bba429828500 : {words}'
     assert type(of_push(failed(line), "h/denied/timeout:1")) is kind
 
 
