@@ -321,8 +321,8 @@ def parse(*files: str, wanted: str = "") -> list[list[str]]:
 def test_a_parse_is_light() -> None:
     """No tool, HTTP client or provider is imported for a Dag, and no connection is read."""
     found = parse("delivery_chains.py", "delivery_chain_sources.py", "delivery_chain_errors.py")
-    assert (len(found[0]), found[1]) == (6, [])
-    assert {"shop-api", "shop-web", "base-images", "maintenance"} <= set(found[0])
+    assert (len(found[0]), found[1]) == (7, [])
+    assert {"shop-api", "shop-web", "base-images", "maintenance", "existing"} <= set(found[0])
 
 
 @pytest.mark.parametrize(
@@ -330,6 +330,7 @@ def test_a_parse_is_light() -> None:
     [
         ("delivery_chains.py", "shop-web", ["shop-web"]),
         ("delivery_chains.py", "delivery-chain-maintenance", ["maintenance"]),
+        ("delivery_chain_sources.py", "delivery-chain-existing", ["existing"]),
     ],
 )
 def test_a_task_makes_its_own_dag_alone(file: str, wanted: str, made: list[str]) -> None:
