@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delivery_chain import __version__
+from delivery_chain import __version__, replicating
 from delivery_chain.catalogue import load, read_text, spec_files
 from delivery_chain.core.event import BRANCHES, TAGS, Event
 from delivery_chain.core.filters import destination, fires_for
@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     schema.set_defaults(func=_schema)
     folder = commands.add_parser("dags-folder", help="print the folder to point Airflow's dags_folder at")
     folder.set_defaults(func=_dags_folder)
+    replicating.register(commands)
     from delivery_chain.sandbox.cli import add_parser  # noqa: PLC0415 - only this command needs it
 
     add_parser(commands)

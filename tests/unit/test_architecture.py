@@ -21,7 +21,8 @@ EDGES: dict[str, set[str]] = {
     "web": {"errors", "core", "hooks"},
     "preload": set(),
     "sandbox": {"errors", "core", "oci", "tools", "settings"},
-    "cli": {"errors", "core", "oci", "tools", "catalogue", "settings", "sandbox"},
+    "replicating": {"core", "tools", "catalogue", "hooks", "operators"},
+    "cli": {"replicating", "errors", "core", "oci", "tools", "catalogue", "settings", "sandbox"},
 }
 """What the modules beside the layers may import: the ways in, and what reads the outside for them."""
 WITHOUT_AIRFLOW = {"errors", "core", "oci"}

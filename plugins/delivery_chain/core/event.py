@@ -111,6 +111,10 @@ class Event(Value):
             lines = [f"{'.'.join(map(str, item['loc'])) or 'conf'}: {item['msg']}" for item in error.errors()]
             raise UsageError("this run's configuration is not an event:\n" + "\n".join(lines)) from error
 
+    def to_conf(self) -> dict[str, Any]:
+        """A run's `conf`, without what is not said: the trigger form's choices take no empty text."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
     @property
     def is_image(self) -> bool:
         """Whether it is about an image that is there already."""

@@ -128,4 +128,4 @@ def _run(spec: ChainSpec, image: Missing, asked_by: str) -> dict[str, Any]:
     # New for each time that somebody asks, the same for a retry.
     unique = hashlib.sha256(f"{asked_by}\0{image.repository}\0{image.tag}\0{image.digest}".encode())
     run_id = f"existing__{image.repository.replace('/', '-')[:60]}__{image.tag}__{unique.hexdigest()[:8]}"
-    return {"trigger_dag_id": spec.name, "trigger_run_id": run_id, "conf": event.to_xcom()}
+    return {"trigger_dag_id": spec.name, "trigger_run_id": run_id, "conf": event.to_conf()}

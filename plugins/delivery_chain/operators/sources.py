@@ -120,7 +120,7 @@ def _run(
         sender="sensor",
         delivery_id=run_id,
     )
-    return {"trigger_dag_id": spec.name, "trigger_run_id": run_id, "conf": event.to_xcom()}
+    return {"trigger_dag_id": spec.name, "trigger_run_id": run_id, "conf": event.to_conf()}
 
 
 class RememberOperator(ChainOperator):
