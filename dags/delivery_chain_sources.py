@@ -1,12 +1,16 @@
-"""One Airflow Dag per git source: it watches branches and tags, and starts the chains that build them."""
+"""What starts chains: a Dag per git source that watches it, and one that sends images which were there before."""
 
 from airflow.sdk import get_parsing_context
 
 from delivery_chain.catalogue import load
-from delivery_chain.factory import make_source_dags, source_words
+from delivery_chain.factory import EXISTING, make_existing_dag, make_source_dags, source_words
 from delivery_chain.settings import Settings
 
 _wanted = get_parsing_context().dag_id
-_specs = load(Settings.load().specs_folder, mentioning=source_words(_wanted) if _wanted else ()).specs
+_words = source_words(_wanted) if _wanted and _wanted != EXISTING else ()
+_specs = load(Settings.load().specs_folder, mentioning=_words).specs.values()
 
-globals().update(make_source_dags(_specs.values(), _wanted))
+if _wanted != EXISTING:
+    globals().update(make_source_dags(_specs, _wanted))
+if _wanted in {None, EXISTING}:
+    existing = make_existing_dag(_specs)

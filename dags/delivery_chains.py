@@ -14,5 +14,5 @@ _specs = [_one] if _one else list(load(_folder).specs.values())
 if _wanted != MAINTENANCE:
     for _spec in _specs:
         globals()[_spec.name] = make_chain_dag(_spec)
-if not _one:
+if _wanted in {None, MAINTENANCE}:
     maintenance = make_maintenance_dag(_specs)

@@ -32,6 +32,7 @@ CHAIN_TAG = "delivery-chain"
 SOURCE_TAG = "delivery-chain-source"
 SOURCE_PREFIX = f"{SOURCE_TAG}--"
 MAINTENANCE = "delivery-chain-maintenance"
+EXISTING = "delivery-chain-existing"
 SOURCE_DOC = """Waits for a branch or tag to change, then starts a run of each chain that builds it: {chains}.
 
 One run is always waiting: its task `watch` is deferred, and takes no worker slot.
@@ -41,6 +42,13 @@ MAINTENANCE_DOC = """Removes staging tags that crashed runs left behind, one tas
 
 Tags younger than `[delivery_chain] staging_keep_hours` stay: their run may be on its way.
 """
+EXISTING_DOC = """Sends images to regions that were there before their replication rule was.
+
+What a region lacks becomes a run of the chain: scanned, judged and copied like any other, without firing triggers.
+What is there under the same digest starts nothing, so this may be started again.
+"""
+TRIGGER_TIMEOUT = timedelta(minutes=15)
+"""A target that drips its answer byte by byte resets every shorter clock."""
 DEFAULTS: dict[str, Any] = {
     "retries": 3,
     "retry_delay": timedelta(seconds=10),
@@ -88,7 +96,10 @@ def _add_steps(spec: ChainSpec) -> None:
         rule=[rule.name for rule in spec.replicate]
     )
     distribute = DistributeOperator.partial(
-        task_id="distribute", map_index_template="{{ task.trigger }}", trigger_rule=TriggerRule.ALL_DONE
+        task_id="distribute",
+        map_index_template="{{ task.trigger }}",
+        trigger_rule=TriggerRule.ALL_DONE,
+        execution_timeout=TRIGGER_TIMEOUT,
     ).expand(trigger=[trigger.name for trigger in spec.distribute])
     # A run's state is that of its leaves. `distribute` runs whatever a region did, so this leaf, which no worker
     # ever runs, is what makes a run with a failed region a failed run.
@@ -100,7 +111,8 @@ def _add_steps(spec: ChainSpec) -> None:
     publish >> distribute
     [publish, replicate, distribute] >> complete
     report = ReportOperator(task_id="report").as_teardown(setups=[])
-    [complete, denied] >> report
+    # `complete` may end before `distribute` does: one failed region settles it.
+    [distribute, complete, denied] >> report
 
 
 def _form(spec: ChainSpec) -> Any:
@@ -111,7 +123,11 @@ def _form(spec: ChainSpec) -> Any:
     from airflow.sdk.definitions.param import ParamsDict
 
     fields = _git_fields(spec) if spec.build_rules else {}
-    return ParamsDict(fields | _image_fields(spec, "Or take an image that is there" if fields else None))
+    fields |= _image_fields(spec, "Or take an image that is there" if fields else None)
+    if spec.distribute:
+        about = "Off: the image is built and copied, and nobody is told."
+        fields["announce"] = Param(default=True, type="boolean", title="Fire triggers", description_md=about)
+    return ParamsDict(fields)
 
 
 def _git_fields(spec: ChainSpec) -> dict[str, Param]:
@@ -237,3 +253,44 @@ def make_maintenance_dag(specs: Iterable[ChainSpec]) -> DAG:
         for spec in specs:
             SweepOperator(task_id=f"sweep-{spec.name}", spec=spec)
     return dag
+
+
+def make_existing_dag(specs: Iterable[ChainSpec]) -> DAG:
+    """The Dag that sends what was there before a replication rule was."""
+    from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+
+    from delivery_chain.operators.existing import ExistingOperator
+
+    replicating = [spec for spec in specs if spec.replicate]
+    with DAG(
+        dag_id=EXISTING,
+        description="Sends images to regions that were there before their replication rule was.",
+        doc_md=EXISTING_DOC,
+        schedule=None,
+        catchup=False,
+        max_active_runs=1,
+        default_args=DEFAULTS,
+        tags=[EXISTING],
+    ) as dag:
+        look = ExistingOperator(task_id="look", specs=replicating)
+        start = TriggerDagRunOperator.partial(
+            task_id="start", skip_when_already_exists=True, map_index_template="{{ task.trigger_run_id }}"
+        ).expand_kwargs(look.output)
+        look >> start
+    dag.params = _existing_form(replicating)
+    return dag
+
+
+def _existing_form(specs: Iterable[ChainSpec]) -> Any:
+    from airflow.sdk.definitions.param import ParamsDict
+
+    names = [spec.name for spec in specs]
+    return ParamsDict(
+        {
+            "chain": _field(
+                "Chain", "Its replication rules say what goes where.", choice=names, empty="choose one"
+            ),
+            "rule": _field("Replication rule", "Just this one; all of the chain's if left out."),
+            "tags": _field("Tags", "A pattern for whole tags, for example `v2.*`; all if left out."),
+        }
+    )

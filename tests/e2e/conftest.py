@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +15,15 @@ import pytest
 
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.copy import copy_image, put_tag
+from delivery_chain.oci.manifest import OCI_MANIFEST
 from delivery_chain.sandbox import source, stack
 from delivery_chain.sandbox.airflow_parts import ADMIN
 from delivery_chain.sandbox.api import AirflowApi
 from delivery_chain.sandbox.console import Console
 from delivery_chain.sandbox.layout import Layout, load_secrets
+from support import faults as chain_of_faults
 from support.chain_runs import POLL_SECONDS, RUN_SECONDS, Ended, Sandbox
+from support.faults import Pushed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,20 +49,58 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """A whole sandbox with the example chains. Its processes are ended whatever happens."""
     layout = Layout(tmp_path_factory.mktemp("chain"))
     output = io.StringIO()
-    options = stack.Options(specs=str(ROOT / "chain_specs"), dags=str(ROOT / "dags"))
+    specs = tmp_path_factory.mktemp("given") / "chain_specs"
+    shutil.copytree(ROOT / "chain_specs", specs)
+    (specs / "faults.yaml").write_text(chain_of_faults.SPEC, "ascii")
+    chain_of_faults.create_source(layout)
+    options = stack.Options(specs=str(specs), dags=str(ROOT / "dags"))
     try:
         running = stack.up(layout, options, Console(output))
         secrets = load_secrets(layout)
         with AirflowApi(running.ui, ADMIN, secrets["admin"]) as api:
             assert api.import_errors() == []
+            address = f"http://127.0.0.1:{running.state.ports[stack.RECEIVER]}/hooks/faults"
+            target = {"connection_id": "faults_redeploy", "conn_type": "delivery_webhook", "host": address}
+            assert api.call("POST", "/connections", body=target)
             yield Sandbox(layout, api, running.registries(), secrets)
     finally:
         stack.down(layout, Console(output), purge=True)
 
 
 @pytest.fixture(scope="session")
-def started(sandbox: Sandbox) -> Started:
+def taken(sandbox: Sandbox) -> str:
+    """Another image, which holds the tag `taken` of the chain of faults in one region: its digest."""
+    with RegistryClient(sandbox.registries["eu-central-1"]) as client:
+        config = client.put_blob_bytes(chain_of_faults.IMAGE, b"{}")
+        raw = json.dumps(
+            {
+                "schemaVersion": 2,
+                "mediaType": OCI_MANIFEST,
+                "config": {
+                    "mediaType": "application/vnd.oci.empty.v1+json",
+                    "digest": config.digest,
+                    "size": 2,
+                },
+                "layers": [],
+            }
+        ).encode()
+        return client.put_manifest(chain_of_faults.IMAGE, "taken", raw, OCI_MANIFEST)
+
+
+@pytest.fixture(scope="session")
+def faults(sandbox: Sandbox, taken: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pushed]:
+    """Everything is pushed; the process that builds the branch `killed` will be killed while its Dockerfile runs."""
+    del taken
+    commits = chain_of_faults.push(sandbox.layout, tmp_path_factory.mktemp("faulty"))
+    running = stack.open_stack(sandbox.layout, Console(io.StringIO()))
+    with ThreadPoolExecutor(1) as thread, AirflowApi(running.ui, ADMIN, sandbox.secrets["admin"]) as api:
+        yield Pushed(commits, thread.submit(chain_of_faults.kill_build, api, commits["killed"]))
+
+
+@pytest.fixture(scope="session")
+def started(sandbox: Sandbox, faults: Pushed) -> Started:
     """Every push and the refused triggers, all at once."""
+    del faults
     layout = sandbox.layout
     found = Started(
         clean=source.push(layout, "api", tag=CLEAN),

@@ -99,6 +99,17 @@ class Sandbox:
         cleared = self.api.call("POST", f"/dags/{ended.dag_id}/clearTaskInstances", body=body)
         assert {one["task_id"] for one in cleared["task_instances"]} == set(tasks)
 
+    def clear_from(self, ended: Ended, task: str) -> None:
+        """Make a task of an ended run and all that follow it run again."""
+        body = {
+            "dry_run": False,
+            "dag_run_id": ended.run_id,
+            "task_ids": [task],
+            "only_failed": False,
+            "include_downstream": True,
+        }
+        assert self.api.call("POST", f"/dags/{ended.dag_id}/clearTaskInstances", body=body)["task_instances"]
+
     def task_path(self, ended: Ended, task: str) -> str:
         """A task instance's path in the REST API."""
         return f"/dags/{ended.dag_id}/dagRuns/{ended.run_id}/taskInstances/{task}"

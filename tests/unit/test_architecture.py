@@ -22,7 +22,18 @@ EDGES: dict[str, set[str]] = {
     "preload": set(),
     "sandbox": {"errors", "core", "oci", "tools", "settings"},
     "copying": {"errors", "core", "oci"},
-    "cli": {"errors", "core", "oci", "tools", "catalogue", "settings", "sandbox", "copying"},
+    "replicating": {"core", "tools", "catalogue", "hooks", "operators"},
+    "cli": {
+        "copying",
+        "replicating",
+        "errors",
+        "core",
+        "oci",
+        "tools",
+        "catalogue",
+        "settings",
+        "sandbox",
+    },
 }
 """What the modules beside the layers may import: the ways in, and what reads the outside for them."""
 WITHOUT_AIRFLOW = {"errors", "core", "oci"}

@@ -142,14 +142,17 @@ def test_the_dag_of_a_chain() -> None:
 
 @pytest.mark.parametrize(
     ("body", "fields"),
-    [(FULL, {"ref", "rule", "repository", "tag", "digest"}), (IMAGES, {"repository", "tag", "digest"})],
+    [
+        (FULL, {"ref", "rule", "repository", "tag", "digest", "announce"}),
+        (IMAGES, {"repository", "tag", "digest"}),
+    ],
 )
 def test_the_form_asks_for_an_event(body: dict[str, Any], fields: set[str]) -> None:
     """Every field is one of an event's and may be left out; a chain that builds nothing asks for no ref."""
     params = factory.make_chain_dag(spec(body)).params
     assert set(params) == fields
     assert fields <= set(Event.model_fields)
-    assert [params[name] for name in fields] == [None] * len(fields)
+    assert Event.from_conf(params.dump()) == Event()
 
 
 def test_the_form_offers_what_there_is() -> None:
@@ -162,6 +165,7 @@ def test_the_form_offers_what_there_is() -> None:
         "repository": [None, "api"],
         "tag": None,
         "digest": None,
+        "announce": None,
     }
 
 
@@ -317,8 +321,8 @@ def parse(*files: str, wanted: str = "") -> list[list[str]]:
 def test_a_parse_is_light() -> None:
     """No tool, HTTP client or provider is imported for a Dag, and no connection is read."""
     found = parse("delivery_chains.py", "delivery_chain_sources.py", "delivery_chain_errors.py")
-    assert (len(found[0]), found[1]) == (6, [])
-    assert {"shop-api", "shop-web", "base-images", "maintenance"} <= set(found[0])
+    assert (len(found[0]), found[1]) == (7, [])
+    assert {"shop-api", "shop-web", "base-images", "maintenance", "existing"} <= set(found[0])
 
 
 @pytest.mark.parametrize(
@@ -326,6 +330,7 @@ def test_a_parse_is_light() -> None:
     [
         ("delivery_chains.py", "shop-web", ["shop-web"]),
         ("delivery_chains.py", "delivery-chain-maintenance", ["maintenance"]),
+        ("delivery_chain_sources.py", "delivery-chain-existing", ["existing"]),
     ],
 )
 def test_a_task_makes_its_own_dag_alone(file: str, wanted: str, made: list[str]) -> None:

@@ -75,6 +75,8 @@ class Event(Value):
     """`sensor`, or the name of a webhook's sender."""
     delivery_id: Annotated[str, Field(max_length=200)] = ""
     """The sender's own id of this event."""
+    announce: bool = True
+    """`false`: no trigger fires, as for images that were there before a replication rule was."""
 
     @field_validator("pushed_at")
     @classmethod
@@ -108,6 +110,10 @@ class Event(Value):
         except ValidationError as error:
             lines = [f"{'.'.join(map(str, item['loc'])) or 'conf'}: {item['msg']}" for item in error.errors()]
             raise UsageError("this run's configuration is not an event:\n" + "\n".join(lines)) from error
+
+    def to_conf(self) -> dict[str, Any]:
+        """A run's `conf`, without what is not said: the trigger form's choices take no empty text."""
+        return self.model_dump(mode="json", exclude_defaults=True)
 
     @property
     def is_image(self) -> bool:

@@ -53,6 +53,8 @@ class Plan(Value):
     build: BuildPlan | None = None
     digest: str = ""
     """The image that is there already, for a run without a build."""
+    announce: bool = True
+    """Whether triggers fire."""
 
     @property
     def name(self) -> str:
@@ -70,8 +72,8 @@ class Plan(Value):
 
     @property
     def title(self) -> str:
-        """The image for people: `shop/api v1.2.0`, or its digest where it has no tag."""
-        return f"{self.name} {' '.join(self.tags) or self.digest}"
+        """The image for people: `shop/api v1.2.0, latest`, or its digest where it has no tag."""
+        return f"{self.name} {', '.join(self.tags) or self.digest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +220,7 @@ def make_plan(
         "repository": selection.repository,
         "pushed_at": event.pushed_at or now,
         "actor": event.actor,
+        "announce": event.announce,
     }
     if isinstance(selection, ImageSelection):
         digest = _still(selection.digest, present, f"tag {selection.tag or selection.digest!r}")

@@ -5,7 +5,7 @@ The plan holds the spec it was made from, so an edit of the spec never changes a
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
@@ -18,13 +18,30 @@ from delivery_chain.core.spec import ChainSpec
 from delivery_chain.core.value import Value
 from delivery_chain.errors import ConfigurationError, Unjudged
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 V = TypeVar("V", bound=Value)
+
+
+MOST_RUNS = 1000
+"""Runs that one task may start at once: Airflow maps over no more than `[core] max_map_length`, 1024 by default."""
 
 
 class ChainOperator(BaseOperator):
     """A step of a chain."""
 
     ui_color = "#eef4fb"
+
+
+def names_in_scope(client: Any, spec: ChainSpec) -> tuple[str, ...]:
+    """The repositories that a chain covers, as `namespace/repository`; for a whole namespace the registry is asked."""
+    namespace = spec.scope.namespace
+    repositories: Iterable[str] = spec.scope.repositories
+    if spec.scope.all:
+        listed = client.list_repositories(f"{namespace}/")
+        repositories = [name.removeprefix(f"{namespace}/") for name in listed]
+    return tuple(f"{namespace}/{repository}" for repository in repositories if spec.scope.covers(repository))
 
 
 def skip(reason: str) -> AirflowSkipException:

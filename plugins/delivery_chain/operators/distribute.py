@@ -67,6 +67,8 @@ class DistributeOperator(ChainOperator):
         triggers = {trigger.name: trigger for trigger in spec.distribute}
         if self.trigger not in triggers:
             raise skip(f"trigger {self.trigger!r} came after this run's plan was made")
+        if not plan.announce:
+            raise skip("this run was started without triggers")
         trigger = triggers[self.trigger]
         tags = fires_for(trigger, published.held)
         if not tags:

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 from delivery_chain.core.gate import Verdict
 from delivery_chain.core.tags import STAGING_PREFIX
 from delivery_chain.errors import NotFound
-from delivery_chain.operators.base import ChainOperator
+from delivery_chain.operators.base import ChainOperator, names_in_scope
 from delivery_chain.operators.build import PUSHED_AT, RUN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from delivery_chain.core.spec import ChainSpec
 
 RUNNING = frozenset({"queued", "running"})
@@ -35,7 +33,7 @@ class SweepOperator(ChainOperator):
         oldest = datetime.now(UTC) - timedelta(hours=Settings.load().staging_keep_hours)
         removed = []
         with OciRegistryHook(self.spec.scope.instance).client() as client:
-            for name in _names(client, self.spec):
+            for name in names_in_scope(client, self.spec):
                 for tag in _staging_tags(client, name):
                     if self._is_left_over(context["ti"], client, name, tag, oldest):
                         client.delete_tag(name, tag)
@@ -62,15 +60,6 @@ class SweepOperator(ChainOperator):
         blocked = verdict is not None and not Verdict.from_xcom(verdict).passed
         keep = self.spec.scan.block is not None and not self.spec.scan.block.on_block.delete
         return not (blocked and keep)
-
-
-def _names(client: Any, spec: ChainSpec) -> Iterator[str]:
-    namespace: str = spec.scope.namespace
-    repositories: Sequence[str] = spec.scope.repositories
-    if spec.scope.all:
-        listed = client.list_repositories(f"{namespace}/")
-        repositories = [name.removeprefix(f"{namespace}/") for name in listed]
-    return (f"{namespace}/{repository}" for repository in repositories if spec.scope.covers(repository))
 
 
 def _staging_tags(client: Any, name: str) -> list[str]:

@@ -11,13 +11,17 @@ from airflow.sdk import Variable
 
 from delivery_chain.core.event import Event, Kind, push_run_id
 from delivery_chain.core.plan import matching_rules
-from delivery_chain.operators.base import ChainOperator
+from delivery_chain.operators.base import MOST_RUNS, ChainOperator
 from delivery_chain.sensors.git_ref import GitRefSensor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from delivery_chain.core.spec import ChainSpec
+
+
+HANDLED = "handled"
+"""XCom of `match`: how many of the changes it took, where it left some for later."""
 
 
 class Cursor:
@@ -73,7 +77,10 @@ class MatchOperator(ChainOperator):
         self.cursor = cursor
 
     def execute(self, context: Any) -> list[dict[str, Any]]:
-        """Return one entry per run; the log says of each change why it makes none."""
+        """Return one entry per run; the log says of each change why it makes none.
+
+        Changes that would start more than `MOST_RUNS` wait for the next look.
+        """
         changes = context["ti"].xcom_pull(task_ids="watch") or []
         known = Cursor(self.cursor).read()
         # Somebody removed the Variable while `watch` waited. The run's own time is new, and the same for a retry.
@@ -89,6 +96,10 @@ class MatchOperator(ChainOperator):
                 for spec, repository in self.chains
                 for rule in matching_rules(spec, change["ref"], repository)
             ]
+            if runs and len(runs) + len(started) > MOST_RUNS:
+                self.log.info("%d more changes wait for the next look", len(changes) - position)
+                context["ti"].xcom_push(HANDLED, position)
+                break
             names = ", ".join(run["trigger_run_id"] for run in started) or "no build rule matches, no run"
             self.log.info("%s is at %s: %s", change["ref"], change["commit"], names)
             runs += started
@@ -109,7 +120,7 @@ def _run(
         sender="sensor",
         delivery_id=run_id,
     )
-    return {"trigger_dag_id": spec.name, "trigger_run_id": run_id, "conf": event.to_xcom()}
+    return {"trigger_dag_id": spec.name, "trigger_run_id": run_id, "conf": event.to_conf()}
 
 
 class RememberOperator(ChainOperator):
@@ -120,8 +131,9 @@ class RememberOperator(ChainOperator):
         self.cursor = cursor
 
     def execute(self, context: Any) -> None:
-        """Write what `watch` saw."""
+        """Write what `watch` saw and `match` took."""
         changes = context["ti"].xcom_pull(task_ids="watch") or []
+        changes = changes[: context["ti"].xcom_pull(task_ids="match", key=HANDLED, map_indexes=-1)]
         known = Cursor(self.cursor).read()
         if known is None:
             # A cursor of just these changes would make every other ref look new, and build all of history.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _SILENT = "it did not answer; a retry may work"
 _REGISTRY: tuple[tuple[str, type[RegistryError], str], ...] = (
-    (r"toomanyrequests|429", RegistryBusy, "it asks to slow down; a retry waits"),
+    (r"toomanyrequests|\b429\b", RegistryBusy, "it asks to slow down; a retry waits"),
     (
         r"unauthorized|authentication required|denied|forbidden|status code 40[13]",
         Unauthorized,
@@ -40,13 +40,15 @@ _REGISTRY: tuple[tuple[str, type[RegistryError], str], ...] = (
         _SILENT,
     ),
     (r"no route to host|reset by peer|unexpected eof|temporary failure", RegistryUnreachable, _SILENT),
-    (r"status(?: code)?:? 5\d\d|50[0234] ", RegistryFailure, "it failed itself (5xx); a retry may work"),
+    (r"status(?: code)?:? 5\d\d|\b50[0234] ", RegistryFailure, "it failed itself (5xx); a retry may work"),
     (
         r"manifest unknown|name unknown|not found|status code 404",
         NotFound,
         "the image is not there; check its name",
     ),
 )
+_NAMES = re.compile(r"docker://[^\s\"]+|sha256:[0-9a-f]+")
+"""What may look like anything: a digest that holds 429, a repository named `denied`."""
 _PULL = re.compile(
     r"initializing source|pinging container registry|reading manifest|copying system image|reading blob"
     r"|reading config|source image rejected|unable to resolve|short-name",
@@ -93,7 +95,8 @@ def _said(error: ToolError) -> str:
 
 
 def _of_registry(said: str, what: str) -> RegistryError | None:
+    words = _NAMES.sub("", said)
     for pattern, kind, meaning in _REGISTRY:
-        if re.search(pattern, said, re.IGNORECASE):
+        if re.search(pattern, words, re.IGNORECASE):
             return kind(f"{what}: {meaning}\n    {said}")
     return None

@@ -223,6 +223,7 @@ def test_plan_of_a_push() -> None:
             "platforms": ["linux/amd64"],
         },
         "digest": "",
+        "announce": True,
     }
     assert Plan.from_xcom(plan.to_xcom()) == plan
 

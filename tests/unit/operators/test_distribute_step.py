@@ -151,6 +151,17 @@ def test_a_trigger_that_is_not_for_the_image_is_skipped(
     assert (str(caught.value), target.got) == (reason, [])
 
 
+def test_a_run_without_triggers_tells_nobody(
+    home: MemoryRegistry, west: MemoryRegistry, target: Target
+) -> None:
+    """Who starts a run may say that nobody is told of it."""
+    run, _ = everywhere(home)
+    run.left("plan")["plan"]["announce"] = False
+    with pytest.raises(AirflowSkipException) as caught:
+        fire(run, "edge")
+    assert (str(caught.value), target.got) == ("this run was started without triggers", [])
+
+
 def test_a_tag_that_a_newer_push_holds_is_not_told(
     home: MemoryRegistry, west: MemoryRegistry, target: Target
 ) -> None:

@@ -143,7 +143,7 @@ def test_a_record_is_the_run_in_one_value(home: MemoryRegistry) -> None:
         tags=("v1.2", "latest"),
         digest=digest,
         verdict="passed with no findings",
-        sentence=f"{NAME} v1.2 latest at {short_digest(digest)} passed with no findings, published, "
+        sentence=f"{NAME} v1.2, latest at {short_digest(digest)} passed with no findings, published, "
         "copied to west, 1 trigger fired; NOT DONE: to-east failed",
         commit=COMMIT,
         ref="refs/tags/v1.2",

@@ -170,6 +170,26 @@ def test_a_ref_that_is_gone_starts_nothing(source: Source) -> None:
     assert source.look() == []
 
 
+def test_more_pushes_than_airflow_starts_at_once_wait_their_turn(
+    source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest is started by the next looks, in order, each once."""
+    monkeypatch.setattr(sources, "MOST_RUNS", 2)
+    source.look()
+    found = [
+        source.push(**{f"v1.{number}": A for number in range(5)}),
+        source.look(),
+        source.look(),
+        source.look(),
+    ]
+    assert [[run.split("__")[1] for run in runs] for runs in found] == [
+        ["v1.0", "v1.1"],
+        ["v1.2", "v1.3"],
+        ["v1.4"],
+        [],
+    ]
+
+
 def test_a_crash_before_it_is_remembered_makes_no_second_run(source: Source) -> None:
     """The next look sees the same change, and gives it the same run id."""
     source.look()

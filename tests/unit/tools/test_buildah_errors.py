@@ -49,6 +49,20 @@ def test_build(line: str, kind: type[DeliveryChainError]) -> None:
     assert type(of_build(failed("STEP 1/1", line), "h/a:1")) is kind
 
 
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("unauthorized: authentication required", Unauthorized),
+        ("received unexpected HTTP status: 429 Too Many Requests", RegistryBusy),
+        ("something else", ToolError),
+    ],
+)
+def test_names_are_no_reasons(words: str, kind: type[DeliveryChainError]) -> None:
+    """Neither the digits of a digest nor the name of a repository say what went wrong."""
+    line = f'Error: pushing "localhost/build" to "docker://h/denied/timeout:1": blob sha256:82bba429828500 : {words}'
+    assert type(of_push(failed(line), "h/denied/timeout:1")) is kind
+
+
 def test_steps_can_not_pose_as_a_registry() -> None:
     """What a RUN step prints does not make its failure retryable."""
     error = of_build(

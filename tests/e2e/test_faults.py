@@ -1,0 +1,137 @@
+"""What goes wrong in a chain: the run says so, the rest goes on, and nothing unjudged gets out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from delivery_chain.core.tags import STAGING_PREFIX
+from delivery_chain.sandbox.receiver import read_deliveries
+from support.faults import CHAIN, IMAGE
+
+if TYPE_CHECKING:
+    from support.chain_runs import Ended, Sandbox
+    from support.faults import Pushed
+
+pytestmark = pytest.mark.e2e
+HOME, NEAR, FAR = "cn-hangzhou", "ap-southeast-1", "eu-central-1"
+NOWHERE = {HOME: "", NEAR: "", FAR: ""}
+
+
+def run_of(sandbox: Sandbox, commit: str) -> Ended:
+    return sandbox._once(CHAIN, commit, lambda run: (run["conf"] or {}).get("commit") == commit)
+
+
+def told(sandbox: Sandbox, tag: str) -> list[str]:
+    """The triggers' deliveries of a tag, by their ids."""
+    kept = [
+        one for one in read_deliveries(sandbox.layout.deliveries) if one["path"].startswith("/hooks/faults")
+    ]
+    return [dict(one["headers"])["webhook-id"] for one in kept if f'"tag":"{tag}"' in one["body"]]
+
+
+@pytest.fixture(scope="session")
+def killed(sandbox: Sandbox, faults: Pushed) -> Ended:
+    """The run whose build was killed once while its Dockerfile ran."""
+    faults.killed.result()
+    return run_of(sandbox, faults.commits["killed"])
+
+
+def test_a_dockerfile_that_fails_ends_the_run_at_once(sandbox: Sandbox, faults: Pushed) -> None:
+    """One try, the last lines of its output in the error, nothing published and no staging tag."""
+    run = run_of(sandbox, faults.commits["broken"])
+    assert (run.state, run.states["build"], run.states["gate"]) == (
+        "failed",
+        ("failed",),
+        ("upstream_failed",),
+    )
+    assert "this is the cause" in run.logs["build", 0]
+    assert "BuildFailed" in run.logs["build", 0]
+    assert "UP_FOR_RETRY" not in run.logs["build", 0]
+    assert run.note == f"{IMAGE} broken failed in build [linux/amd64]; nothing was published"
+    assert sandbox.digests(IMAGE, "broken") == NOWHERE
+
+
+def test_a_gate_marked_as_success_lets_nothing_out(sandbox: Sandbox, faults: Pushed) -> None:
+    """Of a run that has no verdict somebody marks the gate as passed and clears what comes after it."""
+    run = run_of(sandbox, faults.commits["broken"])
+    for task in ("assemble", "gate"):
+        marked = {"new_state": "success", "include_downstream": False}
+        assert sandbox.api.call("PATCH", sandbox.task_path(run, task), body=marked)
+    sandbox.clear(run, "publish", "replicate", "distribute")
+    again = sandbox.again(run)
+    assert (again.state, again.states["publish"]) == ("failed", ("failed",))
+    assert "this run has no image yet" in again.logs["publish", -1]
+    assert "success" not in again.states["replicate"] + again.states["distribute"]
+    assert (sandbox.digests(IMAGE, "broken"), told(sandbox, "broken")) == (NOWHERE, [])
+
+
+def test_a_tag_that_no_registry_takes_is_refused(sandbox: Sandbox, faults: Pushed) -> None:
+    """The pattern captured it; the plan refuses it with the rule's name, and nothing is built."""
+    run = run_of(sandbox, faults.commits["bad+tag"])
+    assert (run.state, run.states["plan"], run.states["build"]) == (
+        "failed",
+        ("failed",),
+        ("upstream_failed",),
+    )
+    assert "EventRefused" in run.logs["plan", -1]
+    assert "bad+tag" in run.logs["plan", -1]
+
+
+def test_a_region_that_refuses_leaves_the_others_alone(sandbox: Sandbox, faults: Pushed, taken: str) -> None:
+    """The tag is taken in one region: its copy fails and its trigger waits; the other region is served and told."""
+    run = run_of(sandbox, faults.commits["taken"])
+    digest = run.xcom("assemble")["digest"]
+    assert (run.states["replicate"], run.states["distribute"]) == (
+        ("success", "failed"),
+        ("success", "failed"),
+    )
+    assert "TAG_CONFLICT" in run.logs["replicate", 1]
+    assert sandbox.digests(IMAGE, "taken") == {HOME: digest, NEAR: digest, FAR: taken}
+    assert len(told(sandbox, "taken")) == 1
+    assert run.state == "failed"
+    assert run.note.endswith("NOT DONE: far failed, tell-far failed")
+
+
+def test_a_killed_build_is_done_again(sandbox: Sandbox, killed: Ended) -> None:
+    """The worker's process is killed in mid-build; the second try ends right, and each trigger fires once."""
+    digest = killed.xcom("assemble")["digest"]
+    assert (killed.state, killed.xcom("build", 0)["digest"]) == ("success", digest)
+    build = sandbox.api.call("GET", f"{sandbox.task_path(killed, 'build')}/0")
+    assert build["try_number"] == 2
+    assert sandbox.digests(IMAGE, "killed") == dict.fromkeys((HOME, NEAR, FAR), digest)
+    assert len(told(sandbox, "killed")) == 2
+    assert [tag for tag in sandbox.tags(IMAGE) if tag.startswith(STAGING_PREFIX)] == []
+
+
+def test_nothing_of_a_killed_build_goes_on(faults: Pushed) -> None:
+    """What the killed process had started, down to the Dockerfile's own command, is ended with it."""
+    _, alive = psutil.wait_procs(faults.killed.result(), timeout=10)
+    assert alive == []
+
+
+def test_a_blocked_run_cleared_from_its_build_on_is_blocked_again(sandbox: Sandbox, blocked: Ended) -> None:
+    """Everything is made anew, judged anew, and refused anew."""
+    sandbox.clear_from(blocked, "build")
+    again = sandbox.again(blocked)
+    assert (again.state, again.states["denied"]) == ("failed", ("failed",))
+    assert again.xcom("gate")["passed"] is False
+    assert sandbox.digests("shop/api", "v1.1.0") == NOWHERE
+
+
+def test_a_run_whose_build_alone_was_done_again_publishes_nothing_unjudged(
+    sandbox: Sandbox, killed: Ended, faults: Pushed
+) -> None:
+    """A new build has a new digest; the old one's verdict does not count for it, and the tags stay."""
+    sandbox.clear(killed, "build", "assemble")
+    again = sandbox.again(killed)
+    sandbox.clear(again, "publish", "replicate", "distribute", "complete")
+    last = sandbox.again(killed)
+    new, old = last.xcom("assemble")["digest"], killed.xcom("assemble")["digest"]
+    assert new != old
+    assert last.xcom("gate")["digest"] == old
+    assert sandbox.digests(IMAGE, "killed") == dict.fromkeys((HOME, NEAR, FAR), old)
+    assert (last.state, last.states["publish"]) == ("failed", ("failed",))
+    assert "Unjudged" in last.logs["publish", -1]
