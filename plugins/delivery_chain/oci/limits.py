@@ -9,10 +9,12 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from delivery_chain.core.registry import Registry
 
@@ -26,6 +28,62 @@ _BURST = 0.25
 """Seconds of the allowed rate that may go out at once, so that pieces of 1 MiB are no stutter."""
 
 
+@dataclass(slots=True)
+class GateState:
+    """What is known of one registry's patience."""
+
+    allowed: float
+    """Requests at once; whole ones count."""
+    closed_until: float = 0.0
+    """Seconds of the clock until which nothing is sent."""
+    paid_until: float = 0.0
+    """Seconds of the clock until which the bytes that went out are within the rate."""
+
+
+class Store(Protocol):
+    """Where a gate keeps its state, and how it counts who is inside."""
+
+    def state(self, fresh: GateState) -> AbstractContextManager[GateState]:
+        """The state, for the caller alone until the block ends; `fresh` where there is none yet."""
+
+    def place(
+        self, allowed: Callable[[], int], sleep: Callable[[float], object]
+    ) -> AbstractContextManager[None]:
+        """Wait for a free place among those allowed now, and hold it."""
+
+
+class MemoryStore:
+    """A gate of this process alone."""
+
+    def __init__(self) -> None:
+        self._state: GateState | None = None
+        self._inside = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def state(self, fresh: GateState) -> Iterator[GateState]:
+        """See `Store`."""
+        with self._changed:
+            self._state = self._state or fresh
+            yield self._state
+            self._changed.notify()
+
+    @contextmanager
+    def place(self, allowed: Callable[[], int], sleep: Callable[[float], object]) -> Iterator[None]:
+        """See `Store`; a place that is given back wakes the next in line."""
+        del sleep
+        with self._changed:
+            while self._inside >= allowed():
+                self._changed.wait()
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._changed.notify()
+
+
 class Gate:
     """The way to one registry. Safe to use from threads."""
 
@@ -36,6 +94,7 @@ class Gate:
         rate: float | None,
         *,
         clock: Callable[[], float] = time.monotonic,
+        store: Store | None = None,
     ) -> None:
         """Open, with nobody inside.
 
@@ -44,21 +103,19 @@ class Gate:
             requests: Most requests at once.
             rate: Bytes a second; None for no limit.
             clock: Seconds.
+            store: Where the state is; in this process unless given.
         """
         self.key = key
         self._most = requests
-        self._allowed = float(requests)
-        self._inside = 0
-        self._closed_until = 0.0
         self._rate = rate
-        self._paid_until = 0.0
         self._clock = clock
-        self._changed = threading.Condition()
+        self._store = store or MemoryStore()
 
     @property
     def allowed(self) -> int:
         """Requests at once, as things are now."""
-        return max(1, int(self._allowed))
+        with self._state() as state:
+            return max(1, min(self._most, int(state.allowed)))
 
     @contextmanager
     def entered(self, sleep: Callable[[float], object]) -> Iterator[None]:
@@ -67,24 +124,15 @@ class Gate:
         Args:
             sleep: Waits that many seconds; what it raises ends the wait.
         """
-        with self._changed:
-            while self._inside >= self.allowed:
-                self._changed.wait()
-            self._inside += 1
-        try:
-            while (wait := self._closed_until - self._clock()) > 0:
-                sleep(min(wait, LONGEST_PAUSE))
+        with self._store.place(lambda: self.allowed, sleep):
+            while (wait := self._pause()) > 0:
+                sleep(wait)
             yield
-        finally:
-            with self._changed:
-                self._inside -= 1
-                self._changed.notify()
 
     def worked(self) -> None:
         """A request was answered: a little more may be asked of the registry."""
-        with self._changed:
-            self._allowed = min(float(self._most), self._allowed + 1 / self._allowed)
-            self._changed.notify()
+        with self._state() as state:
+            state.allowed = min(float(self._most), state.allowed + 1 / state.allowed)
 
     def busy(self, pause: float) -> None:
         """The registry asked to slow down.
@@ -92,23 +140,30 @@ class Gate:
         Args:
             pause: Seconds in which nothing is sent to it.
         """
-        with self._changed:
+        with self._state() as state:
             now = self._clock()
-            if now >= self._closed_until:
+            if now >= state.closed_until:
                 # Those that were under way at the time all hear the same; it counts once.
-                self._allowed = max(1.0, self._allowed / 2)
-            self._closed_until = max(self._closed_until, now + min(pause, LONGEST_PAUSE))
+                state.allowed = max(1.0, state.allowed / 2)
+            state.closed_until = max(state.closed_until, now + min(pause, LONGEST_PAUSE))
 
     def spend(self, size: int, sleep: Callable[[float], object]) -> None:
         """Pay for `size` bytes; waits where they are more than the rate allows."""
         if self._rate is None:
             return
-        with self._changed:
+        with self._state() as state:
             now = self._clock()
-            self._paid_until = max(self._paid_until, now - _BURST) + size / self._rate
-            wait = self._paid_until - now
+            state.paid_until = max(state.paid_until, now - _BURST) + size / self._rate
+            wait = state.paid_until - now
         if wait > 0:
             sleep(wait)
+
+    def _pause(self) -> float:
+        with self._state() as state:
+            return state.closed_until - self._clock()
+
+    def _state(self) -> AbstractContextManager[GateState]:
+        return self._store.state(GateState(float(self._most)))
 
 
 class Limits:
@@ -139,8 +194,11 @@ class Limits:
         key = registry.base_url
         with self._lock:
             if key not in self._gates:
-                self._gates[key] = Gate(key, self._requests, self._rate)
+                self._gates[key] = self._make(key)
             return self._gates[key]
+
+    def _make(self, key: str) -> Gate:
+        return Gate(key, self._requests, self._rate)
 
 
 SHARED = Limits()
