@@ -92,8 +92,9 @@ def hand_written(number: int, *, form_last: bool) -> Any:
     from delivery_chain.operators.build import AssembleOperator, BuildOperator
     from delivery_chain.operators.distribute import DistributeOperator
     from delivery_chain.operators.plan import PlanOperator
-    from delivery_chain.operators.publish import PublishOperator, ReplicateOperator
+    from delivery_chain.operators.publish import PublishOperator
     from delivery_chain.operators.quarantine import DeniedOperator, QuarantineOperator
+    from delivery_chain.operators.replicate import ReplicateOperator
     from delivery_chain.operators.report import ReportOperator
     from delivery_chain.operators.scan import GateOperator, ScanOperator
     from delivery_chain.retry import ChainRetryPolicy

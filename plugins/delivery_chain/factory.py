@@ -17,8 +17,9 @@ from delivery_chain.core.describe import chain_doc
 from delivery_chain.operators.build import AssembleOperator, BuildOperator
 from delivery_chain.operators.distribute import DistributeOperator
 from delivery_chain.operators.plan import PlanOperator
-from delivery_chain.operators.publish import PublishOperator, ReplicateOperator
+from delivery_chain.operators.publish import PublishOperator
 from delivery_chain.operators.quarantine import DeniedOperator, QuarantineOperator
+from delivery_chain.operators.replicate import ReplicateOperator
 from delivery_chain.operators.report import ReportOperator
 from delivery_chain.operators.scan import GateOperator, ScanOperator
 from delivery_chain.retry import ChainRetryPolicy
@@ -57,8 +58,13 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-def make_chain_dag(spec: ChainSpec) -> DAG:
-    """The Dag of one chain: plan, build, assemble, scan, gate, then publish or quarantine, and the report."""
+def make_chain_dag(spec: ChainSpec, *, replicate_pool: str = "default_pool") -> DAG:
+    """The Dag of one chain: plan, build, assemble, scan, gate, then publish or quarantine, and the report.
+
+    Args:
+        spec: The chain.
+        replicate_pool: Airflow pool that its copies take a slot of.
+    """
     dag = DAG(
         dag_id=spec.name,
         dag_display_name=spec.name,
@@ -72,13 +78,13 @@ def make_chain_dag(spec: ChainSpec) -> DAG:
         is_paused_upon_creation=None,
     )
     with dag:
-        _add_steps(spec)
+        _add_steps(spec, replicate_pool)
     # Set after the tasks: else each task gets its own copy of the form, and is many times slower to serialise.
     dag.params = _form(spec)
     return dag
 
 
-def _add_steps(spec: ChainSpec) -> None:
+def _add_steps(spec: ChainSpec, replicate_pool: str) -> None:
     plan = PlanOperator(task_id="plan", spec=spec)
     build = BuildOperator.partial(task_id="build", map_index_template="{{ task.platform }}").expand(
         platform=[str(platform) for platform in spec.build_platforms]
@@ -92,9 +98,9 @@ def _add_steps(spec: ChainSpec) -> None:
     publish = PublishOperator(task_id="publish", max_active_tis_per_dag=1)
     quarantine = QuarantineOperator(task_id="quarantine")
     denied = DeniedOperator(task_id="denied")
-    replicate = ReplicateOperator.partial(task_id="replicate", map_index_template="{{ task.rule }}").expand(
-        rule=[rule.name for rule in spec.replicate]
-    )
+    replicate = ReplicateOperator.partial(
+        task_id="replicate", map_index_template="{{ task.rule }}", pool=replicate_pool
+    ).expand(rule=[rule.name for rule in spec.replicate])
     distribute = DistributeOperator.partial(
         task_id="distribute",
         map_index_template="{{ task.trigger }}",

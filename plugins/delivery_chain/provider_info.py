@@ -139,6 +139,19 @@ def _options() -> dict[str, Any]:
         "staging_keep_hours": _option(
             "Staging tags older than this may be removed by the maintenance Dag.", "24", kind="integer"
         ),
+        "registry_requests": _option(
+            "Requests that one worker has under way at one registry at most, all its replications together.",
+            "8",
+            kind="integer",
+        ),
+        "registry_megabytes_per_second": _option(
+            "Megabytes a second that one worker sends to or takes from one registry at most; 0 for no limit.",
+            "0",
+            kind="float",
+        ),
+        "replicate_pool": _option(
+            "Airflow pool that replications take a slot of; bounds them over all workers.", "default_pool"
+        ),
     }
 
 

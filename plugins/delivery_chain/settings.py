@@ -52,6 +52,12 @@ class Settings:
     """auto, private, host or none: where RUN steps may connect to."""
     staging_keep_hours: int
     """Staging tags older than this may be removed by the maintenance Dag."""
+    registry_requests: int
+    """Requests that one worker has under way at one registry at most, all its replications together."""
+    registry_megabytes_per_second: float
+    """Megabytes a second that one worker sends to or takes from one registry at most; 0 for no limit."""
+    replicate_pool: str
+    """Airflow pool that replications take a slot of; bounds them over all workers."""
 
     @classmethod
     def load(cls) -> Settings:
@@ -86,6 +92,9 @@ class Settings:
             build_isolation=options.one("build_isolation", "auto", BUILD_ISOLATIONS),
             build_network=options.one("build_network", "auto", BUILD_NETWORKS),
             staging_keep_hours=options.whole("staging_keep_hours", 24, 1, LONGEST_AGE),
+            registry_requests=options.whole("registry_requests", 8, 1, 256),
+            registry_megabytes_per_second=options.number("registry_megabytes_per_second", 0.0, 0.0, 1e6),
+            replicate_pool=options.text("replicate_pool") or "default_pool",
         )
 
 

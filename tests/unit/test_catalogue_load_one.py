@@ -42,7 +42,9 @@ def name_of(spec: ChainSpec | None) -> str | None:
 
 
 @pytest.mark.parametrize("file", ["shop-z.yaml", "shop-z.yml", "team/deep/shop-z.yaml"])
-def test_a_file_named_after_its_chain_is_the_only_one_read(tmp_path: Path, read: list[str], file: str) -> None:
+def test_a_file_named_after_its_chain_is_the_only_one_read(
+    tmp_path: Path, read: list[str], file: str
+) -> None:
     """A task's start costs the same in a folder of any size."""
     for number in range(20):
         write(tmp_path, f"shop-{number}.yaml", f"shop-{number}")
@@ -51,7 +53,9 @@ def test_a_file_named_after_its_chain_is_the_only_one_read(tmp_path: Path, read:
     assert read == [Path(file).name]
 
 
-def test_a_file_in_the_folder_itself_needs_no_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_in_the_folder_itself_needs_no_listing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The folder is only listed when no file of its own bears the name."""
     write(tmp_path, "shop-z.yaml", "shop-z")
     monkeypatch.setattr(catalogue, "spec_files", lambda place: pytest.fail(f"listed {place}"))
@@ -71,7 +75,10 @@ def test_a_single_file_as_the_place(tmp_path: Path) -> None:
     """The place may be one file, as for `delivery-chain check`."""
     write(tmp_path, "any.yaml", "shop-z")
     place = tmp_path / "any.yaml"
-    assert (name_of(catalogue.load_one(place, "shop-z")), catalogue.load_one(place, "shop-a")) == ("shop-z", None)
+    assert (name_of(catalogue.load_one(place, "shop-z")), catalogue.load_one(place, "shop-a")) == (
+        "shop-z",
+        None,
+    )
 
 
 def test_no_such_chain(tmp_path: Path) -> None:

@@ -33,6 +33,11 @@ def test_defaults_need_no_configuration() -> None:
     )
     assert (found.trivy_db_max_age_hours, found.build_isolation, found.build_network) == (72, "auto", "auto")
     assert found.staging_keep_hours == 24
+    assert (found.registry_requests, found.registry_megabytes_per_second, found.replicate_pool) == (
+        8,
+        0.0,
+        "default_pool",
+    )
 
 
 def test_declared_defaults_are_the_real_ones() -> None:
@@ -81,6 +86,8 @@ def test_values_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("build_isolation", "none", "one of auto, container, namespaces, chroot"),
         ("build_network", "public", "one of auto, private, host, none"),
         ("staging_keep_hours", "9" * 5000, "a whole number from 1 to 8760"),
+        ("registry_requests", "0", "a whole number from 1 to 256"),
+        ("registry_megabytes_per_second", "-1", "a number from 0 to 1e+06"),
     ],
 )
 def test_wrong_values_are_refused(option: str, text: str, expected: str) -> None:

@@ -18,7 +18,8 @@ from delivery_chain.errors import (
     Unjudged,
 )
 from delivery_chain.operators.distribute import DistributeOperator
-from delivery_chain.operators.publish import PublishOperator, ReplicateOperator
+from delivery_chain.operators.publish import PublishOperator
+from delivery_chain.operators.replicate import ReplicateOperator
 from support.chain_steps import NAME, Run, build_plan, chain, judged, verdict
 from support.webhook_target import Target, answer, webhook_target
 

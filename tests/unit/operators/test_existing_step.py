@@ -9,7 +9,8 @@ from delivery_chain.core.event import Event
 from delivery_chain.errors import UsageError
 from delivery_chain.operators import existing
 from delivery_chain.operators.existing import ExistingOperator
-from delivery_chain.operators.publish import PublishOperator, ReplicateOperator
+from delivery_chain.operators.publish import PublishOperator
+from delivery_chain.operators.replicate import ReplicateOperator
 from support.chain_steps import Run, build_plan, chain, judged
 
 if TYPE_CHECKING:

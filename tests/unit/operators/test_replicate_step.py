@@ -16,7 +16,8 @@ from delivery_chain.errors import (
     Unauthorized,
     Unjudged,
 )
-from delivery_chain.operators.publish import PublishOperator, ReplicateOperator
+from delivery_chain.operators.publish import PublishOperator
+from delivery_chain.operators.replicate import ReplicateOperator
 from support.chain_steps import DAY, NAME, Run, build_plan, chain, judged, verdict
 
 if TYPE_CHECKING:

@@ -1,0 +1,162 @@
+"""Copying to one region: the image by digest, then the tags that the home registry gives it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from delivery_chain.core.filters import Destination, destination
+from delivery_chain.core.reference import short_digest
+from delivery_chain.core.results import Published, RegionResult, TagMove
+from delivery_chain.errors import ConfigurationError, ContentMismatch, TagConflict
+from delivery_chain.operators.base import ChainOperator, passed, pull, skip
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from delivery_chain.core.plan import Plan
+    from delivery_chain.oci.limits import Limits
+    from delivery_chain.settings import Settings
+
+UPLOADS = "uploads"
+"""Key of the task's state store under which open uploads are remembered."""
+
+
+class TaskState:
+    """Open uploads in Airflow's task state, which outlives a try whose worker was killed (a `Resume`)."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def load(self) -> Mapping[str, str]:
+        """What the try before left."""
+        return self._store.get(UPLOADS) or {}
+
+    def save(self, state: Mapping[str, str]) -> None:
+        """Keep it for the next one."""
+        self._store.set(UPLOADS, dict(state))
+
+
+def _limits(settings: Settings) -> Limits:
+    """Limits for all replications of this worker: each task is a process of its own."""
+    from delivery_chain.oci.worker_limits import WorkerLimits
+
+    rate = settings.registry_megabytes_per_second * 1e6
+    return WorkerLimits(
+        settings.work_folder / "limits", requests=settings.registry_requests, rate=rate or None
+    )
+
+
+class ReplicateOperator(ChainOperator):
+    """Copies the digest to one region, verifies it there, and moves the tags there."""
+
+    def __init__(self, *, rule: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.rule = rule
+
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Return a RegionResult as JSON; skipped where the rule is not for this image.
+
+        Raises:
+            Unjudged: No gate of this run passed this digest. Not retryable.
+            TagConflict: The target tag holds another digest and may not be moved. Not retryable.
+        """
+        plan, spec, subject, _ = passed(context["ti"])
+        published = pull(context["ti"], "publish", Published)
+        if published is None:
+            raise ConfigurationError("this run published nothing yet: clear the task `publish`")
+        rules = {rule.name: rule for rule in spec.replicate}
+        if self.rule not in rules:
+            raise skip(f"rule {self.rule!r} came after this run's plan was made")
+        goal = destination(spec, rules[self.rule], plan.repository, published.held)
+        if isinstance(goal, str):
+            raise skip(goal)
+        return self._copy(plan, goal, subject.digest, context["task_state_store"]).to_xcom()
+
+    def _copy(self, plan: Plan, goal: Destination, digest: str, store: Any) -> RegionResult:
+        from delivery_chain.hooks.registry import OciRegistryHook
+        from delivery_chain.oci.copy import copy_image
+        from delivery_chain.oci.report import PacedLog
+        from delivery_chain.settings import Settings
+
+        began = time.monotonic()
+        hook = OciRegistryHook(goal.connection)
+        registry = hook.registry()
+        progress = PacedLog(self.log.info)
+        with OciRegistryHook(plan.instance).client() as home, hook.client() as target:
+            done = copy_image(
+                home, plan.name, digest, target, goal.name,
+                limits=_limits(Settings.load()), resume=TaskState(store), on_progress=progress,
+            )  # fmt: skip
+            progress.close()
+            moves = tuple(_mirror_tag(home, plan.name, target, goal, tag, digest) for tag in goal.tags)
+        self.log.info(
+            "%s/%s holds %s: %d blobs sent (%d bytes), %d there or mounted",
+            registry.host,
+            goal.name,
+            digest,
+            done.copied,
+            done.bytes,
+            done.mounted + done.skipped,
+        )
+        for move in moves:
+            self.log.info("%s:%s %s, %s", goal.name, move.tag, move.state, short_digest(move.digest))
+        return RegionResult(
+            rule=goal.rule,
+            region=registry.region or goal.connection,
+            host=registry.host,
+            name=goal.name,
+            digest=digest,
+            tags=moves,
+            copied=done.copied,
+            skipped=done.mounted + done.skipped,
+            bytes=done.bytes,
+            seconds=round(time.monotonic() - began, 3),
+        )
+
+
+def _mirror_tag(home: Any, name: str, target: Any, goal: Destination, tag: str, digest: str) -> TagMove:
+    """Give a region's tag what the home registry's tag holds.
+
+    Two runs may replicate at once; registries can't compare and set. The home tag is the truth: it is read before
+    and after, and whoever finds a newer digest there leaves or puts that one. So does a retry of a run that was
+    killed between the two.
+    """
+    before = target.head_manifest(goal.name, tag)
+    previous = before.digest if before else ""
+    wanted = _holder(home, name, tag)
+    ours = wanted == digest
+    if ours:
+        _put(target, goal, tag, digest, overwrite=goal.override)
+        wanted = _holder(home, name, tag)
+    may_move = goal.override or (ours and not previous)
+    if wanted not in ("", digest) and may_move and target.head_manifest(goal.name, wanted):
+        _put(target, goal, tag, wanted, overwrite=True)
+        return TagMove(tag=tag, state="kept", digest=wanted, previous=previous)
+    if not ours:
+        return TagMove(tag=tag, state="kept", digest=previous, previous=previous)
+    state = "unchanged" if previous == digest else "moved"
+    return TagMove(tag=tag, state=state, digest=digest, previous=previous)
+
+
+def _put(target: Any, goal: Destination, tag: str, digest: str, *, overwrite: bool) -> None:
+    """Set a region's tag and see that it is set.
+
+    Raises:
+        TagConflict: The rule or the registry does not let it move. Not retryable.
+        ContentMismatch: Another run moved it at the same moment. Retryable: the next try asks home again.
+    """
+    from delivery_chain.oci.copy import put_tag
+
+    try:
+        put_tag(target, goal.name, tag, digest, overwrite=overwrite)
+    except TagConflict as conflict:
+        # A status is the registry's own refusal, which a retry would get again.
+        if not overwrite or conflict.status is not None:
+            raise
+        raise ContentMismatch(f"{conflict} A retry asks the home registry again") from conflict
+
+
+def _holder(client: Any, name: str, tag: str) -> str:
+    found = client.head_manifest(name, tag)
+    return found.digest if found else ""
