@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from delivery_chain.oci.limits import SHARED
+from delivery_chain.oci.worker_limits import WorkerLimits
+from delivery_chain.operators import replicate
 from support.oci_memory import MemoryRegistry, memory_registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 def connect(monkeypatch: pytest.MonkeyPatch, conn_id: str, held: MemoryRegistry, region: str) -> None:
@@ -24,11 +27,10 @@ def connect(monkeypatch: pytest.MonkeyPatch, conn_id: str, held: MemoryRegistry,
 
 
 @pytest.fixture(autouse=True)
-def impatient() -> Iterator[None]:
-    """Copies wait no time worth the name before they try again."""
-    before, SHARED.first_wait = SHARED.first_wait, 0.0001
-    yield
-    SHARED.first_wait = before
+def impatient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Copies wait no time worth the name before they try again, and share limits with nobody."""
+    monkeypatch.setattr(SHARED, "first_wait", 0.0001)
+    monkeypatch.setattr(replicate, "_limits", lambda _: WorkerLimits(tmp_path / "limits", first_wait=0.0001))
 
 
 @pytest.fixture
