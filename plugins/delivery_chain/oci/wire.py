@@ -35,6 +35,8 @@ MAX_HEADER = 8 * 1024
 MAX_WAIT = 3600.0
 """Seconds: a longer `Retry-After` counts as this, so that one answer can't park a task for a day."""
 
+_FULL = re.compile(r"quota|exceed\S*\s.*\blimit|insufficient.storage", re.IGNORECASE)
+"""How registries say that there is no room; Harbor's words are `… will exceed the configured upper limit of …`."""
 _SHOWN_KEYS = frozenset({"scope", "service", "mount", "from", "digest", "n", "last", "artifactType"})
 
 _BY_CODE: Mapping[str, type[RegistryError]] = {
@@ -108,7 +110,7 @@ def error_from(refusal: Refusal, *, what: str, now: float) -> RegistryError:
     )
     wait = parse_retry_after(refusal.headers.get("Retry-After", ""), now)
     return kind(
-        f"{refusal.method} {what} at {origin}: {found}. {_advice(kind, refusal, codes, origin)}",
+        f"{refusal.method} {what} at {origin}: {found}. {_advice(kind, refusal, codes, message, origin)}",
         method=refusal.method,
         url=redact(refusal.url),
         status=refusal.status,
@@ -138,8 +140,13 @@ def _says_immutable(codes: tuple[str, ...], message: str) -> bool:
     return "immutab" in said or "tag_conflict" in said or "alreadyexists" in said
 
 
-def _advice(kind: type[RegistryError], refusal: Refusal, codes: tuple[str, ...], origin: Origin) -> str:
+def _advice(
+    kind: type[RegistryError], refusal: Refusal, codes: tuple[str, ...], message: str, origin: Origin
+) -> str:
     host = f"host {origin.host}:{origin.port}"
+    # Who asks to slow down may speak of a limit too.
+    if kind is not RegistryBusy and _FULL.search(" ".join((*codes, message))):
+        return f"The quota of {host} is used up: remove images there, or have it raised"
     if kind is Unauthorized and refusal.status != HTTPStatus.FORBIDDEN:
         return f"Check login and password of the connection for {host}"
     if kind is NotFound and "MANIFEST_BLOB_UNKNOWN" in codes:

@@ -40,6 +40,19 @@ def refusal(method: str, url: str, status: int, code: str = "", message: str = "
 
 
 ERRORS = {
+    "full, in Harbor's words": (
+        refusal(
+            "PUT",
+            MANIFESTS,
+            403,
+            "DENIED",
+            "adding 2.3 MiB of storage resource, which when updated to current usage of 9 GiB will exceed the "
+            "configured upper limit of 9.0 GiB.",
+        ),
+        Unauthorized,
+        "is used up: remove images there",
+    ),
+    "full, 507": (refusal("PUT", MANIFESTS, 507, "QUOTA_EXCEEDED"), RegistryFailure, "is used up"),
     "401": (
         refusal("GET", MANIFESTS, 401, "UNAUTHORIZED"),
         Unauthorized,
@@ -56,6 +69,11 @@ ERRORS = {
     "400 missing part": (refusal("PUT", MANIFESTS, 400, "MANIFEST_BLOB_UNKNOWN"), NotFound, "lacks a part"),
     "400 digest": (refusal("PUT", UPLOADS, 400, "DIGEST_INVALID"), ContentMismatch, "sends them again"),
     "400 other": (refusal("PUT", MANIFESTS, 400, "MANIFEST_INVALID"), RegistryError, "does not take this"),
+    "429 of a limit": (
+        refusal("GET", MANIFESTS, 429, "TOOMANYREQUESTS", "you exceeded your pull rate limit"),
+        RegistryBusy,
+        "slow down",
+    ),
     "429": (refusal("GET", MANIFESTS, 429), RegistryBusy, "slow down"),
     "503": (refusal("GET", MANIFESTS, 503), RegistryBusy, "slow down"),
     "500": (refusal("GET", MANIFESTS, 500), RegistryFailure, "look into the log"),

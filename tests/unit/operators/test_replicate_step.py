@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
+from delivery_chain.core.registry import Registry
 from delivery_chain.core.results import RegionResult, TagMove
 from delivery_chain.errors import (
     ConfigurationError,
@@ -16,13 +17,18 @@ from delivery_chain.errors import (
     Unauthorized,
     Unjudged,
 )
+from delivery_chain.operators import replicate
 from delivery_chain.operators.publish import PublishOperator
-from delivery_chain.operators.replicate import ReplicateOperator
+from delivery_chain.operators.replicate import ReplicateOperator, TaskState
+from delivery_chain.settings import Settings
 from support.chain_steps import DAY, NAME, Run, build_plan, chain, judged, verdict
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from support.oci_memory import MemoryRegistry
 
+real_limits = replicate._limits
 SPEC = chain(replicate=[{"name": "to-west", "to": "west"}, {"name": "releases", "to": "west", "tags": "v.*"}])
 STRICT = chain(replicate=[{"name": "to-west", "to": "west", "override": False}])
 OTHER = "sha256:" + "9" * 64
@@ -321,3 +327,27 @@ def test_a_kill_at_any_request_ends_the_same(
         ends.append((copied(run).digest, (dict(west.tags), dict(west.manifests), dict(west.blobs))))
     assert count > 2
     assert ends == [(digest, whole)] * count
+
+
+def test_open_uploads_outlive_a_try(home: MemoryRegistry, west: MemoryRegistry) -> None:
+    """What a killed try had open is in the task's state for the next; a copy that ends well leaves nothing there."""
+    run, _ = published(home)
+    store = run.context("replicate", 0)["task_state_store"]
+    TaskState(store).save({"http://west/shop/api@sha256:1": "http://west/v2/shop/api/blobs/uploads/1"})
+    assert TaskState(store).load() == {
+        "http://west/shop/api@sha256:1": "http://west/v2/shop/api/blobs/uploads/1"
+    }
+    TaskState(store).save({})
+    copied(run)
+    assert TaskState(store).load() == {}
+
+
+def test_replications_share_the_limits_of_their_worker(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each is a process of its own; the settings say how hard they may use one registry together."""
+    monkeypatch.setenv("AIRFLOW__DELIVERY_CHAIN__WORK_FOLDER", str(tmp_path))
+    monkeypatch.setenv("AIRFLOW__DELIVERY_CHAIN__REGISTRY_REQUESTS", "3")
+    limits = [real_limits(Settings.load()).of(Registry(host="h")) for _ in range(2)]
+    limits[0].busy(60)
+    assert [gate.allowed for gate in limits] == [1, 1]
