@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from delivery_chain.cli import main
+from delivery_chain.cli import _parser, main
 from delivery_chain.core.parse import parse_spec
 from delivery_chain.core.schema import spec_schema
 from delivery_chain.provider_info import get_provider_info
@@ -80,3 +80,9 @@ def test_every_connection_type_is_in_the_readme() -> None:
 def test_links_lead_somewhere(link: str) -> None:
     """Every file that the README links to is there."""
     assert (ROOT / link).exists()
+
+
+@pytest.mark.parametrize("command", re.findall(r"^\$ (delivery-chain copy .*)$", README, re.MULTILINE))
+def test_the_copy_commands_are_taken(command: str) -> None:
+    """What the README shows is a command line that the parser takes."""
+    assert _parser(["copy"]).parse_args(shlex.split(command)[1:]).targets
