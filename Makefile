@@ -19,6 +19,7 @@ setup:  ## system packages, and the environment in .venv from requirements.lock
 
 check: setup  ## lint, types, unit tests
 	@$(RUN)/ruff check .
+	@$(RUN)/ruff format --check --quiet .
 	@$(RUN)/mypy
 	@$(RUN)/pytest -q tests/unit
 

@@ -14,6 +14,7 @@ if TESTS not in sys.path:
 import pytest  # noqa: E402  # after the path is set, like the helpers below
 
 from delivery_chain.oci.client import RegistryClient  # noqa: E402
+from support.oci_faulty import Memory, memory_registry  # noqa: E402
 from support.oci_registry import docker_registry  # noqa: E402
 from support.oci_scripted import Script, scripted_registry  # noqa: E402
 
@@ -46,3 +47,17 @@ def oci_script() -> Iterator[Script]:
 def oci_repository(request: pytest.FixtureRequest) -> str:
     """A repository name that no other test uses."""
     return f"test/{re.sub('[^a-z0-9]+', '-', request.node.name.lower()).strip('-')[:100]}"
+
+
+@pytest.fixture
+def source() -> Iterator[Memory]:
+    """A registry in this process, to copy from."""
+    with memory_registry() as memory:
+        yield memory
+
+
+@pytest.fixture
+def target() -> Iterator[Memory]:
+    """A registry in this process, to copy to."""
+    with memory_registry() as memory:
+        yield memory

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -21,23 +20,8 @@ from support.oci_faulty import Memory, memory_registry
 from support.oci_images import push_image, push_index
 from support.oci_proxy import line_to
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 pytestmark = pytest.mark.integration
 NAME = "shop/api"
-
-
-@pytest.fixture
-def source() -> Iterator[Memory]:
-    with memory_registry() as memory:
-        yield memory
-
-
-@pytest.fixture
-def target() -> Iterator[Memory]:
-    with memory_registry() as memory:
-        yield memory
 
 
 def index_of_three(client: RegistryClient, name: str = NAME) -> str:
