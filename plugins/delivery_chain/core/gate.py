@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from delivery_chain.core.findings import Finding, ScanReport, Severity, count_by_severity, worst_first
 from delivery_chain.core.reference import short_digest
-from delivery_chain.core.spec import Accept, Block, Clause, GateException, Logic, Scan
+from delivery_chain.core.spec_scan import Accept, Block, Clause, GateException, Logic, Scan
 from delivery_chain.core.value import Value
 from delivery_chain.errors import ScanFailed
 

@@ -6,10 +6,8 @@ The model follows ACR EE's delivery chain. Everything is checked here once; noth
 from __future__ import annotations
 
 import re
-from datetime import date
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
-from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
@@ -22,67 +20,25 @@ from pydantic import (
     model_validator,
 )
 
-from delivery_chain.core.findings import Severity
-from delivery_chain.core.pattern import Match, Pattern, compile_pattern
+from delivery_chain.core.pattern import Match, Pattern
 from delivery_chain.core.platform import Platform
-from delivery_chain.core.reference import check_name, check_tag
+from delivery_chain.core.reference import check_tag
+from delivery_chain.core.spec_scan import Scan
+from delivery_chain.core.spec_types import (
+    PLACEHOLDER,
+    ArgName,
+    ConnectionId,
+    InsidePath,
+    Regexp,
+    RepositoryName,
+    Slug,
+    TagText,
+    Text,
+    commit_length,
+    not_bool,
+    time_zone,
+)
 from delivery_chain.core.value import Value
-
-PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
-"""`${name}` in a tag: takes the text that the rule's pattern captured under that name."""
-
-
-def _plain_path(path: str) -> str:
-    parts = path.split("/")
-    if path.startswith("/") or ".." in parts or "\\" in path or "\0" in path:
-        raise ValueError(
-            f"expected a path inside the checkout, without '..' and not absolute, found {path!r}"
-        )
-    return path
-
-
-def _regexp(text: str) -> str:
-    compile_pattern(text)
-    return text
-
-
-def _timezone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError) as error:
-        raise ValueError(
-            f"expected an IANA time zone such as Asia/Shanghai or UTC, found {name!r}"
-        ) from error
-    return name
-
-
-def _commit_length(value: Any) -> Any:
-    return {True: DEFAULT_COMMIT_LENGTH, False: None}[value] if isinstance(value, bool) else value
-
-
-def _not_bool(value: Any) -> Any:
-    # Python takes True for 1; a spec's version is a number.
-    return str(value).lower() if isinstance(value, bool) else value
-
-
-def _single(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-DEFAULT_COMMIT_LENGTH = 6
-"""Characters of the commit id in a tag (ACR EE's default)."""
-
-Text = Annotated[str, StringConstraints(strict=True, max_length=2000)]
-Slug = Annotated[str, StringConstraints(strict=True, pattern=r"^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$")]
-ConnectionId = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,199}$")]
-RepositoryName = Annotated[str, StringConstraints(strict=True), AfterValidator(check_name)]
-Regexp = Annotated[str, StringConstraints(strict=True, min_length=1), AfterValidator(_regexp)]
-InsidePath = Annotated[
-    str, StringConstraints(strict=True, min_length=1, max_length=500), AfterValidator(_plain_path)
-]
-ArgName = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
-FindingId = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{2,99}$")]
-TagText = Annotated[str, StringConstraints(strict=True), AfterValidator(check_tag)]
 
 
 class Scope(Value):
@@ -146,7 +102,7 @@ class TagRule(Value):
     """Text with `${name}` for what the rule's pattern captured."""
     build_time: BuildTime | None = None
     """Time of the source push, in the build's `timezone`."""
-    commit_id: Annotated[int | None, Field(ge=1, le=40, strict=True), BeforeValidator(_commit_length)] = None
+    commit_id: Annotated[int | None, Field(ge=1, le=40, strict=True), BeforeValidator(commit_length)] = None
     """First characters of the commit, 1 to 40; `true` means 6."""
 
     @property
@@ -250,114 +206,10 @@ class Build(Value):
     """How images come from source."""
 
     rules: tuple[BuildRule, ...] = Field(min_length=1)
-    timezone: Annotated[str, AfterValidator(_timezone)] = "Asia/Shanghai"
+    timezone: Annotated[str, AfterValidator(time_zone)] = "Asia/Shanghai"
     """Zone of `build_time`: UTC+8, as ACR EE has it, unless told otherwise."""
     timeout_minutes: Annotated[int, Field(ge=1, le=1440)] = 60
     """How long one platform's build may take."""
-
-
-class Logic(StrEnum):
-    """How severity and count go together (ACR EE's Logic)."""
-
-    AND = "and"
-    OR = "or"
-
-
-class Clause(Value):
-    """One condition that blocks an image."""
-
-    severity: Severity | None = None
-    """Findings at or above this level count."""
-    count: Annotated[int, Field(ge=1)] = 1
-    """How many block."""
-    logic: Logic = Logic.AND
-    """`and`: `count` findings at or above `severity`. `or`: any at or above it, or `count` findings in all."""
-    findings: tuple[FindingId, ...] = ()
-    """Ids that block on their own, whatever severity and count say."""
-    fixable: bool = False
-    """Count only findings with a fixed version."""
-    grace_days: Annotated[int, Field(ge=0, le=365)] = 0
-    """Do not count findings published less than so many days ago."""
-
-    @property
-    def says_something(self) -> bool:
-        """Whether the clause can block at all."""
-        return self.severity is not None or bool(self.findings)
-
-
-class GateException(Value):
-    """A finding that is accepted, by whom, why and until when."""
-
-    id: FindingId
-    package: str | None = None
-    """Only in this package."""
-    repository: RepositoryName | None = None
-    """Only in this repository."""
-    reason: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
-    owner: str = ""
-    expires: date | None = None
-    """Last day (UTC) on which it holds."""
-
-
-class OnBlock(Value):
-    """What happens to an image that is blocked."""
-
-    delete: bool = False
-    """Remove it. Without: it stays, a staged build under its staging tag."""
-    backup: bool = False
-    """Copy it to `<namespace>-quarantine/<repository>` first, with its report."""
-
-
-class Block(Clause):
-    """What blocks an image, and what is then done with it. Its own clause and each of `any` block alone."""
-
-    any: tuple[Clause, ...] = Field(default=(), max_length=50)
-    """More clauses; a hit of one of them blocks."""
-    exceptions: tuple[GateException, ...] = Field(default=(), max_length=1000)
-    on_block: OnBlock = OnBlock()
-
-    @model_validator(mode="after")
-    def _can_block(self) -> Self:
-        if not (self.says_something or self.any):
-            raise ValueError("expected a `severity`, `findings` or `any`: this blocks nothing")
-        if not all(clause.says_something for clause in self.any):
-            raise ValueError("`any`: each clause needs a `severity` or `findings`")
-        return self
-
-    @property
-    def clauses(self) -> tuple[Clause, ...]:
-        """All clauses, its own first."""
-        return ((self,) if self.says_something else ()) + self.any
-
-
-class Accept(StrEnum):
-    """What the gate lets pass though it is not a full and current scan."""
-
-    STALE_DATABASE = "stale_database"
-
-
-class Scan(Value):
-    """How images are scanned, and what blocks them."""
-
-    enabled: bool = True
-    """`false` lets images through unscanned; the record says so."""
-    engine: Annotated[tuple[Literal["trivy"], ...], BeforeValidator(_single)] = Field(
-        default=("trivy",), min_length=1
-    )
-    """One engine or several."""
-    block: Block | None = None
-    """Left out: findings are recorded, nothing is blocked."""
-    accept: tuple[Accept, ...] = ()
-    """Faults of a scan that this chain takes for a pass, by name."""
-    platforms: tuple[Platform, ...] = ()
-    """Platforms to scan beside those of the build rules, for images that others push."""
-    timeout_minutes: Annotated[int, Field(ge=1, le=240)] = 15
-
-    @model_validator(mode="after")
-    def _block_needs_scan(self) -> Self:
-        if self.block and not self.enabled:
-            raise ValueError("`block` needs the scan: drop `enabled: false` or `block`")
-        return self
 
 
 class Level(StrEnum):
@@ -441,7 +293,7 @@ class Trigger(Value):
 class ChainSpec(Value):
     """One delivery chain."""
 
-    version: Annotated[Literal[1], BeforeValidator(_not_bool)]
+    version: Annotated[Literal[1], BeforeValidator(not_bool)]
     name: Slug
     """The Dag's id: 1 to 64 characters of [a-z0-9._-], the first and last a letter or digit."""
     description: Text = ""

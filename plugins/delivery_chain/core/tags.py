@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from delivery_chain.core.reference import check_tag
-from delivery_chain.core.spec import PLACEHOLDER, BuildTime, TagRule
+from delivery_chain.core.spec import BuildTime, TagRule
+from delivery_chain.core.spec_types import PLACEHOLDER
 from delivery_chain.errors import EventRefused, InvalidReference
 
 if TYPE_CHECKING:

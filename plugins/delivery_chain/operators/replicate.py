@@ -84,9 +84,11 @@ class ReplicateOperator(ChainOperator):
         registry = hook.registry()
         progress = PacedLog(self.log.info)
         with OciRegistryHook(plan.instance).client() as home, hook.client() as target:
+            # Thorough: green means that every blob was seen there, also below a manifest that was there before.
             done = copy_image(
                 home, plan.name, digest, target, goal.name,
                 limits=_limits(Settings.load()), resume=TaskState(store), on_progress=progress,
+                thorough=True,
             )  # fmt: skip
             progress.close()
             moves = tuple(_mirror_tag(home, plan.name, target, goal, tag, digest) for tag in goal.tags)

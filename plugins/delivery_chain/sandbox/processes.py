@@ -104,8 +104,11 @@ def start(argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> Mark:
         setsigdef=(signal.SIGINT, signal.SIGPIPE, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM),
     )
     stat = _stat(pid, _boot_id())
-    if stat is None:  # pragma: no cover - our own child stays a zombie until it is reaped
-        raise ChildProcessError(f"process {pid} vanished")
+    # Our own child stays a zombie until it is reaped, so only a /proc that is not there gets here.
+    if stat is None:
+        raise ChildProcessError(
+            f"process {pid}: expected its /proc/{pid}/stat, found none; is /proc mounted?"
+        )
     return stat.mark
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from delivery_chain.core.findings import Database, Finding, ScanReport, Severity, worst_first
 from delivery_chain.core.gate import MOST_DECIDING, Hit, Verdict, describe, judge
-from delivery_chain.core.spec import Clause, Scan
+from delivery_chain.core.spec_scan import Clause, Scan
 from delivery_chain.errors import ScanFailed
 
 NOW = datetime(2026, 5, 20, 12, 0, tzinfo=UTC)

@@ -329,6 +329,16 @@ def test_a_kill_at_any_request_ends_the_same(
     assert ends == [(digest, whole)] * count
 
 
+def test_what_a_region_lost_is_sent_again(home: MemoryRegistry, west: MemoryRegistry) -> None:
+    """A region that still has the manifest and lost a blob below it is not taken for one that holds the image."""
+    run, _ = published(home)
+    copied(run)
+    whole = dict(west.blobs)
+    del west.blobs[min(west.blobs)]
+    assert copied(run).copied == 1
+    assert west.blobs == whole
+
+
 def test_open_uploads_outlive_a_try(home: MemoryRegistry, west: MemoryRegistry) -> None:
     """What a killed try had open is in the task's state for the next; a copy that ends well leaves nothing there."""
     run, _ = published(home)

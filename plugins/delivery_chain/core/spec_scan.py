@@ -1,0 +1,118 @@
+"""The spec's `scan` section: how images are scanned, what blocks them, and what is done with those."""
+
+from __future__ import annotations
+
+from datetime import date
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+
+from delivery_chain.core.findings import Severity
+from delivery_chain.core.platform import Platform
+from delivery_chain.core.spec_types import FindingId, RepositoryName, single
+from delivery_chain.core.value import Value
+
+
+class Logic(StrEnum):
+    """How severity and count go together (ACR EE's Logic)."""
+
+    AND = "and"
+    OR = "or"
+
+
+class Clause(Value):
+    """One condition that blocks an image."""
+
+    severity: Severity | None = None
+    """Findings at or above this level count."""
+    count: Annotated[int, Field(ge=1)] = 1
+    """How many block."""
+    logic: Logic = Logic.AND
+    """`and`: `count` findings at or above `severity`. `or`: any at or above it, or `count` findings in all."""
+    findings: tuple[FindingId, ...] = ()
+    """Ids that block on their own, whatever severity and count say."""
+    fixable: bool = False
+    """Count only findings with a fixed version."""
+    grace_days: Annotated[int, Field(ge=0, le=365)] = 0
+    """Do not count findings published less than so many days ago."""
+
+    @property
+    def says_something(self) -> bool:
+        """Whether the clause can block at all."""
+        return self.severity is not None or bool(self.findings)
+
+
+class GateException(Value):
+    """A finding that is accepted, by whom, why and until when."""
+
+    id: FindingId
+    package: str | None = None
+    """Only in this package."""
+    repository: RepositoryName | None = None
+    """Only in this repository."""
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+    owner: str = ""
+    expires: date | None = None
+    """Last day (UTC) on which it holds."""
+
+
+class OnBlock(Value):
+    """What happens to an image that is blocked."""
+
+    delete: bool = False
+    """Remove it. Without: it stays, a staged build under its staging tag."""
+    backup: bool = False
+    """Copy it to `<namespace>-quarantine/<repository>` first, with its report."""
+
+
+class Block(Clause):
+    """What blocks an image, and what is then done with it. Its own clause and each of `any` block alone."""
+
+    any: tuple[Clause, ...] = Field(default=(), max_length=50)
+    """More clauses; a hit of one of them blocks."""
+    exceptions: tuple[GateException, ...] = Field(default=(), max_length=1000)
+    on_block: OnBlock = OnBlock()
+
+    @model_validator(mode="after")
+    def _can_block(self) -> Self:
+        if not (self.says_something or self.any):
+            raise ValueError("expected a `severity`, `findings` or `any`: this blocks nothing")
+        if not all(clause.says_something for clause in self.any):
+            raise ValueError("`any`: each clause needs a `severity` or `findings`")
+        return self
+
+    @property
+    def clauses(self) -> tuple[Clause, ...]:
+        """All clauses, its own first."""
+        return ((self,) if self.says_something else ()) + self.any
+
+
+class Accept(StrEnum):
+    """What the gate lets pass though it is not a full and current scan."""
+
+    STALE_DATABASE = "stale_database"
+
+
+class Scan(Value):
+    """How images are scanned, and what blocks them."""
+
+    enabled: bool = True
+    """`false` lets images through unscanned; the record says so."""
+    engine: Annotated[tuple[Literal["trivy"], ...], BeforeValidator(single)] = Field(
+        default=("trivy",), min_length=1
+    )
+    """One engine or several."""
+    block: Block | None = None
+    """Left out: findings are recorded, nothing is blocked."""
+    accept: tuple[Accept, ...] = ()
+    """Faults of a scan that this chain takes for a pass, by name."""
+    platforms: tuple[Platform, ...] = ()
+    """Platforms to scan beside those of the build rules, for images that others push."""
+    timeout_minutes: Annotated[int, Field(ge=1, le=240)] = 15
+
+    @model_validator(mode="after")
+    def _block_needs_scan(self) -> Self:
+        if self.block and not self.enabled:
+            raise ValueError("`block` needs the scan: drop `enabled: false` or `block`")
+        return self

@@ -1,0 +1,68 @@
+"""The texts that a chain spec is made of: names, patterns, paths. Each is checked where it is read."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, StringConstraints
+
+from delivery_chain.core.pattern import compile_pattern
+from delivery_chain.core.reference import check_name, check_tag
+
+PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
+"""`${name}` in a tag: takes the text that the rule's pattern captured under that name."""
+
+
+def _plain_path(path: str) -> str:
+    parts = path.split("/")
+    if path.startswith("/") or ".." in parts or "\\" in path or "\0" in path:
+        raise ValueError(
+            f"expected a path inside the checkout, without '..' and not absolute, found {path!r}"
+        )
+    return path
+
+
+def _regexp(text: str) -> str:
+    compile_pattern(text)
+    return text
+
+
+def time_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(
+            f"expected an IANA time zone such as Asia/Shanghai or UTC, found {name!r}"
+        ) from error
+    return name
+
+
+def commit_length(value: Any) -> Any:
+    return {True: DEFAULT_COMMIT_LENGTH, False: None}[value] if isinstance(value, bool) else value
+
+
+def not_bool(value: Any) -> Any:
+    # Python takes True for 1; a spec's version is a number.
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def single(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+DEFAULT_COMMIT_LENGTH = 6
+"""Characters of the commit id in a tag (ACR EE's default)."""
+
+Text = Annotated[str, StringConstraints(strict=True, max_length=2000)]
+Slug = Annotated[str, StringConstraints(strict=True, pattern=r"^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$")]
+ConnectionId = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,199}$")]
+RepositoryName = Annotated[str, StringConstraints(strict=True), AfterValidator(check_name)]
+Regexp = Annotated[str, StringConstraints(strict=True, min_length=1), AfterValidator(_regexp)]
+InsidePath = Annotated[
+    str, StringConstraints(strict=True, min_length=1, max_length=500), AfterValidator(_plain_path)
+]
+ArgName = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+FindingId = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{2,99}$")]
+TagText = Annotated[str, StringConstraints(strict=True), AfterValidator(check_tag)]
