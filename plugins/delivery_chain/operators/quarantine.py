@@ -55,7 +55,8 @@ def _back_up(client: Any, host: str, plan: Plan, subject: Subject, verdict: Verd
     tag = quarantine_tag(plan.tags[0] if plan.tags else plan.key, verdict.judged_at)
     held = client.head_manifest(name, tag)
     if held is None or held.digest != subject.digest:
-        copy_image(client, plan.name, subject.digest, client, name)
+        # Thorough: what is deleted next has to be here whole.
+        copy_image(client, plan.name, subject.digest, client, name, thorough=True)
         put_tag(client, name, tag, subject.digest)
     return f"{host}/{name}:{tag}"
 
