@@ -234,7 +234,7 @@ class _Command:
             show = _plan_lines if self.args.dry_run else _result_lines
             print("\n".join(line for result in results for line in show(result)))  # noqa: T201
             if not self.args.dry_run:
-                print(f"{len(results)} images in {time_text(seconds)}", file=sys.stderr)  # noqa: T201
+                print(f"images: {len(results)}, {time_text(seconds)}", file=sys.stderr)  # noqa: T201
         failed = [row for result in results for row in result["targets"] if row.get("error")]
         for row in failed:
             print(f"{row['target']}: {row['error']}", file=sys.stderr)  # noqa: T201

@@ -56,10 +56,10 @@ def _replicate(args: argparse.Namespace) -> int:
         name = f"{spec.scope.namespace}/{image.repository}:{image.tag}"
         print(f"{name}  {short_digest(image.digest)}  {', '.join(image.rules)}")  # noqa: T201
     if args.dry_run or not count:
-        print(f"{count} images that a region lacks")  # noqa: T201
+        print(f"images that a region lacks: {count}")  # noqa: T201
         return FINE
     run_id = _trigger({"chain": spec.name, "rule": args.rule or None, "tags": args.tags})
-    print(f"{count} images that a region lacks; run {run_id} of {DAG} sends them")  # noqa: T201
+    print(f"images that a region lacks: {count}; run {run_id} of {DAG} sends them")  # noqa: T201
     return FINE
 
 

@@ -48,10 +48,10 @@ def test_a_region_gets_what_it_lacks(sandbox: Sandbox, clean: Ended) -> None:
     with RegistryClient(sandbox.registries[REGION]) as client:
         client.delete_tag(IMAGE, TAG)
     line = f"{IMAGE}:{TAG}  {digest[:19]}  to-frankfurt\n"
-    assert replicate(sandbox, "--tags", r"v1\.0\.0", "--dry-run") == line + "1 images that a region lacks\n"
+    assert replicate(sandbox, "--tags", r"v1\.0\.0", "--dry-run") == line + "images that a region lacks: 1\n"
     said = replicate(sandbox, "--tags", r"v1\.0\.0")
     assert re.fullmatch(
-        re.escape(line) + r"1 images that a region lacks; run \S+ of delivery-chain-existing sends them\n",
+        re.escape(line) + r"images that a region lacks: 1; run \S+ of delivery-chain-existing sends them\n",
         said,
     )
     run = sandbox._once("shop-api", "existing", lambda run: run["dag_run_id"].startswith("existing__api__"))
@@ -70,5 +70,5 @@ def test_nothing_lacking_starts_nothing(sandbox: Sandbox, clean: Ended) -> None:
     """Where every region has every image, the command says so."""
     assert (
         replicate(sandbox, "--rule", "to-singapore", "--tags", r"v1\.0\.0")
-        == "0 images that a region lacks\n"
+        == "images that a region lacks: 0\n"
     )
