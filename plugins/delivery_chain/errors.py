@@ -6,6 +6,7 @@
     ├── InvalidReference                also ValueError: a repository, tag or digest no registry takes
     ├── EventRefused                    the event makes no run; says why
     │   └── Superseded                  a newer push of the same ref is there
+    ├── WebhookRefused                  a webhook's request is not taken: status, and why in one line
     ├── ConfigurationError              a connection, setting or file of this installation is missing or wrong
     ├── RegistryError                   method, url (redacted), status, codes
     │   ├── RegistryUnreachable         retryable
@@ -95,6 +96,15 @@ class EventRefused(DeliveryChainError):
 
 class Superseded(EventRefused):
     """A newer push of the same ref is there; its own run does the work. Nothing was moved."""
+
+
+class WebhookRefused(DeliveryChainError):
+    """A webhook's request is not taken. Nothing was started. The sender has to send another one."""
+
+    def __init__(self, status: int, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.status = status
+        """What the sender is answered: 400, 401, 413, 429 or 503."""
 
 
 class ConfigurationError(DeliveryChainError):
