@@ -75,7 +75,7 @@ def receive(sender: Sender, request: Request, secrets: Sequence[str], now: datet
 
 def same(found: str, expected: str) -> bool:
     """Compare in constant time."""
-    return hmac.compare_digest(found.encode(errors="surrogateescape"), expected.encode())
+    return hmac.compare_digest(found.encode(errors="surrogatepass"), expected.encode())
 
 
 def hmac_hex(request: Request, header: str, secret: str, *, prefix: str = "") -> bool:
