@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 BRANCHES = "refs/heads/"
 TAGS = "refs/tags/"
-_REF = re.compile(r"(?!-)(?!.*(?:\.\.|@\{|//|/\.|\.lock(?:/|$)))[^\x00-\x20\x7f~^:?*\[\\]+(?<![./])")
+REF = re.compile(r"(?!-)(?!.*(?:\.\.|@\{|//|/\.|\.lock(?:/|$)))[^\x00-\x20\x7f~^:?*\[\\]+(?<![./])")
+REF_LENGTH = 1000
+"""File systems allow hardly a longer path."""
+COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 class Kind(StrEnum):
@@ -38,13 +41,13 @@ def check_ref(ref: str) -> str:
 
     Source: git-check-ref-format(1).
     """
-    if len(ref) > 1000 or not _REF.fullmatch(ref):  # noqa: PLR2004 - file systems allow no longer path
+    if len(ref) > REF_LENGTH or not REF.fullmatch(ref):
         raise ValueError(f"expected a git ref such as v1.2.0 or refs/heads/main, found {ref[:200]!r}")
     return ref
 
 
 def _commit(commit: str) -> str:
-    if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit):
+    if not COMMIT.fullmatch(commit):
         raise ValueError(f"expected a full commit id of 40 hex digits, found {commit[:100]!r}")
     return commit
 
@@ -64,17 +67,19 @@ class Event(Value):
     ref: Annotated[str, _optional(check_ref)] = ""
     """`refs/heads/…` or `refs/tags/…`; a person may give the short name."""
     commit: Annotated[str, _optional(_commit)] = ""
+    """Full commit id that the ref points at; where it is left out, the run takes what is there."""
     previous: Annotated[str, _optional(_commit)] = ""
     """What the ref pointed at before, where that is known."""
     tag: Annotated[str, _optional(check_tag)] = ""
-    """Image tag."""
+    """Image tag, for an image that is there already."""
     digest: Annotated[str, _optional(check_digest)] = ""
-    """Image digest."""
+    """Image digest, instead of the tag or together with it."""
     pushed_at: datetime | None = None
     """When the push happened by the sender's clock, or when it was first seen."""
     seen_at: datetime | None = None
     """When we first saw it, by our own clock."""
     actor: Annotated[str, Field(max_length=200)] = ""
+    """Who pushed or asked, for people to read."""
     sender: Annotated[str, Field(max_length=200)] = ""
     """`sensor`, or the name of a webhook's sender."""
     delivery_id: Annotated[str, Field(max_length=200)] = ""

@@ -69,6 +69,7 @@ class Move:
     teller: str
     """Which webhook; two of them may tell the same move."""
     delivery_id: str
+    """Empty where the sender gives none."""
     now: datetime
 
 
@@ -147,7 +148,7 @@ def _same(one: Sighting, move: Move) -> bool:
 def _told(history: History, move: Move) -> Judgement | None:
     """The same delivery again, or the same move by another webhook; None if it is neither."""
     told = (move.teller, move.delivery_id)
-    if any(told in one.told for one in history):
+    if move.delivery_id and any(told in one.told for one in history):
         return Judgement(history=history, fresh=False, why="this delivery came before")
     for one in history:
         by_others = one.told and all(teller != move.teller for teller, _ in one.told)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from delivery_chain.triggers.base import PollTrigger
 
-REFS, SINCE = "refs", "since"
+REFS, SINCE, LOOKED = "refs", "since", "looked"
 
 
 class RefSensor(BaseSensorOperator):
@@ -95,7 +95,7 @@ class RefSensor(BaseSensorOperator):
         if not event[REFS]:
             self._remember(context, seen, began)
             return PokeReturnValue(is_done=False)
-        event[SINCE] = self._since(context)
+        event |= {SINCE: self._since(context), LOOKED: began}
         return PokeReturnValue(is_done=True, xcom_value=self._result(context, event))
 
     def looked(self, context: Context, event: dict[str, Any], started: float) -> Any:

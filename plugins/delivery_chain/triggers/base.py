@@ -15,17 +15,17 @@ from delivery_chain.retry import delay_after
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-SINCE = "since"
+SINCE, LOOKED = "since", "looked"
 LATER = ("known", "poll_seconds", SINCE)
 
 
 class PollTrigger(BaseTrigger):
     """Fires once, as soon as a look finds something else than what is known.
 
-    The event is `{"refs": [change, …], "gone": [key, …], "seen": {key: value, …}, "since": time}`, or
-    `{"error": message}` for what waiting cannot mend. `since` is when the last look began that found nothing new or
-    moved: ISO 8601, UTC, by this process's clock; None where no look did yet. What does not answer is asked again,
-    ever less often, at least each five minutes.
+    The event is `{"refs": [change, …], "gone": [key, …], "seen": {key: value, …}, "looked": time,
+    "since": time}`, or `{"error": message}` for what waiting cannot mend. `looked` is when the look began, `since`
+    when the last one did that found nothing new or moved, None where no look did yet: ISO 8601, UTC, by this process's
+    clock. What does not answer is asked again, ever less often, at least each five minutes.
     """
 
     arguments: ClassVar[tuple[str, ...]] = ()
@@ -93,7 +93,7 @@ class PollTrigger(BaseTrigger):
         event = self.difference(self.known or {}, seen)
         if not event["refs"]:
             self.since = began
-        return None if seen == self.known else {**event, SINCE: self.since}
+        return None if seen == self.known else {**event, LOOKED: began, SINCE: self.since}
 
 
 def _now() -> str:
