@@ -115,8 +115,9 @@ def json_object(request: Request) -> dict[str, Any]:
     if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
         try:
             fields = parse_qs(body.decode("ascii"), max_num_fields=20, strict_parsing=True)
-        except ValueError as error:
-            raise WebhookRefused(400, f"the body is not a form: {error}") from None
+        except ValueError:
+            # The parser's own message holds the body.
+            raise WebhookRefused(400, "the body is not a form, as its Content-Type says") from None
         body = fields.get("payload", [""])[0].encode(errors="surrogateescape")
     try:
         found = from_json(body, allow_inf_nan=False)
