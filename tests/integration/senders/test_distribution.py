@@ -114,7 +114,7 @@ def test_a_redelivery_is_the_same_delivery(client: RegistryClient, told: Endpoin
 def test_another_secret_opens_nothing(client: RegistryClient, told: Endpoint) -> None:
     """The header that the registry sends is the whole proof."""
     push_image(client, "shop/api")
-    told.wait(lambda received: bool(received))
+    told.wait(bool)
     headers, body = told.received[0]
     assert headers["authorization"] == f"Bearer {SECRET}"
     with pytest.raises(WebhookRefused) as refused:

@@ -86,8 +86,10 @@ def test_without_a_time_there_is_no_id(value: object) -> None:
     [
         (
             sample("acr", "documented-name"),
-            "the payload names no image: Value error, repository name 'namespace/repoTest': expected lowercase words "
-            "of [a-z0-9] joined by . _ __ - and /, at most 255 characters",
+            (
+                "the payload names no image: Value error, repository name 'namespace/repoTest': expected lowercase "
+                "words of [a-z0-9] joined by . _ __ - and /, at most 255 characters"
+            ),
         ),
         (changed("acr", "push", push_data__tag=None), "expected a text at push_data.tag, found nothing"),
         (

@@ -170,8 +170,10 @@ def test_without_references_the_kind_decides() -> None:
         ),
         (
             changed("distribution", "image-push", events__0__target__tag="-v"),
-            "the payload names no image: Value error, tag '-v': expected 1 to 128 characters of [A-Za-z0-9_.-], "
-            "the first not . or -",
+            (
+                "the payload names no image: Value error, tag '-v': expected 1 to 128 characters of [A-Za-z0-9_.-], "
+                "the first not . or -"
+            ),
         ),
         (
             changed("distribution", "image-push", events__0__target__tag=["v1"]),

@@ -22,7 +22,7 @@ def read(request: Request) -> Delivery:
 
 
 def test_a_push_in_the_default_format() -> None:
-    """As in Harbor's documentation. The format has no id: one is made of the bytes, which Harbor stores to send again."""
+    """As in Harbor's documentation. It has no id: one is made of the bytes, which Harbor stores."""
     assert read(sample("harbor", "push-default")) == Delivery(
         event="PUSH_ARTIFACT",
         delivery_id="sha256:bcd3c52d9dcb7908475bbc5bd4ccab0e0f8b74e321525aea62c88b7786b7f97a",
@@ -146,8 +146,10 @@ def test_without_a_time_there_is_no_id() -> None:
         (
             "event_data__repository__repo_full_name",
             "Test/Debian",
-            "the payload names no image: Value error, repository name 'Test/Debian': expected lowercase words of "
-            "[a-z0-9] joined by . _ __ - and /, at most 255 characters",
+            (
+                "the payload names no image: Value error, repository name 'Test/Debian': expected lowercase words of "
+                "[a-z0-9] joined by . _ __ - and /, at most 255 characters"
+            ),
         ),
     ],
 )

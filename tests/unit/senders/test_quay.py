@@ -90,8 +90,10 @@ def test_a_push_that_updated_no_tag() -> None:
         ),
         (
             changed("quay", "push", updated_tags=["a b"]),
-            "the payload names no image: Value error, tag 'a b': expected 1 to 128 characters of [A-Za-z0-9_.-], "
-            "the first not . or -",
+            (
+                "the payload names no image: Value error, tag 'a b': expected 1 to 128 characters of [A-Za-z0-9_.-], "
+                "the first not . or -"
+            ),
         ),
     ],
     ids=["empty", "text", "null", "object", "huge", "no tag"],

@@ -50,7 +50,7 @@ def test_a_header_may_hold_the_secret_in_each_usual_form(name: str, value: str) 
 
 
 WITHOUT_PROOF = {
-    "nothing": lambda name: bare(name),
+    "nothing": bare,
     "wrong header": lambda name: login(name, "other"),
     "wrong bearer": lambda name: login(name, "Bearer other"),
     "empty bearer": lambda name: login(name, "Bearer "),
