@@ -47,19 +47,26 @@ def test_a_tagged_push_is_an_image(case: str, tag: str, digest: str) -> None:
     )
 
 
-def test_a_push_of_the_docker_client_to_another_registry() -> None:
-    """The registry of a GitLab server sends the same."""
-    assert read(sample("distribution", "gitlab-registry-push")) == Delivery(
+def test_dockers_own_kinds_of_manifest_count_as_well() -> None:
+    """The documented envelope with a tag: Docker's manifest is the image, the layer beside it is none."""
+    request = changed(
+        "distribution",
+        "documented-envelope",
+        events__0__target__tag="0.01",
+        events__0__timestamp="2018-10-11T13:53:21.859222576Z",
+    )
+    found = read(request)
+    assert found == Delivery(
         event="push",
-        delivery_id="d83e8796-7ba5-46ad-b239-d88473e21b2b",
+        delivery_id=read(sample("distribution", "documented-envelope")).delivery_id,
         images=(
             ImagePush(
-                name="shinebayar-g/a",
+                name="library/test",
                 tag="0.01",
-                digest="sha256:4afff550708506c5b8b7384ad10d401a02b29ed587cb2730cb02753095b5178d",
+                digest="sha256:fea8895f450959fa676bcc1df0611ea93823a735a01205fd8622846041d0c7cf",
             ),
         ),
-        actor="shinebayar-g",
+        actor="test-actor",
         pushed_at=datetime(2018, 10, 11, 13, 53, 21, 859222, tzinfo=UTC),
     )
 

@@ -25,7 +25,7 @@ def test_a_push() -> None:
 def test_an_old_version_sends_tags_with_image_ids() -> None:
     """These ids are no digests, and are left out."""
     assert read(sample("quay", "push-old")) == Delivery(
-        event="repo_push", delivery_id="", images=(ImagePush(name="devtable/ubuntu", tag="latest"),)
+        event="repo_push", delivery_id="", images=(ImagePush(name="mynamespace/repository", tag="latest"),)
     )
 
 
