@@ -5,8 +5,6 @@ A parse imports no tool, no HTTP client and no provider beyond the standard one,
 
 from __future__ import annotations
 
-import hashlib
-import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +12,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, TriggerRule
 
 from delivery_chain.core.describe import chain_doc
+from delivery_chain.core.watched import CHAIN_TAG, watched
 from delivery_chain.operators.build import AssembleOperator, BuildOperator
 from delivery_chain.operators.distribute import DistributeOperator
 from delivery_chain.operators.plan import PlanOperator
@@ -29,9 +28,7 @@ if TYPE_CHECKING:
 
     from delivery_chain.core.spec import ChainSpec, Source
 
-CHAIN_TAG = "delivery-chain"
 SOURCE_TAG = "delivery-chain-source"
-SOURCE_PREFIX = f"{SOURCE_TAG}--"
 MAINTENANCE = "delivery-chain-maintenance"
 EXISTING = "delivery-chain-existing"
 SOURCE_DOC = """Waits for a branch or tag to change, then starts a run of each chain that builds it: {chains}.
@@ -170,31 +167,6 @@ def _field(
     if names := list(choice):
         more |= {"enum": [None, *names], "values_display": {"null": empty}}
     return Param(None, type=["null", "string"], title=title, description_md=about, **more)
-
-
-def source_dag_id(source: Source) -> str:
-    """The id of the Dag that watches a source; also the name of the Variable that holds its cursor."""
-    place = f"{source.connection}--{source.url}".strip("-/")
-    readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", place.removesuffix(".git"))[:80].strip("-")
-    unique = hashlib.sha256(f"{source.connection}\0{source.url}".encode()).hexdigest()[:6]
-    return f"{SOURCE_PREFIX}{readable}-{unique}"
-
-
-def source_words(dag_id: str) -> list[str]:
-    """Words that every spec with this source has in its text."""
-    place, _, _ = dag_id.removeprefix(SOURCE_PREFIX).rpartition("-")
-    return [word for word in place.split("-") if word]
-
-
-def watched(specs: Iterable[ChainSpec]) -> dict[str, tuple[Source, list[tuple[ChainSpec, str]]]]:
-    """Each source with build rules once, as Dag id to the source and the chains and repositories built from it."""
-    found: dict[str, tuple[Source, list[tuple[ChainSpec, str]]]] = {}
-    for spec in specs:
-        for repository in dict.fromkeys(spec.repository_of(rule) for rule in spec.build_rules):
-            source = spec.sources[repository]
-            _, chains = found.setdefault(source_dag_id(source), (source, []))
-            chains.append((spec, repository))
-    return found
 
 
 def make_source_dags(specs: Iterable[ChainSpec], wanted: str | None = None) -> dict[str, DAG]:

@@ -1,0 +1,60 @@
+"""Azure DevOps: service hooks of Services and Server, event "Code pushed".
+
+Nothing is signed: the proof is the secret as the password of Basic authentication, in an `Authorization` header of
+one's own, or in the address. The event's `id` keeps through retries and is the same for each subscription.
+`resource.date` is the push's time. Of an annotated tag it names the tag object alone. The subscription has to send all
+details of the resource. Source: learn.microsoft.com, "Service hook events".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from delivery_chain.errors import WebhookRefused
+from delivery_chain.senders.base import Sender, bearer, delivery, fields, json_object, text
+from delivery_chain.senders.pushes import entries, moment, no_chain, pushed, ref_push
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from delivery_chain.core.delivery import Delivery
+    from delivery_chain.senders.base import Request
+
+
+def _authentic(request: Request, secret: str, _now: datetime) -> bool:
+    return bearer(request, secret)
+
+
+def _parse(request: Request) -> Delivery:
+    payload = json_object(request)
+    event, event_id = text(payload, "eventType"), text(payload, "id")
+    if not event or not event_id:
+        raise WebhookRefused(400, "the payload has no `eventType` or no `id`: it is no service hook's")
+    known: dict[str, Any] = {
+        "event": event,
+        "delivery_id": event_id,
+        "hook": text(payload, "subscriptionId"),
+        "actor": text(payload, "resource.pushedBy.displayName")
+        or text(payload, "resource.pushedBy.uniqueName"),
+    }
+    if event != "git.push":
+        ignored = "pull requests start no chain" if event.startswith("git.pullrequest") else no_chain(event)
+        return delivery(**known, ignored=ignored)
+    if fields(payload, "resource.refUpdates") is None:
+        raise WebhookRefused(400, "the push names no refs: let the service hook send all resource details")
+    pushes = [
+        ref_push(update.get("name"), before=update.get("oldObjectId"), after=update.get("newObjectId"))
+        for update in entries(payload, "resource.refUpdates")
+    ]
+    at = moment(fields(payload, "resource.date"))
+    return pushed(places=_places(payload), pushes=pushes, pushed_at=at, **known)
+
+
+def _places(payload: dict[str, Any]) -> list[Any]:
+    repository = fields(payload, "resource.repository")
+    project, name = text(repository, "project.name"), text(repository, "name")
+    full = f"{project}/{name}" if project and name else None
+    return [full, *(fields(repository, key) for key in ("remoteUrl", "sshUrl", "webUrl"))]
+
+
+AZURE = Sender(title="Azure DevOps", authentic=_authentic, parse=_parse)

@@ -1,0 +1,122 @@
+"""Gitea, Forgejo and Gogs, which share their webhooks' form.
+
+Signed with HMAC-SHA256 over the JSON, also where that is sent in a form. A replay has the same JSON under a new UUID,
+so an event's id here is the digest of its JSON. None of them says when the push was.
+
+Gitea and Forgejo send a `push` for each ref, with `head_commit.id` as the commit of an annotated tag. For a tag that
+was moved they give zeros in `before` as for a new one, so a tag's `before` is taken as not said. Gogs sends a `push`
+for branches only: its new and deleted tags, and deleted branches, come as `create` and `delete`, and of an annotated tag
+it names the tag object alone. Source: Gitea's `services/webhook/deliver.go`, `services/repository/push.go` and
+`models/webhook/hooktask.go`; Gogs's `internal/database/actions.go`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from delivery_chain.core.event import BRANCHES, TAGS
+from delivery_chain.errors import WebhookRefused
+from delivery_chain.senders.base import (
+    Request,
+    Sender,
+    delivery,
+    fields,
+    hmac_hex,
+    json_object,
+    text,
+    written,
+)
+from delivery_chain.senders.pushes import no_chain, pushed, ref_push
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from delivery_chain.core.delivery import Delivery
+
+KINDS = ("forgejo", "gitea", "gogs")
+"""Forgejo also sends the headers of the other two, and Gitea those of Gogs."""
+IGNORED = {
+    "create": "the push event tells the same",
+    "delete": "the push event tells the same",
+    "pull_request": "pull requests start no chain",
+}
+_PREFIXES = {"branch": BRANCHES, "tag": TAGS}
+
+
+def _authentic(request: Request, secret: str, _now: datetime) -> bool:
+    try:
+        signed = Request(headers=request.headers, body=written(request))
+    except WebhookRefused:
+        return False
+    return any([hmac_hex(signed, f"x-{kind}-signature", secret) for kind in KINDS])
+
+
+def _parse(request: Request) -> Delivery:
+    said = {kind: request.headers.get(f"x-{kind}-event", "") for kind in KINDS}
+    event = next(filter(None, said.values()), "")
+    if not event:
+        raise WebhookRefused(400, "the request has no header X-Gitea-Event, X-Forgejo-Event or X-Gogs-Event")
+    payload = json_object(request)
+    known: dict[str, Any] = {
+        "event": event,
+        "delivery_id": hashlib.sha256(written(request)).hexdigest(),
+        "actor": _actor(payload),
+    }
+    if event == "push":
+        return _push(payload, known)
+    gogs = not (said["gitea"] or said["forgejo"])
+    if gogs and event == "delete":
+        return _deleted(payload, known)
+    if gogs and event == "create" and payload.get("ref_type") == "tag":
+        return _created_tag(payload, known)
+    return delivery(**known, ignored=IGNORED.get(event) or no_chain(event))
+
+
+def _push(payload: dict[str, Any], known: dict[str, Any]) -> Delivery:
+    ref, before, after = (payload.get(name) for name in ("ref", "before", "after"))
+    if before == after:
+        return delivery(**known, ignored="a test: no ref moved")
+    push = ref_push(ref, before=before, after=after, tag_commit=fields(payload, "head_commit.id"))
+    if push["ref"].startswith(TAGS) and not push["before"]:
+        push["before"] = None
+    return pushed(places=_places(payload), pushes=[push], **known)
+
+
+def _created_tag(payload: dict[str, Any], known: dict[str, Any]) -> Delivery:
+    if not payload.get("sha"):
+        return delivery(**known, ignored="this version of Gogs names no commit; a sensor finds the tag")
+    push = ref_push(_full(payload), before=None, after=payload["sha"])
+    return pushed(places=_places(payload), pushes=[push], **known)
+
+
+def _deleted(payload: dict[str, Any], known: dict[str, Any]) -> Delivery:
+    push = ref_push(_full(payload), before=None, after="")
+    return pushed(places=_places(payload), pushes=[push], **known)
+
+
+def _full(payload: dict[str, Any]) -> str:
+    """The full name of a ref that is given by its kind and short name.
+
+    Raises:
+        WebhookRefused: 400, for another kind.
+    """
+    prefix = _PREFIXES.get(text(payload, "ref_type"))
+    if prefix is None:
+        raise WebhookRefused(400, "expected `ref_type` to be branch or tag")
+    return prefix + text(payload, "ref", longest=1000)
+
+
+def _places(payload: dict[str, Any]) -> list[Any]:
+    repository = fields(payload, "repository")
+    return [fields(repository, name) for name in ("full_name", "clone_url", "ssh_url", "html_url")]
+
+
+def _actor(payload: dict[str, Any]) -> str:
+    paths = ("pusher.login", "pusher.username", "sender.login", "sender.username")
+    return next(filter(None, (text(payload, path) for path in paths)), "")
+
+
+GITEA = Sender(title="Gitea", authentic=_authentic, parse=_parse)
+FORGEJO = Sender(title="Forgejo", authentic=_authentic, parse=_parse)
+GOGS = Sender(title="Gogs", authentic=_authentic, parse=_parse)

@@ -1,0 +1,90 @@
+"""GitHub: github.com, Enterprise Cloud and Enterprise Server.
+
+Signed with HMAC-SHA256 over the body as it came, also where that is a form. `X-GitHub-Delivery` is the event's id:
+redeliveries keep it, and all webhooks that tell the same event have it. `repository.pushed_at` is the push's own time.
+Of an annotated tag, `after` is the tag object and `head_commit.id` the commit. GitHub sends nothing for a push of more
+than three tags at once. Source: docs.github.com, "Webhook events and payloads".
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from gidgethub import ValidationFailure
+from gidgethub.sansio import validate_event
+
+from delivery_chain.senders.base import MEBIBYTE, Sender, delivery, fields, json_object, text
+from delivery_chain.senders.pushes import header, no_chain, pushed, ref_push
+
+if TYPE_CHECKING:
+    from delivery_chain.core.delivery import Delivery
+    from delivery_chain.senders.base import Request
+
+PACKAGES = frozenset({"package", "registry_package"})
+"""Events about images in GitHub's own registry."""
+IGNORED = {
+    "ping": "a ping: the webhook works",
+    "create": "the push event tells the same",
+    "delete": "the push event tells the same",
+    "pull_request": "pull requests start no chain",
+}
+_LATEST = 2**33
+"""Unix seconds; beyond is no time that GitHub writes."""
+
+
+def _authentic(request: Request, secret: str, _now: datetime) -> bool:
+    signature = request.headers.get("x-hub-signature-256", "")
+    # The library also takes `sha1=…` here, and fails on what is not ASCII.
+    if not signature.startswith("sha256=") or not signature.isascii():
+        return False
+    try:
+        validate_event(request.body, signature=signature, secret=secret)
+    except ValidationFailure:
+        return False
+    return True
+
+
+def _parse(request: Request) -> Delivery:
+    event = header(request, "X-GitHub-Event")
+    payload = json_object(request)
+    known: dict[str, Any] = {
+        "event": event,
+        "delivery_id": header(request, "X-GitHub-Delivery"),
+        "hook": request.headers.get("x-github-hook-id", ""),
+        "actor": text(payload, "pusher.name") or text(payload, "sender.login"),
+    }
+    if event == "push":
+        return _push(payload, known)
+    if event in PACKAGES:
+        return _package(payload, known)
+    return delivery(**known, ignored=IGNORED.get(event) or no_chain(event))
+
+
+def _push(payload: dict[str, Any], known: dict[str, Any]) -> Delivery:
+    repository = fields(payload, "repository")
+    names = ("full_name", "clone_url", "ssh_url", "git_url", "html_url")
+    push = ref_push(
+        payload.get("ref"),
+        before=payload.get("before"),
+        after=payload.get("after"),
+        tag_commit=fields(payload, "head_commit.id"),
+    )
+    places = [fields(repository, name) for name in names]
+    return pushed(places=places, pushes=[push], pushed_at=_pushed_at(repository), **known)
+
+
+def _package(payload: dict[str, Any], known: dict[str, Any]) -> Delivery:
+    """An image in GitHub's registry: the one place where such events are read."""
+    return delivery(**known, ignored=no_chain(known["event"]))
+
+
+def _pushed_at(repository: Any) -> datetime | None:
+    found = fields(repository, "pushed_at")
+    if isinstance(found, bool) or not isinstance(found, int) or not 0 < found < _LATEST:
+        return None
+    return datetime.fromtimestamp(found, UTC)
+
+
+GITHUB = Sender(title="GitHub", authentic=_authentic, parse=_parse, largest=25 * MEBIBYTE)
+"""GitHub's own limit: larger payloads are not sent."""

@@ -1,0 +1,78 @@
+"""GitLab: gitlab.com and self-managed; webhooks of projects and groups, and system hooks.
+
+The proof is the secret token as it is in `X-Gitlab-Token`, or a signature with the signing token (`whsec_…`) after the
+Standard Webhooks specification; which of the two is set is seen by neither side, so both are tried. `Idempotency-Key`,
+and `webhook-id` with the same value, keep through retries; `X-Gitlab-Event-UUID`, of older versions, does not. Of an
+annotated tag, `after` is the tag object and `checkout_sha` the commit. GitLab sends nothing for a push of more than
+three branches or tags at once (`push_event_hooks_limit`), and says no time.
+Source: GitLab's `app/services/web_hook_service.rb`, `lib/gitlab/data_builder/push.rb` and `doc/user/project/integrations`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from delivery_chain.errors import WebhookRefused
+from delivery_chain.senders.base import MEBIBYTE, Sender, delivery, fields, json_object, same, text
+from delivery_chain.senders.pushes import no_chain, pushed, ref_push
+from delivery_chain.senders.signed import standard_signature
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from delivery_chain.core.delivery import Delivery
+    from delivery_chain.senders.base import Request
+
+IGNORED = {
+    "merge_request": "merge requests start no chain",
+    "note": "comments start no chain",
+    "repository_update": "the push event tells the same",
+}
+# The signed one first: who repeats a request can't give it another id.
+_IDS = ("webhook-id", "idempotency-key", "x-gitlab-event-uuid")
+
+
+def _authentic(request: Request, secret: str, now: datetime) -> bool:
+    token = same(request.headers.get("x-gitlab-token", ""), secret)
+    return standard_signature(request, secret, now) or token
+
+
+def _parse(request: Request) -> Delivery:
+    payload = json_object(request)
+    # System hooks have `event_name` only for what is not about a repository's content.
+    kind = text(payload, "object_kind") or text(payload, "event_name")
+    event = request.headers.get("x-gitlab-event", "") or kind
+    if not event:
+        raise WebhookRefused(400, "the request says of no event: no X-Gitlab-Event, no `object_kind`")
+    known: dict[str, Any] = {
+        "event": event,
+        "delivery_id": _delivery_id(request),
+        "hook": request.headers.get("x-gitlab-webhook-uuid", ""),
+        "actor": text(payload, "user_username") or text(payload, "user_name"),
+    }
+    if kind in {"push", "tag_push"}:
+        return _push(payload, known)
+    return delivery(**known, ignored=IGNORED.get(kind) or no_chain(kind or event))
+
+
+def _push(payload: dict[str, Any], known: dict[str, Any]) -> Delivery:
+    project = fields(payload, "project")
+    names = ("path_with_namespace", "git_http_url", "git_ssh_url", "web_url", "http_url", "ssh_url")
+    push = ref_push(
+        payload.get("ref"),
+        before=payload.get("before"),
+        after=payload.get("after"),
+        tag_commit=payload.get("checkout_sha"),
+    )
+    return pushed(places=[fields(project, name) for name in names], pushes=[push], **known)
+
+
+def _delivery_id(request: Request) -> str:
+    """The request's id; GitLab before 14.7 sends none, and gets one by its body."""
+    found = next((request.headers[name] for name in _IDS if request.headers.get(name)), "")
+    return found or hashlib.sha256(request.body).hexdigest()
+
+
+GITLAB = Sender(title="GitLab", authentic=_authentic, parse=_parse, largest=25 * MEBIBYTE)
+"""GitLab's own limit (`REQUEST_BODY_SIZE_LIMIT`)."""

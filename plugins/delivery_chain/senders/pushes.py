@@ -1,0 +1,96 @@
+"""What the git forges share: a push as each of them writes it, and what a payload must have."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from delivery_chain.core.event import TAGS
+from delivery_chain.errors import WebhookRefused
+from delivery_chain.senders.base import commit, delivery, fields
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from delivery_chain.core.delivery import Delivery
+    from delivery_chain.senders.base import Request
+
+
+def header(request: Request, name: str) -> str:
+    """A header that each request of this sender has.
+
+    Raises:
+        WebhookRefused: 400, it has not.
+    """
+    found = request.headers.get(name.lower(), "")
+    if not found:
+        raise WebhookRefused(400, f"the request has no header {name}")
+    return found
+
+
+def entries(data: Any, path: str) -> list[dict[str, Any]]:
+    """The objects of a list at a path.
+
+    Raises:
+        WebhookRefused: 400, there is no list, or something else in it.
+    """
+    found = fields(data, path)
+    if not isinstance(found, list):
+        raise WebhookRefused(400, f"expected a list at `{path}`, found {type(found).__name__}")
+    if not all(isinstance(entry, dict) for entry in found):
+        raise WebhookRefused(400, f"expected objects only in the list `{path}`")
+    return found
+
+
+def ref_push(ref: Any, *, before: Any, after: Any, tag_commit: Any = None) -> dict[str, Any]:
+    """One ref that moved, for a `RefPush` to check.
+
+    Args:
+        ref: Full name.
+        before: Git's zeros for a new ref; None where the sender does not say.
+        after: Git's zeros for one that was deleted. For an annotated tag most forges give the tag object here.
+        tag_commit: The commit that a tag leads to, where the sender names it. The sensor sees that one too.
+
+    Raises:
+        WebhookRefused: 400, for a ref that is not written in full.
+    """
+    if not isinstance(ref, str) or not ref.startswith("refs/"):
+        raise WebhookRefused(
+            400, f"expected a full git ref such as refs/heads/main, found {str(ref)[:100]!r}"
+        )
+    old, new = (commit(value) if isinstance(value, str) else value for value in (before, after))
+    if new and ref.startswith(TAGS) and isinstance(tag_commit, str) and tag_commit:
+        new = tag_commit
+    return {"ref": ref, "before": old, "after": new}
+
+
+def pushed(*, places: Sequence[Any], pushes: Sequence[dict[str, Any]], **known: Any) -> Delivery:
+    """The delivery of a push.
+
+    Args:
+        places: Whatever the payload has where it should name the repository; what is no text is left out.
+        pushes: From `ref_push`. Forges send none when there were too many.
+        known: The rest of a `Delivery`.
+
+    Raises:
+        WebhookRefused: 400, it names no repository, or what it names is wrong.
+    """
+    named = tuple(dict.fromkeys(place for place in places if isinstance(place, str) and place))
+    if not named:
+        raise WebhookRefused(400, "the payload names no repository")
+    ignored = "" if pushes else "the push names no ref; a sensor finds what moved"
+    return delivery(places=named, pushes=tuple(pushes), ignored=ignored, **known)
+
+
+def no_chain(event: str) -> str:
+    """Why nothing is run for an event that is neither a push nor a ping."""
+    return f"{event[:100]!r} events start no chain"
+
+
+def moment(value: Any) -> datetime | None:
+    """An ISO 8601 time with its zone, or None."""
+    try:
+        found = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return None
+    return found if found.tzinfo else None

@@ -1,0 +1,145 @@
+"""Our own form, for git servers without webhooks, scripts and CI jobs: signed JSON.
+
+A request has the headers of the Standard Webhooks specification (see `signed`), so any of its libraries can send it:
+
+    webhook-id: push-5f0c1a9e                   one and the same for each try of one event, at most 200 characters
+    webhook-timestamp: 1717171717               Unix seconds, at most five minutes from the receiver's clock
+    webhook-signature: v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=
+
+A git repository's refs that moved, as a post-receive hook knows them:
+
+    {"type": "source.push",
+     "repository": "shop/api",                  the name or a URL of the repository, as a chain's source has it
+     "actor": "mona",                           optional: who pushed
+     "pushed_at": "2024-05-31T16:48:37Z",       optional: when, ISO 8601 with its zone
+     "pushes": [{"ref": "refs/heads/main",      the full name
+                 "before": "0000…",             optional: the full id that it had; zeros or "" for a new ref
+                 "after": "1f3c…"}]}            the full commit id that it has; zeros or "" for a deleted ref
+
+For an annotated tag `after` is the commit that it leads to: `git rev-parse "$new^{commit}"`.
+
+Images that were pushed, as a registry's own tools or a CI job know them:
+
+    {"type": "image.push",
+     "actor": "ci", "pushed_at": "…",           optional
+     "images": [{"name": "shop/api",            the repository in the registry
+                 "tag": "v1.2.0",               a tag or a digest, or both
+                 "digest": "sha256:…"}]}
+
+`{"type": "ping"}` is answered and does nothing. Anything else is refused, also one key too many. A hook that signs:
+
+    time=$(date +%s)
+    sum=$(printf '%s.%s.%s' "$id" "$time" "$body" | openssl dgst -sha256 -hmac "$secret" -binary | base64)
+    curl --fail -H "webhook-id: $id" -H "webhook-timestamp: $time" -H "webhook-signature: v1,$sum" \\
+        -H "content-type: application/json" --data-binary "$body" "$url"
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import AwareDatetime, Field, ValidationError, field_validator, model_validator
+
+from delivery_chain.core.delivery import MOST_PUSHES, ImagePush, RefPush, Text
+from delivery_chain.core.value import Value
+from delivery_chain.errors import WebhookRefused
+from delivery_chain.senders.base import Sender, delivery, json_object
+from delivery_chain.senders.pushes import header, ref_push
+from delivery_chain.senders.signed import standard_signature
+
+if TYPE_CHECKING:
+    from delivery_chain.core.delivery import Delivery
+    from delivery_chain.senders.base import Request
+
+
+class Ping(Value):
+    """A test of the connection."""
+
+    type: Literal["ping"]
+
+
+class SourcePush(Value):
+    """Refs of a git repository that moved."""
+
+    type: Literal["source.push"]
+    repository: Annotated[str, Field(min_length=1, max_length=2000)]
+    actor: Text = ""
+    pushed_at: AwareDatetime | None = None
+    pushes: Annotated[tuple[RefPush, ...], Field(min_length=1, max_length=MOST_PUSHES)]
+
+    @field_validator("pushes", mode="before")
+    @classmethod
+    def _without_zeros(cls, pushes: Any) -> Any:
+        """Git's zeros mean no commit; what is no push is left for the check to refuse."""
+        return [_without_zeros(push) for push in pushes] if isinstance(pushes, list) else pushes
+
+
+class NamedImage(ImagePush):
+    """An image with a tag, a digest or both."""
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if not (self.tag or self.digest):
+            raise ValueError("an image has a `tag` or a `digest`")
+        return self
+
+
+class ImagesPush(Value):
+    """Images that were pushed."""
+
+    type: Literal["image.push"]
+    actor: Text = ""
+    pushed_at: AwareDatetime | None = None
+    images: Annotated[tuple[NamedImage, ...], Field(min_length=1, max_length=MOST_PUSHES)]
+
+
+FORMS: dict[str, type[Ping | SourcePush | ImagesPush]] = {
+    "ping": Ping,
+    "source.push": SourcePush,
+    "image.push": ImagesPush,
+}
+
+
+def _parse(request: Request) -> Delivery:
+    payload = json_object(request)
+    name = payload.get("type")
+    form = FORMS.get(name) if isinstance(name, str) else None
+    if form is None:
+        raise WebhookRefused(
+            400, f"expected `type` to be one of {', '.join(FORMS)}, found {str(name)[:100]!r}"
+        )
+    try:
+        said = form.model_validate(payload)
+    except ValidationError as error:
+        raise WebhookRefused(400, _first(error)) from None
+    known: dict[str, Any] = {"event": name, "delivery_id": header(request, "webhook-id")}
+    match said:
+        case SourcePush():
+            known |= {"places": (said.repository,), "pushes": said.pushes}
+        case ImagesPush():
+            known |= {"images": tuple(ImagePush(**image.model_dump()) for image in said.images)}
+        case Ping():
+            return delivery(**known, ignored="a ping: the webhook works")
+    return delivery(actor=said.actor, pushed_at=said.pushed_at, **known)
+
+
+def _without_zeros(push: Any) -> Any:
+    if not isinstance(push, dict) or not isinstance(push.get("ref"), str):
+        return push
+    return push | {
+        key: value
+        for key, value in ref_push(push["ref"], before=push.get("before"), after=push.get("after")).items()
+        if key in push
+    }
+
+
+def _first(error: ValidationError) -> str:
+    """What is wrong first, in one line."""
+    wrong = error.errors(include_url=False)[0]
+    where = ".".join(map(str, wrong["loc"]))[:100]
+    if wrong["type"] == "extra_forbidden":
+        return f"unknown key {where!r}: expected only what the form has"
+    return f"{where!r}: {wrong['msg'][:300]}"
+
+
+STANDARD = Sender(title="Signed JSON", authentic=standard_signature, parse=_parse)
