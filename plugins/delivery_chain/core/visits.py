@@ -69,6 +69,7 @@ class Move:
     teller: str
     """Which webhook; two of them may tell the same move."""
     delivery_id: str
+    """Empty where the sender gives none."""
     now: datetime
 
 
@@ -104,10 +105,11 @@ def judge(history: History, move: Move, watched: Sighting | None = None) -> Judg
         return _fresh(history, move, since=None)
     if move.before is not None and move.before == last.commit:
         return _fresh(history, move, since=last.at)
+    if last.commit == move.after and (last.before is None or move.before is None):
+        # It is there already, and nobody said where it came from. If that made no run yet, this move does.
+        return _fresh(history, move, since=_elsewhere(view, move.after))
     if move.before is not None and any(_same(one, move) for one in history):
         return Judgement(history=history, fresh=False, why="a replay of a push that was taken before")
-    if last.commit == move.after and (last.before is None or move.before is None):
-        return _claimed(history, last, move)
     return _out_of_order(history, view, move)
 
 
@@ -147,7 +149,7 @@ def _same(one: Sighting, move: Move) -> bool:
 def _told(history: History, move: Move) -> Judgement | None:
     """The same delivery again, or the same move by another webhook; None if it is neither."""
     told = (move.teller, move.delivery_id)
-    if any(told in one.told for one in history):
+    if move.delivery_id and any(told in one.told for one in history):
         return Judgement(history=history, fresh=False, why="this delivery came before")
     for one in history:
         by_others = one.told and all(teller != move.teller for teller, _ in one.told)
@@ -174,16 +176,8 @@ def _known(history: History, one: Sighting, told: tuple[str, str], why: str) -> 
     return Judgement(history=tuple(more if each is one else each for each in history), fresh=False, why=why)
 
 
-def _claimed(history: History, last: Sighting, move: Move) -> Judgement:
-    """The ref is there already, and nobody said where it came from: this move may be how."""
-    told = (move.teller, move.delivery_id)
-    if last in history:
-        one = last.model_copy(update={"before": move.before if last.before is None else last.before})
-        return _known(
-            tuple(one if each is last else each for each in history), one, told, "it is there already"
-        )
-    seen = Sighting(commit=move.after, before=move.before, at=last.at, told=(told,))
-    return Judgement(history=_sorted((*history, seen)), fresh=False, why="the sensor saw it first")
+def _elsewhere(view: History, commit: str) -> datetime | None:
+    return max((one.at for one in view if one.commit != commit), default=None)
 
 
 def _out_of_order(history: History, view: History, move: Move) -> Judgement:

@@ -16,7 +16,9 @@ from delivery_chain.core.starts import NO_RULE, Start, image_starts, source_star
 from delivery_chain.core.visits import Told, choose, left_at
 from delivery_chain.core.watched import told_key
 from delivery_chain.operators.base import MOST_RUNS, ChainOperator
+from delivery_chain.sensors.base import RefSensor
 from delivery_chain.sensors.git_ref import GitRefSensor
+from delivery_chain.sensors.image_tag import ImageTagSensor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,34 +56,58 @@ class Cursor:
         )
 
 
-class WatchOperator(GitRefSensor):
-    """Waits until a source has other refs than the cursor knows; the first look only remembers.
+class _Watching(RefSensor):
+    """A sensor whose knowledge is the cursor, which a later task moves on once the runs were started.
 
-    Its result is `{"changes": […], "gone": […], "since": time, "looked": time}`, see `GitRefTrigger`.
+    Its result is `{"changes": [{"ref", "commit", "previous"}, …], "gone": [ref, …], "since": time, "looked": time}`,
+    see `PollTrigger` for the times. The first look of all only remembers.
     """
+
+    cursor: str
+
+    def _known(self, context: Any) -> dict[str, str]:
+        del context
+        known = Cursor(self.cursor).read()
+        if known is None:
+            looked = datetime.now(UTC).isoformat()
+            known = looked, self._look()
+            Cursor(self.cursor).write(*known)
+            self.log.info("First look: %d are known from now on", len(known[1]))
+        return known[1]
+
+    def _since(self, context: Any) -> str | None:
+        del context
+        known = Cursor(self.cursor).read()
+        return known[0] if known else None
+
+    def _result(self, context: Any, event: dict[str, Any]) -> Any:
+        known = self._known(context)
+        changes = [self._change(change) for change in event["refs"]]
+        times = {key: event.get(key) for key in ("since", "looked")}
+        return {"changes": changes, "gone": sorted(known.keys() - event["seen"].keys()), **times}
+
+    def _change(self, change: dict[str, Any]) -> dict[str, Any]:
+        return change
+
+
+class WatchOperator(_Watching, GitRefSensor):
+    """Waits until a git source has other refs than the cursor knows."""
 
     def __init__(self, *, cursor: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.cursor = cursor
 
-    def _known(self, context: Any) -> tuple[dict[str, str], str | None]:
-        return first_look(self, self.cursor)
 
-    def _result(self, context: Any, event: dict[str, Any]) -> Any:
-        del context
-        return {"changes": event["refs"], **{key: event[key] for key in ("gone", "since", "looked")}}
+class WatchImagesOperator(_Watching, ImageTagSensor):
+    """Waits until a registry has other image tags than the cursor knows; `ref` is `repository:tag`."""
 
+    def __init__(self, *, cursor: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.cursor = cursor
 
-def first_look(sensor: Any, key: str) -> tuple[dict[str, str], str | None]:
-    """What the cursor knows, and when it was seen; what is there now, where nothing is known yet."""
-    known = Cursor(key).read()
-    if known is None:
-        looked = datetime.now(UTC).isoformat()
-        known = looked, sensor._look()  # noqa: SLF001 - of the sensors of this project
-        Cursor(key).write(*known)
-        sensor.log.info("First look: %d are known from now on", len(known[1]))
-    looked, refs = known
-    return refs, looked
+    def _change(self, change: dict[str, Any]) -> dict[str, Any]:
+        ref = f"{change['name']}:{change['tag']}"
+        return {"ref": ref, "commit": change["digest"], "previous": change["previous"]}
 
 
 class MatchOperator(ChainOperator):
