@@ -221,11 +221,17 @@ def test_no_token_for_a_password(airflow: FakeAirflow, run: Run) -> None:
     assert (code, out, "found status 405" in err, "set AIRFLOW_API_TOKEN" in err) == (3, "", True, True)
 
 
-def test_a_token_that_is_not_taken(airflow: FakeAirflow, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An expired token: how to get another one."""
+@pytest.mark.parametrize(("status", "detail"), [(401, "Token Expired"), (403, "Invalid JWT token")])
+def test_a_token_that_is_not_taken(
+    airflow: FakeAirflow, run: Run, monkeypatch: pytest.MonkeyPatch, status: int, detail: str
+) -> None:
+    """A token that has expired, or that another server made: how to get another one."""
+    airflow.say[RUNS] = [(status, {"detail": detail})]
     monkeypatch.setenv("AIRFLOW_API_TOKEN", "hush")
     code, out, err = run("shop-api")
-    start = f"{airflow.url}: Airflow does not take AIRFLOW_API_TOKEN (status 401: Invalid JWT token); it has expired"
+    start = (
+        f"{airflow.url}: Airflow does not take AIRFLOW_API_TOKEN (status {status}: {detail}); it has expired"
+    )
     assert (code, out, err.startswith(start), "POST /auth/token" in err) == (3, "", True, True)
 
 
