@@ -74,7 +74,7 @@ def _push(payload: dict[str, Any], known: dict[str, Any]) -> Delivery:
     return pushed(places=places, pushes=[push], pushed_at=_pushed_at(repository), **known)
 
 
-def _package(payload: dict[str, Any], known: dict[str, Any]) -> Delivery:
+def _package(_payload: dict[str, Any], known: dict[str, Any]) -> Delivery:
     """An image in GitHub's registry: the one place where such events are read."""
     return delivery(**known, ignored=no_chain(known["event"]))
 
