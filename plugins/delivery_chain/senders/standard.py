@@ -26,7 +26,8 @@ Images that were pushed, as a registry's own tools or a CI job know them:
                  "tag": "v1.2.0",               a tag or a digest, or both
                  "digest": "sha256:…"}]}
 
-`{"type": "ping"}` is answered and does nothing. Anything else is refused, also one key too many. To sign `body`, as bytes:
+`{"type": "ping"}` is answered and does nothing. Anything else is refused, also one key too many. To sign the bytes of a
+`body`:
 
     def headers(secret, event_id, body):
         seconds = str(int(time.time()))
