@@ -1,4 +1,4 @@
-"""The command `delivery-chain`: check specs, see what an event would do, copy images, run a sandbox."""
+"""The command `delivery-chain`: check specs, see what an event would do, start runs, copy images, run a sandbox."""
 
 from __future__ import annotations
 
@@ -58,13 +58,15 @@ def _parser(command: list[str]) -> argparse.ArgumentParser:
     plan.add_argument("--at", type=datetime.fromisoformat, help="time of the push, ISO 8601; now if left out")
     plan.set_defaults(func=_plan)
     schema = commands.add_parser("schema", help="print the JSON Schema of a chain spec, for editors")
+    schema.add_argument("--event", action="store_true", help="of a run's conf instead, for who starts runs")
     schema.set_defaults(func=_schema)
     folder = commands.add_parser("dags-folder", help="print the folder to point Airflow's dags_folder at")
     folder.set_defaults(func=_dags_folder)
-    from delivery_chain import replicating
+    from delivery_chain import replicating, triggering
     from delivery_chain.sandbox.cli import add_parser
 
     replicating.register(commands)
+    triggering.register(commands)
     add_parser(commands)
     return parser
 
@@ -150,10 +152,9 @@ def _describe(spec: ChainSpec, plan: Plan) -> list[str]:
 
 
 def _schema(args: argparse.Namespace) -> int:
-    from delivery_chain.core.schema import spec_schema
+    from delivery_chain.core.schema import event_schema, spec_schema
 
-    del args
-    print(spec_schema(), end="")  # noqa: T201
+    print(event_schema() if args.event else spec_schema(), end="")  # noqa: T201
     return FINE
 
 

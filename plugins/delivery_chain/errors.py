@@ -24,8 +24,9 @@
     │   ├── SourceError                 git: refused transport, missing ref, no permission
     │   │   └── SourceUnreachable       retryable
     │   ├── BuildFailed                 the Dockerfile's own failure, or the context's
-    │   └── ScanFailed                  no report, a partial or unreadable one, no or a stale database
-    │       └── DatabaseUnavailable     retryable: the vulnerability database can't be fetched now
+    │   ├── ScanFailed                  no report, a partial or unreadable one, no or a stale database
+    │   │   └── DatabaseUnavailable     retryable: the vulnerability database can't be fetched now
+    │   └── AirflowUnreachable          retryable: Airflow's REST API did not answer
     ├── DeliveryFailed                  a trigger's target answered wrongly; attempts tells all
     │   └── DeliveryUnavailable         retryable: timeout, connection error, 429, 5xx
     └── PolicyViolation                 the scan worked, the image is refused; carries the clauses hit
@@ -228,6 +229,12 @@ class ScanFailed(ToolError):
 
 class DatabaseUnavailable(ScanFailed):
     """The vulnerability database can't be fetched now. Nothing was published. A retry may work."""
+
+    retryable = True
+
+
+class AirflowUnreachable(ToolError):
+    """Airflow's REST API did not answer. Whether it heard the request is not known. A retry may work."""
 
     retryable = True
 

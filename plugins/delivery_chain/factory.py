@@ -5,8 +5,6 @@ A parse imports no tool, no HTTP client and no provider beyond the standard one,
 
 from __future__ import annotations
 
-import hashlib
-import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +12,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, TriggerRule
 
 from delivery_chain.core.describe import chain_doc
+from delivery_chain.core.watched import CHAIN_TAG, watched, watched_images
 from delivery_chain.operators.build import AssembleOperator, BuildOperator
 from delivery_chain.operators.distribute import DistributeOperator
 from delivery_chain.operators.plan import PlanOperator
@@ -29,14 +28,18 @@ if TYPE_CHECKING:
 
     from delivery_chain.core.spec import ChainSpec, Source
 
-CHAIN_TAG = "delivery-chain"
 SOURCE_TAG = "delivery-chain-source"
-SOURCE_PREFIX = f"{SOURCE_TAG}--"
+IMAGES_TAG = "delivery-chain-images"
 MAINTENANCE = "delivery-chain-maintenance"
 EXISTING = "delivery-chain-existing"
 SOURCE_DOC = """Waits for a branch or tag to change, then starts a run of each chain that builds it: {chains}.
 
 One run is always waiting: its task `watch` is deferred, and takes no worker slot.
+What was seen last is in the Variable `{variable}`. Pause this Dag, and pushes wait until it goes on.
+"""
+IMAGES_DOC = """Waits for an image tag to be new or to move, then starts a run of the chain that takes it: {chains}.
+
+For images that others push; those that chains build have runs already.
 What was seen last is in the Variable `{variable}`. Pause this Dag, and pushes wait until it goes on.
 """
 MAINTENANCE_DOC = """Removes staging tags that crashed runs left behind, one task per chain.
@@ -50,6 +53,8 @@ What is there under the same digest starts nothing, so this may be started again
 """
 TRIGGER_TIMEOUT = timedelta(minutes=15)
 """A target that drips its answer byte by byte resets every shorter clock."""
+FOR_EVER = 10 * 365 * 86400
+"""Seconds that a watching task waits for a change."""
 DEFAULTS: dict[str, Any] = {
     "retries": 3,
     "retry_delay": timedelta(seconds=10),
@@ -172,73 +177,91 @@ def _field(
     return Param(None, type=["null", "string"], title=title, description_md=about, **more)
 
 
-def source_dag_id(source: Source) -> str:
-    """The id of the Dag that watches a source; also the name of the Variable that holds its cursor."""
-    place = f"{source.connection}--{source.url}".strip("-/")
-    readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", place.removesuffix(".git"))[:80].strip("-")
-    unique = hashlib.sha256(f"{source.connection}\0{source.url}".encode()).hexdigest()[:6]
-    return f"{SOURCE_PREFIX}{readable}-{unique}"
-
-
-def source_words(dag_id: str) -> list[str]:
-    """Words that every spec with this source has in its text."""
-    place, _, _ = dag_id.removeprefix(SOURCE_PREFIX).rpartition("-")
-    return [word for word in place.split("-") if word]
-
-
-def watched(specs: Iterable[ChainSpec]) -> dict[str, tuple[Source, list[tuple[ChainSpec, str]]]]:
-    """Each source with build rules once, as Dag id to the source and the chains and repositories built from it."""
-    found: dict[str, tuple[Source, list[tuple[ChainSpec, str]]]] = {}
-    for spec in specs:
-        for repository in dict.fromkeys(spec.repository_of(rule) for rule in spec.build_rules):
-            source = spec.sources[repository]
-            _, chains = found.setdefault(source_dag_id(source), (source, []))
-            chains.append((spec, repository))
-    return found
-
-
 def make_source_dags(specs: Iterable[ChainSpec], wanted: str | None = None) -> dict[str, DAG]:
-    """The Dags that watch the sources of all chains, by id; just the `wanted` one, if given."""
-    return {
+    """The Dags that watch the sources and images of all chains, by id; just the `wanted` one, if given."""
+    specs = list(specs)
+    sources = {
         dag_id: _source_dag(dag_id, source, chains)
         for dag_id, (source, chains) in watched(specs).items()
         if wanted in {None, dag_id}
     }
+    images = {
+        dag_id: _images_dag(dag_id, chains)
+        for dag_id, chains in watched_images(specs).items()
+        if wanted in {None, dag_id}
+    }
+    return sources | images
 
 
 def _source_dag(dag_id: str, source: Source, chains: list[tuple[ChainSpec, str]]) -> DAG:
-    from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
-
-    from delivery_chain.operators.sources import MatchOperator, RememberOperator, WatchOperator
+    from delivery_chain.operators.sources import MatchOperator, WatchOperator
 
     built = [f"{spec.name} ({repository})" for spec, repository in chains]
-    with DAG(
-        dag_id=dag_id,
+    with _watching_dag(
+        dag_id,
         dag_display_name=f"source {source.connection} {source.url}".strip(),
         description=f"Starts {', '.join(built)} when a branch or tag changes.",
         doc_md=SOURCE_DOC.format(chains=", ".join(built), variable=dag_id),
+        tags=[SOURCE_TAG],
+    ) as dag:
+        watch = WatchOperator(
+            task_id="watch", connection=source.connection, url=source.url, cursor=dag_id, timeout=FOR_EVER
+        )
+        _start(watch, MatchOperator(task_id="match", chains=tuple(chains), cursor=dag_id))
+    return dag
+
+
+def _images_dag(dag_id: str, specs: list[ChainSpec]) -> DAG:
+    from delivery_chain.operators.sources import MatchOperator, WatchImagesOperator
+
+    scope = specs[0].scope
+    names = [f"{scope.namespace}/{name}" for spec in specs for name in spec.scope.repositories]
+    everything = next((spec.scope for spec in specs if spec.scope.all), None)
+    chains = ", ".join(spec.name for spec in specs)
+    with _watching_dag(
+        dag_id,
+        dag_display_name=f"images {scope.instance} {scope.namespace}",
+        description=f"Starts {chains} when an image is pushed.",
+        doc_md=IMAGES_DOC.format(chains=chains, variable=dag_id),
+        tags=[IMAGES_TAG],
+    ) as dag:
+        watch = WatchImagesOperator(
+            task_id="watch",
+            connection=scope.instance,
+            repositories=tuple(dict.fromkeys(names)),
+            namespaces=(scope.namespace,) if everything else (),
+            exclude=tuple(f"{scope.namespace}/{name}" for name in (everything.exclude if everything else ())),
+            cursor=dag_id,
+            timeout=FOR_EVER,
+        )
+        _start(watch, MatchOperator(task_id="match", images_of=scope.instance, specs=specs, cursor=dag_id))
+    return dag
+
+
+def _watching_dag(dag_id: str, **about: Any) -> DAG:
+    return DAG(
+        dag_id=dag_id,
         schedule="@continuous",
         # Without a start the first two runs of a continuous Dag get the same logical date, and it stops for good.
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
         max_active_runs=1,
         catchup=False,
         default_args={**DEFAULTS, "retries": 5},
-        tags=[SOURCE_TAG],
-    ) as dag:
-        watch = WatchOperator(
-            task_id="watch",
-            connection=source.connection,
-            url=source.url,
-            cursor=dag_id,
-            timeout=10 * 365 * 86400,
-        )
-        match = MatchOperator(task_id="match", chains=tuple(chains), cursor=dag_id)
-        start = TriggerDagRunOperator.partial(
-            task_id="start", skip_when_already_exists=True, map_index_template="{{ task.trigger_dag_id }}"
-        ).expand_kwargs(match.output)
-        remember = RememberOperator(task_id="remember", cursor=dag_id, trigger_rule=TriggerRule.NONE_FAILED)
-        watch >> match >> start >> remember
-    return dag
+        **about,
+    )
+
+
+def _start(watch: Any, match: Any) -> None:
+    """What every watching Dag does with what it saw."""
+    from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+
+    from delivery_chain.operators.sources import RememberOperator
+
+    start = TriggerDagRunOperator.partial(
+        task_id="start", skip_when_already_exists=True, map_index_template="{{ task.trigger_dag_id }}"
+    ).expand_kwargs(match.output)
+    remember = RememberOperator(task_id="remember", cursor=match.cursor, trigger_rule=TriggerRule.NONE_FAILED)
+    watch >> match >> start >> remember
 
 
 def make_maintenance_dag(specs: Iterable[ChainSpec]) -> DAG:

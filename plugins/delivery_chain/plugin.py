@@ -5,7 +5,7 @@ from __future__ import annotations
 from airflow.plugins_manager import AirflowPlugin
 
 from delivery_chain import listener
-from delivery_chain.web import application
+from delivery_chain.web import pages, webhooks
 
 
 class DeliveryChainPlugin(AirflowPlugin):
@@ -13,4 +13,8 @@ class DeliveryChainPlugin(AirflowPlugin):
 
     name = "delivery_chain"
     listeners = [listener]
-    fastapi_apps = [{"app": application, "url_prefix": "/delivery-chain", "name": "delivery-chain"}]
+    # The first that fits takes a request, so the longer prefix comes first.
+    fastapi_apps = [
+        {"app": webhooks, "url_prefix": "/delivery-chain/webhooks", "name": "delivery-chain webhooks"},
+        {"app": pages, "url_prefix": "/delivery-chain", "name": "delivery-chain"},
+    ]

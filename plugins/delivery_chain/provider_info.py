@@ -119,6 +119,9 @@ def _options() -> dict[str, Any]:
         "git_poll_seconds": _option(
             "Seconds between two looks at a git source, 1 to 3600.", "30", kind="float"
         ),
+        "image_poll_seconds": _option(
+            "Seconds between two looks at the image tags of a registry, 5 to 3600.", "60", kind="float"
+        ),
         "trivy_db_repository": _option(
             "Where to take Trivy's vulnerability database from. Empty: Trivy's own default.",
             example="registry.example.com/mirror/trivy-db:2",

@@ -23,7 +23,7 @@ GIT_TRANSPORTS = ("https", "ssh", "file", "http")
 BUILD_ISOLATIONS = ("auto", "container", "namespaces", "chroot")
 BUILD_NETWORKS = ("auto", "private", "host", "none")
 LONGEST_POLL = 3600.0
-"""Seconds between two looks at a git source, at most."""
+"""Seconds between two looks at a git source or a registry's tags, at most."""
 LONGEST_AGE = 24 * 365
 """Hours: a year."""
 
@@ -40,6 +40,8 @@ class Settings:
     """How git sources may be reached: any of https, ssh, file, http."""
     git_poll_seconds: float
     """Time between two looks at a git source."""
+    image_poll_seconds: float
+    """Time between two looks at the image tags of a registry."""
     trivy_db_repository: str
     """`host[:port]/name[:tag]` of a mirror of Trivy's database; empty for Trivy's own default."""
     trivy_cache_dir: Path
@@ -86,6 +88,7 @@ class Settings:
             work_folder=options.folder("work_folder", _default_work_folder),
             git_transports=options.several("git_transports", "https,ssh", GIT_TRANSPORTS),
             git_poll_seconds=options.number("git_poll_seconds", 30.0, 1.0, LONGEST_POLL),
+            image_poll_seconds=options.number("image_poll_seconds", 60.0, 5.0, LONGEST_POLL),
             trivy_db_repository=options.image("trivy_db_repository"),
             trivy_cache_dir=options.folder("trivy_cache_dir", _default_trivy_cache),
             trivy_db_max_age_hours=options.whole("trivy_db_max_age_hours", 72, 1, LONGEST_AGE),

@@ -32,7 +32,7 @@ def test_defaults_need_no_configuration() -> None:
         "",
     )
     assert (found.trivy_db_max_age_hours, found.build_isolation, found.build_network) == (72, "auto", "auto")
-    assert found.staging_keep_hours == 24
+    assert (found.staging_keep_hours, found.image_poll_seconds) == (24, 60.0)
     assert (found.registry_requests, found.registry_megabytes_per_second, found.replicate_pool) == (
         8,
         0.0,
@@ -79,6 +79,8 @@ def test_values_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("git_poll_seconds", "0.1", "a number from 1 to 3600"),
         ("git_poll_seconds", "nan", "a number from 1 to 3600"),
         ("git_poll_seconds", "often", "a number from 1 to 3600"),
+        ("image_poll_seconds", "4.9", "a number from 5 to 3600"),
+        ("image_poll_seconds", "3601", "a number from 5 to 3600"),
         ("trivy_db_repository", "https://mirror/db", "host[:port]/name[:tag]"),
         ("trivy_db_repository", "--insecure/x", "host[:port]/name[:tag]"),
         ("trivy_db_max_age_hours", "-1", "a whole number from 1 to 8760"),

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 BRANCHES = "refs/heads/"
 TAGS = "refs/tags/"
-_REF = re.compile(r"(?!-)(?!.*(?:\.\.|@\{|//|/\.|\.lock(?:/|$)))[^\x00-\x20\x7f~^:?*\[\\]+(?<![./])")
+REF = re.compile(r"(?!-)(?!.*(?:\.\.|@\{|//|/\.|\.lock(?:/|$)))[^\x00-\x20\x7f~^:?*\[\\]+(?<![./])")
+REF_LENGTH = 1000
+"""File systems allow hardly a longer path."""
+COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 class Kind(StrEnum):
@@ -38,13 +41,13 @@ def check_ref(ref: str) -> str:
 
     Source: git-check-ref-format(1).
     """
-    if len(ref) > 1000 or not _REF.fullmatch(ref):  # noqa: PLR2004 - file systems allow no longer path
+    if len(ref) > REF_LENGTH or not REF.fullmatch(ref):
         raise ValueError(f"expected a git ref such as v1.2.0 or refs/heads/main, found {ref[:200]!r}")
     return ref
 
 
 def _commit(commit: str) -> str:
-    if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", commit):
+    if not COMMIT.fullmatch(commit):
         raise ValueError(f"expected a full commit id of 40 hex digits, found {commit[:100]!r}")
     return commit
 
@@ -64,13 +67,19 @@ class Event(Value):
     ref: Annotated[str, _optional(check_ref)] = ""
     """`refs/heads/…` or `refs/tags/…`; a person may give the short name."""
     commit: Annotated[str, _optional(_commit)] = ""
+    """Full commit id that the ref points at; where it is left out, the run takes what is there."""
+    previous: Annotated[str, _optional(_commit)] = ""
+    """What the ref pointed at before, where that is known."""
     tag: Annotated[str, _optional(check_tag)] = ""
-    """Image tag."""
+    """Image tag, for an image that is there already."""
     digest: Annotated[str, _optional(check_digest)] = ""
-    """Image digest."""
+    """Image digest, instead of the tag or together with it."""
     pushed_at: datetime | None = None
-    """When the push happened, or was first seen."""
+    """When the push happened by the sender's clock, or when it was first seen."""
+    seen_at: datetime | None = None
+    """When we first saw it, by our own clock."""
     actor: Annotated[str, Field(max_length=200)] = ""
+    """Who pushed or asked, for people to read."""
     sender: Annotated[str, Field(max_length=200)] = ""
     """`sensor`, or the name of a webhook's sender."""
     delivery_id: Annotated[str, Field(max_length=200)] = ""
@@ -78,7 +87,7 @@ class Event(Value):
     announce: bool = True
     """`false`: no trigger fires, as for images that were there before a replication rule was."""
 
-    @field_validator("pushed_at")
+    @field_validator("pushed_at", "seen_at")
     @classmethod
     def _utc(cls, time: datetime | None) -> datetime | None:
         if time is None:
@@ -130,19 +139,39 @@ def short_ref(ref: str) -> tuple[str, str]:
     return "", ref
 
 
-def push_run_id(*, ref: str, commit: str, rule: str, sequence: int) -> str:
+def push_run_id(*, ref: str, commit: str, rule: str, visit: int) -> str:
     """The run's id for a push: readable, the same for whoever sees the push, and new when a ref comes back to a commit.
 
     Args:
         ref: Full ref.
         commit: What it points at now.
         rule: Build rule that matched; several matches make several runs.
-        sequence: How often this ref was seen to change.
+        visit: Which of the ref's stays at this commit, counted from 1; see `delivery_chain.core.visits`.
 
     Returns:
         At most 200 characters of those that Airflow takes in a run id.
     """
     kind, name = short_ref(ref)
-    readable = re.sub(r"[^A-Za-z0-9_.-]+|\.{2,}", "-", name)[:80]
-    unique = hashlib.sha256("\0".join((ref, commit, rule, str(sequence))).encode()).hexdigest()[:8]
-    return f"{kind or 'ref'}__{readable}__{commit[:12]}__{rule}__{unique}"
+    return f"{kind or 'ref'}__{_readable(name)}__{commit[:12]}__{rule}__{_unique(ref, commit, rule, visit)}"
+
+
+def image_run_id(*, name: str, tag: str, digest: str, visit: int) -> str:
+    """The same for an image.
+
+    Args:
+        name: Repository, with its namespace.
+        tag: Its tag; empty for one that was pushed by its digest.
+        digest: What the tag points at now.
+        visit: Which of the tag's stays at this digest, counted from 1.
+    """
+    short = digest.partition(":")[2][:12]
+    place = f"{name.rpartition('/')[2]}-{tag}" if tag else name.rpartition("/")[2]
+    return f"image__{_readable(place)}__{short}__{_unique(name, tag, digest, visit)}"
+
+
+def _readable(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+|\.{2,}", "-", name)[:80]
+
+
+def _unique(*parts: str | int) -> str:
+    return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:8]

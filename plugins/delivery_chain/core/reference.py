@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from delivery_chain.errors import InvalidReference
 
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
-_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 NAME_LENGTH = 255
 """Longest repository name that registries take, the host not counted."""
 
@@ -25,7 +25,7 @@ def check_name(name: str) -> str:
     Raises:
         InvalidReference: It breaks the grammar or is longer than 255 characters.
     """
-    if len(name) > NAME_LENGTH or not _NAME.fullmatch(name):
+    if len(name) > NAME_LENGTH or not NAME.fullmatch(name):
         raise InvalidReference(
             f"repository name {name[:300]!r}: expected lowercase words of [a-z0-9] joined by . _ __ - and /, "
             f"at most {NAME_LENGTH} characters"
@@ -39,7 +39,7 @@ def check_tag(tag: str) -> str:
     Raises:
         InvalidReference: It breaks the grammar.
     """
-    if not _TAG.fullmatch(tag):
+    if not TAG.fullmatch(tag):
         raise InvalidReference(
             f"tag {tag[:200]!r}: expected 1 to 128 characters of [A-Za-z0-9_.-], the first not . or -"
         )
@@ -52,7 +52,7 @@ def check_digest(digest: str) -> str:
     Raises:
         InvalidReference: It is not `sha256:` or `sha512:` and the fitting number of lowercase hex digits.
     """
-    if not _DIGEST.fullmatch(digest):
+    if not DIGEST.fullmatch(digest):
         raise InvalidReference(f"digest {digest[:200]!r}: expected sha256: and 64 hex digits")
     return digest
 

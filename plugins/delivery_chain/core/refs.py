@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.pattern import Pattern
 from delivery_chain.core.value import Value
@@ -54,6 +54,15 @@ def changes(known: Mapping[str, str], seen: Mapping[str, str]) -> tuple[RefChang
 def gone(known: Mapping[str, str], seen: Mapping[str, str]) -> tuple[str, ...]:
     """The refs of `known` that `seen` lacks, in natural order."""
     return tuple(sorted(known.keys() - seen.keys(), key=natural_key))
+
+
+def difference(known: Mapping[str, str], seen: Mapping[str, str]) -> dict[str, Any]:
+    """Two looks compared, as JSON: `{"refs": [{"ref", "commit", "previous"}, …], "gone": [ref, …], "seen": {…}}`."""
+    return {
+        "refs": [change.to_dict() for change in changes(known, seen)],
+        "gone": list(gone(known, seen)),
+        "seen": dict(seen),
+    }
 
 
 def matching(refs: Mapping[str, str], branches: str | None, tags: str | None) -> dict[str, str]:

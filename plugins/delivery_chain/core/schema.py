@@ -1,11 +1,16 @@
-"""The chain spec as a JSON Schema, for editors: completion and checks while a spec is written."""
+"""What people write as JSON Schemas: the chain spec, for editors, and the `conf` of a run, for who starts it."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from delivery_chain.core.event import BRANCHES, COMMIT, REF, REF_LENGTH, TAGS, Event
+from delivery_chain.core.reference import DIGEST, NAME, NAME_LENGTH, TAG
 from delivery_chain.core.spec import MOST_ARGS, MOST_TAGS, ChainSpec
+
+if TYPE_CHECKING:
+    import re
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -26,6 +31,57 @@ def spec_schema() -> str:
     definitions["BuildRule"]["properties"]["platforms"]["uniqueItems"] = True
     schema |= {"$schema": DIALECT, "title": "Chain spec"}
     return json.dumps(schema, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def event_schema() -> str:
+    """The schema of a run's `conf`, as JSON text with sorted keys.
+
+    It describes what a program sends. `Event.from_conf`, made for a form too, also takes null and surrounding blanks.
+    """
+    schema = Event.model_json_schema(mode="validation")
+    fields = schema["properties"]
+    forms = {"ref": REF, "commit": COMMIT, "repository": NAME, "tag": TAG, "digest": DIGEST}
+    for name, form in forms.items():
+        fields[name]["pattern"] = _or_empty(form)
+    fields["ref"]["maxLength"] = REF_LENGTH
+    fields["repository"]["maxLength"] = NAME_LENGTH
+    examples = _event_examples()
+    for name in forms:
+        fields[name]["examples"] = list(
+            dict.fromkeys(example[name] for example in examples if name in example)
+        )
+    schema |= {
+        "$schema": DIALECT,
+        "title": "Event",
+        "allOf": [
+            _needs("source_push", {"required": ["ref", "commit"]}),
+            _needs("image_push", {"required": ["repository"], "anyOf": [_said("tag"), _said("digest")]}),
+            {"not": {**_said("ref"), "anyOf": [_said("tag"), _said("digest")]}},
+        ],
+        "examples": examples,
+    }
+    return json.dumps(schema, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def _event_examples() -> list[dict[str, Any]]:
+    return [
+        {"ref": TAGS + "v1.2.0"},
+        {"ref": BRANCHES + "main", "commit": "4b825dc642cb6eb9a060e54bf8d69288fbee4904", "rule": "nightly"},
+        {"repository": "api", "tag": "v1.2.0"},
+        {"repository": "api", "digest": "sha256:" + "0123456789abcdef" * 4, "announce": False},
+    ]
+
+
+def _or_empty(form: re.Pattern[str]) -> str:
+    return f"^(?:{form.pattern})?$"
+
+
+def _said(name: str) -> dict[str, Any]:
+    return {"properties": {name: {"minLength": 1}}, "required": [name]}
+
+
+def _needs(kind: str, what: dict[str, Any]) -> dict[str, Any]:
+    return {"if": {"properties": {"kind": {"const": kind}}, "required": ["kind"]}, "then": what}
 
 
 def _also(field: dict[str, Any], form: dict[str, Any]) -> None:

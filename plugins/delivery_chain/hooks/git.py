@@ -89,6 +89,20 @@ class GitSourceHook(BaseHook):
         return source
 
 
+def address(conn_id: str, url: str) -> str:
+    """The address of a repository, without reading credentials.
+
+    Args:
+        conn_id: Airflow's connection id.
+        url: As in `GitSourceHook.source`.
+
+    Raises:
+        ConfigurationError: As there.
+        SourceError: As there.
+    """
+    return _resolve(read_connection(conn_id, GitSourceHook.conn_type), url)
+
+
 def _resolve(fields: ConnectionFields, url: str) -> str:
     """The URL on the connection's own server: credentials go nowhere else."""
     from delivery_chain.tools.git_source import Transport, parse_url  # noqa: PLC0415 - only in a task

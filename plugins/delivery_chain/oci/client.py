@@ -37,6 +37,7 @@ from delivery_chain.oci.paths import answered, is_digest, manifest_name, manifes
 from delivery_chain.oci.session import Session
 
 if TYPE_CHECKING:
+    from email.message import Message
     from types import TracebackType
 
     from delivery_chain.core.registry import Registry
@@ -94,25 +95,47 @@ class RegistryClient(Blobs):
             name: Repository.
             ref: Tag or digest.
         """
-        what = manifest_name(name, ref)
+        headers = self._head(name, ref)
+        if headers is None:
+            return None
+        said = headers.get("Docker-Content-Digest", "")
+        media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        length = headers.get("Content-Length", "")
+        if said and length.isdecimal() and media_type in MANIFEST_TYPES | INDEX_TYPES:
+            _check_said(said, ref, manifest_name(name, ref))
+            return Descriptor(media_type, said, int(length))
+        manifest = self.get_manifest(name, ref)
+        return Descriptor(manifest.media_type, manifest.digest, len(manifest.raw))
+
+    def head_digest(self, name: str, ref: str) -> str | None:
+        """The digest that a tag stands for, or None where it is not there; of things that are no image too.
+
+        Args:
+            name: Repository.
+            ref: Tag or digest.
+        """
+        headers = self._head(name, ref)
+        if headers is None:
+            return None
+        said = headers.get("Docker-Content-Digest", "")
+        if not said:
+            try:
+                return self.get_manifest(name, ref).digest
+            except NotFound:
+                return None
+        _check_said(said, ref, manifest_name(name, ref))
+        return said
+
+    def _head(self, name: str, ref: str) -> Message | None:
         with self._session.call(
             "HEAD",
             manifest_path(name, ref),
-            what=what,
+            what=manifest_name(name, ref),
             expect=_OK_OR_MISSING,
             scopes=self._reading(name),
             headers=_ACCEPT,
         ) as response:
-            if response.status == HTTPStatus.NOT_FOUND:
-                return None
-            said = response.headers.get("Docker-Content-Digest", "")
-            media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-            length = response.headers.get("Content-Length", "")
-        if said and length.isdecimal() and media_type in MANIFEST_TYPES | INDEX_TYPES:
-            _check_said(said, ref, what)
-            return Descriptor(media_type, said, int(length))
-        manifest = self.get_manifest(name, ref)
-        return Descriptor(manifest.media_type, manifest.digest, len(manifest.raw))
+            return None if response.status == HTTPStatus.NOT_FOUND else response.headers
 
     def get_manifest(self, name: str, ref: str) -> AnyManifest:
         """The manifest or index under a tag or digest, its digest checked.
@@ -202,10 +225,7 @@ class RegistryClient(Blobs):
 
     def _delete_by_stand_in(self, name: str, tag: str) -> None:
         self.put_blob_bytes(name, EMPTY_BLOB)
-        # The tag's name makes the stand-in unique: no other tag can share its digest and go with it.
-        note = {"org.opencontainers.image.ref.name": tag}
-        raw = build_artifact_manifest(DELETED_TAG, None, (EMPTY_CONFIG,), note)
-        self.delete_manifest(name, self.put_manifest(name, tag, raw, OCI_MANIFEST))
+        self.delete_manifest(name, self.put_manifest(name, tag, _stand_in(tag), OCI_MANIFEST))
 
     def _delete(self, path: str, name: str, what: str) -> None:
         scopes = (repository_scope(name, "delete"),)
@@ -223,8 +243,8 @@ class RegistryClient(Blobs):
         tags = list_names(self._session, path, "tags", what=what, scopes=self._reading(name))
         return tuple(answered(check_tag, tag, what) for tag in tags)
 
-    def list_repositories(self, prefix: str = "") -> tuple[str, ...]:
-        """The registry's repositories whose names start with `prefix`, such as `shop/`, in its order.
+    def list_repositories(self, prefix: str | tuple[str, ...] = "") -> tuple[str, ...]:
+        """The registry's repositories whose names start with `prefix`, or one of several, such as `shop/`.
 
         Raises:
             NotFound, Unauthorized: Registries may keep this list to themselves.
@@ -248,6 +268,17 @@ class RegistryClient(Blobs):
             if error.status in _NO_SUCH_API:
                 return None
             raise
+
+
+def deleted_tag_digest(tag: str) -> str:
+    """What `tag` stands for while `RegistryClient.delete_tag` deletes it."""
+    return sha256_digest(_stand_in(tag))
+
+
+def _stand_in(tag: str) -> bytes:
+    # The tag's name makes it unique: no other tag can share its digest and go with it.
+    note = {"org.opencontainers.image.ref.name": tag}
+    return build_artifact_manifest(DELETED_TAG, None, (EMPTY_CONFIG,), note)
 
 
 _ACCEPT = {"Accept": ACCEPT}

@@ -22,7 +22,8 @@ class PlanOperator(ChainOperator):
     """Reads the event from the run's `conf`, looks at the source once, and decides everything."""
 
     def __init__(self, *, spec: ChainSpec, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        # Airflow stores it with the Dag: there webhooks find it, and people see what the chain was made from.
+        super().__init__(doc_json=spec.model_dump_json(by_alias=True, exclude_defaults=True), **kwargs)
         self.spec = spec
 
     def execute(self, context: Any) -> dict[str, Any]:

@@ -1,126 +1,237 @@
-"""Watching one git source: what changed, which chains it starts, and remembering it only after they were started."""
+"""Watching one place: what changed, which runs that makes, and remembering it only after they were started.
+
+Webhooks tell the same pushes, mostly earlier. A push has one run whoever saw it, see `delivery_chain.core.visits`.
+"""
 
 from __future__ import annotations
 
 import json
-import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Variable
 
-from delivery_chain.core.event import Event, Kind, push_run_id
-from delivery_chain.core.plan import matching_rules
+from delivery_chain.core.ledger import Entry, Outcome
+from delivery_chain.core.starts import NO_RULE, Start, image_starts, source_starts
+from delivery_chain.core.visits import Told, choose, left_at
+from delivery_chain.core.watched import told_key
 from delivery_chain.operators.base import MOST_RUNS, ChainOperator
+from delivery_chain.sensors.base import RefSensor
 from delivery_chain.sensors.git_ref import GitRefSensor
+from delivery_chain.sensors.image_tag import ImageTagSensor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from delivery_chain.core.spec import ChainSpec
 
-
 HANDLED = "handled"
 """XCom of `match`: how many of the changes it took, where it left some for later."""
+LEDGER = "ledger"
+"""XCom of `match`: an Entry as JSON for each change that it took."""
+CLOCKS = timedelta(seconds=5)
+"""How far the clocks of workers and of the API server may be apart."""
 
 
 class Cursor:
-    """What a source's Dag has seen: `{ref: [commit, how often it changed]}` in an Airflow Variable."""
+    """What a watching Dag has seen, in an Airflow Variable: `{"looked": time, "refs": {ref: commit}}`."""
 
     def __init__(self, key: str) -> None:
         self.key = key
 
-    def read(self) -> dict[str, tuple[str, int]] | None:
-        """What was seen, or None before the first look."""
+    def read(self) -> tuple[str, dict[str, str]] | None:
+        """When the look at it began, and what was seen; None before the first look."""
         text = Variable.get(self.key, default=None)
-        return (
-            None
-            if text is None
-            else {ref: (entry[0], int(entry[1])) for ref, entry in json.loads(text).items()}
-        )
+        if text is None:
+            return None
+        found = json.loads(text)
+        return found["looked"], found["refs"]
 
-    def write(self, seen: Mapping[str, tuple[str, int]]) -> None:
+    def write(self, looked: str, refs: Mapping[str, str]) -> None:
         """Remember."""
         Variable.set(
             self.key,
-            json.dumps(seen, sort_keys=True),
-            description="Refs that a delivery chain source has seen",
+            json.dumps({"looked": looked, "refs": refs}, sort_keys=True),
+            description="What a delivery chain's sensor has seen",
         )
 
 
-class WatchOperator(GitRefSensor):
-    """Waits until a source has other refs than the cursor knows; the first look only remembers."""
+class _Watching(RefSensor):
+    """A sensor whose knowledge is the cursor, which a later task moves on once the runs were started.
 
-    def __init__(self, *, cursor: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.cursor = cursor
+    Its result is `{"changes": [{"ref", "commit", "previous"}, …], "gone": [ref, …], "since": time, "looked": time}`,
+    see `PollTrigger` for the times. The first look of all only remembers.
+    """
+
+    cursor: str
 
     def _known(self, context: Any) -> dict[str, str]:
         del context
         known = Cursor(self.cursor).read()
         if known is None:
-            # Not from 0: a cursor that was lost counted too, and run ids made from its counts are taken.
-            begin = int(time.time())
-            known = {ref: (commit, begin) for ref, commit in self._look().items()}
-            Cursor(self.cursor).write(known)
-            self.log.info("First look: %d refs are known from now on", len(known))
-        return {ref: commit for ref, (commit, _) in known.items()}
+            looked = datetime.now(UTC).isoformat()
+            known = looked, self._look()
+            Cursor(self.cursor).write(*known)
+            self.log.info("First look: %d are known from now on", len(known[1]))
+        return known[1]
+
+    def _since(self, context: Any) -> str | None:
+        del context
+        known = Cursor(self.cursor).read()
+        return known[0] if known else None
+
+    def _result(self, context: Any, event: dict[str, Any]) -> Any:
+        known = self._known(context)
+        changes = [self._change(change) for change in event["refs"]]
+        times = {key: event.get(key) for key in ("since", "looked")}
+        return {"changes": changes, "gone": sorted(known.keys() - event["seen"].keys()), **times}
+
+    def _change(self, change: dict[str, Any]) -> dict[str, Any]:
+        return change
+
+
+class WatchOperator(_Watching, GitRefSensor):
+    """Waits until a git source has other refs than the cursor knows."""
+
+    def __init__(self, *, cursor: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.cursor = cursor
+
+
+class WatchImagesOperator(_Watching, ImageTagSensor):
+    """Waits until a registry has other image tags than the cursor knows; `ref` is `repository:tag`."""
+
+    def __init__(self, *, cursor: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.cursor = cursor
+
+    def _change(self, change: dict[str, Any]) -> dict[str, Any]:
+        ref = f"{change['name']}:{change['tag']}"
+        return {"ref": ref, "commit": change["digest"], "previous": change["previous"]}
 
 
 class MatchOperator(ChainOperator):
-    """Turns ref changes into runs of chains: `[{trigger_dag_id, trigger_run_id, conf}, …]`."""
+    """Turns what changed into runs of chains: `[{trigger_dag_id, trigger_run_id, conf}, …]`."""
 
-    def __init__(self, *, chains: Sequence[tuple[ChainSpec, str]], cursor: str, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        cursor: str,
+        chains: Sequence[tuple[ChainSpec, str]] = (),
+        images_of: str = "",
+        specs: Sequence[ChainSpec] = (),
+        **kwargs: Any,
+    ) -> None:
+        """Take either chains that build a source, or specs that take the images of a registry.
+
+        Args:
+            cursor: The Variable with what was seen.
+            chains: Each chain with the repository that it builds from the source; twice if the source builds two.
+            images_of: Connection of the registry.
+            specs: Chains that take its images.
+            **kwargs: For BaseOperator.
+        """
         super().__init__(**kwargs)
-        self.chains = chains
-        """Each chain with the repository that it builds from the source; twice if the source builds two."""
         self.cursor = cursor
+        self.chains = chains
+        self.images_of = images_of
+        self.specs = specs
 
     def execute(self, context: Any) -> list[dict[str, Any]]:
         """Return one entry per run; the log says of each change why it makes none.
 
         Changes that would start more than `MOST_RUNS` wait for the next look.
         """
-        changes = context["ti"].xcom_pull(task_ids="watch") or []
-        known = Cursor(self.cursor).read()
-        # Somebody removed the Variable while `watch` waited. The run's own time is new, and the same for a retry.
-        begin = int(context["dag_run"].run_after.timestamp()) if known is None else 0
-        now = datetime.now(UTC)
+        seen = context["ti"].xcom_pull(task_ids="watch") or {
+            "changes": [],
+            "looked": "1970-01-01T00:00:00+00:00",
+        }
+        told = _told(self.cursor)
+        looked = datetime.fromisoformat(seen["looked"])
+        since = datetime.fromisoformat(seen["since"]) - CLOCKS if seen.get("since") else None
         runs: list[dict[str, Any]] = []
-        for position, change in enumerate(changes):
-            sequence = (known or {}).get(change["ref"], ("", begin))[1] + 1
-            # Refs seen in one look are in natural order: the later one counts as the newer push.
-            seen_at = now + timedelta(microseconds=position)
-            started = [
-                _run(spec, rule.name, repository, change, sequence, seen_at)
-                for spec, repository in self.chains
-                for rule in matching_rules(spec, change["ref"], repository)
-            ]
-            if runs and len(runs) + len(started) > MOST_RUNS:
-                self.log.info("%d more changes wait for the next look", len(changes) - position)
+        ledger: list[Entry] = []
+        for position, change in enumerate(seen["changes"]):
+            starts = self._starts(change)
+            if runs and not isinstance(starts, str) and len(runs) + len(starts) > MOST_RUNS:
+                self.log.info("%d more changes wait for the next look", len(seen["changes"]) - position)
                 context["ti"].xcom_push(HANDLED, position)
                 break
-            names = ", ".join(run["trigger_run_id"] for run in started) or "no build rule matches, no run"
-            self.log.info("%s is at %s: %s", change["ref"], change["commit"], names)
-            runs += started
+            left = left_at(told.refs.get(change["ref"], ()), change["commit"], looked=looked, since=since)
+            # Seen in one look, refs are in natural order: the later one counts as the newer push.
+            at = looked + timedelta(microseconds=position)
+            entry, more = _decide(context["ti"], change, starts, left, at)
+            self.log.info("%s", entry.sentence)
+            ledger.append(entry)
+            runs += more
+        context["ti"].xcom_push(LEDGER, [entry.to_xcom() for entry in ledger])
         return runs
 
+    def _starts(self, change: Mapping[str, Any]) -> tuple[Start, ...] | str:
+        if self.images_of:
+            name, _, tag = change["ref"].rpartition(":")
+            return image_starts(
+                self.specs, instance=self.images_of, name=name, tag=tag, digest=change["commit"]
+            )
+        found = source_starts(
+            self.chains, ref=change["ref"], commit=change["commit"], previous=change["previous"]
+        )
+        return found or NO_RULE
 
-def _run(
-    spec: ChainSpec, rule: str, repository: str, change: Mapping[str, str], sequence: int, seen_at: datetime
-) -> dict[str, Any]:
-    run_id = push_run_id(ref=change["ref"], commit=change["commit"], rule=rule, sequence=sequence)
-    event = Event(
-        kind=Kind.SOURCE_PUSH,
-        repository=repository,
-        rule=rule,
+
+def _told(cursor: str) -> Told:
+    return Told.model_validate_json(Variable.get(told_key(cursor), default=None) or "{}")
+
+
+def _decide(
+    ti: Any, change: Mapping[str, Any], starts: tuple[Start, ...] | str, left: datetime | None, at: datetime
+) -> tuple[Entry, list[dict[str, Any]]]:
+    runs: list[dict[str, Any]] = []
+    outcomes: list[Outcome] = []
+    for start in starts if not isinstance(starts, str) else ():
+        visit, there = choose(_Made(ti, start), left)
+        run_id = start.run_id(visit)
+        outcomes.append(Outcome(chain=start.chain, rule=start.event.rule, run_id=run_id, made=not there))
+        if not there:
+            event = start.event.model_copy(
+                update={"pushed_at": at, "seen_at": at, "sender": "sensor", "delivery_id": run_id}
+            )
+            runs.append({"trigger_dag_id": start.chain, "trigger_run_id": run_id, "conf": event.to_conf()})
+    entry = Entry(
         ref=change["ref"],
         commit=change["commit"],
-        pushed_at=seen_at,
-        sender="sensor",
-        delivery_id=run_id,
+        before=change["previous"],
+        at=at,
+        by="sensor",
+        outcomes=tuple(outcomes),
+        why=starts if isinstance(starts, str) else "",
     )
-    return {"trigger_dag_id": spec.name, "trigger_run_id": run_id, "conf": event.to_conf()}
+    return entry, runs
+
+
+class _Made(dict[int, datetime]):
+    """The runs of a start that are there: number of the stay to the time of the push. Asks when asked."""
+
+    def __init__(self, ti: Any, start: Start) -> None:
+        super().__init__()
+        self.ti = ti
+        self.start = start
+
+    def __contains__(self, visit: object) -> bool:
+        assert isinstance(visit, int)  # noqa: S101 - for the type checker
+        return bool(self.ti.get_dr_count(dag_id=self.start.chain, run_ids=[self.start.run_id(visit)]))
+
+    def __missing__(self, visit: int) -> datetime:
+        return _seen_at(self.start.chain, self.start.run_id(visit))
+
+
+def _seen_at(dag_id: str, run_id: str) -> datetime:
+    from airflow.sdk.execution_time.comms import GetDagRun
+    from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
+
+    run: Any = SUPERVISOR_COMMS.send(GetDagRun(dag_id=dag_id, run_id=run_id))
+    said = (run.conf or {}).get("seen_at")
+    return datetime.fromisoformat(said) if said else run.run_after
 
 
 class RememberOperator(ChainOperator):
@@ -132,14 +243,21 @@ class RememberOperator(ChainOperator):
 
     def execute(self, context: Any) -> None:
         """Write what `watch` saw and `match` took."""
-        changes = context["ti"].xcom_pull(task_ids="watch") or []
-        changes = changes[: context["ti"].xcom_pull(task_ids="match", key=HANDLED, map_indexes=-1)]
+        seen = context["ti"].xcom_pull(task_ids="watch")
         known = Cursor(self.cursor).read()
         if known is None:
             # A cursor of just these changes would make every other ref look new, and build all of history.
             self.log.warning("The Variable %s is gone: the next look is a first one", self.cursor)
             return
+        if not seen:
+            return
+        looked, refs = known
+        handled = context["ti"].xcom_pull(task_ids="match", key=HANDLED, map_indexes=-1)
+        taken = seen["changes"][:handled]
+        gone = set(seen["gone"])
         moved = {
-            change["ref"]: (change["commit"], known.get(change["ref"], ("", 0))[1] + 1) for change in changes
+            **{ref: commit for ref, commit in refs.items() if ref not in gone},
+            **{change["ref"]: change["commit"] for change in taken},
         }
-        Cursor(self.cursor).write({**known, **moved})
+        # With changes left over the cursor stands for the older look: they moved after it.
+        Cursor(self.cursor).write(seen["looked"] if handled is None else seen["since"] or looked, moved)

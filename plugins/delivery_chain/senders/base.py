@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
+NO_PROOF = "the request carries no valid signature or token"
 MEBIBYTE = 1024 * 1024
 NO_COMMIT = frozenset({"0" * 40, "0" * 64})
 """How git writes "no object" in SHA-1 and SHA-256 repositories. Source: githooks(5), post-receive."""
@@ -69,7 +70,7 @@ def receive(sender: Sender, request: Request, secrets: Sequence[str], now: datet
     # All are tried, so that the time tells nothing about which one fits.
     proofs = [sender.authentic(request, secret, now) for secret in secrets if secret]
     if not any(proofs):
-        raise WebhookRefused(401, "the request carries no valid signature or token")
+        raise WebhookRefused(401, NO_PROOF)
     return sender.parse(request)
 
 

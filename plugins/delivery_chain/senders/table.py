@@ -9,6 +9,7 @@ from delivery_chain.senders.bitbucket import BITBUCKET, BITBUCKET_DC
 from delivery_chain.senders.gitea import FORGEJO, GITEA, GOGS
 from delivery_chain.senders.github import GITHUB
 from delivery_chain.senders.gitlab import GITLAB
+from delivery_chain.senders.registries import REGISTRIES
 from delivery_chain.senders.standard import STANDARD
 
 if TYPE_CHECKING:
@@ -24,4 +25,5 @@ SENDERS: dict[str, Sender] = {
     "gitlab": GITLAB,
     "gogs": GOGS,
     "standard": STANDARD,
+    **REGISTRIES,
 }

@@ -1,19 +1,48 @@
-"""Pages on Airflow's web server. The application is made at the first request: other processes load it never."""
+"""Our part of Airflow's web server. Each application is made at its first request: other processes load none."""
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
+    Scope = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[Any]]
+    Send = Callable[[Any], Awaitable[None]]
 
-async def application(
-    scope: MutableMapping[str, Any],
-    receive: Callable[[], Awaitable[Any]],
-    send: Callable[[Any], Awaitable[None]],
-) -> None:
-    """The ASGI application of our pages, for the plugin's `fastapi_apps`."""
+IN_ADDRESS = "delivery_chain.in_address"
+"""Where the ASGI scope holds what an address carried as `token=…`."""
+
+
+async def pages(scope: Scope, receive: Receive, send: Send) -> None:
+    """Our pages, behind Airflow's login."""
     from delivery_chain.web.app import app  # noqa: PLC0415 - needs Airflow's API server
 
     await app(scope, receive, send)
+
+
+async def webhooks(scope: Scope, receive: Receive, send: Send) -> None:
+    """The receiver of webhooks, which is open to whoever knows a sender's secret."""
+    if scope["type"] == "http":
+        # Some senders can put their secret into the address only. It leaves the address before anybody logs that.
+        query = scope.get("query_string", b"").decode("latin-1")
+        scope["query_string"] = b""
+        scope[IN_ADDRESS] = _token(query)
+    await _receiver()(scope, receive, send)
+
+
+@cache
+def _receiver() -> Any:
+    from delivery_chain.web.receiver import make_app  # noqa: PLC0415 - needs Airflow's API server
+
+    return make_app()
+
+
+def _token(query: str) -> str:
+    try:
+        return parse_qs(query, max_num_fields=20).get("token", [""])[0]
+    except ValueError:
+        return ""

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import time
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowSensorTimeout, TaskDeferred
 
 from delivery_chain.errors import SourceError
+from delivery_chain.sensors import base
 from delivery_chain.sensors.git_ref import STATE_KEY, GitRefSensor
 from delivery_chain.triggers import git_ref
 
@@ -30,7 +32,8 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, str]]
     """Script what the source has at each look."""
 
     def script(*refs: dict[str, str]) -> list[dict[str, str]]:
-        left = list(refs)
+        left, ticks = list(refs), count(1)
+        monkeypatch.setattr(base, "_now", lambda: f"T{next(ticks)}")
         monkeypatch.setattr(git_ref, "look", lambda *_: left.pop(0))
         return left
 
@@ -59,15 +62,24 @@ def test_it_waits_in_the_triggerer(looks: Callable[..., list[dict[str, str]]]) -
         "tags": "v.*",
         "known": {MAIN: A},
         "poll_seconds": 0,
+        "since": "T1",
     }
-    assert (store, found.method_name) == ({STATE_KEY: {MAIN: A}}, "looked")
+    assert (store, found.method_name) == ({STATE_KEY: {"refs": {MAIN: A}, "since": "T1"}}, "looked")
 
 
-def test_a_retry_keeps_the_first_tries_baseline(looks: Callable[..., list[dict[str, str]]]) -> None:
-    """A push between two tries is not lost: the source is not looked at anew."""
+@pytest.mark.parametrize(
+    ("stored", "since"),
+    [({"refs": {MAIN: A}, "since": "T0"}, "T0"), ({MAIN: A}, None)],
+    ids=["now", "before"],
+)
+def test_a_retry_keeps_the_first_tries_baseline(
+    looks: Callable[..., list[dict[str, str]]], stored: dict[str, Any], since: str | None
+) -> None:
+    """A push between two tries is not lost: the source is not looked at anew. An older version's state is read."""
     looks()
-    found = deferred(sensor().execute, {"task_state_store": Store({STATE_KEY: {MAIN: A}})})
-    assert found.trigger.serialize()[1]["known"] == {MAIN: A}
+    found = deferred(sensor().execute, {"task_state_store": Store({STATE_KEY: stored})})
+    arguments = found.trigger.serialize()[1]
+    assert (arguments["known"], arguments["since"]) == ({MAIN: A}, since)
 
 
 def test_an_event_with_changes_is_the_result() -> None:
@@ -80,9 +92,11 @@ def test_an_event_with_changes_is_the_result() -> None:
 
 def test_deleted_refs_end_no_wait() -> None:
     """The wait goes on without them, with the time that is left."""
-    store, event = Store(), {"refs": [], "gone": [TAG], "seen": {MAIN: A}}
+    store, event = Store(), {"refs": [], "gone": [TAG], "seen": {MAIN: A}, "since": "T3"}
     found = deferred(sensor(timeout=100).looked, {"task_state_store": store}, event, time.time() - 40)
-    assert (store, found.trigger.serialize()[1]["known"]) == ({STATE_KEY: {MAIN: A}}, {MAIN: A})
+    assert store == {STATE_KEY: {"refs": {MAIN: A}, "since": "T3"}}
+    arguments = found.trigger.serialize()[1]
+    assert (arguments["known"], arguments["since"]) == ({MAIN: A}, "T3")
     assert found.timeout is not None
     assert 50 < found.timeout.total_seconds() <= 60
 
@@ -112,3 +126,42 @@ def test_what_is_known_may_be_told(looks: Callable[..., list[dict[str, str]]]) -
     """With `known` the first look may already be the result."""
     looks({MAIN: B})
     assert sensor(deferrable=False, known={MAIN: A}).execute({"task_state_store": Store()}) == MOVED
+
+
+def test_an_event_of_an_older_trigger_is_taken() -> None:
+    """One that was on its way during an upgrade says no `since`."""
+    store = Store()
+    deferred(sensor().looked, {"task_state_store": store}, {"refs": [], "gone": [], "seen": {}}, time.time())
+    assert store == {STATE_KEY: {"refs": {}, "since": None}}
+
+
+def test_a_poke_remembers_when_it_last_saw_nothing_new(looks: Callable[..., list[dict[str, str]]]) -> None:
+    """The state follows looks that find the known refs or fewer, and stays where the result tells of a change."""
+    store, step = Store(), sensor(deferrable=False)
+    context = {"task_state_store": store}
+    looks({MAIN: A, TAG: A}, {MAIN: A, TAG: A}, {MAIN: A}, {MAIN: B})
+    states = []
+    for _ in range(3):
+        done = step.poke(context).is_done
+        states.append((done, store[STATE_KEY]))
+    assert states == [
+        (False, {"refs": {MAIN: A, TAG: A}, "since": "T2"}),
+        (False, {"refs": {MAIN: A}, "since": "T3"}),
+        (True, {"refs": {MAIN: A}, "since": "T3"}),
+    ]
+
+
+class Whole(GitRefSensor):
+    """A subclass that wants all of the event."""
+
+    def _result(self, context: Any, event: dict[str, Any]) -> Any:
+        return event
+
+
+def test_a_subclass_gets_the_whole_event(looks: Callable[..., list[dict[str, str]]]) -> None:
+    """The trigger's own, and the same from a poke."""
+    looks({MAIN: A}, {MAIN: A}, {MAIN: B})
+    event = {"refs": MOVED, "gone": [], "seen": {MAIN: B}, "since": "T2"}
+    step = Whole(task_id="wait", connection="git_shop", poll_seconds=0, deferrable=False)
+    assert step.looked({"task_state_store": Store()}, event, time.time()) == event
+    assert step.execute({"task_state_store": Store()}) == event

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from delivery_chain.errors import ConfigurationError, DeliveryChainError, SourceUnreachable
-from delivery_chain.triggers import git_ref
+from delivery_chain.triggers import base, git_ref
 from delivery_chain.triggers.git_ref import GitRefTrigger
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ def fire(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Any, list[float
             return [event.payload async for event in trigger.run()]
 
         monkeypatch.setattr(git_ref, "look", look)
-        monkeypatch.setattr(git_ref.asyncio, "sleep", sleep)
+        ticks = count(1)
+        monkeypatch.setattr(base, "_now", lambda: f"T{next(ticks)}")
+        monkeypatch.setattr(base.asyncio, "sleep", sleep)
         events = asyncio.run(first())
         assert (len(events), left) == (1, [])
         return events[0], pauses
@@ -49,11 +52,18 @@ def fire(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Any, list[float
 def test_it_comes_back_from_its_serialisation() -> None:
     """Airflow makes the trigger again from path and arguments."""
     trigger = GitRefTrigger(
-        "git_shop", "api.git", branches="main", tags="v.*", known={TAG: A}, poll_seconds=7
+        "git_shop", "api.git", branches="main", tags="v.*", known={TAG: A}, poll_seconds=7, since="T0"
     )
     path, arguments = trigger.serialize()
     assert path == "delivery_chain.triggers.git_ref.GitRefTrigger"
     assert GitRefTrigger(**arguments).serialize() == (path, arguments)
+
+
+def test_a_trigger_of_an_older_version_comes_back() -> None:
+    """Airflow's database may hold arguments without `since`."""
+    _, arguments = GitRefTrigger("git_shop", known={TAG: A}).serialize()
+    assert arguments.pop("since") is None
+    assert GitRefTrigger(**arguments).since is None
 
 
 def test_it_waits_for_a_difference(fire: Callable[..., tuple[Any, list[float]]]) -> None:
@@ -66,6 +76,7 @@ def test_it_waits_for_a_difference(fire: Callable[..., tuple[Any, list[float]]])
             ],
             "gone": [],
             "seen": {MAIN: B, TAG: B},
+            "since": "T2",
         },
         [7, 7],
     )
@@ -73,12 +84,17 @@ def test_it_waits_for_a_difference(fire: Callable[..., tuple[Any, list[float]]])
 
 def test_deleted_refs_are_a_difference(fire: Callable[..., tuple[Any, list[float]]]) -> None:
     """A ref that went away is told, so that its return counts as new."""
-    assert fire({MAIN: A, TAG: A}, {MAIN: A})[0] == {"refs": [], "gone": [TAG], "seen": {MAIN: A}}
+    assert fire({MAIN: A, TAG: A}, {MAIN: A})[0] == {
+        "refs": [],
+        "gone": [TAG],
+        "seen": {MAIN: A},
+        "since": "T1",
+    }
 
 
 def test_without_a_baseline_the_first_look_is_the_event(fire: Callable[..., tuple[Any, list[float]]]) -> None:
     """Also where there is no ref yet."""
-    assert fire(None, {}) == ({"refs": [], "gone": [], "seen": {}}, [])
+    assert fire(None, {}) == ({"refs": [], "gone": [], "seen": {}, "since": "T1"}, [])
 
 
 def test_a_source_that_does_not_answer_is_asked_again(fire: Callable[..., tuple[Any, list[float]]]) -> None:

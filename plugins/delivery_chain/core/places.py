@@ -1,0 +1,30 @@
+"""One git repository has many addresses: the path by which they are compared. Pure."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote, urlsplit
+
+_SCP = re.compile(r"(?!/)[^/:]+:(?!//)(.*)", re.DOTALL)
+_PREFIXES = ("scm", "v3")
+"""First segments that are no part of the name: Bitbucket Data Center's https, Azure DevOps' ssh."""
+
+
+def path_of(place: str) -> str:
+    """The path of a clone URL, an scp-like address, a web page or a full name, as forges compare names.
+
+    `https://git.example.com/Shop/API.git`, `git@git.example.com:shop/api.git` and `shop/api` are all `shop/api`.
+    Empty if there is none.
+
+    Source: git-clone(1), "GIT URLS"; forges take names of either case as the same.
+    """
+    try:
+        path = urlsplit(place).path if "://" in place else place
+    except ValueError:
+        return ""
+    if "://" not in place and (scp := _SCP.fullmatch(place)):
+        path = scp[1]
+    segments = [part for part in unquote(path).split("/") if part and part != "_git"]
+    if len(segments) > 1 and segments[0].lower() in _PREFIXES:
+        del segments[0]
+    return "/".join(segments).lower().removesuffix(".git")

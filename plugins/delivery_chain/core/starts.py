@@ -1,0 +1,101 @@
+"""Which runs a push stands for: the same answer for a webhook and for the sensor. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from delivery_chain.core.event import Event, Kind, image_run_id, push_run_id
+from delivery_chain.core.plan import matching_rules, owner
+from delivery_chain.core.tags import is_reserved
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from delivery_chain.core.spec import ChainSpec
+
+NO_RULE = "no build rule matches"
+NO_CHAIN = "no chain covers this image"
+RESERVED = "a tag that chains keep for themselves"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One run of one chain, up to the number of the ref's stay at the commit."""
+
+    chain: str
+    namespace: str
+    event: Event
+
+    def run_id(self, visit: int) -> str:
+        """The run's id, see `delivery_chain.core.visits`."""
+        event = self.event
+        if event.kind is Kind.IMAGE_PUSH:
+            name = f"{self.namespace}/{event.repository}"
+            return image_run_id(name=name, tag=event.tag, digest=event.digest, visit=visit)
+        return push_run_id(ref=event.ref, commit=event.commit, rule=event.rule, visit=visit)
+
+
+def source_starts(
+    chains: Iterable[tuple[ChainSpec, str]], *, ref: str, commit: str, previous: str | None
+) -> tuple[Start, ...]:
+    """The runs of a push of a ref.
+
+    Args:
+        chains: Each chain with the repository that it builds from the source.
+        ref: Full ref.
+        commit: What it points at now.
+        previous: What it pointed at before; empty for nothing, None where that is not known.
+
+    Returns:
+        One per chain and matching rule; none if no rule matches.
+    """
+    return tuple(
+        Start(
+            spec.name,
+            spec.scope.namespace,
+            Event(
+                kind=Kind.SOURCE_PUSH,
+                repository=repository,
+                rule=rule.name,
+                ref=ref,
+                commit=commit,
+                previous=previous or "",
+            ),
+        )
+        for spec, repository in chains
+        for rule in matching_rules(spec, ref, repository)
+    )
+
+
+def image_starts(
+    specs: Sequence[ChainSpec], *, instance: str, name: str, tag: str, digest: str
+) -> tuple[Start, ...] | str:
+    """The run of an image that others pushed, or why there is none.
+
+    Args:
+        specs: All chains.
+        instance: Connection of the registry.
+        name: Repository with its namespace; the longest namespace of a chain that fits is taken.
+        tag: Empty for an image that was pushed by its digest alone.
+        digest: What the tag points at.
+    """
+    if is_reserved(tag):
+        return RESERVED
+    covering = [
+        (namespace, spec)
+        for namespace in _namespaces(name)
+        if (spec := owner(specs, instance, namespace, name.removeprefix(f"{namespace}/")))
+    ]
+    if not covering:
+        return NO_CHAIN
+    namespace, spec = covering[-1]
+    repository = name.removeprefix(f"{namespace}/")
+    event = Event(kind=Kind.IMAGE_PUSH, repository=repository, tag=tag, digest=digest)
+    return (Start(spec.name, namespace, event),)
+
+
+def _namespaces(name: str) -> list[str]:
+    """`a`, then `a/b`, of `a/b/c`."""
+    parts = name.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]

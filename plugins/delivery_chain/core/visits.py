@@ -1,0 +1,219 @@
+"""One push, one run: which of a ref's stays at a commit a delivery is about. Pure.
+
+A ref moves A -> B -> A: three stays, three runs. Webhooks tell the moves: twice, late, out of order, or never. The
+sensor sees where the ref is now and then, and never the moves in between. Both number a ref's stays at one commit
+alike, and the number is in the run's id, so that what both saw is one run:
+
+    a run for this ref and commit, made since the ref was last known to be elsewhere, is this very push.
+
+`judge` finds that time for a webhook, `left_at` for the sensor; `choose` picks the stay. Where a delivery may be old
+or new and nothing tells, it makes no run: the sensor finds out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from delivery_chain.core.value import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+MOST_SIGHTINGS = 8
+"""What is remembered of one ref. An older push is a redelivery by its run alone."""
+MOST_TOLD = 8
+MOST_REFS = 300
+"""Refs of one source whose history is kept: some 100 kB in Airflow's database."""
+_BEFORE = timedelta(microseconds=1)
+
+
+class Sighting(Value):
+    """A ref came to a commit, as somebody told."""
+
+    commit: str
+    """Commit, or an image's digest; empty for a ref that was deleted."""
+    before: str | None
+    """Where it was; empty for nowhere, None where that was not said."""
+    at: datetime
+    """When we heard of it; of one that came late, when it must have been."""
+    told: tuple[tuple[str, str], ...] = ()
+    """Who told it, and with which delivery id."""
+
+
+History = tuple[Sighting, ...]
+"""The last sightings of one ref, the newest last."""
+
+
+class Told(Value):
+    """What webhooks told of one source's refs, or of one namespace's images; in an Airflow Variable."""
+
+    refs: dict[str, History] = {}
+
+    def with_history(self, ref: str, history: History) -> Told:
+        """Remember; the refs that nobody told anything of for longest are forgotten."""
+        refs = {**{name: old for name, old in self.refs.items() if name != ref}, ref: history}
+        if len(refs) > MOST_REFS:
+            kept = sorted(refs, key=lambda name: refs[name][-1].at)[-MOST_REFS:]
+            refs = {name: refs[name] for name in kept}
+        return Told(refs=refs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """A delivery's word that a ref moved."""
+
+    before: str | None
+    after: str
+    teller: str
+    """Which webhook; two of them may tell the same move."""
+    delivery_id: str
+    """Empty where the sender gives none."""
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What a move is."""
+
+    history: History
+    """What is known from now on."""
+    fresh: bool
+    """Whether it is a push that was not known."""
+    why: str
+    """For people; of a fresh one only where something is odd."""
+    since: datetime | None = None
+    """When the ref was last known to be elsewhere; None for never."""
+    at: datetime | None = None
+    """When a fresh push happened, as far as we know."""
+
+
+def judge(history: History, move: Move, watched: Sighting | None = None) -> Judgement:
+    """Tell a push from a redelivery.
+
+    Args:
+        history: What webhooks told of this ref before.
+        move: What one tells now.
+        watched: Where the sensor saw the ref last, if it did.
+    """
+    if (told := _told(history, move)) is not None:
+        return told
+    view = _view(history, watched)
+    last = view[-1] if view else None
+    if last is None:
+        return _fresh(history, move, since=None)
+    if move.before is not None and move.before == last.commit:
+        return _fresh(history, move, since=last.at)
+    if move.before is not None and any(_same(one, move) for one in history):
+        return Judgement(history=history, fresh=False, why="a replay of a push that was taken before")
+    if last.commit == move.after and (last.before is None or move.before is None):
+        return _claimed(history, last, move)
+    return _out_of_order(history, view, move)
+
+
+def left_at(history: History, commit: str, *, looked: datetime, since: datetime | None) -> datetime | None:
+    """When the ref was last known to be elsewhere than where the sensor sees it.
+
+    Args:
+        history: What webhooks told of this ref.
+        commit: Where it is.
+        looked: When the look at it began; what was told after that may be newer than the look.
+        since: When the last look began that saw it elsewhere; None if there was none.
+    """
+    last = next((one for one in reversed(history) if one.at <= looked), None)
+    times = [time for time in (since, last.at if last and last.commit != commit else None) if time]
+    return max(times, default=None)
+
+
+def choose(made: Mapping[int, datetime], since: datetime | None) -> tuple[int, bool]:
+    """The number of a stay, counted from 1, and whether its run is there already.
+
+    Args:
+        made: The runs of this ref and commit: number to the time of the push.
+        since: When the ref was last known to be elsewhere; None for never.
+    """
+    visit = 1
+    while visit in made:
+        if since is None or made[visit] > since:
+            return visit, True
+        visit += 1
+    return visit, False
+
+
+def _same(one: Sighting, move: Move) -> bool:
+    return (one.before, one.commit) == (move.before, move.after)
+
+
+def _told(history: History, move: Move) -> Judgement | None:
+    """The same delivery again, or the same move by another webhook; None if it is neither."""
+    told = (move.teller, move.delivery_id)
+    if move.delivery_id and any(told in one.told for one in history):
+        return Judgement(history=history, fresh=False, why="this delivery came before")
+    for one in history:
+        by_others = one.told and all(teller != move.teller for teller, _ in one.told)
+        if move.before is not None and _same(one, move) and by_others:
+            return _known(history, one, told, "another webhook told it before")
+    return None
+
+
+def _view(history: History, watched: Sighting | None) -> History:
+    if watched is None or (history and history[-1].commit == watched.commit):
+        return history
+    return tuple(sorted((*history, watched), key=lambda one: one.at))
+
+
+def _fresh(history: History, move: Move, *, since: datetime | None, why: str = "") -> Judgement:
+    seen = Sighting(
+        commit=move.after, before=move.before, at=move.now, told=((move.teller, move.delivery_id),)
+    )
+    return Judgement(history=_kept((*history, seen)), fresh=True, why=why, since=since, at=move.now)
+
+
+def _known(history: History, one: Sighting, told: tuple[str, str], why: str) -> Judgement:
+    more = one.model_copy(update={"told": (*one.told, told)[-MOST_TOLD:]})
+    return Judgement(history=tuple(more if each is one else each for each in history), fresh=False, why=why)
+
+
+def _claimed(history: History, last: Sighting, move: Move) -> Judgement:
+    """The ref is there already, and nobody said where it came from: this move may be how."""
+    told = (move.teller, move.delivery_id)
+    if last in history:
+        one = last.model_copy(update={"before": move.before if last.before is None else last.before})
+        return _known(
+            tuple(one if each is last else each for each in history), one, told, "it is there already"
+        )
+    seen = Sighting(commit=move.after, before=move.before, at=last.at, told=(told,))
+    return Judgement(history=_sorted((*history, seen)), fresh=False, why="the sensor saw it first")
+
+
+def _out_of_order(history: History, view: History, move: Move) -> Judgement:
+    """A move that does not begin where the ref was: it came late, or moves before it were not told."""
+    later = _place(view, move) if move.before is not None else None
+    if later is None:
+        lost = "moves before it were not told" if move.before is not None else ""
+        return _fresh(history, move, since=view[-1].at, why=lost)
+    earlier = [one.at for one in view if one.at < later.at]
+    then = replace(move, now=min(move.now, later.at - _BEFORE))
+    late = _fresh((), then, since=max(earlier, default=None))
+    return replace(
+        late, history=_sorted((*history, *late.history)), why="it came late: a newer push is known already"
+    )
+
+
+def _place(view: History, move: Move) -> Sighting | None:
+    """The sighting that a late move comes before: where moves are missing, and it fits on one side."""
+    for earlier, later in zip((None, *view), view, strict=False):
+        if later.before is None or (earlier and earlier.commit == later.before):
+            continue
+        if later.before == move.after or (earlier and earlier.commit == move.before):
+            return later
+    return None
+
+
+def _sorted(history: Iterable[Sighting]) -> History:
+    return _kept(tuple(sorted(history, key=lambda one: one.at)))
+
+
+def _kept(history: History) -> History:
+    return history[-MOST_SIGHTINGS:]

@@ -1,0 +1,64 @@
+"""Which Dag watches what: one per git source and one per namespace of images, whatever the number of chains."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from delivery_chain.core.spec import ChainSpec, Source
+
+CHAIN_TAG = "delivery-chain"
+"""Dags with this tag are chains."""
+SOURCE_PREFIX = "delivery-chain-source--"
+IMAGES_PREFIX = "delivery-chain-images--"
+
+
+def source_dag_id(source: Source) -> str:
+    """The id of the Dag that watches a source; also the name of the Variable that holds its cursor."""
+    place = f"{source.connection}--{source.url}".strip("-/")
+    return _dag_id(SOURCE_PREFIX, place.removesuffix(".git"), f"{source.connection}\0{source.url}")
+
+
+def images_dag_id(instance: str, namespace: str) -> str:
+    """The id of the Dag that watches a namespace's image tags; also the name of the Variable with its cursor."""
+    return _dag_id(IMAGES_PREFIX, f"{instance}--{namespace}", f"{instance}\0{namespace}")
+
+
+def told_key(dag_id: str) -> str:
+    """The name of the Variable with what webhooks told of the source or namespace that a Dag watches."""
+    return f"{dag_id}--webhooks"
+
+
+def watch_words(dag_id: str) -> list[str]:
+    """Words that every spec has in its text that a watching Dag is made from."""
+    place, _, _ = dag_id.removeprefix(SOURCE_PREFIX).removeprefix(IMAGES_PREFIX).rpartition("-")
+    return [word for word in place.split("-") if word]
+
+
+def watched(specs: Iterable[ChainSpec]) -> dict[str, tuple[Source, list[tuple[ChainSpec, str]]]]:
+    """Each source with build rules once, as Dag id to the source and the chains and repositories built from it."""
+    found: dict[str, tuple[Source, list[tuple[ChainSpec, str]]]] = {}
+    for spec in specs:
+        for repository in dict.fromkeys(spec.repository_of(rule) for rule in spec.build_rules):
+            source = spec.sources[repository]
+            _, chains = found.setdefault(source_dag_id(source), (source, []))
+            chains.append((spec, repository))
+    return found
+
+
+def watched_images(specs: Iterable[ChainSpec]) -> dict[str, list[ChainSpec]]:
+    """Each namespace whose images chains take that do not build them, as Dag id to those chains."""
+    found: dict[str, list[ChainSpec]] = {}
+    for spec in specs:
+        if not spec.build_rules:
+            found.setdefault(images_dag_id(spec.scope.instance, spec.scope.namespace), []).append(spec)
+    return found
+
+
+def _dag_id(prefix: str, place: str, unique: str) -> str:
+    readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", place)[:80].strip("-")
+    return f"{prefix}{readable}-{hashlib.sha256(unique.encode()).hexdigest()[:6]}"

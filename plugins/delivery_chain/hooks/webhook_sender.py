@@ -1,0 +1,90 @@
+"""A connection of type `webhook_sender`: who may send webhooks here, with which secret, and for what it speaks."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from airflow.sdk import BaseHook
+
+from delivery_chain.hooks.connection import ConnectionFields, mask, read_connection
+
+SHORTEST_SECRET = 16
+"""Characters of a secret, at least: a shorter one can be guessed at the rate that requests are answered."""
+LONGEST_SECRET = 1000
+PER_MINUTE = 600
+"""Deliveries that one sender may make, unless the connection says otherwise."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,199}")
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookSender:
+    """One sender as its connection describes it."""
+
+    conn_id: str
+    kind: str
+    """A name of `delivery_chain.senders.table.SENDERS`, not checked here."""
+    secrets: tuple[str, ...] = field(repr=False)
+    """Those that are valid: two while a secret is being changed, none where none is set."""
+    speaks_for: tuple[str, ...]
+    """Connections, of type git or oci_registry, whose pushes it may tell."""
+    per_minute: int
+    """Deliveries that are taken."""
+
+
+class WebhookSenderHook(BaseHook):
+    """Airflow's connection to one sender of webhooks."""
+
+    conn_name_attr: ClassVar[str] = "conn_id"
+    default_conn_name: ClassVar[str] = "webhook_sender_default"
+    conn_type: ClassVar[str] = "webhook_sender"
+    hook_name: ClassVar[str] = "Webhook sender"
+
+    def __init__(self, conn_id: str = default_conn_name) -> None:
+        """Read nothing yet.
+
+        Args:
+            conn_id: Airflow's connection id, which is also the last part of the webhook's address.
+        """
+        super().__init__()
+        self.conn_id = conn_id
+
+    def sender(self) -> WebhookSender:
+        """The sender, its secrets masked in logs.
+
+        Raises:
+            ConfigurationError: The connection is missing or wrong. Not retryable.
+        """
+        fields = read_connection(self.conn_id, self.conn_type)
+        return WebhookSender(
+            conn_id=self.conn_id,
+            kind=fields.text("sender").strip().lower(),
+            secrets=_secrets(fields),
+            speaks_for=_speaks_for(fields),
+            per_minute=fields.whole("per_minute", PER_MINUTE, 1, 1_000_000),
+        )
+
+
+def _secrets(fields: ConnectionFields) -> tuple[str, ...]:
+    found = [fields.password, fields.secret("previous_secret")]
+    for name, secret in zip(("password", "previous_secret"), found, strict=True):
+        mask(secret)
+        if secret and not SHORTEST_SECRET <= len(secret) <= LONGEST_SECRET:
+            raise fields.wrong(
+                name,
+                f"{SHORTEST_SECRET} to {LONGEST_SECRET} characters (`openssl rand -hex 32`)",
+                str(len(secret)),
+            )
+    return tuple(dict.fromkeys(secret for secret in found if secret))
+
+
+def _speaks_for(fields: ConnectionFields) -> tuple[str, ...]:
+    names = fields.text("speaks_for").replace(",", " ").split()
+    if not names or not all(_NAME.fullmatch(name) for name in names):
+        raise fields.wrong(
+            "speaks_for",
+            "the ids of the git or registry connections whose pushes it tells",
+            repr(names)[:100],
+        )
+    return tuple(dict.fromkeys(names))

@@ -1,0 +1,85 @@
+"""Alibaba Cloud Container Registry: the trigger of a repository, and its events by way of EventBridge.
+
+A trigger can set no header: the secret is in its URL. EventBridge's HTTP targets may also log in by a header.
+
+Source: https://www.alibabacloud.com/help/en/acr/user-guide/manage-webhooks (the trigger's body; its times have no
+zone, and are taken as UTC+8), argocd-image-updater pkg/webhook/aliyun_acr.go, and
+https://www.alibabacloud.com/help/en/eventbridge/user-guide/container-registry-events, which shows BuildCompleted
+only: that PushCompleted names its image by the same keys is our reading.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+from delivery_chain.senders.base import Sender, bearer, delivery, fields, json_object, text
+from delivery_chain.senders.images import event_id, image, moment, sift, wanted
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from delivery_chain.core.delivery import Delivery, ImagePush
+    from delivery_chain.senders.base import Request
+
+CHINA = timezone(timedelta(hours=8))
+PUSHED, BUILT = "cr:Artifact:PushCompleted", "cr:Artifact:BuildCompleted"
+OTHERS = {
+    "cr:Artifact:DeliveryChainCompleted": "the end of a chain of ACR itself",
+    "cr:Artifact:ScanCompleted": "a scan's end; the chain scans by itself",
+    "cr:Artifact:SigningCompleted": "a signature",
+    "cr:Artifact:SynchronizationCompleted": "a synchronization's own report",
+}
+
+
+def _authentic(request: Request, secret: str, _now: datetime) -> bool:
+    return bearer(request, secret)
+
+
+def _parse(request: Request) -> Delivery:
+    payload = json_object(request)
+    return _event(payload) if "specversion" in payload else _trigger(payload)
+
+
+def _trigger(payload: dict[str, Any]) -> Delivery:
+    name = text(payload, "repository.repo_full_name", longest=1000)
+    if not name:
+        name = f"{wanted(payload, 'repository.namespace')}/{wanted(payload, 'repository.name')}"
+    push = image(name, wanted(payload, "push_data.tag"), _digest(payload, "push_data.digest"))
+    time = moment(fields(payload, "push_data.pushed_at"), CHINA)
+    images, why = sift([push])
+    return delivery(
+        event="push",
+        delivery_id=event_id(time, text(payload, "repository.region"), push.name, push.tag, push.digest),
+        images=images,
+        pushed_at=time if images else None,
+        ignored=why,
+    )
+
+
+def _event(payload: dict[str, Any]) -> Delivery:
+    kind, data = wanted(payload, "type"), payload.get("data")
+    images: tuple[ImagePush, ...] = ()
+    if kind == BUILT and text(data, "BuildStatus") != "SUCCESS":
+        why = "a build that made no image"
+    elif kind in {PUSHED, BUILT}:
+        name = f"{wanted(data, 'RepoNamespaceName')}/{wanted(data, 'RepoName')}"
+        images, why = sift([image(name, wanted(data, "Tag"), _digest(data, "Digest"))])
+    else:
+        why = OTHERS.get(kind, f"{kind[:60]!r} is no push")
+    return delivery(
+        event=kind,
+        delivery_id=wanted(payload, "id"),
+        images=images,
+        pushed_at=moment(payload.get("time")) if images else None,
+        ignored=why,
+    )
+
+
+def _digest(data: Any, path: str) -> Any:
+    """What is at the path, for `image` to judge; empty for nothing."""
+    found = fields(data, path)
+    return "" if found is None else found
+
+
+ACR = Sender(title="Alibaba Cloud Container Registry", authentic=_authentic, parse=_parse)

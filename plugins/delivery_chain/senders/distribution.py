@@ -1,0 +1,110 @@
+"""CNCF distribution: the notifications of `docker-registry`, and of registries made from it.
+
+The `headers` of an endpoint carry what the administrator sets: `Authorization: [Bearer …]`. The registry keeps events
+in memory, and sends one again until it is answered by 2xx or 3xx, one after the other: a refused event holds up all
+later ones.
+
+Source: distribution, docs/content/about/notifications.md and notifications/bridge.go; docker-registry 2.8.2 as run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from delivery_chain.errors import WebhookRefused
+from delivery_chain.senders.base import Sender, bearer, delivery, fields, json_object, text
+from delivery_chain.senders.images import entries, image, moment, sift, together, wanted
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from delivery_chain.core.delivery import Delivery, ImagePush
+    from delivery_chain.senders.base import Request
+
+INDEXES = frozenset(
+    {
+        "application/vnd.oci.image.index.v1+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+    }
+)
+MANIFESTS = frozenset(
+    {
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+    }
+)
+CONFIGS = frozenset(
+    {"application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"}
+)
+OTHER_ACTIONS = {
+    "pull": "a pull",
+    "mount": "a layer mounted from another repository",
+    "delete": "a deletion",
+}
+
+
+def _authentic(request: Request, secret: str, _now: datetime) -> bool:
+    return bearer(request, secret)
+
+
+def _parse(request: Request) -> Delivery:
+    events = entries(json_object(request), "events")
+    if not events:
+        raise WebhookRefused(400, "expected one event or more at events, found none")
+    reasons = [_other(event) for event in events]
+    pushes = [event for event, reason in zip(events, reasons, strict=True) if not reason]
+    images, why = sift(map(_image, pushes))
+    actors = {text(event, "actor.name") for event in pushes}
+    times = [time for event in pushes if (time := moment(event.get("timestamp")))]
+    return delivery(
+        event=", ".join(sorted({wanted(event, "action") for event in events}))[:200],
+        delivery_id=_delivery_id(events),
+        images=images,
+        actor=actors.pop() if len(actors) == 1 else "",
+        pushed_at=max(times, default=None),
+        ignored="" if images else together([*reasons, why]),
+    )
+
+
+def _other(event: dict[str, Any]) -> str:
+    """Why an event is not the push of an image's manifest; empty if it is."""
+    action = wanted(event, "action")
+    if action != "push":
+        return OTHER_ACTIONS.get(action, f"{action[:40]!r} is no push")
+    kind = text(event, "target.mediaType")
+    if kind in INDEXES:
+        return ""
+    if kind not in MANIFESTS:
+        return "a layer or another blob" if "manifest" not in kind else f"a manifest of the kind {kind}"
+    return _other_artifact(event)
+
+
+def _other_artifact(event: dict[str, Any]) -> str:
+    """What a manifest holds instead of an image, where the registry is configured to say (`includereferences`)."""
+    references = fields(event, "target.references")
+    if not isinstance(references, list) or not references:
+        return ""
+    kinds = [kind for reference in references if (kind := text(reference, "mediaType"))]
+    # A config blob that was stored without its type is said to be application/octet-stream.
+    if not kinds or kinds[0] in CONFIGS or kinds[0] == "application/octet-stream":
+        return ""
+    return f"an artifact that is no image: {kinds[0]}"
+
+
+def _image(event: dict[str, Any]) -> ImagePush:
+    tag = fields(event, "target.tag")
+    return image(
+        wanted(event, "target.repository"), "" if tag is None else tag, wanted(event, "target.digest")
+    )
+
+
+def _delivery_id(events: list[dict[str, Any]]) -> str:
+    """The event's own id; for several, a digest over theirs. They stay when the registry sends again."""
+    ids = [wanted(event, "id") for event in events]
+    if len(ids) == 1:
+        return ids[0]
+    return f"sha256:{hashlib.sha256(repr(ids).encode()).hexdigest()}"
+
+
+DISTRIBUTION = Sender(title="CNCF distribution (docker-registry)", authentic=_authentic, parse=_parse)

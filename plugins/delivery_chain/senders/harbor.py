@@ -1,0 +1,93 @@
+"""Harbor: the webhooks of a project, in both of its payload formats.
+
+A webhook's "auth header" comes as `Authorization`, as it was typed. Harbor stores the bytes that it will send, and
+sends them again, three times in all, until it is answered by 2xx. "Test Endpoint" sends no such header.
+
+Source: goharbor/harbor src/pkg/notifier/formats/{default,cloudevents}.go,
+src/controller/event/handler/webhook/artifact/artifact.go, src/jobservice/job/impl/notification/webhook_job.go.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from delivery_chain.senders.base import Sender, bearer, delivery, fields, json_object, text
+from delivery_chain.senders.images import entries, event_id, image, moment, sift, wanted
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from delivery_chain.core.delivery import Delivery, ImagePush
+    from delivery_chain.senders.base import Request
+
+PUSHED = frozenset({"PUSH_ARTIFACT", "harbor.artifact.pushed"})
+OTHERS = {
+    "PULL_ARTIFACT": "a pull",
+    "DELETE_ARTIFACT": "a deletion",
+    "REPLICATION": "a replication's own report; each image that it brings comes as a push",
+    "SCANNING_COMPLETED": "a scan's end; the chain scans by itself",
+    "SCANNING_FAILED": "a scan's end; the chain scans by itself",
+    "SCANNING_STOPPED": "a scan's end; the chain scans by itself",
+    "QUOTA_EXCEED": "a warning about a quota",
+    "QUOTA_WARNING": "a warning about a quota",
+    "TAG_RETENTION": "a deletion by the project's retention rules",
+    "UPLOAD_CHART": "a chart",
+    "DOWNLOAD_CHART": "a chart",
+    "DELETE_CHART": "a chart",
+}
+IN_CLOUD_EVENTS = {
+    "harbor.artifact.pulled": "PULL_ARTIFACT",
+    "harbor.artifact.deleted": "DELETE_ARTIFACT",
+    "harbor.replication.status.changed": "REPLICATION",
+    "harbor.scan.completed": "SCANNING_COMPLETED",
+    "harbor.scan.failed": "SCANNING_FAILED",
+    "harbor.scan.stopped": "SCANNING_STOPPED",
+    "harbor.quota.exceeded": "QUOTA_EXCEED",
+    "harbor.quota.warned": "QUOTA_WARNING",
+    "harbor.tag_retention.finished": "TAG_RETENTION",
+}
+
+
+def _authentic(request: Request, secret: str, _now: datetime) -> bool:
+    return bearer(request, secret)
+
+
+def _parse(request: Request) -> Delivery:
+    payload = json_object(request)
+    kind = wanted(payload, "type")
+    if "specversion" in payload:
+        time = moment(payload.get("time"))
+        data, unique, hook = payload.get("data"), wanted(payload, "id"), text(payload, "source")
+    else:
+        time = moment(payload.get("occur_at"))
+        data, unique, hook = payload.get("event_data"), event_id(time, request.body), ""
+    images, why = sift(_images(data)) if kind in PUSHED else ((), _other(kind))
+    return delivery(
+        event=kind,
+        delivery_id=unique,
+        hook=hook,
+        images=images,
+        actor=text(payload, "operator"),
+        pushed_at=time if images else None,
+        ignored=why,
+    )
+
+
+def _other(kind: str) -> str:
+    return OTHERS.get(IN_CLOUD_EVENTS.get(kind, kind), f"{kind[:60]!r} is no push")
+
+
+def _images(data: Any) -> list[ImagePush]:
+    name = text(data, "repository.repo_full_name", longest=1000)
+    if not name:
+        name = f"{wanted(data, 'repository.namespace')}/{wanted(data, 'repository.name')}"
+    return [_image(name, resource) for resource in entries(data, "resources")]
+
+
+def _image(name: str, resource: dict[str, Any]) -> ImagePush:
+    digest, tag = wanted(resource, "digest"), fields(resource, "tag")
+    # What was pushed by its digest alone has the digest as its tag.
+    return image(name, "" if tag is None or tag == digest else tag, digest)
+
+
+HARBOR = Sender(title="Harbor", authentic=_authentic, parse=_parse)

@@ -1,0 +1,141 @@
+"""What the registries' senders share: which pushed manifests are images that a chain may start for, and their times."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, tzinfo
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from delivery_chain.core.delivery import MOST_PUSHES, ImagePush
+from delivery_chain.core.tags import is_reserved
+from delivery_chain.errors import WebhookRefused
+from delivery_chain.senders.base import fields
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+BY_DIGEST = "pushed without a tag, as the platforms of an index and what refers to an image are"
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_REASONS = 3
+"""How many reasons one delivery tells."""
+
+
+def wanted(data: Any, path: str) -> str:
+    """The text at a path.
+
+    Raises:
+        WebhookRefused: 400: there is none, or it is empty.
+    """
+    found = fields(data, path)
+    if not isinstance(found, str) or not found:
+        shown = "nothing" if found is None or found == "" else type(found).__name__
+        raise WebhookRefused(400, f"expected a text at {path}, found {shown}")
+    return found
+
+
+def entries(data: Any, path: str) -> list[dict[str, Any]]:
+    """The objects of the list at a path.
+
+    Raises:
+        WebhookRefused: 400: it is no list, holds something else, or is too long.
+    """
+    found = fields(data, path)
+    if not isinstance(found, list) or any(not isinstance(entry, dict) for entry in found):
+        raise WebhookRefused(400, f"expected a list of objects at {path}")
+    bounded(found, path)
+    return found
+
+
+def bounded(found: Sequence[Any], path: str) -> None:
+    """Refuse a list that no registry sends.
+
+    Raises:
+        WebhookRefused: 400.
+    """
+    if len(found) > MOST_PUSHES:
+        raise WebhookRefused(400, f"expected at most {MOST_PUSHES} at {path}, found {len(found)}")
+
+
+def image(name: Any, tag: Any, digest: Any = "") -> ImagePush:
+    """A pushed image out of what a payload says.
+
+    Raises:
+        WebhookRefused: 400: the name, tag or digest is none that a registry takes.
+    """
+    try:
+        return ImagePush(name=name, tag=tag, digest=digest)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        raise WebhookRefused(400, f"the payload names no image: {wrong['msg'][:400]}") from None
+
+
+def sift(found: Iterable[ImagePush]) -> tuple[tuple[ImagePush, ...], str]:
+    """Keep what may start a chain.
+
+    Left out are manifests without a tag: platforms of an index, attestations and other referrers. So are tags that
+    stand for a signature or another referrer, and those that the chain keeps for itself.
+
+    Returns:
+        The images, in their order; and if there are none, why.
+    """
+    kept: list[ImagePush] = []
+    reasons: list[str] = []
+    for push in found:
+        if not push.tag:
+            reasons.append(BY_DIGEST)
+        elif is_reserved(push.tag):
+            reasons.append(f"the tag {push.tag} is a referrer's or the chain's own")
+        else:
+            kept.append(push)
+    return tuple(kept), "" if kept else together(reasons)
+
+
+def together(reasons: Iterable[str]) -> str:
+    """A few reasons as one sentence, each once."""
+    different = list(dict.fromkeys(reason for reason in reasons if reason))
+    more = f"; and {len(different) - _REASONS} more" if len(different) > _REASONS else ""
+    return "; ".join(different[:_REASONS]) + more
+
+
+def moment(found: Any, zone: tzinfo | None = None) -> datetime | None:
+    """A sender's time in UTC; None where it says none, or nothing that is one.
+
+    Args:
+        found: Seconds since 1970, or a text of ISO 8601.
+        zone: Of texts that name none. Without it they are no times.
+    """
+    try:
+        if isinstance(found, bool):
+            return None
+        if isinstance(found, int | float):
+            time = datetime.fromtimestamp(found, UTC)
+        elif isinstance(found, str):
+            time = datetime.fromisoformat(found)
+            if time.tzinfo is None:
+                if zone is None:
+                    return None
+                time = time.replace(tzinfo=zone)
+            time = time.astimezone(UTC)
+        else:
+            return None
+    except (ValueError, OverflowError, OSError):
+        return None
+    # Go's zero time and 0 mean that nothing is known.
+    return time if time > _EPOCH else None
+
+
+def event_id(time: datetime | None, *facts: str | bytes) -> str:
+    """An id for an event to which its sender gives none.
+
+    Returns:
+        Empty without a time: another push of the same tag would look the same, and must not count as a redelivery.
+    """
+    if time is None:
+        return ""
+    known = hashlib.sha256(time.isoformat().encode())
+    for fact in facts:
+        raw = fact.encode(errors="surrogatepass") if isinstance(fact, str) else fact
+        known.update(b"\0%d\0" % len(raw) + raw)
+    return f"sha256:{known.hexdigest()}"

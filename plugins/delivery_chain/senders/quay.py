@@ -1,0 +1,64 @@
+"""Quay: the notification "Push to Repository" by webhook.
+
+Quay signs nothing and sets no header: the secret is in the address. It says neither who nor when nor which digest,
+and gives no id: two pushes of one tag are the same bytes, and so is a redelivery. `delivery_id` is therefore empty,
+and the digest that the tag has now must tell whether there is something new.
+
+Source: quay/quay notifications/{__init__,notificationevent,notificationmethod}.py, endpoints/v2/manifest.py.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from delivery_chain.errors import WebhookRefused
+from delivery_chain.senders.base import Sender, bearer, delivery, json_object, text
+from delivery_chain.senders.images import bounded, image, sift, wanted
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from delivery_chain.core.delivery import Delivery
+    from delivery_chain.senders.base import Request
+
+TEST = {"updated_tags": ["latest", "foo"], "pruned_image_count": 3}
+"""What "Test Notification" sends. Nothing else that today's Quay sends has that count."""
+
+
+def _authentic(request: Request, secret: str, _now: datetime) -> bool:
+    return bearer(request, secret)
+
+
+def _parse(request: Request) -> Delivery:
+    payload = json_object(request)
+    name = text(payload, "repository", longest=1000)
+    if not name:
+        name = f"{wanted(payload, 'namespace')}/{wanted(payload, 'name')}"
+    if "updated_tags" not in payload:
+        return delivery(event="notification", delivery_id="", ignored=_other(payload))
+    if {key: payload.get(key) for key in TEST} == TEST:
+        return delivery(event="repo_push", delivery_id="", ignored="a test notification")
+    tags = payload["updated_tags"]
+    # Old versions send an object of tag and image id.
+    if not isinstance(tags, list | dict) or not all(tags):
+        raise WebhookRefused(400, "expected a list of tags at updated_tags")
+    bounded(list(tags), "updated_tags")
+    images, why = sift(image(name, tag) for tag in tags)
+    return delivery(
+        event="repo_push",
+        delivery_id="",
+        images=images,
+        ignored=why or ("" if images else "no tag was updated"),
+    )
+
+
+def _other(payload: dict[str, Any]) -> str:
+    """Why a notification that is no push starts nothing; Quay does not name its kind."""
+    if "build_id" in payload:
+        return "a build's state; the image that it makes comes as a push"
+    if "vulnerability" in payload or "vulnerabilities" in payload:
+        return "a scan's result; the chain scans by itself"
+    return "no push: it updates no tag"
+
+
+QUAY = Sender(title="Quay", authentic=_authentic, parse=_parse)

@@ -1,0 +1,100 @@
+"""What triggers have in common that look at something again and again until it is not what is known."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from delivery_chain.errors import DeliveryChainError
+from delivery_chain.retry import delay_after
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+SINCE, LOOKED = "since", "looked"
+LATER = ("known", "poll_seconds", SINCE)
+
+
+class PollTrigger(BaseTrigger):
+    """Fires once, as soon as a look finds something else than what is known.
+
+    The event is `{"refs": [change, …], "gone": [key, …], "seen": {key: value, …}, "looked": time,
+    "since": time}`, or `{"error": message}` for what waiting cannot mend. `looked` is when the look began, `since`
+    when the last one did that found nothing new or moved, None where no look did yet: ISO 8601, UTC, by this process's
+    clock. What does not answer is asked again, ever less often, at least each five minutes.
+    """
+
+    arguments: ClassVar[tuple[str, ...]] = ()
+    """Names of what the subclass's constructor takes beyond `LATER`; each is an attribute too."""
+
+    def __init__(self, *, known: dict[str, str] | None, poll_seconds: float, since: str | None) -> None:
+        """Look at nothing yet.
+
+        Args:
+            known: Key to value; None makes the first look the event, with all that is there as new.
+            poll_seconds: Time between two looks.
+            since: The event's `since` where this trigger's own looks find something at once.
+        """
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.known = known
+        self.poll_seconds = poll_seconds
+        self.since = since
+
+    @abstractmethod
+    def look(self) -> dict[str, str]:
+        """What is there now, key to value. Blocks.
+
+        Raises:
+            DeliveryChainError: Retryable where another look may work.
+        """
+
+    @abstractmethod
+    def difference(self, known: dict[str, str], seen: dict[str, str]) -> dict[str, Any]:
+        """The event's `refs`, `gone` and `seen`."""
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Class path and arguments, from which Airflow makes the trigger again."""
+        return f"{type(self).__module__}.{type(self).__qualname__}", {
+            name: getattr(self, name) for name in (*self.arguments, *LATER)
+        }
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Look, wait, and look again until there is something to say."""
+        failures = 0
+        while True:
+            try:
+                # In a thread: what looks blocks, and Airflow's own calls (connection, secrets) do too.
+                event = await asyncio.to_thread(self._event)
+            except DeliveryChainError as error:
+                if not error.retryable:
+                    yield TriggerEvent({"error": str(error)})  # type: ignore[no-untyped-call]
+                    return
+                failures += 1
+                delay = delay_after(failures, error.retry_after)
+                self.log.warning(
+                    "%s (look %s in a row that failed; the next in %g s)", error, failures, delay
+                )
+                await asyncio.sleep(delay)
+                continue
+            failures = 0
+            if event is not None:
+                yield TriggerEvent(event)  # type: ignore[no-untyped-call]
+                return
+            await asyncio.sleep(self.poll_seconds)
+
+    def _event(self) -> dict[str, Any] | None:
+        """Look once; the event, or None where all is as it is known."""
+        began = _now()
+        seen = self.look()
+        event = self.difference(self.known or {}, seen)
+        if not event["refs"]:
+            self.since = began
+        return None if seen == self.known else {**event, LOOKED: began, SINCE: self.since}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()

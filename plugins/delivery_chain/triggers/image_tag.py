@@ -1,0 +1,100 @@
+"""Waits in the triggerer until tags of a registry stand for other digests than those that are known."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from delivery_chain.core.image_tags import tag_difference
+from delivery_chain.triggers.base import PollTrigger
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+REQUEST_TIME = 20.0
+"""Seconds for a connect, and for each wait for bytes: a registry that hangs must not hold a look for long."""
+
+
+class ImageTagTrigger(PollTrigger):
+    """Fires once, as soon as the tags that match differ from the known ones.
+
+    The event is `{"refs": [{"name", "tag", "digest", "previous"}, …], "gone": ["name:tag", …],
+    "seen": {"name:tag": digest, …}, "since": time}`, or `{"error": message}`; see `PollTrigger`.
+    """
+
+    arguments: ClassVar[tuple[str, ...]] = ("connection", "repositories", "namespaces", "exclude", "tags")
+
+    def __init__(
+        self,
+        connection: str,
+        repositories: Sequence[str] = (),
+        *,
+        namespaces: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        tags: str | None = None,
+        known: dict[str, str] | None = None,
+        poll_seconds: float = 60.0,
+        since: str | None = None,
+    ) -> None:
+        """Look at nothing yet.
+
+        Args:
+            connection: Airflow connection of type oci_registry.
+            repositories: Full names: `shop/api`.
+            namespaces: Every repository of these too; the registry has to list its repositories.
+            exclude: Full names of repositories that are left out.
+            tags: Name or regular expression for whole names; None for every tag.
+            known: `name:tag` to digest; None makes the first look the event, with every tag as a new one.
+            poll_seconds: Time between two looks.
+            since: See `PollTrigger`.
+        """
+        super().__init__(known=known, poll_seconds=poll_seconds, since=since)
+        self.connection = connection
+        self.repositories = list(repositories)
+        self.namespaces = list(namespaces)
+        self.exclude = list(exclude)
+        self.tags = tags
+
+    def look(self) -> dict[str, str]:
+        """The tags that match, now. Blocks; see `look`."""
+        return look(
+            self.connection,
+            self.repositories,
+            namespaces=self.namespaces,
+            exclude=self.exclude,
+            tags=self.tags,
+        )
+
+    def difference(self, known: dict[str, str], seen: dict[str, str]) -> dict[str, Any]:
+        """See `tag_difference`."""
+        return tag_difference(known, seen)
+
+
+def look(
+    connection: str,
+    repositories: Sequence[str] = (),
+    *,
+    namespaces: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    tags: str | None = None,
+) -> dict[str, str]:
+    """The tags that match: `name:tag` to digest.
+
+    The connection is read each time, so that a new password counts at once.
+
+    Args:
+        connection: Airflow connection of type oci_registry.
+        repositories: Full names: `shop/api`. One that is not there has no tags.
+        namespaces: Every repository of these too; the registry has to list its repositories.
+        exclude: Full names of repositories that are left out.
+        tags: Name or regular expression for whole names; None for every tag.
+
+    Raises:
+        ConfigurationError: The connection or a pattern is wrong, nothing is named, there is more than one watch
+            can look at, or the registry does not list its repositories. Not retryable.
+        RegistryError: The registry refuses. Retryable where its class says so.
+    """
+    from delivery_chain.hooks.registry import OciRegistryHook  # noqa: PLC0415 - not for a Dag parse
+    from delivery_chain.oci.look import look_at  # noqa: PLC0415
+
+    with OciRegistryHook(connection).client(timeout=REQUEST_TIME) as client:
+        return look_at(client, repositories, namespaces=namespaces, exclude=exclude, tags=tags)

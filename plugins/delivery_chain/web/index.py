@@ -1,0 +1,151 @@
+"""All chains, ready to be asked which of them a push is for. Follows the Dags that Airflow has, not files.
+
+A chain's spec is in its Dag as Airflow stored it (the documentation of the task `plan`), so a request touches no
+Dag file, the API server needs none, and what matches is what will run.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from airflow.models.dag import DagModel, DagTag
+from airflow.models.dag_version import DagVersion
+from airflow.models.serialized_dag import SerializedDagModel
+from airflow.utils.session import create_session
+from pydantic import ValidationError
+from sqlalchemy import func, select
+
+from delivery_chain.core.places import path_of
+from delivery_chain.core.spec import ChainSpec, Source
+from delivery_chain.core.watched import CHAIN_TAG, watched
+from delivery_chain.errors import DeliveryChainError
+from delivery_chain.hooks.git import address
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+FRESH_SECONDS = 5.0
+"""How old the index may be: Airflow itself takes longer to notice an edited spec."""
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """One source with the chains that build it."""
+
+    dag_id: str
+    """The Dag that watches it."""
+    source: Source
+    chains: tuple[tuple[ChainSpec, str], ...]
+    """Each with the repository that it builds from the source."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chains:
+    """What the index holds at one moment."""
+
+    specs: Mapping[str, ChainSpec] = field(default_factory=dict)
+    """By Dag id."""
+    sources: Mapping[tuple[str, str], tuple[Watched, ...]] = field(default_factory=dict)
+    """By git connection and path, see `path_of`."""
+
+    def at(self, connections: Collection[str], places: Iterable[str]) -> tuple[Watched, ...]:
+        """The sources of these connections that one of the places names."""
+        paths = {path for place in places if (path := path_of(place))}
+        found = {
+            one.dag_id: one
+            for connection in connections
+            for path in paths
+            for one in self.sources.get((connection, path), ())
+        }
+        return tuple(found[dag_id] for dag_id in sorted(found))
+
+
+class Index:
+    """The chains of this Airflow; one look at the database every few seconds while requests come."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._hashes: dict[str, str] = {}
+        self._specs: dict[str, ChainSpec] = {}
+        self._chains = Chains()
+        self._until = 0.0
+
+    def chains(self) -> Chains:
+        """The chains, at most `FRESH_SECONDS` old."""
+        if time.monotonic() >= self._until:
+            with self._lock:
+                if time.monotonic() >= self._until:
+                    self._refresh()
+                    self._until = time.monotonic() + FRESH_SECONDS
+        return self._chains
+
+    def _refresh(self) -> None:
+        with create_session(scoped=False) as session:
+            hashes = dict(session.execute(_latest(SerializedDagModel.dag_hash)).all())
+            changed = [dag_id for dag_id, found in hashes.items() if self._hashes.get(dag_id) != found]
+            if changed:
+                rows = session.scalars(_latest_of(changed))
+                read = {row.dag_id: spec for row in rows if (spec := _spec(row.data)) is not None}
+                self._specs = {**self._specs, **read}
+        self._specs = {dag_id: spec for dag_id, spec in self._specs.items() if dag_id in hashes}
+        self._hashes = hashes
+        self._chains = Chains(self._specs, _by_place(self._specs.values()))
+
+
+def _latest(*columns: Any) -> Any:
+    """Columns of the newest version of each chain's Dag, after its id."""
+    newest = (
+        select(DagVersion.dag_id, func.max(DagVersion.version_number).label("number"))
+        .join(DagTag, DagTag.dag_id == DagVersion.dag_id)
+        .where(DagTag.name == CHAIN_TAG)
+        .group_by(DagVersion.dag_id)
+        .subquery()
+    )
+    return (
+        select(SerializedDagModel.dag_id, *columns)
+        .join(DagVersion, SerializedDagModel.dag_version_id == DagVersion.id)
+        .join(newest, (newest.c.dag_id == DagVersion.dag_id) & (newest.c.number == DagVersion.version_number))
+        .join(DagModel, DagModel.dag_id == SerializedDagModel.dag_id)
+        .where(~DagModel.is_stale)
+    )
+
+
+def _latest_of(dag_ids: list[str]) -> Any:
+    wanted = _latest(SerializedDagModel.id).where(SerializedDagModel.dag_id.in_(dag_ids)).subquery()
+    return select(SerializedDagModel).where(SerializedDagModel.id.in_(select(wanted.c.id)))
+
+
+def _spec(data: Any) -> ChainSpec | None:
+    """The spec that a stored Dag was made from; None for a Dag of another version of this package."""
+    try:
+        tasks = data["dag"]["tasks"]
+        text = next(task["__var"]["doc_json"] for task in tasks if task["__var"]["task_id"] == "plan")
+        return ChainSpec.model_validate_json(text)
+    except (KeyError, TypeError, StopIteration, ValidationError) as error:
+        log.warning("A chain's Dag holds no spec that can be read: %s", str(error)[:300])
+        return None
+
+
+def _by_place(specs: Iterable[ChainSpec]) -> dict[tuple[str, str], tuple[Watched, ...]]:
+    found: dict[tuple[str, str], tuple[Watched, ...]] = {}
+    for dag_id, (source, chains) in watched(specs).items():
+        one = Watched(dag_id, source, tuple(chains))
+        for path in _paths(source):
+            key = (source.connection, path)
+            found[key] = (*found.get(key, ()), one)
+    return found
+
+
+def _paths(source: Source) -> set[str]:
+    """The path of the whole address, and that below the connection's own."""
+    paths = {path_of(source.url)}
+    try:
+        paths.add(path_of(address(source.connection, source.url)))
+    except DeliveryChainError as error:
+        log.warning("Webhooks find this source by its relative path alone: %s", error)
+    return paths - {""}

@@ -1,0 +1,218 @@
+"""From a delivery to runs, in one transaction: either all of it is in Airflow's database, or nothing is.
+
+Deliveries about one source are judged one after the other, whichever server process takes them: see `Record`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow.models.log import Log
+from airflow.utils.session import create_session
+from sqlalchemy import insert
+
+from delivery_chain.core.ledger import Entry, Outcome
+from delivery_chain.core.plan import matching_rules
+from delivery_chain.core.starts import NO_CHAIN, NO_RULE, Start, image_starts, source_starts
+from delivery_chain.core.visits import Move, judge
+from delivery_chain.core.watched import images_dag_id
+from delivery_chain.errors import DeliveryChainError, WebhookRefused
+from delivery_chain.hooks.registry import TEST_TIMEOUT, OciRegistryHook
+from delivery_chain.web.records import Record
+from delivery_chain.web.runs import Runs, built_here
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
+
+    from delivery_chain.core.delivery import Delivery, ImagePush, RefPush
+    from delivery_chain.hooks.webhook_sender import WebhookSender
+    from delivery_chain.web.index import Chains, Watched
+
+EVENT = "delivery-chain push"
+"""What our rows of Airflow's event log are called."""
+MOST_RUNS = 100
+"""Runs of one delivery, for its sender does not wait long. The sensor starts the rest."""
+DELETED = "deleted, so there is nothing to run"
+GONE = "the registry has no such tag any more"
+OURS = "the chain built this image itself"
+LEFT = f"more than {MOST_RUNS} runs in one delivery: the sensor starts the rest"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intake:
+    """One delivery on its way into Airflow."""
+
+    sender: WebhookSender
+    delivery: Delivery
+    chains: Chains
+    now: datetime
+
+    def take(self) -> list[Entry]:
+        """Make the runs and the ledger's entries; returned are the latter.
+
+        Raises:
+            WebhookRefused: 503: a registry does not say what a tag points at.
+            SQLAlchemyError: Nothing was written. The sender should try again.
+        """
+        images = [self._with_digest(image) for image in self.delivery.images]
+        with create_session(scoped=False) as session:
+            runs = Runs(session, by=f"webhook {self.sender.conn_id}", facts=self._facts())
+            return [*self._pushes(session, runs), *self._images(session, runs, images)]
+
+    def _facts(self) -> dict[str, Any]:
+        said = self.delivery.pushed_at
+        return {
+            "actor": self.delivery.actor,
+            "sender": f"webhook {self.sender.conn_id}",
+            "delivery_id": self.delivery.delivery_id,
+            "pushed_at": min(said, self.now) if said else self.now,
+        }
+
+    def _pushes(self, session: Session, runs: Runs) -> list[Entry]:
+        pushes = self.delivery.pushes
+        found = self.chains.at(self.sender.speaks_for, self.delivery.places) if pushes else ()
+        if pushes and not found:
+            place = self.delivery.places[0] if self.delivery.places else "this repository"
+            why = f"no chain builds {place[:200]} from a source of {', '.join(self.sender.speaks_for)}"
+            entries = [self._entry(push.ref, push.after, push.before, why=why) for push in pushes]
+            _record(session, None, entries)
+            return entries
+        # In the order of their ids, so that two deliveries never wait for each other's locks.
+        return [entry for source in found for entry in self._source(session, runs, source)]
+
+    def _source(self, session: Session, runs: Runs, source: Watched) -> list[Entry]:
+        record = Record(session, source.dag_id)
+        entries = [self._push(record, runs, source, push) for push in self.delivery.pushes]
+        record.write()
+        _record(session, source.dag_id, entries)
+        return entries
+
+    def _push(self, record: Record, runs: Runs, source: Watched, push: RefPush) -> Entry:
+        if not any(matching_rules(spec, push.ref, repository) for spec, repository in source.chains):
+            return self._entry(push.ref, push.after, push.before, why=NO_RULE)
+        starts = (
+            source_starts(source.chains, ref=push.ref, commit=push.after, previous=push.before)
+            if push.after
+            else ()
+        )
+        return self._change(record, runs, push.ref, push.before, push.after, starts)
+
+    def _images(self, session: Session, runs: Runs, images: Sequence[ImagePush]) -> list[Entry]:
+        entries: list[Entry] = []
+        by_place: dict[str, list[tuple[ImagePush, Start]]] = {}
+        for image in images:
+            found = self._image_starts(image)
+            if isinstance(found, str) or not image.digest:
+                why = found if isinstance(found, str) else GONE
+                entries.append(self._entry(_ref(image), image.digest, None, why=why))
+                continue
+            instance, start = found
+            by_place.setdefault(images_dag_id(instance, start.namespace), []).append((image, start))
+        _record(session, None, entries)
+        for dag_id in sorted(by_place):
+            entries += self._namespace(session, runs, dag_id, by_place[dag_id])
+        return entries
+
+    def _namespace(
+        self, session: Session, runs: Runs, dag_id: str, images: Iterable[tuple[ImagePush, Start]]
+    ) -> list[Entry]:
+        record = Record(session, dag_id)
+        entries = [
+            self._entry(_ref(image), image.digest, None, why=OURS)
+            if self._builds(start) and built_here(session, start.chain, image.digest)
+            else self._change(record, runs, _ref(image), None, image.digest, (start,))
+            for image, start in images
+        ]
+        record.write()
+        _record(session, dag_id, entries)
+        return entries
+
+    def _builds(self, start: Start) -> bool:
+        return bool(self.chains.specs[start.chain].build_rules)
+
+    def _image_starts(self, image: ImagePush) -> tuple[str, Start] | str:
+        why = NO_CHAIN
+        for instance in self.sender.speaks_for:
+            found = image_starts(
+                list(self.chains.specs.values()),
+                instance=instance,
+                name=image.name,
+                tag=image.tag,
+                digest=image.digest,
+            )
+            if not isinstance(found, str):
+                return instance, found[0]
+            why = found
+        return why
+
+    def _with_digest(self, image: ImagePush) -> ImagePush:
+        """Ask the registry, where the sender does not tell: without a digest nobody knows which push it is."""
+        if image.digest or isinstance(found := self._image_starts(image), str):
+            return image
+        instance, _ = found
+        try:
+            with OciRegistryHook(instance).client(timeout=TEST_TIMEOUT) as client:
+                manifest = client.head_manifest(image.name, image.tag)
+        except DeliveryChainError as error:
+            raise WebhookRefused(503, f"what {_ref(image)} points at can't be asked: {error}") from error
+        return image.model_copy(update={"digest": manifest.digest}) if manifest else image
+
+    def _change(
+        self, record: Record, runs: Runs, ref: str, before: str | None, after: str, starts: tuple[Start, ...]
+    ) -> Entry:
+        if runs.made + len(starts) > MOST_RUNS and runs.made:
+            return self._entry(ref, after, before, why=LEFT)
+        move = Move(
+            before=before,
+            after=after,
+            teller=f"{self.sender.conn_id}/{self.delivery.hook}",
+            delivery_id=self.delivery.delivery_id,
+            now=self.now,
+        )
+        judged = judge(record.history(ref), move, record.watched(ref))
+        record.remember(ref, judged.history)
+        if not judged.fresh or judged.at is None:
+            return self._entry(ref, after, before, [runs.find(start) for start in starts], judged.why)
+        at = judged.at
+        outcomes = [runs.start(start, since=judged.since, at=at) for start in starts]
+        return self._entry(ref, after, before, outcomes, judged.why if after else DELETED)
+
+    def _entry(
+        self, ref: str, commit: str, before: str | None, outcomes: Iterable[Outcome] = (), why: str = ""
+    ) -> Entry:
+        return Entry(
+            ref=ref,
+            commit=commit,
+            before=before,
+            at=self.now,
+            by=f"webhook {self.sender.conn_id}",
+            delivery_id=self.delivery.delivery_id,
+            actor=self.delivery.actor,
+            outcomes=tuple(outcomes),
+            why=why,
+        )
+
+
+def _ref(image: ImagePush) -> str:
+    return f"{image.name}:{image.tag}" if image.tag else f"{image.name}@{image.digest}"
+
+
+def _record(session: Session, dag_id: str | None, entries: Sequence[Entry]) -> None:
+    """Write the entries into Airflow's event log."""
+    if not entries:
+        return
+    rows = [
+        {
+            "dttm": entry.at,
+            "dag_id": dag_id,
+            "event": EVENT,
+            "owner": entry.by,
+            "extra": entry.model_dump_json(exclude_defaults=True),
+        }
+        for entry in entries
+    ]
+    session.execute(insert(Log), rows)

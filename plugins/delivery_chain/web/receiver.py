@@ -1,0 +1,182 @@
+"""Takes webhooks. The one part of our pages that is open to whoever knows no login but a secret.
+
+    POST /delivery-chain/webhooks/{connection}
+
+The connection, of type webhook_sender, says who sends, with which secret, and for which sources and registries it
+may speak. Nothing is parsed before the secret is proved; nothing is answered with 2xx before the runs are made.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import time
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio.to_thread import run_sync
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy.exc import SQLAlchemyError
+
+from delivery_chain.core.ledger import Entry
+from delivery_chain.errors import ConfigurationError, WebhookRefused
+from delivery_chain.hooks.webhook_sender import WebhookSender, WebhookSenderHook
+from delivery_chain.senders.base import NO_PROOF, receive
+from delivery_chain.senders.base import Request as Received
+from delivery_chain.senders.table import SENDERS
+from delivery_chain.web import IN_ADDRESS
+from delivery_chain.web.index import Index
+from delivery_chain.web.intake import Intake
+from delivery_chain.web.limits import AGAIN_SOON, Bodies, Rate
+
+if TYPE_CHECKING:
+    from delivery_chain.core.delivery import Delivery
+    from delivery_chain.senders.base import Sender
+
+SENDER_SECONDS = 10.0
+"""How long a connection is believed: a changed secret counts after that, and a flood asks no database."""
+MOST_KNOWN = 2000
+WORKERS = 4
+"""Deliveries that are written at once: Airflow's own pages need the database, too."""
+MOST_WAITING = 200
+LARGE = 256 * 1024
+"""Bytes from which a body is verified and parsed beside the event loop."""
+LOOKUPS = 600
+"""Names of connections that are looked up in a minute, where they turned out to be none before."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,199}")
+log = logging.getLogger(__name__)
+
+
+class Answer(BaseModel):
+    """What came of a delivery."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    delivery: str
+    """The sender's id of it."""
+    event: str
+    ignored: str = ""
+    """Why there was nothing to do."""
+    changes: list[Entry] = []
+    """Every ref or image that the delivery names, with the runs that it made or the reason why it made none."""
+
+
+class Refusal(BaseModel):
+    """Why a delivery was not taken."""
+
+    detail: str
+
+
+class Receiver:
+    """The state of one server process."""
+
+    def __init__(self) -> None:
+        self.index = Index()
+        self.rate = Rate()
+        self.bodies = Bodies()
+        self.workers = anyio.CapacityLimiter(WORKERS)
+        self.waiting = 0
+        self._senders: dict[str, tuple[float, WebhookSender | str]] = {}
+
+    async def take(self, connection: str, request: Request) -> Answer:
+        """Answer one request.
+
+        Raises:
+            WebhookRefused: It is not taken.
+        """
+        sender = await self.sender(connection)
+        kind = SENDERS.get(sender.kind)
+        if kind is None:
+            raise unproved(f"field sender: expected one of {', '.join(SENDERS)}, found {sender.kind[:100]!r}")
+        async with self.bodies.read(request, kind.largest) as body:
+            delivery = await _read(
+                kind, Received(request.headers, body, request.scope.get(IN_ADDRESS, "")), sender
+            )
+        self.rate.take(connection, sender.per_minute)
+        answer = Answer(delivery=delivery.delivery_id, event=delivery.event, ignored=delivery.ignored)
+        if not delivery.ignored:
+            answer.changes = await self.write(sender, delivery)
+        return answer
+
+    async def sender(self, connection: str) -> WebhookSender:
+        """The sender behind a connection, from memory where it was asked for just now.
+
+        Raises:
+            WebhookRefused: 401: there is none.
+        """
+        if not _NAME.fullmatch(connection):
+            raise unproved("that is no connection's name")
+        until, known = self._senders.get(connection, (0.0, ""))
+        if time.monotonic() >= until:
+            if isinstance(known, str):
+                self.rate.take("", LOOKUPS)
+            known = await run_sync(_sender, connection, limiter=self.workers)
+            if len(self._senders) >= MOST_KNOWN:
+                self._senders.clear()
+            self._senders[connection] = time.monotonic() + SENDER_SECONDS, known
+        if isinstance(known, str):
+            raise unproved(known)
+        return known
+
+    async def write(self, sender: WebhookSender, delivery: Delivery) -> list[Entry]:
+        """Make the runs, beside the event loop."""
+        if self.waiting >= MOST_WAITING:
+            raise WebhookRefused(503, "too many deliveries wait", retry_after=AGAIN_SOON)
+        self.waiting += 1
+        try:
+            return await run_sync(partial(self._write, sender, delivery), limiter=self.workers)
+        except SQLAlchemyError as error:
+            log.exception("A webhook of %s was not written", sender.conn_id)
+            raise WebhookRefused(503, "Airflow's database did not take it", retry_after=AGAIN_SOON) from error
+        finally:
+            self.waiting -= 1
+
+    def _write(self, sender: WebhookSender, delivery: Delivery) -> list[Entry]:
+        chains = self.index.chains()
+        return Intake(sender=sender, delivery=delivery, chains=chains, now=datetime.now(UTC)).take()
+
+
+async def _read(kind: Sender, received: Received, sender: WebhookSender) -> Delivery:
+    read = partial(receive, kind, received, sender.secrets, datetime.now(UTC))
+    return await run_sync(read) if len(received.body) > LARGE else read()
+
+
+def _sender(connection: str) -> WebhookSender | str:
+    try:
+        return WebhookSenderHook(connection).sender()
+    except ConfigurationError as error:
+        return str(error)
+
+
+def unproved(why: str) -> WebhookRefused:
+    """The same answer for every request that proves nothing; why is for the log."""
+    error = WebhookRefused(401, NO_PROOF)
+    error.add_note(why)
+    return error
+
+
+def make_app() -> FastAPI:
+    """The application, for a server process of its own state."""
+    app = FastAPI(title="Webhooks of delivery chains", docs_url=None, redoc_url=None, openapi_url=None)
+    receiver = Receiver()
+    refusals: Any = {status: {"model": Refusal} for status in (400, 401, 408, 413, 429, 503)}
+
+    @app.post("/{connection}", responses=refusals)
+    async def deliver(connection: str, request: Request) -> Answer:
+        """Take one webhook; the body and its proof are as its sender has them."""
+        return await receiver.take(connection, request)
+
+    @app.exception_handler(WebhookRefused)
+    async def refused(request: Request, error: WebhookRefused) -> JSONResponse:
+        name = request.path_params.get("connection", "")
+        why = "; ".join((str(error), *getattr(error, "__notes__", ())))
+        log.warning("Webhook %r refused with %d: %s", name[:200], error.status, " ".join(why.split()))
+        wait = {"Retry-After": str(math.ceil(error.retry_after))} if error.retry_after else {}
+        return JSONResponse({"detail": str(error)}, error.status, headers=wait)
+
+    return app

@@ -1,0 +1,146 @@
+"""Making runs through Airflow's own code, inside the caller's transaction."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow.api_fastapi.common.dagbag import create_dag_bag
+from airflow.exceptions import ParamValidationError
+from airflow.models.dag import DagModel
+from airflow.models.dagrun import DagRun
+from airflow.models.xcom import XCOM_RETURN_KEY, XComModel
+from airflow.utils.state import DagRunState
+from airflow.utils.types import DagRunTriggeredByType, DagRunType
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from delivery_chain.core.ledger import Outcome
+from delivery_chain.core.visits import choose
+from delivery_chain.listener import AUTHOR
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.orm import Session
+
+    from delivery_chain.core.event import Event
+    from delivery_chain.core.starts import Start
+
+VISITS_AT_ONCE = 16
+RECENT = 100
+"""Runs that are asked whether they built an image."""
+PAUSED = "the Dag is paused: the run waits until somebody unpauses it"
+_dag_bag = create_dag_bag()
+
+
+class Runs:
+    """The runs of one delivery."""
+
+    def __init__(self, session: Session, *, by: str, facts: Mapping[str, Any]) -> None:
+        """Make none yet.
+
+        Args:
+            session: Of the transaction.
+            by: Who triggers them, for Airflow's pages.
+            facts: Fields of the event that all have in common: actor, sender, delivery_id, pushed_at.
+        """
+        self.session = session
+        self.by = by
+        self.facts = facts
+        self.made = 0
+
+    def find(self, start: Start) -> Outcome:
+        """The newest run of a push that was known before."""
+        made = _made(self.session, start)
+        if not made:
+            return _outcome(start, why="a push that was known already, and made no run")
+        return _outcome(start, run_id=start.run_id(max(made)))
+
+    def start(self, start: Start, *, since: datetime | None, at: datetime) -> Outcome:
+        """Make the run, unless it is there.
+
+        Args:
+            start: Of what.
+            since: When the ref was last known to be elsewhere, see `delivery_chain.core.visits`.
+            at: When the push was seen.
+        """
+        visit, there = choose(_made(self.session, start), since)
+        run_id = start.run_id(visit)
+        if there:
+            return _outcome(start, run_id=run_id, why="the sensor saw it first")
+        model = self.session.get(DagModel, start.chain)
+        dag = _dag_bag.get_latest_version_of_dag(start.chain, session=self.session) if model else None
+        if model is None or model.is_stale or dag is None:
+            return _outcome(start, why="Airflow has no such Dag now; the sensor tries again")
+        if model.has_import_errors:
+            return _outcome(start, why="the Dag's file has import errors; the sensor tries again")
+        event = start.event.model_copy(update={**self.facts, "seen_at": at})
+        why = PAUSED if model.is_paused else ""
+        try:
+            # A savepoint: another one of us, or the sensor, may make it at this very moment.
+            with self.session.begin_nested():
+                self._create(dag, run_id, event, at, why)
+        except IntegrityError:
+            return _outcome(start, run_id=run_id, why="the sensor saw it first")
+        except (ParamValidationError, ValueError) as error:
+            return _outcome(start, why=f"Airflow refuses the run: {str(error)[:300]}")
+        self.made += 1
+        return _outcome(start, run_id=run_id, made=True, why=why)
+
+    def _create(self, dag: Any, run_id: str, event: Event, at: datetime, note: str) -> None:
+        run = dag.create_dagrun(
+            run_id=run_id,
+            run_after=at,
+            conf=event.to_conf(),
+            run_type=DagRunType.MANUAL,
+            triggered_by=DagRunTriggeredByType.REST_API,
+            triggering_user_name=self.by,
+            state=DagRunState.QUEUED,
+            session=self.session,
+        )
+        if note:
+            run.note = (note[0].upper() + note[1:], AUTHOR)
+        self.session.flush()
+
+
+def built_here(session: Session, chain: str, digest: str) -> bool:
+    """Whether one of the chain's last runs built a digest: then its publishing is what the registry tells."""
+    recent = (
+        select(XComModel.value)
+        .join(DagRun, (DagRun.dag_id == XComModel.dag_id) & (DagRun.run_id == XComModel.run_id))
+        .where(
+            XComModel.dag_id == chain,
+            XComModel.task_id == "assemble",
+            XComModel.key == XCOM_RETURN_KEY,
+            DagRun.run_type == DagRunType.MANUAL,
+        )
+        .order_by(DagRun.id.desc())
+        .limit(RECENT)
+    )
+    return any(digest in str(value) for value in session.scalars(recent))
+
+
+def _made(session: Session, start: Start) -> dict[int, datetime]:
+    """The runs of this ref and commit: number of the stay to the time of the push."""
+    made: dict[int, datetime] = {}
+    first = 1
+    while True:
+        ids = {start.run_id(visit): visit for visit in range(first, first + VISITS_AT_ONCE)}
+        wanted = select(DagRun.run_id, DagRun.run_after, DagRun.conf).where(
+            DagRun.dag_id == start.chain, DagRun.run_id.in_(ids)
+        )
+        found = {ids[run_id]: _seen_at(after, conf) for run_id, after, conf in session.execute(wanted)}
+        made |= found
+        if len(found) < VISITS_AT_ONCE:
+            return made
+        first += VISITS_AT_ONCE
+
+
+def _seen_at(run_after: datetime, conf: Any) -> datetime:
+    said = conf.get("seen_at") if isinstance(conf, dict) else None
+    return datetime.fromisoformat(said) if isinstance(said, str) else run_after
+
+
+def _outcome(start: Start, *, run_id: str = "", made: bool = False, why: str = "") -> Outcome:
+    return Outcome(chain=start.chain, rule=start.event.rule, run_id=run_id, made=made, why=why)

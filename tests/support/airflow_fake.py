@@ -1,0 +1,115 @@
+"""An Airflow as far as the REST API's runs go: logins, Dags, runs that end after some looks, and set answers."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+USER, PASSWORD = "deployer", "pässword \"quoted\" 'too' $HOME"
+CHAINS = ("base-images", "shop-api")
+
+
+@dataclass(slots=True)
+class FakeAirflow:
+    """The running fake. Tokens are `token-1`, `token-2`, … in the order in which they were asked for."""
+
+    url: str = ""
+    tokens: set[str] = field(default_factory=set)
+    runs: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    posted: list[dict[str, Any]] = field(default_factory=list)
+    """Bodies of all requests for a run."""
+    seen: list[str] = field(default_factory=list)
+    """`METHOD path` of each request, in order."""
+    paused: bool = False
+    looks: list[tuple[str, str]] = field(default_factory=lambda: [("success", "")])
+    """State and note at each look at a run; the last one stays."""
+    say: dict[str, list[tuple[int, Any]]] = field(default_factory=dict)
+    """Statuses and bodies for the next requests of `METHOD path`, which come before all else."""
+
+    def answer(self, method: str, path: str, token: str, body: Any) -> tuple[int, Any]:
+        """Status and JSON of one request."""
+        self.seen.append(f"{method} {path}")
+        if self.say.get(f"{method} {path}"):
+            return self.say[f"{method} {path}"].pop(0)
+        if path == "/auth/token":
+            return self._token(body)
+        if token not in self.tokens:
+            return 401, {"detail": "Invalid JWT token"}
+        if found := re.fullmatch(r"/api/v2/dags/([^/]+)/dagRuns(?:/([^/]+))?", path):
+            return self._post(found[1], body) if method == "POST" else self._look(found[1], found[2])
+        if path == "/api/v2/dags":
+            return 200, {"dags": [{"dag_id": name} for name in CHAINS], "total_entries": len(CHAINS)}
+        return 200, {"dag_id": path.rpartition("/")[2], "is_paused": self.paused}
+
+    def _token(self, body: Any) -> tuple[int, Any]:
+        if body != {"username": USER, "password": PASSWORD}:
+            return 401, {"detail": "Invalid credentials"}
+        token = f"token-{len([one for one in self.seen if one.endswith('/auth/token')])}"
+        self.tokens.add(token)
+        return 201, {"access_token": token}
+
+    def _post(self, chain: str, body: Any) -> tuple[int, Any]:
+        self.posted.append(body)
+        if chain not in CHAINS:
+            return 404, {"detail": f"Dag with dag_id: '{chain}' not found"}
+        run_id = body.get("dag_run_id") or f"manual__{len(self.posted)}"
+        if (chain, run_id) in self.runs:
+            return 409, {"detail": {"reason": "Unique constraint violation"}}
+        self.runs[chain, run_id] = {
+            "dag_run_id": run_id,
+            "state": "queued",
+            "note": None,
+            "conf": body["conf"],
+        }
+        return 200, self.runs[chain, run_id]
+
+    def _look(self, chain: str, run_id: str) -> tuple[int, Any]:
+        if (chain, run_id) not in self.runs:
+            return 404, {"detail": "The DagRun was not found"}
+        state, note = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+        return 200, self.runs[chain, run_id] | {"state": state, "note": note}
+
+
+@contextmanager
+def fake_airflow() -> Iterator[FakeAirflow]:
+    """Run a fake on a free port of 127.0.0.1 until the block ends."""
+    fake = FakeAirflow()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            length = int(self.headers.get("Content-Length", "0"))
+            body = json.loads(self.rfile.read(length)) if length else None
+            token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+            status, said = fake.answer(self.command, self.path.partition("?")[0], token, body)
+            content = said if isinstance(said, bytes) else json.dumps(said).encode()
+            self.send_response(status)
+            if 300 <= status < 400:
+                self.send_header("Location", said.decode())
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        fake.url = f"http://127.0.0.1:{server.server_address[1]}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield fake
+        finally:
+            server.shutdown()
+            thread.join()
