@@ -9,20 +9,43 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
+import pytest
+
+from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import Request
+from delivery_chain.senders.registries import REGISTRIES
+from delivery_chain.senders.table import SENDERS
+
+if TYPE_CHECKING:
+    from delivery_chain.core.delivery import Delivery
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "webhooks"
+FORGES = sorted(set(SENDERS) - set(REGISTRIES))
 SECRET = "It's a Secret to Everybody"
 NOW = datetime(2024, 5, 31, 16, 48, 37, tzinfo=UTC)
 STAMP = str(int(NOW.timestamp()))
 
 
 def cases() -> list[tuple[str, str]]:
-    """Each sample, as sender and case."""
-    return sorted((path.parts[-3], path.parts[-2]) for path in SAMPLES.glob("*/*/body.json"))
+    """Each sample of the forges and of our own form, as sender and case."""
+    found = [(path.parts[-3], path.parts[-2]) for path in SAMPLES.glob("*/*/body.json")]
+    return sorted((sender, case) for sender, case in found if sender in FORGES)
+
+
+def read(sender: str, request: Request) -> Delivery:
+    """What an authentic request says."""
+    return SENDERS[sender].parse(request)
+
+
+def why_not(sender: str, request: Request) -> str:
+    """Why an authentic request is refused, by status and reason."""
+    with pytest.raises(WebhookRefused) as caught:
+        SENDERS[sender].parse(request)
+    assert "\n" not in str(caught.value)
+    return f"{caught.value.status} {caught.value}"
 
 
 def sample(sender: str, case: str) -> Request:
@@ -58,7 +81,9 @@ def hex_of(body: bytes, secret: str = SECRET) -> str:
 
 def standard_of(event_id: str, body: bytes, *, key: bytes = SECRET.encode(), stamp: str = STAMP) -> str:
     """A signature after the Standard Webhooks specification."""
-    digest = hmac.new(key, f"{event_id}.{stamp}.".encode() + body, hashlib.sha256).digest()
+    digest = hmac.new(
+        key, f"{event_id}.{stamp}.".encode(errors="surrogatepass") + body, hashlib.sha256
+    ).digest()
     return "v1," + base64.b64encode(digest).decode()
 
 

@@ -9,7 +9,12 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+
+from delivery_chain.errors import WebhookRefused
+from delivery_chain.senders.base import MEBIBYTE, Request, receive
+from delivery_chain.senders.table import SENDERS
 from support.webhook_samples import (
+    FORGES,
     NOW,
     SAMPLES,
     SECRET,
@@ -24,12 +29,8 @@ from support.webhook_samples import (
     with_headers,
 )
 
-from delivery_chain.errors import WebhookRefused
-from delivery_chain.senders.base import MEBIBYTE, Request, receive
-from delivery_chain.senders.table import SENDERS
-
-FIRST = {sender: case for sender, case in reversed(cases())}
-SIGNING = sorted(set(SENDERS) - {"azure", "gitlab"})
+FIRST = dict(reversed(cases()))
+SIGNING = sorted({*FORGES} - {"azure", "gitlab"})
 
 
 def refused(sender: str, request: Request, *secrets: str) -> bool:
@@ -43,23 +44,21 @@ def refused(sender: str, request: Request, *secrets: str) -> bool:
 
 def test_each_sender_has_samples() -> None:
     """There is no sender without a sample, and no sample without a sender and an origin."""
-    assert {sender for sender, _ in cases()} == set(SENDERS)
+    assert {sender for sender, _ in cases()} == set(FORGES)
     for sender, case in cases():
         told = json.loads((SAMPLES / sender / case / "headers.json").read_text(encoding="utf-8"))
         assert len(told["origin"]) > 20
 
 
-@pytest.mark.parametrize(("sender", "case"), cases())
+@pytest.mark.parametrize(("sender", "case"), [case for case in cases() if case[1] != "push-minimal"])
 def test_proven(sender: str, case: str) -> None:
     """Each sample with its sender's proof is either something to do or says in one sentence why not."""
     request = sample(sender, case)
-    if case in {"push-minimal"}:
-        pytest.skip("refused on purpose, see test_azure.py")
     found = receive(SENDERS[sender], proven(sender, request), [SECRET], NOW)
     assert bool(found.pushes or found.images) is not bool(found.ignored)
 
 
-@pytest.mark.parametrize("sender", SENDERS)
+@pytest.mark.parametrize("sender", FORGES)
 @pytest.mark.parametrize("secrets", [(), ("",), ("wrong",), (SECRET[:-1],), (SECRET + "x",), ("ключ",)])
 def test_other_secrets(sender: str, secrets: tuple[str, ...]) -> None:
     """No secret, an empty one and any other than the sender's let nothing in."""
@@ -69,13 +68,13 @@ def test_other_secrets(sender: str, secrets: tuple[str, ...]) -> None:
     assert caught.value.status == 401
 
 
-@pytest.mark.parametrize("sender", SENDERS)
+@pytest.mark.parametrize("sender", FORGES)
 def test_empty_secret_proves_nothing(sender: str) -> None:
     """Where no secret is set, a request that is signed with an empty one is not let in."""
     assert refused(sender, proven(sender, sample(sender, FIRST[sender]), ""), "")
 
 
-@pytest.mark.parametrize("sender", SENDERS)
+@pytest.mark.parametrize("sender", FORGES)
 @pytest.mark.parametrize("secrets", [("old", SECRET), (SECRET, "old"), ("", SECRET)])
 def test_rotation(sender: str, secrets: tuple[str, ...]) -> None:
     """While a secret is being changed, both are taken."""
@@ -88,25 +87,25 @@ def test_rotation(sender: str, secrets: tuple[str, ...]) -> None:
     assert len(set(found)) == 1
 
 
-@pytest.mark.parametrize("sender", SENDERS)
+@pytest.mark.parametrize("sender", FORGES)
 def test_no_proof(sender: str) -> None:
     """A request without a proof is refused before it is read."""
     assert refused(sender, replace(sample(sender, FIRST[sender]), body=b"not JSON"))
 
 
-@pytest.mark.parametrize("sender", SENDERS)
-@pytest.mark.parametrize("other", SENDERS)
+@pytest.mark.parametrize("sender", FORGES)
+@pytest.mark.parametrize("other", FORGES)
 def test_other_schemes(sender: str, other: str) -> None:
     """The proof of one scheme is none in another, though the secret and the body are the same."""
     request = sample(sender, FIRST[sender])
     if proof(sender, request).keys() & proof(other, with_headers(request, {"webhook-id": "x"})).keys():
         return
-    if {sender, other} <= {"gitea", "forejo", "forgejo", "gogs"}:
+    if {sender, other} <= {"gitea", "forgejo", "gogs"}:
         return
     assert refused(sender, with_headers(request, proof(other, with_headers(request, {"webhook-id": "x"}))))
 
 
-@pytest.mark.parametrize("sender", SENDERS)
+@pytest.mark.parametrize("sender", FORGES)
 @pytest.mark.parametrize(
     "damage",
     [
@@ -185,24 +184,24 @@ def test_stale_and_early(sender: str, seconds: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("headers", "stamp"),
+    "headers",
     [
-        ({"webhook-id": ""}, None),
-        ({"webhook-id": "e2"}, None),
-        ({"webhook-id": "\ud800"}, None),
-        ({"webhook-timestamp": ""}, None),
-        ({"webhook-timestamp": "now"}, None),
-        ({"webhook-timestamp": "0" + str(int(NOW.timestamp()))}, None),
-        ({"webhook-timestamp": str(NOW.timestamp())}, None),
-        ({"webhook-timestamp": "-1"}, None),
-        ({"webhook-timestamp": "9" * 400}, None),
-        ({"webhook-timestamp": "١٧١٧١٧٤١١٧"}, None),
-        ({"webhook-signature": "v1"}, None),
-        ({"webhook-signature": "v1,"}, None),
-        ({"webhook-signature": ","}, None),
+        {"webhook-id": ""},
+        {"webhook-id": "e2"},
+        {"webhook-id": "\ud800"},
+        {"webhook-timestamp": ""},
+        {"webhook-timestamp": "now"},
+        {"webhook-timestamp": "0" + str(int(NOW.timestamp()))},
+        {"webhook-timestamp": str(NOW.timestamp())},
+        {"webhook-timestamp": "-1"},
+        {"webhook-timestamp": "9" * 400},
+        {"webhook-timestamp": "١٧١٧١٧٤١١٧"},
+        {"webhook-signature": "v1"},
+        {"webhook-signature": "v1,"},
+        {"webhook-signature": ","},
     ],
 )
-def test_malformed_standard_headers(headers: dict[str, str], stamp: None) -> None:
+def test_malformed_standard_headers(headers: dict[str, str]) -> None:
     """Headers that are not as the specification has them prove nothing, and break nothing."""
     request = proven("standard", sample("standard", "source-push"))
     assert refused("standard", with_headers(request, headers))
@@ -268,7 +267,7 @@ def test_forms_of_github() -> None:
     assert refused("github", with_headers(as_form(request), proof("github", request)))
 
 
-@pytest.mark.parametrize("sender", SENDERS)
+@pytest.mark.parametrize("sender", FORGES)
 def test_signed_json_is_not_read_as_a_form(sender: str) -> None:
     """What somebody wrote into a commit's message does not become the payload when the type of the body is changed."""
     planted = edited(sample(sender, FIRST[sender]), message="&payload=%7B%22ref%22%3A1%7D&")
@@ -280,12 +279,8 @@ def test_signed_json_is_not_read_as_a_form(sender: str) -> None:
 
 def test_limits() -> None:
     """The forges that send up to 25 MiB may; nobody else sends more than one."""
-    assert {
-        name: sender.largest // MEBIBYTE for name, sender in SENDERS.items() if sender.largest != MEBIBYTE
-    } == {
-        "github": 25,
-        "gitlab": 25,
-    }
+    largest = {name: SENDERS[name].largest // MEBIBYTE for name in FORGES}
+    assert {name: size for name, size in largest.items() if size > 1} == {"github": 25, "gitlab": 25}
 
 
 def test_proofs_of_these_tests() -> None:
