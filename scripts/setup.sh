@@ -6,10 +6,10 @@ set -eu
 venv=${1:-.venv}
 cd "$(dirname "$0")/.."
 
-# Program and the Debian package it comes in. Chromium and tmux are what the tests look at pages and terminals with;
-# docker-compose is what they check docker-compose.yml with.
+# Program and the Debian package it comes in. Chromium and tmux are what the tests look at pages and terminals with,
+# docker-compose is what they check docker-compose.yml with, curl and jq are what the documented commands use.
 needed='buildah:buildah runc:runc slirp4netns:slirp4netns ip:iproute2 git:git docker-registry:docker-registry busybox:busybox-static skopeo:skopeo
-  setpriv:util-linux newuidmap:uidmap chromium:chromium tmux:tmux docker-compose:docker-compose'
+  setpriv:util-linux newuidmap:uidmap chromium:chromium tmux:tmux docker-compose:docker-compose curl:curl jq:jq'
 
 missing=
 for pair in $needed; do

@@ -29,6 +29,8 @@ SHOWN = 600
 """Characters of a server's own words in a message."""
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 401, 403, 404
 TOKEN, USER, PASSWORD = "AIRFLOW_API_TOKEN", "AIRFLOW_API_USERNAME", "AIRFLOW_API_PASSWORD"
+WRONG_TOKEN = "Invalid JWT token"  # noqa: S105 - words of an answer
+"""Airflow's words, with status 403, for a token that it has not made; for one that has expired it has status 401."""
 _SECRET = re.compile(r"[\x21-\x7e]+")
 
 
@@ -78,6 +80,11 @@ class Answer:
     def ok(self) -> bool:
         """Whether the status tells of success."""
         return 200 <= self.status < 300  # noqa: PLR2004 - RFC 9110 section 15.3
+
+    @property
+    def unknown(self) -> bool:
+        """Whether the token was not taken, whatever it may do."""
+        return self.status == UNAUTHORIZED or (self.status == FORBIDDEN and self.text == WRONG_TOKEN)
 
 
 def check_address(url: str, *, allow_http: bool = False) -> str:
@@ -174,10 +181,10 @@ class AirflowServer:
         if fresh:
             self._token = self._new_token()
         answer = self._send(method, f"/api/v2{path}", body, query)
-        if answer.status == UNAUTHORIZED and self._login.user and not fresh:
+        if answer.unknown and self._login.user and not fresh:
             self._token = self._new_token()
             answer = self._send(method, f"/api/v2{path}", body, query)
-        if answer.status == UNAUTHORIZED:
+        if answer.unknown:
             raise ToolError(self._not_taken(answer), tool="airflow")
         return answer
 
@@ -209,12 +216,12 @@ class AirflowServer:
     def _not_taken(self, answer: Answer) -> str:
         if self._login.user:
             return (
-                f"{self.address}: Airflow gave a token and does not take it (status 401: {answer.text}); "
+                f"{self.address}: Airflow gave a token and does not take it (status {answer.status}: {answer.text}); "
                 "do its API servers share one [api_auth] jwt_secret?"
             )
         return (
-            f"{self.address}: Airflow does not take {TOKEN} (status 401: {answer.text}); it has expired or is of "
-            f"another server. POST /auth/token with a user and password gives a new one, or set {USER} and {PASSWORD}"
+            f"{self.address}: Airflow does not take {TOKEN} (status {answer.status}: {answer.text}); it has "
+            f"expired or is of another server. POST /auth/token with a user and password gives a new one, or set {USER} and {PASSWORD}"
         )
 
     def _send(

@@ -42,7 +42,7 @@ class FakeAirflow:
         if path == "/auth/token":
             return self._token(body)
         if token not in self.tokens:
-            return 401, {"detail": "Invalid JWT token"}
+            return 403, {"detail": "Invalid JWT token"}
         if found := re.fullmatch(r"/api/v2/dags/([^/]+)/dagRuns(?:/([^/]+))?", path):
             return self._post(found[1], body) if method == "POST" else self._look(found[1], found[2])
         if path == "/api/v2/dags":
@@ -99,7 +99,7 @@ def fake_airflow() -> Iterator[FakeAirflow]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_POST = do_GET
+        do_POST = do_GET  # noqa: N815 - the name that http.server looks for
 
         def log_message(self, *_: object) -> None:
             pass

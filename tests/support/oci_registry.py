@@ -30,18 +30,21 @@ def free_port() -> int:
 
 
 @contextmanager
-def docker_registry(folder: Path, *, htpasswd: bool = False, **sections: Any) -> Iterator[Registry]:
+def docker_registry(
+    folder: Path, *, htpasswd: bool = False, port: int | None = None, **sections: Any
+) -> Iterator[Registry]:
     """Run a registry until the block ends; its data is in `folder`.
 
     Args:
-        folder: Empty; for configuration, data and log.
+        folder: Empty, or of an earlier run; for configuration, data and log.
         htpasswd: Ask for `USER` and `PASSWORD`.
+        port: Where to listen; a free port unless given.
         sections: More of the configuration: `auth`, and `http` with `tls`.
 
     Yields:
         How to reach it, with the login if it asks for one. A `tls` section makes it https; the CA is not set.
     """
-    port = free_port()
+    port = port or free_port()
     config: dict[str, Any] = {
         "version": "0.1",
         "log": {"level": "error"},

@@ -21,7 +21,7 @@ DIGEST = "sha256:" + "a" * 64
 
 
 def test_the_file_is_current() -> None:
-    """`chain_specs/event.schema.json` is what `delivery-chain schema --event` prints; write it anew where this fails."""
+    """`chain_specs/event.schema.json` is what `schema --event` prints; write it anew where this fails."""
     assert FILE.read_text(encoding="utf-8") == event_schema()
 
 

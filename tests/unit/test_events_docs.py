@@ -43,7 +43,7 @@ def test_commands_are_taken(command: str) -> None:
 
 def test_the_confs_are_events() -> None:
     """Each conf that the page shows is one."""
-    confs = [json.loads(text)["conf"] for text in re.findall(r"--json '(.*)'", TEXT)]
+    confs = [json.loads(text)["conf"] for text in re.findall(r"--json '(.*?)'", TEXT)]
     assert [Event.from_conf(conf).to_conf() for conf in confs] == [{"ref": "refs/tags/v1.2.0"}]
 
 

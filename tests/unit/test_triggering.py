@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from delivery_chain import factory
 from delivery_chain.airflow_rest import Answer, Login, check_address
 from delivery_chain.cli import main
 from delivery_chain.errors import AirflowUnreachable, ConfigurationError, ToolError, UsageError
@@ -75,7 +76,7 @@ def test_http_allowed() -> None:
 
 
 TOKEN, USER, PASSWORD = NAMES[1:]
-NONE = "no login for Airflow: set AIRFLOW_API_TOKEN, or AIRFLOW_API_USERNAME and AIRFLOW_API_PASSWORD, in the environment"
+NONE = f"no login for Airflow: set {TOKEN}, or {USER} and {PASSWORD}, in the environment"
 
 
 @pytest.mark.parametrize(
@@ -188,8 +189,6 @@ def test_waits_end(said: Answer | ToolError, message: str) -> None:
 
 def test_knows_the_chains_tag() -> None:
     """The tag by which chains are listed is the one that the factory gives them."""
-    from delivery_chain import factory
-
     assert factory.CHAIN_TAG == CHAIN_TAG
 
 

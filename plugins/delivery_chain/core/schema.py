@@ -41,7 +41,7 @@ def event_schema() -> str:
     schema = Event.model_json_schema(mode="validation")
     fields = schema["properties"]
     forms = {"ref": REF, "commit": COMMIT, "repository": NAME, "tag": TAG, "digest": DIGEST}
-    for name, form in forms.items():
+    for name, form in {**forms, "previous": COMMIT}.items():
         fields[name]["pattern"] = _or_empty(form)
     fields["ref"]["maxLength"] = REF_LENGTH
     fields["repository"]["maxLength"] = NAME_LENGTH

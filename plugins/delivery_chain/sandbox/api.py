@@ -21,6 +21,11 @@ class AirflowApi:
     def __init__(self, base: str, user: str, password: str) -> None:
         self._server = AirflowServer(base, Login(user=user, password=password), timeout=TIMEOUT_SECONDS)
 
+    @property
+    def address(self) -> str:
+        """Where it is, as in a browser."""
+        return self._server.address
+
     def __enter__(self) -> Self:
         return self
 

@@ -54,16 +54,8 @@ class RefSensor(BaseSensorOperator):
         self.deferrable = deferrable
 
     @abstractmethod
-    def _look(self) -> dict[str, str]:
-        """What is there now, key to value."""
-
-    @abstractmethod
     def _trigger(self, known: dict[str, str], since: str | None) -> PollTrigger:
-        """What waits in the triggerer."""
-
-    @abstractmethod
-    def _difference(self, known: dict[str, str], seen: dict[str, str]) -> dict[str, Any]:
-        """The event's `refs`, `gone` and `seen`, as the trigger has them."""
+        """What looks, here and in the triggerer."""
 
     @abstractmethod
     def _failure(self, message: str) -> Exception:
@@ -91,7 +83,7 @@ class RefSensor(BaseSensorOperator):
         known = self._known(context)
         began = _now()
         seen = self._look()
-        event = self._difference(known, seen)
+        event = self._trigger(known, None).difference(known, seen)
         if not event[REFS]:
             self._remember(context, seen, began)
             return PokeReturnValue(is_done=False)
@@ -159,6 +151,10 @@ class RefSensor(BaseSensorOperator):
     def _remember(self, context: Context, refs: dict[str, str], since: str | None) -> None:
         """Keep it for a retry. Not done for what the result tells of: a retry must find that once more."""
         context["task_state_store"].set(self.state_key, cast("JsonValue", {REFS: refs, SINCE: since}))
+
+    def _look(self) -> dict[str, str]:
+        """What is there now, key to value."""
+        return self._trigger({}, None).look()
 
     def _pause(self) -> float:
         return self._usual_pause() if self.poll_seconds is None else self.poll_seconds

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from delivery_chain.core.refs import difference
 from delivery_chain.errors import SourceError
 from delivery_chain.sensors.base import RefSensor
 
@@ -58,11 +57,6 @@ class GitRefSensor(RefSensor):
         self.branches = branches
         self.tags = tags
 
-    def _look(self) -> dict[str, str]:
-        from delivery_chain.triggers.git_ref import look  # noqa: PLC0415 - not for a Dag parse
-
-        return look(self.connection, self.url, self.branches, self.tags)
-
     def _trigger(self, known: dict[str, str], since: str | None) -> GitRefTrigger:
         from delivery_chain.triggers.git_ref import GitRefTrigger  # noqa: PLC0415 - not for a Dag parse
 
@@ -75,9 +69,6 @@ class GitRefSensor(RefSensor):
             poll_seconds=self._pause(),
             since=since,
         )
-
-    def _difference(self, known: dict[str, str], seen: dict[str, str]) -> dict[str, Any]:
-        return difference(known, seen)
 
     def _failure(self, message: str) -> SourceError:
         return SourceError(message, tool="git")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from delivery_chain.core.image_tags import tag_difference
 from delivery_chain.errors import ConfigurationError, RegistryError
 from delivery_chain.sensors.base import RefSensor
 
@@ -73,17 +72,6 @@ class ImageTagSensor(RefSensor):
         self.exclude = exclude
         self.tags = tags
 
-    def _look(self) -> dict[str, str]:
-        from delivery_chain.triggers.image_tag import look  # noqa: PLC0415 - not for a Dag parse
-
-        return look(
-            self.connection,
-            self._names(),
-            namespaces=self.namespaces,
-            exclude=self.exclude,
-            tags=self.tags,
-        )
-
     def _trigger(self, known: dict[str, str], since: str | None) -> ImageTagTrigger:
         from delivery_chain.triggers.image_tag import ImageTagTrigger  # noqa: PLC0415 - not for a Dag parse
 
@@ -97,9 +85,6 @@ class ImageTagSensor(RefSensor):
             poll_seconds=self._pause(),
             since=since,
         )
-
-    def _difference(self, known: dict[str, str], seen: dict[str, str]) -> dict[str, Any]:
-        return tag_difference(known, seen)
 
     def _failure(self, message: str) -> RegistryError:
         return RegistryError(message)

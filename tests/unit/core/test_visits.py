@@ -1,0 +1,292 @@
+"""One push, one run: what webhooks and the sensor make of a ref that moves about."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from delivery_chain.core.visits import (
+    CLOCKS,
+    MOST_REFS,
+    MOST_SIGHTINGS,
+    SUPERSEDED,
+    History,
+    Move,
+    Sighting,
+    Told,
+    choose,
+    judge,
+    left_at,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+COMMITS = ("a", "b", "c")
+
+
+def at(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+@dataclass
+class Ref:
+    """One ref as the receiver and the sensor of one chain take it, with the runs that they make."""
+
+    history: History = ()
+    position: Callable[[datetime], str] | None = None
+    """Where the ref truly is: a run that finds it elsewhere is superseded, and stands for no stay."""
+    cursor: tuple[str, datetime] | None = None
+    runs: dict[tuple[str, int], datetime] = field(default_factory=dict)
+    """When the push of each run was seen."""
+    made: list[tuple[str, datetime]] = field(default_factory=list)
+    """Each run's commit, and when it was started."""
+
+    def made_of(self, commit: str) -> dict[int, datetime]:
+        return {visit: seen for (name, visit), seen in self.runs.items() if name == commit}
+
+    def start(self, commit: str, since: datetime | None, seen: datetime, now: datetime) -> None:
+        visit, there = choose(self.made_of(commit), since)
+        if not there:
+            void = self.position is not None and self.position(now) != commit
+            self.runs[commit, visit] = SUPERSEDED if void else seen
+            self.made.append((commit, now))
+
+    def hears(
+        self, before: str | None, after: str, *, now: datetime, delivery: str, teller: str = "hook"
+    ) -> str:
+        watched = Sighting(commit=self.cursor[0], before=None, at=self.cursor[1]) if self.cursor else None
+        move = Move(before=before, after=after, teller=teller, delivery_id=delivery, now=now)
+        judged = judge(self.history, move, watched)
+        self.history = judged.history
+        if judged.fresh and after:
+            assert judged.at is not None
+            self.start(after, judged.since, judged.at, now)
+        return judged.why
+
+    def looks(self, commit: str, now: datetime) -> None:
+        if self.cursor and commit:
+            known, since = self.cursor
+            between = Told(refs={"r": self.history}).between({"r": commit}, since=since, looked=now)
+            if between.get("r", known) != commit:
+                self.start(commit, left_at(self.history, commit, looked=now, since=since), now, now)
+        self.cursor = commit, now
+
+    @property
+    def built(self) -> list[str]:
+        return [commit for commit, _ in self.made]
+
+
+def told(*moves: tuple[str | None, str], ref: Ref | None = None) -> Ref:
+    """A ref of which webhooks told these moves, each once, a second apart."""
+    ref = ref or Ref()
+    for number, (before, after) in enumerate(moves):
+        ref.hears(before, after, now=at(number), delivery=f"d{number}")
+    return ref
+
+
+@pytest.mark.parametrize(
+    ("moves", "built"),
+    [
+        pytest.param([("", "a")], ["a"], id="a new ref"),
+        pytest.param([("", "a"), ("a", "b")], ["a", "b"], id="a push"),
+        pytest.param([("", "a"), ("a", "b"), ("b", "a")], ["a", "b", "a"], id="there and back"),
+        pytest.param(
+            [("", "a"), ("a", "b"), ("b", "a"), ("a", "b")], ["a", "b", "a", "b"], id="the same move twice"
+        ),
+        pytest.param([("", "a"), ("a", ""), ("", "a")], ["a", "a"], id="deleted and made anew"),
+        pytest.param([("x", "a")], ["a"], id="the first that was heard"),
+        pytest.param([("", "a"), ("b", "c")], ["a", "c"], id="a move was not told"),
+        pytest.param([("", "a"), ("b", "a")], ["a", "a"], id="there and back, half of it told"),
+        pytest.param([(None, "a"), (None, "b"), (None, "a")], ["a", "b", "a"], id="a sender without before"),
+        pytest.param([(None, "a"), (None, "a")], ["a"], id="the same image again"),
+    ],
+)
+def test_each_push_has_a_run(moves: list[tuple[str | None, str]], built: list[str]) -> None:
+    """What webhooks tell in order makes one run for each push."""
+    assert told(*moves).built == built
+
+
+@pytest.mark.parametrize("again", range(3))
+@pytest.mark.parametrize("names_deliveries", [True, False])
+def test_a_redelivery_makes_no_run(again: int, names_deliveries: bool) -> None:
+    """Neither at once nor after newer pushes, whether its sender names deliveries or not."""
+    ref, moves = Ref(), [("", "a"), ("a", "b"), ("b", "c")]
+    for number in (0, 1, 2, again):
+        delivery = f"d{number}" if names_deliveries else ""
+        ref.hears(*moves[number], now=at(number), delivery=delivery)
+    assert ref.built == ["a", "b", "c"]
+
+
+def test_a_late_redelivery_does_not_hide_the_next_push() -> None:
+    """A -> B -> C, the first move once more, then C -> A: still one run each."""
+    ref = told(("", "a"), ("a", "b"), ("b", "c"))
+    ref.hears("a", "b", now=at(50), delivery="d1")
+    ref.hears("c", "a", now=at(60), delivery="d9")
+    assert ref.built == ["a", "b", "c", "a"]
+
+
+@pytest.mark.parametrize(
+    ("order", "why"),
+    [
+        pytest.param([0, 1], "", id="in order"),
+        pytest.param([1, 0], "it came late: a newer push is known already", id="in reverse"),
+    ],
+)
+def test_order_does_not_matter(order: list[int], why: str) -> None:
+    """Two moves that overtake each other are two pushes, and the newer one stays the newest."""
+    ref = told(("", "a"))
+    moves = [("a", "b"), ("b", "c")]
+    whys = [ref.hears(*moves[one], now=at(10 + one), delivery=f"m{one}") for one in order]
+    assert (sorted(ref.built), ref.history[-1].commit, whys[-1]) == (["a", "b", "c"], "c", why)
+
+
+def test_two_webhooks_for_one_repository() -> None:
+    """Each tells all moves, one of them late: one run for each move."""
+    ref = Ref()
+    moves = [("", "a"), ("a", "b"), ("b", "a")]
+    for teller in ("one", "two"):
+        for number, (before, after) in enumerate(moves):
+            ref.hears(
+                before, after, now=at(10 * len(ref.history)), delivery=f"{teller}{number}", teller=teller
+            )
+    assert ref.built == ["a", "b", "a"]
+
+
+def test_the_sensor_finds_what_a_webhook_told() -> None:
+    """It makes no second run."""
+    ref = Ref()
+    ref.looks("a", at(0))
+    ref.hears("a", "b", now=at(10), delivery="d")
+    ref.looks("b", at(30))
+    assert ref.built == ["b"]
+
+
+def test_a_webhook_tells_what_the_sensor_found() -> None:
+    """A delivery that comes after the look makes no second run, also where the sensor missed moves between."""
+    ref = Ref()
+    ref.looks("a", at(0))
+    ref.looks("c", at(30))
+    ref.hears("b", "c", now=at(40), delivery="d2")
+    assert ref.built == ["c"]
+    ref.hears("a", "b", now=at(41), delivery="d1")
+    assert (ref.built, ref.history[-1].commit) == (["c", "b"], "c")
+
+
+def test_the_sensor_finds_what_no_webhook_told() -> None:
+    """A push, one told and one lost back again: the sensor starts the run of the second stay."""
+    ref = Ref()
+    ref.looks("c", at(0))
+    ref.hears("c", "a", now=at(1), delivery="d1")
+    ref.hears("a", "b", now=at(2), delivery="d2")
+    ref.looks("a", at(30))
+    assert ref.built == ["a", "b", "a"]
+
+
+def test_what_was_told_after_the_look_is_no_evidence() -> None:
+    """The ref moved on while the sensor's answer was on its way: the run that is there is the one it saw."""
+    ref = Ref()
+    ref.hears("x", "a", now=at(10), delivery="d1")
+    history = (*ref.history, Sighting(commit="b", before="a", at=at(21)))
+    assert left_at(history, "a", looked=at(20), since=at(0)) == at(0) - CLOCKS
+
+
+def test_history_is_bounded() -> None:
+    """Of one ref the newest sightings are kept, of one source the refs that were told of last."""
+    ref = told(*((str(number), str(number + 1)) for number in range(40)))
+    assert [one.commit for one in ref.history] == [
+        str(40 - MOST_SIGHTINGS + 1 + n) for n in range(MOST_SIGHTINGS)
+    ]
+    known = Told()
+    for number in range(MOST_REFS + 5):
+        sighting = Sighting(commit="a", before="", at=at(number))
+        known = known.with_history(f"refs/tags/v{number}", (sighting,))
+    assert list(known.refs) == [f"refs/tags/v{number}" for number in range(5, MOST_REFS + 5)]
+
+
+@dataclass
+class World:
+    """A ref's true moves, and what is told and seen of them: `(time, what)` in the order in which it arrives."""
+
+    moves: list[tuple[str, str, float]]
+    arrivals: list[tuple[float, str, Any]]
+    lost: set[int]
+
+    def position(self, when: datetime) -> str:
+        """Where the ref truly is."""
+        past = [after for _, after, moved in self.moves if at(moved) <= when]
+        return past[-1] if past else self.moves[0][0]
+
+
+@st.composite
+def worlds(draw: st.DrawFn, *, lose: bool, disorder: bool, tellers: int = 1, looks: int = 6) -> World:
+    path = [draw(st.sampled_from(["", *COMMITS]))]
+    for _ in range(draw(st.integers(1, 6))):
+        path.append(draw(st.sampled_from([one for one in ("", *COMMITS) if one != path[-1]])))
+    times = [float(100 * (number + 1)) for number in range(len(path) - 1)]
+    moves = list(zip(path, path[1:], times, strict=False))
+    arrivals: list[tuple[float, str, Any]] = []
+    lost: set[int] = set()
+    for number, (_, _, time) in enumerate(moves):
+        for teller in range(tellers):
+            if lose and draw(st.booleans()):
+                lost.add(number)
+                continue
+            copies = draw(st.integers(1, 2))
+            for copy in range(copies):
+                most = 60 if disorder or copy else 4
+                arrivals.append(
+                    (time + draw(st.integers(0, most)) + 0.1 * (teller + 1), "hook", (number, teller))
+                )
+    for time in draw(st.lists(st.integers(0, 800), max_size=looks)):
+        arrivals.append((time + 0.5, "look", None))
+    arrivals.sort(key=lambda one: one[0])
+    return World(moves, arrivals, lost)
+
+
+def live(world: World) -> Ref:
+    """Play a world, with two looks at its end."""
+    ref = Ref(position=world.position)
+    ref.looks(world.moves[0][0], at(-1))
+    for time, what, about in [*world.arrivals, (5000.0, "look", None), (5030.0, "look", None)]:
+        if what == "hook":
+            number, teller = about
+            before, after, _ = world.moves[number]
+            ref.hears(before, after, now=at(time), delivery=f"{number}", teller=f"t{teller}")
+        else:
+            ref.looks(world.position(at(time)), at(time))
+    return ref
+
+
+@settings(max_examples=400, deadline=None)
+@given(worlds(lose=False, disorder=False))
+def test_in_order_each_push_has_just_one_run(world: World) -> None:
+    """Whatever is delivered twice, and whenever the sensor looks."""
+    ref = live(world)
+    assert Counter(ref.built) == Counter(after for _, after, _ in world.moves if after)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(worlds(lose=True, disorder=True, tellers=2))
+def test_what_is_built_last_is_what_the_ref_points_at(world: World) -> None:
+    """With deliveries lost, late and out of order. A run whose ref moved on before it began builds nothing."""
+    ref = live(world)
+    built = [commit for commit, when in ref.made if world.position(when) == commit]
+    event(f"{len(built)} built")
+    assert (built or [world.moves[0][0]])[-1:] == [world.moves[-1][1]] or not world.moves[-1][1]
+
+
+@settings(max_examples=400, deadline=None)
+@given(worlds(lose=True, disorder=False, looks=0))
+def test_a_lost_delivery_adds_no_run(world: World) -> None:
+    """Lost deliveries cost runs of pushes that were gone before the sensor looked, and never make one too many."""
+    ref = live(world)
+    pushed = Counter(after for _, after, _ in world.moves if after)
+    assert Counter(ref.built) <= pushed
