@@ -221,7 +221,8 @@ class AirflowServer:
             )
         return (
             f"{self.address}: Airflow does not take {TOKEN} (status {answer.status}: {answer.text}); it has "
-            f"expired or is of another server. POST /auth/token with a user and password gives a new one, or set {USER} and {PASSWORD}"
+            f"expired or is of another server. POST /auth/token with a user and password gives a new one, or set "
+            f"{USER} and {PASSWORD}"
         )
 
     def _send(
