@@ -11,6 +11,7 @@ from delivery_chain.core.event import check_ref
 from delivery_chain.core.reference import check_digest, check_name, check_tag
 from delivery_chain.core.value import Value
 
+# pydantic's regexes are those of Rust: `$` is the end of the text, not also the line break before it.
 Commit = Annotated[str, Field(pattern=r"^(?:[0-9a-f]{40}|[0-9a-f]{64})?$")]
 """A full commit id; empty for none."""
 Text = Annotated[str, Field(max_length=200)]

@@ -13,7 +13,7 @@ or new and nothing tells, it makes no run: the sensor finds out.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from delivery_chain.core.value import Value
@@ -26,6 +26,12 @@ MOST_SIGHTINGS = 8
 MOST_TOLD = 8
 MOST_REFS = 300
 """Refs of one source whose history is kept: some 100 kB in Airflow's database."""
+CLOCKS = timedelta(seconds=5)
+"""How far the clocks of the triggerer, of workers and of the API server may be apart."""
+OVERTAKEN = timedelta(seconds=60)
+"""A delivery that is later than another one by more than this was not overtaken by it: its move is the newer one."""
+SUPERSEDED = datetime.min.replace(tzinfo=UTC)
+"""The time of a run that found its ref moved on, and did nothing: it stands for no stay, but its number is taken."""
 _BEFORE = timedelta(microseconds=1)
 
 
@@ -58,6 +64,21 @@ class Told(Value):
             kept = sorted(refs, key=lambda name: refs[name][-1].at)[-MOST_REFS:]
             refs = {name: refs[name] for name in kept}
         return Told(refs=refs)
+
+    def between(self, seen: Mapping[str, str], *, since: datetime, looked: datetime) -> dict[str, str]:
+        """What was told to be elsewhere than two looks saw it, between them: name to that place.
+
+        Args:
+            seen: What both looks saw.
+            since: When the first began.
+            looked: When the second began.
+        """
+        found: dict[str, str] = {}
+        for ref, history in self.refs.items():
+            last = next((one for one in reversed(history) if one.at <= looked - CLOCKS), None)
+            if last and last.at > since - CLOCKS and ref in seen and last.commit != seen[ref]:
+                found[ref] = last.commit
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +129,7 @@ def judge(history: History, move: Move, watched: Sighting | None = None) -> Judg
     if last.commit == move.after and (last.before is None or move.before is None):
         # It is there already, and nobody said where it came from. If that made no run yet, this move does.
         return _fresh(history, move, since=_elsewhere(view, move.after))
-    if move.before is not None and any(_same(one, move) for one in history):
+    if not move.delivery_id and move.before is not None and any(_same(one, move) for one in history):
         return Judgement(history=history, fresh=False, why="a replay of a push that was taken before")
     return _out_of_order(history, view, move)
 
@@ -122,21 +143,21 @@ def left_at(history: History, commit: str, *, looked: datetime, since: datetime 
         looked: When the look at it began; what was told after that may be newer than the look.
         since: When the last look began that saw it elsewhere; None if there was none.
     """
-    last = next((one for one in reversed(history) if one.at <= looked), None)
-    times = [time for time in (since, last.at if last and last.commit != commit else None) if time]
-    return max(times, default=None)
+    last = next((one for one in reversed(history) if one.at <= looked - CLOCKS), None)
+    times = [last.at] if last and last.commit != commit else []
+    return max([*times, since - CLOCKS] if since else times, default=None)
 
 
 def choose(made: Mapping[int, datetime], since: datetime | None) -> tuple[int, bool]:
     """The number of a stay, counted from 1, and whether its run is there already.
 
     Args:
-        made: The runs of this ref and commit: number to the time of the push.
+        made: The runs of this ref and commit: number to the time of the push, or `SUPERSEDED`.
         since: When the ref was last known to be elsewhere; None for never.
     """
     visit = 1
     while visit in made:
-        if since is None or made[visit] > since:
+        if made[visit] > (since or SUPERSEDED):
             return visit, True
         visit += 1
     return visit, False
@@ -197,7 +218,8 @@ def _out_of_order(history: History, view: History, move: Move) -> Judgement:
 def _place(view: History, move: Move) -> Sighting | None:
     """The sighting that a late move comes before: where moves are missing, and it fits on one side."""
     for earlier, later in zip((None, *view), view, strict=False):
-        if later.before is None or (earlier and earlier.commit == later.before):
+        joined = later.before is None or (earlier and earlier.commit == later.before)
+        if joined or move.now - later.at > OVERTAKEN:
             continue
         if later.before == move.after or (earlier and earlier.commit == move.before):
             return later

@@ -13,7 +13,7 @@ from airflow.sdk import Variable
 
 from delivery_chain.core.ledger import Entry, Outcome
 from delivery_chain.core.starts import NO_RULE, Start, image_starts, source_starts
-from delivery_chain.core.visits import Told, choose, left_at
+from delivery_chain.core.visits import SUPERSEDED, Told, choose, left_at
 from delivery_chain.core.watched import told_key
 from delivery_chain.operators.base import MOST_RUNS, ChainOperator
 from delivery_chain.sensors.base import RefSensor
@@ -24,13 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from delivery_chain.core.spec import ChainSpec
+    from delivery_chain.triggers.base import PollTrigger
 
 HANDLED = "handled"
 """XCom of `match`: how many of the changes it took, where it left some for later."""
 LEDGER = "ledger"
 """XCom of `match`: an Entry as JSON for each change that it took."""
-CLOCKS = timedelta(seconds=5)
-"""How far the clocks of workers and of the API server may be apart."""
 
 
 class Cursor:
@@ -88,6 +87,11 @@ class _Watching(RefSensor):
 
     def _change(self, change: dict[str, Any]) -> dict[str, Any]:
         return change
+
+    def _trigger(self, known: dict[str, str], since: str | None) -> PollTrigger:
+        trigger = super()._trigger(known, since)
+        trigger.told = told_key(self.cursor)
+        return trigger
 
 
 class WatchOperator(_Watching, GitRefSensor):
@@ -148,7 +152,7 @@ class MatchOperator(ChainOperator):
         }
         told = _told(self.cursor)
         looked = datetime.fromisoformat(seen["looked"])
-        since = datetime.fromisoformat(seen["since"]) - CLOCKS if seen.get("since") else None
+        since = datetime.fromisoformat(seen["since"]) if seen.get("since") else None
         runs: list[dict[str, Any]] = []
         ledger: list[Entry] = []
         for position, change in enumerate(seen["changes"]):
@@ -210,7 +214,7 @@ def _decide(
 
 
 class _Made(dict[int, datetime]):
-    """The runs of a start that are there: number of the stay to the time of the push. Asks when asked."""
+    """The runs of a start that are there, as `choose` takes them. Asks when asked."""
 
     def __init__(self, ti: Any, start: Start) -> None:
         super().__init__()
@@ -222,7 +226,10 @@ class _Made(dict[int, datetime]):
         return bool(self.ti.get_dr_count(dag_id=self.start.chain, run_ids=[self.start.run_id(visit)]))
 
     def __missing__(self, visit: int) -> datetime:
-        return _seen_at(self.start.chain, self.start.run_id(visit))
+        chain, run_id = self.start.chain, self.start.run_id(visit)
+        states = self.ti.get_task_states(dag_id=chain, task_ids=["plan"], run_ids=[run_id])
+        superseded = states.get(run_id, {}).get("plan") == "skipped"
+        return SUPERSEDED if superseded else _seen_at(chain, run_id)
 
 
 def _seen_at(dag_id: str, run_id: str) -> datetime:

@@ -55,15 +55,15 @@ def _parse(request: Request) -> Delivery:
     reasons = [_other(event) for event in events]
     pushes = [event for event, reason in zip(events, reasons, strict=True) if not reason]
     images, why = sift(map(_image, pushes))
-    actors = {text(event, "actor.name") for event in pushes}
+    actors = {text(event, "actor.name") for event in pushes or events}
     times = [time for event in pushes if (time := moment(event.get("timestamp")))]
     return delivery(
         event=", ".join(sorted({wanted(event, "action") for event in events}))[:200],
         delivery_id=_delivery_id(events),
         images=images,
         actor=actors.pop() if len(actors) == 1 else "",
-        pushed_at=max(times, default=None),
-        ignored="" if images else together([*reasons, why]),
+        pushed_at=max(times, default=None) if images else None,
+        ignored="" if images else together([*reasons, why if pushes else ""]),
     )
 
 

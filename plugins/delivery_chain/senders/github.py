@@ -15,6 +15,7 @@ from gidgethub import ValidationFailure
 from gidgethub.sansio import validate_event
 
 from delivery_chain.senders.base import MEBIBYTE, Sender, delivery, fields, json_object, text
+from delivery_chain.senders.ghcr import pushed_images
 from delivery_chain.senders.pushes import header, no_chain, pushed, ref_push
 
 if TYPE_CHECKING:
@@ -75,8 +76,8 @@ def _push(payload: dict[str, Any], known: dict[str, Any]) -> Delivery:
 
 
 def _package(payload: dict[str, Any], known: dict[str, Any]) -> Delivery:
-    """An image in GitHub's registry: the one place where such events are read."""
-    return delivery(**known, ignored=no_chain(known["event"]))
+    images, ignored = pushed_images(payload)
+    return delivery(**known, images=images, ignored=ignored)
 
 
 def _pushed_at(repository: Any) -> datetime | None:

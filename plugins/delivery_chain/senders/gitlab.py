@@ -5,7 +5,7 @@ Standard Webhooks specification; which of the two is set is seen by neither side
 and `webhook-id` with the same value, keep through retries; `X-Gitlab-Event-UUID`, of older versions, does not. Of an
 annotated tag, `after` is the tag object and `checkout_sha` the commit. GitLab sends nothing for a push of more than
 three branches or tags at once (`push_event_hooks_limit`), and says no time.
-Source: GitLab's `app/services/web_hook_service.rb`, `lib/gitlab/data_builder/push.rb` and `doc/user/project/integrations`.
+Source: GitLab's `app/services/web_hook_service.rb` and `lib/gitlab/data_builder/push.rb`; its merge request 230944.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def sift(found: Iterable[ImagePush]) -> tuple[tuple[ImagePush, ...], str]:
             reasons.append(f"the tag {push.tag} is a referrer's or the chain's own")
         else:
             kept.append(push)
-    return tuple(kept), "" if kept else together(reasons)
+    return tuple(kept), "" if kept else together(reasons) or "it names no image"
 
 
 def together(reasons: Iterable[str]) -> str:

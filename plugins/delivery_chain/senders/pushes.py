@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
     from delivery_chain.core.delivery import Delivery
     from delivery_chain.senders.base import Request
+
+_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def header(request: Request, name: str) -> str:
@@ -59,7 +62,8 @@ def ref_push(ref: Any, *, before: Any, after: Any, tag_commit: Any = None) -> di
             400, f"expected a full git ref such as refs/heads/main, found {str(ref)[:100]!r}"
         )
     old, new = (commit(value) if isinstance(value, str) else value for value in (before, after))
-    if new and ref.startswith(TAGS) and isinstance(tag_commit, str) and tag_commit:
+    is_id = isinstance(new, str) and _ID.fullmatch(new)
+    if is_id and ref.startswith(TAGS) and isinstance(tag_commit, str) and tag_commit:
         new = tag_commit
     return {"ref": ref, "before": old, "after": new}
 

@@ -45,10 +45,7 @@ def _parse(request: Request) -> Delivery:
     bounded(list(tags), "updated_tags")
     images, why = sift(image(name, tag) for tag in tags)
     return delivery(
-        event="repo_push",
-        delivery_id="",
-        images=images,
-        ignored=why or ("" if images else "no tag was updated"),
+        event="repo_push", delivery_id="", images=images, ignored=why if tags else "no tag was updated"
     )
 
 

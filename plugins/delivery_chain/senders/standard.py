@@ -26,12 +26,14 @@ Images that were pushed, as a registry's own tools or a CI job know them:
                  "tag": "v1.2.0",               a tag or a digest, or both
                  "digest": "sha256:…"}]}
 
-`{"type": "ping"}` is answered and does nothing. Anything else is refused, also one key too many. A hook that signs:
+`{"type": "ping"}` is answered and does nothing. Anything else is refused, also one key too many. To sign the bytes of a
+`body`:
 
-    time=$(date +%s)
-    sum=$(printf '%s.%s.%s' "$id" "$time" "$body" | openssl dgst -sha256 -hmac "$secret" -binary | base64)
-    curl --fail -H "webhook-id: $id" -H "webhook-timestamp: $time" -H "webhook-signature: v1,$sum" \\
-        -H "content-type: application/json" --data-binary "$body" "$url"
+    def headers(secret, event_id, body):
+        seconds = str(int(time.time()))
+        signed = b".".join([event_id.encode(), seconds.encode(), body])
+        proof = base64.b64encode(hmac.digest(secret.encode(), signed, "sha256")).decode()
+        return {"webhook-id": event_id, "webhook-timestamp": seconds, "webhook-signature": "v1," + proof}
 """
 
 from __future__ import annotations

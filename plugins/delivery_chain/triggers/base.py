@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from delivery_chain.core.visits import Told
 from delivery_chain.errors import DeliveryChainError
 from delivery_chain.retry import delay_after
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 SINCE, LOOKED = "since", "looked"
-LATER = ("known", "poll_seconds", SINCE)
+LATER = ("known", "poll_seconds", SINCE, "told")
 
 
 class PollTrigger(BaseTrigger):
@@ -31,18 +32,27 @@ class PollTrigger(BaseTrigger):
     arguments: ClassVar[tuple[str, ...]] = ()
     """Names of what the subclass's constructor takes beyond `LATER`; each is an attribute too."""
 
-    def __init__(self, *, known: dict[str, str] | None, poll_seconds: float, since: str | None) -> None:
+    def __init__(
+        self,
+        *,
+        known: dict[str, str] | None,
+        poll_seconds: float,
+        since: str | None,
+        told: str | None = None,
+    ) -> None:
         """Look at nothing yet.
 
         Args:
             known: Key to value; None makes the first look the event, with all that is there as new.
             poll_seconds: Time between two looks.
             since: The event's `since` where this trigger's own looks find something at once.
+            told: Airflow Variable with what webhooks told, for the watches of chains.
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self.known = known
         self.poll_seconds = poll_seconds
         self.since = since
+        self.told = told
 
     @abstractmethod
     def look(self) -> dict[str, str]:
@@ -90,10 +100,25 @@ class PollTrigger(BaseTrigger):
         """Look once; the event, or None where all is as it is known."""
         began = _now()
         seen = self.look()
-        event = self.difference(self.known or {}, seen)
+        known = self.known or {}
+        event = self.difference({**known, **self._overlooked(seen, began)}, seen)
         if not event["refs"]:
             self.since = began
-        return None if seen == self.known else {**event, LOOKED: began, SINCE: self.since}
+        same = seen == self.known and not event["refs"]
+        return None if same else {**event, LOOKED: began, SINCE: self.since}
+
+    def _overlooked(self, seen: dict[str, str], began: str) -> dict[str, str]:
+        """Where webhooks told things to be since the last look, which this look finds where that one did.
+
+        They moved and came back between two looks; without this nobody would notice where the second move was lost.
+        """
+        if not self.told or not self.since:
+            return {}
+        from airflow.sdk import Variable  # noqa: PLC0415 - of chains' own watches only
+
+        text = Variable.get(self.told, default=None)
+        since, looked = (datetime.fromisoformat(time) for time in (self.since, began))
+        return Told.model_validate_json(text).between(seen, since=since, looked=looked) if text else {}
 
 
 def _now() -> str:

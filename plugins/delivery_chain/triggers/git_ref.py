@@ -31,6 +31,7 @@ class GitRefTrigger(PollTrigger):
         known: dict[str, str] | None = None,
         poll_seconds: float = 30.0,
         since: str | None = None,
+        told: str | None = None,
     ) -> None:
         """Look at nothing yet.
 
@@ -42,8 +43,9 @@ class GitRefTrigger(PollTrigger):
             known: Full ref name to commit; None makes the first look the event, with every ref as a new one.
             poll_seconds: Time between two looks.
             since: See `PollTrigger`.
+            told: See `PollTrigger`.
         """
-        super().__init__(known=known, poll_seconds=poll_seconds, since=since)
+        super().__init__(known=known, poll_seconds=poll_seconds, since=since, told=told)
         self.connection = connection
         self.url = url
         self.branches = branches

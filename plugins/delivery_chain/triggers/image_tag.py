@@ -34,6 +34,7 @@ class ImageTagTrigger(PollTrigger):
         known: dict[str, str] | None = None,
         poll_seconds: float = 60.0,
         since: str | None = None,
+        told: str | None = None,
     ) -> None:
         """Look at nothing yet.
 
@@ -46,8 +47,9 @@ class ImageTagTrigger(PollTrigger):
             known: `name:tag` to digest; None makes the first look the event, with every tag as a new one.
             poll_seconds: Time between two looks.
             since: See `PollTrigger`.
+            told: See `PollTrigger`.
         """
-        super().__init__(known=known, poll_seconds=poll_seconds, since=since)
+        super().__init__(known=known, poll_seconds=poll_seconds, since=since, told=told)
         self.connection = connection
         self.repositories = list(repositories)
         self.namespaces = list(namespaces)
