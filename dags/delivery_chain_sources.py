@@ -1,4 +1,4 @@
-"""What starts chains: a Dag per git source or namespace of images that watches it, and one that sends images which were there before."""
+"""What starts chains: Dags that watch git sources and images, and one that sends images which were there before."""
 
 from airflow.sdk import get_parsing_context
 

@@ -220,9 +220,9 @@ class AirflowServer:
                 "do its API servers share one [api_auth] jwt_secret?"
             )
         return (
-            f"{self.address}: Airflow does not take {TOKEN} (status {answer.status}: {answer.text}); it has expired or "
-            f"is of another server. POST /auth/token with a user and password gives a new one, or set {USER} and "
-            f"{PASSWORD}"
+            f"{self.address}: Airflow does not take {TOKEN} (status {answer.status}: {answer.text}); it has "
+            f"expired or is of another server. POST /auth/token with a user and password gives a new one, or set "
+            f"{USER} and {PASSWORD}"
         )
 
     def _send(

@@ -19,7 +19,7 @@ EDGES: dict[str, set[str]] = {
     "listener": set(),
     "plugin": {"listener", "web"},
     "senders": {"errors", "core"},
-    "web": {"errors", "core", "hooks", "senders", "settings"},
+    "web": {"errors", "core", "tools", "hooks", "senders", "settings", "listener"},
     "preload": set(),
     "airflow_rest": {"errors"},
     "sandbox": {"errors", "core", "oci", "tools", "settings", "airflow_rest"},

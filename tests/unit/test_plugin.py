@@ -9,7 +9,7 @@ import delivery_chain
 from delivery_chain import listener
 from delivery_chain.operators.links import PAGES
 from delivery_chain.plugin import DeliveryChainPlugin
-from delivery_chain.web import application
+from delivery_chain.web import pages, webhooks
 
 PLUGINS = Path(delivery_chain.__file__).parents[1]
 

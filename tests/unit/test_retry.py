@@ -7,7 +7,13 @@ import pytest
 from airflow.sdk.definitions.retry_policy import RetryAction, RetryDecision
 
 from delivery_chain import errors
-from delivery_chain.errors import ConfigurationError, DeliveryChainError, RegistryBusy, SpecError
+from delivery_chain.errors import (
+    ConfigurationError,
+    DeliveryChainError,
+    RegistryBusy,
+    SpecError,
+    WebhookRefused,
+)
 from delivery_chain.retry import LONGEST_DELAY, ChainRetryPolicy, delay_after
 
 TREE = [

@@ -75,9 +75,10 @@ class Told(Value):
         """
         found: dict[str, str] = {}
         for ref, history in self.refs.items():
-            last = next((one for one in reversed(history) if one.at <= looked - CLOCKS), None)
-            if last and last.at > since - CLOCKS and ref in seen and last.commit != seen[ref]:
-                found[ref] = last.commit
+            here = seen.get(ref)
+            for one in history if here else ():
+                if since < one.at + CLOCKS <= looked and one.commit != here:
+                    found[ref] = one.commit
         return found
 
 
@@ -143,9 +144,9 @@ def left_at(history: History, commit: str, *, looked: datetime, since: datetime 
         looked: When the look at it began; what was told after that may be newer than the look.
         since: When the last look began that saw it elsewhere; None if there was none.
     """
-    last = next((one for one in reversed(history) if one.at <= looked - CLOCKS), None)
-    times = [last.at] if last and last.commit != commit else []
-    return max([*times, since - CLOCKS] if since else times, default=None)
+    heard = _elsewhere(tuple(one for one in history if one.at <= looked - CLOCKS), commit)
+    times = [heard, since - CLOCKS if since else None]
+    return max((time for time in times if time), default=None)
 
 
 def choose(made: Mapping[int, datetime], since: datetime | None) -> tuple[int, bool]:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from delivery_chain.core.spec import ChainSpec
-    from delivery_chain.triggers.base import PollTrigger
 
 HANDLED = "handled"
 """XCom of `match`: how many of the changes it took, where it left some for later."""
@@ -62,7 +61,10 @@ class _Watching(RefSensor):
     see `PollTrigger` for the times. The first look of all only remembers.
     """
 
-    cursor: str
+    def __init__(self, *, cursor: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.cursor = cursor
+        self.told_in = told_key(cursor)
 
     def _known(self, context: Any) -> dict[str, str]:
         del context
@@ -88,26 +90,13 @@ class _Watching(RefSensor):
     def _change(self, change: dict[str, Any]) -> dict[str, Any]:
         return change
 
-    def _trigger(self, known: dict[str, str], since: str | None) -> PollTrigger:
-        trigger = super()._trigger(known, since)
-        trigger.told = told_key(self.cursor)
-        return trigger
-
 
 class WatchOperator(_Watching, GitRefSensor):
     """Waits until a git source has other refs than the cursor knows."""
 
-    def __init__(self, *, cursor: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.cursor = cursor
-
 
 class WatchImagesOperator(_Watching, ImageTagSensor):
     """Waits until a registry has other image tags than the cursor knows; `ref` is `repository:tag`."""
-
-    def __init__(self, *, cursor: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.cursor = cursor
 
     def _change(self, change: dict[str, Any]) -> dict[str, Any]:
         ref = f"{change['name']}:{change['tag']}"

@@ -1,7 +1,7 @@
 """Azure DevOps: service hooks of Services and Server, event "Code pushed".
 
 Nothing is signed: the proof is the secret as the password of Basic authentication, in an `Authorization` header of
-one's own, or in the address. The event's `id` keeps through retries and is the same for each subscription.
+one's own, or in the address. The event's `id` is the same for each subscription and attempt.
 `resource.date` is the push's time. Of an annotated tag it names the tag object alone. The subscription has to send all
 details of the resource. Source: learn.microsoft.com, "Service hook events".
 """

@@ -1,10 +1,11 @@
 """Bitbucket Cloud and Bitbucket Data Center, which share a signature (HMAC-SHA256 over the body) and little else.
 
-Cloud: `X-Request-UUID` keeps through the retries of one request (`X-Attempt-Number` counts them). A tag's `target` is
-its commit. The payload has no clone URL: the repository is named by its full name and its page. It says no time.
+Cloud: the attempts of one request are counted in `X-Attempt-Number` and have one `X-Request-UUID`, as far as is known:
+Atlassian does not write it down. A tag's `target` is its commit. The payload has no clone URL: the repository is named
+by its full name and its page. It says no time. Nothing is sent where the payload would have more than 256 KB.
 
-Data Center: `X-Request-Id` is new for each request, and none is retried. `date` is the event's time. Of an annotated
-tag `toHash` is the tag object; versions that also send `toCommit` name the commit with it.
+Data Center: `X-Request-Id` is one for each request. `date` is the event's time. Of an annotated tag `toHash` is the tag
+object; versions that also send `toCommit` name the commit with it.
 Source: support.atlassian.com and confluence.atlassian.com, "Event payloads".
 """
 

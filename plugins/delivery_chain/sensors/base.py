@@ -30,6 +30,8 @@ class RefSensor(BaseSensorOperator):
     """Where the task's state keeps what is known."""
     awaited: ClassVar[str]
     """What the sensor waits for, in the words of its timeout."""
+    told_in: str | None = None
+    """Airflow Variable with what webhooks told, for the watches of chains; see `PollTrigger`."""
     ui_color = "#e2ecf7"
 
     def __init__(
@@ -119,8 +121,10 @@ class RefSensor(BaseSensorOperator):
         left = started + self.timeout - time.time()
         if left <= 0:
             raise AirflowSensorTimeout(f"no {self.awaited} within {self.timeout:g} s")
+        trigger = self._trigger(known, since)
+        trigger.told = self.told_in
         self.defer(
-            trigger=self._trigger(known, since),
+            trigger=trigger,
             method_name="looked",
             kwargs={"started": started},
             timeout=timedelta(seconds=left),

@@ -19,6 +19,7 @@ from delivery_chain.core.visits import Move, judge
 from delivery_chain.core.watched import images_dag_id
 from delivery_chain.errors import DeliveryChainError, WebhookRefused
 from delivery_chain.hooks.registry import TEST_TIMEOUT, OciRegistryHook
+from delivery_chain.web.peel import peel
 from delivery_chain.web.records import Record
 from delivery_chain.web.runs import Runs, built_here
 
@@ -38,6 +39,7 @@ MOST_RUNS = 100
 """Runs of one delivery, for its sender does not wait long. The sensor starts the rest."""
 DELETED = "deleted, so there is nothing to run"
 GONE = "the registry has no such tag any more"
+UNPEELED = "an annotated tag that can't be asked for its commit now; the sensor finds it"
 OURS = "the chain built this image itself"
 LEFT = f"more than {MOST_RUNS} runs in one delivery: the sensor starts the rest"
 
@@ -59,9 +61,10 @@ class Intake:
             SQLAlchemyError: Nothing was written. The sender should try again.
         """
         images = [self._with_digest(image) for image in self.delivery.images]
+        pushes = self._peeled()
         with create_session(scoped=False) as session:
             runs = Runs(session, by=f"webhook {self.sender.conn_id}", facts=self._facts())
-            return [*self._pushes(session, runs), *self._images(session, runs, images)]
+            return [*self._pushes(session, runs, pushes), *self._images(session, runs, images)]
 
     def _facts(self) -> dict[str, Any]:
         said = self.delivery.pushed_at
@@ -72,9 +75,16 @@ class Intake:
             "pushed_at": min(said, self.now) if said else self.now,
         }
 
-    def _pushes(self, session: Session, runs: Runs) -> list[Entry]:
-        pushes = self.delivery.pushes
-        found = self.chains.at(self.sender.speaks_for, self.delivery.places) if pushes else ()
+    def _found(self) -> tuple[Watched, ...]:
+        return self.chains.at(self.sender.speaks_for, self.delivery.places) if self.delivery.pushes else ()
+
+    def _peeled(self) -> tuple[RefPush, ...]:
+        """The pushes by their commits: of annotated tags some senders name just the tag object."""
+        pushes, found = self.delivery.pushes, self._found()
+        return tuple(push if push.peeled or not found else peel(found[0].source, push) for push in pushes)
+
+    def _pushes(self, session: Session, runs: Runs, pushes: tuple[RefPush, ...]) -> list[Entry]:
+        found = self._found()
         if pushes and not found:
             place = self.delivery.places[0] if self.delivery.places else "this repository"
             why = f"no chain builds {place[:200]} from a source of {', '.join(self.sender.speaks_for)}"
@@ -82,11 +92,13 @@ class Intake:
             _record(session, None, entries)
             return entries
         # In the order of their ids, so that two deliveries never wait for each other's locks.
-        return [entry for source in found for entry in self._source(session, runs, source)]
+        return [entry for source in found for entry in self._source(session, runs, source, pushes)]
 
-    def _source(self, session: Session, runs: Runs, source: Watched) -> list[Entry]:
+    def _source(
+        self, session: Session, runs: Runs, source: Watched, pushes: tuple[RefPush, ...]
+    ) -> list[Entry]:
         record = Record(session, source.dag_id)
-        entries = [self._push(record, runs, source, push) for push in self.delivery.pushes]
+        entries = [self._push(record, runs, source, push) for push in pushes]
         record.write()
         _record(session, source.dag_id, entries)
         return entries
@@ -94,6 +106,8 @@ class Intake:
     def _push(self, record: Record, runs: Runs, source: Watched, push: RefPush) -> Entry:
         if not any(matching_rules(spec, push.ref, repository) for spec, repository in source.chains):
             return self._entry(push.ref, push.after, push.before, why=NO_RULE)
+        if not push.peeled:
+            return self._entry(push.ref, push.after, push.before, why=UNPEELED)
         starts = (
             source_starts(source.chains, ref=push.ref, commit=push.after, previous=push.before)
             if push.after

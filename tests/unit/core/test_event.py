@@ -100,23 +100,23 @@ def test_short_ref(ref: str, expected: tuple[str, str]) -> None:
 def test_back_and_forth_gives_three_runs() -> None:
     """A ref that goes from A to B and back to A has three ids; who sees the same push again has the same id."""
     ids = [
-        push_run_id(ref=MAIN, commit=commit, rule="main", sequence=number)
+        push_run_id(ref=MAIN, commit=commit, rule="main", visit=number)
         for number, commit in enumerate((A, B, A), start=1)
     ]
     assert len(set(ids)) == 3
-    assert ids[0] == push_run_id(ref=MAIN, commit=A, rule="main", sequence=1)
+    assert ids[0] == push_run_id(ref=MAIN, commit=A, rule="main", visit=1)
     assert re.fullmatch(r"branch__main__a{12}__main__[0-9a-f]{8}", ids[0])
 
 
 def test_run_ids_tell_apart() -> None:
     """Another ref, rule or kind of the same name is another run, though both read alike."""
     refs = ["refs/heads/a/b", "refs/heads/a+b", "refs/tags/a/b"]
-    ids = {push_run_id(ref=ref, commit=A, rule=rule, sequence=1) for ref in refs for rule in ("r", "s")}
+    ids = {push_run_id(ref=ref, commit=A, rule=rule, visit=1) for ref in refs for rule in ("r", "s")}
     assert len(ids) == 6
 
 
 @given(st.text(max_size=1000), st.from_regex(r"\A[a-z0-9][a-z0-9._-]{0,62}[a-z0-9]\Z"), st.integers(0, 10**9))
-def test_run_id_is_one(name: str, rule: str, sequence: int) -> None:
+def test_run_id_is_one(name: str, rule: str, visit: int) -> None:
     """Whatever the ref, the id has at most 200 characters of those that Airflow takes in a run id."""
-    made = push_run_id(ref="refs/tags/" + name, commit=A, rule=rule, sequence=sequence)
+    made = push_run_id(ref="refs/tags/" + name, commit=A, rule=rule, visit=visit)
     assert re.fullmatch(r"[A-Za-z0-9_.~:+-]{1,200}", made)

@@ -277,6 +277,27 @@ def test_signed_json_is_not_read_as_a_form(sender: str) -> None:
     assert caught.value.status in {400, 401}
 
 
+@pytest.mark.parametrize("more", [b"&payload=%7B%7D", b"&x=1", b"&"])
+@pytest.mark.parametrize("sender", ["github", "gitea"])
+def test_more_than_one_field(sender: str, more: bytes) -> None:
+    """A form with anything beside its payload is none of theirs."""
+    form = as_form(sample(sender, FIRST[sender]))
+    with pytest.raises(WebhookRefused) as caught:
+        SENDERS[sender].parse(replace(form, body=form.body + more))
+    assert str(caught.value) == "the body is not a form with the one field `payload`"
+
+
+def test_careless_base64() -> None:
+    """Letters that are not base64 are not passed over: the key would be shorter than it looks."""
+    request = sample("standard", "ping")
+    headers = {"webhook-id": "e1", "webhook-timestamp": str(int(NOW.timestamp()))}
+    signed = with_headers(
+        request, headers | {"webhook-signature": standard_of("e1", request.body, key=b"test")}
+    )
+    assert receive(SENDERS["standard"], signed, ["whsec_dGVzdA=="], NOW).delivery_id == "e1"
+    assert refused("standard", signed, "whsec_dGVz!!!!dA==")
+
+
 def test_limits() -> None:
     """The forges that send up to 25 MiB may; nobody else sends more than one."""
     largest = {name: SENDERS[name].largest // MEBIBYTE for name in FORGES}
