@@ -131,9 +131,9 @@ class Intake:
             by_place.setdefault((watch, shown), []).append((image, start))
         _record(session, None, entries)
         for watch, shown in sorted(by_place):
-            found = self._namespace(session, runs, watch, by_place[watch, shown])
-            _record(session, shown, found)
-            entries += found
+            taken = self._namespace(session, runs, watch, by_place[watch, shown])
+            _record(session, shown, taken)
+            entries += taken
         return entries
 
     def _namespace(
@@ -142,7 +142,7 @@ class Intake:
         record = Record(session, dag_id)
         entries = [
             self._entry(_ref(image), image.digest, None, why=OURS)
-            if self._builds(start) and built_here(session, start.chain, image.digest)
+            if self._builds(start) and built_here(session, start.chain, image.tag, image.digest)
             else self._change(record, runs, _ref(image), None, image.digest, (start,))
             for image, start in images
         ]
