@@ -27,6 +27,7 @@ SETUP: dict[str, str] = {
     "gitlab": "Settings > Webhooks: URL, Secret token; triggers Push events and Tag push events",
     "gogs": "Settings > Webhooks: Payload URL, application/json, Secret; Create, Delete and Push",
     "harbor": "Project > Webhooks: Endpoint URL, Auth Header `Bearer SECRET`; event Artifact pushed",
+    "pagure": "Settings > Project Options > Web-hooks: the address; its secret is the project's web-hook token",
     "quay": "Repository Settings > Notifications: Push to Repository, Webhook POST to the address",
     "standard": "the hook docs/events/post-receive in a bare repository, or any Standard Webhooks library",
 }
