@@ -23,9 +23,13 @@ LONGEST = 600.0
 CALLS = 300
 
 
+def name_of(number: int) -> str:
+    return f"bench-{number:04}"
+
+
 def spec_text(number: int, shape: str) -> str:
     """The release chain of chain_specs/ under another name, with a source or with tags of its own."""
-    name = f"bench-{number:04}"
+    name = name_of(number)
     text = (ROOT / "chain_specs" / "shop-api.yaml").read_text(encoding="utf-8")
     text = text.replace("name: shop-api", f"name: {name}").replace("namespace: shop", f"namespace: {name}")
     if shape == SHAPES[0]:
@@ -35,7 +39,7 @@ def spec_text(number: int, shape: str) -> str:
 
 def push(size: int, shape: str) -> tuple[str, str]:
     """The place and the ref of a push that one chain builds."""
-    name = f"bench-{size // 2:04}"
+    name = name_of(size // 2)
     return (
         (f"{name}/api.git", "refs/tags/v1.2.3")
         if shape == SHAPES[0]

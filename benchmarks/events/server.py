@@ -8,6 +8,7 @@ import hmac
 import io
 import itertools
 import json
+import shutil
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,11 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from load import Shot
+from matching import SHAPES, name_of, spec_text
 
 from delivery_chain.airflow_rest import AirflowServer, Login
 from delivery_chain.core.event import Event, Kind
 from delivery_chain.sandbox import database, services, stack
 from delivery_chain.sandbox.airflow_parts import ADMIN, API_SERVER
+from delivery_chain.sandbox.api import AirflowApi
 from delivery_chain.sandbox.console import Console
 from delivery_chain.sandbox.layout import Layout, load_secrets
 
@@ -30,7 +33,10 @@ if TYPE_CHECKING:
     from delivery_chain.sandbox.processes import Mark
 
 ROOT = Path(__file__).parents[2]
-CHAIN, RULE = "shop-api", "release"
+REPOSITORIES = 8
+"""Each with a chain of its own."""
+RULE = "release"
+DAG_SECONDS = 60.0
 CONNECTION = "bench_hooks"
 HOOKS = "/delivery-chain/webhooks/"
 SECRET = "whsec_" + base64.b64encode(b"a secret of the benchmark").decode()
@@ -49,12 +55,12 @@ class Target:
     run: str = field(default_factory=lambda: f"{time.time_ns():x}"[-10:])
     """Makes what is pushed unlike that of another run on the same data."""
 
-    def push(self) -> Shot:
-        """A signed push of a new tag."""
+    def push(self, *, repositories: int = REPOSITORIES) -> Shot:
+        """A signed push of a new tag to the next of some repositories."""
         number = next(_numbers)
         body = {
             "type": "source.push",
-            "repository": "shop/api",
+            "repository": f"{name_of(number % repositories)}/api",
             "actor": "bench",
             "pushes": [{"ref": self._ref(number), "before": "", "after": self._commit(number)}],
         }
@@ -78,7 +84,12 @@ class Target:
         )
         body = {"dag_run_id": f"rest__{self.run}-{number}", "logical_date": None, "conf": event.to_conf()}
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"}
-        return Shot("POST", f"/api/v2/dags/{CHAIN}/dagRuns", headers, json.dumps(body).encode())
+        return Shot(
+            "POST",
+            f"/api/v2/dags/{name_of(number % REPOSITORIES)}/dagRuns",
+            headers,
+            json.dumps(body).encode(),
+        )
 
     def bad_signature(self) -> Shot:
         """A push whose signature is wrong."""
@@ -118,7 +129,14 @@ def signed(message_id: str, body: bytes) -> Shot:
 def airflow(kind: str, folder: Path) -> Iterator[Target]:
     """A sandbox of its own with the database `sqlite` or `postgresql`; stopped at the end, whatever happens."""
     layout = Layout(folder)
-    options = stack.Options(database=kind, specs=str(ROOT / "chain_specs"), dags=str(ROOT / "dags"))
+    specs, dags = folder.with_name("specs"), folder.with_name("dags")
+    for each in (specs, dags):
+        each.mkdir()
+    for number in range(REPOSITORIES):
+        (specs / f"{name_of(number)}.yaml").write_text(spec_text(number, SHAPES[0]), encoding="utf-8")
+    # No Dag that watches the sources: there are no such repositories.
+    shutil.copy(ROOT / "dags" / "delivery_chains.py", dags)
+    options = stack.Options(database=kind, specs=str(specs), dags=str(dags))
     try:
         running = stack.up(layout, options, Console(io.StringIO()))
         yield target(layout, running)
@@ -127,7 +145,13 @@ def airflow(kind: str, folder: Path) -> Iterator[Target]:
 
 
 def target(layout: Layout, running: stack.Stack) -> Target:
-    """Make the sender's connection and stop what is not measured."""
+    """Wait for the Dags, stop what is not measured, make the sender's connection."""
+    with AirflowApi(running.ui, ADMIN, load_secrets(layout)["admin"]) as api:
+        until = time.monotonic() + DAG_SECONDS
+        while len(api.dags()) < REPOSITORIES:
+            if time.monotonic() > until:
+                raise SystemExit(f"expected {REPOSITORIES} Dags within {DAG_SECONDS:g} s; see {layout.logs}")
+            time.sleep(0.5)
     services.halt(
         [name for name in IDLE if name in running.state.processes], layout, running.state, lambda *_: None
     )
