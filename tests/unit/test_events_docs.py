@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from delivery_chain.cli import _parser
-from delivery_chain.core.delivery import RefPush
 from delivery_chain.core.event import Event
 from delivery_chain.core.schema import event_schema
+from delivery_chain.senders.standard import MovedRef
 
 DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "events.md").read_text(encoding="utf-8")
@@ -51,7 +51,7 @@ def test_the_body_is_one() -> None:
     """The request that the page shows for post-receive has pushes that a receiver takes."""
     body = json.loads(re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL)[0])
     assert set(body) == {"type", "repository", "actor", "pushed_at", "pushes"}
-    assert [RefPush(**push).to_xcom() for push in body["pushes"]] == body["pushes"]
+    assert [MovedRef(**push).to_xcom() for push in body["pushes"]] == body["pushes"]
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(((?!https?:)[^)#]+)\)", TEXT))))
