@@ -117,7 +117,7 @@ class Intake:
 
     def _images(self, session: Session, runs: Runs, images: Sequence[ImagePush]) -> list[Entry]:
         entries: list[Entry] = []
-        by_place: dict[str, list[tuple[ImagePush, Start]]] = {}
+        by_place: dict[tuple[str, str], list[tuple[ImagePush, Start]]] = {}
         for image in images:
             found = self._image_starts(image)
             if isinstance(found, str) or not image.digest:
@@ -125,10 +125,15 @@ class Intake:
                 entries.append(self._entry(_ref(image), image.digest, None, why=why))
                 continue
             instance, start = found
-            by_place.setdefault(images_dag_id(instance, start.namespace), []).append((image, start))
+            watch = images_dag_id(instance, start.namespace)
+            # Nobody watches for images that a chain builds: Airflow shows no log of a Dag that is not there.
+            shown = start.chain if self._builds(start) else watch
+            by_place.setdefault((watch, shown), []).append((image, start))
         _record(session, None, entries)
-        for dag_id in sorted(by_place):
-            entries += self._namespace(session, runs, dag_id, by_place[dag_id])
+        for watch, shown in sorted(by_place):
+            taken = self._namespace(session, runs, watch, by_place[watch, shown])
+            _record(session, shown, taken)
+            entries += taken
         return entries
 
     def _namespace(
@@ -137,12 +142,11 @@ class Intake:
         record = Record(session, dag_id)
         entries = [
             self._entry(_ref(image), image.digest, None, why=OURS)
-            if self._builds(start) and built_here(session, start.chain, image.digest)
+            if self._builds(start) and built_here(session, start.chain, image.tag, image.digest)
             else self._change(record, runs, _ref(image), None, image.digest, (start,))
             for image, start in images
         ]
         record.write()
-        _record(session, dag_id, entries)
         return entries
 
     def _builds(self, start: Start) -> bool:
