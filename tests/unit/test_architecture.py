@@ -26,10 +26,12 @@ EDGES: dict[str, set[str]] = {
     "copying": {"errors", "core", "oci"},
     "replicating": {"core", "tools", "catalogue", "hooks", "operators"},
     "triggering": {"errors", "core", "airflow_rest"},
+    "webhook_setup": {"errors", "senders", "airflow_rest"},
     "cli": {
         "copying",
         "replicating",
         "triggering",
+        "webhook_setup",
         "errors",
         "core",
         "oci",
