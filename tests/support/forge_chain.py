@@ -36,8 +36,8 @@ scan: {{block: {{severity: critical}}}}
 """
 WATCH = source_dag_id(Source(connection="git_shop", url=f"{REPOSITORY}.git"))
 """The Dag whose sensor looks at the forge's repository."""
-TAKEN_S = 30
-"""From a push, or a change of a connection, until the receiver has taken it; measured 1 to 10 s."""
+TAKEN_S = 60
+"""From a push, or a change of a connection, until it was taken; measured 1 to 10 s."""
 
 
 def create_source(layout: Layout) -> None:
