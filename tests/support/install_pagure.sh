@@ -3,7 +3,7 @@
 #
 # Debian 11 was the last with Pagure. Its package is taken from the mirror that this machine uses; the libraries
 # that it wants come from PyPI, in versions that run on Python 3.11. The machine's apt settings stay as they are. Its
-# queues need Debian's redis-server, which root installs here; as a program only, no service is started.
+# queues need Debian's redis-server, which root gets installed here.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 folder=$(realpath -m "${1:-/opt/pagure}")
@@ -11,7 +11,7 @@ folder=$(realpath -m "${1:-/opt/pagure}")
 if ! command -v redis-server >/dev/null; then
   [ "$(id -u)" = 0 ] || { echo "redis-server is missing: sudo apt-get install redis-server" >&2; exit 1; }
   apt-get update -qq
-  # In this run level no package starts its service.
+  # The program is what is wanted: in this run level, and without systemd, its service is not started.
   RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server >/dev/null
 fi
 
