@@ -158,7 +158,7 @@ class MatchOperator(ChainOperator):
             left = left_at(told.refs.get(change["ref"], ()), change["commit"], looked=looked, since=since)
             # Seen in one look, refs are in natural order: the later one counts as the newer push.
             at = looked + timedelta(microseconds=position)
-            made = [{} if start.chain in new else _Made(context["ti"], start) for start in starts]
+            made = [{} if start.chain in new else _Made(context["ti"], start, looked) for start in starts]
             entry, more = _decide(change, starts, made, left, at)
             self.log.info("%s", entry.sentence)
             ledger.append(entry)
@@ -231,29 +231,32 @@ def _decide(
 class _Made(dict[int, datetime]):
     """The runs of a start that are there, as `choose` takes them. Asks when asked."""
 
-    def __init__(self, ti: Any, start: Start) -> None:
+    def __init__(self, ti: Any, start: Start, looked: datetime) -> None:
         super().__init__()
         self.ti = ti
         self.start = start
+        self.looked = looked
 
     def __contains__(self, visit: object) -> bool:
         assert isinstance(visit, int)  # noqa: S101 - for the type checker
         return bool(self.ti.get_dr_count(dag_id=self.start.chain, run_ids=[self.start.run_id(visit)]))
 
     def __missing__(self, visit: int) -> datetime:
-        chain, run_id = self.start.chain, self.start.run_id(visit)
-        states = self.ti.get_task_states(dag_id=chain, task_ids=["plan"], run_ids=[run_id])
-        superseded = states.get(run_id, {}).get("plan") == "skipped"
-        return SUPERSEDED if superseded else _seen_at(chain, run_id)
+        dag_id, run_id = self.start.chain, self.start.run_id(visit)
+        run = _run(dag_id, run_id)
+        if run.end_date and run.end_date < self.looked:
+            states = self.ti.get_task_states(dag_id=dag_id, task_ids=["plan"], run_ids=[run_id])
+            if states.get(run_id, {}).get("plan") == "skipped":
+                return SUPERSEDED
+        said = (run.conf or {}).get("seen_at")
+        return datetime.fromisoformat(said) if said else run.run_after
 
 
-def _seen_at(dag_id: str, run_id: str) -> datetime:
+def _run(dag_id: str, run_id: str) -> Any:
     from airflow.sdk.execution_time.comms import GetDagRun
     from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
 
-    run: Any = SUPERVISOR_COMMS.send(GetDagRun(dag_id=dag_id, run_id=run_id))
-    said = (run.conf or {}).get("seen_at")
-    return datetime.fromisoformat(said) if said else run.run_after
+    return SUPERVISOR_COMMS.send(GetDagRun(dag_id=dag_id, run_id=run_id))
 
 
 class RememberOperator(ChainOperator):

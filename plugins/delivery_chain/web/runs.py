@@ -10,15 +10,14 @@ from airflow.api_fastapi.common.dagbag import create_dag_bag
 from airflow.exceptions import ParamValidationError
 from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
-from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XCOM_RETURN_KEY, XComModel
-from airflow.utils.state import DagRunState, TaskInstanceState
+from airflow.utils.state import DagRunState
 from airflow.utils.types import DagRunTriggeredByType, DagRunType
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from delivery_chain.core.ledger import Outcome
-from delivery_chain.core.visits import SUPERSEDED, choose
+from delivery_chain.core.visits import choose
 from delivery_chain.listener import AUTHOR
 from delivery_chain.senders.base import fields
 
@@ -132,26 +131,17 @@ def _made(session: Session, start: Start) -> dict[int, datetime]:
     first = 1
     while True:
         ids = {start.run_id(visit): visit for visit in range(first, first + VISITS_AT_ONCE)}
-        wanted = (
-            select(DagRun.run_id, DagRun.run_after, DagRun.conf, TaskInstance.state)
-            .outerjoin(
-                TaskInstance,
-                (TaskInstance.dag_id == DagRun.dag_id)
-                & (TaskInstance.run_id == DagRun.run_id)
-                & (TaskInstance.task_id == "plan"),
-            )
-            .where(DagRun.dag_id == start.chain, DagRun.run_id.in_(ids))
+        wanted = select(DagRun.run_id, DagRun.run_after, DagRun.conf).where(
+            DagRun.dag_id == start.chain, DagRun.run_id.in_(ids)
         )
-        found = {ids[run_id]: _seen_at(*about) for run_id, *about in session.execute(wanted)}
+        found = {ids[run_id]: _seen_at(after, conf) for run_id, after, conf in session.execute(wanted)}
         made |= found
         if len(found) < VISITS_AT_ONCE:
             return made
         first += VISITS_AT_ONCE
 
 
-def _seen_at(run_after: datetime, conf: Any, plan: str | None) -> datetime:
-    if plan == TaskInstanceState.SKIPPED:
-        return SUPERSEDED
+def _seen_at(run_after: datetime, conf: Any) -> datetime:
     said = conf.get("seen_at") if isinstance(conf, dict) else None
     return datetime.fromisoformat(said) if isinstance(said, str) else run_after
 
