@@ -30,6 +30,7 @@ EDGES: dict[str, set[str]] = {
         "copying",
         "replicating",
         "triggering",
+        "ledger",
         "errors",
         "core",
         "oci",

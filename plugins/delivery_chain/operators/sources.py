@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Variable
 
-from delivery_chain.core.ledger import Entry, Outcome
+from delivery_chain.core.ledger import LEDGER, Entry, Outcome
 from delivery_chain.core.starts import NO_RULE, Start, image_starts, source_starts
 from delivery_chain.core.visits import SUPERSEDED, Told, choose, left_at
 from delivery_chain.core.watched import told_key
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 HANDLED = "handled"
 """XCom of `match`: how many of the changes it took, where it left some for later."""
-LEDGER = "ledger"
-"""XCom of `match`: an Entry as JSON for each change that it took."""
 
 
 class Cursor:
@@ -155,7 +153,7 @@ class MatchOperator(ChainOperator):
             at = looked + timedelta(microseconds=position)
             entry, more = _decide(context["ti"], change, starts, left, at)
             self.log.info("%s", entry.sentence)
-            ledger.append(entry)
+            ledger.append(entry.model_copy(update={"since": since}))
             runs += more
         context["ti"].xcom_push(LEDGER, [entry.to_xcom() for entry in ledger])
         return runs
