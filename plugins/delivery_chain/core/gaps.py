@@ -83,7 +83,9 @@ def changes(lines: Iterable[Line], watches: Mapping[str, Watch], now: datetime) 
             gaps += _untold(line, now) if webhooks else ()
             latest = (line.place, change.ref) not in newest
             gaps += _unseen(line, watch, now) if watch and latest else ()
-            gaps += ["a webhook was lost: " + LOST] if any(one.why == LOST for one in line.entries) else ()
+            if any(entry.why == LOST for entry in line.entries):
+                gaps.append(f"a webhook was lost: {LOST}")
+                change = change.model_copy(update={"why": "" if change.why == LOST else change.why})
         if any(entry.why not in NOT_FRESH for entry in line.entries):
             newest.add((line.place, change.ref))
         found.append(change.model_copy(update={"gaps": tuple(gaps)}))

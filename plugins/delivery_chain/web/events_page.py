@@ -26,7 +26,8 @@ MOST_SHOWN = 500
 """Rows of the page; the rest is counted."""
 STYLE = """
 :root { color-scheme: light dark; --line: #8883; --soft: light-dark(#59636e, #9aa4af);
-  --link: light-dark(#0550ae, #79b8ff); --warn: light-dark(#9a4d00, #f0b65a); --warn-back: light-dark(#fff6e5, #33260d) }
+  --link: light-dark(#0550ae, #79b8ff); --warn: light-dark(#9a4d00, #f0b65a);
+  --warn-back: light-dark(#fff6e5, #33260d) }
 body { font: 14px/1.45 system-ui, sans-serif; margin: 1.2rem auto; max-width: 90rem; padding: 0 1.2rem }
 h1 { font-size: 1.3rem; margin: 0 0 .8rem } a { color: var(--link) }
 code { font-size: .92em; overflow-wrap: anywhere }
@@ -40,7 +41,9 @@ th { color: var(--soft); font-size: .85rem; font-weight: 500 }
 th, td { border-bottom: 1px solid var(--line); padding: .4rem 1rem .4rem 0; text-align: left; vertical-align: top }
 tr > :first-child { padding-left: .7rem } tbody tr { border-left: 3px solid transparent }
 tr.gap { background: var(--warn-back); border-left-color: var(--warn) }
-.when, .by { white-space: nowrap } .soft { color: var(--soft) } .gap b, .note { color: var(--warn) }
+.when, .by { white-space: nowrap } .soft, .soft a, .none { color: var(--soft) }
+a { text-decoration-color: #8888; text-underline-offset: .15em } .soft a { text-decoration: none }
+a:hover { text-decoration: underline } .gap b, .note { color: var(--warn) }
 .note { border-left: 3px solid var(--warn); margin: .4rem 0; padding-left: .7rem }
 td div + div { margin-top: .15rem }
 """
@@ -131,12 +134,13 @@ def _count(changes: Sequence[Change]) -> str:
 def _row(change: Change, watches: Mapping[str, Watch]) -> str:
     time = change.at.astimezone(UTC)
     cells = (
-        f'<td class="when">{time:%m-%d} {time:%H:%M:%S}</td>',
+        f'<td class="when" title="{time:%Y-%m-%d %H:%M:%S.%f} UTC">{time:%m-%d %H:%M:%S}</td>',
         f"<td>{_what(change, watches)}</td>",
         f'<td class="by">{_who(change)}</td>',
         f"<td>{_came_of(change)}</td>",
     )
-    return f"<tr{' class=gap' if change.gaps else ''}>{''.join(cells)}</tr>"
+    kind = "gap" if change.gaps else "" if change.outcomes else "none"
+    return f'<tr class="{kind}">{"".join(cells)}</tr>'
 
 
 def _what(change: Change, watches: Mapping[str, Watch]) -> str:
