@@ -62,13 +62,14 @@ def _parser(command: list[str]) -> argparse.ArgumentParser:
     schema.set_defaults(func=_schema)
     folder = commands.add_parser("dags-folder", help="print the folder to point Airflow's dags_folder at")
     folder.set_defaults(func=_dags_folder)
-    from delivery_chain import replicating, triggering
+    from delivery_chain import replicating, triggering, webhook_setup
     from delivery_chain.ledger import command as events
     from delivery_chain.sandbox.cli import add_parser
 
     replicating.register(commands)
     triggering.register(commands)
     events.register(commands)
+    webhook_setup.register(commands)
     add_parser(commands)
     return parser
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from delivery_chain.sandbox import source
 from delivery_chain.sandbox.airflow_parts import ADMIN
 
 if TYPE_CHECKING:
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.e2e
 DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "events.md").read_text(encoding="utf-8")
-SECRET = "whsec_" + "c2VjcmV0" * 6
 CURL = next(block for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL) if "/auth/token" in block)
 REF = "refs/tags/v1.2.0"
 
@@ -103,30 +100,3 @@ def test_the_documented_curl(sandbox: Sandbox) -> None:
     # The sandbox has no such tag: the chain's first step says so.
     ended = sandbox.of_run("shop-api", said["dag_run_id"])
     assert (ended.state, ended.states["plan"]) == ("failed", ("failed",))
-
-
-def test_a_bare_repository(sandbox: Sandbox, branch: Ended, tmp_path: Path) -> None:
-    """With the hook in a bare repository, the run is there when the push returns, and there is one for the push."""
-    del branch
-    sender = {"sender": "standard", "speaks_for": "git_shop"}
-    hook = {"connection_id": "git_hook", "conn_type": "webhook_sender", "password": SECRET}
-    assert sandbox.api.call("POST", "/connections", body=hook | {"extra": json.dumps(sender)})
-    bare = source.bare(sandbox.layout, "web")
-    shutil.copy(DOCS / "events" / "post-receive", bare / "hooks")
-    file = tmp_path / "secret"
-    file.write_text(SECRET + "\n")
-    file.chmod(0o600)
-    address = f"{sandbox.api.address}/delivery-chain/webhooks/git_hook"
-    for name, value in (("url", address), ("secretFile", str(file))):
-        subprocess.run(
-            ["git", "-C", str(bare), "config", f"delivery-chain.{name}", value], check=True, timeout=30
-        )
-    pushed = source.push(sandbox.layout, "web")
-
-    def runs() -> list[str]:
-        found = sandbox.api.runs("shop-web")
-        return [run["conf"].get("sender") for run in found if run["conf"].get("commit") == pushed.commit]
-
-    assert runs() == ["webhook git_hook"]
-    assert sandbox.of_push("shop-web", pushed).state == "success"
-    assert runs() == ["webhook git_hook"]

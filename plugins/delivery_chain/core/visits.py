@@ -31,7 +31,8 @@ CLOCKS = timedelta(seconds=5)
 OVERTAKEN = timedelta(seconds=60)
 """A delivery that is later than another one by more than this was not overtaken by it: its move is the newer one."""
 SUPERSEDED = datetime.min.replace(tzinfo=UTC)
-"""The time of a run that found its ref moved on, and did nothing: it stands for no stay, but its number is taken."""
+"""Stands for the time of a run that found its ref elsewhere before the sensor looked: it is not what the sensor sees,
+but its number is taken."""
 AGAIN = "this delivery came before"
 ANOTHER = "another webhook told it before"
 REPLAYED = "a replay of a push that was taken before"

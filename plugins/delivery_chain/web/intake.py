@@ -13,7 +13,6 @@ from airflow.utils.session import create_session
 from sqlalchemy import insert
 
 from delivery_chain.core.ledger import EVENT, Entry, Outcome
-from delivery_chain.core.plan import matching_rules
 from delivery_chain.core.starts import NO_CHAIN, NO_RULE, Start, image_starts, source_starts
 from delivery_chain.core.visits import Move, judge
 from delivery_chain.core.watched import images_dag_id
@@ -61,14 +60,18 @@ class Intake:
         images = [self._with_digest(image) for image in self.delivery.images]
         pushes = self._peeled()
         with create_session(scoped=False) as session:
-            runs = Runs(session, by=f"webhook {self.sender.conn_id}", facts=self._facts())
+            runs = Runs(session, by=self._by, facts=self._facts())
             return [*self._pushes(session, runs, pushes), *self._images(session, runs, images)]
+
+    @property
+    def _by(self) -> str:
+        return f"webhook {self.sender.conn_id}"[:200]
 
     def _facts(self) -> dict[str, Any]:
         said = self.delivery.pushed_at
         return {
             "actor": self.delivery.actor,
-            "sender": f"webhook {self.sender.conn_id}",
+            "sender": self._by,
             "delivery_id": self.delivery.delivery_id,
             "pushed_at": min(said, self.now) if said else self.now,
         }
@@ -102,15 +105,14 @@ class Intake:
         return entries
 
     def _push(self, record: Record, runs: Runs, source: Watched, push: RefPush) -> Entry:
-        if not any(matching_rules(spec, push.ref, repository) for spec, repository in source.chains):
+        # Of a deleted ref it is asked what its last commit would have started: nothing else knows of it.
+        commit = push.after or push.before or "0" * 40
+        starts = source_starts(source.chains, ref=push.ref, commit=commit, previous=push.before)
+        if not starts:
             return self._entry(push.ref, push.after, push.before, why=NO_RULE)
         if not push.peeled:
             return self._entry(push.ref, push.after, push.before, why=UNPEELED)
-        starts = (
-            source_starts(source.chains, ref=push.ref, commit=push.after, previous=push.before)
-            if push.after
-            else ()
-        )
+        starts = starts if push.after else ()
         return self._change(record, runs, push.ref, push.before, push.after, starts)
 
     def _images(self, session: Session, runs: Runs, images: Sequence[ImagePush]) -> list[Entry]:
@@ -129,9 +131,9 @@ class Intake:
             by_place.setdefault((watch, shown), []).append((image, start))
         _record(session, None, entries)
         for watch, shown in sorted(by_place):
-            found = self._namespace(session, runs, watch, by_place[watch, shown])
-            _record(session, shown, found)
-            entries += found
+            taken = self._namespace(session, runs, watch, by_place[watch, shown])
+            _record(session, shown, taken)
+            entries += taken
         return entries
 
     def _namespace(
@@ -140,7 +142,7 @@ class Intake:
         record = Record(session, dag_id)
         entries = [
             self._entry(_ref(image), image.digest, None, why=OURS)
-            if self._builds(start) and built_here(session, start.chain, image.digest)
+            if self._builds(start) and built_here(session, start.chain, image.tag, image.digest)
             else self._change(record, runs, _ref(image), None, image.digest, (start,))
             for image, start in images
         ]
@@ -205,7 +207,7 @@ class Intake:
             commit=commit,
             before=before,
             at=self.now,
-            by=f"webhook {self.sender.conn_id}",
+            by=self._by,
             delivery_id=self.delivery.delivery_id,
             actor=self.delivery.actor,
             outcomes=tuple(outcomes),
