@@ -167,7 +167,9 @@ def test_what_is_wanted(wanted: dict[str, Any], *, expected: bool) -> None:
 
 def test_an_image_is_wanted_by_its_repository() -> None:
     """And what no chain takes by what its reason says of its source."""
-    image = change(ref="shop/api:v1", place="", outcomes=(), why="no chain builds shop/x from a source of git")
+    image = change(
+        ref="shop/api:v1", place="", outcomes=(), why="no chain builds shop/x from a source of git"
+    )
     assert [Wanted(ref=ref).takes(image, None) for ref in ("shop/api", "shop/api:v1", "api")] == [
         True,
         True,

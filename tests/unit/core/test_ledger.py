@@ -112,7 +112,13 @@ def test_what_a_webhook_could_not_start_the_sensor_did() -> None:
         seen("webhook gh", 0, outcome("", made=False, why="Airflow has no such Dag now")),
         seen("sensor", 20, outcome("run-1")),
     )
-    assert (*told(found), found.outcomes) == ("webhook gh", 0.0, 1, [("sensor", 20.0, 1)], (outcome("run-1"),))
+    assert (*told(found), found.outcomes) == (
+        "webhook gh",
+        0.0,
+        1,
+        [("sensor", 20.0, 1)],
+        (outcome("run-1"),),
+    )
 
 
 @pytest.mark.parametrize(("behind", "first"), [(1, "webhook gh"), (7, "sensor")])
@@ -189,7 +195,8 @@ def test_a_time_as_people_write_it(text: str, expected: datetime) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["1x", "", "d", "-1d", "1.5h", "yesterday", "9" * 30 + "d", "2026-13-01", "٣d", "0001-01-01T00:00+23:00"]
+    "text",
+    ["1x", "", "d", "-1d", "1.5h", "yesterday", "9" * 30 + "d", "2026-13-01", "٣d", "0001-01-01T00:00+23:00"],
 )
 def test_a_time_that_is_none(text: str) -> None:
     """What is expected is said."""
