@@ -165,6 +165,21 @@ def test_a_quarantined_image_can_be_found(page: Page, sandbox: Sandbox, blocked:
     expect(row).to_contain_text(backup)
 
 
+def test_the_ledger_is_in_the_menu(page: Page, clean: Ended) -> None:
+    """Browse > Push events lists the push with its run; the link leaves the frame for the run's page."""
+    page.goto("/")
+    page.get_by_role("button", name="Browse").click()
+    page.get_by_role("menuitem", name="Push events").click()
+    ledger = page.frame_locator("iframe[title='Push events']")
+    ledger.get_by_label("Source").fill("git_shop")
+    ledger.get_by_label("Branch, tag or image").fill("v1.0.*")
+    ledger.get_by_role("button", name="Show").click()
+    row = ledger.get_by_role("row").filter(has_text=clean.run_id)
+    expect(row).to_contain_text("tag v1.0.0")
+    row.get_by_role("link", name=clean.run_id).click()
+    expect(page).to_have_url(re.compile(f"/dags/shop-api/runs/{re.escape(clean.run_id)}"))
+
+
 def test_a_run_s_page_asks_for_a_login(visitor: BrowserContext, clean: Ended) -> None:
     """Who is not logged in reads no report."""
     browser = visitor.browser

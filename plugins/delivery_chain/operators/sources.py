@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Variable
 
-from delivery_chain.core.ledger import Entry, Outcome
+from delivery_chain.core.ledger import LEDGER, Entry, Outcome
 from delivery_chain.core.starts import Start, image_starts, source_starts
 from delivery_chain.core.visits import SUPERSEDED, Told, choose, left_at
 from delivery_chain.core.watched import told_key
@@ -31,8 +31,6 @@ NOTHING = "no build rule matches, or no chain takes it"
 IDS_AT_ONCE = 50
 HANDLED = "handled"
 """XCom of `match`: how many of the changes it took, where it left some for later."""
-LEDGER = "ledger"
-"""XCom of `match`: an Entry as JSON for each change that it took."""
 
 
 class Cursor:
@@ -161,7 +159,7 @@ class MatchOperator(ChainOperator):
             made = [{} if start.chain in new else _Made(context["ti"], start, looked) for start in starts]
             entry, more = _decide(change, starts, made, left, at)
             self.log.info("%s", entry.sentence)
-            ledger.append(entry)
+            ledger.append(entry.model_copy(update={"since": since}))
             runs += more
         context["ti"].xcom_push(LEDGER, [entry.to_xcom() for entry in ledger])
         return runs

@@ -12,7 +12,7 @@ from airflow.models.log import Log
 from airflow.utils.session import create_session
 from sqlalchemy import insert
 
-from delivery_chain.core.ledger import Entry, Outcome
+from delivery_chain.core.ledger import EVENT, Entry, Outcome
 from delivery_chain.core.starts import NO_CHAIN, NO_RULE, Start, image_starts, source_starts
 from delivery_chain.core.visits import Move, judge
 from delivery_chain.core.watched import images_dag_id
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from delivery_chain.hooks.webhook_sender import WebhookSender
     from delivery_chain.web.index import Chains, Watched
 
-EVENT = "delivery-chain push"
-"""What our rows of Airflow's event log are called."""
 MOST_RUNS = 100
 """Runs of one delivery, for its sender does not wait long. The sensor starts the rest."""
 DELETED = "deleted, so there is nothing to run"
