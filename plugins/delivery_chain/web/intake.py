@@ -108,7 +108,7 @@ class Intake:
     def _push(self, record: Record, runs: Runs, source: Watched, push: RefPush) -> Entry:
         # Of a deleted ref it is asked what its last commit would have started: nothing else knows of it.
         commit = push.after or push.before or "0" * 40
-        starts = source_starts(source.chains, ref=push.ref, commit=commit, previous=push.before)
+        starts = source_starts(source.for_ref(push.ref), ref=push.ref, commit=commit, previous=push.before)
         if not starts:
             return self._entry(push.ref, push.after, push.before, why=NO_RULE)
         if not push.peeled:
