@@ -50,7 +50,7 @@ def visitor(sandbox: Sandbox, bad_spec: Path) -> Iterator[BrowserContext]:
     del bad_spec  # Airflow reads the specs every 30 s: meanwhile the other tests look around.
     with chromium() as browser:
         context = browser.new_context(
-            base_url=sandbox.api._base, viewport={"width": 1500, "height": 950}, reduced_motion="reduce"
+            base_url=sandbox.api.address, viewport={"width": 1500, "height": 950}, reduced_motion="reduce"
         )
         context.set_default_timeout(LONGEST_WAIT)
         page = context.new_page()

@@ -18,6 +18,7 @@ from delivery_chain.core.visits import Move, judge
 from delivery_chain.core.watched import images_dag_id
 from delivery_chain.errors import DeliveryChainError, WebhookRefused
 from delivery_chain.hooks.registry import TEST_TIMEOUT, OciRegistryHook
+from delivery_chain.web.limits import AGAIN_SOON
 from delivery_chain.web.peel import peel
 from delivery_chain.web.records import Record
 from delivery_chain.web.runs import Runs, built_here
@@ -107,7 +108,7 @@ class Intake:
     def _push(self, record: Record, runs: Runs, source: Watched, push: RefPush) -> Entry:
         # Of a deleted ref it is asked what its last commit would have started: nothing else knows of it.
         commit = push.after or push.before or "0" * 40
-        starts = source_starts(source.chains, ref=push.ref, commit=commit, previous=push.before)
+        starts = source_starts(source.for_ref(push.ref), ref=push.ref, commit=commit, previous=push.before)
         if not starts:
             return self._entry(push.ref, push.after, push.before, why=NO_RULE)
         if not push.peeled:
@@ -176,7 +177,8 @@ class Intake:
             with OciRegistryHook(instance).client(timeout=TEST_TIMEOUT) as client:
                 manifest = client.head_manifest(image.name, image.tag)
         except DeliveryChainError as error:
-            raise WebhookRefused(503, f"what {_ref(image)} points at can't be asked: {error}") from error
+            why = f"what {_ref(image)} points at can't be asked: {error}"
+            raise WebhookRefused(503, why, retry_after=AGAIN_SOON) from error
         return image.model_copy(update={"digest": manifest.digest}) if manifest else image
 
     def _change(
