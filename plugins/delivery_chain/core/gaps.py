@@ -19,7 +19,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from delivery_chain.core.event import short_ref
-from delivery_chain.core.ledger import SENSOR, Change, Entry, Line, Outcome
+from delivery_chain.core.ledger import SENSOR, Change, Entry, Line, Looked, Outcome
 from delivery_chain.core.visits import AGAIN, ANOTHER, CLOCKS, LATE, LOST, REPLAYED
 
 if TYPE_CHECKING:
@@ -98,7 +98,8 @@ def _untold(line: Line, now: datetime) -> list[str]:
     first = line.entries[0]
     if not made or any(entry.by != SENSOR for entry in line.entries) or now - first.at < WEBHOOK_PATIENCE:
         return []
-    late = f", up to {span(first.at - first.since)} after the push" if first.since else ""
+    since = first.since if isinstance(first, Looked) else None
+    late = f", up to {span(first.at - since)} after the push" if since else ""
     return [f"no webhook told it: the sensor found it{late}"]
 
 

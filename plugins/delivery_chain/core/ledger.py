@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EVENT = "delivery-chain push"
 """What the webhooks' rows of Airflow's event log are called; each holds an Entry as JSON."""
 LEDGER = "ledger"
-"""XCom of the sensor's task `match`: an Entry as JSON for each change that it took."""
+"""XCom of the sensor's task `match`: a Looked as JSON for each change that it took."""
 SENSOR = "sensor"
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
@@ -58,8 +58,6 @@ class Entry(Value):
     """Empty for nothing, None where that is not known."""
     at: datetime
     """When it was seen."""
-    since: datetime | None = None
-    """When the sensor had last looked and seen nothing; None for webhooks."""
     by: str
     """`sensor`, or `webhook` and the connection's id."""
     delivery_id: str = ""
@@ -75,6 +73,13 @@ class Entry(Value):
         runs = "; ".join(outcome.sentence for outcome in self.outcomes)
         parts = [part for part in (runs, self.why) if part]
         return f"{self.ref} {where}: {', '.join(parts) or 'no run'}"
+
+
+class Looked(Entry):
+    """One that the sensor saw."""
+
+    since: datetime | None = None
+    """When it had last looked and not seen it; None where that is not known."""
 
 
 class Seen(NamedTuple):

@@ -21,13 +21,13 @@ from pydantic import ValidationError
 from sqlalchemy import func, or_, select
 
 from delivery_chain.core.gaps import Watch, changes, for_reader
-from delivery_chain.core.ledger import EVENT, LEDGER, Change, Entry, Seen, join
+from delivery_chain.core.ledger import EVENT, LEDGER, Change, Entry, Looked, Seen, join
 from delivery_chain.core.watched import IMAGES_PREFIX, SOURCE_PREFIX, watches
 from delivery_chain.errors import ConfigurationError
 from delivery_chain.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from sqlalchemy.orm import Session
 
@@ -115,7 +115,7 @@ class _Reader:
             if len(found) >= MOST_ENTRIES:
                 self.whole = max(self.whole, dttm)
                 break
-            found += self._entries(dag_id, (extra or "",))
+            found += self._entries(dag_id, Entry.model_validate_json, (extra or "",))
         return found
 
     def _looked_up(self) -> list[Seen]:
@@ -137,18 +137,18 @@ class _Reader:
                 self.whole = max(self.whole, written)
                 break
             items = json.loads(value) if isinstance(value, str) else value
-            found += self._entries(dag_id, items if isinstance(items, list) else (items,))
+            found += self._entries(dag_id, Looked.from_xcom, items if isinstance(items, list) else (items,))
         return found
 
     def _rows(self, wanted: Any) -> Iterable[Any]:
         """Not all at once: a row of a sensor's may hold thousands of refs, and reading may end early."""
         return self.session.execute(wanted.execution_options(yield_per=ROWS_AT_ONCE))
 
-    def _entries(self, dag_id: str | None, items: Iterable[Any]) -> list[Seen]:
+    def _entries(self, dag_id: str | None, read: Callable[[Any], Entry], items: Iterable[Any]) -> list[Seen]:
         found = []
         for item in items:
             try:
-                entry = Entry.model_validate_json(item) if isinstance(item, str) else Entry.from_xcom(item)
+                entry = read(item)
             except ValidationError:
                 self.skipped += 1
             else:

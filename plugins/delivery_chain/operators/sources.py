@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Variable
 
-from delivery_chain.core.ledger import LEDGER, Entry, Outcome
+from delivery_chain.core.ledger import LEDGER, Entry, Looked, Outcome
 from delivery_chain.core.starts import Start, image_starts, source_starts
 from delivery_chain.core.visits import SUPERSEDED, Told, choose, left_at
 from delivery_chain.core.watched import told_key
@@ -145,7 +145,7 @@ class MatchOperator(ChainOperator):
         looked = datetime.fromisoformat(seen["looked"])
         since = datetime.fromisoformat(seen["since"]) if seen.get("since") else None
         runs: list[dict[str, Any]] = []
-        ledger: list[Entry] = []
+        ledger: list[Looked] = []
         found = [self._starts(change) for change in seen["changes"]]
         new = _new_to(context["ti"], found)
         for position, (change, starts) in enumerate(zip(seen["changes"], found, strict=True)):
@@ -159,7 +159,7 @@ class MatchOperator(ChainOperator):
             made = [{} if start.chain in new else _Made(context["ti"], start, looked) for start in starts]
             entry, more = _decide(change, starts, made, left, at)
             self.log.info("%s", entry.sentence)
-            ledger.append(entry.model_copy(update={"since": since}))
+            ledger.append(Looked(**dict(entry), since=since))
             runs += more
         context["ti"].xcom_push(LEDGER, [entry.to_xcom() for entry in ledger])
         return runs

@@ -14,7 +14,7 @@ import anyio
 import httpx
 import pytest
 
-from delivery_chain.core.ledger import EVENT, LEDGER, Change, Entry, Outcome
+from delivery_chain.core.ledger import EVENT, LEDGER, Change, Entry, Looked, Outcome
 from delivery_chain.core.spec import Source
 from delivery_chain.core.watched import source_dag_id
 
@@ -40,9 +40,9 @@ HOOK = "webhook gh"
 
 
 def entry(ref: str = "refs/tags/v1", ago: float = 600, **given: Any) -> Entry:
-    """One that a webhook leaves; `ago` in seconds."""
+    """One that a webhook leaves, or the sensor; `ago` in seconds."""
     whole = {"ref": ref, "commit": A, "at": NOW - timedelta(seconds=ago), "by": HOOK}
-    return Entry.model_validate(whole | given)
+    return (Looked if "sensor" in given.values() else Entry).model_validate(whole | given)
 
 
 def run_of(ref: str, *, made: bool) -> tuple[Outcome, ...]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from delivery_chain.core.gaps import Wanted, Watch, changes, for_reader, span
-from delivery_chain.core.ledger import Change, Entry, Outcome, Seen, join
+from delivery_chain.core.ledger import Change, Entry, Looked, Outcome, Seen, join
 from delivery_chain.core.spec import Source
 from delivery_chain.core.visits import AGAIN, LATE, LOST
 from delivery_chain.core.watched import images_dag_id, source_dag_id, watches
@@ -25,7 +25,7 @@ FOUND = MADE.model_copy(update={"made": False})
 
 def seen(by: str, ago: timedelta = AGO, outcome: Outcome | None = MADE, **given: Any) -> Seen:
     whole = {"ref": REF, "commit": A, "at": NOW - ago, "by": by, "outcomes": (outcome,) if outcome else ()}
-    return Seen(PLACE, Entry.model_validate(whole | given))
+    return Seen(PLACE, (Looked if by == "sensor" else Entry).model_validate(whole | given))
 
 
 def watch(**given: Any) -> Watch:
