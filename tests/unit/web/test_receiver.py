@@ -134,7 +134,6 @@ def test_what_is_taken_is_answered(
                     "commit": A,
                     "before": "",
                     "at": "2026-05-20T00:00:00Z",
-                    "since": None,
                     "by": "webhook hook",
                     "delivery_id": "",
                     "actor": "",
