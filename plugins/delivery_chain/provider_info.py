@@ -17,6 +17,7 @@ SENDERS = (
     "gitlab",
     "gogs",
     "harbor",
+    "pagure",
     "quay",
     "standard",
 )

@@ -22,6 +22,7 @@ EVENT = "delivery-chain push"
 LEDGER = "ledger"
 """XCom of the sensor's task `match`: a Looked as JSON for each change that it took."""
 SENSOR = "sensor"
+DELETED = "deleted, so there is nothing to run"
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Variable
 
-from delivery_chain.core.ledger import LEDGER, Entry, Looked, Outcome
+from delivery_chain.core.ledger import DELETED, LEDGER, SENSOR, Entry, Looked, Outcome
 from delivery_chain.core.starts import Start, image_starts, source_starts
 from delivery_chain.core.visits import SUPERSEDED, Told, choose, left_at
 from delivery_chain.core.watched import told_key
@@ -161,6 +161,7 @@ class MatchOperator(ChainOperator):
             self.log.info("%s", entry.sentence)
             ledger.append(Looked(**dict(entry), since=since))
             runs += more
+        ledger += [_deleted(ref, looked, since) for ref in seen.get("gone", ())]
         context["ti"].xcom_push(LEDGER, [entry.to_xcom() for entry in ledger])
         return runs
 
@@ -174,6 +175,10 @@ class MatchOperator(ChainOperator):
         return source_starts(
             self.chains, ref=change["ref"], commit=change["commit"], previous=change["previous"]
         )
+
+
+def _deleted(ref: str, looked: datetime, since: datetime | None) -> Looked:
+    return Looked(ref=ref, commit="", at=looked, since=since, by=SENSOR, why=DELETED)
 
 
 def _told(cursor: str) -> Told:
@@ -219,7 +224,7 @@ def _decide(
         commit=change["commit"],
         before=change["previous"],
         at=at,
-        by="sensor",
+        by=SENSOR,
         outcomes=tuple(outcomes),
         why="" if starts else NOTHING,
     )

@@ -12,7 +12,7 @@ from airflow.models.log import Log
 from airflow.utils.session import create_session
 from sqlalchemy import insert
 
-from delivery_chain.core.ledger import EVENT, Entry, Outcome
+from delivery_chain.core.ledger import DELETED, EVENT, Entry, Outcome
 from delivery_chain.core.starts import NO_CHAIN, NO_RULE, Start, image_starts, source_starts
 from delivery_chain.core.visits import Move, judge
 from delivery_chain.core.watched import images_dag_id
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 MOST_RUNS = 100
 """Runs of one delivery, for its sender does not wait long. The sensor starts the rest."""
-DELETED = "deleted, so there is nothing to run"
 GONE = "the registry has no such tag any more"
 UNPEELED = "an annotated tag that can't be asked for its commit now; the sensor finds it"
 OURS = "the chain built this image itself"

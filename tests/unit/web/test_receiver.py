@@ -90,7 +90,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
         yield type("Session", (), {"execute": lambda *_: None})()
 
     monkeypatch.setattr(module, "Intake", Intake)
-    monkeypatch.setattr(module, "Index", lambda: type("Index", (), {"chains": lambda _: None})())
+    monkeypatch.setattr(module, "Index", type("Index", (), {"chains": lambda _: None}))
     monkeypatch.setattr(known, "WebhookSenderHook", Hook)
     monkeypatch.setattr(known, "create_session", create_session)
     # The event loop has its own clock.
