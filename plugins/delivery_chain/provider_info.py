@@ -4,6 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+SENDERS = (
+    "acr",
+    "azure",
+    "bitbucket",
+    "bitbucket-dc",
+    "distribution",
+    "dockerhub",
+    "forgejo",
+    "gitea",
+    "github",
+    "gitlab",
+    "gogs",
+    "harbor",
+    "pagure",
+    "quay",
+    "standard",
+)
+"""The names of `delivery_chain.senders.table.SENDERS`, repeated: nothing is imported here. A test compares them."""
+
 
 def get_provider_info() -> dict[str, Any]:
     """The package in Airflow's provider-info form.
@@ -15,7 +34,7 @@ def get_provider_info() -> dict[str, Any]:
         "package-name": "airflow-delivery-chain",
         "name": "Delivery chain",
         "description": "Builds, scans, gates, publishes, replicates and announces container images.",
-        "connection-types": [_oci_registry(), _delivery_webhook()],
+        "connection-types": [_oci_registry(), _delivery_webhook(), _webhook_sender()],
         "extra-links": [
             "delivery_chain.operators.links.RegistryLink",
             "delivery_chain.operators.links.ScanReportLink",
@@ -85,6 +104,40 @@ def _delivery_webhook() -> dict[str, Any]:
                 "description": "How long the target may take to answer.",
             },
             "ca_certificate": _lines("CA certificate", "PEM text; empty for the CAs that the system trusts."),
+        },
+    }
+
+
+def _webhook_sender() -> dict[str, Any]:
+    return {
+        "connection-type": "webhook_sender",
+        "hook-class-name": "delivery_chain.hooks.webhook_sender.WebhookSenderHook",
+        "hook-name": "Webhook sender",
+        "ui-field-behaviour": {
+            "hidden-fields": ["host", "schema", "port", "login", "extra"],
+            "relabeling": {"password": "Secret"},
+            "placeholders": {"password": "openssl rand -hex 32"},
+        },
+        "conn-fields": {
+            "sender": {
+                "label": "Sender",
+                "schema": {"type": ["string", "null"], "enum": [None, *SENDERS]},
+                "description": "Who sends. `standard` is signed JSON of git hooks, scripts and CI jobs.",
+            },
+            "speaks_for": _text(
+                "Speaks for",
+                "The connections, of type git or oci_registry, whose pushes it tells: ids, parted by blanks.",
+            ),
+            "second_secret": {
+                "label": "Second secret",
+                "schema": {"type": ["string", "null"], "format": "password"},
+                "description": "Still taken while the sender is given the new one. Empty afterwards.",
+            },
+            "per_minute": {
+                "label": "Deliveries a minute",
+                "schema": {"type": ["integer", "null"], "minimum": 1, "maximum": 1_000_000, "default": 600},
+                "description": "More are asked to come later.",
+            },
         },
     }
 

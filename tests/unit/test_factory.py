@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from delivery_chain import factory
 from delivery_chain.core.event import Event
 from delivery_chain.core.spec import ChainSpec, Source
+from delivery_chain.core.watched import images_dag_id, source_dag_id, watch_words
 
 ROOT = Path(__file__).parents[2]
 RULES = [
@@ -191,12 +192,49 @@ def test_a_source_has_one_dag() -> None:
         name="web", scope=FULL["scope"] | {"repositories": ["web"]}, sources={"web": FULL["sources"]["api"]}
     )
     other = spec(name="other", sources={"api": {"connection": "git_shop", "url": "shop/other.git"}})
-    dags = factory.make_source_dags([spec(), web, other, spec(IMAGES)])
+    dags = factory.make_source_dags([spec(), web, other])
     assert [sorted(dag.get_task("match").chains, key=str) for dag in dags.values()] == [
         sorted([(spec(), "api"), (web, "web")], key=str),
         [(other, "api")],
     ]
     assert [dag.dag_id for dag in dags.values()] == list(dags)
+
+
+def test_images_have_one_dag_a_namespace() -> None:
+    """Chains that build nothing share the Dag that watches their namespace; chains that build need none."""
+    scope = IMAGES["scope"]
+    some = spec(
+        IMAGES, name="some", scope={"instance": "home", "namespace": "base", "repositories": ["a", "b"]}
+    )
+    rest = spec(IMAGES, name="rest", scope=scope | {"exclude": ["c"]})
+    other = spec(IMAGES, name="other", scope=scope | {"namespace": "infra"})
+    dags = factory.make_source_dags([some, rest, other])
+    assert list(dags) == [images_dag_id("home", "base"), images_dag_id("home", "infra")]
+    found = [(dag.get_task("watch"), dag.get_task("match")) for dag in dags.values()]
+    assert [(w.connection, w.repositories, w.namespaces, w.exclude, w.cursor) for w, _ in found] == [
+        ("home", ("base/a", "base/b"), ("base",), ("base/c",), images_dag_id("home", "base")),
+        ("home", (), ("infra",), (), images_dag_id("home", "infra")),
+    ]
+    assert [(m.images_of, list(m.specs), m.cursor) for _, m in found] == [
+        ("home", [some, rest], images_dag_id("home", "base")),
+        ("home", [other], images_dag_id("home", "infra")),
+    ]
+    assert [dag.tags for dag in dags.values()] == [{"delivery-chain-images"}] * 2
+
+
+def test_images_are_watched_as_sources_are() -> None:
+    """The same steps in the same order, with the same cursor."""
+    (dag,) = factory.make_source_dags([spec(IMAGES)]).values()
+    assert edges(dag) == {"watch": ["match"], "match": ["start"], "start": ["remember"], "remember": []}
+    assert (dag.max_active_runs, dag.catchup) == (1, False)
+    assert {dag.get_task(name).cursor for name in ("watch", "match", "remember")} == {dag.dag_id}
+
+
+def test_a_dag_carries_its_spec() -> None:
+    """The receiver of webhooks finds it in what Airflow stores, and it is the chain's own."""
+    stored = DagSerialization.serialize_dag(factory.make_chain_dag(spec()))
+    (plan,) = (task["__var"] for task in stored["tasks"] if task["__var"]["task_id"] == "plan")
+    assert ChainSpec.model_validate_json(plan["doc_json"]) == spec()
 
 
 def test_the_dag_of_a_source() -> None:
@@ -214,7 +252,7 @@ def test_the_dag_of_a_source() -> None:
 def test_just_the_wanted_source() -> None:
     """A task's own process makes the Dag that it is of, and no other."""
     other = spec(name="other", sources={"api": {"connection": "git_shop", "url": "shop/other.git"}})
-    wanted = factory.source_dag_id(Source(connection="git_shop", url="shop/other.git"))
+    wanted = source_dag_id(Source(connection="git_shop", url="shop/other.git"))
     assert list(factory.make_source_dags([spec(), other], wanted)) == [wanted]
     assert factory.make_source_dags([spec(), other], "delivery-chain-source--nope-000000") == {}
 
@@ -232,7 +270,7 @@ def test_just_the_wanted_source() -> None:
 )
 def test_the_id_of_a_source_is_readable(source: dict[str, str], dag_id: str) -> None:
     """Connection and address can be read in it, and six more characters keep alike ones apart."""
-    found = factory.source_dag_id(Source.model_validate(source))
+    found = source_dag_id(Source.model_validate(source))
     assert (found[:-6], len(found) - len(dag_id)) == (dag_id, 6)
 
 
@@ -247,18 +285,18 @@ CONNECTIONS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,60}", fullmatch=True)
 def test_every_id_of_a_source_is_one_that_airflow_takes(connection: str, url: str) -> None:
     """Short, of the characters of Dag ids; and its words are in every spec that has the source."""
     source = Source(connection=connection, url=url)
-    found = factory.source_dag_id(source)
+    found = source_dag_id(source)
     assert len(found) <= 120
     assert not set(found) - set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
     text = f"{connection} {url}"
-    assert [word for word in factory.source_words(found) if word not in text] == []
+    assert [word for word in watch_words(found) if word not in text] == []
 
 
 @settings(deadline=None)
 @given(one=st.tuples(CONNECTIONS, TEXTS), two=st.tuples(CONNECTIONS, TEXTS))
 def test_two_sources_have_two_ids(one: tuple[str, str], two: tuple[str, str]) -> None:
     """Also where what can be read is the same."""
-    ids = {factory.source_dag_id(Source(connection=name, url=url)) for name, url in (one, two)}
+    ids = {source_dag_id(Source(connection=name, url=url)) for name, url in (one, two)}
     assert len(ids) == len({one, two})
 
 
@@ -321,7 +359,7 @@ def parse(*files: str, wanted: str = "") -> list[list[str]]:
 def test_a_parse_is_light() -> None:
     """No tool, HTTP client or provider is imported for a Dag, and no connection is read."""
     found = parse("delivery_chains.py", "delivery_chain_sources.py", "delivery_chain_errors.py")
-    assert (len(found[0]), found[1]) == (7, [])
+    assert (len(found[0]), found[1]) == (8, [])
     assert {"shop-api", "shop-web", "base-images", "maintenance", "existing"} <= set(found[0])
 
 

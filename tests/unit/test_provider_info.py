@@ -9,7 +9,9 @@ import jsonschema
 
 from delivery_chain.hooks.registry import OciRegistryHook
 from delivery_chain.hooks.webhook import WebhookHook
-from delivery_chain.provider_info import get_provider_info
+from delivery_chain.hooks.webhook_sender import PER_MINUTE, WebhookSenderHook
+from delivery_chain.provider_info import SENDERS, get_provider_info
+from delivery_chain.senders.table import SENDERS as TABLE
 
 
 def test_it_is_what_airflow_takes() -> None:
@@ -26,7 +28,7 @@ def test_its_hooks_are_there() -> None:
     }
     assert declared == {
         (hook.conn_type, f"{hook.__module__}.{hook.__qualname__}", hook.hook_name)
-        for hook in (OciRegistryHook, WebhookHook)
+        for hook in (OciRegistryHook, WebhookHook, WebhookSenderHook)
     }
 
 
@@ -35,6 +37,18 @@ def test_field_defaults_fit_their_schema() -> None:
     for connection in get_provider_info()["connection-types"]:
         for field in connection["conn-fields"].values():
             jsonschema.validate(field["schema"].get("default"), field["schema"])
+
+
+def test_each_kind_of_sender_can_be_chosen() -> None:
+    """The form's list has the names of the table, and its default is the hook's."""
+    (fields,) = (
+        one["conn-fields"]
+        for one in get_provider_info()["connection-types"]
+        if one["connection-type"] == "webhook_sender"
+    )
+    assert (sorted(SENDERS), fields["sender"]["schema"]["enum"]) == (sorted(TABLE), [None, *SENDERS])
+    assert fields["per_minute"]["schema"]["default"] == PER_MINUTE
+    assert list(fields) == ["sender", "speaks_for", "second_secret", "per_minute"]
 
 
 def test_it_imports_nothing() -> None:

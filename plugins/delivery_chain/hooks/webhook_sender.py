@@ -15,6 +15,9 @@ SHORTEST_SECRET = 16
 LONGEST_SECRET = 1000
 PER_MINUTE = 600
 """Deliveries that one sender may make, unless the connection says otherwise."""
+_EXPECTED = (
+    f"{SHORTEST_SECRET} to {LONGEST_SECRET} characters, of ASCII that can be printed (`openssl rand -hex 32`)"
+)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,199}")
 
 
@@ -71,11 +74,10 @@ def _secrets(fields: ConnectionFields) -> tuple[str, ...]:
     for name, secret in zip(("password", "second_secret"), found, strict=True):
         mask(secret)
         if secret and not SHORTEST_SECRET <= len(secret) <= LONGEST_SECRET:
-            raise fields.wrong(
-                name,
-                f"{SHORTEST_SECRET} to {LONGEST_SECRET} characters (`openssl rand -hex 32`)",
-                str(len(secret)),
-            )
+            raise fields.wrong(name, _EXPECTED, str(len(secret)))
+        if not (secret.isascii() and secret.isprintable()):
+            # Headers are Latin-1, addresses are percent-encoded, and senders differ in how they encode the rest.
+            raise fields.wrong(name, _EXPECTED, "others")
     return tuple(dict.fromkeys(secret for secret in found if secret))
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Variable
 
-from delivery_chain.core.ledger import Entry, Outcome
+from delivery_chain.core.ledger import DELETED, LEDGER, SENSOR, Entry, Looked, Outcome
 from delivery_chain.core.starts import Start, image_starts, source_starts
 from delivery_chain.core.visits import SUPERSEDED, Told, choose, left_at
 from delivery_chain.core.watched import told_key
@@ -31,8 +31,6 @@ NOTHING = "no build rule matches, or no chain takes it"
 IDS_AT_ONCE = 50
 HANDLED = "handled"
 """XCom of `match`: how many of the changes it took, where it left some for later."""
-LEDGER = "ledger"
-"""XCom of `match`: an Entry as JSON for each change that it took."""
 
 
 class Cursor:
@@ -147,7 +145,7 @@ class MatchOperator(ChainOperator):
         looked = datetime.fromisoformat(seen["looked"])
         since = datetime.fromisoformat(seen["since"]) if seen.get("since") else None
         runs: list[dict[str, Any]] = []
-        ledger: list[Entry] = []
+        ledger: list[Looked] = []
         found = [self._starts(change) for change in seen["changes"]]
         new = _new_to(context["ti"], found)
         for position, (change, starts) in enumerate(zip(seen["changes"], found, strict=True)):
@@ -161,8 +159,9 @@ class MatchOperator(ChainOperator):
             made = [{} if start.chain in new else _Made(context["ti"], start, looked) for start in starts]
             entry, more = _decide(change, starts, made, left, at)
             self.log.info("%s", entry.sentence)
-            ledger.append(entry)
+            ledger.append(Looked(**dict(entry), since=since))
             runs += more
+        ledger += [_deleted(ref, looked, since) for ref in seen.get("gone", ())]
         context["ti"].xcom_push(LEDGER, [entry.to_xcom() for entry in ledger])
         return runs
 
@@ -176,6 +175,10 @@ class MatchOperator(ChainOperator):
         return source_starts(
             self.chains, ref=change["ref"], commit=change["commit"], previous=change["previous"]
         )
+
+
+def _deleted(ref: str, looked: datetime, since: datetime | None) -> Looked:
+    return Looked(ref=ref, commit="", at=looked, since=since, by=SENSOR, why=DELETED)
 
 
 def _told(cursor: str) -> Told:
@@ -221,7 +224,7 @@ def _decide(
         commit=change["commit"],
         before=change["previous"],
         at=at,
-        by="sensor",
+        by=SENSOR,
         outcomes=tuple(outcomes),
         why="" if starts else NOTHING,
     )

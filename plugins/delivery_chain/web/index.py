@@ -108,7 +108,8 @@ class Index:
                 rows = session.scalars(_latest_of(changed))
                 read = {row.dag_id: spec for row in rows if (spec := _spec(row.data)) is not None}
                 self._specs = {**self._specs, **read}
-        self._specs = {dag_id: spec for dag_id, spec in self._specs.items() if dag_id in hashes}
+        # In the order of their names, whatever order the database has: answers are the same in each process.
+        self._specs = {dag_id: self._specs[dag_id] for dag_id in sorted(self._specs) if dag_id in hashes}
         self._hashes = hashes
         self._chains = Chains(self._specs, _by_place(self._specs.values()))
 

@@ -12,12 +12,13 @@ from airflow.models.log import Log
 from airflow.utils.session import create_session
 from sqlalchemy import insert
 
-from delivery_chain.core.ledger import Entry, Outcome
+from delivery_chain.core.ledger import DELETED, EVENT, Entry, Outcome
 from delivery_chain.core.starts import NO_CHAIN, NO_RULE, Start, image_starts, source_starts
 from delivery_chain.core.visits import Move, judge
 from delivery_chain.core.watched import images_dag_id
 from delivery_chain.errors import DeliveryChainError, WebhookRefused
 from delivery_chain.hooks.registry import TEST_TIMEOUT, OciRegistryHook
+from delivery_chain.web.limits import AGAIN_SOON
 from delivery_chain.web.peel import peel
 from delivery_chain.web.records import Record
 from delivery_chain.web.runs import Runs, built_here
@@ -32,11 +33,8 @@ if TYPE_CHECKING:
     from delivery_chain.hooks.webhook_sender import WebhookSender
     from delivery_chain.web.index import Chains, Watched
 
-EVENT = "delivery-chain push"
-"""What our rows of Airflow's event log are called."""
 MOST_RUNS = 100
 """Runs of one delivery, for its sender does not wait long. The sensor starts the rest."""
-DELETED = "deleted, so there is nothing to run"
 GONE = "the registry has no such tag any more"
 UNPEELED = "an annotated tag that can't be asked for its commit now; the sensor finds it"
 OURS = "the chain built this image itself"
@@ -178,7 +176,8 @@ class Intake:
             with OciRegistryHook(instance).client(timeout=TEST_TIMEOUT) as client:
                 manifest = client.head_manifest(image.name, image.tag)
         except DeliveryChainError as error:
-            raise WebhookRefused(503, f"what {_ref(image)} points at can't be asked: {error}") from error
+            why = f"what {_ref(image)} points at can't be asked: {error}"
+            raise WebhookRefused(503, why, retry_after=AGAIN_SOON) from error
         return image.model_copy(update={"digest": manifest.digest}) if manifest else image
 
     def _change(

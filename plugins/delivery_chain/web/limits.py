@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections import OrderedDict
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
@@ -23,6 +22,8 @@ LONGEST_READ = 30.0
 BODIES_AT_ONCE = 64 * 1024 * 1024
 """Bytes of bodies that one server process holds at a time."""
 MOST_SENDERS = 1000
+LONGEST_NUMBER = 20
+"""Digits of a Content-Length."""
 AGAIN_SOON = 5.0
 """Seconds after which a sender is asked to try again."""
 
@@ -51,55 +52,70 @@ class Rate:
             raise WebhookRefused(429, f"more than {per_minute} deliveries a minute", retry_after=wait)
 
 
-@dataclass(slots=True)
 class Bodies:
-    """Reads bodies within bounds."""
+    """Reads bodies within bounds. Only bytes that came count, and only as long as somebody needs them."""
 
-    room: int = BODIES_AT_ONCE
+    def __init__(self, room: int = BODIES_AT_ONCE) -> None:
+        """Hold nothing yet.
+
+        Args:
+            room: Bytes of all; one sender gets half of it at most, so that it can't shut out the others.
+        """
+        self.room = room
+        self.share = room // 2
+        self.held: dict[str, int] = {}
+        """Bytes by sender; nothing of those that have none under way."""
 
     @asynccontextmanager
-    async def read(self, request: Request, largest: int) -> AsyncIterator[bytes]:
+    async def read(self, request: Request, largest: int, *, name: str) -> AsyncIterator[bytes]:
         """The body, which counts as long as the block lasts.
 
         Args:
             request: Not read yet.
             largest: Bytes.
+            name: Of the sender that it should be from.
 
         Raises:
-            WebhookRefused: 413 for a larger one, 408 for a slow one, 503 where too many are read at once.
+            WebhookRefused: 413 for a larger one, 408 for a slow one, 503 where too much is read at once.
         """
-        wanted = _length(request.headers, largest)
-        if wanted > self.room:
-            raise WebhookRefused(503, "too many large requests at once", retry_after=AGAIN_SOON)
-        self.room -= wanted
+        _check_length(request.headers, largest)
+        body = bytearray()
         try:
-            yield await _read(request, wanted)
+            await self._read(request, body, largest, name)
+            yield bytes(body)
         finally:
-            self.room += wanted
+            self._take(name, -len(body))
+
+    async def _read(self, request: Request, body: bytearray, largest: int, name: str) -> None:
+        try:
+            async with asyncio.timeout(LONGEST_READ):
+                async for chunk in request.stream():
+                    if len(body) + len(chunk) > largest:
+                        raise WebhookRefused(413, f"expected at most {largest} bytes")
+                    self._room_for(name, len(chunk))
+                    self._take(name, len(chunk))
+                    body += chunk
+        except ClientDisconnect:
+            raise WebhookRefused(400, "the sender hung up before its body had arrived") from None
+        except TimeoutError:
+            raise WebhookRefused(408, f"the body did not arrive within {LONGEST_READ:g} s") from None
+
+    def _room_for(self, name: str, size: int) -> None:
+        if self.held.get(name, 0) + size > self.share or sum(self.held.values()) + size > self.room:
+            raise WebhookRefused(503, "too many large requests at once", retry_after=AGAIN_SOON)
+
+    def _take(self, name: str, size: int) -> None:
+        held = self.held.pop(name, 0) + size
+        if held:
+            self.held[name] = held
 
 
-def _length(headers: Mapping[str, str], largest: int) -> int:
-    """Bytes to keep room for: what the request says it has, or the most it may have where it does not say."""
+def _check_length(headers: Mapping[str, str], largest: int) -> None:
+    """Refuse by what the request says that it has. What it does not say is found out by reading."""
     said = headers.get("content-length", "")
     if not said:
-        return largest
+        return
     if not (said.isascii() and said.isdecimal()):
         raise WebhookRefused(400, "the Content-Length is no number")
-    if len(said) > len(str(largest)) or int(said) > largest:
+    if len(said) > LONGEST_NUMBER or int(said) > largest:
         raise WebhookRefused(413, f"expected at most {largest} bytes")
-    return int(said)
-
-
-async def _read(request: Request, largest: int) -> bytes:
-    body = bytearray()
-    try:
-        async with asyncio.timeout(LONGEST_READ):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > largest:
-                    raise WebhookRefused(413, f"expected at most {largest} bytes")
-    except ClientDisconnect:
-        raise WebhookRefused(400, "the sender hung up before its body had arrived") from None
-    except TimeoutError:
-        raise WebhookRefused(408, f"the body did not arrive within {LONGEST_READ:g} s") from None
-    return bytes(body)

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
-import time
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -24,31 +22,26 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy.exc import SQLAlchemyError
 
 from delivery_chain.core.ledger import Entry
-from delivery_chain.errors import ConfigurationError, WebhookRefused
-from delivery_chain.hooks.webhook_sender import WebhookSender, WebhookSenderHook
-from delivery_chain.senders.base import NO_PROOF, receive
+from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import Request as Received
+from delivery_chain.senders.base import receive
 from delivery_chain.senders.table import SENDERS
 from delivery_chain.web import IN_ADDRESS
 from delivery_chain.web.index import Index
 from delivery_chain.web.intake import Intake
+from delivery_chain.web.known import Known, unproved
 from delivery_chain.web.limits import AGAIN_SOON, Bodies, Rate
 
 if TYPE_CHECKING:
     from delivery_chain.core.delivery import Delivery
+    from delivery_chain.hooks.webhook_sender import WebhookSender
     from delivery_chain.senders.base import Sender
 
-SENDER_SECONDS = 10.0
-"""How long a connection is believed: a changed secret counts after that, and a flood asks no database."""
-MOST_KNOWN = 2000
 WORKERS = 4
 """Deliveries that are written at once: Airflow's own pages need the database, too."""
 MOST_WAITING = 200
 LARGE = 256 * 1024
 """Bytes from which a body is verified and parsed beside the event loop."""
-LOOKUPS = 600
-"""Names of connections that are looked up in a minute, where they turned out to be none before."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,199}")
 log = logging.getLogger(__name__)
 
 
@@ -81,7 +74,7 @@ class Receiver:
         self.bodies = Bodies()
         self.workers = anyio.CapacityLimiter(WORKERS)
         self.waiting = 0
-        self._senders: dict[str, tuple[float, WebhookSender | str]] = {}
+        self.known = Known(self.rate, self.workers)
 
     async def take(self, connection: str, request: Request) -> Answer:
         """Answer one request.
@@ -89,11 +82,11 @@ class Receiver:
         Raises:
             WebhookRefused: It is not taken.
         """
-        sender = await self.sender(connection)
+        sender = await self._sender(connection)
         kind = SENDERS.get(sender.kind)
         if kind is None:
             raise unproved(f"field sender: expected one of {', '.join(SENDERS)}, found {sender.kind[:100]!r}")
-        async with self.bodies.read(request, kind.largest) as body:
+        async with self.bodies.read(request, kind.largest, name=connection) as body:
             delivery = await _read(
                 kind, Received(request.headers, body, request.scope.get(IN_ADDRESS, "")), sender
             )
@@ -103,25 +96,11 @@ class Receiver:
             answer.changes = await self.write(sender, delivery)
         return answer
 
-    async def sender(self, connection: str) -> WebhookSender:
-        """The sender behind a connection, from memory where it was asked for just now.
-
-        Raises:
-            WebhookRefused: 401: there is none.
-        """
-        if not _NAME.fullmatch(connection):
-            raise unproved("that is no connection's name")
-        until, known = self._senders.get(connection, (0.0, ""))
-        if time.monotonic() >= until:
-            if isinstance(known, str):
-                self.rate.take("", LOOKUPS)
-            known = await run_sync(_sender, connection, limiter=self.workers)
-            if len(self._senders) >= MOST_KNOWN:
-                self._senders.clear()
-            self._senders[connection] = time.monotonic() + SENDER_SECONDS, known
-        if isinstance(known, str):
-            raise unproved(known)
-        return known
+    async def _sender(self, connection: str) -> WebhookSender:
+        try:
+            return await self.known.sender(connection)
+        except SQLAlchemyError as error:
+            raise _database_failed(error) from error
 
     async def write(self, sender: WebhookSender, delivery: Delivery) -> list[Entry]:
         """Make the runs, beside the event loop."""
@@ -131,8 +110,7 @@ class Receiver:
         try:
             return await run_sync(partial(self._write, sender, delivery), limiter=self.workers)
         except SQLAlchemyError as error:
-            log.exception("A webhook of %s was not written", sender.conn_id)
-            raise WebhookRefused(503, "Airflow's database did not take it", retry_after=AGAIN_SOON) from error
+            raise _database_failed(error) from error
         finally:
             self.waiting -= 1
 
@@ -146,18 +124,12 @@ async def _read(kind: Sender, received: Received, sender: WebhookSender) -> Deli
     return await run_sync(read) if len(received.body) > LARGE else read()
 
 
-def _sender(connection: str) -> WebhookSender | str:
-    try:
-        return WebhookSenderHook(connection).sender()
-    except ConfigurationError as error:
-        return str(error)
-
-
-def unproved(why: str) -> WebhookRefused:
-    """The same answer for every request that proves nothing; why is for the log."""
-    error = WebhookRefused(401, NO_PROOF)
-    error.add_note(why)
-    return error
+def _database_failed(error: SQLAlchemyError) -> WebhookRefused:
+    refused = WebhookRefused(503, "Airflow's database did not take it", retry_after=AGAIN_SOON)
+    # The driver's own first line: SQLAlchemy's text and the driver's details have the delivery's values in them.
+    first = str(getattr(error, "orig", None) or "").partition("\n")[0]
+    refused.add_note(f"{type(error).__name__}: {first[:300]}")
+    return refused
 
 
 def make_app() -> FastAPI:

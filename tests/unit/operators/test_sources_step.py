@@ -1,24 +1,34 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
+from airflow.sdk.execution_time import task_runner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from delivery_chain.core.event import Event, Kind
-from delivery_chain.core.refs import changes
+from delivery_chain.core.event import Event, Kind, image_run_id
+from delivery_chain.core.ledger import Looked
+from delivery_chain.core.refs import difference
+from delivery_chain.core.spec import ChainSpec
+from delivery_chain.core.starts import source_starts
+from delivery_chain.core.visits import Sighting, Told
+from delivery_chain.core.watched import told_key
 from delivery_chain.operators import sources
-from delivery_chain.operators.sources import Cursor, MatchOperator, RememberOperator, WatchOperator
+from delivery_chain.operators.sources import (
+    NOTHING,
+    Cursor,
+    MatchOperator,
+    RememberOperator,
+    WatchImagesOperator,
+    WatchOperator,
+)
 from delivery_chain.triggers import git_ref
 from support.chain_steps import DAY, Run, chain
-
-if TYPE_CHECKING:
-    from delivery_chain.core.spec import ChainSpec
 
 A, B, C = "a" * 40, "b" * 40, "c" * 40
 MAIN, OLD, V1, V2 = "refs/heads/main", "refs/heads/old", "refs/tags/v1.2", "refs/tags/v1.10"
@@ -41,6 +51,12 @@ class Source:
         self.chains = tuple((spec, "api") for spec in specs or (SPEC,))
         self.started: list[str] = []
         """Ids of all runs that were ever started; Airflow makes no second one of the same id."""
+        self.confs: dict[str, dict[str, Any]] = {}
+        """The conf of each."""
+        self.superseded: set[str] = set()
+        """Those that found their ref moved on."""
+        self.ended: dict[str, datetime] = {}
+        """When runs ended; the others have not."""
         self.at = DAY
 
     def get(self, key: str, default: Any = None) -> str | None:
@@ -50,35 +66,57 @@ class Source:
         self.variables[key] = value
 
     @property
-    def seen(self) -> dict[str, tuple[str, int]] | None:
-        return Cursor("cursor").read()
+    def seen(self) -> dict[str, str]:
+        """What the cursor holds."""
+        known = Cursor("cursor").read()
+        assert known is not None
+        return known[1]
+
+    def send(self, asked: Any) -> Any:
+        """Answer a task that asks its supervisor for a run."""
+        one = f"{asked.dag_id} {asked.run_id}"
+        return SimpleNamespace(conf=self.confs[one], run_after=DAY, end_date=self.ended.get(one))
 
     def context(self, run: Run, task: str) -> dict[str, Any]:
-        return run.context(task) | {"dag_run": SimpleNamespace(run_after=self.at)}
+        """Airflow's, with a task instance that knows the runs."""
+        context = run.context(task)
+        return context | {"ti": Knowing(self, context["ti"])}
 
-    def baseline(self) -> dict[str, str]:
-        """What the watch that begins now waits to be different."""
+    def baseline(self) -> tuple[dict[str, str], str]:
+        """What the watch that begins now waits to be different, and when that was seen."""
         step = WatchOperator(task_id="watch", cursor="cursor", connection="git_shop", url="api.git")
         with pytest.raises(TaskDeferred) as caught:
             step.execute(self.context(Run(SPEC), "watch"))
-        known: dict[str, str] = caught.value.trigger.serialize()[1]["known"]
-        return known
+        arguments = caught.value.trigger.serialize()[1]
+        assert arguments["told"] == told_key("cursor")
+        return arguments["known"], arguments["since"]
 
-    def match(self, known: dict[str, str]) -> tuple[Run, list[dict[str, Any]]]:
+    def watch(self, known: tuple[dict[str, str], str]) -> Any:
+        """What the task `watch` gives for a look at this time."""
+        step = WatchOperator(task_id="watch", cursor="cursor", connection="git_shop", url="api.git")
+        event = difference(known[0], self.refs) | {"since": known[1], "looked": self.at.isoformat()}
+        return step._result({}, event)
+
+    def match(self, known: tuple[dict[str, str], str]) -> tuple[Run, list[dict[str, Any]]]:
+        """The runs that one look makes."""
         run = Run(SPEC)
-        run.leave("watch", [change.to_dict() for change in changes(known, self.refs)])
+        run.leave("watch", self.watch(known))
         step = MatchOperator(task_id="match", chains=self.chains, cursor="cursor")
         found: list[dict[str, Any]] = step.execute(self.context(run, "match"))
         return run, found
 
     def start(self, runs: list[dict[str, Any]]) -> list[str]:
         """Start runs as Airflow does, and give the ids of those that are new."""
-        ids = [f"{run['trigger_dag_id']} {run['trigger_run_id']}" for run in runs]
-        new = [one for one in dict.fromkeys(ids) if one not in self.started]
+        new = []
+        for run in runs:
+            one = f"{run['trigger_dag_id']} {run['trigger_run_id']}"
+            if one not in self.confs:
+                self.confs[one] = run["conf"]
+                new.append(one)
         self.started += new
         return new
 
-    def look(self, known: dict[str, str] | None = None) -> list[str]:
+    def look(self, known: tuple[dict[str, str], str] | None = None) -> list[str]:
         """One whole run of the source's Dag; gives the runs that it started."""
         self.at += timedelta(minutes=1)
         known = self.baseline() if known is None else known
@@ -92,44 +130,79 @@ class Source:
         return self.look()
 
 
+class Knowing:
+    """A task instance that can be asked for runs."""
+
+    def __init__(self, source: Source, ti: Any) -> None:
+        self.source = source
+        self.ti = ti
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.ti, name)
+
+    def get_dr_count(self, dag_id: str, run_ids: list[str]) -> int:
+        return sum(f"{dag_id} {run_id}" in self.source.confs for run_id in run_ids)
+
+    def get_task_states(self, dag_id: str, task_ids: list[str], run_ids: list[str]) -> dict[str, Any]:
+        assert task_ids == ["plan"]
+        return {
+            run_id: {"plan": "skipped"}
+            for run_id in run_ids
+            if f"{dag_id} {run_id}" in self.source.superseded
+        }
+
+
+def around(monkeypatch: pytest.MonkeyPatch, made: Source) -> Source:
+    """Put a source where the steps look for Airflow and git; each look is later than the last one."""
+    monkeypatch.setattr(sources, "Variable", made)
+    monkeypatch.setattr(sources, "datetime", Clock(made))
+    monkeypatch.setattr(git_ref, "look", lambda *_: dict(made.refs))
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", made, raising=False)
+    return made
+
+
+class Clock:
+    """The clock of the source's Airflow."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def now(self, zone: Any) -> datetime:
+        return self.source.at
+
+    def fromisoformat(self, text: str) -> datetime:
+        return datetime.fromisoformat(text)
+
+
 @pytest.fixture
 def source(monkeypatch: pytest.MonkeyPatch) -> Source:
-    made = Source()
-    monkeypatch.setattr(sources, "Variable", made)
-    monkeypatch.setattr(git_ref, "look", lambda *_: dict(made.refs))
-    return made
+    return around(monkeypatch, Source())
 
 
 def test_the_first_look_starts_nothing(source: Source) -> None:
     """What was there before is known from then on; the history is not built."""
     source.refs = {MAIN: A, V1: B}
-    assert (source.look(), {ref: commit for ref, (commit, _) in (source.seen or {}).items()}) == (
-        [],
-        {MAIN: A, V1: B},
-    )
+    assert (source.look(), source.seen) == ([], {MAIN: A, V1: B})
 
 
 def test_a_push_starts_the_rules_that_match(source: Source) -> None:
     """One run per rule and chain, with the event as its conf; other refs start nothing."""
     source.look()
     source.refs = {MAIN: A, OLD: B, V1: C}
-    before = datetime.now(UTC)
     _, found = source.match(source.baseline())
     events = [Event.from_conf(run["conf"]) for run in found]
     assert [(run["trigger_dag_id"], event.rule) for run, event in zip(found, events, strict=True)] == [
         ("shop", "main"),
         ("shop", "release"),
     ]
-    pushed_at = events[0].pushed_at
-    assert pushed_at is not None
-    assert before <= pushed_at <= datetime.now(UTC)
     assert events[0] == Event(
         kind=Kind.SOURCE_PUSH,
         repository="api",
         rule="main",
         ref=MAIN,
         commit=A,
-        pushed_at=pushed_at,
+        pushed_at=source.at,
+        seen_at=source.at,
         sender="sensor",
         delivery_id=found[0]["trigger_run_id"],
     )
@@ -155,10 +228,12 @@ def test_a_ref_that_is_gone_and_comes_back_is_pushed(source: Source) -> None:
     """The same commit under a branch that was deleted between is a push of its own."""
     source.look()
     first = source.push(main=A)
-    known = source.baseline()
-    del source.refs[MAIN], known[MAIN]
+    known, _ = source.baseline()
+    del source.refs[MAIN]
     source.refs[MAIN] = A
-    second = source.look(known)
+    # The trigger saw it gone between, and waits with what was left.
+    later = (source.at + timedelta(seconds=30)).isoformat()
+    second = source.look(({ref: commit for ref, commit in known.items() if ref != MAIN}, later))
     assert (len(first), len(second), first != second) == (1, 1, True)
 
 
@@ -211,9 +286,7 @@ def test_matching_again_gives_the_same_ids(source: Source) -> None:
 
 def test_two_chains_may_build_one_source(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each has a run of its own for one push."""
-    made = Source(SPEC, SPEC.model_copy(update={"name": "shop-two"}))
-    monkeypatch.setattr(sources, "Variable", made)
-    monkeypatch.setattr(git_ref, "look", lambda *_: dict(made.refs))
+    made = around(monkeypatch, Source(SPEC, SPEC.model_copy(update={"name": "shop-two"})))
     made.look()
     assert [one.split(" ")[0] for one in made.push(main=A)] == ["shop", "shop-two"]
 
@@ -252,22 +325,106 @@ def test_a_loss_while_it_waits_gives_a_retry_the_same_ids(source: Source) -> Non
 
 def test_the_cursor_is_plain_json(source: Source) -> None:
     """People can read it under Admin > Variables, and correct it."""
-    Cursor("cursor").write({V1: (A, 2), MAIN: (B, 1)})
-    assert json.loads(source.variables["cursor"]) == {MAIN: [B, 1], V1: [A, 2]}
-    assert Cursor("cursor").read() == {MAIN: (B, 1), V1: (A, 2)}
+    Cursor("cursor").write("2026-05-20T12:00:00+00:00", {V1: A, MAIN: B})
+    said = {"looked": "2026-05-20T12:00:00+00:00", "refs": {MAIN: B, V1: A}}
+    assert json.loads(source.variables["cursor"]) == said
+    assert Cursor("cursor").read() == tuple(said.values())
 
 
 def test_before_the_first_look_there_is_no_cursor(source: Source) -> None:
     """Nothing seen is not the same as an empty source."""
     assert Cursor("cursor").read() is None
-    Cursor("cursor").write({})
-    assert Cursor("cursor").read() == {}
+    Cursor("cursor").write("2026-05-20T12:00:00+00:00", {})
+    assert Cursor("cursor").read() == ("2026-05-20T12:00:00+00:00", {})
 
 
 def test_cursors_of_two_sources_are_apart(source: Source) -> None:
     """Each source's Dag has its own."""
-    Cursor("one").write({MAIN: (A, 1)})
+    Cursor("one").write("2026-05-20T12:00:00+00:00", {MAIN: A})
     assert Cursor("two").read() is None
+
+
+def told(source: Source, *seen: tuple[str, timedelta]) -> None:
+    """Let a webhook have told that the branch came to commits, so long after the source's time."""
+    history = tuple(
+        Sighting(commit=commit, before=None, at=source.at + after, told=(("hook/", str(number)),))
+        for number, (commit, after) in enumerate(seen)
+    )
+    source.variables[told_key("cursor")] = Told(refs={MAIN: history}).model_dump_json()
+
+
+def test_what_a_webhook_told_has_its_run(source: Source) -> None:
+    """The sensor gives the push the number that the webhook gave it, and starts nothing."""
+    source.look()
+    source.push(main=A)
+    source.push(main=B)
+    told(source, (A, timedelta(seconds=20)))
+    start = source_starts(source.chains, ref=MAIN, commit=A, previous=B)[0]
+    event = start.event.model_copy(update={"seen_at": source.at + timedelta(seconds=20)})
+    source.start(
+        [{"trigger_dag_id": start.chain, "trigger_run_id": start.run_id(2), "conf": event.to_conf()}]
+    )
+    assert (source.push(main=A), len(source.started)) == ([], 3)
+
+
+def test_a_webhook_that_was_lost_is_made_good(source: Source) -> None:
+    """It told B; that the branch went back to A, nobody told: the sensor starts the second run of A."""
+    source.look()
+    first = source.push(main=A)
+    told(source, (B, timedelta(seconds=20)))
+    source.refs[MAIN] = A
+    source.at += timedelta(minutes=1)
+    known, since = source.baseline()
+    second = source.look((known | {MAIN: B}, since))
+    assert (len(first), len(second), first != second) == (1, 1, True)
+
+
+@pytest.mark.parametrize(("ended", "runs"), [(timedelta(seconds=-1), 1), (timedelta(days=1), 0)])
+def test_a_superseded_run_stands_for_no_push(source: Source, ended: timedelta, runs: int) -> None:
+    """A run that found its branch elsewhere before the look built nothing: what is seen is given the next number."""
+    source.look()
+    (first,) = source.push(main=A)
+    source.superseded.add(first)
+    source.ended[first] = source.at + ended
+    known, since = source.baseline()
+    assert len(source.look((dict.fromkeys(known, C), since))) == runs
+
+
+def test_the_ledger_has_each_change(source: Source) -> None:
+    """With its runs, and with the reason where it makes none."""
+    source.look()
+    source.refs = {MAIN: A, OLD: B}
+    run, found = source.match(source.baseline())
+    entries = [Looked.from_xcom(one) for one in run.left("match", "ledger")]
+    assert [(one.ref, one.by, [each.run_id for each in one.outcomes], one.why) for one in entries] == [
+        (MAIN, "sensor", [found[0]["trigger_run_id"]], ""),
+        (OLD, "sensor", [], NOTHING),
+    ]
+
+
+def test_images_are_matched_by_their_registry(source: Source) -> None:
+    """A tag that moved makes a run of the chain that takes its namespace; the chain's own tags make none."""
+    spec = ChainSpec.model_validate(
+        {"version": 1, "name": "base", "scope": {"instance": "home", "namespace": "base", "all": True}}
+    )
+    digest = f"sha256:{'1' * 64}"
+    step = WatchImagesOperator(task_id="watch", cursor="cursor", connection="home", namespaces=("base",))
+    named = {"name": "base/python", "digest": digest, "previous": None}
+    source.variables["cursor"] = json.dumps({"looked": DAY.isoformat(), "refs": {}})
+    event = {
+        "refs": [named | {"tag": tag} for tag in ("_staging-0123456789ab", "v1")],
+        "gone": [],
+        "seen": {},
+        "since": DAY.isoformat(),
+        "looked": DAY.isoformat(),
+    }
+    run = Run(SPEC)
+    run.leave("watch", step._result({}, event))
+    match = MatchOperator(task_id="match", images_of="home", specs=[spec], cursor="cursor")
+    (found,) = match.execute(source.context(run, "match"))
+    conf = Event.from_conf(found["conf"])
+    assert (conf.kind, conf.repository, conf.tag, conf.digest) == (Kind.IMAGE_PUSH, "python", "v1", digest)
+    assert found["trigger_run_id"] == image_run_id(name="base/python", tag="v1", digest=digest, visit=1)
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -276,7 +433,7 @@ def test_cursors_of_two_sources_are_apart(source: Source) -> None:
 )
 def test_each_change_that_is_seen_is_one_run(source: Source, history: list[str], crashes: list[bool]) -> None:
     """Whatever the pushes of a branch are, and wherever the Dag crashes before it remembers."""
-    source.variables, source.refs, source.started = {}, {}, []
+    source.variables, source.refs, source.started, source.confs = {}, {}, [], {}
     source.look()
     moves = 0
     for commit, crash in zip(history, crashes, strict=False):

@@ -1,0 +1,347 @@
+"""Signed webhooks on a real Airflow database: one push, one run, and a reason wherever there is none."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from delivery_chain.core.event import Event, Kind
+from delivery_chain.web import index
+from support.webhook_airflow import (
+    MAIN,
+    OTHER_SECRET,
+    SECRET,
+    A,
+    B,
+    C,
+    connect,
+    connect_git,
+    images,
+    make_receiver,
+    moved,
+    signed,
+    spec,
+)
+
+if TYPE_CHECKING:
+    from support.webhook_airflow import Receiver, Stored
+
+pytestmark = pytest.mark.integration
+V1, V2 = "refs/tags/v1", "refs/tags/v2"
+WEB = {"scope": {"instance": "home", "namespace": "web", "repositories": ["api"]}}
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index looks at the database for each delivery."""
+    monkeypatch.setattr(index, "FRESH_SECONDS", 0.0)
+
+
+def test_one_push_one_run(stored: Stored, receiver: Receiver) -> None:
+    """A push makes a run of the chain with the event as its conf; the answer and the ledger both name it."""
+    stored.add(spec())
+    found = receiver.deliver(
+        moved((MAIN, B, A), actor="mona", pushed_at="2024-05-31T16:48:37Z"), delivery="one"
+    )
+    ((chain, run_id),) = stored.runs()
+    run = stored.run(chain, run_id)
+    event: Event = run.pop("event")
+    assert run | {"tasks": len(run["tasks"])} == {
+        "state": "queued",
+        "note": None,
+        "by": "webhook hook",
+        "type": "manual",
+        "tasks": 12,
+    }
+    assert event == Event(
+        kind=Kind.SOURCE_PUSH,
+        repository="api",
+        rule="main",
+        ref=MAIN,
+        commit=A,
+        previous=B,
+        pushed_at="2024-05-31T16:48:37Z",
+        seen_at=event.seen_at,
+        actor="mona",
+        sender="webhook hook",
+        delivery_id="one",
+    )
+    assert (found.status, found.run_ids, found.made) == (200, [run_id], [run_id])
+    assert stored.ledger() == found.entries
+    assert set(found.body) == {"delivery", "event", "ignored", "changes"}
+
+
+def test_a_time_in_the_future_counts_as_now(stored: Stored, receiver: Receiver) -> None:
+    """A sender whose clock is ahead makes no push the newest for ever."""
+    stored.add(spec())
+    receiver.deliver(moved((MAIN, "", A), pushed_at="2999-01-01T00:00:00Z"))
+    ((chain, run_id),) = stored.runs()
+    event: Event = stored.run(chain, run_id)["event"]
+    assert event.pushed_at == event.seen_at
+
+
+def test_a_redelivery_makes_no_second_run(stored: Stored, receiver: Receiver) -> None:
+    """The same delivery again names the run that is there."""
+    stored.add(spec())
+    first, again = (receiver.push(MAIN, "", A, delivery="one") for _ in range(2))
+    assert (first.made, again.made, again.run_ids) == (first.run_ids, [], first.run_ids)
+    assert [entry.why for entry in again.entries] == ["this delivery came before"]
+    assert len(stored.runs()) == 1
+
+
+def test_another_server_process_knows_it_too(stored: Stored, receiver: Receiver) -> None:
+    """What is known is in the database, not in a process."""
+    stored.add(spec())
+    first = receiver.push(MAIN, "", A, delivery="one")
+    with make_receiver() as other:
+        again = other.push(MAIN, "", A, delivery="one")
+    assert (again.made, again.run_ids) == ([], first.run_ids)
+
+
+def test_there_and_back_makes_three_runs(stored: Stored, receiver: Receiver) -> None:
+    """A, B and A again are three pushes, and so three runs with ids of their own."""
+    stored.add(spec())
+    made = [receiver.push(MAIN, *move).made for move in (("", A), (A, B), (B, A))]
+    assert ([len(one) for one in made], len({*map(tuple, made)})) == ([1, 1, 1], 3)
+    assert [run_id for _, run_id in stored.runs()] == [run_id for one in made for run_id in one]
+
+
+def test_a_late_redelivery_makes_none(stored: Stored, receiver: Receiver) -> None:
+    """An old delivery that comes once more after a newer push is known, and moves nothing back."""
+    stored.add(spec())
+    old = receiver.push(MAIN, "", A, delivery="old")
+    receiver.push(MAIN, A, B)
+    late = receiver.push(MAIN, "", A, delivery="old")
+    assert (late.made, late.run_ids, len(stored.runs())) == ([], old.run_ids, 2)
+    assert receiver.push(MAIN, B, C).entries[0].why == ""
+
+
+def test_overtaken_deliveries_are_runs(stored: Stored, receiver: Receiver) -> None:
+    """The newer push arrives first: both are built, each once, and the older one has the earlier time."""
+    stored.add(spec())
+    receiver.push(MAIN, "", C)
+    newer, older = receiver.push(MAIN, A, B), receiver.push(MAIN, C, A)
+    assert (len(newer.made), len(older.made)) == (1, 1)
+    seen = [stored.run("shop", one.made[0])["event"].seen_at for one in (older, newer)]
+    assert seen == sorted(seen)
+
+
+def test_two_senders_of_one_repository(
+    stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A repository's and its organisation's webhook tell one push, each with an id of its own."""
+    stored.add(spec())
+    connect(monkeypatch, "organisation", password=OTHER_SECRET)
+    first = receiver.push(MAIN, "", A)
+    other = receiver.push(MAIN, "", A, conn_id="organisation", secret=OTHER_SECRET)
+    assert (other.made, other.run_ids, other.entries[0].why) == (
+        [],
+        first.run_ids,
+        "another webhook told it before",
+    )
+
+
+@pytest.mark.parametrize("ref", [MAIN, V1])
+def test_deletions_start_nothing(stored: Stored, receiver: Receiver, ref: str) -> None:
+    """The end of a branch or tag is answered and remembered; the same commit under it is then a new push."""
+    stored.add(spec())
+    receiver.push(ref, "", A)
+    gone = receiver.push(ref, A, "")
+    assert (gone.status, gone.made, [one.why for one in gone.entries]) == (
+        200,
+        [],
+        ["deleted, so there is nothing to run"],
+    )
+    assert (len(receiver.push(ref, "", A).made), len(stored.runs())) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (moved(("refs/heads/feature", "", A)), "no build rule matches"),
+        (
+            moved((MAIN, "", A), repository="shop/other"),
+            "no chain builds shop/other from a source of git_shop, home",
+        ),
+        (
+            moved((MAIN, "", A), repository="https://evil.example.com/shop/api/more"),
+            "no chain builds https://evil.example.com/shop/api/more from a source of git_shop, home",
+        ),
+    ],
+    ids=["no rule", "other repository", "longer path"],
+)
+def test_no_chain_wants_it(stored: Stored, receiver: Receiver, said: dict[str, Any], why: str) -> None:
+    """The answer and the ledger say why there is no run."""
+    stored.add(spec())
+    found = receiver.deliver(said)
+    assert (found.status, [entry.why for entry in found.entries], stored.runs()) == (200, [why], [])
+    assert stored.ledger() == found.entries
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "api.git",
+        "shop/api",
+        "Shop/API.git",
+        "https://git.example.com/shop/api",
+        "git@git.example.com:shop/api.git",
+        "ssh://git@git.example.com:2222/shop/api.git/",
+    ],
+)
+def test_names_of_a_repository(stored: Stored, receiver: Receiver, place: str) -> None:
+    """A sender may name it by any of its addresses."""
+    stored.add(spec())
+    assert len(receiver.push(MAIN, "", A, repository=place).made) == 1
+
+
+def test_a_sender_speaks_for_its_connections_only(
+    stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may tell of one git server starts nothing of another one."""
+    stored.add(spec(sources={"api": {"connection": "git_other", "url": "shop/api.git"}}))
+    connect_git(monkeypatch, "git_other")
+    assert (receiver.push(MAIN, "", A).made, stored.runs()) == ([], [])
+
+
+def test_a_ping_is_answered(stored: Stored, receiver: Receiver) -> None:
+    """A test of the webhook is answered with what it is, and leaves nothing."""
+    stored.add(spec())
+    found = receiver.deliver({"type": "ping"}, delivery="p")
+    assert (found.status, found.body, stored.nothing()) == (
+        200,
+        {"delivery": "p", "event": "ping", "ignored": "a ping: the webhook works", "changes": []},
+        True,
+    )
+
+
+def test_many_refs_in_one_delivery(stored: Stored, receiver: Receiver) -> None:
+    """Each ref is a change of its own."""
+    stored.add(spec())
+    found = receiver.deliver(moved((MAIN, "", A), ("refs/heads/x", "", A), (V1, "", A), (V2, A, "")))
+    assert [(entry.ref, len(entry.outcomes)) for entry in found.entries] == [
+        (MAIN, 1),
+        ("refs/heads/x", 0),
+        (V1, 1),
+        (V2, 0),
+    ]
+    assert len(stored.runs()) == 2
+
+
+def test_several_chains_of_one_source(stored: Stored, receiver: Receiver) -> None:
+    """One push, one run of each chain that builds the repository."""
+    stored.add(spec(), spec("web", **WEB), images())
+    found = receiver.push(MAIN, "", A)
+    assert [chain for chain, _ in stored.runs()] == ["shop", "web"]
+    assert [outcome.chain for outcome in found.entries[0].outcomes] == ["shop", "web"]
+
+
+def test_two_repositories_of_one_source(stored: Stored, receiver: Receiver) -> None:
+    """A chain that builds two images from one git repository has a run for each rule."""
+    place = {"connection": "git_shop", "url": "api.git"}
+    rules = [
+        {"name": "api", "branch": "main", "repository": "api", "tags": [{"tag": "edge"}]},
+        {"name": "web", "branch": "main", "repository": "web", "tags": [{"tag": "edge"}]},
+    ]
+    both = {"instance": "home", "namespace": "shop", "repositories": ["api", "web"]}
+    stored.add(
+        spec(scope=both, sources={"api": place, "web": place}, build={"rules": rules, "timezone": "UTC"})
+    )
+    receiver.push(MAIN, "", A)
+    events = [stored.run(*run)["event"] for run in stored.runs()]
+    assert [(event.repository, event.rule) for event in events] == [("api", "api"), ("web", "web")]
+
+
+def test_a_paused_dag_queues_with_a_note(stored: Stored, receiver: Receiver) -> None:
+    """The run waits, and says so in its note and in the answer."""
+    stored.add(spec())
+    stored.mark("shop", is_paused=True)
+    found = receiver.push(MAIN, "", A)
+    why = "the Dag is paused: the run waits until somebody unpauses it"
+    assert [outcome.why for outcome in found.entries[0].outcomes] == [why]
+    run = stored.run("shop", found.made[0])
+    assert (run["state"], run["note"]) == ("queued", why[0].upper() + why[1:])
+
+
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [
+        ({"is_stale": True}, "Airflow has no such Dag now; the sensor tries again"),
+        ({"has_import_errors": True}, "the Dag's file has import errors; the sensor tries again"),
+    ],
+    ids=["stale", "import errors"],
+)
+def test_a_dag_that_can_not_run(stored: Stored, receiver: Receiver, state: dict[str, bool], why: str) -> None:
+    """The answer says why, and the run of the other chain is made."""
+    stored.add(spec(), spec("web", **WEB))
+    receiver.push(V1, "", A)
+    stored.mark("shop", **state)
+    found = receiver.push(MAIN, "", A)
+    outcomes = {outcome.chain: (outcome.made, outcome.why) for outcome in found.entries[0].outcomes}
+    assert outcomes == {"shop": (False, why), "web": (True, "")}
+
+
+def test_an_edited_spec_counts(stored: Stored, receiver: Receiver, fresh: None) -> None:
+    """A new version of a chain's Dag is what the next push is matched against."""
+    stored.add(spec())
+    before = receiver.push("refs/heads/next", "", A)
+    rules = [{"name": "next", "branch": "next", "tags": [{"tag": "next"}]}]
+    stored.add(spec(build={"rules": rules, "timezone": "UTC"}))
+    after = [receiver.push(ref, "", B) for ref in ("refs/heads/next", MAIN)]
+    assert (before.made, [len(one.made) for one in after]) == ([], [1, 0])
+
+
+def test_a_removed_chain_is_forgotten(stored: Stored, receiver: Receiver, fresh: None) -> None:
+    """A Dag whose file is gone takes no push any more, until it is back."""
+    stored.add(spec())
+    found = [receiver.push(MAIN, "", A)]
+    stored.mark("shop", is_stale=True)
+    found.append(receiver.push(MAIN, A, B))
+    stored.mark("shop", is_stale=False)
+    found.append(receiver.push(MAIN, B, C))
+    assert [len(one.made) for one in found] == [1, 0, 1]
+
+
+def test_another_versions_dag_disturbs_nobody(stored: Stored, receiver: Receiver) -> None:
+    """A chain's Dag with a spec that can't be read is passed over, and the others work."""
+    from airflow.models.serialized_dag import SerializedDagModel  # noqa: PLC0415
+    from airflow.utils.session import create_session  # noqa: PLC0415
+    from sqlalchemy import select  # noqa: PLC0415
+
+    stored.add(spec(), spec("web", **WEB))
+    with create_session() as session:
+        row = session.scalars(select(SerializedDagModel).where(SerializedDagModel.dag_id == "web")).one()
+        # The spec is JSON inside of JSON.
+        row._data = json.loads(json.dumps(row.data).replace('\\"version\\":1', '\\"version\\":99'))
+        assert session.is_modified(row)
+    receiver.push(MAIN, "", A)
+    assert [chain for chain, _ in stored.runs()] == ["shop"]
+
+
+def test_a_secret_is_changed_without_a_gap(
+    stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it is being changed the old and the new one both count."""
+    stored.add(spec())
+    connect(monkeypatch, password=OTHER_SECRET, extra={"second_secret": SECRET})
+    found = [
+        receiver.push(f"refs/tags/v{number}", "", A, secret=secret)
+        for number, secret in enumerate((SECRET, OTHER_SECRET, SECRET[:-1]))
+    ]
+    assert [one.status for one in found] == [200, 200, 401]
+    assert len(stored.runs()) == 2
+
+
+def test_a_refusal_leaves_nothing(stored: Stored, receiver: Receiver) -> None:
+    """A wrong signature, a changed body and a body that is no delivery: no run, no row, no Variable."""
+    stored.add(spec())
+    conn_id, body, headers = signed(moved((MAIN, "", A)))
+    found = [
+        receiver.post(conn_id, body + b" ", headers),
+        receiver.deliver(moved((MAIN, "", A)), secret=OTHER_SECRET),
+        receiver.deliver({"type": "source.push"}),
+        receiver.deliver(moved((MAIN, "", "main"))),
+    ]
+    assert ([one.status for one in found], stored.nothing()) == ([401, 401, 400, 400], True)

@@ -1,0 +1,210 @@
+"""Registries' webhooks on a real Airflow database: runs for images that others push, and none for the chain's own."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from delivery_chain.core.event import Event, Kind
+from delivery_chain.oci.client import RegistryClient
+from delivery_chain.oci.copy import put_tag
+from support.oci_images import push_image
+from support.oci_memory import memory_registry
+from support.webhook_airflow import (
+    DIGEST,
+    MAIN,
+    OTHER_DIGEST,
+    SECRET,
+    A,
+    connect,
+    images,
+    pushed,
+    signed,
+    spec,
+)
+from support.webhook_samples import SAMPLES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from support.oci_memory import MemoryRegistry
+    from support.webhook_airflow import Receiver, Sent, Stored
+
+pytestmark = pytest.mark.integration
+NAME = "base/python"
+NOTIFICATION = (SAMPLES / "distribution" / "image-push" / "body.json").read_bytes()
+"""As docker-registry sent it."""
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryRegistry]:
+    """The registry behind the connection `home`."""
+    with memory_registry() as held:
+        fields = {"conn_type": "oci_registry", "host": held.registry.host, "extra": {"plain_http": True}}
+        monkeypatch.setenv("AIRFLOW_CONN_HOME", json.dumps(fields))
+        yield held
+
+
+def store(held: MemoryRegistry, name: str, tag: str, sizes: tuple[int, ...] = (10,)) -> str:
+    """Push an image, and give its digest."""
+    with RegistryClient(held.registry) as client:
+        image = push_image(client, name, sizes=sizes)
+        put_tag(client, name, tag, image.digest)
+    return image.digest
+
+
+def quay(receiver: Receiver, name: str, *tags: str) -> Sent:
+    """Quay's push notification: no digest, no id, the secret in the address."""
+    namespace, _, repository = name.partition("/")
+    said = {"repository": name, "namespace": namespace, "name": repository, "updated_tags": tags}
+    return receiver.request(
+        "POST", f"/delivery-chain/webhooks/quay?token={SECRET}", content=json.dumps(said).encode()
+    )
+
+
+def test_a_registrys_notification_is_a_run(
+    stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What docker-registry sends for a push makes a run that takes the image; the same event again makes none."""
+    connect(monkeypatch, "registry", extra={"sender": "distribution"})
+    stored.add(images("shop"))
+    headers = {
+        "authorization": f"Bearer {SECRET}",
+        "content-type": "application/vnd.docker.distribution.events.v1+json",
+    }
+    first, again = (receiver.post("registry", NOTIFICATION, headers) for _ in range(2))
+    ((chain, run_id),) = stored.runs()
+    event: Event = stored.run(chain, run_id)["event"]
+    assert event == Event(
+        kind=Kind.IMAGE_PUSH,
+        repository="api",
+        tag="v1.2.0",
+        digest="sha256:d804ea788636af2d77cfbda06e1625a7ee9ee41c66c2d7a713f579e0868bec0c",
+        actor="robot",
+        sender="webhook registry",
+        delivery_id="46617ac6-65eb-46f5-a679-84577b17a5db",
+        pushed_at=event.pushed_at,
+        seen_at=event.seen_at,
+    )
+    assert (first.made, again.made, again.run_ids) == ([run_id], [], [run_id])
+    assert run_id.startswith("image__api-v1.2.0__d804ea788636__")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"authorization": "Bearer another"},
+        {"authorization": f"Bearer {SECRET}x"},
+        {"authorization": SECRET[:-1]},
+    ],
+)
+def test_without_the_token_nothing_starts(
+    stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
+) -> None:
+    """Everybody else is refused, and leaves nothing."""
+    connect(monkeypatch, "registry", extra={"sender": "distribution"})
+    stored.add(images("shop"))
+    found = receiver.post("registry", NOTIFICATION, headers)
+    assert (found.status, stored.nothing()) == (401, True)
+
+
+def test_there_and_back_makes_three_runs(stored: Stored, receiver: Receiver) -> None:
+    """A tag that moves and moves back is three pushes."""
+    stored.add(images())
+    made = [
+        receiver.deliver(pushed((NAME, "latest", digest))).made for digest in (DIGEST, OTHER_DIGEST, DIGEST)
+    ]
+    assert [len(one) for one in made] == [1, 1, 1]
+    assert len(set(stored.runs())) == 3
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (pushed((NAME, "_staging-0123456789ab", DIGEST)), "a tag that chains keep for themselves"),
+        (pushed((NAME, f"sha256-{'1' * 64}", DIGEST)), "a tag that chains keep for themselves"),
+        (pushed(("other/python", "v1", DIGEST)), "no chain covers this image"),
+        (pushed(("base", "v1", DIGEST)), "no chain covers this image"),
+    ],
+    ids=["staging", "referrers", "other namespace", "no namespace"],
+)
+def test_no_run_and_why(stored: Stored, receiver: Receiver, said: dict[str, Any], why: str) -> None:
+    """The answer and the ledger say why there is no run."""
+    stored.add(images())
+    found = receiver.deliver(said)
+    assert (found.status, [entry.why for entry in found.entries], stored.runs()) == (200, [why], [])
+    assert stored.ledger() == found.entries
+
+
+def test_a_chains_own_image_starts_nothing(stored: Stored, receiver: Receiver) -> None:
+    """What a run of the chain built and published comes back as a push: known. Another image is a run."""
+    stored.add(spec())
+    run_id = receiver.push(MAIN, "", A).made[0]
+    leave(run_id, {"digest": DIGEST, "media_type": "x", "size": 1, "children": {"linux/amd64": DIGEST}})
+    own = receiver.deliver(pushed(("shop/api", "edge", DIGEST)))
+    other = receiver.deliver(pushed(("shop/api", "edge", OTHER_DIGEST)))
+    assert ([entry.why for entry in own.entries], own.made) == (["the chain built this image itself"], [])
+    assert len(other.made) == 1
+
+
+def leave(run_id: str, value: Any) -> None:
+    """Let the run's `assemble` have returned something."""
+    from airflow.models.xcom import XComModel  # noqa: PLC0415
+    from airflow.utils.session import create_session  # noqa: PLC0415
+
+    with create_session() as session:
+        XComModel.set(
+            key="return_value", value=value, task_id="assemble", dag_id="shop", run_id=run_id, session=session
+        )
+
+
+def test_a_digest_that_is_not_told_is_asked_for(
+    stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, home: MemoryRegistry
+) -> None:
+    """Quay tells tags alone: the registry says what each points at. The same bytes again are a push where it moved."""
+    connect(monkeypatch, "quay", extra={"sender": "quay"})
+    stored.add(images())
+    digests = [store(home, NAME, "v1")]
+    found = [quay(receiver, NAME, "v1", "gone"), quay(receiver, NAME, "v1")]
+    digests.append(store(home, NAME, "v1", (20,)))
+    found.append(quay(receiver, NAME, "v1"))
+    assert [one.status for one in found] == [200] * 3
+    assert {entry.ref: entry.why for entry in found[0].entries} == {
+        f"{NAME}:gone": "the registry has no such tag any more",
+        f"{NAME}:v1": "",
+    }
+    assert ([len(one.made) for one in found], len(set(digests))) == ([1, 0, 1], 2)
+    assert [stored.run(*run)["event"].digest for run in stored.runs()] == digests
+
+
+def test_a_registry_that_does_not_answer(
+    stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, home: MemoryRegistry
+) -> None:
+    """The sender is asked to come again, and nothing is written: not even what needs no registry."""
+    connect(monkeypatch, "quay", extra={"sender": "quay"})
+    stored.add(images())
+    home.fail("HEAD", f"/v2/{NAME}/manifests/v1", 403)
+    found = quay(receiver, NAME, "_staging-0123456789ab", "v1")
+    assert (found.status, found.headers.get("retry-after"), stored.nothing()) == (503, "5", True)
+
+
+def test_nobody_asks_for_what_no_chain_takes(
+    stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, home: MemoryRegistry
+) -> None:
+    """Images of others cost the registry nothing."""
+    connect(monkeypatch, "quay", extra={"sender": "quay"})
+    stored.add(images())
+    quay(receiver, "other/python", "v1")
+    assert home.requests == []
+
+
+def test_many_images_at_once(stored: Stored, receiver: Receiver) -> None:
+    """One delivery of many images, of two namespaces, many times at once: each image is one run."""
+    stored.add(images(), images("infra"))
+    named = [(f"{space}/x", f"v{n}", DIGEST) for n in range(5) for space in ("infra", "base")]
+    found = receiver.all([signed(pushed(*named), delivery="one")] * 20)
+    assert {one.status for one in found} == {200}
+    assert (len(stored.runs()), sum(len(one.made) for one in found)) == (10, 10)

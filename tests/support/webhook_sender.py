@@ -1,0 +1,38 @@
+"""A server process of its own with the plugin's receiver, which takes deliveries from a file when it is told to.
+
+    python tests/support/webhook_sender.py deliveries.json
+
+The file holds `[[connection, body, headers], …]`. It says `ready`, waits for a line, takes all at once, and prints
+`[[status, [run ids], [those made]], …]` as JSON. Airflow's settings and connections come from the environment.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS), str(TESTS.parent / "plugins")]
+
+
+def main() -> None:
+    """See above."""
+    from support.webhook_airflow import make_receiver  # noqa: PLC0415 - after the path is set
+
+    deliveries = json.loads(Path(sys.argv[1]).read_text("utf-8"))
+    with make_receiver() as receiver:
+        # What is made at the first request is made: the race is about the rest.
+        receiver.request("GET", "/delivery-chain/webhooks/hook")
+        print("ready", flush=True)  # noqa: T201 - for who started it
+        sys.stdin.readline()
+        found = receiver.all((conn_id, body.encode(), headers) for conn_id, body, headers in deliveries)
+    results = [
+        [sent.status, sent.run_ids, sent.made] if sent.status == 200 else [sent.status, [], []]
+        for sent in found
+    ]
+    print(json.dumps(results), flush=True)  # noqa: T201 - for who started it
+
+
+if __name__ == "__main__":
+    main()
