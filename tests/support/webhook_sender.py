@@ -28,7 +28,8 @@ def main() -> None:
         sys.stdin.readline()
         found = receiver.all((conn_id, body.encode(), headers) for conn_id, body, headers in deliveries)
     results = [
-        [sent.status, sent.run_ids, sent.made] if sent.status == 200 else [sent.status, [], []] for sent in found
+        [sent.status, sent.run_ids, sent.made] if sent.status == 200 else [sent.status, [], []]
+        for sent in found
     ]
     print(json.dumps(results), flush=True)  # noqa: T201 - for who started it
 

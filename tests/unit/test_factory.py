@@ -203,7 +203,9 @@ def test_a_source_has_one_dag() -> None:
 def test_images_have_one_dag_a_namespace() -> None:
     """Chains that build nothing share the Dag that watches their namespace; chains that build need none."""
     scope = IMAGES["scope"]
-    some = spec(IMAGES, name="some", scope={"instance": "home", "namespace": "base", "repositories": ["a", "b"]})
+    some = spec(
+        IMAGES, name="some", scope={"instance": "home", "namespace": "base", "repositories": ["a", "b"]}
+    )
     rest = spec(IMAGES, name="rest", scope=scope | {"exclude": ["c"]})
     other = spec(IMAGES, name="other", scope=scope | {"namespace": "infra"})
     dags = factory.make_source_dags([some, rest, other])

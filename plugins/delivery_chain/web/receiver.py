@@ -23,8 +23,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from delivery_chain.core.ledger import Entry
 from delivery_chain.errors import WebhookRefused
-from delivery_chain.senders.base import receive
 from delivery_chain.senders.base import Request as Received
+from delivery_chain.senders.base import receive
 from delivery_chain.senders.table import SENDERS
 from delivery_chain.web import IN_ADDRESS
 from delivery_chain.web.index import Index

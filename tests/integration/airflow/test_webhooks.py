@@ -273,9 +273,7 @@ def test_a_paused_dag_queues_with_a_note(stored: Stored, receiver: Receiver) -> 
     ],
     ids=["stale", "import errors"],
 )
-def test_a_dag_that_can_not_run(
-    stored: Stored, receiver: Receiver, state: dict[str, bool], why: str
-) -> None:
+def test_a_dag_that_can_not_run(stored: Stored, receiver: Receiver, state: dict[str, bool], why: str) -> None:
     """The answer says why, and the run of the other chain is made."""
     stored.add(spec(), spec("web", **WEB))
     receiver.push(V1, "", A)

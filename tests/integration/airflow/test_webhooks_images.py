@@ -70,7 +70,10 @@ def test_a_registrys_notification_is_a_run(
     """What docker-registry sends for a push makes a run that takes the image; the same event again makes none."""
     connect(monkeypatch, "registry", extra={"sender": "distribution"})
     stored.add(images("shop"))
-    headers = {"authorization": f"Bearer {SECRET}", "content-type": "application/vnd.docker.distribution.events.v1+json"}
+    headers = {
+        "authorization": f"Bearer {SECRET}",
+        "content-type": "application/vnd.docker.distribution.events.v1+json",
+    }
     first, again = (receiver.post("registry", NOTIFICATION, headers) for _ in range(2))
     ((chain, run_id),) = stored.runs()
     event: Event = stored.run(chain, run_id)["event"]

@@ -32,7 +32,9 @@ SETTINGS = settings(
     database=None,
 )
 TEXT = st.text(max_size=30)
-REFS = st.sampled_from(["refs/heads/main", "refs/tags/v1", "refs/tags/v1^{}", "refs/heads/x", "main", ""]) | TEXT
+REFS = (
+    st.sampled_from(["refs/heads/main", "refs/tags/v1", "refs/tags/v1^{}", "refs/heads/x", "main", ""]) | TEXT
+)
 COMMITS = st.sampled_from(["a" * 40, "b" * 40, "c" * 64, "0" * 40, ""]) | TEXT
 PAYLOADS = st.fixed_dictionaries(
     {
@@ -62,7 +64,10 @@ PAYLOADS = st.fixed_dictionaries(
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The receiver on a database with chains, and the connections `hook` and `token`."""
-    with pytest.MonkeyPatch.context() as patch, airflow_database(SQLITE, tmp_path_factory.mktemp("db")) as url:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        airflow_database(SQLITE, tmp_path_factory.mktemp("db")) as url,
+    ):
         from delivery_chain.web.receiver import make_app  # noqa: PLC0415 - needs Airflow's API server
 
         stored = Stored(SQLITE, url)
@@ -100,7 +105,9 @@ def test_anything_of_a_stranger(operation: Any) -> None:
     """No failure, no status that is not declared, no answer of another shape."""
 
     @SETTINGS
-    @given(operation.as_strategy(), st.sampled_from([None, "hook", "token", "nobody"]), st.binary(max_size=80))
+    @given(
+        operation.as_strategy(), st.sampled_from([None, "hook", "token", "nobody"]), st.binary(max_size=80)
+    )
     def check(case: Any, conn_id: str | None, body: bytes) -> None:
         if conn_id is not None:
             case.path_parameters = {"connection": conn_id}
@@ -113,10 +120,14 @@ def test_anything_of_a_stranger(operation: Any) -> None:
 
 def test_anything_of_who_knows_the_secret(operation: Any) -> None:
     """The same for what is signed: random bytes, and what looks like deliveries."""
+
     @SETTINGS
     @given(operation.as_strategy(), st.binary(max_size=80) | PAYLOADS.map(json.dumps).map(str.encode), TEXT)
     def check(case: Any, body: bytes, event_id: str) -> None:
-        name, stamp = event_id.encode("ascii", "ignore").decode().strip() or token_hex(4), str(int(time.time()))
+        name, stamp = (
+            event_id.encode("ascii", "ignore").decode().strip() or token_hex(4),
+            str(int(time.time())),
+        )
         name = "".join(letter for letter in name if letter.isprintable()) or "e"
         case.path_parameters = {"connection": "hook"}
         case.headers = {

@@ -42,7 +42,10 @@ def test_what_a_chain_made_of_it(outcome: Outcome, sentence: str) -> None:
             entry(Outcome(chain="shop", rule="main", run_id="r1", made=True)),
             "refs/heads/main is at aaaaaaaaaaaaaaaaaaa: shop (main): run r1",
         ),
-        (entry(why="no build rule matches"), "refs/heads/main is at aaaaaaaaaaaaaaaaaaa: no build rule matches"),
+        (
+            entry(why="no build rule matches"),
+            "refs/heads/main is at aaaaaaaaaaaaaaaaaaa: no build rule matches",
+        ),
         (entry(), "refs/heads/main is at aaaaaaaaaaaaaaaaaaa: no run"),
         (
             entry(commit="", why="deleted, so there is nothing to run"),
@@ -54,8 +57,10 @@ def test_what_a_chain_made_of_it(outcome: Outcome, sentence: str) -> None:
                 Outcome(chain="web", rule="main", why="no such Dag"),
                 why="this delivery came before",
             ),
-            "refs/heads/main is at aaaaaaaaaaaaaaaaaaa: shop (main): already run r1; "
-            "web (main): no run, no such Dag, this delivery came before",
+            (
+                "refs/heads/main is at aaaaaaaaaaaaaaaaaaa: shop (main): already run r1; "
+                "web (main): no run, no such Dag, this delivery came before"
+            ),
         ),
     ],
 )

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from delivery_chain.core.event import Event, Kind, image_run_id, push_run_id
-from delivery_chain.core.spec import ChainSpec
 from delivery_chain.core.starts import NO_CHAIN, RESERVED, Start, image_starts, source_starts
 from support.webhook_airflow import DIGEST, MAIN, A, B, images, spec
+
+if TYPE_CHECKING:
+    from delivery_chain.core.spec import ChainSpec
 
 PLACE = {"connection": "git_shop", "url": "api.git"}
 
@@ -23,9 +25,7 @@ def test_a_push_is_one_start(previous: str | None, said: str) -> None:
         Start(
             "shop",
             "shop",
-            Event(
-                kind=Kind.SOURCE_PUSH, repository="api", rule="main", ref=MAIN, commit=A, previous=said
-            ),
+            Event(kind=Kind.SOURCE_PUSH, repository="api", rule="main", ref=MAIN, commit=A, previous=said),
         ),
     )
 

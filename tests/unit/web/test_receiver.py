@@ -90,7 +90,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
         yield type("Session", (), {"execute": lambda *_: None})()
 
     monkeypatch.setattr(module, "Intake", Intake)
-    monkeypatch.setattr(module, "Index", lambda: type("Index", (), {"chains": lambda _: None})())
+    monkeypatch.setattr(module, "Index", type("Index", (), {"chains": lambda _: None}))
     monkeypatch.setattr(known, "WebhookSenderHook", Hook)
     monkeypatch.setattr(known, "create_session", create_session)
     # The event loop has its own clock.
@@ -117,7 +117,9 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     ]
 
 
-def test_what_is_taken_is_answered(receiver: Receiver, fakes: Fakes, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_taken_is_answered(
+    receiver: Receiver, fakes: Fakes, caplog: pytest.LogCaptureFixture
+) -> None:
     """The answer has the sender's id, its word for the event, and each change with its runs; nothing is logged."""
     found = receiver.deliver(PUSH, delivery="one")
     assert (found.status, found.body) == (
@@ -135,9 +137,7 @@ def test_what_is_taken_is_answered(receiver: Receiver, fakes: Fakes, caplog: pyt
                     "by": "webhook hook",
                     "delivery_id": "",
                     "actor": "",
-                    "outcomes": [
-                        {"chain": "shop", "rule": "main", "run_id": "r1", "made": True, "why": ""}
-                    ],
+                    "outcomes": [{"chain": "shop", "rule": "main", "run_id": "r1", "made": True, "why": ""}],
                     "why": "",
                 }
             ],
@@ -244,9 +244,7 @@ def test_both_secrets_count_during_a_change(
     assert [receiver.deliver(PUSH, secret=one).status for one in (SECRET, OTHER_SECRET)] == [401, 200]
 
 
-def test_a_removed_connection_ends(
-    receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_removed_connection_ends(receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also for a sender that was known."""
     assert receiver.deliver(PUSH).status == 200
     monkeypatch.delenv("AIRFLOW_CONN_HOOK")
@@ -309,7 +307,10 @@ def test_a_write_that_fails(receiver: Receiver, fakes: Fakes, caplog: pytest.Log
 
 def test_waits_are_told_in_whole_seconds(receiver: Receiver, fakes: Fakes) -> None:
     """A header takes no fractions, and an early retry would be refused again."""
-    fakes.fails = [WebhookRefused(429, "later", retry_after=0.2), WebhookRefused(503, "later", retry_after=7.1)]
+    fakes.fails = [
+        WebhookRefused(429, "later", retry_after=0.2),
+        WebhookRefused(503, "later", retry_after=7.1),
+    ]
     assert [receiver.deliver(PUSH).headers["retry-after"] for _ in range(2)] == ["1", "8"]
 
 
