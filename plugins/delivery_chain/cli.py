@@ -1,4 +1,4 @@
-"""The command `delivery-chain`: check specs, see what an event would do, start runs, copy images, run a sandbox."""
+"""The command `delivery-chain`: check specs, plan and start runs, list pushes, copy images, run a sandbox."""
 
 from __future__ import annotations
 
@@ -62,11 +62,14 @@ def _parser(command: list[str]) -> argparse.ArgumentParser:
     schema.set_defaults(func=_schema)
     folder = commands.add_parser("dags-folder", help="print the folder to point Airflow's dags_folder at")
     folder.set_defaults(func=_dags_folder)
-    from delivery_chain import replicating, triggering
+    from delivery_chain import replicating, triggering, webhook_setup
+    from delivery_chain.ledger import command as events
     from delivery_chain.sandbox.cli import add_parser
 
     replicating.register(commands)
     triggering.register(commands)
+    events.register(commands)
+    webhook_setup.register(commands)
     add_parser(commands)
     return parser
 

@@ -51,6 +51,14 @@ EXISTING_DOC = """Sends images to regions that were there before their replicati
 What a region lacks becomes a run of the chain: scanned, judged and copied like any other, without firing triggers.
 What is there under the same digest starts nothing, so this may be started again.
 """
+PATIENT: dict[str, Any] = {
+    "retries": 6,
+    "retry_delay": timedelta(seconds=20),
+    "retry_exponential_backoff": 2.0,
+    "max_retry_delay": timedelta(minutes=10),
+    "owner": "delivery-chain",
+}
+"""For Dags that run without end: what can't be mended by waiting would else fail run after run without a pause."""
 TRIGGER_TIMEOUT = timedelta(minutes=15)
 """A target that drips its answer byte by byte resets every shorter clock."""
 FOR_EVER = 10 * 365 * 86400
@@ -246,7 +254,7 @@ def _watching_dag(dag_id: str, **about: Any) -> DAG:
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
         max_active_runs=1,
         catchup=False,
-        default_args={**DEFAULTS, "retries": 5},
+        default_args=PATIENT,
         **about,
     )
 

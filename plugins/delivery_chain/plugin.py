@@ -18,3 +18,13 @@ class DeliveryChainPlugin(AirflowPlugin):
         {"app": webhooks, "url_prefix": "/delivery-chain/webhooks", "name": "delivery-chain webhooks"},
         {"app": pages, "url_prefix": "/delivery-chain", "name": "delivery-chain"},
     ]
+    external_views = [
+        {
+            "name": "Push events",
+            # Relative to Airflow's own address, which may be below a path.
+            "href": "delivery-chain/events",
+            "destination": "nav",
+            "category": "browse",
+            "url_route": "push-events",
+        }
+    ]

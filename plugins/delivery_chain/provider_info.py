@@ -17,6 +17,7 @@ SENDERS = (
     "gitlab",
     "gogs",
     "harbor",
+    "pagure",
     "quay",
     "standard",
 )
@@ -127,8 +128,8 @@ def _webhook_sender() -> dict[str, Any]:
                 "Speaks for",
                 "The connections, of type git or oci_registry, whose pushes it tells: ids, parted by blanks.",
             ),
-            "previous_secret": {
-                "label": "Previous secret",
+            "second_secret": {
+                "label": "Second secret",
                 "schema": {"type": ["string", "null"], "format": "password"},
                 "description": "Still taken while the sender is given the new one. Empty afterwards.",
             },

@@ -22,6 +22,7 @@ from delivery_chain.sandbox.api import AirflowApi
 from delivery_chain.sandbox.console import Console
 from delivery_chain.sandbox.layout import Layout, load_secrets
 from support import faults as chain_of_faults
+from support import forge_chain
 from support.chain_runs import POLL_SECONDS, RUN_SECONDS, Ended, Sandbox
 from support.faults import Pushed
 
@@ -53,6 +54,8 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     shutil.copytree(ROOT / "chain_specs", specs)
     (specs / "faults.yaml").write_text(chain_of_faults.SPEC, "ascii")
     chain_of_faults.create_source(layout)
+    (specs / "forge.yaml").write_text(forge_chain.SPEC, "ascii")
+    forge_chain.create_source(layout)
     options = stack.Options(specs=str(specs), dags=str(ROOT / "dags"))
     try:
         running = stack.up(layout, options, Console(output))
@@ -114,7 +117,7 @@ def started(sandbox: Sandbox, faults: Pushed) -> Started:
 
 @pytest.fixture(scope="session")
 def by_hand(sandbox: Sandbox, started: Started) -> str:
-    """An image that somebody copied to base/busybox:1.0, and the run that was triggered for it: its digest."""
+    """An image that somebody copied to base/busybox:1.0, which starts a run by itself: its digest."""
     deadline = time.monotonic() + RUN_SECONDS
     with RegistryClient(sandbox.home) as client:
         while (image := client.head_manifest("shop/api", CLEAN)) is None:
@@ -122,7 +125,6 @@ def by_hand(sandbox: Sandbox, started: Started) -> str:
             time.sleep(POLL_SECONDS)
         copy_image(client, "shop/api", image.digest, client, "base/busybox", referrers=False)
         put_tag(client, "base/busybox", "1.0", image.digest)
-    sandbox.api.trigger("base-images", "by-hand", {"repository": "busybox", "tag": "1.0"})
     return image.digest
 
 
@@ -149,5 +151,4 @@ def branch(sandbox: Sandbox, started: Started) -> Ended:
 @pytest.fixture(scope="session")
 def image(sandbox: Sandbox, by_hand: str) -> Ended:
     """The run of the image that was copied by hand."""
-    del by_hand
-    return sandbox.of_run("base-images", "by-hand")
+    return sandbox.of_image("base-images", by_hand)

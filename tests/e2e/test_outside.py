@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from support.chain_runs import Ended, Sandbox
 
 pytestmark = pytest.mark.e2e
-TEXT = (Path(__file__).parents[2] / "docs" / "events.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+TEXT = (DOCS / "events.md").read_text(encoding="utf-8")
 CURL = next(block for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL) if "/auth/token" in block)
 REF = "refs/tags/v1.2.0"
 

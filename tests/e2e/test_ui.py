@@ -50,7 +50,7 @@ def visitor(sandbox: Sandbox, bad_spec: Path) -> Iterator[BrowserContext]:
     del bad_spec  # Airflow reads the specs every 30 s: meanwhile the other tests look around.
     with chromium() as browser:
         context = browser.new_context(
-            base_url=sandbox.api._base, viewport={"width": 1500, "height": 950}, reduced_motion="reduce"
+            base_url=sandbox.api.address, viewport={"width": 1500, "height": 950}, reduced_motion="reduce"
         )
         context.set_default_timeout(LONGEST_WAIT)
         page = context.new_page()
@@ -163,6 +163,21 @@ def test_a_quarantined_image_can_be_found(page: Page, sandbox: Sandbox, blocked:
     follow(page, "Image")
     row = page.get_by_role("row").filter(has_text="Backed up as")
     expect(row).to_contain_text(backup)
+
+
+def test_the_ledger_is_in_the_menu(page: Page, clean: Ended) -> None:
+    """Browse > Push events lists the push with its run; the link leaves the frame for the run's page."""
+    page.goto("/")
+    page.get_by_role("button", name="Browse").click()
+    page.get_by_role("menuitem", name="Push events").click()
+    ledger = page.frame_locator("iframe[title='Push events']")
+    ledger.get_by_label("Source").fill("git_shop")
+    ledger.get_by_label("Branch, tag or image").fill("v1.0.*")
+    ledger.get_by_role("button", name="Show").click()
+    row = ledger.get_by_role("row").filter(has_text=clean.run_id)
+    expect(row).to_contain_text("tag v1.0.0")
+    row.get_by_role("link", name=clean.run_id).click()
+    expect(page).to_have_url(re.compile(f"/dags/shop-api/runs/{re.escape(clean.run_id)}"))
 
 
 def test_a_run_s_page_asks_for_a_login(visitor: BrowserContext, clean: Ended) -> None:

@@ -79,6 +79,10 @@ class Sandbox:
         """Wait for the run that a push makes. The first call's answer is kept, whatever is done to the run."""
         return self._once(dag_id, push.commit, lambda run: (run["conf"] or {}).get("commit") == push.commit)
 
+    def of_image(self, dag_id: str, digest: str) -> Ended:
+        """Wait for the run that an image push makes. The first call's answer is kept."""
+        return self._once(dag_id, digest, lambda run: (run["conf"] or {}).get("digest") == digest)
+
     def of_run(self, dag_id: str, run_id: str) -> Ended:
         """Wait for a run that was triggered. The first call's answer is kept."""
         return self._once(dag_id, run_id, lambda run: bool(run["dag_run_id"] == run_id))

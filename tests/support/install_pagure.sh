@@ -1,11 +1,28 @@
 #!/usr/bin/env bash
-# Installs Pagure, a real forge, for the tests: install_pagure.sh [FOLDER].
+# Installs Pagure, a real forge, for the tests: install_pagure.sh [FOLDER]. Does nothing that is done already.
 #
 # Debian 11 was the last with Pagure. Its package is taken from the mirror that this machine uses; the libraries
-# that it wants come from PyPI, in versions that run on Python 3.11. The machine's apt settings stay as they are.
+# that it wants come from PyPI, in versions that run on Python 3.11. The machine's apt settings stay as they are. Its
+# queues need Debian's redis-server, which root gets installed here.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 folder=$(realpath -m "${1:-/opt/pagure}")
+
+if ! command -v redis-server >/dev/null; then
+  [ "$(id -u)" = 0 ] || { echo "redis-server is missing: sudo apt-get install redis-server" >&2; exit 1; }
+  apt-get update -qq
+  # The program is what is wanted: in this run level, and without systemd, its service is not started.
+  RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends redis-server >/dev/null
+fi
+
+mkdir -p "$folder"
+# Another checkout's tests may want it at the same time.
+exec 9>"$folder/.lock"
+flock 9
+# The stamp names what it was made from, and is written last.
+wanted=$(cat "$0" "$here/pagure_requirements.txt" | sha256sum)
+[ "$(cat "$folder/.made-from" 2>/dev/null)" != "$wanted" ] || exit 0
+echo "installing Pagure into $folder"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -43,3 +60,4 @@ sed -i "1s|.*|#!$folder/bin/python|" "$packages"/pagure/hooks/files/{hookrunner,
 cp "$work/pagure/usr/bin/pagure-admin" "$folder/bin/"
 sed -i "1s|.*|#!$folder/bin/python|" "$folder/bin/pagure-admin"
 "$folder/bin/python" -W ignore -m compileall -q "$packages/pagure"
+printf '%s\n' "$wanted" > "$folder/.made-from"

@@ -14,9 +14,12 @@ import pytest
 import yaml
 
 from delivery_chain.cli import _parser
-from delivery_chain.core.delivery import RefPush
 from delivery_chain.core.event import Event
+from delivery_chain.core.ledger import Entry
 from delivery_chain.core.schema import event_schema
+from delivery_chain.senders.setup import SETUP
+from delivery_chain.senders.standard import MovedRef
+from delivery_chain.senders.table import SENDERS
 
 DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "events.md").read_text(encoding="utf-8")
@@ -34,7 +37,7 @@ def test_every_field_of_the_conf_is_explained() -> None:
     assert named == set(json.loads(event_schema())["properties"])
 
 
-@pytest.mark.parametrize("command", re.findall(r"^\$ (delivery-chain .*)$", TEXT, re.MULTILINE))
+@pytest.mark.parametrize("command", re.findall(r"^\$ (delivery-chain [^|\n]*)", TEXT, re.MULTILINE))
 def test_commands_are_taken(command: str) -> None:
     """What the page shows is a command line that the parser takes."""
     words = shlex.split(command)[1:]
@@ -49,9 +52,28 @@ def test_the_confs_are_events() -> None:
 
 def test_the_body_is_one() -> None:
     """The request that the page shows for post-receive has pushes that a receiver takes."""
-    body = json.loads(re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL)[0])
+    bodies = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL)]
+    (body,) = [body for body in bodies if "type" in body]
     assert set(body) == {"type", "repository", "actor", "pushed_at", "pushes"}
-    assert [RefPush(**push).to_xcom() for push in body["pushes"]] == body["pushes"]
+    assert [MovedRef(**push).to_xcom() for push in body["pushes"]] == body["pushes"]
+
+
+def test_the_answer_is_one() -> None:
+    """The answer that the page shows is what the receiver says of such a push."""
+    bodies = [json.loads(text) for text in re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL)]
+    (answer,) = [body for body in bodies if "changes" in body]
+    (change,) = answer["changes"]
+    assert Entry.model_validate(change).model_dump(mode="json") == change
+    assert set(answer) == {"delivery", "event", "ignored", "changes"}
+
+
+def test_every_sender_is_in_the_table() -> None:
+    """With what to set where, in the words of the command."""
+    table = TEXT.partition("| `sender` |")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines()[2:]]
+    named = {name: cells[2] for cells in rows for name in re.findall(r"`([a-z-]+)`", cells[0])}
+    assert named == SETUP
+    assert set(SENDERS) == set(SETUP)
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(((?!https?:)[^)#]+)\)", TEXT))))

@@ -37,6 +37,20 @@ def test_only_a_web_server_loads_them() -> None:
     assert output.stdout.strip() == "[]"
 
 
+def test_its_menu_entry_is_one_that_airflow_takes() -> None:
+    """For one entry that is wrong Airflow leaves the whole plugin out; the address is below Airflow's own."""
+    from airflow.api_fastapi.core_api.datamodels.plugins import ExternalViewResponse  # noqa: PLC0415 - slow
+
+    (entry,) = DeliveryChainPlugin.external_views
+    assert ExternalViewResponse.model_validate(entry).model_dump(exclude_defaults=True) == {
+        "name": "Push events",
+        "href": f"{PAGES}/events".lstrip("/"),
+        "category": "browse",
+        "url_route": "push-events",
+    }
+    assert entry["destination"] == "nav"
+
+
 def test_folder_mode_finds_the_same_plugin() -> None:
     """The file in the plugins folder gives the class, and the package itself is not loaded file by file."""
     assert (

@@ -48,7 +48,7 @@ def test_each_kind_of_sender_can_be_chosen() -> None:
     )
     assert (sorted(SENDERS), fields["sender"]["schema"]["enum"]) == (sorted(TABLE), [None, *SENDERS])
     assert fields["per_minute"]["schema"]["default"] == PER_MINUTE
-    assert list(fields) == ["sender", "speaks_for", "previous_secret", "per_minute"]
+    assert list(fields) == ["sender", "speaks_for", "second_secret", "per_minute"]
 
 
 def test_it_imports_nothing() -> None:

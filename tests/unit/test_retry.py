@@ -7,7 +7,13 @@ import pytest
 from airflow.sdk.definitions.retry_policy import RetryAction, RetryDecision
 
 from delivery_chain import errors
-from delivery_chain.errors import ConfigurationError, DeliveryChainError, RegistryBusy, SpecError
+from delivery_chain.errors import (
+    ConfigurationError,
+    DeliveryChainError,
+    RegistryBusy,
+    SpecError,
+    WebhookRefused,
+)
 from delivery_chain.retry import LONGEST_DELAY, ChainRetryPolicy, delay_after
 
 TREE = [
@@ -20,7 +26,8 @@ TREE = [
 @pytest.mark.parametrize("kind", TREE)
 def test_every_error_decides_by_its_own_word(kind: type[DeliveryChainError]) -> None:
     """An error that is retryable is retried, any other fails the task at once."""
-    action = ChainRetryPolicy().evaluate(kind("x"), 1, 3).action
+    error = WebhookRefused(400, "x") if issubclass(kind, WebhookRefused) else kind("x")
+    action = ChainRetryPolicy().evaluate(error, 1, 3).action
     assert action is (RetryAction.RETRY if kind.retryable else RetryAction.FAIL)
 
 

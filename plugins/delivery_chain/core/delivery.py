@@ -35,8 +35,10 @@ class RefPush(Value):
     before: Commit | None = None
     """What it pointed at; empty for a new ref, None where the sender does not say."""
     after: Commit
-    """What it points at; empty for a ref that was deleted. An annotated tag is given by its commit where the sender
-    names that, else as the sender has it."""
+    """What it points at; empty for a ref that was deleted."""
+    peeled: bool = True
+    """Whether `after` is a commit for sure; False for a tag that may be an annotated one, which the sender gives by the
+    tag object's id."""
 
 
 class ImagePush(Value):

@@ -5,6 +5,7 @@ User patterns run on RE2: linear time whatever the pattern, and both `(?<n>…)`
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -18,6 +19,9 @@ LONGEST_PATTERN = 1000
 """Characters; RE2's memory grows with the pattern, and no sane rule is longer."""
 LONGEST_NAME = 1024
 """Characters of a name that is matched; git and registries allow less."""
+
+_PLAIN = re.compile(r"[A-Za-z0-9_/@-]*(?![*?{])")
+"""Characters that stand for themselves, up to one that may be left out."""
 
 
 class Match(StrEnum):
@@ -53,6 +57,14 @@ class Pattern:
         if self.match is Match.LITERAL:
             return frozenset()
         return frozenset(compile_pattern(self.text).groupindex)
+
+    @property
+    def beginning(self) -> str:
+        """What every name begins with that it matches, as far as its text shows at a glance; empty for anything."""
+        if self.match is Match.LITERAL:
+            return self.text
+        plain = None if "|" in self.text else _PLAIN.match(self.text)
+        return plain[0] if plain else ""
 
     def captures(self, name: str) -> dict[str, str] | None:
         """The named groups if the pattern matches the whole `name`, else None. A group left out gives ''."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from delivery_chain.core.event import Event, Kind, image_run_id, push_run_id
+from delivery_chain.core.event import BRANCHES, TAGS, Event, Kind, image_run_id, push_run_id
 from delivery_chain.core.plan import matching_rules, owner
 from delivery_chain.core.tags import is_reserved
 
@@ -48,8 +48,10 @@ def source_starts(
         previous: What it pointed at before; empty for nothing, None where that is not known.
 
     Returns:
-        One per chain and matching rule; none if no rule matches.
+        One per chain and matching rule; none if no rule matches, and for what is neither branch nor tag.
     """
+    if not ref.startswith((BRANCHES, TAGS)):
+        return ()
     return tuple(
         Start(
             spec.name,

@@ -31,7 +31,13 @@ CLOCKS = timedelta(seconds=5)
 OVERTAKEN = timedelta(seconds=60)
 """A delivery that is later than another one by more than this was not overtaken by it: its move is the newer one."""
 SUPERSEDED = datetime.min.replace(tzinfo=UTC)
-"""The time of a run that found its ref moved on, and did nothing: it stands for no stay, but its number is taken."""
+"""Stands for the time of a run that found its ref elsewhere before the sensor looked: it is not what the sensor sees,
+but its number is taken."""
+AGAIN = "this delivery came before"
+ANOTHER = "another webhook told it before"
+REPLAYED = "a replay of a push that was taken before"
+LATE = "it came late: a newer push is known already"
+LOST = "moves before it were not told"
 _BEFORE = timedelta(microseconds=1)
 
 
@@ -131,7 +137,7 @@ def judge(history: History, move: Move, watched: Sighting | None = None) -> Judg
         # It is there already, and nobody said where it came from. If that made no run yet, this move does.
         return _fresh(history, move, since=_elsewhere(view, move.after))
     if not move.delivery_id and move.before is not None and any(_same(one, move) for one in history):
-        return Judgement(history=history, fresh=False, why="a replay of a push that was taken before")
+        return Judgement(history=history, fresh=False, why=REPLAYED)
     return _out_of_order(history, view, move)
 
 
@@ -172,11 +178,11 @@ def _told(history: History, move: Move) -> Judgement | None:
     """The same delivery again, or the same move by another webhook; None if it is neither."""
     told = (move.teller, move.delivery_id)
     if move.delivery_id and any(told in one.told for one in history):
-        return Judgement(history=history, fresh=False, why="this delivery came before")
+        return Judgement(history=history, fresh=False, why=AGAIN)
     for one in history:
         by_others = one.told and all(teller != move.teller for teller, _ in one.told)
         if move.before is not None and _same(one, move) and by_others:
-            return _known(history, one, told, "another webhook told it before")
+            return _known(history, one, told, ANOTHER)
     return None
 
 
@@ -206,14 +212,11 @@ def _out_of_order(history: History, view: History, move: Move) -> Judgement:
     """A move that does not begin where the ref was: it came late, or moves before it were not told."""
     later = _place(view, move) if move.before is not None else None
     if later is None:
-        lost = "moves before it were not told" if move.before is not None else ""
-        return _fresh(history, move, since=view[-1].at, why=lost)
+        return _fresh(history, move, since=view[-1].at, why=LOST if move.before is not None else "")
     earlier = [one.at for one in view if one.at < later.at]
     then = replace(move, now=min(move.now, later.at - _BEFORE))
     late = _fresh((), then, since=max(earlier, default=None))
-    return replace(
-        late, history=_sorted((*history, *late.history)), why="it came late: a newer push is known already"
-    )
+    return replace(late, history=_sorted((*history, *late.history)), why=LATE)
 
 
 def _place(view: History, move: Move) -> Sighting | None:

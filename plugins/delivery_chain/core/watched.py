@@ -33,6 +33,16 @@ def told_key(dag_id: str) -> str:
     return f"{dag_id}--webhooks"
 
 
+def watches(dag_id: str, connection: str) -> bool:
+    """Whether a Dag watches a place of this connection, by what both ids have in common.
+
+    `git` and `git--x` would be taken for one another; who names connections so gets one question too many.
+    """
+    place = dag_id.removeprefix(SOURCE_PREFIX).removeprefix(IMAGES_PREFIX)
+    whole, _, _ = place.rpartition("-")
+    return place != dag_id and (place.startswith(f"{connection}--") or whole == connection)
+
+
 def watch_words(dag_id: str) -> list[str]:
     """Words that every spec has in its text that a watching Dag is made from."""
     place, _, _ = dag_id.removeprefix(SOURCE_PREFIX).removeprefix(IMAGES_PREFIX).rpartition("-")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import unquote
@@ -13,7 +14,7 @@ from delivery_chain.errors import ConfigurationError, SourceError
 from delivery_chain.hooks.connection import ConnectionFields, mask, read_connection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from delivery_chain.tools.git_source import GitSource
 
@@ -89,18 +90,18 @@ class GitSourceHook(BaseHook):
         return source
 
 
-def address(conn_id: str, url: str) -> str:
-    """The address of a repository, without reading credentials.
+def addresses(conn_id: str) -> Callable[[str], str]:
+    """What makes the address of a repository from its `url`, as `GitSourceHook.source` does, credentials aside.
+
+    The connection is read once, here.
 
     Args:
         conn_id: Airflow's connection id.
-        url: As in `GitSourceHook.source`.
 
     Raises:
-        ConfigurationError: As there.
-        SourceError: As there.
+        ConfigurationError: As there. What is returned raises it too, or SourceError.
     """
-    return _resolve(read_connection(conn_id, GitSourceHook.conn_type), url)
+    return partial(_resolve, read_connection(conn_id, GitSourceHook.conn_type))
 
 
 def _resolve(fields: ConnectionFields, url: str) -> str:

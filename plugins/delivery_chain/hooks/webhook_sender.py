@@ -70,8 +70,8 @@ class WebhookSenderHook(BaseHook):
 
 
 def _secrets(fields: ConnectionFields) -> tuple[str, ...]:
-    found = [fields.password, fields.secret("previous_secret")]
-    for name, secret in zip(("password", "previous_secret"), found, strict=True):
+    found = [fields.password, fields.secret("second_secret")]
+    for name, secret in zip(("password", "second_secret"), found, strict=True):
         mask(secret)
         if secret and not SHORTEST_SECRET <= len(secret) <= LONGEST_SECRET:
             raise fields.wrong(name, _EXPECTED, str(len(secret)))

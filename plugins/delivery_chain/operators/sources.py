@@ -6,13 +6,15 @@ Webhooks tell the same pushes, mostly earlier. A push has one run whoever saw it
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Variable
 
-from delivery_chain.core.ledger import Entry, Outcome
-from delivery_chain.core.starts import NO_RULE, Start, image_starts, source_starts
+from delivery_chain.core.ledger import DELETED, LEDGER, SENSOR, Entry, Looked, Outcome
+from delivery_chain.core.starts import Start, image_starts, source_starts
 from delivery_chain.core.visits import SUPERSEDED, Told, choose, left_at
 from delivery_chain.core.watched import told_key
 from delivery_chain.operators.base import MOST_RUNS, ChainOperator
@@ -25,10 +27,10 @@ if TYPE_CHECKING:
 
     from delivery_chain.core.spec import ChainSpec
 
+NOTHING = "no build rule matches, or no chain takes it"
+IDS_AT_ONCE = 50
 HANDLED = "handled"
 """XCom of `match`: how many of the changes it took, where it left some for later."""
-LEDGER = "ledger"
-"""XCom of `match`: an Entry as JSON for each change that it took."""
 
 
 class Cursor:
@@ -143,49 +145,76 @@ class MatchOperator(ChainOperator):
         looked = datetime.fromisoformat(seen["looked"])
         since = datetime.fromisoformat(seen["since"]) if seen.get("since") else None
         runs: list[dict[str, Any]] = []
-        ledger: list[Entry] = []
-        for position, change in enumerate(seen["changes"]):
-            starts = self._starts(change)
-            if runs and not isinstance(starts, str) and len(runs) + len(starts) > MOST_RUNS:
+        ledger: list[Looked] = []
+        found = [self._starts(change) for change in seen["changes"]]
+        new = _new_to(context["ti"], found)
+        for position, (change, starts) in enumerate(zip(seen["changes"], found, strict=True)):
+            if runs and len(runs) + len(starts) > MOST_RUNS:
                 self.log.info("%d more changes wait for the next look", len(seen["changes"]) - position)
                 context["ti"].xcom_push(HANDLED, position)
                 break
             left = left_at(told.refs.get(change["ref"], ()), change["commit"], looked=looked, since=since)
             # Seen in one look, refs are in natural order: the later one counts as the newer push.
             at = looked + timedelta(microseconds=position)
-            entry, more = _decide(context["ti"], change, starts, left, at)
+            made = [{} if start.chain in new else _Made(context["ti"], start, looked) for start in starts]
+            entry, more = _decide(change, starts, made, left, at)
             self.log.info("%s", entry.sentence)
-            ledger.append(entry)
+            ledger.append(Looked(**dict(entry), since=since))
             runs += more
+        ledger += [_deleted(ref, looked, since) for ref in seen.get("gone", ())]
         context["ti"].xcom_push(LEDGER, [entry.to_xcom() for entry in ledger])
         return runs
 
-    def _starts(self, change: Mapping[str, Any]) -> tuple[Start, ...] | str:
+    def _starts(self, change: Mapping[str, Any]) -> tuple[Start, ...]:
         if self.images_of:
             name, _, tag = change["ref"].rpartition(":")
-            return image_starts(
+            found = image_starts(
                 self.specs, instance=self.images_of, name=name, tag=tag, digest=change["commit"]
             )
-        found = source_starts(
+            return () if isinstance(found, str) else found
+        return source_starts(
             self.chains, ref=change["ref"], commit=change["commit"], previous=change["previous"]
         )
-        return found or NO_RULE
+
+
+def _deleted(ref: str, looked: datetime, since: datetime | None) -> Looked:
+    return Looked(ref=ref, commit="", at=looked, since=since, by=SENSOR, why=DELETED)
 
 
 def _told(cursor: str) -> Told:
     return Told.model_validate_json(Variable.get(told_key(cursor), default=None) or "{}")
 
 
+def _new_to(ti: Any, found: Sequence[Sequence[Start]]) -> frozenset[str]:
+    """The chains that have no run of any of these pushes yet: mostly all, and then nobody asks for each push."""
+    ids: dict[str, list[str]] = defaultdict(list)
+    for start in chain.from_iterable(found):
+        ids[start.chain].append(start.run_id(1))
+    return frozenset(
+        dag_id
+        for dag_id, wanted in ids.items()
+        # Some at a time: they are a part of the request's address.
+        if not any(
+            ti.get_dr_count(dag_id=dag_id, run_ids=wanted[first : first + IDS_AT_ONCE])
+            for first in range(0, len(wanted), IDS_AT_ONCE)
+        )
+    )
+
+
 def _decide(
-    ti: Any, change: Mapping[str, Any], starts: tuple[Start, ...] | str, left: datetime | None, at: datetime
+    change: Mapping[str, Any],
+    starts: Sequence[Start],
+    made: Sequence[Mapping[int, datetime]],
+    left: datetime | None,
+    at: datetime,
 ) -> tuple[Entry, list[dict[str, Any]]]:
     runs: list[dict[str, Any]] = []
     outcomes: list[Outcome] = []
-    for start in starts if not isinstance(starts, str) else ():
-        visit, there = choose(_Made(ti, start), left)
+    for start, there in zip(starts, made, strict=True):
+        visit, known = choose(there, left)
         run_id = start.run_id(visit)
-        outcomes.append(Outcome(chain=start.chain, rule=start.event.rule, run_id=run_id, made=not there))
-        if not there:
+        outcomes.append(Outcome(chain=start.chain, rule=start.event.rule, run_id=run_id, made=not known))
+        if not known:
             event = start.event.model_copy(
                 update={"pushed_at": at, "seen_at": at, "sender": "sensor", "delivery_id": run_id}
             )
@@ -195,9 +224,9 @@ def _decide(
         commit=change["commit"],
         before=change["previous"],
         at=at,
-        by="sensor",
+        by=SENSOR,
         outcomes=tuple(outcomes),
-        why=starts if isinstance(starts, str) else "",
+        why="" if starts else NOTHING,
     )
     return entry, runs
 
@@ -205,29 +234,32 @@ def _decide(
 class _Made(dict[int, datetime]):
     """The runs of a start that are there, as `choose` takes them. Asks when asked."""
 
-    def __init__(self, ti: Any, start: Start) -> None:
+    def __init__(self, ti: Any, start: Start, looked: datetime) -> None:
         super().__init__()
         self.ti = ti
         self.start = start
+        self.looked = looked
 
     def __contains__(self, visit: object) -> bool:
         assert isinstance(visit, int)  # noqa: S101 - for the type checker
         return bool(self.ti.get_dr_count(dag_id=self.start.chain, run_ids=[self.start.run_id(visit)]))
 
     def __missing__(self, visit: int) -> datetime:
-        chain, run_id = self.start.chain, self.start.run_id(visit)
-        states = self.ti.get_task_states(dag_id=chain, task_ids=["plan"], run_ids=[run_id])
-        superseded = states.get(run_id, {}).get("plan") == "skipped"
-        return SUPERSEDED if superseded else _seen_at(chain, run_id)
+        dag_id, run_id = self.start.chain, self.start.run_id(visit)
+        run = _run(dag_id, run_id)
+        if run.end_date and run.end_date < self.looked:
+            states = self.ti.get_task_states(dag_id=dag_id, task_ids=["plan"], run_ids=[run_id])
+            if states.get(run_id, {}).get("plan") == "skipped":
+                return SUPERSEDED
+        said = (run.conf or {}).get("seen_at")
+        return datetime.fromisoformat(said) if said else run.run_after
 
 
-def _seen_at(dag_id: str, run_id: str) -> datetime:
+def _run(dag_id: str, run_id: str) -> Any:
     from airflow.sdk.execution_time.comms import GetDagRun
     from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
 
-    run: Any = SUPERVISOR_COMMS.send(GetDagRun(dag_id=dag_id, run_id=run_id))
-    said = (run.conf or {}).get("seen_at")
-    return datetime.fromisoformat(said) if said else run.run_after
+    return SUPERVISOR_COMMS.send(GetDagRun(dag_id=dag_id, run_id=run_id))
 
 
 class RememberOperator(ChainOperator):

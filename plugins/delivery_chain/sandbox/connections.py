@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from delivery_chain.sandbox.registries import HOME
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     from delivery_chain.core.registry import Registry
 
 STAGES = ("prod", "staging")
+GIT_HOOKS = "git_hooks"
+REGISTRY_HOOKS = "registry_hooks"
 
 
 def connections(
@@ -23,7 +27,7 @@ def connections(
         registries: By region.
         git: The folder of the bare repositories.
         receiver: Base URL of the webhook receiver.
-        secrets: The signing secret of each stage.
+        secrets: The signing secret of each stage and of each sender of webhooks.
     """
     return [
         *(_registry(region, registry) for region, registry in registries.items()),
@@ -34,6 +38,8 @@ def connections(
             "host": git.as_uri(),
         },
         *(_webhook(stage, receiver, secrets[stage]) for stage in STAGES),
+        _sender(GIT_HOOKS, "standard", "git_shop", secrets, "post-receive hooks of the git source"),
+        _sender(REGISTRY_HOOKS, "distribution", HOME, secrets, f"notifications of the registry in {HOME}"),
     ]
 
 
@@ -48,6 +54,16 @@ def _registry(region: str, registry: Registry) -> dict[str, Any]:
         "login": registry.username or None,
         "password": registry.password or None,
         "extra": {"plain_http": registry.plain_http, "region": region},
+    }
+
+
+def _sender(name: str, kind: str, speaks_for: str, secrets: Mapping[str, str], about: str) -> dict[str, Any]:
+    return {
+        "conn_id": name,
+        "conn_type": "webhook_sender",
+        "description": f"Sandbox {about}",
+        "password": secrets[name],
+        "extra": {"sender": kind, "speaks_for": speaks_for},
     }
 
 

@@ -19,7 +19,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STATE_VERSION = 1
-SECRET_NAMES = ("admin", "api", "database", "jwt", "registry", "prod", "staging")
+SECRET_NAMES = (
+    "admin",
+    "api",
+    "database",
+    "jwt",
+    "registry",
+    "prod",
+    "staging",
+    "git_hooks",
+    "registry_hooks",
+)
+SIGNING = ("prod", "staging", "git_hooks")
+"""Those that sign, in the form of Standard Webhooks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +70,11 @@ class Layout:
     def git(self) -> Path:
         """The bare repositories, `<namespace>/<repository>.git`."""
         return self.root / "git"
+
+    @property
+    def hook_secret(self) -> Path:
+        """The secret of the repositories' post-receive hooks."""
+        return self.root / "git-hooks.secret"
 
     @property
     def clones(self) -> Path:
@@ -134,16 +151,14 @@ def load_secrets(layout: Layout) -> dict[str, str]:
     """Read the sandbox's secrets by name, making those that are missing.
 
     Returns:
-        `admin`, `api`, `database`, `jwt`, `registry` (URL-safe text), `fernet` (a Fernet key), `prod` and
-        `staging` (signing secrets, `whsec_...` as Standard Webhooks writes them).
+        `admin`, `api`, `database`, `jwt`, `registry`, `registry_hooks` (URL-safe text), `fernet` (a Fernet key),
+        `prod`, `staging` and `git_hooks` (signing secrets, `whsec_...` as Standard Webhooks writes them).
     """
     known: dict[str, str] = {}
     if layout.secrets_file.exists():
         known = json.loads(layout.secrets_file.read_text("utf-8"))
     made = {name: secrets.token_urlsafe(12 if name == "admin" else 32) for name in SECRET_NAMES}
-    made |= {
-        name: "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode() for name in ("prod", "staging")
-    }
+    made |= {name: "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode() for name in SIGNING}
     made["fernet"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
     if known.keys() != made.keys():
         known = made | known

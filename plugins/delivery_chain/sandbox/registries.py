@@ -103,10 +103,21 @@ def program() -> str | None:
     return next((path for name in PROGRAMS if (path := shutil.which(name))), None)
 
 
-def service(layout: Layout, region: str, port: int, secret: str) -> Service:
+@dataclass(frozen=True, slots=True)
+class Notified:
+    """Whom a registry tells what is pushed to it."""
+
+    url: str
+    token: str
+
+
+def service(layout: Layout, region: str, port: int, secret: str, notified: Notified | None = None) -> Service:
     """Write one registry's configuration and say how to run it."""
     config = layout.registry(region) / "config.yml"
-    write_private(config, yaml.safe_dump(_configuration(layout.registry(region) / "data", port, secret)))
+    content = _configuration(layout.registry(region) / "data", port, secret)
+    if notified:
+        content["notifications"] = {"endpoints": [_endpoint(notified)]}
+    write_private(config, yaml.safe_dump(content))
     url = f"http://{LOCALHOST}:{port}"
     return Service(
         name=name_of(region),
@@ -129,4 +140,17 @@ def _configuration(data: Path, port: int, secret: str) -> dict[str, Any]:
         },
         # Without a lasting secret, uploads that were open over a restart are refused.
         "http": {"addr": f"{LOCALHOST}:{port}", "secret": secret},
+    }
+
+
+def _endpoint(notified: Notified) -> dict[str, Any]:
+    """Source: https://distribution.github.io/distribution/about/notifications/."""
+    return {
+        "name": "airflow",
+        "url": notified.url,
+        "headers": {"Authorization": [f"Bearer {notified.token}"]},
+        "timeout": "5s",
+        "threshold": 3,
+        "backoff": "1s",
+        "ignore": {"mediatypes": ["application/octet-stream"], "actions": ["pull"]},
     }

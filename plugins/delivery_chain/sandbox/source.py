@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import delivery_chain
 from delivery_chain.errors import ToolMissing, UsageError
 from delivery_chain.sandbox import shop
 from delivery_chain.tools import process
@@ -38,13 +39,36 @@ class Push:
     vulnerable: bool
 
 
-def create_repositories(layout: Layout) -> None:
-    """Make the bare repositories that are not there yet, empty."""
+def create_repositories(layout: Layout, webhook: str) -> None:
+    """Make the bare repositories that are not there yet, empty; each tells its pushes.
+
+    Args:
+        layout: Of the sandbox.
+        webhook: Where the hook `post-receive` sends to.
+    """
     for application in shop.APPLICATIONS:
         folder = bare(layout, application)
         if not (folder / "HEAD").exists():
             folder.parent.mkdir(parents=True, exist_ok=True)
             _git(layout, "init", "--quiet", "--bare", "--initial-branch=main", str(folder))
+        tell_pushes(layout, folder, webhook)
+
+
+def tell_pushes(layout: Layout, folder: Path, webhook: str) -> None:
+    """Install the hook `post-receive` in a bare repository, as docs/events.md has it."""
+    hook = folder / "hooks" / "post-receive"
+    hook.parent.mkdir(exist_ok=True)
+    shutil.copyfile(_hook(), hook)
+    hook.chmod(0o755)
+    for name, value in (("url", webhook), ("secretFile", str(layout.hook_secret))):
+        _git(layout, "config", f"delivery-chain.{name}", value, cwd=folder)
+
+
+def _hook() -> Path:
+    """The hook as a checkout has it, or as the wheel does."""
+    package = Path(delivery_chain.__file__).parent
+    installed = package / "_post_receive"
+    return installed if installed.exists() else package.parents[1] / "docs" / "events" / "post-receive"
 
 
 def bare(layout: Layout, application: str) -> Path:

@@ -12,9 +12,9 @@ from delivery_chain.errors import UsageError
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.sandbox import airflow_parts, database, needs, readiness, registries, services, source
 from delivery_chain.sandbox.api import AirflowApi
-from delivery_chain.sandbox.connections import connections
+from delivery_chain.sandbox.connections import GIT_HOOKS, REGISTRY_HOOKS, connections
 from delivery_chain.sandbox.console import Console, seconds
-from delivery_chain.sandbox.layout import Layout, State, load_secrets, locked
+from delivery_chain.sandbox.layout import Layout, State, load_secrets, locked, write_private
 from delivery_chain.sandbox.services import LOCALHOST, Service
 from delivery_chain.sandbox.vulndb import publish_sample_database
 
@@ -153,7 +153,8 @@ def _bring_up(stack: Stack) -> list[str]:
     repository = _publish_database(stack)
     state.settings["trivy_db_repository"] = repository
     state.save(layout)
-    source.create_repositories(layout)
+    write_private(layout.hook_secret, secrets[GIT_HOOKS])
+    source.create_repositories(layout, _webhook_url(state, GIT_HOOKS))
     folders = airflow_parts.find_folders(layout, dags=state.settings["dags"], specs=state.settings["specs"])
     env = airflow_parts.settings(layout, state, secrets, folders)
     airflow_parts.write_files(layout, secrets, env)
@@ -167,6 +168,11 @@ def _bring_up(stack: Stack) -> list[str]:
     started += _start(stack, parts)
     _await_dags(stack, secrets, folders)
     return started
+
+
+def _webhook_url(state: State, connection: str) -> str:
+    """Where a sender of webhooks sends to."""
+    return f"http://{LOCALHOST}:{state.ports[airflow_parts.API_SERVER]}/delivery-chain/webhooks/{connection}"
 
 
 def _await_dags(stack: Stack, secrets: dict[str, str], folders: airflow_parts.Folders) -> None:
@@ -193,8 +199,10 @@ def _start(stack: Stack, wanted: list[Service]) -> list[str]:
 def _ground(stack: Stack, secrets: dict[str, str]) -> list[Service]:
     """What Airflow stands on: registries, receiver, database server."""
     layout, state = stack.layout, stack.state
+    token = secrets[REGISTRY_HOOKS]
+    told = {registries.HOME: registries.Notified(_webhook_url(state, REGISTRY_HOOKS), token)}
     found = [
-        registries.service(layout, region, state.ports[name], secrets["registry"])
+        registries.service(layout, region, state.ports[name], secrets["registry"], told.get(region))
         for region in registries.REGIONS
         if (name := registries.name_of(region)) in state.settings["services"]
     ]

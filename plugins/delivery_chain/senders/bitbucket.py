@@ -55,10 +55,12 @@ def _change(change: dict[str, Any]) -> dict[str, Any]:
     prefix = _PREFIXES.get(text(ref, "type"))
     if prefix is None or not text(ref, "name"):
         raise WebhookRefused(400, "expected each change of the push to name a branch or a tag")
+    commit = fields(new, "target.hash")
     return ref_push(
         prefix + text(ref, "name", longest=1000),
         before=GONE if old is None else fields(old, "target.hash"),
-        after=GONE if new is None else fields(new, "target.hash"),
+        after=GONE if new is None else commit,
+        tag_commit=commit,
     )
 
 

@@ -8,7 +8,6 @@ than three tags at once. Source: docs.github.com, "Webhook events and payloads".
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from gidgethub import ValidationFailure
@@ -16,9 +15,11 @@ from gidgethub.sansio import validate_event
 
 from delivery_chain.senders.base import MEBIBYTE, Sender, delivery, fields, json_object, text
 from delivery_chain.senders.ghcr import pushed_images
-from delivery_chain.senders.pushes import header, no_chain, pushed, ref_push
+from delivery_chain.senders.pushes import header, no_chain, pushed, ref_push, unix_time
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from delivery_chain.core.delivery import Delivery
     from delivery_chain.senders.base import Request
 
@@ -30,8 +31,6 @@ IGNORED = {
     "delete": "the push event tells the same",
     "pull_request": "pull requests start no chain",
 }
-_LATEST = 2**33
-"""Unix seconds; beyond is no time that GitHub writes."""
 
 
 def _authentic(request: Request, secret: str, _now: datetime) -> bool:
@@ -72,19 +71,12 @@ def _push(payload: dict[str, Any], known: dict[str, Any]) -> Delivery:
         tag_commit=fields(payload, "head_commit.id"),
     )
     places = [fields(repository, name) for name in names]
-    return pushed(places=places, pushes=[push], pushed_at=_pushed_at(repository), **known)
+    return pushed(places=places, pushes=[push], pushed_at=unix_time(fields(repository, "pushed_at")), **known)
 
 
 def _package(payload: dict[str, Any], known: dict[str, Any]) -> Delivery:
     images, ignored = pushed_images(payload)
     return delivery(**known, images=images, ignored=ignored)
-
-
-def _pushed_at(repository: Any) -> datetime | None:
-    found = fields(repository, "pushed_at")
-    if isinstance(found, bool) or not isinstance(found, int) or not 0 < found < _LATEST:
-        return None
-    return datetime.fromtimestamp(found, UTC)
 
 
 GITHUB = Sender(title="GitHub", authentic=_authentic, parse=_parse, largest=25 * MEBIBYTE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.event import TAGS
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from delivery_chain.senders.base import Request
 
 _ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_LATEST = 2**33
+"""Unix seconds; beyond is no time that a forge writes."""
 
 
 def header(request: Request, name: str) -> str:
@@ -52,7 +54,8 @@ def ref_push(ref: Any, *, before: Any, after: Any, tag_commit: Any = None) -> di
         ref: Full name.
         before: Git's zeros for a new ref; None where the sender does not say.
         after: Git's zeros for one that was deleted. For an annotated tag most forges give the tag object here.
-        tag_commit: The commit that a tag leads to, where the sender names it. The sensor sees that one too.
+        tag_commit: The commit that a tag leads to, where the sender names it. The sensor sees that one too. Without it
+            a tag's `after` may be a tag object, and the push is not `peeled`.
 
     Raises:
         WebhookRefused: 400, for a ref that is not written in full.
@@ -63,9 +66,10 @@ def ref_push(ref: Any, *, before: Any, after: Any, tag_commit: Any = None) -> di
         )
     old, new = (commit(value) if isinstance(value, str) else value for value in (before, after))
     is_id = isinstance(new, str) and _ID.fullmatch(new)
-    if is_id and ref.startswith(TAGS) and isinstance(tag_commit, str) and tag_commit:
-        new = tag_commit
-    return {"ref": ref, "before": old, "after": new}
+    peeled = not (new and ref.startswith(TAGS))
+    if is_id and not peeled and isinstance(tag_commit, str) and tag_commit:
+        new, peeled = tag_commit, True
+    return {"ref": ref, "before": old, "after": new, "peeled": peeled}
 
 
 def pushed(*, places: Sequence[Any], pushes: Sequence[dict[str, Any]], **known: Any) -> Delivery:
@@ -98,3 +102,10 @@ def moment(value: Any) -> datetime | None:
     except (TypeError, ValueError):
         return None
     return found if found.tzinfo else None
+
+
+def unix_time(value: Any) -> datetime | None:
+    """A time in whole Unix seconds, or None."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < _LATEST:
+        return None
+    return datetime.fromtimestamp(value, UTC)

@@ -40,9 +40,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, AwareDatetime, Field, ValidationError, field_validator, model_validator
 
-from delivery_chain.core.delivery import MOST_PUSHES, ImagePush, RefPush, Text
+from delivery_chain.core.delivery import MOST_PUSHES, Commit, ImagePush, RefPush, Text
+from delivery_chain.core.event import check_ref
 from delivery_chain.core.value import Value
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import Sender, delivery, json_object
@@ -60,6 +61,14 @@ class Ping(Value):
     type: Literal["ping"]
 
 
+class MovedRef(Value):
+    """A ref that moved: a `RefPush` that is always by its commits."""
+
+    ref: Annotated[str, AfterValidator(check_ref)]
+    before: Commit | None = None
+    after: Commit
+
+
 class SourcePush(Value):
     """Refs of a git repository that moved."""
 
@@ -67,7 +76,7 @@ class SourcePush(Value):
     repository: Annotated[str, Field(min_length=1, max_length=2000)]
     actor: Text = ""
     pushed_at: AwareDatetime | None = None
-    pushes: Annotated[tuple[RefPush, ...], Field(min_length=1, max_length=MOST_PUSHES)]
+    pushes: Annotated[tuple[MovedRef, ...], Field(min_length=1, max_length=MOST_PUSHES)]
 
     @field_validator("pushes", mode="before")
     @classmethod
@@ -117,7 +126,8 @@ def _parse(request: Request) -> Delivery:
     known: dict[str, Any] = {"event": name, "delivery_id": header(request, "webhook-id")}
     match said:
         case SourcePush():
-            known |= {"places": (said.repository,), "pushes": said.pushes}
+            moved = tuple(RefPush(**push.model_dump()) for push in said.pushes)
+            known |= {"places": (said.repository,), "pushes": moved}
         case ImagesPush():
             known |= {"images": tuple(ImagePush(**image.model_dump()) for image in said.images)}
         case Ping():

@@ -9,6 +9,7 @@ from delivery_chain.senders.bitbucket import BITBUCKET, BITBUCKET_DC
 from delivery_chain.senders.gitea import FORGEJO, GITEA, GOGS
 from delivery_chain.senders.github import GITHUB
 from delivery_chain.senders.gitlab import GITLAB
+from delivery_chain.senders.pagure import PAGURE
 from delivery_chain.senders.registries import REGISTRIES
 from delivery_chain.senders.standard import STANDARD
 
@@ -24,6 +25,7 @@ SENDERS: dict[str, Sender] = {
     "github": GITHUB,
     "gitlab": GITLAB,
     "gogs": GOGS,
+    "pagure": PAGURE,
     "standard": STANDARD,
     **REGISTRIES,
 }

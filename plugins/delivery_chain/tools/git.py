@@ -65,6 +65,33 @@ def list_refs(source: GitSource, *, deadline: float) -> dict[str, str]:
     return refs | peeled
 
 
+def commit_of_tag(source: GitSource, ref: str, object_id: str, *, deadline: float) -> str | None:
+    """The commit that a tag leads to, if the tag is still at an object.
+
+    Args:
+        source: The repository.
+        ref: Full name: `refs/tags/…`.
+        object_id: The tag object, or the commit itself.
+        deadline: Point on the clock of `time.monotonic()`, seconds.
+
+    Returns:
+        None if the tag is gone or at another object.
+
+    Raises:
+        SourceUnreachable: The server did not answer. Retryable.
+        SourceError: Refused. Not retryable.
+    """
+    asked = (check_ref(ref), f"{ref}{_PEELED}")
+    with session(source, deadline=deadline) as git:
+        listing = git.run("ls-remote", "--", source.url, *asked, max_stdout=MAX_REFS_OUTPUT)
+    found = {
+        name: commit for commit, _, name in (line.partition("\t") for line in listing.decode().splitlines())
+    }
+    if object_id not in found.values():
+        return None
+    return check_commit(found.get(asked[1]) or found[asked[0]])
+
+
 def checkout(
     source: GitSource,
     *,

@@ -1,4 +1,7 @@
-"""One page per run: the image, its verdict and every finding. Who may read the Dag's XComs may read it."""
+"""One page per run: the image, its verdict and every finding. Who may read the Dag's XComs may read it.
+
+The page of all pushes is in `delivery_chain.web.events`.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ from delivery_chain.core.tags import quarantine_name
 from delivery_chain.core.value import Value
 from delivery_chain.errors import DeliveryChainError, NotFound
 from delivery_chain.hooks.registry import TEST_TIMEOUT, OciRegistryHook
+from delivery_chain.web.events import router as events
 from delivery_chain.web.page import RunFacts, render
 
 V = TypeVar("V", bound=Value)
@@ -33,6 +37,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 app = FastAPI(title="Delivery chain", docs_url=None, redoc_url=None, openapi_url=None)
+app.include_router(events)
 
 
 @app.get(

@@ -12,14 +12,14 @@ from airflow.models.log import Log
 from airflow.utils.session import create_session
 from sqlalchemy import insert
 
-from delivery_chain.core.ledger import Entry, Outcome
-from delivery_chain.core.plan import matching_rules
+from delivery_chain.core.ledger import DELETED, EVENT, Entry, Outcome
 from delivery_chain.core.starts import NO_CHAIN, NO_RULE, Start, image_starts, source_starts
 from delivery_chain.core.visits import Move, judge
 from delivery_chain.core.watched import images_dag_id
 from delivery_chain.errors import DeliveryChainError, WebhookRefused
 from delivery_chain.hooks.registry import TEST_TIMEOUT, OciRegistryHook
 from delivery_chain.web.limits import AGAIN_SOON
+from delivery_chain.web.peel import peel
 from delivery_chain.web.records import Record
 from delivery_chain.web.runs import Runs, built_here
 
@@ -33,12 +33,10 @@ if TYPE_CHECKING:
     from delivery_chain.hooks.webhook_sender import WebhookSender
     from delivery_chain.web.index import Chains, Watched
 
-EVENT = "delivery-chain push"
-"""What our rows of Airflow's event log are called."""
 MOST_RUNS = 100
 """Runs of one delivery, for its sender does not wait long. The sensor starts the rest."""
-DELETED = "deleted, so there is nothing to run"
 GONE = "the registry has no such tag any more"
+UNPEELED = "an annotated tag that can't be asked for its commit now; the sensor finds it"
 OURS = "the chain built this image itself"
 LEFT = f"more than {MOST_RUNS} runs in one delivery: the sensor starts the rest"
 
@@ -60,22 +58,34 @@ class Intake:
             SQLAlchemyError: Nothing was written. The sender should try again.
         """
         images = [self._with_digest(image) for image in self.delivery.images]
+        pushes = self._peeled()
         with create_session(scoped=False) as session:
-            runs = Runs(session, by=f"webhook {self.sender.conn_id}", facts=self._facts())
-            return [*self._pushes(session, runs), *self._images(session, runs, images)]
+            runs = Runs(session, by=self._by, facts=self._facts())
+            return [*self._pushes(session, runs, pushes), *self._images(session, runs, images)]
+
+    @property
+    def _by(self) -> str:
+        return f"webhook {self.sender.conn_id}"[:200]
 
     def _facts(self) -> dict[str, Any]:
         said = self.delivery.pushed_at
         return {
             "actor": self.delivery.actor,
-            "sender": f"webhook {self.sender.conn_id}",
+            "sender": self._by,
             "delivery_id": self.delivery.delivery_id,
             "pushed_at": min(said, self.now) if said else self.now,
         }
 
-    def _pushes(self, session: Session, runs: Runs) -> list[Entry]:
-        pushes = self.delivery.pushes
-        found = self.chains.at(self.sender.speaks_for, self.delivery.places) if pushes else ()
+    def _found(self) -> tuple[Watched, ...]:
+        return self.chains.at(self.sender.speaks_for, self.delivery.places) if self.delivery.pushes else ()
+
+    def _peeled(self) -> tuple[RefPush, ...]:
+        """The pushes by their commits: of annotated tags some senders name just the tag object."""
+        pushes, found = self.delivery.pushes, self._found()
+        return tuple(push if push.peeled or not found else peel(found[0].source, push) for push in pushes)
+
+    def _pushes(self, session: Session, runs: Runs, pushes: tuple[RefPush, ...]) -> list[Entry]:
+        found = self._found()
         if pushes and not found:
             place = self.delivery.places[0] if self.delivery.places else "this repository"
             why = f"no chain builds {place[:200]} from a source of {', '.join(self.sender.speaks_for)}"
@@ -83,28 +93,31 @@ class Intake:
             _record(session, None, entries)
             return entries
         # In the order of their ids, so that two deliveries never wait for each other's locks.
-        return [entry for source in found for entry in self._source(session, runs, source)]
+        return [entry for source in found for entry in self._source(session, runs, source, pushes)]
 
-    def _source(self, session: Session, runs: Runs, source: Watched) -> list[Entry]:
+    def _source(
+        self, session: Session, runs: Runs, source: Watched, pushes: tuple[RefPush, ...]
+    ) -> list[Entry]:
         record = Record(session, source.dag_id)
-        entries = [self._push(record, runs, source, push) for push in self.delivery.pushes]
+        entries = [self._push(record, runs, source, push) for push in pushes]
         record.write()
         _record(session, source.dag_id, entries)
         return entries
 
     def _push(self, record: Record, runs: Runs, source: Watched, push: RefPush) -> Entry:
-        if not any(matching_rules(spec, push.ref, repository) for spec, repository in source.chains):
+        # Of a deleted ref it is asked what its last commit would have started: nothing else knows of it.
+        commit = push.after or push.before or "0" * 40
+        starts = source_starts(source.for_ref(push.ref), ref=push.ref, commit=commit, previous=push.before)
+        if not starts:
             return self._entry(push.ref, push.after, push.before, why=NO_RULE)
-        starts = (
-            source_starts(source.chains, ref=push.ref, commit=push.after, previous=push.before)
-            if push.after
-            else ()
-        )
+        if not push.peeled:
+            return self._entry(push.ref, push.after, push.before, why=UNPEELED)
+        starts = starts if push.after else ()
         return self._change(record, runs, push.ref, push.before, push.after, starts)
 
     def _images(self, session: Session, runs: Runs, images: Sequence[ImagePush]) -> list[Entry]:
         entries: list[Entry] = []
-        by_place: dict[str, list[tuple[ImagePush, Start]]] = {}
+        by_place: dict[tuple[str, str], list[tuple[ImagePush, Start]]] = {}
         for image in images:
             found = self._image_starts(image)
             if isinstance(found, str) or not image.digest:
@@ -112,10 +125,15 @@ class Intake:
                 entries.append(self._entry(_ref(image), image.digest, None, why=why))
                 continue
             instance, start = found
-            by_place.setdefault(images_dag_id(instance, start.namespace), []).append((image, start))
+            watch = images_dag_id(instance, start.namespace)
+            # Nobody watches for images that a chain builds: Airflow shows no log of a Dag that is not there.
+            shown = start.chain if self._builds(start) else watch
+            by_place.setdefault((watch, shown), []).append((image, start))
         _record(session, None, entries)
-        for dag_id in sorted(by_place):
-            entries += self._namespace(session, runs, dag_id, by_place[dag_id])
+        for watch, shown in sorted(by_place):
+            taken = self._namespace(session, runs, watch, by_place[watch, shown])
+            _record(session, shown, taken)
+            entries += taken
         return entries
 
     def _namespace(
@@ -124,12 +142,11 @@ class Intake:
         record = Record(session, dag_id)
         entries = [
             self._entry(_ref(image), image.digest, None, why=OURS)
-            if self._builds(start) and built_here(session, start.chain, image.digest)
+            if self._builds(start) and built_here(session, start.chain, image.tag, image.digest)
             else self._change(record, runs, _ref(image), None, image.digest, (start,))
             for image, start in images
         ]
         record.write()
-        _record(session, dag_id, entries)
         return entries
 
     def _builds(self, start: Start) -> bool:
@@ -191,7 +208,7 @@ class Intake:
             commit=commit,
             before=before,
             at=self.now,
-            by=f"webhook {self.sender.conn_id}",
+            by=self._by,
             delivery_id=self.delivery.delivery_id,
             actor=self.delivery.actor,
             outcomes=tuple(outcomes),

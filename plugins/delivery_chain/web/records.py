@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.models.crypto import get_fernet
 from airflow.models.variable import Variable
 from airflow.utils.sqlalchemy import build_upsert_stmt, get_dialect_name
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from delivery_chain.core.visits import History, Sighting, Told
 from delivery_chain.core.watched import told_key
@@ -33,23 +33,22 @@ class Record:
             session: Of the transaction.
             dag_id: The Dag that watches the place.
         """
-        key = told_key(dag_id)
-        empty = Variable(key=key, val="{}", description=DESCRIPTION)  # type: ignore[no-untyped-call]
-        values = {
-            "key": key,
-            "val": empty._val,  # noqa: SLF001 - as Variable.set does
-            "description": DESCRIPTION,
-            "is_encrypted": empty.is_encrypted,
-        }
+        self._session = session
+        self._key = told_key(dag_id)
+        values = {"key": self._key, "description": DESCRIPTION, **_stored("{}")}
         # Locks the row whether it is there or not: Postgres the row, SQLite the database, before anything is read.
         session.execute(
             build_upsert_stmt(
                 get_dialect_name(session), Variable, ["key"], values, {"description": DESCRIPTION}
             )
         )
-        self._row = session.scalars(select(Variable).where(Variable.key == key)).one()
-        self._told = Told.model_validate_json(self._row.val)
-        self._seen = cursor(session, dag_id)
+        # The columns alone: a Variable that is loaded gives its text to the log's filter, as a secret to look for.
+        columns = (Variable.key, Variable._val, Variable.is_encrypted)  # noqa: SLF001 - the column
+        rows = session.execute(select(*columns).where(Variable.key.in_((self._key, dag_id)))).all()
+        found = {key: (stored, encrypted) for key, stored, encrypted in rows}
+        self._was = _plain(*found[self._key])
+        self._told = Told.model_validate_json(self._was)
+        self._seen = _cursor(*found[dag_id]) if dag_id in found else None
 
     def history(self, ref: str) -> History:
         """What webhooks told of a ref."""
@@ -69,20 +68,26 @@ class Record:
     def write(self) -> None:
         """Put it into the transaction."""
         text = self._told.model_dump_json()
-        if text != self._row.val:
-            self._row.val = text
+        if text != self._was:
+            table = Variable.__table__
+            self._session.execute(update(table).where(table.c.key == self._key).values(_stored(text)))
 
 
-def cursor(session: Session, dag_id: str) -> tuple[datetime, Mapping[str, str]] | None:
-    """What a watching Dag saw last: when that look began, and every ref with its commit; None before the first."""
-    row = session.execute(
-        select(Variable._val, Variable.is_encrypted).where(Variable.key == dag_id)  # noqa: SLF001 - the column
-    ).one_or_none()
-    return _cursor(*row) if row else None
+def _stored(text: str) -> dict[str, Any]:
+    """The columns of a Variable with this text, encrypted where Airflow has a key."""
+    made = Variable(val=text)  # type: ignore[no-untyped-call]
+    return {"val": made._val, "is_encrypted": made.is_encrypted}  # noqa: SLF001 - as Variable.set does
+
+
+def _plain(stored: str, encrypted: bool) -> str:  # noqa: FBT001 - a column
+    return get_fernet().decrypt(stored.encode()).decode() if encrypted else stored
 
 
 @lru_cache(maxsize=32)
 def _cursor(stored: str, encrypted: bool) -> tuple[datetime, Mapping[str, str]]:  # noqa: FBT001 - a column
-    """By the stored text: a source with thousands of refs is read once per look, not once per delivery."""
-    found = json.loads(get_fernet().decrypt(stored.encode()) if encrypted else stored)
+    """What a watching Dag saw last: when that look began, and every ref with its commit.
+
+    By the stored text: a source with thousands of refs is read once per look, not once per delivery.
+    """
+    found = json.loads(_plain(stored, encrypted))
     return datetime.fromisoformat(found["looked"]), found["refs"]

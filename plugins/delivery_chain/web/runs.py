@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -9,16 +10,16 @@ from airflow.api_fastapi.common.dagbag import create_dag_bag
 from airflow.exceptions import ParamValidationError
 from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
-from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XCOM_RETURN_KEY, XComModel
-from airflow.utils.state import DagRunState, TaskInstanceState
+from airflow.utils.state import DagRunState
 from airflow.utils.types import DagRunTriggeredByType, DagRunType
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from delivery_chain.core.ledger import Outcome
-from delivery_chain.core.visits import SUPERSEDED, choose
+from delivery_chain.core.visits import choose
 from delivery_chain.listener import AUTHOR
+from delivery_chain.senders.base import fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,21 +106,23 @@ class Runs:
         self.session.flush()
 
 
-def built_here(session: Session, chain: str, digest: str) -> bool:
-    """Whether one of the chain's last runs built a digest: then its publishing is what the registry tells."""
-    recent = (
-        select(XComModel.value)
-        .join(DagRun, (DagRun.dag_id == XComModel.dag_id) & (DagRun.run_id == XComModel.run_id))
-        .where(
-            XComModel.dag_id == chain,
-            XComModel.task_id == "assemble",
-            XComModel.key == XCOM_RETURN_KEY,
-            DagRun.run_type == DagRunType.MANUAL,
-        )
-        .order_by(DagRun.id.desc())
-        .limit(RECENT)
+def built_here(session: Session, chain: str, tag: str, digest: str) -> bool:
+    """Whether one of the chain's last runs built an image for a tag: then its publishing is what the registry tells."""
+    recent = select(DagRun.run_id).where(DagRun.dag_id == chain).order_by(DagRun.id.desc()).limit(RECENT)
+    wanted = select(XComModel.run_id, XComModel.task_id, XComModel.value).where(
+        XComModel.dag_id == chain,
+        XComModel.run_id.in_(recent.subquery().select()),
+        XComModel.task_id.in_(("plan", "assemble")),
+        XComModel.key == XCOM_RETURN_KEY,
     )
-    return any(digest in str(value) for value in session.scalars(recent))
+    left: dict[str, dict[str, Any]] = {}
+    for run_id, task_id, value in session.execute(wanted):
+        left.setdefault(run_id, {})[task_id] = json.loads(value) if isinstance(value, str) else value
+    return any(
+        fields(run.get("assemble"), "digest") == digest
+        and tag in (fields(run.get("plan"), "plan.tags") or ())
+        for run in left.values()
+    )
 
 
 def _made(session: Session, start: Start) -> dict[int, datetime]:
@@ -128,26 +131,17 @@ def _made(session: Session, start: Start) -> dict[int, datetime]:
     first = 1
     while True:
         ids = {start.run_id(visit): visit for visit in range(first, first + VISITS_AT_ONCE)}
-        wanted = (
-            select(DagRun.run_id, DagRun.run_after, DagRun.conf, TaskInstance.state)
-            .outerjoin(
-                TaskInstance,
-                (TaskInstance.dag_id == DagRun.dag_id)
-                & (TaskInstance.run_id == DagRun.run_id)
-                & (TaskInstance.task_id == "plan"),
-            )
-            .where(DagRun.dag_id == start.chain, DagRun.run_id.in_(ids))
+        wanted = select(DagRun.run_id, DagRun.run_after, DagRun.conf).where(
+            DagRun.dag_id == start.chain, DagRun.run_id.in_(ids)
         )
-        found = {ids[run_id]: _seen_at(*about) for run_id, *about in session.execute(wanted)}
+        found = {ids[run_id]: _seen_at(after, conf) for run_id, after, conf in session.execute(wanted)}
         made |= found
         if len(found) < VISITS_AT_ONCE:
             return made
         first += VISITS_AT_ONCE
 
 
-def _seen_at(run_after: datetime, conf: Any, plan: str | None) -> datetime:
-    if plan == TaskInstanceState.SKIPPED:
-        return SUPERSEDED
+def _seen_at(run_after: datetime, conf: Any) -> datetime:
     said = conf.get("seen_at") if isinstance(conf, dict) else None
     return datetime.fromisoformat(said) if isinstance(said, str) else run_after
 

@@ -325,7 +325,7 @@ def test_a_secret_is_changed_without_a_gap(
 ) -> None:
     """While it is being changed the old and the new one both count."""
     stored.add(spec())
-    connect(monkeypatch, password=OTHER_SECRET, extra={"previous_secret": SECRET})
+    connect(monkeypatch, password=OTHER_SECRET, extra={"second_secret": SECRET})
     found = [
         receiver.push(f"refs/tags/v{number}", "", A, secret=secret)
         for number, secret in enumerate((SECRET, OTHER_SECRET, SECRET[:-1]))

@@ -5,20 +5,18 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
-import subprocess
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from support.clones import Clone
 from support.forge import BRANCH, REPOSITORY, Forge, forge, missing
 from support.webhook_target import Got, Target, answer, webhook_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = [pytest.mark.integration, pytest.mark.skipif(bool(missing()), reason=missing())]
 HEARD_S = 60
@@ -27,32 +25,11 @@ NEW = "^" + "0" * 40
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class Work(Clone):
     """A clone with the forge to push to, and what the forge sends."""
 
     forge: Forge
     target: Target
-    folder: Path
-
-    def git(self, *arguments: str) -> str:
-        """Run git; what it says."""
-        who = ("-c", "user.name=A Robot", "-c", "user.email=robot@example.com")
-        environment = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "GIT_CONFIG_NOSYSTEM": "1"}
-        done = subprocess.run(
-            ["git", *who, *arguments],
-            cwd=self.folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=True,
-        )
-        return done.stdout.strip()
-
-    def commit(self, message: str) -> str:
-        """Make a commit; its id."""
-        self.git("commit", "-q", "--allow-empty", "-m", message)
-        return self.git("rev-parse", "HEAD")
 
     def push(self, *references: str, told: int) -> list[Got]:
         """Push, and wait for this many requests."""
@@ -68,7 +45,7 @@ class Work:
 def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Work]:
     """A forge with one push in it."""
     with webhook_target() as target, forge(tmp_path_factory.mktemp("forge"), target.url) as running:
-        found = Work(running, target, tmp_path_factory.mktemp("clone"))
+        found = Work(tmp_path_factory.mktemp("clone"), running, target)
         found.git("init", "-q", "-b", BRANCH)
         found.commit("One")
         found.push(BRANCH, told=0)

@@ -4,6 +4,8 @@ import re
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from delivery_chain.core.pattern import (
     LONGEST_NAME,
@@ -92,3 +94,39 @@ def test_groups() -> None:
     """A pattern names its groups; a literal has none."""
     assert Pattern.guess("(?<a>x)(?P<b>y)(z)").groups == {"a", "b"}
     assert Pattern.guess("(?<a>x)", Match.LITERAL).groups == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("text", "beginning"),
+    [
+        ("main", "main"),
+        ("v1.2-rc", "v1.2-rc"),
+        (r"v(?<version>\d+)", "v"),
+        (r"api/v\d+", "api/v"),
+        (r"ab*c\d", "a"),
+        (r"ab?", "a"),
+        (r"ab{0,2}", "a"),
+        (r"ab+", "ab"),
+        (r"a.c*", "a"),
+        (r"api-.*|web-.*", ""),
+        (r"(?i)Main", ""),
+        (r"^main$", ""),
+        (r"[ab]c", ""),
+        (r"\Qa*\E", ""),
+    ],
+)
+def test_beginning(text: str, beginning: str) -> None:
+    """What every match begins with is read off the pattern's text, and never too much of it."""
+    assert Pattern.guess(text).beginning == beginning
+
+
+@given(
+    text=st.text(alphabet="ab/.-*+?|()[]{}1,^$\\", max_size=8), name=st.text(alphabet="ab/.-1", max_size=8)
+)
+def test_beginning_leaves_out_no_match(text: str, name: str) -> None:
+    """Whatever a pattern matches begins with its beginning."""
+    try:
+        pattern = Pattern.guess(text)
+    except ValueError:
+        return
+    assert pattern.captures(name) is None or name.startswith(pattern.beginning)

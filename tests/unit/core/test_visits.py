@@ -44,19 +44,30 @@ class Ref:
     position: Callable[[datetime], str] | None = None
     """Where the ref truly is: a run that finds it elsewhere is superseded, and stands for no stay."""
     cursor: tuple[str, datetime] | None = None
-    runs: dict[tuple[str, int], datetime] = field(default_factory=dict)
-    """When the push of each run was seen."""
+    runs: dict[tuple[str, int], tuple[datetime, datetime | None]] = field(default_factory=dict)
+    """When the push of each run was seen, and when the run found its ref elsewhere, if it did."""
     made: list[tuple[str, datetime]] = field(default_factory=list)
     """Each run's commit, and when it was started."""
 
-    def made_of(self, commit: str) -> dict[int, datetime]:
-        return {visit: seen for (name, visit), seen in self.runs.items() if name == commit}
+    def made_of(self, commit: str, looked: datetime | None) -> dict[int, datetime]:
+        return {
+            visit: SUPERSEDED if looked and void and void < looked else seen
+            for (name, visit), (seen, void) in self.runs.items()
+            if name == commit
+        }
 
-    def start(self, commit: str, since: datetime | None, seen: datetime, now: datetime) -> None:
-        visit, there = choose(self.made_of(commit), since)
+    def start(
+        self,
+        commit: str,
+        since: datetime | None,
+        seen: datetime,
+        now: datetime,
+        looked: datetime | None = None,
+    ) -> None:
+        visit, there = choose(self.made_of(commit, looked), since)
         if not there:
             void = self.position is not None and self.position(now) != commit
-            self.runs[commit, visit] = SUPERSEDED if void else seen
+            self.runs[commit, visit] = seen, now if void else None
             self.made.append((commit, now))
 
     def hears(
@@ -76,7 +87,7 @@ class Ref:
             known, since = self.cursor
             between = Told(refs={"r": self.history}).between({"r": commit}, since=since, looked=now)
             if between.get("r", known) != commit:
-                self.start(commit, left_at(self.history, commit, looked=now, since=since), now, now)
+                self.start(commit, left_at(self.history, commit, looked=now, since=since), now, now, now)
         self.cursor = commit, now
 
     @property

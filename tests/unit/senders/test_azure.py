@@ -31,7 +31,7 @@ def test_many_refs() -> None:
         pushes=(
             RefPush(ref="refs/heads/main", before=A, after=B),
             RefPush(ref="refs/heads/wip", before=C, after=""),
-            RefPush(ref="refs/tags/v1.2.0", before="", after=TAG),
+            RefPush(ref="refs/tags/v1.2.0", before="", after=TAG, peeled=False),
             RefPush(ref="refs/tags/v0.9", before=A, after=""),
         ),
         actor="Mona L.",

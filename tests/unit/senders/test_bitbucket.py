@@ -58,7 +58,7 @@ def test_many_refs_of_data_center() -> None:
         pushes=(
             RefPush(ref="refs/heads/main", before=A, after=B),
             RefPush(ref="refs/heads/feature/wip", before=C, after=""),
-            RefPush(ref="refs/tags/v1.2.0", before="", after=TAG),
+            RefPush(ref="refs/tags/v1.2.0", before="", after=TAG, peeled=False),
             RefPush(ref="refs/tags/v0.9", before=A, after=""),
         ),
     )
@@ -74,7 +74,7 @@ def test_annotated_tag_of_data_center() -> None:
 def test_one_of_several() -> None:
     """With several changes the one commit beside them belongs to none for sure."""
     found = read("bitbucket-dc", edited(sample("bitbucket-dc", "push-many"), toCommit={"id": B}))
-    assert found.pushes[2] == RefPush(ref="refs/tags/v1.2.0", before="", after=TAG)
+    assert found.pushes[2] == RefPush(ref="refs/tags/v1.2.0", before="", after=TAG, peeled=False)
 
 
 @pytest.mark.parametrize(

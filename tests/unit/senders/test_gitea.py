@@ -41,7 +41,12 @@ def told(sender: str, case: str, event: str, **more: Any) -> Delivery:
         # `after` is the tag object there; and zeros in `before` do not say that the tag is new.
         ("gitea", "tag-annotated", "push", RefPush(ref="refs/tags/v1.2.0", before=None, after=COMMIT)),
         ("gitea", "tag-deleted", "push", RefPush(ref="refs/tags/v1.2.0", before=TAG, after="")),
-        ("gogs", "tag-created", "create", RefPush(ref="refs/tags/v1.2.0", before=None, after=COMMIT)),
+        (
+            "gogs",
+            "tag-created",
+            "create",
+            RefPush(ref="refs/tags/v1.2.0", before=None, after=COMMIT, peeled=False),
+        ),
         ("gogs", "tag-deleted", "delete", RefPush(ref="refs/tags/v1.2.0", before=None, after="")),
         ("gogs", "branch-deleted", "delete", RefPush(ref="refs/heads/wip", before=None, after="")),
     ],
@@ -82,7 +87,7 @@ def test_a_replay() -> None:
 def test_gitea_without_head_commit() -> None:
     """Gitea before 1.16 sends no `head_commit` with a tag: what it points at is given as it is."""
     found = read("gitea", edited(sample("gitea", "tag-annotated"), head_commit=None))
-    assert found.pushes == (RefPush(ref="refs/tags/v1.2.0", before=None, after=TAG),)
+    assert found.pushes == (RefPush(ref="refs/tags/v1.2.0", before=None, after=TAG, peeled=False),)
 
 
 def test_old_gogs() -> None:

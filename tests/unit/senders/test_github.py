@@ -58,10 +58,13 @@ def test_pushes(case: str, number: str, push: RefPush) -> None:
         ({"after": TAG}, RefPush(ref="refs/tags/simple-tag", before="", after=COMMIT)),
         ({"before": TAG}, RefPush(ref="refs/tags/simple-tag", before=TAG, after=COMMIT)),
         # A tag of something else than a commit.
-        ({"after": TAG, "head_commit": None}, RefPush(ref="refs/tags/simple-tag", before="", after=TAG)),
+        (
+            {"after": TAG, "head_commit": None},
+            RefPush(ref="refs/tags/simple-tag", before="", after=TAG, peeled=False),
+        ),
         (
             {"after": "b" * 64, "before": "0" * 64, "head_commit": None},
-            RefPush(ref="refs/tags/simple-tag", before="", after="b" * 64),
+            RefPush(ref="refs/tags/simple-tag", before="", after="b" * 64, peeled=False),
         ),
         # A branch's head is its own word.
         (

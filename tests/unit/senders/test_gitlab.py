@@ -59,7 +59,7 @@ def test_pushes(case: str, expected: Delivery) -> None:
         ({"after": "d" * 40}, RefPush(ref="refs/tags/v1.0.0", before="", after=TAGGED)),
         (
             {"after": "d" * 40, "checkout_sha": None},
-            RefPush(ref="refs/tags/v1.0.0", before="", after="d" * 40),
+            RefPush(ref="refs/tags/v1.0.0", before="", after="d" * 40, peeled=False),
         ),
         ({"before": "d" * 40}, RefPush(ref="refs/tags/v1.0.0", before="d" * 40, after=TAGGED)),
         (

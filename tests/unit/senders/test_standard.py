@@ -75,7 +75,7 @@ def test_the_documented_way_to_sign(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_documented_bodies() -> None:
     """The keys that the module's text shows are those that the forms have."""
     assert module.__doc__ is not None
-    for form in (module.SourcePush, module.ImagesPush, RefPush, ImagePush):
+    for form in (module.SourcePush, module.ImagesPush, module.MovedRef, ImagePush):
         assert [name for name in form.model_fields if f'"{name}":' not in module.__doc__] == []
 
 
@@ -135,6 +135,11 @@ def pushes(**changes: Any) -> dict[str, Any]:
             "source-push",
             pushes(commit=B),
             "400 unknown key 'pushes.0.commit': expected only what the form has",
+        ),
+        (
+            "source-push",
+            pushes(peeled=False),
+            "400 unknown key 'pushes.0.peeled': expected only what the form has",
         ),
         ("source-push", {"pushes": [{"ref": "refs/heads/x"}]}, "400 'pushes.0.after': "),
         (

@@ -63,6 +63,7 @@ def test_it_waits_in_the_triggerer(looks: Callable[..., list[dict[str, str]]]) -
         "known": {MAIN: A},
         "poll_seconds": 0,
         "since": "T1",
+        "told": None,
     }
     assert (store, found.method_name) == ({STATE_KEY: {"refs": {MAIN: A}, "since": "T1"}}, "looked")
 
@@ -161,7 +162,7 @@ class Whole(GitRefSensor):
 def test_a_subclass_gets_the_whole_event(looks: Callable[..., list[dict[str, str]]]) -> None:
     """The trigger's own, and the same from a poke."""
     looks({MAIN: A}, {MAIN: A}, {MAIN: B})
-    event = {"refs": MOVED, "gone": [], "seen": {MAIN: B}, "since": "T2"}
+    event = {"refs": MOVED, "gone": [], "seen": {MAIN: B}, "looked": "T3", "since": "T2"}
     step = Whole(task_id="wait", connection="git_shop", poll_seconds=0, deferrable=False)
     assert step.looked({"task_state_store": Store()}, event, time.time()) == event
     assert step.execute({"task_state_store": Store()}) == event

@@ -68,6 +68,7 @@ def test_it_waits_in_the_triggerer(looks: Callable[..., list[dict[str, str]]]) -
             "known": {V1: A},
             "poll_seconds": 0,
             "since": "T1",
+            "told": None,
         },
     )
     assert (store, found.method_name) == ({STATE_KEY: {"refs": {V1: A}, "since": "T1"}}, "looked")

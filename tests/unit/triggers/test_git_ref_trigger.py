@@ -63,6 +63,7 @@ def test_a_trigger_of_an_older_version_comes_back() -> None:
     """Airflow's database may hold arguments without `since`."""
     _, arguments = GitRefTrigger("git_shop", known={TAG: A}).serialize()
     assert arguments.pop("since") is None
+    assert arguments.pop("told") is None
     assert GitRefTrigger(**arguments).since is None
 
 
@@ -76,6 +77,7 @@ def test_it_waits_for_a_difference(fire: Callable[..., tuple[Any, list[float]]])
             ],
             "gone": [],
             "seen": {MAIN: B, TAG: B},
+            "looked": "T3",
             "since": "T2",
         },
         [7, 7],
@@ -88,13 +90,14 @@ def test_deleted_refs_are_a_difference(fire: Callable[..., tuple[Any, list[float
         "refs": [],
         "gone": [TAG],
         "seen": {MAIN: A},
+        "looked": "T1",
         "since": "T1",
     }
 
 
 def test_without_a_baseline_the_first_look_is_the_event(fire: Callable[..., tuple[Any, list[float]]]) -> None:
     """Also where there is no ref yet."""
-    assert fire(None, {}) == ({"refs": [], "gone": [], "seen": {}, "since": "T1"}, [])
+    assert fire(None, {}) == ({"refs": [], "gone": [], "seen": {}, "looked": "T1", "since": "T1"}, [])
 
 
 def test_a_source_that_does_not_answer_is_asked_again(fire: Callable[..., tuple[Any, list[float]]]) -> None:

@@ -78,6 +78,7 @@ def test_it_comes_back_from_its_serialisation() -> None:
             "known": {V1: A},
             "poll_seconds": 7,
             "since": "T0",
+            "told": None,
         },
     )
     assert ImageTagTrigger(**arguments).serialize() == (path, arguments)
@@ -93,6 +94,7 @@ def test_it_waits_for_a_difference(fire: Callable[..., tuple[Any, list[float]]])
             ],
             "gone": [],
             "seen": {V1: B, V2: A},
+            "looked": "T3",
             "since": "T2",
         },
         [7, 7],

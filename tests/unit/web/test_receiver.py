@@ -236,7 +236,7 @@ def test_both_secrets_count_during_a_change(
     receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the old one ends with its field, some seconds later."""
-    connect(monkeypatch, password=OTHER_SECRET, extra={"previous_secret": SECRET})
+    connect(monkeypatch, password=OTHER_SECRET, extra={"second_secret": SECRET})
     assert [receiver.deliver(PUSH, secret=one).status for one in (SECRET, OTHER_SECRET)] == [200, 200]
     connect(monkeypatch, password=OTHER_SECRET)
     assert receiver.deliver(PUSH).status == 200
