@@ -54,7 +54,7 @@ class Sensor:
         wanted = select(DagRun).where(DagRun.dag_id == asked.dag_id, DagRun.run_id == asked.run_id)
         with create_session() as session:
             run = session.scalars(wanted).one()
-            return SimpleNamespace(conf=run.conf, run_after=run.run_after)
+            return SimpleNamespace(conf=run.conf, run_after=run.run_after, end_date=run.end_date)
 
     def get_dr_count(self, dag_id: str, run_ids: list[str]) -> int:
         return len({run_id for _, run_id in self.stored.runs(dag_id)} & set(run_ids))
@@ -187,7 +187,8 @@ def test_what_a_delivery_left_the_sensor_starts(
 
 
 def test_a_superseded_run_is_no_run(stored: Stored, receiver: Receiver, sensor: Sensor) -> None:
-    """A run that found its branch elsewhere skipped; the push that really brings the commit gets a run."""
+    """A run found its branch elsewhere, skipped and ended; the sensor, which sees the commit later, starts another."""
+    from airflow.models.dagrun import DagRun
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.session import create_session
     from sqlalchemy import update
@@ -199,6 +200,7 @@ def test_a_superseded_run_is_no_run(stored: Stored, receiver: Receiver, sensor: 
             .where(TaskInstance.run_id == first, TaskInstance.task_id == "plan")
             .values(state="skipped")
         )
+        session.execute(update(DagRun).where(DagRun.run_id == first).values(end_date=datetime.now(UTC)))
     assert len(sensor.look({MAIN: A}, after=30)) == 1
 
 
