@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import OperationalError
 
 from delivery_chain.web import receiver as receiver_module
@@ -236,3 +236,33 @@ def test_one_senders_flood_is_stopped(
     found = receiver.all(signed({"type": "ping"}, conn_id="loud", secret=SECRET) for _ in range(20))
     assert statuses(found) == {200: 5, 429: 15}
     assert receiver.push(MAIN, A, B).status == 200
+
+
+def test_a_database_that_is_away(stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the sender's connection in the database, as usual: 503 while it is away, never 401, and then it works."""
+    from airflow import settings  # noqa: PLC0415
+    from airflow.models.connection import Connection  # noqa: PLC0415
+    from airflow.utils.session import create_session  # noqa: PLC0415
+
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
+    monkeypatch.delenv("AIRFLOW_CONN_HOOK")
+    extra = json.dumps({"sender": "standard", "speaks_for": "git_shop"})
+    stored.add(spec())
+    with create_session() as session:
+        session.add(Connection("hook", conn_type="webhook_sender", password=SECRET, extra=extra))
+
+    def away(*_: object) -> None:
+        raise OperationalError("SELECT", {}, Exception("server closed the connection"))
+
+    answers = []
+    for cut in (True, False, True, False):
+        if cut:
+            event.listen(settings.engine, "before_cursor_execute", away)
+        try:
+            answers.append(receiver.push(MAIN, "", A, delivery="one"))
+        finally:
+            if cut:
+                event.remove(settings.engine, "before_cursor_execute", away)
+    assert [one.status for one in answers] == [503, 200, 503, 200]
+    assert [one.headers.get("retry-after") for one in answers] == ["5", None, "5", None]
+    assert (len(answers[1].made), len(stored.runs())) == (1, 1)
