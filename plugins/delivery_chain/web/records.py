@@ -47,7 +47,7 @@ class Record:
         rows = session.execute(select(*columns).where(Variable.key.in_((self._key, dag_id)))).all()
         found = {key: (stored, encrypted) for key, stored, encrypted in rows}
         self._was = _plain(*found[self._key])
-        self._told = Told.model_validate_json(self._was)
+        self._told = Told.read(self._was)
         self._seen = _cursor(*found[dag_id]) if dag_id in found else None
 
     def history(self, ref: str) -> History:
@@ -84,10 +84,15 @@ def _plain(stored: str, encrypted: bool) -> str:  # noqa: FBT001 - a column
 
 
 @lru_cache(maxsize=32)
-def _cursor(stored: str, encrypted: bool) -> tuple[datetime, Mapping[str, str]]:  # noqa: FBT001 - a column
+def _cursor(stored: str, encrypted: bool) -> tuple[datetime, Mapping[str, str]] | None:  # noqa: FBT001 - a column
     """What a watching Dag saw last: when that look began, and every ref with its commit.
+
+    None where somebody made it unreadable by hand: the sensor says so, and webhooks go on.
 
     By the stored text: a source with thousands of refs is read once per look, not once per delivery.
     """
-    found = json.loads(_plain(stored, encrypted))
-    return datetime.fromisoformat(found["looked"]), found["refs"]
+    try:
+        found = json.loads(_plain(stored, encrypted))
+        return datetime.fromisoformat(found["looked"]), dict(found["refs"])
+    except (ValueError, TypeError, KeyError):
+        return None

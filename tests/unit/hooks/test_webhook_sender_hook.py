@@ -33,7 +33,7 @@ def test_a_sender(connect: Callable[..., WebhookSenderHook]) -> None:
     extra = {
         "sender": " GitHub ",
         "speaks_for": "git_shop, home\ngit_shop",
-        "previous_secret": OLD,
+        "second_secret": OLD,
         "per_minute": "30",
     }
     assert connect(extra).sender() == WebhookSender(
@@ -47,7 +47,7 @@ def test_a_sender(connect: Callable[..., WebhookSenderHook]) -> None:
 
 def test_a_sender_shows_no_secret(connect: Callable[..., WebhookSenderHook]) -> None:
     """Its repr may be logged."""
-    assert repr(connect({"previous_secret": OLD}).sender()) == (
+    assert repr(connect({"second_secret": OLD}).sender()) == (
         "WebhookSender(conn_id='hook', kind='github', speaks_for=('git_shop',), per_minute=600)"
     )
 
@@ -67,7 +67,7 @@ def test_secrets_that_count(
     connect: Callable[..., WebhookSenderHook], password: str, previous: str, secrets: tuple[str, ...]
 ) -> None:
     """None, one or two; an empty one is none."""
-    assert connect({"previous_secret": previous}, password=password).sender().secrets == secrets
+    assert connect({"second_secret": previous}, password=password).sender().secrets == secrets
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ def test_secrets_that_count(
         ({"password": "line\nbreak-in-a-secret"}, "password"),
         ({"password": "a\ttabulator-in-a-secret"}, "password"),
         ({"password": "\x7fdelete-in-a-secret"}, "password"),
-        ({"extra": {"previous_secret": "short"}}, "previous_secret"),
-        ({"extra": {"previous_secret": "ключ" * 8}}, "previous_secret"),
-        ({"extra": {"previous_secret": 1234567890123456}}, "previous_secret"),
+        ({"extra": {"second_secret": "short"}}, "second_secret"),
+        ({"extra": {"second_secret": "ключ" * 8}}, "second_secret"),
+        ({"extra": {"second_secret": 1234567890123456}}, "second_secret"),
         ({"extra": {"speaks_for": ""}}, "speaks_for"),
         ({"extra": {"speaks_for": " , "}}, "speaks_for"),
         ({"extra": {"speaks_for": "git_shop ../etc"}}, "speaks_for"),
@@ -113,7 +113,7 @@ def test_a_missing_connection() -> None:
 
 def test_no_text_of_the_extra_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is no JSON may hold a secret."""
-    connection = {"conn_type": "webhook_sender", "password": SECRET, "extra": f"previous_secret={OLD}"}
+    connection = {"conn_type": "webhook_sender", "password": SECRET, "extra": f"second_secret={OLD}"}
     monkeypatch.setenv("AIRFLOW_CONN_HOOK", json.dumps(connection))
     with pytest.raises(ConfigurationError) as caught:
         WebhookSenderHook("hook").sender()
