@@ -140,24 +140,27 @@ def test_no_run_and_why(stored: Stored, receiver: Receiver, said: dict[str, Any]
 
 
 def test_a_chains_own_image_starts_nothing(stored: Stored, receiver: Receiver) -> None:
-    """What a run of the chain built and published comes back as a push: known. Another image is a run."""
+    """What a run of the chain built and published comes back as a push: known. Another image or tag is a run."""
     stored.add(spec())
     run_id = receiver.push(MAIN, "", A).made[0]
-    leave(run_id, {"digest": DIGEST, "media_type": "x", "size": 1, "children": {"linux/amd64": DIGEST}})
+    leave(run_id, "plan", {"plan": {"tags": ["edge"]}, "spec": {}})
+    leave(run_id, "assemble", {"digest": DIGEST, "media_type": "x", "size": 1, "children": {}})
     own = receiver.deliver(pushed(("shop/api", "edge", DIGEST)))
-    other = receiver.deliver(pushed(("shop/api", "edge", OTHER_DIGEST)))
+    others = [
+        receiver.deliver(pushed(("shop/api", *other))) for other in (("edge", OTHER_DIGEST), ("prod", DIGEST))
+    ]
     assert ([entry.why for entry in own.entries], own.made) == (["the chain built this image itself"], [])
-    assert len(other.made) == 1
+    assert [len(other.made) for other in others] == [1, 1]
 
 
-def leave(run_id: str, value: Any) -> None:
-    """Let the run's `assemble` have returned something."""
+def leave(run_id: str, task_id: str, value: Any) -> None:
+    """Let a task of the run have returned something."""
     from airflow.models.xcom import XComModel  # noqa: PLC0415
     from airflow.utils.session import create_session  # noqa: PLC0415
 
     with create_session() as session:
         XComModel.set(
-            key="return_value", value=value, task_id="assemble", dag_id="shop", run_id=run_id, session=session
+            key="return_value", value=value, task_id=task_id, dag_id="shop", run_id=run_id, session=session
         )
 
 
