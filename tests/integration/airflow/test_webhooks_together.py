@@ -17,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 from delivery_chain.web import receiver as receiver_module
 from delivery_chain.web.runs import Runs
 from support import webhook_sender
+from support.airflow_database import POSTGRESQL, SQLITE
 from support.webhook_airflow import (
     MAIN,
     OTHER_SECRET,
@@ -96,10 +97,9 @@ def test_two_chains_and_two_senders_at_once(
     assert Counter(chain for chain, _ in stored.runs()) == {"shop": 30, "web": 30}
 
 
+@pytest.mark.parametrize("metadata", [POSTGRESQL], indirect=True)
 def test_two_server_processes_at_once(stored: Stored, tmp_path: Path) -> None:
     """Two servers of one Airflow get the same fifty pushes at the same moment: one run each, and all are answered."""
-    if stored.kind == "sqlite":
-        pytest.skip("SQLite has one server process")
     stored.add(spec())
     deliveries = [signed(said, delivery=f"d{number}") for number, said in enumerate(tags(50))]
     file = tmp_path / "deliveries.json"
@@ -139,13 +139,15 @@ def _is_cut_off(runs: Runs) -> None:
         assert other.scalar(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
 
 
-@pytest.mark.parametrize("fails", [_raises, _is_cut_off])
+@pytest.mark.parametrize(
+    ("metadata", "fails"),
+    [(SQLITE, _raises), (POSTGRESQL, _raises), (POSTGRESQL, _is_cut_off)],
+    indirect=["metadata"],
+)
 def test_a_failure_in_the_middle_leaves_nothing(
     stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, fails: Callable[[Runs], None]
 ) -> None:
     """The database breaks off at the second of three runs: 503, nothing is there, and the redelivery makes all."""
-    if stored.kind == "sqlite" and fails is _is_cut_off:
-        pytest.skip("SQLite has no connection to cut")
     stored.add(spec())
     receiver.request("GET", "/delivery-chain/webhooks/hook")
     create, calls = Runs._create, Counter[str]()
