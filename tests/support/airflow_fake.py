@@ -25,7 +25,7 @@ class FakeAirflow:
     tokens: set[str] = field(default_factory=set)
     runs: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     posted: list[dict[str, Any]] = field(default_factory=list)
-    """Bodies of all requests for a run."""
+    """Bodies of all requests for a run or a connection."""
     seen: list[str] = field(default_factory=list)
     """`METHOD path` of each request, in order."""
     paused: bool = False
@@ -45,6 +45,12 @@ class FakeAirflow:
             return 403, {"detail": "Invalid JWT token"}
         if found := re.fullmatch(r"/api/v2/dags/([^/]+)/dagRuns(?:/([^/]+))?", path):
             return self._post(found[1], body) if method == "POST" else self._look(found[1], found[2])
+        return self._other(path, body)
+
+    def _other(self, path: str, body: Any) -> tuple[int, Any]:
+        if path == "/api/v2/connections":
+            self.posted.append(body)
+            return 201, {"connection_id": body["connection_id"]}
         if path == "/api/v2/dags":
             return 200, {"dags": [{"dag_id": name} for name in CHAINS], "total_entries": len(CHAINS)}
         return 200, {"dag_id": path.rpartition("/")[2], "is_paused": self.paused}

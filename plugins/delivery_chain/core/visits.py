@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from delivery_chain.core.value import Value
 
 if TYPE_CHECKING:
@@ -62,6 +64,17 @@ class Told(Value):
     """What webhooks told of one source's refs, or of one namespace's images; in an Airflow Variable."""
 
     refs: dict[str, History] = {}
+
+    @classmethod
+    def read(cls, text: str | None) -> Told:
+        """What is in the Variable; nothing where there is none, or where somebody made it unreadable by hand.
+
+        To forget is safe: the runs that are there still count.
+        """
+        try:
+            return cls.model_validate_json(text or "{}")
+        except ValidationError:
+            return cls()
 
     def with_history(self, ref: str, history: History) -> Told:
         """Remember; the refs that nobody told anything of for longest are forgotten."""

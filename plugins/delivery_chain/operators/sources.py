@@ -17,6 +17,7 @@ from delivery_chain.core.ledger import DELETED, LEDGER, SENSOR, Entry, Looked, O
 from delivery_chain.core.starts import Start, image_starts, source_starts
 from delivery_chain.core.visits import SUPERSEDED, Told, choose, left_at
 from delivery_chain.core.watched import told_key
+from delivery_chain.errors import ConfigurationError
 from delivery_chain.operators.base import MOST_RUNS, ChainOperator
 from delivery_chain.sensors.base import RefSensor
 from delivery_chain.sensors.git_ref import GitRefSensor
@@ -40,12 +41,23 @@ class Cursor:
         self.key = key
 
     def read(self) -> tuple[str, dict[str, str]] | None:
-        """When the look at it began, and what was seen; None before the first look."""
+        """When the look at it began, and what was seen; None before the first look.
+
+        Raises:
+            ConfigurationError: Somebody made it unreadable by hand. Not retryable.
+        """
         text = Variable.get(self.key, default=None)
         if text is None:
             return None
-        found = json.loads(text)
-        return found["looked"], found["refs"]
+        try:
+            found = json.loads(text)
+            datetime.fromisoformat(found["looked"])
+            return found["looked"], dict(found["refs"])
+        except (ValueError, TypeError, KeyError):
+            raise ConfigurationError(
+                f'Variable {self.key}: expected {{"looked": time, "refs": {{ref: commit}}}}, found something '
+                "else; correct it, or remove it: the next look is then a first one, which starts nothing"
+            ) from None
 
     def write(self, looked: str, refs: Mapping[str, str]) -> None:
         """Remember."""
@@ -182,7 +194,7 @@ def _deleted(ref: str, looked: datetime, since: datetime | None) -> Looked:
 
 
 def _told(cursor: str) -> Told:
-    return Told.model_validate_json(Variable.get(told_key(cursor), default=None) or "{}")
+    return Told.read(Variable.get(told_key(cursor), default=None))
 
 
 def _new_to(ti: Any, found: Sequence[Sequence[Start]]) -> frozenset[str]:

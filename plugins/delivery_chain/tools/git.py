@@ -55,6 +55,32 @@ def list_refs(source: GitSource, *, deadline: float) -> dict[str, str]:
     """
     with session(source, deadline=deadline) as git:
         listing = git.run("ls-remote", "--heads", "--tags", "--", source.url, max_stdout=MAX_REFS_OUTPUT)
+    refs, peeled = _refs(listing)
+    return refs | peeled
+
+
+def tag_objects(source: GitSource, *, deadline: float) -> dict[str, tuple[str, str]]:
+    """What the tags of a source point at, and the commits that they lead to.
+
+    Args:
+        source: The repository.
+        deadline: Point on the clock of `time.monotonic()`, seconds.
+
+    Returns:
+        Full ref name to the object's id and the commit's; of a tag that is not annotated both are the same.
+
+    Raises:
+        SourceUnreachable: The server did not answer. Retryable.
+        SourceError: Refused, or more than 16 MiB of tags. Not retryable.
+    """
+    with session(source, deadline=deadline) as git:
+        listing = git.run("ls-remote", "--tags", "--", source.url, max_stdout=MAX_REFS_OUTPUT)
+    refs, peeled = _refs(listing)
+    return {name: (found, peeled.get(name, found)) for name, found in refs.items()}
+
+
+def _refs(listing: bytes) -> tuple[dict[str, str], dict[str, str]]:
+    """Names to objects as `git ls-remote` lists them, and those of annotated tags to commits."""
     refs: dict[str, str] = {}
     peeled: dict[str, str] = {}
     for line in listing.decode(errors="replace").splitlines():
@@ -62,34 +88,7 @@ def list_refs(source: GitSource, *, deadline: float) -> dict[str, str]:
         target, name = (peeled, name.removesuffix(_PEELED)) if name.endswith(_PEELED) else (refs, name)
         with contextlib.suppress(SourceError):
             target[check_ref(name)] = check_commit(commit)
-    return refs | peeled
-
-
-def commit_of_tag(source: GitSource, ref: str, object_id: str, *, deadline: float) -> str | None:
-    """The commit that a tag leads to, if the tag is still at an object.
-
-    Args:
-        source: The repository.
-        ref: Full name: `refs/tags/…`.
-        object_id: The tag object, or the commit itself.
-        deadline: Point on the clock of `time.monotonic()`, seconds.
-
-    Returns:
-        None if the tag is gone or at another object.
-
-    Raises:
-        SourceUnreachable: The server did not answer. Retryable.
-        SourceError: Refused. Not retryable.
-    """
-    asked = (check_ref(ref), f"{ref}{_PEELED}")
-    with session(source, deadline=deadline) as git:
-        listing = git.run("ls-remote", "--", source.url, *asked, max_stdout=MAX_REFS_OUTPUT)
-    found = {
-        name: commit for commit, _, name in (line.partition("\t") for line in listing.decode().splitlines())
-    }
-    if object_id not in found.values():
-        return None
-    return check_commit(found.get(asked[1]) or found[asked[0]])
+    return refs, peeled
 
 
 def checkout(

@@ -118,7 +118,7 @@ class PollTrigger(BaseTrigger):
 
         text = Variable.get(self.told, default=None)
         since, looked = (datetime.fromisoformat(time) for time in (self.since, began))
-        return Told.model_validate_json(text).between(seen, since=since, looked=looked) if text else {}
+        return Told.read(text).between(seen, since=since, looked=looked)
 
 
 def _now() -> str:

@@ -57,7 +57,7 @@ class Intake:
             WebhookRefused: 503: a registry does not say what a tag points at.
             SQLAlchemyError: Nothing was written. The sender should try again.
         """
-        images = [self._with_digest(image) for image in self.delivery.images]
+        images = self._with_digests()
         pushes = self._peeled()
         with create_session(scoped=False) as session:
             runs = Runs(session, by=self._by, facts=self._facts())
@@ -82,7 +82,9 @@ class Intake:
     def _peeled(self) -> tuple[RefPush, ...]:
         """The pushes by their commits: of annotated tags some senders name just the tag object."""
         pushes, found = self.delivery.pushes, self._found()
-        return tuple(push if push.peeled or not found else peel(found[0].source, push) for push in pushes)
+        if not found or all(push.peeled for push in pushes):
+            return pushes
+        return peel(found[0].source, pushes)
 
     def _pushes(self, session: Session, runs: Runs, pushes: tuple[RefPush, ...]) -> list[Entry]:
         found = self._found()
@@ -167,18 +169,14 @@ class Intake:
             why = found
         return why
 
-    def _with_digest(self, image: ImagePush) -> ImagePush:
+    def _with_digests(self) -> list[ImagePush]:
         """Ask the registry, where the sender does not tell: without a digest nobody knows which push it is."""
-        if image.digest or isinstance(found := self._image_starts(image), str):
-            return image
-        instance, _ = found
-        try:
-            with OciRegistryHook(instance).client(timeout=TEST_TIMEOUT) as client:
-                manifest = client.head_manifest(image.name, image.tag)
-        except DeliveryChainError as error:
-            why = f"what {_ref(image)} points at can't be asked: {error}"
-            raise WebhookRefused(503, why, retry_after=AGAIN_SOON) from error
-        return image.model_copy(update={"digest": manifest.digest}) if manifest else image
+        images = list(self.delivery.images)
+        # Of more than may start, the sensor finds the rest.
+        for position, image in enumerate(images[:MOST_RUNS]):
+            if not image.digest and not isinstance(found := self._image_starts(image), str):
+                images[position] = _asked(found[0], image)
+        return images
 
     def _change(
         self, record: Record, runs: Runs, ref: str, before: str | None, after: str, starts: tuple[Start, ...]
@@ -214,6 +212,17 @@ class Intake:
             outcomes=tuple(outcomes),
             why=why,
         )
+
+
+def _asked(instance: str, image: ImagePush) -> ImagePush:
+    try:
+        with OciRegistryHook(instance).client(timeout=TEST_TIMEOUT) as client:
+            manifest = client.head_manifest(image.name, image.tag)
+    except DeliveryChainError as error:
+        raise WebhookRefused(
+            503, f"what {_ref(image)} points at can't be asked: {error}", retry_after=AGAIN_SOON
+        ) from error
+    return image.model_copy(update={"digest": manifest.digest}) if manifest else image
 
 
 def _ref(image: ImagePush) -> str:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from delivery_chain.errors import DeliveryChainError
 from delivery_chain.hooks.git import GitSourceHook
 from delivery_chain.settings import Settings
-from delivery_chain.tools.git import commit_of_tag
+from delivery_chain.tools.git import tag_objects
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from delivery_chain.core.delivery import RefPush
     from delivery_chain.core.spec import Source
 
@@ -20,13 +22,19 @@ LOOK_SECONDS = 5.0
 log = logging.getLogger(__name__)
 
 
-def peel(source: Source, push: RefPush) -> RefPush:
-    """The push by its commit; as it is where the source does not say so, or has the tag elsewhere by now."""
+def peel(source: Source, pushes: tuple[RefPush, ...]) -> tuple[RefPush, ...]:
+    """The pushes by their commits; a tag stays as it is where the source does not say, or has it elsewhere by now."""
     try:
         repository = GitSourceHook(source.connection, Settings.load().git_transports).source(source.url)
-        deadline = time.monotonic() + LOOK_SECONDS
-        found = commit_of_tag(repository, push.ref, push.after, deadline=deadline)
+        tags = tag_objects(repository, deadline=time.monotonic() + LOOK_SECONDS)
     except DeliveryChainError as error:
-        log.warning("%s: its commit can't be asked: %s", push.ref, error)
+        log.warning("Tags of %s can't be asked for their commits: %s", source.connection, error)
+        return pushes
+    return tuple(push if push.peeled else _peeled(push, tags) for push in pushes)
+
+
+def _peeled(push: RefPush, tags: Mapping[str, tuple[str, str]]) -> RefPush:
+    found, commit = tags.get(push.ref, ("", ""))
+    if push.after not in {found, commit}:
         return push
-    return push.model_copy(update={"after": found, "peeled": True}) if found else push
+    return push.model_copy(update={"after": commit, "peeled": True})

@@ -90,7 +90,7 @@ def _plain(stored: str, encrypted: bool) -> str:  # noqa: FBT001 - a column
 def _told(key: str, stored: str, encrypted: bool) -> Told:  # noqa: FBT001 - a column
     """What is in the row; from memory, where this process wrote this very text."""
     text, told = _written.get(key, ("", None))
-    return told if told and text == stored else Told.model_validate_json(_plain(stored, encrypted))
+    return told if told and text == stored else Told.read(_plain(stored, encrypted))
 
 
 def _keep(key: str, stored: str, told: Told) -> None:
@@ -100,10 +100,15 @@ def _keep(key: str, stored: str, told: Told) -> None:
 
 
 @lru_cache(maxsize=32)
-def _cursor(stored: str, encrypted: bool) -> tuple[datetime, Mapping[str, str]]:  # noqa: FBT001 - a column
+def _cursor(stored: str, encrypted: bool) -> tuple[datetime, Mapping[str, str]] | None:  # noqa: FBT001 - a column
     """What a watching Dag saw last: when that look began, and every ref with its commit.
+
+    None where somebody made it unreadable by hand: the sensor says so, and webhooks go on.
 
     By the stored text: a source with thousands of refs is read once per look, not once per delivery.
     """
-    found = json.loads(_plain(stored, encrypted))
-    return datetime.fromisoformat(found["looked"]), found["refs"]
+    try:
+        found = json.loads(_plain(stored, encrypted))
+        return datetime.fromisoformat(found["looked"]), dict(found["refs"])
+    except (ValueError, TypeError, KeyError):
+        return None

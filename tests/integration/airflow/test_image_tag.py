@@ -142,9 +142,10 @@ def test_a_repository_comes_to_be(home: Home) -> None:
     digest = home.push(API, "_staging-0123456789ab", "v1")
     pushed = datetime.now(UTC)
     event = trigger.event()
-    since = datetime.fromisoformat(event.pop("since"))
+    since, looked = (datetime.fromisoformat(event.pop(name)) for name in ("since", "looked"))
     assert event == {"refs": [change("v1", digest, None)], "gone": [], "seen": {f"{API}:v1": digest}}
     assert begun < since < pushed
+    assert since < looked
 
 
 def test_a_tag_moves(home: Home) -> None:

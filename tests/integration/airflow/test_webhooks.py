@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from delivery_chain.core.event import Event, Kind
+from delivery_chain.core.spec import Source
+from delivery_chain.core.watched import source_dag_id, told_key
 from delivery_chain.web import index
 from support.webhook_airflow import (
     MAIN,
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from support.webhook_airflow import Receiver, Stored
 
 pytestmark = pytest.mark.integration
+WATCH = source_dag_id(Source(connection="git_shop", url="api.git"))
 V1, V2 = "refs/tags/v1", "refs/tags/v2"
 WEB = {"scope": {"instance": "home", "namespace": "web", "repositories": ["api"]}}
 
@@ -345,3 +348,19 @@ def test_a_refusal_leaves_nothing(stored: Stored, receiver: Receiver) -> None:
         receiver.deliver(moved((MAIN, "", "main"))),
     ]
     assert ([one.status for one in found], stored.nothing()) == ([401, 401, 400, 400], True)
+
+
+@pytest.mark.parametrize("text", ["nonsense", "[]", '{"refs": 7}', '{"looked": "now"}'])
+def test_variables_that_somebody_edited(stored: Stored, receiver: Receiver, text: str) -> None:
+    """What can't be read is taken as nothing: pushes are taken, and a redelivery still makes no second run."""
+    from airflow.models.variable import Variable  # noqa: PLC0415
+    from airflow.utils.session import create_session  # noqa: PLC0415
+
+    stored.add(spec())
+    first = receiver.push(MAIN, "", A, delivery="one")
+    with create_session() as session:
+        for key in (WATCH, told_key(WATCH)):
+            Variable.set(key, text, session=session)
+    again = receiver.push(MAIN, "", A, delivery="one")
+    assert (again.status, again.made, again.run_ids) == (200, [], first.run_ids)
+    assert len(receiver.push(MAIN, A, B).made) == 1

@@ -140,25 +140,35 @@ def test_no_run_and_why(stored: Stored, receiver: Receiver, said: dict[str, Any]
 
 
 def test_a_chains_own_image_starts_nothing(stored: Stored, receiver: Receiver) -> None:
-    """What a run of the chain built and published comes back as a push: known. Another image is a run."""
+    """What a run of the chain built and published comes back as a push: known. Another image or tag is a run."""
     stored.add(spec())
     run_id = receiver.push(MAIN, "", A).made[0]
-    leave(run_id, {"digest": DIGEST, "media_type": "x", "size": 1, "children": {"linux/amd64": DIGEST}})
+    subject = {"digest": DIGEST, "media_type": "x", "size": 1, "children": {"linux/amd64": DIGEST}}
+    leave(run_id, plan={"plan": {"tags": ["edge"]}}, assemble=subject)
     own = receiver.deliver(pushed(("shop/api", "edge", DIGEST)))
-    other = receiver.deliver(pushed(("shop/api", "edge", OTHER_DIGEST)))
+    others = [
+        receiver.deliver(pushed(("shop/api", tag, digest)))
+        for tag, digest in (("edge", OTHER_DIGEST), ("stable", DIGEST))
+    ]
     assert ([entry.why for entry in own.entries], own.made) == (["the chain built this image itself"], [])
-    assert len(other.made) == 1
+    assert [len(one.made) for one in others] == [1, 1]
 
 
-def leave(run_id: str, value: Any) -> None:
-    """Let the run's `assemble` have returned something."""
+def leave(run_id: str, **values: Any) -> None:
+    """Let tasks of the run have returned something."""
     from airflow.models.xcom import XComModel  # noqa: PLC0415
     from airflow.utils.session import create_session  # noqa: PLC0415
 
     with create_session() as session:
-        XComModel.set(
-            key="return_value", value=value, task_id="assemble", dag_id="shop", run_id=run_id, session=session
-        )
+        for task_id, value in values.items():
+            XComModel.set(
+                key="return_value",
+                value=value,
+                task_id=task_id,
+                dag_id="shop",
+                run_id=run_id,
+                session=session,
+            )
 
 
 def test_a_digest_that_is_not_told_is_asked_for(

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.exc import OperationalError
 
 from delivery_chain.web import receiver as receiver_module
 from delivery_chain.web.runs import Runs
 from support import webhook_sender
+from support.airflow_database import POSTGRESQL, SQLITE
 from support.webhook_airflow import (
     MAIN,
     OTHER_SECRET,
@@ -96,10 +97,9 @@ def test_two_chains_and_two_senders_at_once(
     assert Counter(chain for chain, _ in stored.runs()) == {"shop": 30, "web": 30}
 
 
+@pytest.mark.parametrize("metadata", [POSTGRESQL], indirect=True)
 def test_two_server_processes_at_once(stored: Stored, tmp_path: Path) -> None:
     """Two servers of one Airflow get the same fifty pushes at the same moment: one run each, and all are answered."""
-    if stored.kind == "sqlite":
-        pytest.skip("SQLite has one server process")
     stored.add(spec())
     deliveries = [signed(said, delivery=f"d{number}") for number, said in enumerate(tags(50))]
     file = tmp_path / "deliveries.json"
@@ -139,13 +139,15 @@ def _is_cut_off(runs: Runs) -> None:
         assert other.scalar(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
 
 
-@pytest.mark.parametrize("fails", [_raises, _is_cut_off])
+@pytest.mark.parametrize(
+    ("metadata", "fails"),
+    [(SQLITE, _raises), (POSTGRESQL, _raises), (POSTGRESQL, _is_cut_off)],
+    indirect=["metadata"],
+)
 def test_a_failure_in_the_middle_leaves_nothing(
     stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, fails: Callable[[Runs], None]
 ) -> None:
     """The database breaks off at the second of three runs: 503, nothing is there, and the redelivery makes all."""
-    if stored.kind == "sqlite" and fails is _is_cut_off:
-        pytest.skip("SQLite has no connection to cut")
     stored.add(spec())
     receiver.request("GET", "/delivery-chain/webhooks/hook")
     create, calls = Runs._create, Counter[str]()
@@ -236,3 +238,33 @@ def test_one_senders_flood_is_stopped(
     found = receiver.all(signed({"type": "ping"}, conn_id="loud", secret=SECRET) for _ in range(20))
     assert statuses(found) == {200: 5, 429: 15}
     assert receiver.push(MAIN, A, B).status == 200
+
+
+def test_a_database_that_is_away(stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the sender's connection in the database, as usual: 503 while it is away, never 401, and then it works."""
+    from airflow import settings  # noqa: PLC0415
+    from airflow.models.connection import Connection  # noqa: PLC0415
+    from airflow.utils.session import create_session  # noqa: PLC0415
+
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
+    monkeypatch.delenv("AIRFLOW_CONN_HOOK")
+    extra = json.dumps({"sender": "standard", "speaks_for": "git_shop"})
+    stored.add(spec())
+    with create_session() as session:
+        session.add(Connection("hook", conn_type="webhook_sender", password=SECRET, extra=extra))
+
+    def away(*_: object) -> None:
+        raise OperationalError("SELECT", {}, Exception("server closed the connection"))
+
+    answers = []
+    for cut in (True, False, True, False):
+        if cut:
+            event.listen(settings.engine, "before_cursor_execute", away)
+        try:
+            answers.append(receiver.push(MAIN, "", A, delivery="one"))
+        finally:
+            if cut:
+                event.remove(settings.engine, "before_cursor_execute", away)
+    assert [one.status for one in answers] == [503, 200, 503, 200]
+    assert [one.headers.get("retry-after") for one in answers] == ["5", None, "5", None]
+    assert (len(answers[1].made), len(stored.runs())) == (1, 1)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from delivery_chain.errors import SourceError, SourceUnreachable
-from delivery_chain.tools.git import GitSource, Transport, checkout, list_refs
+from delivery_chain.tools.git import GitSource, Transport, checkout, list_refs, tag_objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -185,6 +185,19 @@ def test_refs_are_branches_and_tags_with_commits(repository: Repository) -> None
         "refs/heads/main": second,
         "refs/tags/light": first,
         "refs/tags/v1": second,
+    }
+
+
+def test_tags_and_the_commits_they_lead_to(repository: Repository) -> None:
+    """Of an annotated tag the tag object and its commit; of another one the commit twice. Branches are none."""
+    commit = repository.commit({"a": "1"})
+    repository.git("tag", "plain")
+    repository.git("tag", "-m", "x", "annotated")
+    made = repository.git("rev-parse", "refs/tags/annotated")
+    assert made != commit
+    assert tag_objects(repository.source, deadline=soon()) == {
+        "refs/tags/plain": (commit, commit),
+        "refs/tags/annotated": (made, commit),
     }
 
 

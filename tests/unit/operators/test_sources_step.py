@@ -18,6 +18,7 @@ from delivery_chain.core.spec import ChainSpec
 from delivery_chain.core.starts import source_starts
 from delivery_chain.core.visits import Sighting, Told
 from delivery_chain.core.watched import told_key
+from delivery_chain.errors import ConfigurationError
 from delivery_chain.operators import sources
 from delivery_chain.operators.sources import (
     NOTHING,
@@ -336,6 +337,23 @@ def test_before_the_first_look_there_is_no_cursor(source: Source) -> None:
     assert Cursor("cursor").read() is None
     Cursor("cursor").write("2026-05-20T12:00:00+00:00", {})
     assert Cursor("cursor").read() == ("2026-05-20T12:00:00+00:00", {})
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "[]", "{}", '{"looked": 1, "refs": {}}', '{"looked": "", "refs": {}}']
+)
+def test_a_cursor_that_can_not_be_read(source: Source, text: str) -> None:
+    """People may correct it, and err: the message has the Variable's name and what to do."""
+    source.variables["cursor"] = text
+    with pytest.raises(ConfigurationError, match=r"Variable cursor: expected .* correct it, or remove it"):
+        Cursor("cursor").read()
+
+
+def test_what_webhooks_told_may_be_unreadable(source: Source) -> None:
+    """Then nothing was told: the sensor goes on by what it sees and by the runs that there are."""
+    source.look()
+    source.variables[told_key("cursor")] = "nonsense"
+    assert [len(source.push(main=commit)) for commit in (A, B, A)] == [1, 1, 1]
 
 
 def test_cursors_of_two_sources_are_apart(source: Source) -> None:

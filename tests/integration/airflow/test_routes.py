@@ -1,0 +1,186 @@
+# ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run pay
+"""Every route of the plugin, inside Airflow's real web application: nothing is open without a login or a proof."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from delivery_chain.plugin import DeliveryChainPlugin
+from delivery_chain.web import webhooks
+from support.airflow_database import SQLITE, airflow_database
+from support.webhook_airflow import PREFIX, SECRET, connect, signed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from fastapi import FastAPI
+
+pytestmark = [
+    pytest.mark.integration,
+    # Of a library that Airflow's web application imports.
+    pytest.mark.filterwarnings("ignore:Using `httpx` with `starlette.testclient`"),
+]
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+OPEN = f"{PREFIX}/{{connection}}"
+"""The one route without a login."""
+REFUSED = {401, 403, 404, 405}
+
+
+def applications() -> dict[str, FastAPI]:
+    """The plugin's applications, made, by their prefix."""
+    from delivery_chain.web import app as pages_module
+    from delivery_chain.web import receiver
+
+    made = {"pages": pages_module.app, "webhooks": receiver.make_app()}
+    return {one["url_prefix"]: made[one["app"].__name__] for one in DeliveryChainPlugin.fastapi_apps}
+
+
+def routes(apps: dict[str, FastAPI]) -> list[tuple[str, str]]:
+    """Method and path of all of their routes, mounted ones too."""
+    return sorted(pair for prefix, app in apps.items() for pair in _walk(prefix, app.routes))
+
+
+def _walk(prefix: str, found: Iterable[Any]) -> Iterator[tuple[str, str]]:
+    for route in found:
+        path = f"{prefix}{getattr(route, 'path', '')}"
+        if inner := getattr(route, "routes", None):
+            yield from _walk(path, inner)
+        elif getattr(route, "methods", None):
+            yield from ((method, path) for method in route.methods)
+        else:
+            # A websocket, a mounted application that tells nothing of itself, …: nobody has judged that.
+            yield "?", path
+
+
+def filled(path: str) -> str:
+    """The path with a value for each of its parameters."""
+    return re.sub(r"\{[^}]*\}", "some", path)
+
+
+async def _ask(app: Any, method: str, path: str, **how: Any) -> httpx.Response:
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://airflow") as client:
+        return await client.request(method, path, **how)
+
+
+def answer(app: Any, method: str, path: str, **how: Any) -> httpx.Response:
+    """What a stranger is told."""
+    return asyncio.run(_ask(app, method, path, **how))
+
+
+def unprotected(app: Any, found: list[tuple[str, str]]) -> list[str]:
+    """The routes that a stranger gets something else from than a refusal."""
+    said = []
+    for method, path in found:
+        for tried in {method, *METHODS} - {"?"}:
+            status = answer(app, tried, filled(path)).status_code
+            allowed = {401, 403} if tried == method else REFUSED
+            if status not in allowed:
+                said.append(f"{tried} {path}: {status}")
+        if method == "?":
+            said.append(f"? {path}: not a route that this test understands")
+    return said
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
+    """Airflow's own web application with the plugin in it, as the API server has it."""
+    from airflow import plugins_manager
+    from airflow.api_fastapi.app import create_app, purge_cached_app
+
+    with pytest.MonkeyPatch.context() as patch, airflow_database(SQLITE, tmp_path_factory.mktemp("db")):
+        patch.setattr(
+            plugins_manager,
+            "get_fastapi_plugins",
+            lambda: (list(DeliveryChainPlugin.fastapi_apps), []),
+        )
+        purge_cached_app()
+        yield create_app("core")
+        purge_cached_app()
+
+
+def test_the_routes_there_are() -> None:
+    """A new route must be named here, and so be thought about."""
+    assert routes(applications()) == [
+        ("GET", "/delivery-chain/events"),
+        ("GET", "/delivery-chain/{dag_id}/{run_id:path}"),
+        ("POST", OPEN),
+    ]
+
+
+def test_strangers_are_refused(airflow: FastAPI) -> None:
+    """Each route, by each method, without a login and without a proof."""
+    assert unprotected(airflow, routes(applications())) == []
+
+
+def test_an_unprotected_route_is_found(airflow: FastAPI) -> None:
+    """The walk fails as soon as somebody adds a page and forgets its login."""
+    apps = applications()
+    (pages,) = (app for prefix, app in apps.items() if prefix != PREFIX)
+    before = list(pages.router.routes)
+
+    @pages.get("/open-to-all")
+    def page() -> str:
+        return "hello"
+
+    try:
+        # Before the one that takes every path.
+        pages.router.routes.insert(0, pages.router.routes.pop())
+        pages.mount("/more", _other())
+        found = routes(apps)
+        assert ("GET", "/delivery-chain/open-to-all") in found
+        said = unprotected(pages_at("/delivery-chain", pages), found)
+    finally:
+        pages.router.routes[:] = before
+    assert "GET /delivery-chain/open-to-all: 200" in said
+    assert "? /delivery-chain/more: not a route that this test understands" in said
+
+
+def pages_at(prefix: str, app: FastAPI) -> Any:
+    """An application with the pages under their prefix."""
+    from starlette.applications import Starlette
+
+    outer = Starlette()
+    outer.mount(prefix, app)
+    return outer
+
+
+def _other() -> Any:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError
+
+    return app
+
+
+def test_who_proves_is_let_in(
+    airflow: FastAPI, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The webhook's route is there, mounted before the pages, and a proof opens it; without one it is a 401."""
+    connect(monkeypatch)
+    conn_id, body, headers = signed({"type": "ping"})
+    path = f"{PREFIX}/{conn_id}"
+    assert answer(airflow, "POST", path, content=body, headers=headers).json()["event"] == "ping"
+    assert answer(airflow, "POST", path, content=body).status_code == 401
+    assert webhooks in [getattr(route, "app", None) for route in airflow.routes]
+
+
+def test_airflow_logs_no_token_of_an_address(
+    airflow: FastAPI, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: Any
+) -> None:
+    """Its access log has the request, and what came with the address is not in there."""
+    connect(monkeypatch, "quay", extra={"sender": "quay"})
+    found = answer(airflow, "POST", f"{PREFIX}/quay?token={SECRET}&more=things", content=b"{}")
+    assert found.status_code == 400
+    text = capsys.readouterr()
+    logged = [
+        *(one.getMessage() for one in caplog.records if one.name != "httpx"),
+        *text.out.splitlines(),
+        *text.err.splitlines(),
+    ]
+    assert [line for line in logged if SECRET in line or "more=things" in line] == []
+    assert [line for line in logged if "request finished" in line and f"{PREFIX}/quay" in line]
