@@ -91,6 +91,7 @@ def table(kind: str, found: dict[tuple[str, int], list[Volley]]) -> list[str]:
             one.count / one.wall / (other.count / other.wall)
             for one, other in zip(volleys, base, strict=True)
         )
+        rate = f"{speed:.{int(speed < 1)}f}"
         # Beside an endpoint that mostly fails any ratio is without meaning.
         shown = "" if any(other.failed for other in base) else f"{ratio:.2f}"
         all_latencies = [each for one in volleys for each in one.latencies]
@@ -102,7 +103,7 @@ def table(kind: str, found: dict[tuple[str, int], list[Volley]]) -> list[str]:
         times = " | ".join(f"{at(all_latencies, share) * 1000:.1f}" for share in (0.5, 0.99))
         inside = f"{data:.1f}" if kind != "sqlite" else ""
         lines.append(
-            f"| {kind} | {at_once} | {name} | {speed:.{0 if speed >= 10 else 1}f} | {times} | {cpu:.2f} | {inside} | {1000 / cpu:.0f} |"
+            f"| {kind} | {at_once} | {name} | {rate} | {times} | {cpu:.2f} | {inside} | {1000 / cpu:.0f} |"
             f" {shown} | {failed or ''} |"
         )
     return lines
