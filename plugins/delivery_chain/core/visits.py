@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 MOST_SIGHTINGS = 8
 """What is remembered of one ref. An older push is a redelivery by its run alone."""
 MOST_TOLD = 8
-MOST_REFS = 300
-"""Refs of one source whose history is kept: some 100 kB in Airflow's database."""
+MOST_REFS = 100
+"""Refs of one source whose history is kept: some 30 kB in Airflow's database, which each push reads and writes."""
 CLOCKS = timedelta(seconds=5)
 """How far the clocks of the triggerer, of workers and of the API server may be apart."""
 OVERTAKEN = timedelta(seconds=60)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-DESCRIPTION = "What webhooks told a delivery chain"
+DESCRIPTION = "What webhooks told of {}"
 MOST_WRITTEN = 16
 """Places whose text is kept in memory, some 0.5 MB each at most: reading it is a tenth of what a push costs."""
 _written: dict[str, tuple[str, Told]] = {}
@@ -38,13 +38,10 @@ class Record:
         """
         self._session = session
         self._key = told_key(dag_id)
-        values = {"key": self._key, "description": DESCRIPTION, **_stored("{}")}
+        about = {"description": DESCRIPTION.format(dag_id)}
+        values = {"key": self._key, **about, **_stored("{}")}
         # Locks the row whether it is there or not: Postgres the row, SQLite the database, before anything is read.
-        session.execute(
-            build_upsert_stmt(
-                get_dialect_name(session), Variable, ["key"], values, {"description": DESCRIPTION}
-            )
-        )
+        session.execute(build_upsert_stmt(get_dialect_name(session), Variable, ["key"], values, about))
         # The columns alone: a Variable that is loaded gives its text to the log's filter, as a secret to look for.
         columns = (Variable.key, Variable._val, Variable.is_encrypted)  # noqa: SLF001 - the column
         rows = session.execute(select(*columns).where(Variable.key.in_((self._key, dag_id)))).all()

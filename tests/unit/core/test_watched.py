@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 from delivery_chain.core.spec import Source
 from delivery_chain.core.watched import (
     images_dag_id,
@@ -56,7 +58,8 @@ def test_ids_can_be_read() -> None:
         "delivery-chain-images--home--shop-inner-",
     ]
     assert len(set(found)) == 4
-    assert told_key(found[0]) == f"{found[0]}--webhooks"
+    assert re.fullmatch("delivery-chain-webhooks-[0-9a-f]{12}", told_key(found[0]))
+    assert len({told_key(one) for one in found}) == 4
 
 
 def test_words_of_an_id_are_in_its_spec() -> None:
