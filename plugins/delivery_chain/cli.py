@@ -62,6 +62,10 @@ def _parser(command: list[str]) -> argparse.ArgumentParser:
     schema.set_defaults(func=_schema)
     folder = commands.add_parser("dags-folder", help="print the folder to point Airflow's dags_folder at")
     folder.set_defaults(func=_dags_folder)
+    hook = commands.add_parser(
+        "git-hook", help="print the file to install as hooks/post-receive of a bare repository"
+    )
+    hook.set_defaults(func=_git_hook)
     from delivery_chain import replicating, triggering, webhook_setup
     from delivery_chain.ledger import command as events
     from delivery_chain.sandbox.cli import add_parser
@@ -158,6 +162,14 @@ def _schema(args: argparse.Namespace) -> int:
     from delivery_chain.core.schema import event_schema, spec_schema
 
     print(event_schema() if args.event else spec_schema(), end="")  # noqa: T201
+    return FINE
+
+
+def _git_hook(args: argparse.Namespace) -> int:
+    from delivery_chain.git_hook import git_hook
+
+    del args
+    print(git_hook())  # noqa: T201
     return FINE
 
 

@@ -223,9 +223,13 @@ def _images_dag(dag_id: str, specs: list[ChainSpec]) -> DAG:
     from delivery_chain.operators.sources import MatchOperator, WatchImagesOperator
 
     scope = specs[0].scope
-    names = [f"{scope.namespace}/{name}" for spec in specs for name in spec.scope.repositories]
-    everything = next((spec.scope for spec in specs if spec.scope.all), None)
-    chains = ", ".join(spec.name for spec in specs)
+    takers = [spec for spec in specs if not spec.build_rules]
+    names = [f"{scope.namespace}/{name}" for spec in takers for name in spec.scope.repositories]
+    everything = next((spec.scope for spec in takers if spec.scope.all), None)
+    # What a chain lists that builds is that chain's, whoever takes the rest of the namespace.
+    built = [name for spec in specs if spec.build_rules for name in spec.scope.repositories]
+    left_out = dict.fromkeys((*everything.exclude, *built)) if everything else {}
+    chains = ", ".join(spec.name for spec in takers)
     with _watching_dag(
         dag_id,
         dag_display_name=f"images {scope.instance} {scope.namespace}",
@@ -238,7 +242,7 @@ def _images_dag(dag_id: str, specs: list[ChainSpec]) -> DAG:
             connection=scope.instance,
             repositories=tuple(dict.fromkeys(names)),
             namespaces=(scope.namespace,) if everything else (),
-            exclude=tuple(f"{scope.namespace}/{name}" for name in (everything.exclude if everything else ())),
+            exclude=tuple(f"{scope.namespace}/{name}" for name in left_out),
             cursor=dag_id,
             timeout=FOR_EVER,
         )

@@ -9,6 +9,7 @@ import re
 import secrets
 import sys
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from delivery_chain.airflow_rest import AirflowServer, Answer, Login, check_address
 from delivery_chain.errors import ConfigurationError, ToolError, UsageError
@@ -21,6 +22,8 @@ FINE, USAGE, UNREACHABLE = 0, 2, 3
 URL = "AIRFLOW_API_URL"
 SECRET = "DELIVERY_CHAIN_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
 CONFLICT = 409
+_FIT = re.compile(r"[!-~]{16,1000}")
+"""As `delivery_chain.hooks.webhook_sender` takes it."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,199}")
 _ABOUT = f"""\
 Make the Airflow connection of a sender of webhooks, with a new secret, and print what to set at the sender.
@@ -88,14 +91,19 @@ def add(args: argparse.Namespace, environment: Any) -> list[str]:
     with AirflowServer(address, Login.from_environment(environment)) as server:
         _check(server.call("POST", "/connections", body=body), args.connection)
     place = f"{address}/delivery-chain/webhooks/{args.connection}"
+    shown = "SECRET" if environment.get(SECRET) else secret
     if args.sender in IN_ADDRESS:
-        return [f"address  {place}?token={secret}", f"set it   {SETUP[args.sender]}"]
+        return [f"address  {place}?token={quote(shown, safe='')}", f"set it   {SETUP[args.sender]}"]
     known = [] if environment.get(SECRET) else [f"secret   {secret}"]
     return [f"address  {place}", *known, f"set it   {SETUP[args.sender]}"]
 
 
 def _secret(sender: str, environment: Any) -> str:
     given = str(environment.get(SECRET, ""))
+    if given and not _FIT.fullmatch(given):
+        raise ConfigurationError(
+            f"{SECRET}: expected 16 to 1000 printable ASCII characters, found another text of {len(given)}"
+        )
     if given:
         return given
     if sender in OWN_SECRET:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
+from pydantic import AwareDatetime, ValidationError
 
 from delivery_chain.core.value import Value
 
@@ -39,8 +39,19 @@ AGAIN = "this delivery came before"
 ANOTHER = "another webhook told it before"
 REPLAYED = "a replay of a push that was taken before"
 LATE = "it came late: a newer push is known already"
+SENSED = "the sensor saw it first"
 LOST = "moves before it were not told"
 _BEFORE = timedelta(microseconds=1)
+
+
+def utc(text: str) -> datetime:
+    """An ISO 8601 time; one without a zone, as a person may write it, is UTC.
+
+    Raises:
+        ValueError: It is none.
+    """
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 class Sighting(Value):
@@ -50,7 +61,7 @@ class Sighting(Value):
     """Commit, or an image's digest; empty for a ref that was deleted."""
     before: str | None
     """Where it was; empty for nowhere, None where that was not said."""
-    at: datetime
+    at: AwareDatetime
     """When we heard of it; of one that came late, when it must have been."""
     told: tuple[tuple[str, str], ...] = ()
     """Who told it, and with which delivery id."""
@@ -112,6 +123,8 @@ class Move:
     delivery_id: str
     """Empty where the sender gives none."""
     now: datetime
+    pushed_at: datetime | None = None
+    """When, by the sender's clock, where it says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,13 +143,16 @@ class Judgement:
     """When a fresh push happened, as far as we know."""
 
 
-def judge(history: History, move: Move, watched: Sighting | None = None) -> Judgement:
+def judge(
+    history: History, move: Move, watched: Sighting | None = None, sensed: datetime | None = None
+) -> Judgement:
     """Tell a push from a redelivery.
 
     Args:
         history: What webhooks told of this ref before.
         move: What one tells now.
         watched: Where the sensor saw the ref last, if it did.
+        sensed: When the sensor saw the ref come to where the move ends, as the newest run says that it made of it.
     """
     if (told := _told(history, move)) is not None:
         return told
@@ -151,7 +167,7 @@ def judge(history: History, move: Move, watched: Sighting | None = None) -> Judg
         return _fresh(history, move, since=_elsewhere(view, move.after))
     if not move.delivery_id and move.before is not None and any(_same(one, move) for one in history):
         return Judgement(history=history, fresh=False, why=REPLAYED)
-    return _out_of_order(history, view, move)
+    return _sensed(history, view, move, sensed) or _out_of_order(history, view, move)
 
 
 def left_at(history: History, commit: str, *, looked: datetime, since: datetime | None) -> datetime | None:
@@ -221,14 +237,27 @@ def _elsewhere(view: History, commit: str) -> datetime | None:
     return max((one.at for one in view if one.commit != commit), default=None)
 
 
+def _sensed(history: History, view: History, move: Move, at: datetime | None) -> Judgement | None:
+    """The late word of what the sensor saw, where it knows better than all that was told; None if it is not that."""
+    if at is None or view[-1] in history or any((one.commit, one.at) == (move.after, at) for one in history):
+        return None
+    seen = Sighting(commit=move.after, before=move.before, at=at)
+    return _known(_sorted((*history, seen)), seen, (move.teller, move.delivery_id), SENSED)
+
+
 def _out_of_order(history: History, view: History, move: Move) -> Judgement:
     """A move that does not begin where the ref was: it came late, or moves before it were not told."""
     later = _place(view, move) if move.before is not None else None
-    if later is None:
-        return _fresh(history, move, since=view[-1].at, why=LOST if move.before is not None else "")
-    earlier = [one.at for one in view if one.at < later.at]
-    then = replace(move, now=min(move.now, later.at - _BEFORE))
-    late = _fresh((), then, since=max(earlier, default=None))
+    if later:
+        return _late(history, view, replace(move, now=min(move.now, later.at - _BEFORE)))
+    if move.pushed_at and move.pushed_at < view[-1].at - OVERTAKEN:
+        return _late(history, view, replace(move, now=move.pushed_at))
+    return _fresh(history, move, since=view[-1].at, why=LOST if move.before is not None else "")
+
+
+def _late(history: History, view: History, move: Move) -> Judgement:
+    earlier = [one.at for one in view if one.at < move.now and one.commit != move.after]
+    late = _fresh((), move, since=max(earlier, default=None))
     return replace(late, history=_sorted((*history, *late.history)), why=LATE)
 
 

@@ -65,12 +65,13 @@ def watched(specs: Iterable[ChainSpec]) -> dict[str, tuple[Source, list[tuple[Ch
 
 
 def watched_images(specs: Iterable[ChainSpec]) -> dict[str, list[ChainSpec]]:
-    """Each namespace whose images chains take that do not build them, as Dag id to those chains."""
+    """Each namespace with a chain that takes images and builds none, as Dag id to all chains of the namespace."""
     found: dict[str, list[ChainSpec]] = {}
     for spec in specs:
-        if not spec.build_rules:
-            found.setdefault(images_dag_id(spec.scope.instance, spec.scope.namespace), []).append(spec)
-    return found
+        found.setdefault(images_dag_id(spec.scope.instance, spec.scope.namespace), []).append(spec)
+    return {
+        dag_id: chains for dag_id, chains in found.items() if any(not spec.build_rules for spec in chains)
+    }
 
 
 def _dag_id(prefix: str, place: str, unique: str) -> str:

@@ -14,7 +14,6 @@ from airflow.models.connection import Connection
 from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
 from airflow.models.log import Log
-from airflow.models.variable import Variable
 from airflow.models.xcom import XComModel
 from airflow.utils.state import DagRunState
 from pydantic import ValidationError
@@ -24,6 +23,7 @@ from delivery_chain.core.gaps import Watch, changes, for_reader
 from delivery_chain.core.ledger import EVENT, LEDGER, Change, Entry, Looked, Seen, join
 from delivery_chain.core.watched import IMAGES_PREFIX, SOURCE_PREFIX, watches
 from delivery_chain.errors import ConfigurationError
+from delivery_chain.ledger.variables import plain, stored
 from delivery_chain.settings import Settings
 
 if TYPE_CHECKING:
@@ -174,10 +174,7 @@ def _watches(session: Session, places: Collection[str]) -> dict[str, Watch]:
     states: dict[str, str] = dict(
         session.execute(select(DagRun.dag_id, DagRun.state).where(DagRun.id.in_(newest))).all()
     )
-    cursors = {
-        row.key: _cursor(row.val)
-        for row in session.scalars(select(Variable).where(Variable.key.in_(sorted(places))))
-    }
+    cursors = {key: _cursor(plain(*row)) for key, row in stored(session, places).items()}
     speakers = _speakers(session)
     polls = _polls()
     found = {}

@@ -15,7 +15,7 @@ from airflow.sdk import Variable
 
 from delivery_chain.core.ledger import DELETED, LEDGER, SENSOR, Entry, Looked, Outcome
 from delivery_chain.core.starts import Start, image_starts, source_starts
-from delivery_chain.core.visits import SUPERSEDED, Told, choose, left_at
+from delivery_chain.core.visits import SUPERSEDED, Told, choose, left_at, utc
 from delivery_chain.core.watched import told_key
 from delivery_chain.errors import ConfigurationError
 from delivery_chain.operators.base import MOST_RUNS, ChainOperator
@@ -51,8 +51,7 @@ class Cursor:
             return None
         try:
             found = json.loads(text)
-            datetime.fromisoformat(found["looked"])
-            return found["looked"], dict(found["refs"])
+            return utc(found["looked"]).isoformat(), dict(found["refs"])
         except (ValueError, TypeError, KeyError):
             raise ConfigurationError(
                 f'Variable {self.key}: expected {{"looked": time, "refs": {{ref: commit}}}}, found something '
@@ -135,7 +134,7 @@ class MatchOperator(ChainOperator):
             cursor: The Variable with what was seen.
             chains: Each chain with the repository that it builds from the source; twice if the source builds two.
             images_of: Connection of the registry.
-            specs: Chains that take its images.
+            specs: All chains of a namespace of it.
             **kwargs: For BaseOperator.
         """
         super().__init__(**kwargs)
@@ -183,7 +182,9 @@ class MatchOperator(ChainOperator):
             found = image_starts(
                 self.specs, instance=self.images_of, name=name, tag=tag, digest=change["commit"]
             )
-            return () if isinstance(found, str) else found
+            # A chain that builds has its runs by its sources; its images are its own.
+            building = {spec.name for spec in self.specs if spec.build_rules}
+            return () if isinstance(found, str) or found[0].chain in building else found
         return source_starts(
             self.chains, ref=change["ref"], commit=change["commit"], previous=change["previous"]
         )

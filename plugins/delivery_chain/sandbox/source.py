@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import delivery_chain
 from delivery_chain.errors import ToolMissing, UsageError
+from delivery_chain.git_hook import git_hook
 from delivery_chain.sandbox import shop
 from delivery_chain.tools import process
 
@@ -58,17 +58,10 @@ def tell_pushes(layout: Layout, folder: Path, webhook: str) -> None:
     """Install the hook `post-receive` in a bare repository, as docs/events.md has it."""
     hook = folder / "hooks" / "post-receive"
     hook.parent.mkdir(exist_ok=True)
-    shutil.copyfile(_hook(), hook)
+    shutil.copyfile(git_hook(), hook)
     hook.chmod(0o755)
     for name, value in (("url", webhook), ("secretFile", str(layout.hook_secret))):
         _git(layout, "config", f"delivery-chain.{name}", value, cwd=folder)
-
-
-def _hook() -> Path:
-    """The hook as a checkout has it, or as the wheel does."""
-    package = Path(delivery_chain.__file__).parent
-    installed = package / "_post_receive"
-    return installed if installed.exists() else package.parents[1] / "docs" / "events" / "post-receive"
 
 
 def bare(layout: Layout, application: str) -> Path:

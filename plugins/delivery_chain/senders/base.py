@@ -53,6 +53,9 @@ class Sender:
     """
     largest: int = MEBIBYTE
     """Bytes of a body."""
+    proves_id: bool = True
+    """Whether the proof is over the delivery's id, too. If not, whoever saw a request could send it again under another
+    one; so the body's digest is the id."""
 
 
 def receive(sender: Sender, request: Request, secrets: Sequence[str], now: datetime) -> Delivery:
@@ -71,7 +74,10 @@ def receive(sender: Sender, request: Request, secrets: Sequence[str], now: datet
     proofs = [sender.authentic(request, secret, now) for secret in secrets if secret]
     if not any(proofs):
         raise WebhookRefused(401, NO_PROOF)
-    return sender.parse(request)
+    found = sender.parse(request)
+    if sender.proves_id:
+        return found
+    return found.model_copy(update={"delivery_id": f"sha256:{hashlib.sha256(request.body).hexdigest()}"})
 
 
 def same(found: str, expected: str) -> bool:

@@ -107,5 +107,7 @@ def _ignored(event: str) -> str:
     return "pull requests start no chain" if event.startswith(("pullrequest:", "pr:")) else no_chain(event)
 
 
-BITBUCKET = Sender(title="Bitbucket Cloud", authentic=_authentic, parse=_parse_cloud)
-BITBUCKET_DC = Sender(title="Bitbucket Data Center", authentic=_authentic, parse=_parse_data_center)
+BITBUCKET = Sender(title="Bitbucket Cloud", authentic=_authentic, parse=_parse_cloud, proves_id=False)
+BITBUCKET_DC = Sender(
+    title="Bitbucket Data Center", authentic=_authentic, parse=_parse_data_center, proves_id=False
+)

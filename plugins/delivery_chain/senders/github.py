@@ -79,5 +79,5 @@ def _package(payload: dict[str, Any], known: dict[str, Any]) -> Delivery:
     return delivery(**known, images=images, ignored=ignored)
 
 
-GITHUB = Sender(title="GitHub", authentic=_authentic, parse=_parse, largest=25 * MEBIBYTE)
+GITHUB = Sender(title="GitHub", authentic=_authentic, parse=_parse, largest=25 * MEBIBYTE, proves_id=False)
 """GitHub's own limit: larger payloads are not sent."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -18,6 +20,16 @@ if TYPE_CHECKING:
 
 SINCE, LOOKED = "since", "looked"
 LATER = ("known", "poll_seconds", SINCE, "told")
+
+
+THREADS = 16
+"""Looks of one kind that a triggerer has under way at once."""
+
+
+@cache
+def _threads(kind: type) -> ThreadPoolExecutor:
+    """The threads for the looks of one kind of trigger."""
+    return ThreadPoolExecutor(THREADS, thread_name_prefix=kind.__name__)
 
 
 class PollTrigger(BaseTrigger):
@@ -77,8 +89,9 @@ class PollTrigger(BaseTrigger):
         failures = 0
         while True:
             try:
-                # In a thread: what looks blocks, and Airflow's own calls (connection, secrets) do too.
-                event = await asyncio.to_thread(self._event)
+                # In a thread of ours: what looks blocks, Airflow's own calls (connection, secrets) do too, and places
+                # that do not answer must not take the few threads that all triggers share.
+                event = await asyncio.get_running_loop().run_in_executor(_threads(type(self)), self._event)
             except DeliveryChainError as error:
                 if not error.retryable:
                     yield TriggerEvent({"error": str(error)})  # type: ignore[no-untyped-call]

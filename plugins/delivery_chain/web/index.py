@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 FRESH_SECONDS = 5.0
 """How old the index may be: Airflow itself takes longer to notice an edited spec."""
+PLACED_SECONDS = 60.0
+"""How long the addresses of git connections are believed."""
 RELATIVE = "Webhooks find sources by their relative path alone"
 log = logging.getLogger(__name__)
 
@@ -90,6 +92,7 @@ class Index:
         self._specs: dict[str, ChainSpec] = {}
         self._chains = Chains()
         self._until = 0.0
+        self._placed_until = 0.0
 
     def chains(self) -> Chains:
         """The chains, at most `FRESH_SECONDS` old."""
@@ -106,12 +109,18 @@ class Index:
             changed = [dag_id for dag_id, found in hashes.items() if self._hashes.get(dag_id) != found]
             if changed:
                 rows = session.scalars(_latest_of(changed))
-                read = {row.dag_id: spec for row in rows if (spec := _spec(row.data)) is not None}
-                self._specs = {**self._specs, **read}
+                read = {row.dag_id: spec for row in rows if (spec := _spec(row.dag_id, row.data)) is not None}
+                self._specs = {
+                    **{name: self._specs[name] for name in self._specs if name not in changed},
+                    **read,
+                }
+        if hashes == self._hashes and time.monotonic() < self._placed_until:
+            return
         # In the order of their names, whatever order the database has: answers are the same in each process.
         self._specs = {dag_id: self._specs[dag_id] for dag_id in sorted(self._specs) if dag_id in hashes}
         self._hashes = hashes
         self._chains = Chains(self._specs, _by_place(self._specs.values()))
+        self._placed_until = time.monotonic() + PLACED_SECONDS
 
 
 def _latest(*columns: Any) -> Any:
@@ -137,15 +146,16 @@ def _latest_of(dag_ids: list[str]) -> Any:
     return select(SerializedDagModel).where(SerializedDagModel.id.in_(select(wanted.c.id)))
 
 
-def _spec(data: Any) -> ChainSpec | None:
-    """The spec that a stored Dag was made from; None for a Dag of another version of this package."""
+def _spec(dag_id: str, data: Any) -> ChainSpec | None:
+    """The spec that a stored Dag was made from; None for a Dag of another version of this package, or a copy."""
     try:
         tasks = data["dag"]["tasks"]
         text = next(task["__var"]["doc_json"] for task in tasks if task["__var"]["task_id"] == "plan")
-        return ChainSpec.model_validate_json(text)
+        spec = ChainSpec.model_validate_json(text)
     except (KeyError, TypeError, StopIteration, ValidationError) as error:
-        log.warning("A chain's Dag holds no spec that can be read: %s", str(error)[:300])
+        log.warning("Dag %s holds no spec that can be read: %s", dag_id, str(error)[:300])
         return None
+    return spec if spec.name == dag_id else None
 
 
 def _by_place(specs: Iterable[ChainSpec]) -> dict[tuple[str, str], tuple[Watched, ...]]:

@@ -12,16 +12,16 @@ from airflow.models.log import Log
 from airflow.utils.session import create_session
 from sqlalchemy import insert
 
-from delivery_chain.core.ledger import DELETED, EVENT, Entry, Outcome
+from delivery_chain.core.ledger import DELETED, EVENT, SENSOR, Entry, Outcome
 from delivery_chain.core.starts import NO_CHAIN, NO_RULE, Start, image_starts, source_starts
-from delivery_chain.core.visits import Move, judge
+from delivery_chain.core.visits import AGAIN, Judgement, Move, judge
 from delivery_chain.core.watched import images_dag_id
 from delivery_chain.errors import DeliveryChainError, WebhookRefused
 from delivery_chain.hooks.registry import TEST_TIMEOUT, OciRegistryHook
 from delivery_chain.web.limits import AGAIN_SOON
 from delivery_chain.web.peel import peel
 from delivery_chain.web.records import Record
-from delivery_chain.web.runs import Runs, built_here
+from delivery_chain.web.runs import Known, Runs, built_here
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -38,6 +38,8 @@ MOST_RUNS = 100
 GONE = "the registry has no such tag any more"
 UNPEELED = "an annotated tag that can't be asked for its commit now; the sensor finds it"
 OURS = "the chain built this image itself"
+MOST_ROWS = 500
+"""Rows of the event log that one delivery writes."""
 LEFT = f"more than {MOST_RUNS} runs in one delivery: the sensor starts the rest"
 
 
@@ -183,20 +185,36 @@ class Intake:
     ) -> Entry:
         if runs.made + len(starts) > MOST_RUNS and runs.made:
             return self._entry(ref, after, before, why=LEFT)
+        there = [runs.there(start) for start in starts]
+        judged = self._judge(record, ref, before, after, [run for one in there for run in one.values()])
+        if not judged.fresh or judged.at is None:
+            outcomes = [runs.find(start, one) for start, one in zip(starts, there, strict=True)]
+        else:
+            outcomes = [
+                runs.start(start, one, since=judged.since, at=judged.at)
+                for start, one in zip(starts, there, strict=True)
+            ]
+        # What could not be started is not known either: the next word of it counts.
+        if all(outcome.run_id for outcome in outcomes):
+            record.remember(ref, judged.history)
+        return self._entry(ref, after, before, outcomes, judged.why if after or not judged.fresh else DELETED)
+
+    def _judge(
+        self, record: Record, ref: str, before: str | None, after: str, there: Sequence[Known]
+    ) -> Judgement:
+        delivery_id = self.delivery.delivery_id
+        if delivery_id and any((run.sender, run.delivery_id) == (self._by, delivery_id) for run in there):
+            return Judgement(history=record.history(ref), fresh=False, why=AGAIN)
         move = Move(
             before=before,
             after=after,
             teller=f"{self.sender.conn_id}/{self.delivery.hook}",
-            delivery_id=self.delivery.delivery_id,
+            delivery_id=delivery_id,
             now=self.now,
+            pushed_at=self.delivery.pushed_at,
         )
-        judged = judge(record.history(ref), move, record.watched(ref))
-        record.remember(ref, judged.history)
-        if not judged.fresh or judged.at is None:
-            return self._entry(ref, after, before, [runs.find(start) for start in starts], judged.why)
-        at = judged.at
-        outcomes = [runs.start(start, since=judged.since, at=at) for start in starts]
-        return self._entry(ref, after, before, outcomes, judged.why if after else DELETED)
+        sensed = max((run.seen_at for run in there if run.sender == SENSOR), default=None)
+        return judge(record.history(ref), move, record.watched(ref), sensed)
 
     def _entry(
         self, ref: str, commit: str, before: str | None, outcomes: Iterable[Outcome] = (), why: str = ""
@@ -241,6 +259,6 @@ def _record(session: Session, dag_id: str | None, entries: Sequence[Entry]) -> N
             "owner": entry.by,
             "extra": entry.model_dump_json(exclude_defaults=True),
         }
-        for entry in entries
+        for entry in entries[:MOST_ROWS]
     ]
     session.execute(insert(Log), rows)

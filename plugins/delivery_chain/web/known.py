@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from airflow.utils.session import create_session
+from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from sqlalchemy import text
 
@@ -16,15 +17,13 @@ from delivery_chain.hooks.webhook_sender import WebhookSender, WebhookSenderHook
 from delivery_chain.senders.base import NO_PROOF
 
 if TYPE_CHECKING:
-    from anyio import CapacityLimiter
-
     from delivery_chain.web.limits import Rate
 
 SENDER_SECONDS = 10.0
 """How long a connection is believed: a changed secret counts after that, and a flood asks no database."""
 MOST_UNKNOWN = 2000
 """Names without a sender that are remembered."""
-LOOKUPS = 600
+LOOKUPS = 60
 """Names that are looked up in a minute, where they are not those of senders."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,199}")
 
@@ -52,6 +51,7 @@ class Known:
         """
         self.rate = rate
         self.workers = workers
+        self.strangers = CapacityLimiter(1)
         self._senders: dict[str, tuple[float, WebhookSender]] = {}
         self._unknown: dict[str, tuple[float, str]] = {}
         self._asked: dict[str, asyncio.Task[WebhookSender | str]] = {}
@@ -84,7 +84,9 @@ class Known:
         return await asyncio.shield(asked)
 
     async def _look(self, connection: str) -> WebhookSender | str:
-        found = await run_sync(_sender, connection, limiter=self.workers)
+        # Made-up names wait for each other, and for nobody else's sake.
+        limiter = self.workers if connection in self._senders else self.strangers
+        found = await run_sync(_sender, connection, limiter=limiter)
         until = time.monotonic() + SENDER_SECONDS
         self._senders.pop(connection, None)
         self._unknown.pop(connection, None)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from airflow.models.crypto import get_fernet
 from airflow.models.variable import Variable
 from airflow.utils.sqlalchemy import build_upsert_stmt, get_dialect_name
-from sqlalchemy import select, update
+from sqlalchemy import update
 
-from delivery_chain.core.visits import History, Sighting, Told
+from delivery_chain.core.visits import History, Sighting, Told, utc
 from delivery_chain.core.watched import told_key
+from delivery_chain.ledger.variables import plain, stored
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from sqlalchemy.orm import Session
 
@@ -42,10 +42,7 @@ class Record:
         values = {"key": self._key, **about, **_stored("{}")}
         # Locks the row whether it is there or not: Postgres the row, SQLite the database, before anything is read.
         session.execute(build_upsert_stmt(get_dialect_name(session), Variable, ["key"], values, about))
-        # The columns alone: a Variable that is loaded gives its text to the log's filter, as a secret to look for.
-        columns = (Variable.key, Variable._val, Variable.is_encrypted)  # noqa: SLF001 - the column
-        rows = session.execute(select(*columns).where(Variable.key.in_((self._key, dag_id)))).all()
-        found = {key: (stored, encrypted) for key, stored, encrypted in rows}
+        found = stored(session, (self._key, dag_id))
         self._was = self._told = _told(self._key, *found[self._key])
         self._seen = _cursor(*found[dag_id]) if dag_id in found else None
 
@@ -68,10 +65,10 @@ class Record:
         """Put it into the transaction."""
         if self._told == self._was:
             return
-        stored = _stored(self._told.model_dump_json())
+        values = _stored(self._told.model_dump_json())
         table = Variable.__table__
-        self._session.execute(update(table).where(table.c.key == self._key).values(stored))
-        _keep(self._key, stored["val"], self._told)
+        self._session.execute(update(table).where(table.c.key == self._key).values(values))
+        _keep(self._key, values["val"], self._told)
 
 
 def _stored(text: str) -> dict[str, Any]:
@@ -80,24 +77,20 @@ def _stored(text: str) -> dict[str, Any]:
     return {"val": made._val, "is_encrypted": made.is_encrypted}  # noqa: SLF001 - as Variable.set does
 
 
-def _plain(stored: str, encrypted: bool) -> str:  # noqa: FBT001 - a column
-    return get_fernet().decrypt(stored.encode()).decode() if encrypted else stored
-
-
-def _told(key: str, stored: str, encrypted: bool) -> Told:  # noqa: FBT001 - a column
+def _told(key: str, row: str, encrypted: bool) -> Told:  # noqa: FBT001 - a column
     """What is in the row; from memory, where this process wrote this very text."""
     text, told = _written.get(key, ("", None))
-    return told if told and text == stored else Told.read(_plain(stored, encrypted))
+    return told if told and text == row else Told.read(plain(row, encrypted))
 
 
-def _keep(key: str, stored: str, told: Told) -> None:
+def _keep(key: str, row: str, told: Told) -> None:
     if len(_written) >= MOST_WRITTEN:
         _written.clear()
-    _written[key] = stored, told
+    _written[key] = row, told
 
 
-@lru_cache(maxsize=32)
-def _cursor(stored: str, encrypted: bool) -> tuple[datetime, Mapping[str, str]] | None:  # noqa: FBT001 - a column
+@lru_cache(maxsize=4)
+def _cursor(row: str, encrypted: bool) -> tuple[datetime, Mapping[str, str]] | None:  # noqa: FBT001 - a column
     """What a watching Dag saw last: when that look began, and every ref with its commit.
 
     None where somebody made it unreadable by hand: the sensor says so, and webhooks go on.
@@ -105,7 +98,7 @@ def _cursor(stored: str, encrypted: bool) -> tuple[datetime, Mapping[str, str]] 
     By the stored text: a source with thousands of refs is read once per look, not once per delivery.
     """
     try:
-        found = json.loads(_plain(stored, encrypted))
-        return datetime.fromisoformat(found["looked"]), dict(found["refs"])
+        found = json.loads(plain(row, encrypted))
+        return utc(found["looked"]), dict(found["refs"])
     except (ValueError, TypeError, KeyError):
         return None

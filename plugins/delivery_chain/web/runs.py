@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,10 @@ from airflow.utils.types import DagRunTriggeredByType, DagRunType
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from delivery_chain.core.ledger import Outcome
-from delivery_chain.core.visits import choose
+from delivery_chain.core.ledger import SENSOR, Outcome
+from delivery_chain.core.visits import SENSED, choose
 from delivery_chain.listener import AUTHOR
-from delivery_chain.senders.base import fields
+from delivery_chain.senders.base import fields, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +36,16 @@ RECENT = 100
 """Runs that are asked whether they built an image."""
 PAUSED = "the Dag is paused: the run waits until somebody unpauses it"
 _dag_bag = create_dag_bag()
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A run that is there."""
+
+    seen_at: datetime
+    """When its push was seen."""
+    sender: str
+    delivery_id: str
 
 
 class Runs:
@@ -53,25 +64,31 @@ class Runs:
         self.facts = facts
         self.made = 0
 
-    def find(self, start: Start) -> Outcome:
-        """The newest run of a push that was known before."""
-        made = _made(self.session, start)
-        if not made:
-            return _outcome(start, why="a push that was known already, and made no run")
-        return _outcome(start, run_id=start.run_id(max(made)))
+    def there(self, start: Start) -> dict[int, Known]:
+        """The runs of this ref and commit: number of the stay to what is known of it."""
+        return _made(self.session, start)
 
-    def start(self, start: Start, *, since: datetime | None, at: datetime) -> Outcome:
+    def find(self, start: Start, there: Mapping[int, Known]) -> Outcome:
+        """The newest run of a push that was known before."""
+        if not there:
+            return _outcome(start, why="a push that was known already, and made no run")
+        return _outcome(start, run_id=start.run_id(max(there)))
+
+    def start(
+        self, start: Start, there: Mapping[int, Known], *, since: datetime | None, at: datetime
+    ) -> Outcome:
         """Make the run, unless it is there.
 
         Args:
             start: Of what.
+            there: The runs that are there, from `there`.
             since: When the ref was last known to be elsewhere, see `delivery_chain.core.visits`.
             at: When the push was seen.
         """
-        visit, there = choose(_made(self.session, start), since)
+        visit, known = choose({number: one.seen_at for number, one in there.items()}, since)
         run_id = start.run_id(visit)
-        if there:
-            return _outcome(start, run_id=run_id, why="the sensor saw it first")
+        if known:
+            return _outcome(start, run_id=run_id, why=SENSED if there[visit].sender == SENSOR else "")
         model = self.session.get(DagModel, start.chain)
         dag = self._dag(start.chain) if model else None
         if model is None or model.is_stale or dag is None:
@@ -85,7 +102,7 @@ class Runs:
             with self.session.begin_nested():
                 self._create(dag, run_id, event, at, why)
         except IntegrityError:
-            return _outcome(start, run_id=run_id, why="the sensor saw it first")
+            return _outcome(start, run_id=run_id, why=SENSED)
         except (ParamValidationError, ValueError) as error:
             return _outcome(start, why=f"Airflow refuses the run: {str(error)[:300]}")
         self.made += 1
@@ -131,25 +148,29 @@ def built_here(session: Session, chain: str, tag: str, digest: str) -> bool:
     )
 
 
-def _made(session: Session, start: Start) -> dict[int, datetime]:
-    """The runs of this ref and commit, as `choose` takes them."""
-    made: dict[int, datetime] = {}
+def _made(session: Session, start: Start) -> dict[int, Known]:
+    made: dict[int, Known] = {}
     first = 1
     while True:
         ids = {start.run_id(visit): visit for visit in range(first, first + VISITS_AT_ONCE)}
         wanted = select(DagRun.run_id, DagRun.run_after, DagRun.conf).where(
             DagRun.dag_id == start.chain, DagRun.run_id.in_(ids)
         )
-        found = {ids[run_id]: _seen_at(after, conf) for run_id, after, conf in session.execute(wanted)}
+        found = {ids[run_id]: _known(after, conf) for run_id, after, conf in session.execute(wanted)}
         made |= found
         if len(found) < VISITS_AT_ONCE:
             return made
         first += VISITS_AT_ONCE
 
 
-def _seen_at(run_after: datetime, conf: Any) -> datetime:
-    said = conf.get("seen_at") if isinstance(conf, dict) else None
-    return datetime.fromisoformat(said) if isinstance(said, str) else run_after
+def _known(run_after: datetime, conf: Any) -> Known:
+    said = conf if isinstance(conf, dict) else {}
+    seen_at = text(said, "seen_at")
+    return Known(
+        seen_at=datetime.fromisoformat(seen_at) if seen_at else run_after,
+        sender=text(said, "sender"),
+        delivery_id=text(said, "delivery_id"),
+    )
 
 
 def _outcome(start: Start, *, run_id: str = "", made: bool = False, why: str = "") -> Outcome:

@@ -70,7 +70,8 @@ def test_what_passes_is_waited_out(case: tuple[str, str, dict[str, Any], int]) -
 
         with RegistryClient(there.registry) as client:
             assert whole(client, NAME, digest)
-        assert result.resent <= 2 * LAYER
+        # Twice whole, and what of a third try was under way when the answer came.
+        assert result.resent <= 3 * LAYER
 
 
 LASTING: dict[str, tuple[str, str, dict[str, Any], type[RegistryError]]] = {

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
     found = Layout(tmp_path)
-    source.create_repositories(found)
+    source.create_repositories(found, "http://127.0.0.1:9/delivery-chain/webhooks/git_hooks")
     return found
 
 

@@ -89,7 +89,8 @@ def test_a_task_runs_and_sees_the_connections(api: AirflowApi) -> None:
 def test_the_connections_are_there(api: AirflowApi) -> None:
     """What the example chains name, and nothing else; secrets are masked."""
     found = {one["connection_id"]: one for one in api.call("GET", "/connections")["connections"]}
-    assert found.keys() == REGION_CONNECTIONS | {"git_shop", "prod_redeploy", "staging_redeploy"}
+    others = {"git_shop", "prod_redeploy", "staging_redeploy", "git_hooks", "registry_hooks"}
+    assert found.keys() == REGION_CONNECTIONS | others
     assert found["prod_redeploy"]["password"] == "***"
 
 

@@ -46,6 +46,8 @@ class Ref:
     cursor: tuple[str, datetime] | None = None
     runs: dict[tuple[str, int], tuple[datetime, datetime | None]] = field(default_factory=dict)
     """When the push of each run was seen, and when the run found its ref elsewhere, if it did."""
+    sensed: dict[str, datetime] = field(default_factory=dict)
+    """When the sensor saw the push of the newest run that it made, by commit."""
     made: list[tuple[str, datetime]] = field(default_factory=list)
     """Each run's commit, and when it was started."""
 
@@ -68,6 +70,8 @@ class Ref:
         if not there:
             void = self.position is not None and self.position(now) != commit
             self.runs[commit, visit] = seen, now if void else None
+            if looked:
+                self.sensed[commit] = seen
             self.made.append((commit, now))
 
     def hears(
@@ -75,7 +79,7 @@ class Ref:
     ) -> str:
         watched = Sighting(commit=self.cursor[0], before=None, at=self.cursor[1]) if self.cursor else None
         move = Move(before=before, after=after, teller=teller, delivery_id=delivery, now=now)
-        judged = judge(self.history, move, watched)
+        judged = judge(self.history, move, watched, self.sensed.get(after))
         self.history = judged.history
         if judged.fresh and after:
             assert judged.at is not None
