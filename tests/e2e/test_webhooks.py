@@ -42,7 +42,6 @@ def follow(sandbox: Sandbox, folder: Path) -> str:
         "https://airflow.example.com": sandbox.api.address,
         "/etc/delivery-chain-webhook.secret": str(folder / "webhook.secret"),
         "/srv/git/shop/api.git": str(source.bare(sandbox.layout, "web")),
-        "~/airflow-delivery-chain": str(ROOT),
     }
     script = [_real(command, places, folder) for command in COMMANDS]
     (folder / "typed").write_text(f"{ADMIN}\n{sandbox.secrets['admin']}\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from delivery_chain.operators import sources
 from delivery_chain.operators.sources import MatchOperator
 from delivery_chain.web import receiver as receiver_module
 from support.chain_steps import Run
-from support.webhook_airflow import DIGEST, MAIN, OTHER_DIGEST, A, B, C, images, moved, pushed, spec
+from support.webhook_airflow import DIGEST, MAIN, OTHER_DIGEST, A, B, C, commit, images, moved, pushed, spec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -214,3 +215,63 @@ def test_images_by_both(stored: Stored, receiver: Receiver) -> None:
     again = receiver.deliver(pushed(("base/python", "v1", OTHER_DIGEST)))
     assert (len(found.made), len(made), again.made, again.run_ids) == (1, 1, [], made)
     assert told_key(IMAGES) in stored.variables()
+
+
+def test_words_that_come_after_the_sensor_saw_all(stored: Stored, receiver: Receiver, sensor: Sensor) -> None:
+    """The receiver was away for two pushes, and hears of them when the sensor has long started both."""
+    for number, after in ((A, -900), (B, -600), (C, -300)):
+        assert len(sensor.look({MAIN: number}, after=after)) == 1
+    moves = [(A, B, "one"), (B, C, "two"), (A, B, "one")]
+    told = [receiver.push(MAIN, before, after, delivery=name) for before, after, name in moves]
+    assert ([one.made for one in told], len(stored.runs())) == ([[], [], []], 3)
+    assert sensor.look({MAIN: C}, after=30) == []
+
+
+def test_words_of_images_that_come_after_the_sensor_saw_all(stored: Stored, receiver: Receiver) -> None:
+    """A registry kept its notifications until the receiver was back."""
+    stored.add(images())
+    watch = Sensor(stored, IMAGES, images_of="home", specs=[images()])
+    for digest, after in ((DIGEST, -600), (OTHER_DIGEST, -300)):
+        assert len(watch.look({"base/python:v1": digest}, after=after)) == 1
+    told = [receiver.deliver(pushed(("base/python", "v1", one))) for one in (DIGEST, OTHER_DIGEST)]
+    assert ([one.made for one in told], len(stored.runs())) == ([[], []], 2)
+
+
+def test_an_old_delivery_that_was_forgotten(stored: Stored, receiver: Receiver, sensor: Sensor) -> None:
+    """Of more pushes than are remembered, one comes again: its run knows it, and the sensor starts nothing."""
+    commits = ["", *(commit(number) for number in range(1, 13))]
+    for number, (before, after) in enumerate(pairwise(commits)):
+        receiver.push(MAIN, before, after, delivery=f"d{number}")
+    again = receiver.push(MAIN, commits[2], commits[3], delivery="d2")
+    assert (again.made, [entry.why for entry in again.entries], len(stored.runs())) == (
+        [],
+        ["this delivery came before"],
+        12,
+    )
+    assert sensor.look({MAIN: commits[-1]}, after=30) == []
+
+
+def test_an_image_of_a_chain_that_builds_is_not_another_ones(stored: Stored) -> None:
+    """A chain for the rest of a namespace takes nothing that another chain lists and builds."""
+    rest = images("rest", scope={"instance": "home", "namespace": "shop", "all": True})
+    stored.add(spec(), rest)
+    watch = Sensor(stored, images_dag_id("home", "shop"), images_of="home", specs=[spec(), rest])
+    assert watch.look({"shop/api:edge": DIGEST}, after=30) == []
+    assert len(watch.look({"shop/api:edge": DIGEST, "shop/other:v1": DIGEST}, after=60)) == 1
+
+
+def test_a_cursor_that_a_person_wrote(stored: Stored, receiver: Receiver, sensor: Sensor) -> None:
+    """A time without a zone is UTC."""
+    stored.saw(WATCH, {MAIN: A}, datetime(2026, 1, 31, 12))  # noqa: DTZ001 - what is tested
+    found = [receiver.push(MAIN, *move) for move in ((A, B), (B, C))]
+    assert [len(one.made) for one in found] == [1, 1]
+
+
+def test_a_push_that_could_not_be_started_is_not_known(stored: Stored, receiver: Receiver) -> None:
+    """Nobody watches the images of a chain that builds: once its Dag is well, the redelivery starts the run."""
+    stored.add(spec())
+    stored.mark("shop", has_import_errors=True)
+    said = pushed(("shop/api", "v9", DIGEST))
+    assert receiver.deliver(said, delivery="one").made == []
+    stored.mark("shop", has_import_errors=False)
+    assert len(receiver.deliver(said, delivery="one").made) == 1
