@@ -5,6 +5,7 @@ Deliveries about one source are judged one after the other, whichever server pro
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,9 +34,10 @@ if TYPE_CHECKING:
     from delivery_chain.hooks.webhook_sender import WebhookSender
     from delivery_chain.web.index import Chains, Watched
 
+log = logging.getLogger(__name__)
 MOST_RUNS = 100
 """Runs of one delivery, for its sender does not wait long. The sensor starts the rest."""
-GONE = "the registry has no such tag any more"
+GONE = "the registry has no such tag any more, or can't be asked for it"
 UNPEELED = "an annotated tag that can't be asked for its commit now; the sensor finds it"
 OURS = "the chain built this image itself"
 MOST_ROWS = 500
@@ -237,9 +239,12 @@ def _asked(instance: str, image: ImagePush) -> ImagePush:
         with OciRegistryHook(instance).client(timeout=TEST_TIMEOUT) as client:
             manifest = client.head_manifest(image.name, image.tag)
     except DeliveryChainError as error:
-        raise WebhookRefused(
-            503, f"what {_ref(image)} points at can't be asked: {error}", retry_after=AGAIN_SOON
-        ) from error
+        why = f"what {_ref(image)} points at can't be asked: {error}"
+        if error.retryable:
+            raise WebhookRefused(503, why, retry_after=AGAIN_SOON) from error
+        # The same again would get the same answer; a registry would send it for ever.
+        log.warning("%s", why)
+        return image
     return image.model_copy(update={"digest": manifest.digest}) if manifest else image
 
 

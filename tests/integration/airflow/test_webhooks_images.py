@@ -183,22 +183,34 @@ def test_a_digest_that_is_not_told_is_asked_for(
     found.append(quay(receiver, NAME, "v1"))
     assert [one.status for one in found] == [200] * 3
     assert {entry.ref: entry.why for entry in found[0].entries} == {
-        f"{NAME}:gone": "the registry has no such tag any more",
+        f"{NAME}:gone": "the registry has no such tag any more, or can't be asked for it",
         f"{NAME}:v1": "",
     }
     assert ([len(one.made) for one in found], len(set(digests))) == ([1, 0, 1], 2)
     assert [stored.run(*run)["event"].digest for run in stored.runs()] == digests
 
 
-def test_a_registry_that_does_not_answer(
+def test_a_registry_that_fails(
     stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, home: MemoryRegistry
 ) -> None:
     """The sender is asked to come again, and nothing is written: not even what needs no registry."""
     connect(monkeypatch, "quay", extra={"sender": "quay"})
     stored.add(images())
-    home.fail("HEAD", f"/v2/{NAME}/manifests/v1", 403)
+    home.fail("HEAD", f"/v2/{NAME}/manifests/v1", 500)
     found = quay(receiver, NAME, "_staging-0123456789ab", "v1")
     assert (found.status, found.headers.get("retry-after"), stored.nothing()) == (503, "5", True)
+
+
+def test_a_registry_that_refuses(
+    stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, home: MemoryRegistry
+) -> None:
+    """It would refuse again, and its sender send again for ever: the delivery is taken, and says why it is no run."""
+    connect(monkeypatch, "quay", extra={"sender": "quay"})
+    stored.add(images())
+    home.fail("HEAD", f"/v2/{NAME}/manifests/v1", 403)
+    found = quay(receiver, NAME, "v1")
+    why = "the registry has no such tag any more, or can't be asked for it"
+    assert (found.status, [entry.why for entry in found.entries], stored.runs()) == (200, [why], [])
 
 
 def test_nobody_asks_for_what_no_chain_takes(

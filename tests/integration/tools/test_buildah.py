@@ -396,6 +396,10 @@ build_and_push(
         for line in worker.stdout:
             if line.strip() == "started":
                 break
+        # The shell says so just before it becomes the program.
+        until = time.monotonic() + 20
+        while not processes_with("4712") and time.monotonic() < until:
+            time.sleep(0.02)
         assert processes_with("4712")
         worker.send_signal(signal.SIGKILL)
     until = time.monotonic() + 10
