@@ -6,8 +6,9 @@ alike, and the number is in the run's id, so that what both saw is one run:
 
     a run for this ref and commit, made since the ref was last known to be elsewhere, is this very push.
 
-`judge` finds that time for a webhook, `left_at` for the sensor; `choose` picks the stay. Where a delivery may be old
-or new and nothing tells, it makes no run: the sensor finds out.
+`judge` finds that time for a webhook, `left_at` for the sensor; `choose` picks the stay. A delivery that fits nowhere
+into what is known makes no run where the sensor has one of that commit; else it makes one, which builds nothing if it
+finds its ref elsewhere.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 MOST_SIGHTINGS = 8
-"""What is remembered of one ref. An older push is a redelivery by its run alone."""
+"""What is remembered of one ref. A redelivery of an older push is told by its run."""
 MOST_TOLD = 8
 MOST_REFS = 100
-"""Refs of one source whose history is kept: some 30 kB in Airflow's database, which each push reads and writes."""
+"""Refs of one source whose history is kept: at most some 200 kB in Airflow's database, which each push writes."""
 CLOCKS = timedelta(seconds=5)
 """How far the clocks of the triggerer, of workers and of the API server may be apart."""
 OVERTAKEN = timedelta(seconds=60)
@@ -80,7 +81,7 @@ class Told(Value):
     def read(cls, text: str | None) -> Told:
         """What is in the Variable; nothing where there is none, or where somebody made it unreadable by hand.
 
-        To forget is safe: the runs that are there still count.
+        What is forgotten costs at most a run too many: ids that are taken stay taken, and the sensor loses no push.
         """
         try:
             return cls.model_validate_json(text or "{}")
