@@ -17,7 +17,7 @@ from delivery_chain.errors import (
     RegistryUnreachable,
     Unauthorized,
 )
-from delivery_chain.oci.client import deleted_tag_digest
+from delivery_chain.oci.deletion import deleted_tag_digest
 from delivery_chain.oci.limits import SHARED
 
 if TYPE_CHECKING:

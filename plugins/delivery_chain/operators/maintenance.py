@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.gate import Verdict
 from delivery_chain.core.tags import STAGING_PREFIX
-from delivery_chain.errors import NotFound
+from delivery_chain.errors import DeletesDisabled, NotFound
 from delivery_chain.operators.base import ChainOperator, names_in_scope
 from delivery_chain.operators.build import PUSHED_AT, RUN
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from delivery_chain.core.spec import ChainSpec
 
 RUNNING = frozenset({"queued", "running"})
@@ -31,18 +33,26 @@ class SweepOperator(ChainOperator):
         from delivery_chain.settings import Settings
 
         oldest = datetime.now(UTC) - timedelta(hours=Settings.load().staging_keep_hours)
-        removed = []
+        removed: list[str] = []
         with OciRegistryHook(self.spec.scope.instance).client() as client:
-            for name in names_in_scope(client, self.spec):
-                for tag in _staging_tags(client, name):
-                    if self._is_left_over(context["ti"], client, name, tag, oldest):
-                        client.delete_tag(name, tag)
-                        removed.append(f"{name}:{tag}")
+            try:
+                for name, tag in self._left_over(context["ti"], client, oldest):
+                    client.delete_tag(name, tag)
+                    removed.append(f"{name}:{tag}")
+            except DeletesDisabled as refused:
+                # Once: what is true of one tag of this registry is true of all.
+                self.log.warning("Staging tags stay: %s", refused)
         self.log.info("Removed %d staging tags: %s", len(removed), ", ".join(removed) or "none")
         return removed
 
+    def _left_over(self, ti: Any, client: Any, oldest: datetime) -> Iterator[tuple[str, str]]:
+        for name in names_in_scope(client, self.spec):
+            for tag in _staging_tags(client, name):
+                if self._is_left_over(ti, client, name, tag, oldest):
+                    yield name, tag
+
     def _is_left_over(self, ti: Any, client: Any, name: str, tag: str, oldest: datetime) -> bool:
-        from delivery_chain.oci.client import DELETED_TAG
+        from delivery_chain.oci.deletion import DELETED_TAG
 
         try:
             manifest = client.get_manifest(name, tag)

@@ -168,7 +168,9 @@ def test_a_digest_under_another_tag_stays(home: MemoryRegistry) -> None:
     """Registries delete a manifest with all its tags: one that this run is not about is not taken along."""
     run, digest = pushed(home, policy(backup=False, delete=True), "v7")
     home.tags[f"{NAME}:stable"] = digest
-    assert kept_away(run) == Quarantined(digest=digest, deleted=("v7",))
+    assert kept_away(run) == Quarantined(
+        digest=digest, deleted=("v7",), kept=f"{home.registry.host}/{NAME}:stable@{digest}"
+    )
     assert (home.tags, list(home.manifests)) == ({f"{NAME}:stable": digest}, [f"{NAME}@{digest}"])
 
 

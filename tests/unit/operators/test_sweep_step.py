@@ -9,6 +9,7 @@ from airflow.sdk.execution_time.comms import ErrorResponse
 
 from delivery_chain.errors import DeliveryChainError
 from delivery_chain.oci.client import RegistryClient
+from delivery_chain.oci.deletion import deleted_tag_digest
 from delivery_chain.operators.maintenance import SweepOperator
 from support.chain_steps import NAME, Run, build_plan, built, chain, image_plan, push_platform, verdict
 
@@ -147,9 +148,11 @@ def test_a_stand_in_goes_whatever_its_age(home: MemoryRegistry) -> None:
     (first, _) = staged(home, 0)
     tag = first.rpartition(":")[2]
     home.deletes_tags = False
-    home.fail("DELETE", f"/v2/{NAME}/manifests/sha256:.*", 500, times=1)
+    deletion = f"/v2/{NAME}/manifests/{deleted_tag_digest(tag)}"
     with RegistryClient(home.registry) as client, pytest.raises(DeliveryChainError):
+        home.on("PUT", f"/v2/{NAME}/manifests/{tag}", lambda: home.fail("DELETE", deletion, 500, times=1))
         client.delete_tag(NAME, tag)
+    assert home.tags[first] == deleted_tag_digest(tag)
     assert sweep() == (first,)
 
 
