@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from delivery_chain.core.event import BRANCHES, TAGS, Event, Kind, image_run_id, push_run_id
 from delivery_chain.core.plan import matching_rules, owner
-from delivery_chain.core.tags import is_reserved
+from delivery_chain.core.stand_in import deleted_tag_digest
+from delivery_chain.core.tags import is_backup, is_reserved
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 NO_RULE = "no build rule matches"
 NO_CHAIN = "no chain covers this image"
 RESERVED = "a tag that chains keep for themselves"
+DELETION = "a chain's own mark of a tag that it is deleting"
+BACKUP = "a chain's backup of a blocked image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,10 @@ def image_starts(
     """
     if is_reserved(tag):
         return RESERVED
+    if tag and digest == deleted_tag_digest(tag):
+        return DELETION
+    if is_backup(name, (spec.scope.namespace for spec in specs if spec.scope.instance == instance)):
+        return BACKUP
     covering = [
         (namespace, spec)
         for namespace in _namespaces(name)

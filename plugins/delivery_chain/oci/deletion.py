@@ -13,16 +13,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from delivery_chain.core.reference import sha256_digest
+from delivery_chain.core.stand_in import DELETED_TAG, deleted_tag_digest, stand_in
 from delivery_chain.errors import NotFound, ProtocolViolation, RegistryError
-from delivery_chain.oci.manifest import EMPTY_BLOB, EMPTY_CONFIG, OCI_MANIFEST, build_artifact_manifest
+from delivery_chain.oci.manifest import EMPTY_BLOB, OCI_MANIFEST
 from delivery_chain.oci.tag import put_tag
 
 if TYPE_CHECKING:
     from delivery_chain.oci.client import RegistryClient
-
-DELETED_TAG = "application/vnd.delivery-chain.deleted-tag.v1"
-"""Artifact type of stand-ins."""
 
 
 def delete_tag(client: RegistryClient, name: str, tag: str, digest: str = "") -> bool:
@@ -46,8 +43,8 @@ def delete_tag(client: RegistryClient, name: str, tag: str, digest: str = "") ->
     held = client.head_digest(name, tag)
     if held is None:
         return True
-    stand_in = deleted_tag_digest(tag)
-    if held != stand_in:
+    mark = deleted_tag_digest(tag)
+    if held != mark:
         if digest and held != digest:
             return False
         if client.delete_by_tag(name, tag):
@@ -55,11 +52,11 @@ def delete_tag(client: RegistryClient, name: str, tag: str, digest: str = "") ->
         _prove_deletes(client, name, tag)
         if client.head_digest(name, tag) != held:
             return False
-        client.put_manifest(name, tag, _stand_in(tag), OCI_MANIFEST)
+        client.put_manifest(name, tag, stand_in(tag), OCI_MANIFEST)
     try:
-        client.delete_manifest(name, stand_in)
+        client.delete_manifest(name, mark)
     except RegistryError as error:
-        if held != stand_in and not error.retryable:
+        if held != mark and not error.retryable:
             put_tag(client, name, tag, held)
         raise
     return True
@@ -69,7 +66,7 @@ def _prove_deletes(client: RegistryClient, name: str, tag: str) -> None:
     """Let the registry delete the tag's stand-in while no tag holds it, once for each repository."""
     if name in client.deletes_in:
         return
-    digest, raw = deleted_tag_digest(tag), _stand_in(tag)
+    digest, raw = deleted_tag_digest(tag), stand_in(tag)
     # It is not there: a registry that deletes nothing says so, and has nothing written to it.
     client.delete_manifest(name, digest)
     client.put_blob_bytes(name, EMPTY_BLOB)
@@ -84,14 +81,3 @@ def is_stand_in(client: RegistryClient, name: str, ref: str) -> bool:
         return client.get_manifest(name, ref).artifact_type == DELETED_TAG
     except (NotFound, ProtocolViolation):
         return False
-
-
-def deleted_tag_digest(tag: str) -> str:
-    """What `tag` stands for while it is deleted by its stand-in."""
-    return sha256_digest(_stand_in(tag))
-
-
-def _stand_in(tag: str) -> bytes:
-    # The tag's name makes it unique: no other tag can share its digest and go with it.
-    note = {"org.opencontainers.image.ref.name": tag}
-    return build_artifact_manifest(DELETED_TAG, None, (EMPTY_CONFIG,), note)

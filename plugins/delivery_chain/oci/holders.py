@@ -71,7 +71,7 @@ def holders(
         tags = client.list_tags(name)
     except NotFound:
         tags = ()
-    found: dict[str, tuple[Holder, ...]] = {digest: () for digest in digests}
+    found: dict[str, tuple[Holder, ...]] = dict.fromkeys(digests, ())
     limit = "" if len(tags) <= MOST_TAGS else f"it has more than {MOST_TAGS} tags"
     for tag in tags[:MOST_TAGS]:
         limit = limit or look.limit()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.gate import Verdict
 from delivery_chain.core.tags import STAGING_PREFIX
+from delivery_chain.core.times import claimed
 from delivery_chain.errors import DeletesDisabled, NotFound
 from delivery_chain.operators.base import ChainOperator, names_in_scope
 from delivery_chain.operators.build import PUSHED_AT, RUN
@@ -52,7 +53,7 @@ class SweepOperator(ChainOperator):
                     yield name, tag
 
     def _is_left_over(self, ti: Any, client: Any, name: str, tag: str, oldest: datetime) -> bool:
-        from delivery_chain.oci.deletion import DELETED_TAG
+        from delivery_chain.core.stand_in import DELETED_TAG
 
         try:
             manifest = client.get_manifest(name, tag)
@@ -64,7 +65,7 @@ class SweepOperator(ChainOperator):
         dag_id, _, run_id = notes.get(RUN, "").partition(" ")
         if not run_id or dag_id != self.spec.name:
             return False
-        if _time(notes.get(PUSHED_AT, "")) > oldest or _state(ti, dag_id, run_id) in RUNNING:
+        if claimed(notes.get(PUSHED_AT), datetime.now(UTC)) > oldest or _state(ti, dag_id, run_id) in RUNNING:
             return False
         verdict = ti.xcom_pull(dag_id=dag_id, run_id=run_id, task_ids="gate", map_indexes=-1)
         blocked = verdict is not None and not Verdict.from_xcom(verdict).passed
@@ -77,13 +78,6 @@ def _staging_tags(client: Any, name: str) -> list[str]:
         return [tag for tag in client.list_tags(name) if tag.startswith(STAGING_PREFIX)]
     except NotFound:
         return []
-
-
-def _time(text: str) -> datetime:
-    try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except ValueError:
-        return datetime.min.replace(tzinfo=UTC)
 
 
 def _state(ti: Any, dag_id: str, run_id: str) -> str:

@@ -53,7 +53,7 @@ class QuarantineOperator(ChainOperator):
             except (DeletesDisabled, Unauthorized, TagConflict) as refused:
                 left = Quarantined(digest=subject.digest, backup=backup, kept=here.kept())
                 ti.xcom_push("return_value", left.to_xcom())
-                self.log.error("Not removed: %s. %s", refused, fate(plan, left))
+                self.log.warning("Not removed: %s. %s", refused, fate(plan, left))
                 raise
             found = Quarantined(digest=subject.digest, backup=backup, deleted=deleted, kept=here.kept())
         self.log.info("%s", fate(plan, found))

@@ -108,7 +108,7 @@ def _failed(states: dict[str, str], spec: ChainSpec) -> list[str]:
     return sorted(named.get(task, task) for task, state in states.items() if state == "failed")
 
 
-def _outcome(  # noqa: PLR0913, PLR0917 - what a run left
+def _outcome(
     ti: Any,
     plan: Plan,
     verdict: Verdict | None,
