@@ -188,7 +188,9 @@ class Intake:
         if runs.made + len(starts) > MOST_RUNS and runs.made:
             return self._entry(ref, after, before, why=LEFT)
         there = [runs.there(start) for start in starts]
-        judged = self._judge(record, ref, before, after, [run for one in there for run in one.values()])
+        judged = self._judge(
+            record, ref, before, after, [run for one in there for run in one.values() if run.ours]
+        )
         if not judged.fresh or judged.at is None:
             outcomes = [runs.find(start, one) for start, one in zip(starts, there, strict=True)]
         else:

@@ -149,8 +149,8 @@ def test_a_stand_in_goes_whatever_its_age(home: MemoryRegistry) -> None:
     tag = first.rpartition(":")[2]
     home.deletes_tags = False
     deletion = f"/v2/{NAME}/manifests/{deleted_tag_digest(tag)}"
+    home.on("PUT", f"/v2/{NAME}/manifests/{tag}", lambda: home.fail("DELETE", deletion, 500, times=1))
     with RegistryClient(home.registry) as client, pytest.raises(DeliveryChainError):
-        home.on("PUT", f"/v2/{NAME}/manifests/{tag}", lambda: home.fail("DELETE", deletion, 500, times=1))
         client.delete_tag(NAME, tag)
     assert home.tags[first] == deleted_tag_digest(tag)
     assert sweep() == (first,)
