@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from delivery_chain.core.platform import Platform
+from delivery_chain.core.pull_policy import PullPolicy
 from delivery_chain.core.reference import sha256_digest
 from delivery_chain.core.registry import Registry
 from delivery_chain.errors import (
@@ -113,12 +114,12 @@ class Builder:
     ) -> BuildOutput:
         path = self.context / "Dockerfile"
         path.write_text(dockerfile)
-        pulls = options.pop("pull_registries", ())
+        reads = options.pop("reads", None)
         platform = options.pop("platform", Platform.LINUX_AMD64)
         return build_and_push(
             BuildRequest(self.context, path, platform, f"{registry.host}/shop/api:{tag}", **options),
             registry=registry,
-            pull_registries=pulls,
+            reads=reads,
             workdir=self.workdir,
             deadline=time.monotonic() + seconds,
             on_line=self.lines.append,
@@ -189,7 +190,7 @@ def test_base_image_from_a_registry_that_wants_a_login(build: Builder, locked_re
     """Pull and push use the registries' logins; no line of the log holds the password."""
     build(locked_registry, SCRATCH, tag="base")
     base = f"FROM {locked_registry.host}/shop/api:base\n"
-    build(locked_registry, base + run("echo robot"), tag="app", pull_registries=[locked_registry])
+    build(locked_registry, base + run("echo robot"), tag="app", reads=PullPolicy.default(locked_registry, "shop"))
     assert get(locked_registry, "shop/api/manifests/app")
     assert "s3cr3t" not in "\n".join(build.lines)
 
@@ -250,7 +251,7 @@ def test_failures_of_the_build(
 ) -> None:
     """Each failure has its own error, which says what to correct."""
     with pytest.raises(kind, match=message) as caught:
-        build(registry, dockerfile.replace("{host}", registry.host), pull_registries=[registry])
+        build(registry, dockerfile.replace("{host}", registry.host), reads=PullPolicy.default(registry, "shop"))
     assert type(caught.value) is kind
 
 
@@ -381,6 +382,7 @@ def test_killed_worker_and_retry(build: Builder, registry: Registry, tmp_path: P
 import time
 from pathlib import Path
 from delivery_chain.core.platform import Platform
+from delivery_chain.core.pull_policy import PullPolicy
 from delivery_chain.core.registry import Registry
 from delivery_chain.tools.buildah import BuildRequest, build_and_push
 context = Path({str(build.context)!r})
