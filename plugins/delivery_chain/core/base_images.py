@@ -31,6 +31,8 @@ class Need:
     """For messages: `FROM debian:12`."""
     platform: str = ""
     """Of `FROM --platform`; empty for the build's own."""
+    is_base: bool = False
+    """Of FROM, so that the image's ONBUILD instructions run."""
 
     def __str__(self) -> str:
         return f"Dockerfile line {self.line}, {self.instruction}"
@@ -54,9 +56,9 @@ class Mount:
 
     line: int
     options: tuple[tuple[str, str | None], ...]
-    """As written, and once variables have their values: `type` and `bind`, `ro` and None."""
+    """As written: `type` and `bind`, `ro` and None."""
     text: str
-    """For messages."""
+    """The whole flag."""
 
 
 def platform_args(platform: str) -> dict[str, str]:
@@ -92,26 +94,14 @@ def needs(text: str, args: Mapping[str, str], platform: str, *, heredocs: bool =
     return [found[key] for key in sorted(found)]
 
 
-def mounts(lines: Iterable[Instruction], values: Mapping[str, str]) -> list[Mount]:
-    """Every mount of RUN instructions, also of those in ONBUILD.
-
-    Args:
-        lines: Instructions in order.
-        values: Build arguments.
-    """
-    known = ChainMap({}, dict(values))
+def mounts(lines: Iterable[Instruction]) -> list[Mount]:
+    """Every mount of RUN instructions, also of those in ONBUILD, as written."""
     found = []
     for line in lines:
-        _learn(line, known, values)
         inner = triggered(line) if line.name == "onbuild" else line
-        if inner.name != "run":
-            continue
-        for flag in inner.flags:
-            expanded = expand(flag, known)
+        if inner.name == "run":
             # What is no mount is refused by the builder.
-            option, _, text = expanded.partition("=")
-            if option == "--mount":
-                found.append(Mount(line.line, _options(text), flag))
+            found += [Mount(line.line, _options(flag.partition("=")[2]), flag) for flag in inner.flags]
     return found
 
 
@@ -144,7 +134,7 @@ def _stage(line: Instruction, number: int, heading: Mapping[str, str], args: Map
         # Only arguments from outside: BUILDPLATFORM and what a Dockerfile sets itself are empty for buildah.
         if flag.startswith("--platform="):
             platform = expand(flag, args).removeprefix("--platform=")
-    base = Need(expand(image, heading), line.line, f"FROM {image}", platform)
+    base = Need(expand(image, heading), line.line, f"FROM {image}", platform, is_base=True)
     return Stage(base, name or str(number), number)
 
 
@@ -193,7 +183,6 @@ def _stage_of(need: Need, stages: Sequence[Stage], before: int) -> int | None:
     for stage in reversed(stages[:before]):
         if need.name in {stage.name, str(stage.number)}:
             return stage.number
-    is_base = stages[before].base is need
     if need.name.isdigit():
         raise BuildFailed(f"{need}: expected one of the stages before it, 0 to {before - 1}", tool="buildah")
     for stage in stages:
@@ -201,7 +190,7 @@ def _stage_of(need: Need, stages: Sequence[Stage], before: int) -> int | None:
             continue
         if stage.number < before:
             problem = "and buildah tells letter cases apart: write both the same"
-        elif is_base:
+        elif need.is_base:
             continue
         else:
             problem = "which comes later: a stage has to be there before it is named"

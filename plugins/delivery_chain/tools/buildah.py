@@ -18,26 +18,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delivery_chain.core.base_images import needs
+from delivery_chain.core.base_images import mounts, needs
+from delivery_chain.core.dockerfile import instructions
 from delivery_chain.core.platform import Platform
 from delivery_chain.core.pull_policy import ImageName, PullPolicy
 from delivery_chain.core.reference import Reference
 from delivery_chain.errors import BuildFailed, InvalidReference, ToolError
 from delivery_chain.tools import buildah_errors, isolation
 from delivery_chain.tools.buildah_room import BuildRoom, Caller
+from delivery_chain.tools.installed import flaw_lines, version_text
 from delivery_chain.tools.isolation import Isolation, Network, Sandbox
+from delivery_chain.tools.known_flaws import parse
+from delivery_chain.tools.mount_rules import check_mounts, may_leave
 from delivery_chain.tools.probe import exit_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from delivery_chain.core.base_images import Need
+    from delivery_chain.core.base_images import Mount, Need
     from delivery_chain.core.pull_policy import ReadRule
     from delivery_chain.core.registry import Registry
+    from delivery_chain.tools.known_flaws import Version
 
 __all__ = ["BuildOutput", "BuildRequest", "Isolation", "Network", "Sandbox", "build_and_push"]
 
 PROBE_SECONDS = 60.0
+_HEREDOCS = (1, 33, 0)
+"""First buildah that knows them."""
 _PLATFORM = Platform.LINUX_ARM64 if os.uname().machine == "aarch64" else Platform.LINUX_AMD64
 _sandboxes: dict[tuple[Isolation, Network], Sandbox] = {}
 
@@ -115,8 +122,13 @@ def build_and_push(
     sandbox = _sandbox(isolation, network, workdir)
     log = on_line or _nowhere
     log(f"build of {request.target} for {request.platform}: {sandbox}")
+    for tool in ("buildah", "runc") if sandbox.isolation is Isolation.CONTAINER else ("buildah",):
+        for line in flaw_lines(tool):
+            log(line)
+    version = parse(version_text("buildah"))
     dockerfile = request.dockerfile.read_bytes()
-    pulls = _pulls(request, dockerfile, policy)
+    pulls = _pulls(request, dockerfile, policy, version)
+    check_mounts(_mounts(dockerfile, version), version, "Dockerfile")
     registries = (registry, *(rule.registry for rule in policy.rules))
     caller = Caller(deadline, on_line, [one.password for one in registries if one.password])
     with BuildRoom(request.target, request.context, workdir, sandbox, caller) as room:
@@ -125,6 +137,8 @@ def build_and_push(
         for pull in pulls:
             log(f"pulling {pull.image} for {pull.platform}: read by {pull.rule.rule}")
             room.pull(pull.image, pull.rule, pull.platform, pull.need)
+            if pull.need.is_base and may_leave(version):
+                check_mounts(_mounts(room.triggers(pull.image), version), version, f"ONBUILD of {pull.image}")
         pulled = time.monotonic()
         _build(room, request)
         built = time.monotonic()
@@ -146,7 +160,11 @@ class _Pull:
     platform: str
 
 
-def _pulls(request: BuildRequest, dockerfile: bytes, policy: PullPolicy) -> list[_Pull]:
+def _mounts(dockerfile: bytes, version: Version) -> list[Mount]:
+    return mounts(instructions(dockerfile.decode(errors="replace"), heredocs=version >= _HEREDOCS))
+
+
+def _pulls(request: BuildRequest, dockerfile: bytes, policy: PullPolicy, version: Version) -> list[_Pull]:
     """What has to be pulled, each image once, checked before anything is sent.
 
     Raises:
@@ -154,11 +172,13 @@ def _pulls(request: BuildRequest, dockerfile: bytes, policy: PullPolicy) -> list
     """
     found: dict[str, _Pull] = {}
     text = dockerfile.decode(errors="replace")
-    for need in needs(text, request.args, str(request.platform)):
+    for need in needs(text, request.args, str(request.platform), heredocs=version >= _HEREDOCS):
         try:
             image = ImageName.parse(need.name)
         except InvalidReference as error:
-            raise BuildFailed(f"{need}: {error}; correct the Dockerfile", tool="buildah") from error
+            raise BuildFailed(
+                f"base image of {request.target}: {need}: {error}; correct the Dockerfile", tool="buildah"
+            ) from error
         pull = _Pull(need, image, policy.rule_for(image, str(need)), need.platform or str(request.platform))
         earlier = found.setdefault(str(image), pull)
         if earlier.platform != pull.platform:

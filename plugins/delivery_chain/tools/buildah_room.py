@@ -102,6 +102,17 @@ class BuildRoom:
         except ToolError as error:
             raise buildah_errors.of_pull(error, f"{need} ({image}, read by {rule.rule})") from error
 
+    def triggers(self, image: ImageName) -> bytes:
+        """The ONBUILD instructions of a pulled image, one a line.
+
+        Raises:
+            ToolError: As `process.run` says.
+        """
+        entry = isolation.entry(self._sandbox, self._room, self._first, network=Network.HOST)
+        form = "{{range .Docker.Config.OnBuild}}{{println .}}{{end}}"
+        arguments = ["inspect", "--type=image", f"--format={form}", "--", str(image)]
+        return self._buildah(entry, arguments, self._env(), merge=False)
+
     def build(self, options: Sequence[str]) -> None:
         """Build the image into this build's storage. No login is there, and nothing is pulled.
 
@@ -156,20 +167,22 @@ class BuildRoom:
         arguments: Sequence[str],
         env: Mapping[str, str],
         descriptors: Sequence[int] = (),
-    ) -> None:
+        *,
+        merge: bool = True,
+    ) -> bytes:
         work = self._seen.work
         storage = ["--root", f"{work}/storage", "--runroot", f"{work}/run/storage"]
-        process.run(
+        return process.run(
             [*entry, "buildah", *storage, "--storage-driver", self._sandbox.driver, *arguments],
             tool="buildah",
             env=env,
             deadline=self._caller.deadline,
             on_line=self._caller.on_line,
             secrets=self._caller.secrets,
-            merge=True,
+            merge=merge,
             descriptors=descriptors,
             umask=_UMASK,
-        )
+        ).stdout
 
     def _env(self) -> dict[str, str]:
         settings, work = self._seen.settings, self._seen.work

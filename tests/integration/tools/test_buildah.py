@@ -237,9 +237,9 @@ FAILURES = [
         "FROM scratch\nCOPY missing /\n", BuildFailed, "the Dockerfile failed", id="COPY of nothing"
     ),
     pytest.param("", BuildFailed, "the Dockerfile failed", id="empty"),
-    pytest.param("FROM {host}/shop/none:1\n", NotFound, "base image of", id="base is not there"),
+    pytest.param("FROM {host}/shop/none:1\n", NotFound, "FROM .*shop/none:1", id="base is not there"),
     pytest.param(
-        "FROM 127.0.0.1:1/shop/x:1\n", RegistryUnreachable, "base image of", id="base's registry is down"
+        "FROM down.invalid/shop/x:1\n", RegistryUnreachable, "base image", id="base's registry is down"
     ),
     pytest.param("FROM docker-daemon:debian:12\n", BuildFailed, "base image of", id="base from a daemon"),
 ]
@@ -283,7 +283,7 @@ def write_layout(folder: Path) -> None:
 def test_base_image_from_the_workers_files(build: Builder, registry: Registry) -> None:
     """FROM takes images of registries only, also where the worker has an image in a folder."""
     write_layout(build.context / "layout")
-    with pytest.raises(BuildFailed, match="rejected by policy"):
+    with pytest.raises(BuildFailed, match="expected an image of a registry"):
         build(registry, "FROM oci:/mnt/context/layout\nCOPY busybox /\n")
 
 
