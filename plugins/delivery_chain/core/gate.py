@@ -5,14 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from delivery_chain.core.completeness import check_complete
 from delivery_chain.core.findings import Finding, ScanReport, Severity, count_by_severity, worst_first
-from delivery_chain.core.reference import short_digest
 from delivery_chain.core.spec_scan import Accept, Block, Clause, GateException, Logic, Scan
 from delivery_chain.core.value import Value
 from delivery_chain.errors import ScanFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
+
+    from delivery_chain.core.results import Image
 
 MOST_DECIDING = 20
 """Findings that a verdict names; the full reports are in the registry."""
@@ -63,7 +65,7 @@ def judge(
     reports: Sequence[ScanReport],
     *,
     digest: str,
-    children: Mapping[str, str],
+    images: Sequence[Image],
     repository: str,
     now: datetime,
 ) -> Verdict:
@@ -73,7 +75,7 @@ def judge(
         scan: The spec's scan section.
         reports: Of every engine and platform.
         digest: The image, an index or a single manifest.
-        children: Digest per platform; for a single manifest its own.
+        images: All that are below it; for a single manifest itself.
         repository: Without the namespace, for exceptions.
         now: UTC; decides on grace, expiry and the verdict's time.
 
@@ -88,7 +90,7 @@ def judge(
             judged_at=now,
             notes=("not scanned: the chain has scan.enabled: false",),
         )
-    _check_complete(scan, reports, children)
+    check_complete(scan.engine, reports, images)
     notes = list(_databases(scan, reports))
     block = scan.block
     findings, excepted, expired = _apply_exceptions(
@@ -117,25 +119,6 @@ def judge(
 def _key(finding: Finding) -> tuple[str, ...]:
     """One vulnerable package is one finding, on however many platforms."""
     return (finding.id, finding.package, finding.installed, finding.location)
-
-
-def _check_complete(scan: Scan, reports: Sequence[ScanReport], children: Mapping[str, str]) -> None:
-    got = {(report.engine, report.platform): report.digest for report in reports}
-    if not children:
-        raise ScanFailed("the image has no platform to judge, so it does not pass")
-    for engine in scan.engine:
-        for platform, child in children.items():
-            found = got.get((engine, platform))
-            if found is None:
-                raise ScanFailed(
-                    f"no {engine} report for {platform} ({short_digest(child)}), so the image does not pass: "
-                    f"look at the scan task of that platform, or add {platform} to scan.platforms"
-                )
-            if found != child:
-                raise ScanFailed(
-                    f"the {engine} report for {platform} is about {short_digest(found)}, expected "
-                    f"{short_digest(child)}: clear the scan tasks"
-                )
 
 
 def _databases(scan: Scan, reports: Sequence[ScanReport]) -> Iterable[str]:

@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 
 from delivery_chain.core.findings import Database, Finding, ScanReport, Severity, worst_first
 from delivery_chain.core.gate import MOST_DECIDING, Hit, Verdict, describe, judge
+from delivery_chain.core.results import Image
 from delivery_chain.core.spec_scan import Clause, Scan
 from delivery_chain.errors import ScanFailed
 
 NOW = datetime(2026, 5, 20, 12, 0, tzinfo=UTC)
 INDEX, AMD, ARM = ("sha256:" + letter * 64 for letter in "abc")
+IMAGE = Image(digest=AMD, platform="linux/amd64")
 DATABASE = Database(repository="example.org/db:2", updated_at=NOW - timedelta(hours=5))
 
 
@@ -39,7 +41,7 @@ def verdict(scan: dict[str, Any], *findings: Finding, repository: str = "api") -
         Scan.model_validate(scan),
         [report(*findings)],
         digest=AMD,
-        children={"linux/amd64": AMD},
+        images=[IMAGE],
         repository=repository,
         now=NOW,
     )
@@ -125,10 +127,10 @@ def test_exceptions_are_told() -> None:
 
 def test_two_platforms_count_once() -> None:
     """One vulnerable package is one finding, on however many platforms; and the verdict is about the index."""
-    children = {"linux/amd64": AMD, "linux/arm64": ARM}
+    images = [IMAGE, Image(digest=ARM, platform="linux/arm64")]
     reports = [report(HIGH), report(HIGH, LOW, platform="linux/arm64", digest=ARM)]
     scan = Scan.model_validate({"block": {"severity": "high", "count": 2}})
-    assert judge(scan, reports, digest=INDEX, children=children, repository="api", now=NOW) == Verdict(
+    assert judge(scan, reports, digest=INDEX, images=images, repository="api", now=NOW) == Verdict(
         digest=INDEX,
         passed=True,
         judged_at=NOW,
@@ -170,51 +172,33 @@ def test_no_policy_passes_and_says_so() -> None:
 
 def test_no_scan_passes_and_says_so() -> None:
     """A chain that does not scan lets everything pass, and the verdict says why."""
-    assert judge(Scan(enabled=False), [], digest=AMD, children={}, repository="api", now=NOW) == Verdict(
+    assert judge(Scan(enabled=False), [], digest=AMD, images=[], repository="api", now=NOW) == Verdict(
         digest=AMD, passed=True, judged_at=NOW, notes=("not scanned: the chain has scan.enabled: false",)
     )
 
 
 @pytest.mark.parametrize(
-    ("reports", "children", "message"),
+    ("reports", "images", "message"),
     [
-        ([report()], {}, "the image has no platform to judge, so it does not pass"),
-        ([], {"linux/amd64": AMD}, f"no trivy report for linux/amd64 ({AMD[:19]})"),
-        (
-            [report()],
-            {"linux/amd64": AMD, "linux/arm64": ARM},
-            f"no trivy report for linux/arm64 ({ARM[:19]})",
-        ),
-        (
-            [report(digest=ARM)],
-            {"linux/amd64": AMD},
-            f"the trivy report for linux/amd64 is about {ARM[:19]}, expected {AMD[:19]}",
-        ),
-        (
-            [report().model_copy(update={"engine": "other"})],
-            {"linux/amd64": AMD},
-            f"no trivy report for linux/amd64 ({AMD[:19]})",
-        ),
-        ([report(stale=True)], {"linux/amd64": AMD}, "the vulnerability database example.org/db:2 is of"),
+        ([], [IMAGE], f"no trivy report on {AMD[:19]} (linux/amd64)"),
+        ([report(stale=True)], [IMAGE], "the vulnerability database example.org/db:2 is of"),
     ],
 )
 @pytest.mark.parametrize("block", [None, {"severity": "critical", "count": 99}])
 def test_fails_closed(
-    reports: list[ScanReport], children: dict[str, str], message: str, block: dict[str, Any] | None
+    reports: list[ScanReport], images: list[Image], message: str, block: dict[str, Any] | None
 ) -> None:
     """An incomplete, foreign or outdated scan is never a pass, whatever the policy."""
     scan = Scan.model_validate({"block": block})
     with pytest.raises(ScanFailed) as caught:
-        judge(scan, reports, digest=INDEX, children=children, repository="api", now=NOW)
+        judge(scan, reports, digest=INDEX, images=images, repository="api", now=NOW)
     assert str(caught.value).startswith(message)
 
 
 def test_stale_database_accepted_by_name() -> None:
     """A stale database passes only where the chain accepts it, and the verdict tells."""
     scan = Scan.model_validate({"block": {"severity": "high"}, "accept": ["stale_database"]})
-    found = judge(
-        scan, [report(stale=True)], digest=AMD, children={"linux/amd64": AMD}, repository="api", now=NOW
-    )
+    found = judge(scan, [report(stale=True)], digest=AMD, images=[IMAGE], repository="api", now=NOW)
     assert (found.passed, found.notes) == (
         True,
         (
@@ -229,7 +213,7 @@ def test_sample_database_is_told() -> None:
         Scan.model_validate({"block": {"severity": "high"}}),
         [report(sample=True)],
         digest=AMD,
-        children={"linux/amd64": AMD},
+        images=[IMAGE],
         repository="api",
         now=NOW,
     )
