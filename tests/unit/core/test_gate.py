@@ -14,6 +14,8 @@ from delivery_chain.core.spec_scan import Clause, Scan
 from delivery_chain.errors import ScanFailed
 from support.findings import AMD, ARM, DATABASE, INDEX, NOW, SEEN, finding, judged, report
 
+UNSEEN = "the scan did not see enough, so the image does not pass:\n"
+
 
 def verdict(scan: dict[str, Any], *findings: Finding, repository: str = "api") -> Verdict:
     return judge(
@@ -191,15 +193,19 @@ def test_no_scan_passes_and_says_so() -> None:
         (
             [report(stale=True)],
             {"linux/amd64": AMD},
-            ("the scan did not see enough, so the image does not pass:\n    stale_database: linux/amd64 "
-            f"({AMD[:19]}) was scanned with a database that is too old: the vulnerability database example.org/db:2 "
-            "is of 2026-05-20 07:00 UTC\nNext: let the worker reach a newer one"),
+            (
+                f"{UNSEEN}    stale_database: linux/amd64 ({AMD[:19]}) was scanned with a database that is too old: the "
+                "vulnerability database example.org/db:2 is of 2026-05-20 07:00 UTC\n"
+                "Next: let the worker reach a newer one"
+            ),
         ),
         (
             [report(java=DATABASE.model_copy(update={"stale": True}))],
             {"linux/amd64": AMD},
-            (f"the scan did not see enough, so the image does not pass:\n    stale_database: linux/amd64 ({AMD[:19]}) "
-            "was scanned with a database that is too old: the Java database example.org/db:2 is of"),
+            (
+                f"{UNSEEN}    stale_database: linux/amd64 ({AMD[:19]}) was scanned with a database that is too old: the "
+                "Java database example.org/db:2 is of"
+            ),
         ),
     ],
 )
@@ -262,8 +268,10 @@ def test_stale_database_accepted_by_name() -> None:
     assert (found.passed, found.notes) == (
         True,
         (
-            (f"linux/amd64 ({AMD[:19]}) was scanned with a database that is too old: the vulnerability database "
-            "example.org/db:2 is of 2026-05-20 07:00 UTC; accepted by the chain (stale_database)"),
+            (
+                f"linux/amd64 ({AMD[:19]}) was scanned with a database that is too old: the vulnerability database "
+                "example.org/db:2 is of 2026-05-20 07:00 UTC; accepted by the chain (stale_database)"
+            ),
         ),
     )
 
@@ -389,8 +397,10 @@ def test_order_does_not_matter(block: dict[str, Any], findings: list[Finding]) -
         ({"severity": "unknown", "count": 2}, "findings of any severity (limit 2)"),
         (
             {"severity": "low", "count": 9, "logic": "or", "grace_days": 7},
-            ("findings at or above low published 7 or more days ago (limit 1) or "
-            "findings in all published 7 or more days ago (limit 9)"),
+            (
+                "findings at or above low published 7 or more days ago (limit 1) or "
+                "findings in all published 7 or more days ago (limit 9)"
+            ),
         ),
         ({"findings": ["CVE-2026-0001", "DSA-1"]}, "findings among CVE-2026-0001, DSA-1"),
     ],
@@ -398,3 +408,40 @@ def test_order_does_not_matter(block: dict[str, Any], findings: list[Finding]) -
 def test_describe(fields: dict[str, Any], expected: str) -> None:
     """A clause reads as a person would say it."""
     assert describe(Clause.model_validate(fields)) == expected
+
+
+@pytest.mark.parametrize(
+    ("exception", "notes"),
+    [
+        ({"id": "H-1"}, ()),
+        ({"id": "H-2"}, ("the exception for H-2 met no finding",)),
+        ({"id": "H-1", "package": "curl"}, ("the exception for H-1 in curl met no finding",)),
+        ({"id": "H-2", "repository": "web"}, ()),
+        ({"id": "H-2", "expires": date(2020, 1, 1)}, ("the exception for H-2 ended on 2020-01-01",)),
+        ({"id": "H-1", "expires": NOW.date()}, ("the exception for H-1 ends on 2026-05-20, today",)),
+        (
+            {"id": "H-1", "expires": date(2026, 5, 21)},
+            ("the exception for H-1 ends on 2026-05-21, in 1 day",),
+        ),
+        ({"id": "H-1", "expires": date(2026, 6, 4)}, ()),
+    ],
+)
+def test_exceptions_that_want_a_look_are_noted(exception: dict[str, Any], notes: tuple[str, ...]) -> None:
+    """An exception that met nothing, has ended or ends within 14 days is a note; one for another repository is not."""
+    block = {"severity": "critical", "exceptions": [{"reason": "known", **exception}]}
+    assert verdict({"block": block}, HIGH).notes == notes
+
+
+def test_a_verdict_stays_small() -> None:
+    """Of hundreds of exceptions used and idle a verdict names some and counts the rest."""
+    entries = [{"id": f"X-{number}", "reason": "known"} for number in range(300)]
+    found = verdict(
+        {"block": {"severity": "high", "exceptions": entries}},
+        *(finding(f"X-{number}") for number in range(100)),
+    )
+    assert (len(found.excepted), found.excepted[-1], len(found.notes), found.notes[-1]) == (
+        51,
+        "and 50 more",
+        51,
+        "and 150 more",
+    )
