@@ -190,7 +190,12 @@ def test_base_image_from_a_registry_that_wants_a_login(build: Builder, locked_re
     """Pull and push use the registries' logins; no line of the log holds the password."""
     build(locked_registry, SCRATCH, tag="base")
     base = f"FROM {locked_registry.host}/shop/api:base\n"
-    build(locked_registry, base + run("echo robot"), tag="app", reads=PullPolicy.default(locked_registry, "shop"))
+    build(
+        locked_registry,
+        base + run("echo robot"),
+        tag="app",
+        reads=PullPolicy.default(locked_registry, "shop"),
+    )
     assert get(locked_registry, "shop/api/manifests/app")
     assert "s3cr3t" not in "\n".join(build.lines)
 
@@ -251,7 +256,9 @@ def test_failures_of_the_build(
 ) -> None:
     """Each failure has its own error, which says what to correct."""
     with pytest.raises(kind, match=message) as caught:
-        build(registry, dockerfile.replace("{host}", registry.host), reads=PullPolicy.default(registry, "shop"))
+        build(
+            registry, dockerfile.replace("{host}", registry.host), reads=PullPolicy.default(registry, "shop")
+        )
     assert type(caught.value) is kind
 
 
