@@ -81,7 +81,7 @@ class _Here:
         self.plan = plan
         self.own = staging_tags(plan) or plan.tags
         self.digest = subject.digest
-        self.parts = tuple(dict.fromkeys((subject.digest, *subject.children.values())))
+        self.parts = tuple(dict.fromkeys((subject.digest, *(image.digest for image in subject.images))))
 
     def remove(self) -> tuple[str, ...]:
         """Remove the run's tags, and each manifest that nobody else serves; what went, tags first.
