@@ -43,7 +43,7 @@ class Held:
     """What one look at a repository found."""
 
     by: dict[str, tuple[Holder, ...]]
-    """Digest to who serves it, in the order of the tags."""
+    """Digest to who serves it, in the order of the tags' names."""
     limit: str = ""
     """Why there may be more; empty where everything was looked at."""
 
@@ -68,7 +68,8 @@ def holders(
     """
     look = _Look(client, name, frozenset(digests), time.monotonic() + seconds)
     try:
-        tags = client.list_tags(name)
+        # Registries list them in any order.
+        tags = tuple(sorted(client.list_tags(name)))
     except NotFound:
         tags = ()
     found: dict[str, tuple[Holder, ...]] = dict.fromkeys(digests, ())
