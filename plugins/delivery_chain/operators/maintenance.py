@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from delivery_chain.core.gate import Verdict
 from delivery_chain.core.tags import STAGING_PREFIX
 from delivery_chain.core.times import claimed
-from delivery_chain.errors import DeletesDisabled, NotFound
+from delivery_chain.errors import DeletesDisabled, NotFound, Unauthorized
 from delivery_chain.operators.base import ChainOperator, names_in_scope
 from delivery_chain.operators.build import PUSHED_AT, RUN
 
@@ -40,7 +40,7 @@ class SweepOperator(ChainOperator):
                 for name, tag in self._left_over(context["ti"], client, oldest):
                     client.delete_tag(name, tag)
                     removed.append(f"{name}:{tag}")
-            except DeletesDisabled as refused:
+            except (DeletesDisabled, Unauthorized) as refused:
                 # Once: what is true of one tag of this registry is true of all.
                 self.log.warning("Staging tags stay: %s", refused)
         self.log.info("Removed %d staging tags: %s", len(removed), ", ".join(removed) or "none")

@@ -11,7 +11,6 @@ from delivery_chain.errors import (
     DeletesDisabled,
     PolicyViolation,
     RegistryError,
-    TagConflict,
     Unauthorized,
 )
 from delivery_chain.operators.base import ChainOperator, planned, pull, subject_of
@@ -36,7 +35,8 @@ class QuarantineOperator(ChainOperator):
         """Return a Quarantined as JSON.
 
         Raises:
-            DeletesDisabled, Unauthorized: The registry removes nothing; what was left is in the XCom. Not retryable.
+            RegistryError: Where it is not retryable (DeletesDisabled, Unauthorized, TagConflict), the XCom tells what
+                was left: the registry does not let the image go.
         """
         ti = context["ti"]
         verdict = blocked_verdict(ti)
@@ -50,7 +50,9 @@ class QuarantineOperator(ChainOperator):
             here = _Here(client, plan, subject)
             try:
                 deleted = here.remove() if policy and policy.delete else ()
-            except (DeletesDisabled, Unauthorized, TagConflict) as refused:
+            except RegistryError as refused:
+                if refused.retryable:
+                    raise
                 left = Quarantined(digest=subject.digest, backup=backup, kept=here.kept())
                 ti.xcom_push("return_value", left.to_xcom())
                 self.log.warning("Not removed: %s. %s", refused, fate(plan, left))

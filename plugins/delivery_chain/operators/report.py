@@ -9,7 +9,7 @@ from delivery_chain.core.gate import Verdict
 from delivery_chain.core.platform import OTHER_PLATFORMS
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import Published, Quarantined, Record, RegionResult, Subject
-from delivery_chain.errors import ConfigurationError, DeletesDisabled, Unauthorized
+from delivery_chain.errors import ConfigurationError, RegistryError
 from delivery_chain.operators.base import ChainOperator, planned, pull, pull_all
 from delivery_chain.operators.quarantine import staging_tags
 
@@ -58,7 +58,9 @@ class ReportOperator(ChainOperator):
                 for tag in present:
                     client.delete_tag(plan.name, tag)
                     removed.append(tag)
-            except (DeletesDisabled, Unauthorized) as refused:
+            except RegistryError as refused:
+                if refused.retryable:
+                    raise
                 self.log.warning("%d staging tags of this run stay: %s", len(present) - len(removed), refused)
         return tuple(removed)
 

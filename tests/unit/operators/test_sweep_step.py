@@ -184,3 +184,23 @@ def test_a_time_that_nobody_can_read_counts_as_old(home: MemoryRegistry) -> None
     with RegistryClient(home.registry) as client:
         client.put_manifest(name, tag, raw.replace(stamp, b"yesterday"), kind)
     assert sweep() == (first,)
+
+
+def test_deletes_that_are_off_are_said_once(home: MemoryRegistry, capsys: pytest.CaptureFixture[str]) -> None:
+    """No stand-in is left, the sweep does not fail, and one line says what to do."""
+    staged(home)
+    before = dict(home.tags)
+    home.deletes = home.deletes_tags = False
+    assert (sweep(), home.tags) == ((), before)
+    assert capsys.readouterr().out.count("REGISTRY_STORAGE_DELETE_ENABLED=true") == 1
+
+
+def test_a_time_in_the_future_counts_as_old(home: MemoryRegistry) -> None:
+    """A staging tag whose image claims to be of next year does not stay until then."""
+    (first, *_) = staged(home, 0)
+    name, _, tag = first.rpartition(":")
+    kind, raw = home.manifests[f"{name}@{home.tags[first]}"]
+    stamp = raw.split(b'pushed-at": "')[1].split(b'"')[0]
+    with RegistryClient(home.registry) as client:
+        client.put_manifest(name, tag, raw.replace(stamp, b"2999-01-01T00:00:00Z"), kind)
+    assert sweep() == (first,)
