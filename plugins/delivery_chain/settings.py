@@ -48,6 +48,10 @@ class Settings:
     """Where a worker keeps vulnerability databases."""
     trivy_db_max_age_hours: int
     """A vulnerability database older than this is stale: no pass unless the spec says so."""
+    trivy_java_db_repository: str
+    """The same as `trivy_db_repository` for the database that names Java archives."""
+    trivy_java_db_max_age_hours: int
+    """A Java database older than this is stale; its makers build it once a week."""
     build_isolation: str
     """auto, container, namespaces or chroot; see docs/build-isolation.md."""
     build_network: str
@@ -92,6 +96,8 @@ class Settings:
             trivy_db_repository=options.image("trivy_db_repository"),
             trivy_cache_dir=options.folder("trivy_cache_dir", _default_trivy_cache),
             trivy_db_max_age_hours=options.whole("trivy_db_max_age_hours", 72, 1, LONGEST_AGE),
+            trivy_java_db_repository=options.image("trivy_java_db_repository"),
+            trivy_java_db_max_age_hours=options.whole("trivy_java_db_max_age_hours", 336, 1, LONGEST_AGE),
             build_isolation=options.one("build_isolation", "auto", BUILD_ISOLATIONS),
             build_network=options.one("build_network", "auto", BUILD_NETWORKS),
             staging_keep_hours=options.whole("staging_keep_hours", 24, 1, LONGEST_AGE),

@@ -59,7 +59,11 @@ class ScanOperator(ChainOperator):
         settings = Settings.load()
         hook = OciRegistryHook(plan.instance)
         trivy = TrivySettings(
-            settings.trivy_cache_dir, settings.trivy_db_repository, settings.trivy_db_max_age_hours
+            settings.trivy_cache_dir,
+            settings.trivy_db_repository,
+            settings.trivy_db_max_age_hours,
+            settings.trivy_java_db_repository,
+            settings.trivy_java_db_max_age_hours,
         )
         request = ScanRequest(hook.registry(), plan.name, digest, self.platform, trivy)
         output = load_engine(name).scan(request, deadline=deadline, on_line=self.log.info)
@@ -73,6 +77,7 @@ class ScanOperator(ChainOperator):
             facts = report.model_dump_json().encode()
             attach(client, plan.name, image, REPORT_TYPE, facts, REPORT_TYPE, notes)
         counts = report.counts()
+        self.log.info("%s looked at %s: %s", name, self.platform, report.coverage.sentence)
         self.log.info("%s on %s: %s", name, self.platform, ", ".join(f"{n} {s}" for s, n in counts.items()))
         return ScanResult(
             engine=name,
@@ -122,7 +127,7 @@ class GateOperator(BaseBranchOperator):
 
     def _explain(self, verdict: Verdict) -> None:
         self.log.info("%s, digest %s", verdict.sentence, verdict.digest)
-        for line in (*verdict.notes, *(f"excepted {text}" for text in verdict.excepted)):
+        for line in (*verdict.looked_at, *verdict.notes, *(f"excepted {text}" for text in verdict.excepted)):
             self.log.info("%s", line)
         for finding in verdict.deciding:
             self.log.info("  %s", finding.line)
