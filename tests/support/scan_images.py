@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import json
 import tarfile
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from delivery_chain.oci.manifest import OCI_CONFIG, OCI_MANIFEST
+import zstandard
+
+from delivery_chain.core.reference import sha256_digest
+from delivery_chain.oci.manifest import OCI_CONFIG, OCI_MANIFEST, Descriptor
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from delivery_chain.oci.client import RegistryClient
 
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+PACKINGS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "gzip": (lambda layer: gzip.compress(layer, mtime=0), LAYER),
+    "zstd": (zstandard.ZstdCompressor().compress, "application/vnd.oci.image.layer.v1.tar+zstd"),
+    "none": (bytes, "application/vnd.oci.image.layer.v1.tar"),
+}
 DEBIAN = {"etc/debian_version": "12.0\n", "etc/os-release": 'ID=debian\nVERSION_ID="12"\n'}
 NO_PACKAGES = {"hello.txt": "hello\n"}
 
@@ -59,22 +67,55 @@ def push_files(
     Returns:
         The manifest's digest; equal files give equal digests.
     """
-    layer = _tar(files)
-    packed = gzip.compress(layer, mtime=0)
-    os_name, architecture = platform.split("/")
+    return push_layers(client, name, [files], platform=platform)
+
+
+def push_layers(
+    client: RegistryClient,
+    name: str,
+    layers: Sequence[Mapping[str, str | bytes]],
+    *,
+    platform: str = "linux/amd64",
+    packing: str = "gzip",
+    urls: Sequence[str] = (),
+) -> str:
+    """Push an image with these layers, the base first.
+
+    Args:
+        client: The registry.
+        name: Repository.
+        layers: Files by path; `.wh.` names are whiteouts.
+        platform: With or without a variant.
+        packing: gzip, zstd or none.
+        urls: Where the first layer is to be had; it is not pushed then.
+
+    Returns:
+        The manifest's digest.
+    """
+    tars = [_tar(files) for files in layers]
+    os_name, architecture, *variant = platform.split("/")
     config = {
         "os": os_name,
         "architecture": architecture,
+        **({"variant": variant[0]} if variant else {}),
         "config": {},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
+        "rootfs": {"type": "layers", "diff_ids": [sha256_digest(layer) for layer in tars]},
     }
     config_entry = replace(client.put_blob_bytes(name, json.dumps(config).encode()), media_type=OCI_CONFIG)
-    layer_entry = replace(client.put_blob_bytes(name, packed), media_type=LAYER)
+    pack, media_type = PACKINGS[packing]
+    entries = []
+    for number, layer in enumerate(tars):
+        packed = pack(layer)
+        if urls and number == 0:
+            entry = Descriptor(FOREIGN, sha256_digest(packed), len(packed), urls=tuple(urls))
+        else:
+            entry = replace(client.put_blob_bytes(name, packed), media_type=media_type)
+        entries.append(entry.to_json())
     manifest = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
         "config": config_entry.to_json(),
-        "layers": [layer_entry.to_json()],
+        "layers": entries,
     }
     return client.put_manifest(name, "1", json.dumps(manifest).encode(), OCI_MANIFEST)
 

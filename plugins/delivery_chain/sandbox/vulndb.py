@@ -11,6 +11,7 @@ Source: aquasecurity/trivy-db, schema 2 (buckets and values); Trivy, "Self-Hosti
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
@@ -132,14 +133,18 @@ def database_layer(now: datetime) -> bytes:
     return _layer(VULNERABILITIES, dump_bbolt(sample_tree()), now)
 
 
-def java_layer(now: datetime) -> bytes:
-    """The same of the Java database: `trivy-java.db`, with its two tables and nothing in them."""
-    with sqlite3.connect(":memory:") as database:
+def java_layer(now: datetime, database: bytes | None = None) -> bytes:
+    """The same of the Java database: `trivy-java.db`, an empty one if none is given."""
+    return _layer(JAVA, empty_java_database() if database is None else database, now)
+
+
+def empty_java_database() -> bytes:
+    """A SQLite file with the two tables that Trivy looks into, and nothing in them."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as database:
         for table in _JAVA_TABLES:
             database.execute(table)
-        content = database.serialize()
-    database.close()
-    return _layer(JAVA, content, now)
+        database.commit()
+        return database.serialize()
 
 
 def _layer(kind: DatabaseKind, database: bytes, now: datetime) -> bytes:

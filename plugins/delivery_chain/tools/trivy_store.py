@@ -16,6 +16,7 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from delivery_chain.errors import ConfigurationError, DatabaseUnavailable, ScanFailed
-from delivery_chain.tools.trivy_kinds import VULNERABILITIES
+from delivery_chain.tools.trivy_kinds import JAVA, VULNERABILITIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,10 +75,11 @@ class DatabaseStore:
         """The database in use, or None: none there, from another source, or damaged."""
         try:
             stored = _stored(_read_json(self._pointer))
-            size = self._file(self.cache_dir(stored)).stat().st_size
+            file = self._file(self.cache_dir(stored))
+            size = file.stat().st_size
         except (OSError, ValueError, TypeError, KeyError):
             return None
-        return stored if stored.source == source and size == stored.size else None
+        return stored if stored.source == source and size == stored.size and self._sound(file) else None
 
     @contextlib.contextmanager
     def locked(self, deadline: float) -> Iterator[None]:
@@ -123,6 +125,12 @@ class DatabaseStore:
         file = self._file(incoming)
         updated_at, next_update = read_metadata(file.with_name("metadata.json"), self._kind)
         size = file.stat().st_size
+        if not self._sound(file):
+            raise ScanFailed(
+                f"{self._kind.name}: expected a SQLite database with the table indices in {file.name}, found something "
+                "else; look at the artifact in the database repository",
+                tool="trivy",
+            )
         before = self._pointed()
         stored = Stored(
             folder=incoming.name.removeprefix(_INCOMING),
@@ -144,6 +152,19 @@ class DatabaseStore:
     def checked(self, stored: Stored, now: datetime) -> None:
         """Note that a newer one was asked for. Needs the lock."""
         self._point_to(replace(stored, checked_at=now))
+
+    def _sound(self, file: Path) -> bool:
+        """Whether the Java database can be read: Trivy takes one that can't for one that knows no archive."""
+        if self._kind is not JAVA:
+            return True
+        try:
+            with contextlib.closing(
+                sqlite3.connect(f"{file.as_uri()}?mode=ro&immutable=1", uri=True)
+            ) as database:
+                database.execute("SELECT version FROM indices LIMIT 1").fetchall()
+        except sqlite3.Error:
+            return False
+        return True
 
     def _file(self, cache_dir: Path) -> Path:
         return cache_dir / self._kind.folder / self._kind.file
