@@ -192,8 +192,10 @@ def _gaps(report: ScanReport) -> Iterator[tuple[Gap, str]]:
         if database is not None and database.stale:
             yield (
                 Gap.STALE_DATABASE,
-                f"the {kind} database {database.repository} is of {database.updated_at:%Y-%m-%d %H:%M} UTC, older than "
-                f"[delivery_chain] {setting}_max_age_hours allows",
+                (
+                    f"the {kind} database {database.repository} is of {database.updated_at:%Y-%m-%d %H:%M} UTC, older than "
+                    f"[delivery_chain] {setting}_max_age_hours allows"
+                ),
             )
     where = f"{report.platform} ({short_digest(report.digest)})"
     for gap in report.coverage.gaps:

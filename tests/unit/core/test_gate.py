@@ -194,8 +194,10 @@ def test_no_scan_passes_and_says_so() -> None:
         (
             [report(stale=True)],
             {"linux/amd64": AMD},
-            f"{UNSEEN}    stale_database: the vulnerability {STALE} trivy_db_max_age_hours allows\n"
-            "Next: let the worker reach a newer one",
+            (
+                f"{UNSEEN}    stale_database: the vulnerability {STALE} trivy_db_max_age_hours allows\n"
+                "Next: let the worker reach a newer one"
+            ),
         ),
         (
             [report(java=DATABASE.model_copy(update={"stale": True}))],
