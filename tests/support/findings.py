@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from delivery_chain.core.coverage import Coverage
 from delivery_chain.core.findings import Database, Finding, ScanReport, worst_first
 from delivery_chain.core.gate import Verdict, judge
+from delivery_chain.core.results import Image
 from delivery_chain.core.spec_scan import Scan
 
 if TYPE_CHECKING:
@@ -50,7 +51,9 @@ def judged(scan: dict[str, Any], reports: Sequence[ScanReport], *, repository: s
         Scan.model_validate(scan),
         reports,
         digest=INDEX,
-        children={one.platform: one.digest for one in reports},
+        images=tuple(
+            {one.digest: Image(digest=one.digest, platform=one.platform) for one in reports}.values()
+        ),
         repository=repository,
         now=NOW,
     )

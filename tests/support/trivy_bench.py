@@ -40,6 +40,7 @@ class Bench:
             72,
             f"{self.registry.host}/{JAVA_DATABASE}:1",
             336,
+            wheel=True,
         )
         self.now = NOW
         self.lines: list[str] = []

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from delivery_chain.core.completeness import check_complete
 from delivery_chain.core.coverage import Gap
 from delivery_chain.core.exceptions import apply_exceptions
 from delivery_chain.core.findings import Finding, ScanReport, Severity, count_by_severity
@@ -17,6 +18,8 @@ from delivery_chain.errors import ScanFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from delivery_chain.core.results import Image
 
 MOST_DECIDING = 20
 """Findings that a verdict names; the full reports are in the registry."""
@@ -80,7 +83,7 @@ def judge(
     reports: Sequence[ScanReport],
     *,
     digest: str,
-    children: Mapping[str, str],
+    images: Sequence[Image],
     repository: str,
     now: datetime,
 ) -> Verdict:
@@ -90,7 +93,7 @@ def judge(
         scan: The spec's scan section.
         reports: Of every engine and platform.
         digest: The image, an index or a single manifest.
-        children: Digest per platform; for a single manifest its own.
+        images: All that are below it; for a single manifest itself.
         repository: Without the namespace, for exceptions.
         now: UTC; decides on grace, expiry and the verdict's time.
 
@@ -106,7 +109,7 @@ def judge(
             judged_at=now,
             notes=("not scanned: the chain has scan.enabled: false",),
         )
-    _check_complete(scan, reports, children)
+    check_complete(scan.engine, reports, images)
     reports = sorted(reports, key=lambda report: (report.platform, report.engine, report.digest))
     notes = [*_samples(reports), *_accepted_gaps(scan, reports)]
     block = scan.block
@@ -134,25 +137,6 @@ def judge(
 def _at_most(lines: tuple[str, ...]) -> tuple[str, ...]:
     more = len(lines) - MOST_NOTES
     return lines if more <= 0 else (*lines[:MOST_NOTES], f"and {more} more")
-
-
-def _check_complete(scan: Scan, reports: Sequence[ScanReport], children: Mapping[str, str]) -> None:
-    got = {(report.engine, report.platform): report.digest for report in reports}
-    if not children:
-        raise ScanFailed("the image has no platform to judge, so it does not pass")
-    for engine in scan.engine:
-        for platform, child in children.items():
-            found = got.get((engine, platform))
-            if found is None:
-                raise ScanFailed(
-                    f"no {engine} report for {platform} ({short_digest(child)}), so the image does not pass: "
-                    f"look at the scan task of that platform, or add {platform} to scan.platforms"
-                )
-            if found != child:
-                raise ScanFailed(
-                    f"the {engine} report for {platform} is about {short_digest(found)}, expected "
-                    f"{short_digest(child)}: clear the scan tasks"
-                )
 
 
 def _samples(reports: Sequence[ScanReport]) -> Iterable[str]:
@@ -193,8 +177,8 @@ def _gaps(report: ScanReport) -> Iterator[tuple[Gap, str]]:
             yield (
                 Gap.STALE_DATABASE,
                 (
-                    f"the {kind} database {database.repository} is of {database.updated_at:%Y-%m-%d %H:%M} UTC, older than "
-                    f"[delivery_chain] {setting}_max_age_hours allows"
+                    f"the {kind} database {database.repository} is of {database.updated_at:%Y-%m-%d %H:%M} UTC, older "
+                    f"than [delivery_chain] {setting}_max_age_hours allows"
                 ),
             )
     where = f"{report.platform} ({short_digest(report.digest)})"

@@ -13,6 +13,7 @@ from delivery_chain.core.results import (
     Quarantined,
     Record,
     RegionResult,
+    Scanned,
     ScanResult,
     Subject,
 )
@@ -55,7 +56,7 @@ def deciding(values: Mapping[tuple[str, int], Any]) -> list[str]:
 
 
 def _scan(value: Any) -> str:
-    scans = [ScanResult.from_xcom(item) for item in (value if isinstance(value, list) else [value])]
+    scans = Scanned.from_xcom(value).results
     return "; ".join(f"{short_digest(scan.digest)}: {_counts(scan) or 'no findings'}" for scan in scans)
 
 

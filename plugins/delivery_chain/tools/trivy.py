@@ -7,7 +7,6 @@ Source: Trivy 0.76, `trivy image --help`; its failures as recorded against a rea
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 from dataclasses import dataclass
@@ -15,17 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delivery_chain.core.coverage import Coverage, Gap
-from delivery_chain.core.findings import ScanReport
-from delivery_chain.core.reference import Reference
+from delivery_chain.core.coverage import Gap
 from delivery_chain.errors import RegistryUnreachable, ScanFailed
-from delivery_chain.oci.client import RegistryClient
-from delivery_chain.oci.manifest import Index, Manifest
 from delivery_chain.tools.engines import ScanOutput
 from delivery_chain.tools.process import failure, is_disk_full
 from delivery_chain.tools.root_look import with_root_files
-from delivery_chain.tools.trivy_command import find_trivy, run_trivy
+from delivery_chain.tools.trivy_command import find_trivy, run_trivy, wheel_of
 from delivery_chain.tools.trivy_db import ensure_database
+from delivery_chain.tools.trivy_image import image_to_scan
 from delivery_chain.tools.trivy_kinds import JAVA, VULNERABILITIES
 from delivery_chain.tools.trivy_report import MAX_REPORT, parse_report
 from delivery_chain.tools.trivy_version import check_version
@@ -33,6 +29,9 @@ from delivery_chain.tools.trivy_version import check_version
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from delivery_chain.core.findings import ScanReport
+    from delivery_chain.core.reference import Reference
+    from delivery_chain.oci.manifest import Manifest
     from delivery_chain.tools.engines import ScanEngine, ScanRequest
     from delivery_chain.tools.process import Completed
     from delivery_chain.tools.trivy_db import LocalDatabase
@@ -68,24 +67,21 @@ class TrivyEngine:
         self, request: ScanRequest, *, deadline: float, on_line: Callable[[str], None] | None = None
     ) -> ScanOutput:
         """Scan one image, see `ScanEngine.scan`."""
-        check_version(find_trivy())
-        image, manifest = _image(request)
-        foreign = any(layer.foreign for layer in manifest.layers)
-        if foreign and request.platform.startswith(f"{_LINUX}/"):
-            raise ScanFailed(
-                f"{image}: has layers that are to be fetched from elsewhere than its registry (`urls`), which is not "
-                "done, so it can't be scanned as a whole; push it with all its layers",
-                tool="trivy",
+        program = find_trivy(wheel=request.settings.wheel)
+        if wheel := wheel_of(program):
+            _say(
+                on_line,
+                f"trivy: {program} is from the PyPI wheel {wheel}, not from its makers: sandboxes only",
             )
+        check_version(program)
+        image, manifest = image_to_scan(request)
         databases = {VULNERABILITIES: self._database(VULNERABILITIES, request, deadline, on_line)}
-        if foreign:
-            return _unread(request, image, databases[VULNERABILITIES])
         scan = _Scan(request, image, deadline, on_line)
         raw = self._scanned(scan, databases)
         java = databases.get(JAVA)
         report = parse_report(
             raw,
-            digest=manifest.digest,
+            digest=request.digest,
             platform=request.platform,
             database=databases[VULNERABILITIES].facts,
             java_database=java.facts if java is not None else None,
@@ -154,6 +150,7 @@ class _Scan:
             completed = run_trivy(
                 self._arguments(report),
                 cache_dir=cache,
+                wheel=self.request.settings.wheel,
                 registry=self.request.registry,
                 deadline=self.deadline,
                 work_dir=Path(folder),
@@ -181,7 +178,7 @@ class _Scan:
     def _arguments(self, report: Path) -> list[str]:
         return [
             "image",
-            *("--image-src", "remote", "--platform", self.request.platform),
+            *("--image-src", "remote"),
             *("--scanners", "vuln", "--format", "json", "--output", str(report)),
             # The list of packages tells "no findings" from "nothing looked at".
             "--list-all-pkgs",
@@ -214,30 +211,6 @@ class _Scan:
         )
 
 
-def _image(request: ScanRequest) -> tuple[Reference, Manifest]:
-    """The one manifest to scan: the digest itself, or the platform's in an index.
-
-    Asked with our own client first, so that a missing image or a wrong login has its own error.
-    """
-    with RegistryClient(request.registry) as client:
-        manifest = client.get_manifest(request.name, request.digest)
-        if isinstance(manifest, Index):
-            fitting = [child.digest for child in manifest.children if child.platform_name == request.platform]
-            if len(fitting) != 1:
-                raise ScanFailed(
-                    f"{request.name}@{request.digest}: expected one image for {request.platform} in the index, "
-                    f"found {len(fitting)}; scan a platform that the index holds",
-                    tool="trivy",
-                )
-            manifest = client.get_manifest(request.name, fitting[0])
-    if isinstance(manifest, Index):
-        raise ScanFailed(
-            f"{request.name}@{manifest.digest}: expected an image, found an index in an index; scan one of its images",
-            tool="trivy",
-        )
-    return Reference(host=request.registry.host, name=request.name, digest=manifest.digest), manifest
-
-
 def _with_root(report: ScanReport, request: ScanRequest, manifest: Manifest, deadline: float) -> ScanReport:
     """The report, with what the image holds where it names no operating system."""
     coverage = report.coverage
@@ -249,20 +222,6 @@ def _with_root(report: ScanReport, request: ScanRequest, manifest: Manifest, dea
     else:
         coverage = with_root_files(coverage, request.registry, request.name, manifest, deadline=deadline)
     return report.model_copy(update={"coverage": coverage})
-
-
-def _unread(request: ScanRequest, image: Reference, database: LocalDatabase) -> ScanOutput:
-    """The report on an image of another system than Linux whose base is not in its registry: nothing was read."""
-    root = f"layers of {request.platform} that are not in the registry"
-    report = ScanReport(
-        engine="trivy",
-        engine_version="not run",
-        digest=image.digest,
-        platform=request.platform,
-        database=database.facts,
-        coverage=Coverage(root=root, gaps=(Gap.UNSUPPORTED_OS,)),
-    )
-    return ScanOutput(report, json.dumps({"not_scanned": root}).encode(), "application/json")
 
 
 def _read(report: Path) -> bytes:

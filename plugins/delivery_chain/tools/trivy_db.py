@@ -59,6 +59,8 @@ class TrivySettings:
     """A mirror of the Java database; empty for Trivy's own default."""
     java_db_max_age_hours: int = 336
     """A Java database older than this is reported as stale. It is built once a week."""
+    wheel: bool = False
+    """Whether the Trivy of a PyPI wheel will do where there is no other, see `trivy_command.find_trivy`."""
 
     def repository(self, kind: DatabaseKind) -> str:
         """The mirror of one kind of database, or empty."""
@@ -175,7 +177,14 @@ class _Fetch:
             # By digest: what is downloaded is what was looked at.
             arguments += [self.kind.repository, f"{self.mirror.host}/{self.mirror.name}@{digest}"]
         with self.store.incoming() as folder:
-            run_trivy(arguments, cache_dir=folder, registry=registry, deadline=until, on_line=watch)
+            run_trivy(
+                arguments,
+                cache_dir=folder,
+                wheel=self.settings.wheel,
+                registry=registry,
+                deadline=until,
+                on_line=watch,
+            )
             repository = str(self.mirror or (repositories or [self.kind.defaults])[-1])
             return self.store.adopt(
                 folder,

@@ -19,7 +19,7 @@ from sqlalchemy import select
 from delivery_chain.core.findings import ScanReport
 from delivery_chain.core.gate import Verdict
 from delivery_chain.core.plan import Plan
-from delivery_chain.core.results import Quarantined, Record, RegionResult, ScanResult, Subject
+from delivery_chain.core.results import Quarantined, Record, RegionResult, Scanned, ScanResult, Subject
 from delivery_chain.core.tags import quarantine_name
 from delivery_chain.core.value import Value
 from delivery_chain.errors import DeliveryChainError, NotFound
@@ -73,7 +73,8 @@ def _facts(dag_id: str, run_id: str, left: dict[str, list[Any]]) -> RunFacts:
     if not isinstance(made, dict) or "plan" not in made:
         raise HTTPException(404, f"{dag_id}/{run_id}: no such run, or the task plan made no plan yet")
     plan = Plan.from_xcom(made["plan"])
-    scans = tuple(ScanResult.from_xcom(item) for items in left.get("scan", ()) for item in items or ())
+    scanned = (Scanned.from_xcom(value) for value in left.get("scan", ()) if value)
+    scans = tuple(result for one in scanned for result in one.results)
     reports, missing = _reports(plan, scans)
     return RunFacts(
         run_id=run_id,

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from delivery_chain.core.coverage import Coverage, Gap
 from delivery_chain.core.findings import Finding, ScanReport, Severity
 from delivery_chain.core.gate import MOST_DECIDING, Hit, Verdict, describe, judge
+from delivery_chain.core.results import Image
 from delivery_chain.core.spec_scan import Clause, Scan
 from delivery_chain.errors import ScanFailed
 from support.findings import AMD, ARM, DATABASE, INDEX, NOW, SEEN, finding, judged, report
 
 STALE = "database example.org/db:2 is of 2026-05-20 07:00 UTC, older than [delivery_chain]"
+IMAGE = Image(digest=AMD, platform="linux/amd64")
 UNSEEN = "the scan did not see enough, so the image does not pass:\n"
 
 
@@ -23,7 +25,7 @@ def verdict(scan: dict[str, Any], *findings: Finding, repository: str = "api") -
         Scan.model_validate(scan),
         [report(*findings)],
         digest=AMD,
-        children={"linux/amd64": AMD},
+        images=[IMAGE],
         repository=repository,
         now=NOW,
     )
@@ -117,10 +119,10 @@ def test_exceptions_are_told() -> None:
 
 def test_two_platforms_count_once() -> None:
     """One vulnerable package is one finding, on however many platforms; and the verdict is about the index."""
-    children = {"linux/amd64": AMD, "linux/arm64": ARM}
+    images = [IMAGE, Image(digest=ARM, platform="linux/arm64")]
     reports = [report(HIGH), report(HIGH, LOW, platform="linux/arm64", digest=ARM)]
     scan = Scan.model_validate({"block": {"severity": "high", "count": 2}})
-    assert judge(scan, reports, digest=INDEX, children=children, repository="api", now=NOW) == Verdict(
+    assert judge(scan, reports, digest=INDEX, images=images, repository="api", now=NOW) == Verdict(
         digest=INDEX,
         passed=True,
         judged_at=NOW,
@@ -166,34 +168,18 @@ def test_no_policy_passes_and_says_so() -> None:
 
 def test_no_scan_passes_and_says_so() -> None:
     """A chain that does not scan lets everything pass, and the verdict says why."""
-    assert judge(Scan(enabled=False), [], digest=AMD, children={}, repository="api", now=NOW) == Verdict(
+    assert judge(Scan(enabled=False), [], digest=AMD, images=[], repository="api", now=NOW) == Verdict(
         digest=AMD, passed=True, judged_at=NOW, notes=("not scanned: the chain has scan.enabled: false",)
     )
 
 
 @pytest.mark.parametrize(
-    ("reports", "children", "message"),
+    ("reports", "images", "message"),
     [
-        ([report()], {}, "the image has no platform to judge, so it does not pass"),
-        ([], {"linux/amd64": AMD}, f"no trivy report for linux/amd64 ({AMD[:19]})"),
-        (
-            [report()],
-            {"linux/amd64": AMD, "linux/arm64": ARM},
-            f"no trivy report for linux/arm64 ({ARM[:19]})",
-        ),
-        (
-            [report(digest=ARM)],
-            {"linux/amd64": AMD},
-            f"the trivy report for linux/amd64 is about {ARM[:19]}, expected {AMD[:19]}",
-        ),
-        (
-            [report().model_copy(update={"engine": "other"})],
-            {"linux/amd64": AMD},
-            f"no trivy report for linux/amd64 ({AMD[:19]})",
-        ),
+        ([], [IMAGE], f"no trivy report on {AMD[:19]} (linux/amd64)"),
         (
             [report(stale=True)],
-            {"linux/amd64": AMD},
+            [IMAGE],
             (
                 f"{UNSEEN}    stale_database: the vulnerability {STALE} trivy_db_max_age_hours allows\n"
                 "Next: let the worker reach a newer one"
@@ -201,19 +187,19 @@ def test_no_scan_passes_and_says_so() -> None:
         ),
         (
             [report(java=DATABASE.model_copy(update={"stale": True}))],
-            {"linux/amd64": AMD},
+            [IMAGE],
             f"{UNSEEN}    stale_database: the Java {STALE} trivy_java_db_max_age_hours allows\n",
         ),
     ],
 )
 @pytest.mark.parametrize("block", [None, {"severity": "critical", "count": 99}])
 def test_fails_closed(
-    reports: list[ScanReport], children: dict[str, str], message: str, block: dict[str, Any] | None
+    reports: list[ScanReport], images: list[Image], message: str, block: dict[str, Any] | None
 ) -> None:
     """An incomplete, foreign or outdated scan is never a pass, whatever the policy."""
     scan = Scan.model_validate({"block": block})
     with pytest.raises(ScanFailed) as caught:
-        judge(scan, reports, digest=INDEX, children=children, repository="api", now=NOW)
+        judge(scan, reports, digest=INDEX, images=images, repository="api", now=NOW)
     assert str(caught.value).startswith(message)
 
 
@@ -314,7 +300,7 @@ def test_sample_database_is_told() -> None:
         Scan.model_validate({"block": {"severity": "high"}}),
         [report(sample=True)],
         digest=AMD,
-        children={"linux/amd64": AMD},
+        images=[IMAGE],
         repository="api",
         now=NOW,
     )
