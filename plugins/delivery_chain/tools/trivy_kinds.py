@@ -57,4 +57,4 @@ JAVA: Final = DatabaseKind(
     setting="trivy_java_db_repository",
     seconds=1800.0,
 )
-"""Names the archives that do not name themselves; several hundred MB to fetch, built every week."""
+"""Names the archives that do not name themselves; larger than the other one, built every week."""

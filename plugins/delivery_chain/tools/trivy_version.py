@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Version = tuple[int, int, int]
 MINIMUM: Version = (0, 69, 0)
 """Older ones write reports of another shape: every scan would fail at its end."""
+WITHDRAWN: frozenset[Version] = frozenset({(0, 69, 4), (0, 69, 5), (0, 69, 6)})
+"""Published with the makers' keys by somebody else (GHSA-69fq-xp46-6x23)."""
 SECONDS = 60.0
 """How long `trivy --version` may take; a cold start reads 170 MB."""
 _VERSION = re.compile(r"^Version:\s*v?(\d{1,6})\.(\d{1,6})(?:\.(\d{1,6}))?", re.MULTILINE)
@@ -36,9 +38,13 @@ def version_problem(program: str, output: Sequence[str]) -> str:
     if version is None:
         said = output[0][:100] if output else "nothing"
         return f"{program}: expected Trivy {minimum} or newer, found one that does not tell its version: {said!r}"
-    if version < MINIMUM:
-        return f"{program}: expected Trivy {minimum} or newer, found {'.'.join(map(str, version))}"
-    return ""
+    found = f"{program}: expected Trivy {minimum} or newer, found {'.'.join(map(str, version))}"
+    if version in WITHDRAWN:
+        return (
+            f"{found}, which somebody else published in its makers' name (GHSA-69fq-xp46-6x23): remove it, and replace "
+            "every secret that this machine reaches"
+        )
+    return found if version < MINIMUM else ""
 
 
 @lru_cache(maxsize=8)

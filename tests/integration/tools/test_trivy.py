@@ -399,6 +399,23 @@ def test_the_log_says_that_trivy_is_not_its_makers(bench: Bench) -> None:
         bench.scan("demo/old", digest)
 
 
+def test_an_old_trivy_first_on_the_path_is_named_at_the_start(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nothing is fetched and no image asked for; the message has its path, its version and the minimum."""
+    old = tmp_path / "trivy"
+    old.write_text("#!/bin/sh\necho 'Version: 0.68.2'\n")
+    old.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+
+    with pytest.raises(
+        ToolMissing, match=rf"{old}: expected Trivy 0\.69\.0 or newer, found 0\.68\.2; install it"
+    ):
+        bench.scan("demo/old", NO_DIGEST)
+
+    assert bench.lines == []
+
+
 def test_an_images_own_files_hide_nothing(bench: Bench) -> None:
     """A `.trivyignore` or `trivy.yaml` inside the image, or beside the worker, changes no finding."""
     digest = bench.push(

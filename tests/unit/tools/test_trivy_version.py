@@ -40,6 +40,11 @@ def test_versions_are_read(printed: str, version: tuple[int, int, int] | None) -
         ("Version: 0.68.9", "/usr/bin/trivy: expected Trivy 0.69.0 or newer, found 0.68.9"),
         ("Version: 0.9.0", "/usr/bin/trivy: expected Trivy 0.69.0 or newer, found 0.9.0"),
         (
+            "Version: 0.69.4",
+            "/usr/bin/trivy: expected Trivy 0.69.0 or newer, found 0.69.4, which somebody else published in its "
+            "makers' name (GHSA-69fq-xp46-6x23): remove it, and replace every secret that this machine reaches",
+        ),
+        (
             "Version: dev",
             "/usr/bin/trivy: expected Trivy 0.69.0 or newer, found one that does not tell its version: 'Version: dev'",
         ),
@@ -62,7 +67,8 @@ def test_a_program_is_asked_once(tmp_path: Path) -> None:
 
     for _ in range(2):
         with pytest.raises(
-            ToolMissing, match=rf"{old}: expected Trivy 0.69.0 or newer, found 0.68.2; install Trivy"
+            ToolMissing,
+            match=rf"{old}: expected Trivy 0.69.0 or newer, found 0.68.2; install it from its makers",
         ):
             check_version(str(old))
         check_version(str(new))
