@@ -152,7 +152,14 @@ HOST_NETWORK = {"loopback_reached": "yes", "own_address_reached": "yes"}
             CLOSED | HOST_NETWORK,
             id="container, the worker's network",
         ),
-        pytest.param(Isolation.NAMESPACES, Network.HOST, CLOSED | HOST_NETWORK, id="namespaces"),
+        pytest.param(Isolation.NAMESPACES, Network.PRIVATE, CLOSED, id="namespaces, private network"),
+        pytest.param(Isolation.NAMESPACES, Network.NONE, CLOSED, id="namespaces, no network"),
+        pytest.param(
+            Isolation.NAMESPACES,
+            Network.HOST,
+            CLOSED | HOST_NETWORK,
+            id="namespaces, the worker's network",
+        ),
         pytest.param(
             Isolation.CHROOT,
             Network.HOST,
@@ -160,7 +167,6 @@ HOST_NETWORK = {"loopback_reached": "yes", "own_address_reached": "yes"}
             | HOST_NETWORK
             | {
                 "host_devices_listed": "yes",
-                "worker_process_listed": "yes",
                 "block_device_made": "yes",
                 "block_device_read": "yes",
                 "same_ids_as_worker": "yes",
