@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.event import Kind
 from delivery_chain.core.gate import Hit, Verdict
-from delivery_chain.core.plan import BuildPlan, Plan
+from delivery_chain.core.plan import BuildPlan, Plan, Planned
 from delivery_chain.core.platform import Platform
 from delivery_chain.core.results import BuildResult, Subject
+from delivery_chain.core.seal import Place, opened, sealed
 from delivery_chain.core.spec import ChainSpec, Source
+from delivery_chain.hooks.signing import signing_secret
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.manifest import OCI_CONFIG, OCI_MANIFEST
 from delivery_chain.operators.build import AssembleOperator, annotations_of
@@ -99,6 +101,14 @@ class Task:
     task_id: str
     map_index: int = -1
 
+    @property
+    def dag_id(self) -> str:
+        return self.run.spec.name
+
+    @property
+    def run_id(self) -> str:
+        return self.run.run_id
+
     def xcom_push(self, key: str, value: Any) -> None:
         self.run.xcoms[self.task_id, self.map_index, key] = json.loads(json.dumps(value))
 
@@ -159,20 +169,24 @@ class Run:
 
     def __post_init__(self) -> None:
         if self.plan is not None:
-            self.leave("plan", {"plan": self.plan.to_xcom(), "spec": self.spec.to_xcom()})
+            self.leave("plan", Planned(plan=self.plan, spec=self.spec))
 
     @property
     def run_id(self) -> str:
         return self.plan.run_id if self.plan else "r1"
 
     def leave(self, task: str, value: Any, index: int = -1) -> None:
-        """Let a task have returned a value."""
+        """Let a task have returned a value, with its seal."""
         data = value.to_xcom() if hasattr(value, "to_xcom") else value
-        self.xcoms[task, index, "return_value"] = json.loads(json.dumps(data))
+        left = sealed(data, Place(self.spec.name, self.run_id, task, index), signing_secret())
+        self.xcoms[task, index, "return_value"] = json.loads(json.dumps(left))
 
     def left(self, task: str, key: str = "return_value", index: int = -1) -> Any:
-        """What a task returned or pushed; None where it did neither."""
-        return self.xcoms.get((task, index, key))
+        """What a task returned, without its seal, or pushed; None where it did neither."""
+        found = self.xcoms.get((task, index, key))
+        if key != "return_value" or found is None:
+            return found
+        return opened(found, Place(self.spec.name, self.run_id, task, index), signing_secret())
 
     def context(self, task: str, index: int = -1) -> dict[str, Any]:
         """What Airflow would give a task."""
@@ -190,13 +204,18 @@ class Run:
         }
 
     def do(self, step: ChainOperator, index: int = -1) -> Any:
-        """Run a step; what it returns is left for the others. A new try begins without what the last one left."""
+        """Run a step; what it returns is left for the others. A new try begins without what the last one left.
+
+        Returns:
+            What it left for the others without its seal, or else what it returned.
+        """
         for key in [key for key in self.xcoms if key[:2] == (step.task_id, index)]:
             del self.xcoms[key]
         value = step.execute(self.context(step.task_id, index))
-        if value is not None:
-            self.leave(step.task_id, value, index)
-        return value
+        if not isinstance(value, dict):
+            return value
+        self.xcoms[step.task_id, index, "return_value"] = json.loads(json.dumps(value))
+        return self.left(step.task_id, index=index)
 
 
 def push_platform(client: RegistryClient, plan: Plan, platform: str = "linux/amd64", seed: str = "") -> str:

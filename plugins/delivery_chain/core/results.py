@@ -44,6 +44,12 @@ class ScanResult(Value):
     """Digest of the referrer manifest under which the engine's own report is kept."""
 
 
+class Scanned(Value):
+    """All scans of one platform, one for each engine."""
+
+    results: tuple[ScanResult, ...]
+
+
 class TagMove(Value):
     """What became of one tag."""
 

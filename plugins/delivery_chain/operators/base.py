@@ -11,15 +11,18 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
 from delivery_chain.core.gate import Verdict
-from delivery_chain.core.plan import Plan
+from delivery_chain.core.plan import Plan, Planned
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import Subject
-from delivery_chain.core.spec import ChainSpec
+from delivery_chain.core.seal import Place, claimed_index, opened, sealed
 from delivery_chain.core.value import Value
-from delivery_chain.errors import ConfigurationError, Unjudged
+from delivery_chain.errors import ConfigurationError, SealBroken, Unjudged
+from delivery_chain.hooks.signing import signing_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from delivery_chain.core.spec import ChainSpec
 
 V = TypeVar("V", bound=Value)
 
@@ -49,16 +52,46 @@ def skip(reason: str) -> AirflowSkipException:
     return AirflowSkipException(reason)
 
 
+def leave(context: Any, value: Value) -> dict[str, Any]:
+    """What a step returns for the steps after it: the value with the proof that this task instance left it."""
+    return sealed(value.to_xcom(), place_of(context["ti"]), signing_secret())
+
+
+def place_of(ti: Any, task_id: str | None = None, map_index: int | None = None) -> Place:
+    """Where a task of this run leaves what it returns; by default this very task instance."""
+    if task_id is None:
+        task_id, map_index = ti.task_id, ti.map_index
+    return Place(ti.dag_id, ti.run_id, task_id, -1 if map_index is None else map_index)
+
+
 def pull(ti: Any, task_id: str, model: type[V], *, map_index: int | None = None) -> V | None:
-    """What a task of this run returned, or None where it returned nothing."""
+    """What a task of this run returned, or None where it returned nothing.
+
+    Raises:
+        SealBroken: What is there was not left by that task. Not retryable.
+    """
     data = ti.xcom_pull(task_ids=task_id, map_indexes=-1 if map_index is None else map_index)
-    return None if data is None else model.from_xcom(data)
+    return None if data is None else _open(data, place_of(ti, task_id, map_index), model)
 
 
 def pull_all(ti: Any, task_id: str, model: type[V]) -> tuple[V, ...]:
-    """What the instances of a mapped task returned, skipped and failed ones left out."""
-    data = ti.xcom_pull(task_ids=[task_id])
-    return tuple(model.from_xcom(item) for item in data or () if item is not None)
+    """What the instances of a mapped task returned, in their order, skipped and failed ones left out.
+
+    Raises:
+        SealBroken: One was not left by that task, or is there twice. Not retryable.
+    """
+    found = [item for item in ti.xcom_pull(task_ids=[task_id]) or () if item is not None]
+    by_index = {claimed_index(item): item for item in found}
+    if len(by_index) < len(found):
+        raise SealBroken(
+            f"what the task `{task_id}` left in run {ti.run_id!r} is there twice, so it was copied over Airflow's REST "
+            f"API or in its database. Clear the task `{task_id}` and all that follow it, so that it is made again"
+        )
+    return tuple(_open(by_index[index], place_of(ti, task_id, index), model) for index in sorted(by_index))
+
+
+def _open(data: Any, place: Place, model: type[V]) -> V:
+    return model.from_xcom(opened(data, place, signing_secret()))
 
 
 def planned(ti: Any) -> tuple[Plan, ChainSpec]:
@@ -66,11 +99,12 @@ def planned(ti: Any) -> tuple[Plan, ChainSpec]:
 
     Raises:
         ConfigurationError: plan left nothing, because it was marked by hand, or its XCom was removed.
+        SealBroken: What is there was not left by that task. Not retryable.
     """
-    data = ti.xcom_pull(task_ids="plan", map_indexes=-1)
-    if not data:
+    found = pull(ti, "plan", Planned)
+    if found is None:
         raise ConfigurationError("this run has no plan: clear the task `plan`, so that it runs again")
-    return Plan.from_xcom(data["plan"]), ChainSpec.from_xcom(data["spec"])
+    return found.plan, found.spec
 
 
 def subject_of(ti: Any) -> Subject:
@@ -78,6 +112,7 @@ def subject_of(ti: Any) -> Subject:
 
     Raises:
         ConfigurationError: assemble left nothing.
+        SealBroken: What is there was not left by that task. Not retryable.
     """
     subject = pull(ti, "assemble", Subject)
     if subject is None:

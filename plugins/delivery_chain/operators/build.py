@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from delivery_chain.core.platform import Platform
 from delivery_chain.core.results import BuildResult, Subject
 from delivery_chain.errors import BuildFailed, ContentMismatch
-from delivery_chain.operators.base import ChainOperator, planned, pull_all, skip
+from delivery_chain.operators.base import ChainOperator, leave, planned, pull_all, skip
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +59,7 @@ class BuildOperator(ChainOperator):
             tempfile.mkdtemp(prefix=f"{plan.key}-{Platform(self.platform).slug}-", dir=settings.work_folder)
         )
         try:
-            return self._build(plan, build, folder, settings, time.monotonic() + 60 * minutes).to_xcom()
+            return leave(context, self._build(plan, build, folder, settings, time.monotonic() + 60 * minutes))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -130,7 +130,7 @@ class AssembleOperator(ChainOperator):
         built = {result.platform: result.digest for result in pull_all(context["ti"], "build", BuildResult)}
         with OciRegistryHook(plan.instance).client() as client:
             digest = plan.digest or _assemble(client, plan, built)
-            return _read_subject(client, plan.name, digest).to_xcom()
+            return leave(context, _read_subject(client, plan.name, digest))
 
 
 def _assemble(client: Any, plan: Plan, built: Mapping[str, str]) -> str:

@@ -15,7 +15,7 @@ from delivery_chain.core.gate import Verdict
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import Attempt, DeliveryResult, Published, RegionResult
 from delivery_chain.errors import ConfigurationError, DeliveryFailed, DeliveryUnavailable
-from delivery_chain.operators.base import ChainOperator, passed, pull, pull_all, skip
+from delivery_chain.operators.base import ChainOperator, leave, passed, pull, pull_all, skip
 
 if TYPE_CHECKING:
     from delivery_chain.core.plan import Plan
@@ -74,7 +74,7 @@ class DistributeOperator(ChainOperator):
         if not tags:
             raise skip(f"no tag of this image is one that trigger {self.trigger!r} is for")
         regions = _regions(ti, spec, trigger, subject.digest)
-        return self._deliver(context, plan, trigger, tags, subject.digest, regions).to_xcom()
+        return leave(context, self._deliver(context, plan, trigger, tags, subject.digest, regions))
 
     def _deliver(
         self,

@@ -7,9 +7,17 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.event import Event
-from delivery_chain.core.plan import ImageSelection, Plan, Selection, SourceSelection, make_plan, select
+from delivery_chain.core.plan import (
+    ImageSelection,
+    Plan,
+    Planned,
+    Selection,
+    SourceSelection,
+    make_plan,
+    select,
+)
 from delivery_chain.errors import Superseded
-from delivery_chain.operators.base import ChainOperator, skip
+from delivery_chain.operators.base import ChainOperator, leave, skip
 
 if TYPE_CHECKING:
     from delivery_chain.core.spec import ChainSpec
@@ -27,7 +35,7 @@ class PlanOperator(ChainOperator):
         self.spec = spec
 
     def execute(self, context: Any) -> dict[str, Any]:
-        """Return `{"plan": Plan, "spec": ChainSpec}` as JSON.
+        """Return a Planned as JSON.
 
         Raises:
             EventRefused, UsageError: The event makes no run. Not retryable.
@@ -50,7 +58,7 @@ class PlanOperator(ChainOperator):
         except Superseded as newer:
             raise skip(str(newer)) from newer
         _describe(self, plan)
-        return {"plan": plan.to_xcom(), "spec": self.spec.to_xcom()}
+        return leave(context, Planned(plan=plan, spec=self.spec))
 
 
 def _present(spec: ChainSpec, selection: Selection) -> str:

@@ -9,7 +9,7 @@ from delivery_chain.core.filters import Destination, destination
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import Published, RegionResult, TagMove
 from delivery_chain.errors import ConfigurationError, ContentMismatch, TagConflict
-from delivery_chain.operators.base import ChainOperator, passed, pull, skip
+from delivery_chain.operators.base import ChainOperator, leave, passed, pull, skip
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,7 +71,7 @@ class ReplicateOperator(ChainOperator):
         goal = destination(spec, rules[self.rule], plan.repository, published.held)
         if isinstance(goal, str):
             raise skip(goal)
-        return self._copy(plan, goal, subject.digest, context["task_state_store"]).to_xcom()
+        return leave(context, self._copy(plan, goal, subject.digest, context["task_state_store"]))
 
     def _copy(self, plan: Plan, goal: Destination, digest: str, store: Any) -> RegionResult:
         from delivery_chain.hooks.registry import OciRegistryHook

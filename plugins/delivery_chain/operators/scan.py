@@ -11,8 +11,8 @@ from airflow.providers.standard.operators.branch import BaseBranchOperator
 from delivery_chain.core.findings import ScanReport
 from delivery_chain.core.gate import Verdict, judge
 from delivery_chain.core.reference import sha256_digest
-from delivery_chain.core.results import ScanResult
-from delivery_chain.operators.base import ChainOperator, planned, skip, subject_of
+from delivery_chain.core.results import Scanned, ScanResult
+from delivery_chain.operators.base import ChainOperator, leave, planned, pull_all, skip, subject_of
 from delivery_chain.operators.links import ScanReportLink
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ class ScanOperator(ChainOperator):
         super().__init__(**kwargs)
         self.platform = platform
 
-    def execute(self, context: Any) -> list[dict[str, Any]]:
-        """Return one ScanResult per engine as JSON; skipped where the image has no such platform."""
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Return a Scanned as JSON; skipped where the image has no such platform."""
         plan, spec = planned(context["ti"])
         subject = subject_of(context["ti"])
         if not spec.scan.enabled:
@@ -45,9 +45,9 @@ class ScanOperator(ChainOperator):
         if digest is None:
             raise skip(f"the image has no {self.platform}")
         deadline = time.monotonic() + 60 * spec.scan.timeout_minutes
-        results = [self._scan(engine, plan, digest, deadline) for engine in spec.scan.engine]
+        results = tuple(self._scan(engine, plan, digest, deadline) for engine in spec.scan.engine)
         context["ti"].xcom_push("report_url", _blob_url(plan, results[0].report))
-        return [result.to_xcom() for result in results]
+        return leave(context, Scanned(results=results))
 
     def _scan(self, name: str, plan: Plan, digest: str, deadline: float) -> ScanResult:
         from delivery_chain.hooks.registry import OciRegistryHook
@@ -117,7 +117,7 @@ class GateOperator(BaseBranchOperator):
         )
         self._explain(verdict)
         # A branch leaves its task by an exception, so there is no return value: the verdict is pushed as one.
-        context["ti"].xcom_push("return_value", verdict.to_xcom())
+        context["ti"].xcom_push("return_value", leave(context, verdict))
         return "publish" if verdict.passed else "quarantine"
 
     def _explain(self, verdict: Verdict) -> None:
@@ -129,12 +129,7 @@ class GateOperator(BaseBranchOperator):
 
 
 def _scan_results(ti: Any) -> list[ScanResult]:
-    found = ti.xcom_pull(task_ids=["scan"])
-    return [ScanResult.from_xcom(item) for items in found or () if items for item in _as_list(items)]
-
-
-def _as_list(items: Any) -> list[Any]:
-    return items if isinstance(items, list) else [items]
+    return [result for scanned in pull_all(ti, "scan", Scanned) for result in scanned.results]
 
 
 def read_report(plan: Plan, result: ScanResult) -> ScanReport:

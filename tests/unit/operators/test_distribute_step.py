@@ -156,8 +156,7 @@ def test_a_run_without_triggers_tells_nobody(
     home: MemoryRegistry, west: MemoryRegistry, target: Target
 ) -> None:
     """Who starts a run may say that nobody is told of it."""
-    run, _ = everywhere(home)
-    run.left("plan")["plan"]["announce"] = False
+    run, _ = everywhere(home, announce=False)
     with pytest.raises(AirflowSkipException) as caught:
         fire(run, "edge")
     assert (str(caught.value), target.got) == ("this run was started without triggers", [])
@@ -170,6 +169,7 @@ def test_a_tag_that_a_newer_push_holds_is_not_told(
     run, _ = everywhere(home)
     publish = run.left("publish")
     publish["tags"][1] |= {"state": "kept", "digest": OTHER}
+    run.leave("publish", publish)
     assert fire(run).delivered == ("v1.2",)
 
 

@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from delivery_chain.core.findings import Database, Finding, ScanReport, Severity
 from delivery_chain.core.gate import Verdict
 from delivery_chain.core.reference import sha256_digest
-from delivery_chain.core.results import ScanResult
+from delivery_chain.core.results import Scanned, ScanResult
 from delivery_chain.errors import (
     ConfigurationError,
     ContentMismatch,
@@ -94,7 +94,7 @@ def test_a_scan_leaves_both_reports_at_the_image(
     """The engine's own report and ours are referrers of the platform's manifest; the XCom has facts and digests."""
     engine(monkeypatch, BAD, MILD)
     run, _ = scanned(home, BLOCKING, "linux/arm64")
-    (found,) = run.left("scan", index=1)
+    (found,) = run.left("scan", index=1)["results"]
     child = run.left("assemble")["children"]["linux/arm64"]
     with RegistryClient(home.registry) as client:
         kinds = {entry.artifact_type: entry.digest for entry in list_referrers(client, NAME, child)}
@@ -216,25 +216,27 @@ def drop(run: Run, home: MemoryRegistry) -> None:
 
 
 def empty(run: Run, home: MemoryRegistry) -> None:
-    run.leave("scan", [], 1)
+    run.leave("scan", Scanned(results=()), 1)
 
 
 def another_image(run: Run, home: MemoryRegistry) -> None:
     subject = run.left("assemble")
     subject["children"]["linux/arm64"] = "sha256:" + "9" * 64
+    run.leave("assemble", subject)
 
 
 def lose_report(run: Run, home: MemoryRegistry) -> None:
-    del home.blobs[f"{NAME}@{run.left('scan', index=1)[0]['report']}"]
+    del home.blobs[f"{NAME}@{run.left('scan', index=1)['results'][0]['report']}"]
 
 
 def change_report(run: Run, home: MemoryRegistry) -> None:
-    key = f"{NAME}@{run.left('scan', index=1)[0]['report']}"
+    key = f"{NAME}@{run.left('scan', index=1)['results'][0]['report']}"
     home.blobs[key] = home.blobs[key].replace(b'"findings":[', b'"findings": [')
 
 
 def swap_report(run: Run, home: MemoryRegistry) -> None:
-    run.leave("scan", [run.left("scan", index=0)[0] | {"platform": "linux/arm64"}], 1)
+    (other,) = run.left("scan", index=0)["results"]
+    run.leave("scan", {"results": [other | {"platform": "linux/arm64"}]}, 1)
 
 
 @pytest.mark.parametrize(
