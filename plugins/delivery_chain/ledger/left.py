@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 V = TypeVar("V", bound=Value)
+STEPS = (
+    "plan", "build", "assemble", "scan", "gate", "publish", "quarantine", "replicate", "distribute", "report",
+)  # fmt: skip
+"""Tasks of a chain that leave something; what other tasks of a Dag leave is none of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,8 @@ def left_in(connection: Session | Connection, dag_id: str, run_id: str) -> Left:
     """What a run's steps left."""
     values: dict[str, list[dict[str, Any]]] = {}
     altered: list[str] = []
-    for place, value in _proven(connection, XComModel.dag_id == dag_id, XComModel.run_id == run_id):
+    wanted = (XComModel.dag_id == dag_id, XComModel.run_id == run_id, XComModel.task_id.in_(STEPS))
+    for place, value in _proven(connection, *wanted):
         if value is None:
             altered.append(str(place))
         else:
