@@ -1,4 +1,4 @@
-"""What the steps of a chain share: reading what earlier steps left, and the one question nobody may skip.
+"""What the steps of a chain share: leaving something for later steps, and reading what earlier ones left.
 
 The plan holds the spec it was made from, so an edit of the spec never changes a run that is on its way.
 """
@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
-from delivery_chain.core.gate import Verdict
-from delivery_chain.core.plan import Plan, Planned
-from delivery_chain.core.reference import short_digest
+from delivery_chain.core.plan import Planned
 from delivery_chain.core.results import Subject
-from delivery_chain.core.seal import Place, claimed_index, opened, sealed
+from delivery_chain.core.seal import Place, claimed_index, fingerprint, opened, sealed
 from delivery_chain.core.value import Value
 from delivery_chain.errors import ConfigurationError, SealBroken, Unjudged
 from delivery_chain.hooks.signing import signing_secret
@@ -22,6 +20,7 @@ from delivery_chain.hooks.signing import signing_secret
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from delivery_chain.core.plan import Plan
     from delivery_chain.core.spec import ChainSpec
 
 V = TypeVar("V", bound=Value)
@@ -107,11 +106,17 @@ def planned(ti: Any) -> tuple[Plan, ChainSpec]:
     return found.plan, found.spec
 
 
+def made_for(plan: Plan, spec: ChainSpec) -> str:
+    """What a value says of the plan that it was made for: a cleared plan may decide otherwise than the one before."""
+    return fingerprint(plan.to_xcom(), spec.to_xcom())
+
+
 def subject_of(ti: Any) -> Subject:
     """The digest that the run is about.
 
     Raises:
         ConfigurationError: assemble left nothing.
+        Unjudged: What it left was made for another plan than the run has now. Not retryable.
         SealBroken: What is there was not left by that task. Not retryable.
     """
     subject = pull(ti, "assemble", Subject)
@@ -119,27 +124,8 @@ def subject_of(ti: Any) -> Subject:
         raise ConfigurationError(
             "this run has no image yet: clear the task `assemble`, so that it runs again"
         )
-    return subject
-
-
-def passed(ti: Any) -> tuple[Plan, ChainSpec, Subject, Verdict]:
-    """Plan, spec, image and verdict of a run whose gate passed exactly this image.
-
-    The states of tasks are not asked: a person may have changed them.
-
-    Raises:
-        Unjudged: There is no verdict, it is about another digest, or it is not a pass.
-    """
-    plan, spec = planned(ti)
-    subject = subject_of(ti)
-    verdict = pull(ti, "gate", Verdict)
-    shown = short_digest(subject.digest)
-    if verdict is None:
-        raise Unjudged(f"no gate of this run judged {shown}, so it is not let out: clear the task `gate`")
-    if verdict.digest != subject.digest:
+    if subject.plan != made_for(*planned(ti)):
         raise Unjudged(
-            f"the gate judged {short_digest(verdict.digest)}, this run's image is {shown} now: clear `scan` and `gate`"
+            "the run's plan was made again since its image was: clear `build`, `assemble` and all that follow them"
         )
-    if not verdict.passed:
-        raise Unjudged(f"the gate refused {shown}: {verdict.sentence}")
-    return plan, spec, subject, verdict
+    return subject

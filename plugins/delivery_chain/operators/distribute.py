@@ -15,7 +15,8 @@ from delivery_chain.core.gate import Verdict
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import Attempt, DeliveryResult, Published, RegionResult
 from delivery_chain.errors import ConfigurationError, DeliveryFailed, DeliveryUnavailable
-from delivery_chain.operators.base import ChainOperator, leave, passed, pull, pull_all, skip
+from delivery_chain.operators.base import ChainOperator, leave, pull, pull_all, skip
+from delivery_chain.operators.judging import passed
 
 if TYPE_CHECKING:
     from delivery_chain.core.plan import Plan

@@ -9,8 +9,9 @@ from delivery_chain.core.gate import Verdict
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import Published, TagMove
 from delivery_chain.errors import ConfigurationError
-from delivery_chain.operators.base import ChainOperator, leave, passed, pull, skip
+from delivery_chain.operators.base import ChainOperator, leave, pull, skip
 from delivery_chain.operators.build import PUSHED_AT
+from delivery_chain.operators.judging import passed
 from delivery_chain.operators.links import RegistryLink
 
 if TYPE_CHECKING:

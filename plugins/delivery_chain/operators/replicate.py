@@ -9,7 +9,8 @@ from delivery_chain.core.filters import Destination, destination
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import Published, RegionResult, TagMove
 from delivery_chain.errors import ConfigurationError, ContentMismatch, TagConflict
-from delivery_chain.operators.base import ChainOperator, leave, passed, pull, skip
+from delivery_chain.operators.base import ChainOperator, leave, pull, skip
+from delivery_chain.operators.judging import passed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,8 +64,8 @@ class ReplicateOperator(ChainOperator):
         """
         plan, spec, subject, _ = passed(context["ti"])
         published = pull(context["ti"], "publish", Published)
-        if published is None:
-            raise ConfigurationError("this run published nothing yet: clear the task `publish`")
+        if published is None or published.digest != subject.digest:
+            raise ConfigurationError("this run's image is not published yet: clear the task `publish`")
         rules = {rule.name: rule for rule in spec.replicate}
         if self.rule not in rules:
             raise skip(f"rule {self.rule!r} came after this run's plan was made")
