@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.event import Event
+from delivery_chain.core.event import Event, actor_of
 from delivery_chain.core.plan import (
     ImageSelection,
     Plan,
@@ -42,8 +42,8 @@ class PlanOperator(ChainOperator):
         """
         run = context["dag_run"]
         event = Event.from_conf(run.conf or {})
-        if not event.actor:
-            event = event.model_copy(update={"actor": getattr(run, "triggering_user_name", "") or ""})
+        said_by = actor_of(event, getattr(run, "triggering_user_name", "") or "")
+        event = event.model_copy(update={"actor": said_by})
         selection = select(self.spec, event)
         now = run.run_after or datetime.now(UTC)
         try:
