@@ -20,12 +20,13 @@ from delivery_chain.ledger.variables import plain, stored
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
+    from sqlalchemy.orm import Session
 
 SECRET_BYTES = 32
 log = logging.getLogger(__name__)
 
 
-def stored_secret(connection: Connection) -> str:
+def stored_secret(connection: Session | Connection) -> str:
     """The secret as tasks are given it: from a secrets backend where one has it, else from the Variable.
 
     Returns:
@@ -51,7 +52,7 @@ def make_secret(connection: Connection) -> None:
     )
 
 
-def _variable(connection: Connection) -> str:
+def _variable(connection: Session | Connection) -> str:
     rows = stored(connection, [SIGNING_SECRET])
     return plain(*rows[SIGNING_SECRET]) if rows else ""
 
