@@ -285,7 +285,8 @@ def judged(
 
 def scanned(registry: Registry, run: Run, *findings: Finding, database: Database = DATABASE) -> None:
     """Let each platform of a run's image have been scanned, with the reports in the registry."""
-    for index, (platform, digest) in enumerate(run.left("assemble")["children"].items()):
+    for index, image in enumerate(run.left("assemble")["images"]):
+        platform, digest = image["platform"], image["digest"]
         run.leave(
             "scan",
             Scanned(results=(report_on(registry, platform, digest, *findings, database=database),)),

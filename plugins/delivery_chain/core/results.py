@@ -21,8 +21,24 @@ class BuildResult(Value):
     """How the build was kept apart from the worker: isolation and network."""
 
 
+class Image(Value):
+    """One image manifest."""
+
+    digest: str
+    platform: str
+    """For people and for engines: `linux/arm/v5`, `windows/amd64`. Several images may have one, so it is no key."""
+
+
+class Other(Value):
+    """A manifest, index or blob of an index that is proven to be no image."""
+
+    digest: str
+    what: str
+    """`attestation`, `index`, `artifact application/vnd.cncf.helm.config.v1+json`, …"""
+
+
 class Subject(Value):
-    """The one digest that the run is about."""
+    """The one digest that the run is about. All that can be reached below it is in `images` or in `others`."""
 
     plan: str = ""
     """Fingerprint of the plan that it was made for."""
@@ -30,12 +46,14 @@ class Subject(Value):
     media_type: str
     size: int
     """Bytes of the manifest."""
-    children: dict[str, str]
-    """Digest per platform; for a single manifest its own."""
+    images: tuple[Image, ...] = ()
+    """Every image manifest, each digest once, in the index's order; a single manifest itself."""
+    others: tuple[Other, ...] = ()
+    """All else, proven to be no image."""
 
 
 class ScanResult(Value):
-    """One platform's scan; the findings themselves are in the registry."""
+    """One engine's scan of one image; the findings themselves are in the registry."""
 
     engine: str
     platform: str
@@ -49,7 +67,7 @@ class ScanResult(Value):
 
 
 class Scanned(Value):
-    """All scans of one platform, one for each engine."""
+    """What one scan task did: a result per engine and image of its platform."""
 
     results: tuple[ScanResult, ...]
 

@@ -318,10 +318,10 @@ class ChainSpec(Value):
         return tuple(platform for platform in Platform if platform in named)
 
     @property
-    def scan_platforms(self) -> tuple[Platform, ...]:
-        """Every platform that is scanned; with nothing said amd64 and arm64."""
+    def scan_platforms(self) -> tuple[str, ...]:
+        """The platforms that have a scan of their own; with nothing said amd64 and arm64."""
         named = {*self.build_platforms, *self.scan.platforms} or {Platform.LINUX_AMD64, Platform.LINUX_ARM64}
-        return tuple(platform for platform in Platform if platform in named)
+        return tuple(platform.value for platform in Platform if platform in named)
 
     def repository_of(self, rule: BuildRule | ReplicateRule) -> str:
         """The repository that a rule is about: its own, or the scope's only one."""

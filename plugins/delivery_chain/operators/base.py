@@ -15,7 +15,6 @@ from delivery_chain.core.results import Subject
 from delivery_chain.core.seal import Place, claimed_index, fingerprint, is_sealed, opened, sealed
 from delivery_chain.core.value import Value
 from delivery_chain.errors import ConfigurationError, SealBroken, Unjudged
-from delivery_chain.hooks.signing import signing_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,7 +52,14 @@ def skip(reason: str) -> AirflowSkipException:
 
 def leave(context: Any, value: Value) -> dict[str, Any]:
     """What a step returns for the steps after it: the value with the proof that this task instance left it."""
-    return sealed(value.to_xcom(), place_of(context["ti"]), signing_secret())
+    return sealed(value.to_xcom(), place_of(context["ti"]), _secret())
+
+
+def _secret() -> str:
+    # Not at the top: a parse of a Dag file imports this module, and asks for no Variable.
+    from delivery_chain.hooks.signing import signing_secret
+
+    return signing_secret()
 
 
 def place_of(ti: Any, task_id: str | None = None, map_index: int | None = None) -> Place:
@@ -75,12 +81,12 @@ class Memory:
     def get(self) -> Any:
         """What was set last; None where that is nothing, or not what a try of this task set."""
         data = self._store.get(self._key)
-        proven = data is not None and is_sealed(data, self._place, signing_secret())
+        proven = data is not None and is_sealed(data, self._place, _secret())
         return data.get("value") if proven else None
 
     def set(self, value: Any) -> None:
         """Keep JSON for the next try."""
-        self._store.set(self._key, sealed({"value": value}, self._place, signing_secret()))
+        self._store.set(self._key, sealed({"value": value}, self._place, _secret()))
 
 
 def pull(ti: Any, task_id: str, model: type[V], *, map_index: int | None = None) -> V | None:
@@ -110,7 +116,7 @@ def pull_all(ti: Any, task_id: str, model: type[V]) -> tuple[V, ...]:
 
 
 def _open(data: Any, place: Place, model: type[V]) -> V:
-    return model.from_xcom(opened(data, place, signing_secret()))
+    return model.from_xcom(opened(data, place, _secret()))
 
 
 def planned(ti: Any) -> tuple[Plan, ChainSpec]:

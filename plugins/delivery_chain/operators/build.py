@@ -162,12 +162,18 @@ def _assemble(client: Any, plan: Plan, built: Mapping[str, str]) -> str:
 
 
 def _read_subject(client: Any, name: str, digest: str) -> Subject:
-    from delivery_chain.oci.walk import platforms
+    from delivery_chain.oci.inventory import inventory
 
     manifest = client.get_manifest(name, digest)
     if manifest.digest != digest:
         raise ContentMismatch(
             f"asked {name} for {digest}, got {manifest.digest}: the registry is not to be trusted"
         )
-    children = {platform: child.digest for platform, child in platforms(client, name, digest).items()}
-    return Subject(digest=digest, media_type=manifest.media_type, size=len(manifest.raw), children=children)
+    images, others = inventory(client, name, digest)
+    return Subject(
+        digest=digest,
+        media_type=manifest.media_type,
+        size=len(manifest.raw),
+        images=images,
+        others=others,
+    )

@@ -92,7 +92,7 @@ def _judge(
         spec.scan,
         _reports(plan, spec, results, later=later),
         digest=subject.digest,
-        children=subject.children,
+        images=subject.images,
         repository=plan.repository,
         now=datetime.now(UTC),
     )

@@ -10,7 +10,6 @@ from delivery_chain.core.gate import Verdict
 from delivery_chain.core.seal import Place, opened
 from delivery_chain.core.tags import STAGING_PREFIX
 from delivery_chain.errors import NotFound, SealBroken
-from delivery_chain.hooks.signing import signing_secret
 from delivery_chain.operators.base import ChainOperator, names_in_scope
 from delivery_chain.operators.build import PUSHED_AT, RUN
 
@@ -67,6 +66,8 @@ def _blocked(ti: Any, dag_id: str, run_id: str) -> bool:
     verdict = ti.xcom_pull(dag_id=dag_id, run_id=run_id, task_ids="gate", map_indexes=-1)
     if verdict is None:
         return False
+    from delivery_chain.hooks.signing import signing_secret
+
     try:
         proven = opened(verdict, Place(dag_id, run_id, "gate"), signing_secret())
     except SealBroken:

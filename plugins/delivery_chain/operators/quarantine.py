@@ -70,7 +70,7 @@ def _delete(client: Any, plan: Plan, subject: Subject) -> tuple[str, ...]:
     if _still_tagged(client, plan.name, subject.digest):
         return tags
     # The platforms of an image that others pushed may be parts of other images too.
-    digests = dict.fromkeys((subject.digest, *(subject.children.values() if plan.build else ())))
+    digests = dict.fromkeys((subject.digest, *(image.digest for image in subject.images if plan.build)))
     for digest in digests:
         client.delete_tag(plan.name, fallback_tag(digest))
         client.delete_manifest(plan.name, digest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.gate import Verdict
+from delivery_chain.core.platform import OTHER_PLATFORMS
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import Published, Quarantined, Record, RegionResult, Subject
 from delivery_chain.errors import ConfigurationError, SealBroken
@@ -80,7 +81,7 @@ def _failed(states: dict[str, str], spec: ChainSpec) -> list[str]:
     """The tasks that failed, mapped ones as `build [linux/arm64]`."""
     labels: dict[str, list[str]] = {
         "build": [str(platform) for platform in spec.build_platforms],
-        "scan": [str(platform) for platform in spec.scan_platforms],
+        "scan": [*spec.scan_platforms, OTHER_PLATFORMS],
         "replicate": [rule.name for rule in spec.replicate],
         "distribute": [trigger.name for trigger in spec.distribute],
     }

@@ -14,19 +14,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delivery_chain.core.reference import Reference
 from delivery_chain.errors import RegistryUnreachable, ScanFailed, ToolError
-from delivery_chain.oci.client import RegistryClient
-from delivery_chain.oci.manifest import Index
 from delivery_chain.tools.engines import ScanOutput
 from delivery_chain.tools.process import failure, is_disk_full
-from delivery_chain.tools.trivy_command import find_trivy, run_trivy
+from delivery_chain.tools.trivy_command import find_trivy, run_trivy, wheel_of
 from delivery_chain.tools.trivy_db import ensure_database
+from delivery_chain.tools.trivy_image import image_to_scan
 from delivery_chain.tools.trivy_report import MAX_REPORT, parse_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from delivery_chain.core.reference import Reference
     from delivery_chain.tools.engines import ScanEngine, ScanRequest
     from delivery_chain.tools.process import Completed
     from delivery_chain.tools.trivy_db import LocalDatabase
@@ -56,8 +55,13 @@ class TrivyEngine:
         self, request: ScanRequest, *, deadline: float, on_line: Callable[[str], None] | None = None
     ) -> ScanOutput:
         """Scan one image, see `ScanEngine.scan`."""
-        find_trivy()
-        image = _image(request)
+        program = find_trivy(wheel=request.settings.wheel)
+        if wheel := wheel_of(program):
+            _say(
+                on_line,
+                f"trivy: {program} is from the PyPI wheel {wheel}, not from its makers: sandboxes only",
+            )
+        image = image_to_scan(request)
         database = self._database(request, deadline, on_line)
         scan = _Scan(request, image, deadline, on_line)
         raw = scan.run(database)
@@ -72,8 +76,7 @@ class TrivyEngine:
                 tool="trivy",
                 output=scan.last,
             )
-        digest = image.digest or request.digest
-        report = parse_report(raw, digest=digest, platform=request.platform, database=database.facts)
+        report = parse_report(raw, digest=request.digest, platform=request.platform, database=database.facts)
         return ScanOutput(report, raw, REPORT_TYPE)
 
     def _database(
@@ -121,6 +124,7 @@ class _Scan:
                 cache_dir=database.cache_dir,
                 registry=self._request.registry,
                 deadline=self._deadline,
+                wheel=self._request.settings.wheel,
                 work_dir=Path(folder),
                 on_line=self._watch,
                 check=False,
@@ -135,7 +139,7 @@ class _Scan:
     def _arguments(self, report: Path) -> list[str]:
         return [
             "image",
-            *("--image-src", "remote", "--platform", self._request.platform),
+            *("--image-src", "remote"),
             *("--scanners", "vuln", "--format", "json", "--output", str(report)),
             # One cache on disk is one lock, and a second scan fails on it.
             *("--cache-backend", "memory"),
@@ -172,26 +176,6 @@ class _Scan:
             exit_code=completed.exit_code,
             output=completed.output,
         )
-
-
-def _image(request: ScanRequest) -> Reference:
-    """The one manifest to scan: the digest itself, or the platform's in an index.
-
-    Asked with our own client first, so that a missing image or a wrong login has its own error.
-    """
-    with RegistryClient(request.registry) as client:
-        manifest = client.get_manifest(request.name, request.digest)
-    digest = request.digest
-    if isinstance(manifest, Index):
-        fitting = [child.digest for child in manifest.children if child.platform_name == request.platform]
-        if len(fitting) != 1:
-            raise ScanFailed(
-                f"{request.name}@{request.digest}: expected one image for {request.platform} in the index, "
-                f"found {len(fitting)}; scan a platform that the index holds",
-                tool="trivy",
-            )
-        digest = fitting[0]
-    return Reference(host=request.registry.host, name=request.name, digest=digest)
 
 
 def _read(report: Path) -> bytes:

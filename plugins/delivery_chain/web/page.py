@@ -105,7 +105,8 @@ def _image(facts: RunFacts) -> str:
         rows.append(("Built from", f"<code>{escape(plan.build.ref)}</code> at {_code(plan.build.commit)}"))
     if subject:
         rows.append(("Digest", _code(subject.digest)))
-        rows += [(platform, _code(digest)) for platform, digest in sorted(subject.children.items())]
+        rows += [(escape(image.platform), _code(image.digest)) for image in subject.images]
+        rows += [(escape(other.what), _code(other.digest)) for other in subject.others]
     rows += [
         (f"In {region.region}", _code(f"{region.host}/{region.name}@{region.digest}"))
         for region in facts.regions

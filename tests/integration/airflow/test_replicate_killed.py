@@ -39,9 +39,7 @@ def published(home: Registry) -> tuple[Run, str]:
         put_tag(client, NAME, "v1", image.digest)
     spec = chain(replicate=[{"name": "to-west", "to": "west"}])
     run = Run(spec, image_plan(image.digest, "v1"))
-    run.leave(
-        "assemble", Subject(digest=image.digest, media_type=image.media_type, size=image.size, children={})
-    )
+    run.leave("assemble", Subject(digest=image.digest, media_type=image.media_type, size=image.size))
     run.leave("gate", verdict(image.digest))
     run.do(PublishOperator(task_id="publish"))
     return run, image.digest

@@ -145,7 +145,12 @@ def test_a_chains_own_image_starts_nothing(stored: Stored, receiver: Receiver) -
     """What a run of the chain built and published comes back as a push: known. Another image or tag is a run."""
     stored.add(spec())
     run_id = receiver.push(MAIN, "", A).made[0]
-    subject = {"digest": DIGEST, "media_type": "x", "size": 1, "children": {"linux/amd64": DIGEST}}
+    subject = {
+        "digest": DIGEST,
+        "media_type": "x",
+        "size": 1,
+        "images": [{"digest": DIGEST, "platform": "linux/amd64"}],
+    }
     leave(run_id, plan={"plan": {"tags": ["edge"]}}, assemble=subject)
     own = receiver.deliver(pushed(("shop/api", "edge", DIGEST)))
     others = [

@@ -28,7 +28,7 @@ from support.chain_steps import DATABASE, NAME, Run, build_plan, chain, judged, 
 if TYPE_CHECKING:
     from support.oci_memory import MemoryRegistry
 
-BAD = Finding(id="CVE-2026-1", severity=Severity.HIGH, package="libc6", installed="2.36", fixed="2.37")
+BAD = Finding(id="CVE-2026-10001", severity=Severity.HIGH, package="libc6", installed="2.36", fixed="2.37")
 SPEC = chain(
     scan={"block": {"severity": "high", "on_block": {"delete": True}}},
     replicate=[{"name": "to-west", "to": "west"}],
@@ -65,6 +65,12 @@ def done(home: MemoryRegistry) -> Run:
     run.do(PublishOperator(task_id="publish"))
     run.do(ReplicateOperator(task_id="replicate", rule="to-west"), 0)
     return run
+
+
+def image_of(run: Run, platform: str) -> str:
+    """The digest of a platform's image."""
+    images: list[dict[str, str]] = run.left("assemble")["images"]
+    return next(image["digest"] for image in images if image["platform"] == platform)
 
 
 def changed(value: dict[str, Any]) -> dict[str, Any]:
@@ -213,7 +219,7 @@ def test_what_a_later_scan_found_holds_an_image_back(
 ) -> None:
     """All that the run left is put back as it was when it passed; the registry knows of the scan that found more."""
     run = done(home)
-    _, child = next(iter(run.left("assemble")["children"].items()))
+    child = image_of(run, "linux/amd64")
     report_on(home.registry, "linux/amd64", child, BAD, database=LATER)
     before = (dict(home.tags), dict(west.tags))
     with pytest.raises(Unjudged, match="judged again now it is refused: blocked: 1 finding at or above high"):
@@ -230,7 +236,7 @@ def test_other_reports_hold_nothing_back(
 ) -> None:
     """An older scan's findings may be withdrawn since, and a later one without any is fine."""
     run, digest = judged(home.registry, SPEC, build_plan(*BOTH))
-    child = run.left("assemble")["children"][platform]
+    child = image_of(run, platform)
     report_on(home.registry, platform, child, *findings, database=database)
     assert run.do(PublishOperator(task_id="publish"))["digest"] == digest
 
@@ -246,14 +252,14 @@ def put_referrer(home: MemoryRegistry, child: str, blob: bytes, created: str) ->
 def test_a_referrer_that_is_no_report_is_passed_over(home: MemoryRegistry, blob: bytes, created: str) -> None:
     """Whoever may push to the repository may add one."""
     run, digest = judged(home.registry, SPEC, build_plan())
-    put_referrer(home, run.left("assemble")["children"]["linux/amd64"], blob, created)
+    put_referrer(home, image_of(run, "linux/amd64"), blob, created)
     assert run.do(PublishOperator(task_id="publish"))["digest"] == digest
 
 
 def test_reports_without_number_want_a_new_scan(home: MemoryRegistry) -> None:
     """They are not read one by one for ever, nor is any of them overlooked."""
     run, _ = judged(home.registry, SPEC, build_plan())
-    child = run.left("assemble")["children"]["linux/amd64"]
+    child = image_of(run, "linux/amd64")
     for number in range(25):
         put_referrer(home, child, str(number).encode(), "2999-01-01T00:00:00Z")
     with pytest.raises(Unjudged, match="has 26 reports since its scan, more than 20: clear `scan`"):

@@ -66,7 +66,7 @@ def test_a_region_gets_all_parts_and_the_tags(home: MemoryRegistry, west: Memory
     both, index = judged(home.registry, SPEC, build_plan("linux/amd64", "linux/arm64"), seed="both")
     both.do(PublishOperator(task_id="publish"))
     found = copied(both)
-    parts = {f"{NAME}@{index}", *(f"{NAME}@{one}" for one in both.left("assemble")["children"].values())}
+    parts = {f"{NAME}@{index}", *(f"{NAME}@{one['digest']}" for one in both.left("assemble")["images"])}
     assert west.manifests == {key: home.manifests[key] for key in parts}
     assert west.blobs == {key: home.blobs[key] for key in west.blobs}
     assert west.tags == {f"{NAME}:v1.2": index, f"{NAME}:latest": index}

@@ -10,10 +10,11 @@ from delivery_chain.core.event import Kind
 from delivery_chain.core.findings import Database, Finding, ScanReport, Severity
 from delivery_chain.core.gate import Hit, Verdict
 from delivery_chain.core.plan import Plan
-from delivery_chain.core.results import Quarantined, Record, RegionResult, Subject
+from delivery_chain.core.results import Image, Quarantined, Record, RegionResult, Subject
 from delivery_chain.web.page import MOST_FINDINGS, RunFacts, render
 
 DIGEST = f"sha256:{'a' * 64}"
+IMAGE = Image(digest=DIGEST, platform="linux/arm64")
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 PLAN = Plan(
     chain="shop-api",
@@ -117,7 +118,12 @@ def test_the_image_is_where_it_is() -> None:
     page = Page(
         render(
             facts(
-                subject=Subject(digest=DIGEST, media_type="x", size=1, children={"linux/arm64": DIGEST}),
+                subject=Subject(
+                    digest=DIGEST,
+                    media_type="x",
+                    size=1,
+                    images=(Image(digest=DIGEST, platform="linux/arm64"),),
+                ),
                 quarantined=Quarantined(digest=DIGEST, backup="host/shop-quarantine/api:v1.T"),
                 regions=(region,),
             )
