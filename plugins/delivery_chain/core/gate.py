@@ -17,7 +17,7 @@ from delivery_chain.core.value import Value
 from delivery_chain.errors import ScanFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from delivery_chain.core.results import Image
 

@@ -180,8 +180,8 @@ def test_no_scan_passes_and_says_so() -> None:
             [report(stale=True)],
             [IMAGE],
             (
-                f"{UNSEEN}    stale_database: linux/amd64 ({AMD[:19]}) was scanned with a database that is too old: the "
-                "vulnerability database example.org/db:2 is of 2026-05-20 07:00 UTC\n"
+                f"{UNSEEN}    stale_database: linux/amd64 ({AMD[:19]}) was scanned with a database that is too old: "
+                "the vulnerability database example.org/db:2 is of 2026-05-20 07:00 UTC\n"
                 "Next: let the worker reach a newer one"
             ),
         ),
@@ -189,8 +189,8 @@ def test_no_scan_passes_and_says_so() -> None:
             [report(java=DATABASE.model_copy(update={"stale": True}))],
             [IMAGE],
             (
-                f"{UNSEEN}    stale_database: linux/amd64 ({AMD[:19]}) was scanned with a database that is too old: the "
-                "Java database example.org/db:2 is of"
+                f"{UNSEEN}    stale_database: linux/amd64 ({AMD[:19]}) was scanned with a database that is too old: "
+                "the Java database example.org/db:2 is of"
             ),
         ),
     ],
