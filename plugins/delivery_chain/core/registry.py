@@ -25,3 +25,5 @@ class Registry:
     def base_url(self) -> str:
         """`http(s)://host`, without a slash at the end."""
         return f"{'http' if self.plain_http else 'https'}://{self.host}"
+    private_hosts: tuple[str, ...] = ()
+    """Hosts in private networks, besides its own, that it may send us to though it is on the internet; `*`: any."""
