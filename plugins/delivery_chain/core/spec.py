@@ -28,6 +28,7 @@ from delivery_chain.core.spec_types import (
     PLACEHOLDER,
     ArgName,
     ConnectionId,
+    Flag,
     InsidePath,
     Regexp,
     RepositoryName,
@@ -50,7 +51,7 @@ class Scope(Value):
     """Namespace (project) in that registry."""
     repositories: tuple[RepositoryName, ...] = ()
     """The repositories covered, without the namespace."""
-    all: bool = False
+    all: Flag = False
     """Cover every repository of the namespace ("All Effective" in ACR EE)."""
     exclude: tuple[RepositoryName, ...] = Field(default=(), max_length=50)
     """With `all`: repositories left out, at most 50."""
@@ -75,7 +76,7 @@ class Source(Value):
     """Airflow connection of type `git`: address and credentials."""
     url: Annotated[str, StringConstraints(strict=True, max_length=1000)] = ""
     """Address of the repository; relative to the connection's, or left out where that is complete."""
-    submodules: bool = False
+    submodules: Flag = False
     """Fetch submodules too, over the same allowed transports."""
 
     @field_validator("url")
@@ -241,7 +242,7 @@ class ReplicateRule(Value):
     """Only tags that match as a whole."""
     rename: Rename = Field(default=Rename(), alias="as")
     """Target namespace and repository; the source's by default."""
-    override: bool = True
+    override: Flag = True
     """`false`: a target tag with another digest is left alone and the task fails with TAG_CONFLICT."""
 
     @model_validator(mode="after")

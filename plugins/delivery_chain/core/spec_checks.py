@@ -12,11 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Self
 
+    from delivery_chain.core.document import Complaint, KeyPath
     from delivery_chain.core.spec import BuildRule, ChainSpec, ReplicateRule, Scope, Trigger
-
-KeyPath = tuple[str | int, ...]
-Complaint = tuple[KeyPath, str]
-
 
 RULES: KeyPath = ("build", "rules")
 REPLICATE: KeyPath = ("replicate",)

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from delivery_chain.core.spec import ChainSpec
-from delivery_chain.core.spec_checks import Complaint, fleet_problems
+from delivery_chain.core.document import Complaint
+from delivery_chain.core.spec_checks import fleet_problems
 
 
 def chain(name: str, instance: str = "home", namespace: str = "shop", **scope: Any) -> ChainSpec:
