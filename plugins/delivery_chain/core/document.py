@@ -75,7 +75,9 @@ class Document:
                 mark.line + 1 if mark else 1, (), f"not YAML: {error.problem or error.context}"
             )
         except (yaml.YAMLError, ValueError, RecursionError) as error:
-            return self._complain(_line_of(error, text), (), f"not YAML: {' '.join(str(error).split())[:300]}")
+            return self._complain(
+                _line_of(error, text), (), f"not YAML: {' '.join(str(error).split())[:300]}"
+            )
         if node is None:
             return self._complain(
                 1, (), "the file is empty: expected a chain spec, see chain_specs/ for examples"
@@ -118,7 +120,7 @@ class Document:
             return self._mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
             return [self._plain(item, (*path, index)) for index, item in enumerate(node.value)]
-        if node.style:
+        if not isinstance(node, yaml.ScalarNode) or node.style:
             return node.value  # In quotes, or a block.
         try:
             return scalar(node.value)
@@ -162,7 +164,9 @@ def scalar(text: str) -> str | int | float | bool | None:
         return None
     if _TRUE.fullmatch(text) or _FALSE.fullmatch(text):
         return text[0] in "tT"
-    base = 10 if _DECIMAL.fullmatch(text) else 8 if _OCTAL.fullmatch(text) else 16 if _HEX.fullmatch(text) else 0
+    base = (
+        10 if _DECIMAL.fullmatch(text) else 8 if _OCTAL.fullmatch(text) else 16 if _HEX.fullmatch(text) else 0
+    )
     if not base and not _FLOAT.fullmatch(text):
         return text
     if len(text) > LONGEST_NUMBER:
@@ -179,12 +183,12 @@ def key_path(path: Sequence[str | int]) -> str:
     return text.removeprefix(".")
 
 
-class _Unwanted(Exception):  # noqa: N818 - it is YAML, and no error of it
+class _Unwanted(Exception):
     """YAML that a spec may not use."""
 
     def __init__(self, event: yaml.Event, reason: str) -> None:
         super().__init__(reason)
-        self.line = event.start_mark.line + 1
+        self.line = event.start_mark.line + 1 if event.start_mark else 1
 
 
 def _line_of(error: Exception, text: str) -> int:

@@ -22,7 +22,7 @@ V = TypeVar("V", bound=Value)
 MOST_PROBLEMS = 50
 """Problems of one file that are told; nobody corrects more at once."""
 PATTERN_COST = 20_000
-"""Characters of all regular expressions of a spec together; `\\p{…}` counts for 50 more, as RE2 works on it for long."""
+"""Characters of a spec's names and patterns in all; `\\p{…}` counts for 50 more, as RE2 works on it for long."""
 LONGEST_MESSAGE = 500
 """Characters of what is said of one problem, which may repeat what it found."""
 SHOWN = 80
@@ -46,7 +46,9 @@ def parse_spec(text: str, file: str) -> ChainSpec:
     spec, complaints = (None, []) if data is None and document.problems else _validate(data)
     if spec is None or complaints or document.problems:
         known = {(problem.line, problem.key) for problem in document.problems}
-        more = [problem for problem in document.locate(complaints) if (problem.line, problem.key) not in known]
+        more = [
+            problem for problem in document.locate(complaints) if (problem.line, problem.key) not in known
+        ]
         raise SpecError(_first([*document.problems, *more]))
     return spec
 
@@ -62,7 +64,9 @@ def _first(problems: Sequence[Problem]) -> list[Problem]:
     ordered = sorted(problems, key=lambda problem: (problem.line, problem.key, problem.message))
     shown, more = ordered[:MOST_PROBLEMS], len(ordered) - MOST_PROBLEMS
     if more > 0:
-        shown.append(Problem(shown[-1].file, shown[-1].line, "", f"{more} more problems follow; correct these first"))
+        shown.append(
+            Problem(shown[-1].file, shown[-1].line, "", f"{more} more problems follow; correct these first")
+        )
     return shown
 
 
@@ -70,7 +74,9 @@ def _validate(data: Any) -> tuple[ChainSpec | None, list[Complaint]]:
     if not isinstance(data, dict):
         return None, [((), f"expected a mapping with `version: 1` at its top, found {type(data).__name__}")]
     if _pattern_cost(data) > PATTERN_COST:
-        return None, [((), f"expected names and patterns of at most {PATTERN_COST} characters in all, found more")]
+        return None, [
+            ((), f"expected names and patterns of at most {PATTERN_COST} characters in all, found more")
+        ]
     try:
         spec = ChainSpec.model_validate(data)
     except ValidationError as error:

@@ -20,10 +20,10 @@ class Registry:
     """PEM text of the CA that signed the registry's certificate; empty for the system's CAs."""
     region: str = ""
     """For people and for the record: `ap-southeast-1`."""
+    private_hosts: tuple[str, ...] = ()
+    """Hosts in private networks, besides its own, that it may send us to though it is on the internet; `*`: any."""
 
     @property
     def base_url(self) -> str:
         """`http(s)://host`, without a slash at the end."""
         return f"{'http' if self.plain_http else 'https'}://{self.host}"
-    private_hosts: tuple[str, ...] = ()
-    """Hosts in private networks, besides its own, that it may send us to though it is on the internet; `*`: any."""

@@ -55,7 +55,13 @@ class Origin:
             port = parts.port if parts else None
         except ValueError:
             parts = port = None
-        if parts is None or port == 0 or parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc:
+        if (
+            parts is None
+            or port == 0
+            or parts.scheme not in _PORTS
+            or not parts.hostname
+            or "@" in parts.netloc
+        ):
             raise ProtocolViolation(f"expected an absolute http or https URL, found {_origin_only(url)!r}")
         return cls(parts.scheme, parts.hostname, port or _PORTS[parts.scheme])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from delivery_chain.errors import ProtocolViolation
 from delivery_chain.oci.reach import Reach, named_reach, reach
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from delivery_chain.oci.origin import Origin
 
-Found = tuple[int, int, int, str, tuple[str | int, ...]]
-"""One address as `socket.getaddrinfo` gives it."""
+Found = tuple[int, int, int, str, tuple[Any, ...]]
+"""One address as `socket.getaddrinfo` gives it: family, kind, protocol, name, and address with port."""
 MOST_ADDRESSES = 8
 """Addresses of one name that are tried: a name may have any number, each good for a timeout."""
 
@@ -88,15 +88,14 @@ class Resolver:
     def _judge(self, origin: Origin, found: Reach, address: str) -> None:
         if found is Reach.PUBLIC or (found is not Reach.NOBODY and found <= self._limit(origin.host)):
             return
-        where = "" if address == origin.host else f", which is {address}"
         advice = ""
         if found is Reach.PRIVATE:
             advice = (
-                ": that is in a private network, and the registry is not. If it belongs there, list "
+                ". That is in a private network, and the registry is not; if it belongs there, list "
                 f"{origin.host} under private_hosts in the registry's connection"
             )
         raise ProtocolViolation(
-            f"{self._home}: it sent us to {origin}{where}, an address that this registry may not send us to{advice}"
+            f"{self._home}: it sent us to {origin}, which is {address}: not allowed{advice}"
         )
 
     def _limit(self, host: str) -> Reach:
@@ -151,7 +150,7 @@ def dial(found: Sequence[Found], timeout: float) -> socket.socket:
 
 def _look_up(host: str, port: int) -> list[Found]:
     try:
-        return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        return [*socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     except UnicodeError as error:  # A label of more than 63 characters.
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known") from error
 

@@ -19,7 +19,7 @@ from support.oci_tls import make_certificates
 from support.oci_tokens import ISSUER, SERVICE, TokenServer, token_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from delivery_chain.core.registry import Registry
 
@@ -236,10 +236,17 @@ def test_credentials_go_to_no_realm_that_is_not_allowed(challenge: str) -> None:
     assert [one.authorization for one in script.seen] == [""]
 
 
+SENT: dict[str, Callable[[RegistryClient], object]] = {
+    "realm": lambda client: client.ping(),
+    "redirect": lambda client: client.get_blob("shop/api", f"sha256:{'0' * 64}"),
+    "upload location": lambda client: client.put_blob_bytes("shop/api", b"x"),
+}
+
+
 @pytest.mark.parametrize("spelling", ["https://trap.test:{}/", "https://2130706433:{}/", "https://127.1:{}/"])
-@pytest.mark.parametrize("where", ["realm", "redirect", "upload location"])
+@pytest.mark.parametrize("ask", SENT.values(), ids=SENT)
 def test_a_registry_can_not_ask_which_ports_are_open(
-    monkeypatch: pytest.MonkeyPatch, spelling: str, where: str
+    monkeypatch: pytest.MonkeyPatch, spelling: str, ask: Callable[[RegistryClient], object]
 ) -> None:
     """A place on this machine is refused before it is connected to: the words are the same whatever listens."""
     real = socket.getaddrinfo
@@ -248,7 +255,6 @@ def test_a_registry_can_not_ask_which_ports_are_open(
         return real("127.0.0.1" if host.endswith(".test") else host, *rest, **more)
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    digest = f"sha256:{'0' * 64}"
     with scripted_registry() as script, socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(0)
         open_port = listening.getsockname()[1]
@@ -266,12 +272,7 @@ def test_a_registry_can_not_ask_which_ports_are_open(
                 RegistryClient(replace(script.registry, host=host)) as client,
                 pytest.raises(ProtocolViolation) as caught,
             ):
-                if where == "realm":
-                    client.ping()
-                elif where == "redirect":
-                    client.get_blob("shop/api", digest)
-                else:
-                    client.put_blob_bytes("shop/api", b"x")
+                ask(client)
             told.add(str(caught.value).replace(str(port), "PORT"))
         with pytest.raises(BlockingIOError):
             listening.accept()

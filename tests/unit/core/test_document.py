@@ -158,7 +158,8 @@ COSTLY = {
     "patterns inside patterns": f"{HEAD}build:\n  rules:\n"
     + "".join(RULE.format(i, f"(((a{{1,30}}){{1,30}}){{1,30}}){{{i}}}") for i in range(1, 300)),
     "repository of very many parts": HEAD.replace("api", "a" + "/a" * (ROOM // 2)),
-    "placeholders without end": f"{HEAD}build:\n  rules:\n    - {{name: a, tag: x, tags: [{{tag: '{'${' * (ROOM // 2)}'}}]}}\n",
+    "placeholders without end": f"{HEAD}build:\n  rules:\n"
+    + RULE.format(0, "x").replace("tag: a}", f"tag: '{'${' * (ROOM // 2)}'}}"),
     "time zone without end": f"{HEAD}build: {{timezone: {'a/' * (ROOM // 2)}, rules: []}}\n",
 }
 
@@ -183,8 +184,10 @@ def test_of_very_many_problems_the_first_are_told() -> None:
 def test_a_number_that_is_too_long_is_told_at_its_line() -> None:
     """Once, and not as something that the field misses as well."""
     assert problems(f"{HEAD}scan:\n  block: {{severity: high, count: {'9' * 31}}}\n") == [
-        "5: scan.block.count: expected a number of at most 30 characters, found one of 31 "
-        "(a text of digits goes in quotes)"
+        (
+            "5: scan.block.count: expected a number of at most 30 characters, found one of 31 "
+            "(a text of digits goes in quotes)"
+        )
     ]
 
 

@@ -42,7 +42,9 @@ def problems(text: str) -> list[str]:
         (HEAD + "<<: {description: a}\n", ["4: <<: unknown key"]),
         (
             HEAD + "description: !!python/object:os.system x\n",
-            ["4: the tag !!python/object:os.system is not taken: write the value without it, a text in quotes"],
+            [
+                "4: the tag !!python/object:os.system is not taken: write the value without it, a text in quotes"
+            ],
         ),
         (
             'a: "\x01"\n',

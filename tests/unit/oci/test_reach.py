@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from delivery_chain.oci.reach import Reach, named_reach, reach
+
+if TYPE_CHECKING:
+    import ipaddress
 
 REACHES = {
     "8.8.8.8": Reach.PUBLIC,
@@ -28,7 +31,7 @@ REACHES = {
     "fe80::1%eth0": Reach.NOBODY,
     "100.100.100.200": Reach.NOBODY,
     "168.63.129.16": Reach.NOBODY,
-    "0.0.0.0": Reach.NOBODY,
+    "0.0.0.0": Reach.NOBODY,  # noqa: S104 - an address to refuse
     "::": Reach.NOBODY,
     "240.0.0.1": Reach.NOBODY,
     "ff02::1": Reach.NOBODY,

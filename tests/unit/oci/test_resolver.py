@@ -20,7 +20,7 @@ PUBLIC, PRIVATE = "203.0.113.7", "10.0.0.7"
 Names = dict[str, list[str]]
 
 
-class Dialled(Exception):  # noqa: N818 - it is no error, but where a connection would go
+class Dialled(Exception):
     """Raised instead of a connection."""
 
 
@@ -87,13 +87,11 @@ def test_a_name_that_leads_inside_is_refused_before_it_is_connected_to(
     """A registry on the internet can't make us knock at this machine or its network; one bad address is enough."""
     names["trap.test"] = addresses
 
-    with pytest.raises(ProtocolViolation, match="may not send us to"):
+    with pytest.raises(ProtocolViolation, match="not allowed"):
         Connector(Registry("reg.test"), timeout=1).open(Origin.parse("https://trap.test:6379/"))
 
 
-def test_a_registry_in_a_private_network_may_send_us_into_it(
-    names: Names, going: Callable[..., Any]
-) -> None:
+def test_a_registry_in_a_private_network_may_send_us_into_it(names: Names, going: Callable[..., Any]) -> None:
     """Its token server and its blob store are where it is."""
     names |= {"harbor.corp": [PRIVATE], "auth.corp": ["10.0.0.8"]}
 
@@ -104,7 +102,7 @@ def test_a_registry_in_a_private_network_may_not_send_us_to_this_machine(names: 
     """Services on loopback trust who reaches them."""
     names |= {"harbor.corp": [PRIVATE], "trap.corp": ["127.0.0.1"]}
 
-    with pytest.raises(ProtocolViolation, match="may not send us to"):
+    with pytest.raises(ProtocolViolation, match="not allowed"):
         Connector(Registry("harbor.corp"), timeout=1).open(Origin.parse("https://trap.corp/"))
 
 
@@ -122,7 +120,7 @@ def test_no_list_opens_this_machine(names: Names) -> None:
     """`*` is about private networks."""
     names["trap.test"] = ["127.0.0.1"]
 
-    with pytest.raises(ProtocolViolation, match="may not send us to"):
+    with pytest.raises(ProtocolViolation, match="not allowed"):
         Connector(Registry("reg.test", private_hosts=("*",)), timeout=1).open(
             Origin.parse("https://trap.test/")
         )
@@ -161,14 +159,12 @@ def test_a_registry_that_moves_farther_away_is_followed(names: Names) -> None:
         assert list(caught.value.args) == addresses
 
 
-def test_an_address_goes_through_no_proxy_either(
-    names: Names, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_address_goes_through_no_proxy_either(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy looks names up itself, but an address can be judged without it."""
     del names
     monkeypatch.setenv("https_proxy", "http://proxy.test:3128")
 
-    with pytest.raises(ProtocolViolation, match="may not send us to"):
+    with pytest.raises(ProtocolViolation, match="not allowed"):
         Connector(Registry("reg.test"), timeout=1).open(Origin.parse("https://10.0.0.7/"))
 
 
