@@ -20,7 +20,7 @@ LONGEST_PATTERN = 1000
 PATTERN_MEMORY = 512 * 1024
 """Bytes that a pattern may take when compiled: a refusal then takes some 3 ms, with RE2's own 8 MiB fifty.
 `\\w{1,1000}` and `\\p{L}{1,30}` fit."""
-LONGEST_NAME = 1024
+LONGEST_NAME = 4096
 """Characters of a name that is matched; git and registries allow less."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_/@-]*(?![*?{])")
@@ -104,5 +104,5 @@ def _compile(text: str) -> tuple[Any, str]:
 
 
 def fullmatch(text: str, name: str) -> Any:
-    """RE2's match object if `text` matches the whole `name`, else None. Names over 1024 characters never match."""
+    """RE2's match object if `text` matches the whole `name`, else None. Names over 4096 characters never match."""
     return compile_pattern(text).fullmatch(name) if len(name) <= LONGEST_NAME else None

@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from delivery_chain.core.git_ref import BRANCHES, TAGS
 from delivery_chain.core.pattern import Match, Pattern
 from delivery_chain.core.platform import Platform
 from delivery_chain.core.reference import check_tag
@@ -187,6 +188,16 @@ class BuildRule(Value):
     def ref_kind(self) -> Literal["branch", "tag"]:
         """Which kind of git ref starts the rule."""
         return "branch" if self.branch is not None else "tag"
+
+    @property
+    def literal_ref(self) -> str:
+        """The full ref that the rule's text names, where it is no regular expression."""
+        return self.prefix + self.pattern.text
+
+    @property
+    def prefix(self) -> str:
+        """What the full names of its refs begin with."""
+        return BRANCHES if self.ref_kind == "branch" else TAGS
 
     @property
     def pattern(self) -> Pattern:
