@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import AfterValidator
 
-from delivery_chain.core.event import short_ref
+from delivery_chain.core.git_ref import short_ref
 from delivery_chain.core.times import EPOCH, in_utc
 from delivery_chain.core.value import Value
 from delivery_chain.core.visits import CLOCKS

@@ -13,7 +13,7 @@ from delivery_chain.errors import (
     RegistryError,
     Unauthorized,
 )
-from delivery_chain.operators.base import ChainOperator, planned, pull, subject_of
+from delivery_chain.operators.base import ChainOperator, leave, planned, pull, subject_of
 from delivery_chain.operators.links import RegistryLink, ScanReportLink
 from delivery_chain.operators.publish import blocked_verdict
 
@@ -54,12 +54,12 @@ class QuarantineOperator(ChainOperator):
                 if refused.retryable:
                     raise
                 left = Quarantined(digest=subject.digest, backup=backup, kept=here.kept())
-                ti.xcom_push("return_value", left.to_xcom())
+                ti.xcom_push("return_value", leave(context, left))
                 self.log.warning("Not removed: %s. %s", refused, fate(plan, left))
                 raise
             found = Quarantined(digest=subject.digest, backup=backup, deleted=deleted, kept=here.kept())
         self.log.info("%s", fate(plan, found))
-        return found.to_xcom()
+        return leave(context, found)
 
 
 def _back_up(client: RegistryClient, plan: Plan, subject: Subject, verdict: Verdict) -> str:

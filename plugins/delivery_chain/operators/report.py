@@ -9,8 +9,8 @@ from delivery_chain.core.gate import Verdict
 from delivery_chain.core.platform import OTHER_PLATFORMS
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import Published, Quarantined, Record, RegionResult, Subject
-from delivery_chain.errors import ConfigurationError, RegistryError
-from delivery_chain.operators.base import ChainOperator, planned, pull, pull_all
+from delivery_chain.errors import ConfigurationError, RegistryError, SealBroken
+from delivery_chain.operators.base import ChainOperator, leave, planned, pull, pull_all
 from delivery_chain.operators.quarantine import staging_tags
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ class ReportOperator(ChainOperator):
         states = _states(ti, context["dag_run"])
         try:
             plan, spec = planned(ti)
+            record = _record(ti, plan, spec, states)
+            record = record.model_copy(update={"removed_staging": self._clean(ti, plan)})
         except ConfigurationError:
             state = states.get("plan", "unknown")
             sentence = (
@@ -36,11 +38,12 @@ class ReportOperator(ChainOperator):
                 if state == "skipped"
                 else (f"no plan was made: task plan is {state}, its log says why")
             )
-            return Record(chain=context["dag"].dag_id, image="", tags=(), sentence=sentence).to_xcom()
-        record = _record(ti, plan, spec, states)
-        removed = self._clean(ti, plan)
+            record = Record(chain=context["dag"].dag_id, image="", tags=(), sentence=sentence)
+        except SealBroken as broken:
+            # Nothing is removed either: what was changed has to be looked at.
+            record = Record(chain=context["dag"].dag_id, image="", tags=(), sentence=str(broken))
         self.log.info("%s", record.sentence)
-        return record.model_copy(update={"removed_staging": removed}).to_xcom()
+        return leave(context, record)
 
     def _clean(self, ti: Any, plan: Plan) -> tuple[str, ...]:
         """Remove the run's staging tags, unless a blocked image stays under them by its chain's wish."""

@@ -141,7 +141,7 @@ class Source:
         self.at += timedelta(minutes=1)
         known = self.baseline() if known is None else known
         run, found = self.match(known)
-        run.leave("match", found)
+        run.xcoms["match", -1, "return_value"] = found
         if self.between:
             self.between(found)
         new = self.start(found)

@@ -61,26 +61,6 @@ def test_a_run_with_any_conf(conf: Any, kind: Any, user: Any, ours: bool) -> Non
 
 @settings(deadline=None)
 @given(values)
-def test_xcoms_of_any_kind(value: Any) -> None:
-    """A run whose `plan` and `assemble` left anything else built no image."""
-    from delivery_chain.web.runs import built_here
-
-    shapes = [
-        value,
-        {"plan": value},
-        {"plan": {"tags": value}},
-        {"digest": value},
-        json.dumps(value),
-        str(value),
-    ]
-    rows = [("r", task, shape) for shape in shapes for task in ("plan", "assemble")]
-    for first in range(0, len(rows), 2):
-        pair = rows[first : first + 2]
-        assert not built_here(Rows(*pair), "shop", "v1.2", f"sha256:{'0' * 64}")  # type: ignore[arg-type]
-
-
-@settings(deadline=None)
-@given(values)
 def test_a_cursor_of_any_kind(value: Any) -> None:
     """Where the sensor saw a ref is a commit or nothing, whatever is in the Variable."""
     from delivery_chain.ledger.database import _cursor as ledgers
