@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from delivery_chain.core.plan import BuildPlan, Plan
+    from delivery_chain.core.pull_policy import PullPolicy
+    from delivery_chain.core.registry import Registry
+    from delivery_chain.core.spec import ChainSpec
     from delivery_chain.settings import Settings
 
 PUSHED_AT = "dev.delivery-chain.pushed-at"
@@ -59,13 +62,19 @@ class BuildOperator(ChainOperator):
             tempfile.mkdtemp(prefix=f"{plan.key}-{Platform(self.platform).slug}-", dir=settings.work_folder)
         )
         try:
-            result = self._build(plan, build, folder, settings, time.monotonic() + 60 * minutes)
+            result = self._build(plan, spec, build, folder, settings, time.monotonic() + 60 * minutes)
             return leave(context, result.model_copy(update={"plan": made_for(plan, spec)}))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _build(
-        self, plan: Plan, build: BuildPlan, folder: Path, settings: Settings, deadline: float
+        self,
+        plan: Plan,
+        spec: ChainSpec,
+        build: BuildPlan,
+        folder: Path,
+        settings: Settings,
+        deadline: float,
     ) -> BuildResult:
         from delivery_chain.hooks.git import GitSourceHook
         from delivery_chain.hooks.registry import OciRegistryHook
@@ -76,7 +85,7 @@ class BuildOperator(ChainOperator):
 
         source = GitSourceHook(build.source.connection, settings.git_transports).source(build.source.url)
         tree = folder / "source"
-        tree.mkdir()
+        tree.mkdir(mode=0o755)
         checkout(
             source,
             ref=build.ref,
@@ -100,7 +109,7 @@ class BuildOperator(ChainOperator):
                 annotations=annotations_of(plan),
             ),
             registry=registry,
-            pull_registries=(registry,),
+            reads=_reads(spec, registry),
             workdir=folder,
             deadline=deadline,
             on_line=self.log.info,
@@ -114,6 +123,22 @@ class BuildOperator(ChainOperator):
             push_seconds=round(output.push_seconds, 3),
             sandbox=str(output.sandbox),
         )
+
+
+def _reads(spec: ChainSpec, home: Registry) -> PullPolicy:
+    """What the chain's builds may read, with the logins for it."""
+    from delivery_chain.core.pull_policy import PullPolicy, ReadRule
+    from delivery_chain.hooks.registry import OciRegistryHook
+
+    if spec.build is None or spec.build.read_from is None:
+        return PullPolicy.default(home, spec.scope.namespace)
+    rules = []
+    for index, source in enumerate(spec.build.read_from):
+        registry = OciRegistryHook(source.connection).registry()
+        rules.append(
+            ReadRule(f"build.from[{index}]", source.host or registry.host, source.namespaces, registry)
+        )
+    return PullPolicy(tuple(rules), strangers=False)
 
 
 class AssembleOperator(ChainOperator):

@@ -73,6 +73,8 @@ class ScanOperator(ChainOperator):
             settings.trivy_cache_dir,
             settings.trivy_db_repository,
             settings.trivy_db_max_age_hours,
+            settings.trivy_java_db_repository,
+            settings.trivy_java_db_max_age_hours,
             wheel=settings.trivy_wheel == "allow",
         )
         request = ScanRequest(hook.registry(), plan.name, image.digest, image.platform, trivy)
@@ -87,6 +89,7 @@ class ScanOperator(ChainOperator):
             facts = report.model_dump_json().encode()
             attach(client, plan.name, about, REPORT_TYPE, facts, REPORT_TYPE, notes)
         counts = report.counts()
+        self.log.info("%s looked at %s: %s", name, image.platform, report.coverage.sentence)
         found = ", ".join(f"{n} {s}" for s, n in counts.items())
         self.log.info("%s on %s (%s): %s", name, short_digest(image.digest), image.platform, found)
         return ScanResult(
@@ -126,7 +129,7 @@ class GateOperator(BaseBranchOperator):
 
     def _explain(self, verdict: Verdict) -> None:
         self.log.info("%s, digest %s", verdict.sentence, verdict.digest)
-        for line in (*verdict.notes, *(f"excepted {text}" for text in verdict.excepted)):
+        for line in (*verdict.looked_at, *verdict.notes, *(f"excepted {text}" for text in verdict.excepted)):
             self.log.info("%s", line)
         for finding in verdict.deciding:
             self.log.info("  %s", finding.line)
