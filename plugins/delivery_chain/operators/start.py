@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class StartOperator(TriggerDagRunOperator):
@@ -14,4 +17,4 @@ class StartOperator(TriggerDagRunOperator):
     `{{conn.registry.password}}`: whoever pushes it, or edits the XCom, would read the password in the run's `conf`.
     """
 
-    template_fields: ClassVar[tuple[str, ...]] = ()
+    template_fields: Sequence[str] = ()
