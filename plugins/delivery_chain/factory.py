@@ -12,6 +12,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, TriggerRule
 
 from delivery_chain.core.describe import chain_doc
+from delivery_chain.core.platform import OTHER_PLATFORMS
 from delivery_chain.core.watched import CHAIN_TAG, watched, watched_images
 from delivery_chain.operators.build import AssembleOperator, BuildOperator
 from delivery_chain.operators.distribute import DistributeOperator
@@ -104,8 +105,9 @@ def _add_steps(spec: ChainSpec, replicate_pool: str) -> None:
     )
     some = TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
     assemble = AssembleOperator(task_id="assemble", trigger_rule=some)
-    scan = ScanOperator.partial(task_id="scan", map_index_template="{{ task.platform }}").expand(
-        platform=[str(platform) for platform in spec.scan_platforms]
+    named = list(spec.scan_platforms)
+    scan = ScanOperator.partial(task_id="scan", map_index_template="{{ task.platform }}", named=named).expand(
+        platform=[*named, OTHER_PLATFORMS]
     )
     gate = GateOperator(task_id="gate", trigger_rule=some)
     publish = PublishOperator(task_id="publish", max_active_tis_per_dag=1)

@@ -101,7 +101,7 @@ def test_which_steps_run_after_a_failure() -> None:
             FULL,
             {
                 "build": {"platform": ["linux/amd64", "linux/arm64"]},
-                "scan": {"platform": ["linux/amd64", "linux/arm64", "linux/386"]},
+                "scan": {"platform": ["linux/amd64", "linux/arm64", "linux/386", "other platforms"]},
                 "replicate": {"rule": ["to-west", "to-east"]},
                 "distribute": {"trigger": ["prod"]},
             },
@@ -110,7 +110,7 @@ def test_which_steps_run_after_a_failure() -> None:
             IMAGES,
             {
                 "build": {"platform": []},
-                "scan": {"platform": ["linux/amd64", "linux/arm64"]},
+                "scan": {"platform": ["linux/amd64", "linux/arm64", "other platforms"]},
                 "replicate": {"rule": []},
                 "distribute": {"trigger": []},
             },

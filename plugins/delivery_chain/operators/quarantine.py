@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from delivery_chain.core.results import Quarantined, Subject
 from delivery_chain.core.tags import is_reserved, quarantine_name, quarantine_tag
 from delivery_chain.errors import NotFound, PolicyViolation
-from delivery_chain.operators.base import ChainOperator, planned, subject_of
+from delivery_chain.operators.base import ChainOperator, leave, planned, subject_of
 from delivery_chain.operators.links import RegistryLink, ScanReportLink
 from delivery_chain.operators.publish import blocked_verdict
 
@@ -45,7 +45,7 @@ class QuarantineOperator(ChainOperator):
             ", ".join(deleted) or "nothing",
             kept or "no",
         )
-        return Quarantined(digest=subject.digest, backup=backup, deleted=deleted, kept=kept).to_xcom()
+        return leave(context, Quarantined(digest=subject.digest, backup=backup, deleted=deleted, kept=kept))
 
 
 def _back_up(client: Any, host: str, plan: Plan, subject: Subject, verdict: Verdict) -> str:
@@ -70,7 +70,7 @@ def _delete(client: Any, plan: Plan, subject: Subject) -> tuple[str, ...]:
     if _still_tagged(client, plan.name, subject.digest):
         return tags
     # The platforms of an image that others pushed may be parts of other images too.
-    digests = dict.fromkeys((subject.digest, *(subject.children.values() if plan.build else ())))
+    digests = dict.fromkeys((subject.digest, *(image.digest for image in subject.images if plan.build)))
     for digest in digests:
         client.delete_tag(plan.name, fallback_tag(digest))
         client.delete_manifest(plan.name, digest)

@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from delivery_chain.core.platform import Platform
+from delivery_chain.core.pull_policy import PullPolicy
 from delivery_chain.core.reference import sha256_digest
 from delivery_chain.core.registry import Registry
 from delivery_chain.errors import (
@@ -32,7 +32,9 @@ from delivery_chain.errors import (
     ToolTimeout,
     Unauthorized,
 )
-from delivery_chain.tools.buildah import BuildOutput, BuildRequest, build_and_push
+from delivery_chain.tools.buildah import BuildRequest, build_and_push
+from support import builds
+from support.builds import SCRATCH, Builder, run, running_registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,31 +43,6 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(os.geteuid() != 0 or shutil.which("buildah") is None, reason="needs root and buildah"),
 ]
-
-HASHED = "$2b$04$BU9.iPMGyrYoPR0zjFiRkuweZAGP83Q67667j205nBiVK99lDiDiK"
-"""bcrypt of `s3cr3t`."""
-
-
-@contextlib.contextmanager
-def running_registry(folder: Path, extra: str = "") -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    config = folder / "config.yml"
-    config.write_text(
-        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {folder}/data}}}}\n"
-        f"http: {{addr: '127.0.0.1:{port}'}}\nlog: {{level: error}}\n{extra}"
-    )
-    with subprocess.Popen(["docker-registry", "serve", str(config)], stderr=subprocess.DEVNULL) as server:
-        try:
-            until = time.monotonic() + 15
-            while time.monotonic() < until:
-                with contextlib.suppress(OSError):
-                    socket.create_connection(("127.0.0.1", port), 1).close()
-                    break
-                time.sleep(0.02)
-            yield f"127.0.0.1:{port}"
-        finally:
-            server.terminate()
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +53,8 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 
 @pytest.fixture(scope="module")
 def locked_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    folder = tmp_path_factory.mktemp("locked")
-    (folder / "htpasswd").write_text(f"robot:{HASHED}\n")
-    with running_registry(folder, f"auth: {{htpasswd: {{realm: r, path: {folder}/htpasswd}}}}\n") as host:
-        yield Registry(host, username="robot", password="s3cr3t", plain_http=True)
+    with builds.locked_registry(tmp_path_factory.mktemp("locked")) as registry:
+        yield registry
 
 
 def get(registry: Registry, path: str) -> bytes:
@@ -98,46 +73,9 @@ def config_of(registry: Registry, name: str, digest: str) -> dict[str, Any]:
     return config
 
 
-class Builder:
-    """Builds a Dockerfile text."""
-
-    def __init__(self, folder: Path) -> None:
-        self.workdir = folder / "work"
-        self.context = folder / "context"
-        self.context.mkdir()
-        self.lines: list[str] = []
-        shutil.copy("/bin/busybox", self.context / "busybox")
-
-    def __call__(
-        self, registry: Registry, dockerfile: str, *, tag: str = "a", seconds: float = 60, **options: Any
-    ) -> BuildOutput:
-        path = self.context / "Dockerfile"
-        path.write_text(dockerfile)
-        pulls = options.pop("pull_registries", ())
-        platform = options.pop("platform", Platform.LINUX_AMD64)
-        return build_and_push(
-            BuildRequest(self.context, path, platform, f"{registry.host}/shop/api:{tag}", **options),
-            registry=registry,
-            pull_registries=pulls,
-            workdir=self.workdir,
-            deadline=time.monotonic() + seconds,
-            on_line=self.lines.append,
-        )
-
-    def leftovers(self) -> list[str]:
-        return sorted(path.name for path in self.workdir.iterdir()) if self.workdir.exists() else []
-
-
 @pytest.fixture
 def build(tmp_path: Path) -> Builder:
     return Builder(tmp_path)
-
-
-SCRATCH = "FROM scratch\nCOPY busybox /bin/busybox\n"
-
-
-def run(script: str) -> str:
-    return f"RUN {json.dumps(['/bin/busybox', 'sh', '-c', script])}\n"
 
 
 def test_digest_is_the_registrys(build: Builder, registry: Registry) -> None:
@@ -189,7 +127,12 @@ def test_base_image_from_a_registry_that_wants_a_login(build: Builder, locked_re
     """Pull and push use the registries' logins; no line of the log holds the password."""
     build(locked_registry, SCRATCH, tag="base")
     base = f"FROM {locked_registry.host}/shop/api:base\n"
-    build(locked_registry, base + run("echo robot"), tag="app", pull_registries=[locked_registry])
+    build(
+        locked_registry,
+        base + run("echo robot"),
+        tag="app",
+        reads=PullPolicy.default(locked_registry, "shop"),
+    )
     assert get(locked_registry, "shop/api/manifests/app")
     assert "s3cr3t" not in "\n".join(build.lines)
 
@@ -236,9 +179,9 @@ FAILURES = [
         "FROM scratch\nCOPY missing /\n", BuildFailed, "the Dockerfile failed", id="COPY of nothing"
     ),
     pytest.param("", BuildFailed, "the Dockerfile failed", id="empty"),
-    pytest.param("FROM {host}/shop/none:1\n", NotFound, "base image of", id="base is not there"),
+    pytest.param("FROM {host}/shop/none:1\n", NotFound, "FROM .*shop/none:1", id="base is not there"),
     pytest.param(
-        "FROM 127.0.0.1:1/shop/x:1\n", RegistryUnreachable, "base image of", id="base's registry is down"
+        "FROM down.invalid/shop/x:1\n", RegistryUnreachable, "base image", id="base's registry is down"
     ),
     pytest.param("FROM docker-daemon:debian:12\n", BuildFailed, "base image of", id="base from a daemon"),
 ]
@@ -250,7 +193,9 @@ def test_failures_of_the_build(
 ) -> None:
     """Each failure has its own error, which says what to correct."""
     with pytest.raises(kind, match=message) as caught:
-        build(registry, dockerfile.replace("{host}", registry.host), pull_registries=[registry])
+        build(
+            registry, dockerfile.replace("{host}", registry.host), reads=PullPolicy.default(registry, "shop")
+        )
     assert type(caught.value) is kind
 
 
@@ -282,7 +227,7 @@ def write_layout(folder: Path) -> None:
 def test_base_image_from_the_workers_files(build: Builder, registry: Registry) -> None:
     """FROM takes images of registries only, also where the worker has an image in a folder."""
     write_layout(build.context / "layout")
-    with pytest.raises(BuildFailed, match="rejected by policy"):
+    with pytest.raises(BuildFailed, match="expected an image of a registry"):
         build(registry, "FROM oci:/mnt/context/layout\nCOPY busybox /\n")
 
 
@@ -381,6 +326,7 @@ def test_killed_worker_and_retry(build: Builder, registry: Registry, tmp_path: P
 import time
 from pathlib import Path
 from delivery_chain.core.platform import Platform
+from delivery_chain.core.pull_policy import PullPolicy
 from delivery_chain.core.registry import Registry
 from delivery_chain.tools.buildah import BuildRequest, build_and_push
 context = Path({str(build.context)!r})

@@ -11,6 +11,7 @@ from delivery_chain.core.results import Quarantined
 from delivery_chain.errors import ConfigurationError, DeliveryChainError, PolicyViolation
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.referrers import attach, list_referrers
+from delivery_chain.operators.judging import REPORT_TYPE
 from delivery_chain.operators.quarantine import DeniedOperator, QuarantineOperator
 from delivery_chain.retry import ChainRetryPolicy
 from support.chain_steps import NAME, Run, build_plan, chain, image_plan, judged, push_platform, verdict
@@ -29,11 +30,16 @@ def policy(*, backup: bool, delete: bool) -> Any:
     return chain(scan={"block": {"severity": "high", "on_block": {"backup": backup, "delete": delete}}})
 
 
+def digests(run: Run) -> list[str]:
+    """The manifests of a run's images."""
+    return [image["digest"] for image in run.left("assemble")["images"]]
+
+
 def blocked(home: MemoryRegistry, spec: Any, *platforms: str) -> tuple[Run, str]:
     """A blocked build of one platform or more, with a scan report at each."""
     run, digest = judged(home.registry, spec, build_plan(*platforms), passed=False)
     with RegistryClient(home.registry) as client:
-        for child in run.left("assemble")["children"].values():
+        for child in digests(run):
             subject = client.get_manifest(NAME, child).descriptor()
             attach(client, NAME, subject, REPORT, b"{}", REPORT)
     return run, digest
@@ -45,7 +51,13 @@ def pushed(home: MemoryRegistry, spec: Any, *tags: str, passed: bool = False) ->
         digest = push_platform(client, image_plan(DIGEST, *tags))
     run = Run(spec, image_plan(digest, *tags))
     run.leave(
-        "assemble", {"digest": digest, "media_type": "m", "size": 1, "children": {"linux/amd64": digest}}
+        "assemble",
+        {
+            "digest": digest,
+            "media_type": "m",
+            "size": 1,
+            "images": [{"digest": digest, "platform": "linux/amd64"}],
+        },
     )
     run.leave("gate", verdict(digest, passed=passed))
     return run, digest
@@ -66,7 +78,7 @@ def test_what_the_rule_says_is_done(
     plan = build_plan(*platforms)
     before = dict(home.tags)
     found = kept_away(run)
-    parts = (digest, *(one for one in run.left("assemble")["children"].values() if one != digest))
+    parts = (digest, *(one for one in digests(run) if one != digest))
     slugs = [one.replace("/", "-") for one in platforms]
     tags = (*(f"{plan.staging()}-{slug}" for slug in slugs), plan.staging())
     assert found == Quarantined(
@@ -87,10 +99,10 @@ def test_a_backup_has_the_reports(home: MemoryRegistry) -> None:
     kept_away(run)
     with RegistryClient(home.registry) as client:
         listed = {
-            platform: [entry.artifact_type for entry in list_referrers(client, SAFE, child)]
-            for platform, child in run.left("assemble")["children"].items()
+            platform: {entry.artifact_type for entry in list_referrers(client, SAFE, child)}
+            for platform, child in zip(("linux/amd64", "linux/arm64"), digests(run), strict=True)
         }
-    assert listed == {"linux/amd64": [REPORT], "linux/arm64": [REPORT]}
+    assert listed == {key: {REPORT, REPORT_TYPE} for key in ("linux/amd64", "linux/arm64")}
 
 
 def test_a_rule_that_blocks_nothing_more_keeps_the_image(home: MemoryRegistry) -> None:
@@ -177,7 +189,7 @@ def test_parts_of_an_image_of_others_stay(home: MemoryRegistry) -> None:
     run, digest = pushed(home, policy(backup=False, delete=True), "v7")
     with RegistryClient(home.registry) as client:
         child = push_platform(client, image_plan(DIGEST, "part"), seed="child")
-    run.leave("assemble", run.left("assemble") | {"children": {"linux/amd64": child}})
+    run.leave("assemble", run.left("assemble") | {"images": [{"digest": child, "platform": "linux/amd64"}]})
     del home.tags[f"{NAME}:part"]
     assert kept_away(run).deleted == ("v7", digest)
     assert list(home.manifests) == [f"{NAME}@{child}"]
