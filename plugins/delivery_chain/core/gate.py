@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from delivery_chain.core.completeness import check_complete
 from delivery_chain.core.findings import Finding, ScanReport, Severity, count_by_severity, worst_first
-from delivery_chain.core.spec_scan import Accept, Block, Clause, GateException, Logic, Scan
+from delivery_chain.core.spec_scan import Accept, Artifacts, Block, Clause, GateException, Logic, Scan
 from delivery_chain.core.value import Value
 from delivery_chain.errors import ScanFailed
 
@@ -56,6 +56,8 @@ class Verdict(Value):
         """`passed with 2 low` or `blocked: 3 findings at or above high (limit 1)`."""
         if not self.passed:
             return "blocked: " + "; ".join(hit.sentence for hit in self.hits)
+        if not self.counts:
+            return "passed without a scan"
         found = ", ".join(f"{count} {severity}" for severity, count in self.counts.items() if count)
         return f"passed with {found or 'no findings'}"
 
@@ -89,6 +91,15 @@ def judge(
             passed=True,
             judged_at=now,
             notes=("not scanned: the chain has scan.enabled: false",),
+        )
+    if not images and scan.artifacts is Artifacts.COPY:
+        return Verdict(
+            digest=digest,
+            passed=True,
+            judged_at=now,
+            notes=(
+                "not scanned: it is no image but an artifact, which the chain passes on (scan.artifacts: copy)",
+            ),
         )
     check_complete(scan.engine, reports, images)
     notes = list(_databases(scan, reports))

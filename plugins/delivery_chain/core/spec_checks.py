@@ -38,6 +38,8 @@ class Draft:
     distribute: Mapping[int, Trigger]
     names: Mapping[KeyPath, Mapping[int, str] | None]
     """Names by place in each list; None for what is no list."""
+    ship: tuple[str, ...] = ()
+    """The only platforms that are published; empty for all."""
 
     @classmethod
     def of(cls, spec: ChainSpec) -> Self:
@@ -51,6 +53,7 @@ class Draft:
             dict(enumerate(spec.replicate)),
             dict(enumerate(spec.distribute)),
             {path: {index: item.name for index, item in enumerate(items)} for path, items in lists.items()},
+            spec.scan.ship,
         )
 
     @property
@@ -69,6 +72,13 @@ def cross_problems(draft: Draft) -> Iterator[Complaint]:
         for name in trigger.after or ():
             if replications is not None and name not in replications.values():
                 yield (*DISTRIBUTE, index, "after"), f"no replication rule is named {name!r}"
+    for index, rule in draft.rules.items():
+        for platform in rule.platforms if draft.ship else ():
+            if platform not in draft.ship:
+                yield (
+                    (*RULES, index, "platforms"),
+                    f"{platform} is built, but `scan.platforms` does not ship it",
+                )
     if draft.scope is not None:
         yield from _outside_scope(draft, draft.scope)
 

@@ -28,6 +28,10 @@ MOST_RUNS = 1000
 """Runs that one task may start at once: Airflow maps over no more than `[core] max_map_length`, 1024 by default."""
 
 
+REASON = "reason"
+"""XCom key under which `plan` leaves why it made no plan, for the run's note."""
+
+
 class ChainOperator(BaseOperator):
     """A step of a chain."""
 

@@ -9,18 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.platform import Platform
+from delivery_chain.core.reference import sha256_digest
 from delivery_chain.core.results import BuildResult, Subject
-from delivery_chain.errors import BuildFailed, ContentMismatch
+from delivery_chain.errors import BuildFailed, ContentMismatch, EventRefused, ScanFailed
 from delivery_chain.operators.base import ChainOperator, planned, pull_all, skip
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from delivery_chain.core.plan import BuildPlan, Plan
+    from delivery_chain.oci.client import RegistryClient
     from delivery_chain.settings import Settings
 
 PUSHED_AT = "dev.delivery-chain.pushed-at"
 """Annotation: when the source was pushed. A tag never goes back to an image with an earlier one."""
+MOST_IMAGES = 64
+"""Images that one run scans: the official images with the most platforms hold a dozen."""
 RUN = "dev.delivery-chain.run"
 """Annotation: Dag id and run id, so that staging tags of crashed runs are found."""
 
@@ -116,21 +120,55 @@ class BuildOperator(ChainOperator):
 
 
 class AssembleOperator(ChainOperator):
-    """Names the run's digest: the one image, or an index of all platforms made here."""
+    """Names the run's digest: the one image, or an index of all platforms, less what the chain does not ship."""
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Return a Subject as JSON.
 
         Raises:
             BuildFailed: A platform is missing. Not retryable.
+            EventRefused: The image has none of the platforms that the chain ships. Not retryable.
+            ScanFailed: It holds more images than one run scans. Not retryable.
+            ProtocolViolation: It holds something that is neither an image nor proven to be none. Not retryable.
         """
-        plan, _ = planned(context["ti"])
+        plan, spec = planned(context["ti"])
         from delivery_chain.hooks.registry import OciRegistryHook
 
         built = {result.platform: result.digest for result in pull_all(context["ti"], "build", BuildResult)}
         with OciRegistryHook(plan.instance).client() as client:
-            digest = plan.digest or _assemble(client, plan, built)
-            return _read_subject(client, plan.name, digest).to_xcom()
+            subject = _read_subject(client, plan.name, plan.digest or _assemble(client, plan, built))
+            if spec.scan.ship and subject.images:
+                subject = self._ship(client, plan, spec.scan.ship, subject)
+        if spec.scan.enabled and len(subject.images) > MOST_IMAGES:
+            raise ScanFailed(
+                f"{plan.name}@{subject.digest}: expected at most {MOST_IMAGES} images to scan in one run, found "
+                f"{len(subject.images)}; name those that you ship with `platforms: {{ship: […]}}` in the scan section"
+            )
+        return subject.to_xcom()
+
+    def _ship(self, client: RegistryClient, plan: Plan, ship: Sequence[str], subject: Subject) -> Subject:
+        from delivery_chain.oci.manifest import Index
+        from delivery_chain.oci.ship import without_the_rest
+
+        kept = [image.digest for image in subject.images if image.platform in ship]
+        dropped = [image for image in subject.images if image.platform not in ship]
+        if not kept:
+            found = ", ".join(dict.fromkeys(image.platform for image in dropped))
+            raise EventRefused(
+                f"{plan.title} is for {found}; the chain ships {', '.join(ship)} alone (scan.platforms), so nothing of "
+                "it is published"
+            )
+        for image in dropped:
+            self.log.info("Not shipped, so left out: %s (%s)", image.platform, image.digest)
+        index = client.get_manifest(plan.name, subject.digest)
+        if not isinstance(index, Index):
+            return subject
+        others = {other.digest for other in subject.others}
+        raw = without_the_rest(index, lambda one: client.get_manifest(plan.name, one), kept, others)
+        if raw == index.raw:
+            return subject
+        ref = plan.staging() if plan.build else sha256_digest(raw)
+        return _read_subject(client, plan.name, client.put_manifest(plan.name, ref, raw, index.media_type))
 
 
 def _assemble(client: Any, plan: Plan, built: Mapping[str, str]) -> str:

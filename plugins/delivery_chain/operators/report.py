@@ -9,7 +9,7 @@ from delivery_chain.core.platform import OTHER_PLATFORMS
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import Published, Quarantined, Record, RegionResult, Subject
 from delivery_chain.errors import ConfigurationError
-from delivery_chain.operators.base import ChainOperator, planned, pull, pull_all
+from delivery_chain.operators.base import REASON, ChainOperator, planned, pull, pull_all
 from delivery_chain.operators.quarantine import staging_tags
 
 if TYPE_CHECKING:
@@ -30,10 +30,15 @@ class ReportOperator(ChainOperator):
             plan, spec = planned(ti)
         except ConfigurationError:
             state = states.get("plan", "unknown")
+            reason = ti.xcom_pull(task_ids="plan", key=REASON, map_indexes=-1)
             sentence = (
-                "superseded by a newer push, or not for this chain"
-                if state == "skipped"
-                else (f"no plan was made: task plan is {state}, its log says why")
+                str(reason)
+                if reason
+                else (
+                    "superseded by a newer push, or not for this chain"
+                    if state == "skipped"
+                    else (f"no plan was made: task plan is {state}, its log says why")
+                )
             )
             return Record(chain=context["dag"].dag_id, image="", tags=(), sentence=sentence).to_xcom()
         record = _record(ti, plan, spec, states)

@@ -130,7 +130,10 @@ class Runs:
 
 
 def built_here(session: Session, chain: str, tag: str, digest: str) -> bool:
-    """Whether one of the chain's last runs built an image for a tag: then its publishing is what the registry tells."""
+    """Whether one of the chain's last runs made an image for a tag: then its publishing is what the registry tells.
+
+    It built the image, or left platforms out of one. A run about an image that others pushed made none.
+    """
     recent = select(DagRun.run_id).where(DagRun.dag_id == chain).order_by(DagRun.id.desc()).limit(RECENT)
     wanted = select(XComModel.run_id, XComModel.task_id, XComModel.value).where(
         XComModel.dag_id == chain,
@@ -143,6 +146,7 @@ def built_here(session: Session, chain: str, tag: str, digest: str) -> bool:
         left.setdefault(run_id, {})[task_id] = json.loads(value) if isinstance(value, str) else value
     return any(
         fields(run.get("assemble"), "digest") == digest
+        and fields(run.get("plan"), "plan.digest") != digest
         and tag in (fields(run.get("plan"), "plan.tags") or ())
         for run in left.values()
     )
