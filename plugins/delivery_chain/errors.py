@@ -20,6 +20,7 @@
     ├── ToolError                       tool, exit code, last lines of its output
     │   ├── ToolMissing                 names the tool and how to install it
     │   ├── ToolTimeout                 the deadline passed; the tool was stopped
+    │   ├── ProbeFailed                 retryable: what this worker can do could not be found out
     │   ├── DiskFull                    retryable: the machine may have room later
     │   ├── SourceError                 git: refused transport, missing ref, no permission
     │   │   └── SourceUnreachable       retryable
@@ -205,6 +206,12 @@ class ToolTimeout(ToolError):
 
 class DiskFull(ToolError):
     """The worker's disk is full. What was half written was removed. A retry may find room."""
+
+    retryable = True
+
+
+class ProbeFailed(ToolError):
+    """What this worker offers could not be found out. Nothing was built. A retry may work."""
 
     retryable = True
 

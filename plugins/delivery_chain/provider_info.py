@@ -188,6 +188,11 @@ def _options() -> dict[str, Any]:
             "72",
             kind="integer",
         ),
+        "trivy_wheel": _option(
+            "Whether scans may use a Trivy that came with a PyPI wheel, which its makers did not make: refuse or "
+            "allow. For sandboxes.",
+            "refuse",
+        ),
         "build_isolation": _option(
             "What stands between RUN steps and the worker: auto, container, namespaces or chroot.", "auto"
         ),

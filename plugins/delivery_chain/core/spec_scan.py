@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, StringConstraints, Tag, model_validator
 
+from delivery_chain.core.coverage import Gap
 from delivery_chain.core.findings import Severity
 from delivery_chain.core.spec_types import FindingId, PlatformText, RepositoryName, single
 from delivery_chain.core.value import Value
@@ -28,13 +29,24 @@ class Clause(Value):
     count: Annotated[int, Field(ge=1)] = 1
     """How many block."""
     logic: Logic = Logic.AND
-    """`and`: `count` findings at or above `severity`. `or`: any at or above it, or `count` findings in all."""
+    """`and`: `count` findings at or above `severity`. `or`: any at or above it, or `count` findings in all; both
+    are to be said then."""
     findings: tuple[FindingId, ...] = ()
-    """Ids that block on their own, whatever severity and count say."""
+    """Ids or aliases that block on their own, whatever severity and count say; in any case of letters."""
     fixable: bool = False
     """Count only findings with a fixed version."""
     grace_days: Annotated[int, Field(ge=0, le=365)] = 0
     """Do not count findings published less than so many days ago."""
+
+    @model_validator(mode="after")
+    def _or_needs_both(self) -> Self:
+        if self.logic is Logic.OR and (self.severity is None or "count" not in self.model_fields_set):
+            missing = "severity" if self.severity is None else "count"
+            raise ValueError(
+                f"`logic: or` needs a `{missing}`: it blocks on any finding at or above `severity`, or on `count` "
+                "findings in all"
+            )
+        return self
 
     @property
     def says_something(self) -> bool:
@@ -46,8 +58,9 @@ class GateException(Value):
     """A finding that is accepted, by whom, why and until when."""
 
     id: FindingId
+    """Or one of its aliases, in any case of letters."""
     package: str | None = None
-    """Only in this package."""
+    """Only in this package, or in packages that are built from this source package."""
     repository: RepositoryName | None = None
     """Only in this repository."""
     reason: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
@@ -85,12 +98,6 @@ class Block(Clause):
     def clauses(self) -> tuple[Clause, ...]:
         """All clauses, its own first."""
         return ((self,) if self.says_something else ()) + self.any
-
-
-class Accept(StrEnum):
-    """What the gate lets pass though it is not a full and current scan."""
-
-    STALE_DATABASE = "stale_database"
 
 
 class Artifacts(StrEnum):
@@ -132,8 +139,8 @@ class Scan(Value):
     """One engine or several."""
     block: Block | None = None
     """Left out: findings are recorded, nothing is blocked."""
-    accept: tuple[Accept, ...] = ()
-    """Faults of a scan that this chain takes for a pass, by name."""
+    accept: tuple[Gap, ...] = ()
+    """What a scan may have left out and the image pass all the same, by name; the verdict says so."""
     platforms: Platforms = ()
     """Platforms that get a scan task of their own, beside those of the build rules; or the ones that are published."""
     artifacts: Artifacts = Artifacts.SKIP

@@ -62,6 +62,27 @@ def single(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def finding_id(text: str) -> str:
+    """Refuse what can be the id of no vulnerability: a list that never matches protects nobody.
+
+    CVE and GHSA ids have one shape. Other advisories have as many shapes as makers (`DSA-5514-1`, `RHSA-2021:1234`,
+    `ALAS2-2021-001`, `SNYK-JS-LODASH-590103`), so of those only what all have in common is asked for.
+    """
+    kind = next((kind for kind in _SHAPES if text.lower().startswith(kind)), "")
+    if not _SHAPES[kind].fullmatch(text):
+        raise ValueError(
+            f"expected the id of a vulnerability or advisory, such as CVE-2021-44228, GHSA-jfh8-c2jp-5v3q or "
+            f"DSA-5514-1, found {text[:100]!r}"
+        )
+    return text
+
+
+_SHAPES = {
+    "cve": re.compile(r"(?i:cve)-[0-9]{4}-[0-9]{4,19}"),
+    "ghsa": re.compile(r"(?i:ghsa)(?:-[0-9A-Za-z]{4}){3}"),
+    "": re.compile(r"(?=.*[0-9])[A-Za-z][A-Za-z0-9]*(?:[-_.:/#][A-Za-z0-9]+)+|[A-Za-z]{2,8}[0-9]{2,10}"),
+}
+"""By what an id begins with; the last one takes the others."""
 DEFAULT_COMMIT_LENGTH = 6
 """Characters of the commit id in a tag (ACR EE's default)."""
 
@@ -74,7 +95,7 @@ InsidePath = Annotated[
     str, StringConstraints(strict=True, min_length=1, max_length=500), AfterValidator(_plain_path)
 ]
 ArgName = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
-FindingId = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{2,99}$")]
+FindingId = Annotated[str, StringConstraints(strict=True, max_length=100), AfterValidator(finding_id)]
 PlatformText = Annotated[str, StringConstraints(strict=True, max_length=100), AfterValidator(_platform)]
 """Any platform, in the form that `platform_name` gives: `linux/arm64/v8` is `linux/arm64`."""
 TagText = Annotated[str, StringConstraints(strict=True), AfterValidator(check_tag)]

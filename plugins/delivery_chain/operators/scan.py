@@ -78,7 +78,10 @@ class ScanOperator(ChainOperator):
         settings = Settings.load()
         hook = OciRegistryHook(plan.instance)
         trivy = TrivySettings(
-            settings.trivy_cache_dir, settings.trivy_db_repository, settings.trivy_db_max_age_hours
+            settings.trivy_cache_dir,
+            settings.trivy_db_repository,
+            settings.trivy_db_max_age_hours,
+            wheel=settings.trivy_wheel == "allow",
         )
         request = ScanRequest(hook.registry(), plan.name, image.digest, image.platform, trivy)
         output = load_engine(name).scan(request, deadline=deadline, on_line=self.log.info)

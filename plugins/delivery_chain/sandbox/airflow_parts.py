@@ -147,6 +147,8 @@ def settings(layout: Layout, state: State, secrets: Mapping[str, str], folders: 
             "specs_folder": folders.specs,
             "work_folder": layout.root / "work",
             "trivy_cache_dir": layout.root / "trivy",
+            # So that a sandbox needs nothing but Python packages; a Trivy of its makers on PATH comes first.
+            "trivy_wheel": "allow",
             "git_transports": "file,https,ssh",
             "git_poll_seconds": 1,
         },

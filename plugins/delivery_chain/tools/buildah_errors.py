@@ -49,22 +49,34 @@ _REGISTRY: tuple[tuple[str, type[RegistryError], str], ...] = (
 )
 _NAMES = re.compile(r"docker://[^\s\"]+|sha256:[0-9a-f]+")
 """What may look like anything: a digest that holds 429, a repository named `denied`."""
-_PULL = re.compile(
-    r"initializing source|pinging container registry|reading manifest|copying system image|reading blob"
-    r"|reading config|source image rejected|unable to resolve|short-name",
-    re.IGNORECASE,
+_NOT_PULLED = re.compile(
+    r"(?:^|: )(\S+): image not known|from=(\S+?): no stage or image found with that name", re.IGNORECASE
 )
+"""What buildah says of an image that is not in its storage, when it may not pull."""
+
+
+def of_pull(error: ToolError, what: str) -> DeliveryChainError:
+    """The error of a `buildah pull` that failed."""
+    if isinstance(error, DiskFull | ToolMissing | ToolTimeout):
+        return error
+    return _of_registry(_said(error), f"base image: {what}") or BuildFailed(
+        f"base image: {what}: expected an image of a registry that can be pulled; correct the Dockerfile:",
+        tool="buildah",
+        exit_code=error.exit_code,
+        output=error.output,
+    )
 
 
 def of_build(error: ToolError, target: str) -> DeliveryChainError:
     """The error of a `buildah bud` that failed."""
     if isinstance(error, DiskFull | ToolMissing | ToolTimeout):
         return error
-    last = _said(error)
-    # Only what buildah says about base images: a RUN step's own output may look like anything.
-    if _PULL.search(last) and not re.search(r"while running runtime|running RUN", last):
-        return _of_registry(last, f"base image of {target}") or BuildFailed(
-            f"base image of {target}: expected an image of a registry that can be pulled; correct FROM:",
+    missing = _NOT_PULLED.search(_said(error))
+    if missing:
+        return BuildFailed(
+            f"build of {target}: {next(name for name in missing.groups() if name)} was not pulled: expected a "
+            "name that the Dockerfile alone tells, found one that the build makes (a variable of the base image, "
+            "ONBUILD); a build itself pulls nothing. Write the image's name into the Dockerfile",
             tool="buildah",
             exit_code=error.exit_code,
             output=error.output,

@@ -1,181 +1,149 @@
-"""Runs a program in a root folder and a user namespace of its own, with nothing of the machine but programs.
+"""Runs a program in a root folder, user namespaces and a network of its own: nothing of the machine but programs.
 
-Started as a script of its own, because only a fresh process may change its namespaces safely:
+Started as a process of its own, because only a fresh one may change its namespaces safely. There are two user
+namespaces, one inside the other. The outer one owns the network and starts slirp4netns. The inner one is the
+program's: it has all ids of the outer one but its root, so that the program's root has no right over the
+network, over slirp4netns, or over what the worker wrote.
 
-    python -I -S enter.py FIRST_ID COUNT BUILD_FOLDER CONTEXT_FOLDER -- program argument…
-
-Ids 0 to COUNT-1 inside are FIRST_ID and up outside; this needs root. With COUNT 0 the caller made the user
-namespace. The new root has programs, libraries and CA certificates (read-only), a few devices, BUILD_FOLDER
-as `/mnt/build` and CONTEXT_FOLDER as `/mnt/context` (read-only). Not there: homes, other builds, Airflow.
+The new root has programs, libraries and CA certificates (read-only), a few devices, and the order's folders
+below `/mnt`. Not there: homes, other builds, Airflow.
 """
 
 from __future__ import annotations
 
-import ctypes
+import json
 import os
-import shutil
 import signal
-import stat
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-INSIDE = Path("/mnt")
-"""Where the two folders are inside; outside, any folder that every machine has, to build the new root on."""
-PROGRAMS = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
-SETTINGS = ("alternatives", "ca-certificates", "containers", "pki", "ssl")
-"""Folders of /etc that are shown, read-only."""
-FILES = (
-    "gai.conf",
-    "host.conf",
-    "hosts",
-    "ld.so.cache",
-    "localtime",
-    "nsswitch.conf",
-    "protocols",
-    "resolv.conf",
-    "services",
-)
-"""Files of /etc that are copied."""
-DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
-TUNNEL = "net/tun"
-_NEW_MOUNTS, _NEW_USERS = 0x00020000, 0x10000000
-_BIND, _REC, _PRIVATE, _REMOUNT, _DETACH = 4096, 16384, 1 << 18, 32, 2
-_READ_ONLY, _NO_SETUID, _NO_DEVICES, _NO_PROGRAMS = 1, 2, 4, 8
-_PARENT_DEATH_SIGNAL = 1
+from delivery_chain.tools import enter_network
+from delivery_chain.tools.enter_root import Libc, cover, new_root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_NEW_MOUNTS, _NEW_USERS, _NEW_NETWORK = 0x00020000, 0x10000000, 0x40000000
+_PARENT_DEATH_SIGNAL, _SET_DUMPABLE = 1, 4
+_IDS = ("uid", "gid")
 
 
-class Libc:
-    """The system calls that Python has no function for."""
+class Order(NamedTuple):
+    """What to make. JSON both ways."""
 
-    def __init__(self) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
+    first: int | None
+    """First outside id of the outer user namespace, which needs root; None: the caller has made it."""
+    ids: int
+    """Ids of the program, where the outer user namespace is made here."""
+    network: str
+    """`host`, `none`, or `private`: outwards only."""
+    folders: Sequence[tuple[str, str, bool]]
+    """Folder, its name below `/mnt`, and whether the program may write there."""
+    handed: Sequence[str]
+    """Folders that are given to the program's root."""
+    registry_settings: bool
+    """Whether `/etc/containers` is there: for what fetches images from registries."""
 
-    def call(self, name: str, *arguments: object) -> None:
-        """Call a function; end the program with a message when it fails."""
-        if getattr(self._libc, name)(*arguments) != 0:
-            shown = " ".join(os.fsdecode(one) for one in arguments if isinstance(one, bytes))
-            sys.exit(f"enter: {name} {shown}: {os.strerror(ctypes.get_errno())}")
-
-    def bind(self, source: Path, target: Path, *, flags: int = 0) -> None:
-        """Show a file or folder at another place, which is made."""
-        if source.is_dir():
-            target.mkdir(parents=True, exist_ok=True)
-        else:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.touch()
-        self.call("mount", bytes(source), bytes(target), None, _BIND | _REC, None)
-        if flags:
-            # Inside a user namespace the flags that the source has can't be taken away. Otherwise they are:
-            # `RUN --mount` of the context is refused where it would have to drop one.
-            inside = not _is_first_namespace()
-            given = os.statvfs(source).f_flag & (_NO_SETUID | _NO_DEVICES | _NO_PROGRAMS) if inside else 0
-            self.call("mount", None, bytes(target), None, _BIND | _REMOUNT | flags | given, None)
+    def command(self, program: Sequence[str]) -> list[str]:
+        """The arguments that run a program as ordered."""
+        code = (
+            "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+            "from delivery_chain.tools import enter; sys.exit(enter.main(sys.argv[1:]))"
+        )
+        packages = str(Path(__file__).resolve().parents[2])
+        return [sys.executable, "-I", "-S", "-c", code, packages, json.dumps(self), *program]
 
 
-def _is_first_namespace() -> bool:
-    return Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
-
-
-def new_root(libc: Libc, build: Path, context: Path) -> None:
-    """Make a root folder with only what a build needs, and go there."""
-    root = INSIDE
-    libc.call("unshare", _NEW_MOUNTS)
-    libc.call("mount", b"none", b"/", None, _REC | _PRIVATE, None)
-    # The sources may be below the folder that is covered next.
-    held = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in (build, context)]
-    libc.call("mount", b"tmpfs", bytes(root), b"tmpfs", _NO_SETUID, b"mode=755,size=16m")
-    _system(libc, root)
-    _devices(libc, root / "dev")
-    for name in ("proc", "sys"):
-        libc.bind(Path("/") / name, root / name)
-    for name in ("run", "tmp", "var/tmp", "var/lib", "var/cache", "root"):
-        (root / name).mkdir(parents=True)
-        (root / name).chmod(0o1777)
-    for descriptor, name, flags in zip(held, ("build", "context"), (0, _READ_ONLY), strict=True):
-        libc.bind(Path(f"/proc/self/fd/{descriptor}"), root / "mnt" / name, flags=flags)
-    os.chdir(root)
-    libc.call("pivot_root", b".", b".")
-    libc.call("umount2", b".", _DETACH)
-    os.chdir("/")
-
-
-def _system(libc: Libc, root: Path) -> None:
-    read_only = _READ_ONLY | _NO_DEVICES
-    for name in PROGRAMS:
-        source = Path("/") / name
-        if source.is_symlink():
-            (root / name).symlink_to(source.readlink())
-        elif source.is_dir():
-            libc.bind(source, root / name, flags=read_only)
-    etc = root / "etc"
-    etc.mkdir()
-    (etc / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
-    (etc / "group").write_text("root:x:0:\n")
-    for name in FILES:
-        if (source := Path("/etc") / name).is_file():
-            shutil.copyfile(source, etc / name)
-    extra = [Path(os.environ[name]) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)]
-    for source in (*(Path("/etc") / name for name in SETTINGS), *extra):
-        if source.is_absolute() and source.exists() and not (root / source.relative_to("/")).exists():
-            libc.bind(source, root / source.relative_to("/"), flags=read_only)
-
-
-def _devices(libc: Libc, dev: Path) -> None:
-    (dev / "shm").mkdir(parents=True)
-    (dev / "shm").chmod(0o1777)
-    (dev / "pts").mkdir()
-    (dev / "fd").symlink_to("/proc/self/fd")
-    for name in DEVICES:
-        libc.bind(Path("/dev") / name, dev / name)
-    tunnel = Path("/dev") / TUNNEL
-    if os.access(tunnel, os.R_OK | os.W_OK) and not tunnel.stat().st_mode & stat.S_IWOTH:
-        # Every user may open it where udev runs. What a tunnel can do depends on who owns the network
-        # namespace it is opened in: here only the build's own.
-        (dev / TUNNEL).parent.mkdir()
-        os.mknod(dev / TUNNEL, stat.S_IFCHR, os.makedev(10, 200))
-        (dev / TUNNEL).chmod(0o666)
-    elif tunnel.exists():
-        libc.bind(tunnel, dev / TUNNEL)
-
-
-def _child(libc: Libc, asked: int, answered: int, argv: list[str]) -> None:
-    libc.call("unshare", _NEW_USERS)
-    os.write(asked, b"x")
-    if os.read(answered, 1) != b"x":
-        sys.exit("enter: the ids of the user namespace could not be set")
-    os.setgroups([])
-    os.setgid(0)
-    os.setuid(0)
-    # After the change of ids, which clears it.
-    libc.call("prctl", _PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
-    os.execvp(argv[0], argv)  # noqa: S606 - a list, and no shell
-
-
-def main(arguments: list[str]) -> int:
-    """Run the program and return its exit code."""
-    first, count, build, context, _, *argv = arguments
+def main(arguments: Sequence[str]) -> int:
+    """Run the program that the arguments after the order name, and return its exit code."""
+    order, program = Order(*json.loads(arguments[0])), arguments[1:]
     libc = Libc()
-    if int(count) == 0:
-        new_root(libc, Path(build), Path(context))
-        os.execvp(argv[0], argv)  # noqa: S606 - a list, and no shell
+    if order.first is None:
+        _hand_over(order.handed, 1)
+        _root(libc, order)
+        return _outer(libc, order, program)
+    _hand_over(order.handed, order.first + 1)
+    return _in_new_users(
+        libc,
+        f"0 {order.first} {order.ids + 1}",
+        lambda: _outer(libc, order, program),
+        before=lambda: _root(libc, order),
+    )
+
+
+def _hand_over(folders: Sequence[str], owner: int) -> None:
+    """Give folders of this user's to the program's root; what is in them stays as it is."""
+    for folder in folders:
+        if os.lstat(folder).st_uid == os.geteuid():
+            os.chown(folder, owner, owner, follow_symlinks=False)
+
+
+def _root(libc: Libc, order: Order) -> None:
+    folders = [(Path(folder), name, writable) for folder, name, writable in order.folders]
+    new_root(libc, folders, registry_settings=order.registry_settings, worker_network=order.network == "host")
+
+
+def _outer(libc: Libc, order: Order, program: Sequence[str]) -> int:
+    """As root of the outer user namespace: make the network, then run the program in the inner one."""
+    if order.network != "host":
+        own = enter_network.own_addresses()
+        outwards = enter_network.Outwards(libc) if order.network == "private" else None
+        libc.call("unshare", _NEW_NETWORK)
+        enter_network.prepare()
+        if outwards:
+            outwards.lead(closed=own)
+        # slirp4netns goes on seeing the worker's.
+        libc.call("unshare", _NEW_MOUNTS)
+        cover(libc, Path("/etc/resolv.private"), Path("/etc/resolv.conf"))
+    return _in_new_users(libc, f"0 1 {_count()}", lambda: os.execvp(program[0], list(program)))  # noqa: S606
+
+
+def _count() -> int:
+    """Ids of this user namespace apart from its root, of users and of groups."""
+    counts = []
+    for kind in _IDS:
+        lines = Path(f"/proc/self/{kind}_map").read_text().splitlines()
+        counts.append(max(int(inside) + int(length) for inside, _, length in map(str.split, lines)) - 1)
+    return min(counts)
+
+
+def _in_new_users(
+    libc: Libc, ids: str, run: Callable[[], int], *, before: Callable[[], None] = lambda: None
+) -> int:
+    """Fork; there call `before`, make a user namespace with the given map of ids, and call `run`.
+
+    Returns:
+        The exit code of `run`, or of what it became.
+    """
     asked_read, asked = os.pipe()
     answered, answer = os.pipe()
+    parent = os.getpid()
     pid = os.fork()
     if pid == 0:
         os.close(asked_read)
         os.close(answer)
-        new_root(libc, Path(build), Path(context))
-        _child(libc, asked, answered, argv)
+        before()
+        libc.call("unshare", _NEW_USERS)
+        # Otherwise this process's files in /proc, where the ids are set, belong to the machine's root.
+        libc.call("prctl", _SET_DUMPABLE, 1, 0, 0, 0)
+        os.write(asked, b"x")
+        if os.read(answered, 1) != b"x":
+            sys.exit("enter: the ids of the user namespace could not be set")
+        os.setgroups([])
+        os.setgid(0)
+        os.setuid(0)
+        # After the change of ids, which clears it.
+        libc.call("prctl", _PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            sys.exit("enter: the worker is gone")
+        sys.exit(run())
     os.close(asked)
     if os.read(asked_read, 1):
-        for kind in ("uid", "gid"):
-            Path(f"/proc/{pid}/{kind}_map").write_text(f"0 {int(first)} {int(count)}")
+        for kind in _IDS:
+            Path(f"/proc/{pid}/{kind}_map").write_text(ids)
         os.write(answer, b"x")
     os.close(answer)
     _, status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -126,6 +126,7 @@ def checkout(
             f"git checkout of {source.url!r}: expected an empty folder, found files", tool="git"
         )
     into.mkdir(parents=True, exist_ok=True)
+    into.chmod(0o755)
     _Checkout(deadline, on_line, submodules=submodules).take(source, ref, commit, into, depth=0)
 
 
@@ -173,6 +174,10 @@ class _Checkout:
         if folder.resolve() != into.resolve() / link.path:
             raise SourceError(f"git submodule {link.path!r}: expected a folder, found a link", tool="git")
         folder.mkdir(parents=True, exist_ok=True)
+        for made in (folder, *folder.parents):
+            if made == into:
+                break
+            made.chmod(0o755)
         self.take(parent.submodule(link.url, link.path), "refs/heads/*", link.commit, folder, depth=depth)
 
 

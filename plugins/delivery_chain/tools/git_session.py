@@ -103,6 +103,10 @@ _UNREACHABLE = re.compile(
 )
 
 
+CHECKOUT_UMASK = 0o022
+"""Files of a checkout have the modes that git knows, 644 and 755, whatever the worker's umask is."""
+
+
 @dataclass(frozen=True, slots=True)
 class Git:
     """Git, ready to talk to one source."""
@@ -133,6 +137,7 @@ class Git:
                 on_line=self.on_line,
                 secrets=self.source.secrets,
                 max_stdout=max_stdout,
+                umask=CHECKOUT_UMASK,
             ).stdout
         except (DiskFull, ToolMissing):
             raise

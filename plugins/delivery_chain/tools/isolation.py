@@ -6,19 +6,20 @@ Nothing here trusts that a kind works because its programs are installed: `choos
 from __future__ import annotations
 
 import functools
-import json
 import os
+import re
 import resource
 import shutil
-import sys
 import time
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delivery_chain.errors import ConfigurationError, ToolError
-from delivery_chain.tools import enter, process
+from delivery_chain.errors import ConfigurationError, ProbeFailed, ToolError, ToolMissing, ToolTimeout
+from delivery_chain.tools import process
+from delivery_chain.tools.enter import Order
+from delivery_chain.tools.enter_root import INSIDE, PROGRAMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 ID_COUNT = 65_536
 """Users that a build has; as many as images may name."""
 _FIRST_ID, _ID_RANGES = 1_879_048_192, 4_000
-"""Ids that no system hands out (systemd, "Users, Groups, UIDs and GIDs"), in ranges of `ID_COUNT`."""
+"""Ids that no system hands out (systemd, "Users, Groups, UIDs and GIDs"), in ranges of one more than `ID_COUNT`:
+a range's first is that of what surrounds the build."""
 _OWN_NAMESPACES = ("--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc", "--")
 
 
@@ -38,7 +40,7 @@ class Isolation(StrEnum):
     CONTAINER = "container"
     """An OCI container of runc's in a user namespace: own processes, files, network, devices, seccomp."""
     NAMESPACES = "namespaces"
-    """chroot in own user, process, mount, IPC and host name namespaces; the worker's network."""
+    """chroot in own user, process, mount, IPC and host name namespaces."""
     CHROOT = "chroot"
     """chroot only, with the worker's own user. For Dockerfiles as trusted as the worker itself."""
 
@@ -68,8 +70,26 @@ class Sandbox:
         return f"isolation {self.isolation}, network {self.network}, storage {self.driver}"
 
 
+TRIES = 3
+"""How often a way to build is tried that fails for a reason which may pass."""
+_REFUSED = re.compile(
+    r"operation not permitted|permission denied|not supported|does not support|invalid argument"
+    r"|function not implemented|no such device|read-only file system|cgroup|sub[ug]id|new[ug]idmap"
+    r"|unshare\b.*(?:no space left on device|too many users)",
+    re.IGNORECASE,
+)
+"""What the kernel, a runtime or a missing range of ids says where a kind of isolation can't be had.
+
+`unshare` finds no space where the number of namespaces is limited to none (user.max_user_namespaces).
+"""
+
+
 def choose(isolation: Isolation, network: Network, probe: Callable[[Sandbox], None]) -> Sandbox:
     """The strongest way to build that was asked for and that works here.
+
+    A way is passed over for two reasons only: a program of it is not installed, or this machine refuses it. A
+    probe that fails otherwise, such as by a time-out or a full disk, says nothing about the way: it is tried
+    again, and then is an error.
 
     Args:
         isolation: What was asked for.
@@ -77,18 +97,18 @@ def choose(isolation: Isolation, network: Network, probe: Callable[[Sandbox], No
         probe: Builds something small; raises ToolError where the way does not work.
 
     Raises:
-        ConfigurationError: None works; the message says why for each. Not retryable.
+        ConfigurationError: None works; the message says why for each. Or a program is where no sandbox shows
+            it. Not retryable.
         ToolMissing: There is no buildah. Not retryable.
+        ProbeFailed: A way could not be tried. Retryable.
     """
     process.require("buildah", process.base_env())
     reasons = []
     for sandbox in candidates(isolation, network):
-        try:
-            probe(sandbox)
-        except ToolError as error:
-            reasons.append(f"{sandbox}: {error.output[-1] if error.output else error}")
-        else:
+        refusal = _refusal(sandbox, probe)
+        if refusal is None:
             return sandbox
+        reasons.append(f"{sandbox}: {refusal}")
     shown = "".join(f"\n    {reason}" for reason in reasons) or " no kind of isolation offers it"
     raise ConfigurationError(
         f"builds with isolation {isolation} and network {network}: expected a way that works on this worker, "
@@ -96,13 +116,39 @@ def choose(isolation: Isolation, network: Network, probe: Callable[[Sandbox], No
     )
 
 
+def _refusal(sandbox: Sandbox, probe: Callable[[Sandbox], None]) -> str | None:
+    """Why a way does not work on this machine; None if it does.
+
+    Raises:
+        ProbeFailed: That can't be told. Retryable.
+    """
+    last: ToolError | None = None
+    for _ in range(TRIES):
+        try:
+            probe(sandbox)
+        except ToolMissing as error:
+            return str(error)
+        except ToolError as error:
+            said = error.output[-1] if error.output else str(error)
+            if not isinstance(error, ToolTimeout) and _REFUSED.search(said):
+                return said
+            last = error
+        else:
+            return None
+    raise ProbeFailed(
+        f"trial build with {sandbox}: expected it to work or to be refused by this machine, found {TRIES} "
+        "failures of another kind; no weaker way is taken for that. A retry may help. The last one: "
+        f"{last}",
+        tool="buildah",
+    ) from last
+
+
 def candidates(isolation: Isolation, network: Network) -> list[Sandbox]:
     """The ways that fit what was asked for, strongest first."""
     kinds = [Isolation.CONTAINER, Isolation.NAMESPACES] if isolation is Isolation.AUTO else [isolation]
     found = []
     for kind in kinds:
-        # chroot has no network of its own: buildah pulls base images over the same one.
-        offered = list(Network)[1:] if kind is Isolation.CONTAINER else [Network.HOST]
+        offered = [Network.HOST] if kind is Isolation.CHROOT else list(Network)[1:]
         if network is Network.AUTO:
             offered = [one for one in offered if one is not Network.NONE]
         else:
@@ -119,11 +165,44 @@ def first_id(key: str) -> int | None:
     """
     if os.geteuid() != 0:
         return None
-    return _FIRST_ID + int(key[:8], 16) % _ID_RANGES * ID_COUNT
+    return _FIRST_ID + int(key[:8], 16) % _ID_RANGES * (ID_COUNT + 1)
 
 
-def entry(sandbox: Sandbox, build: Path, context: Path, first: int | None) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The folders of one build, as they are on this machine."""
+
+    work: Path
+    """What buildah writes: `storage`, `run` and `tmp`."""
+    settings: Path
+    """What buildah reads. RUN steps never get to write there, nor does buildah."""
+    context: Path
+    """What COPY and ADD see; only read."""
+    result: Path
+    """Where a push says what it pushed."""
+
+
+WRITTEN = ("storage", "run", "tmp")
+"""Folders of `Room.work`."""
+
+
+def entry(
+    sandbox: Sandbox,
+    room: Room,
+    first: int | None,
+    *,
+    network: Network | None = None,
+    registries: bool = False,
+) -> list[str]:
     """The arguments before a program that make it run in its namespaces.
+
+    Args:
+        sandbox: The way to build.
+        room: The build's folders.
+        first: From `first_id`.
+        network: Another network than the sandbox's.
+        registries: It fetches or pushes images and runs nothing of the build: it gets the machine's settings
+            of registries, and `room.result`.
 
     Raises:
         ToolMissing: A program for it is missing. Not retryable.
@@ -131,31 +210,54 @@ def entry(sandbox: Sandbox, build: Path, context: Path, first: int | None) -> li
     if sandbox.isolation is Isolation.CHROOT:
         return []
     unshare = process.require("unshare", process.base_env())
-    script = str(Path(enter.__file__).resolve())
-    helper = [sys.executable, "-I", "-S", script]
-    rest = [str(build), str(context), "--", unshare, *_OWN_NAMESPACES]
+    folders = [(str(room.work), "build", True), (str(room.settings), "settings", False)]
+    handed = [str(room.work / name) for name in WRITTEN]
+    if registries:
+        folders.append((str(room.result), "result", True))
+        handed.append(str(room.result))
+    else:
+        folders.append((str(room.context), "context", False))
+    order = Order(first, ID_COUNT, str(network or sandbox.network), folders, handed, registries)
+    command = order.command([unshare, *_OWN_NAMESPACES])
     if first is not None:
-        return [*helper, str(first), str(ID_COUNT), *rest]
+        return command
     process.require("newuidmap", process.base_env())
     # A new user namespace clears the order to die with the parent, so it is given again inside.
     setpriv = process.require("setpriv", process.base_env())
     user = [unshare, "--user", "--map-root-user", "--map-auto", "--"]
-    return [*user, setpriv, "--pdeathsig", "KILL", "--", *helper, "0", "0", *rest]
+    return [*user, setpriv, "--pdeathsig", "KILL", "--", *command]
 
 
-def folders(sandbox: Sandbox, build: Path, context: Path) -> tuple[Path, Path]:
-    """Where a program started with `entry` finds the build's folder and the context."""
+def seen(sandbox: Sandbox, room: Room) -> Room:
+    """The folders as a program started with `entry` finds them."""
     if sandbox.isolation is Isolation.CHROOT:
-        return build, context
-    return enter.INSIDE / "build", enter.INSIDE / "context"
+        return room
+    return Room(*(INSIDE / name for name in ("build", "settings", "context", "result")))
 
 
-def run_options(sandbox: Sandbox, build: Path) -> list[str]:
-    """Options of `buildah bud` for RUN steps.
+def check_programs(sandbox: Sandbox) -> None:
+    """Check that the programs of a way to build are there, and where the sandbox shows them.
 
-    Args:
-        sandbox: The way to build.
-        build: The build's folder as buildah sees it, with what `write_network` made.
+    Raises:
+        ToolMissing: One is not installed. Not retryable.
+        ConfigurationError: One is at a place that the sandbox does not show. Not retryable.
+    """
+    if sandbox.isolation is Isolation.CHROOT:
+        return
+    tools = ["buildah"]
+    tools += ["runc"] if sandbox.isolation is Isolation.CONTAINER else []
+    tools += ["slirp4netns"] if sandbox.network is Network.PRIVATE else []
+    for tool in tools:
+        found = process.require(tool, with_sbin())
+        if not any(Path(found).resolve().is_relative_to(f"/{shown}") for shown in PROGRAMS):
+            raise ConfigurationError(
+                f"{tool} at {found}: expected it below /usr, where the sandbox of a build shows programs; "
+                f"install the Debian package {tool}, or take {Path(found).parent} off the worker's PATH"
+            )
+
+
+def run_options(sandbox: Sandbox) -> list[str]:
+    """Options of `buildah bud` for RUN steps; their network is the one that buildah has.
 
     Raises:
         ToolMissing: There is no runc. Not retryable.
@@ -163,14 +265,8 @@ def run_options(sandbox: Sandbox, build: Path) -> list[str]:
     if sandbox.isolation is not Isolation.CONTAINER:
         # SYS_CHROOT is what the known way out of a chroot needs.
         return ["--isolation=chroot", "--cap-drop=CAP_SYS_CHROOT"]
-    runc = process.require("runc", _with_sbin())
-    options = ["--isolation=oci", f"--runtime={runc}", "--cgroupns=private", *_limits()]
-    if sandbox.network is Network.HOST:
-        return [*options, "--network=host"]
-    options += ["--network=none", f"--volume={build}/hosts:/etc/hosts:ro"]
-    if sandbox.network is Network.PRIVATE:
-        options += [f"--volume={build}/resolv.conf:/etc/resolv.conf:ro", f"--hooks-dir={build}/hooks"]
-    return options
+    runc = process.require("runc", with_sbin())
+    return ["--isolation=oci", f"--runtime={runc}", "--cgroupns=private", "--network=host", *_limits()]
 
 
 @functools.cache
@@ -182,67 +278,8 @@ def _limits() -> tuple[str, ...]:
     return (f"--ulimit=nofile={files}:{files}", f"--ulimit=nproc={tasks}:{tasks}", "--ulimit=core=0:0")
 
 
-_HOOK = """#!/bin/sh
-# Gives one RUN step a network of its own that leads outwards only.
-set -u
-cd "$(dirname "$0")" || exit 1
-state=$(cat)
-id=$(printf %s "$state" | sed -n 's/.*"id":"\\([A-Za-z0-9_-]*\\)".*/\\1/p')
-if [ "$1" = poststop ]; then
-  kill "$(cat "$id.slirp")" && rm -f "$id.slirp"
-  exit 0
-fi
-pid=$(printf %s "$state" | sed -n 's/.*"pid":\\([0-9]*\\).*/\\1/p')
-mkfifo "$id.ready" || exit 1
-slirp4netns --configure --mtu=65520 --disable-host-loopback --ready-fd=3 "$pid" tap0 \\
-  3>"$id.ready" </dev/null >/dev/null 2>"$id.log" &
-echo $! >"$id.slirp"
-[ "$(head -c 1 "$id.ready")" = 1 ] || { cat "$id.log" >&2; exit 1; }
-rm -f "$id.ready"
-# The worker's own addresses and the cloud's metadata service.
-own=$(ip -4 -o addr show scope global | sed -n 's/.* inet \\([0-9.]*\\).*/\\1/p')
-for address in $own 169.254.0.0/16; do
-  nsenter --net="/proc/$pid/ns/net" ip route add unreachable "$address" || exit 1
-done
-"""
-
-
-def write_network(sandbox: Sandbox, real: Path, seen: Path) -> None:
-    """Write what `run_options` names.
-
-    Args:
-        sandbox: The way to build.
-        real: The build's folder.
-        seen: The same folder as buildah sees it.
-
-    Raises:
-        ToolMissing: A program for a private network is missing. Not retryable.
-    """
-    (real / "hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
-    (real / "resolv.conf").write_text("nameserver 10.0.2.3\n")
-    if sandbox.network is not Network.PRIVATE:
-        return
-    for tool in ("slirp4netns", "ip", "nsenter"):
-        process.require(tool, _with_sbin())
-    hooks = real / "hooks"
-    hooks.mkdir()
-    script = hooks / "network"
-    script.write_text(_HOOK)
-    script.chmod(0o755)
-    for stage in ("prestart", "poststop"):
-        (hooks / f"{stage}.json").write_text(
-            json.dumps(
-                {
-                    "version": "1.0.0",
-                    "hook": {"path": f"{seen}/hooks/network", "args": ["network", stage]},
-                    "when": {"always": True},
-                    "stages": [stage],
-                }
-            )
-        )
-
-
-def _with_sbin() -> dict[str, str]:
+def with_sbin() -> dict[str, str]:
+    """The environment in which programs are looked up that Debian has among the system's."""
     env = process.base_env()
     return env | {"PATH": f"{env['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"}
 

@@ -27,3 +27,21 @@ def memory_file(content: str) -> Iterator[Path]:
         yield Path(f"/proc/{os.getpid()}/fd/{descriptor}")
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def passed_file(content: str) -> Iterator[int]:
+    """A descriptor of a file with `content`, for a program that inherits it and opens `/proc/self/fd/N`.
+
+    The program may run as another user, so that the mode lets all read. Yet nobody gets at it who does not
+    have the descriptor, or may trace a process that has: it is in no folder.
+    """
+    descriptor = os.memfd_create("delivery-chain")
+    try:
+        os.fchmod(descriptor, 0o444)
+        data = memoryview(content.encode())
+        while data:
+            data = data[os.write(descriptor, data) :]
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -66,7 +66,7 @@ INSTALL: Mapping[str, str] = {
     "setpriv": "install the Debian package util-linux",
     "slirp4netns": "install the Debian package slirp4netns",
     "ssh": "install the Debian package openssh-client",
-    "trivy": "install Trivy's own package (trivy.dev), or the sandbox extra of airflow-delivery-chain",
+    "trivy": "install it from its makers' Debian repository, release or image (trivy.dev, docs/trivy.md)",
     "unshare": "install the Debian package util-linux",
 }
 """What to do when a program is not there."""
@@ -118,6 +118,8 @@ def run(
     max_stdout: int = MAX_STDOUT,
     merge: bool = False,
     check: bool = True,
+    descriptors: Sequence[int] = (),
+    umask: int = -1,
 ) -> Completed:
     """Run a program to its end.
 
@@ -134,6 +136,8 @@ def run(
         max_stdout: Bytes of standard output that are taken; a program that prints more is stopped.
         merge: Send standard output to the lines as well, in order, and capture nothing.
         check: Raise when the exit code is not 0.
+        descriptors: Open files that the program finds under the same numbers.
+        umask: For the program's files; by default this process's own.
 
     Returns:
         Exit code, captured output and last lines.
@@ -145,7 +149,9 @@ def run(
         ToolError: It could not be started, printed too much, or (with `check`) failed. Not retryable.
     """
     program = require(argv[0], env)
-    process = _start([program, *argv[1:]], tool, env=env, cwd=cwd, merge=merge)
+    process = _start(
+        [program, *argv[1:]], tool, env=env, cwd=cwd, merge=merge, descriptors=descriptors, umask=umask
+    )
     lines = LineReader(Masker(secrets), on_line)
     pump = Pump(process, tool, lines, merge=merge, max_stdout=max_stdout)
     try:
@@ -203,7 +209,14 @@ def _dying_with_parent(path: str) -> tuple[str, ...]:
 
 
 def _start(
-    argv: Sequence[str], tool: str, *, env: Mapping[str, str], cwd: Path | None, merge: bool
+    argv: Sequence[str],
+    tool: str,
+    *,
+    env: Mapping[str, str],
+    cwd: Path | None,
+    merge: bool,
+    descriptors: Sequence[int],
+    umask: int,
 ) -> subprocess.Popen[bytes]:
     wrapper = _dying_with_parent(env.get("PATH", os.defpath))
     try:
@@ -215,6 +228,8 @@ def _start(
             env=dict(env),
             cwd=cwd or "/",
             start_new_session=True,
+            pass_fds=descriptors,
+            umask=umask,
         )
     except OSError as error:
         raise _translated(error, tool) from error

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from delivery_chain.errors import RegistryUnreachable, ScanFailed, ToolError
 from delivery_chain.tools.engines import ScanOutput
 from delivery_chain.tools.process import failure, is_disk_full
-from delivery_chain.tools.trivy_command import find_trivy, run_trivy
+from delivery_chain.tools.trivy_command import find_trivy, run_trivy, wheel_of
 from delivery_chain.tools.trivy_db import ensure_database
 from delivery_chain.tools.trivy_image import image_to_scan
 from delivery_chain.tools.trivy_report import MAX_REPORT, parse_report
@@ -55,7 +55,12 @@ class TrivyEngine:
         self, request: ScanRequest, *, deadline: float, on_line: Callable[[str], None] | None = None
     ) -> ScanOutput:
         """Scan one image, see `ScanEngine.scan`."""
-        find_trivy()
+        program = find_trivy(wheel=request.settings.wheel)
+        if wheel := wheel_of(program):
+            _say(
+                on_line,
+                f"trivy: {program} is from the PyPI wheel {wheel}, not from its makers: sandboxes only",
+            )
         image = image_to_scan(request)
         database = self._database(request, deadline, on_line)
         scan = _Scan(request, image, deadline, on_line)
@@ -119,6 +124,7 @@ class _Scan:
                 cache_dir=database.cache_dir,
                 registry=self._request.registry,
                 deadline=self._deadline,
+                wheel=self._request.settings.wheel,
                 work_dir=Path(folder),
                 on_line=self._watch,
                 check=False,

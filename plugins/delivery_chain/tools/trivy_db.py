@@ -56,6 +56,8 @@ class TrivySettings:
     """`host[:port]/name[:tag]` of a mirror; empty for Trivy's own default."""
     max_age_hours: int = 72
     """A database older than this is reported as stale."""
+    wheel: bool = False
+    """Whether the Trivy of a PyPI wheel will do where there is no other, see `trivy_command.find_trivy`."""
 
     @property
     def plain_http(self) -> bool:
@@ -171,7 +173,14 @@ class _Fetch:
             # By digest: what is downloaded is what was looked at.
             arguments += ["--db-repository", f"{self.mirror.host}/{self.mirror.name}@{digest}"]
         with self.store.incoming() as folder:
-            run_trivy(arguments, cache_dir=folder, registry=registry, deadline=until, on_line=watch)
+            run_trivy(
+                arguments,
+                cache_dir=folder,
+                wheel=self.settings.wheel,
+                registry=registry,
+                deadline=until,
+                on_line=watch,
+            )
             repository = str(self.mirror or (repositories or [DEFAULT_REPOSITORIES])[-1])
             return self.store.adopt(
                 folder,

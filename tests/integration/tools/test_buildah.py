@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from delivery_chain.core.platform import Platform
+from delivery_chain.core.pull_policy import PullPolicy
 from delivery_chain.core.reference import sha256_digest
 from delivery_chain.core.registry import Registry
 from delivery_chain.errors import (
@@ -113,12 +114,12 @@ class Builder:
     ) -> BuildOutput:
         path = self.context / "Dockerfile"
         path.write_text(dockerfile)
-        pulls = options.pop("pull_registries", ())
+        reads = options.pop("reads", None)
         platform = options.pop("platform", Platform.LINUX_AMD64)
         return build_and_push(
             BuildRequest(self.context, path, platform, f"{registry.host}/shop/api:{tag}", **options),
             registry=registry,
-            pull_registries=pulls,
+            reads=reads,
             workdir=self.workdir,
             deadline=time.monotonic() + seconds,
             on_line=self.lines.append,
@@ -189,7 +190,12 @@ def test_base_image_from_a_registry_that_wants_a_login(build: Builder, locked_re
     """Pull and push use the registries' logins; no line of the log holds the password."""
     build(locked_registry, SCRATCH, tag="base")
     base = f"FROM {locked_registry.host}/shop/api:base\n"
-    build(locked_registry, base + run("echo robot"), tag="app", pull_registries=[locked_registry])
+    build(
+        locked_registry,
+        base + run("echo robot"),
+        tag="app",
+        reads=PullPolicy.default(locked_registry, "shop"),
+    )
     assert get(locked_registry, "shop/api/manifests/app")
     assert "s3cr3t" not in "\n".join(build.lines)
 
@@ -236,9 +242,9 @@ FAILURES = [
         "FROM scratch\nCOPY missing /\n", BuildFailed, "the Dockerfile failed", id="COPY of nothing"
     ),
     pytest.param("", BuildFailed, "the Dockerfile failed", id="empty"),
-    pytest.param("FROM {host}/shop/none:1\n", NotFound, "base image of", id="base is not there"),
+    pytest.param("FROM {host}/shop/none:1\n", NotFound, "FROM .*shop/none:1", id="base is not there"),
     pytest.param(
-        "FROM 127.0.0.1:1/shop/x:1\n", RegistryUnreachable, "base image of", id="base's registry is down"
+        "FROM down.invalid/shop/x:1\n", RegistryUnreachable, "base image", id="base's registry is down"
     ),
     pytest.param("FROM docker-daemon:debian:12\n", BuildFailed, "base image of", id="base from a daemon"),
 ]
@@ -250,7 +256,9 @@ def test_failures_of_the_build(
 ) -> None:
     """Each failure has its own error, which says what to correct."""
     with pytest.raises(kind, match=message) as caught:
-        build(registry, dockerfile.replace("{host}", registry.host), pull_registries=[registry])
+        build(
+            registry, dockerfile.replace("{host}", registry.host), reads=PullPolicy.default(registry, "shop")
+        )
     assert type(caught.value) is kind
 
 
@@ -282,7 +290,7 @@ def write_layout(folder: Path) -> None:
 def test_base_image_from_the_workers_files(build: Builder, registry: Registry) -> None:
     """FROM takes images of registries only, also where the worker has an image in a folder."""
     write_layout(build.context / "layout")
-    with pytest.raises(BuildFailed, match="rejected by policy"):
+    with pytest.raises(BuildFailed, match="expected an image of a registry"):
         build(registry, "FROM oci:/mnt/context/layout\nCOPY busybox /\n")
 
 
@@ -381,6 +389,7 @@ def test_killed_worker_and_retry(build: Builder, registry: Registry, tmp_path: P
 import time
 from pathlib import Path
 from delivery_chain.core.platform import Platform
+from delivery_chain.core.pull_policy import PullPolicy
 from delivery_chain.core.registry import Registry
 from delivery_chain.tools.buildah import BuildRequest, build_and_push
 context = Path({str(build.context)!r})

@@ -33,7 +33,7 @@ from delivery_chain.oci.manifest import OCI_INDEX, OCI_MANIFEST, build_index
 from delivery_chain.sandbox import vulndb
 from delivery_chain.tools.engines import ScanOutput, ScanRequest
 from delivery_chain.tools.trivy import REPORT_TYPE, TrivyEngine
-from delivery_chain.tools.trivy_command import find_trivy
+from delivery_chain.tools.trivy_command import find_trivy, wheel_of
 from delivery_chain.tools.trivy_db import TrivySettings, ensure_database
 from support.oci_registry import docker_registry, free_port
 from support.oci_tls import make_certificates
@@ -56,7 +56,7 @@ class Bench:
     def __init__(self, client: RegistryClient, cache: Path) -> None:
         self.client = client
         self.registry = client.registry
-        self.settings = TrivySettings(cache, f"{self.registry.host}/{DATABASE}:2", 72)
+        self.settings = TrivySettings(cache, f"{self.registry.host}/{DATABASE}:2", 72, wheel=True)
         self.now = NOW
         self.lines: list[str] = []
 
@@ -422,10 +422,29 @@ def test_without_trivy_the_error_says_how_to_install_it(
 ) -> None:
     """The program is looked for before anything else."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("delivery_chain.tools.trivy_command.WHEEL", "no-such-distribution")
+    bench.settings = replace(bench.settings, wheel=False)
 
-    with pytest.raises(ToolMissing, match="install Trivy's own package"):
+    with pytest.raises(ToolMissing, match="from its makers"):
         bench.scan("demo/old", NO_DIGEST)
+
+
+def test_the_log_says_that_trivy_is_not_its_makers(bench: Bench) -> None:
+    """The wheel's Trivy, which these tests use, is named in every scan's log; without leave it is none."""
+    program = find_trivy(wheel=True)
+    wheel = wheel_of(program)
+    if not wheel:
+        pytest.skip("a Trivy of its makers is on PATH")
+    digest = bench.push("demo/old", OLD)
+
+    bench.scan("demo/old", digest)
+
+    assert (
+        bench.lines[0]
+        == f"trivy: {program} is from the PyPI wheel {wheel}, not from its makers: sandboxes only"
+    )
+    bench.settings = replace(bench.settings, wheel=False)
+    with pytest.raises(ToolMissing, match="which is for sandboxes"):
+        bench.scan("demo/old", digest)
 
 
 def test_an_images_own_files_hide_nothing(bench: Bench) -> None:
@@ -447,4 +466,4 @@ def test_a_scan_leaves_no_files_behind(bench: Bench, monkeypatch: pytest.MonkeyP
     bench.scan("demo/old", bench.push("demo/old", OLD))
 
     assert list(folder.iterdir()) == []
-    assert Path(find_trivy()).is_file()
+    assert Path(find_trivy(wheel=True)).is_file()

@@ -196,7 +196,10 @@ def test_keys(rest: str, expected: list[str]) -> None:
                 "5: scan.engine: expected 'trivy', found 'clair'",
                 "6: scan.block.count: expected greater than or equal to 1, found 0",
                 "6: scan.block.severity: expected 'critical', 'high', 'medium', 'low' or 'unknown', found 'bad'",
-                "7: scan.accept[0]: expected 'stale_database', found 'all'",
+                (
+                    "7: scan.accept[0]: expected 'stale_database', 'unsupported_os', 'no_packages', 'end_of_life', "
+                    "'unknown_release' or 'unidentified', found 'all'"
+                ),
             ],
         ),
         (
@@ -215,7 +218,7 @@ def test_keys(rest: str, expected: list[str]) -> None:
             ["4: scan.block: `any`: each clause needs a `severity` or `findings`"],
         ),
         (
-            HEAD + "scan: {block: {severity: high, exceptions: [{id: CVE-1}]}}\n",
+            HEAD + "scan: {block: {severity: high, exceptions: [{id: CVE-2021-44228}]}}\n",
             ["4: scan.block.exceptions[0].reason: is missing"],
         ),
         (

@@ -1,0 +1,203 @@
+"""Reads a Dockerfile's instructions and flags as buildah does. Pure.
+
+Only as far as it is asked: which other images and which mounts an instruction names. buildah stays the one that
+builds, without a login and without pulling, so that a name that is read differently here fails the build.
+
+Source: github.com/openshift/imagebuilder, dockerfile/parser.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_ESCAPE = re.compile(r"#[ \t]*escape[ \t]*=[ \t]*(.).*")
+_SPACE = re.compile(r"[\t\v\f\r ]+")
+_HEREDOC = re.compile(r"<<(-?)\s*(['\"]?)([A-Za-z0-9_.]+)\2")
+_WITH_HEREDOC = {"run", "copy", "add"}
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """One instruction, continuation lines joined."""
+
+    line: int
+    """1-based line on which it begins."""
+    name: str
+    """Lowercase: `from`, `run`."""
+    flags: tuple[str, ...]
+    """As written, quotes and backslashes taken off: `--from=build`."""
+    rest: str
+    """What follows the flags."""
+
+
+def instructions(text: str, *, heredocs: bool = False) -> list[Instruction]:
+    """The instructions of a Dockerfile, in order.
+
+    Args:
+        text: Its content.
+        heredocs: Whether the builder knows `<<END`; an older one takes the lines for instructions.
+    """
+    found = []
+    lines = _logical_lines(text.removeprefix("\ufeff"))
+    ends: list[tuple[str, bool]] = []
+    for number, line in lines:
+        if ends:
+            end, tabs = ends[0]
+            if (line.lstrip("\t") if tabs else line) == end:
+                ends.pop(0)
+            continue
+        instruction = _instruction(number, line)
+        if instruction.name:
+            found.append(instruction)
+        if heredocs and instruction.name in _WITH_HEREDOC:
+            ends = [(end, bool(tabs)) for tabs, _, end in _HEREDOC.findall(instruction.rest)]
+    return found
+
+
+def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Lines with their continuations, and the number of the first; comments are empty lines."""
+    escape, directives = "\\", True
+    number, joined = 0, None
+    for at, raw in enumerate(text.split("\n"), start=1):
+        line = raw.removesuffix("\r")
+        if joined is None:
+            line = line.lstrip()
+            number = at
+        if directives:
+            given = _ESCAPE.fullmatch(line.lower())
+            directives = given is not None
+            escape = given[1] if given and given[1] in "`\\" else escape
+        is_comment = line.startswith("#")
+        if joined is not None and (is_comment or not line.strip() or line.lstrip().startswith("#")):
+            continue
+        line = "" if is_comment else line
+        stripped = line.rstrip(" \t")
+        if stripped.endswith(escape):
+            joined = (joined or "") + stripped[:-1]
+            continue
+        yield number, (joined or "") + line
+        joined = None
+    if joined:
+        yield number, joined
+
+
+def _instruction(line: int, text: str) -> Instruction:
+    name, *rest = _SPACE.split(text.strip(), maxsplit=1)
+    flags, arguments = _flags(rest[0] if rest else "")
+    return Instruction(line, name.lower(), tuple(flags), arguments.strip())
+
+
+def triggered(instruction: Instruction) -> Instruction:
+    """What an ONBUILD instruction holds."""
+    return _instruction(instruction.line, " ".join([*instruction.flags, instruction.rest]))
+
+
+def _flags(text: str) -> tuple[list[str], str]:
+    """Words that begin with `--`, and what follows them."""
+    flags, at = [], 0
+    while True:
+        while at < len(text) and text[at].isspace():
+            at += 1
+        if not text.startswith("--", at):
+            return flags, text[at:]
+        word, at = _word(text, at)
+        if word == "--":
+            return flags, text[at:]
+        flags.append(word)
+
+
+def _word(text: str, at: int) -> tuple[str, int]:
+    """The word at a place, without quotes and backslashes, and the place after it."""
+    word, quote = "", ""
+    while at < len(text):
+        sign = text[at]
+        if sign == "\\":
+            at += 1
+            word += text[at : at + 1]
+        elif quote:
+            word, quote = (word, "") if sign == quote else (word + sign, quote)
+        elif sign in "'\"":
+            quote = sign
+        elif sign.isspace():
+            break
+        else:
+            word += sign
+        at += 1
+    return word, at
+
+
+def expand(word: str, values: Mapping[str, str]) -> str:
+    """Put values in place of `$name`, `${name}`, `${name:-default}` and `${name:+other}`; take off quotes.
+
+    An unknown name is empty, as it is for the builder.
+    """
+    return _Word(word, values).until("")
+
+
+class _Word:
+    """One word while it is expanded. Source: imagebuilder, shell_parser.go."""
+
+    def __init__(self, text: str, values: Mapping[str, str]) -> None:
+        self._text = text
+        self._values = values
+        self._at = 0
+
+    def _next(self) -> str:
+        self._at += 1
+        return self._text[self._at - 1 : self._at]
+
+    def until(self, stop: str) -> str:
+        """Expand up to a character; to the end where it is empty."""
+        result = ""
+        while self._at < len(self._text):
+            sign = self._next()
+            if sign == stop:
+                break
+            if sign == "$":
+                result += self._dollar()
+            elif sign == "'":
+                end = self._text.find("'", self._at)
+                end = len(self._text) if end < 0 else end
+                result += self._text[self._at : end]
+                self._at = end + 1
+            elif sign == '"':
+                result += self._quoted()
+            else:
+                result += self._next() if sign == "\\" else sign
+        return result
+
+    def _quoted(self) -> str:
+        result = ""
+        while self._at < len(self._text) and (sign := self._next()) != '"':
+            if sign == "$":
+                result += self._dollar()
+            elif sign == "\\" and self._text[self._at : self._at + 1] in {'"', "$", "\\"}:
+                result += self._next()
+            else:
+                result += sign
+        return result
+
+    def _dollar(self) -> str:
+        if not self._text.startswith("{", self._at):
+            name = self._name()
+            return self._values.get(name, "") if name else "$"
+        self._at += 1
+        name = self._name()
+        value = self._values.get(name, "")
+        if self._next() != ":":
+            return value
+        modifier = self._next()
+        other = self.until("}")
+        if modifier == "+":
+            return other if value else ""
+        return value or other
+
+    def _name(self) -> str:
+        found = re.compile(r"\d|[^\W\d]\w*").match(self._text, self._at)
+        self._at += len(found[0]) if found else 0
+        return found[0] if found else ""

@@ -1,0 +1,136 @@
+"""Flaws of the programs that a chain runs, and the releases that fix them. Pure: told by a version's number.
+
+A distributor may have fixed a flaw and kept the number. That is why nothing stops here for a number: it is said
+in the log, and what an old buildah must not be given is refused by `mount_rules`.
+
+Source: the projects' security advisories.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+Version = tuple[int, int, int]
+_VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """One flaw."""
+
+    tool: str
+    cve: str
+    what: str
+    fixed: tuple[str, ...]
+    """Releases with the fix, one of each line that got it, oldest first."""
+    since: str = "0.0.0"
+    """First release that has the flaw."""
+
+    def affects(self, version: Version) -> bool:
+        """Whether a release has the flaw, going by its number."""
+        fixed = [parse(one) for one in self.fixed]
+        if version >= max(fixed) or version < parse(self.since):
+            return False
+        return not any(one[:2] == version[:2] and version >= one for one in fixed)
+
+    @property
+    def fix(self) -> str:
+        """For messages: `1.33.7, 1.34.3 and 1.35.1`."""
+        *others, last = self.fixed
+        return f"{', '.join(others)} and {last}" if others else last
+
+
+CACHE_LEAVES = Flaw(
+    "buildah", "CVE-2024-9675", "a cache mount may lead anywhere", ("1.33.10", "1.35.5", "1.37.5", "1.38.0")
+)
+BIND_LEAVES = Flaw(
+    "buildah",
+    "CVE-2024-1753",
+    "a bind mount follows links out of its stage",
+    ("1.24.7", "1.27.4", "1.29.3", "1.31.5", "1.32.3", "1.33.7", "1.34.3", "1.35.1"),
+)
+PROPAGATION = Flaw("buildah", "CVE-2024-9407", "options of bind mounts are not checked", ("1.37.4",))
+FLAWS = (
+    CACHE_LEAVES,
+    BIND_LEAVES,
+    PROPAGATION,
+    Flaw(
+        "buildah",
+        "CVE-2021-3602",
+        "chroot isolation shows the environment",
+        ("1.16.8", "1.17.2", "1.19.9", "1.21.3"),
+    ),
+    Flaw("buildah", "CVE-2022-27651", "steps get inheritable capabilities", ("1.25.0",)),
+    Flaw("buildah", "CVE-2022-2990", "steps get supplementary groups", ("1.27.1",)),
+    Flaw("buildah", "CVE-2024-9676", "a link in an image stops the worker", ("1.37.5", "1.38.0")),
+    Flaw(
+        "buildah",
+        "CVE-2024-11218",
+        "mounts of concurrent stages leave the build",
+        ("1.33.12", "1.35.5", "1.37.6", "1.38.1"),
+    ),
+    Flaw("buildah", "CVE-2026-44517", "ADD of a hostile archive reads outside files", ("1.43.2",), "1.38.1"),
+    Flaw("runc", "CVE-2021-30465", "mounts follow links that are swapped", ("1.0.0",)),
+    Flaw("runc", "CVE-2022-29162", "steps get inheritable capabilities", ("1.1.2",)),
+    Flaw("runc", "CVE-2023-25809", "cgroups can be written to", ("1.1.5",)),
+    Flaw("runc", "CVE-2023-27561", "a linked /proc takes the restrictions off", ("1.1.5",)),
+    Flaw("runc", "CVE-2023-28642", "a linked /proc takes AppArmor off", ("1.1.5",)),
+    Flaw("runc", "CVE-2024-21626", "WORKDIR leads through a leaked descriptor", ("1.1.12",)),
+    Flaw("runc", "CVE-2024-45310", "empty files are made outside", ("1.1.14", "1.2.0")),
+    Flaw("runc", "CVE-2025-31133", "masked files can be swapped for others", ("1.2.8", "1.3.3", "1.4.0")),
+    Flaw(
+        "runc", "CVE-2025-52565", "/dev/console can be swapped for another file", ("1.2.8", "1.3.3", "1.4.0")
+    ),
+    Flaw("runc", "CVE-2025-52881", "writes to /proc can be redirected", ("1.2.8", "1.3.3", "1.4.0")),
+    Flaw("runc", "CVE-2026-41579", "a linked /dev removes files outside", ("1.3.6", "1.4.3")),
+    Flaw(
+        "git",
+        "CVE-2024-32002",
+        "a cloned submodule runs a hook",
+        ("2.39.4", "2.40.2", "2.41.1", "2.42.2", "2.43.4", "2.44.1", "2.45.1"),
+    ),
+    Flaw(
+        "git",
+        "CVE-2025-48384",
+        "a submodule's path runs a hook",
+        ("2.43.7", "2.44.4", "2.45.4", "2.46.4", "2.47.3", "2.48.2", "2.49.1", "2.50.1"),
+    ),
+    Flaw(
+        "git",
+        "CVE-2025-48385",
+        "a bundle is written outside the clone",
+        ("2.43.7", "2.44.4", "2.45.4", "2.46.4", "2.47.3", "2.48.2", "2.49.1", "2.50.1"),
+    ),
+    Flaw("trivy", "CVE-2024-35192", "a hostile registry gets a cloud's login", ("0.51.2",)),
+    Flaw("trivy", "CVE-2026-55092", "a hostile database is written anywhere", ("0.71.1",)),
+)
+
+
+def parse(text: str) -> Version:
+    """The first version number in a text, such as what `git --version` prints; zeros when there is none."""
+    found = _VERSION.search(text)
+    return (int(found[1]), int(found[2]), int(found[3] or 0)) if found else (0, 0, 0)
+
+
+def known(tool: str, version: Version) -> list[Flaw]:
+    """The flaws that a release of a program has, going by its number."""
+    return [flaw for flaw in FLAWS if flaw.tool == tool and flaw.affects(version)]
+
+
+def lines(tool: str, text: str) -> list[str]:
+    """What the log says of an installed program, a line per flaw.
+
+    Args:
+        tool: As in `FLAWS`.
+        text: What the program says of its version.
+    """
+    version = parse(text)
+    if version == (0, 0, 0):
+        return [f"{tool}: its version could not be read, so that its known flaws are not told"]
+    shown = ".".join(map(str, version))
+    return [
+        f"{tool} {shown} has {flaw.cve} by its version ({flaw.what}): fixed in {flaw.fix}; your distributor may "
+        "have fixed it in this version too"
+        for flaw in known(tool, version)
+    ]
