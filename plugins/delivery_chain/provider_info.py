@@ -188,6 +188,16 @@ def _options() -> dict[str, Any]:
             "72",
             kind="integer",
         ),
+        "trivy_java_db_repository": _option(
+            "Where to take the database from that names Java archives; fetched only when an image holds some.\n"
+            "Empty: Trivy's own default.",
+            example="registry.example.com/mirror/trivy-java-db:1",
+        ),
+        "trivy_java_db_max_age_hours": _option(
+            "A Java database older than this is stale, and the gate does not pass with it. It is built every week.",
+            "336",
+            kind="integer",
+        ),
         "trivy_wheel": _option(
             "Whether scans may use a Trivy that came with a PyPI wheel, which its makers did not make: refuse or "
             "allow. For sandboxes.",

@@ -49,6 +49,10 @@ class Settings:
     """Where a worker keeps vulnerability databases."""
     trivy_db_max_age_hours: int
     """A vulnerability database older than this is stale: no pass unless the spec says so."""
+    trivy_java_db_repository: str
+    """The same as `trivy_db_repository` for the database that names Java archives."""
+    trivy_java_db_max_age_hours: int
+    """A Java database older than this is stale; its makers build it once a week."""
     trivy_wheel: str
     """refuse or allow: a Trivy that came with a PyPI wheel, which its makers did not make."""
     build_isolation: str
@@ -95,6 +99,8 @@ class Settings:
             trivy_db_repository=options.image("trivy_db_repository"),
             trivy_cache_dir=options.folder("trivy_cache_dir", _default_trivy_cache),
             trivy_db_max_age_hours=options.whole("trivy_db_max_age_hours", 72, 1, LONGEST_AGE),
+            trivy_java_db_repository=options.image("trivy_java_db_repository"),
+            trivy_java_db_max_age_hours=options.whole("trivy_java_db_max_age_hours", 336, 1, LONGEST_AGE),
             trivy_wheel=options.one("trivy_wheel", "refuse", TRIVY_WHEELS),
             build_isolation=options.one("build_isolation", "auto", BUILD_ISOLATIONS),
             build_network=options.one("build_network", "auto", BUILD_NETWORKS),

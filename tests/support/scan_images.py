@@ -9,16 +9,23 @@ import tarfile
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import zstandard
+
 from delivery_chain.core.reference import sha256_digest
 from delivery_chain.oci.manifest import OCI_CONFIG, OCI_MANIFEST
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from delivery_chain.oci.client import RegistryClient
 
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 FOREIGN = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+PACKINGS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "gzip": (lambda layer: gzip.compress(layer, mtime=0), LAYER),
+    "zstd": (zstandard.ZstdCompressor().compress, "application/vnd.oci.image.layer.v1.tar+zstd"),
+    "none": (bytes, "application/vnd.oci.image.layer.v1.tar"),
+}
 DEBIAN = {"etc/debian_version": "12.0\n", "etc/os-release": 'ID=debian\nVERSION_ID="12"\n'}
 NO_PACKAGES = {"hello.txt": "hello\n"}
 
@@ -95,6 +102,40 @@ def push_files(
         "layers": [layer_entry.to_json()],
     }
     return client.put_manifest(name, "1", json.dumps(manifest).encode(), media_type)
+
+
+def push_layers(
+    client: RegistryClient,
+    name: str,
+    layers: Sequence[Mapping[str, str | bytes]],
+    *,
+    packing: str = "gzip",
+) -> str:
+    """Push an image for linux/amd64 with these layers, the base first.
+
+    Args:
+        client: The registry.
+        name: Repository.
+        layers: Files by path; `.wh.` names are whiteouts.
+        packing: gzip, zstd or none.
+
+    Returns:
+        The manifest's digest.
+    """
+    pack, media_type = PACKINGS[packing]
+    tars = [_tar(files) for files in layers]
+    ids = [sha256_digest(layer) for layer in tars]
+    config = {"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": ids}}
+    entries = [replace(client.put_blob_bytes(name, pack(layer)), media_type=media_type) for layer in tars]
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": replace(
+            client.put_blob_bytes(name, json.dumps(config).encode()), media_type=OCI_CONFIG
+        ).to_json(),
+        "layers": [entry.to_json() for entry in entries],
+    }
+    return client.put_manifest(name, "1", json.dumps(manifest).encode(), OCI_MANIFEST)
 
 
 def push_hidden_layer(

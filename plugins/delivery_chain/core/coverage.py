@@ -35,7 +35,7 @@ class Gap(StrEnum):
 
 
 _PROBLEMS = {
-    Gap.STALE_DATABASE: "was scanned with a database that is too old",
+    Gap.STALE_DATABASE: "was scanned with a database that is older than allowed",
     Gap.UNSUPPORTED_OS: "holds a system that the engine does not support, so its packages were not looked at",
     Gap.NO_PACKAGES: "names its operating system but records no package of it, so none was looked at",
     Gap.END_OF_LIFE: "is a release that gets no security fixes any more, so new vulnerabilities are not listed",

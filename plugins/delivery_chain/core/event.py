@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 BRANCHES = "refs/heads/"
 TAGS = "refs/tags/"
 REF = re.compile(r"(?!-)(?!.*(?:\.\.|@\{|//|/\.|\.lock(?:/|$)))[^\x00-\x20\x7f~^:?*\[\\]+(?<![./])")
+WEBHOOK = "webhook "
+"""What the names of our senders begin with, as the runs' triggering users too."""
 REF_LENGTH = 1000
 """File systems allow hardly a longer path."""
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -128,6 +130,23 @@ class Event(Value):
     def is_image(self) -> bool:
         """Whether it is about an image that is there already."""
         return bool(self.tag or self.digest)
+
+
+def actor_of(event: Event, user: str) -> str:
+    """Who is named as the one who pushed or asked, for people to read.
+
+    Whoever may start runs writes their `conf`. Airflow itself says who started one, so a person speaks for others under
+    their own name alone; our webhooks and sensors are believed.
+
+    Args:
+        event: From the run's `conf`.
+        user: Airflow's `triggering_user_name` of the run: a person, `webhook …` as the sender that our receiver puts
+            into the event, or empty for a run that a sensor started.
+    """
+    by_us = not user or (user.startswith(WEBHOOK) and user == event.sender)
+    if by_us or event.actor in {"", user}:
+        return event.actor or user
+    return f"{event.actor}, says {user}"
 
 
 def short_ref(ref: str) -> tuple[str, str]:

@@ -52,9 +52,11 @@ def apply_exceptions(
     valid = [entry for entry in ours if not _ended(entry, today)]
     used: dict[str, None] = {}
     met: set[int] = set()
-    kept, excused = [], []
+    kept: list[ScanReport] = []
+    excused: list[ScanReport] = []
     for report in reports:
-        counting, accepted = [], []
+        counting: list[Finding] = []
+        accepted: list[Finding] = []
         for finding in report.findings:
             fitting = [number for number, entry in enumerate(valid) if fits(entry, finding)]
             met.update(fitting)

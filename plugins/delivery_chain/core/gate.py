@@ -48,6 +48,8 @@ class Verdict(Value):
     digest: str
     passed: bool
     judged_at: datetime
+    judged: str = ""
+    """Fingerprint of the plan, the image and the scans that it was made from."""
     counts: dict[str, int] = {}
     """Findings per severity over all platforms and engines, exceptions left out."""
     accepted: dict[str, int] = {}
@@ -164,11 +166,11 @@ def _accepted_gaps(scan: Scan, reports: Sequence[ScanReport]) -> list[str]:
     Raises:
         ScanFailed: There are gaps that it does not accept; names them all.
     """
-    found = [(gap, where) for report in reports for gap, where in _gaps(report)]
+    found = dict.fromkeys(gap for report in reports for gap in _gaps(report))
     refused = [(gap, where) for gap, where in found if gap not in scan.accept]
     if not refused:
         return [f"{where}; accepted by the chain ({gap.value})" for gap, where in found]
-    lines = "".join(f"\n    {gap.value}: {where}" for gap, where in dict.fromkeys(refused))
+    lines = "".join(f"\n    {gap.value}: {where}" for gap, where in refused)
     gaps = sorted({gap for gap, _ in refused}, key=list(Gap).index)
     words = ", ".join(gap.value for gap in gaps)
     raise ScanFailed(
@@ -179,12 +181,20 @@ def _accepted_gaps(scan: Scan, reports: Sequence[ScanReport]) -> list[str]:
 
 
 def _gaps(report: ScanReport) -> Iterator[tuple[Gap, str]]:
-    where = f"{report.platform} ({short_digest(report.digest)})"
-    named = ((report.database, "vulnerability"), (report.java_database, "Java"))
-    for database, kind in named:
+    named = (
+        (report.database, "vulnerability", "trivy_db"),
+        (report.java_database, "Java", "trivy_java_db"),
+    )
+    for database, kind, setting in named:
         if database is not None and database.stale:
-            age = f"the {kind} database {database.repository} is of {database.updated_at:%Y-%m-%d %H:%M} UTC"
-            yield Gap.STALE_DATABASE, f"{where} {Gap.STALE_DATABASE.problem}: {age}"
+            yield (
+                Gap.STALE_DATABASE,
+                (
+                    f"the {kind} database {database.repository} is of {database.updated_at:%Y-%m-%d %H:%M} UTC, older "
+                    f"than [delivery_chain] {setting}_max_age_hours allows"
+                ),
+            )
+    where = f"{report.platform} ({short_digest(report.digest)})"
     for gap in report.coverage.gaps:
         yield gap, f"{where} {gap.problem}: {report.coverage.sentence}"
 

@@ -76,6 +76,13 @@ class Plan(Value):
         return f"{self.name} {', '.join(self.tags) or self.digest}"
 
 
+class Planned(Value):
+    """What the first step leaves: the plan, and the spec that it was made from."""
+
+    plan: Plan
+    spec: ChainSpec
+
+
 @dataclass(frozen=True, slots=True)
 class SourceSelection:
     """A rule that builds a ref of a source."""

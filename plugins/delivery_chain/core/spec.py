@@ -40,6 +40,9 @@ from delivery_chain.core.spec_types import (
 )
 from delivery_chain.core.value import Value
 
+HOST = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?$"
+"""A registry's host as images name it."""
+
 
 class Scope(Value):
     """What the chain covers: one namespace of one registry, all of it or some repositories."""
@@ -202,10 +205,31 @@ MOST_TAGS = 3
 MOST_ARGS = 20
 
 
+class ReadFrom(Value):
+    """One registry that base images may come from, and what may be read there."""
+
+    connection: ConnectionId
+    """Airflow connection of type `oci_registry`, with a login that needs to read only."""
+    namespaces: tuple[RepositoryName, ...] = ()
+    """Namespaces that may be read; with `for` all of them unless some are listed."""
+    host: Annotated[str | None, StringConstraints(strict=True, pattern=HOST)] = Field(
+        default=None, alias="for"
+    )
+    """Registry as images name it, where the connection is a mirror of it; else the connection's own."""
+
+    @model_validator(mode="after")
+    def _says_what(self) -> Self:
+        if not self.namespaces and self.host is None:
+            raise ValueError("expected `namespaces`, or `for` with the registry that images name")
+        return self
+
+
 class Build(Value):
     """How images come from source."""
 
     rules: tuple[BuildRule, ...] = Field(min_length=1)
+    read_from: tuple[ReadFrom, ...] | None = Field(default=None, alias="from", max_length=50)
+    """All that base images may come from; left out: the chain's own namespace, and others without a login."""
     timezone: Annotated[str, AfterValidator(time_zone)] = "Asia/Shanghai"
     """Zone of `build_time`: UTC+8, as ACR EE has it, unless told otherwise."""
     timeout_minutes: Annotated[int, Field(ge=1, le=1440)] = 60

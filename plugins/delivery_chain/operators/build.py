@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 from delivery_chain.core.platform import Platform
 from delivery_chain.core.reference import sha256_digest
 from delivery_chain.core.results import BuildResult, Subject
-from delivery_chain.errors import BuildFailed, ContentMismatch, EventRefused, ScanFailed
-from delivery_chain.operators.base import ChainOperator, planned, pull_all, skip
+from delivery_chain.errors import BuildFailed, ContentMismatch, EventRefused, ScanFailed, Unjudged
+from delivery_chain.operators.base import ChainOperator, leave, made_for, planned, pull_all, skip
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from delivery_chain.core.plan import BuildPlan, Plan
+    from delivery_chain.core.pull_policy import PullPolicy
+    from delivery_chain.core.registry import Registry
+    from delivery_chain.core.spec import ChainSpec
     from delivery_chain.oci.client import RegistryClient
     from delivery_chain.settings import Settings
 
@@ -63,12 +66,19 @@ class BuildOperator(ChainOperator):
             tempfile.mkdtemp(prefix=f"{plan.key}-{Platform(self.platform).slug}-", dir=settings.work_folder)
         )
         try:
-            return self._build(plan, build, folder, settings, time.monotonic() + 60 * minutes).to_xcom()
+            result = self._build(plan, spec, build, folder, settings, time.monotonic() + 60 * minutes)
+            return leave(context, result.model_copy(update={"plan": made_for(plan, spec)}))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _build(
-        self, plan: Plan, build: BuildPlan, folder: Path, settings: Settings, deadline: float
+        self,
+        plan: Plan,
+        spec: ChainSpec,
+        build: BuildPlan,
+        folder: Path,
+        settings: Settings,
+        deadline: float,
     ) -> BuildResult:
         from delivery_chain.hooks.git import GitSourceHook
         from delivery_chain.hooks.registry import OciRegistryHook
@@ -79,7 +89,7 @@ class BuildOperator(ChainOperator):
 
         source = GitSourceHook(build.source.connection, settings.git_transports).source(build.source.url)
         tree = folder / "source"
-        tree.mkdir()
+        tree.mkdir(mode=0o755)
         checkout(
             source,
             ref=build.ref,
@@ -103,7 +113,7 @@ class BuildOperator(ChainOperator):
                 annotations=annotations_of(plan),
             ),
             registry=registry,
-            pull_registries=(registry,),
+            reads=_reads(spec, registry),
             workdir=folder,
             deadline=deadline,
             on_line=self.log.info,
@@ -119,6 +129,22 @@ class BuildOperator(ChainOperator):
         )
 
 
+def _reads(spec: ChainSpec, home: Registry) -> PullPolicy:
+    """What the chain's builds may read, with the logins for it."""
+    from delivery_chain.core.pull_policy import PullPolicy, ReadRule
+    from delivery_chain.hooks.registry import OciRegistryHook
+
+    if spec.build is None or spec.build.read_from is None:
+        return PullPolicy.default(home, spec.scope.namespace)
+    rules = []
+    for index, source in enumerate(spec.build.read_from):
+        registry = OciRegistryHook(source.connection).registry()
+        rules.append(
+            ReadRule(f"build.from[{index}]", source.host or registry.host, source.namespaces, registry)
+        )
+    return PullPolicy(tuple(rules), strangers=False)
+
+
 class AssembleOperator(ChainOperator):
     """Names the run's digest: the one image, or an index of all platforms, less what the chain does not ship."""
 
@@ -130,11 +156,17 @@ class AssembleOperator(ChainOperator):
             EventRefused: The image has none of the platforms that the chain ships. Not retryable.
             ScanFailed: It holds more images than one run scans. Not retryable.
             ProtocolViolation: It holds something that is neither an image nor proven to be none. Not retryable.
+            Unjudged: One was built for another plan than the run has now. Not retryable.
         """
         plan, spec = planned(context["ti"])
         from delivery_chain.hooks.registry import OciRegistryHook
 
-        built = {result.platform: result.digest for result in pull_all(context["ti"], "build", BuildResult)}
+        results = pull_all(context["ti"], "build", BuildResult) if plan.build else ()
+        if old := [result.platform for result in results if result.plan != made_for(plan, spec)]:
+            raise Unjudged(
+                f"the run's plan was made again since {', '.join(old)} was built: clear `build` and all that follow it"
+            )
+        built = {result.platform: result.digest for result in results}
         with OciRegistryHook(plan.instance).client() as client:
             subject = _read_subject(client, plan.name, plan.digest or _assemble(client, plan, built))
             if spec.scan.ship and subject.images:
@@ -144,7 +176,7 @@ class AssembleOperator(ChainOperator):
                 f"{plan.name}@{subject.digest}: expected at most {MOST_IMAGES} images to scan in one run, found "
                 f"{len(subject.images)}; name those that you ship with `platforms: {{ship: […]}}` in the scan section"
             )
-        return subject.to_xcom()
+        return leave(context, subject.model_copy(update={"plan": made_for(plan, spec)}))
 
     def _ship(self, client: RegistryClient, plan: Plan, ship: Sequence[str], subject: Subject) -> Subject:
         from delivery_chain.oci.manifest import Index

@@ -6,11 +6,19 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.event import Event
-from delivery_chain.core.plan import ImageSelection, Plan, Selection, SourceSelection, make_plan, select
+from delivery_chain.core.event import Event, actor_of
+from delivery_chain.core.plan import (
+    ImageSelection,
+    Plan,
+    Planned,
+    Selection,
+    SourceSelection,
+    make_plan,
+    select,
+)
 from delivery_chain.core.spec_scan import Artifacts
 from delivery_chain.errors import EventRefused, ProtocolViolation, Superseded
-from delivery_chain.operators.base import REASON, ChainOperator, skip
+from delivery_chain.operators.base import ChainOperator, leave, leave_reason, skip
 
 if TYPE_CHECKING:
     from delivery_chain.core.spec import ChainSpec
@@ -28,15 +36,15 @@ class PlanOperator(ChainOperator):
         self.spec = spec
 
     def execute(self, context: Any) -> dict[str, Any]:
-        """Return `{"plan": Plan, "spec": ChainSpec}` as JSON.
+        """Return a Planned as JSON.
 
         Raises:
             EventRefused, UsageError: The event makes no run. Not retryable.
         """
         run = context["dag_run"]
         event = Event.from_conf(run.conf or {})
-        if not event.actor:
-            event = event.model_copy(update={"actor": getattr(run, "triggering_user_name", "") or ""})
+        said_by = actor_of(event, getattr(run, "triggering_user_name", "") or "")
+        event = event.model_copy(update={"actor": said_by})
         selection = select(self.spec, event)
         now = run.run_after or datetime.now(UTC)
         try:
@@ -49,14 +57,14 @@ class PlanOperator(ChainOperator):
                 present=_present(self.spec, selection),
             )
         except Superseded as newer:
-            context["ti"].xcom_push(REASON, str(newer))
+            leave_reason(context, str(newer))
             raise skip(str(newer)) from newer
         _describe(self, plan)
         if not plan.build:
-            self._check_image(context["ti"], plan)
-        return {"plan": plan.to_xcom(), "spec": self.spec.to_xcom()}
+            self._check_image(context, plan)
+        return leave(context, Planned(plan=plan, spec=self.spec))
 
-    def _check_image(self, ti: Any, plan: Plan) -> None:
+    def _check_image(self, context: Any, plan: Plan) -> None:
         """Do what the chain says about artifacts, if the event is about one.
 
         Raises:
@@ -76,7 +84,7 @@ class PlanOperator(ChainOperator):
             if refused
             else ", so the chain leaves it alone"
         )
-        ti.xcom_push(REASON, reason)
+        leave_reason(context, reason)
         raise EventRefused(reason) if refused else skip(reason)
 
 

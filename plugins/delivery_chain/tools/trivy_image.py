@@ -23,8 +23,10 @@ EMPTY_LAYER = 64
 """Bytes of a packed layer that can hold no file: different packers make different ones of the same empty archive."""
 
 
-def image_to_scan(request: ScanRequest) -> Reference:
-    """The image that a request is about, asked for with our own client so that a wrong login has its own error.
+def image_to_scan(request: ScanRequest) -> tuple[Reference, Manifest]:
+    """The image that a request is about, and its manifest.
+
+    Asked for with our own client, so that a wrong login has its own error.
 
     Raises:
         ScanFailed: It is an index, or Trivy would not see all of its layers. Not retryable.
@@ -38,7 +40,7 @@ def image_to_scan(request: ScanRequest) -> Reference:
             )
         _check_present(request, client, manifest)
         _check_layers(request, client, manifest)
-    return Reference(host=request.registry.host, name=request.name, digest=request.digest)
+    return Reference(host=request.registry.host, name=request.name, digest=request.digest), manifest
 
 
 def _check_present(request: ScanRequest, client: RegistryClient, manifest: Manifest) -> None:

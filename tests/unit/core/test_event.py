@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery_chain.core.event import Event, Kind, check_ref, push_run_id, short_ref
+from delivery_chain.core.event import Event, Kind, actor_of, check_ref, push_run_id, short_ref
 from delivery_chain.errors import UsageError
 
 A, B = "a" * 40, "b" * 40
@@ -120,3 +120,22 @@ def test_run_id_is_one(name: str, rule: str, visit: int) -> None:
     """Whatever the ref, the id has at most 200 characters of those that Airflow takes in a run id."""
     made = push_run_id(ref="refs/tags/" + name, commit=A, rule=rule, visit=visit)
     assert re.fullmatch(r"[A-Za-z0-9_.~:+-]{1,200}", made)
+
+
+@pytest.mark.parametrize(
+    ("said", "sender", "user", "actor"),
+    [
+        ("alice", "webhook gitlab", "webhook gitlab", "alice"),
+        ("alice", "sensor", "", "alice"),
+        ("", "", "anna", "anna"),
+        ("anna", "", "anna", "anna"),
+        ("alice", "", "anna", "alice, says anna"),
+        ("alice", "webhook gitlab", "anna", "alice, says anna"),
+        ("alice", "webhook other", "webhook gitlab", "alice, says webhook gitlab"),
+        ("alice", "anna", "anna", "alice, says anna"),
+        ("", "", "", ""),
+    ],
+)
+def test_nobody_speaks_in_anothers_name(said: str, sender: str, user: str, actor: str) -> None:
+    """A run's conf may name anybody; who started the run is Airflow's word."""
+    assert actor_of(Event(ref="v1", actor=said, sender=sender), user) == actor
