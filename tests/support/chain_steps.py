@@ -98,7 +98,8 @@ _COMMON: dict[str, Any] = {
 def verdict(digest: str, *, passed: bool = True, **fields: Any) -> Verdict:
     """What a gate said of a digest."""
     hits = () if passed else (Hit(clause="findings at or above high (limit 1)", count=1),)
-    return Verdict(**({"digest": digest, "passed": passed, "judged_at": DAY, "hits": hits} | fields))
+    known = {"digest": digest, "passed": passed, "judged_at": DAY, "hits": hits, "counts": {"high": 0}}
+    return Verdict(**(known | fields))
 
 
 @dataclass(slots=True)

@@ -192,7 +192,7 @@ def test_a_run_that_was_not_passed_is_never_shown_as_passed(given: dict[str, Any
 @pytest.mark.parametrize("state", ["failed", "running", "success"])
 def test_a_passed_run_says_nothing_of_hands(state: str) -> None:
     """A run that failed after its gate, or was marked afterwards, was passed all the same."""
-    passed = Verdict(digest=DIGEST, passed=True, judged_at=NOW)
+    passed = Verdict(digest=DIGEST, passed=True, judged_at=NOW, counts={"high": 0})
     page = render(facts(verdict=passed, state=state))
     assert ("Passed with no findings" in page, "by hand" in page) == (True, False)
 
