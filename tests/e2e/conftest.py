@@ -21,8 +21,8 @@ from delivery_chain.sandbox.airflow_parts import ADMIN
 from delivery_chain.sandbox.api import AirflowApi
 from delivery_chain.sandbox.console import Console
 from delivery_chain.sandbox.layout import Layout, load_secrets
-from support import faults as chain_of_faults
 from support import edited_chain, forge_chain
+from support import faults as chain_of_faults
 from support.chain_runs import POLL_SECONDS, RUN_SECONDS, Ended, Sandbox
 from support.faults import Pushed
 
