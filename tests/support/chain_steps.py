@@ -289,13 +289,29 @@ def scanned(registry: Registry, run: Run, *findings: Finding, database: Database
         platform, digest = image["platform"], image["digest"]
         run.leave(
             "scan",
-            Scanned(results=(report_on(registry, platform, digest, *findings, database=database),)),
+            Scanned(
+                results=(
+                    report_on(
+                        registry,
+                        platform,
+                        digest,
+                        *findings,
+                        database=database,
+                        name=run.plan.name if run.plan else NAME,
+                    ),
+                )
+            ),
             index,
         )
 
 
 def report_on(
-    registry: Registry, platform: str, digest: str, *findings: Finding, database: Database = DATABASE
+    registry: Registry,
+    platform: str,
+    digest: str,
+    *findings: Finding,
+    database: Database = DATABASE,
+    name: str = NAME,
 ) -> ScanResult:
     """Attach a report to an image, as a scan does."""
     report = ScanReport(
@@ -308,9 +324,9 @@ def report_on(
     )
     facts = report.model_dump_json().encode()
     with RegistryClient(registry) as client:
-        about = client.get_manifest(NAME, digest).descriptor()
+        about = client.get_manifest(name, digest).descriptor()
         notes = {judging.CREATED: database.updated_at.isoformat()}
-        referrer = attach(client, NAME, about, judging.REPORT_TYPE, facts, judging.REPORT_TYPE, notes)
+        referrer = attach(client, name, about, judging.REPORT_TYPE, facts, judging.REPORT_TYPE, notes)
     return ScanResult(
         engine="trivy",
         platform=platform,
