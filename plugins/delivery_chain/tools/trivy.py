@@ -19,6 +19,7 @@ from delivery_chain.errors import RegistryUnreachable, ScanFailed, ToolError
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.manifest import Index
 from delivery_chain.tools.engines import ScanOutput
+from delivery_chain.tools.installed import flaw_lines
 from delivery_chain.tools.process import failure, is_disk_full
 from delivery_chain.tools.trivy_command import find_trivy, run_trivy
 from delivery_chain.tools.trivy_db import ensure_database
@@ -58,6 +59,8 @@ class TrivyEngine:
         """Scan one image, see `ScanEngine.scan`."""
         find_trivy()
         image = _image(request)
+        for line in flaw_lines("trivy"):
+            _say(on_line, line)
         database = self._database(request, deadline, on_line)
         scan = _Scan(request, image, deadline, on_line)
         raw = scan.run(database)
