@@ -1,5 +1,9 @@
 # One image for all of Airflow's parts, with what builds and scans on a worker. See docker-compose.yml.
 ARG BASE=apache/airflow:3.3.2-python3.11
+# Trivy's own image, by digest: a tag can be moved, as in March 2026. How to verify another one: docs/trivy.md.
+ARG TRIVY=docker.io/aquasec/trivy:0.75.0@sha256:af6acf9a6b85dfe389a1941505c0ce9efef52a4719635e1a962f022a3d855daa
+
+FROM ${TRIVY} AS trivy
 
 FROM ${BASE} AS packages
 USER root
@@ -14,13 +18,14 @@ COPY pyproject.toml README.md LICENSE ./
 COPY plugins plugins
 COPY dags dags
 COPY chain_specs chain_specs
+COPY docs/events/post-receive docs/events/post-receive
 RUN /opt/tools/bin/pip install -q --no-index --find-links /wheels hatchling \
     && /opt/tools/bin/pip wheel -q --no-deps --no-build-isolation --no-index -w /wheels .
 # What the wheel needs and nothing else, at the locked versions, in an environment that the base's own packages
-# are no part of. Airflow starts several times faster from bytecode.
+# are no part of; of the extra [sandbox] the database driver only. Airflow starts several times faster from bytecode.
 RUN python -m venv /opt/delivery-chain \
     && env -u PYTHONDONTWRITEBYTECODE /opt/delivery-chain/bin/pip install -q --compile --no-index \
-       --find-links /wheels "airflow-delivery-chain[sandbox]" \
+       --find-links /wheels airflow-delivery-chain apache-airflow-providers-postgres \
     && /opt/delivery-chain/bin/pip check
 
 FROM ${BASE}
@@ -32,7 +37,7 @@ RUN apt-get update -qq \
     && rm -rf /var/lib/apt/lists/* \
     && echo airflow:300000:65536 >>/etc/subuid \
     && echo airflow:300000:65536 >>/etc/subgid
-# `trivy` comes in the wheel of the extra [sandbox] and is in this folder too.
+COPY --from=trivy /usr/local/bin/trivy /usr/local/bin/trivy
 ENV PATH=/opt/delivery-chain/bin:${PATH} PIP_USER=false
 COPY --from=packages /opt/delivery-chain /opt/delivery-chain
 COPY dags /opt/airflow/dags

@@ -3,7 +3,7 @@
 VENV := .venv
 RUN := $(VENV)/bin
 
-.PHONY: demo setup test check lock down help
+.PHONY: demo setup test check lock audit down help
 
 help:  ## show these lines
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
@@ -26,7 +26,12 @@ check: setup  ## lint, types, unit tests
 test: setup  ## all tests, those with real registries, git, buildah, Trivy and Airflow too
 	@$(RUN)/pytest -q
 
-lock:  ## write requirements.lock anew (needs uv)
-	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --extra dev --custom-compile-command "make lock" \
-		pyproject.toml -o requirements.lock
+audit: setup  ## look the locked packages up among known vulnerabilities (needs PyPI's own answers; OPTIONS=…)
+	@$(RUN)/python scripts/audit.py $(OPTIONS)
+
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+lock:  ## write requirements.lock and scripts/audit.lock anew (needs uv)
+	@$(COMPILE) --extra dev pyproject.toml -o requirements.lock
+	@echo pip-audit | $(COMPILE) - -o scripts/audit.lock

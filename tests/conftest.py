@@ -24,12 +24,16 @@ for stale in [name for name in os.environ if name.startswith(("AIRFLOW_", "AIRFL
     del os.environ[stale]
 os.environ.update(
     AIRFLOW_HOME=str(HOME),
+    # What the scheduler makes in a real Airflow.
+    AIRFLOW_VAR_DELIVERY_CHAIN_SIGNING_SECRET="0123456789abcdef" * 4,
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
     AIRFLOW__CORE__UNIT_TEST_MODE="False",
     AIRFLOW__CORE__DAGS_FOLDER=str(HOME / "dags"),
     AIRFLOW__CORE__PLUGINS_FOLDER=str(HOME / "plugins"),
     AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE=str(HOME / "passwords.json"),
     AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{HOME / 'airflow.db'}",
+    # Trivy comes with the locked packages here, see scripts/setup.sh.
+    AIRFLOW__DELIVERY_CHAIN__TRIVY_WHEEL="allow",
     AIRFLOW__LOGGING__BASE_LOG_FOLDER=str(HOME / "logs"),
 )
 

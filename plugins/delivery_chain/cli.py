@@ -12,7 +12,8 @@ from delivery_chain import __version__
 from delivery_chain.errors import DeliveryChainError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from datetime import date
 
     from delivery_chain.core.plan import Plan
     from delivery_chain.core.spec import ChainSpec
@@ -20,14 +21,20 @@ if TYPE_CHECKING:
 FINE, BAD, USAGE = 0, 1, 2
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(
+    arguments: Sequence[str] | None = None, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> int:
     """Run one command.
+
+    Args:
+        arguments: The command line; the process's own if left out.
+        clock: The time, UTC.
 
     Returns:
         0 if all is well, 1 if a spec, event or run is not, 2 for a wrong command line.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
-    args = _parser(words[:1]).parse_args(words)
+    args = _parser(words[:1]).parse_args(words, argparse.Namespace(clock=clock))
     try:
         return int(args.func(args))
     except DeliveryChainError as error:
@@ -86,13 +93,17 @@ def _check(args: argparse.Namespace) -> int:
         print(f"{missing[0]}: no such file or folder", file=sys.stderr)  # noqa: T201
         return USAGE
     problems: list[Problem] = []
+    warnings: list[Problem] = []
     count = 0
     for place in args.place:
         found = load(place)
         problems += found.problems
+        warnings += _warnings(found.specs, args.clock().date())
         count += len(spec_files(place))
     for problem in problems:
         print(problem)  # noqa: T201
+    for warning in warnings:
+        print(f"{warning} (a warning)")  # noqa: T201
     if problems:
         files = len({problem.file for problem in problems})
         print(f"{len(problems)} problems in {files} of {count} specs", file=sys.stderr)  # noqa: T201
@@ -100,8 +111,20 @@ def _check(args: argparse.Namespace) -> int:
     if not count:
         print(f"{args.place[0]}: no spec (*.yaml) found", file=sys.stderr)  # noqa: T201
         return USAGE
-    print(f"{count} specs, all fine")  # noqa: T201
+    noted = f", {len(warnings)} warning{'' if len(warnings) == 1 else 's'}" if warnings else ""
+    print(f"{count} specs, all fine{noted}")  # noqa: T201
     return FINE
+
+
+def _warnings(specs: Mapping[str, ChainSpec], today: date) -> Iterator[Problem]:
+    """What fails nothing but wants a look: exceptions that have ended or end soon."""
+    from delivery_chain.catalogue import read_text
+    from delivery_chain.core.exceptions import exception_warnings
+    from delivery_chain.core.parse import locate
+
+    for file, spec in specs.items():
+        if complaints := list(exception_warnings(spec, today)):
+            yield from locate(read_text(Path(file)), file, complaints)
 
 
 def _plan(args: argparse.Namespace) -> int:
@@ -112,7 +135,7 @@ def _plan(args: argparse.Namespace) -> int:
 
     spec = parse_spec(read_text(args.spec), str(args.spec))
     event = Event.from_conf(_conf(args))
-    now = args.at or datetime.now(UTC)
+    now = args.at or args.clock()
     now = now if now.tzinfo else now.replace(tzinfo=UTC)
     # Nothing is looked up: the ref is taken to be where the event says, the image to be any.
     present = args.commit if args.image is None else "sha256:" + "0" * 64
@@ -122,7 +145,7 @@ def _plan(args: argparse.Namespace) -> int:
 
 
 def _conf(args: argparse.Namespace) -> dict[str, str]:
-    from delivery_chain.core.event import BRANCHES, TAGS
+    from delivery_chain.core.git_ref import BRANCHES, TAGS
 
     if args.image is not None:
         repository, _, tag = args.image.rpartition(":")

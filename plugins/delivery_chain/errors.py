@@ -13,6 +13,7 @@
     │   ├── RegistryBusy                retryable; retry_after from 429/503
     │   ├── RegistryFailure             retryable: 5xx
     │   ├── Unauthorized                401 or 403; never shows the credential
+    │   ├── DeletesDisabled             the registry deletes nothing, as docker-registry by default
     │   ├── NotFound                    manifest, blob or repository
     │   ├── ContentMismatch             retryable: the bytes are not what their digest or size says
     │   ├── TagConflict                 the target tag exists with another digest, or is immutable
@@ -31,7 +32,8 @@
     ├── DeliveryFailed                  a trigger's target answered wrongly; attempts tells all
     │   └── DeliveryUnavailable         retryable: timeout, connection error, 429, 5xx
     └── PolicyViolation                 the scan worked, the image is refused; carries the clauses hit
-        └── Unjudged                    a step was asked to let out a digest that no gate passed
+        ├── Unjudged                    a step was asked to let out a digest that no gate passed
+        └── SealBroken                  what a step left was changed by somebody else, or copied from elsewhere
 
 Airflow's retry decision is made from two attributes, see `delivery_chain.retry`.
 """
@@ -157,6 +159,10 @@ class Unauthorized(RegistryError):
     """The registry knows no such user (401) or does not let it (403). Nothing was changed."""
 
 
+class DeletesDisabled(RegistryError):
+    """The registry deletes nothing. Nothing was changed. Enable deletes there, then clear the task."""
+
+
 class NotFound(RegistryError):
     """The manifest, blob or repository is not there. Nothing was changed."""
 
@@ -262,3 +268,7 @@ class PolicyViolation(DeliveryChainError):
 
 class Unjudged(PolicyViolation):
     """No gate of this run passed this digest, so it is not let out. Nothing was moved or sent."""
+
+
+class SealBroken(PolicyViolation):
+    """What a step left for others was not left by a step: it was changed, or copied. Nothing was moved or sent."""

@@ -12,6 +12,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, TriggerRule
 
 from delivery_chain.core.describe import chain_doc
+from delivery_chain.core.platform import OTHER_PLATFORMS
 from delivery_chain.core.watched import CHAIN_TAG, watched, watched_images
 from delivery_chain.operators.build import AssembleOperator, BuildOperator
 from delivery_chain.operators.distribute import DistributeOperator
@@ -104,8 +105,9 @@ def _add_steps(spec: ChainSpec, replicate_pool: str) -> None:
     )
     some = TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
     assemble = AssembleOperator(task_id="assemble", trigger_rule=some)
-    scan = ScanOperator.partial(task_id="scan", map_index_template="{{ task.platform }}").expand(
-        platform=[str(platform) for platform in spec.scan_platforms]
+    named = list(spec.scan_platforms)
+    scan = ScanOperator.partial(task_id="scan", map_index_template="{{ task.platform }}", named=named).expand(
+        platform=[*named, OTHER_PLATFORMS]
     )
     gate = GateOperator(task_id="gate", trigger_rule=some)
     publish = PublishOperator(task_id="publish", max_active_tis_per_dag=1)
@@ -265,11 +267,10 @@ def _watching_dag(dag_id: str, **about: Any) -> DAG:
 
 def _start(watch: Any, match: Any) -> None:
     """What every watching Dag does with what it saw."""
-    from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
-
     from delivery_chain.operators.sources import RememberOperator
+    from delivery_chain.operators.start import StartOperator
 
-    start = TriggerDagRunOperator.partial(
+    start = StartOperator.partial(
         task_id="start", skip_when_already_exists=True, map_index_template="{{ task.trigger_dag_id }}"
     ).expand_kwargs(match.output)
     remember = RememberOperator(task_id="remember", cursor=match.cursor, trigger_rule=TriggerRule.NONE_FAILED)
@@ -298,9 +299,8 @@ def make_maintenance_dag(specs: Iterable[ChainSpec]) -> DAG:
 
 def make_existing_dag(specs: Iterable[ChainSpec]) -> DAG:
     """The Dag that sends what was there before a replication rule was."""
-    from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
-
     from delivery_chain.operators.existing import ExistingOperator
+    from delivery_chain.operators.start import StartOperator
 
     replicating = [spec for spec in specs if spec.replicate]
     with DAG(
@@ -314,7 +314,7 @@ def make_existing_dag(specs: Iterable[ChainSpec]) -> DAG:
         tags=[EXISTING],
     ) as dag:
         look = ExistingOperator(task_id="look", specs=replicating)
-        start = TriggerDagRunOperator.partial(
+        start = StartOperator.partial(
             task_id="start", skip_when_already_exists=True, map_index_template="{{ task.trigger_run_id }}"
         ).expand_kwargs(look.output)
         look >> start

@@ -74,6 +74,11 @@ def _oci_registry() -> dict[str, Any]:
                 "description": "Speak http, not https. For registries on a trusted network only.",
             },
             "ca_certificate": _lines("CA certificate", "PEM text; empty for the CAs that the system trusts."),
+            "private_hosts": _text(
+                "Private hosts",
+                "Hosts in private networks that a registry on the internet may send us to, for logins and blobs: "
+                "names or addresses, parted by blanks; * for any.",
+            ),
         },
     }
 
@@ -187,6 +192,21 @@ def _options() -> dict[str, Any]:
             "A vulnerability database older than this is stale, and the gate does not pass with it.",
             "72",
             kind="integer",
+        ),
+        "trivy_java_db_repository": _option(
+            "Where to take the database from that names Java archives; fetched only when an image holds some.\n"
+            "Empty: Trivy's own default.",
+            example="registry.example.com/mirror/trivy-java-db:1",
+        ),
+        "trivy_java_db_max_age_hours": _option(
+            "A Java database older than this is stale, and the gate does not pass with it. It is built every week.",
+            "336",
+            kind="integer",
+        ),
+        "trivy_wheel": _option(
+            "Whether scans may use a Trivy that came with a PyPI wheel, which its makers did not make: refuse or "
+            "allow. For sandboxes.",
+            "refuse",
         ),
         "build_isolation": _option(
             "What stands between RUN steps and the worker: auto, container, namespaces or chroot.", "auto"

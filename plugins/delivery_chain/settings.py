@@ -22,6 +22,7 @@ GIT_TRANSPORTS = ("https", "ssh", "file", "http")
 """What `git_transports` may list; the same names as `delivery_chain.tools.git_source.Transport`."""
 BUILD_ISOLATIONS = ("auto", "container", "namespaces", "chroot")
 BUILD_NETWORKS = ("auto", "private", "host", "none")
+TRIVY_WHEELS = ("refuse", "allow")
 LONGEST_POLL = 3600.0
 """Seconds between two looks at a git source or a registry's tags, at most."""
 LONGEST_AGE = 24 * 365
@@ -48,6 +49,12 @@ class Settings:
     """Where a worker keeps vulnerability databases."""
     trivy_db_max_age_hours: int
     """A vulnerability database older than this is stale: no pass unless the spec says so."""
+    trivy_java_db_repository: str
+    """The same as `trivy_db_repository` for the database that names Java archives."""
+    trivy_java_db_max_age_hours: int
+    """A Java database older than this is stale; its makers build it once a week."""
+    trivy_wheel: str
+    """refuse or allow: a Trivy that came with a PyPI wheel, which its makers did not make."""
     build_isolation: str
     """auto, container, namespaces or chroot; see docs/build-isolation.md."""
     build_network: str
@@ -92,6 +99,9 @@ class Settings:
             trivy_db_repository=options.image("trivy_db_repository"),
             trivy_cache_dir=options.folder("trivy_cache_dir", _default_trivy_cache),
             trivy_db_max_age_hours=options.whole("trivy_db_max_age_hours", 72, 1, LONGEST_AGE),
+            trivy_java_db_repository=options.image("trivy_java_db_repository"),
+            trivy_java_db_max_age_hours=options.whole("trivy_java_db_max_age_hours", 336, 1, LONGEST_AGE),
+            trivy_wheel=options.one("trivy_wheel", "refuse", TRIVY_WHEELS),
             build_isolation=options.one("build_isolation", "auto", BUILD_ISOLATIONS),
             build_network=options.one("build_network", "auto", BUILD_NETWORKS),
             staging_keep_hours=options.whole("staging_keep_hours", 24, 1, LONGEST_AGE),

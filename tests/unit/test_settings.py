@@ -31,7 +31,8 @@ def test_defaults_need_no_configuration() -> None:
         30.0,
         "",
     )
-    assert (found.trivy_db_max_age_hours, found.build_isolation, found.build_network) == (72, "auto", "auto")
+    assert (found.trivy_db_max_age_hours, found.trivy_wheel) == (72, "refuse")
+    assert (found.build_isolation, found.build_network) == ("auto", "auto")
     assert (found.staging_keep_hours, found.image_poll_seconds) == (24, 60.0)
     assert (found.registry_requests, found.registry_megabytes_per_second, found.replicate_pool) == (
         8,
@@ -83,6 +84,7 @@ def test_values_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("image_poll_seconds", "3601", "a number from 5 to 3600"),
         ("trivy_db_repository", "https://mirror/db", "host[:port]/name[:tag]"),
         ("trivy_db_repository", "--insecure/x", "host[:port]/name[:tag]"),
+        ("trivy_wheel", "yes", "one of refuse, allow"),
         ("trivy_db_max_age_hours", "-1", "a whole number from 1 to 8760"),
         ("trivy_db_max_age_hours", "72.5", "a whole number from 1 to 8760"),
         ("build_isolation", "none", "one of auto, container, namespaces, chroot"),

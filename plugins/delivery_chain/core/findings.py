@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from delivery_chain.core.coverage import Coverage
 from delivery_chain.core.value import Value
 
 if TYPE_CHECKING:
@@ -32,24 +33,48 @@ class Severity(StrEnum):
         return self.rank >= level.rank
 
 
+class Witness(Value):
+    """Who reported a finding, and with which words; kept when reports are merged."""
+
+    engine: str
+    platform: str
+    id: str
+    severity: Severity
+    fixed: str = ""
+    database: datetime
+    """When the makers of the engine's database built it, UTC."""
+
+
 class Finding(Value):
-    """One vulnerability in one package of one platform's image."""
+    """One vulnerability in one package: of one platform's image, or of all of them once reports are merged."""
 
     id: str
     """`CVE-…`, or the advisory's own id where it has no CVE."""
+    aliases: tuple[str, ...] = ()
+    """Other ids of it, as the engine gives them: `GHSA-…`, `DSA-…`."""
     severity: Severity
     package: str
+    source: str = ""
+    """The source package that `package` was built from, `openssl` for `libssl3`; empty where there is none."""
     installed: str
     """Version in the image."""
     fixed: str = ""
     """First version with a fix, empty where there is none yet."""
     location: str = ""
-    """Path in the image, or the package database's target."""
+    """Path in the image; for a package of the operating system its family, `debian`, equal on all platforms."""
     platform: str = ""
+    """Where it was found; several, with commas, once reports are merged."""
     published: datetime | None = None
     """When the advisory came out, UTC; None where the engine does not say."""
     title: str = ""
     url: str = ""
+    witnesses: tuple[Witness, ...] = ()
+    """Everybody who reported it, once reports are merged."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Its id and aliases in lower case: ids are compared without regard to case."""
+        return frozenset(name.lower() for name in (self.id, *self.aliases))
 
     @property
     def fixable(self) -> bool:
@@ -64,7 +89,7 @@ class Finding(Value):
 
 
 class Database(Value):
-    """The vulnerability database that a scan was made with."""
+    """A database that a scan was made with."""
 
     repository: str
     """Where it came from, such as `ghcr.io/aquasecurity/trivy-db:2`."""
@@ -73,7 +98,7 @@ class Database(Value):
     sample: bool = False
     """A small database for demonstrations: it knows a handful of vulnerabilities, a pass proves nothing."""
     stale: bool = False
-    """Older than `[delivery_chain] trivy_db_max_age_hours` allowed at the time of the scan."""
+    """Older than this installation allowed at the time of the scan."""
 
 
 class ScanReport(Value):
@@ -85,6 +110,11 @@ class ScanReport(Value):
     """Manifest digest of the platform's image that was scanned."""
     platform: str
     database: Database
+    """Of vulnerabilities."""
+    java_database: Database | None = None
+    """Names Java archives; None where the image needed none."""
+    coverage: Coverage = Coverage()
+    """What was looked at."""
     findings: tuple[Finding, ...] = ()
     """In the order worst first, then id, then package."""
 

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from delivery_chain.core.event import BRANCHES, TAGS, Event, Kind, short_ref
+from delivery_chain.core.event import Event, Kind
+from delivery_chain.core.git_ref import short_ref
 from delivery_chain.core.platform import Platform
 from delivery_chain.core.reference import check_digest
 from delivery_chain.core.spec import BuildRule, ChainSpec, Source
 from delivery_chain.core.tags import compose_tag, is_reserved, run_key, staging_tag
+from delivery_chain.core.times import not_after
 from delivery_chain.core.value import Value
 from delivery_chain.errors import EventRefused, Superseded
 
@@ -76,6 +78,13 @@ class Plan(Value):
         return f"{self.name} {', '.join(self.tags) or self.digest}"
 
 
+class Planned(Value):
+    """What the first step leaves: the plan, and the spec that it was made from."""
+
+    plan: Plan
+    spec: ChainSpec
+
+
 @dataclass(frozen=True, slots=True)
 class SourceSelection:
     """A rule that builds a ref of a source."""
@@ -111,8 +120,13 @@ def select(spec: ChainSpec, event: Event) -> Selection:
 
 
 def matching_rules(spec: ChainSpec, ref: str, repository: str = "") -> tuple[BuildRule, ...]:
-    """The build rules that a push of `ref` (full, or a short name of either kind) starts."""
+    """The build rules that a push of `ref` (full, or a short name of either kind) starts.
+
+    None for a full name of another kind, such as `refs/pull/1/head`.
+    """
     kind, name = short_ref(ref)
+    if not kind and name.startswith("refs/"):
+        return ()
     return tuple(
         rule
         for rule in spec.build_rules
@@ -138,10 +152,10 @@ def _select_source(spec: ChainSpec, event: Event) -> SourceSelection:
         )
     if event.ref:
         rule = _one_rule(spec, event)
-        ref = event.ref if short_ref(event.ref)[0] else _full_ref(rule, event.ref)
+        ref = event.ref if short_ref(event.ref)[0] else rule.prefix + event.ref
     else:
         rule = _rule_by_hand(spec, event)
-        ref = _full_ref(rule, rule.pattern.text)
+        ref = rule.literal_ref
     repository = spec.repository_of(rule)
     return SourceSelection(rule, repository, spec.sources[repository], ref)
 
@@ -185,10 +199,6 @@ def _named(spec: ChainSpec, name: str) -> BuildRule:
     raise EventRefused(f"chain {spec.name!r} has no build rule {name!r}: it has {known}")
 
 
-def _full_ref(rule: BuildRule, name: str) -> str:
-    return (BRANCHES if rule.ref_kind == "branch" else TAGS) + name
-
-
 def _only(spec: ChainSpec) -> str:
     return spec.scope.repositories[0] if len(spec.scope.repositories) == 1 else ""
 
@@ -203,7 +213,7 @@ def make_plan(
         selection: From `select`.
         event: What started the run.
         run_id: Airflow's id of the run.
-        now: Stands in for the push's time where the event has none.
+        now: Stands in for the push's time where the event has none, or one that lies in the future.
         present: What the source holds now: the commit that the ref points at, or the digest that the tag does;
             empty where there is no such ref or image.
 
@@ -211,6 +221,7 @@ def make_plan(
         Superseded: The ref or tag moved on since the push; the newer push has its own run.
         EventRefused: The ref or image is gone, or a tag comes out that no registry takes.
     """
+    pushed_at = not_after(event.pushed_at, now)
     common = {
         "chain": spec.name,
         "run_id": run_id,
@@ -218,7 +229,7 @@ def make_plan(
         "instance": spec.scope.instance,
         "namespace": spec.scope.namespace,
         "repository": selection.repository,
-        "pushed_at": event.pushed_at or now,
+        "pushed_at": pushed_at,
         "actor": event.actor,
         "announce": event.announce,
     }
@@ -233,7 +244,7 @@ def make_plan(
         compose_tag(
             tag,
             captured=captured,
-            pushed_at=event.pushed_at or now,
+            pushed_at=pushed_at,
             timezone=spec.build.timezone if spec.build else "UTC",
             commit=commit,
         )

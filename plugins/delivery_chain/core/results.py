@@ -15,23 +15,45 @@ class BuildResult(Value):
     digest: str
     build_seconds: float
     push_seconds: float
+    plan: str = ""
+    """Fingerprint of the plan that it was built for."""
     sandbox: str
     """How the build was kept apart from the worker: isolation and network."""
 
 
-class Subject(Value):
-    """The one digest that the run is about."""
+class Image(Value):
+    """One image manifest."""
 
+    digest: str
+    platform: str
+    """For people and for engines: `linux/arm/v5`, `windows/amd64`. Several images may have one, so it is no key."""
+
+
+class Other(Value):
+    """A manifest, index or blob of an index that is proven to be no image."""
+
+    digest: str
+    what: str
+    """`attestation`, `index`, `artifact application/vnd.cncf.helm.config.v1+json`, …"""
+
+
+class Subject(Value):
+    """The one digest that the run is about. All that can be reached below it is in `images` or in `others`."""
+
+    plan: str = ""
+    """Fingerprint of the plan that it was made for."""
     digest: str
     media_type: str
     size: int
     """Bytes of the manifest."""
-    children: dict[str, str]
-    """Digest per platform; for a single manifest its own."""
+    images: tuple[Image, ...] = ()
+    """Every image manifest, each digest once, in the index's order; a single manifest itself."""
+    others: tuple[Other, ...] = ()
+    """All else, proven to be no image."""
 
 
 class ScanResult(Value):
-    """One platform's scan; the findings themselves are in the registry."""
+    """One engine's scan of one image; the findings themselves are in the registry."""
 
     engine: str
     platform: str
@@ -42,6 +64,12 @@ class ScanResult(Value):
     """Digest of the blob that holds our `ScanReport` as JSON."""
     referrer: str
     """Digest of the referrer manifest under which the engine's own report is kept."""
+
+
+class Scanned(Value):
+    """What one scan task did: a result per engine and image of its platform."""
+
+    results: tuple[ScanResult, ...]
 
 
 class TagMove(Value):
@@ -118,7 +146,8 @@ class Quarantined(Value):
     deleted: tuple[str, ...] = ()
     """Tags and digests that were removed."""
     kept: str = ""
-    """Where the image still is, if the rule does not delete it."""
+    """Every tag and index that serves the image or a platform of it afterwards, as `host/shop/api:v2@sha256:…` and a
+    note in brackets where it is not the image itself; by digest alone where no tag does, empty where nothing does."""
 
 
 class Record(Value):

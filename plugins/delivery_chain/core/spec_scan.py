@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import date
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
+from delivery_chain.core.coverage import Gap
 from delivery_chain.core.findings import Severity
 from delivery_chain.core.platform import Platform
-from delivery_chain.core.spec_types import FindingId, RepositoryName, single
+from delivery_chain.core.spec_types import Day, FindingId, Flag, RepositoryName, single
 from delivery_chain.core.value import Value
 
 
@@ -29,13 +29,24 @@ class Clause(Value):
     count: Annotated[int, Field(ge=1)] = 1
     """How many block."""
     logic: Logic = Logic.AND
-    """`and`: `count` findings at or above `severity`. `or`: any at or above it, or `count` findings in all."""
+    """`and`: `count` findings at or above `severity`. `or`: any at or above it, or `count` findings in all; both
+    are to be said then."""
     findings: tuple[FindingId, ...] = ()
-    """Ids that block on their own, whatever severity and count say."""
-    fixable: bool = False
+    """Ids or aliases that block on their own, whatever severity and count say; in any case of letters."""
+    fixable: Flag = False
     """Count only findings with a fixed version."""
     grace_days: Annotated[int, Field(ge=0, le=365)] = 0
     """Do not count findings published less than so many days ago."""
+
+    @model_validator(mode="after")
+    def _or_needs_both(self) -> Self:
+        if self.logic is Logic.OR and (self.severity is None or "count" not in self.model_fields_set):
+            missing = "severity" if self.severity is None else "count"
+            raise ValueError(
+                f"`logic: or` needs a `{missing}`: it blocks on any finding at or above `severity`, or on `count` "
+                "findings in all"
+            )
+        return self
 
     @property
     def says_something(self) -> bool:
@@ -47,22 +58,23 @@ class GateException(Value):
     """A finding that is accepted, by whom, why and until when."""
 
     id: FindingId
+    """Or one of its aliases, in any case of letters."""
     package: str | None = None
-    """Only in this package."""
+    """Only in this package, or in packages that are built from this source package."""
     repository: RepositoryName | None = None
     """Only in this repository."""
     reason: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
     owner: str = ""
-    expires: date | None = None
+    expires: Day | None = None
     """Last day (UTC) on which it holds."""
 
 
 class OnBlock(Value):
     """What happens to an image that is blocked."""
 
-    delete: bool = False
+    delete: Flag = False
     """Remove it. Without: it stays, a staged build under its staging tag."""
-    backup: bool = False
+    backup: Flag = False
     """Copy it to `<namespace>-quarantine/<repository>` first, with its report."""
 
 
@@ -88,16 +100,10 @@ class Block(Clause):
         return ((self,) if self.says_something else ()) + self.any
 
 
-class Accept(StrEnum):
-    """What the gate lets pass though it is not a full and current scan."""
-
-    STALE_DATABASE = "stale_database"
-
-
 class Scan(Value):
     """How images are scanned, and what blocks them."""
 
-    enabled: bool = True
+    enabled: Flag = True
     """`false` lets images through unscanned; the record says so."""
     engine: Annotated[tuple[Literal["trivy"], ...], BeforeValidator(single)] = Field(
         default=("trivy",), min_length=1
@@ -105,8 +111,8 @@ class Scan(Value):
     """One engine or several."""
     block: Block | None = None
     """Left out: findings are recorded, nothing is blocked."""
-    accept: tuple[Accept, ...] = ()
-    """Faults of a scan that this chain takes for a pass, by name."""
+    accept: tuple[Gap, ...] = ()
+    """What a scan may have left out and the image pass all the same, by name; the verdict says so."""
     platforms: tuple[Platform, ...] = ()
     """Platforms to scan beside those of the build rules, for images that others push."""
     timeout_minutes: Annotated[int, Field(ge=1, le=240)] = 15

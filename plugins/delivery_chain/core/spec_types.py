@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from delivery_chain.core.pattern import compile_pattern
 from delivery_chain.core.reference import check_name, check_tag
 
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
 """`${name}` in a tag: takes the text that the rule's pattern captured under that name."""
+QUARANTINE_SUFFIX = "-quarantine"
+"""Namespaces that end so hold the backups of blocked images of the namespace before it."""
 
 
 def _plain_path(path: str) -> str:
@@ -48,13 +52,44 @@ def not_bool(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else value
 
 
+def day(value: Any) -> Any:
+    # Of a number pydantic would make a day by taking it for seconds since 1970.
+    if isinstance(value, date) or (isinstance(value, str) and _DAY.fullmatch(value)):
+        return value
+    raise ValueError("expected a day such as 2027-01-31")
+
+
 def single(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def finding_id(text: str) -> str:
+    """Refuse what can be the id of no vulnerability: a list that never matches protects nobody.
+
+    CVE and GHSA ids have one shape. Other advisories have as many shapes as makers (`DSA-5514-1`, `RHSA-2021:1234`,
+    `ALAS2-2021-001`, `SNYK-JS-LODASH-590103`), so of those only what all have in common is asked for.
+    """
+    kind = next((kind for kind in _SHAPES if text.lower().startswith(kind)), "")
+    if not _SHAPES[kind].fullmatch(text):
+        raise ValueError(
+            f"expected the id of a vulnerability or advisory, such as CVE-2021-44228, GHSA-jfh8-c2jp-5v3q or "
+            f"DSA-5514-1, found {text[:100]!r}"
+        )
+    return text
+
+
+_SHAPES = {
+    "cve": re.compile(r"(?i:cve)-[0-9]{4}-[0-9]{4,19}"),
+    "ghsa": re.compile(r"(?i:ghsa)(?:-[0-9A-Za-z]{4}){3}"),
+    "": re.compile(r"(?=.*[0-9])[A-Za-z][A-Za-z0-9]*(?:[-_.:/#][A-Za-z0-9]+)+|[A-Za-z]{2,8}[0-9]{2,10}"),
+}
+"""By what an id begins with; the last one takes the others."""
 DEFAULT_COMMIT_LENGTH = 6
 """Characters of the commit id in a tag (ACR EE's default)."""
 
+Flag = Annotated[bool, Field(strict=True)]
+"""`true` or `false`; in YAML 1.2 `yes`, `no`, `on` and `off` are texts."""
+Day = Annotated[date, BeforeValidator(day)]
 Text = Annotated[str, StringConstraints(strict=True, max_length=2000)]
 Slug = Annotated[str, StringConstraints(strict=True, pattern=r"^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$")]
 ConnectionId = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,199}$")]
@@ -64,5 +99,5 @@ InsidePath = Annotated[
     str, StringConstraints(strict=True, min_length=1, max_length=500), AfterValidator(_plain_path)
 ]
 ArgName = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
-FindingId = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{2,99}$")]
+FindingId = Annotated[str, StringConstraints(strict=True, max_length=100), AfterValidator(finding_id)]
 TagText = Annotated[str, StringConstraints(strict=True), AfterValidator(check_tag)]

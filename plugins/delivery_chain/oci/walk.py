@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from delivery_chain.core.platform import platform_name
 from delivery_chain.errors import NotFound, ProtocolViolation
-from delivery_chain.oci import fields
 from delivery_chain.oci.manifest import (
-    IMAGE_CONFIG_TYPES,
     INDEX_TYPES,
     MANIFEST_TYPES,
     AnyManifest,
     Descriptor,
-    Manifest,
 )
-
-if TYPE_CHECKING:
-    from delivery_chain.oci.client import RegistryClient
 
 MAX_DEPTH = 4
 """Indexes inside indexes: real images have one, with referrers of referrers three."""
@@ -27,10 +20,6 @@ MAX_MANIFESTS = 1000
 """Manifests and indexes of one copy."""
 MAX_MANIFEST_BYTES = 64 * 1024 * 1024
 """Bytes of all manifests of one copy together: they are held in memory."""
-MAX_CONFIG = 8 * 1024 * 1024
-"""Bytes of an image's config: history and labels of the longest Dockerfiles stay below 1 MiB."""
-UNKNOWN = "unknown/unknown"
-"""Platform of attestations that BuildKit puts beside images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,50 +189,3 @@ def read_closure(reader: Reader, digest: str) -> Closure:
         walk.add_referrers(reader.referrers)
     manifests = walk.ordered(digest)
     return Closure(manifests, walk.blobs(manifests), tuple(walk.links))
-
-
-def platforms(client: RegistryClient, name: str, digest: str) -> dict[str, Descriptor]:
-    """The images under a digest by platform: `linux/arm64` to its manifest, in the index's order.
-
-    An index's attestations (platform `unknown/unknown`) are left out. Where two images have one platform,
-    the first counts, as it does for those who pull. A child that names no platform is asked for its config.
-
-    Raises:
-        NotFound: The manifest, or a config, is not there.
-        ProtocolViolation: It is an artifact and no image, or indexes are nested too deep.
-    """
-    found: dict[str, Descriptor] = {}
-    _collect_platforms(client, name, client.get_manifest(name, digest), found, 0)
-    return found
-
-
-def _collect_platforms(
-    client: RegistryClient, name: str, manifest: AnyManifest, found: dict[str, Descriptor], depth: int
-) -> None:
-    if isinstance(manifest, Manifest):
-        found.setdefault(_config_platform(client, name, manifest), manifest.descriptor())
-        return
-    if depth >= MAX_DEPTH:
-        raise ProtocolViolation(
-            f"{name}@{manifest.digest}: expected at most {MAX_DEPTH} indexes inside each other"
-        )
-    for child in manifest.children:
-        if child.media_type in INDEX_TYPES or (
-            child.media_type in MANIFEST_TYPES and not child.platform_name
-        ):
-            _collect_platforms(client, name, client.get_manifest(name, child.digest), found, depth + 1)
-        elif child.media_type in MANIFEST_TYPES and child.platform_name != UNKNOWN:
-            found.setdefault(child.platform_name, child)
-
-
-def _config_platform(client: RegistryClient, name: str, manifest: Manifest) -> str:
-    what = f"{name}@{manifest.digest}"
-    if manifest.config.media_type not in IMAGE_CONFIG_TYPES:
-        raise ProtocolViolation(
-            f"{what}: expected an image, found an artifact with the config "
-            f"{manifest.config.media_type[:100]!r}"
-        )
-    raw = client.get_blob(name, manifest.config.digest, MAX_CONFIG)
-    config = fields.load_object(raw, f"config of {what}")
-    parts = {key: fields.text(config, key, f"config of {what}") for key in ("os", "architecture", "variant")}
-    return platform_name(dict(parts))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.platform import Platform
 from delivery_chain.core.results import BuildResult, Subject
-from delivery_chain.errors import BuildFailed, ContentMismatch
-from delivery_chain.operators.base import ChainOperator, planned, pull_all, skip
+from delivery_chain.errors import BuildFailed, ContentMismatch, Unjudged
+from delivery_chain.operators.base import ChainOperator, leave, made_for, planned, pull_all, skip
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,7 +62,8 @@ class BuildOperator(ChainOperator):
             tempfile.mkdtemp(prefix=f"{plan.key}-{Platform(self.platform).slug}-", dir=settings.work_folder)
         )
         try:
-            return self._build(plan, spec, build, folder, settings, time.monotonic() + 60 * minutes).to_xcom()
+            result = self._build(plan, spec, build, folder, settings, time.monotonic() + 60 * minutes)
+            return leave(context, result.model_copy(update={"plan": made_for(plan, spec)}))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -148,14 +149,21 @@ class AssembleOperator(ChainOperator):
 
         Raises:
             BuildFailed: A platform is missing. Not retryable.
+            Unjudged: One was built for another plan than the run has now. Not retryable.
         """
-        plan, _ = planned(context["ti"])
+        plan, spec = planned(context["ti"])
         from delivery_chain.hooks.registry import OciRegistryHook
 
-        built = {result.platform: result.digest for result in pull_all(context["ti"], "build", BuildResult)}
+        results = pull_all(context["ti"], "build", BuildResult) if plan.build else ()
+        if old := [result.platform for result in results if result.plan != made_for(plan, spec)]:
+            raise Unjudged(
+                f"the run's plan was made again since {', '.join(old)} was built: clear `build` and all that follow it"
+            )
+        built = {result.platform: result.digest for result in results}
         with OciRegistryHook(plan.instance).client() as client:
             digest = plan.digest or _assemble(client, plan, built)
-            return _read_subject(client, plan.name, digest).to_xcom()
+            subject = _read_subject(client, plan.name, digest)
+        return leave(context, subject.model_copy(update={"plan": made_for(plan, spec)}))
 
 
 def _assemble(client: Any, plan: Plan, built: Mapping[str, str]) -> str:
@@ -179,12 +187,18 @@ def _assemble(client: Any, plan: Plan, built: Mapping[str, str]) -> str:
 
 
 def _read_subject(client: Any, name: str, digest: str) -> Subject:
-    from delivery_chain.oci.walk import platforms
+    from delivery_chain.oci.inventory import inventory
 
     manifest = client.get_manifest(name, digest)
     if manifest.digest != digest:
         raise ContentMismatch(
             f"asked {name} for {digest}, got {manifest.digest}: the registry is not to be trusted"
         )
-    children = {platform: child.digest for platform, child in platforms(client, name, digest).items()}
-    return Subject(digest=digest, media_type=manifest.media_type, size=len(manifest.raw), children=children)
+    images, others = inventory(client, name, digest)
+    return Subject(
+        digest=digest,
+        media_type=manifest.media_type,
+        size=len(manifest.raw),
+        images=images,
+        others=others,
+    )

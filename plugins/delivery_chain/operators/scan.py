@@ -3,53 +3,64 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.branch import BaseBranchOperator
 
-from delivery_chain.core.findings import ScanReport
-from delivery_chain.core.gate import Verdict, judge
-from delivery_chain.core.reference import sha256_digest
-from delivery_chain.core.results import ScanResult
-from delivery_chain.operators.base import ChainOperator, planned, skip, subject_of
+from delivery_chain.core.platform import OTHER_PLATFORMS
+from delivery_chain.core.reference import sha256_digest, short_digest
+from delivery_chain.core.results import Scanned, ScanResult
+from delivery_chain.operators.base import ChainOperator, leave, planned, skip, subject_of
+from delivery_chain.operators.judging import CREATED, REPORT_TYPE, judge_run
 from delivery_chain.operators.links import ScanReportLink
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from delivery_chain.core.gate import Verdict
     from delivery_chain.core.plan import Plan
-
-REPORT_TYPE = "application/vnd.delivery-chain.scan-report.v1+json"
-"""Media type of the blob that the gate reads: a ScanReport as JSON."""
-LARGEST_REPORT = 64 * 1024 * 1024
-"""Bytes; an image of 10,000 findings has about 20 MB."""
+    from delivery_chain.core.results import Image
 
 
 class ScanOperator(ChainOperator):
-    """Scans one platform with every engine of the spec and keeps the reports as referrers of the image."""
+    """Scans every image of one platform with every engine of the spec; the reports become referrers of the images."""
 
     operator_extra_links = (ScanReportLink(),)
 
-    def __init__(self, *, platform: str, **kwargs: Any) -> None:
+    def __init__(self, *, platform: str, named: Sequence[str] = (), **kwargs: Any) -> None:
+        """Scan nothing yet.
+
+        Args:
+            platform: `linux/amd64`; or `OTHER_PLATFORMS`, for the images of all that are not `named`.
+            named: The platforms of the other instances.
+            kwargs: Airflow's own.
+        """
         super().__init__(**kwargs)
         self.platform = platform
+        self.named = tuple(named)
 
-    def execute(self, context: Any) -> list[dict[str, Any]]:
-        """Return one ScanResult per engine as JSON; skipped where the image has no such platform."""
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Return a Scanned as JSON; skipped where the image has nothing of the platform."""
         plan, spec = planned(context["ti"])
         subject = subject_of(context["ti"])
         if not spec.scan.enabled:
             raise skip("the chain has scan.enabled: false")
-        digest = subject.children.get(self.platform)
-        if digest is None:
+        images = [image for image in subject.images if self._takes(image)]
+        if not images:
             raise skip(f"the image has no {self.platform}")
-        deadline = time.monotonic() + 60 * spec.scan.timeout_minutes
-        results = [self._scan(engine, plan, digest, deadline) for engine in spec.scan.engine]
+        results = []
+        for image in images:
+            deadline = time.monotonic() + 60 * spec.scan.timeout_minutes
+            results += [self._scan(engine, plan, image, deadline) for engine in spec.scan.engine]
         context["ti"].xcom_push("report_url", _blob_url(plan, results[0].report))
-        return [result.to_xcom() for result in results]
+        return leave(context, Scanned(results=tuple(results)))
 
-    def _scan(self, name: str, plan: Plan, digest: str, deadline: float) -> ScanResult:
+    def _takes(self, image: Image) -> bool:
+        if self.platform == OTHER_PLATFORMS:
+            return image.platform not in self.named
+        return image.platform == self.platform
+
+    def _scan(self, name: str, plan: Plan, image: Image, deadline: float) -> ScanResult:
         from delivery_chain.hooks.registry import OciRegistryHook
         from delivery_chain.oci.referrers import attach
         from delivery_chain.settings import Settings
@@ -59,25 +70,32 @@ class ScanOperator(ChainOperator):
         settings = Settings.load()
         hook = OciRegistryHook(plan.instance)
         trivy = TrivySettings(
-            settings.trivy_cache_dir, settings.trivy_db_repository, settings.trivy_db_max_age_hours
+            settings.trivy_cache_dir,
+            settings.trivy_db_repository,
+            settings.trivy_db_max_age_hours,
+            settings.trivy_java_db_repository,
+            settings.trivy_java_db_max_age_hours,
+            wheel=settings.trivy_wheel == "allow",
         )
-        request = ScanRequest(hook.registry(), plan.name, digest, self.platform, trivy)
+        request = ScanRequest(hook.registry(), plan.name, image.digest, image.platform, trivy)
         output = load_engine(name).scan(request, deadline=deadline, on_line=self.log.info)
         report = output.report
         with hook.client() as client:
-            image = client.get_manifest(plan.name, digest).descriptor()
-            notes = {"org.opencontainers.image.created": report.database.updated_at.isoformat()}
+            about = client.get_manifest(plan.name, image.digest).descriptor()
+            notes = {CREATED: report.database.updated_at.isoformat()}
             referrer = attach(
-                client, plan.name, image, output.media_type, output.raw, output.media_type, notes
+                client, plan.name, about, output.media_type, output.raw, output.media_type, notes
             )
             facts = report.model_dump_json().encode()
-            attach(client, plan.name, image, REPORT_TYPE, facts, REPORT_TYPE, notes)
+            attach(client, plan.name, about, REPORT_TYPE, facts, REPORT_TYPE, notes)
         counts = report.counts()
-        self.log.info("%s on %s: %s", name, self.platform, ", ".join(f"{n} {s}" for s, n in counts.items()))
+        self.log.info("%s looked at %s: %s", name, image.platform, report.coverage.sentence)
+        found = ", ".join(f"{n} {s}" for s, n in counts.items())
+        self.log.info("%s on %s (%s): %s", name, short_digest(image.digest), image.platform, found)
         return ScanResult(
             engine=name,
-            platform=self.platform,
-            digest=digest,
+            platform=image.platform,
+            digest=image.digest,
             counts=counts,
             database=report.database,
             report=sha256_digest(facts),
@@ -103,43 +121,15 @@ class GateOperator(BaseBranchOperator):
         Raises:
             ScanFailed: There is no full and current set of reports. Not retryable.
         """
-        plan, spec = planned(context["ti"])
-        subject = subject_of(context["ti"])
-        results = _scan_results(context["ti"])
-        reports = [read_report(plan, result) for result in results]
-        verdict = judge(
-            spec.scan,
-            reports,
-            digest=subject.digest,
-            children=subject.children,
-            repository=plan.repository,
-            now=datetime.now(UTC),
-        )
+        verdict = judge_run(context["ti"])
         self._explain(verdict)
         # A branch leaves its task by an exception, so there is no return value: the verdict is pushed as one.
-        context["ti"].xcom_push("return_value", verdict.to_xcom())
+        context["ti"].xcom_push("return_value", leave(context, verdict))
         return "publish" if verdict.passed else "quarantine"
 
     def _explain(self, verdict: Verdict) -> None:
         self.log.info("%s, digest %s", verdict.sentence, verdict.digest)
-        for line in (*verdict.notes, *(f"excepted {text}" for text in verdict.excepted)):
+        for line in (*verdict.looked_at, *verdict.notes, *(f"excepted {text}" for text in verdict.excepted)):
             self.log.info("%s", line)
         for finding in verdict.deciding:
             self.log.info("  %s", finding.line)
-
-
-def _scan_results(ti: Any) -> list[ScanResult]:
-    found = ti.xcom_pull(task_ids=["scan"])
-    return [ScanResult.from_xcom(item) for items in found or () if items for item in _as_list(items)]
-
-
-def _as_list(items: Any) -> list[Any]:
-    return items if isinstance(items, list) else [items]
-
-
-def read_report(plan: Plan, result: ScanResult) -> ScanReport:
-    """The report of one scan, read back from the registry by its digest."""
-    from delivery_chain.hooks.registry import OciRegistryHook
-
-    with OciRegistryHook(plan.instance).client() as client:
-        return ScanReport.model_validate_json(client.get_blob(plan.name, result.report, LARGEST_REPORT))

@@ -147,13 +147,17 @@ def settings(layout: Layout, state: State, secrets: Mapping[str, str], folders: 
             "specs_folder": folders.specs,
             "work_folder": layout.root / "work",
             "trivy_cache_dir": layout.root / "trivy",
+            # So that a sandbox needs nothing but Python packages; a Trivy of its makers on PATH comes first.
+            "trivy_wheel": "allow",
             "git_transports": "file,https,ssh",
             "git_poll_seconds": 1,
         },
     }
-    if repository := state.settings.get("trivy_db_repository"):
-        # The sample is as good after a year as on its first day; it says that it is a sample either way.
-        sections["delivery_chain"] |= {"trivy_db_repository": repository, "trivy_db_max_age_hours": 365 * 24}
+    for kind in ("trivy_db", "trivy_java_db"):
+        if repository := state.settings.get(f"{kind}_repository"):
+            # The sample is as good after a year as on its first day; it says that it is a sample either way.
+            sample = {f"{kind}_repository": repository, f"{kind}_max_age_hours": 365 * 24}
+            sections["delivery_chain"] |= sample
     found = {"AIRFLOW_HOME": str(layout.airflow_home)}
     for section, options in sections.items():
         for option, value in options.items():

@@ -13,9 +13,11 @@ from delivery_chain.core.results import (
     Quarantined,
     Record,
     RegionResult,
+    Scanned,
     ScanResult,
     Subject,
 )
+from delivery_chain.core.seal import unproven
 from delivery_chain.sandbox.console import seconds
 from delivery_chain.sandbox.runs import STEPS
 
@@ -45,17 +47,17 @@ def rows(instances: Sequence[Instance], values: Mapping[tuple[str, int], Any]) -
 
 def result(task: str, value: Any) -> str:
     """What a step's XCom says, in a few words; empty for a step without one."""
-    return _WORDS[task](value) if task in _WORDS and value is not None else ""
+    return _WORDS[task](unproven(value)) if task in _WORDS and value is not None else ""
 
 
 def deciding(values: Mapping[tuple[str, int], Any]) -> list[str]:
     """A line for each finding that blocked the run."""
     value = values.get(("gate", -1))
-    return [finding.line for finding in Verdict.from_xcom(value).deciding] if value else []
+    return [finding.line for finding in Verdict.from_xcom(unproven(value)).deciding] if value else []
 
 
 def _scan(value: Any) -> str:
-    scans = [ScanResult.from_xcom(item) for item in (value if isinstance(value, list) else [value])]
+    scans = Scanned.from_xcom(value).results
     return "; ".join(f"{short_digest(scan.digest)}: {_counts(scan) or 'no findings'}" for scan in scans)
 
 

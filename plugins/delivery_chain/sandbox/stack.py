@@ -16,7 +16,7 @@ from delivery_chain.sandbox.connections import GIT_HOOKS, REGISTRY_HOOKS, connec
 from delivery_chain.sandbox.console import Console, seconds
 from delivery_chain.sandbox.layout import Layout, State, load_secrets, locked, write_private
 from delivery_chain.sandbox.services import LOCALHOST, Service
-from delivery_chain.sandbox.vulndb import publish_sample_database
+from delivery_chain.sandbox.vulndb import publish_sample_database, publish_sample_java_database
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 RECEIVER = "receiver"
 DATABASE_REPOSITORY = "aquasecurity/trivy-db"
 DATABASE_TAG = "2"
+JAVA_REPOSITORY, JAVA_TAG = "aquasecurity/trivy-java-db", "1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +151,7 @@ def _bring_up(stack: Stack) -> list[str]:
     layout, state = stack.layout, stack.state
     secrets = load_secrets(layout)
     started = _start(stack, _ground(stack, secrets))
-    repository = _publish_database(stack)
-    state.settings["trivy_db_repository"] = repository
+    state.settings |= _publish_databases(stack)
     state.save(layout)
     write_private(layout.hook_secret, secrets[GIT_HOOKS])
     source.create_repositories(layout, _webhook_url(state, GIT_HOOKS))
@@ -224,14 +224,19 @@ def _ground(stack: Stack, secrets: dict[str, str]) -> list[Service]:
     return found
 
 
-def _publish_database(stack: Stack) -> str:
-    """Put the sample vulnerability database into the home registry; empty for the real one."""
+def _publish_databases(stack: Stack) -> dict[str, str]:
+    """Put the sample databases into the home registry: settings that name them, empty ones for the real ones."""
     if stack.state.settings["real_vulnerability_database"]:
-        return ""
+        return dict.fromkeys(("trivy_db_repository", "trivy_java_db_repository"), "")
     home = stack.registries()[registries.HOME]
+    now = datetime.now(UTC)
     with RegistryClient(home) as client:
-        publish_sample_database(client, name=DATABASE_REPOSITORY, tag=DATABASE_TAG, now=datetime.now(UTC))
-    return f"{home.host}/{DATABASE_REPOSITORY}:{DATABASE_TAG}"
+        publish_sample_database(client, name=DATABASE_REPOSITORY, tag=DATABASE_TAG, now=now)
+        publish_sample_java_database(client, name=JAVA_REPOSITORY, tag=JAVA_TAG, now=now)
+    return {
+        "trivy_db_repository": f"{home.host}/{DATABASE_REPOSITORY}:{DATABASE_TAG}",
+        "trivy_java_db_repository": f"{home.host}/{JAVA_REPOSITORY}:{JAVA_TAG}",
+    }
 
 
 def _stop_new(stack: Stack, before: set[str]) -> None:

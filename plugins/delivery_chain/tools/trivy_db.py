@@ -1,4 +1,4 @@
-"""Brings Trivy's vulnerability database to a worker and says how old it is and where it came from.
+"""Brings Trivy's databases to a worker and says how old each is and where it came from.
 
 Trivy itself says nothing about a database that is old, and a report does not name the one it was made with.
 """
@@ -26,6 +26,7 @@ from delivery_chain.errors import (
 )
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.tools.trivy_command import run_trivy
+from delivery_chain.tools.trivy_kinds import JAVA, VULNERABILITIES
 from delivery_chain.tools.trivy_store import DatabaseStore, Stored
 
 if TYPE_CHECKING:
@@ -33,14 +34,12 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from delivery_chain.tools.trivy_kinds import DatabaseKind
+
 SAMPLE_ANNOTATION = "dev.delivery-chain.sample"
 """On a database artifact's manifest, with the value `true`: it knows a handful of vulnerabilities only."""
-DEFAULT_REPOSITORIES = "mirror.gcr.io/aquasec/trivy-db:2 or ghcr.io/aquasecurity/trivy-db:2"
-"""Where Trivy 0.76 looks by itself, in that order."""
 PAUSE = timedelta(minutes=10)
 """Time between two questions for a newer database, while the one there is young enough."""
-REFRESH_TIME = 300.0
-"""Seconds that fetching may take. Trivy's own is 80 MB."""
 _AHEAD = timedelta(days=1)
 """How far a build time may lie in the future before it is not believed."""
 _DOWNLOADED = re.compile(r'successfully downloaded\s+repo="([^"\s]{1,300})"')
@@ -55,17 +54,21 @@ class TrivySettings:
     db_repository: str = ""
     """`host[:port]/name[:tag]` of a mirror; empty for Trivy's own default."""
     max_age_hours: int = 72
-    """A database older than this is reported as stale."""
+    """A vulnerability database older than this is reported as stale."""
+    java_db_repository: str = ""
+    """A mirror of the Java database; empty for Trivy's own default."""
+    java_db_max_age_hours: int = 336
+    """A Java database older than this is reported as stale. It is built once a week."""
+    wheel: bool = False
+    """Whether the Trivy of a PyPI wheel will do where there is no other, see `trivy_command.find_trivy`."""
 
-    @property
-    def plain_http(self) -> bool:
-        """Whether the mirror is on this machine, where registries speak http."""
-        return _is_loopback(self.db_repository.partition("/")[0])
+    def repository(self, kind: DatabaseKind) -> str:
+        """The mirror of one kind of database, or empty."""
+        return self.java_db_repository if kind is JAVA else self.db_repository
 
-    @property
-    def max_age(self) -> timedelta:
-        """`max_age_hours` as a duration."""
-        return timedelta(hours=self.max_age_hours)
+    def max_age(self, kind: DatabaseKind) -> timedelta:
+        """How old one kind of database may be."""
+        return timedelta(hours=self.java_db_max_age_hours if kind is JAVA else self.max_age_hours)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +86,18 @@ def ensure_database(
     *,
     now: datetime,
     deadline: float,
+    kind: DatabaseKind = VULNERABILITIES,
     on_line: Callable[[str], None] | None = None,
     login: Registry | None = None,
     damaged: LocalDatabase | None = None,
 ) -> LocalDatabase:
-    """The vulnerability database, fetched if it is missing or due; once per worker, however many tasks ask.
+    """A database, fetched if it is missing or due; once per worker, however many tasks ask.
 
     Args:
-        settings: Folder, mirror, highest age.
+        settings: Folder, mirrors, highest ages.
         now: The time, UTC.
         deadline: Point on the clock of `time.monotonic()`, seconds.
+        kind: Which one.
         on_line: Gets Trivy's log lines and a line when an old database is kept.
         login: How to reach the mirror, if it is the same registry; else it is asked anonymously.
         damaged: One that Trivy could not read: it is fetched again, unless another task has done so. It stays
@@ -107,24 +112,24 @@ def ensure_database(
         ConfigurationError: The mirror's name or the folder can't be used.
         ToolMissing: Trivy is not installed.
     """
-    mirror = _mirror(settings)
-    store = DatabaseStore(settings.cache_dir)
+    mirror = _mirror(settings, kind)
+    store = DatabaseStore(settings.cache_dir, kind)
     unusable = damaged.stored.folder if damaged is not None else None
 
     def usable() -> tuple[Stored | None, bool]:
-        found = store.current(settings.db_repository)
+        found = store.current(settings.repository(kind))
         if found is None or found.folder == unusable:
             return None, True
-        return found, _is_due(found, settings, now)
+        return found, _is_due(found, settings.max_age(kind), now)
 
     stored, due = usable()
     if stored is None or due:
         with store.locked(deadline):
             stored, due = usable()
             if stored is None or due:
-                fetch = _Fetch(store, settings, mirror, now, deadline, on_line, login)
+                fetch = _Fetch(kind, store, settings, mirror, now, deadline, on_line, login)
                 stored = _refreshed(fetch, stored)
-    stale = not -_AHEAD <= now - stored.updated_at <= settings.max_age
+    stale = not -_AHEAD <= now - stored.updated_at <= settings.max_age(kind)
     facts = Database(
         repository=stored.repository, updated_at=stored.updated_at, sample=stored.sample, stale=stale
     )
@@ -135,6 +140,7 @@ def ensure_database(
 class _Fetch:
     """One attempt to get a newer database, under the store's lock."""
 
+    kind: DatabaseKind
     store: DatabaseStore
     settings: TrivySettings
     mirror: Reference | None
@@ -149,7 +155,7 @@ class _Fetch:
             return self._download(None, digest="", sample=False)
         registry = self._registry(self.mirror)
         with RegistryClient(registry) as client:
-            ref = self.mirror.digest or self.mirror.tag or "2"
+            ref = self.mirror.digest or self.mirror.tag or str(self.kind.schema)
             manifest = client.get_manifest(self.mirror.name, ref)
         if stored is not None and stored.digest == manifest.digest:
             self.store.checked(stored, self.now)
@@ -165,17 +171,24 @@ class _Fetch:
             if self.on_line is not None:
                 self.on_line(line)
 
-        until = min(self.deadline, time.monotonic() + REFRESH_TIME)
-        arguments = ["image", "--download-db-only", "--no-progress"]
+        until = min(self.deadline, time.monotonic() + self.kind.seconds)
+        arguments = ["image", self.kind.download, "--no-progress"]
         if self.mirror is not None:
             # By digest: what is downloaded is what was looked at.
-            arguments += ["--db-repository", f"{self.mirror.host}/{self.mirror.name}@{digest}"]
+            arguments += [self.kind.repository, f"{self.mirror.host}/{self.mirror.name}@{digest}"]
         with self.store.incoming() as folder:
-            run_trivy(arguments, cache_dir=folder, registry=registry, deadline=until, on_line=watch)
-            repository = str(self.mirror or (repositories or [DEFAULT_REPOSITORIES])[-1])
+            run_trivy(
+                arguments,
+                cache_dir=folder,
+                wheel=self.settings.wheel,
+                registry=registry,
+                deadline=until,
+                on_line=watch,
+            )
+            repository = str(self.mirror or (repositories or [self.kind.defaults])[-1])
             return self.store.adopt(
                 folder,
-                source=self.settings.db_repository,
+                source=self.settings.repository(self.kind),
                 repository=repository,
                 digest=digest,
                 sample=sample,
@@ -185,7 +198,7 @@ class _Fetch:
     def _registry(self, mirror: Reference) -> Registry:
         if self.login is not None and self.login.host == mirror.host:
             return self.login
-        return Registry(host=mirror.host, plain_http=self.settings.plain_http)
+        return Registry(host=mirror.host, plain_http=is_loopback(mirror.host))
 
 
 def _refreshed(fetch: _Fetch, stored: Stored | None) -> Stored:
@@ -201,7 +214,7 @@ def _refreshed(fetch: _Fetch, stored: Stored | None) -> Stored:
         if fetch.on_line is not None:
             reason = str(error).strip().splitlines()[0]
             fetch.on_line(
-                f"vulnerability database: could not be refreshed, the one of "
+                f"{fetch.kind.name}: could not be refreshed, the one of "
                 f"{stored.updated_at:%Y-%m-%d %H:%M} UTC is used: {reason}"
             )
         return stored
@@ -211,30 +224,31 @@ def _unavailable(fetch: _Fetch, error: RegistryError | ToolError) -> ScanFailed:
     if isinstance(error, ScanFailed):
         return error
     return DatabaseUnavailable(
-        f"vulnerability database: expected one from {fetch.mirror or DEFAULT_REPOSITORIES}, found none there "
+        f"{fetch.kind.name}: expected one from {fetch.mirror or fetch.kind.defaults}, found none there "
         "and no readable one on this worker. Let the worker reach it, or name a mirror in [delivery_chain] "
-        f"trivy_db_repository. Reason: {error}",
+        f"{fetch.kind.setting}. Reason: {error}",
         tool="trivy",
     )
 
 
-def _is_due(stored: Stored, settings: TrivySettings, now: datetime) -> bool:
+def _is_due(stored: Stored, max_age: timedelta, now: datetime) -> bool:
     """Whether to ask for a newer one: always if too old, else if its makers promised one, with a pause."""
-    if now - stored.updated_at > settings.max_age:
+    if now - stored.updated_at > max_age:
         return True
     return now >= stored.next_update and not timedelta(0) <= now - stored.checked_at < PAUSE
 
 
-def _mirror(settings: TrivySettings) -> Reference | None:
-    if not settings.db_repository:
+def _mirror(settings: TrivySettings, kind: DatabaseKind) -> Reference | None:
+    if not settings.repository(kind):
         return None
     try:
-        return Reference.parse(settings.db_repository)
+        return Reference.parse(settings.repository(kind))
     except InvalidReference as error:
-        raise ConfigurationError(f"[delivery_chain] trivy_db_repository: {error}") from error
+        raise ConfigurationError(f"[delivery_chain] {kind.setting}: {error}") from error
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a registry is on this machine, where registries speak http."""
     name = host.rpartition(":")[0] if re.search(r":[0-9]+$", host) else host
     try:
         return ipaddress.ip_address(name.strip("[]")).is_loopback

@@ -1,11 +1,11 @@
-"""Where Trivy's vulnerability databases lie on a worker: one folder for each, a pointer to the one in use.
+"""Where Trivy's databases lie on a worker: one folder for each, a pointer per kind to the one in use.
 
 A refresh never touches a database that a scan is reading: it brings a new folder and moves the pointer.
 
     <cache folder>/lock                                     held while the pointer may change
     <cache folder>/current.json                             the pointer, and where the database came from
     <cache folder>/databases/<id>/db/{trivy.db,metadata.json}
-    <cache folder>/databases/<id>/java-db -> <cache folder>/java-db
+    <cache folder>/java/{lock,current.json,databases}       the same for the Java database
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
@@ -24,11 +25,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from delivery_chain.errors import ConfigurationError, DatabaseUnavailable, ScanFailed
+from delivery_chain.tools.trivy_kinds import JAVA, VULNERABILITIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SCHEMA_VERSION = 2
+    from delivery_chain.tools.trivy_kinds import DatabaseKind
+
 LOCK_INTERVAL = 0.1
 """Seconds between two looks at a lock that another task holds."""
 _MAX_JSON = 64 * 1024
@@ -50,7 +53,7 @@ class Stored:
     """Manifest digest of the artifact; empty where Trivy chose the repository."""
     sample: bool
     size: int
-    """Bytes of `trivy.db`: another size later means a damaged file."""
+    """Bytes of the database's file: another size later means a damaged one."""
     updated_at: datetime
     next_update: datetime
     checked_at: datetime
@@ -58,10 +61,11 @@ class Stored:
 
 
 class DatabaseStore:
-    """The databases below one cache folder, shared by all tasks of a worker."""
+    """The databases of one kind below a cache folder, shared by all tasks of a worker."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder.absolute()
+    def __init__(self, folder: Path, kind: DatabaseKind = VULNERABILITIES) -> None:
+        self._folder = folder.absolute() / kind.home
+        self._kind = kind
 
     def cache_dir(self, stored: Stored) -> Path:
         """What Trivy takes as `--cache-dir` for that database."""
@@ -71,10 +75,11 @@ class DatabaseStore:
         """The database in use, or None: none there, from another source, or damaged."""
         try:
             stored = _stored(_read_json(self._pointer))
-            size = (self.cache_dir(stored) / "db" / "trivy.db").stat().st_size
+            file = self._file(self.cache_dir(stored))
+            size = file.stat().st_size
         except (OSError, ValueError, TypeError, KeyError):
             return None
-        return stored if stored.source == source and size == stored.size else None
+        return stored if stored.source == source and size == stored.size and self._sound(file) else None
 
     @contextlib.contextmanager
     def locked(self, deadline: float) -> Iterator[None]:
@@ -117,8 +122,15 @@ class DatabaseStore:
         Raises:
             ScanFailed: What was downloaded is no database. Not retryable.
         """
-        updated_at, next_update = read_metadata(incoming / "db" / "metadata.json")
-        size = (incoming / "db" / "trivy.db").stat().st_size
+        file = self._file(incoming)
+        updated_at, next_update = read_metadata(file.with_name("metadata.json"), self._kind)
+        size = file.stat().st_size
+        if not self._sound(file):
+            raise ScanFailed(
+                f"{self._kind.name}: expected a SQLite database with the table indices in {file.name}, found something "
+                "else; look at the artifact in the database repository",
+                tool="trivy",
+            )
         before = self._pointed()
         stored = Stored(
             folder=incoming.name.removeprefix(_INCOMING),
@@ -131,7 +143,6 @@ class DatabaseStore:
             next_update=next_update,
             checked_at=now,
         )
-        (incoming / "java-db").symlink_to(self._folder / "java-db")
         incoming.rename(self.cache_dir(stored))
         self._point_to(stored)
         # A scan may have read the pointer a moment ago, so the one before stays until the next refresh.
@@ -141,6 +152,22 @@ class DatabaseStore:
     def checked(self, stored: Stored, now: datetime) -> None:
         """Note that a newer one was asked for. Needs the lock."""
         self._point_to(replace(stored, checked_at=now))
+
+    def _sound(self, file: Path) -> bool:
+        """Whether the Java database can be read: Trivy takes one that can't for one that knows no archive."""
+        if self._kind is not JAVA:
+            return True
+        try:
+            with contextlib.closing(
+                sqlite3.connect(f"{file.as_uri()}?mode=ro&immutable=1", uri=True)
+            ) as database:
+                database.execute("SELECT version FROM indices LIMIT 1").fetchall()
+        except sqlite3.Error:
+            return False
+        return True
+
+    def _file(self, cache_dir: Path) -> Path:
+        return cache_dir / self._kind.folder / self._kind.file
 
     @property
     def _pointer(self) -> Path:
@@ -169,7 +196,7 @@ class DatabaseStore:
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     raise DatabaseUnavailable(
-                        f"vulnerability database in {self._folder}: another task of this worker is still "
+                        f"{self._kind.name} in {self._folder}: another task of this worker is still "
                         "fetching it; try again later",
                         tool="trivy",
                     ) from None
@@ -178,7 +205,7 @@ class DatabaseStore:
                 return
 
 
-def read_metadata(path: Path) -> tuple[datetime, datetime]:
+def read_metadata(path: Path, kind: DatabaseKind) -> tuple[datetime, datetime]:
     """`UpdatedAt` and `NextUpdate` of a database's `metadata.json`.
 
     Raises:
@@ -190,13 +217,13 @@ def read_metadata(path: Path) -> tuple[datetime, datetime]:
         times = _utc(document["UpdatedAt"]), _utc(document["NextUpdate"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ScanFailed(
-            "vulnerability database: expected metadata.json with Version, UpdatedAt and NextUpdate, found "
+            f"{kind.name}: expected metadata.json with Version, UpdatedAt and NextUpdate, found "
             f"{type(error).__name__}; look at the artifact in the database repository",
             tool="trivy",
         ) from error
-    if version != SCHEMA_VERSION:
+    if version != kind.schema:
         raise ScanFailed(
-            f"vulnerability database: expected schema {SCHEMA_VERSION}, found {str(version)[:50]!r}; "
+            f"{kind.name}: expected schema {kind.schema}, found {str(version)[:50]!r}; "
             "use the Trivy version that fits it",
             tool="trivy",
         )

@@ -13,11 +13,9 @@ from delivery_chain.oci.manifest import (
     OCI_INDEX,
     OCI_MANIFEST,
     Descriptor,
-    build_artifact_manifest,
     build_index,
 )
-from delivery_chain.oci.walk import platforms
-from support.oci_images import noise, push_image, push_index
+from support.oci_images import noise, push_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -190,40 +188,3 @@ def test_a_deleted_manifest_takes_its_tags_along(oci_client: RegistryClient, oci
         oci_client.delete_manifest(oci_repository, image.digest)
 
     assert oci_client.head_manifest(oci_repository, "v1") is None
-
-
-def test_platforms_of_an_index(oci_client: RegistryClient, oci_repository: str) -> None:
-    """Children count by platform; attestations do not, and one without a platform is asked for its config."""
-    amd64 = push_image(oci_client, oci_repository, seed=1)
-    arm64 = push_image(oci_client, oci_repository, seed=2, platform="linux/arm64")
-    unnamed = Descriptor(arm64.media_type, arm64.digest, arm64.size)
-    other = push_image(oci_client, oci_repository, seed=3)
-    attestation = Descriptor(
-        other.media_type, other.digest, other.size, platform={"os": "unknown", "architecture": "unknown"}
-    )
-    index = push_index(oci_client, oci_repository, (amd64, attestation, unnamed))
-
-    found = platforms(oci_client, oci_repository, index.digest)
-
-    assert {name: entry.digest for name, entry in found.items()} == {
-        "linux/amd64": amd64.digest,
-        "linux/arm64": arm64.digest,
-    }
-
-
-def test_platforms_of_a_single_image(oci_client: RegistryClient, oci_repository: str) -> None:
-    """An image that is no index says its platform in its config."""
-    image = push_image(oci_client, oci_repository, platform="linux/arm64")
-
-    assert [*platforms(oci_client, oci_repository, image.digest)] == ["linux/arm64"]
-
-
-def test_an_artifact_has_no_platforms(oci_client: RegistryClient, oci_repository: str) -> None:
-    """What is no image is refused by name."""
-    oci_client.put_blob_bytes(oci_repository, b"{}")
-    digest = oci_client.put_manifest(
-        oci_repository, "x", build_artifact_manifest("x/y", None, ()), OCI_MANIFEST
-    )
-
-    with pytest.raises(ProtocolViolation, match="expected an image, found an artifact"):
-        platforms(oci_client, oci_repository, digest)

@@ -6,16 +6,15 @@ import gzip
 import io
 import json
 import tarfile
-import time
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from delivery_chain.core.coverage import Coverage, LanguagePackages
 from delivery_chain.core.findings import Database, ScanReport, Severity
 from delivery_chain.core.registry import Registry
 from delivery_chain.errors import (
@@ -29,65 +28,21 @@ from delivery_chain.errors import (
     Unauthorized,
 )
 from delivery_chain.oci.client import RegistryClient
-from delivery_chain.oci.manifest import OCI_INDEX, OCI_MANIFEST, Descriptor, build_index
+from delivery_chain.oci.manifest import OCI_INDEX, build_index
 from delivery_chain.sandbox import vulndb
-from delivery_chain.tools.engines import ScanOutput, ScanRequest
-from delivery_chain.tools.trivy import REPORT_TYPE, TrivyEngine
-from delivery_chain.tools.trivy_command import find_trivy
-from delivery_chain.tools.trivy_db import TrivySettings, ensure_database
+from delivery_chain.tools.trivy import REPORT_TYPE
+from delivery_chain.tools.trivy_command import find_trivy, wheel_of
 from support.oci_registry import docker_registry, free_port
 from support.oci_tls import make_certificates
-from support.scan_images import CLEAN, NO_PACKAGES, OLD, UNKNOWN_SYSTEM, push_files
+from support.scan_images import CLEAN, NO_PACKAGES, OLD, push_hidden_layer
+from support.trivy_bench import AMD64, ARM64, BUILT, DATABASE, LOG4J, Bench
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
+
+    from delivery_chain.tools.engines import ScanOutput
 
 pytestmark = pytest.mark.integration
-
-AMD64, ARM64 = "linux/amd64", "linux/arm64"
-BUILT = datetime(2026, 11, 20, 12, tzinfo=UTC)
-NOW = BUILT + timedelta(hours=1)
-DATABASE = "aquasecurity/trivy-db"
-
-
-class Bench:
-    """A registry with images and the sample database, a cache folder and a clock."""
-
-    def __init__(self, client: RegistryClient, cache: Path) -> None:
-        self.client = client
-        self.registry = client.registry
-        self.settings = TrivySettings(cache, f"{self.registry.host}/{DATABASE}:2", 72)
-        self.now = NOW
-        self.lines: list[str] = []
-
-    def push(self, name: str, files: Mapping[str, str | bytes], platform: str = AMD64) -> str:
-        return push_files(self.client, name, files, platform=platform)
-
-    def scan(
-        self,
-        name: str,
-        digest: str,
-        *,
-        platform: str = AMD64,
-        registry: Registry | None = None,
-        seconds: float = 60,
-    ) -> ScanOutput:
-        request = ScanRequest(registry or self.registry, name, digest, platform, self.settings)
-        engine = TrivyEngine(clock=lambda: self.now)
-        return engine.scan(request, deadline=time.monotonic() + seconds, on_line=self.lines.append)
-
-    def database_file(self) -> Path:
-        found = ensure_database(
-            self.settings, now=self.now, deadline=time.monotonic() + 30, on_line=self.lines.append
-        )
-        return found.cache_dir / "db" / "trivy.db"
-
-    def publish(self, layer: bytes) -> None:
-        """Put another database artifact into the mirror."""
-        self.client.put_blob_bytes(DATABASE, b"{}")
-        self.client.put_blob_bytes(DATABASE, layer)
-        manifest = vulndb.sample_manifest(layer=layer, config=b"{}")
-        self.client.put_manifest(DATABASE, "2", manifest, OCI_MANIFEST)
 
 
 @pytest.fixture
@@ -96,6 +51,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     folder.mkdir()
     with docker_registry(folder) as registry, RegistryClient(registry) as client:
         vulndb.publish_sample_database(client, now=BUILT)
+        vulndb.publish_sample_java_database(client, now=BUILT)
         yield Bench(client, tmp_path / "cache")
 
 
@@ -139,25 +95,46 @@ def test_an_outdated_image_gives_all_its_findings(bench: Bench) -> None:
     assert (output.media_type, json.loads(output.raw)["SchemaVersion"]) == (REPORT_TYPE, 2)
 
 
-@pytest.mark.parametrize("files", [CLEAN, NO_PACKAGES], ids=["up to date", "no packages"])
-def test_a_clean_image_gives_an_empty_report(bench: Bench, files: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("files", "coverage"),
+    [
+        (
+            CLEAN,
+            Coverage(
+                os_family="debian",
+                os_release="12.0",
+                os_packages=1,
+                languages=(LanguagePackages(type="python-pkg", files=1, packages=1),),
+            ),
+        ),
+        (NO_PACKAGES, Coverage(root="no package database, no program")),
+    ],
+    ids=["up to date", "no packages"],
+)
+def test_a_clean_image_gives_an_empty_report(bench: Bench, files: dict[str, str], coverage: Coverage) -> None:
     """Fixed versions, or nothing that could be outdated, is a whole report without findings."""
     digest = bench.push("demo/clean", files)
 
     assert bench.scan("demo/clean", digest).report == ScanReport(
-        engine="trivy", engine_version="0.76.0", digest=digest, platform=AMD64, database=facts(bench)
+        engine="trivy",
+        engine_version="0.76.0",
+        digest=digest,
+        platform=AMD64,
+        database=facts(bench),
+        coverage=coverage,
     )
 
 
 def test_trivy_finds_every_entry_of_the_sample_database(bench: Bench) -> None:
     """Each of its vulnerabilities is found in an image that holds the package in an old version."""
-    files: dict[str, str] = {"etc/debian_version": "12.0\n"}
+    files: dict[str, str | bytes] = {"etc/debian_version": "12.0\n"}
     status = [
         f"Package: {name}\nStatus: install ok installed\nArchitecture: amd64\nVersion: 0.1-1\n"
         "Maintainer: nobody\nDescription: none\n"
         for name in ("apt", "glibc", "git", "gnutls28", "libtasn1-6", "perl", "xz-utils")
     ]
     files["var/lib/dpkg/status"] = "\n".join(status) + "\n"
+    files["app/log4j.jar"] = LOG4J
     for name, version in (("Jinja2", "2.0"), ("PyYAML", "5.1"), ("requests", "2.3.0"), ("urllib3", "1.20")):
         text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
         files[f"app/{name}-{version}.dist-info/METADATA"] = text
@@ -171,25 +148,51 @@ def test_trivy_finds_every_entry_of_the_sample_database(bench: Bench) -> None:
     assert found == set(vulndb.sample_ids())
 
 
-def test_an_index_is_scanned_for_the_platform_asked_for(bench: Bench) -> None:
-    """The report is about the platform's own manifest, and each platform has its own findings."""
-    children = [
-        Descriptor(
-            OCI_MANIFEST,
-            bench.push("demo/multi", files, platform),
-            len(bench.client.get_manifest("demo/multi", "1").raw),
-            platform={"os": "linux", "architecture": platform.partition("/")[2]},
-        )
-        for platform, files in ((AMD64, OLD), (ARM64, CLEAN))
-    ]
-    index = bench.client.put_manifest("demo/multi", "all", build_index(tuple(children)), OCI_INDEX)
+@pytest.mark.parametrize(
+    "platform",
+    ["linux/s390x", "linux/ppc64le", "linux/riscv64", "linux/arm/v5", "linux/amd64/v3", "unknown/unknown"],
+)
+def test_an_image_of_any_platform_is_scanned_by_its_own_digest(bench: Bench, platform: str) -> None:
+    """What is found does not depend on the platform, and the report is about the manifest that was asked for."""
+    digest = bench.push("demo/odd", OLD, platform)
 
-    reports = [bench.scan("demo/multi", index, platform=platform).report for platform in (AMD64, ARM64)]
+    report = bench.scan("demo/odd", digest, platform=platform).report
 
-    assert [(report.digest, len(report.findings)) for report in reports] == [
-        (children[0].digest, 10),
-        (children[1].digest, 0),
-    ]
+    assert (report.digest, report.platform, len(report.findings)) == (digest, platform, 10)
+
+
+def test_an_index_is_not_scanned_as_one_image(bench: Bench) -> None:
+    """Which of its images was meant nobody could tell."""
+    child = bench.client.get_manifest("demo/multi", bench.push("demo/multi", OLD)).descriptor()
+    index = bench.client.put_manifest("demo/multi", "all", build_index((child,)), OCI_INDEX)
+
+    with pytest.raises(ScanFailed, match="expected one image, found an index"):
+        bench.scan("demo/multi", index)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "message"),
+    [
+        ("not in the config", "its config lists 1 layers, its manifest 2"),
+        ("twice the same in the config", "for the same layer, so one of them would not be looked at"),
+        ("kept elsewhere", "1 of its layers are kept elsewhere"),
+    ],
+)
+def test_an_image_with_a_layer_that_trivy_would_not_see_is_refused(
+    tmp_path: Path, hidden: str, message: str
+) -> None:
+    """Podman unpacks what the manifest lists, Trivy looks at what the config lists."""
+    folder = tmp_path / "registry"
+    folder.mkdir()
+    allow = {"manifests": {"urls": {"allow": ["^https://"]}}}
+    with docker_registry(folder, validation=allow) as registry, RegistryClient(registry) as client:
+        vulndb.publish_sample_database(client, now=BUILT)
+        bench = Bench(client, tmp_path / "cache")
+        digest = push_hidden_layer(client, "demo/hidden", CLEAN, OLD, how=hidden)
+
+        with pytest.raises(ScanFailed) as caught:
+            bench.scan("demo/hidden", digest)
+    assert message in str(caught.value)
 
 
 def test_a_registry_with_login_and_own_ca_is_scanned(tmp_path: Path) -> None:
@@ -232,16 +235,6 @@ def test_the_database_is_fetched_by_the_digest_that_was_looked_at(bench: Bench) 
     assert downloaded[0].endswith(f'repo="{bench.registry.host}/{DATABASE}@{head.digest}"')
 
 
-def test_an_image_with_java_archives_makes_no_download(bench: Bench) -> None:
-    """Trivy's Java database is not fetched behind a scan's back."""
-    digest = bench.push("demo/image", {"app/a.jar": _jar()})
-
-    with pytest.raises(ScanFailed):
-        bench.scan("demo/image", digest)
-
-    assert not [line for line in bench.lines if "javadb" in line and "Downloading" in line]
-
-
 def test_a_stale_database_is_reported(bench: Bench) -> None:
     """The scan is made, and its report says that the database is too old."""
     digest = bench.push("demo/old", OLD)
@@ -280,20 +273,6 @@ def test_a_damaged_database_is_fetched_again(bench: Bench, damage: str) -> None:
     assert len(bench.scan("demo/old", digest).report.findings) == 10
 
 
-def _index_without_arm(bench: Bench) -> str:
-    digest = bench.push("demo/image", CLEAN)
-    size = len(bench.client.get_manifest("demo/image", digest).raw)
-    child = Descriptor(OCI_MANIFEST, digest, size, platform={"os": "linux", "architecture": "amd64"})
-    return bench.client.put_manifest("demo/image", "all", build_index((child,)), OCI_INDEX)
-
-
-def _jar() -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
-        archive.writestr("META-INF/MANIFEST.MF", "Manifest-Version: 1.0\n")
-    return stream.getvalue()
-
-
 NO_DIGEST = "sha256:" + "0" * 64
 
 
@@ -311,9 +290,6 @@ class _Case:
         dead = Registry(f"127.0.0.1:{free_port()}", plain_http=True)
         return bench.scan("demo/image", NO_DIGEST, registry=dead)
 
-    def not_in_the_index(self, bench: Bench) -> ScanOutput:
-        return bench.scan("demo/image", _index_without_arm(bench), platform=ARM64)
-
     def another_platform(self, bench: Bench) -> ScanOutput:
         return bench.scan("demo/image", bench.push("demo/image", OLD), platform=ARM64)
 
@@ -321,12 +297,6 @@ class _Case:
         head = bench.client.head_manifest(DATABASE, "2")
         assert head is not None
         return bench.scan(DATABASE, head.digest)
-
-    def java(self, bench: Bench) -> ScanOutput:
-        return bench.scan("demo/image", bench.push("demo/image", {"app/a.jar": _jar()}))
-
-    def unknown_system(self, bench: Bench) -> ScanOutput:
-        return bench.scan("demo/image", bench.push("demo/image", UNKNOWN_SYSTEM))
 
     def no_database(self, bench: Bench) -> ScanOutput:
         bench.settings = replace(bench.settings, db_repository=f"127.0.0.1:{free_port()}/{DATABASE}:2")
@@ -358,11 +328,8 @@ CASES: dict[str, tuple[type[DeliveryChainError], str]] = {
     "missing_image": (NotFound, NO_DIGEST),
     "missing_repository": (NotFound, "demo/none"),
     "dead_registry": (RegistryUnreachable, "127.0.0.1"),
-    "not_in_the_index": (ScanFailed, "expected one image for linux/arm64 in the index, found 0"),
     "another_platform": (ScanFailed, "expected an image for linux/arm64, found one for 'linux/amd64'"),
-    "no_image": (ScanFailed, "expected a report, found a failure"),
-    "java": (ScanFailed, "trivy image --download-java-db-only --cache-dir"),
-    "unknown_system": (ScanFailed, "operating system that Trivy does not recognise"),
+    "no_image": (ScanFailed, "its config lists 0 layers, its manifest 1"),
     "no_database": (DatabaseUnavailable, "[delivery_chain] trivy_db_repository"),
     "database_not_in_the_mirror": (DatabaseUnavailable, "other/name"),
     "mirror_holds_an_image": (DatabaseUnavailable, "demo/image:1"),
@@ -407,10 +374,46 @@ def test_without_trivy_the_error_says_how_to_install_it(
 ) -> None:
     """The program is looked for before anything else."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("delivery_chain.tools.trivy_command.WHEEL", "no-such-distribution")
+    bench.settings = replace(bench.settings, wheel=False)
 
-    with pytest.raises(ToolMissing, match="install Trivy's own package"):
+    with pytest.raises(ToolMissing, match="from its makers"):
         bench.scan("demo/old", NO_DIGEST)
+
+
+def test_the_log_says_that_trivy_is_not_its_makers(bench: Bench) -> None:
+    """The wheel's Trivy, which these tests use, is named in every scan's log; without leave it is none."""
+    program = find_trivy(wheel=True)
+    wheel = wheel_of(program)
+    if not wheel:
+        pytest.skip("a Trivy of its makers is on PATH")
+    digest = bench.push("demo/old", OLD)
+
+    bench.scan("demo/old", digest)
+
+    assert (
+        bench.lines[0]
+        == f"trivy: {program} is from the PyPI wheel {wheel}, not from its makers: sandboxes only"
+    )
+    bench.settings = replace(bench.settings, wheel=False)
+    with pytest.raises(ToolMissing, match="which is for sandboxes"):
+        bench.scan("demo/old", digest)
+
+
+def test_an_old_trivy_first_on_the_path_is_named_at_the_start(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nothing is fetched and no image asked for; the message has its path, its version and the minimum."""
+    old = tmp_path / "trivy"
+    old.write_text("#!/bin/sh\necho 'Version: 0.68.2'\n")
+    old.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+
+    with pytest.raises(
+        ToolMissing, match=rf"{old}: expected Trivy 0\.69\.0 or newer, found 0\.68\.2; install it"
+    ):
+        bench.scan("demo/old", NO_DIGEST)
+
+    assert bench.lines == []
 
 
 def test_an_images_own_files_hide_nothing(bench: Bench) -> None:
@@ -432,4 +435,4 @@ def test_a_scan_leaves_no_files_behind(bench: Bench, monkeypatch: pytest.MonkeyP
     bench.scan("demo/old", bench.push("demo/old", OLD))
 
     assert list(folder.iterdir()) == []
-    assert Path(find_trivy()).is_file()
+    assert Path(find_trivy(wheel=True)).is_file()

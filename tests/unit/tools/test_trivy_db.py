@@ -11,7 +11,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,14 +18,16 @@ import pytest
 from delivery_chain.core.findings import Database
 from delivery_chain.errors import ConfigurationError, DatabaseUnavailable, ScanFailed, ToolMissing
 from delivery_chain.tools.trivy_db import (
-    DEFAULT_REPOSITORIES,
     LocalDatabase,
     TrivySettings,
     ensure_database,
+    is_loopback,
 )
+from delivery_chain.tools.trivy_kinds import VULNERABILITIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -206,7 +207,7 @@ def test_no_database_at_all_names_the_offline_way(bench: Bench) -> None:
         bench.ensure()
 
     text = str(caught.value)
-    assert DEFAULT_REPOSITORIES in text
+    assert VULNERABILITIES.defaults in text
     assert "[delivery_chain] trivy_db_repository" in text
     assert "no such host" in text
     assert caught.value.retryable
@@ -316,25 +317,24 @@ def test_a_mirror_that_is_no_reference_is_said(bench: Bench, name: str) -> None:
 def test_trivy_missing_is_not_a_missing_database(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the program there is nothing to retry."""
     monkeypatch.setenv("PATH", str(bench.settings.cache_dir))
-    monkeypatch.setattr("delivery_chain.tools.trivy_command.WHEEL", "no-such-distribution")
 
-    with pytest.raises(ToolMissing, match="install Trivy's own package"):
+    with pytest.raises(ToolMissing, match="from its makers"):
         bench.ensure()
 
 
 @pytest.mark.parametrize(
-    ("repository", "plain"),
+    ("host", "plain"),
     [
-        ("127.0.0.1:5000/db:2", True),
-        ("localhost:5000/db", True),
-        ("localhost/db", True),
-        ("[::1]:5000/db", True),
-        ("registry.example.com/db:2", False),
-        ("10.0.0.1:5000/db", False),
-        ("localhost.example.com/db", False),
+        ("127.0.0.1:5000", True),
+        ("localhost:5000", True),
+        ("localhost", True),
+        ("[::1]:5000", True),
+        ("registry.example.com", False),
+        ("10.0.0.1:5000", False),
+        ("localhost.example.com", False),
         ("", False),
     ],
 )
-def test_only_this_machine_speaks_plain_http(repository: str, plain: bool) -> None:  # noqa: FBT001
+def test_only_this_machine_speaks_plain_http(host: str, plain: bool) -> None:  # noqa: FBT001
     """A mirror elsewhere is asked by https."""
-    assert TrivySettings(Path("/cache"), repository).plain_http is plain
+    assert is_loopback(host) is plain

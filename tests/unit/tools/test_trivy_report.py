@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from delivery_chain.core.coverage import Coverage, Gap, LanguagePackages
 from delivery_chain.core.findings import Database, Finding, ScanReport, Severity
+from delivery_chain.core.merge import merge
 from delivery_chain.errors import ScanFailed
 from delivery_chain.tools.trivy_report import MAX_REPORT, parse_report
 
@@ -65,6 +67,7 @@ def test_a_finding_holds_what_the_report_says() -> None:
     """Place, date, title and link come along."""
     assert parse(OUTDATED).findings[0] == Finding(
         id="CVE-2019-10906",
+        aliases=("GHSA-462w-v97r-4m45",),
         severity=Severity.HIGH,
         package="Jinja2",
         installed="2.10",
@@ -77,27 +80,98 @@ def test_a_finding_holds_what_the_report_says() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["clean", "no-packages"])
-def test_an_image_without_findings_gives_an_empty_report(name: str) -> None:
-    """No vulnerabilities, or no packages at all (no `Results`), is a report with no findings."""
+def test_a_package_of_the_system_has_no_digest_in_its_place() -> None:
+    """Its source package and its family stand there: equal on every platform, though Trivy's target is not."""
+    arm = sample("outdated-arm64")
+    other = parse_report(
+        json.dumps(arm).encode(), digest=digest_of(arm), platform="linux/arm64", database=DATABASE
+    )
+    libc = [next(f for f in report.findings if f.package == "libc6") for report in (parse(OUTDATED), other)]
+
+    assert [(one.id, one.aliases, one.source, one.location) for one in libc] == [
+        ("CVE-2023-4911", ("DSA-5514-1",), "glibc", "debian")
+    ] * 2
+    assert len(merge([parse(OUTDATED), other])) == len(other.findings) == 10
+    assert OUTDATED["Results"][0]["Target"] != arm["Results"][0]["Target"]
+
+
+@pytest.mark.parametrize(
+    ("name", "coverage"),
+    [
+        (
+            "clean",
+            Coverage(
+                os_family="debian",
+                os_release="12.0",
+                os_packages=1,
+                languages=(LanguagePackages(type="python-pkg", files=1, packages=1),),
+            ),
+        ),
+        ("no-packages", Coverage()),
+        (
+            "unknown-system",
+            Coverage(root="packages of a system that is not named", gaps=(Gap.UNSUPPORTED_OS,)),
+        ),
+        ("fedora", Coverage(os_family="fedora", os_release="40", gaps=(Gap.UNSUPPORTED_OS,))),
+        (
+            "debian-7",
+            Coverage(os_family="debian", os_release="7.11", os_packages=1, gaps=(Gap.END_OF_LIFE,)),
+        ),
+        (
+            "debian-sid",
+            Coverage(os_family="debian", os_release="sid", os_packages=1, gaps=(Gap.UNKNOWN_RELEASE,)),
+        ),
+        ("no-package-database", Coverage(os_family="debian", os_release="12.0", gaps=(Gap.NO_PACKAGES,))),
+    ],
+)
+def test_a_report_says_what_was_looked_at(name: str, coverage: Coverage) -> None:
+    """Nothing found is told apart from nothing looked at; each of these reports holds no finding."""
     document = sample(name)
     digest = digest_of(document)
 
     report = parse_report(json.dumps(document).encode(), digest=digest, platform=AMD64, database=DATABASE)
 
     assert report == ScanReport(
-        engine="trivy", engine_version="0.76.0", digest=digest, platform=AMD64, database=DATABASE
+        engine="trivy",
+        engine_version="0.76.0",
+        digest=digest,
+        platform=AMD64,
+        database=DATABASE,
+        coverage=coverage,
     )
 
 
-def test_packages_of_an_unknown_system_do_not_pass() -> None:
-    """Trivy leaves out the packages of a system it does not know; that is no report."""
-    document = sample("unknown-system")
+def test_java_archives_are_among_what_was_looked_at() -> None:
+    """A jar that names itself is a package of its language, and its vulnerability a finding with its alias."""
+    document = sample("java")
+    raw = json.dumps(document).encode()
 
-    with pytest.raises(ScanFailed, match="operating system that Trivy does not recognise"):
-        parse_report(
-            json.dumps(document).encode(), digest=digest_of(document), platform=AMD64, database=DATABASE
-        )
+    report = parse_report(
+        raw, digest=digest_of(document), platform=AMD64, database=DATABASE, java_database=DATABASE
+    )
+
+    assert [(f.id, f.aliases, f.location) for f in report.findings] == [
+        ("CVE-2021-44228", ("GHSA-jfh8-c2jp-5v3q",), "app/log4j-core-2.14.1.jar")
+    ]
+    assert report.java_database == DATABASE
+    assert report.coverage.sentence == (
+        "debian 12.0 with 1 package; 1 jar with 1 package; 1 python-pkg with 1 package"
+    )
+
+
+def test_a_release_that_trivy_warned_about_is_unknown() -> None:
+    """The report of a release without a list reads like any other; only the warning tells."""
+    document = sample("clean")
+
+    report = parse_report(
+        json.dumps(document).encode(),
+        digest=digest_of(document),
+        platform=AMD64,
+        database=DATABASE,
+        unknown_release=True,
+    )
+
+    assert report.coverage.gaps == (Gap.UNKNOWN_RELEASE,)
 
 
 def _set(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
@@ -132,6 +206,11 @@ REFUSED = {
     "results of another shape": (_set("Results", value={"a": 1}), "Results: expected a list"),
     "a result of another kind": (_set("Results", 0, "Class", value="secret"), "Class: expected one of"),
     "a list as kind of result": (_set("Results", 0, "Class", value=[]), "Class: expected one of"),
+    "a text as end of life": (_set("Metadata", "OS", "EOSL", value="yes"), "EOSL: expected true or false"),
+    "a number as release": (_set("Metadata", "OS", "Name", value=12), "Name: expected text"),
+    "a text as packages": (_set("Results", 0, "Packages", value="all"), "Packages: expected a list"),
+    "a text as aliases": (_set(*FIRST, "VendorIDs", value="DSA-1-1"), "VendorIDs: expected a list"),
+    "a number as alias": (_set(*FIRST, "VendorIDs", value=[1]), "VendorIDs: expected at most"),
     "a list as system": (_set("Metadata", "OS", "Family", value=["debian"]), "Family: expected text"),
     "an unknown severity": (_set(*FIRST, "Severity", value="SEVERE"), "Severity: expected one of CRITICAL"),
     "a severity in another case": (_set(*FIRST, "Severity", value="High"), "found 'High'"),

@@ -1,0 +1,245 @@
+"""The files of a layer as its tar lists them: read as a stream, within bounds, nothing unpacked.
+
+A tar reader of our own, as Python's reads headers of any length into memory, and a layer comes from anybody.
+
+Source: POSIX.1-2017, pax interchange format; GNU tar manual, "Basic Tar Format" (types L and K, base-256 numbers).
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import time
+import zlib
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from delivery_chain.core.root_files import HEAD, Entry
+from delivery_chain.errors import ContentMismatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from delivery_chain.oci.client import RegistryClient
+    from delivery_chain.oci.exchange import Response
+    from delivery_chain.oci.manifest import Descriptor
+
+BLOCK = 512
+LONGEST_NAME = 64 * 1024
+"""Bytes of a header that holds a long name, or pax records."""
+MOST_BYTES = 8 * 1024**3
+"""Unpacked bytes that are read of one image."""
+MOST_ENTRIES = 1_000_000
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_PIECE = 1024 * 1024
+_FILE_TYPES = b"0\x0017"
+"""Regular files in all spellings, and hard links."""
+_HEADER_ONLY = b"123456"
+"""Links, devices, folders, pipes: whatever size they state, no bytes of it follow."""
+_FOLDER, _PAX, _PAX_GLOBAL, _GNU_NAME, _GNU_LINK, _GNU_SPARSE = b"5", b"x", b"g", b"L", b"K", b"S"
+_BASE_256 = 0x80
+
+
+class LayerUnreadable(ValueError):
+    """A layer is no tar, is packed in an unknown way, or is larger than what is read."""
+
+
+class Budget:
+    """What may still be read of an image: bytes, entries and time."""
+
+    def __init__(
+        self, deadline: float, *, most_bytes: int = MOST_BYTES, most_entries: int = MOST_ENTRIES
+    ) -> None:
+        self._deadline = deadline
+        self._bytes = most_bytes
+        self._entries = most_entries
+
+    def take(self, size: int) -> None:
+        """Count unpacked bytes.
+
+        Raises:
+            LayerUnreadable: Too many, or too late.
+        """
+        self._bytes -= size
+        if self._bytes < 0:
+            raise LayerUnreadable("the image is too large for its files to be listed")
+        if time.monotonic() > self._deadline:
+            raise LayerUnreadable("there was no time left to list the image's files")
+
+    def take_entry(self) -> None:
+        """Count one entry.
+
+        Raises:
+            LayerUnreadable: Too many.
+        """
+        self._entries -= 1
+        if self._entries < 0:
+            raise LayerUnreadable("the image has too many files for them to be listed")
+
+
+def layer_entries(client: RegistryClient, name: str, layer: Descriptor, budget: Budget) -> Iterator[Entry]:
+    """List a layer's entries in the order of its tar.
+
+    Args:
+        client: The registry.
+        name: Repository.
+        layer: What the manifest says of it.
+        budget: Shared by all layers of the image.
+
+    Raises:
+        LayerUnreadable: It is no tar, packed in an unknown way, or too large.
+        ContentMismatch: The bytes are not those that the digest names. Retryable.
+        RegistryError: It could not be read; see its subclasses for what may be retried.
+    """
+    with client.read_blob(name, layer.digest, layer.size) as response:
+        body = _Body(response, layer)
+        try:
+            yield from tar_entries(_unpacked(io.BufferedReader(body, _PIECE)), budget)
+        except (EOFError, OSError, zlib.error) as error:
+            raise LayerUnreadable(f"layer {layer.digest}: {error}") from error
+        body.finish()
+
+
+def _unpacked(stream: io.BufferedReader) -> BinaryIO:
+    start = stream.peek(4)[:4]
+    if start.startswith(_GZIP):
+        return cast("BinaryIO", gzip.GzipFile(fileobj=stream))
+    if start.startswith(_ZSTD):
+        try:
+            import zstandard  # noqa: PLC0415 - few layers are packed with it
+        except ImportError as error:
+            raise LayerUnreadable(
+                "the layer is packed with zstd; install the Python package zstandard"
+            ) from error
+        reader: Any = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
+        return cast("BinaryIO", reader)
+    return cast("BinaryIO", stream)
+
+
+class _Body(io.RawIOBase):
+    """A blob's bytes as a file, with its digest checked at the end."""
+
+    def __init__(self, response: Response, layer: Descriptor) -> None:
+        self._response = response
+        self._layer = layer
+        self._hash = hashlib.new(layer.digest.partition(":")[0])
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)
+        size = self._response.readinto(view)
+        self._hash.update(view[:size])
+        return size
+
+    def finish(self) -> None:
+        """Read what is left, padding after the archive's end, and compare."""
+        while self.read(_PIECE):
+            pass
+        if self._hash.hexdigest() != self._layer.digest.partition(":")[2]:
+            raise ContentMismatch(f"layer {self._layer.digest}: the registry sent other bytes")
+
+
+def tar_entries(stream: BinaryIO, budget: Budget) -> Iterator[Entry]:
+    """List the entries of an unpacked tar.
+
+    Raises:
+        LayerUnreadable: It is no tar, or the budget is used up.
+    """
+    name, size = "", None
+    while any(header := _header(stream, budget)):
+        _check_sum(header)
+        kind = header[156:157]
+        stored = _number(header[124:136])
+        if kind in (_PAX, _PAX_GLOBAL, _GNU_NAME, _GNU_LINK):
+            content = _small(stream, stored, budget)
+            if kind == _PAX:
+                records = _pax(content)
+                name, size = records.get("path", name), _size(records.get("size"))
+            elif kind == _GNU_NAME:
+                name = content.rstrip(b"\0").decode("utf-8", "replace")
+            continue
+        budget.take_entry()
+        if kind == _GNU_SPARSE:
+            raise LayerUnreadable("a sparse file in GNU's old format, which has headers of its own")
+        path = name or _header_name(header)
+        stored = 0 if kind in _HEADER_ONLY else stored if size is None else size
+        is_folder = kind == _FOLDER or path.endswith("/")
+        is_file = kind in _FILE_TYPES and not is_folder
+        head = _exactly(stream, min(stored, HEAD), budget)
+        yield Entry(path, is_file, is_folder, head if is_file else b"")
+        _skip(stream, stored - len(head) + -stored % BLOCK, budget)
+        name, size = "", None
+
+
+def _header(stream: BinaryIO, budget: Budget) -> bytes:
+    """The next header; zeros, or nothing at all, after the last entry."""
+    start = stream.read(1)
+    return start + _exactly(stream, BLOCK - 1, budget) if start else b""
+
+
+def _exactly(stream: BinaryIO, size: int, budget: Budget) -> bytes:
+    budget.take(size)
+    found = bytearray()
+    while len(found) < size:
+        piece = stream.read(size - len(found))
+        if not piece:
+            raise LayerUnreadable("the tar ends early")
+        found += piece
+    return bytes(found)
+
+
+def _skip(stream: BinaryIO, size: int, budget: Budget) -> None:
+    while size > 0:
+        size -= len(_exactly(stream, min(size, _PIECE), budget))
+
+
+def _small(stream: BinaryIO, size: int, budget: Budget) -> bytes:
+    if size > LONGEST_NAME:
+        raise LayerUnreadable(f"a header of {size} bytes, expected at most {LONGEST_NAME}")
+    content = _exactly(stream, size, budget)
+    _skip(stream, -size % BLOCK, budget)
+    return content
+
+
+def _check_sum(header: bytes) -> None:
+    plain = header[:148] + b" " * 8 + header[156:]
+    if _number(header[148:156]) != sum(plain):
+        raise LayerUnreadable("not a tar: a header's sum is wrong")
+
+
+def _number(digits: bytes) -> int:
+    if digits[0] & _BASE_256:
+        return int.from_bytes(digits[1:], "big")
+    try:
+        return int(digits.strip(b" \0") or b"0", 8)
+    except ValueError as error:
+        raise LayerUnreadable("not a tar: a number is none") from error
+
+
+def _size(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):  # noqa: PLR2004 - below 2 to the 64
+        raise LayerUnreadable("not a tar: a pax size is no number")
+    return int(text)
+
+
+def _pax(content: bytes) -> dict[str, str]:
+    """Records of `length key=value` and a line's end; a malformed rest is left out, as other readers do."""
+    records = {}
+    while content:
+        length, space, _ = content.partition(b" ")
+        if not (space and length.isdigit() and len(length) < 8 and 0 < int(length) <= len(content)):  # noqa: PLR2004 - digits of the largest header
+            break
+        key, _, value = content[len(length) + 1 : int(length)].rstrip(b"\n").partition(b"=")
+        records[key.decode("utf-8", "replace")] = value.decode("utf-8", "replace")
+        content = content[int(length) :]
+    return records
+
+
+def _header_name(header: bytes) -> str:
+    name, prefix = header[:100].split(b"\0", 1)[0], header[345:500].split(b"\0", 1)[0]
+    ustar = header[257:263] == b"ustar\0"
+    return (b"/".join(part for part in (prefix if ustar else b"", name) if part)).decode("utf-8", "replace")

@@ -1,0 +1,59 @@
+"""Findings, reports and verdicts for tests of the gate."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from delivery_chain.core.coverage import Coverage
+from delivery_chain.core.findings import Database, Finding, ScanReport, worst_first
+from delivery_chain.core.gate import Verdict, judge
+from delivery_chain.core.results import Image
+from delivery_chain.core.spec_scan import Scan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NOW = datetime(2026, 5, 20, 12, 0, tzinfo=UTC)
+INDEX, AMD, ARM = ("sha256:" + letter * 64 for letter in "abc")
+DATABASE = Database(repository="example.org/db:2", updated_at=NOW - timedelta(hours=5))
+SEEN = Coverage(os_family="debian", os_release="12.0", os_packages=88)
+
+
+def finding(name: str = "CVE-2026-0001", severity: str = "high", **fields: Any) -> Finding:
+    return Finding(**({"id": name, "severity": severity, "package": "openssl", "installed": "1.0"} | fields))
+
+
+def report(
+    *findings: Finding,
+    platform: str = "linux/amd64",
+    digest: str = AMD,
+    engine: str = "trivy",
+    coverage: Coverage = SEEN,
+    java: Database | None = None,
+    **database: Any,
+) -> ScanReport:
+    return ScanReport(
+        engine=engine,
+        engine_version="0.1",
+        digest=digest,
+        platform=platform,
+        database=DATABASE.model_copy(update=database),
+        java_database=java,
+        coverage=coverage,
+        findings=worst_first(findings),
+    )
+
+
+def judged(scan: dict[str, Any], reports: Sequence[ScanReport], *, repository: str = "api") -> Verdict:
+    """The verdict on an image of which there is one report per platform, or several."""
+    return judge(
+        Scan.model_validate(scan),
+        reports,
+        digest=INDEX,
+        images=tuple(
+            {one.digest: Image(digest=one.digest, platform=one.platform) for one in reports}.values()
+        ),
+        repository=repository,
+        now=NOW,
+    )
