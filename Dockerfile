@@ -33,7 +33,7 @@ USER root
 # buildah and runc have to be below /usr: a build's root folder holds /usr and little else (docs/build-isolation.md).
 RUN apt-get update -qq \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-       buildah runc slirp4netns iproute2 uidmap git \
+       buildah runc slirp4netns uidmap git \
     && rm -rf /var/lib/apt/lists/* \
     && echo airflow:300000:65536 >>/etc/subuid \
     && echo airflow:300000:65536 >>/etc/subgid

@@ -35,6 +35,8 @@ class TokenServer:
     """Seconds that a token lives."""
     asked: list[tuple[str, ...]] = field(default_factory=list)
     """Scopes of each request."""
+    asked_by: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
+    """User, empty for nobody, and scopes of each request."""
 
 
 @contextmanager
@@ -71,6 +73,7 @@ def token_server(certificate: Path, key: Path) -> Iterator[TokenServer]:
             state.asked.append(tuple(scopes))
             _, _, sent = self.headers.get("Authorization", "").partition("Basic ")
             user, _, password = base64.b64decode(sent).decode().partition(":")
+            state.asked_by.append((user, tuple(scopes)))
             good = bool(user) and state.logins.get(user) == password
             status = 200 if good or not sent else 401
             body = json.dumps(

@@ -114,15 +114,17 @@ def _stages(lines: Sequence[Instruction], args: Mapping[str, str]) -> list[Stage
     heading: dict[str, str] = {}
     stages: list[Stage] = []
     known: ChainMap[str, str] = ChainMap(heading)
+    env: dict[str, str] = {}
     for line in lines:
         if line.name == "from":
             stages.append(_stage(line, len(stages), heading, args))
-            known = ChainMap({}, dict(args))
-        elif not stages:
-            _learn(line, known, args)
-        else:
-            _learn(line, known, args, heading)
-            stages[-1].others += _others(line, known)
+            known, env = ChainMap({}, dict(args)), {}
+        elif line.name == "arg":
+            _learn(line, known, args, heading if stages else {})
+        elif line.name == "env":
+            env |= _environment(line, ChainMap(env, known))
+        elif stages:
+            stages[-1].others += _others(line, known, ChainMap(env, known))
     return stages
 
 
@@ -138,40 +140,39 @@ def _stage(line: Instruction, number: int, heading: Mapping[str, str], args: Map
     return Stage(base, name or str(number), number)
 
 
-def _others(line: Instruction, known: Mapping[str, str]) -> list[Need]:
+def _others(line: Instruction, args: Mapping[str, str], env: Mapping[str, str]) -> list[Need]:
+    """What COPY and RUN ask for. COPY takes the values of arguments, RUN those of the environment too."""
     found = []
     for flag in line.flags:
-        expanded = expand(flag, known)
-        if line.name in {"copy", "add"} and expanded.startswith("--from="):
-            found.append(expand(expanded.removeprefix("--from="), known))
-        elif line.name == "run" and expanded.startswith("--mount="):
-            options = _options(expanded.removeprefix("--mount="))
-            found += [expand(value, known) for name, value in options if name == "from" and value]
+        if line.name in {"copy", "add"} and flag.startswith("--from="):
+            found.append(expand(flag.removeprefix("--from="), args))
+        elif line.name == "run" and (mount := expand(flag, env)).startswith("--mount="):
+            options = _options(mount.removeprefix("--mount="))
+            found += [expand(value, args) for name, value in options if name == "from" and value]
     what = f"{line.name.upper()} {' '.join(line.flags)}"
     return [Need(name, line.line, what) for name in found]
 
 
 def _learn(
-    line: Instruction,
-    known: ChainMap[str, str],
-    args: Mapping[str, str],
-    heading: Mapping[str, str] | None = None,
+    line: Instruction, known: ChainMap[str, str], args: Mapping[str, str], heading: Mapping[str, str]
 ) -> None:
-    """Take in what ARG and ENV set. Values from outside win over defaults of ARG."""
-    if line.name == "arg":
-        for word in re.findall(r"""(?:\\.|"[^"]*"|'[^']*'|\S)+""", line.rest):
-            name, equals, value = word.partition("=")
-            if name in args:
-                known[name] = args[name]
-            elif equals:
-                known[name] = expand(value, known)
-            elif heading and name in heading:
-                known[name] = heading[name]
-    elif line.name == "env":
-        pairs = _ASSIGNMENT.findall(line.rest)
-        if not pairs and " " in line.rest:
-            pairs = [tuple(line.rest.split(None, 1))]
-        known.update({name: expand(value, known) for name, value in pairs})
+    """Take in what ARG says: values from outside win over its defaults, those over the heading's."""
+    for word in re.findall(r"""(?:\\.|"[^"]*"|'[^']*'|\S)+""", line.rest):
+        name, equals, value = word.partition("=")
+        if name in args:
+            known[name] = args[name]
+        elif equals:
+            known[name] = expand(value, known)
+        elif name in heading:
+            known[name] = heading[name]
+
+
+def _environment(line: Instruction, known: Mapping[str, str]) -> dict[str, str]:
+    """What ENV sets, in either of its forms."""
+    pairs = _ASSIGNMENT.findall(line.rest)
+    if not pairs and len(words := line.rest.split(None, 1)) == len(("name", "value")):
+        pairs = [words]
+    return {name: expand(value, known) for name, value in pairs}
 
 
 def _stage_of(need: Need, stages: Sequence[Stage], before: int) -> int | None:

@@ -36,6 +36,11 @@ class ImageName:
         tag = f":{self.tag}" if self.tag else ""
         return f"{self.host}/{self.repository}{tag}" + (f"@{self.digest}" if self.digest else "")
 
+    @property
+    def exact(self) -> ImageName:
+        """The same image without its tag where it has a digest: what builders pull."""
+        return replace(self, tag="") if self.digest else self
+
     @classmethod
     def parse(cls, text: str) -> ImageName:
         """Read a name as FROM takes it: `debian`, `shop/api:1`, `registry.example.com/shop/api@sha256:…`.

@@ -175,7 +175,7 @@ def _pulls(request: BuildRequest, dockerfile: bytes, policy: PullPolicy, version
     text = dockerfile.decode(errors="replace")
     for need in needs(text, request.args, str(request.platform), heredocs=version >= _HEREDOCS):
         try:
-            image = ImageName.parse(need.name)
+            image = ImageName.parse(need.name).exact
         except InvalidReference as error:
             raise BuildFailed(
                 f"base image of {request.target}: {need}: {error}; correct the Dockerfile", tool="buildah"

@@ -50,7 +50,7 @@ _REGISTRY: tuple[tuple[str, type[RegistryError], str], ...] = (
 _NAMES = re.compile(r"docker://[^\s\"]+|sha256:[0-9a-f]+")
 """What may look like anything: a digest that holds 429, a repository named `denied`."""
 _NOT_PULLED = re.compile(
-    r"(?:^|: )(\S+): image not known|from=(\S+?): no stage or image found with that name", re.IGNORECASE
+    r"(?:^|: )(\S+): image not known|from=(\S*?): no stage or image found with that name", re.IGNORECASE
 )
 """What buildah says of an image that is not in its storage, when it may not pull."""
 
@@ -59,7 +59,12 @@ def of_pull(error: ToolError, what: str) -> DeliveryChainError:
     """The error of a `buildah pull` that failed."""
     if isinstance(error, DiskFull | ToolMissing | ToolTimeout):
         return error
-    return _of_registry(_said(error), f"base image: {what}") or BuildFailed(
+    found = _of_registry(_said_of_registry(error), f"base image: {what}")
+    if isinstance(found, Unauthorized):
+        return Unauthorized(
+            f"{found}\n    What a chain may read, and with which login, is `build.from` of its spec"
+        )
+    return found or BuildFailed(
         f"base image: {what}: expected an image of a registry that can be pulled; correct the Dockerfile:",
         tool="buildah",
         exit_code=error.exit_code,
@@ -74,7 +79,7 @@ def of_build(error: ToolError, target: str) -> DeliveryChainError:
     missing = _NOT_PULLED.search(_said(error))
     if missing:
         return BuildFailed(
-            f"build of {target}: {next(name for name in missing.groups() if name)} was not pulled: expected a "
+            f"build of {target}: {(missing[1] or missing[2])!r} was not pulled: expected a "
             "name that the Dockerfile alone tells, found one that the build makes (a variable of the base image, "
             "ONBUILD); a build itself pulls nothing. Write the image's name into the Dockerfile",
             tool="buildah",
@@ -93,7 +98,7 @@ def of_push(error: ToolError, target: str) -> DeliveryChainError:
     """The error of a `buildah push` that failed."""
     if isinstance(error, DiskFull | ToolMissing | ToolTimeout):
         return error
-    return _of_registry(_said(error), f"push of {target}") or ToolError(
+    return _of_registry(_said_of_registry(error), f"push of {target}") or ToolError(
         f"push of {target}: buildah failed; its last lines:",
         tool="buildah",
         exit_code=error.exit_code,
@@ -104,6 +109,12 @@ def of_push(error: ToolError, target: str) -> DeliveryChainError:
 def _said(error: ToolError) -> str:
     lines = [line for line in error.output if line.lower().startswith("error")]
     return lines[-1] if lines else ""
+
+
+def _said_of_registry(error: ToolError) -> str:
+    """The last error with the lines that follow it: a registry may name several reasons."""
+    starts = [at for at, line in enumerate(error.output) if line.lower().startswith("error")]
+    return " ".join(error.output[starts[-1] :]) if starts else ""
 
 
 def _of_registry(said: str, what: str) -> RegistryError | None:

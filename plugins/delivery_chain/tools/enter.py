@@ -48,7 +48,7 @@ class Order(NamedTuple):
     def command(self, program: Sequence[str]) -> list[str]:
         """The arguments that run a program as ordered."""
         code = (
-            "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+            "import sys; sys.path.append(sys.argv.pop(1)); "
             "from delivery_chain.tools import enter; sys.exit(enter.main(sys.argv[1:]))"
         )
         packages = str(Path(__file__).resolve().parents[2])

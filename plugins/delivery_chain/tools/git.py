@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from delivery_chain.errors import SourceError, SourceUnreachable
 from delivery_chain.tools.git_session import Git, session
 from delivery_chain.tools.git_source import GitSource, Transport, check_commit, check_ref
+from delivery_chain.tools.installed import flaw_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,6 +128,9 @@ def checkout(
         raise SourceError(
             f"git checkout of {source.url!r}: expected an empty folder, found files", tool="git"
         )
+    if on_line:
+        for line in flaw_lines("git"):
+            on_line(line)
     into.mkdir(parents=True, exist_ok=True)
     into.chmod(0o755)
     _Checkout(deadline, on_line, submodules=submodules).take(source, ref, commit, into, depth=0)

@@ -13,7 +13,7 @@ from delivery_chain.errors import BuildFailed
 from delivery_chain.tools.known_flaws import BIND_LEAVES, CACHE_LEAVES, PROPAGATION
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from delivery_chain.core.base_images import Mount
     from delivery_chain.tools.known_flaws import Flaw, Version
@@ -35,12 +35,13 @@ _CACHE = {
     "z",
     "Z",
 } | _TARGET
+_LEADING_OUT = (CACHE_LEAVES, BIND_LEAVES, PROPAGATION)
 _INSTALL = "or install a buildah with the fix"
 
 
 def may_leave(version: Version) -> bool:
     """Whether mounts have to be looked at for this buildah."""
-    return any(flaw.affects(version) for flaw in (CACHE_LEAVES, BIND_LEAVES, PROPAGATION))
+    return any(flaw.affects(version) for flaw in _LEADING_OUT)
 
 
 def check_mounts(mounts: Sequence[Mount], version: Version, where: str) -> None:
@@ -59,59 +60,59 @@ def check_mounts(mounts: Sequence[Mount], version: Version, where: str) -> None:
     caches: dict[str, Mount] = {}
     typed = {mount.line for mount in mounts if _kinds(mount)}
     for mount in mounts:
-        found = _complaint(mount, untyped=not _kinds(mount) and mount.line in typed)
-        if found is None and (cache := _cache(mount)):
-            found = _nested(cache, caches)
+        complaints = [*_complaints(mount, untyped=not _kinds(mount) and mount.line in typed)]
+        if cache := _cache(mount):
+            complaints += _nested(cache, caches)
             caches[cache] = mount
-        if found:
-            flaw, reason = found
-            shown = ".".join(map(str, version))
-            raise BuildFailed(
-                f"{where} line {mount.line}, RUN {mount.text[:300]}: refused, as {flaw.cve} of buildah {shown} would "
-                f"let it out of the build (fixed in {flaw.fix}): {reason}, {_INSTALL}",
-                tool="buildah",
-            )
+        for flaw, reason in complaints:
+            if flaw.affects(version):
+                shown = ".".join(map(str, version))
+                raise BuildFailed(
+                    f"{where} line {mount.line}, RUN {mount.text[:300]}: refused, as {flaw.cve} of buildah {shown} "
+                    f"would let it out of the build (fixed in {flaw.fix}): {reason}, {_INSTALL}",
+                    tool="buildah",
+                )
 
 
 def _kinds(mount: Mount) -> set[str | None]:
     return {value for name, value in mount.options if name == "type"}
 
 
-def _complaint(mount: Mount, *, untyped: bool) -> tuple[Flaw, str] | None:
-    """The flaw that a mount may use, and what to write instead."""
+def _complaints(mount: Mount, *, untyped: bool) -> Iterator[tuple[Flaw, str]]:
+    """The flaws that a mount may use, and what to write instead."""
     names = [name for name, _ in mount.options]
     kinds = _kinds(mount) or {"bind"}
+    vague = None
     if not _PLAIN.fullmatch(mount.text):
-        return CACHE_LEAVES, "expected a mount without variables, quotes and blanks; write its values out"
+        vague = "expected a mount without variables, quotes and blanks; write its values out"
     # buildah gives a mount without a type that of the mount before.
-    if len(kinds) > 1 or untyped:
-        return CACHE_LEAVES, "expected one type for each mount; write them out"
-    if kinds == {"cache"}:
-        return _cache_complaint(mount, names)
-    if kinds == {"bind"}:
-        return _bind_complaint(names)
-    return None
+    elif len(kinds) > 1 or untyped:
+        vague = "expected one type for each mount; write them out"
+    if vague:
+        yield from ((flaw, vague) for flaw in _LEADING_OUT)
+    elif kinds == {"cache"}:
+        yield from _cache_complaints(mount, names)
+    elif kinds == {"bind"}:
+        yield from _bind_complaints(names)
 
 
-def _cache_complaint(mount: Mount, names: Sequence[str]) -> tuple[Flaw, str] | None:
-    other = sorted(set(names) - _CACHE)
-    if other:
-        return CACHE_LEAVES, f"expected a cache of the build's own without {other[0]!r}; leave it out"
+def _cache_complaints(mount: Mount, names: Sequence[str]) -> Iterator[tuple[Flaw, str]]:
+    for name in sorted(set(names) - _CACHE):
+        # The source of a cache from a stage follows links as that of a bind mount does.
+        flaw = BIND_LEAVES if name == "from" else CACHE_LEAVES
+        yield flaw, f"expected a cache of the build's own without {name!r}; leave it out"
     for name, value in mount.options:
         if name in {"id", *_TARGET} and ".." in (value or "").split("/"):
-            return CACHE_LEAVES, f"expected {name!r} without '..'; write the path out"
+            yield CACHE_LEAVES, f"expected {name!r} without '..'; write the path out"
     if not _cache(mount):
-        return CACHE_LEAVES, "expected a cache of its own, not the folder of all caches; give it an 'id'"
-    return None
+        yield CACHE_LEAVES, "expected a cache of its own, not the folder of all caches; give it an 'id'"
 
 
-def _bind_complaint(names: Sequence[str]) -> tuple[Flaw, str] | None:
+def _bind_complaints(names: Sequence[str]) -> Iterator[tuple[Flaw, str]]:
     if {"rw", "readwrite"} & set(names):
-        return BIND_LEAVES, "expected a mount that is only read; leave 'rw' out, COPY what has to be written"
-    other = sorted(set(names) - _BIND)
-    if other:
-        return PROPAGATION, f"expected a bind mount without {other[0]!r}; leave it out"
-    return None
+        yield BIND_LEAVES, "expected a mount that is only read; leave 'rw' out, COPY what has to be written"
+    for name in sorted(set(names) - _BIND - {"rw", "readwrite"}):
+        yield PROPAGATION, f"expected a bind mount without {name!r}; leave it out"
 
 
 def _cache(mount: Mount) -> str:
@@ -124,13 +125,12 @@ def _cache(mount: Mount) -> str:
     return "/".join(part for part in path.split("/") if part not in {"", "."})
 
 
-def _nested(cache: str, earlier: dict[str, Mount]) -> tuple[Flaw, str] | None:
+def _nested(cache: str, earlier: dict[str, Mount]) -> Iterator[tuple[Flaw, str]]:
     """A cache inside another one would be found through links that a step put into the other."""
     for other, mount in earlier.items():
         outer, inner = sorted((cache, other), key=len)
         if inner.startswith(f"{outer}/"):
-            return (
+            yield (
                 CACHE_LEAVES,
                 f"expected a cache beside that of line {mount.line}, not in it; give it an 'id'",
             )
-    return None

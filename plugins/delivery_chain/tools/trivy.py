@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from delivery_chain.core.coverage import Gap
 from delivery_chain.errors import RegistryUnreachable, ScanFailed
 from delivery_chain.tools.engines import ScanOutput
+from delivery_chain.tools.known_flaws import lines as flaws
 from delivery_chain.tools.process import failure, is_disk_full
 from delivery_chain.tools.root_look import with_root_files
 from delivery_chain.tools.trivy_command import find_trivy, run_trivy, wheel_of
@@ -73,7 +74,8 @@ class TrivyEngine:
                 on_line,
                 f"trivy: {program} is from the PyPI wheel {wheel}, not from its makers: sandboxes only",
             )
-        check_version(program)
+        for line in flaws("trivy", check_version(program)):
+            _say(on_line, line)
         image, manifest = image_to_scan(request)
         databases = {VULNERABILITIES: self._database(VULNERABILITIES, request, deadline, on_line)}
         scan = _Scan(request, image, deadline, on_line)

@@ -48,11 +48,14 @@ def version_problem(program: str, output: Sequence[str]) -> str:
 
 
 @lru_cache(maxsize=8)
-def check_version(program: str) -> None:
+def check_version(program: str) -> str:
     """Refuse a Trivy that is too old, before anything is fetched or scanned. Asks each program once per process.
 
     Args:
         program: Its full path.
+
+    Returns:
+        What it says of its version.
 
     Raises:
         ToolMissing: It is older than the minimum, or does not say how old it is. Not retryable.
@@ -70,3 +73,4 @@ def check_version(program: str) -> None:
     printed = completed.stdout.decode("utf-8", "replace").splitlines()
     if problem := version_problem(program, printed):
         raise ToolMissing(f"{problem}; {INSTALL['trivy']}", tool="trivy")
+    return "\n".join(printed)

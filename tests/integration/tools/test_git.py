@@ -284,6 +284,22 @@ def test_checkout_is_the_exact_commit_not_the_tip(repository: Repository, tmp_pa
     assert (files_below(into), log.stdout.split()) == ({"a": "1", "d/b": "x"}, [commit])
 
 
+@pytest.mark.parametrize("umask", [0o027, 0o077])
+def test_modes_are_gits_own(repository: Repository, tmp_path: Path, umask: int) -> None:
+    """Whatever the worker's umask is: a build's users are others than the worker's."""
+    (repository.path / "script").write_text("x")
+    (repository.path / "script").chmod(0o755)
+    commit = repository.commit({"a": "1", "d/b": "x"})
+    into = tmp_path / "out"
+    before = os.umask(umask)
+    try:
+        checkout(repository.source, ref="refs/heads/main", commit=commit, into=into, deadline=soon())
+    finally:
+        os.umask(before)
+    modes = {name: (into / name).stat().st_mode & 0o777 for name in (".", "d", "a", "d/b", "script")}
+    assert modes == {".": 0o755, "d": 0o755, "a": 0o644, "d/b": 0o644, "script": 0o755}
+
+
 def test_server_that_gives_no_single_commits(
     repository: Repository, git_server: GitServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -191,6 +191,7 @@ def test_hostile_dockerfile(
     found = facts_of(tmp_path, registry, api_port, isolation, network)
     print(found)  # noqa: T201 - for the failed test
     assert {name: value for name, value in found.items() if name in CLOSED} == expected
+    assert found["seccomp"] == "2"
 
 
 ESCAPE = """FROM scratch AS evil

@@ -34,6 +34,10 @@ PULL = "Error: creating build container: initializing source docker://h/a:1: "
         ),
         (PULL + "reading manifest 1 in h/a: manifest unknown", NotFound),
         (PULL + "reading manifest 1 in h/a: unauthorized: authentication required", Unauthorized),
+        (
+            PULL + "reading manifest 1 in h/a: errors:\ndenied: x\nunauthorized: authentication required",
+            Unauthorized,
+        ),
         (PULL + "reading manifest 1 in h/a: toomanyrequests: slow down", RegistryBusy),
         (PULL + "received unexpected HTTP status: 503 Service Unavailable", RegistryFailure),
         (
@@ -44,7 +48,7 @@ PULL = "Error: creating build container: initializing source docker://h/a:1: "
 )
 def test_pull(line: str, kind: type[DeliveryChainError]) -> None:
     """A base image that can't be had is the registry's error, one that is refused the Dockerfile's."""
-    error = of_pull(failed(line), "Dockerfile line 3, FROM h/a:1")
+    error = of_pull(failed(*line.split("\n")), "Dockerfile line 3, FROM h/a:1")
     assert (type(error), "Dockerfile line 3, FROM h/a:1" in str(error)) == (kind, True)
 
 
@@ -53,12 +57,12 @@ def test_pull(line: str, kind: type[DeliveryChainError]) -> None:
     [
         ('Error: building at STEP "RUN x": while running runtime: exit status 3', "the Dockerfile failed"),
         ('Error: building at STEP "COPY x": no such file', "the Dockerfile failed"),
-        ("Error: creating build container: h/a:1: image not known", "h/a:1 was not pulled"),
+        ("Error: creating build container: h/a:1: image not known", "'h/a:1' was not pulled"),
         (
             "Error: --mount=from=h/b,target=/b from=h/b: no stage or image found with that name",
-            "h/b was not pulled",
+            "'h/b' was not pulled",
         ),
-        ("Error: COPY --from=h/c: no stage or image found with that name", "h/c was not pulled"),
+        ("Error: COPY --from=h/c: no stage or image found with that name", "'h/c' was not pulled"),
     ],
 )
 def test_build(line: str, message: str) -> None:

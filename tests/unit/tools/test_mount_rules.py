@@ -115,3 +115,20 @@ def test_an_unknown_buildah_counts_as_old() -> None:
     """What can't be told is not trusted."""
     with pytest.raises(BuildFailed):
         check("RUN --mount=type=cache,id=../x,target=/x y", UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("version", "refused"),
+    [((1, 29, 3), [True, False]), ((1, 33, 10), [False, False]), ((1, 35, 0), [True, True])],
+)
+def test_each_flaw_has_its_own_releases(version: tuple[int, int, int], refused: list[bool]) -> None:
+    """What this release has fixed is not refused for another flaw."""
+    found = []
+    for mount in ("type=cache,id=../x,target=/x", "type=bind,from=e,source=/l,target=/x,rw"):
+        try:
+            check(f"RUN --mount={mount} y", version)
+        except BuildFailed:
+            found.append(True)
+        else:
+            found.append(False)
+    assert found == refused
