@@ -24,6 +24,8 @@ for stale in [name for name in os.environ if name.startswith(("AIRFLOW_", "AIRFL
     del os.environ[stale]
 os.environ.update(
     AIRFLOW_HOME=str(HOME),
+    # What the scheduler makes in a real Airflow.
+    AIRFLOW_VAR_DELIVERY_CHAIN_SIGNING_SECRET="0123456789abcdef" * 4,
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
     AIRFLOW__CORE__UNIT_TEST_MODE="False",
     AIRFLOW__CORE__DAGS_FOLDER=str(HOME / "dags"),

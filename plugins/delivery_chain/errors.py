@@ -31,7 +31,8 @@
     ├── DeliveryFailed                  a trigger's target answered wrongly; attempts tells all
     │   └── DeliveryUnavailable         retryable: timeout, connection error, 429, 5xx
     └── PolicyViolation                 the scan worked, the image is refused; carries the clauses hit
-        └── Unjudged                    a step was asked to let out a digest that no gate passed
+        ├── Unjudged                    a step was asked to let out a digest that no gate passed
+        └── SealBroken                  what a step left was changed by somebody else, or copied from elsewhere
 
 Airflow's retry decision is made from two attributes, see `delivery_chain.retry`.
 """
@@ -262,3 +263,7 @@ class PolicyViolation(DeliveryChainError):
 
 class Unjudged(PolicyViolation):
     """No gate of this run passed this digest, so it is not let out. Nothing was moved or sent."""
+
+
+class SealBroken(PolicyViolation):
+    """What a step left for others was not left by a step: it was changed, or copied. Nothing was moved or sent."""

@@ -16,7 +16,7 @@ import pytest
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.copy import copy_image, put_tag
 from delivery_chain.oci.manifest import OCI_MANIFEST
-from delivery_chain.sandbox import source, stack
+from delivery_chain.sandbox import airflow_parts, source, stack
 from delivery_chain.sandbox.airflow_parts import ADMIN
 from delivery_chain.sandbox.api import AirflowApi
 from delivery_chain.sandbox.console import Console
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 CLEAN = "v1.0.0"
 VULNERABLE = "v1.1.0"
+USER, OP = "bob", "olga"
+"""Logins of these roles beside the admin's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,11 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     (specs / "forge.yaml").write_text(forge_chain.SPEC, "ascii")
     forge_chain.create_source(layout)
     options = stack.Options(specs=str(specs), dags=str(ROOT / "dags"))
+    settings = airflow_parts.settings
+    # Somebody who may edit Dags, and neither Variables nor connections; Airflow itself makes the password.
+    users = {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin,{USER}:user,{OP}:op"}
+    patch = pytest.MonkeyPatch()
+    patch.setattr(airflow_parts, "settings", lambda *given: settings(*given) | users)
     try:
         running = stack.up(layout, options, Console(output))
         secrets = load_secrets(layout)
@@ -67,6 +74,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
             assert api.call("POST", "/connections", body=target)
             yield Sandbox(layout, api, running.registries(), secrets)
     finally:
+        patch.undo()
         stack.down(layout, Console(output), purge=True)
 
 

@@ -9,13 +9,21 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.event import Kind
+from delivery_chain.core.findings import Database, Finding, ScanReport
 from delivery_chain.core.gate import Hit, Verdict
-from delivery_chain.core.plan import BuildPlan, Plan
+from delivery_chain.core.plan import BuildPlan, Plan, Planned
 from delivery_chain.core.platform import Platform
-from delivery_chain.core.results import BuildResult, Subject
+from delivery_chain.core.reference import sha256_digest
+from delivery_chain.core.results import BuildResult, Scanned, ScanResult, Subject
+from delivery_chain.core.seal import Place, opened, sealed
 from delivery_chain.core.spec import ChainSpec, Source
+from delivery_chain.errors import DeliveryChainError
+from delivery_chain.hooks.signing import signing_secret
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.manifest import OCI_CONFIG, OCI_MANIFEST
+from delivery_chain.oci.referrers import attach
+from delivery_chain.operators import base, judging
+from delivery_chain.operators.base import made_for
 from delivery_chain.operators.build import AssembleOperator, annotations_of
 
 if TYPE_CHECKING:
@@ -28,10 +36,11 @@ COMMIT = "a" * 40
 NAME = "shop/api"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 _ANY = object()
+DATABASE = Database(repository="db.example.com/trivy-db:2", updated_at=DAY)
 
 
 def chain(**sections: Any) -> ChainSpec:
-    """A chain `shop` of one repository that is built from a git tag; sections given replace these."""
+    """A chain `shop` of one repository that is built from a git tag, unscanned; sections given replace these."""
     body: dict[str, Any] = {
         "version": 1,
         "name": "shop",
@@ -48,6 +57,7 @@ def chain(**sections: Any) -> ChainSpec:
             ],
             "timezone": "UTC",
         },
+        "scan": {"enabled": False},
         **sections,
     }
     return ChainSpec.model_validate({key: value for key, value in body.items() if value is not None})
@@ -98,6 +108,14 @@ class Task:
     run: Run
     task_id: str
     map_index: int = -1
+
+    @property
+    def dag_id(self) -> str:
+        return self.run.spec.name
+
+    @property
+    def run_id(self) -> str:
+        return self.run.run_id
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.run.xcoms[self.task_id, self.map_index, key] = json.loads(json.dumps(value))
@@ -159,20 +177,36 @@ class Run:
 
     def __post_init__(self) -> None:
         if self.plan is not None:
-            self.leave("plan", {"plan": self.plan.to_xcom(), "spec": self.spec.to_xcom()})
+            self.leave("plan", Planned(plan=self.plan, spec=self.spec))
 
     @property
     def run_id(self) -> str:
         return self.plan.run_id if self.plan else "r1"
 
     def leave(self, task: str, value: Any, index: int = -1) -> None:
-        """Let a task have returned a value."""
+        """Let a task have returned a value, with its seal, and made for the run's plan unless it says otherwise."""
         data = value.to_xcom() if hasattr(value, "to_xcom") else value
-        self.xcoms[task, index, "return_value"] = json.loads(json.dumps(data))
+        if self.plan is not None and task in {"build", "assemble"}:
+            data = data | {"plan": data.get("plan") or made_for(self.plan, self.spec)}
+        if self.plan is not None and task == "gate" and not data.get("judged"):
+            data = data | {"judged": self.judged()}
+        left = sealed(data, Place(self.spec.name, self.run_id, task, index), signing_secret())
+        self.xcoms[task, index, "return_value"] = json.loads(json.dumps(left))
+
+    def judged(self) -> str:
+        """What a verdict about all that the run's tasks have left says of it; empty where there is no image yet."""
+        ti = self.context("gate")["ti"]
+        try:
+            return judging._judged(*base.planned(ti), base.subject_of(ti), judging.scan_results(ti))
+        except DeliveryChainError:
+            return ""
 
     def left(self, task: str, key: str = "return_value", index: int = -1) -> Any:
-        """What a task returned or pushed; None where it did neither."""
-        return self.xcoms.get((task, index, key))
+        """What a task returned, without its seal, or pushed; None where it did neither."""
+        found = self.xcoms.get((task, index, key))
+        if key != "return_value" or found is None:
+            return found
+        return opened(found, Place(self.spec.name, self.run_id, task, index), signing_secret())
 
     def context(self, task: str, index: int = -1) -> dict[str, Any]:
         """What Airflow would give a task."""
@@ -190,13 +224,18 @@ class Run:
         }
 
     def do(self, step: ChainOperator, index: int = -1) -> Any:
-        """Run a step; what it returns is left for the others. A new try begins without what the last one left."""
+        """Run a step; what it returns is left for the others. A new try begins without what the last one left.
+
+        Returns:
+            What it left for the others without its seal, or else what it returned.
+        """
         for key in [key for key in self.xcoms if key[:2] == (step.task_id, index)]:
             del self.xcoms[key]
         value = step.execute(self.context(step.task_id, index))
-        if value is not None:
-            self.leave(step.task_id, value, index)
-        return value
+        if not isinstance(value, dict):
+            return value
+        self.xcoms[step.task_id, index, "return_value"] = json.loads(json.dumps(value))
+        return self.left(step.task_id, index=index)
 
 
 def push_platform(client: RegistryClient, plan: Plan, platform: str = "linux/amd64", seed: str = "") -> str:
@@ -238,5 +277,46 @@ def judged(
 ) -> tuple[Run, str]:
     """A run after its gate, and the digest that it is about."""
     run, subject = built(registry, spec, plan, seed)
+    if spec.scan.enabled:
+        scanned(registry, run)
     run.leave("gate", verdict(subject.digest, passed=passed))
     return run, subject.digest
+
+
+def scanned(registry: Registry, run: Run, *findings: Finding, database: Database = DATABASE) -> None:
+    """Let each platform of a run's image have been scanned, with the reports in the registry."""
+    for index, image in enumerate(run.left("assemble")["images"]):
+        platform, digest = image["platform"], image["digest"]
+        run.leave(
+            "scan",
+            Scanned(results=(report_on(registry, platform, digest, *findings, database=database),)),
+            index,
+        )
+
+
+def report_on(
+    registry: Registry, platform: str, digest: str, *findings: Finding, database: Database = DATABASE
+) -> ScanResult:
+    """Attach a report to an image, as a scan does."""
+    report = ScanReport(
+        engine="trivy",
+        engine_version="1",
+        digest=digest,
+        platform=platform,
+        database=database,
+        findings=findings,
+    )
+    facts = report.model_dump_json().encode()
+    with RegistryClient(registry) as client:
+        about = client.get_manifest(NAME, digest).descriptor()
+        notes = {judging.CREATED: database.updated_at.isoformat()}
+        referrer = attach(client, NAME, about, judging.REPORT_TYPE, facts, judging.REPORT_TYPE, notes)
+    return ScanResult(
+        engine="trivy",
+        platform=platform,
+        digest=digest,
+        counts=report.counts(),
+        database=database,
+        report=sha256_digest(facts),
+        referrer=referrer.digest,
+    )

@@ -16,7 +16,7 @@ EDGES: dict[str, set[str]] = {
     "retry": {"errors"},
     "catalogue": {"errors", "core"},
     "provider_info": set(),
-    "listener": set(),
+    "listener": {"core", "ledger"},
     "plugin": {"listener", "web"},
     "senders": {"errors", "core"},
     "ledger": {"errors", "core", "settings"},

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from delivery_chain.tools.known_flaws import lines
+
 if TYPE_CHECKING:
     from types import ModuleType
 
@@ -156,3 +158,20 @@ def test_no_answer_is_said(tmp_path: Path, text: str) -> None:
     with pytest.raises(RuntimeError) as caught:
         audit.look_up(file, {A}, [])
     assert str(caught.value) == ("pip-audit gave no answer (exit code 1); its last line: ERROR: no such host")
+
+
+@pytest.mark.parametrize(
+    ("release", "told"),
+    [
+        ("0.69.3", False),
+        ("0.69.4", True),
+        ("0.69.5", True),
+        ("0.69.6", True),
+        ("0.70.0", False),
+        ("0.75.0", False),
+    ],
+)
+def test_the_releases_of_an_attacker_are_told(release: str, *, told: bool) -> None:
+    """Trivy 0.69.4 to 0.69.6 were published with its makers' stolen keys: no signature tells them apart."""
+    said = "\n".join(lines("trivy", f"Version: {release}"))
+    assert ("CVE-2026-33634" in said) is told

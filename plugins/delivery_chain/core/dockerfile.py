@@ -99,7 +99,8 @@ def triggered(instruction: Instruction) -> Instruction:
 
 def _flags(text: str) -> tuple[list[str], str]:
     """Words that begin with `--`, and what follows them."""
-    flags, at = [], 0
+    flags: list[str] = []
+    at = 0
     while True:
         while at < len(text) and text[at].isspace():
             at += 1

@@ -48,6 +48,8 @@ class Verdict(Value):
     digest: str
     passed: bool
     judged_at: datetime
+    judged: str = ""
+    """Fingerprint of the plan, the image and the scans that it was made from."""
     counts: dict[str, int] = {}
     """Findings per severity over all platforms and engines, exceptions left out."""
     accepted: dict[str, int] = {}

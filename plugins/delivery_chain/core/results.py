@@ -15,6 +15,8 @@ class BuildResult(Value):
     digest: str
     build_seconds: float
     push_seconds: float
+    plan: str = ""
+    """Fingerprint of the plan that it was built for."""
     sandbox: str
     """How the build was kept apart from the worker: isolation and network."""
 
@@ -38,6 +40,8 @@ class Other(Value):
 class Subject(Value):
     """The one digest that the run is about. All that can be reached below it is in `images` or in `others`."""
 
+    plan: str = ""
+    """Fingerprint of the plan that it was made for."""
     digest: str
     media_type: str
     size: int

@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from delivery_chain.core.git_ref import BRANCHES, TAGS
 from delivery_chain.core.pattern import Match, Pattern
 from delivery_chain.core.platform import Platform
 from delivery_chain.core.reference import check_tag
@@ -28,6 +29,7 @@ from delivery_chain.core.spec_types import (
     PLACEHOLDER,
     ArgName,
     ConnectionId,
+    Flag,
     InsidePath,
     Regexp,
     RepositoryName,
@@ -40,6 +42,9 @@ from delivery_chain.core.spec_types import (
 )
 from delivery_chain.core.value import Value
 
+HOST = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?$"
+"""A registry's host as images name it."""
+
 
 class Scope(Value):
     """What the chain covers: one namespace of one registry, all of it or some repositories."""
@@ -50,7 +55,7 @@ class Scope(Value):
     """Namespace (project) in that registry."""
     repositories: tuple[RepositoryName, ...] = ()
     """The repositories covered, without the namespace."""
-    all: bool = False
+    all: Flag = False
     """Cover every repository of the namespace ("All Effective" in ACR EE)."""
     exclude: tuple[RepositoryName, ...] = Field(default=(), max_length=50)
     """With `all`: repositories left out, at most 50."""
@@ -75,7 +80,7 @@ class Source(Value):
     """Airflow connection of type `git`: address and credentials."""
     url: Annotated[str, StringConstraints(strict=True, max_length=1000)] = ""
     """Address of the repository; relative to the connection's, or left out where that is complete."""
-    submodules: bool = False
+    submodules: Flag = False
     """Fetch submodules too, over the same allowed transports."""
 
     @field_validator("url")
@@ -188,6 +193,16 @@ class BuildRule(Value):
         return "branch" if self.branch is not None else "tag"
 
     @property
+    def literal_ref(self) -> str:
+        """The full ref that the rule's text names, where it is no regular expression."""
+        return self.prefix + self.pattern.text
+
+    @property
+    def prefix(self) -> str:
+        """What the full names of its refs begin with."""
+        return BRANCHES if self.ref_kind == "branch" else TAGS
+
+    @property
     def pattern(self) -> Pattern:
         """What the ref's short name has to be."""
         return Pattern.guess(self.branch if self.branch is not None else self.tag or "", self.match)
@@ -202,10 +217,31 @@ MOST_TAGS = 3
 MOST_ARGS = 20
 
 
+class ReadFrom(Value):
+    """One registry that base images may come from, and what may be read there."""
+
+    connection: ConnectionId
+    """Airflow connection of type `oci_registry`, with a login that needs to read only."""
+    namespaces: tuple[RepositoryName, ...] = ()
+    """Namespaces that may be read; with `for` all of them unless some are listed."""
+    host: Annotated[str | None, StringConstraints(strict=True, pattern=HOST)] = Field(
+        default=None, alias="for"
+    )
+    """Registry as images name it, where the connection is a mirror of it; else the connection's own."""
+
+    @model_validator(mode="after")
+    def _says_what(self) -> Self:
+        if not self.namespaces and self.host is None:
+            raise ValueError("expected `namespaces`, or `for` with the registry that images name")
+        return self
+
+
 class Build(Value):
     """How images come from source."""
 
     rules: tuple[BuildRule, ...] = Field(min_length=1)
+    read_from: tuple[ReadFrom, ...] | None = Field(default=None, alias="from", max_length=50)
+    """All that base images may come from; left out: the chain's own namespace, and others without a login."""
     timezone: Annotated[str, AfterValidator(time_zone)] = "Asia/Shanghai"
     """Zone of `build_time`: UTC+8, as ACR EE has it, unless told otherwise."""
     timeout_minutes: Annotated[int, Field(ge=1, le=1440)] = 60
@@ -241,7 +277,7 @@ class ReplicateRule(Value):
     """Only tags that match as a whole."""
     rename: Rename = Field(default=Rename(), alias="as")
     """Target namespace and repository; the source's by default."""
-    override: bool = True
+    override: Flag = True
     """`false`: a target tag with another digest is left alone and the task fails with TAG_CONFLICT."""
 
     @model_validator(mode="after")

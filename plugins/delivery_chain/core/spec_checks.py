@@ -6,17 +6,16 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from delivery_chain.core.git_ref import broken_rule
+from delivery_chain.core.pattern import Match
 from delivery_chain.core.spec import Level
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Self
 
+    from delivery_chain.core.document import Complaint, KeyPath
     from delivery_chain.core.spec import BuildRule, ChainSpec, ReplicateRule, Scope, Trigger
-
-KeyPath = tuple[str | int, ...]
-Complaint = tuple[KeyPath, str]
-
 
 RULES: KeyPath = ("build", "rules")
 REPLICATE: KeyPath = ("replicate",)
@@ -64,6 +63,9 @@ def cross_problems(draft: Draft) -> Iterator[Complaint]:
     """Everything wrong between the fields of one spec; what needs a part that is not known is left out."""
     for path, names in draft.names.items():
         yield from _twice(path, names or {})
+    for index, rule in draft.rules.items():
+        if rule.pattern.match is Match.LITERAL and (broken := broken_rule(rule.literal_ref)):
+            yield (*RULES, index, rule.ref_kind), f"no {rule.ref_kind} in git can have this name: {broken}"
     replications = draft.names[REPLICATE]
     for index, trigger in draft.distribute.items():
         for name in trigger.after or ():

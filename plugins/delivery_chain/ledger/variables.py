@@ -16,10 +16,11 @@ from sqlalchemy import select
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from sqlalchemy.engine import Connection
     from sqlalchemy.orm import Session
 
 
-def stored(session: Session, keys: Iterable[str]) -> dict[str, tuple[str, bool]]:
+def stored(session: Session | Connection, keys: Iterable[str]) -> dict[str, tuple[str, bool]]:
     """What is in the rows of these Variables, by their keys: the text, and whether it is encrypted."""
     columns = (Variable.key, Variable._val, Variable.is_encrypted)  # noqa: SLF001 - the column
     rows = session.execute(select(*columns).where(Variable.key.in_(sorted(keys)))).all()

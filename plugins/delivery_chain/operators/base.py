@@ -1,4 +1,4 @@
-"""What the steps of a chain share: reading what earlier steps left, and the one question nobody may skip.
+"""What the steps of a chain share: leaving something for later steps, and reading what earlier ones left.
 
 The plan holds the spec it was made from, so an edit of the spec never changes a run that is on its way.
 """
@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
-from delivery_chain.core.gate import Verdict
-from delivery_chain.core.plan import Plan
-from delivery_chain.core.reference import short_digest
+from delivery_chain.core.plan import Planned
 from delivery_chain.core.results import Subject
-from delivery_chain.core.spec import ChainSpec
+from delivery_chain.core.seal import Place, claimed_index, fingerprint, is_sealed, opened, sealed
 from delivery_chain.core.value import Value
-from delivery_chain.errors import ConfigurationError, Unjudged
+from delivery_chain.errors import ConfigurationError, SealBroken, Unjudged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from delivery_chain.core.plan import Plan
+    from delivery_chain.core.spec import ChainSpec
 
 V = TypeVar("V", bound=Value)
 
@@ -49,16 +50,73 @@ def skip(reason: str) -> AirflowSkipException:
     return AirflowSkipException(reason)
 
 
+def leave(context: Any, value: Value) -> dict[str, Any]:
+    """What a step returns for the steps after it: the value with the proof that this task instance left it."""
+    return sealed(value.to_xcom(), place_of(context["ti"]), _secret())
+
+
+def _secret() -> str:
+    # Not at the top: a parse of a Dag file imports this module, and asks for no Variable.
+    from delivery_chain.hooks.signing import signing_secret
+
+    return signing_secret()
+
+
+def place_of(ti: Any, task_id: str | None = None, map_index: int | None = None) -> Place:
+    """Where a task of this run leaves what it returns; by default this very task instance."""
+    if task_id is None:
+        task_id, map_index = ti.task_id, ti.map_index
+    return Place(ti.dag_id, ti.run_id, task_id, -1 if map_index is None else map_index)
+
+
+class Memory:
+    """What a task keeps for its next try, in Airflow's task state. Whoever may edit a Dag may edit that, too."""
+
+    def __init__(self, context: Any, key: str) -> None:
+        ti = context["ti"]
+        self._store = context["task_state_store"]
+        self._key = key
+        self._place = Place(ti.dag_id, ti.run_id, ti.task_id, ti.map_index, f"state {key}")
+
+    def get(self) -> Any:
+        """What was set last; None where that is nothing, or not what a try of this task set."""
+        data = self._store.get(self._key)
+        proven = data is not None and is_sealed(data, self._place, _secret())
+        return data.get("value") if proven else None
+
+    def set(self, value: Any) -> None:
+        """Keep JSON for the next try."""
+        self._store.set(self._key, sealed({"value": value}, self._place, _secret()))
+
+
 def pull(ti: Any, task_id: str, model: type[V], *, map_index: int | None = None) -> V | None:
-    """What a task of this run returned, or None where it returned nothing."""
+    """What a task of this run returned, or None where it returned nothing.
+
+    Raises:
+        SealBroken: What is there was not left by that task. Not retryable.
+    """
     data = ti.xcom_pull(task_ids=task_id, map_indexes=-1 if map_index is None else map_index)
-    return None if data is None else model.from_xcom(data)
+    return None if data is None else _open(data, place_of(ti, task_id, map_index), model)
 
 
 def pull_all(ti: Any, task_id: str, model: type[V]) -> tuple[V, ...]:
-    """What the instances of a mapped task returned, skipped and failed ones left out."""
-    data = ti.xcom_pull(task_ids=[task_id])
-    return tuple(model.from_xcom(item) for item in data or () if item is not None)
+    """What the instances of a mapped task returned, in their order, skipped and failed ones left out.
+
+    Raises:
+        SealBroken: One was not left by that task, or is there twice. Not retryable.
+    """
+    found = [item for item in ti.xcom_pull(task_ids=[task_id]) or () if item is not None]
+    by_index = {claimed_index(item): item for item in found}
+    if len(by_index) < len(found):
+        raise SealBroken(
+            f"what the task `{task_id}` left in run {ti.run_id!r} is there twice, so it was copied over Airflow's REST "
+            f"API or in its database. Clear the task `{task_id}` and all that follow it, so that it is made again"
+        )
+    return tuple(_open(by_index[index], place_of(ti, task_id, index), model) for index in sorted(by_index))
+
+
+def _open(data: Any, place: Place, model: type[V]) -> V:
+    return model.from_xcom(opened(data, place, _secret()))
 
 
 def planned(ti: Any) -> tuple[Plan, ChainSpec]:
@@ -66,11 +124,17 @@ def planned(ti: Any) -> tuple[Plan, ChainSpec]:
 
     Raises:
         ConfigurationError: plan left nothing, because it was marked by hand, or its XCom was removed.
+        SealBroken: What is there was not left by that task. Not retryable.
     """
-    data = ti.xcom_pull(task_ids="plan", map_indexes=-1)
-    if not data:
+    found = pull(ti, "plan", Planned)
+    if found is None:
         raise ConfigurationError("this run has no plan: clear the task `plan`, so that it runs again")
-    return Plan.from_xcom(data["plan"]), ChainSpec.from_xcom(data["spec"])
+    return found.plan, found.spec
+
+
+def made_for(plan: Plan, spec: ChainSpec) -> str:
+    """What a value says of the plan that it was made for: a cleared plan may decide otherwise than the one before."""
+    return fingerprint(plan.to_xcom(), spec.to_xcom())
 
 
 def subject_of(ti: Any) -> Subject:
@@ -78,33 +142,16 @@ def subject_of(ti: Any) -> Subject:
 
     Raises:
         ConfigurationError: assemble left nothing.
+        Unjudged: What it left was made for another plan than the run has now. Not retryable.
+        SealBroken: What is there was not left by that task. Not retryable.
     """
     subject = pull(ti, "assemble", Subject)
     if subject is None:
         raise ConfigurationError(
             "this run has no image yet: clear the task `assemble`, so that it runs again"
         )
-    return subject
-
-
-def passed(ti: Any) -> tuple[Plan, ChainSpec, Subject, Verdict]:
-    """Plan, spec, image and verdict of a run whose gate passed exactly this image.
-
-    The states of tasks are not asked: a person may have changed them.
-
-    Raises:
-        Unjudged: There is no verdict, it is about another digest, or it is not a pass.
-    """
-    plan, spec = planned(ti)
-    subject = subject_of(ti)
-    verdict = pull(ti, "gate", Verdict)
-    shown = short_digest(subject.digest)
-    if verdict is None:
-        raise Unjudged(f"no gate of this run judged {shown}, so it is not let out: clear the task `gate`")
-    if verdict.digest != subject.digest:
+    if subject.plan != made_for(*planned(ti)):
         raise Unjudged(
-            f"the gate judged {short_digest(verdict.digest)}, this run's image is {shown} now: clear `scan` and `gate`"
+            "the run's plan was made again since its image was: clear `build`, `assemble` and all that follow them"
         )
-    if not verdict.passed:
-        raise Unjudged(f"the gate refused {shown}: {verdict.sentence}")
-    return plan, spec, subject, verdict
+    return subject

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.platform import Platform
 from delivery_chain.core.results import BuildResult, Subject
-from delivery_chain.errors import BuildFailed, ContentMismatch
-from delivery_chain.operators.base import ChainOperator, planned, pull_all, skip
+from delivery_chain.errors import BuildFailed, ContentMismatch, Unjudged
+from delivery_chain.operators.base import ChainOperator, leave, made_for, planned, pull_all, skip
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from delivery_chain.core.plan import BuildPlan, Plan
+    from delivery_chain.core.pull_policy import PullPolicy
+    from delivery_chain.core.registry import Registry
+    from delivery_chain.core.spec import ChainSpec
     from delivery_chain.settings import Settings
 
 PUSHED_AT = "dev.delivery-chain.pushed-at"
@@ -59,12 +62,19 @@ class BuildOperator(ChainOperator):
             tempfile.mkdtemp(prefix=f"{plan.key}-{Platform(self.platform).slug}-", dir=settings.work_folder)
         )
         try:
-            return self._build(plan, build, folder, settings, time.monotonic() + 60 * minutes).to_xcom()
+            result = self._build(plan, spec, build, folder, settings, time.monotonic() + 60 * minutes)
+            return leave(context, result.model_copy(update={"plan": made_for(plan, spec)}))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _build(
-        self, plan: Plan, build: BuildPlan, folder: Path, settings: Settings, deadline: float
+        self,
+        plan: Plan,
+        spec: ChainSpec,
+        build: BuildPlan,
+        folder: Path,
+        settings: Settings,
+        deadline: float,
     ) -> BuildResult:
         from delivery_chain.hooks.git import GitSourceHook
         from delivery_chain.hooks.registry import OciRegistryHook
@@ -75,7 +85,7 @@ class BuildOperator(ChainOperator):
 
         source = GitSourceHook(build.source.connection, settings.git_transports).source(build.source.url)
         tree = folder / "source"
-        tree.mkdir()
+        tree.mkdir(mode=0o755)
         checkout(
             source,
             ref=build.ref,
@@ -99,7 +109,7 @@ class BuildOperator(ChainOperator):
                 annotations=annotations_of(plan),
             ),
             registry=registry,
-            pull_registries=(registry,),
+            reads=_reads(spec, registry),
             workdir=folder,
             deadline=deadline,
             on_line=self.log.info,
@@ -115,6 +125,22 @@ class BuildOperator(ChainOperator):
         )
 
 
+def _reads(spec: ChainSpec, home: Registry) -> PullPolicy:
+    """What the chain's builds may read, with the logins for it."""
+    from delivery_chain.core.pull_policy import PullPolicy, ReadRule
+    from delivery_chain.hooks.registry import OciRegistryHook
+
+    if spec.build is None or spec.build.read_from is None:
+        return PullPolicy.default(home, spec.scope.namespace)
+    rules = []
+    for index, source in enumerate(spec.build.read_from):
+        registry = OciRegistryHook(source.connection).registry()
+        rules.append(
+            ReadRule(f"build.from[{index}]", source.host or registry.host, source.namespaces, registry)
+        )
+    return PullPolicy(tuple(rules), strangers=False)
+
+
 class AssembleOperator(ChainOperator):
     """Names the run's digest: the one image, or an index of all platforms made here."""
 
@@ -123,14 +149,21 @@ class AssembleOperator(ChainOperator):
 
         Raises:
             BuildFailed: A platform is missing. Not retryable.
+            Unjudged: One was built for another plan than the run has now. Not retryable.
         """
-        plan, _ = planned(context["ti"])
+        plan, spec = planned(context["ti"])
         from delivery_chain.hooks.registry import OciRegistryHook
 
-        built = {result.platform: result.digest for result in pull_all(context["ti"], "build", BuildResult)}
+        results = pull_all(context["ti"], "build", BuildResult) if plan.build else ()
+        if old := [result.platform for result in results if result.plan != made_for(plan, spec)]:
+            raise Unjudged(
+                f"the run's plan was made again since {', '.join(old)} was built: clear `build` and all that follow it"
+            )
+        built = {result.platform: result.digest for result in results}
         with OciRegistryHook(plan.instance).client() as client:
             digest = plan.digest or _assemble(client, plan, built)
-            return _read_subject(client, plan.name, digest).to_xcom()
+            subject = _read_subject(client, plan.name, digest)
+        return leave(context, subject.model_copy(update={"plan": made_for(plan, spec)}))
 
 
 def _assemble(client: Any, plan: Plan, built: Mapping[str, str]) -> str:

@@ -15,7 +15,8 @@ from delivery_chain.core.gate import Verdict
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import Attempt, DeliveryResult, Published, RegionResult
 from delivery_chain.errors import ConfigurationError, DeliveryFailed, DeliveryUnavailable
-from delivery_chain.operators.base import ChainOperator, passed, pull, pull_all, skip
+from delivery_chain.operators.base import ChainOperator, Memory, leave, pull, pull_all, skip
+from delivery_chain.operators.judging import passed
 
 if TYPE_CHECKING:
     from delivery_chain.core.plan import Plan
@@ -74,7 +75,7 @@ class DistributeOperator(ChainOperator):
         if not tags:
             raise skip(f"no tag of this image is one that trigger {self.trigger!r} is for")
         regions = _regions(ti, spec, trigger, subject.digest)
-        return self._deliver(context, plan, trigger, tags, subject.digest, regions).to_xcom()
+        return leave(context, self._deliver(context, plan, trigger, tags, subject.digest, regions))
 
     def _deliver(
         self,
@@ -90,8 +91,8 @@ class DistributeOperator(ChainOperator):
 
         target = WebhookHook(trigger.url_connection).target()
         home = OciRegistryHook(plan.instance).registry()
-        store = context["task_state_store"]
-        attempts = [Attempt.from_xcom(item) for item in store.get("attempts") or []]
+        memory = Memory(context, "attempts")
+        attempts = [Attempt.from_xcom(item) for item in memory.get() or []]
         done = {attempt.tag for attempt in attempts if attempt.status in DELIVERED}
         for tag in tags:
             if tag in done:
@@ -114,7 +115,7 @@ class DistributeOperator(ChainOperator):
             attempt, retry_after = send(target, Delivery(key, tag, trigger.method, raw))
             attempts.append(attempt)
             kept = [item.to_xcom() for item in attempts]
-            store.set("attempts", kept)
+            memory.set(kept)
             context["ti"].xcom_push("attempts", kept)
             self.log.info("%s %s for %s: %s", trigger.method, target.shown_url, tag, _told(attempt))
             _check(trigger.name, target.shown_url, attempt, retry_after)

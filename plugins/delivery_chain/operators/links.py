@@ -38,7 +38,8 @@ class RegistryLink(BaseOperatorLink):
         """The address that the task left if a browser can open it, else the run's page."""
         del operator
         left = str(XCom.get_value(ti_key=ti_key, key="registry_url") or "")
-        return left if left and not _MANIFEST.fullmatch(left) else f"{run_page(ti_key)}#image"
+        usable = left.startswith(("https://", "http://")) and not _MANIFEST.fullmatch(left)
+        return left if usable else f"{run_page(ti_key)}#image"
 
 
 class ScanReportLink(BaseOperatorLink):

@@ -7,8 +7,9 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.gate import Verdict
+from delivery_chain.core.seal import Place, opened
 from delivery_chain.core.tags import STAGING_PREFIX
-from delivery_chain.errors import NotFound
+from delivery_chain.errors import NotFound, SealBroken
 from delivery_chain.operators.base import ChainOperator, names_in_scope
 from delivery_chain.operators.build import PUSHED_AT, RUN
 
@@ -56,10 +57,22 @@ class SweepOperator(ChainOperator):
             return False
         if _time(notes.get(PUSHED_AT, "")) > oldest or _state(ti, dag_id, run_id) in RUNNING:
             return False
-        verdict = ti.xcom_pull(dag_id=dag_id, run_id=run_id, task_ids="gate", map_indexes=-1)
-        blocked = verdict is not None and not Verdict.from_xcom(verdict).passed
         keep = self.spec.scan.block is not None and not self.spec.scan.block.on_block.delete
-        return not (blocked and keep)
+        return not (keep and _blocked(ti, dag_id, run_id))
+
+
+def _blocked(ti: Any, dag_id: str, run_id: str) -> bool:
+    """Whether a run's gate refused its image; a verdict that was changed by others may have been a refusal."""
+    verdict = ti.xcom_pull(dag_id=dag_id, run_id=run_id, task_ids="gate", map_indexes=-1)
+    if verdict is None:
+        return False
+    from delivery_chain.hooks.signing import signing_secret
+
+    try:
+        proven = opened(verdict, Place(dag_id, run_id, "gate"), signing_secret())
+    except SealBroken:
+        return True
+    return not Verdict.from_xcom(proven).passed
 
 
 def _staging_tags(client: Any, name: str) -> list[str]:

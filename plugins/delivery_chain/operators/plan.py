@@ -6,10 +6,18 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.event import Event
-from delivery_chain.core.plan import ImageSelection, Plan, Selection, SourceSelection, make_plan, select
+from delivery_chain.core.event import Event, actor_of
+from delivery_chain.core.plan import (
+    ImageSelection,
+    Plan,
+    Planned,
+    Selection,
+    SourceSelection,
+    make_plan,
+    select,
+)
 from delivery_chain.errors import Superseded
-from delivery_chain.operators.base import ChainOperator, skip
+from delivery_chain.operators.base import ChainOperator, leave, skip
 
 if TYPE_CHECKING:
     from delivery_chain.core.spec import ChainSpec
@@ -27,15 +35,15 @@ class PlanOperator(ChainOperator):
         self.spec = spec
 
     def execute(self, context: Any) -> dict[str, Any]:
-        """Return `{"plan": Plan, "spec": ChainSpec}` as JSON.
+        """Return a Planned as JSON.
 
         Raises:
             EventRefused, UsageError: The event makes no run. Not retryable.
         """
         run = context["dag_run"]
         event = Event.from_conf(run.conf or {})
-        if not event.actor:
-            event = event.model_copy(update={"actor": getattr(run, "triggering_user_name", "") or ""})
+        said_by = actor_of(event, getattr(run, "triggering_user_name", "") or "")
+        event = event.model_copy(update={"actor": said_by})
         selection = select(self.spec, event)
         now = run.run_after or datetime.now(UTC)
         try:
@@ -50,7 +58,7 @@ class PlanOperator(ChainOperator):
         except Superseded as newer:
             raise skip(str(newer)) from newer
         _describe(self, plan)
-        return {"plan": plan.to_xcom(), "spec": self.spec.to_xcom()}
+        return leave(context, Planned(plan=plan, spec=self.spec))
 
 
 def _present(spec: ChainSpec, selection: Selection) -> str:

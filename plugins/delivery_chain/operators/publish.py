@@ -9,8 +9,9 @@ from delivery_chain.core.gate import Verdict
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import Published, TagMove
 from delivery_chain.errors import ConfigurationError
-from delivery_chain.operators.base import ChainOperator, passed, pull, skip
+from delivery_chain.operators.base import ChainOperator, leave, pull, skip
 from delivery_chain.operators.build import PUSHED_AT
+from delivery_chain.operators.judging import passed
 from delivery_chain.operators.links import RegistryLink
 
 if TYPE_CHECKING:
@@ -37,12 +38,12 @@ class PublishOperator(ChainOperator):
         if plan.build is None:
             self.log.info("The image was pushed by others: its tags are there already")
             moves = tuple(TagMove(tag=t, state="unchanged", digest=subject.digest) for t in plan.tags)
-            return Published(digest=subject.digest, tags=moves).to_xcom()
+            return leave(context, Published(digest=subject.digest, tags=moves))
         with OciRegistryHook(plan.instance).client() as client:
             moves = tuple(move_tag(client, plan, tag, subject.digest) for tag in plan.tags)
         for move in moves:
             self.log.info("%s:%s %s, %s", plan.name, move.tag, move.state, short_digest(move.digest))
-        return Published(digest=subject.digest, tags=moves).to_xcom()
+        return leave(context, Published(digest=subject.digest, tags=moves))
 
 
 def move_tag(client: Any, plan: Plan, tag: str, digest: str) -> TagMove:

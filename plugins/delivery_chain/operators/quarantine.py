@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from delivery_chain.core.results import Quarantined, Subject
 from delivery_chain.core.tags import is_reserved, quarantine_name, quarantine_tag
 from delivery_chain.errors import NotFound, PolicyViolation
-from delivery_chain.operators.base import ChainOperator, planned, subject_of
+from delivery_chain.operators.base import ChainOperator, leave, planned, subject_of
 from delivery_chain.operators.links import RegistryLink, ScanReportLink
 from delivery_chain.operators.publish import blocked_verdict
 
@@ -45,7 +45,7 @@ class QuarantineOperator(ChainOperator):
             ", ".join(deleted) or "nothing",
             kept or "no",
         )
-        return Quarantined(digest=subject.digest, backup=backup, deleted=deleted, kept=kept).to_xcom()
+        return leave(context, Quarantined(digest=subject.digest, backup=backup, deleted=deleted, kept=kept))
 
 
 def _back_up(client: Any, host: str, plan: Plan, subject: Subject, verdict: Verdict) -> str:

@@ -9,7 +9,8 @@ from delivery_chain.core.filters import Destination, destination
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import Published, RegionResult, TagMove
 from delivery_chain.errors import ConfigurationError, ContentMismatch, TagConflict
-from delivery_chain.operators.base import ChainOperator, passed, pull, skip
+from delivery_chain.operators.base import ChainOperator, Memory, leave, pull, skip
+from delivery_chain.operators.judging import passed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,18 +24,21 @@ UPLOADS = "uploads"
 
 
 class TaskState:
-    """Open uploads in Airflow's task state, which outlives a try whose worker was killed (a `Resume`)."""
+    """Open uploads in Airflow's task state, which outlives a try whose worker was killed (a `Resume`).
 
-    def __init__(self, store: Any) -> None:
-        self._store = store
+    Requests with the region's login go to these addresses, so they are believed with their seal alone.
+    """
+
+    def __init__(self, context: Any) -> None:
+        self._memory = Memory(context, UPLOADS)
 
     def load(self) -> Mapping[str, str]:
         """What the try before left."""
-        return self._store.get(UPLOADS) or {}
+        return self._memory.get() or {}
 
     def save(self, state: Mapping[str, str]) -> None:
         """Keep it for the next one."""
-        self._store.set(UPLOADS, dict(state))
+        self._memory.set(dict(state))
 
 
 def _limits(settings: Settings) -> Limits:
@@ -63,17 +67,17 @@ class ReplicateOperator(ChainOperator):
         """
         plan, spec, subject, _ = passed(context["ti"])
         published = pull(context["ti"], "publish", Published)
-        if published is None:
-            raise ConfigurationError("this run published nothing yet: clear the task `publish`")
+        if published is None or published.digest != subject.digest:
+            raise ConfigurationError("this run's image is not published yet: clear the task `publish`")
         rules = {rule.name: rule for rule in spec.replicate}
         if self.rule not in rules:
             raise skip(f"rule {self.rule!r} came after this run's plan was made")
         goal = destination(spec, rules[self.rule], plan.repository, published.held)
         if isinstance(goal, str):
             raise skip(goal)
-        return self._copy(plan, goal, subject.digest, context["task_state_store"]).to_xcom()
+        return leave(context, self._copy(plan, goal, subject.digest, context))
 
-    def _copy(self, plan: Plan, goal: Destination, digest: str, store: Any) -> RegionResult:
+    def _copy(self, plan: Plan, goal: Destination, digest: str, context: Any) -> RegionResult:
         from delivery_chain.hooks.registry import OciRegistryHook
         from delivery_chain.oci.copy import copy_image
         from delivery_chain.oci.report import PacedLog
@@ -87,7 +91,7 @@ class ReplicateOperator(ChainOperator):
             # Thorough: green means that every blob was seen there, also below a manifest that was there before.
             done = copy_image(
                 home, plan.name, digest, target, goal.name,
-                limits=_limits(Settings.load()), resume=TaskState(store), on_progress=progress,
+                limits=_limits(Settings.load()), resume=TaskState(context), on_progress=progress,
                 thorough=True,
             )  # fmt: skip
             progress.close()

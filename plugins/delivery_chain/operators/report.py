@@ -8,8 +8,8 @@ from delivery_chain.core.gate import Verdict
 from delivery_chain.core.platform import OTHER_PLATFORMS
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import Published, Quarantined, Record, RegionResult, Subject
-from delivery_chain.errors import ConfigurationError
-from delivery_chain.operators.base import ChainOperator, planned, pull, pull_all
+from delivery_chain.errors import ConfigurationError, SealBroken
+from delivery_chain.operators.base import ChainOperator, leave, planned, pull, pull_all
 from delivery_chain.operators.quarantine import staging_tags
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ class ReportOperator(ChainOperator):
         states = _states(ti, context["dag_run"])
         try:
             plan, spec = planned(ti)
+            record = _record(ti, plan, spec, states)
+            record = record.model_copy(update={"removed_staging": _clean(ti, plan)})
         except ConfigurationError:
             state = states.get("plan", "unknown")
             sentence = (
@@ -35,11 +37,12 @@ class ReportOperator(ChainOperator):
                 if state == "skipped"
                 else (f"no plan was made: task plan is {state}, its log says why")
             )
-            return Record(chain=context["dag"].dag_id, image="", tags=(), sentence=sentence).to_xcom()
-        record = _record(ti, plan, spec, states)
-        removed = _clean(ti, plan)
+            record = Record(chain=context["dag"].dag_id, image="", tags=(), sentence=sentence)
+        except SealBroken as broken:
+            # Nothing is removed either: what was changed has to be looked at.
+            record = Record(chain=context["dag"].dag_id, image="", tags=(), sentence=str(broken))
         self.log.info("%s", record.sentence)
-        return record.model_copy(update={"removed_staging": removed}).to_xcom()
+        return leave(context, record)
 
 
 def _states(ti: Any, run: Any) -> dict[str, str]:

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.branch import BaseBranchOperator
 
-from delivery_chain.core.findings import ScanReport
-from delivery_chain.core.gate import Verdict, judge
 from delivery_chain.core.platform import OTHER_PLATFORMS
 from delivery_chain.core.reference import sha256_digest, short_digest
 from delivery_chain.core.results import Scanned, ScanResult
-from delivery_chain.operators.base import ChainOperator, planned, pull_all, skip, subject_of
+from delivery_chain.operators.base import ChainOperator, leave, planned, skip, subject_of
+from delivery_chain.operators.judging import CREATED, REPORT_TYPE, judge_run
 from delivery_chain.operators.links import ScanReportLink
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from delivery_chain.core.gate import Verdict
     from delivery_chain.core.plan import Plan
     from delivery_chain.core.results import Image
-
-REPORT_TYPE = "application/vnd.delivery-chain.scan-report.v1+json"
-"""Media type of the blob that the gate reads: a ScanReport as JSON."""
-LARGEST_REPORT = 64 * 1024 * 1024
-"""Bytes; an image of 10,000 findings has about 20 MB."""
 
 
 class ScanOperator(ChainOperator):
@@ -59,7 +53,7 @@ class ScanOperator(ChainOperator):
             deadline = time.monotonic() + 60 * spec.scan.timeout_minutes
             results += [self._scan(engine, plan, image, deadline) for engine in spec.scan.engine]
         context["ti"].xcom_push("report_url", _blob_url(plan, results[0].report))
-        return Scanned(results=tuple(results)).to_xcom()
+        return leave(context, Scanned(results=tuple(results)))
 
     def _takes(self, image: Image) -> bool:
         if self.platform == OTHER_PLATFORMS:
@@ -88,7 +82,7 @@ class ScanOperator(ChainOperator):
         report = output.report
         with hook.client() as client:
             about = client.get_manifest(plan.name, image.digest).descriptor()
-            notes = {"org.opencontainers.image.created": report.database.updated_at.isoformat()}
+            notes = {CREATED: report.database.updated_at.isoformat()}
             referrer = attach(
                 client, plan.name, about, output.media_type, output.raw, output.media_type, notes
             )
@@ -127,21 +121,10 @@ class GateOperator(BaseBranchOperator):
         Raises:
             ScanFailed: There is no full and current set of reports. Not retryable.
         """
-        plan, spec = planned(context["ti"])
-        subject = subject_of(context["ti"])
-        results = _scan_results(context["ti"])
-        reports = [read_report(plan, result) for result in results]
-        verdict = judge(
-            spec.scan,
-            reports,
-            digest=subject.digest,
-            images=subject.images,
-            repository=plan.repository,
-            now=datetime.now(UTC),
-        )
+        verdict = judge_run(context["ti"])
         self._explain(verdict)
         # A branch leaves its task by an exception, so there is no return value: the verdict is pushed as one.
-        context["ti"].xcom_push("return_value", verdict.to_xcom())
+        context["ti"].xcom_push("return_value", leave(context, verdict))
         return "publish" if verdict.passed else "quarantine"
 
     def _explain(self, verdict: Verdict) -> None:
@@ -150,15 +133,3 @@ class GateOperator(BaseBranchOperator):
             self.log.info("%s", line)
         for finding in verdict.deciding:
             self.log.info("  %s", finding.line)
-
-
-def _scan_results(ti: Any) -> list[ScanResult]:
-    return [result for scanned in pull_all(ti, "scan", Scanned) for result in scanned.results]
-
-
-def read_report(plan: Plan, result: ScanResult) -> ScanReport:
-    """The report of one scan, read back from the registry by its digest."""
-    from delivery_chain.hooks.registry import OciRegistryHook
-
-    with OciRegistryHook(plan.instance).client() as client:
-        return ScanReport.model_validate_json(client.get_blob(plan.name, result.report, LARGEST_REPORT))

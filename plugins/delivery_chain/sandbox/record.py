@@ -17,6 +17,7 @@ from delivery_chain.core.results import (
     ScanResult,
     Subject,
 )
+from delivery_chain.core.seal import unproven
 from delivery_chain.sandbox.console import seconds
 from delivery_chain.sandbox.runs import STEPS
 
@@ -46,13 +47,13 @@ def rows(instances: Sequence[Instance], values: Mapping[tuple[str, int], Any]) -
 
 def result(task: str, value: Any) -> str:
     """What a step's XCom says, in a few words; empty for a step without one."""
-    return _WORDS[task](value) if task in _WORDS and value is not None else ""
+    return _WORDS[task](unproven(value)) if task in _WORDS and value is not None else ""
 
 
 def deciding(values: Mapping[tuple[str, int], Any]) -> list[str]:
     """A line for each finding that blocked the run."""
     value = values.get(("gate", -1))
-    return [finding.line for finding in Verdict.from_xcom(value).deciding] if value else []
+    return [finding.line for finding in Verdict.from_xcom(unproven(value)).deciding] if value else []
 
 
 def _scan(value: Any) -> str:

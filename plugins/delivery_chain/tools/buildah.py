@@ -71,11 +71,12 @@ class BuildOutput:
 
     digest: str
     """Of the manifest that the registry has now."""
-    pull_seconds: float
     build_seconds: float
     push_seconds: float
     sandbox: Sandbox
     """The isolation that was used."""
+    pull_seconds: float = 0.0
+    """What base images took."""
 
 
 def build_and_push(
@@ -143,7 +144,7 @@ def build_and_push(
         _build(room, request)
         built = time.monotonic()
         digest = room.push(registry, request.target)
-        return BuildOutput(digest, pulled - began, built - pulled, time.monotonic() - built, sandbox)
+        return BuildOutput(digest, built - pulled, time.monotonic() - built, sandbox, pulled - began)
 
 
 def _nowhere(_: str) -> None:

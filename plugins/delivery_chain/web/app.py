@@ -5,12 +5,11 @@ The page of all pushes is in `delivery_chain.web.events`.
 
 from __future__ import annotations
 
-import json
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import requires_access_dag
-from airflow.models.xcom import XCOM_RETURN_KEY, XComModel
+from airflow.models.dagrun import DagRun
 from airflow.utils.session import create_session
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi.responses import HTMLResponse
@@ -18,16 +17,19 @@ from sqlalchemy import select
 
 from delivery_chain.core.findings import ScanReport
 from delivery_chain.core.gate import Verdict
-from delivery_chain.core.plan import Plan
-from delivery_chain.core.results import Quarantined, Record, RegionResult, Scanned, ScanResult, Subject
+from delivery_chain.core.plan import Planned
+from delivery_chain.core.results import Quarantined, Record, RegionResult, Scanned, Subject
 from delivery_chain.core.tags import quarantine_name
-from delivery_chain.core.value import Value
 from delivery_chain.errors import DeliveryChainError, NotFound
 from delivery_chain.hooks.registry import TEST_TIMEOUT, OciRegistryHook
+from delivery_chain.ledger.left import Left, left_in
 from delivery_chain.web.events import router as events
 from delivery_chain.web.page import RunFacts, render
 
-V = TypeVar("V", bound=Value)
+if TYPE_CHECKING:
+    from delivery_chain.core.plan import Plan
+    from delivery_chain.core.results import ScanResult
+
 LARGEST_REPORT = 16 * 1024 * 1024
 """Bytes of a report that the web server reads. A worker takes more."""
 HEADERS = {
@@ -46,56 +48,36 @@ app.include_router(events)
 )
 def run_page(dag_id: str, run_id: str) -> HTMLResponse:
     """The page of a run; 404 where there is no run with a plan."""
-    left = _left(dag_id, run_id)
+    with create_session() as session:
+        left = left_in(session, dag_id, run_id)
+        state = session.scalar(select(DagRun.state).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
     try:
-        facts = _facts(dag_id, run_id, left)
+        facts = _facts(dag_id, run_id, left, str(state or ""))
     except ValueError as error:
         raise HTTPException(404, f"{dag_id}/{run_id}: its XComs are not those of a chain") from error
     return HTMLResponse(render(facts), headers=HEADERS)
 
 
-def _left(dag_id: str, run_id: str) -> dict[str, list[Any]]:
-    """What the run's tasks returned, by task id, in the order of the map indexes."""
-    wanted = (
-        select(XComModel.task_id, XComModel.value)
-        .where(XComModel.dag_id == dag_id, XComModel.run_id == run_id, XComModel.key == XCOM_RETURN_KEY)
-        .order_by(XComModel.task_id, XComModel.map_index)
-    )
-    found: dict[str, list[Any]] = {}
-    with create_session() as session:
-        for task_id, value in session.execute(wanted):
-            found.setdefault(task_id, []).append(json.loads(value) if isinstance(value, str) else value)
-    return found
-
-
-def _facts(dag_id: str, run_id: str, left: dict[str, list[Any]]) -> RunFacts:
-    made = _first(left, "plan")
-    if not isinstance(made, dict) or "plan" not in made:
+def _facts(dag_id: str, run_id: str, left: Left, state: str) -> RunFacts:
+    made = left.one("plan", Planned)
+    if made is None and not left.altered:
         raise HTTPException(404, f"{dag_id}/{run_id}: no such run, or the task plan made no plan yet")
-    plan = Plan.from_xcom(made["plan"])
-    scanned = (Scanned.from_xcom(value) for value in left.get("scan", ()) if value)
-    scans = tuple(result for one in scanned for result in one.results)
-    reports, missing = _reports(plan, scans)
+    scans = tuple(result for scanned in left.all("scan", Scanned) for result in scanned.results)
+    reports, missing = _reports(made.plan, scans) if made else ((), "")
     return RunFacts(
+        chain=dag_id,
         run_id=run_id,
-        plan=plan,
-        subject=_one(left, "assemble", Subject),
-        verdict=_one(left, "gate", Verdict),
-        quarantined=_one(left, "quarantine", Quarantined),
-        record=_one(left, "report", Record),
-        regions=tuple(RegionResult.from_xcom(item) for item in left.get("replicate", ()) if item),
+        state=state,
+        altered=left.altered,
+        plan=made.plan if made else None,
+        subject=left.one("assemble", Subject),
+        verdict=left.one("gate", Verdict),
+        quarantined=left.one("quarantine", Quarantined),
+        record=left.one("report", Record),
+        regions=left.all("replicate", RegionResult),
         reports=reports,
         missing=missing,
     )
-
-
-def _first(left: dict[str, list[Any]], task: str) -> Any:
-    return next(iter(left.get(task, ())), None)
-
-
-def _one(left: dict[str, list[Any]], task: str, model: type[V]) -> V | None:
-    value = _first(left, task)
-    return model.from_xcom(value) if value else None
 
 
 def _reports(plan: Plan, scans: tuple[ScanResult, ...]) -> tuple[tuple[ScanReport, ...], str]:

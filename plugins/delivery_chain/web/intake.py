@@ -13,6 +13,7 @@ from airflow.models.log import Log
 from airflow.utils.session import create_session
 from sqlalchemy import insert
 
+from delivery_chain.core.event import WEBHOOK
 from delivery_chain.core.ledger import DELETED, EVENT, SENSOR, Entry, Outcome
 from delivery_chain.core.starts import NO_CHAIN, NO_RULE, Start, image_starts, source_starts
 from delivery_chain.core.visits import AGAIN, Judgement, Move, judge
@@ -69,7 +70,7 @@ class Intake:
 
     @property
     def _by(self) -> str:
-        return f"webhook {self.sender.conn_id}"[:200]
+        return f"{WEBHOOK}{self.sender.conn_id}"[:200]
 
     def _facts(self) -> dict[str, Any]:
         said = self.delivery.pushed_at

@@ -7,6 +7,8 @@ from html import escape
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from delivery_chain.core.closing import by_hand, changed
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -35,8 +37,13 @@ th, td { border-bottom: 1px solid #8884; padding: .3rem .8rem .3rem 0; text-alig
 class RunFacts:
     """What a run left behind; None where it did not get that far."""
 
+    chain: str
     run_id: str
-    plan: Plan
+    state: str
+    """Airflow's state of the run."""
+    altered: tuple[str, ...]
+    """Tasks whose XCom is not what they left; nothing of theirs is shown."""
+    plan: Plan | None
     subject: Subject | None
     verdict: Verdict | None
     quarantined: Quarantined | None
@@ -49,19 +56,39 @@ class RunFacts:
 
 def render(facts: RunFacts) -> str:
     """The page."""
-    title = escape(facts.plan.title)
-    body = "".join([_verdict(facts), _image(facts), _findings(facts)])
+    title = escape(facts.plan.title if facts.plan else f"{facts.chain} {facts.run_id}")
+    body = "".join([_altered(facts), _verdict(facts), _image(facts), _findings(facts)])
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f"<style>{STYLE}</style></head><body><h1>{title}</h1>{body}</body></html>"
     )
 
 
+def _altered(facts: RunFacts) -> str:
+    """What a person has to know before all else."""
+    if not facts.altered:
+        return ""
+    verdict = (
+        "The verdict of this run was changed after the gate left it. " if "gate" in facts.altered else ""
+    )
+    return (
+        f'<p class="verdict blocked" role="alert"><b>{verdict}{escape(changed(facts.altered))}.</b><br>'
+        "Over Airflow's REST API or in its database, or by another installation or an older version of this "
+        "package. No step takes it, and it is not shown here. Clear these tasks and all that follow them.</p>"
+    )
+
+
 def _verdict(facts: RunFacts) -> str:
     verdict = facts.verdict
+    if verdict is None and facts.record and facts.record.verdict:
+        return '<p class="verdict blocked"><b>The verdict of this run was removed.</b></p>'
     if verdict is None:
         return '<p class="verdict">Not judged.</p>'
-    notes = "".join(f"<br>{escape(note)}" for note in (*verdict.notes, *verdict.excepted))
+    said = by_hand(verdict, facts.state)
+    marked = (
+        (f"This run was {said}: Airflow shows it as a success, the gate did not pass it.",) if said else ()
+    )
+    notes = "".join(f"<br>{escape(note)}" for note in (*marked, *verdict.notes, *verdict.excepted))
     kind = "passed" if verdict.passed else "blocked"
     return f'<p class="verdict {kind}"><b>{escape(verdict.sentence.capitalize())}</b>{notes}</p>'
 
@@ -69,12 +96,12 @@ def _verdict(facts: RunFacts) -> str:
 def _image(facts: RunFacts) -> str:
     plan, subject, kept = facts.plan, facts.subject, facts.quarantined
     # Relative, as Airflow may be below a path: the way up from /delivery-chain/<Dag>/<run>.
-    back = f"../../dags/{quote(plan.chain, safe='')}/runs/{quote(facts.run_id, safe='')}"
+    back = f"../../dags/{quote(facts.chain, safe='')}/runs/{quote(facts.run_id, safe='')}"
     rows = [
-        ("Chain", escape(plan.chain)),
+        ("Chain", escape(facts.chain)),
         ("Run", f'<a href="{escape(back)}">{escape(facts.run_id)}</a>'),
     ]
-    if plan.build:
+    if plan and plan.build:
         rows.append(("Built from", f"<code>{escape(plan.build.ref)}</code> at {_code(plan.build.commit)}"))
     if subject:
         rows.append(("Digest", _code(subject.digest)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,6 @@ from airflow.exceptions import ParamValidationError
 from airflow.models.dag import DagModel
 from airflow.models.dag_version import DagVersion
 from airflow.models.dagrun import DagRun
-from airflow.models.xcom import XCOM_RETURN_KEY, XComModel
 from airflow.utils.state import DagRunState
 from airflow.utils.types import DagRunTriggeredByType, DagRunType
 from sqlalchemy import select
@@ -20,6 +18,7 @@ from sqlalchemy.exc import IntegrityError
 
 from delivery_chain.core.ledger import SENSOR, Outcome
 from delivery_chain.core.visits import SENSED, choose
+from delivery_chain.ledger.left import left_in_runs
 from delivery_chain.listener import AUTHOR
 from delivery_chain.senders.base import fields, text
 
@@ -130,17 +129,12 @@ class Runs:
 
 
 def built_here(session: Session, chain: str, tag: str, digest: str) -> bool:
-    """Whether one of the chain's last runs built an image for a tag: then its publishing is what the registry tells."""
+    """Whether one of the chain's last runs built an image for a tag: then its publishing is what the registry tells.
+
+    Asked of what is proven alone: nobody makes the receiver overlook a push by editing a run's XComs.
+    """
     recent = select(DagRun.run_id).where(DagRun.dag_id == chain).order_by(DagRun.id.desc()).limit(RECENT)
-    wanted = select(XComModel.run_id, XComModel.task_id, XComModel.value).where(
-        XComModel.dag_id == chain,
-        XComModel.run_id.in_(recent.subquery().select()),
-        XComModel.task_id.in_(("plan", "assemble")),
-        XComModel.key == XCOM_RETURN_KEY,
-    )
-    left: dict[str, dict[str, Any]] = {}
-    for run_id, task_id, value in session.execute(wanted):
-        left.setdefault(run_id, {})[task_id] = json.loads(value) if isinstance(value, str) else value
+    left = left_in_runs(session, chain, recent.subquery().select(), ("plan", "assemble"))
     return any(
         fields(run.get("assemble"), "digest") == digest
         and tag in (fields(run.get("plan"), "plan.tags") or ())

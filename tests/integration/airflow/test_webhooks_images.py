@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from delivery_chain.core.event import Event, Kind
+from delivery_chain.core.seal import Place, sealed
+from delivery_chain.hooks.signing import signing_secret
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.copy import put_tag
 from support.oci_images import push_image
@@ -159,21 +161,41 @@ def test_a_chains_own_image_starts_nothing(stored: Stored, receiver: Receiver) -
     assert [len(one.made) for one in others] == [1, 1]
 
 
+@pytest.mark.parametrize("forged", ["plan", "assemble"])
+@pytest.mark.parametrize("how", ["unsealed", "of another run"])
+def test_an_edited_run_makes_nobody_overlook_a_push(
+    stored: Stored, receiver: Receiver, forged: str, how: str
+) -> None:
+    """Who may edit XComs can say that the chain built an image; a push of it is a run all the same."""
+    stored.add(spec())
+    run_id = receiver.push(MAIN, "", A).made[0]
+    subject = {"digest": DIGEST, "media_type": "x", "size": 1, "children": {"linux/amd64": DIGEST}}
+    values: dict[str, Any] = {"plan": {"plan": {"tags": ["edge"]}}, "assemble": subject}
+    leave(run_id, **{task: value for task, value in values.items() if task != forged})
+    signed_for = Place("shop", "other" if how == "of another run" else run_id, forged)
+    false = sealed(values[forged], signed_for, signing_secret())
+    if how == "unsealed":
+        false = values[forged]
+    store_xcom(run_id, forged, false)
+    found = receiver.deliver(pushed(("shop/api", "edge", DIGEST)))
+    assert (found.status, len(found.made)) == (200, 1)
+
+
 def leave(run_id: str, **values: Any) -> None:
-    """Let tasks of the run have returned something."""
+    """Let tasks of the run have returned something, as they do: with their seals."""
+    for task_id, value in values.items():
+        store_xcom(run_id, task_id, sealed(value, Place("shop", run_id, task_id), signing_secret()))
+
+
+def store_xcom(run_id: str, task_id: str, value: Any) -> None:
+    """Write an XCom, whoever does it."""
     from airflow.models.xcom import XComModel  # noqa: PLC0415
     from airflow.utils.session import create_session  # noqa: PLC0415
 
     with create_session() as session:
-        for task_id, value in values.items():
-            XComModel.set(
-                key="return_value",
-                value=value,
-                task_id=task_id,
-                dag_id="shop",
-                run_id=run_id,
-                session=session,
-            )
+        XComModel.set(
+            key="return_value", value=value, task_id=task_id, dag_id="shop", run_id=run_id, session=session
+        )
 
 
 def test_a_digest_that_is_not_told_is_asked_for(

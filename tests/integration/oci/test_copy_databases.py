@@ -7,9 +7,11 @@ import io
 import json
 import re
 import shlex
+import subprocess
 import tarfile
 import time
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,3 +112,22 @@ def test_a_newer_database_replaces_the_copy(oci_client: RegistryClient, oci_targ
         copy = oci_target.head_manifest("mirror/trivy-db", "2")
         assert copy is not None
         assert copy.digest == digest
+
+
+def test_a_mirror_is_carried_over_as_files(
+    oci_client: RegistryClient, oci_target: RegistryClient, tmp_path: Path
+) -> None:
+    """skopeo writes a database to a folder and takes it in again, byte for byte, as the page says."""
+    digest = publish_sample_database(oci_client, DATABASE, now=BUILT)
+    places = [
+        f"docker://{oci_client.registry.host}/{DATABASE}:2",
+        f"dir:{tmp_path / 'folder'}",
+        f"docker://{oci_target.registry.host}/carried/trivy-db:2",
+    ]
+    for source, target in pairwise(places):
+        options = ["--src-tls-verify=false", "--dest-tls-verify=false"]
+        subprocess.run(["skopeo", "copy", "-q", *options, source, target], check=True, timeout=60)
+
+    copy = oci_target.head_manifest("carried/trivy-db", "2")
+    assert copy is not None
+    assert copy.digest == digest

@@ -69,6 +69,15 @@ def test_trivy_is_its_makers_by_digest() -> None:
     assert "[sandbox]" not in "".join(line for line in DOCKERFILE.splitlines() if not line.startswith("#"))
 
 
+def test_the_page_shows_the_version_that_is_pinned() -> None:
+    """docs/trivy.md verifies the release that the image is made with."""
+    [pinned] = re.findall(r"^ARG TRIVY=\S+/trivy:([\d.]+)@", DOCKERFILE, re.MULTILINE)
+    page = (ROOT / "docs" / "trivy.md").read_text(encoding="utf-8")
+    shown = re.findall(r"(?:trivy:|trivy_|trivy=|tags/v)(\d+\.\d+\.\d+)", page)
+    assert len(shown) > 5
+    assert set(shown) == {pinned}
+
+
 def test_packages_come_from_the_lock_only() -> None:
     """One step downloads, with hashes; each later one sees just what that step fetched."""
     steps = re.findall(r"pip (?:download|install|wheel) (?:[^\\&\n]|\\\n)*", DOCKERFILE)

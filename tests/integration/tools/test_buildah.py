@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -33,7 +32,9 @@ from delivery_chain.errors import (
     ToolTimeout,
     Unauthorized,
 )
-from delivery_chain.tools.buildah import BuildOutput, BuildRequest, build_and_push
+from delivery_chain.tools.buildah import BuildRequest, build_and_push
+from support import builds
+from support.builds import SCRATCH, Builder, run, running_registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,31 +43,6 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(os.geteuid() != 0 or shutil.which("buildah") is None, reason="needs root and buildah"),
 ]
-
-HASHED = "$2b$04$BU9.iPMGyrYoPR0zjFiRkuweZAGP83Q67667j205nBiVK99lDiDiK"
-"""bcrypt of `s3cr3t`."""
-
-
-@contextlib.contextmanager
-def running_registry(folder: Path, extra: str = "") -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    config = folder / "config.yml"
-    config.write_text(
-        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {folder}/data}}}}\n"
-        f"http: {{addr: '127.0.0.1:{port}'}}\nlog: {{level: error}}\n{extra}"
-    )
-    with subprocess.Popen(["docker-registry", "serve", str(config)], stderr=subprocess.DEVNULL) as server:
-        try:
-            until = time.monotonic() + 15
-            while time.monotonic() < until:
-                with contextlib.suppress(OSError):
-                    socket.create_connection(("127.0.0.1", port), 1).close()
-                    break
-                time.sleep(0.02)
-            yield f"127.0.0.1:{port}"
-        finally:
-            server.terminate()
 
 
 @pytest.fixture(scope="module")
@@ -77,10 +53,8 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 
 @pytest.fixture(scope="module")
 def locked_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    folder = tmp_path_factory.mktemp("locked")
-    (folder / "htpasswd").write_text(f"robot:{HASHED}\n")
-    with running_registry(folder, f"auth: {{htpasswd: {{realm: r, path: {folder}/htpasswd}}}}\n") as host:
-        yield Registry(host, username="robot", password="s3cr3t", plain_http=True)
+    with builds.locked_registry(tmp_path_factory.mktemp("locked")) as registry:
+        yield registry
 
 
 def get(registry: Registry, path: str) -> bytes:
@@ -99,46 +73,9 @@ def config_of(registry: Registry, name: str, digest: str) -> dict[str, Any]:
     return config
 
 
-class Builder:
-    """Builds a Dockerfile text."""
-
-    def __init__(self, folder: Path) -> None:
-        self.workdir = folder / "work"
-        self.context = folder / "context"
-        self.context.mkdir()
-        self.lines: list[str] = []
-        shutil.copy("/bin/busybox", self.context / "busybox")
-
-    def __call__(
-        self, registry: Registry, dockerfile: str, *, tag: str = "a", seconds: float = 60, **options: Any
-    ) -> BuildOutput:
-        path = self.context / "Dockerfile"
-        path.write_text(dockerfile)
-        reads = options.pop("reads", None)
-        platform = options.pop("platform", Platform.LINUX_AMD64)
-        return build_and_push(
-            BuildRequest(self.context, path, platform, f"{registry.host}/shop/api:{tag}", **options),
-            registry=registry,
-            reads=reads,
-            workdir=self.workdir,
-            deadline=time.monotonic() + seconds,
-            on_line=self.lines.append,
-        )
-
-    def leftovers(self) -> list[str]:
-        return sorted(path.name for path in self.workdir.iterdir()) if self.workdir.exists() else []
-
-
 @pytest.fixture
 def build(tmp_path: Path) -> Builder:
     return Builder(tmp_path)
-
-
-SCRATCH = "FROM scratch\nCOPY busybox /bin/busybox\n"
-
-
-def run(script: str) -> str:
-    return f"RUN {json.dumps(['/bin/busybox', 'sh', '-c', script])}\n"
 
 
 def test_digest_is_the_registrys(build: Builder, registry: Registry) -> None:

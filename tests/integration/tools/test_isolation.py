@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import http.server
 import os
-import re
 import shutil
-import socket
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +17,7 @@ from delivery_chain.core.registry import Registry
 from delivery_chain.errors import BuildFailed, ConfigurationError, DeliveryChainError
 from delivery_chain.tools import buildah
 from delivery_chain.tools.buildah import BuildRequest, Isolation, Network, build_and_push
+from support.builds import copy_shell, listening_api, own_address, running_registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,67 +57,14 @@ say seccomp "$(busybox sed -n 's/^Seccomp:.//p' /proc/self/status)"
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    folder = tmp_path_factory.mktemp("registry")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    config = folder / "config.yml"
-    config.write_text(
-        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {folder}/data}}}}\n"
-        f"http: {{addr: '127.0.0.1:{port}'}}\nlog: {{level: error}}\n"
-    )
-    with subprocess.Popen(["docker-registry", "serve", str(config)], stderr=subprocess.DEVNULL) as server:
-        try:
-            wait_for_port(port)
-            yield Registry(f"127.0.0.1:{port}", plain_http=True)
-        finally:
-            server.terminate()
-
-
-def wait_for_port(port: int) -> None:
-    until = time.monotonic() + 15
-    while time.monotonic() < until:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            time.sleep(0.02)
-        else:
-            return
-    pytest.fail("the registry did not start")
+    with running_registry(tmp_path_factory.mktemp("registry")) as host:
+        yield Registry(host, plain_http=True)
 
 
 @pytest.fixture(scope="module")
 def api_port() -> Iterator[int]:
-    """Something like Airflow's API, on all addresses of this machine."""
-    handler, address = http.server.BaseHTTPRequestHandler, ("0.0.0.0", 0)  # noqa: S104
-    with http.server.HTTPServer(address, handler) as listener:
-        thread = threading.Thread(target=listener.serve_forever)
-        thread.start()
-        yield listener.server_address[1]
-        listener.shutdown()
-        thread.join()
-
-
-def own_address() -> str:
-    """An address of this machine that is not its loopback; the loopback where there is none."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("198.51.100.1", 9))
-        except OSError:
-            return "127.0.0.1"
-        return str(probe.getsockname()[0])
-
-
-def copy_shell(context: Path) -> None:
-    """bash (it can open connections) with its libraries, and busybox."""
-    bash = shutil.which("bash") or "/bin/bash"
-    listing = subprocess.run(["ldd", bash], check=True, capture_output=True, text=True).stdout
-    shutil.copy("/bin/busybox", context / "busybox")
-    shutil.copy(bash, context / "bash")
-    lines = ["FROM scratch", "COPY busybox bash /bin/"]
-    for number, library in enumerate(re.findall(r"(/\S+)", listing)):
-        shutil.copy(library, context / f"lib{number}")
-        lines.append(f"COPY lib{number} {library}")
-    (context / "Dockerfile").write_text("\n".join(lines) + "\n")
+    with listening_api() as port:
+        yield port
 
 
 @pytest.fixture
@@ -208,7 +152,14 @@ HOST_NETWORK = {"loopback_reached": "yes", "own_address_reached": "yes"}
             CLOSED | HOST_NETWORK,
             id="container, the worker's network",
         ),
-        pytest.param(Isolation.NAMESPACES, Network.HOST, CLOSED | HOST_NETWORK, id="namespaces"),
+        pytest.param(Isolation.NAMESPACES, Network.PRIVATE, CLOSED, id="namespaces, private network"),
+        pytest.param(Isolation.NAMESPACES, Network.NONE, CLOSED, id="namespaces, no network"),
+        pytest.param(
+            Isolation.NAMESPACES,
+            Network.HOST,
+            CLOSED | HOST_NETWORK,
+            id="namespaces, the worker's network",
+        ),
         pytest.param(
             Isolation.CHROOT,
             Network.HOST,
@@ -216,7 +167,6 @@ HOST_NETWORK = {"loopback_reached": "yes", "own_address_reached": "yes"}
             | HOST_NETWORK
             | {
                 "host_devices_listed": "yes",
-                "worker_process_listed": "yes",
                 "block_device_made": "yes",
                 "block_device_read": "yes",
                 "same_ids_as_worker": "yes",

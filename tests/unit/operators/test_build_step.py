@@ -18,6 +18,7 @@ from delivery_chain.errors import (
 )
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.manifest import OCI_INDEX, OCI_MANIFEST
+from delivery_chain.operators.base import made_for
 from delivery_chain.operators.build import AssembleOperator, BuildOperator, annotations_of
 from delivery_chain.tools import buildah, git
 from delivery_chain.tools.buildah import BuildOutput, Isolation, Network, Sandbox
@@ -98,6 +99,7 @@ def test_a_build_goes_to_its_own_staging_tag(
         == BuildResult(
             platform="linux/arm64",
             digest=DIGEST,
+            plan=made_for(plan, chain()),
             build_seconds=1.235,
             push_seconds=0.5,
             sandbox="isolation chroot, network host, storage vfs",
@@ -135,6 +137,7 @@ def test_one_platform_needs_no_index(home: MemoryRegistry) -> None:
     digest = home.tags[f"{NAME}:{plan.staging(plan.build.platforms[0])}"] if plan.build else ""
     raw = home.manifests[f"{NAME}@{digest}"][1]
     assert run.left("assemble") == {
+        "plan": made_for(plan, chain()),
         "digest": digest,
         "media_type": OCI_MANIFEST,
         "size": len(raw),

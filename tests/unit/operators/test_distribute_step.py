@@ -20,7 +20,7 @@ from delivery_chain.errors import (
 from delivery_chain.operators.distribute import DistributeOperator
 from delivery_chain.operators.publish import PublishOperator
 from delivery_chain.operators.replicate import ReplicateOperator
-from support.chain_steps import NAME, Run, build_plan, chain, judged, verdict
+from support.chain_steps import DAY, NAME, Run, build_plan, chain, judged, verdict
 from support.webhook_target import Target, answer, webhook_target
 
 if TYPE_CHECKING:
@@ -156,8 +156,7 @@ def test_a_run_without_triggers_tells_nobody(
     home: MemoryRegistry, west: MemoryRegistry, target: Target
 ) -> None:
     """Who starts a run may say that nobody is told of it."""
-    run, _ = everywhere(home)
-    run.left("plan")["plan"]["announce"] = False
+    run, _ = everywhere(home, announce=False)
     with pytest.raises(AirflowSkipException) as caught:
         fire(run, "edge")
     assert (str(caught.value), target.got) == ("this run was started without triggers", [])
@@ -170,6 +169,7 @@ def test_a_tag_that_a_newer_push_holds_is_not_told(
     run, _ = everywhere(home)
     publish = run.left("publish")
     publish["tags"][1] |= {"state": "kept", "digest": OTHER}
+    run.leave("publish", publish)
     assert fire(run).delivered == ("v1.2",)
 
 
@@ -290,6 +290,17 @@ def test_a_repeat_of_all_has_the_same_ids(home: MemoryRegistry, west: MemoryRegi
     fire(run)
     ids = [got.headers["webhook-id"] for got in target.got]
     assert (ids[:2], len(set(ids))) == (ids[2:], 2)
+
+
+def test_an_attempt_that_somebody_else_wrote_does_not_count(
+    home: MemoryRegistry, west: MemoryRegistry, target: Target
+) -> None:
+    """Airflow's task state can be edited over REST: a delivery that never was is sent."""
+    run, _ = everywhere(home)
+    done = Attempt(at=DAY, tag="v1.2", seconds=1.0, status=200).to_xcom()
+    run.context("distribute", 0)["task_state_store"].set("attempts", [done])
+    assert fire(run).delivered == ("v1.2", "latest")
+    assert len(target.got) == 2
 
 
 def test_another_run_trigger_or_image_has_another_id() -> None:

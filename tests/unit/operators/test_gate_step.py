@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from delivery_chain.core.findings import Database, Finding, ScanReport, Severity
 from delivery_chain.core.gate import Verdict
 from delivery_chain.core.reference import sha256_digest
-from delivery_chain.core.results import ScanResult
+from delivery_chain.core.results import Scanned, ScanResult
 from delivery_chain.errors import (
     ConfigurationError,
     ContentMismatch,
@@ -222,11 +222,13 @@ def drop(run: Run, home: MemoryRegistry) -> None:
 
 
 def empty(run: Run, home: MemoryRegistry) -> None:
-    run.leave("scan", {"results": []}, 1)
+    run.leave("scan", Scanned(results=()), 1)
 
 
 def another_image(run: Run, home: MemoryRegistry) -> None:
-    run.left("assemble")["images"][1]["digest"] = "sha256:" + "9" * 64
+    subject = run.left("assemble")
+    subject["images"][1]["digest"] = "sha256:" + "9" * 64
+    run.leave("assemble", subject)
 
 
 def lose_report(run: Run, home: MemoryRegistry) -> None:
@@ -239,7 +241,8 @@ def change_report(run: Run, home: MemoryRegistry) -> None:
 
 
 def swap_report(run: Run, home: MemoryRegistry) -> None:
-    run.leave("scan", {"results": [run.left("scan", index=0)["results"][0] | {"platform": "linux/arm64"}]}, 1)
+    (other,) = run.left("scan", index=0)["results"]
+    run.leave("scan", {"results": [other | {"platform": "linux/arm64"}]}, 1)
 
 
 @pytest.mark.parametrize(

@@ -52,11 +52,11 @@ def test_a_push_becomes_a_plan(refs: dict[str, str]) -> None:
     """Everything that the run does is decided here, and the spec that it was decided from goes along."""
     found = plan_of(PUSH)
     assert found == {
-        "plan": build_plan(actor="bob").to_xcom(),
+        "plan": build_plan(actor="bob, says anna").to_xcom(),
         "spec": chain().to_xcom(),
     }
     assert (Plan.from_xcom(found["plan"]), ChainSpec.from_xcom(found["spec"])) == (
-        build_plan(actor="bob"),
+        build_plan(actor="bob, says anna"),
         chain(),
     )
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from delivery_chain.core.results import Published, TagMove
 from delivery_chain.errors import ConfigurationError, DeliveryChainError, Unjudged
 from delivery_chain.oci.client import RegistryClient
-from delivery_chain.operators import base
+from delivery_chain.operators import judging
 from delivery_chain.operators.publish import PublishOperator
 from support.chain_steps import DAY, NAME, Run, build_plan, chain, image_plan, judged, verdict
 
@@ -160,10 +160,12 @@ def test_the_verdict_is_read_from_the_task_gate_of_this_run() -> None:
     """Steps ask the gate's own return value, not that of one of its mapped instances or keys."""
     run = Run(SPEC, build_plan())
     run.leave("assemble", {"digest": OTHER, "media_type": "x", "size": 1})
-    run.xcoms["gate", 0, "return_value"] = verdict(OTHER).to_xcom()
-    run.xcoms["gate", -1, "skipmixin_key"] = verdict(OTHER).to_xcom()
+    run.leave("gate", verdict(OTHER))
+    true = run.xcoms.pop(("gate", -1, "return_value"))
+    run.xcoms["gate", 0, "return_value"] = true
+    run.xcoms["gate", -1, "skipmixin_key"] = true
     with pytest.raises(Unjudged):
-        base.passed(run.context("publish")["ti"])
+        judging.passed(run.context("publish")["ti"])
 
 
 def test_a_pass_comes_with_plan_spec_and_image() -> None:
@@ -172,5 +174,10 @@ def test_a_pass_comes_with_plan_spec_and_image() -> None:
     run = Run(SPEC, plan)
     run.leave("assemble", {"digest": OTHER, "media_type": "x", "size": 1})
     run.leave("gate", verdict(OTHER))
-    found = base.passed(run.context("publish")["ti"])
-    assert (found[0], found[1], found[2].digest, found[3]) == (plan, SPEC, OTHER, verdict(OTHER))
+    found = judging.passed(run.context("publish")["ti"])
+    assert (found[0], found[1], found[2].digest, found[3]) == (
+        plan,
+        SPEC,
+        OTHER,
+        verdict(OTHER, judged=run.judged()),
+    )

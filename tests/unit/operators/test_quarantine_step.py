@@ -11,6 +11,7 @@ from delivery_chain.core.results import Quarantined
 from delivery_chain.errors import ConfigurationError, DeliveryChainError, PolicyViolation
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.referrers import attach, list_referrers
+from delivery_chain.operators.judging import REPORT_TYPE
 from delivery_chain.operators.quarantine import DeniedOperator, QuarantineOperator
 from delivery_chain.retry import ChainRetryPolicy
 from support.chain_steps import NAME, Run, build_plan, chain, image_plan, judged, push_platform, verdict
@@ -98,10 +99,10 @@ def test_a_backup_has_the_reports(home: MemoryRegistry) -> None:
     kept_away(run)
     with RegistryClient(home.registry) as client:
         listed = {
-            platform: [entry.artifact_type for entry in list_referrers(client, SAFE, child)]
+            platform: {entry.artifact_type for entry in list_referrers(client, SAFE, child)}
             for platform, child in zip(("linux/amd64", "linux/arm64"), digests(run), strict=True)
         }
-    assert listed == {"linux/amd64": [REPORT], "linux/arm64": [REPORT]}
+    assert listed == {key: {REPORT, REPORT_TYPE} for key in ("linux/amd64", "linux/arm64")}
 
 
 def test_a_rule_that_blocks_nothing_more_keeps_the_image(home: MemoryRegistry) -> None:

@@ -342,14 +342,34 @@ def test_what_a_region_lost_is_sent_again(home: MemoryRegistry, west: MemoryRegi
 def test_open_uploads_outlive_a_try(home: MemoryRegistry, west: MemoryRegistry) -> None:
     """What a killed try had open is in the task's state for the next; a copy that ends well leaves nothing there."""
     run, _ = published(home)
-    store = run.context("replicate", 0)["task_state_store"]
-    TaskState(store).save({"http://west/shop/api@sha256:1": "http://west/v2/shop/api/blobs/uploads/1"})
-    assert TaskState(store).load() == {
+    context = run.context("replicate", 0)
+    TaskState(context).save({"http://west/shop/api@sha256:1": "http://west/v2/shop/api/blobs/uploads/1"})
+    assert TaskState(context).load() == {
         "http://west/shop/api@sha256:1": "http://west/v2/shop/api/blobs/uploads/1"
     }
-    TaskState(store).save({})
+    TaskState(context).save({})
     copied(run)
-    assert TaskState(store).load() == {}
+    assert TaskState(context).load() == {}
+
+
+@pytest.mark.parametrize("how", ["plain", "of another task"])
+def test_addresses_that_somebody_else_wrote_are_not_asked(
+    home: MemoryRegistry, west: MemoryRegistry, how: str
+) -> None:
+    """Airflow's task state can be edited over REST, and requests to these addresses carry the region's login."""
+    run, _ = published(home)
+    context = run.context("replicate", 0)
+    uploads = {
+        f"http://{west.registry.host}/{NAME}@{key.rpartition('@')[2]}": "/v2/other/app" for key in home.blobs
+    }
+    if how == "plain":
+        context["task_state_store"].set("uploads", uploads)
+    else:
+        TaskState(run.context("replicate", 1)).save(uploads)
+        run.stores["replicate", 0] = run.stores["replicate", 1]
+    assert TaskState(run.context("replicate", 0)).load() == {}
+    copied(run)
+    assert [request for request in west.requests if "other" in str(request)] == []
 
 
 def test_replications_share_the_limits_of_their_worker(

@@ -7,7 +7,9 @@ import pytest
 from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time.comms import ErrorResponse
 
+from delivery_chain.core.seal import Place, sealed
 from delivery_chain.errors import DeliveryChainError
+from delivery_chain.hooks.signing import signing_secret
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.operators.maintenance import SweepOperator
 from support.chain_steps import NAME, Run, build_plan, built, chain, image_plan, push_platform, verdict
@@ -49,7 +51,11 @@ def staged(
 def sweep(spec: Any = SPEC, state: str | Exception = "failed", judgement: Any = None) -> tuple[str, ...]:
     run = Run(spec, run_states={("shop", "crashed"): state})
     if judgement is not None:
-        run.others["shop", "crashed"] = {("gate", -1, "return_value"): judgement.to_xcom()}
+        place = Place("shop", "crashed", "gate")
+        left = (
+            judgement if isinstance(judgement, dict) else sealed(judgement.to_xcom(), place, signing_secret())
+        )
+        run.others["shop", "crashed"] = {("gate", -1, "return_value"): left}
     return tuple(sorted(run.do(SweepOperator(task_id="sweep-shop", spec=spec))))
 
 
@@ -124,6 +130,13 @@ def test_a_blocked_image_stays_if_its_rule_keeps_it(
     tags = staged(home, spec=spec)
     found = sweep(spec, judgement=verdict(DIGEST, passed=passed))
     assert found == (tags if removed else ())
+
+
+@pytest.mark.parametrize("forged", [verdict(DIGEST).to_xcom(), {}, {"passed": True, "seal": "-1:00"}])
+def test_an_image_stays_if_its_verdict_was_changed(home: MemoryRegistry, forged: dict[str, Any]) -> None:
+    """It may have been a refusal, and whoever looks into it needs the image."""
+    tags = staged(home, spec=KEEPS)
+    assert (sweep(KEEPS, judgement=forged), tuple(sorted(home.tags))) == ((), tags)
 
 
 def test_a_tag_that_was_being_removed_goes(home: MemoryRegistry) -> None:

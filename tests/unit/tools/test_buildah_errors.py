@@ -15,7 +15,7 @@ from delivery_chain.errors import (
     ToolError,
     Unauthorized,
 )
-from delivery_chain.tools.buildah_errors import of_build, of_push
+from delivery_chain.tools.buildah_errors import of_build, of_pull, of_push
 
 
 def failed(*lines: str) -> ToolError:
@@ -40,13 +40,31 @@ PULL = "Error: creating build container: initializing source docker://h/a:1: "
             "Error: creating build container: Source image rejected: Running image oci:/x is rejected",
             BuildFailed,
         ),
-        ('Error: building at STEP "RUN x": while running runtime: exit status 3', BuildFailed),
-        ('Error: building at STEP "COPY x": no such file', BuildFailed),
     ],
 )
-def test_build(line: str, kind: type[DeliveryChainError]) -> None:
-    """A base image that can't be had is the registry's error, everything else the Dockerfile's."""
-    assert type(of_build(failed("STEP 1/1", line), "h/a:1")) is kind
+def test_pull(line: str, kind: type[DeliveryChainError]) -> None:
+    """A base image that can't be had is the registry's error, one that is refused the Dockerfile's."""
+    error = of_pull(failed(line), "Dockerfile line 3, FROM h/a:1")
+    assert (type(error), "Dockerfile line 3, FROM h/a:1" in str(error)) == (kind, True)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('Error: building at STEP "RUN x": while running runtime: exit status 3', "the Dockerfile failed"),
+        ('Error: building at STEP "COPY x": no such file', "the Dockerfile failed"),
+        ("Error: creating build container: h/a:1: image not known", "h/a:1 was not pulled"),
+        (
+            "Error: --mount=from=h/b,target=/b from=h/b: no stage or image found with that name",
+            "h/b was not pulled",
+        ),
+        ("Error: COPY --from=h/c: no stage or image found with that name", "h/c was not pulled"),
+    ],
+)
+def test_build(line: str, message: str) -> None:
+    """A build pulls nothing, so that whatever fails is the Dockerfile's."""
+    error = of_build(failed("STEP 1/1", line), "x/y:1")
+    assert (type(error), message in str(error)) == (BuildFailed, True)
 
 
 @pytest.mark.parametrize(

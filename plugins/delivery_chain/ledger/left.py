@@ -1,0 +1,96 @@
+"""What the steps of a run left, as Airflow's database has it: each value proven, or named as changed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow.models.xcom import XCOM_RETURN_KEY, XComModel
+from sqlalchemy import select
+
+from delivery_chain.core.seal import Place, is_sealed, unproven
+from delivery_chain.core.value import Value
+from delivery_chain.ledger.signing import stored_secret
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from sqlalchemy.engine import Connection
+    from sqlalchemy.orm import Session
+
+V = TypeVar("V", bound=Value)
+STEPS = (
+    "plan", "build", "assemble", "scan", "gate", "publish", "quarantine", "replicate", "distribute", "report",
+)  # fmt: skip
+"""Tasks of a chain that leave something; what other tasks of a Dag leave is none of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The XComs of one run's steps."""
+
+    values: Mapping[str, list[dict[str, Any]]]
+    """By task id, in the order of the map indexes; those alone that carry their proof."""
+    altered: tuple[str, ...] = ()
+    """Tasks whose value is not what they left, as `gate` or `scan[1]`."""
+
+    def one(self, task: str, model: type[V]) -> V | None:
+        """What a task left; None where it left nothing, or what is there is not proven."""
+        return next(iter(self.all(task, model)), None)
+
+    def all(self, task: str, model: type[V]) -> tuple[V, ...]:
+        """What the instances of a mapped task left."""
+        return tuple(model.from_xcom(value) for value in self.values.get(task, ()))
+
+
+def left_in(connection: Session | Connection, dag_id: str, run_id: str) -> Left:
+    """What a run's steps left."""
+    values: dict[str, list[dict[str, Any]]] = {}
+    altered: list[str] = []
+    wanted = (XComModel.dag_id == dag_id, XComModel.run_id == run_id, XComModel.task_id.in_(STEPS))
+    for place, value in _proven(connection, *wanted):
+        if value is None:
+            altered.append(str(place))
+        else:
+            values.setdefault(place.task_id, []).append(value)
+    return Left(values, tuple(altered))
+
+
+def left_in_runs(
+    session: Session, dag_id: str, runs: Any, tasks: Iterable[str]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """What some tasks left in several runs of one Dag, proven values alone: by run id and task id.
+
+    Args:
+        session: Of Airflow's database.
+        dag_id: The Dag.
+        runs: A select of run ids.
+        tasks: Tasks that are not mapped.
+    """
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    wanted = (XComModel.dag_id == dag_id, XComModel.run_id.in_(runs), XComModel.task_id.in_(tuple(tasks)))
+    for place, value in _proven(session, *wanted):
+        if value is not None:
+            found.setdefault(place.run_id, {})[place.task_id] = value
+    return found
+
+
+def _proven(
+    connection: Session | Connection, *conditions: Any
+) -> Iterator[tuple[Place, dict[str, Any] | None]]:
+    """Each value that a task returned, and where; None in the place of one that is not what its task left."""
+    columns = (XComModel.dag_id, XComModel.run_id, XComModel.task_id, XComModel.map_index, XComModel.value)
+    wanted = select(*columns).where(XComModel.key == XCOM_RETURN_KEY, *conditions)
+    rows = connection.execute(wanted.order_by(XComModel.task_id, XComModel.map_index)).all()
+    secret = stored_secret(connection) if rows else ""
+    for *where, kept in rows:
+        place, value = Place(*where), _json(kept)
+        yield place, unproven(value) if secret and is_sealed(value, place, secret) else None
+
+
+def _json(value: Any) -> Any:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return None

@@ -1,0 +1,133 @@
+"""Builds of Dockerfile texts with a real registry beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import re
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from delivery_chain.core.platform import Platform
+from delivery_chain.core.registry import Registry
+from delivery_chain.tools.buildah import BuildOutput, BuildRequest, build_and_push
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+HASHED = "$2b$04$BU9.iPMGyrYoPR0zjFiRkuweZAGP83Q67667j205nBiVK99lDiDiK"
+"""bcrypt of `s3cr3t`."""
+PASSWORD = "s3cr3t"
+SCRATCH = "FROM scratch\nCOPY busybox /bin/busybox\n"
+
+
+@contextlib.contextmanager
+def running_registry(folder: Path, extra: str = "") -> Iterator[str]:
+    """A registry on a free port of 127.0.0.1, its data in a folder; gives its host."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config = folder / "config.yml"
+    config.write_text(
+        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {folder}/data}}}}\n"
+        f"http: {{addr: '127.0.0.1:{port}'}}\nlog: {{level: error}}\n{extra}"
+    )
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(["docker-registry", "serve", str(config)], stdout=quiet, stderr=quiet) as server:
+        try:
+            until = time.monotonic() + 15
+            while time.monotonic() < until:
+                with contextlib.suppress(OSError):
+                    socket.create_connection(("127.0.0.1", port), 1).close()
+                    break
+                time.sleep(0.02)
+            yield f"127.0.0.1:{port}"
+        finally:
+            server.terminate()
+
+
+@contextlib.contextmanager
+def locked_registry(folder: Path) -> Iterator[Registry]:
+    """A registry that lets in `robot` with `PASSWORD` and nobody else."""
+    (folder / "htpasswd").write_text(f"robot:{HASHED}\n")
+    with running_registry(folder, f"auth: {{htpasswd: {{realm: r, path: {folder}/htpasswd}}}}\n") as host:
+        yield Registry(host, username="robot", password=PASSWORD, plain_http=True)
+
+
+@contextlib.contextmanager
+def listening_api() -> Iterator[int]:
+    """Something like Airflow's API on all addresses of this machine; gives its port."""
+    handler, address = http.server.BaseHTTPRequestHandler, ("0.0.0.0", 0)  # noqa: S104
+    with http.server.ThreadingHTTPServer(address, handler) as listener:
+        thread = threading.Thread(target=listener.serve_forever)
+        thread.start()
+        yield listener.server_address[1]
+        listener.shutdown()
+        thread.join()
+
+
+def own_address() -> str:
+    """An address of this machine that is not its loopback; the loopback where there is none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("198.51.100.1", 9))
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
+
+
+def run(script: str) -> str:
+    """A RUN instruction for an image that has busybox only."""
+    return f"RUN {json.dumps(['/bin/busybox', 'sh', '-c', script])}\n"
+
+
+def copy_shell(context: Path) -> None:
+    """Put bash, which can open connections, with its libraries and busybox into a context, and a Dockerfile."""
+    bash = shutil.which("bash") or "/bin/bash"
+    listing = subprocess.run(["ldd", bash], check=True, capture_output=True, text=True).stdout
+    shutil.copy("/bin/busybox", context / "busybox")
+    shutil.copy(bash, context / "bash")
+    lines = ["FROM scratch", "COPY busybox bash /bin/"]
+    for number, library in enumerate(re.findall(r"(/\S+)", listing)):
+        shutil.copy(library, context / f"lib{number}")
+        lines.append(f"COPY lib{number} {library}")
+    (context / "Dockerfile").write_text("\n".join(lines) + "\n")
+
+
+class Builder:
+    """Builds a Dockerfile text; what it says is in `lines`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.workdir = folder / "work"
+        self.context = folder / "context"
+        self.context.mkdir()
+        self.lines: list[str] = []
+        shutil.copy("/bin/busybox", self.context / "busybox")
+
+    def __call__(
+        self, registry: Registry, dockerfile: str, *, tag: str = "a", seconds: float = 60, **options: Any
+    ) -> BuildOutput:
+        """Build it and push it as `shop/api`; `options` are those of the request and of `build_and_push`."""
+        path = self.context / "Dockerfile"
+        path.write_text(dockerfile)
+        names = ("reads", "isolation", "network")
+        given = {name: options.pop(name) for name in names if name in options}
+        platform = options.pop("platform", Platform.LINUX_AMD64)
+        name = options.pop("name", "shop/api")
+        return build_and_push(
+            BuildRequest(self.context, path, platform, f"{registry.host}/{name}:{tag}", **options),
+            registry=registry,
+            workdir=self.workdir,
+            deadline=time.monotonic() + seconds,
+            on_line=self.lines.append,
+            **given,
+        )
+
+    def leftovers(self) -> list[str]:
+        """What is left in the folder for builds."""
+        return sorted(path.name for path in self.workdir.iterdir()) if self.workdir.exists() else []
