@@ -204,7 +204,7 @@ def test_only_true_and_false_are_booleans(said: str) -> None:
 @pytest.mark.parametrize("said", ["2027-01-01", "'2027-01-01'"])
 def test_a_day_needs_no_quotes(said: str) -> None:
     """A date is a text in YAML 1.2, and the field reads it."""
-    exception = f"{{id: CVE-2026-1, reason: a, expires: {said}}}"
+    exception = f"{{id: CVE-2026-0001, reason: a, expires: {said}}}"
     spec = parse_spec(f"{HEAD}scan: {{block: {{severity: high, exceptions: [{exception}]}}}}\n", "f.yaml")
 
     assert spec.scan.block is not None
@@ -217,7 +217,7 @@ def test_a_day_needs_no_quotes(said: str) -> None:
 )
 def test_a_day_is_no_number(said: str) -> None:
     """Seconds since 1970 are nothing that a person means."""
-    exception = f"{{id: CVE-2026-1, reason: a, expires: {said}}}"
+    exception = f"{{id: CVE-2026-0001, reason: a, expires: {said}}}"
 
     (found,) = problems(f"{HEAD}scan: {{block: {{severity: high, exceptions: [{exception}]}}}}\n")
 
