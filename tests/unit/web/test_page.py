@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from delivery_chain.core.coverage import Coverage
 from delivery_chain.core.event import Kind
 from delivery_chain.core.findings import Database, Finding, ScanReport, Severity
 from delivery_chain.core.gate import Hit, Verdict
@@ -158,6 +159,18 @@ def test_a_sample_database_is_named() -> None:
     """A pass against it proves nothing, and the page says so."""
     assert "no findings</h3>" in (html := render(facts(reports=(report(sample=True, stale=True),))))
     assert ", a small sample: a pass proves nothing, stale" in html
+
+
+def test_what_was_looked_at_is_said() -> None:
+    """With every database that took part; the text of an image in it is text."""
+    seen = Coverage(root="<b>no package database</b>")
+    java = Database(repository="java-db", updated_at=NOW)
+    made = report().model_copy(update={"coverage": seen, "java_database": java})
+
+    html = render(facts(reports=(made,)))
+
+    assert "<p>Looked at: &lt;b&gt;no package database&lt;/b&gt;</p>" in html
+    assert f", Java database <code>java-db</code> of {NOW:%Y-%m-%d %H:%M} UTC" in html
 
 
 BLOCKED = Verdict(
