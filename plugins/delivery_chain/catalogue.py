@@ -6,17 +6,21 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from delivery_chain.core.parse import LARGEST_SPEC, locate, parse_spec
-from delivery_chain.core.spec_checks import Complaint, fleet_problems
+from delivery_chain.core.document import LARGEST_SPEC
+from delivery_chain.core.parse import locate, parse_spec
+from delivery_chain.core.spec_checks import fleet_problems
 from delivery_chain.errors import Problem, SpecError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from pathlib import Path
 
+    from delivery_chain.core.document import Complaint
     from delivery_chain.core.spec import ChainSpec
 
 SUFFIXES = (".yaml", ".yml")
+LARGEST_FILE = 4 * LARGEST_SPEC
+"""Bytes: as many as the characters of the largest spec can have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +107,13 @@ def read_text(path: Path) -> str:
         SpecError: It can't be read, is too large, or is not UTF-8.
     """
     try:
+        if not path.is_file() and path.exists():
+            # A pipe would be waited for.
+            raise SpecError([Problem(str(path), 1, "", "expected a file, found a device, pipe or folder")])
         with path.open("rb") as file:
-            content = file.read(4 * LARGEST_SPEC + 1)
+            content = file.read(LARGEST_FILE + 1)
+        if len(content) > LARGEST_FILE:
+            raise SpecError([Problem(str(path), 1, "", f"at most {LARGEST_FILE} bytes, found more")])
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise SpecError(

@@ -145,7 +145,7 @@ def _plan(args: argparse.Namespace) -> int:
 
 
 def _conf(args: argparse.Namespace) -> dict[str, str]:
-    from delivery_chain.core.event import BRANCHES, TAGS
+    from delivery_chain.core.git_ref import BRANCHES, TAGS
 
     if args.image is not None:
         repository, _, tag = args.image.rpartition(":")

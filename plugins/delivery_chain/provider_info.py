@@ -74,6 +74,11 @@ def _oci_registry() -> dict[str, Any]:
                 "description": "Speak http, not https. For registries on a trusted network only.",
             },
             "ca_certificate": _lines("CA certificate", "PEM text; empty for the CAs that the system trusts."),
+            "private_hosts": _text(
+                "Private hosts",
+                "Hosts in private networks that a registry on the internet may send us to, for logins and blobs: "
+                "names or addresses, parted by blanks; * for any.",
+            ),
         },
     }
 

@@ -20,7 +20,8 @@ from delivery_chain.airflow_rest import (
     clean,
     part,
 )
-from delivery_chain.core.event import Event, short_ref
+from delivery_chain.core.event import Event
+from delivery_chain.core.git_ref import short_ref
 from delivery_chain.errors import AirflowUnreachable, ConfigurationError, ToolError, UsageError
 
 if TYPE_CHECKING:

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
-from delivery_chain.catalogue import load, read_text, spec_files
+from delivery_chain.catalogue import LARGEST_FILE, load, read_text, spec_files
 from delivery_chain.errors import SpecError
 
 if TYPE_CHECKING:
@@ -81,3 +82,21 @@ def test_unreadable(tmp_path: Path) -> None:
     with pytest.raises(SpecError) as caught:
         read_text(tmp_path / "none.yaml")
     assert str(caught.value) == f"{tmp_path}/none.yaml:1: can't be read: No such file or directory"
+
+
+def test_a_pipe_is_no_spec(tmp_path: Path) -> None:
+    """Opening one would wait for whoever writes into it, and every Dag with it."""
+    os.mkfifo(tmp_path / "a.yaml")
+
+    assert [str(problem) for problem in load(tmp_path).problems] == [
+        f"{tmp_path}/a.yaml:1: expected a file, found a device, pipe or folder"
+    ]
+
+
+def test_a_file_that_is_too_large_says_so(tmp_path: Path) -> None:
+    """It is not read to its end, and not called broken text because of where it was cut."""
+    (tmp_path / "a.yaml").write_text("a" + "é" * LARGEST_FILE)
+
+    assert [str(problem) for problem in load(tmp_path).problems] == [
+        f"{tmp_path}/a.yaml:1: at most 1048576 bytes, found more"
+    ]

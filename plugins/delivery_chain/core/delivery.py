@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from delivery_chain.core.event import check_ref
+from delivery_chain.core.git_ref import check_ref
 from delivery_chain.core.reference import check_digest, check_name, check_tag
 from delivery_chain.core.value import Value
 

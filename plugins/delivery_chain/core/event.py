@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
+from delivery_chain.core.git_ref import check_ref, short_ref
 from delivery_chain.core.reference import check_digest, check_name, check_tag
 from delivery_chain.core.value import Value
 from delivery_chain.errors import UsageError
@@ -17,13 +18,8 @@ from delivery_chain.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-BRANCHES = "refs/heads/"
-TAGS = "refs/tags/"
-REF = re.compile(r"(?!-)(?!.*(?:\.\.|@\{|//|/\.|\.lock(?:/|$)))[^\x00-\x20\x7f~^:?*\[\\]+(?<![./])")
 WEBHOOK = "webhook "
 """What the names of our senders begin with, as the runs' triggering users too."""
-REF_LENGTH = 1000
-"""File systems allow hardly a longer path."""
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -33,19 +29,6 @@ class Kind(StrEnum):
     SOURCE_PUSH = "source_push"
     IMAGE_PUSH = "image_push"
     MANUAL = "manual"
-
-
-def check_ref(ref: str) -> str:
-    """Return a git ref unchanged.
-
-    Raises:
-        ValueError: It breaks git's rules, or begins with `-`.
-
-    Source: git-check-ref-format(1).
-    """
-    if len(ref) > REF_LENGTH or not REF.fullmatch(ref):
-        raise ValueError(f"expected a git ref such as v1.2.0 or refs/heads/main, found {ref[:200]!r}")
-    return ref
 
 
 def _commit(commit: str) -> str:
@@ -67,7 +50,7 @@ class Event(Value):
     rule: Annotated[str, Field(max_length=64)] = ""
     """Build rule, where the sender knows it."""
     ref: Annotated[str, _optional(check_ref)] = ""
-    """`refs/heads/…` or `refs/tags/…`; a person may give the short name."""
+    """`refs/heads/…` or `refs/tags/…`; a person may give the short name. See `delivery_chain.core.git_ref`."""
     commit: Annotated[str, _optional(_commit)] = ""
     """Full commit id that the ref points at; where it is left out, the run takes what is there."""
     previous: Annotated[str, _optional(_commit)] = ""
@@ -147,15 +130,6 @@ def actor_of(event: Event, user: str) -> str:
     if by_us or event.actor in {"", user}:
         return event.actor or user
     return f"{event.actor}, says {user}"
-
-
-def short_ref(ref: str) -> tuple[str, str]:
-    """A full ref as (`branch` or `tag`, name); a short one as ('', name)."""
-    if ref.startswith(BRANCHES):
-        return "branch", ref.removeprefix(BRANCHES)
-    if ref.startswith(TAGS):
-        return "tag", ref.removeprefix(TAGS)
-    return "", ref
 
 
 def push_run_id(*, ref: str, commit: str, rule: str, visit: int) -> str:

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import date
 
+    from delivery_chain.core.document import Complaint
     from delivery_chain.core.findings import Finding, ScanReport
     from delivery_chain.core.spec import ChainSpec
-    from delivery_chain.core.spec_checks import Complaint
     from delivery_chain.core.spec_scan import GateException
 
 SOON = timedelta(days=14)

@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from delivery_chain.core.event import short_ref
+from delivery_chain.core.git_ref import short_ref
 from delivery_chain.core.ledger import SENSOR, Change, Entry, Line, Looked, Outcome
 from delivery_chain.core.visits import AGAIN, ANOTHER, CLOCKS, LATE, LOST, REPLAYED
 

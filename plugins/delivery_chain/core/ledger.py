@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from delivery_chain.core.event import short_ref
+from delivery_chain.core.git_ref import short_ref
 from delivery_chain.core.value import Value
 from delivery_chain.core.visits import CLOCKS
 from delivery_chain.errors import UsageError

@@ -1,28 +1,17 @@
-"""YAML text to chain spec, and every problem of it as `file:line: key path: message`.
-
-The C safe loader's node tree is read, not its Python objects: nodes know their lines, and a duplicate key is
-still there to be seen. YAML is data: no tags, no merge of secrets or environment, and no anchors, which would let
-a small file stand for a huge one.
-"""
+"""YAML text to chain spec, and every problem of it as `file:line: key path: message`."""
 
 from __future__ import annotations
 
 import re
+import reprlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
+from delivery_chain.core.document import Complaint, Document, KeyPath
+from delivery_chain.core.pattern import LONGEST_PATTERN
 from delivery_chain.core.spec import BuildRule, ChainSpec, ReplicateRule, Scope, Trigger
-from delivery_chain.core.spec_checks import (
-    DISTRIBUTE,
-    REPLICATE,
-    RULES,
-    Complaint,
-    Draft,
-    KeyPath,
-    cross_problems,
-)
+from delivery_chain.core.spec_checks import DISTRIBUTE, REPLICATE, RULES, Draft, cross_problems
 from delivery_chain.core.value import Value
 from delivery_chain.errors import Problem, SpecError
 
@@ -30,11 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 V = TypeVar("V", bound=Value)
-LARGEST_SPEC = 256 * 1024
-"""Characters; the largest real spec seen has 20,000."""
-DEEPEST = 20
-"""Levels of nesting; the model has 7."""
-Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+MOST_PROBLEMS = 50
+"""Problems of one file that are told; nobody corrects more at once."""
+PATTERN_COST = 20_000
+"""Characters of a spec's names and patterns in all; `\\p{…}` counts for 50 more, as RE2 works on it for long."""
+LONGEST_MESSAGE = 500
+"""Characters of what is said of one problem, which may repeat what it found."""
+SHOWN = 80
+"""Characters of a found value that are shown: one line of a terminal."""
+_PATTERN_KEYS = frozenset({"branch", "tag", "tags", "repositories", "regexp", "exclude"})
 
 
 def parse_spec(text: str, file: str) -> ChainSpec:
@@ -45,122 +38,68 @@ def parse_spec(text: str, file: str) -> ChainSpec:
         file: Name for the messages.
 
     Raises:
-        SpecError: With every problem of the text, in line order.
+        SpecError: With every problem of the text, in line order; of very many the first 50.
     """
-    document = _Document(file)
+    document = Document(file)
     data = document.read(text)
     # A key that is there twice leaves data that can be checked further; a text that is not YAML leaves None.
     spec, complaints = (None, []) if data is None and document.problems else _validate(data)
     if spec is None or complaints or document.problems:
-        problems = [*document.problems, *document.locate(complaints)]
-        raise SpecError(sorted(problems, key=lambda problem: (problem.line, problem.key, problem.message)))
+        known = {(problem.line, problem.key) for problem in document.problems}
+        more = [
+            problem for problem in document.locate(complaints) if (problem.line, problem.key) not in known
+        ]
+        raise SpecError(_first([*document.problems, *more]))
     return spec
 
 
 def locate(text: str, file: str, complaints: Iterable[Complaint]) -> list[Problem]:
     """Give complaints about a text that parses their lines."""
-    document = _Document(file)
+    document = Document(file)
     document.read(text)
     return document.locate(complaints)
 
 
-def key_path(path: Sequence[str | int]) -> str:
-    """`('build', 'rules', 0, 'tags')` as `build.rules[0].tags`."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return text.removeprefix(".")
-
-
-class _Document:
-    """One YAML document: its plain data, the line of each key path, and what is wrong with it as YAML."""
-
-    def __init__(self, file: str) -> None:
-        self.file = file
-        self.lines: dict[KeyPath, int] = {(): 1}
-        self.problems: list[Problem] = []
-
-    def read(self, text: str) -> Any:
-        if len(text) > LARGEST_SPEC:
-            return self._complain(1, (), f"at most {LARGEST_SPEC} characters, found {len(text)}")
-        try:
-            self._refuse_anchors(text)
-            loader = Loader(text)
-            try:
-                node = loader.get_single_node()
-                if node is None:
-                    return self._complain(
-                        1, (), "the file is empty: expected a chain spec, see chain_specs/ for examples"
-                    )
-                return self._plain(loader, node, ())
-            finally:
-                loader.dispose()
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            return self._complain(
-                mark.line + 1 if mark else 1, (), f"not YAML: {error.problem or error.context}"
-            )
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            return self._complain(1, (), f"not YAML: {' '.join(str(error).split())}")
-
-    def _refuse_anchors(self, text: str) -> None:
-        depth = 0
-        for event in yaml.parse(text, Loader=Loader):
-            if getattr(event, "anchor", None):
-                line = event.start_mark.line + 1 if event.start_mark else 1
-                self._complain(line, (), "anchors and aliases are not taken: write the value out")
-                raise yaml.YAMLError("anchors are not taken")
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > DEEPEST:
-                raise yaml.YAMLError(f"nested deeper than {DEEPEST} levels")
-
-    def _plain(self, loader: Any, node: yaml.Node, path: KeyPath) -> Any:
-        self.lines.setdefault(path, node.start_mark.line + 1)
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(loader, node, path)
-        if isinstance(node, yaml.SequenceNode):
-            return [self._plain(loader, item, (*path, index)) for index, item in enumerate(node.value)]
-        return loader.construct_object(node)
-
-    def _mapping(self, loader: Any, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
-        mapping: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key, line = key_node.value, key_node.start_mark.line + 1
-            if not isinstance(key_node, yaml.ScalarNode) or not isinstance(key, str):
-                self._complain(line, path, "expected a plain key")
-                continue
-            if key in mapping:
-                self._complain(
-                    line, (*path, key), f"the key is there twice, first in line {self.lines[*path, key]}"
-                )
-                continue
-            self.lines[*path, key] = line
-            mapping[key] = self._plain(loader, value_node, (*path, key))
-        return mapping
-
-    def _complain(self, line: int, path: KeyPath, message: str) -> None:
-        if not self.problems or path:
-            self.problems.append(Problem(self.file, line, key_path(path), message))
-
-    def locate(self, complaints: Iterable[Complaint]) -> list[Problem]:
-        """Each complaint at its key's line, or at its nearest parent's where the key is missing."""
-        found = {
-            Problem(self.file, self._line(path), key_path(path), message) for path, message in complaints
-        }
-        return sorted(found, key=lambda problem: (problem.line, problem.key, problem.message))
-
-    def _line(self, path: KeyPath) -> int:
-        while path not in self.lines:
-            path = path[:-1]
-        return self.lines[path]
+def _first(problems: Sequence[Problem]) -> list[Problem]:
+    ordered = sorted(problems, key=lambda problem: (problem.line, problem.key, problem.message))
+    shown, more = ordered[:MOST_PROBLEMS], len(ordered) - MOST_PROBLEMS
+    if more > 0:
+        shown.append(
+            Problem(shown[-1].file, shown[-1].line, "", f"{more} more problems follow; correct these first")
+        )
+    return shown
 
 
 def _validate(data: Any) -> tuple[ChainSpec | None, list[Complaint]]:
     if not isinstance(data, dict):
         return None, [((), f"expected a mapping with `version: 1` at its top, found {type(data).__name__}")]
+    if _pattern_cost(data) > PATTERN_COST:
+        return None, [
+            ((), f"expected names and patterns of at most {PATTERN_COST} characters in all, found more")
+        ]
     try:
         spec = ChainSpec.model_validate(data)
     except ValidationError as error:
-        return None, [*_complaints(error, data), *cross_problems(_draft(data))]
+        complaints = _complaints(error, data)
+        if len(complaints) > MOST_PROBLEMS:
+            return None, complaints  # More would not be shown.
+        return None, [*complaints, *cross_problems(_draft(data))]
     return spec, list(cross_problems(Draft.of(spec)))
+
+
+def _pattern_cost(data: Any, key: str = "") -> int:
+    """Characters of the texts that may be compiled, each once."""
+    texts: set[str] = set()
+    left = [(key, data)]
+    while left:
+        key, value = left.pop()
+        if isinstance(value, dict):
+            left += value.items()
+        elif isinstance(value, list):
+            left += ((key, item) for item in value if isinstance(item, dict))
+        elif isinstance(value, str) and key in _PATTERN_KEYS and len(value) <= LONGEST_PATTERN:
+            texts.add(value)
+    return sum(len(text) + 50 * (text.count("\\p") + text.count("\\P")) for text in texts)
 
 
 def _draft(data: dict[str, Any]) -> Draft:
@@ -205,10 +144,13 @@ def _complaints(error: ValidationError, data: Any) -> list[Complaint]:
     items = error.errors(include_url=False)
     kinds = {(item["loc"], item["type"]) for item in items}
     # A sequence whose items failed is also reported as too short; that would only confuse.
-    hollow = {
-        loc for loc, kind in kinds if kind == "too_short" and any(o[: len(loc)] == loc != o for o, _ in kinds)
-    }
-    return [(_real_path(item["loc"], data), _message(item)) for item in items if item["loc"] not in hollow]
+    above = {loc[:length] for loc, _ in kinds for length in range(len(loc))}
+    hollow = {loc for loc, kind in kinds if kind == "too_short" and loc in above}
+    return [
+        (_real_path(item["loc"], data), _message(item)[:LONGEST_MESSAGE])
+        for item in items
+        if item["loc"] not in hollow
+    ]
 
 
 def _real_path(loc: Sequence[str | int], data: Any) -> KeyPath:
@@ -233,6 +175,7 @@ _WORDINGS = {
     "extra_forbidden": "unknown key",
     "string_type": "expected text, found {found}{hint}",
     "string_pattern_mismatch": "expected text like {pattern}, found {found}",
+    "bool_type": "expected true or false, found {found}",
     "enum": "expected {expected}, found {found}",
     "literal_error": "expected {expected}, found {found}",
     "value_error": "{error}",
@@ -255,10 +198,14 @@ def _message(item: Any) -> str:
 
 
 def _quote_hint(found: Any) -> str:
-    scalar = isinstance(found, bool | int | float) or type(found).__name__ in {"date", "datetime"}
-    return " (put it in quotes)" if scalar else ""
+    return " (put it in quotes)" if isinstance(found, bool | int | float) else ""
 
 
 def _show(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."  # noqa: PLR2004 - one line of a terminal
+    """A value's beginning; never all of a large one, of which many errors may speak."""
+    text = _BRIEF.repr(value) if isinstance(value, dict | list | str) else repr(value)
+    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
+
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel, _BRIEF.maxdict, _BRIEF.maxlist, _BRIEF.maxstring = 3, 12, 40, 120

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from delivery_chain.core.event import BRANCHES, TAGS, Event, Kind, short_ref
+from delivery_chain.core.event import Event, Kind
+from delivery_chain.core.git_ref import short_ref
 from delivery_chain.core.platform import Platform
 from delivery_chain.core.reference import check_digest
 from delivery_chain.core.spec import BuildRule, ChainSpec, Source
@@ -118,8 +119,13 @@ def select(spec: ChainSpec, event: Event) -> Selection:
 
 
 def matching_rules(spec: ChainSpec, ref: str, repository: str = "") -> tuple[BuildRule, ...]:
-    """The build rules that a push of `ref` (full, or a short name of either kind) starts."""
+    """The build rules that a push of `ref` (full, or a short name of either kind) starts.
+
+    None for a full name of another kind, such as `refs/pull/1/head`.
+    """
     kind, name = short_ref(ref)
+    if not kind and name.startswith("refs/"):
+        return ()
     return tuple(
         rule
         for rule in spec.build_rules
@@ -145,10 +151,10 @@ def _select_source(spec: ChainSpec, event: Event) -> SourceSelection:
         )
     if event.ref:
         rule = _one_rule(spec, event)
-        ref = event.ref if short_ref(event.ref)[0] else _full_ref(rule, event.ref)
+        ref = event.ref if short_ref(event.ref)[0] else rule.prefix + event.ref
     else:
         rule = _rule_by_hand(spec, event)
-        ref = _full_ref(rule, rule.pattern.text)
+        ref = rule.literal_ref
     repository = spec.repository_of(rule)
     return SourceSelection(rule, repository, spec.sources[repository], ref)
 
@@ -190,10 +196,6 @@ def _named(spec: ChainSpec, name: str) -> BuildRule:
             return rule
     known = ", ".join(rule.name for rule in spec.build_rules)
     raise EventRefused(f"chain {spec.name!r} has no build rule {name!r}: it has {known}")
-
-
-def _full_ref(rule: BuildRule, name: str) -> str:
-    return (BRANCHES if rule.ref_kind == "branch" else TAGS) + name
 
 
 def _only(spec: ChainSpec) -> str:

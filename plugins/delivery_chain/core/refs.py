@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from delivery_chain.core.git_ref import BRANCHES, TAGS
 from delivery_chain.core.pattern import Pattern
 from delivery_chain.core.value import Value
 from delivery_chain.errors import ConfigurationError
@@ -12,8 +13,6 @@ from delivery_chain.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-BRANCH = "refs/heads/"
-TAG = "refs/tags/"
 MAX_WATCHED = 20_000
 """Refs that one watch remembers: some 2 MB in Airflow's database."""
 _DIGITS = re.compile(r"([0-9]+)")
@@ -80,7 +79,7 @@ def matching(refs: Mapping[str, str], branches: str | None, tags: str | None) ->
         branches = tags = ".*"
     wanted = [
         (prefix, _pattern(what, text))
-        for prefix, what, text in ((BRANCH, "branches", branches), (TAG, "tags", tags))
+        for prefix, what, text in ((BRANCHES, "branches", branches), (TAGS, "tags", tags))
         if text is not None
     ]
     found = {

@@ -20,6 +20,8 @@ class Registry:
     """PEM text of the CA that signed the registry's certificate; empty for the system's CAs."""
     region: str = ""
     """For people and for the record: `ap-southeast-1`."""
+    private_hosts: tuple[str, ...] = ()
+    """Hosts in private networks, besides its own, that it may send us to though it is on the internet; `*`: any."""
 
     @property
     def base_url(self) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.event import BRANCHES, COMMIT, REF, REF_LENGTH, TAGS, Event
+from delivery_chain.core.event import COMMIT, Event
+from delivery_chain.core.git_ref import BRANCHES, REF, REF_BYTES, TAGS
 from delivery_chain.core.reference import DIGEST, NAME, NAME_LENGTH, TAG
 from delivery_chain.core.spec import MOST_ARGS, MOST_TAGS, ChainSpec
 
@@ -43,7 +44,7 @@ def event_schema() -> str:
     forms = {"ref": REF, "commit": COMMIT, "repository": NAME, "tag": TAG, "digest": DIGEST}
     for name, form in {**forms, "previous": COMMIT}.items():
         fields[name]["pattern"] = _or_empty(form)
-    fields["ref"]["maxLength"] = REF_LENGTH
+    fields["ref"]["maxLength"] = REF_BYTES
     fields["repository"]["maxLength"] = NAME_LENGTH
     examples = _event_examples()
     for name in forms:

@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from delivery_chain.core.git_ref import BRANCHES, TAGS
 from delivery_chain.core.pattern import Match, Pattern
 from delivery_chain.core.platform import Platform
 from delivery_chain.core.reference import check_tag
@@ -28,6 +29,7 @@ from delivery_chain.core.spec_types import (
     PLACEHOLDER,
     ArgName,
     ConnectionId,
+    Flag,
     InsidePath,
     Regexp,
     RepositoryName,
@@ -53,7 +55,7 @@ class Scope(Value):
     """Namespace (project) in that registry."""
     repositories: tuple[RepositoryName, ...] = ()
     """The repositories covered, without the namespace."""
-    all: bool = False
+    all: Flag = False
     """Cover every repository of the namespace ("All Effective" in ACR EE)."""
     exclude: tuple[RepositoryName, ...] = Field(default=(), max_length=50)
     """With `all`: repositories left out, at most 50."""
@@ -78,7 +80,7 @@ class Source(Value):
     """Airflow connection of type `git`: address and credentials."""
     url: Annotated[str, StringConstraints(strict=True, max_length=1000)] = ""
     """Address of the repository; relative to the connection's, or left out where that is complete."""
-    submodules: bool = False
+    submodules: Flag = False
     """Fetch submodules too, over the same allowed transports."""
 
     @field_validator("url")
@@ -191,6 +193,16 @@ class BuildRule(Value):
         return "branch" if self.branch is not None else "tag"
 
     @property
+    def literal_ref(self) -> str:
+        """The full ref that the rule's text names, where it is no regular expression."""
+        return self.prefix + self.pattern.text
+
+    @property
+    def prefix(self) -> str:
+        """What the full names of its refs begin with."""
+        return BRANCHES if self.ref_kind == "branch" else TAGS
+
+    @property
     def pattern(self) -> Pattern:
         """What the ref's short name has to be."""
         return Pattern.guess(self.branch if self.branch is not None else self.tag or "", self.match)
@@ -265,7 +277,7 @@ class ReplicateRule(Value):
     """Only tags that match as a whole."""
     rename: Rename = Field(default=Rename(), alias="as")
     """Target namespace and repository; the source's by default."""
-    override: bool = True
+    override: Flag = True
     """`false`: a target tag with another digest is left alone and the task fails with TAG_CONFLICT."""
 
     @model_validator(mode="after")

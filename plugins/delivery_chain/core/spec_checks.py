@@ -6,17 +6,16 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from delivery_chain.core.git_ref import broken_rule
+from delivery_chain.core.pattern import Match
 from delivery_chain.core.spec import Level
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Self
 
+    from delivery_chain.core.document import Complaint, KeyPath
     from delivery_chain.core.spec import BuildRule, ChainSpec, ReplicateRule, Scope, Trigger
-
-KeyPath = tuple[str | int, ...]
-Complaint = tuple[KeyPath, str]
-
 
 RULES: KeyPath = ("build", "rules")
 REPLICATE: KeyPath = ("replicate",)
@@ -67,20 +66,28 @@ def cross_problems(draft: Draft) -> Iterator[Complaint]:
     """Everything wrong between the fields of one spec; what needs a part that is not known is left out."""
     for path, names in draft.names.items():
         yield from _twice(path, names or {})
+    for index, rule in draft.rules.items():
+        if rule.pattern.match is Match.LITERAL and (broken := broken_rule(rule.literal_ref)):
+            yield (*RULES, index, rule.ref_kind), f"no {rule.ref_kind} in git can have this name: {broken}"
     replications = draft.names[REPLICATE]
     for index, trigger in draft.distribute.items():
         for name in trigger.after or ():
             if replications is not None and name not in replications.values():
                 yield (*DISTRIBUTE, index, "after"), f"no replication rule is named {name!r}"
+    if draft.ship:
+        yield from _not_shipped(draft)
+    if draft.scope is not None:
+        yield from _outside_scope(draft, draft.scope)
+
+
+def _not_shipped(draft: Draft) -> Iterator[Complaint]:
     for index, rule in draft.rules.items():
-        for platform in rule.platforms if draft.ship else ():
+        for platform in rule.platforms:
             if platform not in draft.ship:
                 yield (
                     (*RULES, index, "platforms"),
                     f"{platform} is built, but `scan.platforms` does not ship it",
                 )
-    if draft.scope is not None:
-        yield from _outside_scope(draft, draft.scope)
 
 
 def _outside_scope(draft: Draft, scope: Scope) -> Iterator[Complaint]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
@@ -10,7 +9,7 @@ from pydantic import BeforeValidator, Discriminator, Field, StringConstraints, T
 
 from delivery_chain.core.coverage import Gap
 from delivery_chain.core.findings import Severity
-from delivery_chain.core.spec_types import FindingId, PlatformText, RepositoryName, single
+from delivery_chain.core.spec_types import Day, FindingId, Flag, PlatformText, RepositoryName, single
 from delivery_chain.core.value import Value
 
 
@@ -33,7 +32,7 @@ class Clause(Value):
     are to be said then."""
     findings: tuple[FindingId, ...] = ()
     """Ids or aliases that block on their own, whatever severity and count say; in any case of letters."""
-    fixable: bool = False
+    fixable: Flag = False
     """Count only findings with a fixed version."""
     grace_days: Annotated[int, Field(ge=0, le=365)] = 0
     """Do not count findings published less than so many days ago."""
@@ -65,16 +64,16 @@ class GateException(Value):
     """Only in this repository."""
     reason: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
     owner: str = ""
-    expires: date | None = None
+    expires: Day | None = None
     """Last day (UTC) on which it holds."""
 
 
 class OnBlock(Value):
     """What happens to an image that is blocked."""
 
-    delete: bool = False
+    delete: Flag = False
     """Remove it. Without: it stays, a staged build under its staging tag."""
-    backup: bool = False
+    backup: Flag = False
     """Copy it to `<namespace>-quarantine/<repository>` first, with its report."""
 
 
@@ -131,7 +130,7 @@ Platforms = Annotated[
 class Scan(Value):
     """How images are scanned, and what blocks them."""
 
-    enabled: bool = True
+    enabled: Flag = True
     """`false` lets images through unscanned; the record says so."""
     engine: Annotated[tuple[Literal["trivy"], ...], BeforeValidator(single)] = Field(
         default=("trivy",), min_length=1

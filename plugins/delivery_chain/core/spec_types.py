@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from delivery_chain.core.pattern import compile_pattern
 from delivery_chain.core.platform import platform_name
 from delivery_chain.core.reference import check_name, check_tag
 
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
 """`${name}` in a tag: takes the text that the rule's pattern captured under that name."""
 
@@ -58,6 +60,13 @@ def not_bool(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else value
 
 
+def day(value: Any) -> Any:
+    # Of a number pydantic would make a day by taking it for seconds since 1970.
+    if isinstance(value, date) or (isinstance(value, str) and _DAY.fullmatch(value)):
+        return value
+    raise ValueError("expected a day such as 2027-01-31")
+
+
 def single(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -86,6 +95,9 @@ _SHAPES = {
 DEFAULT_COMMIT_LENGTH = 6
 """Characters of the commit id in a tag (ACR EE's default)."""
 
+Flag = Annotated[bool, Field(strict=True)]
+"""`true` or `false`; in YAML 1.2 `yes`, `no`, `on` and `off` are texts."""
+Day = Annotated[date, BeforeValidator(day)]
 Text = Annotated[str, StringConstraints(strict=True, max_length=2000)]
 Slug = Annotated[str, StringConstraints(strict=True, pattern=r"^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$")]
 ConnectionId = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,199}$")]

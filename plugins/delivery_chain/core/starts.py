@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from delivery_chain.core.event import BRANCHES, TAGS, Event, Kind, image_run_id, push_run_id
+from delivery_chain.core.event import Event, Kind, image_run_id, push_run_id
+from delivery_chain.core.git_ref import BRANCHES, TAGS
 from delivery_chain.core.plan import matching_rules, owner
 from delivery_chain.core.tags import is_reserved
 

@@ -117,6 +117,7 @@ def _registry(fields: ConnectionFields) -> Registry:
         plain_http=fields.flag("plain_http"),
         ca_certificate=fields.certificate(),
         region=fields.text("region").strip(),
+        private_hosts=tuple(fields.text("private_hosts").lower().replace(",", " ").split()),
     )
 
 

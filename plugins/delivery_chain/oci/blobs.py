@@ -199,7 +199,8 @@ class Blobs:
     def cancel_upload(self, name: str, location: str) -> None:
         """Tell the registry that an upload will not go on. Its answer doesn't matter: some can't do that."""
         what = f"upload to {name}"
-        self._session.call("DELETE", location, what=what, expect=_ANY, scopes=push(name)).discard()
+        url = self._session.checked(location)
+        self._session.call("DELETE", url, what=what, expect=_ANY, scopes=push(name)).discard()
 
     def put_blob_bytes(self, name: str, content: bytes) -> Descriptor:
         """Store bytes as a blob, unless they are there.

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from delivery_chain.errors import ConfigurationError, ProtocolViolation
-from delivery_chain.oci.origin import Origin, refused_address
+from delivery_chain.errors import ConfigurationError
+from delivery_chain.oci.origin import Origin
+from delivery_chain.oci.resolver import Resolver, dial
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,6 +69,9 @@ class Connector:
         self._timeout = timeout
         self._ca = registry.ca_certificate
         self._proxies = getproxies()
+        self._resolver = Resolver(
+            self.home, registry.private_hosts, proxied=self._proxy(self.home) is not None
+        )
         self._contexts: dict[bool, ssl.SSLContext] = {}
         self._lock = threading.Lock()
 
@@ -79,17 +83,20 @@ class Connector:
             ProtocolViolation: The name leads to an address that a registry may not send us to.
             ConfigurationError: The CA or the proxy setting can't be read.
         """
-        connection = self._make(origin)
+        proxy = self._proxy(origin)
+        if proxy is None:
+            # Looked up once and judged before anything is sent: a refusal does not tell what listens there.
+            found = self._resolver.look_up(origin)
+        else:
+            self._resolver.check_text(origin)
+        connection = self._make(origin, proxy)
+        if proxy is None:
+            connection._create_connection = lambda *_: dial(found, self._timeout)  # type: ignore[attr-defined]  # noqa: SLF001
         try:
             connection.connect()
-            peer = str(connection.sock.getpeername()[0])
         except BaseException:
             connection.close()
             raise
-        # Looked at after the name was resolved, so that a name can't point somewhere else the second time.
-        if self._proxy(origin) is None and refused_address(self.home, origin.host, peer):
-            connection.close()
-            raise ProtocolViolation(f"{self.home}: it sent us to {origin}, which is {peer}: not allowed")
         return connection
 
     def proxy_headers(self, origin: Origin) -> Mapping[str, str] | None:
@@ -97,9 +104,8 @@ class Connector:
         proxy = self._proxy(origin) if origin.scheme == "http" else None
         return _proxy_address(proxy)[2] if proxy is not None else None
 
-    def _make(self, origin: Origin) -> http.client.HTTPConnection:
+    def _make(self, origin: Origin, proxy: str | None) -> http.client.HTTPConnection:
         host, port, headers = origin.host, origin.port, None
-        proxy = self._proxy(origin)
         if proxy is not None:
             host, port, headers = _proxy_address(proxy)
         if origin.scheme == "http":

@@ -41,23 +41,9 @@ MAX_MANIFEST = 4 * 1024 * 1024
 MAX_ENTRIES = 1000
 """Layers of one manifest, or children of one index. Runtimes stop at 127 layers."""
 
-_MANIFEST_KEYS = frozenset(
-    [
-        "schemaVersion",
-        "mediaType",
-        "artifactType",
-        "config",
-        "layers",
-        "manifests",
-        "subject",
-        "annotations",
-        "fsLayers",
-        "history",
-    ]
-)
-_DESCRIPTOR_KEYS = frozenset(
-    ["mediaType", "digest", "size", "urls", "annotations", "data", "platform", "artifactType"]
-)
+_ARTIFACT_KEYS = {"mediaType", "artifactType", "annotations"}
+_MANIFEST_KEYS = _ARTIFACT_KEYS | {"schemaVersion", "config", "layers", "manifests", "subject", "fsLayers"}
+_DESCRIPTOR_KEYS = _ARTIFACT_KEYS | {"digest", "size", "urls", "data", "platform"}
 EMPTY_BLOB = b"{}"
 """The config of an artifact that has none (OCI image spec, "Guidance for an Empty Descriptor")."""
 

@@ -6,17 +6,15 @@ It may be hostile, so each is checked before anything is sent there.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from delivery_chain.errors import ProtocolViolation
+from delivery_chain.oci.reach import Reach, named_reach
 
 _URL = re.compile(r"[!-~]{1,8192}")
 _PORTS = {"http": 80, "https": 443}
-METADATA = frozenset({"100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254"})
-"""Metadata services that are not link-local: Alibaba Cloud, Azure, Oracle Cloud, AWS over IPv6."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,10 @@ class Origin:
     @property
     def loopback(self) -> bool:
         """Whether the name itself says this machine."""
-        return self.host == "localhost" or _is_loopback(self.host)
+        try:
+            return named_reach(self.host) is Reach.MACHINE
+        except ValueError:
+            return False
 
     @classmethod
     def parse(cls, url: str) -> Origin:
@@ -54,13 +55,21 @@ class Origin:
             port = parts.port if parts else None
         except ValueError:
             parts = port = None
-        if parts is None or parts.scheme not in _PORTS or not parts.hostname or parts.username is not None:
+        if (
+            parts is None
+            or port == 0
+            or parts.scheme not in _PORTS
+            or not parts.hostname
+            or "@" in parts.netloc
+        ):
             raise ProtocolViolation(f"expected an absolute http or https URL, found {_origin_only(url)!r}")
         return cls(parts.scheme, parts.hostname, port or _PORTS[parts.scheme])
 
 
 def check_target(registry: Origin, target: Origin, what: str) -> None:
-    """Let pass an address that a registry may send us to.
+    """Let pass an address that a registry may send us to, as far as its text tells.
+
+    A name is judged again, by the addresses that it stands for, when the connection is made.
 
     Args:
         registry: The registry itself.
@@ -75,35 +84,16 @@ def check_target(registry: Origin, target: Origin, what: str) -> None:
             f"{registry}: expected an https {what} or one on the registry's own plain-http host, "
             f"found {target}. If the registry is behind a proxy, tell it its outside URL (X-Forwarded-Proto)"
         )
-    if refused_address(registry, target.host, target.host):
+    if target.host == registry.host:
+        return  # The user named it.
+    try:
+        found = named_reach(target.host)
+    except ValueError as error:
+        raise ProtocolViolation(f"{registry}: the {what} {target} is refused: {error}") from None
+    if found is Reach.NOBODY or (found is Reach.MACHINE and not registry.loopback):
         raise ProtocolViolation(
             f"{registry}: the {what} {target} is an address that a registry may not send us to"
         )
-
-
-def refused_address(registry: Origin, host: str, address: str) -> bool:
-    """Whether a connection to `address`, found under the name `host`, must not be used.
-
-    Link-local, metadata, multicast and unspecified addresses are refused, loopback too unless the registry
-    is there; the registry's own host never is, for the user named it.
-    """
-    if host == registry.host:
-        return False
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address == "localhost" and not registry.loopback
-    found = getattr(found, "ipv4_mapped", None) or found
-    if found.is_link_local or found.is_multicast or found.is_unspecified or str(found) in METADATA:
-        return True
-    return found.is_loopback and not registry.loopback
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _origin_only(url: str) -> str:

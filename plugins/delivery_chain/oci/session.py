@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Self
 
 from delivery_chain import __version__
-from delivery_chain.errors import ProtocolViolation, Unauthorized
+from delivery_chain.errors import ProtocolViolation, RegistryUnreachable, Unauthorized
 from delivery_chain.oci.auth import Authenticator, Scopes
 from delivery_chain.oci.exchange import Outgoing, Request, Response
 from delivery_chain.oci.origin import Origin, check_target
@@ -33,6 +33,8 @@ MAX_REDIRECTS = 5
 """Registries that keep blobs elsewhere send one, mirrors in front of them another."""
 MAX_PAGES = 1000
 """Pages of one list: at 100 entries a page, more tags than a repository can have and still be usable."""
+LIST_SECONDS = 180.0
+"""Seconds that one list may take, all its pages together; the page under way has its own timeout."""
 PAGE_BYTES = 4 * 1024 * 1024
 """Bytes of one page: 1000 of the longest tags are a thirtieth of it."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -133,10 +135,18 @@ class Session:
 
         Raises:
             ProtocolViolation: A page comes twice, lies elsewhere, or there are more than 1000.
+            RegistryUnreachable: The list took longer than 180 s. Retryable.
         """
         url: str | None = f"{self._home}{path}"
         seen: set[str] = set()
+        until = time.monotonic() + LIST_SECONDS
         while url is not None:
+            if seen and time.monotonic() >= until:
+                raise RegistryUnreachable(
+                    f"{what} at {self._home}: expected the whole list within {LIST_SECONDS:g} s, found it still going "
+                    f"on after {len(seen)} pages. Look whether the registry is slow, or its list without an end",
+                    url=str(self._home),
+                )
             if url in seen or len(seen) >= MAX_PAGES:
                 raise ProtocolViolation(
                     f"{what} at {self._home}: expected at most {MAX_PAGES} pages, found more, or one twice"

@@ -64,20 +64,22 @@ def _back_up(client: Any, host: str, plan: Plan, subject: Subject, verdict: Verd
 def _delete(client: Any, plan: Plan, subject: Subject) -> tuple[str, ...]:
     from delivery_chain.oci.referrers import fallback_tag
 
-    tags = staging_tags(plan) if plan.build else _tags_of(client, plan, subject.digest)
+    tags = staging_tags(plan) if plan.build else _tags_of(client, plan, {subject.digest, plan.digest})
     for tag in tags:
         client.delete_tag(plan.name, tag)
-    if _still_tagged(client, plan.name, subject.digest):
+    # What was pushed, where platforms were left out of it, is as blocked as what is left.
+    wholes = tuple(dict.fromkeys(digest for digest in (subject.digest, plan.digest) if digest))
+    if any(_still_tagged(client, plan.name, digest) for digest in wholes):
         return tags
     # The platforms of an image that others pushed may be parts of other images too.
-    digests = dict.fromkeys((subject.digest, *(image.digest for image in subject.images if plan.build)))
+    digests = dict.fromkeys((*wholes, *(image.digest for image in subject.images if plan.build)))
     for digest in digests:
         client.delete_tag(plan.name, fallback_tag(digest))
         client.delete_manifest(plan.name, digest)
     return (*tags, *digests)
 
 
-def _tags_of(client: Any, plan: Plan, digest: str) -> tuple[str, ...]:
+def _tags_of(client: Any, plan: Plan, digests: set[str]) -> tuple[str, ...]:
     """The tags of an image that others pushed; one that they moved to another image since is not its any more."""
     from delivery_chain.oci.client import DELETED_TAG
 
@@ -87,7 +89,7 @@ def _tags_of(client: Any, plan: Plan, digest: str) -> tuple[str, ...]:
         for tag, found in held.items()
         # A retry goes on where its killed try was in the middle of a tag, or past it.
         if found is None
-        or found.digest == digest
+        or found.digest in digests
         or client.get_manifest(plan.name, found.digest).artifact_type == DELETED_TAG
     )
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.event import BRANCHES, TAGS
+from delivery_chain.core.git_ref import BRANCHES, REF_BYTES, TAGS
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import Sender, delivery, fields, hmac_hex, json_object, text
 from delivery_chain.senders.pushes import entries, header, moment, no_chain, pushed, ref_push
@@ -57,7 +57,7 @@ def _change(change: dict[str, Any]) -> dict[str, Any]:
         raise WebhookRefused(400, "expected each change of the push to name a branch or a tag")
     commit = fields(new, "target.hash")
     return ref_push(
-        prefix + text(ref, "name", longest=1000),
+        prefix + text(ref, "name", longest=REF_BYTES),
         before=GONE if old is None else fields(old, "target.hash"),
         after=GONE if new is None else commit,
         tag_commit=commit,

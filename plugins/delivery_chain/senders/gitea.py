@@ -17,7 +17,7 @@ import hashlib
 import hmac
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.event import BRANCHES, TAGS
+from delivery_chain.core.git_ref import BRANCHES, REF_BYTES, TAGS
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import Sender, delivery, fields, json_object, same, text
 from delivery_chain.senders.pushes import no_chain, pushed, ref_push
@@ -96,7 +96,7 @@ def _full(payload: dict[str, Any]) -> str:
     prefix = _PREFIXES.get(text(payload, "ref_type"))
     if prefix is None:
         raise WebhookRefused(400, "expected `ref_type` to be branch or tag")
-    return prefix + text(payload, "ref", longest=1000)
+    return prefix + text(payload, "ref", longest=REF_BYTES)
 
 
 def _places(payload: dict[str, Any]) -> list[Any]:

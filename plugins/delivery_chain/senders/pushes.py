@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.event import TAGS
+from delivery_chain.core.git_ref import TAGS
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import commit, delivery, fields
 

@@ -43,7 +43,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import AfterValidator, AwareDatetime, Field, ValidationError, field_validator, model_validator
 
 from delivery_chain.core.delivery import MOST_PUSHES, Commit, ImagePush, RefPush, Text
-from delivery_chain.core.event import check_ref
+from delivery_chain.core.git_ref import check_ref
 from delivery_chain.core.value import Value
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import Sender, delivery, json_object

@@ -83,7 +83,9 @@ def _refs(listing: bytes) -> tuple[dict[str, str], dict[str, str]]:
     """Names to objects as `git ls-remote` lists them, and those of annotated tags to commits."""
     refs: dict[str, str] = {}
     peeled: dict[str, str] = {}
-    for line in listing.decode(errors="replace").splitlines():
+    # Only git's own line ends count: a name may hold others of Unicode's, and would end as another name. What is not
+    # UTF-8 is no name for us; replaced characters would make two refs one.
+    for line in listing.decode(errors="surrogateescape").split("\n"):
         commit, _, name = line.partition("\t")
         target, name = (peeled, name.removesuffix(_PEELED)) if name.endswith(_PEELED) else (refs, name)
         with contextlib.suppress(SourceError):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from urllib.parse import urlsplit
 
+from delivery_chain.core.git_ref import check_full_ref
 from delivery_chain.errors import SourceError
 
 URL_LENGTH = 2_048
@@ -19,10 +20,6 @@ _UNPRINTABLE = re.compile(r"[\x00-\x20\x7f]")
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*|[0-9a-fA-F:]+")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_REF = re.compile(r"refs/(?:heads|tags)/.+")
-# What git-check-ref-format forbids anywhere in a name.
-_REF_FORBIDDEN = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|/\.|\.lock(?:/|$)|[/.]$")
-REF_LENGTH = 512
 
 
 class Transport(StrEnum):
@@ -181,15 +178,11 @@ def check_ref(ref: str) -> str:
 
     Raises:
         SourceError: It breaks git's rules for ref names. Not retryable.
-
-    Source: git-check-ref-format(1).
     """
-    if len(ref) > REF_LENGTH or not _REF.fullmatch(ref) or _REF_FORBIDDEN.search(ref) or "/-" in ref:
-        raise SourceError(
-            f"git ref {ref[:200]!r}: expected refs/heads/… or refs/tags/… by git's rules for names",
-            tool="git",
-        )
-    return ref
+    try:
+        return check_full_ref(ref)
+    except ValueError as error:
+        raise SourceError(f"git ref: {error}", tool="git") from None
 
 
 def check_commit(commit: str) -> str:

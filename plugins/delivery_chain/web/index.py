@@ -19,7 +19,6 @@ from airflow.utils.session import create_session
 from pydantic import ValidationError
 from sqlalchemy import func, select
 
-from delivery_chain.core.event import BRANCHES, TAGS
 from delivery_chain.core.places import path_of
 from delivery_chain.core.spec import ChainSpec, Source
 from delivery_chain.core.watched import CHAIN_TAG, watched
@@ -193,7 +192,7 @@ def _paths(source: Source, server: Callable[[str], str] | None) -> set[str]:
 def _beginnings(chain: ChainSpec, repository: str) -> tuple[str, ...]:
     """What the full refs begin with that start the chain's rules for a repository."""
     return tuple(
-        (BRANCHES if rule.ref_kind == "branch" else TAGS) + rule.pattern.beginning
+        rule.prefix + rule.pattern.beginning
         for rule in chain.build_rules
         if chain.repository_of(rule) == repository
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
@@ -138,7 +139,7 @@ def test_a_tag_is_deleted_by_its_name_where_that_works(oci_script: Script) -> No
 
 
 def test_an_address_that_is_not_allowed_gets_no_request(oci_script: Script) -> None:
-    """What a name leads to is looked at once connected, before anything is sent there."""
+    """What a name leads to is looked at before it is connected to."""
     connector = Connector(Registry(host="registry.invalid", plain_http=True), timeout=5)
 
     with pytest.raises(ProtocolViolation, match=r"which is 127\.0\.0\.1: not allowed"):
@@ -300,6 +301,75 @@ def test_all_pages_of_tags_are_read(oci_script: Script) -> None:
     with RegistryClient(oci_script.registry) as client:
         assert client.list_tags("a") == ("a", "b", "c")
         assert client.list_tags("none") == ()
+
+
+class _Endless(Mapping[str, str]):
+    """Headers with another next page each time."""
+
+    def __init__(self, path: str) -> None:
+        self.path, self.page = path, 0
+
+    def __getitem__(self, key: str) -> str:
+        self.page += 1
+        return f'<{self.path}?page={self.page}>; rel="next"'
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("Link",))
+
+    def __len__(self) -> int:
+        return 1
+
+
+ENDLESS: dict[str, tuple[str, bytes, Callable[[RegistryClient], object]]] = {
+    "tags": ("/v2/a/tags/list", b'{"tags":["a"]}', lambda client: client.list_tags("a")),
+    "tags, none a page": ("/v2/a/tags/list", b'{"tags":[]}', lambda client: client.list_tags("a")),
+    "repositories": ("/v2/_catalog", b'{"repositories":["a"]}', lambda client: client.list_repositories()),
+    "referrers": (
+        f"/v2/a/referrers/{DIGEST}",
+        build_index(()),
+        lambda client: client.referrers_api("a", DIGEST),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ENDLESS.values(), ids=ENDLESS)
+def test_a_list_without_end_ends_after_so_many_pages(
+    oci_script: Script,
+    monkeypatch: pytest.MonkeyPatch,
+    case: tuple[str, bytes, Callable[[RegistryClient], object]],
+) -> None:
+    """A registry that always has one page more is no registry."""
+    path, body, ask = case
+    monkeypatch.setattr("delivery_chain.oci.session.MAX_PAGES", 5)
+    oci_script.say("GET", rf"{path}(\?.*)?", headers=_Endless(path), body=body)
+
+    with (
+        RegistryClient(oci_script.registry) as client,
+        pytest.raises(ProtocolViolation, match="at most 5 pages"),
+    ):
+        ask(client)
+
+    assert len(oci_script.seen) == 5
+
+
+@pytest.mark.parametrize("case", ENDLESS.values(), ids=ENDLESS)
+def test_a_list_without_end_ends_after_some_time(
+    oci_script: Script,
+    monkeypatch: pytest.MonkeyPatch,
+    case: tuple[str, bytes, Callable[[RegistryClient], object]],
+) -> None:
+    """Slow pages, each within its timeout, are not followed for hours; another try may meet a faster registry."""
+    path, body, ask = case
+    monkeypatch.setattr("delivery_chain.oci.session.LIST_SECONDS", 0)
+    oci_script.say("GET", rf"{path}(\?.*)?", headers=_Endless(path), body=body)
+
+    with (
+        RegistryClient(oci_script.registry) as client,
+        pytest.raises(RegistryUnreachable, match="still going on after 1 pages"),
+    ):
+        ask(client)
+
+    assert len(oci_script.seen) == 1
 
 
 def test_a_proxy_is_used_where_the_worker_has_one(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import socket
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from support.oci_tls import make_certificates
 from support.oci_tokens import ISSUER, SERVICE, TokenServer, token_server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from delivery_chain.core.registry import Registry
 
@@ -233,6 +234,50 @@ def test_credentials_go_to_no_realm_that_is_not_allowed(challenge: str) -> None:
             client.ping()
 
     assert [one.authorization for one in script.seen] == [""]
+
+
+SENT: dict[str, Callable[[RegistryClient], object]] = {
+    "realm": lambda client: client.ping(),
+    "redirect": lambda client: client.get_blob("shop/api", f"sha256:{'0' * 64}"),
+    "upload location": lambda client: client.put_blob_bytes("shop/api", b"x"),
+}
+
+
+@pytest.mark.parametrize("spelling", ["https://trap.test:{}/", "https://2130706433:{}/", "https://127.1:{}/"])
+@pytest.mark.parametrize("ask", SENT.values(), ids=SENT)
+def test_a_registry_can_not_ask_which_ports_are_open(
+    monkeypatch: pytest.MonkeyPatch, spelling: str, ask: Callable[[RegistryClient], object]
+) -> None:
+    """A place on this machine is refused before it is connected to: the words are the same whatever listens."""
+    real = socket.getaddrinfo
+
+    def look_up(host: str, *rest: Any, **more: Any) -> Any:
+        return real("127.0.0.1" if host.endswith(".test") else host, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with scripted_registry() as script, socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(0)
+        open_port = listening.getsockname()[1]
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            closed_port = server.getsockname()[1]
+        told = set()
+        for port in (open_port, closed_port):
+            url = spelling.format(port)
+            script.answers.clear()
+            script.say("GET", "/v2/", 401, headers={"WWW-Authenticate": f'Bearer realm="{url}"'})
+            script.say("GET", ".*/blobs/.*", 307, headers={"Location": url})
+            script.say("POST", ".*/uploads/", 202, headers={"Location": url})
+            host = script.registry.host.replace("127.0.0.1", "reg.test")
+            with (
+                RegistryClient(replace(script.registry, host=host)) as client,
+                pytest.raises(ProtocolViolation) as caught,
+            ):
+                ask(client)
+            told.add(str(caught.value).replace(str(port), "PORT"))
+        with pytest.raises(BlockingIOError):
+            listening.accept()
+
+    assert len(told) == 1
 
 
 TOKENS = {

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery_chain.core.event import Event, Kind, actor_of, check_ref, push_run_id, short_ref
+from delivery_chain.core.event import Event, Kind, actor_of, push_run_id
+from delivery_chain.core.git_ref import check_ref, short_ref
 from delivery_chain.errors import UsageError
 
 A, B = "a" * 40, "b" * 40
@@ -38,7 +39,10 @@ def test_naive_time_is_utc() -> None:
         (
             {"ref": "-x", "commit": "abc"},
             [
-                "ref: Value error, expected a git ref such as v1.2.0 or refs/heads/main, found '-x'",
+                (
+                    "ref: Value error, expected a git ref such as v1.2.0 or refs/heads/main, found '-x': it begins "
+                    "with '-'; such a branch or tag is named in full: refs/heads/… or refs/tags/…"
+                ),
                 "commit: Value error, expected a full commit id of 40 hex digits, found 'abc'",
             ],
         ),
@@ -69,7 +73,8 @@ def test_conf_refused(conf: dict[str, Any], lines: list[str]) -> None:
 @pytest.mark.parametrize(
     "ref",
     ["", "-x", "a b", "a..b", "a@{b", "a//b", "a/.b", "a.lock", "a.lock/b", "a.", "a/", "a~", "a^", "a:b", "a?", "a*",
-     "a[", "a\\b", "a\nb", "a\x7f", "x" * 1001],
+     "a[", "a\\b", "a\nb", "a\x7f", "x" * 251, "ü" * 126, "a/" * 2000 + "a", "@", "/a", ".a", "refs/heads/.a",
+     "a\ud800"],
 )  # fmt: skip
 def test_refs_refused(ref: str) -> None:
     """Git's own rules hold, and nothing passes for an option."""
@@ -77,7 +82,23 @@ def test_refs_refused(ref: str) -> None:
         check_ref(ref)
 
 
-@pytest.mark.parametrize("ref", ["main", "refs/heads/feature/x", "v1.2.0", "ü", "a-b_c", "x" * 1000])
+@pytest.mark.parametrize(
+    "ref",
+    [
+        "main",
+        "refs/heads/feature/x",
+        "refs/heads/feature/-x",
+        "refs/heads/-x",
+        "refs/heads/@",
+        "feature/-x",
+        "v1.2.0",
+        "ü",
+        "a-b_c",
+        "x" * 250,
+        "ü" * 125,
+        "/".join(["x" * 250] * 15),
+    ],
+)
 def test_refs_taken(ref: str) -> None:
     """Names that git takes are left as they are."""
     assert check_ref(ref) == ref

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from delivery_chain.core.spec import ChainSpec
-from delivery_chain.core.spec_checks import Complaint, fleet_problems
+from delivery_chain.core.spec_checks import fleet_problems
+
+if TYPE_CHECKING:
+    from delivery_chain.core.document import Complaint
 
 
 def chain(name: str, instance: str = "home", namespace: str = "shop", **scope: Any) -> ChainSpec:

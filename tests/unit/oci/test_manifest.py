@@ -192,7 +192,7 @@ def test_an_artifact_manifest_reads_back() -> None:
     [
         ("Layers", []),
         ("LAYERS", []),
-        ("layerſ", []),
+        ("layer\N{LATIN SMALL LETTER LONG S}", []),
         ("Config", {}),
         ("MediaType", OCI_INDEX),
         ("fsLayers", []),
