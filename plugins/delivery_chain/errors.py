@@ -13,6 +13,7 @@
     │   ├── RegistryBusy                retryable; retry_after from 429/503
     │   ├── RegistryFailure             retryable: 5xx
     │   ├── Unauthorized                401 or 403; never shows the credential
+    │   ├── DeletesDisabled             the registry deletes nothing, as docker-registry by default
     │   ├── NotFound                    manifest, blob or repository
     │   ├── ContentMismatch             retryable: the bytes are not what their digest or size says
     │   ├── TagConflict                 the target tag exists with another digest, or is immutable
@@ -156,6 +157,10 @@ class RegistryFailure(RegistryError):
 
 class Unauthorized(RegistryError):
     """The registry knows no such user (401) or does not let it (403). Nothing was changed."""
+
+
+class DeletesDisabled(RegistryError):
+    """The registry deletes nothing. Nothing was changed. Enable deletes there, then clear the task."""
 
 
 class NotFound(RegistryError):

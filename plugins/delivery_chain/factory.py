@@ -267,11 +267,10 @@ def _watching_dag(dag_id: str, **about: Any) -> DAG:
 
 def _start(watch: Any, match: Any) -> None:
     """What every watching Dag does with what it saw."""
-    from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
-
     from delivery_chain.operators.sources import RememberOperator
+    from delivery_chain.operators.start import StartOperator
 
-    start = TriggerDagRunOperator.partial(
+    start = StartOperator.partial(
         task_id="start", skip_when_already_exists=True, map_index_template="{{ task.trigger_dag_id }}"
     ).expand_kwargs(match.output)
     remember = RememberOperator(task_id="remember", cursor=match.cursor, trigger_rule=TriggerRule.NONE_FAILED)
@@ -300,9 +299,8 @@ def make_maintenance_dag(specs: Iterable[ChainSpec]) -> DAG:
 
 def make_existing_dag(specs: Iterable[ChainSpec]) -> DAG:
     """The Dag that sends what was there before a replication rule was."""
-    from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
-
     from delivery_chain.operators.existing import ExistingOperator
+    from delivery_chain.operators.start import StartOperator
 
     replicating = [spec for spec in specs if spec.replicate]
     with DAG(
@@ -316,7 +314,7 @@ def make_existing_dag(specs: Iterable[ChainSpec]) -> DAG:
         tags=[EXISTING],
     ) as dag:
         look = ExistingOperator(task_id="look", specs=replicating)
-        start = TriggerDagRunOperator.partial(
+        start = StartOperator.partial(
             task_id="start", skip_when_already_exists=True, map_index_template="{{ task.trigger_run_id }}"
         ).expand_kwargs(look.output)
         look >> start

@@ -52,6 +52,8 @@ class MemoryRegistry:
     turns: list[Turn] = field(default_factory=list)
     deletes_tags: bool = True
     """Whether a tag can be deleted by its name; docker-registry 2 deletes by digest alone."""
+    deletes: bool = True
+    """Whether anything can be deleted; docker-registry's default is no."""
     dead_from: int | None = None
     """Requests that are still answered; after them every connection breaks, as if the worker had been killed."""
     lost_answer: bool = False
@@ -112,6 +114,8 @@ class MemoryRegistry:
             if ":" not in ref:
                 self.tags[f"{name}:{ref}"] = digest
             return 201, {"Docker-Content-Digest": digest}, b""
+        if method == "DELETE" and not self.deletes:
+            return 405, {}, b'{"errors": [{"code": "UNSUPPORTED"}]}'
         held = self.manifests.get(f"{name}@{digest}")
         if held is None:
             return 404, {}, b""

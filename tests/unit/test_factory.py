@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk.definitions._internal.expandinput import ListOfDictsExpandInput
 from airflow.serialization.serialized_objects import DagSerialization
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -374,3 +376,28 @@ def test_a_parse_is_light() -> None:
 def test_a_task_makes_its_own_dag_alone(file: str, wanted: str, made: list[str]) -> None:
     """Its start costs the same in an installation of any size."""
     assert parse(file, wanted=wanted) == [made, []]
+
+
+@pytest.mark.parametrize(
+    "make", [factory.make_source_dags, lambda specs: {"x": factory.make_existing_dag(specs)}]
+)
+def test_what_comes_from_outside_is_no_template(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A branch may be called `{{conn.home.password}}`, and Airflow renders what it expands from an XCom."""
+    seen = {
+        "trigger_dag_id": "shop",
+        "trigger_run_id": "branch__{{7*7}}",
+        "conf": {"ref": "refs/heads/{{7*7}}", "commit": "{{ conn.home.password }}"},
+    }
+    wanted = json.loads(json.dumps(seen))
+    (dag,) = make([spec()]).values()
+    task = dag.get_task("start")
+    monkeypatch.setattr(ListOfDictsExpandInput, "resolve", lambda *_: (seen, set()))
+    context: dict[str, Any] = {
+        "ti": SimpleNamespace(task=task),
+        "dag": dag,
+        "dag_run": SimpleNamespace(conf={"chain": "shop"}),
+    }
+    monkeypatch.setattr("airflow.sdk.definitions.param.process_params", lambda *_, **__: {})
+    task.render_template_fields(context)
+    made = context["task"]
+    assert {key: getattr(made, key) for key in wanted} == wanted

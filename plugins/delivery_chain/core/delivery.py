@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, field_validator
 
 from delivery_chain.core.git_ref import check_ref
 from delivery_chain.core.reference import check_digest, check_name, check_tag
+from delivery_chain.core.times import EPOCH, in_utc
 from delivery_chain.core.value import Value
 
 # pydantic's regexes are those of Rust: `$` is the end of the text, not also the line break before it.
@@ -67,6 +68,12 @@ class Delivery(Value):
     actor: Text = ""
     """Who pushed."""
     pushed_at: datetime | None = None
-    """When, by the sender's clock, where it says so."""
+    """When, by the sender's clock, where it says so; in UTC."""
     ignored: str = ""
     """Why there is nothing to do: `a ping`, `pull requests start no chain`. Empty otherwise."""
+
+    @field_validator("pushed_at")
+    @classmethod
+    def _possible(cls, time: datetime | None) -> datetime | None:
+        found = in_utc(time) if time else None
+        return found if found and found > EPOCH else None

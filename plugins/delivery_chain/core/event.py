@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, ValidationError, field_validator, mo
 
 from delivery_chain.core.git_ref import check_ref, short_ref
 from delivery_chain.core.reference import check_digest, check_name, check_tag
+from delivery_chain.core.times import EPOCH, in_utc
 from delivery_chain.core.value import Value
 from delivery_chain.errors import UsageError
 
@@ -77,7 +78,10 @@ class Event(Value):
     def _utc(cls, time: datetime | None) -> datetime | None:
         if time is None:
             return None
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+        found = in_utc(time)
+        if found < EPOCH:
+            raise ValueError(f"expected a time after 1970, found {time.isoformat()}")
+        return found
 
     @model_validator(mode="after")
     def _enough(self) -> Self:

@@ -12,7 +12,7 @@ PART_BYTES = 250
 """UTF-8 bytes between two slashes: git makes a file `<part>.lock`, and file systems take 255."""
 
 _RULES = (
-    (r"^-", "it begins with '-'; such a branch or tag is named in full: refs/heads/… or refs/tags/…"),
+    (r"^(?:refs/(?:heads|tags)/)?-", "the name of the branch or tag begins with '-'"),
     (r"^@$", "'@' alone stands for something else in git"),
     (r"[\x00-\x20\x7f]", "it holds a blank or a control character"),
     (r"[~^:?*\[\\]", "it holds one of ~ ^ : ? * [ and \\"),
@@ -24,7 +24,10 @@ _RULES = (
     (r"\.$", "it ends in '.'"),
     (rf"[^/]{{{PART_BYTES + 1}}}", "a part of it is too long"),
 )
-"""Git's rules, and that of its commands that no short name is an option. Source: git-check-ref-format(1)."""
+"""Git's rules; the first is that of `git branch` and `git tag`, whose names can be no options.
+
+Source: git-check-ref-format(1), with `--branch`.
+"""
 REF = re.compile(rf"(?![\s\S]*(?:{'|'.join(f'(?:{rule})' for rule, _ in _RULES)}))[\s\S]+")
 """The same as one expression, which JavaScript takes too."""
 

@@ -7,9 +7,12 @@ of the same change; what is missing there is named in `delivery_chain.core.gaps`
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+from pydantic import AfterValidator
 
 from delivery_chain.core.git_ref import short_ref
+from delivery_chain.core.times import EPOCH, in_utc
 from delivery_chain.core.value import Value
 from delivery_chain.core.visits import CLOCKS
 from delivery_chain.errors import UsageError
@@ -23,7 +26,19 @@ LEDGER = "ledger"
 """XCom of the sensor's task `match`: a Looked as JSON for each change that it took."""
 SENSOR = "sensor"
 DELETED = "deleted, so there is nothing to run"
+FAR = datetime(9000, 1, 1, tzinfo=UTC)
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+def _when(time: datetime) -> datetime:
+    found = in_utc(time)
+    if not EPOCH < found < FAR:
+        raise ValueError(f"expected a time that a push may have, found {time.isoformat()}")
+    return found
+
+
+When = Annotated[datetime, AfterValidator(_when)]
+"""In UTC, and not so near to the calendar's ends that nothing could be added to it or taken away."""
 
 
 class Outcome(Value):
@@ -57,7 +72,7 @@ class Entry(Value):
     """Commit, or digest; empty for a ref that was deleted."""
     before: str | None = None
     """Empty for nothing, None where that is not known."""
-    at: datetime
+    at: When
     """When it was seen."""
     by: str
     """`sensor`, or `webhook` and the connection's id."""
@@ -79,7 +94,7 @@ class Entry(Value):
 class Looked(Entry):
     """One that the sensor saw."""
 
-    since: datetime | None = None
+    since: When | None = None
     """When it had last looked and not seen it; None where that is not known."""
 
 

@@ -16,6 +16,7 @@ from delivery_chain.core.platform import Platform
 from delivery_chain.core.reference import check_digest
 from delivery_chain.core.spec import BuildRule, ChainSpec, Source
 from delivery_chain.core.tags import compose_tag, is_reserved, run_key, staging_tag
+from delivery_chain.core.times import not_after
 from delivery_chain.core.value import Value
 from delivery_chain.errors import EventRefused, Superseded
 
@@ -212,7 +213,7 @@ def make_plan(
         selection: From `select`.
         event: What started the run.
         run_id: Airflow's id of the run.
-        now: Stands in for the push's time where the event has none.
+        now: Stands in for the push's time where the event has none, or one that lies in the future.
         present: What the source holds now: the commit that the ref points at, or the digest that the tag does;
             empty where there is no such ref or image.
 
@@ -220,6 +221,7 @@ def make_plan(
         Superseded: The ref or tag moved on since the push; the newer push has its own run.
         EventRefused: The ref or image is gone, or a tag comes out that no registry takes.
     """
+    pushed_at = not_after(event.pushed_at, now)
     common = {
         "chain": spec.name,
         "run_id": run_id,
@@ -227,7 +229,7 @@ def make_plan(
         "instance": spec.scope.instance,
         "namespace": spec.scope.namespace,
         "repository": selection.repository,
-        "pushed_at": event.pushed_at or now,
+        "pushed_at": pushed_at,
         "actor": event.actor,
         "announce": event.announce,
     }
@@ -242,7 +244,7 @@ def make_plan(
         compose_tag(
             tag,
             captured=captured,
-            pushed_at=event.pushed_at or now,
+            pushed_at=pushed_at,
             timezone=spec.build.timezone if spec.build else "UTC",
             commit=commit,
         )

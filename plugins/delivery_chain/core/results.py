@@ -146,7 +146,8 @@ class Quarantined(Value):
     deleted: tuple[str, ...] = ()
     """Tags and digests that were removed."""
     kept: str = ""
-    """Where the image still is, if the rule does not delete it."""
+    """Every tag and index that serves the image or a platform of it afterwards, as `host/shop/api:v2@sha256:…` and a
+    note in brackets where it is not the image itself; by digest alone where no tag does, empty where nothing does."""
 
 
 class Record(Value):

@@ -27,6 +27,7 @@ from delivery_chain.core.reference import check_tag
 from delivery_chain.core.spec_scan import Scan
 from delivery_chain.core.spec_types import (
     PLACEHOLDER,
+    QUARANTINE_SUFFIX,
     ArgName,
     ConnectionId,
     Flag,
@@ -69,8 +70,13 @@ class Scope(Value):
         return self
 
     def covers(self, repository: str) -> bool:
-        """Whether an event on `repository` (without the namespace) is this chain's."""
-        return repository not in self.exclude if self.all else repository in self.repositories
+        """Whether an event on `repository` (without the namespace) is this chain's.
+
+        `all` leaves out what chains of namespaces below this one back blocked images up to.
+        """
+        if not self.all:
+            return repository in self.repositories
+        return repository not in self.exclude and f"{QUARANTINE_SUFFIX}/" not in repository
 
 
 class Source(Value):

@@ -67,27 +67,22 @@ def cross_problems(draft: Draft) -> Iterator[Complaint]:
     for path, names in draft.names.items():
         yield from _twice(path, names or {})
     for index, rule in draft.rules.items():
-        if rule.pattern.match is Match.LITERAL and (broken := broken_rule(rule.literal_ref)):
-            yield (*RULES, index, rule.ref_kind), f"no {rule.ref_kind} in git can have this name: {broken}"
+        yield from _rule(draft, index, rule)
     replications = draft.names[REPLICATE]
     for index, trigger in draft.distribute.items():
         for name in trigger.after or ():
             if replications is not None and name not in replications.values():
                 yield (*DISTRIBUTE, index, "after"), f"no replication rule is named {name!r}"
-    if draft.ship:
-        yield from _not_shipped(draft)
     if draft.scope is not None:
         yield from _outside_scope(draft, draft.scope)
 
 
-def _not_shipped(draft: Draft) -> Iterator[Complaint]:
-    for index, rule in draft.rules.items():
-        for platform in rule.platforms:
-            if platform not in draft.ship:
-                yield (
-                    (*RULES, index, "platforms"),
-                    f"{platform} is built, but `scan.platforms` does not ship it",
-                )
+def _rule(draft: Draft, index: int, rule: BuildRule) -> Iterator[Complaint]:
+    if rule.pattern.match is Match.LITERAL and (broken := broken_rule(rule.literal_ref)):
+        yield (*RULES, index, rule.ref_kind), f"no {rule.ref_kind} in git can have this name: {broken}"
+    for platform in rule.platforms if draft.ship else ():
+        if platform not in draft.ship:
+            yield (*RULES, index, "platforms"), f"{platform} is built, but `scan.platforms` does not ship it"
 
 
 def _outside_scope(draft: Draft, scope: Scope) -> Iterator[Complaint]:

@@ -16,6 +16,8 @@ from delivery_chain.core.reference import check_name, check_tag
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
 """`${name}` in a tag: takes the text that the rule's pattern captured under that name."""
+QUARANTINE_SUFFIX = "-quarantine"
+"""Namespaces that end so hold the backups of blocked images of the namespace before it."""
 
 PLATFORM = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}(?:/[a-z0-9][a-z0-9._-]{0,31}){1,2}")
 """`os/architecture` or `os/architecture/variant`."""

@@ -8,16 +8,41 @@ from typing import TYPE_CHECKING
 from delivery_chain.core.event import Event, Kind, image_run_id, push_run_id
 from delivery_chain.core.git_ref import BRANCHES, TAGS
 from delivery_chain.core.plan import matching_rules, owner
-from delivery_chain.core.tags import is_reserved
+from delivery_chain.core.stand_in import deleted_tag_digest
+from delivery_chain.core.tags import is_backup, is_reserved
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from delivery_chain.core.spec import ChainSpec
 
 NO_RULE = "no build rule matches"
 NO_CHAIN = "no chain covers this image"
 RESERVED = "a tag that chains keep for themselves"
+DELETION = "a chain's own mark of a tag that it is deleting"
+BACKUP = "a chain's backup of a blocked image"
+
+OPERATOR_TRIGGERED = "operator_triggered"
+"""Airflow's type of the runs that a task starts, as the sensors' do; of what a person asks for it is `manual`."""
+WEBHOOK = "webhook "
+"""How the names of who triggers runs begin that the receiver makes. Of a person's run that is the login's name."""
+ABOUT = ("kind", "repository", "rule", "ref", "commit", "tag", "digest")
+"""The keys of a run's conf that say which push it is of."""
+
+
+def made_by_us(run_type: object, user: str | None, conf: object, wanted: Mapping[str, object]) -> bool:
+    """Whether a run with a push's id is the push's run: a person who may start runs can take any id first.
+
+    Args:
+        run_type: As Airflow recorded it; nobody can choose it.
+        user: Who triggered it, as Airflow recorded it.
+        conf: The run's conf, which whoever started it chose.
+        wanted: The conf of the push's run.
+    """
+    kind = getattr(run_type, "value", run_type)
+    if kind != OPERATOR_TRIGGERED and not (user or "").startswith(WEBHOOK):
+        return False
+    return isinstance(conf, dict) and all(conf.get(key, "") == wanted.get(key, "") for key in ABOUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +60,10 @@ class Start:
             name = f"{self.namespace}/{event.repository}"
             return image_run_id(name=name, tag=event.tag, digest=event.digest, visit=visit)
         return push_run_id(ref=event.ref, commit=event.commit, rule=event.rule, visit=visit)
+
+    def made(self, run_type: object, user: str | None, conf: object) -> bool:
+        """Whether a run with one of these ids is one of ours, see `made_by_us`."""
+        return made_by_us(run_type, user, conf, self.event.to_conf())
 
 
 def source_starts(
@@ -85,6 +114,10 @@ def image_starts(
     """
     if is_reserved(tag):
         return RESERVED
+    if tag and digest == deleted_tag_digest(tag):
+        return DELETION
+    if is_backup(name, (spec.scope.namespace for spec in specs if spec.scope.instance == instance)):
+        return BACKUP
     covering = [
         (namespace, spec)
         for namespace in _namespaces(name)

@@ -10,17 +10,16 @@ from zoneinfo import ZoneInfo
 
 from delivery_chain.core.reference import check_tag
 from delivery_chain.core.spec import BuildTime, TagRule
-from delivery_chain.core.spec_types import PLACEHOLDER
+from delivery_chain.core.spec_types import PLACEHOLDER, QUARANTINE_SUFFIX
 from delivery_chain.errors import EventRefused, InvalidReference
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 STAGING_PREFIX = "_staging-"
 """Tags under which a run keeps its image until the gate has passed it."""
 RESERVED = re.compile(r"_staging-.*|sha(?:256|512)-[0-9a-f]+(?:\..*)?")
 """Tags that no rule may give: our staging, and the fallback tags of referrers (OCI distribution spec 1.1)."""
-QUARANTINE_SUFFIX = "-quarantine"
 _TIME_FORMAT = {BuildTime.DATE: "%Y%m%d", BuildTime.MINUTE: "%Y%m%d%H%M"}
 
 
@@ -70,6 +69,11 @@ def staging_tag(key: str, part: str = "") -> str:
 def quarantine_name(namespace: str, repository: str) -> str:
     """Where a blocked image is backed up: `<namespace>-quarantine/<repository>`."""
     return f"{namespace}{QUARANTINE_SUFFIX}/{repository}"
+
+
+def is_backup(name: str, namespaces: Iterable[str]) -> bool:
+    """Whether a repository is where chains of these namespaces back blocked images up."""
+    return any(name.startswith(f"{namespace}{QUARANTINE_SUFFIX}/") for namespace in namespaces)
 
 
 def quarantine_tag(tag: str, judged_at: datetime) -> str:

@@ -34,8 +34,8 @@ CLOCKS = timedelta(seconds=5)
 OVERTAKEN = timedelta(seconds=60)
 """A delivery that is later than another one by more than this was not overtaken by it: its move is the newer one."""
 SUPERSEDED = datetime.min.replace(tzinfo=UTC)
-"""Stands for the time of a run that found its ref elsewhere before the sensor looked: it is not what the sensor sees,
-but its number is taken."""
+"""Stands for the time of a run that is not the push's, though its number is taken: one that found its ref elsewhere
+before the sensor looked, or one that somebody else started under the id."""
 AGAIN = "this delivery came before"
 ANOTHER = "another webhook told it before"
 REPLAYED = "a replay of a push that was taken before"

@@ -21,6 +21,7 @@ from sqlalchemy import func, or_, select
 
 from delivery_chain.core.gaps import Watch, changes, for_reader
 from delivery_chain.core.ledger import EVENT, LEDGER, Change, Entry, Looked, Seen, join
+from delivery_chain.core.visits import utc
 from delivery_chain.core.watched import IMAGES_PREFIX, SOURCE_PREFIX, watches
 from delivery_chain.errors import ConfigurationError
 from delivery_chain.ledger.variables import plain, stored
@@ -136,7 +137,7 @@ class _Reader:
             if len(found) >= MOST_ENTRIES:
                 self.whole = max(self.whole, written)
                 break
-            items = json.loads(value) if isinstance(value, str) else value
+            items = _json(value)
             found += self._entries(dag_id, Looked.from_xcom, items if isinstance(items, list) else (items,))
         return found
 
@@ -154,6 +155,14 @@ class _Reader:
             else:
                 found.append(Seen(dag_id or "", entry))
         return found
+
+
+def _json(value: Any) -> Any:
+    """What an XCom holds: whoever may edit the sensor's Dag can leave anything there."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        return None
 
 
 def _earlier(since: datetime) -> datetime:
@@ -197,8 +206,9 @@ def _watches(session: Session, places: Collection[str]) -> dict[str, Watch]:
 def _cursor(text: Any) -> tuple[datetime | None, dict[str, str]]:
     try:
         found = json.loads(text)
-        return datetime.fromisoformat(found["looked"]), dict(found["refs"])
-    except (KeyError, TypeError, ValueError):
+        refs = {ref: commit for ref, commit in found["refs"].items() if isinstance(commit, str)}
+        return utc(found["looked"]), refs
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return None, {}
 
 

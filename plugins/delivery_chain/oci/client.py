@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 from delivery_chain.core.reference import check_digest, check_name, check_tag, sha256_digest
 from delivery_chain.errors import (
     ContentMismatch,
+    DeletesDisabled,
     NotFound,
     RegistryError,
     TagConflict,
@@ -19,18 +20,15 @@ from delivery_chain.errors import (
 from delivery_chain.oci.auth import repository_scope
 from delivery_chain.oci.blobs import Blobs
 from delivery_chain.oci.content import check_content
+from delivery_chain.oci.deletion import delete_tag
 from delivery_chain.oci.lists import PAGE_SIZE, list_descriptors, list_names
 from delivery_chain.oci.manifest import (
     ACCEPT,
-    EMPTY_BLOB,
-    EMPTY_CONFIG,
     INDEX_TYPES,
     MANIFEST_TYPES,
     MAX_MANIFEST,
-    OCI_MANIFEST,
     AnyManifest,
     Descriptor,
-    build_artifact_manifest,
     parse_manifest,
 )
 from delivery_chain.oci.paths import answered, is_digest, manifest_name, manifest_path, push
@@ -42,8 +40,6 @@ if TYPE_CHECKING:
 
     from delivery_chain.core.registry import Registry
 
-DELETED_TAG = "application/vnd.delivery-chain.deleted-tag.v1"
-"""Artifact type of the tiny manifest that a tag holds for a moment while `delete_tag` deletes it."""
 _OK = frozenset({200})
 _OK_OR_MISSING = frozenset({200, 404})
 _CREATED = frozenset({201})
@@ -61,6 +57,8 @@ class RegistryClient(Blobs):
             timeout: Seconds for a connect, and for each wait for bytes.
         """
         super().__init__(registry, Session(registry, timeout=timeout))
+        self.deletes_in: set[str] = set()
+        """Repositories in which the registry has deleted a manifest for us."""
 
     def __enter__(self) -> Self:
         return self
@@ -114,17 +112,24 @@ class RegistryClient(Blobs):
             name: Repository.
             ref: Tag or digest.
         """
+        found = self.head_type(name, ref)
+        return found[0] if found else None
+
+    def head_type(self, name: str, ref: str) -> tuple[str, str] | None:
+        """Digest and media type of whatever a tag or digest stands for, or None where it is not there."""
         headers = self._head(name, ref)
         if headers is None:
             return None
-        said = headers.get("Docker-Content-Digest", "")
-        if not said:
+        said, media_type = headers.get("Docker-Content-Digest", ""), headers.get("Content-Type", "")
+        if said:
+            _check_said(said, ref, manifest_name(name, ref))
+        else:
             try:
-                return self.get_manifest(name, ref).digest
+                raw, media_type = self.read_manifest(name, ref)
             except NotFound:
                 return None
-        _check_said(said, ref, manifest_name(name, ref))
-        return said
+            said = sha256_digest(raw)
+        return said, media_type.partition(";")[0].strip().lower()
 
     def _head(self, name: str, ref: str) -> Message | None:
         with self._session.call(
@@ -145,6 +150,15 @@ class RegistryClient(Blobs):
             ContentMismatch: The bytes are not what `ref`, or the registry's own header, says.
             ProtocolViolation: It is no manifest that can be copied.
         """
+        return parse_manifest(*self.read_manifest(name, ref))
+
+    def read_manifest(self, name: str, ref: str) -> tuple[bytes, str]:
+        """The bytes under a tag or digest, whatever they are, and the media type that the registry gives them.
+
+        Raises:
+            NotFound: It is not there.
+            ContentMismatch: The bytes are not what `ref`, or the registry's own header, says.
+        """
         what = manifest_name(name, ref)
         with self._session.call(
             "GET",
@@ -160,7 +174,7 @@ class RegistryClient(Blobs):
         for expected in (ref if is_digest(ref) else "", said):
             if expected:
                 check_content(raw, answered(check_digest, expected, what), what)
-        return parse_manifest(raw, media_type)
+        return raw, media_type
 
     def put_manifest(self, name: str, ref: str, raw: bytes, media_type: str) -> str:
         """Put a manifest under a tag or its own digest.
@@ -192,40 +206,39 @@ class RegistryClient(Blobs):
         return sha256_digest(raw)
 
     def delete_manifest(self, name: str, digest: str) -> None:
-        """Delete a manifest with every tag that points at it. One that is not there is fine.
+        """Delete a manifest with every tag that points at it now. One that is not there is fine.
 
         Raises:
-            RegistryError: The registry refuses; many have deletion turned off.
+            DeletesDisabled: The registry deletes nothing. Not retryable.
+            RegistryError: The registry refuses.
         """
         what = manifest_name(name, check_digest(digest))
-        self._delete(manifest_path(name, digest), name, what)
+        try:
+            self._delete(manifest_path(name, digest), name, what)
+        except RegistryError as error:
+            if error.status in _NO_SUCH_API or "UNSUPPORTED" in error.codes:
+                raise deletes_disabled(error, what, self.registry.host) from error
+            raise
 
-    def delete_tag(self, name: str, tag: str) -> None:
-        """Delete one tag and nothing else: the manifest and its other tags stay. A missing tag is fine.
+    def delete_tag(self, name: str, tag: str, digest: str = "") -> bool:
+        """Delete one tag and nothing else, if it points at `digest`; see `oci.deletion.delete_tag`."""
+        return delete_tag(self, name, check_tag(tag), digest)
 
-        Registries that only delete by digest (docker-registry 2 among them) get a tiny manifest of its own
-        under the tag first, and then that one's digest deleted. Cut short between the two, the tag holds the
-        tiny manifest, and the next call ends the job.
+    def delete_by_tag(self, name: str, tag: str) -> bool:
+        """Ask for a tag to be deleted by its name; whether the registry did. Many can't, and then change nothing.
 
         Raises:
-            Unauthorized, TagConflict, RegistryError: The registry does not let this tag go.
+            Unauthorized, TagConflict: The registry does not let this tag go.
         """
-        if self.head_manifest(name, check_tag(tag)) is None:
-            return
         try:
-            self._delete(manifest_path(name, tag), name, manifest_name(name, tag))
+            self._delete(manifest_path(name, check_tag(tag)), name, manifest_name(name, tag))
         except (Unauthorized, TagConflict):
             raise
         except RegistryError as error:
             # docker-registry 2 takes the tag for a broken digest: 400 DIGEST_INVALID.
             if error.retryable and error.status != HTTPStatus.BAD_REQUEST:
                 raise
-        if self.head_manifest(name, tag) is not None:
-            self._delete_by_stand_in(name, tag)
-
-    def _delete_by_stand_in(self, name: str, tag: str) -> None:
-        self.put_blob_bytes(name, EMPTY_BLOB)
-        self.delete_manifest(name, self.put_manifest(name, tag, _stand_in(tag), OCI_MANIFEST))
+        return self.head_digest(name, tag) is None
 
     def _delete(self, path: str, name: str, what: str) -> None:
         scopes = (repository_scope(name, "delete"),)
@@ -270,17 +283,6 @@ class RegistryClient(Blobs):
             raise
 
 
-def deleted_tag_digest(tag: str) -> str:
-    """What `tag` stands for while `RegistryClient.delete_tag` deletes it."""
-    return sha256_digest(_stand_in(tag))
-
-
-def _stand_in(tag: str) -> bytes:
-    # The tag's name makes it unique: no other tag can share its digest and go with it.
-    note = {"org.opencontainers.image.ref.name": tag}
-    return build_artifact_manifest(DELETED_TAG, None, (EMPTY_CONFIG,), note)
-
-
 _ACCEPT = {"Accept": ACCEPT}
 _NO_SUCH_API = frozenset({405, 501})
 
@@ -289,3 +291,18 @@ def _check_said(said: str, ref: str, what: str) -> None:
     answered(check_digest, said, what)
     if is_digest(ref) and said != ref:
         raise ContentMismatch(f"{what}: asked for {ref}, the registry answers with {said}")
+
+
+def deletes_disabled(error: RegistryError, what: str, host: str) -> DeletesDisabled:
+    """The error for a registry that deletes nothing, with what its owner can do about it."""
+    said = f"{error.status} {' '.join(error.codes)}".strip()
+    return DeletesDisabled(
+        f"{what} at {host}: expected a registry that deletes, found one that does not ({said}); it is "
+        "as it was. docker-registry deletes with `storage: {delete: {enabled: true}}` or "
+        "REGISTRY_STORAGE_DELETE_ENABLED=true; others need the right to delete for the connection's login. "
+        "Then clear this task",
+        method=error.method,
+        url=error.url,
+        status=error.status,
+        codes=error.codes,
+    )

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from delivery_chain.core.image_tags import counted, tag_pattern
+from delivery_chain.core.stand_in import deleted_tag_digest
 from delivery_chain.errors import (
     ConfigurationError,
     NotFound,
@@ -17,7 +18,6 @@ from delivery_chain.errors import (
     RegistryUnreachable,
     Unauthorized,
 )
-from delivery_chain.oci.client import deleted_tag_digest
 from delivery_chain.oci.limits import SHARED
 
 if TYPE_CHECKING:

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 from delivery_chain.core.gate import Verdict
 from delivery_chain.core.seal import Place, opened
 from delivery_chain.core.tags import STAGING_PREFIX
-from delivery_chain.errors import NotFound, SealBroken
+from delivery_chain.core.times import claimed
+from delivery_chain.errors import DeletesDisabled, NotFound, SealBroken, Unauthorized
 from delivery_chain.operators.base import ChainOperator, names_in_scope
 from delivery_chain.operators.build import PUSHED_AT, RUN
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from delivery_chain.core.spec import ChainSpec
 
 RUNNING = frozenset({"queued", "running"})
@@ -32,18 +35,26 @@ class SweepOperator(ChainOperator):
         from delivery_chain.settings import Settings
 
         oldest = datetime.now(UTC) - timedelta(hours=Settings.load().staging_keep_hours)
-        removed = []
+        removed: list[str] = []
         with OciRegistryHook(self.spec.scope.instance).client() as client:
-            for name in names_in_scope(client, self.spec):
-                for tag in _staging_tags(client, name):
-                    if self._is_left_over(context["ti"], client, name, tag, oldest):
-                        client.delete_tag(name, tag)
-                        removed.append(f"{name}:{tag}")
+            try:
+                for name, tag in self._left_over(context["ti"], client, oldest):
+                    client.delete_tag(name, tag)
+                    removed.append(f"{name}:{tag}")
+            except (DeletesDisabled, Unauthorized) as refused:
+                # Once: what is true of one tag of this registry is true of all.
+                self.log.warning("Staging tags stay: %s", refused)
         self.log.info("Removed %d staging tags: %s", len(removed), ", ".join(removed) or "none")
         return removed
 
+    def _left_over(self, ti: Any, client: Any, oldest: datetime) -> Iterator[tuple[str, str]]:
+        for name in names_in_scope(client, self.spec):
+            for tag in _staging_tags(client, name):
+                if self._is_left_over(ti, client, name, tag, oldest):
+                    yield name, tag
+
     def _is_left_over(self, ti: Any, client: Any, name: str, tag: str, oldest: datetime) -> bool:
-        from delivery_chain.oci.client import DELETED_TAG
+        from delivery_chain.core.stand_in import DELETED_TAG
 
         try:
             manifest = client.get_manifest(name, tag)
@@ -55,7 +66,7 @@ class SweepOperator(ChainOperator):
         dag_id, _, run_id = notes.get(RUN, "").partition(" ")
         if not run_id or dag_id != self.spec.name:
             return False
-        if _time(notes.get(PUSHED_AT, "")) > oldest or _state(ti, dag_id, run_id) in RUNNING:
+        if claimed(notes.get(PUSHED_AT), datetime.now(UTC)) > oldest or _state(ti, dag_id, run_id) in RUNNING:
             return False
         keep = self.spec.scan.block is not None and not self.spec.scan.block.on_block.delete
         return not (keep and _blocked(ti, dag_id, run_id))
@@ -80,13 +91,6 @@ def _staging_tags(client: Any, name: str) -> list[str]:
         return [tag for tag in client.list_tags(name) if tag.startswith(STAGING_PREFIX)]
     except NotFound:
         return []
-
-
-def _time(text: str) -> datetime:
-    try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except ValueError:
-        return datetime.min.replace(tzinfo=UTC)
 
 
 def _state(ti: Any, dag_id: str, run_id: str) -> str:

@@ -17,6 +17,8 @@ from delivery_chain.core.plan import (
     select,
 )
 from delivery_chain.core.spec_scan import Artifacts
+from delivery_chain.core.stand_in import deleted_tag_digest
+from delivery_chain.core.times import not_after
 from delivery_chain.errors import EventRefused, ProtocolViolation, Superseded
 from delivery_chain.operators.base import ChainOperator, leave, leave_reason, skip
 
@@ -46,7 +48,8 @@ class PlanOperator(ChainOperator):
         said_by = actor_of(event, getattr(run, "triggering_user_name", "") or "")
         event = event.model_copy(update={"actor": said_by})
         selection = select(self.spec, event)
-        now = run.run_after or datetime.now(UTC)
+        # Whoever starts a run may say when it is due, too.
+        now = not_after(run.run_after, datetime.now(UTC))
         try:
             plan = make_plan(
                 self.spec,
@@ -121,10 +124,16 @@ def _commit(selection: SourceSelection) -> str:
 
 def _digest(spec: ChainSpec, selection: ImageSelection) -> str:
     from delivery_chain.hooks.registry import OciRegistryHook
+    from delivery_chain.oci.deletion import is_stand_in
 
     name = f"{spec.scope.namespace}/{selection.repository}"
     with OciRegistryHook(spec.scope.instance).client() as client:
-        found = client.head_manifest(name, selection.tag or selection.digest)
+        ref = selection.tag or selection.digest
+        if selection.digest == deleted_tag_digest(ref) or is_stand_in(client, name, selection.digest or ref):
+            raise skip(
+                f"{name}:{ref}: a chain's own mark of a tag that is being deleted, nobody pushed an image"
+            )
+        found = client.head_manifest(name, ref)
     return found.digest if found else ""
 
 

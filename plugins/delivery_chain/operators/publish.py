@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from delivery_chain.core.gate import Verdict
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import Published, TagMove
+from delivery_chain.core.times import claimed
 from delivery_chain.errors import ConfigurationError
 from delivery_chain.operators.base import ChainOperator, leave, pull, skip
 from delivery_chain.operators.build import PUSHED_AT
@@ -64,12 +65,8 @@ def move_tag(client: Any, plan: Plan, tag: str, digest: str) -> TagMove:
 
 
 def _pushed_at(client: Any, name: str, digest: str) -> datetime:
-    """When the push of an image happened; the beginning of time for images that are not ours."""
-    text = client.get_manifest(name, digest).annotations.get(PUSHED_AT, "")
-    try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except ValueError:
-        return datetime.min.replace(tzinfo=UTC)
+    """When the push of an image happened; the beginning of time for images that are not ours, or claim the future."""
+    return claimed(client.get_manifest(name, digest).annotations.get(PUSHED_AT), datetime.now(UTC))
 
 
 def blocked_verdict(ti: Any) -> Verdict:

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from delivery_chain.core.blocked import fate
 from delivery_chain.core.results import Quarantined, Subject
-from delivery_chain.core.tags import is_reserved, quarantine_name, quarantine_tag
-from delivery_chain.errors import NotFound, PolicyViolation
-from delivery_chain.operators.base import ChainOperator, leave, planned, subject_of
+from delivery_chain.core.tags import quarantine_name, quarantine_tag
+from delivery_chain.errors import (
+    DeletesDisabled,
+    PolicyViolation,
+    RegistryError,
+    Unauthorized,
+)
+from delivery_chain.operators.base import ChainOperator, leave, planned, pull, subject_of
 from delivery_chain.operators.links import RegistryLink, ScanReportLink
 from delivery_chain.operators.publish import blocked_verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from delivery_chain.core.gate import Verdict
     from delivery_chain.core.plan import Plan
+    from delivery_chain.oci.client import RegistryClient
+    from delivery_chain.oci.holders import Holder
 
 
 class QuarantineOperator(ChainOperator):
@@ -22,33 +32,37 @@ class QuarantineOperator(ChainOperator):
     operator_extra_links = (RegistryLink(), ScanReportLink())
 
     def execute(self, context: Any) -> dict[str, Any]:
-        """Return a Quarantined as JSON."""
-        verdict = blocked_verdict(context["ti"])
-        plan, spec = planned(context["ti"])
-        subject = subject_of(context["ti"])
+        """Return a Quarantined as JSON.
+
+        Raises:
+            RegistryError: Where it is not retryable (DeletesDisabled, Unauthorized, TagConflict), the XCom tells what
+                was left: the registry does not let the image go.
+        """
+        ti = context["ti"]
+        verdict = blocked_verdict(ti)
+        plan, spec = planned(ti)
+        subject = subject_of(ti)
         from delivery_chain.hooks.registry import OciRegistryHook
 
         policy = spec.scan.block.on_block if spec.scan.block else None
         with OciRegistryHook(plan.instance).client() as client:
-            host = OciRegistryHook(plan.instance).registry().host
-            backup = _back_up(client, host, plan, subject, verdict) if policy and policy.backup else ""
-            deleted = _delete(client, plan, subject) if policy and policy.delete else ()
-        tag = plan.staging() if plan.build else (plan.tags[0] if plan.tags else "")
-        kept = (
-            ""
-            if policy and policy.delete
-            else f"{host}/{plan.name}{f':{tag}' if tag else ''}@{subject.digest}"
-        )
-        self.log.info(
-            "Backup: %s. Removed: %s. Kept: %s",
-            backup or "none",
-            ", ".join(deleted) or "nothing",
-            kept or "no",
-        )
-        return leave(context, Quarantined(digest=subject.digest, backup=backup, deleted=deleted, kept=kept))
+            backup = _back_up(client, plan, subject, verdict) if policy and policy.backup else ""
+            here = _Here(client, plan, subject)
+            try:
+                deleted = here.remove() if policy and policy.delete else ()
+            except RegistryError as refused:
+                if refused.retryable:
+                    raise
+                left = Quarantined(digest=subject.digest, backup=backup, kept=here.kept())
+                ti.xcom_push("return_value", leave(context, left))
+                self.log.warning("Not removed: %s. %s", refused, fate(plan, left))
+                raise
+            found = Quarantined(digest=subject.digest, backup=backup, deleted=deleted, kept=here.kept())
+        self.log.info("%s", fate(plan, found))
+        return leave(context, found)
 
 
-def _back_up(client: Any, host: str, plan: Plan, subject: Subject, verdict: Verdict) -> str:
+def _back_up(client: RegistryClient, plan: Plan, subject: Subject, verdict: Verdict) -> str:
     from delivery_chain.oci.copy import copy_image, put_tag
 
     name = quarantine_name(plan.namespace, plan.repository)
@@ -58,50 +72,82 @@ def _back_up(client: Any, host: str, plan: Plan, subject: Subject, verdict: Verd
         # Thorough: what is deleted next has to be here whole.
         copy_image(client, plan.name, subject.digest, client, name, thorough=True)
         put_tag(client, name, tag, subject.digest)
-    return f"{host}/{name}:{tag}"
+    return f"{client.registry.host}/{name}:{tag}"
 
 
-def _delete(client: Any, plan: Plan, subject: Subject) -> tuple[str, ...]:
-    from delivery_chain.oci.referrers import fallback_tag
+class _Here:
+    """The blocked image in the repository where it was found."""
 
-    tags = staging_tags(plan) if plan.build else _tags_of(client, plan, {subject.digest, plan.digest})
-    for tag in tags:
-        client.delete_tag(plan.name, tag)
-    # What was pushed, where platforms were left out of it, is as blocked as what is left.
-    wholes = tuple(dict.fromkeys(digest for digest in (subject.digest, plan.digest) if digest))
-    if any(_still_tagged(client, plan.name, digest) for digest in wholes):
-        return tags
-    # The platforms of an image that others pushed may be parts of other images too.
-    digests = dict.fromkeys((*wholes, *(image.digest for image in subject.images if plan.build)))
-    for digest in digests:
-        client.delete_tag(plan.name, fallback_tag(digest))
-        client.delete_manifest(plan.name, digest)
-    return (*tags, *digests)
+    def __init__(self, client: RegistryClient, plan: Plan, subject: Subject) -> None:
+        self.client = client
+        self.plan = plan
+        self.own = staging_tags(plan) or plan.tags
+        self.digest = subject.digest
+        # What was pushed, where platforms were left out of it, is as blocked as what is left of it.
+        self.wholes = tuple(dict.fromkeys(one for one in (subject.digest, plan.digest) if one))
+        self.parts = tuple(dict.fromkeys((*self.wholes, *(image.digest for image in subject.images))))
 
+    def remove(self) -> tuple[str, ...]:
+        """Remove the run's tags, and each manifest that nobody else serves; what went, tags first.
 
-def _tags_of(client: Any, plan: Plan, digests: set[str]) -> tuple[str, ...]:
-    """The tags of an image that others pushed; one that they moved to another image since is not its any more."""
-    from delivery_chain.oci.client import DELETED_TAG
+        The platforms of an image that others pushed stay: somebody may pull them by their digests.
+        """
+        from delivery_chain.oci.holders import holders
+        from delivery_chain.oci.referrers import fallback_tag
 
-    held = {tag: client.head_manifest(plan.name, tag) for tag in plan.tags}
-    return tuple(
-        tag
-        for tag, found in held.items()
-        # A retry goes on where its killed try was in the middle of a tag, or past it.
-        if found is None
-        or found.digest in digests
-        or client.get_manifest(plan.name, found.digest).artifact_type == DELETED_TAG
-    )
+        name, wanted = self.plan.name, self.parts if self.plan.build else self.wholes
+        held = holders(self.client, name, wanted)
+        free = [part for part in wanted if not held.limit and not held.others(part, self.own)]
+        for part in free:
+            self._delete(part)
+        tags = tuple(tag for tag in self.own if self._let_go(tag, wanted))
+        gone = tuple(part for part in free if self._delete(part))
+        for part in gone:
+            self.client.delete_tag(name, fallback_tag(part))
+        return (*tags, *gone)
 
+    def _delete(self, digest: str) -> bool:
+        """By digest: the one request that takes a tag along only if it points there at that very moment."""
+        try:
+            self.client.delete_manifest(self.plan.name, digest)
+        except (DeletesDisabled, Unauthorized):
+            raise
+        except RegistryError as error:
+            # Some registries want a manifest's tags to be gone first; others never let go of an index's children.
+            if error.retryable:
+                raise
+            return False
+        return True
 
-def _still_tagged(client: Any, name: str, digest: str) -> bool:
-    """Whether a user's tag points at the digest, so that removing the manifest would take that tag with it."""
-    try:
-        tags = client.list_tags(name)
-    except NotFound:
-        return False
-    held = (client.head_manifest(name, tag) for tag in tags if not is_reserved(tag))
-    return any(found is not None and found.digest == digest for found in held)
+    def _let_go(self, tag: str, wanted: Iterable[str]) -> bool:
+        """Delete a tag of the run, unless it was moved to another image since."""
+        return any(self.client.delete_tag(self.plan.name, tag, part) for part in wanted)
+
+    def kept(self) -> str:
+        """Every tag and index that serves the image or a platform of it now; empty where nothing does."""
+        from delivery_chain.oci.holders import holders
+
+        name = self.plan.name
+        there = [part for part in self.parts if self.client.head_digest(name, part)]
+        held = holders(self.client, name, there)
+        # A build's platforms have staging tags, too; the one of the whole says enough.
+        hidden = self.own[:-1] if self.plan.build else ()
+        whole = held.others(self.digest, hidden)
+        said = [self._named(self.digest, one) for one in whole]
+        for part in there:
+            said += [self._named(part, one) for one in held.others(part, hidden) if one not in whole]
+        if self.digest in there and not whole:
+            said.append(self._named(self.digest))
+        if held.limit and there:
+            said.append(f"perhaps more, for not all of {name} was looked through: {held.limit}")
+        return ", ".join(dict.fromkeys(said))
+
+    def _named(self, part: str, holder: Holder | None = None) -> str:
+        """A holder for people: `host/shop/api:v2@sha256:…`, and in which way it serves the image."""
+        where = f"{self.client.registry.host}/{self.plan.name}{f':{holder.tag}' if holder else ''}"
+        what = holder.digest if holder else part
+        notes = ["an index that has it"] * (what != part) + ["a platform of it"] * (part not in self.wholes)
+        return f"{where}@{what}" + (f" ({', '.join(notes)})" if notes else "")
 
 
 def staging_tags(plan: Plan) -> tuple[str, ...]:
@@ -125,7 +171,8 @@ class DeniedOperator(ChainOperator):
         verdict = blocked_verdict(context["ti"])
         plan, _ = planned(context["ti"])
         lines = "".join(f"\n    {finding.line}" for finding in verdict.deciding)
+        where = fate(plan, pull(context["ti"], "quarantine", Quarantined))
         raise PolicyViolation(
-            f"{verdict.sentence}. Nothing of {plan.title} was published, digest {verdict.digest}.{lines}\n"
+            f"{verdict.sentence}. Digest {verdict.digest}. {where}{lines}\n"
             "Fix the packages and push again, or change the chain's scan.block with a reason."
         )

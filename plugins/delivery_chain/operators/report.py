@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from delivery_chain.core.blocked import note
 from delivery_chain.core.gate import Verdict
 from delivery_chain.core.platform import OTHER_PLATFORMS
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import Published, Quarantined, Record, RegionResult, Subject
-from delivery_chain.errors import ConfigurationError, SealBroken
+from delivery_chain.errors import ConfigurationError, RegistryError, SealBroken
 from delivery_chain.operators.base import ChainOperator, leave, planned, pull, pull_all, reason_of
 from delivery_chain.operators.quarantine import staging_tags
 
@@ -29,7 +30,7 @@ class ReportOperator(ChainOperator):
         try:
             plan, spec = planned(ti)
             record = _record(ti, plan, spec, states)
-            record = record.model_copy(update={"removed_staging": _clean(ti, plan)})
+            record = record.model_copy(update={"removed_staging": self._clean(ti, plan)})
         except ConfigurationError:
             state = states.get("plan", "unknown")
             reason = reason_of(ti)
@@ -44,6 +45,28 @@ class ReportOperator(ChainOperator):
             record = Record(chain=context["dag"].dag_id, image="", tags=(), sentence=str(broken))
         self.log.info("%s", record.sentence)
         return leave(context, record)
+
+    def _clean(self, ti: Any, plan: Plan) -> tuple[str, ...]:
+        """Remove the run's staging tags, unless a blocked image stays under them by its chain's wish."""
+        verdict, kept = pull(ti, "gate", Verdict), pull(ti, "quarantine", Quarantined)
+        blocked = verdict is not None and not verdict.passed
+        # A quarantine that failed left nothing: it can be cleared while the image is there.
+        if plan.build is None or (blocked and (kept is None or kept.kept)):
+            return ()
+        from delivery_chain.hooks.registry import OciRegistryHook
+
+        removed = []
+        with OciRegistryHook(plan.instance).client() as client:
+            present = [tag for tag in staging_tags(plan) if client.head_digest(plan.name, tag)]
+            try:
+                for tag in present:
+                    client.delete_tag(plan.name, tag)
+                    removed.append(tag)
+            except RegistryError as refused:
+                if refused.retryable:
+                    raise
+                self.log.warning("%d staging tags of this run stay: %s", len(present) - len(removed), refused)
+        return tuple(removed)
 
 
 def _states(ti: Any, run: Any) -> dict[str, str]:
@@ -66,7 +89,7 @@ def _record(ti: Any, plan: Plan, spec: ChainSpec, states: dict[str, str]) -> Rec
         tags=plan.tags,
         digest=subject.digest if subject else "",
         verdict=verdict.sentence if verdict else "",
-        sentence=f"{plan.title}{at} {_outcome(ti, verdict, _failed(states, spec), regions, triggers)}",
+        sentence=f"{plan.title}{at} {_outcome(ti, plan, verdict, _failed(states, spec), regions, triggers)}",
         commit=plan.build.commit if plan.build else "",
         ref=plan.build.ref if plan.build else "",
         regions=regions,
@@ -94,14 +117,15 @@ def _failed(states: dict[str, str], spec: ChainSpec) -> list[str]:
 
 def _outcome(
     ti: Any,
+    plan: Plan,
     verdict: Verdict | None,
     failed: list[str],
     regions: dict[str, str],
     triggers: dict[str, str],
 ) -> str:
     if verdict is not None and not verdict.passed:
-        kept = pull(ti, "quarantine", Quarantined)
-        return verdict.sentence + (f"; kept as {kept.backup}" if kept and kept.backup else "")
+        left = note(plan, pull(ti, "quarantine", Quarantined))
+        return verdict.sentence + left + ("; task quarantine failed" if "quarantine" in failed else "")
     published = pull(ti, "publish", Published)
     if verdict is None or published is None:
         what = "its tags may be there in part" if "publish" in failed else "nothing was published"
@@ -114,19 +138,3 @@ def _outcome(
     sentence += f", copied to {' and '.join(held)}" if held else ""
     sentence += f", {told} trigger{'s' if told != 1 else ''} fired" if told else ""
     return sentence + (f"; NOT DONE: {', '.join(wrong)}" if wrong else "")
-
-
-def _clean(ti: Any, plan: Plan) -> tuple[str, ...]:
-    """Remove the run's staging tags, unless a blocked image stays under them by its chain's wish."""
-    verdict, kept = pull(ti, "gate", Verdict), pull(ti, "quarantine", Quarantined)
-    blocked = verdict is not None and not verdict.passed
-    # A quarantine that failed left nothing: it can be cleared while the image is there.
-    if plan.build is None or (blocked and (kept is None or kept.kept)):
-        return ()
-    from delivery_chain.hooks.registry import OciRegistryHook
-
-    with OciRegistryHook(plan.instance).client() as client:
-        present = [tag for tag in staging_tags(plan) if client.head_manifest(plan.name, tag)]
-        for tag in present:
-            client.delete_tag(plan.name, tag)
-    return tuple(present)

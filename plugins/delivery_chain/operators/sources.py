@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Variable
 
 from delivery_chain.core.ledger import DELETED, LEDGER, SENSOR, Entry, Looked, Outcome
-from delivery_chain.core.starts import Start, image_starts, source_starts
+from delivery_chain.core.starts import Start, image_starts, made_by_us, source_starts
+from delivery_chain.core.times import not_after, read_time
 from delivery_chain.core.visits import SUPERSEDED, Told, choose, left_at, utc
 from delivery_chain.core.watched import told_key
 from delivery_chain.errors import ConfigurationError
@@ -32,6 +33,8 @@ NOTHING = "no build rule matches, or no chain takes it"
 IDS_AT_ONCE = 50
 HANDLED = "handled"
 """XCom of `match`: how many of the changes it took, where it left some for later."""
+POSITIONS = "positions"
+"""XCom of `match`: the position of the change that each run is for."""
 
 
 class Cursor:
@@ -156,6 +159,7 @@ class MatchOperator(ChainOperator):
         looked = datetime.fromisoformat(seen["looked"])
         since = datetime.fromisoformat(seen["since"]) if seen.get("since") else None
         runs: list[dict[str, Any]] = []
+        positions: list[int] = []
         ledger: list[Looked] = []
         found = [self._starts(change) for change in seen["changes"]]
         new = _new_to(context["ti"], found)
@@ -172,7 +176,9 @@ class MatchOperator(ChainOperator):
             self.log.info("%s", entry.sentence)
             ledger.append(Looked(**dict(entry), since=since))
             runs += more
+            positions += [position] * len(more)
         ledger += [_deleted(ref, looked, since) for ref in seen.get("gone", ())]
+        context["ti"].xcom_push(POSITIONS, positions)
         context["ti"].xcom_push(LEDGER, [entry.to_xcom() for entry in ledger])
         return runs
 
@@ -260,12 +266,14 @@ class _Made(dict[int, datetime]):
     def __missing__(self, visit: int) -> datetime:
         dag_id, run_id = self.start.chain, self.start.run_id(visit)
         run = _run(dag_id, run_id)
+        if not self.start.made(run.run_type, run.triggering_user_name, run.conf):
+            return SUPERSEDED
         if run.end_date and run.end_date < self.looked:
             states = self.ti.get_task_states(dag_id=dag_id, task_ids=["plan"], run_ids=[run_id])
             if states.get(run_id, {}).get("plan") == "skipped":
                 return SUPERSEDED
-        said = (run.conf or {}).get("seen_at")
-        return datetime.fromisoformat(said) if said else run.run_after
+        # No push was seen after its run was made.
+        return not_after(read_time(run.conf.get("seen_at")), run.run_after)
 
 
 def _run(dag_id: str, run_id: str) -> Any:
@@ -294,11 +302,35 @@ class RememberOperator(ChainOperator):
             return
         looked, refs = known
         handled = context["ti"].xcom_pull(task_ids="match", key=HANDLED, map_indexes=-1)
-        taken = seen["changes"][:handled]
+        lost = self._lost(context["ti"], context["dag_run"])
+        taken = [change for at, change in enumerate(seen["changes"][:handled]) if at not in lost]
         gone = set(seen["gone"])
         moved = {
             **{ref: commit for ref, commit in refs.items() if ref not in gone},
             **{change["ref"]: change["commit"] for change in taken},
         }
         # With changes left over the cursor stands for the older look: they moved after it.
-        Cursor(self.cursor).write(seen["looked"] if handled is None else seen["since"] or looked, moved)
+        whole = handled is None and not lost
+        Cursor(self.cursor).write(seen["looked"] if whole else seen["since"] or looked, moved)
+
+    def _lost(self, ti: Any, here: Any) -> frozenset[int]:
+        """Positions of changes whose run somebody else took the id of, between `match` and `start`.
+
+        They stay changes: the next look gives them the next id.
+        """
+        states = ti.get_task_states(dag_id=here.dag_id, task_ids=["start"], run_ids=[here.run_id])
+        found = states.get(here.run_id, {})
+        runs = ti.xcom_pull(task_ids="match", map_indexes=-1) or ()
+        positions = ti.xcom_pull(task_ids="match", key=POSITIONS, map_indexes=-1) or ()
+        lost = set()
+        for index, (run, position) in enumerate(zip(runs, positions, strict=False)):
+            # What was there already is skipped: mostly, for a try before this one had started it.
+            if found.get(f"start_{index}") == "skipped" and not _is_ours(run):
+                self.log.warning("Somebody else started %s: the next look tries again", run["trigger_run_id"])
+                lost.add(position)
+        return frozenset(lost)
+
+
+def _is_ours(entry: Mapping[str, Any]) -> bool:
+    run = _run(entry["trigger_dag_id"], entry["trigger_run_id"])
+    return made_by_us(run.run_type, run.triggering_user_name, run.conf, entry["conf"])

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from delivery_chain.core.delivery import MOST_PUSHES, ImagePush
 from delivery_chain.core.tags import is_reserved
+from delivery_chain.core.times import EPOCH, in_utc
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import fields
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 BY_DIGEST = "pushed without a tag, as the platforms of an index and what refers to an image are"
-_EPOCH = datetime.fromtimestamp(0, UTC)
 _REASONS = 3
 """How many reasons one delivery tells."""
 
@@ -117,13 +117,12 @@ def moment(found: Any, zone: tzinfo | None = None) -> datetime | None:
                 if zone is None:
                     return None
                 time = time.replace(tzinfo=zone)
-            time = time.astimezone(UTC)
+            time = in_utc(time)
         else:
             return None
     except (ValueError, OverflowError, OSError):
         return None
-    # Go's zero time and 0 mean that nothing is known.
-    return time if time > _EPOCH else None
+    return time if time > EPOCH else None
 
 
 def event_id(time: datetime | None, *facts: str | bytes) -> str:

@@ -16,6 +16,7 @@ from sqlalchemy import insert
 from delivery_chain.core.event import WEBHOOK
 from delivery_chain.core.ledger import DELETED, EVENT, SENSOR, Entry, Outcome
 from delivery_chain.core.starts import NO_CHAIN, NO_RULE, Start, image_starts, source_starts
+from delivery_chain.core.times import not_after
 from delivery_chain.core.visits import AGAIN, Judgement, Move, judge
 from delivery_chain.core.watched import images_dag_id
 from delivery_chain.errors import DeliveryChainError, WebhookRefused
@@ -73,12 +74,11 @@ class Intake:
         return f"{WEBHOOK}{self.sender.conn_id}"[:200]
 
     def _facts(self) -> dict[str, Any]:
-        said = self.delivery.pushed_at
         return {
             "actor": self.delivery.actor,
             "sender": self._by,
             "delivery_id": self.delivery.delivery_id,
-            "pushed_at": min(said, self.now) if said else self.now,
+            "pushed_at": not_after(self.delivery.pushed_at, self.now),
         }
 
     def _found(self) -> tuple[Watched, ...]:
@@ -190,7 +190,9 @@ class Intake:
         if runs.made + len(starts) > MOST_RUNS and runs.made:
             return self._entry(ref, after, before, why=LEFT)
         there = [runs.there(start) for start in starts]
-        judged = self._judge(record, ref, before, after, [run for one in there for run in one.values()])
+        judged = self._judge(
+            record, ref, before, after, [run for one in there for run in one.values() if run.ours]
+        )
         if not judged.fresh or judged.at is None:
             outcomes = [runs.find(start, one) for start, one in zip(starts, there, strict=True)]
         else:
@@ -209,13 +211,14 @@ class Intake:
         delivery_id = self.delivery.delivery_id
         if delivery_id and any((run.sender, run.delivery_id) == (self._by, delivery_id) for run in there):
             return Judgement(history=record.history(ref), fresh=False, why=AGAIN)
+        said = self.delivery.pushed_at
         move = Move(
             before=before,
             after=after,
             teller=f"{self.sender.conn_id}/{self.delivery.hook}",
             delivery_id=delivery_id,
             now=self.now,
-            pushed_at=self.delivery.pushed_at,
+            pushed_at=said and not_after(said, self.now),
         )
         sensed = max((run.seen_at for run in there if run.sender == SENSOR), default=None)
         return judge(record.history(ref), move, record.watched(ref), sensed)

@@ -99,6 +99,7 @@ def _cursor(row: str, encrypted: bool) -> tuple[datetime, Mapping[str, str]] | N
     """
     try:
         found = json.loads(plain(row, encrypted))
-        return utc(found["looked"]), dict(found["refs"])
-    except (ValueError, TypeError, KeyError):
+        refs = {ref: commit for ref, commit in found["refs"].items() if isinstance(commit, str)}
+        return utc(found["looked"]), refs
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None

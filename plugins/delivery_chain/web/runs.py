@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.api_fastapi.common.dagbag import create_dag_bag
@@ -17,13 +16,15 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from delivery_chain.core.ledger import SENSOR, Outcome
-from delivery_chain.core.visits import SENSED, choose
+from delivery_chain.core.times import not_after, read_time
+from delivery_chain.core.visits import SENSED, SUPERSEDED, choose
 from delivery_chain.ledger.left import left_in_runs
 from delivery_chain.listener import AUTHOR
 from delivery_chain.senders.base import fields, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from sqlalchemy.orm import Session
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from delivery_chain.core.starts import Start
 
 VISITS_AT_ONCE = 16
+MOST_TAKEN = 16
+"""Ids that somebody may take from under us while one run is made."""
 RECENT = 100
 """Runs that are asked whether they built an image."""
 PAUSED = "the Dag is paused: the run waits until somebody unpauses it"
@@ -42,9 +45,14 @@ class Known:
     """A run that is there."""
 
     seen_at: datetime
-    """When its push was seen."""
-    sender: str
-    delivery_id: str
+    """When its push was seen; `SUPERSEDED` for a run that is not ours."""
+    sender: str = ""
+    delivery_id: str = ""
+
+    @property
+    def ours(self) -> bool:
+        """Whether a webhook or the sensor made it, and nobody else under its id."""
+        return self.seen_at != SUPERSEDED
 
 
 class Runs:
@@ -69,9 +77,10 @@ class Runs:
 
     def find(self, start: Start, there: Mapping[int, Known]) -> Outcome:
         """The newest run of a push that was known before."""
-        if not there:
+        ours = [number for number, one in there.items() if one.ours]
+        if not ours:
             return _outcome(start, why="a push that was known already, and made no run")
-        return _outcome(start, run_id=start.run_id(max(there)))
+        return _outcome(start, run_id=start.run_id(max(ours)))
 
     def start(
         self, start: Start, there: Mapping[int, Known], *, since: datetime | None, at: datetime
@@ -84,10 +93,23 @@ class Runs:
             since: When the ref was last known to be elsewhere, see `delivery_chain.core.visits`.
             at: When the push was seen.
         """
-        visit, known = choose({number: one.seen_at for number, one in there.items()}, since)
-        run_id = start.run_id(visit)
-        if known:
-            return _outcome(start, run_id=run_id, why=SENSED if there[visit].sender == SENSOR else "")
+        there = dict(there)
+        for _ in range(MOST_TAKEN):
+            visit, known = choose({number: one.seen_at for number, one in there.items()}, since)
+            run_id = start.run_id(visit)
+            if known:
+                return _outcome(start, run_id=run_id, why=SENSED if there[visit].sender == SENSOR else "")
+            outcome = self._made(start, run_id, at)
+            if outcome.run_id or outcome.why:
+                return outcome
+            found = _look(self.session, start, {run_id: visit}).get(visit)
+            if found is None or found.ours:
+                return _outcome(start, run_id=run_id, why=SENSED)
+            there[visit] = found
+        return _outcome(start, why="somebody else takes the ids of its runs; the sensor tries again")
+
+    def _made(self, start: Start, run_id: str, at: datetime) -> Outcome:
+        """Make a run; neither run nor reason where its id was taken at this very moment."""
         model = self.session.get(DagModel, start.chain)
         dag = self._dag(start.chain) if model else None
         if model is None or model.is_stale or dag is None:
@@ -97,11 +119,11 @@ class Runs:
         event = start.event.model_copy(update={**self.facts, "seen_at": at})
         why = PAUSED if model.is_paused else ""
         try:
-            # A savepoint: another one of us, or the sensor, may make it at this very moment.
+            # A savepoint: another one of us, the sensor, or a person may make it at this very moment.
             with self.session.begin_nested():
                 self._create(dag, run_id, event, at, why)
         except IntegrityError:
-            return _outcome(start, run_id=run_id, why=SENSED)
+            return _outcome(start)
         except (ParamValidationError, ValueError) as error:
             return _outcome(start, why=f"Airflow refuses the run: {str(error)[:300]}")
         self.made += 1
@@ -139,9 +161,13 @@ def built_here(session: Session, chain: str, tag: str, digest: str) -> bool:
     return any(
         fields(run.get("assemble"), "digest") == digest
         and fields(run.get("plan"), "plan.digest") != digest
-        and tag in (fields(run.get("plan"), "plan.tags") or ())
+        and tag in _list(fields(run.get("plan"), "plan.tags"))
         for run in left.values()
     )
+
+
+def _list(found: Any) -> list[Any]:
+    return found if isinstance(found, list) else []
 
 
 def _made(session: Session, start: Start) -> dict[int, Known]:
@@ -149,23 +175,29 @@ def _made(session: Session, start: Start) -> dict[int, Known]:
     first = 1
     while True:
         ids = {start.run_id(visit): visit for visit in range(first, first + VISITS_AT_ONCE)}
-        wanted = select(DagRun.run_id, DagRun.run_after, DagRun.conf).where(
-            DagRun.dag_id == start.chain, DagRun.run_id.in_(ids)
-        )
-        found = {ids[run_id]: _known(after, conf) for run_id, after, conf in session.execute(wanted)}
+        found = _look(session, start, ids)
         made |= found
         if len(found) < VISITS_AT_ONCE:
             return made
         first += VISITS_AT_ONCE
 
 
-def _known(run_after: datetime, conf: Any) -> Known:
-    said = conf if isinstance(conf, dict) else {}
-    seen_at = text(said, "seen_at")
+def _look(session: Session, start: Start, ids: Mapping[str, int]) -> dict[int, Known]:
+    """The runs with these ids, by their numbers."""
+    columns = DagRun.run_id, DagRun.run_after, DagRun.run_type, DagRun.triggering_user_name, DagRun.conf
+    wanted = select(*columns).where(DagRun.dag_id == start.chain, DagRun.run_id.in_(ids))
+    return {
+        ids[run_id]: _known(after, conf) if start.made(kind, user, conf) else Known(SUPERSEDED)
+        for run_id, after, kind, user, conf in session.execute(wanted)
+    }
+
+
+def _known(run_after: datetime, conf: Mapping[str, Any]) -> Known:
     return Known(
-        seen_at=datetime.fromisoformat(seen_at) if seen_at else run_after,
-        sender=text(said, "sender"),
-        delivery_id=text(said, "delivery_id"),
+        # No push was seen after its run was made.
+        seen_at=not_after(read_time(conf.get("seen_at")), run_after),
+        sender=text(conf, "sender"),
+        delivery_id=text(conf, "delivery_id"),
     )
 
 

@@ -55,7 +55,8 @@ class Sensor:
         wanted = select(DagRun).where(DagRun.dag_id == asked.dag_id, DagRun.run_id == asked.run_id)
         with create_session() as session:
             run = session.scalars(wanted).one()
-            return SimpleNamespace(conf=run.conf, run_after=run.run_after, end_date=run.end_date)
+            said = ("conf", "run_after", "end_date", "run_type", "triggering_user_name")
+            return SimpleNamespace(**{key: getattr(run, key) for key in said})
 
     def get_dr_count(self, dag_id: str, run_ids: list[str]) -> int:
         return len({run_id for _, run_id in self.stored.runs(dag_id)} & set(run_ids))
@@ -106,13 +107,14 @@ class Sensor:
         """What TriggerDagRunOperator's request comes to."""
         from airflow.api.common.trigger_dag import trigger_dag
         from airflow.exceptions import DagRunAlreadyExists
-        from airflow.utils.types import DagRunTriggeredByType
+        from airflow.utils.types import DagRunTriggeredByType, DagRunType
 
         try:
             trigger_dag(
                 dag_id=wanted["trigger_dag_id"],
                 run_id=wanted["trigger_run_id"],
                 conf=wanted["conf"],
+                run_type=DagRunType.OPERATOR_TRIGGERED,
                 triggered_by=DagRunTriggeredByType.OPERATOR,
             )
         except DagRunAlreadyExists:

@@ -213,6 +213,64 @@ def test_ref_that_looks_like_an_option_is_not_listed(repository: Repository) -> 
     assert list_refs(repository.source, deadline=soon()) == {"refs/heads/main": commit}
 
 
+def test_a_line_end_inside_a_name_makes_no_other_ref(repository: Repository) -> None:
+    """Git lets a branch be named `main` and a line separator: who may push that one has not moved `main`."""
+    commit = repository.commit({"a": "1"})
+    for end in "\u2028\u2029\x85":
+        repository.git("update-ref", f"refs/heads/main{end}x", repository.commit({"a": end}))
+    repository.git("update-ref", "refs/heads/main", commit)
+
+    assert list_refs(repository.source, deadline=soon())["refs/heads/main"] == commit
+
+
+def test_a_name_that_is_not_utf_8_is_not_listed(repository: Repository) -> None:
+    """Two of them would become one where their bytes are replaced."""
+    commit = repository.commit({"a": "1"})
+    for name in (b"refs/heads/caf\xe9", b"refs/heads/caf\xe8"):
+        subprocess.run(
+            [b"git", b"-C", os.fsencode(repository.path), b"update-ref", name, commit.encode()],
+            env=IDENTITY,
+            check=True,
+        )
+
+    assert list_refs(repository.source, deadline=soon()) == {"refs/heads/main": commit}
+
+
+LONG = "refs/heads/" + "/".join(["part" * 20] * 7)
+
+
+@pytest.mark.parametrize(
+    "ref",
+    [
+        "refs/heads/feature/-x",
+        "refs/tags/feature/--upload-pack=x",
+        "refs/heads/@",
+        LONG,
+        "refs/heads/é\u2028",
+    ],
+)
+def test_a_ref_that_is_valid_for_git_is_built_from(
+    repository: Repository,
+    git_server: GitServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ref: str,
+) -> None:
+    """It is listed, and its commit checked out, also where the server gives commits by their refs alone."""
+    monkeypatch.setattr(
+        "delivery_chain.tools.git_session._CONFIG", "[protocol]\n version = 0\n allow = never\n"
+    )
+    commit = repository.commit({"a": "1"})
+    tip = repository.commit({"a": "2"})
+    repository.git("update-ref", ref, tip)
+    repository.git("update-ref", "-d", "refs/heads/main")
+    source = git_server.source("shop/api/.git")
+
+    assert list_refs(source, deadline=soon())[ref] == tip
+    checkout(source, ref=ref, commit=commit, into=tmp_path / "out", deadline=soon())
+    assert files_below(tmp_path / "out") == {"a": "1"}
+
+
 def test_checkout_is_the_exact_commit_not_the_tip(repository: Repository, tmp_path: Path) -> None:
     """The ref may have moved on: the files are those of the commit asked for, without history."""
     repository.commit({"a": "0"})

@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from delivery_chain.core.event import Event, Kind, image_run_id, push_run_id
-from delivery_chain.core.starts import NO_CHAIN, RESERVED, Start, image_starts, source_starts
+from delivery_chain.core.stand_in import deleted_tag_digest
+from delivery_chain.core.starts import (
+    BACKUP,
+    DELETION,
+    NO_CHAIN,
+    RESERVED,
+    Start,
+    image_starts,
+    source_starts,
+)
 from support.webhook_airflow import DIGEST, MAIN, A, B, images, spec
 
 if TYPE_CHECKING:
@@ -98,18 +107,35 @@ SOME: dict[str, Any] = {"instance": "home", "namespace": "base", "repositories":
         ("home", "basement/python", "v1", NO_CHAIN),
         ("home", "base/python", "_staging-0123456789ab", RESERVED),
         ("home", "base/python", f"sha256-{'1' * 64}.sig", RESERVED),
+        ("home", "base-quarantine/python", "v1.20260101T000000Z", BACKUP),
+        ("home", "base/inner-quarantine/x", "v1.20260101T000000Z", BACKUP),
+        ("home", "base/gone-quarantine/x", "v1.20260101T000000Z", NO_CHAIN),
+        ("away", "base-quarantine/python", "v1", NO_CHAIN),
+        ("home", "other-quarantine/python", "v1", ("other", "other-quarantine", "python")),
     ],
 )
 def test_images(instance: str, name: str, tag: str, found: tuple[str, str, str] | str) -> None:
     """The chain whose namespace is the longest that fits takes it; or the reason why none does."""
     inner = images("inner", scope={"instance": "home", "namespace": "base/inner", "all": True})
-    made = image_starts([images(), inner, spec()], instance=instance, name=name, tag=tag, digest=DIGEST)
+    other = images("other", scope={"instance": "home", "namespace": "other-quarantine", "all": True})
+    made = image_starts(
+        [images(), inner, other, spec()], instance=instance, name=name, tag=tag, digest=DIGEST
+    )
     if isinstance(found, str):
         assert made == found
         return
     chain, namespace, repository = found
     event = Event(kind=Kind.IMAGE_PUSH, repository=repository, tag=tag, digest=DIGEST)
     assert made == (Start(chain, namespace, event),)
+
+
+def test_a_deletion_is_no_push() -> None:
+    """The mark that a tag holds while it is deleted is told as any push; by its digest it is known for that tag."""
+    own, another = (deleted_tag_digest(tag) for tag in ("v1", "v2"))
+    assert image_starts([images()], instance="home", name="base/python", tag="v1", digest=own) == DELETION
+    assert not isinstance(
+        image_starts([images()], instance="home", name="base/python", tag="v1", digest=another), str
+    )
 
 
 def test_a_chain_of_named_repositories_goes_before_one_of_all() -> None:

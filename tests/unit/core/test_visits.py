@@ -26,7 +26,7 @@ from delivery_chain.core.visits import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 COMMITS = ("a", "b", "c")
@@ -50,13 +50,16 @@ class Ref:
     """When the sensor saw the push of the newest run that it made, by commit."""
     made: list[tuple[str, datetime]] = field(default_factory=list)
     """Each run's commit, and when it was started."""
+    taken: set[tuple[str, int]] = field(default_factory=set)
+    """Commit and number of the ids under which a person has started a run, whatever its conf claims."""
 
     def made_of(self, commit: str, looked: datetime | None) -> dict[int, datetime]:
-        return {
+        ours = {
             visit: SUPERSEDED if looked and void and void < looked else seen
             for (name, visit), (seen, void) in self.runs.items()
             if name == commit
         }
+        return {visit: SUPERSEDED for name, visit in self.taken if name == commit} | ours
 
     def start(
         self,
@@ -262,9 +265,9 @@ def worlds(draw: st.DrawFn, *, lose: bool, disorder: bool, tellers: int = 1, loo
     return World(moves, arrivals, lost)
 
 
-def live(world: World) -> Ref:
-    """Play a world, with two looks at its end."""
-    ref = Ref(position=world.position)
+def live(world: World, taken: Iterable[tuple[str, int]] = ()) -> Ref:
+    """Play a world, with two looks at its end; some ids of its runs are taken by somebody else."""
+    ref = Ref(position=world.position, taken=set(taken))
     ref.looks(world.moves[0][0], at(-1))
     for time, what, about in [*world.arrivals, (5000.0, "look", None), (5030.0, "look", None)]:
         if what == "hook":
@@ -292,6 +295,18 @@ def test_what_is_built_last_is_what_the_ref_points_at(world: World) -> None:
     built = [commit for commit, when in ref.made if world.position(when) == commit]
     event(f"{len(built)} built")
     assert (built or [world.moves[0][0]])[-1:] == [world.moves[-1][1]] or not world.moves[-1][1]
+
+
+ids = st.sets(st.tuples(st.sampled_from(COMMITS), st.integers(1, 4)))
+
+
+@settings(max_examples=1000, deadline=None)
+@given(worlds(lose=True, disorder=True, tellers=2), ids)
+def test_taken_ids_swallow_no_push(world: World, taken: set[tuple[str, int]]) -> None:
+    """Whoever takes whichever ids first: the same pushes have runs, at the same moments, under ids that are free."""
+    free, squatted = live(world), live(world, taken)
+    assert squatted.made == free.made
+    assert not taken & squatted.runs.keys()
 
 
 @settings(max_examples=400, deadline=None)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,8 +10,10 @@ from airflow.sdk.exceptions import AirflowSkipException
 from delivery_chain.core.event import Kind
 from delivery_chain.core.plan import Plan
 from delivery_chain.core.spec import ChainSpec
+from delivery_chain.core.stand_in import deleted_tag_digest, stand_in
 from delivery_chain.errors import DeliveryChainError, EventRefused, SourceUnreachable, UsageError
 from delivery_chain.oci.client import RegistryClient
+from delivery_chain.oci.manifest import EMPTY_BLOB, OCI_MANIFEST
 from delivery_chain.operators.plan import PlanOperator
 from delivery_chain.tools import git
 from support.chain_steps import COMMIT, DAY, NAME, Run, build_plan, chain, image_plan, push_platform
@@ -178,3 +181,69 @@ def test_what_steps_read_is_what_plan_left(refs: dict[str, str]) -> None:
     assert run.left("plan")["spec"]["description"] == "old"
     assert run.left("plan")["plan"]["pushed_at"] == DAY.isoformat().replace("+00:00", "Z")
     assert run.left("plan")["plan"]["namespace"] + "/" + run.left("plan")["plan"]["repository"] == NAME
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("2026-05-20T11:00:00Z", datetime(2026, 5, 20, 11, tzinfo=UTC)),
+        ("2026-05-20T11:00:00", datetime(2026, 5, 20, 11, tzinfo=UTC)),
+        ("2026-05-20T11:00:00+08:00", datetime(2026, 5, 20, 3, tzinfo=UTC)),
+        ("1970-01-02T00:00:00Z", datetime(1970, 1, 2, tzinfo=UTC)),
+        ("2999-01-01T00:00:00Z", DAY),
+        ("9999-12-31T23:59:59-14:00", DAY),
+        (2 * 10**10, DAY),
+    ],
+)
+def test_a_push_of_the_future_is_of_now(refs: dict[str, str], said: Any, expected: datetime) -> None:
+    """Whoever starts a run can't make its image newer than every later push."""
+    spec = chain(
+        build={"rules": [{"name": "release", "tag": "v.*", "tags": [{"tag": "v", "build_time": "minute"}]}]}
+    )
+    found = Plan.from_xcom(plan_of({"ref": "v1.2", "pushed_at": said}, spec)["plan"])
+    assert found.pushed_at == expected
+
+
+@pytest.mark.parametrize(
+    "said", ["0001-01-01T00:00:00+14:00", "1969-12-31T23:59:59Z", "garbage", "2026-13-01", -1, 10**30, [], {}]
+)
+@pytest.mark.parametrize("field", ["pushed_at", "seen_at"])
+def test_a_time_that_no_push_has(refs: dict[str, str], field: str, said: Any) -> None:
+    """It is refused by its field's name, and never by a traceback from inside."""
+    with pytest.raises(UsageError, match=f"not an event:\n{field}: "):
+        plan_of({"ref": "v1.2", field: said})
+
+
+def test_a_run_that_was_asked_to_wait_is_of_no_later_time(refs: dict[str, str]) -> None:
+    """Who may start a run may choose `run_after`, too; a retry of the plan sees the same time."""
+    run = Run(chain(), conf={"ref": "v1.2"})
+    step = PlanOperator(task_id="plan", spec=chain())
+    context = run.context("plan")
+    context["dag_run"].run_after = datetime(2999, 1, 1, tzinfo=UTC)
+    began = datetime.now(UTC)
+    assert began <= Plan.from_xcom(step.execute(context)["plan"]).pushed_at <= datetime.now(UTC)
+
+
+@pytest.mark.parametrize(
+    ("conf", "there"),
+    [
+        ({"tag": "v7"}, True),
+        ({"tag": "v7", "digest": deleted_tag_digest("v7")}, True),
+        ({"tag": "v7", "digest": deleted_tag_digest("v7")}, False),
+        ({"tag": "v7", "digest": deleted_tag_digest("v6")}, True),
+    ],
+)
+def test_the_chains_own_deletion_is_skipped(
+    home: MemoryRegistry, conf: dict[str, str], *, there: bool
+) -> None:
+    """Its mark comes back as an event: the run is skipped with the reason, also where the mark is gone by now."""
+    image(home)
+    if there:
+        with RegistryClient(home.registry) as client:
+            client.put_blob_bytes(NAME, EMPTY_BLOB)
+            for tag in ("v6", "v7"):
+                client.put_manifest(NAME, tag, stand_in(tag), OCI_MANIFEST)
+    else:
+        home.tags.clear()
+    with pytest.raises(AirflowSkipException, match="mark of a tag that is being deleted"):
+        plan_of({"kind": "image_push", "repository": "api", **conf})

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -48,6 +48,10 @@ def earlier(home: MemoryRegistry, pushed_at: str) -> str:
         ("2020-01-01T00:00:00", "moved"),
         ("", "moved"),
         ("yesterday", "moved"),
+        # The future proves nothing; 2026-05-20 is long past where this runs.
+        ("2999-01-01T00:00:00Z", "moved"),
+        ("9999-12-31T23:59:59-14:00", "moved"),
+        ("0001-01-01T00:00:00+14:00", "moved"),
     ],
 )
 def test_a_tag_never_goes_back(home: MemoryRegistry, pushed_at: str, state: str) -> None:
@@ -59,6 +63,14 @@ def test_a_tag_never_goes_back(home: MemoryRegistry, pushed_at: str, state: str)
         digest=digest, tags=(TagMove(tag="v1.2", state=state, digest=holds, previous=before),)
     )
     assert home.user_tags(NAME) == {"v1.2": holds}
+
+
+@pytest.mark.parametrize(("ahead", "state"), [(4, "kept"), (6, "moved")])
+def test_clocks_may_differ_by_minutes(home: MemoryRegistry, ahead: int, state: str) -> None:
+    """An image of a builder whose clock is a little ahead is a newer push; one that is far ahead proves nothing."""
+    earlier(home, (datetime.now(UTC) + timedelta(minutes=ahead)).isoformat())
+    run, _ = judged(home.registry, SPEC, build_plan(tags=("v1.2",)))
+    assert [move.state for move in out(run).tags] == [state]
 
 
 def test_tags_that_are_new_or_right(home: MemoryRegistry) -> None:

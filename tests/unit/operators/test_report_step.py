@@ -198,6 +198,23 @@ def test_a_blocked_image_stays_until_its_quarantine_is_done(
     assert (bool(found.removed_staging), home.tags) == (cleaned, {} if cleaned else staged)
 
 
+def test_deletes_that_are_off_fail_no_run(home: MemoryRegistry, capsys: pytest.CaptureFixture[str]) -> None:
+    """The staging tags stay as they are, no stand-in among them, and one line says what to do."""
+    run, _ = judged(home.registry, SPEC, build_plan())
+    run.do(PublishOperator(task_id="publish"))
+    before = dict(home.tags)
+    home.deletes = home.deletes_tags = False
+    assert (report(run).removed_staging, home.tags) == ((), before)
+    assert capsys.readouterr().out.count("REGISTRY_STORAGE_DELETE_ENABLED=true") == 1
+
+
+def test_a_blocked_image_that_others_pushed_is_said_to_be_there() -> None:
+    """Nobody takes the note for a promise that it is gone."""
+    run = at_end({"denied": "failed"}, judged="blocked", held="")
+    run.leave("quarantine", Quarantined(digest=DIGEST, kept="home/shop/api:v7@x, home/shop/api:prod@x"))
+    assert report(run).sentence.endswith("; still there as home/shop/api:v7@x, home/shop/api:prod@x")
+
+
 def test_an_image_of_others_is_not_cleaned(home: MemoryRegistry) -> None:
     """There is nothing of the run's in the registry, which is not even asked."""
     run = at_end(DONE)

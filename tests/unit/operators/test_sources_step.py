@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from datetime import datetime, timedelta
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
@@ -31,6 +31,9 @@ from delivery_chain.operators.sources import (
 from delivery_chain.triggers import git_ref
 from support.chain_steps import DAY, Run, chain
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 A, B, C = "a" * 40, "b" * 40, "c" * 40
 MAIN, OLD, V1, V2 = "refs/heads/main", "refs/heads/old", "refs/tags/v1.2", "refs/tags/v1.10"
 SPEC = chain(
@@ -54,8 +57,14 @@ class Source:
         """Ids of all runs that were ever started; Airflow makes no second one of the same id."""
         self.confs: dict[str, dict[str, Any]] = {}
         """The conf of each."""
+        self.persons: dict[str, str] = {}
+        """Who started a run by hand, of those that are no sensor's."""
         self.superseded: set[str] = set()
         """Those that found their ref moved on."""
+        self.between: Callable[[list[dict[str, Any]]], object] | None = None
+        """What happens between `match` and `start`."""
+        self.skipped: dict[str, str] = {}
+        """The instances of `start` that found their run there."""
         self.ended: dict[str, datetime] = {}
         """When runs ended; the others have not."""
         self.at = DAY
@@ -76,7 +85,14 @@ class Source:
     def send(self, asked: Any) -> Any:
         """Answer a task that asks its supervisor for a run."""
         one = f"{asked.dag_id} {asked.run_id}"
-        return SimpleNamespace(conf=self.confs[one], run_after=DAY, end_date=self.ended.get(one))
+        person = self.persons.get(one)
+        return SimpleNamespace(
+            conf=self.confs[one],
+            run_after=self.at,
+            end_date=self.ended.get(one),
+            run_type="manual" if person else "operator_triggered",
+            triggering_user_name=person,
+        )
 
     def context(self, run: Run, task: str) -> dict[str, Any]:
         """Airflow's, with a task instance that knows the runs."""
@@ -109,9 +125,12 @@ class Source:
     def start(self, runs: list[dict[str, Any]]) -> list[str]:
         """Start runs as Airflow does, and give the ids of those that are new."""
         new = []
-        for run in runs:
+        self.skipped = {}
+        for index, run in enumerate(runs):
             one = f"{run['trigger_dag_id']} {run['trigger_run_id']}"
-            if one not in self.confs:
+            if one in self.confs:
+                self.skipped[f"start_{index}"] = "skipped"
+            else:
                 self.confs[one] = run["conf"]
                 new.append(one)
         self.started += new
@@ -122,6 +141,9 @@ class Source:
         self.at += timedelta(minutes=1)
         known = self.baseline() if known is None else known
         run, found = self.match(known)
+        run.xcoms["match", -1, "return_value"] = found
+        if self.between:
+            self.between(found)
         new = self.start(found)
         RememberOperator(task_id="remember", cursor="cursor").execute(self.context(run, "remember"))
         return new
@@ -145,6 +167,8 @@ class Knowing:
         return sum(f"{dag_id} {run_id}" in self.source.confs for run_id in run_ids)
 
     def get_task_states(self, dag_id: str, task_ids: list[str], run_ids: list[str]) -> dict[str, Any]:
+        if task_ids == ["start"]:
+            return dict.fromkeys(run_ids, self.source.skipped)
         assert task_ids == ["plan"]
         return {
             run_id: {"plan": "skipped"}
@@ -443,6 +467,46 @@ def test_images_are_matched_by_their_registry(source: Source) -> None:
     conf = Event.from_conf(found["conf"])
     assert (conf.kind, conf.repository, conf.tag, conf.digest) == (Kind.IMAGE_PUSH, "python", "v1", digest)
     assert found["trigger_run_id"] == image_run_id(name="base/python", tag="v1", digest=digest, visit=1)
+
+
+GARBAGE = [{}, {"seen_at": "garbage"}, {"seen_at": 7}, {"seen_at": "2999-01-01"}, {"ref": [], "commit": {}}]
+
+
+def squat(source: Source, run: dict[str, Any], conf: dict[str, Any] | None = None) -> None:
+    """Let a person start a run under the id of a push's run, with the same conf or another."""
+    one = f"{run['trigger_dag_id']} {run['trigger_run_id']}"
+    source.confs[one] = run["conf"] if conf is None else conf
+    source.persons[one] = "mallory"
+
+
+@pytest.mark.parametrize("conf", [*GARBAGE, None])
+@pytest.mark.parametrize("between", [False, True])
+def test_a_taken_id_swallows_no_push(source: Source, conf: dict[str, Any] | None, *, between: bool) -> None:
+    """Whoever took the id that the push's run would have: the push has its run under the next one, and just one."""
+    source.look()
+    source.refs[MAIN] = A
+    (first,) = source.match(source.baseline())[1]
+    if between:
+        source.between = lambda found: [
+            squat(source, one, conf) for one in found if one["trigger_run_id"] == first["trigger_run_id"]
+        ]
+    else:
+        squat(source, first, conf)
+    looks = [source.look() for _ in range(4)]
+    start = source_starts(source.chains, ref=MAIN, commit=A, previous=None)[0]
+    assert [one for look in looks for one in look] == [f"{start.chain} {start.run_id(2)}"]
+    assert source.seen == {MAIN: A}
+
+
+def test_taken_ids_of_one_push_do_not_hold_up_another(source: Source) -> None:
+    """Of two pushes in one look, the one whose id was taken in between comes again."""
+    source.look()
+    source.between = lambda found: squat(source, found[0])
+    source.refs = {MAIN: A, V1: B}
+    first = source.look()
+    source.between = None
+    second, third = source.look(), source.look()
+    assert [len(one) for one in (first, second, third)] == [1, 1, 0]
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

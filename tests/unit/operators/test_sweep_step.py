@@ -8,6 +8,7 @@ from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time.comms import ErrorResponse
 
 from delivery_chain.core.seal import Place, sealed
+from delivery_chain.core.stand_in import deleted_tag_digest
 from delivery_chain.errors import DeliveryChainError
 from delivery_chain.hooks.signing import signing_secret
 from delivery_chain.oci.client import RegistryClient
@@ -160,9 +161,11 @@ def test_a_stand_in_goes_whatever_its_age(home: MemoryRegistry) -> None:
     (first, _) = staged(home, 0)
     tag = first.rpartition(":")[2]
     home.deletes_tags = False
-    home.fail("DELETE", f"/v2/{NAME}/manifests/sha256:.*", 500, times=1)
+    deletion = f"/v2/{NAME}/manifests/{deleted_tag_digest(tag)}"
+    home.on("PUT", f"/v2/{NAME}/manifests/{tag}", lambda: home.fail("DELETE", deletion, 500, times=1))
     with RegistryClient(home.registry) as client, pytest.raises(DeliveryChainError):
         client.delete_tag(NAME, tag)
+    assert home.tags[first] == deleted_tag_digest(tag)
     assert sweep() == (first,)
 
 
@@ -193,4 +196,24 @@ def test_a_time_that_nobody_can_read_counts_as_old(home: MemoryRegistry) -> None
     stamp = raw.split(b'pushed-at": "')[1].split(b'"')[0]
     with RegistryClient(home.registry) as client:
         client.put_manifest(name, tag, raw.replace(stamp, b"yesterday"), kind)
+    assert sweep() == (first,)
+
+
+def test_deletes_that_are_off_are_said_once(home: MemoryRegistry, capsys: pytest.CaptureFixture[str]) -> None:
+    """No stand-in is left, the sweep does not fail, and one line says what to do."""
+    staged(home)
+    before = dict(home.tags)
+    home.deletes = home.deletes_tags = False
+    assert (sweep(), home.tags) == ((), before)
+    assert capsys.readouterr().out.count("REGISTRY_STORAGE_DELETE_ENABLED=true") == 1
+
+
+def test_a_time_in_the_future_counts_as_old(home: MemoryRegistry) -> None:
+    """A staging tag whose image claims to be of next year does not stay until then."""
+    (first, *_) = staged(home, 0)
+    name, _, tag = first.rpartition(":")
+    kind, raw = home.manifests[f"{name}@{home.tags[first]}"]
+    stamp = raw.split(b'pushed-at": "')[1].split(b'"')[0]
+    with RegistryClient(home.registry) as client:
+        client.put_manifest(name, tag, raw.replace(stamp, b"2999-01-01T00:00:00Z"), kind)
     assert sweep() == (first,)

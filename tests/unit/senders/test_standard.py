@@ -130,6 +130,13 @@ def pushes(**changes: Any) -> dict[str, Any]:
         ),
         ("source-push", pushes(ref="-x"), "400 expected a full git ref"),
         ("source-push", pushes(ref="refs/heads/a b"), "400 'pushes.0.ref': "),
+        (
+            "source-push",
+            pushes(ref="refs/heads/" + "x" * 549),
+            "400 'pushes.0.ref': ",
+        ),
+        ("source-push", pushes(ref="refs/heads/-x"), "400 'pushes.0.ref': "),
+        ("source-push", pushes(ref="refs/heads/\ud800"), "400 "),
         ("source-push", pushes(after=B[:12]), "400 'pushes.0.after': "),
         (
             "source-push",
@@ -183,3 +190,13 @@ def test_an_empty_before_is_a_new_ref() -> None:
         )
         assert found.pushes == (RefPush(ref="refs/heads/x", before="", after=B),)
     assert json.loads(request.body)["pushes"][1]["before"] == "0" * 40
+
+
+@pytest.mark.parametrize(
+    "ref", ["refs/heads/feature/-x", "refs/tags/é", "refs/heads/" + "/".join(["part" * 20] * 7)], ids=ascii
+)
+def test_every_ref_that_git_can_have_is_taken(ref: str) -> None:
+    """The receiver's names are those that the chain can build."""
+    found = read("standard", edited(sample("standard", "source-push"), **pushes(ref=ref)))
+
+    assert [push.ref for push in found.pushes] == [ref]

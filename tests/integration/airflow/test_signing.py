@@ -1,0 +1,125 @@
+# ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run pay
+"""The signing secret in a real database of Airflow's: one, whoever makes it at once, and never in the clear."""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from delivery_chain.core.seal import SIGNING_SECRET
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from support.webhook_airflow import Stored
+
+pytestmark = pytest.mark.integration
+AT_ONCE = 8
+
+
+@pytest.fixture
+def without(metadata: Stored) -> Iterator[Stored]:
+    """A database without the secret, and none from elsewhere."""
+    from airflow.models.variable import Variable
+    from airflow.utils.session import create_session
+    from sqlalchemy import delete
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("AIRFLOW_VAR_DELIVERY_CHAIN_SIGNING_SECRET")
+        patch.setenv("AIRFLOW__CORE__FERNET_KEY", "cKZjXQfDwPrZjD1RXq4yFXXhHX4G1nWVLLXkmeoRzqA=")
+        forget_fernet()
+        with create_session() as session:
+            session.execute(delete(Variable).where(Variable.key == SIGNING_SECRET))
+        yield metadata
+    forget_fernet()
+
+
+def forget_fernet() -> None:
+    """Airflow reads its key once a process."""
+    from airflow.models import crypto
+
+    crypto.get_fernet.cache_clear()
+
+
+def make() -> str:
+    """Make the secret in a transaction of its own, as a scheduler does; gives what is there then."""
+    from airflow.utils.session import create_session
+
+    from delivery_chain.ledger.signing import make_secret, stored_secret
+
+    with create_session(scoped=False) as session:
+        make_secret(session.connection())
+    with create_session(scoped=False) as session:
+        return stored_secret(session.connection())
+
+
+def rows() -> list[tuple[str, bool]]:
+    from airflow.utils.session import create_session
+
+    from delivery_chain.ledger.variables import stored
+
+    with create_session() as session:
+        return list(stored(session, [SIGNING_SECRET]).values())
+
+
+def test_schedulers_that_make_it_at_once_have_one(without: Stored) -> None:
+    """A value that was sealed with another's secret would be refused by everybody else."""
+    together = Barrier(AT_ONCE)
+
+    def one(_: int) -> str:
+        together.wait()
+        return make()
+
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        found = set(threads.map(one, range(AT_ONCE)))
+    (secret,) = found
+    assert re.fullmatch(r"[0-9a-f]{64}", secret)
+    assert make() == secret
+
+
+def test_it_is_kept_encrypted(without: Stored) -> None:
+    """Whoever reads a dump of the database does not have it."""
+    secret = make()
+    ((text, encrypted),) = rows()
+    assert (encrypted, secret in text) == (True, False)
+
+
+def test_deleted_it_is_made_anew(without: Stored) -> None:
+    """That is how it is changed."""
+    from airflow.models.variable import Variable
+    from airflow.utils.session import create_session
+    from sqlalchemy import delete
+
+    before = make()
+    with create_session() as session:
+        session.execute(delete(Variable).where(Variable.key == SIGNING_SECRET))
+    assert len({before, make(), make()}) == 2
+
+
+def test_one_from_a_secrets_backend_comes_first(without: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for tasks; then none is made."""
+    monkeypatch.setenv("AIRFLOW_VAR_DELIVERY_CHAIN_SIGNING_SECRET", "v" * 64)
+    assert (make(), rows()) == ("v" * 64, [])
+
+
+@pytest.mark.parametrize(("tag", "made"), [("delivery-chain", True), ("nightly", False)])
+def test_it_is_made_before_the_first_step_of_a_chain(without: Stored, tag: str, *, made: bool) -> None:
+    """In the transaction in which the scheduler starts the run, without ending it."""
+    from airflow.utils.session import create_session
+    from airflow.utils.sqlalchemy import prohibit_commit
+
+    from delivery_chain import listener
+
+    with create_session(scoped=False) as session, prohibit_commit(session) as guard:
+        run: Any = SimpleNamespace(dag=SimpleNamespace(tags=[tag]), dag_id="shop", run_id="r1")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sqlalchemy.orm.object_session", lambda _: session)
+            listener.on_dag_run_running(dag_run=run, msg="started")
+        assert rows() == []
+        guard.commit()
+    assert bool(rows()) is made
