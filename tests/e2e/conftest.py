@@ -21,8 +21,8 @@ from delivery_chain.sandbox.airflow_parts import ADMIN
 from delivery_chain.sandbox.api import AirflowApi
 from delivery_chain.sandbox.console import Console
 from delivery_chain.sandbox.layout import Layout, load_secrets
+from support import edited_chain, forge_chain
 from support import faults as chain_of_faults
-from support import forge_chain
 from support.chain_runs import POLL_SECONDS, RUN_SECONDS, Ended, Sandbox
 from support.faults import Pushed
 
@@ -56,6 +56,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     shutil.copytree(ROOT / "chain_specs", specs)
     (specs / "faults.yaml").write_text(chain_of_faults.SPEC, "ascii")
     chain_of_faults.create_source(layout)
+    (specs / "edited.yaml").write_text(edited_chain.SPEC, "ascii")
     (specs / "forge.yaml").write_text(forge_chain.SPEC, "ascii")
     forge_chain.create_source(layout)
     options = stack.Options(specs=str(specs), dags=str(ROOT / "dags"))

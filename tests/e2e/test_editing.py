@@ -15,13 +15,14 @@ from delivery_chain.errors import ToolError
 from delivery_chain.sandbox import source
 from delivery_chain.sandbox.api import AirflowApi
 from support.chain_runs import Ended, Sandbox
+from support.edited_chain import CHAIN, IMAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.e2e
-CHAIN, IMAGE = "shop-api", "shop/api"
-GOOD, BAD = "v2.0.0", "v2.1.0"
+GOOD, BAD = "e1", "e2"
+"""Git tags, and the images'."""
 NOWHERE = {"cn-hangzhou": "", "ap-southeast-1": "", "eu-central-1": ""}
 OUT = ("publish", "replicate", "distribute")
 

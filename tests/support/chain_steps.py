@@ -98,7 +98,8 @@ _COMMON: dict[str, Any] = {
 def verdict(digest: str, *, passed: bool = True, **fields: Any) -> Verdict:
     """What a gate said of a digest."""
     hits = () if passed else (Hit(clause="findings at or above high (limit 1)", count=1),)
-    return Verdict(**({"digest": digest, "passed": passed, "judged_at": DAY, "hits": hits} | fields))
+    known = {"digest": digest, "passed": passed, "judged_at": DAY, "hits": hits, "counts": {"high": 0}}
+    return Verdict(**(known | fields))
 
 
 @dataclass(slots=True)
@@ -285,17 +286,25 @@ def judged(
 
 def scanned(registry: Registry, run: Run, *findings: Finding, database: Database = DATABASE) -> None:
     """Let each platform of a run's image have been scanned, with the reports in the registry."""
+    name = run.plan.name if run.plan else NAME
     for index, image in enumerate(run.left("assemble")["images"]):
         platform, digest = image["platform"], image["digest"]
         run.leave(
             "scan",
-            Scanned(results=(report_on(registry, platform, digest, *findings, database=database),)),
+            Scanned(
+                results=(report_on(registry, platform, digest, *findings, database=database, name=name),)
+            ),
             index,
         )
 
 
 def report_on(
-    registry: Registry, platform: str, digest: str, *findings: Finding, database: Database = DATABASE
+    registry: Registry,
+    platform: str,
+    digest: str,
+    *findings: Finding,
+    database: Database = DATABASE,
+    name: str = NAME,
 ) -> ScanResult:
     """Attach a report to an image, as a scan does."""
     report = ScanReport(
@@ -308,9 +317,9 @@ def report_on(
     )
     facts = report.model_dump_json().encode()
     with RegistryClient(registry) as client:
-        about = client.get_manifest(NAME, digest).descriptor()
+        about = client.get_manifest(name, digest).descriptor()
         notes = {judging.CREATED: database.updated_at.isoformat()}
-        referrer = attach(client, NAME, about, judging.REPORT_TYPE, facts, judging.REPORT_TYPE, notes)
+        referrer = attach(client, name, about, judging.REPORT_TYPE, facts, judging.REPORT_TYPE, notes)
     return ScanResult(
         engine="trivy",
         platform=platform,

@@ -140,7 +140,7 @@ class MemoryRegistry:
         parts = [document["config"], *document["layers"]] if "config" in document else []
         children = document.get("manifests", []) if "config" not in document else []
         return all(f"{name}@{part['digest']}" in self.blobs for part in parts) and all(
-            f"{name}@{child['digest']}" in self.manifests for child in children
+            f"{name}@{child['digest']}" in {**self.manifests, **self.blobs} for child in children
         )
 
     def _upload(self, method: str, name: str, query: dict[str, str], body: bytes) -> Answer:

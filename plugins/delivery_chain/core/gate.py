@@ -12,7 +12,7 @@ from delivery_chain.core.exceptions import apply_exceptions
 from delivery_chain.core.findings import Finding, ScanReport, Severity, count_by_severity
 from delivery_chain.core.merge import merge
 from delivery_chain.core.reference import short_digest
-from delivery_chain.core.spec_scan import Block, Clause, Logic, Scan
+from delivery_chain.core.spec_scan import Artifacts, Block, Clause, Logic, Scan
 from delivery_chain.core.value import Value
 from delivery_chain.errors import ScanFailed
 
@@ -70,6 +70,8 @@ class Verdict(Value):
         """`passed with 2 low; 5 high accepted by exceptions` or `blocked: 3 findings at or above high (limit 1)`."""
         if not self.passed:
             return "blocked: " + "; ".join(hit.sentence for hit in self.hits)
+        if not self.counts:
+            return "passed without a scan"
         found, accepted = _in_words(self.counts), _in_words(self.accepted)
         if accepted:
             return f"passed{f' with {found}' if found else ''}; {accepted} accepted by exceptions"
@@ -110,6 +112,15 @@ def judge(
             passed=True,
             judged_at=now,
             notes=("not scanned: the chain has scan.enabled: false",),
+        )
+    if not images and scan.artifacts is Artifacts.COPY:
+        return Verdict(
+            digest=digest,
+            passed=True,
+            judged_at=now,
+            notes=(
+                "not scanned: it is no image but an artifact, which the chain passes on (scan.artifacts: copy)",
+            ),
         )
     check_complete(scan.engine, reports, images)
     reports = sorted(reports, key=lambda report: (report.platform, report.engine, report.digest))

@@ -62,6 +62,11 @@ def sha256_digest(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
+def digest_of(content: bytes, algorithm: str) -> str:
+    """The digest of `content` by `sha256` or `sha512`."""
+    return f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
+
+
 def short_digest(digest: str) -> str:
     """A digest for people to read: `sha256:` and 12 hex digits."""
     algorithm, _, value = digest.partition(":")

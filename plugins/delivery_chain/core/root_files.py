@@ -93,7 +93,7 @@ class RootFiles:
         """What the engine looked at, with what there is beside it."""
         for gap in (Gap.UNSUPPORTED_OS, Gap.UNIDENTIFIED):
             if gap in self.found:
-                root = f"no operating system that the engine knows, but {self.found[gap][:SHOWN]}"
+                root = f"no operating system that the engine knows, but {_shown(self.found[gap])}"
                 return scanned.model_copy(update={"root": root, "gaps": (*scanned.gaps, gap)})
         programs = {0: "no program", 1: "1 static program"}.get(
             self.programs, f"{self.programs} static programs"
@@ -138,6 +138,11 @@ def needs_loader(head: bytes) -> bool:
     except (struct.error, IndexError):
         return True
     return _PT_INTERP in kinds
+
+
+def _shown(path: str) -> str:
+    """A path from an image, as text that stays on its line."""
+    return "".join(letter if letter.isprintable() else "?" for letter in path[:SHOWN])
 
 
 def _plain(path: str) -> str:

@@ -361,9 +361,12 @@ class ChainSpec(Value):
 
     @property
     def scan_platforms(self) -> tuple[str, ...]:
-        """The platforms that have a scan of their own; with nothing said amd64 and arm64."""
-        named = {*self.build_platforms, *self.scan.platforms} or {Platform.LINUX_AMD64, Platform.LINUX_ARM64}
-        return tuple(platform.value for platform in Platform if platform in named)
+        """The platforms that have a scan task of their own; with nothing said amd64 and arm64."""
+        if self.scan.ship:
+            return self.scan.ship
+        named = [*self.build_platforms, *self.scan.platforms] or [Platform.LINUX_AMD64, Platform.LINUX_ARM64]
+        known = [platform.value for platform in Platform if platform in named]
+        return tuple(dict.fromkeys([*known, *(str(platform) for platform in named)]))
 
     def repository_of(self, rule: BuildRule | ReplicateRule) -> str:
         """The repository that a rule is about: its own, or the scope's only one."""

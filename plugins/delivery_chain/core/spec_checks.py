@@ -37,6 +37,8 @@ class Draft:
     distribute: Mapping[int, Trigger]
     names: Mapping[KeyPath, Mapping[int, str] | None]
     """Names by place in each list; None for what is no list."""
+    ship: tuple[str, ...] = ()
+    """The only platforms that are published; empty for all."""
 
     @classmethod
     def of(cls, spec: ChainSpec) -> Self:
@@ -50,6 +52,7 @@ class Draft:
             dict(enumerate(spec.replicate)),
             dict(enumerate(spec.distribute)),
             {path: {index: item.name for index, item in enumerate(items)} for path, items in lists.items()},
+            spec.scan.ship,
         )
 
     @property
@@ -64,8 +67,7 @@ def cross_problems(draft: Draft) -> Iterator[Complaint]:
     for path, names in draft.names.items():
         yield from _twice(path, names or {})
     for index, rule in draft.rules.items():
-        if rule.pattern.match is Match.LITERAL and (broken := broken_rule(rule.literal_ref)):
-            yield (*RULES, index, rule.ref_kind), f"no {rule.ref_kind} in git can have this name: {broken}"
+        yield from _rule(draft, index, rule)
     replications = draft.names[REPLICATE]
     for index, trigger in draft.distribute.items():
         for name in trigger.after or ():
@@ -73,6 +75,14 @@ def cross_problems(draft: Draft) -> Iterator[Complaint]:
                 yield (*DISTRIBUTE, index, "after"), f"no replication rule is named {name!r}"
     if draft.scope is not None:
         yield from _outside_scope(draft, draft.scope)
+
+
+def _rule(draft: Draft, index: int, rule: BuildRule) -> Iterator[Complaint]:
+    if rule.pattern.match is Match.LITERAL and (broken := broken_rule(rule.literal_ref)):
+        yield (*RULES, index, rule.ref_kind), f"no {rule.ref_kind} in git can have this name: {broken}"
+    for platform in rule.platforms if draft.ship else ():
+        if platform not in draft.ship:
+            yield (*RULES, index, "platforms"), f"{platform} is built, but `scan.platforms` does not ship it"
 
 
 def _outside_scope(draft: Draft, scope: Scope) -> Iterator[Complaint]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, StringConstraints, Tag, model_validator
 
 from delivery_chain.core.coverage import Gap
 from delivery_chain.core.findings import Severity
-from delivery_chain.core.platform import Platform
-from delivery_chain.core.spec_types import Day, FindingId, Flag, RepositoryName, single
+from delivery_chain.core.spec_types import Day, FindingId, Flag, PlatformText, RepositoryName, single
 from delivery_chain.core.value import Value
 
 
@@ -100,6 +99,34 @@ class Block(Clause):
         return ((self,) if self.says_something else ()) + self.any
 
 
+class Artifacts(StrEnum):
+    """What is done with what is proven to be no image: a chart, a WebAssembly module, a signature."""
+
+    SKIP = "skip"
+    """The run ends, and says why."""
+    COPY = "copy"
+    """It goes where an image would go, without a scan, and the verdict says so."""
+    REFUSE = "refuse"
+    """The run fails."""
+
+
+class Ship(Value):
+    """The platforms that are published; all others of an index are dropped."""
+
+    ship: tuple[PlatformText, ...] = Field(min_length=1, max_length=50)
+    """In the form `os/architecture` or `os/architecture/variant`."""
+
+
+def _which_form(value: Any) -> str:
+    return "Ship" if isinstance(value, dict | Ship) else "Scanned"
+
+
+Platforms = Annotated[
+    Annotated[tuple[PlatformText, ...], Field(max_length=50), Tag("Scanned")] | Annotated[Ship, Tag("Ship")],
+    Discriminator(_which_form),
+]
+
+
 class Scan(Value):
     """How images are scanned, and what blocks them."""
 
@@ -113,9 +140,17 @@ class Scan(Value):
     """Left out: findings are recorded, nothing is blocked."""
     accept: tuple[Gap, ...] = ()
     """What a scan may have left out and the image pass all the same, by name; the verdict says so."""
-    platforms: tuple[Platform, ...] = ()
-    """Platforms to scan beside those of the build rules, for images that others push."""
+    platforms: Platforms = ()
+    """Platforms that get a scan task of their own, beside those of the build rules; or the ones that are published."""
+    artifacts: Artifacts = Artifacts.SKIP
+    """What is done with charts and other artifacts that are pushed into the chain's repositories."""
     timeout_minutes: Annotated[int, Field(ge=1, le=240)] = 15
+    """For one image and engine."""
+
+    @property
+    def ship(self) -> tuple[str, ...]:
+        """The only platforms that are published; empty for all."""
+        return self.platforms.ship if isinstance(self.platforms, Ship) else ()
 
     @model_validator(mode="after")
     def _block_needs_scan(self) -> Self:

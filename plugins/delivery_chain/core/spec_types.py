@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from delivery_chain.core.pattern import compile_pattern
+from delivery_chain.core.platform import platform_name
 from delivery_chain.core.reference import check_name, check_tag
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
@@ -17,6 +18,9 @@ PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
 """`${name}` in a tag: takes the text that the rule's pattern captured under that name."""
 QUARANTINE_SUFFIX = "-quarantine"
 """Namespaces that end so hold the backups of blocked images of the namespace before it."""
+
+PLATFORM = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}(?:/[a-z0-9][a-z0-9._-]{0,31}){1,2}")
+"""`os/architecture` or `os/architecture/variant`."""
 
 
 def _plain_path(path: str) -> str:
@@ -41,6 +45,12 @@ def time_zone(name: str) -> str:
             f"expected an IANA time zone such as Asia/Shanghai or UTC, found {name!r}"
         ) from error
     return name
+
+
+def _platform(text: str) -> str:
+    if not PLATFORM.fullmatch(text):
+        raise ValueError(f"expected a platform like linux/arm64 or linux/arm/v7, found {text!r}")
+    return platform_name(dict(zip(("os", "architecture", "variant"), text.split("/"), strict=False)))
 
 
 def commit_length(value: Any) -> Any:
@@ -100,4 +110,6 @@ InsidePath = Annotated[
 ]
 ArgName = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 FindingId = Annotated[str, StringConstraints(strict=True, max_length=100), AfterValidator(finding_id)]
+PlatformText = Annotated[str, StringConstraints(strict=True, max_length=100), AfterValidator(_platform)]
+"""Any platform, in the form that `platform_name` gives: `linux/arm64/v8` is `linux/arm64`."""
 TagText = Annotated[str, StringConstraints(strict=True), AfterValidator(check_tag)]

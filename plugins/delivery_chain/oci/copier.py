@@ -94,6 +94,7 @@ class Copier:
         limits: Limits = SHARED,
         resume: Resume | None = None,
         on_progress: Callable[[Progress], None] | None = None,
+        left_behind: Callable[[str], None] | None = None,
     ) -> None:
         """Ask nothing yet.
 
@@ -106,6 +107,7 @@ class Copier:
             limits: How hard registries are used.
             resume: Where open uploads are remembered for the next attempt.
             on_progress: Called at most ten times a second, from any thread; what it raises ends the copy.
+            left_behind: Given, referrers that are images or hold some stay behind, and it is told of each in a line.
         """
         self._source = source
         self._targets = {str(target): target for target in targets}
@@ -117,7 +119,7 @@ class Copier:
         self.meter = Meter(tuple(self._targets), on_progress)
         self._tools = Tools(self._patience, OpenUploads(resume or Forget()), self.meter, Refusals())
         self._planner = Planner(
-            source, tuple(self._targets.values()), self._patience, self._map, referrers, thorough
+            source, tuple(self._targets.values()), self._patience, self._map, referrers, thorough, left_behind
         )
         self._arrived: set[str] = set()
         self._locks: dict[str, threading.Lock] = {}

@@ -35,6 +35,7 @@ def copy_image(
     limits: Limits = SHARED,
     resume: Resume | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    left_behind: Callable[[str], None] | None = None,
 ) -> CopyResult:
     """Copy a manifest or index with all it points at to one target, and check there that it is all there.
 
@@ -51,6 +52,7 @@ def copy_image(
         limits: How hard registries are used.
         resume: Where open uploads are remembered for the next attempt.
         on_progress: Called at most ten times a second, from any thread; what it raises ends the copy.
+        left_behind: Given, referrers that are images or hold some stay behind, and it is told of each in a line.
 
     Raises:
         NotFound: The source lacks the image or a part of it.
@@ -66,6 +68,7 @@ def copy_image(
         limits=limits,
         resume=resume,
         on_progress=on_progress,
+        left_behind=left_behind,
     ) as copier:
         (outcome,) = copier.run(copier.plan(digest))
     if outcome.result is None:

@@ -6,9 +6,12 @@ Registries, and whoever may push to them, write what is read here. A `KeyError` 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from delivery_chain.errors import ProtocolViolation
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 MAX_ANNOTATIONS = 1000
 """Annotations of one descriptor or manifest: real ones have a few dozen."""
@@ -34,6 +37,21 @@ def load_object(raw: bytes, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ProtocolViolation(f"{what}: expected a JSON object, found {_kind(value)}")
     return value
+
+
+def exact_keys(data: dict[str, Any], known: Collection[str], what: str) -> None:
+    """Refuse a known key in other letter cases: what is written in Go takes `Layers` for `layers`, and the last wins.
+
+    Raises:
+        ProtocolViolation: There is one. Not retryable.
+    """
+    folded = {key.casefold(): key for key in known}
+    for key in data:
+        meant = folded.get(key.casefold(), key)
+        if meant != key:
+            raise ProtocolViolation(
+                f"{what}: expected the key {meant!r}, found {key[:80]!r}, which some read as it"
+            )
 
 
 def text(data: dict[str, Any], key: str, what: str, *, required: bool = False) -> str:

@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from delivery_chain.core.results import Image, Other
-from delivery_chain.errors import ProtocolViolation
+from delivery_chain.errors import NotFound, ProtocolViolation
 from delivery_chain.oci.manifest import INDEX_TYPES, MANIFEST_TYPES, AnyManifest, Descriptor, Index, Manifest
 from delivery_chain.oci.proofs import Content, artifact, attestation, blob_child, image_platform, statements
 from delivery_chain.oci.walk import MAX_DEPTH, MAX_MANIFEST_BYTES, MAX_MANIFESTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from delivery_chain.oci.client import RegistryClient
 
@@ -45,10 +45,14 @@ def inventory(client: RegistryClient, name: str, digest: str) -> Found:
         NotFound: A manifest, or a blob that a proof needs, is not there.
         ProtocolViolation: Something is neither an image nor proven to be none, or the tree is too large or too deep.
     """
-    content = Content(
+    return take_stock(name, lambda one: client.get_manifest(name, one), content_of(client, name), digest)
+
+
+def content_of(client: RegistryClient, name: str) -> Content:
+    """The blobs of a repository, for proofs."""
+    return Content(
         name, lambda one, most: client.get_blob(name, one, most), lambda blob: _begin(client, name, blob)
     )
-    return take_stock(name, lambda one: client.get_manifest(name, one), content, digest)
 
 
 def take_stock(name: str, fetch: Callable[[str], AnyManifest], content: Content, digest: str) -> Found:
@@ -63,6 +67,32 @@ def take_stock(name: str, fetch: Callable[[str], AnyManifest], content: Content,
         raise ProtocolViolation(f"{name}@{digest}: expected an image, found an index with nothing in it")
     others = {key: other for key, other in tree.others.items() if key not in tree.images}
     return tuple(tree.images.values()), tuple(others.values())
+
+
+def images_in(
+    name: str,
+    fetch: Callable[[str], AnyManifest],
+    content: Content,
+    root: AnyManifest,
+    known: Collection[str],
+) -> str:
+    """Why a referrer may not go where only judged images go; empty if it holds no image that is not among `known`.
+
+    What can't be read or understood is no better than an image: it is as little judged.
+    """
+    tree = _Tree(name, fetch, content)
+    tree.read[root.digest] = root
+    try:
+        if isinstance(root, Index):
+            tree.descend(root, 0)
+        else:
+            tree.sort_manifest(root, None, None)
+    except (NotFound, ProtocolViolation) as error:
+        return str(error)
+    unknown = [image for image in tree.images.values() if image.digest not in known]
+    if not unknown:
+        return ""
+    return f"{unknown[0].digest} ({unknown[0].platform}) is an image that nobody judged"
 
 
 @dataclass(slots=True)

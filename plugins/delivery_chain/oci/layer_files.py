@@ -233,7 +233,7 @@ def _pax(content: bytes) -> dict[str, str]:
         length, space, _ = content.partition(b" ")
         if not (space and length.isdigit() and len(length) < 8 and 0 < int(length) <= len(content)):  # noqa: PLR2004 - digits of the largest header
             break
-        key, _, value = content[len(length) + 1 : int(length)].rstrip(b"\n").partition(b"=")
+        key, _, value = content[len(length) + 1 : int(length) - 1].partition(b"=")
         records[key.decode("utf-8", "replace")] = value.decode("utf-8", "replace")
         content = content[int(length) :]
     return records

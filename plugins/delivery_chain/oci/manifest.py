@@ -7,12 +7,13 @@ Source: OCI image spec 1.1 (manifest, image-index, descriptor); Docker image man
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.platform import platform_name
-from delivery_chain.core.reference import check_digest, sha256_digest
+from delivery_chain.core.reference import check_digest, digest_of, sha256_digest
 from delivery_chain.errors import InvalidReference, ProtocolViolation
 from delivery_chain.oci import fields
 
@@ -40,6 +41,9 @@ MAX_MANIFEST = 4 * 1024 * 1024
 MAX_ENTRIES = 1000
 """Layers of one manifest, or children of one index. Runtimes stop at 127 layers."""
 
+_ARTIFACT_KEYS = {"mediaType", "artifactType", "annotations"}
+_MANIFEST_KEYS = _ARTIFACT_KEYS | {"schemaVersion", "config", "layers", "manifests", "subject", "fsLayers"}
+_DESCRIPTOR_KEYS = _ARTIFACT_KEYS | {"digest", "size", "urls", "data", "platform"}
 EMPTY_BLOB = b"{}"
 """The config of an artifact that has none (OCI image spec, "Guidance for an Empty Descriptor")."""
 
@@ -162,6 +166,7 @@ def parse_manifest(raw: bytes, media_type: str = "") -> AnyManifest:
     if len(raw) > MAX_MANIFEST:
         raise ProtocolViolation(f"{what}: expected at most {MAX_MANIFEST} bytes, found {len(raw)}")
     data = fields.load_object(raw, what)
+    fields.exact_keys(data, _MANIFEST_KEYS, what)
     kind = _media_type(data, media_type, what)
     if fields.number(data, "schemaVersion", what) != SCHEMA_VERSION:
         raise ProtocolViolation(f"{what}: expected schemaVersion 2, found {data['schemaVersion']}")
@@ -188,10 +193,12 @@ def parse_descriptor(data: Any, what: str) -> Descriptor:
     """
     if not isinstance(data, dict):
         raise ProtocolViolation(f"{what}: expected a descriptor object, found {type(data).__name__}")
+    fields.exact_keys(data, _DESCRIPTOR_KEYS, what)
     try:
         digest = check_digest(fields.text(data, "digest", what, required=True))
     except InvalidReference as error:
         raise ProtocolViolation(f"{what}: {error}") from error
+    _check_embedded(fields.text(data, "data", what), digest, what)
     urls = fields.rows(data, "urls", what, limit=MAX_ENTRIES)
     if not all(isinstance(url, str) for url in urls):
         raise ProtocolViolation(f"{what}: expected strings in 'urls'")
@@ -204,6 +211,18 @@ def parse_descriptor(data: Any, what: str) -> Descriptor:
         annotations=fields.strings(data, "annotations", what),
         urls=tuple(urls),
     )
+
+
+def _check_embedded(text: str, digest: str, what: str) -> None:
+    """Refuse an embedded copy (`data`) of other bytes than the digest's: some would read the copy."""
+    if not text:
+        return
+    try:
+        content = base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise ProtocolViolation(f"{what}: expected base64 in 'data', found something else") from error
+    if digest != digest_of(content, digest.partition(":")[0]):
+        raise ProtocolViolation(f"{what}: its 'data' is not what its digest {digest} says")
 
 
 def build_index(
@@ -280,7 +299,7 @@ def _media_type(data: dict[str, Any], said: str, what: str) -> str:
             f"{what}: media type {kind[:200]!r} can't be copied. Expected an OCI or Docker (schema 2) "
             "manifest or index. Push the image again with a current tool"
         )
-    wrong = {"config", "layers"} if kind in INDEX_TYPES else {"manifests"}
+    wrong = {"config", "layers", "fsLayers"} if kind in INDEX_TYPES else {"manifests", "fsLayers"}
     if wrong & data.keys():
         raise ProtocolViolation(
             f"{what}: {kind} with {sorted(wrong & data.keys())} could be read as two images"

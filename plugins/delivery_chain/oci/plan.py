@@ -11,11 +11,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from delivery_chain.errors import NotFound, ProtocolViolation
+from delivery_chain.oci.inventory import content_of, images_in
 from delivery_chain.oci.listing import ReferrersOf
 from delivery_chain.oci.walk import Closure, Reader, parts, read_closure
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from delivery_chain.oci.manifest import AnyManifest, Descriptor
     from delivery_chain.oci.patience import Patience
@@ -94,6 +95,8 @@ class Planner:
     each: Each
     referrers: bool
     thorough: bool
+    left_behind: Callable[[str], None] | None = None
+    """Given, referrers that are images or hold some stay behind, and it is told of each."""
     _source_lists: ReferrersOf = field(init=False)
     _target_lists: dict[Place, ReferrersOf] = field(init=False)
 
@@ -115,10 +118,27 @@ class Planner:
             self._listed if self.referrers else None,
             self._source_has,
             self.each,
+            **self._judged_alone(held),
         )
         closure = read_closure(reader, digest)
         plans = tuple(self._missing(target, closure, held[target]) for target in self.targets)
         return CopyPlan(str(self.source), digest, closure, plans)
+
+    def _judged_alone(self, held: dict[Place, set[str]]) -> dict[str, Any]:
+        if self.left_behind is None:
+            return {}
+        content = content_of(self.source.client, self.source.name)
+
+        def unfit(referrer: AnyManifest, known: frozenset[str]) -> str:
+            why = images_in(self.source.name, lambda one: self._fetch(one, held), content, referrer, known)
+            missing = [
+                blob.digest
+                for blob in referrer.blobs
+                if not blob.foreign and not self._source_has(blob.digest)
+            ]
+            return why or (f"its blob {missing[0]} is not there" if missing else "")
+
+        return {"unfit": unfit, "left_behind": self.left_behind}
 
     def _fetch(self, digest: str, held: dict[Place, set[str]]) -> AnyManifest:
         """A manifest, and who holds it. Wherever the bytes come from, they are checked against the digest."""

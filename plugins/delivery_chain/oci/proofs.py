@@ -39,7 +39,7 @@ MAX_STATEMENT = 32 * 1024 * 1024
 """Bytes of one attestation or signature: SBOMs of large images have 10 to 20 MB."""
 MAX_STATEMENTS = 128 * 1024 * 1024
 """Bytes of all of them in one tree. What is beyond counts as an image."""
-_MANIFEST_KEYS = {"schemaversion", "mediatype", "manifests", "config", "layers", "fslayers"}
+_MANIFEST_KEYS = {"schemaversion", "mediatype", "manifests", "config", "fslayers"}
 _PACKED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
 """How gzip and zstd begin."""
 _SHOWN = 100

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from delivery_chain.errors import NotFound, ProtocolViolation
@@ -51,6 +52,10 @@ class Reader:
     has_blob: Callable[[str], bool]
     """Asked about layers that a registry may lack by design."""
     each: Each = map
+    unfit: Callable[[AnyManifest, frozenset[str]], str] | None = None
+    """Why a referrer, given the digests of the image itself, stays behind; empty if it goes along. None: all do."""
+    left_behind: Callable[[str], None] = lambda _: None
+    """Is told of each that stays."""
 
 
 def parts(manifest: AnyManifest) -> tuple[Descriptor, ...]:
@@ -69,6 +74,9 @@ class _Walk:
     found: dict[str, AnyManifest] = field(default_factory=dict)
     links: list[tuple[str, Descriptor]] = field(default_factory=list)
     held: int = 0
+    own: frozenset[str] = frozenset()
+    """The image itself, without referrers."""
+    judged: dict[str, bool] = field(default_factory=dict)
 
     def add(self, manifest: AnyManifest) -> None:
         self.held += len(manifest.raw)
@@ -101,9 +109,13 @@ class _Walk:
     def add_referrers(self, listed: Callable[[str], tuple[Descriptor, ...]]) -> None:
         """Add what refers to the manifests, and what refers to that."""
         waiting = list(self.found)
+        self.own = frozenset(self.found)
         for _ in range(MAX_DEPTH + 1):
             # The first alone: it may teach `listed` how this registry is asked.
-            lists = [listed(waiting[0]), *self.reader.each(listed, waiting[1:])]
+            lists = [
+                self.listed_by(listed, waiting[0]),
+                *self.reader.each(partial(self.listed_by, listed), waiting[1:]),
+            ]
             entries = [
                 (subject, entry) for subject, some in zip(waiting, lists, strict=True) for entry in some
             ]
@@ -112,9 +124,40 @@ class _Walk:
             waiting = [digest for digest in self.found if digest not in before]
             if not waiting:
                 return
-        raise ProtocolViolation(
-            f"{self.reader.name}@{waiting[0]}: expected at most {MAX_DEPTH} referrers in a row"
-        )
+        # What is read by now goes along; what refers to the last of it is beyond the limit.
+        self.leave(f"what refers to {waiting[0]}", f"expected at most {MAX_DEPTH} referrers in a row")
+
+    def leave(self, what: str, why: str) -> None:
+        """Leave referrers behind if they may not fail the image, else fail it.
+
+        Raises:
+            ProtocolViolation: All referrers have to go along.
+        """
+        if self.reader.unfit is None:
+            raise ProtocolViolation(f"{self.reader.name}: {what}: {why}")
+        self.reader.left_behind(f"{what} of {self.reader.name} stays behind: {why}")
+
+    def listed_by(
+        self, listed: Callable[[str], tuple[Descriptor, ...]], subject: str
+    ) -> tuple[Descriptor, ...]:
+        try:
+            return listed(subject)
+        except ProtocolViolation as error:
+            if self.reader.unfit is None:
+                raise
+            self.leave(f"what refers to {subject}", str(error))
+            return ()
+
+    def stays(self, manifest: AnyManifest) -> bool:
+        """Whether a referrer stays behind, which is told once. Anybody who may push writes one, at any time."""
+        if self.reader.unfit is None or manifest.digest in self.own:
+            return False
+        if manifest.digest not in self.judged:
+            why = self.reader.unfit(manifest, self.own)
+            self.judged[manifest.digest] = bool(why)
+            if why:
+                self.leave(f"referrer {manifest.digest}", why)
+        return self.judged[manifest.digest]
 
     def take_referrers(self, entries: list[tuple[str, Descriptor]]) -> None:
         wanted = dict.fromkeys(entry.digest for _, entry in entries)
@@ -124,15 +167,34 @@ class _Walk:
             # Anybody who may push can write such a list: a manifest that does not agree is no referrer.
             if manifest is None or manifest.subject is None or manifest.subject.digest != subject:
                 continue
-            self.links.append((subject, entry))
-            if manifest.digest not in self.found:
-                self.descend([manifest])
+            if self.stays(manifest):
+                continue
+            if manifest.digest in self.found or self.brings(manifest):
+                self.links.append((subject, entry))
+
+    def brings(self, manifest: AnyManifest) -> bool:
+        """Add a referrer with all below it, or nothing of it."""
+        before = dict(self.found), self.held
+        try:
+            self.descend([manifest])
+        except (NotFound, ProtocolViolation) as error:
+            if self.reader.unfit is None:
+                raise
+            self.found, self.held = before
+            self.leave(f"referrer {manifest.digest}", str(error))
+            return False
+        return True
 
     def maybe(self, digest: str) -> AnyManifest | None:
         try:
             return self.found.get(digest) or self.reader.fetch(digest)
         except NotFound:
             # A list outlives manifests that were deleted since.
+            return None
+        except ProtocolViolation as error:
+            if self.reader.unfit is None:
+                raise
+            self.leave(f"referrer {digest}", str(error))
             return None
 
     def ordered(self, root: str) -> tuple[AnyManifest, ...]:

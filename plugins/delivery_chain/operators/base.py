@@ -5,6 +5,7 @@ The plan holds the spec it was made from, so an edit of the spec never changes a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk import BaseOperator
@@ -27,6 +28,10 @@ V = TypeVar("V", bound=Value)
 
 MOST_RUNS = 1000
 """Runs that one task may start at once: Airflow maps over no more than `[core] max_map_length`, 1024 by default."""
+
+
+REASON = "reason"
+"""XCom key under which `plan` leaves why it made no plan, for the run's note."""
 
 
 class ChainOperator(BaseOperator):
@@ -53,6 +58,20 @@ def skip(reason: str) -> AirflowSkipException:
 def leave(context: Any, value: Value) -> dict[str, Any]:
     """What a step returns for the steps after it: the value with the proof that this task instance left it."""
     return sealed(value.to_xcom(), place_of(context["ti"]), _secret())
+
+
+def leave_reason(context: Any, reason: str) -> None:
+    """Leave why a task that ends without a value does so, for the run's note."""
+    ti = context["ti"]
+    place = replace(place_of(ti), key=REASON)
+    ti.xcom_push(REASON, sealed({"reason": reason}, place, _secret()))
+
+
+def reason_of(ti: Any) -> str:
+    """Why `plan` made no plan; empty where it left no reason, or not this one."""
+    data = ti.xcom_pull(task_ids="plan", key=REASON, map_indexes=-1)
+    proven = data is not None and is_sealed(data, replace(place_of(ti, "plan"), key=REASON), _secret())
+    return str(data["reason"]) if proven else ""
 
 
 def _secret() -> str:

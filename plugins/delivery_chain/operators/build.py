@@ -9,21 +9,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.platform import Platform
+from delivery_chain.core.reference import sha256_digest
 from delivery_chain.core.results import BuildResult, Subject
-from delivery_chain.errors import BuildFailed, ContentMismatch, Unjudged
+from delivery_chain.errors import BuildFailed, ContentMismatch, EventRefused, ScanFailed, Unjudged
 from delivery_chain.operators.base import ChainOperator, leave, made_for, planned, pull_all, skip
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from delivery_chain.core.plan import BuildPlan, Plan
     from delivery_chain.core.pull_policy import PullPolicy
     from delivery_chain.core.registry import Registry
     from delivery_chain.core.spec import ChainSpec
+    from delivery_chain.oci.client import RegistryClient
     from delivery_chain.settings import Settings
 
 PUSHED_AT = "dev.delivery-chain.pushed-at"
 """Annotation: when the source was pushed. A tag never goes back to an image with an earlier one."""
+MOST_IMAGES = 64
+"""Images that one run scans: the official images with the most platforms hold a dozen."""
 RUN = "dev.delivery-chain.run"
 """Annotation: Dag id and run id, so that staging tags of crashed runs are found."""
 
@@ -142,13 +146,16 @@ def _reads(spec: ChainSpec, home: Registry) -> PullPolicy:
 
 
 class AssembleOperator(ChainOperator):
-    """Names the run's digest: the one image, or an index of all platforms made here."""
+    """Names the run's digest: the one image, or an index of all platforms, less what the chain does not ship."""
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Return a Subject as JSON.
 
         Raises:
             BuildFailed: A platform is missing. Not retryable.
+            EventRefused: The image has none of the platforms that the chain ships. Not retryable.
+            ScanFailed: It holds more images than one run scans. Not retryable.
+            ProtocolViolation: It holds something that is neither an image nor proven to be none. Not retryable.
             Unjudged: One was built for another plan than the run has now. Not retryable.
         """
         plan, spec = planned(context["ti"])
@@ -161,9 +168,39 @@ class AssembleOperator(ChainOperator):
             )
         built = {result.platform: result.digest for result in results}
         with OciRegistryHook(plan.instance).client() as client:
-            digest = plan.digest or _assemble(client, plan, built)
-            subject = _read_subject(client, plan.name, digest)
+            subject = _read_subject(client, plan.name, plan.digest or _assemble(client, plan, built))
+            if spec.scan.ship and subject.images:
+                subject = self._ship(client, plan, spec.scan.ship, subject)
+        if spec.scan.enabled and len(subject.images) > MOST_IMAGES:
+            raise ScanFailed(
+                f"{plan.name}@{subject.digest}: expected at most {MOST_IMAGES} images to scan in one run, found "
+                f"{len(subject.images)}; name those that you ship with `platforms: {{ship: […]}}` in the scan section"
+            )
         return leave(context, subject.model_copy(update={"plan": made_for(plan, spec)}))
+
+    def _ship(self, client: RegistryClient, plan: Plan, ship: Sequence[str], subject: Subject) -> Subject:
+        from delivery_chain.oci.manifest import Index
+        from delivery_chain.oci.ship import without_the_rest
+
+        kept = [image.digest for image in subject.images if image.platform in ship]
+        dropped = [image for image in subject.images if image.platform not in ship]
+        if not kept:
+            found = ", ".join(dict.fromkeys(image.platform for image in dropped))
+            raise EventRefused(
+                f"{plan.title} is for {found}; the chain ships {', '.join(ship)} alone (scan.platforms), so nothing of "
+                "it is published"
+            )
+        for image in dropped:
+            self.log.info("Not shipped, so left out: %s (%s)", image.platform, image.digest)
+        index = client.get_manifest(plan.name, subject.digest)
+        if not isinstance(index, Index):
+            return subject
+        others = {other.digest for other in subject.others}
+        raw = without_the_rest(index, lambda one: client.get_manifest(plan.name, one), kept, others)
+        if raw == index.raw:
+            return subject
+        ref = plan.staging() if plan.build else sha256_digest(raw)
+        return _read_subject(client, plan.name, client.put_manifest(plan.name, ref, raw, index.media_type))
 
 
 def _assemble(client: Any, plan: Plan, built: Mapping[str, str]) -> str:

@@ -16,10 +16,11 @@ from delivery_chain.core.plan import (
     make_plan,
     select,
 )
+from delivery_chain.core.spec_scan import Artifacts
 from delivery_chain.core.stand_in import deleted_tag_digest
 from delivery_chain.core.times import not_after
-from delivery_chain.errors import Superseded
-from delivery_chain.operators.base import ChainOperator, leave, skip
+from delivery_chain.errors import EventRefused, ProtocolViolation, Superseded
+from delivery_chain.operators.base import ChainOperator, leave, leave_reason, skip
 
 if TYPE_CHECKING:
     from delivery_chain.core.spec import ChainSpec
@@ -59,9 +60,49 @@ class PlanOperator(ChainOperator):
                 present=_present(self.spec, selection),
             )
         except Superseded as newer:
+            leave_reason(context, str(newer))
             raise skip(str(newer)) from newer
         _describe(self, plan)
+        if not plan.build:
+            self._check_image(context, plan)
         return leave(context, Planned(plan=plan, spec=self.spec))
+
+    def _check_image(self, context: Any, plan: Plan) -> None:
+        """Do what the chain says about artifacts, if the event is about one.
+
+        Raises:
+            AirflowSkipException: It is one, and the chain takes none.
+            EventRefused: It is one, and the chain does not want to see any. Not retryable.
+        """
+        what = _artifact(plan)
+        if not what:
+            return
+        reason = f"{plan.title} is no image but {what}"
+        if self.spec.scan.artifacts is Artifacts.COPY:
+            self.log.info("%s: passed on without a scan", reason)
+            return
+        refused = self.spec.scan.artifacts is Artifacts.REFUSE
+        reason += (
+            ", which the chain refuses (scan.artifacts: refuse)"
+            if refused
+            else ", so the chain leaves it alone"
+        )
+        leave_reason(context, reason)
+        raise EventRefused(reason) if refused else skip(reason)
+
+
+def _artifact(plan: Plan) -> str:
+    """What the event is about where that is proven to be no image, such as `artifact application/vnd.cncf.helm…`."""
+    from delivery_chain.hooks.registry import OciRegistryHook
+    from delivery_chain.oci.inventory import inventory
+
+    with OciRegistryHook(plan.instance).client() as client:
+        try:
+            images, others = inventory(client, plan.name, plan.digest)
+        except ProtocolViolation:
+            # Neither an image nor proven to be none: `assemble` refuses it by name.
+            return ""
+    return "" if images else " and ".join(dict.fromkeys(other.what for other in others))
 
 
 def _present(spec: ChainSpec, selection: Selection) -> str:

@@ -36,7 +36,7 @@ class PublishOperator(ChainOperator):
         first = plan.tags[0] if plan.tags else ""
         url = OciRegistryHook(plan.instance).ui_url(plan.namespace, plan.repository, first, subject.digest)
         context["ti"].xcom_push("registry_url", url)
-        if plan.build is None:
+        if plan.build is None and subject.digest == plan.digest:
             self.log.info("The image was pushed by others: its tags are there already")
             moves = tuple(TagMove(tag=t, state="unchanged", digest=subject.digest) for t in plan.tags)
             return leave(context, Published(digest=subject.digest, tags=moves))
@@ -54,7 +54,11 @@ def move_tag(client: Any, plan: Plan, tag: str, digest: str) -> TagMove:
     found = client.head_manifest(plan.name, tag)
     if found is not None and found.digest == digest:
         return TagMove(tag=tag, state="unchanged", digest=digest, previous=digest)
-    if found is not None and _pushed_at(client, plan.name, found.digest) > plan.pushed_at:
+    if plan.build is None and (found is None or found.digest != plan.digest):
+        # Pushed by others, and the tag has been moved or deleted since: that is not for this run to undo.
+        there = found.digest if found else ""
+        return TagMove(tag=tag, state="kept", digest=there, previous=there)
+    if plan.build and found is not None and _pushed_at(client, plan.name, found.digest) > plan.pushed_at:
         return TagMove(tag=tag, state="kept", digest=found.digest, previous=found.digest)
     put_tag(client, plan.name, tag, digest)
     return TagMove(tag=tag, state="moved", digest=digest, previous=found.digest if found else "")

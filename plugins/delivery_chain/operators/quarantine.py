@@ -82,8 +82,9 @@ class _Here:
         self.client = client
         self.plan = plan
         self.own = staging_tags(plan) or plan.tags
-        self.digest = subject.digest
-        self.parts = tuple(dict.fromkeys((subject.digest, *(image.digest for image in subject.images))))
+        # What was pushed, where platforms were left out of it, is as blocked as what is left.
+        self.wholes = tuple(dict.fromkeys(digest for digest in (subject.digest, plan.digest) if digest))
+        self.parts = tuple(dict.fromkeys((*self.wholes, *(image.digest for image in subject.images))))
 
     def remove(self) -> tuple[str, ...]:
         """Remove the run's tags, and each manifest that nobody else serves; what went, tags first.
@@ -93,7 +94,7 @@ class _Here:
         from delivery_chain.oci.holders import holders
         from delivery_chain.oci.referrers import fallback_tag
 
-        name, wanted = self.plan.name, self.parts if self.plan.build else (self.digest,)
+        name, wanted = self.plan.name, self.parts if self.plan.build else self.wholes
         held = holders(self.client, name, wanted)
         free = [part for part in wanted if not held.limit and not held.others(part, self.own)]
         for part in free:
@@ -130,12 +131,12 @@ class _Here:
         held = holders(self.client, name, there)
         # A build's platforms have staging tags, too; the one of the whole says enough.
         hidden = self.own[:-1] if self.plan.build else ()
-        whole = held.others(self.digest, hidden)
-        said = [self._named(self.digest, one) for one in whole]
+        holding = {digest: held.others(digest, hidden) for digest in self.wholes if digest in there}
+        said = [self._named(digest, one) for digest, some in holding.items() for one in some]
+        known = {one for some in holding.values() for one in some}
         for part in there:
-            said += [self._named(part, one) for one in held.others(part, hidden) if one not in whole]
-        if self.digest in there and not whole:
-            said.append(self._named(self.digest))
+            said += [self._named(part, one) for one in held.others(part, hidden) if one not in known]
+        said += [self._named(digest) for digest, some in holding.items() if not some]
         if held.limit and there:
             said.append(f"perhaps more, for not all of {name} was looked through: {held.limit}")
         return ", ".join(dict.fromkeys(said))
@@ -144,7 +145,7 @@ class _Here:
         """A holder for people: `host/shop/api:v2@sha256:…`, and in which way it serves the image."""
         where = f"{self.client.registry.host}/{self.plan.name}{f':{holder.tag}' if holder else ''}"
         what = holder.digest if holder else part
-        notes = ["an index that has it"] * (what != part) + ["a platform of it"] * (part != self.digest)
+        notes = ["an index that has it"] * (what != part) + ["a platform of it"] * (part not in self.wholes)
         return f"{where}@{what}" + (f" ({', '.join(notes)})" if notes else "")
 
 

@@ -92,7 +92,7 @@ class ReplicateOperator(ChainOperator):
             done = copy_image(
                 home, plan.name, digest, target, goal.name,
                 limits=_limits(Settings.load()), resume=TaskState(context), on_progress=progress,
-                thorough=True,
+                thorough=True, left_behind=self.log.warning,
             )  # fmt: skip
             progress.close()
             moves = tuple(_mirror_tag(home, plan.name, target, goal, tag, digest) for tag in goal.tags)

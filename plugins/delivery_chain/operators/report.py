@@ -10,7 +10,7 @@ from delivery_chain.core.platform import OTHER_PLATFORMS
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import Published, Quarantined, Record, RegionResult, Subject
 from delivery_chain.errors import ConfigurationError, RegistryError, SealBroken
-from delivery_chain.operators.base import ChainOperator, leave, planned, pull, pull_all
+from delivery_chain.operators.base import ChainOperator, leave, planned, pull, pull_all, reason_of
 from delivery_chain.operators.quarantine import staging_tags
 
 if TYPE_CHECKING:
@@ -33,10 +33,11 @@ class ReportOperator(ChainOperator):
             record = record.model_copy(update={"removed_staging": self._clean(ti, plan)})
         except ConfigurationError:
             state = states.get("plan", "unknown")
+            reason = reason_of(ti)
             sentence = (
-                "superseded by a newer push, or not for this chain"
-                if state == "skipped"
-                else (f"no plan was made: task plan is {state}, its log says why")
+                reason
+                or (state == "skipped" and "superseded by a newer push, or not for this chain")
+                or f"no plan was made: task plan is {state}, its log says why"
             )
             record = Record(chain=context["dag"].dag_id, image="", tags=(), sentence=sentence)
         except SealBroken as broken:

@@ -45,6 +45,8 @@ class ScanOperator(ChainOperator):
         subject = subject_of(context["ti"])
         if not spec.scan.enabled:
             raise skip("the chain has scan.enabled: false")
+        if not subject.images:
+            raise skip("it is no image: there is nothing to scan")
         images = [image for image in subject.images if self._takes(image)]
         if not images:
             raise skip(f"the image has no {self.platform}")

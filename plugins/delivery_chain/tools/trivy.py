@@ -45,7 +45,7 @@ _DAMAGED = re.compile(
     r"|cannot be specified on the first run$"
 )
 _JAVA = re.compile(r"Java DB")
-_UNKNOWN_RELEASE = re.compile(r"WARN\s+This OS version is not on the EOL list\b")
+_UNKNOWN_RELEASE = re.compile(r"OS version is not on the EOL list\b")
 """Trivy's only word on a release that it has no list for: its report reads like one on a release without faults."""
 _NETWORK = re.compile(
     r"connection refused|connection reset|no such host|i/o timeout|TLS handshake timeout|unexpected EOF"

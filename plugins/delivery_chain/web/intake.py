@@ -134,7 +134,7 @@ class Intake:
             instance, start = found
             watch = images_dag_id(instance, start.namespace)
             # Nobody watches for images that a chain builds: Airflow shows no log of a Dag that is not there.
-            shown = start.chain if self._builds(start) else watch
+            shown = start.chain if self.chains.specs[start.chain].build_rules else watch
             by_place.setdefault((watch, shown), []).append((image, start))
         _record(session, None, entries)
         for watch, shown in sorted(by_place):
@@ -149,15 +149,16 @@ class Intake:
         record = Record(session, dag_id)
         entries = [
             self._entry(_ref(image), image.digest, None, why=OURS)
-            if self._builds(start) and built_here(session, start.chain, image.tag, image.digest)
+            if self._moves_tags(start) and built_here(session, start.chain, image.tag, image.digest)
             else self._change(record, runs, _ref(image), None, image.digest, (start,))
             for image, start in images
         ]
         record.write()
         return entries
 
-    def _builds(self, start: Start) -> bool:
-        return bool(self.chains.specs[start.chain].build_rules)
+    def _moves_tags(self, start: Start) -> bool:
+        spec = self.chains.specs[start.chain]
+        return bool(spec.build_rules or spec.scan.ship)
 
     def _image_starts(self, image: ImagePush) -> tuple[str, Start] | str:
         why = NO_CHAIN

@@ -12,7 +12,7 @@ from delivery_chain.core.closing import by_hand, changed
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from delivery_chain.core.findings import Finding, ScanReport
+    from delivery_chain.core.findings import Database, Finding, ScanReport
     from delivery_chain.core.gate import Verdict
     from delivery_chain.core.plan import Plan
     from delivery_chain.core.results import Quarantined, Record, RegionResult, Subject
@@ -132,19 +132,24 @@ def _findings(facts: RunFacts) -> str:
 
 
 def _report(report: ScanReport) -> str:
-    database = report.database
     counts = ", ".join(f"{count} {severity}" for severity, count in report.counts().items() if count)
-    about = (
-        f"{escape(report.engine)} {escape(report.engine_version)}, database {_code(database.repository)} "
-        f"of {database.updated_at:%Y-%m-%d %H:%M} UTC"
-        f"{', a small sample: a pass proves nothing' if database.sample else ''}"
-        f"{', stale' if database.stale else ''}"
-    )
+    databases = [_database("database", report.database)]
+    databases += [_database("Java database", report.java_database)] if report.java_database else []
+    about = ", ".join((f"{escape(report.engine)} {escape(report.engine_version)}", *databases))
     more = len(report.findings) - MOST_FINDINGS
     rest = f"<p>and {more} more, in the report itself</p>" if more > 0 else ""
     return (
         f"<h3>{escape(report.platform)}: {counts or 'no findings'}</h3><p>{about}</p>"
+        f"<p>Looked at: {escape(report.coverage.sentence)}</p>"
         f"{_rows(report.findings[:MOST_FINDINGS])}{rest}"
+    )
+
+
+def _database(kind: str, database: Database) -> str:
+    return (
+        f"{kind} {_code(database.repository)} of {database.updated_at:%Y-%m-%d %H:%M} UTC"
+        f"{', a small sample: a pass proves nothing' if database.sample else ''}"
+        f"{', stale' if database.stale else ''}"
     )
 
 

@@ -151,14 +151,17 @@ class Runs:
 
 
 def built_here(session: Session, chain: str, tag: str, digest: str) -> bool:
-    """Whether one of the chain's last runs built an image for a tag: then its publishing is what the registry tells.
+    """Whether one of the chain's last runs made an image for a tag: then its publishing is what the registry tells.
 
+    It built the image, or left platforms out of one. A run about an image that others pushed made none.
     Asked of what is proven alone: nobody makes the receiver overlook a push by editing a run's XComs.
     """
     recent = select(DagRun.run_id).where(DagRun.dag_id == chain).order_by(DagRun.id.desc()).limit(RECENT)
     left = left_in_runs(session, chain, recent.subquery().select(), ("plan", "assemble"))
     return any(
-        fields(run.get("assemble"), "digest") == digest and tag in _list(fields(run.get("plan"), "plan.tags"))
+        fields(run.get("assemble"), "digest") == digest
+        and fields(run.get("plan"), "plan.digest") != digest
+        and tag in _list(fields(run.get("plan"), "plan.tags"))
         for run in left.values()
     )
 

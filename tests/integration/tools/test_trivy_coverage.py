@@ -9,7 +9,7 @@ import pytest
 
 from delivery_chain.core.coverage import Coverage, Gap, LanguagePackages
 from delivery_chain.oci.client import RegistryClient
-from delivery_chain.sandbox import vulndb
+from delivery_chain.sandbox import shop, vulndb
 from support.oci_registry import docker_registry
 from support.scan_images import DEBIAN, NO_PACKAGES, UNKNOWN_SYSTEM, dpkg_status, push_layers, python_package
 from support.trivy_bench import BUILT, Bench
@@ -154,6 +154,20 @@ def test_a_language_is_looked_at_without_an_operating_system(bench: Bench) -> No
         languages=(LanguagePackages(type="python-pkg", files=1, packages=1),),
         root="no package database, no program",
     )
+
+
+def test_the_images_of_the_sandbox_are_looked_at(bench: Bench) -> None:
+    """What the demonstration passes it passes without a gap."""
+    made = shop.Release("api", "v1.0.0", BUILT, vulnerable=False)
+    files = {
+        path.removeprefix("rootfs/"): content
+        for path, content in shop.files(made, STATIC).items()
+        if path != "Dockerfile"
+    }
+
+    found = seen(bench, files)
+
+    assert (found.sentence, found.gaps) == ("debian 12.12 with 3 packages; 1 python-pkg with 2 packages", ())
 
 
 def test_a_windows_image_was_not_looked_at(bench: Bench) -> None:

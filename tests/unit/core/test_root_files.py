@@ -114,3 +114,11 @@ def test_a_program_whose_head_is_cut_needs_a_loader(size: int) -> None:
     """What can't be told is not taken for static."""
     assert needs_loader(STATIC[:size])
     assert not needs_loader(STATIC)
+
+
+def test_a_path_of_an_image_stays_on_its_line() -> None:
+    """It ends in a log, a verdict and a page, and whoever built the image chose it."""
+    root = seen({"a\nERROR x\x1b[2J" + "y" * 500 + ".so": b""}).root
+
+    assert (root.splitlines(), len(root) < 200) == ([root], True)
+    assert "a?ERROR x?[2Jy" in root

@@ -8,7 +8,7 @@ import tarfile
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from delivery_chain.core.root_files import HEAD, Entry
@@ -39,6 +39,8 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=
 KINDS = st.sampled_from([tarfile.REGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE])
 
 
+@settings(deadline=None)
+@example([("ä\n", tarfile.REGTYPE)], b"", tarfile.PAX_FORMAT)
 @given(
     st.lists(st.tuples(NAMES, KINDS), max_size=5),
     st.binary(max_size=3000),

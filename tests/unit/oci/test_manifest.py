@@ -185,3 +185,40 @@ def test_an_artifact_manifest_reads_back() -> None:
     assert found.descriptor() == Descriptor(
         OCI_MANIFEST, found.digest, len(raw), "x/report", annotations={"k": "v"}
     )
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("Layers", []),
+        ("LAYERS", []),
+        ("layer\N{LATIN SMALL LETTER LONG S}", []),
+        ("Config", {}),
+        ("MediaType", OCI_INDEX),
+        ("fsLayers", []),
+    ],
+)
+def test_a_key_that_some_read_as_another_is_refused(key: str, value: Any) -> None:
+    """What is written in Go takes any letter case, and the last one wins: two programs would see two images."""
+    document = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": CONFIG,
+        "layers": [LAYER],
+        key: value,
+    }
+    with pytest.raises(ProtocolViolation):
+        parse_manifest(encode(document))
+
+
+@pytest.mark.parametrize("data", ["bm90IGl0", "???"])
+def test_an_embedded_copy_of_other_bytes_is_refused(data: str) -> None:
+    """Some would read it instead of what the digest stands for."""
+    document = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": {**CONFIG, "data": data},
+        "layers": [],
+    }
+    with pytest.raises(ProtocolViolation, match="'data'"):
+        parse_manifest(encode(document))

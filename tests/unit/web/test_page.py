@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from delivery_chain.core.coverage import Coverage
 from delivery_chain.core.event import Kind
 from delivery_chain.core.findings import Database, Finding, ScanReport, Severity
 from delivery_chain.core.gate import Hit, Verdict
@@ -160,6 +161,18 @@ def test_a_sample_database_is_named() -> None:
     assert ", a small sample: a pass proves nothing, stale" in html
 
 
+def test_what_was_looked_at_is_said() -> None:
+    """With every database that took part; the text of an image in it is text."""
+    seen = Coverage(root="<b>no package database</b>")
+    java = Database(repository="java-db", updated_at=NOW)
+    made = report().model_copy(update={"coverage": seen, "java_database": java})
+
+    html = render(facts(reports=(made,)))
+
+    assert "<p>Looked at: &lt;b&gt;no package database&lt;/b&gt;</p>" in html
+    assert f", Java database <code>java-db</code> of {NOW:%Y-%m-%d %H:%M} UTC" in html
+
+
 BLOCKED = Verdict(
     digest=DIGEST, passed=False, judged_at=NOW, hits=(Hit(clause="findings at or above high", count=3),)
 )
@@ -192,7 +205,7 @@ def test_a_run_that_was_not_passed_is_never_shown_as_passed(given: dict[str, Any
 @pytest.mark.parametrize("state", ["failed", "running", "success"])
 def test_a_passed_run_says_nothing_of_hands(state: str) -> None:
     """A run that failed after its gate, or was marked afterwards, was passed all the same."""
-    passed = Verdict(digest=DIGEST, passed=True, judged_at=NOW)
+    passed = Verdict(digest=DIGEST, passed=True, judged_at=NOW, counts={"high": 0})
     page = render(facts(verdict=passed, state=state))
     assert ("Passed with no findings" in page, "by hand" in page) == (True, False)
 
