@@ -131,6 +131,17 @@ def test_a_rule_opens_a_namespace(build: Builder, home: Registry) -> None:
     assert build(home, text, reads=rules(home, "base")).digest
 
 
+@pytest.mark.parametrize("name", ["docker.io/base/tools:1", "base/tools:1", "quay.example.com/base/tools:1"])
+def test_a_mirror_is_read_instead(build: Builder, tokens: tuple[Registry, TokenServer], name: str) -> None:
+    """With its own login, under the name that the Dockerfile has."""
+    home, server = tokens
+    server.asked_by.clear()
+    host = "quay.example.com" if name.startswith("quay") else "docker.io"
+    policy = PullPolicy((ReadRule("build.from[0]", host, (), home),), strangers=False)
+    assert build(home, f"FROM {name}\n", reads=policy).digest
+    assert (USER, ("repository:base/tools:pull",)) in server.asked_by
+
+
 REFUSED = [
     pytest.param("FROM {host}/secretteam/app:1\n", {}, "allows base, shop of", id="FROM"),
     pytest.param("FROM scratch\nCOPY --from={host}/secretteam/app:1 / /\n", {}, "allows base, shop of", id="COPY"),
