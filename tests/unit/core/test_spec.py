@@ -20,6 +20,48 @@ def rule(**fields: Any) -> BuildRule:
     return BuildRule.model_validate({"name": "r", "tags": [{"tag": "latest"}], **fields})
 
 
+BASE = {**MINIMAL, "sources": {"api": {"connection": "git"}}}
+
+
+def with_reads(*entries: dict[str, Any]) -> ChainSpec:
+    rules = [{"name": "r", "branch": "main", "tags": [{"tag": "latest"}]}]
+    return ChainSpec.model_validate({**BASE, "build": {"rules": rules, "from": list(entries)}})
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({"connection": "home", "namespaces": ["base", "shop"]}, (("base", "shop"), None)),
+        ({"connection": "hub", "for": "docker.io"}, ((), "docker.io")),
+        ({"connection": "hub", "for": "docker.io", "namespaces": ["library"]}, (("library",), "docker.io")),
+    ],
+)
+def test_registries_of_base_images(
+    entry: dict[str, Any], expected: tuple[tuple[str, ...], str | None]
+) -> None:
+    """They come back as they were written, under their own names."""
+    spec = with_reads(entry)
+    assert spec.build is not None
+    assert spec.build.read_from is not None
+    assert [(one.namespaces, one.host) for one in spec.build.read_from] == [expected]
+    assert ChainSpec.model_validate(spec.to_xcom()) == spec
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"connection": "home"},
+        {"connection": "hub", "for": "https://docker.io"},
+        {"namespaces": ["a"]},
+        {"connection": "h", "namespaces": ["A"]},
+    ],
+)
+def test_registries_of_base_images_that_say_too_little(entry: dict[str, Any]) -> None:
+    """Everything of a registry has to be asked for by its name."""
+    with pytest.raises(ValidationError):
+        with_reads(entry)
+
+
 @pytest.mark.parametrize(
     ("scope", "covered"),
     [

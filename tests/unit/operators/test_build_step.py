@@ -9,6 +9,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from delivery_chain.core.reference import sha256_digest
 from delivery_chain.core.results import BuildResult
+from delivery_chain.core.spec import ReadFrom
 from delivery_chain.errors import (
     BuildFailed,
     ConfigurationError,
@@ -79,6 +80,7 @@ def tools(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: MemoryRegistry)
 
     def build_and_push(request: Any, **rest: Any) -> BuildOutput:
         asked["build"] = (request, rest["registry"], rest["workdir"].parent)
+        asked["reads"] = rest["reads"]
         if "error" in asked:
             raise asked["error"]
         return BuildOutput(DIGEST, 1.23456, 0.5, Sandbox(Isolation.CHROOT, Network.HOST, "vfs"))
@@ -117,6 +119,35 @@ def test_a_build_goes_to_its_own_staging_tag(
         {"org.opencontainers.image.revision": COMMIT},
     )
     assert (registry.host, folder) == (home.registry.host, tmp_path / "work")
+
+
+def test_a_build_reads_its_own_namespace(tools: dict[str, Any], home: MemoryRegistry) -> None:
+    """The chain's login is for it; others are read without one."""
+    Run(chain(), build_plan()).do(BuildOperator(task_id="build", platform="linux/amd64"), 0)
+    reads = tools["reads"]
+    assert [(rule.host, rule.namespaces) for rule in reads.rules] == [(home.registry.host, ("shop",))]
+    assert reads.strangers is True
+
+
+def test_a_build_reads_what_its_spec_says(
+    tools: dict[str, Any], home: MemoryRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each entry with the login of its own connection, and nothing else."""
+    mirror = {"conn_type": "oci_registry", "host": "mirror.example.com", "login": "reader", "password": "x"}
+    monkeypatch.setenv("AIRFLOW_CONN_MIRROR", json.dumps(mirror))
+    spec = chain()
+    entry = ReadFrom.model_validate({"connection": "mirror", "for": "docker.io"})
+    assert spec.build is not None
+    spec = spec.model_copy(update={"build": spec.build.model_copy(update={"read_from": (entry,)})})
+    Run(spec, build_plan()).do(BuildOperator(task_id="build", platform="linux/amd64"), 0)
+    (rule,) = tools["reads"].rules
+    assert (rule.rule, rule.host, rule.registry.host, rule.registry.username, tools["reads"].strangers) == (
+        "build.from[0]",
+        "docker.io",
+        "mirror.example.com",
+        "reader",
+        False,
+    )
 
 
 @pytest.mark.parametrize("error", [None, BuildFailed("RUN false: exit code 1")])

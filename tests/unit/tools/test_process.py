@@ -14,6 +14,7 @@ import pytest
 from delivery_chain.errors import DiskFull, ToolError, ToolMissing, ToolTimeout
 from delivery_chain.tools import process
 from delivery_chain.tools.lines import LINE_LENGTH, LineReader, Masker
+from delivery_chain.tools.private import passed_file
 
 ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 
@@ -229,3 +230,29 @@ def feed(*chunks: bytes) -> list[str]:
 def test_lines_are_bounded_and_printable(chunks: list[bytes], expected: list[str]) -> None:
     """Whatever a program prints becomes short printable lines."""
     assert feed(*chunks) == expected
+
+
+def test_a_passed_file_is_read_by_its_number() -> None:
+    """The program finds the content under the descriptor that it inherits, as often as it likes."""
+    with passed_file("s3cr3t") as descriptor:
+        path = f"/proc/self/fd/{descriptor}"
+        result = sh(f"cat {path} {path}", descriptors=[descriptor])
+    assert result.stdout == b"s3cr3ts3cr3t"
+
+
+def test_other_files_are_not_passed() -> None:
+    """Only what is named."""
+    with passed_file("s3cr3t") as descriptor:
+        result = sh(f"cat /proc/self/fd/{descriptor}", check=False)
+    assert b"s3cr3t" not in result.stdout
+
+
+def test_umask_is_the_programs_own(tmp_path: Path) -> None:
+    """This process keeps its own."""
+    before = os.umask(0o077)
+    try:
+        sh(f"echo x > {tmp_path}/file", umask=0o022)
+        (tmp_path / "mine").touch()
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("file", "mine")] == [0o644, 0o600]
