@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from delivery_chain.core.dockerfile import Instruction
 
 SCRATCH = "scratch"
-_AS = re.compile(r"(\S+)(?:\s+(?i:as)\s+(\S+))?")
+_AS = re.compile(r"([^\t\v\f\r ]+)(?:[\t\v\f\r ]+(?i:as)[\t\v\f\r ]+([^\t\v\f\r ]+))?")
 _ASSIGNMENT = re.compile(r"""([A-Za-z_]\w*)=((?:\\.|"(?:\\.|[^"\\])*"|'[^']*'|[^\s\\"'])*)""")
 
 
