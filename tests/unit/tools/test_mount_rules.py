@@ -28,6 +28,7 @@ FINE = [
     "RUN --mount=type=tmpfs,target=/t x",
     "RUN --mount=type=secret,id=npm x",
     "RUN mount --mount=x",
+    "RUN --network=none x",
     "RUN x",
 ]
 
