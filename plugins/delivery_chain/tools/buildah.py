@@ -24,7 +24,7 @@ from delivery_chain.core.platform import Platform
 from delivery_chain.core.pull_policy import ImageName, PullPolicy
 from delivery_chain.core.reference import Reference
 from delivery_chain.errors import BuildFailed, InvalidReference, ToolError
-from delivery_chain.tools import buildah_errors, isolation
+from delivery_chain.tools import buildah_errors, isolation, process
 from delivery_chain.tools.buildah_room import BuildRoom, Caller
 from delivery_chain.tools.installed import flaw_lines, version_text
 from delivery_chain.tools.isolation import Isolation, Network, Sandbox
@@ -79,6 +79,7 @@ class BuildOutput:
     """What base images took."""
 
 
+@process.disk_full_said("buildah")
 def build_and_push(
     request: BuildRequest,
     *,
@@ -219,6 +220,7 @@ def _sandbox(kind: Isolation, network: Network, workdir: Path) -> Sandbox:
     return _sandboxes[kind, network]
 
 
+@process.disk_full_said("buildah")
 def _probe(sandbox: Sandbox, workdir: Path) -> None:
     """Build something small, with a RUN step where this machine has a program for it."""
     isolation.check_programs(sandbox)

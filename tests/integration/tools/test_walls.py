@@ -393,7 +393,7 @@ def test_add_does_not_reach_the_worker(
 
 def test_nothing_is_left_of_folders_however_deep(attack: Attack) -> None:
     """A step may make more of them, one in the other, than Python removes: the build still ends, and the next runs."""
-    step = run("for i in $(/bin/busybox seq 3000); do /bin/busybox mkdir a; cd a; done")
+    step = run("for i in $(/bin/busybox seq 1500); do /bin/busybox mkdir a; cd a; done")
     for _ in range(2):
         attack("FROM {base}\n" + step, Isolation.CONTAINER, Network.PRIVATE)
         assert attack.build.leftovers() == []
