@@ -106,14 +106,18 @@ def _check(args: argparse.Namespace) -> int:
         print(f"{warning} (a warning)")  # noqa: T201
     if problems:
         files = len({problem.file for problem in problems})
-        print(f"{len(problems)} problems in {files} of {count} specs", file=sys.stderr)  # noqa: T201
+        print(f"{_many(len(problems), 'problem')} in {files} of {_many(count, 'spec')}", file=sys.stderr)  # noqa: T201
         return BAD
     if not count:
         print(f"{args.place[0]}: no spec (*.yaml) found", file=sys.stderr)  # noqa: T201
         return USAGE
-    noted = f", {len(warnings)} warning{'' if len(warnings) == 1 else 's'}" if warnings else ""
-    print(f"{count} specs, all fine{noted}")  # noqa: T201
+    noted = f", {_many(len(warnings), 'warning')}" if warnings else ""
+    print(f"{_many(count, 'spec')}, {'all ' if count > 1 else ''}fine{noted}")  # noqa: T201
     return FINE
+
+
+def _many(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _warnings(specs: Mapping[str, ChainSpec], today: date) -> Iterator[Problem]:

@@ -47,6 +47,6 @@ def test_exceptions_that_ended_or_end_soon_are_warned_about(
             f"{where.format(8, 0)}CVE-2020-0001 ended on 2020-01-01 (a warning)",
             f"{where.format(13, 2)}CVE-2020-0003 in openssl ends on 2026-05-20, today (a warning)",
             f"{where.format(14, 3)}CVE-2020-0004 ends on 2026-06-03, in 14 days (a warning)",
-            "1 specs, all fine, 3 warnings",
+            "1 spec, fine, 3 warnings",
         ],
     )

@@ -232,8 +232,8 @@ def _met(clause: Clause, findings: Sequence[Finding], now: datetime) -> list[tup
 def _counts(clause: Clause, finding: Finding, now: datetime) -> bool:
     if clause.fixable and not finding.fixable:
         return False
-    # When it was published is not always known; then it counts.
-    return finding.published is None or now - finding.published >= timedelta(days=clause.grace_days)
+    # When it was published is not always known; then it counts. What is of the future by this clock is of today.
+    return finding.published is None or now - min(finding.published, now) >= timedelta(days=clause.grace_days)
 
 
 @dataclass(frozen=True, slots=True)

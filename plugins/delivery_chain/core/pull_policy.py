@@ -37,6 +37,11 @@ class ImageName:
         return f"{self.host}/{self.repository}{tag}" + (f"@{self.digest}" if self.digest else "")
 
     @property
+    def official(self) -> bool:
+        """Whether it is one of Docker's official images, which are everybody's."""
+        return self.host == DOCKER_HUB and self.repository.startswith("library/")
+
+    @property
     def exact(self) -> ImageName:
         """The same image without its tag where it has a digest: what builders pull."""
         return replace(self, tag="") if self.digest else self
@@ -95,11 +100,11 @@ class PullPolicy:
 
     rules: tuple[ReadRule, ...] = ()
     strangers: bool = True
-    """Whether images that no rule covers are read without a login."""
+    """Whether images of registries that no rule is for are read without a login."""
 
     @classmethod
     def default(cls, home: Registry, namespace: str) -> PullPolicy:
-        """The chain's own namespace with its login; everything else without one."""
+        """The chain's own namespace with its login, nothing else of that registry; other registries without a login."""
         return cls((ReadRule("the chain's own namespace", home.host, (namespace,), home),))
 
     def rule_for(self, image: ImageName, written: str) -> ReadRule:
@@ -115,16 +120,13 @@ class PullPolicy:
         for rule in self.rules:
             if rule.covers(image):
                 return rule
-        if not self.strangers:
+        known = any(canonical_host(rule.host) == image.host for rule in self.rules)
+        if not self.strangers or (known and not image.official):
             raise BuildFailed(
                 f"{written}: {image} may not be read: {self._allowed(image)}. Add its namespace to `build.from` "
                 "of the chain's spec, or take another image",
                 tool="buildah",
             )
-        for rule in self.rules:
-            if canonical_host(rule.host) == image.host:
-                # How it is reached is known, and that it is meant to be.
-                return ReadRule("no login", image.host, (), replace(rule.registry, username="", password=""))
         if is_own_machine(image.host):
             raise BuildFailed(
                 f"{written}: {image} may not be read: {image.host} is the worker itself. Name its connection "

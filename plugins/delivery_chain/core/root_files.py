@@ -73,6 +73,9 @@ class RootFiles:
         """Take one entry of the present layer."""
         path = _plain(entry.path)
         folder, _, name = path.rpartition("/")
+        if not path or name == _WHITEOUT:
+            # The root itself, or a whiteout of nothing: runtimes pass over them, whatever kind of entry they are.
+            return
         if name == _OPAQUE:
             self._empties.add(folder)
         elif name.startswith(_WHITEOUT):

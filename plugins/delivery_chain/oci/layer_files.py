@@ -1,4 +1,4 @@
-"""The files of a layer as its tar lists them: read as a stream, within bounds, nothing unpacked.
+"""A layer's bytes and files: read as a stream, within bounds, nothing unpacked to disk.
 
 A tar reader of our own, as Python's reads headers of any length into memory, and a layer comes from anybody.
 
@@ -31,6 +31,10 @@ MOST_BYTES = 8 * 1024**3
 """Unpacked bytes that are read of one image."""
 MOST_ENTRIES = 1_000_000
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_OTHER_PACKINGS = (b"BZh", b"\xfd7zXZ\0", b"\x04\x22\x4d\x18")
+"""bzip2, xz, lz4: some runtimes unpack them, scanners take them for a tar."""
+_SKIPPABLE = b"\x2a\x4d\x18"
+"""Bytes 1 to 3 of a frame that zstd passes over, and that may hold anything, a whole tar too (RFC 8878, 3.1.2)."""
 _PIECE = 1024 * 1024
 _FILE_TYPES = b"0\x0017"
 """Regular files in all spellings, and hard links."""
@@ -42,6 +46,10 @@ _BASE_256 = 0x80
 
 class LayerUnreadable(ValueError):
     """A layer is no tar, is packed in an unknown way, or is larger than what is read."""
+
+
+class TooLate(LayerUnreadable):
+    """The time for reading was up."""
 
 
 class Budget:
@@ -58,13 +66,14 @@ class Budget:
         """Count unpacked bytes.
 
         Raises:
-            LayerUnreadable: Too many, or too late.
+            LayerUnreadable: Too many.
+            TooLate: The deadline is over.
         """
         self._bytes -= size
         if self._bytes < 0:
-            raise LayerUnreadable("the image is too large for its files to be listed")
+            raise LayerUnreadable("the image is too large to be read")
         if time.monotonic() > self._deadline:
-            raise LayerUnreadable("there was no time left to list the image's files")
+            raise TooLate("there was no time left to read the image")
 
     def take_entry(self) -> None:
         """Count one entry.
@@ -95,13 +104,59 @@ def layer_entries(client: RegistryClient, name: str, layer: Descriptor, budget: 
         body = _Body(response, layer)
         try:
             yield from tar_entries(_unpacked(io.BufferedReader(body, _PIECE)), budget)
-        except (EOFError, OSError, zlib.error) as error:
+        except _broken() as error:
             raise LayerUnreadable(f"layer {layer.digest}: {error}") from error
         body.finish()
 
 
+def check_layer(client: RegistryClient, name: str, layer: Descriptor, diff_id: str, budget: Budget) -> None:
+    """Read a whole layer, and refuse one that isn't what the image's config says when it is unpacked.
+
+    Bytes can be one archive to one reader and another to the next. Runtimes unpack nothing but what has the config's
+    `diff_id`, so what scanners unpack has to have it, too.
+
+    Args:
+        client: The registry.
+        name: Repository.
+        layer: What the manifest says of it.
+        diff_id: What the config says of it: the digest of the unpacked tar.
+        budget: Shared by all layers of the image.
+
+    Raises:
+        LayerUnreadable: It is something else unpacked, packed in an unknown way, or too large.
+        ContentMismatch: The bytes are not those that the digest or the size names. Retryable.
+        RegistryError: It could not be read; see its subclasses for what may be retried.
+    """
+    with client.read_blob(name, layer.digest, layer.size) as response:
+        body = _Body(response, layer)
+        unpacked = hashlib.sha256()
+        try:
+            stream = _unpacked(io.BufferedReader(body, _PIECE))
+            while piece := stream.read(_PIECE):
+                budget.take(len(piece))
+                unpacked.update(piece)
+        except _broken() as error:
+            raise LayerUnreadable(f"layer {layer.digest}: {error}") from error
+        body.finish()
+    if diff_id != f"sha256:{unpacked.hexdigest()}":
+        raise LayerUnreadable(
+            f"layer {layer.digest} is sha256:{unpacked.hexdigest()} when it is unpacked, and its config says {diff_id}"
+        )
+
+
+def _broken() -> tuple[type[Exception], ...]:
+    """What unpacking raises."""
+    try:
+        import zstandard  # noqa: PLC0415 - few layers are packed with it
+    except ImportError:
+        return (EOFError, OSError, zlib.error)
+    return (EOFError, OSError, zlib.error, zstandard.ZstdError)
+
+
 def _unpacked(stream: io.BufferedReader) -> BinaryIO:
-    start = stream.peek(4)[:4]
+    start = stream.peek(6)[:6]
+    if start.startswith(_OTHER_PACKINGS) or start[1:4] == _SKIPPABLE:
+        raise LayerUnreadable("the layer is packed in a way that not everybody reads alike")
     if start.startswith(_GZIP):
         return cast("BinaryIO", gzip.GzipFile(fileobj=stream))
     if start.startswith(_ZSTD):

@@ -82,8 +82,9 @@ class _Here:
         self.client = client
         self.plan = plan
         self.own = staging_tags(plan) or plan.tags
-        # What was pushed, where platforms were left out of it, is as blocked as what is left.
-        self.wholes = tuple(dict.fromkeys(digest for digest in (subject.digest, plan.digest) if digest))
+        self.digest = subject.digest
+        # What was pushed, where platforms were left out of it, is as blocked as what is left of it.
+        self.wholes = tuple(dict.fromkeys(one for one in (subject.digest, plan.digest) if one))
         self.parts = tuple(dict.fromkeys((*self.wholes, *(image.digest for image in subject.images))))
 
     def remove(self) -> tuple[str, ...]:
@@ -131,12 +132,12 @@ class _Here:
         held = holders(self.client, name, there)
         # A build's platforms have staging tags, too; the one of the whole says enough.
         hidden = self.own[:-1] if self.plan.build else ()
-        holding = {digest: held.others(digest, hidden) for digest in self.wholes if digest in there}
-        said = [self._named(digest, one) for digest, some in holding.items() for one in some]
-        known = {one for some in holding.values() for one in some}
+        whole = held.others(self.digest, hidden)
+        said = [self._named(self.digest, one) for one in whole]
         for part in there:
-            said += [self._named(part, one) for one in held.others(part, hidden) if one not in known]
-        said += [self._named(digest) for digest, some in holding.items() if not some]
+            said += [self._named(part, one) for one in held.others(part, hidden) if one not in whole]
+        if self.digest in there and not whole:
+            said.append(self._named(self.digest))
         if held.limit and there:
             said.append(f"perhaps more, for not all of {name} was looked through: {held.limit}")
         return ", ".join(dict.fromkeys(said))

@@ -52,6 +52,8 @@ _NETWORK = re.compile(
     r"|no route to host|network is unreachable|server misbehaving"
 )
 _LINUX = "linux"
+LARGEST = "100TB"
+"""Unpacked size of an image, in Trivy's words."""
 
 Databases = dict["DatabaseKind", "LocalDatabase"]
 
@@ -76,7 +78,7 @@ class TrivyEngine:
             )
         for line in flaws("trivy", check_version(program)):
             _say(on_line, line)
-        image, manifest = image_to_scan(request)
+        image, manifest = image_to_scan(request, deadline=deadline)
         databases = {VULNERABILITIES: self._database(VULNERABILITIES, request, deadline, on_line)}
         scan = _Scan(request, image, deadline, on_line)
         raw = self._scanned(scan, databases)
@@ -182,6 +184,9 @@ class _Scan:
             "image",
             *("--image-src", "remote"),
             *("--scanners", "vuln", "--format", "json", "--output", str(report)),
+            # A limit makes Trivy read each layer to its end before it looks into it. Without one it overlooks that the
+            # bytes are not those of the digest.
+            *("--max-image-size", LARGEST),
             # The list of packages tells "no findings" from "nothing looked at".
             "--list-all-pkgs",
             # One cache on disk is one lock, and a second scan fails on it.

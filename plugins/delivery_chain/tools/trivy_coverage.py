@@ -18,6 +18,27 @@ if TYPE_CHECKING:
 
 OS_PACKAGES, LANGUAGE_PACKAGES = "os-pkgs", "lang-pkgs"
 CLASSES = (OS_PACKAGES, LANGUAGE_PACKAGES)
+MANAGERS = {
+    "dpkg": frozenset({"debian", "ubuntu", "echo"}),
+    "apk": frozenset({"alpine", "wolfi", "chainguard", "minimos"}),
+    "rpm": frozenset(
+        {
+            "redhat",
+            "centos",
+            "rocky",
+            "alma",
+            "oracle",
+            "amazon",
+            "photon",
+            "azurelinux",
+            "cbl-mariner",
+            "openEuler",
+        }
+    ),
+}
+"""Families by their package manager, as Trivy's analyzers are called."""
+ALSO_RPM = "rpmqa"
+"""The analyzer of the list of packages that images without a database of rpm have."""
 NAMELESS = "none"
 """Trivy's family for packages of a system that nothing names; it leaves all of them out."""
 
@@ -34,9 +55,8 @@ def read_coverage(system: object, results: Sequence[dict[str, Any]], *, unknown_
         ScanFailed: A part is of another shape.
     """
     counts = Counter(result.get("Class") for result in results)
-    packages = sum(
-        _packages(result, at) for at, result in enumerate(results) if result.get("Class") == OS_PACKAGES
-    )
+    systems = [(result, at) for at, result in enumerate(results) if result.get("Class") == OS_PACKAGES]
+    packages = sum(_packages(result, at) for result, at in systems)
     languages = _languages(results)
     if system is None:
         return Coverage(languages=languages)
@@ -52,8 +72,9 @@ def read_coverage(system: object, results: Sequence[dict[str, Any]], *, unknown_
     supported = counts[OS_PACKAGES] > 0
     # Every release that Trivy has a list for begins with a digit; `sid` and `kali-rolling` do not.
     known = release[:1].isdigit() and not unknown_release
+    strange = _are_strange(family, [entry for result, _ in systems for entry in result.get("Packages") or ()])
     gaps = {
-        Gap.UNSUPPORTED_OS: not supported,
+        Gap.UNSUPPORTED_OS: not supported or strange,
         Gap.NO_PACKAGES: supported and packages == 0,
         Gap.END_OF_LIFE: ended,
         Gap.UNKNOWN_RELEASE: supported and not known,
@@ -65,6 +86,14 @@ def read_coverage(system: object, results: Sequence[dict[str, Any]], *, unknown_
         languages=languages,
         gaps=tuple(gap for gap, found in gaps.items() if found),
     )
+
+
+def _are_strange(family: str, packages: Sequence[Any]) -> bool:
+    """Whether some are of another package manager than the system's. Trivy looks them up in its list all the same."""
+    said = {package.get("AnalyzedBy") for package in packages if isinstance(package, dict)}
+    used = {"rpm" if manager == ALSO_RPM else manager for manager in said} & MANAGERS.keys()
+    own = {manager for manager, families in MANAGERS.items() if family in families}
+    return len(used | own) > 1
 
 
 def _languages(results: Sequence[dict[str, Any]]) -> tuple[LanguagePackages, ...]:

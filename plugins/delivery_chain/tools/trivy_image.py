@@ -1,7 +1,9 @@
 """The one image that Trivy is given: by digest, after a look at whether Trivy would see all of it.
 
 Trivy goes by the config's list of layers, not by the manifest's, reads equal entries once, and fetches what the
-registry lacks from addresses that whoever pushed the image wrote. Podman unpacks what the manifest says.
+registry lacks from addresses that whoever pushed the image wrote. Podman unpacks what the manifest says. Some layers
+are one archive to Trivy and another to a runtime. So each layer is read here first: unpacked it has to be what the
+config says, which is what runtimes ask for.
 """
 
 from __future__ import annotations
@@ -9,9 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from delivery_chain.core.reference import Reference
-from delivery_chain.errors import ProtocolViolation, ScanFailed
+from delivery_chain.errors import ProtocolViolation, ScanFailed, ToolTimeout
 from delivery_chain.oci import fields
 from delivery_chain.oci.client import RegistryClient
+from delivery_chain.oci.layer_files import Budget, LayerUnreadable, TooLate, check_layer
 from delivery_chain.oci.manifest import MAX_ENTRIES, Index
 from delivery_chain.oci.proofs import MAX_CONFIG
 
@@ -19,17 +22,22 @@ if TYPE_CHECKING:
     from delivery_chain.oci.manifest import Manifest
     from delivery_chain.tools.engines import ScanRequest
 
-EMPTY_LAYER = 64
-"""Bytes of a packed layer that can hold no file: different packers make different ones of the same empty archive."""
+MOST_BYTES = 2**50
+"""Unpacked bytes of an image. The scan's time ends before that."""
 
 
-def image_to_scan(request: ScanRequest) -> tuple[Reference, Manifest]:
+def image_to_scan(request: ScanRequest, *, deadline: float) -> tuple[Reference, Manifest]:
     """The image that a request is about, and its manifest.
 
     Asked for with our own client, so that a wrong login has its own error.
 
+    Args:
+        request: What to scan.
+        deadline: Point on the clock of `time.monotonic()`, seconds.
+
     Raises:
         ScanFailed: It is an index, or Trivy would not see all of its layers. Not retryable.
+        ToolTimeout: Reading the layers took all the time. Not retryable.
         RegistryError: It can't be read.
     """
     with RegistryClient(request.registry) as client:
@@ -39,7 +47,21 @@ def image_to_scan(request: ScanRequest) -> tuple[Reference, Manifest]:
                 request, "expected one image, found an index of several; scan each by its own digest"
             )
         _check_present(request, client, manifest)
-        _check_layers(request, client, manifest)
+        listed = _listed(request, client, manifest)
+        budget = Budget(deadline, most_bytes=MOST_BYTES)
+        try:
+            for layer, diff_id in dict.fromkeys(zip(manifest.layers, listed, strict=True)):
+                check_layer(client, request.name, layer, diff_id, budget)
+        except TooLate as error:
+            raise ToolTimeout(
+                f"scan of {request.name}@{request.digest} for {request.platform}, before trivy began: {error}; raise "
+                "timeout_minutes in the chain's scan section",
+                tool="trivy",
+            ) from error
+        except LayerUnreadable as error:
+            raise _refused(
+                request, f"not every reader would see the same files: {error}. Build it again"
+            ) from error
     return Reference(host=request.registry.host, name=request.name, digest=request.digest), manifest
 
 
@@ -59,8 +81,8 @@ def _check_present(request: ScanRequest, client: RegistryClient, manifest: Manif
         )
 
 
-def _check_layers(request: ScanRequest, client: RegistryClient, manifest: Manifest) -> None:
-    """Refuse a config that lists other layers than the manifest."""
+def _listed(request: ScanRequest, client: RegistryClient, manifest: Manifest) -> list[str]:
+    """The config's list of layers, the digest of each unpacked tar, as long as the manifest's."""
     what = f"config of {request.name}@{request.digest}"
     try:
         config = fields.load_object(client.get_blob(request.name, manifest.config.digest, MAX_CONFIG), what)
@@ -72,15 +94,7 @@ def _check_layers(request: ScanRequest, client: RegistryClient, manifest: Manife
             request,
             f"its config lists {len(listed)} layers, its manifest {len(manifest.layers)}. Build it again",
         )
-    seen: dict[str, str] = {}
-    for named, layer in zip(listed, manifest.layers, strict=True):
-        known = seen.setdefault(str(named), layer.digest)
-        if known != layer.digest and layer.size > EMPTY_LAYER:
-            raise _refused(
-                request,
-                f"its config takes {known} and {layer.digest} for the same layer, so one of them would not be "
-                "looked at. Build it again",
-            )
+    return [str(diff_id) for diff_id in listed]
 
 
 def _refused(request: ScanRequest, problem: str) -> ScanFailed:

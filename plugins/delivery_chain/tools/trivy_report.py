@@ -76,7 +76,7 @@ def parse_report(
         platform=platform,
         database=database,
         java_database=java_database,
-        findings=worst_first(_findings(results, platform)),
+        findings=worst_first(_findings(results, platform, database.updated_at)),
         coverage=read_coverage(metadata.get("OS"), results, unknown_release=unknown_release),
     )
 
@@ -118,7 +118,7 @@ def _check_platform(metadata: dict[str, Any], platform: str) -> None:
         raise refused(f"expected an image for {platform}, found one for {shown('/'.join(found))}")
 
 
-def _findings(results: list[dict[str, Any]], platform: str) -> Iterator[Finding]:
+def _findings(results: list[dict[str, Any]], platform: str, built: datetime) -> Iterator[Finding]:
     """All findings of all results. An image without packages has no results at all."""
     for at, result in enumerate(results):
         where = f"Results[{at}]"
@@ -135,7 +135,10 @@ def _findings(results: list[dict[str, Any]], platform: str) -> Iterator[Finding]
         for number, entry in enumerate(entries):
             found = mapping(entry, f"{where}.Vulnerabilities[{number}]")
             source = sources.get(_uid(found.get("PkgIdentifier")), "")
-            yield _finding(found, f"{where}.Vulnerabilities[{number}]", place, platform, source)
+            one = _finding(found, f"{where}.Vulnerabilities[{number}]", place, platform, source)
+            # A database can't know what was published after it was built: such a date is none.
+            wrong = one.published is not None and one.published > built
+            yield one.model_copy(update={"published": None}) if wrong else one
 
 
 def _sources(result: dict[str, Any], where: str) -> dict[str, str]:

@@ -95,6 +95,11 @@ def seen(bench: Bench, *layers: Mapping[str, str | bytes], packing: str = "gzip"
             (Gap.UNKNOWN_RELEASE,),
         ),
         (UNKNOWN_SYSTEM, "", (Gap.UNSUPPORTED_OS,)),
+        # Packages of another manager than the system's: compared with a list that can't hold them.
+        (release("wolfi", "20230201") | APK | UNKNOWN_SYSTEM, "wolfi", (Gap.UNSUPPORTED_OS,)),
+        (release("wolfi", "20230201") | UNKNOWN_SYSTEM, "wolfi", (Gap.UNSUPPORTED_OS,)),
+        ({**SYSTEM, **DEBIAN, **APK}, "debian", (Gap.UNSUPPORTED_OS,)),
+        ({**SYSTEM, **DEBIAN, **DPKG, **APK}, "debian", (Gap.UNSUPPORTED_OS,)),
         (
             release("arch", **{"var/lib/pacman/local/openssl-3-1/desc": "%NAME%\nopenssl\n"}),
             "",

@@ -64,6 +64,8 @@ HIGH = finding("H-1", "high", aliases=("GHSA-aaaa-bbbb-cccc",), source="openssl-
         ({"severity": "high", "grace_days": 7}, [finding(published=NOW - timedelta(days=6))], False),
         ({"severity": "high", "grace_days": 7}, [finding(published=NOW - timedelta(days=7))], True),
         ({"severity": "high", "grace_days": 7}, [finding(published=None)], True),
+        ({"severity": "high"}, [finding(published=NOW + timedelta(minutes=5))], True),
+        ({"severity": "high", "grace_days": 7}, [finding(published=NOW + timedelta(minutes=5))], False),
         ({"severity": "high", "grace_days": 7}, [finding(published=datetime(2026, 5, 1))], True),  # noqa: DTZ001
         ({"any": [{"severity": "critical"}, {"findings": ["L-1"]}]}, [LOW], True),
         ({"any": [{"severity": "critical"}, {"findings": ["L-1"]}]}, [HIGH], False),

@@ -56,17 +56,22 @@ def login(policy: PullPolicy, name: str) -> tuple[str, str]:
     [
         pytest.param("r.example.com/shop/base", ("r.example.com", "robot"), id="own namespace"),
         pytest.param("r.example.com/shop/deep/base", ("r.example.com", "robot"), id="below it"),
-        pytest.param("r.example.com/secretteam/app", ("r.example.com", ""), id="another's"),
-        pytest.param("r.example.com/shopping/app", ("r.example.com", ""), id="a longer name"),
         pytest.param("debian", ("docker.io", ""), id="Docker Hub"),
         pytest.param("r.example.com:444/shop/a", ("r.example.com:444", ""), id="another port"),
     ],
 )
 def test_without_rules(name: str, expected: tuple[str, str]) -> None:
-    """The chain's login is for its own namespace only."""
+    """The chain's login is for its own namespace only; other registries are read without one."""
     assert login(PullPolicy.default(HOME, "shop"), name) == expected
 
 
+def test_official_images_are_everybodys() -> None:
+    """They are read without a login, also where the chain's own registry is Docker Hub."""
+    home = Registry("index.docker.io", "robot", "x")
+    assert login(PullPolicy.default(home, "shop"), "debian") == ("docker.io", "")
+
+
+OWN = PullPolicy.default(HOME, "shop")
 RULES = PullPolicy(
     (
         ReadRule("build.from[0]", HOME.host, ("base", "shop"), HOME),
@@ -95,6 +100,8 @@ def test_with_rules(name: str, expected: tuple[str, str]) -> None:
             RULES, "r.example.com/secretteam/a", r"build.from\[0\] allows base, shop of", id="namespace"
         ),
         pytest.param(RULES, "quay.io/a/b", "no entry of `build.from` is for quay.io", id="registry"),
+        pytest.param(OWN, "r.example.com/secretteam/app", "own namespace allows shop of", id="another's"),
+        pytest.param(OWN, "R.example.com/shopping/app", "own namespace allows shop of", id="a longer name"),
         pytest.param(PullPolicy((), strangers=False), "debian", "no entry", id="nothing"),
         pytest.param(PullPolicy(), "127.0.0.1:5000/a", "is the worker itself", id="loopback"),
         pytest.param(PullPolicy(), "localhost/build", "is the worker itself", id="localhost"),

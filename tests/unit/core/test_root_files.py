@@ -102,6 +102,11 @@ def test_more_than_static_programs_is_a_gap(path: str, head: bytes, gap: Gap) ->
         ([{"lib/.wh.libc.so.6": b""}, {"lib/libc.so.6": b""}], (Gap.UNIDENTIFIED,)),
         ([{"lib/libc.so.6": b""}, {"lib": None}], (Gap.UNIDENTIFIED,)),
         ([{"lib/libc.so.6": b""}, {"lib/.wh.libc.so": b""}], (Gap.UNIDENTIFIED,)),
+        # Runtimes pass over an entry for the root itself, and over a whiteout of nothing.
+        ([{"lib/libc.so.6": b""}, {"./": b"a file?"}], (Gap.UNIDENTIFIED,)),
+        ([{"lib/libc.so.6": b""}, {"/.": b"a file?"}], (Gap.UNIDENTIFIED,)),
+        ([{"lib/libc.so.6": b""}, {".wh.": b""}], (Gap.UNIDENTIFIED,)),
+        ([{"lib/libc.so.6": b""}, {"lib/.wh.": b""}], (Gap.UNIDENTIFIED,)),
     ],
 )
 def test_layers_hide_what_is_below_them(layers: list[Layer], gaps: tuple[Gap, ...]) -> None:

@@ -16,12 +16,13 @@ from delivery_chain.oci.client import RegistryClient
 from delivery_chain.operators.build import MOST_IMAGES, AssembleOperator
 from delivery_chain.operators.plan import PlanOperator
 from delivery_chain.operators.publish import PublishOperator
+from delivery_chain.operators.quarantine import QuarantineOperator
 from delivery_chain.operators.replicate import ReplicateOperator
 from delivery_chain.operators.report import ReportOperator
 from delivery_chain.operators.scan import GateOperator, ScanOperator
 from delivery_chain.tools import engines
 from delivery_chain.tools.engines import ScanOutput, ScanRequest
-from support.chain_steps import DAY, NAME, Run, chain
+from support.chain_steps import DAY, NAME, Run, chain, verdict
 from support.image_trees import DOCKER_LIST, Entry, Forest
 
 if TYPE_CHECKING:
@@ -274,3 +275,17 @@ def test_an_image_in_the_dress_of_an_artifact_is_scanned(
     )
     through(run_of(artifacts="copy"))
     assert scans == [(digest, "linux/amd64")]
+
+
+def test_a_blocked_image_is_removed_as_it_was_pushed(home: MemoryRegistry, west: MemoryRegistry) -> None:
+    """Its tag holds the index of all platforms, while the run judged the one of what is shipped."""
+    whole = pushed(home, official)
+    run = run_of(
+        platforms={"ship": ["linux/amd64"]},
+        block={"severity": "high", "on_block": {"delete": True, "backup": False}},
+    )
+    subject = through(run)
+    run.leave("gate", verdict(subject.digest, passed=False))
+    run.do(QuarantineOperator(task_id="quarantine"))
+    assert home.user_tags(NAME) == {}
+    assert not {f"{NAME}@{whole}", f"{NAME}@{subject.digest}"} & set(home.manifests)

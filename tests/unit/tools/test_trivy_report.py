@@ -332,3 +332,13 @@ def test_no_junk_anywhere_gives_another_error(path: tuple[Any, ...], junk: Any) 
     except ScanFailed:
         return
     assert isinstance(report, ScanReport)
+
+
+@pytest.mark.parametrize("date", ["2026-11-20T00:00:01Z", "2036-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+def test_a_date_that_the_database_could_not_know_is_none(date: str) -> None:
+    """Such a finding would be too young to count for ever, or until the worker's clock is right."""
+    document = sample("outdated")
+    _set(*FIRST, "PublishedDate", value=date)(document)
+    name = document["Results"][0]["Vulnerabilities"][0]["VulnerabilityID"]
+
+    assert [found.published for found in parse(document).findings if found.id == name] == [None]

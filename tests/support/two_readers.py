@@ -1,0 +1,121 @@
+"""Layers that are one archive to one reader and another to the next, and a registry that sends each what it likes."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import json
+import struct
+import tarfile
+import threading
+from contextlib import contextmanager
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+import zstandard
+
+from delivery_chain.oci.manifest import OCI_CONFIG, OCI_MANIFEST
+from support.scan_images import LAYER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from delivery_chain.core.registry import Registry
+    from delivery_chain.oci.client import RegistryClient
+
+_SKIPPABLE = 0x184D2A50
+
+
+def push_raw(
+    client: RegistryClient, name: str, layers: Sequence[tuple[bytes, str]], **odd: dict[int, object]
+) -> str:
+    """Push an image for linux/amd64.
+
+    Args:
+        client: The registry.
+        name: Repository.
+        layers: Of each its packed bytes and what the config says of it.
+        odd: `types` and `sizes` that the manifest states, by the layer's number.
+    """
+    config = {
+        "os": "linux",
+        "architecture": "amd64",
+        "rootfs": {"type": "layers", "diff_ids": [diff_id for _, diff_id in layers]},
+    }
+    entries = []
+    for at, (packed, _) in enumerate(layers):
+        entry = replace(client.put_blob_bytes(name, packed), media_type=LAYER).to_json()
+        if at in odd.get("types", {}):
+            entry["mediaType"] = odd["types"][at]
+        if at in odd.get("sizes", {}):
+            entry["size"] = odd["sizes"][at]
+        entries.append(entry)
+    document = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": replace(
+            client.put_blob_bytes(name, json.dumps(config).encode()), media_type=OCI_CONFIG
+        ).to_json(),
+        "layers": entries,
+    }
+    return client.put_manifest(name, "1", json.dumps(document).encode(), OCI_MANIFEST)
+
+
+def tar_and_zstd(as_tar: bytes, as_zstd: bytes) -> bytes:
+    """A tar that is also a zstd stream of another tar: the first one stands in a frame that zstd passes over."""
+    header = _header(lambda size: struct.pack("<II", _SKIPPABLE, size - 8), len(as_tar))
+    return header + as_tar + zstandard.ZstdCompressor().compress(as_zstd)
+
+
+def tar_and_gzip(as_tar: bytes, as_gzip: bytes) -> bytes:
+    """A tar that is also a gzip of another tar: the first one stands in the extra field of gzip's header."""
+    fixed = b"\x1f\x8b\x08\x04\0\0\0\0\0\x03"
+    header = _header(lambda size: fixed + struct.pack("<H", size - 12), len(as_tar))
+    return header + as_tar + gzip.compress(as_gzip, mtime=0)[10:]
+
+
+def _header(start: Callable[[int], bytes], size: int) -> bytes:
+    """The header of an empty file in a tar, with a name that begins as is wanted."""
+    header = bytearray(tarfile.TarInfo("x" * 12).tobuf(tarfile.USTAR_FORMAT))
+    begin = start(len(header) + size)
+    header[: len(begin)] = begin
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header)
+
+
+@contextmanager
+def two_faced(registry: Registry, digest: str, other: bytes) -> Iterator[Registry]:
+    """A registry that sends Trivy other bytes for one blob than everybody else."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            line = http.client.HTTPConnection(registry.host)
+            try:
+                headers = {key: value for key, value in self.headers.items() if key != "Host"}
+                line.request(self.command, self.path, headers=headers)
+                answer = line.getresponse()
+                body = answer.read()
+            finally:
+                line.close()
+            if digest in self.path and self.headers.get("User-Agent", "").startswith("trivy"):
+                body = other
+            self.send_response(answer.status)
+            for key in ("Content-Type", "Docker-Content-Digest", "Docker-Distribution-Api-Version"):
+                if key in answer.headers:
+                    self.send_header(key, answer.headers[key])
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield replace(registry, host=f"127.0.0.1:{server.server_port}")
+        finally:
+            server.shutdown()
+            thread.join()
