@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +17,7 @@ from delivery_chain.core.platform import Platform
 from delivery_chain.core.pull_policy import PullPolicy, ReadRule
 from delivery_chain.errors import BuildFailed, ConfigurationError
 from delivery_chain.oci.client import RegistryClient
+from delivery_chain.oci.manifest import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_INDEX, build_index
 from delivery_chain.tools import buildah
 from delivery_chain.tools.isolation import Isolation, Network
 from support.builds import SCRATCH, Builder, run
@@ -68,6 +70,8 @@ def default(home: Registry) -> PullPolicy:
     return PullPolicy.default(home, "shop")
 
 
+DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+LINUX = {"os": "linux", "architecture": "amd64"}
 MOUNTING = run("/bin/busybox true").replace("RUN", "RUN --mount=from={host}/shop/base:1,target=/m")
 FOUND = [
     pytest.param("FROM {host}/shop/base:1\n", id="tag"),
@@ -117,6 +121,35 @@ def test_another_namespace_is_refused_by_name(build: Builder, tokens: tuple[Regi
     message = str(caught.value)
     assert f"Dockerfile line 1, FROM {home.host}/secretteam/app:1" in message
     assert ("allows shop of" in message, "build.from" in message) == (True, True)
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["image", "index"])
+@pytest.mark.parametrize("by_digest", [False, True], ids=["tag", "digest"])
+def test_layers_are_fetched_from_the_registry_alone(
+    build: Builder, home: Registry, *, inside: bool, by_digest: bool
+) -> None:
+    """A manifest's addresses lead to the worker's own services, over the network of the pull: none is asked."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, RegistryClient(home) as client:
+        document = json.loads(client.get_manifest("shop/base", "1").raw)
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}/x"
+        document |= {
+            "mediaType": DOCKER_MANIFEST,
+            "config": document["config"] | {"mediaType": DOCKER_CONFIG},
+        }
+        document["layers"][0] |= {"mediaType": DOCKER_LAYER, "urls": [address]}
+        raw = json.dumps(document).encode()
+        digest = client.put_manifest("shop/base", "elsewhere", raw, DOCKER_MANIFEST)
+        if inside:
+            child = replace(client.get_manifest("shop/base", digest).descriptor(), platform=LINUX)
+            digest = client.put_manifest("shop/base", "elsewhere", build_index([child]), OCI_INDEX)
+        name = f"@{digest}" if by_digest else ":elsewhere"
+        with pytest.raises(
+            BuildFailed, match=r"line 1, FROM .* has layers that are kept outside its registry"
+        ):
+            build(home, f"FROM {home.host}/shop/base{name}\n", reads=default(home))
+        listener.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
 
 
 def rules(home: Registry, *namespaces: str) -> PullPolicy:
