@@ -90,7 +90,7 @@ def read_coverage(system: object, results: Sequence[dict[str, Any]], *, unknown_
 
 def _are_strange(family: str, packages: Sequence[Any]) -> bool:
     """Whether some are of another package manager than the system's. Trivy looks them up in its list all the same."""
-    said = {package.get("AnalyzedBy") for package in packages if isinstance(package, dict)}
+    said = {str(package.get("AnalyzedBy")) for package in packages if isinstance(package, dict)}
     used = {"rpm" if manager == ALSO_RPM else manager for manager in said} & MANAGERS.keys()
     own = {manager for manager, families in MANAGERS.items() if family in families}
     return len(used | own) > 1
