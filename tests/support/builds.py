@@ -114,7 +114,7 @@ class Builder:
     ) -> BuildOutput:
         """Build it and push it as `shop/api`; `options` are those of the request and of `build_and_push`."""
         path = self.context / "Dockerfile"
-        path.write_text(dockerfile)
+        path.write_bytes(dockerfile.encode(errors="surrogateescape"))
         names = ("reads", "isolation", "network")
         given = {name: options.pop(name) for name in names if name in options}
         platform = options.pop("platform", Platform.LINUX_AMD64)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from delivery_chain.core.dockerfile import Instruction
 
 SCRATCH = "scratch"
-_AS = re.compile(r"(\S+)(?:\s+(?i:as)\s+(\S+))?")
+_AS = re.compile(r"([^\t\v\f\r ]+)(?:[\t\v\f\r ]+(?i:as)[\t\v\f\r ]+([^\t\v\f\r ]+))?")
+_OTHER_FLAG = re.compile(r"--(?:network|security)=[a-z]+")
 _ASSIGNMENT = re.compile(r"""([A-Za-z_]\w*)=((?:\\.|"(?:\\.|[^"\\])*"|'[^']*'|[^\s\\"'])*)""")
 
 
@@ -100,8 +101,9 @@ def mounts(lines: Iterable[Instruction]) -> list[Mount]:
     for line in lines:
         inner = triggered(line) if line.name == "onbuild" else line
         if inner.name == "run":
-            # What is no mount is refused by the builder.
-            found += [Mount(line.line, _options(flag.partition("=")[2]), flag) for flag in inner.flags]
+            # Anything else that is no mount is refused by the builder, once it has put variables in.
+            flags = [flag for flag in inner.flags if not _OTHER_FLAG.fullmatch(flag)]
+            found += [Mount(line.line, _options(flag.partition("=")[2]), flag) for flag in flags]
     return found
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _ESCAPE = re.compile(r"#[ \t]*escape[ \t]*=[ \t]*(.).*")
 _SPACE = re.compile(r"[\t\v\f\r ]+")
+_BLANKS = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+"""What Go takes for blanks, and so buildah. Python's `strip` takes 1C to 1F, too."""
 _HEREDOC = re.compile(r"<<(-?)\s*(['\"]?)([A-Za-z0-9_.]+)\2")
 _WITH_HEREDOC = {"run", "copy", "add"}
 
@@ -35,11 +37,16 @@ class Instruction:
     """What follows the flags."""
 
 
+def decode(content: bytes) -> str:
+    """A Dockerfile's text, with every byte kept: flags are read byte by byte, whatever the encoding."""
+    return content.decode(errors="surrogateescape")
+
+
 def instructions(text: str, *, heredocs: bool = False) -> list[Instruction]:
     """The instructions of a Dockerfile, in order.
 
     Args:
-        text: Its content.
+        text: Its content, from `decode`.
         heredocs: Whether the builder knows `<<END`; an older one takes the lines for instructions.
     """
     found = []
@@ -66,14 +73,14 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
     for at, raw in enumerate(text.split("\n"), start=1):
         line = raw.removesuffix("\r")
         if joined is None:
-            line = line.lstrip()
+            line = line.lstrip(_BLANKS)
             number = at
         if directives:
             given = _ESCAPE.fullmatch(line.lower())
             directives = given is not None
             escape = given[1] if given and given[1] in "`\\" else escape
         is_comment = line.startswith("#")
-        if joined is not None and (is_comment or not line.strip() or line.lstrip().startswith("#")):
+        if joined is not None and line.lstrip(_BLANKS)[:1] in {"", "#"}:
             continue
         line = "" if is_comment else line
         stripped = line.rstrip(" \t")
@@ -87,9 +94,9 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _instruction(line: int, text: str) -> Instruction:
-    name, *rest = _SPACE.split(text.strip(), maxsplit=1)
+    name, *rest = _SPACE.split(text.strip(_BLANKS), maxsplit=1)
     flags, arguments = _flags(rest[0] if rest else "")
-    return Instruction(line, name.lower(), tuple(flags), arguments.strip())
+    return Instruction(line, name.lower(), tuple(flags), arguments.strip(_BLANKS))
 
 
 def triggered(instruction: Instruction) -> Instruction:
@@ -98,18 +105,23 @@ def triggered(instruction: Instruction) -> Instruction:
 
 
 def _flags(text: str) -> tuple[list[str], str]:
-    """Words that begin with `--`, and what follows them."""
+    """Words that begin with `--`, and what follows them.
+
+    buildah takes each byte for a character here: the bytes 85 and A0 are blanks, inside of letters as well.
+    """
+    signs = text.encode(errors="surrogateescape").decode("latin-1")
     flags: list[str] = []
     at = 0
     while True:
-        while at < len(text) and text[at].isspace():
+        while at < len(signs) and signs[at] in _BLANKS:
             at += 1
-        if not text.startswith("--", at):
-            return flags, text[at:]
-        word, at = _word(text, at)
+        if not signs.startswith("--", at):
+            break
+        word, at = _word(signs, at)
         if word == "--":
-            return flags, text[at:]
+            break
         flags.append(word)
+    return flags, decode(signs[at:].encode("latin-1"))
 
 
 def _word(text: str, at: int) -> tuple[str, int]:
@@ -124,7 +136,7 @@ def _word(text: str, at: int) -> tuple[str, int]:
             word, quote = (word, "") if sign == quote else (word + sign, quote)
         elif sign in "'\"":
             quote = sign
-        elif sign.isspace():
+        elif sign in _BLANKS:
             break
         else:
             word += sign

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
+import contextlib
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.platform import Platform
 from delivery_chain.core.reference import sha256_digest
 from delivery_chain.core.results import BuildResult, Subject
-from delivery_chain.errors import BuildFailed, ContentMismatch, EventRefused, ScanFailed, Unjudged
+from delivery_chain.errors import (
+    BuildFailed,
+    ContentMismatch,
+    EventRefused,
+    ScanFailed,
+    ToolError,
+    Unjudged,
+)
 from delivery_chain.operators.base import ChainOperator, leave, made_for, planned, pull_all, skip
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from delivery_chain.core.plan import BuildPlan, Plan
     from delivery_chain.core.pull_policy import PullPolicy
@@ -58,18 +64,21 @@ class BuildOperator(ChainOperator):
         if self.platform not in build.platforms:
             raise skip(f"build rule {build.rule!r} does not build {self.platform}")
         from delivery_chain.settings import Settings
+        from delivery_chain.tools.isolation import remove
 
         settings = Settings.load()
         minutes = spec.build.timeout_minutes if spec.build else 60
         settings.work_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        folder = Path(
-            tempfile.mkdtemp(prefix=f"{plan.key}-{Platform(self.platform).slug}-", dir=settings.work_folder)
-        )
+        # The same for each try of the run: what a killed one left is found.
+        folder = settings.work_folder / f"{plan.key}-{Platform(self.platform).slug}"
+        remove(folder)
+        folder.mkdir(mode=0o700)
         try:
             result = self._build(plan, spec, build, folder, settings, time.monotonic() + 60 * minutes)
             return leave(context, result.model_copy(update={"plan": made_for(plan, spec)}))
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError, ToolError):
+                remove(folder)
 
     def _build(
         self,

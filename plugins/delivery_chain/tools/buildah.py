@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from delivery_chain.core.base_images import mounts, needs
-from delivery_chain.core.dockerfile import instructions
+from delivery_chain.core.dockerfile import decode, instructions
 from delivery_chain.core.platform import Platform
 from delivery_chain.core.pull_policy import ImageName, PullPolicy
 from delivery_chain.core.reference import Reference
 from delivery_chain.errors import BuildFailed, InvalidReference, ToolError
-from delivery_chain.tools import buildah_errors, isolation
+from delivery_chain.tools import buildah_errors, isolation, process
 from delivery_chain.tools.buildah_room import BuildRoom, Caller
 from delivery_chain.tools.installed import flaw_lines, version_text
 from delivery_chain.tools.isolation import Isolation, Network, Sandbox
@@ -79,6 +79,7 @@ class BuildOutput:
     """What base images took."""
 
 
+@process.disk_full_said("buildah")
 def build_and_push(
     request: BuildRequest,
     *,
@@ -129,7 +130,8 @@ def build_and_push(
     version = parse(version_text("buildah"))
     dockerfile = request.dockerfile.read_bytes()
     pulls = _pulls(request, dockerfile, policy, version)
-    check_mounts(_mounts(dockerfile, version), version, "Dockerfile")
+    caches: dict[str, str] = {}
+    check_mounts(_mounts(dockerfile, version), version, "Dockerfile", caches)
     registries = (registry, *(rule.registry for rule in policy.rules))
     caller = Caller(deadline, on_line, [one.password for one in registries if one.password])
     with BuildRoom(request.target, request.context, workdir, sandbox, caller) as room:
@@ -139,7 +141,8 @@ def build_and_push(
             log(f"pulling {pull.image} for {pull.platform}: read by {pull.rule.rule}")
             room.pull(pull.image, pull.rule, pull.platform, pull.need)
             if pull.need.is_base and may_leave(version):
-                check_mounts(_mounts(room.triggers(pull.image), version), version, f"ONBUILD of {pull.image}")
+                triggered = _mounts(room.triggers(pull.image), version)
+                check_mounts(triggered, version, f"ONBUILD of {pull.image}", caches)
         pulled = time.monotonic()
         _build(room, request)
         built = time.monotonic()
@@ -162,7 +165,11 @@ class _Pull:
 
 
 def _mounts(dockerfile: bytes, version: Version) -> list[Mount]:
-    return mounts(instructions(dockerfile.decode(errors="replace"), heredocs=version >= _HEREDOCS))
+    """Every mount there may be: whether a `<<` begins a heredoc, only the builder's shell rules say for certain."""
+    text = decode(dockerfile)
+    readings = [False, True] if version >= _HEREDOCS else [False]
+    found = [one for heredocs in readings for one in mounts(instructions(text, heredocs=heredocs))]
+    return list(dict.fromkeys(found))
 
 
 def _pulls(request: BuildRequest, dockerfile: bytes, policy: PullPolicy, version: Version) -> list[_Pull]:
@@ -172,7 +179,7 @@ def _pulls(request: BuildRequest, dockerfile: bytes, policy: PullPolicy, version
         BuildFailed: A name is none, is not allowed, or is wanted for two platforms. Not retryable.
     """
     found: dict[str, _Pull] = {}
-    text = dockerfile.decode(errors="replace")
+    text = decode(dockerfile)
     for need in needs(text, request.args, str(request.platform), heredocs=version >= _HEREDOCS):
         try:
             image = ImageName.parse(need.name).exact
@@ -188,6 +195,9 @@ def _pulls(request: BuildRequest, dockerfile: bytes, policy: PullPolicy, version
                 f"{earlier.need.line}; name one of them by its digest",
                 tool="buildah",
             )
+        if need.is_base:
+            # Wherever else it is named, its ONBUILD instructions run.
+            found[str(image)] = pull
     return list(found.values())
 
 
@@ -210,6 +220,7 @@ def _sandbox(kind: Isolation, network: Network, workdir: Path) -> Sandbox:
     return _sandboxes[kind, network]
 
 
+@process.disk_full_said("buildah")
 def _probe(sandbox: Sandbox, workdir: Path) -> None:
     """Build something small, with a RUN step where this machine has a program for it."""
     isolation.check_programs(sandbox)

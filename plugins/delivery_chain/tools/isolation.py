@@ -5,6 +5,7 @@ Nothing here trusts that a kind works because its programs are installed: `choos
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import re
@@ -22,13 +23,14 @@ from delivery_chain.tools.enter import Order
 from delivery_chain.tools.enter_root import INSIDE, PROGRAMS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 ID_COUNT = 65_536
 """Users that a build has; as many as images may name."""
 _FIRST_ID, _ID_RANGES = 1_879_048_192, 4_000
 """Ids that no system hands out (systemd, "Users, Groups, UIDs and GIDs"), in ranges of one more than `ID_COUNT`:
 a range's first is that of what surrounds the build."""
+_REMOVAL_SECONDS = 600.0
 _OWN_NAMESPACES = ("--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc", "--")
 
 
@@ -286,19 +288,27 @@ def with_sbin() -> dict[str, str]:
 
 
 def remove(folder: Path) -> None:
-    """Remove a build's folder, whoever owns what is in it.
+    """Remove a build's folder, whoever owns what is in it and however deep it is.
+
+    By `rm`, as Python's own way stops at a thousand folders that are one in the other, which a step may make.
 
     Raises:
         OSError: It could not be removed.
+        ToolError: As `process.run` says.
     """
-    if os.geteuid() != 0 and folder.exists():
-        unshare = shutil.which("unshare")
-        if unshare is not None:
-            _remove_as_mapped_root(unshare, folder)
-    if folder.exists():
-        shutil.rmtree(folder)
+    unshare = shutil.which("unshare")
+    if os.geteuid() != 0 and unshare is not None:
+        _remove_by([unshare, "--user", "--map-root-user", "--map-auto", "--"], folder)
+    last = _remove_by([], folder)
+    if os.path.lexists(folder):
+        raise OSError(errno.ENOTEMPTY, f"could not be removed: {last}", str(folder))
 
 
-def _remove_as_mapped_root(unshare: str, folder: Path) -> None:
-    argv = [unshare, "--user", "--map-root-user", "--map-auto", "--", "rm", "-rf", "--", str(folder)]
-    process.run(argv, tool="rm", env=process.base_env(), deadline=time.monotonic() + 300, check=False)
+def _remove_by(entry: Sequence[str], folder: Path) -> str:
+    """The last line that `rm` says, if any."""
+    if not os.path.lexists(folder):
+        return ""
+    argv = [*entry, "rm", "-rf", "--", str(folder)]
+    deadline = time.monotonic() + _REMOVAL_SECONDS
+    ended = process.run(argv, tool="rm", env=process.base_env(), deadline=deadline, check=False)
+    return ended.output[-1] if ended.output else ""

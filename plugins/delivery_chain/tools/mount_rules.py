@@ -44,26 +44,26 @@ def may_leave(version: Version) -> bool:
     return any(flaw.affects(version) for flaw in _LEADING_OUT)
 
 
-def check_mounts(mounts: Sequence[Mount], version: Version, where: str) -> None:
+def check_mounts(mounts: Sequence[Mount], version: Version, where: str, caches: dict[str, str]) -> None:
     """Refuse mounts that a flaw of this buildah would let out of the build.
 
     Args:
         mounts: Of the Dockerfile, or of what a base image has in ONBUILD.
         version: Of buildah.
         where: What the mounts are of: `Dockerfile`.
+        caches: The cache mounts of this build so far, and where they are; these ones are put in.
 
     Raises:
         BuildFailed: Names the line, the mount, the flaw and the releases with the fix. Not retryable.
     """
     if not may_leave(version):
         return
-    caches: dict[str, Mount] = {}
     typed = {mount.line for mount in mounts if _kinds(mount)}
     for mount in mounts:
         complaints = [*_complaints(mount, untyped=not _kinds(mount) and mount.line in typed)]
         if cache := _cache(mount):
             complaints += _nested(cache, caches)
-            caches[cache] = mount
+            caches.setdefault(cache, f"{where} line {mount.line}")
         for flaw, reason in complaints:
             if flaw.affects(version):
                 shown = ".".join(map(str, version))
@@ -125,12 +125,12 @@ def _cache(mount: Mount) -> str:
     return "/".join(part for part in path.split("/") if part not in {"", "."})
 
 
-def _nested(cache: str, earlier: dict[str, Mount]) -> Iterator[tuple[Flaw, str]]:
+def _nested(cache: str, earlier: dict[str, str]) -> Iterator[tuple[Flaw, str]]:
     """A cache inside another one would be found through links that a step put into the other."""
-    for other, mount in earlier.items():
+    for other, where in earlier.items():
         outer, inner = sorted((cache, other), key=len)
         if inner.startswith(f"{outer}/"):
             yield (
                 CACHE_LEAVES,
-                f"expected a cache beside that of line {mount.line}, not in it; give it an 'id'",
+                f"expected a cache beside that of {where}, not in it; give it an 'id'",
             )

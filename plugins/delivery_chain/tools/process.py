@@ -23,7 +23,7 @@ from delivery_chain.tools.lines import LineReader, Masker
 from delivery_chain.tools.pump import Pump, has_ended
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
 MEBIBYTE = 1024 * 1024
@@ -191,6 +191,17 @@ def failure(completed: Completed, *, tool: str, what: str = "") -> ToolError:
         exit_code=code,
         output=completed.output,
     )
+
+
+@contextlib.contextmanager
+def disk_full_said(tool: str) -> Iterator[None]:
+    """Raise `DiskFull` where this process itself finds no room for a tool's files."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        raise DiskFull(f"{tool}: {_NO_ROOM} ({error.filename})", tool=tool) from error
 
 
 def is_disk_full(lines: Sequence[str]) -> bool:

@@ -172,6 +172,24 @@ def test_known_ways_out_are_refused(
     assert not any(line.startswith(("pulling", "STEP", "[1/2]")) for line in attack.build.lines)
 
 
+HIDDEN = [
+    pytest.param(b"RUN \xa0--mount=", id="a blank byte"),
+    pytest.param(b"RUN \x85--mount=", id="another blank byte"),
+    pytest.param(b'RUN ["/bin/busybox"] \\\n\x1c\nRUN --mount=', id="a line that is not blank"),
+    pytest.param(b'RUN ["/bin/busybox"] \\\n\x1e# \nRUN --mount=', id="no comment"),
+]
+
+
+@pytest.mark.parametrize("start", HIDDEN)
+def test_a_mount_is_not_hidden_by_odd_bytes(attack: Attack, start: bytes) -> None:
+    """What buildah takes for a mount is looked at, whatever bytes are around it."""
+    step = start + f'type=cache,id={CLIMB},target=/x ["/bin/busybox","ls","/x"]\n'.encode()
+    with pytest.raises(BuildFailed, match=r"refused, as CVE-2024-9675"):
+        attack(
+            (b"FROM {base}\n" + step).decode(errors="surrogateescape"), Isolation.CONTAINER, Network.PRIVATE
+        )
+
+
 @pytest.mark.parametrize(("isolation", "network"), BOTH)
 @pytest.mark.parametrize(("dockerfile", "flaw"), FLAWS[:4])
 def test_a_step_that_gets_out_finds_nothing(
@@ -308,6 +326,23 @@ def test_triggers_of_a_base_image_have_no_more_rights(
         attack(f"FROM {registry.host}/shop/trigger:1\n", Isolation.CONTAINER, Network.PRIVATE)
 
 
+def test_triggers_run_wherever_else_the_image_is_named(attack: Attack, registry: Registry) -> None:
+    """An image that COPY names before FROM does is a base image all the same."""
+    push_with_trigger(registry, f"RUN --mount=type=cache,id={CLIMB},target=/x true")
+    image = f"{registry.host}/shop/trigger:1"
+    text = f"FROM scratch AS x\nCOPY --from={image} / /\nFROM {image}\nCOPY --from=x / /\n"
+    with pytest.raises(BuildFailed, match=r"ONBUILD of .* refused, as CVE-2024-9675"):
+        attack(text, Isolation.CONTAINER, Network.PRIVATE)
+
+
+def test_caches_of_triggers_and_of_the_dockerfile_are_one_kind(attack: Attack, registry: Registry) -> None:
+    """A trigger could put a link into its cache that a step of the Dockerfile follows."""
+    push_with_trigger(registry, "RUN --mount=type=cache,id=a,target=/c ln -s / /c/l")
+    text = f"FROM {registry.host}/shop/trigger:1\nRUN --mount=type=cache,id=a/l,target=/x ls /x\n"
+    with pytest.raises(BuildFailed, match=r"ONBUILD of .* beside that of Dockerfile line 2, not in it"):
+        attack(text, Isolation.CONTAINER, Network.PRIVATE)
+
+
 def push_with_trigger(registry: Registry, trigger: str) -> None:
     """Push an image as `shop/trigger:1`, in Docker's format and with an ONBUILD instruction."""
     layer = gzip.compress(bytes(10240))
@@ -354,3 +389,11 @@ def test_add_does_not_reach_the_worker(
     for host in ("2130706433", "10.0.2.2", own_address()):
         with pytest.raises(BuildFailed):
             attack(f"FROM {{base}}\nADD http://{host}:{port}/ /x\n", isolation, network)
+
+
+def test_nothing_is_left_of_folders_however_deep(attack: Attack) -> None:
+    """A step may make more of them, one in the other, than Python removes: the build still ends, and the next runs."""
+    step = run("for i in $(/bin/busybox seq 1500); do /bin/busybox mkdir a; cd a; done")
+    for _ in range(2):
+        attack("FROM {base}\n" + step, Isolation.CONTAINER, Network.PRIVATE)
+        assert attack.build.leftovers() == []

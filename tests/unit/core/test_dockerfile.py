@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery_chain.core.dockerfile import expand, instructions
+from delivery_chain.core.dockerfile import decode, expand, instructions
 
 READ = [
     pytest.param("FROM a\nRUN b", [(1, "from", (), "a"), (2, "run", (), "b")], id="two lines"),
@@ -53,6 +53,26 @@ def test_reading(text: str, expected: list[tuple[int, str, tuple[str, ...], str]
     """Line, name, flags and rest of each instruction."""
     found = [(one.line, one.name, one.flags, one.rest) for one in instructions(text)]
     assert found == expected
+
+
+BLANKS = [
+    pytest.param(b"RUN \xa0--mount=x y", [("run", ("--mount=x",))], id="byte A0"),
+    pytest.param(b"RUN \x85--mount=x y", [("run", ("--mount=x",))], id="byte 85 before a flag"),
+    pytest.param("RUN --a=\u2026--mount=x y".encode(), [("run", ("--a=\xe2\x80\xa6--mount=x",))], id="byte A6"),
+    pytest.param("RUN --a=\xe0--mount=x y".encode(), [("run", ("--a=\xc3", "--mount=x"))], id="byte A0 in a letter"),
+    pytest.param(b"\xa0RUN --mount=x y", [("\udca0run", ("--mount=x",))], id="byte A0 before a name"),
+    pytest.param("\xa0RUN --mount=x y".encode(), [("run", ("--mount=x",))], id="no-break space before a name"),
+    pytest.param(b"RUN a \\\n\x1c\nRUN --mount=x y", [("run", ()), ("run", ("--mount=x",))], id="1C is no blank line"),
+    pytest.param(b"RUN a \\\n\x1f#\nRUN --mount=x y", [("run", ()), ("run", ("--mount=x",))], id="1F makes no comment"),
+    pytest.param(b"RUN a \\\n\x0b#\n--mount=x y", [("run", ())], id="0B does"),
+    pytest.param(b"RUN \x1c--mount=x y", [("run", ())], id="1C before no flag"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "expected"), BLANKS)
+def test_blanks_are_those_of_the_builder(content: bytes, expected: list[tuple[str, tuple[str, ...]]]) -> None:
+    """Others would hide a flag or a whole instruction. Found with imagebuilder's own parser."""
+    assert [(one.name, one.flags) for one in instructions(decode(content))] == expected
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +81,7 @@ def tools(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: MemoryRegistry)
 
     def build_and_push(request: Any, **rest: Any) -> BuildOutput:
         asked["build"] = (request, rest["registry"], rest["workdir"].parent)
-        asked["reads"] = rest["reads"]
+        asked["reads"], asked["folder"] = rest["reads"], rest["workdir"]
         if "error" in asked:
             raise asked["error"]
         return BuildOutput(DIGEST, 1.23456, 0.5, Sandbox(Isolation.CHROOT, Network.HOST, "vfs"))
@@ -159,6 +160,20 @@ def test_a_build_leaves_no_file(tools: dict[str, Any], tmp_path: Path, error: Bu
         Run(chain(), build_plan()).do(BuildOperator(task_id="build", platform="linux/amd64"), 0)
     assert "build" in tools
     assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_a_retry_removes_what_a_killed_build_left(tools: dict[str, Any], tmp_path: Path) -> None:
+    """It works in the same folder, and that is empty again; another run's is left alone."""
+    step = BuildOperator(task_id="build", platform="linux/amd64")
+    Run(chain(), build_plan()).do(step, 0)
+    folder = tools["folder"]
+    left = folder / "source" / "/".join("a" * 1500)
+    subprocess.run(["mkdir", "-p", left], check=True)
+    other = tmp_path / "work" / "other"
+    other.mkdir()
+    Run(chain(), build_plan()).do(step, 0)
+    assert tools["folder"] == folder
+    assert list((tmp_path / "work").iterdir()) == [other]
 
 
 def test_one_platform_needs_no_index(home: MemoryRegistry) -> None:

@@ -13,7 +13,7 @@ OLD, NEW, UNKNOWN = (1, 28, 2), (1, 39, 3), (0, 0, 0)
 
 
 def check(text: str, version: tuple[int, int, int] = OLD) -> None:
-    check_mounts(mounts(instructions(f"FROM a\n{text}\n")), version, "Dockerfile")
+    check_mounts(mounts(instructions(f"FROM a\n{text}\n")), version, "Dockerfile", {})
 
 
 FINE = [
@@ -28,6 +28,7 @@ FINE = [
     "RUN --mount=type=tmpfs,target=/t x",
     "RUN --mount=type=secret,id=npm x",
     "RUN mount --mount=x",
+    "RUN --network=none x",
     "RUN x",
 ]
 
@@ -132,3 +133,16 @@ def test_each_flaw_has_its_own_releases(version: tuple[int, int, int], refused: 
         else:
             found.append(False)
     assert found == refused
+
+
+@pytest.mark.parametrize(("first", "second"), [("a", "a/l"), ("a/l", "a")])
+def test_caches_of_a_base_image_are_those_of_the_build(first: str, second: str) -> None:
+    """A step of ONBUILD could put a link into its cache, and one of the Dockerfile follow it."""
+    caches: dict[str, str] = {}
+    for where, name in (("Dockerfile", first), ("ONBUILD of a", second)):
+        found = mounts(instructions(f"RUN --mount=type=cache,id={name},target=/x y"))
+        if where == "Dockerfile":
+            check_mounts(found, OLD, where, caches)
+            continue
+        with pytest.raises(BuildFailed, match="beside that of Dockerfile line 1, not in it"):
+            check_mounts(found, OLD, where, caches)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -256,3 +257,13 @@ def test_umask_is_the_programs_own(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("file", "mine")] == [0o644, 0o600]
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.ENOSPC, DiskFull), (errno.EDQUOT, DiskFull), (errno.EPERM, OSError)]
+)
+def test_no_room_for_files_of_this_process_is_said(number: int, kind: type[Exception]) -> None:
+    """As what a tool says of it; other failures stay as they are."""
+    with pytest.raises(kind) as caught, process.disk_full_said("buildah"):
+        raise OSError(number, "no", "/work/probe")
+    assert isinstance(caught.value, DiskFull) == (kind is DiskFull)
