@@ -118,7 +118,7 @@ def test_a_blocked_run_says_why(page: Page, blocked: Ended) -> None:
     denied = page.get_by_role("row").filter(has=page.get_by_role("link", name="denied", exact=True))
     expect(denied.get_by_text("Failed")).to_be_visible()
     denied.get_by_role("link", name="denied", exact=True).click()
-    expect(page.get_by_text(f"PolicyViolation: {VERDICT}. Nothing of shop/api")).to_be_visible()
+    expect(page.get_by_text(f"PolicyViolation: {VERDICT}. Digest sha256:")).to_be_visible()
     expect(page.get_by_text("CVE-2019-10906 high: Jinja2 2.10 (fixed in 2.10.1)")).to_be_visible()
     expect(page.get_by_text("Fix the packages and push again")).to_be_visible()
 

@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING
 from delivery_chain.core.results import Image, Other
 from delivery_chain.errors import NotFound, ProtocolViolation
 from delivery_chain.oci.manifest import INDEX_TYPES, MANIFEST_TYPES, AnyManifest, Descriptor, Index, Manifest
-from delivery_chain.oci.proofs import Content, artifact, attestation, blob_child, image_platform, statements
+from delivery_chain.oci.proofs import (
+    Content,
+    artifact,
+    artifact_child,
+    attestation,
+    blob_child,
+    image_platform,
+    statements,
+)
 from delivery_chain.oci.walk import MAX_DEPTH, MAX_MANIFEST_BYTES, MAX_MANIFESTS
 
 if TYPE_CHECKING:
@@ -158,7 +166,7 @@ class _Tree:
         if entry is None or index is None:
             return artifact(self.content, manifest) or statements(self.content, manifest)
         # Inside an index a runtime may be led to a manifest by its platform: a signature on its own is not proof there.
-        return attestation(self.content, manifest, entry, index) or artifact(self.content, manifest)
+        return attestation(self.content, manifest, entry, index) or artifact_child(self.content, manifest)
 
 
 def _begin(client: RegistryClient, name: str, blob: Descriptor) -> bytes:

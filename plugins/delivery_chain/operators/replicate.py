@@ -95,7 +95,10 @@ class ReplicateOperator(ChainOperator):
                 thorough=True, left_behind=self.log.warning,
             )  # fmt: skip
             progress.close()
-            moves = tuple(_mirror_tag(home, plan, target, goal, tag, digest) for tag in goal.tags)
+            judged = plan.build is not None
+            moves = tuple(
+                _mirror_tag(home, plan.name, target, goal, tag, digest, judged=judged) for tag in goal.tags
+            )
         self.log.info(
             "%s/%s holds %s: %d blobs sent (%d bytes), %d there or mounted",
             registry.host,
@@ -121,17 +124,25 @@ class ReplicateOperator(ChainOperator):
         )
 
 
-def _mirror_tag(home: Any, plan: Plan, target: Any, goal: Destination, tag: str, digest: str) -> TagMove:
+def _mirror_tag(
+    home: Any, name: str, target: Any, goal: Destination, tag: str, digest: str, *, judged: bool
+) -> TagMove:
     """Give a region's tag what the home registry's tag holds.
 
     Two runs may replicate at once; registries can't compare and set. The home tag is the truth: it is read before
     and after, and whoever finds a newer digest there leaves or puts that one. So does a retry of a run that was
     killed between the two.
 
-    What builds move at home a gate has passed just before. What others push themselves nobody may have judged yet,
-    and the region may have it from a time when it passed: that is left to its own run.
+    Args:
+        home: The home registry.
+        name: Repository there.
+        target: The region's registry.
+        goal: Repository and rule there.
+        tag: The tag.
+        digest: What this run copied.
+        judged: Whether chains alone move the home tag, so that a newer digest there has passed. Where others push, it
+            is nobody's yet: its own run moves the tag.
     """
-    name, mends = plan.name, plan.build is not None
     before = target.head_manifest(goal.name, tag)
     previous = before.digest if before else ""
     wanted = _holder(home, name, tag)
@@ -139,7 +150,7 @@ def _mirror_tag(home: Any, plan: Plan, target: Any, goal: Destination, tag: str,
     if ours:
         _put(target, goal, tag, digest, overwrite=goal.override)
         wanted = _holder(home, name, tag)
-    may_move = mends and (goal.override or (ours and not previous))
+    may_move = judged and (goal.override or (ours and not previous))
     if wanted not in ("", digest) and may_move and target.head_manifest(goal.name, wanted):
         _put(target, goal, tag, wanted, overwrite=True)
         return TagMove(tag=tag, state="kept", digest=wanted, previous=previous)

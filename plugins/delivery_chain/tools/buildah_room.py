@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from delivery_chain.core.reference import check_digest
-from delivery_chain.errors import ToolError
+from delivery_chain.errors import RegistryError, ToolError
 from delivery_chain.tools import buildah_errors, isolation, process
+from delivery_chain.tools.base_image_look import pinned
 from delivery_chain.tools.buildah_config import Settings, logins
 from delivery_chain.tools.isolation import WRITTEN, Isolation, Network, Room, Sandbox
 from delivery_chain.tools.private import passed_file
@@ -87,20 +88,33 @@ class BuildRoom:
         """Pull one base image into this build's storage, with the login of its rule and no other.
 
         Raises:
+            BuildFailed: A layer of it is kept outside its registry. Not retryable.
             RegistryError: It could not be pulled; its kind says whether a retry helps.
         """
+        what = f"{need} ({image}, read by {rule.rule})"
         # Who may be read without a login is anybody, so that the worker's own services are kept out of reach.
         private = self._sandbox.network is Network.PRIVATE and not rule.named
+        wanted = image if private else self._pinned(image, rule, platform, what)
         try:
             self._registry_command(
                 ["pull", "--quiet", "--policy=always", f"--platform={platform}"],
-                [f"docker://{image}"],
+                [f"docker://{wanted}"],
                 rule.registry,
                 image.host,
                 network=Network.PRIVATE if private else Network.HOST,
             )
         except ToolError as error:
-            raise buildah_errors.of_pull(error, f"{need} ({image}, read by {rule.rule})") from error
+            raise buildah_errors.of_pull(error, what) from error
+        if wanted != image:
+            entry = isolation.entry(self._sandbox, self._room, self._first, network=Network.HOST)
+            self._buildah(entry, ["tag", "--", str(wanted), str(image)], self._env())
+
+    @staticmethod
+    def _pinned(image: ImageName, rule: ReadRule, platform: str, what: str) -> ImageName:
+        try:
+            return pinned(image, rule.registry, platform, what)
+        except RegistryError as error:
+            raise type(error)(f"base image, {what}: {error}", retry_after=error.retry_after) from error
 
     def triggers(self, image: ImageName) -> bytes:
         """The ONBUILD instructions of a pulled image, one a line.
