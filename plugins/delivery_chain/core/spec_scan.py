@@ -58,7 +58,7 @@ class GateException(Value):
 
     id: FindingId
     """Or one of its aliases, in any case of letters."""
-    package: str | None = None
+    package: Annotated[str, StringConstraints(min_length=1)] | None = None
     """Only in this package, or in packages that are built from this source package."""
     repository: RepositoryName | None = None
     """Only in this repository."""

@@ -12,7 +12,7 @@ from delivery_chain.core.gate import MOST_DECIDING, Hit, Verdict, describe, judg
 from delivery_chain.core.results import Image
 from delivery_chain.core.spec_scan import Clause, Scan
 from delivery_chain.errors import ScanFailed
-from support.findings import AMD, ARM, DATABASE, INDEX, NOW, finding, report
+from support.findings import AMD, ARM, DATABASE, INDEX, NOW, finding, judged, report
 
 STALE = "database example.org/db:2 is of 2026-05-20 07:00 UTC, older than [delivery_chain]"
 IMAGE = Image(digest=AMD, platform="linux/amd64")
@@ -242,3 +242,10 @@ def test_order_does_not_matter(block: dict[str, Any], findings: list[Finding]) -
 def test_describe(fields: dict[str, Any], expected: str) -> None:
     """A clause reads as a person would say it."""
     assert describe(Clause.model_validate(fields)) == expected
+
+
+def test_an_exception_names_a_package_or_leaves_it_out() -> None:
+    """An empty name would be that of every package without a source package."""
+    entry = {"id": "CVE-2026-0001", "package": "", "reason": "x"}
+    with pytest.raises(ValueError, match="at least 1 character"):
+        judged({"block": {"severity": "high", "exceptions": [entry]}}, [report(finding())])

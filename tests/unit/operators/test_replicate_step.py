@@ -17,11 +17,13 @@ from delivery_chain.errors import (
     Unauthorized,
     Unjudged,
 )
+from delivery_chain.oci.client import RegistryClient
 from delivery_chain.operators import replicate
+from delivery_chain.operators.build import AssembleOperator
 from delivery_chain.operators.publish import PublishOperator
 from delivery_chain.operators.replicate import ReplicateOperator, TaskState
 from delivery_chain.settings import Settings
-from support.chain_steps import DAY, NAME, Run, build_plan, chain, judged, verdict
+from support.chain_steps import DAY, NAME, Run, build_plan, chain, image_plan, judged, push_platform, verdict
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +41,17 @@ def published(home: MemoryRegistry, run_id: str = "r1", spec: Any = SPEC, **fiel
     run, digest = judged(home.registry, spec, build_plan(run_id=run_id, **fields), seed=run_id)
     run.do(PublishOperator(task_id="publish"))
     return run, digest
+
+
+def pushed(home: MemoryRegistry, tag: str) -> Run:
+    """A run about an image that others pushed, after its gate."""
+    with RegistryClient(home.registry) as client:
+        digest = push_platform(client, image_plan(OTHER, tag), seed="pushed")
+    run = Run(SPEC, image_plan(digest, tag, run_id="pushed"))
+    run.do(AssembleOperator(task_id="assemble"))
+    run.leave("gate", verdict(digest))
+    run.do(PublishOperator(task_id="publish"))
+    return run
 
 
 def copied(run: Run, rule: str = "to-west") -> RegionResult:
@@ -221,6 +234,25 @@ def test_a_retry_mends_a_tag_that_its_killed_try_put_back(home: MemoryRegistry, 
     assert west.tags == {f"{NAME}:latest": old}
     assert copied(older).tags == (TagMove(tag="latest", state="kept", digest=wanted, previous=old),)
     assert west.tags == {f"{NAME}:latest": wanted}
+
+
+@pytest.mark.parametrize("when", ["before the copy", "right after the tag was put"])
+def test_what_others_pushed_meanwhile_is_left_to_its_own_run(
+    home: MemoryRegistry, west: MemoryRegistry, when: str
+) -> None:
+    """Nobody judged it in this run, and the region has it from a time when it passed."""
+    refused, old = published(home, "refused", tags=("latest",))
+    copied(refused)
+    run = pushed(home, "latest")
+    west.tags.clear()
+    if when == "before the copy":
+        put(home, "latest", old)
+    else:
+        west.on("PUT", "/v2/shop/api/manifests/latest", lambda: put(home, "latest", old), after=True)
+
+    copied(run)
+
+    assert old not in west.tags.values()
 
 
 def test_without_override_another_image_stays(home: MemoryRegistry, west: MemoryRegistry) -> None:
