@@ -391,6 +391,11 @@ def test_add_does_not_reach_the_worker(
             attack(f"FROM {{base}}\nADD http://{host}:{port}/ /x\n", isolation, network)
 
 
+def test_add_reaches_the_worker_over_its_network(attack: Attack, port: int) -> None:
+    """What stands in the way above is the network, not the answer."""
+    attack(f"FROM {{base}}\nADD http://127.0.0.1:{port}/ /x\n", Isolation.CONTAINER, Network.HOST)
+
+
 def test_nothing_is_left_of_folders_however_deep(attack: Attack) -> None:
     """A step may make more of them, one in the other, than Python removes: the build still ends, and the next runs."""
     step = run("for i in $(/bin/busybox seq 1500); do /bin/busybox mkdir a; cd a; done")
