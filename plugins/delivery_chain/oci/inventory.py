@@ -22,7 +22,6 @@ from delivery_chain.oci.manifest import INDEX_TYPES, MANIFEST_TYPES, AnyManifest
 from delivery_chain.oci.proofs import (
     Content,
     artifact,
-    artifact_child,
     attestation,
     blob_child,
     image_platform,
@@ -166,7 +165,7 @@ class _Tree:
         if entry is None or index is None:
             return artifact(self.content, manifest) or statements(self.content, manifest)
         # Inside an index a runtime may be led to a manifest by its platform: a signature on its own is not proof there.
-        return attestation(self.content, manifest, entry, index) or artifact_child(self.content, manifest)
+        return attestation(self.content, manifest, entry, index) or artifact(self.content, manifest)
 
 
 def _begin(client: RegistryClient, name: str, blob: Descriptor) -> bytes:

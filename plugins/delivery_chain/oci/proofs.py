@@ -86,13 +86,6 @@ def artifact(content: Content, manifest: Manifest) -> str:
     return f"artifact {manifest.artifact_type or manifest.config.media_type}"[:_SHOWN]
 
 
-def artifact_child(content: Content, manifest: Manifest) -> str:
-    """An artifact in an index, where builders that ask for no config type would unpack layers of an image's types."""
-    if any(_kind(layer).startswith(IMAGE_LAYERS) for layer in manifest.layers):
-        return ""
-    return artifact(content, manifest)
-
-
 def statements(content: Content, manifest: Manifest) -> str:
     """A signature or attestation as cosign writes it: an image's config, and layers that are JSON documents."""
     if manifest.media_type != OCI_MANIFEST or not manifest.layers:

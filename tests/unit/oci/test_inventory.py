@@ -50,7 +50,6 @@ def second(**fields: Any) -> Callable[[Forest], Entry]:
         second(config_type="application/json"),
         second(config_type="text/html"),
         second(config_type=HELM_CONFIG),
-        second(config_type=HELM_CONFIG, layer_type="application/vnd.oci.image.layer.v1.tar+gzip"),
         second(config_type=HELM_CONFIG, artifactType="application/vnd.cncf.helm.config.v1+json"),
         second(config_type="application/vnd.docker.plugin.v1+json", docker=True),
         second(config_type=f"{HELM_CONFIG}; x", more={"ROOTFS": 1}),
