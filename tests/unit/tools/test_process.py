@@ -265,5 +265,5 @@ def test_umask_is_the_programs_own(tmp_path: Path) -> None:
 def test_no_room_for_files_of_this_process_is_said(number: int, kind: type[Exception]) -> None:
     """As what a tool says of it; other failures stay as they are."""
     with pytest.raises(kind) as caught, process.disk_full_said("buildah"):
-        raise OSError(number, "no", "/work/probe")
+        raise OSError(number, "no", "/srv/probe")
     assert isinstance(caught.value, DiskFull) == (kind is DiskFull)
