@@ -73,7 +73,7 @@ def _parser(command: list[str]) -> argparse.ArgumentParser:
         "git-hook", help="print the file to install as hooks/post-receive of a bare repository"
     )
     hook.set_defaults(func=_git_hook)
-    from delivery_chain import replicating, triggering, webhook_setup
+    from delivery_chain import connecting, replicating, triggering, webhook_setup
     from delivery_chain.ledger import command as events
     from delivery_chain.sandbox.cli import add_parser
 
@@ -81,6 +81,7 @@ def _parser(command: list[str]) -> argparse.ArgumentParser:
     triggering.register(commands)
     events.register(commands)
     webhook_setup.register(commands)
+    connecting.register(commands)
     add_parser(commands)
     return parser
 
