@@ -10,11 +10,14 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
-from delivery_chain.errors import ConfigurationError
+from delivery_chain.core.connections import COMMANDS, connect_command
+from delivery_chain.errors import AirflowUnreachable, ConfigurationError, ConnectionMissing
 
 LONGEST_EXTRA = 256 * 1024
 """Characters of a connection's extra: room for CA bundles and keys."""
 _CERTIFICATE = "-----BEGIN CERTIFICATE-----"
+_NO_DAG = "delivery-chain"
+"""Its runs are counted; there are none."""
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0", ""})
 
@@ -87,14 +90,14 @@ def read_connection(conn_id: str, conn_type: str) -> ConnectionFields:
         conn_type: The type that it has to have, such as `oci_registry`.
 
     Raises:
-        ConfigurationError: Missing, of another type, or its extra is no JSON object. Not retryable.
+        ConnectionMissing: There is none of this name. Not retryable.
+        ConfigurationError: Of another type, or its extra is no JSON object. Not retryable.
+        AirflowUnreachable: Airflow does not answer. Retryable.
     """
     try:
         connection = BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
-        raise ConfigurationError(
-            f"connection {conn_id!r} is missing: add it under Admin > Connections with type {conn_type}"
-        ) from None
+        connection = _asked_again(conn_id, conn_type)
     mask(connection.password or "")
     fields = ConnectionFields(
         conn_id=conn_id,
@@ -108,6 +111,38 @@ def read_connection(conn_id: str, conn_type: str) -> ConnectionFields:
     if fields.conn_type != conn_type:
         raise fields.wrong("conn_type", f"type {conn_type}", repr(fields.conn_type))
     return fields
+
+
+def _asked_again(conn_id: str, conn_type: str) -> Any:
+    """The connection after all: Airflow says that one is not defined also while its database does not answer."""
+    if not _airflow_answers():
+        raise AirflowUnreachable(
+            f"connection {conn_id!r} can't be read: Airflow's API server or its database does not answer",
+            tool="airflow",
+        )
+    try:
+        return BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        command = f", or with `{connect_command(conn_type, conn_id)}`" if conn_type in COMMANDS else ""
+        raise ConnectionMissing(
+            f"connection {conn_id!r} is missing: add it under Admin > Connections with type {conn_type}{command}"
+        ) from None
+
+
+def _airflow_answers() -> bool:
+    """Whether what a task or trigger asks of Airflow's database is answered; yes for processes that can't ask so."""
+    from airflow.sdk.execution_time import task_runner  # noqa: PLC0415 - not for a Dag parse
+    from airflow.sdk.execution_time.comms import GetDRCount  # noqa: PLC0415
+
+    supervisor = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    if supervisor is None:
+        return True
+    try:
+        # Anything that is answered from the database alone: a connection or Variable would be "not there" again.
+        answer = supervisor.send(GetDRCount(dag_id=_NO_DAG))
+    except Exception:  # noqa: BLE001 - whatever it is, it is no answer
+        return False
+    return hasattr(answer, "count")
 
 
 def mask(secret: str) -> None:

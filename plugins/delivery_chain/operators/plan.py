@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from delivery_chain.core.connections import needed_first, needed_later
 from delivery_chain.core.event import Event, actor_of
 from delivery_chain.core.plan import (
     ImageSelection,
@@ -20,6 +21,7 @@ from delivery_chain.core.spec_scan import Artifacts
 from delivery_chain.core.stand_in import deleted_tag_digest
 from delivery_chain.core.times import not_after
 from delivery_chain.errors import EventRefused, ProtocolViolation, Superseded
+from delivery_chain.operators import preflight
 from delivery_chain.operators.base import ChainOperator, leave, leave_reason, skip
 
 if TYPE_CHECKING:
@@ -42,12 +44,14 @@ class PlanOperator(ChainOperator):
 
         Raises:
             EventRefused, UsageError: The event makes no run. Not retryable.
+            ConfigurationError: A connection that the run will need is missing or wrong. Not retryable.
         """
         run = context["dag_run"]
         event = Event.from_conf(run.conf or {})
         said_by = actor_of(event, getattr(run, "triggering_user_name", "") or "")
         event = event.model_copy(update={"actor": said_by})
         selection = select(self.spec, event)
+        preflight.check(needed_first(self.spec, selection))
         # Whoever starts a run may say when it is due, too.
         now = not_after(run.run_after, datetime.now(UTC))
         try:
@@ -65,6 +69,7 @@ class PlanOperator(ChainOperator):
         _describe(self, plan)
         if not plan.build:
             self._check_image(context, plan)
+        preflight.check(needed_later(self.spec, plan))
         return leave(context, Planned(plan=plan, spec=self.spec))
 
     def _check_image(self, context: Any, plan: Plan) -> None:
