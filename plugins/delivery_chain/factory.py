@@ -22,7 +22,7 @@ from delivery_chain.operators.quarantine import DeniedOperator, QuarantineOperat
 from delivery_chain.operators.replicate import ReplicateOperator
 from delivery_chain.operators.report import ReportOperator
 from delivery_chain.operators.scan import GateOperator, ScanOperator
-from delivery_chain.retry import ChainRetryPolicy
+from delivery_chain.retry import ChainRetryPolicy, WatchRetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,10 +53,11 @@ What a region lacks becomes a run of the chain: scanned, judged and copied like 
 What is there under the same digest starts nothing, so this may be started again.
 """
 PATIENT: dict[str, Any] = {
-    "retries": 6,
+    "retries": 60,
     "retry_delay": timedelta(seconds=20),
     "retry_exponential_backoff": 2.0,
-    "max_retry_delay": timedelta(minutes=10),
+    "max_retry_delay": timedelta(minutes=2),
+    "retry_policy": WatchRetryPolicy(),
     "owner": "delivery-chain",
 }
 """For Dags that run without end: what can't be mended by waiting would else fail run after run without a pause."""

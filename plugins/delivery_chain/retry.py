@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
 
-from delivery_chain.errors import DeliveryChainError
+from delivery_chain.errors import ConfigurationError, DeliveryChainError
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 FIRST_DELAY = 10.0
 """Seconds before the second try where the other side named none; doubled for each further one."""
+SETUP_DELAY = 20.0
+"""Seconds until a watch looks again whether the connection or setting is there that it lacked: nobody else is asked."""
 LONGEST_DELAY = 300.0
 """Seconds: the bound for back-off and for what the other side asks."""
 
@@ -50,6 +52,41 @@ class ChainRetryPolicy(RetryPolicy):
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> ChainRetryPolicy:  # noqa: ARG003 - Airflow's signature
+        """The policy that `serialize` gave."""
+        return cls()
+
+
+class WatchRetryPolicy(RetryPolicy):
+    """Of the Dags that watch: soon after somebody has set this Airflow right, they look; else Airflow's own way."""
+
+    def evaluate(
+        self,
+        exception: BaseException,
+        try_number: int,  # noqa: ARG002 - Airflow's signature
+        max_tries: int,  # noqa: ARG002 - Airflow's signature
+        context: Context | None = None,  # noqa: ARG002 - Airflow's signature
+    ) -> RetryDecision:
+        """Decide from the error: what a connection or setting lacks is looked for again and again.
+
+        Args:
+            exception: What the task raised.
+            try_number: Not used.
+            max_tries: Not used: Airflow itself holds to it.
+            context: Not used.
+        """
+        if not isinstance(exception, ConfigurationError):
+            return RetryDecision.default()
+        name = type(exception).__name__
+        return RetryDecision.retry(
+            timedelta(seconds=SETUP_DELAY), f"{name}: looking again in {SETUP_DELAY:g} s"
+        )
+
+    def serialize(self) -> dict[str, Any]:
+        """The policy as JSON; it has no parameters."""
+        return {"__type": "WatchRetryPolicy"}
+
+    @classmethod
+    def deserialize(cls, data: dict[str, Any]) -> WatchRetryPolicy:  # noqa: ARG003 - Airflow's signature
         """The policy that `serialize` gave."""
         return cls()
 

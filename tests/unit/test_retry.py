@@ -9,12 +9,13 @@ from airflow.sdk.definitions.retry_policy import RetryAction, RetryDecision
 from delivery_chain import errors
 from delivery_chain.errors import (
     ConfigurationError,
+    ConnectionMissing,
     DeliveryChainError,
     RegistryBusy,
     SpecError,
     WebhookRefused,
 )
-from delivery_chain.retry import LONGEST_DELAY, ChainRetryPolicy, delay_after
+from delivery_chain.retry import LONGEST_DELAY, ChainRetryPolicy, WatchRetryPolicy, delay_after
 
 TREE = [
     kind
@@ -72,3 +73,16 @@ def test_back_off_is_bounded(try_number: int, asked: float | None, seconds: floa
 def test_it_survives_serialisation() -> None:
     """The policy comes back from its JSON."""
     assert isinstance(ChainRetryPolicy.deserialize(ChainRetryPolicy().serialize()), ChainRetryPolicy)
+
+
+@pytest.mark.parametrize("kind", [ConnectionMissing, ConfigurationError])
+@pytest.mark.parametrize("tries", [1, 7, 60])
+def test_a_watch_looks_soon_for_what_it_lacked(kind: type[DeliveryChainError], tries: int) -> None:
+    """A connection that was made late is found within a minute, however often it was missed before."""
+    decision = WatchRetryPolicy().evaluate(kind("x"), tries, 60)
+    assert decision == RetryDecision.retry(timedelta(seconds=20), f"{kind.__name__}: looking again in 20 s")
+
+
+def test_a_watch_backs_off_from_others() -> None:
+    """A server that refuses is asked ever less often, as Airflow itself does it."""
+    assert WatchRetryPolicy().evaluate(RegistryBusy("x"), 1, 60) == RetryDecision.default()

@@ -10,20 +10,22 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.models.connection import Connection
 from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
 from airflow.models.log import Log
+from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
-from airflow.utils.state import DagRunState
+from airflow.utils.state import DagRunState, TaskInstanceState
 from pydantic import ValidationError
 from sqlalchemy import func, or_, select
 
 from delivery_chain.core.gaps import Watch, changes, for_reader
 from delivery_chain.core.ledger import EVENT, LEDGER, Change, Entry, Looked, Seen, join
+from delivery_chain.core.times import EPOCH
 from delivery_chain.core.visits import utc
 from delivery_chain.core.watched import IMAGES_PREFIX, SOURCE_PREFIX, watches
 from delivery_chain.errors import ConfigurationError
+from delivery_chain.ledger.senders import senders_in
 from delivery_chain.ledger.variables import plain, stored
 from delivery_chain.settings import Settings
 
@@ -183,24 +185,36 @@ def _watches(session: Session, places: Collection[str]) -> dict[str, Watch]:
     states: dict[str, str] = dict(
         session.execute(select(DagRun.dag_id, DagRun.state).where(DagRun.id.in_(newest))).all()
     )
+    retrying = _retrying(session, newest)
     cursors = {key: _cursor(plain(*row)) for key, row in stored(session, places).items()}
-    speakers = _speakers(session)
+    senders = senders_in(session)
     polls = _polls()
     found = {}
     for dag in dags:
         looked, refs = cursors.get(dag.dag_id, (None, {}))
+        speaking = [one for one in senders if any(watches(dag.dag_id, name) for name in one.speaks_for)]
         found[dag.dag_id] = Watch(
             title=dag.dag_display_name,
-            senders=tuple(
-                sender for sender, names in speakers if any(watches(dag.dag_id, name) for name in names)
-            ),
+            senders=tuple(one.name for one in speaking),
+            begun=min((one.begun or EPOCH for one in speaking), default=None),
             paused=bool(dag.is_paused),
             failed=states.get(dag.dag_id) == DagRunState.FAILED,
+            retrying=dag.dag_id in retrying,
             poll=polls[dag.dag_id.startswith(IMAGES_PREFIX)],
             looked=looked,
             refs=refs,
         )
     return found
+
+
+def _retrying(session: Session, newest: Any) -> set[str]:
+    """The sensors of whose newest runs a task failed that is tried again."""
+    wanted = (
+        select(TaskInstance.dag_id)
+        .join(DagRun, (DagRun.dag_id == TaskInstance.dag_id) & (DagRun.run_id == TaskInstance.run_id))
+        .where(DagRun.id.in_(newest), TaskInstance.state == TaskInstanceState.UP_FOR_RETRY)
+    )
+    return set(session.scalars(wanted))
 
 
 def _cursor(text: Any) -> tuple[datetime | None, dict[str, str]]:
@@ -210,18 +224,6 @@ def _cursor(text: Any) -> tuple[datetime | None, dict[str, str]]:
         return utc(found["looked"]), refs
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return None, {}
-
-
-def _speakers(session: Session) -> list[tuple[str, tuple[str, ...]]]:
-    """Each sender of webhooks with the connections that it speaks for; those of a secrets backend can't be listed."""
-    senders = session.scalars(
-        select(Connection).where(Connection.conn_type == "webhook_sender").order_by(Connection.conn_id)
-    )
-    found = []
-    for sender in senders:
-        said = sender.extra_dejson.get("speaks_for")
-        found.append((sender.conn_id, tuple(said.replace(",", " ").split()) if isinstance(said, str) else ()))
-    return found
 
 
 def _polls() -> tuple[timedelta, timedelta]:
