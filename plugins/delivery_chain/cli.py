@@ -74,6 +74,7 @@ def _parser(command: list[str]) -> argparse.ArgumentParser:
     )
     hook.set_defaults(func=_git_hook)
     from delivery_chain import connecting, replicating, triggering, webhook_setup
+    from delivery_chain.doctor import command as doctor
     from delivery_chain.ledger import command as events
     from delivery_chain.sandbox.cli import add_parser
 
@@ -82,6 +83,7 @@ def _parser(command: list[str]) -> argparse.ArgumentParser:
     events.register(commands)
     webhook_setup.register(commands)
     connecting.register(commands)
+    doctor.register(commands)
     add_parser(commands)
     return parser
 
