@@ -20,7 +20,7 @@ from delivery_chain.airflow_rest import (
     clean,
     part,
 )
-from delivery_chain.core.event import Event
+from delivery_chain.core.event import event_of_options
 from delivery_chain.core.git_ref import short_ref
 from delivery_chain.errors import AirflowUnreachable, ConfigurationError, ToolError, UsageError
 
@@ -120,15 +120,8 @@ def conf_of(args: argparse.Namespace) -> dict[str, Any]:
         UsageError: With every wrong option.
     """
     names = ("ref", "rule", "commit", "repository", "tag", "digest")
-    try:
-        event = Event.from_conf(
-            {name: getattr(args, name) for name in names} | {"announce": not args.no_announce}
-        )
-    except UsageError as error:
-        lines = [line.replace(": Value error, ", ": ", 1) for line in str(error).splitlines()[1:]]
-        said = [f"--{line}" if line.split(":")[0] in names else line.removeprefix("conf: ") for line in lines]
-        raise UsageError("\n".join(said)) from error
-    return event.to_conf()
+    said = {name: getattr(args, name).strip() for name in names} | {"announce": not args.no_announce}
+    return event_of_options(said, {name: name for name in names}).to_conf()
 
 
 def _checked(args: argparse.Namespace, conf: dict[str, Any]) -> tuple[str, str]:
