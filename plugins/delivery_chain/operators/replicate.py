@@ -9,8 +9,9 @@ from delivery_chain.core.filters import Destination, destination
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import Published, RegionResult, TagMove
 from delivery_chain.errors import ConfigurationError, ContentMismatch, TagConflict
-from delivery_chain.operators.base import ChainOperator, Memory, leave, pull, skip
+from delivery_chain.operators.base import ChainOperator, leave, pull, skip
 from delivery_chain.operators.judging import passed
+from delivery_chain.operators.memory import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +27,9 @@ UPLOADS = "uploads"
 class TaskState:
     """Open uploads in Airflow's task state, which outlives a try whose worker was killed (a `Resume`).
 
-    Requests with the region's login go to these addresses, so they are believed with their seal alone.
+    A clear forgets them: an upload that the region no longer goes on with is a reason to clear. What is whole there is
+    found by its digest either way. Requests with the region's login go to these addresses, so they are believed with
+    their seal alone.
     """
 
     def __init__(self, context: Any) -> None:
