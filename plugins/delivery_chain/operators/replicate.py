@@ -10,6 +10,7 @@ from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import Published, RegionResult, TagMove
 from delivery_chain.errors import ConfigurationError, ContentMismatch, TagConflict
 from delivery_chain.operators.base import ChainOperator, leave, pull, skip
+from delivery_chain.operators.gone import check_there
 from delivery_chain.operators.judging import passed
 from delivery_chain.operators.memory import Memory
 
@@ -67,6 +68,7 @@ class ReplicateOperator(ChainOperator):
         Raises:
             Unjudged: No gate of this run passed this digest. Not retryable.
             TagConflict: The target tag holds another digest and may not be moved. Not retryable.
+            NotFound: The image is not in the home registry any more. Not retryable.
         """
         plan, spec, subject, _ = passed(context["ti"])
         published = pull(context["ti"], "publish", Published)
@@ -91,6 +93,7 @@ class ReplicateOperator(ChainOperator):
         registry = hook.registry()
         progress = PacedLog(self.log.info)
         with OciRegistryHook(plan.instance).client() as home, hook.client() as target:
+            check_there(home, plan, digest)
             # Thorough: green means that every blob was seen there, also below a manifest that was there before.
             done = copy_image(
                 home, plan.name, digest, target, goal.name,
