@@ -13,7 +13,7 @@ SIBLINGS = {("sensors", "triggers"), ("operators", "sensors")}
 """Steps that may know each other: who waits starts a trigger, and a chain's watch is a sensor."""
 EDGES: dict[str, set[str]] = {
     "settings": {"errors"},
-    "retry": {"errors"},
+    "retry": {"errors", "hooks"},
     "catalogue": {"errors", "core"},
     "provider_info": set(),
     "listener": {"core", "ledger"},

@@ -11,6 +11,7 @@ from delivery_chain.core.platform import OTHER_PLATFORMS
 from delivery_chain.core.reference import sha256_digest, short_digest
 from delivery_chain.core.results import Scanned, ScanResult
 from delivery_chain.operators.base import ChainOperator, leave, planned, skip, subject_of
+from delivery_chain.operators.gone import check_there
 from delivery_chain.operators.judging import CREATED, REPORT_TYPE, judge_run
 from delivery_chain.operators.links import ScanReportLink
 
@@ -40,7 +41,11 @@ class ScanOperator(ChainOperator):
         self.named = tuple(named)
 
     def execute(self, context: Any) -> dict[str, Any]:
-        """Return a Scanned as JSON; skipped where the image has nothing of the platform."""
+        """Return a Scanned as JSON; skipped where the image has nothing of the platform.
+
+        Raises:
+            NotFound: The image is not in the registry any more. Not retryable.
+        """
         plan, spec = planned(context["ti"])
         subject = subject_of(context["ti"])
         if not spec.scan.enabled:
@@ -50,6 +55,10 @@ class ScanOperator(ChainOperator):
         images = [image for image in subject.images if self._takes(image)]
         if not images:
             raise skip(f"the image has no {self.platform}")
+        from delivery_chain.hooks.registry import OciRegistryHook
+
+        with OciRegistryHook(plan.instance).client() as client:
+            check_there(client, plan, *(image.digest for image in images))
         results = []
         for image in images:
             deadline = time.monotonic() + 60 * spec.scan.timeout_minutes
