@@ -12,7 +12,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, TriggerRule
 
 from delivery_chain.core.describe import chain_doc
-from delivery_chain.core.platform import OTHER_PLATFORMS
+from delivery_chain.core.slots import widths
 from delivery_chain.core.watched import CHAIN_TAG, watched, watched_images
 from delivery_chain.operators.build import AssembleOperator, BuildOperator
 from delivery_chain.operators.distribute import DistributeOperator
@@ -22,10 +22,11 @@ from delivery_chain.operators.quarantine import DeniedOperator, QuarantineOperat
 from delivery_chain.operators.replicate import ReplicateOperator
 from delivery_chain.operators.report import ReportOperator
 from delivery_chain.operators.scan import GateOperator, ScanOperator
+from delivery_chain.operators.slots import LABEL
 from delivery_chain.retry import ChainRetryPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from delivery_chain.core.spec import ChainSpec, Source
 
@@ -72,12 +73,15 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-def make_chain_dag(spec: ChainSpec, *, replicate_pool: str = "default_pool") -> DAG:
+def make_chain_dag(
+    spec: ChainSpec, *, replicate_pool: str = "default_pool", wide: Mapping[str, int] | None = None
+) -> DAG:
     """The Dag of one chain: plan, build, assemble, scan, gate, then publish or quarantine, and the report.
 
     Args:
         spec: The chain.
         replicate_pool: Airflow pool that its copies take a slot of.
+        wide: How many instances each mapped step has; as many as the spec needs by default.
     """
     dag = DAG(
         dag_id=spec.name,
@@ -92,36 +96,32 @@ def make_chain_dag(spec: ChainSpec, *, replicate_pool: str = "default_pool") -> 
         is_paused_upon_creation=None,
     )
     with dag:
-        _add_steps(spec, replicate_pool)
+        _add_steps(spec, replicate_pool, wide or widths(spec))
     # Set after the tasks: else each task gets its own copy of the form, and is many times slower to serialise.
     dag.params = _form(spec)
     return dag
 
 
-def _add_steps(spec: ChainSpec, replicate_pool: str) -> None:
+def _add_steps(spec: ChainSpec, replicate_pool: str, wide: Mapping[str, int]) -> None:
+    slots = {step: list(range(width)) for step, width in wide.items()}
     plan = PlanOperator(task_id="plan", spec=spec)
-    build = BuildOperator.partial(task_id="build", map_index_template="{{ task.platform }}").expand(
-        platform=[str(platform) for platform in spec.build_platforms]
-    )
+    build = BuildOperator.partial(task_id="build", map_index_template=LABEL).expand(slot=slots["build"])
     some = TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
     assemble = AssembleOperator(task_id="assemble", trigger_rule=some)
-    named = list(spec.scan_platforms)
-    scan = ScanOperator.partial(task_id="scan", map_index_template="{{ task.platform }}", named=named).expand(
-        platform=[*named, OTHER_PLATFORMS]
-    )
+    scan = ScanOperator.partial(task_id="scan", map_index_template=LABEL).expand(slot=slots["scan"])
     gate = GateOperator(task_id="gate", trigger_rule=some)
     publish = PublishOperator(task_id="publish", max_active_tis_per_dag=1)
     quarantine = QuarantineOperator(task_id="quarantine")
     denied = DeniedOperator(task_id="denied")
     replicate = ReplicateOperator.partial(
-        task_id="replicate", map_index_template="{{ task.rule }}", pool=replicate_pool
-    ).expand(rule=[rule.name for rule in spec.replicate])
+        task_id="replicate", map_index_template=LABEL, pool=replicate_pool
+    ).expand(slot=slots["replicate"])
     distribute = DistributeOperator.partial(
         task_id="distribute",
-        map_index_template="{{ task.trigger }}",
+        map_index_template=LABEL,
         trigger_rule=TriggerRule.ALL_DONE,
         execution_timeout=TRIGGER_TIMEOUT,
-    ).expand(trigger=[trigger.name for trigger in spec.distribute])
+    ).expand(slot=slots["distribute"])
     # A run's state is that of its leaves. `distribute` runs whatever a region did, so this leaf, which no worker
     # ever runs, is what makes a run with a failed region a failed run.
     complete = EmptyOperator(task_id="complete", trigger_rule=TriggerRule.NONE_FAILED)
