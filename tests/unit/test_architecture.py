@@ -15,6 +15,8 @@ EDGES: dict[str, set[str]] = {
     "settings": {"errors"},
     "retry": {"errors", "hooks"},
     "catalogue": {"errors", "core"},
+    "supervised": set(),
+    "in_force": {"errors", "core", "catalogue", "supervised"},
     "provider_info": set(),
     "listener": {"core", "ledger"},
     "plugin": {"listener", "web"},

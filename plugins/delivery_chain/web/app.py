@@ -17,6 +17,7 @@ from sqlalchemy import select
 
 from delivery_chain.core.findings import ScanReport
 from delivery_chain.core.gate import Verdict
+from delivery_chain.core.in_force import version
 from delivery_chain.core.plan import Planned
 from delivery_chain.core.results import Quarantined, Record, RegionResult, Scanned, Subject
 from delivery_chain.core.tags import quarantine_name
@@ -74,6 +75,7 @@ def _facts(dag_id: str, run_id: str, left: Left, state: str) -> RunFacts:
         state=state,
         altered=left.altered,
         plan=made.plan if made else None,
+        version=version(made.number, made.fingerprint) if made else "",
         subject=left.one("assemble", Subject),
         verdict=left.one("gate", Verdict),
         quarantined=left.one("quarantine", Quarantined),
