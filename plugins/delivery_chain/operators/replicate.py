@@ -9,8 +9,9 @@ from delivery_chain.core.filters import Destination, destination
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import Published, RegionResult, TagMove
 from delivery_chain.errors import ConfigurationError, ContentMismatch, TagConflict
-from delivery_chain.operators.base import ChainOperator, Memory, leave, pull, skip
+from delivery_chain.operators.base import Memory, leave, pull, skip
 from delivery_chain.operators.judging import passed
+from delivery_chain.operators.on_worker import WorkerOperator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,14 +45,14 @@ class TaskState:
 def _limits(settings: Settings) -> Limits:
     """Limits for all replications of this worker: each task is a process of its own."""
     from delivery_chain.oci.worker_limits import WorkerLimits
+    from delivery_chain.tools.job_folder import home
 
     rate = settings.registry_megabytes_per_second * 1e6
-    return WorkerLimits(
-        settings.work_folder / "limits", requests=settings.registry_requests, rate=rate or None
-    )
+    folder = home(settings.work_folder) / "limits"
+    return WorkerLimits(folder, requests=settings.registry_requests, rate=rate or None)
 
 
-class ReplicateOperator(ChainOperator):
+class ReplicateOperator(WorkerOperator):
     """Copies the digest to one region, verifies it there, and moves the tags there."""
 
     def __init__(self, *, rule: str, **kwargs: Any) -> None:
@@ -75,7 +76,9 @@ class ReplicateOperator(ChainOperator):
         goal = destination(spec, rules[self.rule], plan.repository, published.held)
         if isinstance(goal, str):
             raise skip(goal)
-        return leave(context, self._copy(plan, goal, subject.digest, context))
+        with self.stoppable():
+            result = self._copy(plan, goal, subject.digest, context)
+        return leave(context, result)
 
     def _copy(self, plan: Plan, goal: Destination, digest: str, context: Any) -> RegionResult:
         from delivery_chain.hooks.registry import OciRegistryHook

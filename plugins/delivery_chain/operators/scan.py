@@ -10,19 +10,21 @@ from airflow.providers.standard.operators.branch import BaseBranchOperator
 from delivery_chain.core.platform import OTHER_PLATFORMS
 from delivery_chain.core.reference import sha256_digest, short_digest
 from delivery_chain.core.results import Scanned, ScanResult
-from delivery_chain.operators.base import ChainOperator, leave, planned, skip, subject_of
+from delivery_chain.operators.base import leave, planned, skip, subject_of
 from delivery_chain.operators.judging import CREATED, REPORT_TYPE, judge_run
 from delivery_chain.operators.links import ScanReportLink
+from delivery_chain.operators.on_worker import WorkerOperator
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from delivery_chain.core.gate import Verdict
     from delivery_chain.core.plan import Plan
     from delivery_chain.core.results import Image
 
 
-class ScanOperator(ChainOperator):
+class ScanOperator(WorkerOperator):
     """Scans every image of one platform with every engine of the spec; the reports become referrers of the images."""
 
     operator_extra_links = (ScanReportLink(),)
@@ -51,9 +53,10 @@ class ScanOperator(ChainOperator):
         if not images:
             raise skip(f"the image has no {self.platform}")
         results = []
-        for image in images:
-            deadline = time.monotonic() + 60 * spec.scan.timeout_minutes
-            results += [self._scan(engine, plan, image, deadline) for engine in spec.scan.engine]
+        with self.folder(context) as folder:
+            for image in images:
+                deadline = time.monotonic() + 60 * spec.scan.timeout_minutes
+                results += [self._scan(engine, plan, image, folder, deadline) for engine in spec.scan.engine]
         context["ti"].xcom_push("report_url", _blob_url(plan, results[0].report))
         return leave(context, Scanned(results=tuple(results)))
 
@@ -62,7 +65,7 @@ class ScanOperator(ChainOperator):
             return image.platform not in self.named
         return image.platform == self.platform
 
-    def _scan(self, name: str, plan: Plan, image: Image, deadline: float) -> ScanResult:
+    def _scan(self, name: str, plan: Plan, image: Image, folder: Path, deadline: float) -> ScanResult:
         from delivery_chain.hooks.registry import OciRegistryHook
         from delivery_chain.oci.referrers import attach
         from delivery_chain.settings import Settings
@@ -79,7 +82,7 @@ class ScanOperator(ChainOperator):
             settings.trivy_java_db_max_age_hours,
             wheel=settings.trivy_wheel == "allow",
         )
-        request = ScanRequest(hook.registry(), plan.name, image.digest, image.platform, trivy)
+        request = ScanRequest(hook.registry(), plan.name, image.digest, image.platform, trivy, folder)
         output = load_engine(name).scan(request, deadline=deadline, on_line=self.log.info)
         report = output.report
         with hook.client() as client:
