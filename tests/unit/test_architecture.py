@@ -23,7 +23,7 @@ EDGES: dict[str, set[str]] = {
     "web": {"errors", "core", "tools", "hooks", "senders", "settings", "listener", "ledger"},
     "preload": set(),
     "airflow_rest": {"errors"},
-    "sandbox": {"errors", "core", "oci", "tools", "settings", "airflow_rest", "git_hook"},
+    "sandbox": {"errors", "core", "catalogue", "oci", "tools", "settings", "airflow_rest", "git_hook"},
     "copying": {"errors", "core", "oci"},
     "replicating": {"core", "tools", "catalogue", "hooks", "operators"},
     "triggering": {"errors", "core", "airflow_rest"},
