@@ -156,6 +156,7 @@ class Loop:
             _sleep_until(end)
         finally:
             stop.set()
+            pusher.hurry()
             thread.join()
 
     def _kill(self, killer: Killer, end: float, stop: threading.Event) -> None:
@@ -173,9 +174,10 @@ class Loop:
     def _settle(self, pusher: Pusher, api: AirflowApi) -> bool:
         """No kills any more: one clean push to each repository, then wait for every run."""
         self.tell("quiet: nothing is killed any more")
-        pusher.close()
+        pusher.hurry()
         for repository in REPOSITORIES:
             self._push(pusher, repository, plain=True)
+        pusher.close()
         deadline = time.monotonic() + 60 * self.options.quiet_minutes
         told, since = 0.0, 0.0
         while time.monotonic() < deadline:

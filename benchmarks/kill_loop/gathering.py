@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.kill_loop import watching
 from benchmarks.kill_loop.chains import HOME, REPOSITORIES
 from benchmarks.kill_loop.facts import Delivery, Facts, Run
+from benchmarks.kill_loop.parts import parent_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -156,12 +157,21 @@ def _processes(parts: Parts) -> Iterator[str]:
     """Processes that have to do with this sandbox and are no part of it."""
     from delivery_chain.sandbox import processes  # noqa: PLC0415
 
-    expected = {os.getpid()}
+    expected = _forebears()
     for name in parts.names:
         expected |= {mark.pid for mark in processes.family(parts.mark(name))}
     for pid, line in strangers(parts.layout.root):
         if pid not in expected:
             yield f"process {pid}: {line[:200]}"
+
+
+def _forebears() -> set[int]:
+    """This process and those that started it, which may have the folder in their arguments."""
+    found, pid = set[int](), os.getpid()
+    while pid:
+        found.add(pid)
+        pid = parent_of(pid)
+    return found
 
 
 def strangers(root: Path) -> Iterator[tuple[int, str]]:

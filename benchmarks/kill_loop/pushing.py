@@ -100,9 +100,13 @@ class Pusher:
             self._telling.append((number, self._pool.submit(self._tell, body, delay, again)))
         return push
 
-    def close(self) -> None:
-        """Tell what is late now, and what is told in vain no more."""
+    def hurry(self) -> None:
+        """Tell now what would be told late."""
         self._stop.set()
+
+    def close(self) -> None:
+        """Wait until all is told, or was told in vain."""
+        self.hurry()
         self._pool.shutdown()
 
     @property
