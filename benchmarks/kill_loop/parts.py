@@ -34,10 +34,10 @@ CLOCKS = {
     "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "60",
     "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "10",
 }
-"""Airflow's own clocks, shortened: a dead worker is noticed after 30 s instead of 300, the tasks of a dead scheduler are
-taken over within 10 s of its 30 instead of 300, and a task that waits in vain for a worker is queued again after 60 s
-instead of 600. The time after which a scheduler or triggerer counts as dead stays 30 s: on a busy machine a living one
-misses less than that."""
+"""Airflow's own clocks, shortened: a dead worker is noticed after 30 s instead of 300, the tasks of a dead scheduler
+are taken over within 10 s of its 30 instead of 300, and a task that waits in vain for a worker is queued again after
+60 s instead of 600. The time after which a scheduler or triggerer counts as dead stays 30 s: on a busy machine a living
+one misses less than that."""
 WORKER = re.compile(r"airflow worker -- (?:LocalExecutor: )?([0-9a-f-]{36})")
 """The title of a task's supervisor and of the task's own process, with the task instance's id."""
 
