@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmarks.kill_loop.parts import Job, kill
 
-from delivery_chain.errors import DeliveryChainError
 from delivery_chain.sandbox import processes
 
 if TYPE_CHECKING:
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
 
     from benchmarks.kill_loop.parts import Parts
 
-    from delivery_chain.sandbox.api import AirflowApi
 
 TASK = "task"
 WEIGHTS = {
@@ -36,9 +33,31 @@ WEIGHTS = {
     "receiver": 4,
 }
 """How often each is killed, beside the others."""
-LOOK_SECONDS = 0.05
+STEPS = (
+    "plan",
+    "build",
+    "assemble",
+    "scan",
+    "gate",
+    "publish",
+    "quarantine",
+    "denied",
+    "replicate",
+    "distribute",
+    "report",
+    "watch",
+    "match",
+    "start",
+    "remember",
+)
+"""Of chains, and of the Dags that watch their sources."""
+RAREST = 0.7
+"""How often the step that was killed least is waited for; else whatever runs is killed."""
+MOMENT_SECONDS = 0.4
+"""How long a task may go on after it was seen."""
+LOOK_SECONDS = 0.1
 TASK_SECONDS = 10.0
-"""How long a task to kill is waited for; then a part is killed instead."""
+"""How long it is waited for, and then for any task; where there is none, a part is killed."""
 HOW = ("the task", "its supervisor", "all of it")
 
 
@@ -47,13 +66,11 @@ class Killer:
     """Kills; `done` says what."""
 
     parts: Parts
-    api: AirflowApi
     chance: random.Random
     tell: Callable[[str], None]
     done: Counter[str] = field(default_factory=Counter)
     steps: Counter[str] = field(default_factory=Counter)
     """Tasks that were killed, by step."""
-    _names: dict[str, str] = field(default_factory=dict)
 
     def kill(self, stop: threading.Event) -> None:
         """Kill one thing."""
@@ -69,22 +86,24 @@ class Killer:
             self.tell(f"killed {name}: {self.parts.kill_part(name)}")
 
     def _kill_task(self, stop: threading.Event) -> bool:
-        """Kill a task: rather one of a step that was killed less often. Whether there was one."""
+        """Kill a task, mostly of the step that was killed least: else it is always one that takes long."""
+        rarest = min(STEPS, key=lambda step: (self.steps[step], self.chance.random()))
+        wanted = rarest if self.chance.random() < RAREST else ""
         deadline = time.monotonic() + TASK_SECONDS
-        while time.monotonic() < deadline and not stop.wait(LOOK_SECONDS):
-            jobs = self.parts.jobs()
-            if not jobs:
-                continue
-            steps = [self._step(job) for job in jobs]
-            weights = [1 / (1 + self.steps[step]) ** 2 for step in steps]
-            job, step = self.chance.choices(list(zip(jobs, steps, strict=True)), weights)[0]
-            how = self.chance.choice(HOW)
-            # Others than the rarest are left alone for a moment: it may come.
-            if self._end(job, how):
-                self.steps[step] += 1
-                self.done[TASK] += 1
-                self.tell(f"killed {step}: {how}")
-                return True
+        while (late := time.monotonic() > deadline) or not stop.wait(LOOK_SECONDS):
+            jobs = [(job, job.step) for job in self.parts.jobs()]
+            fitting = jobs if late or not wanted else [(job, step) for job, step in jobs if step == wanted]
+            if fitting:
+                job, step = self.chance.choice(fitting)
+                how = self.chance.choice(HOW)
+                stop.wait(self.chance.uniform(0, MOMENT_SECONDS))
+                if self._end(job, how):
+                    self.steps[step] += 1
+                    self.done[TASK] += 1
+                    self.tell(f"killed {step}: {how}")
+                    return True
+            if late:
+                return False
         return False
 
     def _end(self, job: Job, how: str) -> bool:
@@ -98,16 +117,3 @@ class Killer:
         for mark in processes.family(job.task):
             kill(mark)
         return kill(job.supervisor)
-
-    def _step(self, job: Job) -> str:
-        """`loop-api build`, as far as Airflow says it in time."""
-        if job.id not in self._names:
-            with suppress(DeliveryChainError):
-                for one in self._running():
-                    self._names[one["id"]] = one["task_id"]
-        return self._names.get(job.id, "some task")
-
-    def _running(self) -> list[dict[str, Any]]:
-        path = "/dags/~/dagRuns/~/taskInstances"
-        answer = self.api.call("GET", path, query={"state": "running", "limit": 100})
-        return list(answer.get("task_instances", []))

@@ -118,7 +118,7 @@ class Loop:
         stop = threading.Event()
         restorer = threading.Thread(target=self.parts.restore_until, args=(stop,), name="restore")
         with AirflowApi(sandbox.ui, ADMIN, secrets["admin"]) as api:
-            killer = Killer(self.parts, api, self.chances[2], self.tell)
+            killer = Killer(self.parts, self.chances[2], self.tell)
             watcher.start()
             restorer.start()
             try:

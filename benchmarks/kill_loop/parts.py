@@ -38,8 +38,10 @@ CLOCKS = {
 are taken over within 10 s of its 30 instead of 300, and a task that waits in vain for a worker is queued again after
 60 s instead of 600. The time after which a scheduler or triggerer counts as dead stays 30 s: on a busy machine a living
 one misses less than that."""
-WORKER = re.compile(r"airflow worker -- (?:LocalExecutor: )?([0-9a-f-]{36})")
+WORKER = re.compile(r"airflow worker -- (?:LocalExecutor: )?[0-9a-f-]{36}")
 """The title of a task's supervisor and of the task's own process, with the task instance's id."""
+LOG = re.compile(r"/dag_id=[^/]+/run_id=[^/]+/task_id=([^/]+)/")
+"""Part of the path of a task's log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +57,18 @@ class Started:
 class Job:
     """A task that runs: its supervisor and its own process."""
 
-    id: str
-    """The task instance's."""
     supervisor: Mark
     task: Mark
+
+    @property
+    def step(self) -> str:
+        """`build`, by the log that its supervisor writes; `some task` for one that has none open."""
+        with suppress(OSError):
+            for entry in Path(f"/proc/{self.supervisor.pid}/fd").iterdir():
+                with suppress(OSError):
+                    if found := LOG.search(str(entry.readlink())):
+                        return found[1]
+        return "some task"
 
 
 @dataclass(slots=True)
@@ -153,7 +163,7 @@ class Parts:
         for mark in members.values():
             match, parent = WORKER.match(title(mark.pid)), members.get(parent_of(mark.pid))
             if match and parent and WORKER.match(title(parent.pid)):
-                found.append(Job(match[1], parent, mark))
+                found.append(Job(parent, mark))
         return found
 
     def _start(self, name: str) -> None:
