@@ -9,6 +9,7 @@
     ├── WebhookRefused                  a webhook's request is not taken: status, and why in one line
     ├── ConfigurationError              a connection, setting or file of this installation is missing or wrong
     │   └── ConnectionMissing           Airflow has no connection of a name
+    ├── TaskStopped                     retryable: Airflow told the task to end
     ├── RegistryError                   method, url (redacted), status, codes
     │   ├── RegistryUnreachable         retryable
     │   ├── RegistryBusy                retryable; retry_after from 429/503
@@ -118,6 +119,12 @@ class ConfigurationError(DeliveryChainError):
 
 class ConnectionMissing(ConfigurationError):
     """Airflow has no connection of a name. Nothing was done. Add it, then clear the task."""
+
+
+class TaskStopped(DeliveryChainError):
+    """Airflow told the task to end. What it had under way was stopped and removed. A retry starts it over."""
+
+    retryable = True
 
 
 class RegistryError(DeliveryChainError):

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
 from delivery_chain.core.connections import COMMANDS, connect_command
-from delivery_chain.errors import AirflowUnreachable, ConfigurationError, ConnectionMissing
+from delivery_chain.errors import ConfigurationError, ConnectionMissing
+from delivery_chain.hooks.airflow_api import surely
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
 
 LONGEST_EXTRA = 256 * 1024
 """Characters of a connection's extra: room for CA bundles and keys."""
 _CERTIFICATE = "-----BEGIN CERTIFICATE-----"
-_NO_DAG = "delivery-chain"
-"""Its runs are counted; there are none."""
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0", ""})
 
@@ -92,12 +94,14 @@ def read_connection(conn_id: str, conn_type: str) -> ConnectionFields:
     Raises:
         ConnectionMissing: There is none of this name. Not retryable.
         ConfigurationError: Of another type, or its extra is no JSON object. Not retryable.
-        AirflowUnreachable: Airflow does not answer. Retryable.
+        AirflowUnreachable: Airflow did not say whether it is there. Retryable.
     """
-    try:
-        connection = BaseHook.get_connection(conn_id)
-    except AirflowNotFoundException:
-        connection = _asked_again(conn_id, conn_type)
+    connection = surely(lambda: _found(conn_id))
+    if connection is None:
+        command = f", or with `{connect_command(conn_type, conn_id)}`" if conn_type in COMMANDS else ""
+        raise ConnectionMissing(
+            f"connection {conn_id!r} is missing: add it under Admin > Connections with type {conn_type}{command}"
+        )
     mask(connection.password or "")
     fields = ConnectionFields(
         conn_id=conn_id,
@@ -113,36 +117,11 @@ def read_connection(conn_id: str, conn_type: str) -> ConnectionFields:
     return fields
 
 
-def _asked_again(conn_id: str, conn_type: str) -> Any:
-    """The connection after all: Airflow says that one is not defined also while its database does not answer."""
-    if not _airflow_answers():
-        raise AirflowUnreachable(
-            f"connection {conn_id!r} can't be read: Airflow's API server or its database does not answer",
-            tool="airflow",
-        )
+def _found(conn_id: str) -> Connection | None:
     try:
         return BaseHook.get_connection(conn_id)
     except AirflowNotFoundException:
-        command = f", or with `{connect_command(conn_type, conn_id)}`" if conn_type in COMMANDS else ""
-        raise ConnectionMissing(
-            f"connection {conn_id!r} is missing: add it under Admin > Connections with type {conn_type}{command}"
-        ) from None
-
-
-def _airflow_answers() -> bool:
-    """Whether what a task or trigger asks of Airflow's database is answered; yes for processes that can't ask so."""
-    from airflow.sdk.execution_time import task_runner  # noqa: PLC0415 - not for a Dag parse
-    from airflow.sdk.execution_time.comms import GetDRCount  # noqa: PLC0415
-
-    supervisor = getattr(task_runner, "SUPERVISOR_COMMS", None)
-    if supervisor is None:
-        return True
-    try:
-        # Anything that is answered from the database alone: a connection or Variable would be "not there" again.
-        answer = supervisor.send(GetDRCount(dag_id=_NO_DAG))
-    except Exception:  # noqa: BLE001 - whatever it is, it is no answer
-        return False
-    return hasattr(answer, "count")
+        return None
 
 
 def mask(secret: str) -> None:

@@ -25,6 +25,7 @@ from delivery_chain.core.times import EPOCH
 from delivery_chain.core.visits import utc
 from delivery_chain.core.watched import IMAGES_PREFIX, SOURCE_PREFIX, watches
 from delivery_chain.errors import ConfigurationError
+from delivery_chain.ledger.plans import unplanned
 from delivery_chain.ledger.senders import senders_in
 from delivery_chain.ledger.variables import plain, stored
 from delivery_chain.settings import Settings
@@ -39,6 +40,8 @@ MOST_ENTRIES = 5000
 MARGIN = timedelta(hours=1)
 """Read beyond the wanted time: what was told just before it was perhaps seen just after it."""
 ROWS_AT_ONCE = 200
+WATCH = "watch"
+"""The sensor's task that looks."""
 MATCH = "match"
 """The sensor's task that leaves entries."""
 
@@ -71,8 +74,18 @@ def read(session: Session, since: datetime, now: datetime, readable: Collection[
     reader.read()
     found = [one for one in reader.seen if readable is None or one.place in readable]
     lines = join(found)
+    # Of a chain that its reader may not see no run is named either.
+    runs = {
+        (one.chain, one.run_id)
+        for line in lines
+        for entry in line.entries
+        for one in entry.outcomes
+        if one.run_id and (readable is None or one.chain in readable)
+    }
     sensors = _watches(session, {line.place for line in lines})
-    kept = [change for change in changes(lines, sensors, now) if change.last >= since]
+    kept = [
+        change for change in changes(lines, sensors, now, unplanned(session, runs)) if change.last >= since
+    ]
     if readable is not None:
         kept = [for_reader(change, readable) for change in kept]
         sensors = {dag_id: watch for dag_id, watch in sensors.items() if dag_id in readable}
@@ -185,7 +198,15 @@ def _watches(session: Session, places: Collection[str]) -> dict[str, Watch]:
     states: dict[str, str] = dict(
         session.execute(select(DagRun.dag_id, DagRun.state).where(DagRun.id.in_(newest))).all()
     )
-    retrying = _retrying(session, newest)
+    failing = set(
+        session.scalars(
+            select(TaskInstance.dag_id).where(
+                _of_a_sensor(TaskInstance.dag_id),
+                TaskInstance.task_id == WATCH,
+                TaskInstance.state == TaskInstanceState.UP_FOR_RETRY,
+            )
+        )
+    )
     cursors = {key: _cursor(plain(*row)) for key, row in stored(session, places).items()}
     senders = senders_in(session)
     polls = _polls()
@@ -199,22 +220,12 @@ def _watches(session: Session, places: Collection[str]) -> dict[str, Watch]:
             begun=min((one.begun or EPOCH for one in speaking), default=None),
             paused=bool(dag.is_paused),
             failed=states.get(dag.dag_id) == DagRunState.FAILED,
-            retrying=dag.dag_id in retrying,
+            failing=dag.dag_id in failing,
             poll=polls[dag.dag_id.startswith(IMAGES_PREFIX)],
             looked=looked,
             refs=refs,
         )
     return found
-
-
-def _retrying(session: Session, newest: Any) -> set[str]:
-    """The sensors of whose newest runs a task failed that is tried again."""
-    wanted = (
-        select(TaskInstance.dag_id)
-        .join(DagRun, (DagRun.dag_id == TaskInstance.dag_id) & (DagRun.run_id == TaskInstance.run_id))
-        .where(DagRun.id.in_(newest), TaskInstance.state == TaskInstanceState.UP_FOR_RETRY)
-    )
-    return set(session.scalars(wanted))
 
 
 def _cursor(text: Any) -> tuple[datetime | None, dict[str, str]]:

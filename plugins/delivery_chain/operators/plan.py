@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.connections import needed_first, needed_later
 from delivery_chain.core.event import Event, actor_of
+from delivery_chain.core.in_force import fingerprint
 from delivery_chain.core.plan import (
     ImageSelection,
     Plan,
@@ -21,8 +22,10 @@ from delivery_chain.core.spec_scan import Artifacts
 from delivery_chain.core.stand_in import deleted_tag_digest
 from delivery_chain.core.times import not_after
 from delivery_chain.errors import EventRefused, ProtocolViolation, Superseded
+from delivery_chain.in_force import version_for
 from delivery_chain.operators import preflight
 from delivery_chain.operators.base import ChainOperator, leave, leave_reason, skip
+from delivery_chain.operators.on_worker import WorkerOperator
 
 if TYPE_CHECKING:
     from delivery_chain.core.spec import ChainSpec
@@ -31,7 +34,7 @@ LOOK_SECONDS = 120.0
 """How long git may take to list a source's refs."""
 
 
-class PlanOperator(ChainOperator):
+class PlanOperator(WorkerOperator):
     """Reads the event from the run's `conf`, looks at the source once, and decides everything."""
 
     def __init__(self, *, spec: ChainSpec, **kwargs: Any) -> None:
@@ -47,6 +50,7 @@ class PlanOperator(ChainOperator):
             ConfigurationError: A connection that the run will need is missing or wrong. Not retryable.
         """
         run = context["dag_run"]
+        self.spec, number = version_for(self.spec, run.run_after)
         event = Event.from_conf(run.conf or {})
         said_by = actor_of(event, getattr(run, "triggering_user_name", "") or "")
         event = event.model_copy(update={"actor": said_by})
@@ -54,6 +58,8 @@ class PlanOperator(ChainOperator):
         preflight.check(needed_first(self.spec, selection))
         # Whoever starts a run may say when it is due, too.
         now = not_after(run.run_after, datetime.now(UTC))
+        with self.stoppable():
+            present = _present(self.spec, selection)
         try:
             plan = make_plan(
                 self.spec,
@@ -61,7 +67,7 @@ class PlanOperator(ChainOperator):
                 event,
                 run_id=run.run_id,
                 now=now,
-                present=_present(self.spec, selection),
+                present=present,
             )
         except Superseded as newer:
             leave_reason(context, str(newer))
@@ -70,7 +76,9 @@ class PlanOperator(ChainOperator):
         if not plan.build:
             self._check_image(context, plan)
         preflight.check(needed_later(self.spec, plan))
-        return leave(context, Planned(plan=plan, spec=self.spec))
+        return leave(
+            context, Planned(plan=plan, spec=self.spec, number=number, fingerprint=fingerprint(self.spec))
+        )
 
     def _check_image(self, context: Any, plan: Plan) -> None:
         """Do what the chain says about artifacts, if the event is about one.
