@@ -271,6 +271,10 @@ def break_url(doctor: Doctor) -> None:
     doctor.write(SPEC | {"sources": {"api": {"connection": "git_shop", "url": "ap.git"}}})
 
 
+def break_transport(doctor: Doctor) -> None:
+    doctor.connect("git_shop", "git", host="http://git.example.com/shop")
+
+
 def break_target(doctor: Doctor) -> None:
     doctor.connect("prod", "delivery_webhook", host="http://127.0.0.1:9/")
 
@@ -331,6 +335,13 @@ FAULTS: dict[str, tuple[Callable[[Doctor], None], tuple[str, str], str, str, str
         "problem",
         "ap.git",
         "connect git git_shop URL --update",
+    ),
+    "transport": (
+        break_transport,
+        ("git", "git_shop api.git"),
+        "problem",
+        "transport http is not allowed",
+        "let [delivery_chain] git_transports name",
     ),
     "target": (
         break_target,
