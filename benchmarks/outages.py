@@ -19,11 +19,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "plugins"), str(ROOT / "benchmarks")]
 
 from delivery_chain.errors import ToolError  # noqa: E402
-from delivery_chain.sandbox import airflow_parts, processes, services, source, stack  # noqa: E402
+from delivery_chain.sandbox import processes, source, stack  # noqa: E402
 from delivery_chain.sandbox.airflow_parts import ADMIN  # noqa: E402
 from delivery_chain.sandbox.api import AirflowApi  # noqa: E402
 from delivery_chain.sandbox.console import Console  # noqa: E402
-from delivery_chain.sandbox.layout import Layout, load_secrets  # noqa: E402
+from delivery_chain.sandbox.layout import Layout, State, load_secrets  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,30 +60,18 @@ class Measured:
 class Parts:
     """The sandbox's processes, to be stopped and started one at a time."""
 
-    def __init__(self, running: stack.Stack) -> None:
-        self._stack = running
-        secrets = load_secrets(running.layout)
-        state = running.state
-        folders = airflow_parts.find_folders(
-            running.layout, dags=state.settings["dags"], specs=state.settings["specs"]
-        )
-        env = airflow_parts.settings(running.layout, state, secrets, folders)
-        ground = stack._ground(running, secrets)  # noqa: SLF001 - the sandbox starts parts all at once only
-        found = [*ground, *airflow_parts.services(state, env)]
-        self._services = {service.name: service for service in found}
+    def __init__(self, layout: Layout, console: Console) -> None:
+        self._layout = layout
+        self._console = console
 
     def kill(self, name: str) -> None:
         """End a part without a word."""
         number = signal.SIGINT if name == "postgresql" else signal.SIGKILL
-        processes.stop(self._stack.state.processes[name], number=number, patience=5)
+        processes.stop(State.load(self._layout).processes[name], number=number, patience=5)
 
-    def start(self, name: str) -> None:
-        """Bring a part back, and any Airflow part that died for want of it."""
-        wanted = [
-            self._services[name],
-            *(one for one in self._services.values() if one.name.startswith("airflow-")),
-        ]
-        services.launch(wanted, self._stack.layout, self._stack.state)
+    def start(self) -> None:
+        """Bring the part back, and any Airflow part that died for want of it."""
+        stack.up(self._layout, stack.Options(), self._console)
 
 
 def main(arguments: list[str]) -> int:
@@ -97,7 +85,7 @@ def main(arguments: list[str]) -> int:
     console = Console(sys.stderr)
     try:
         running = stack.up(layout, options, console)
-        parts = Parts(running)
+        parts = Parts(layout, console)
         with AirflowApi(running.ui, ADMIN, load_secrets(layout)["admin"]) as api:
             found = [measure(api, layout, parts, *one, number) for number, one in enumerate(wanted.items())]
     finally:
@@ -112,7 +100,7 @@ def measure(api: AirflowApi, layout: Layout, parts: Parts, part: str, away: floa
     run_id = wait(lambda: run_of(api, pushed.commit))["dag_run_id"]
     parts.kill(part)
     time.sleep(away)
-    parts.start(part)
+    parts.start()
     back = time.monotonic()
     ended = wait(lambda: ended_run(api, run_id))
     tries = {
