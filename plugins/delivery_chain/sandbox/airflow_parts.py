@@ -31,6 +31,8 @@ URL = "AIRFLOW_API_URL"
 """Where `delivery-chain connect`, `trigger` and `webhook` look for Airflow's address."""
 PARALLELISM = 8
 """Task processes at once; see docs/sandbox.md for what was measured."""
+PARSE_SECONDS = 300
+"""For one Dag file. A tenth of a second of work; Airflow's own 30 s were too few at a load of 25 on two cores."""
 PACKAGE = Path(delivery_chain.__file__).parent
 
 PRELOAD = """# Tasks are forks of the scheduler: what it has imported, they need not.
@@ -110,6 +112,7 @@ def settings(layout: Layout, state: State, secrets: Mapping[str, str], folders: 
             "executor": "LocalExecutor",
             "parallelism": PARALLELISM,
             "max_active_tasks_per_dag": 16,
+            "dagbag_import_timeout": PARSE_SECONDS,
             "fernet_key": secrets["fernet"],
             "auth_manager": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
             "simple_auth_manager_users": f"{ADMIN}:admin",
@@ -137,6 +140,7 @@ def settings(layout: Layout, state: State, secrets: Mapping[str, str], folders: 
             "bundle_refresh_check_interval": 2,
             "min_file_process_interval": 30,
             "parsing_processes": 2,
+            "dag_file_processor_timeout": 2 * PARSE_SECONDS,
         },
         "logging": {"base_log_folder": layout.airflow_home / "logs"},
         "usage_data_collection": {"enabled": False},
