@@ -134,7 +134,8 @@ def settings(layout: Layout, state: State, secrets: Mapping[str, str], folders: 
         "api_auth": {"jwt_secret": secrets["jwt"], "jwt_issuer": "delivery-chain-sandbox"},
         "scheduler": {"scheduler_idle_sleep_time": 0.1},
         # A supervisor often notices its task's end only at its next heartbeat, and holds the slot until then.
-        "workers": {"min_heartbeat_interval": 1},
+        # Its time for an answer of the API server is 5 s otherwise, which a busy machine misses.
+        "workers": {"min_heartbeat_interval": 1, "execution_api_timeout": 60},
         "dag_processor": {
             "refresh_interval": 5,
             "bundle_refresh_check_interval": 2,
