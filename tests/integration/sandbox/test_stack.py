@@ -82,7 +82,7 @@ def api(layout: Layout) -> Iterator[AirflowApi]:
 
 
 def wait_for_run(api: AirflowApi, run_id: str) -> str:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         state = next((run["state"] for run in api.runs("small") if run["dag_run_id"] == run_id), "")
         if state in {"success", "failed"}:
