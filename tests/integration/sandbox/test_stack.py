@@ -151,8 +151,10 @@ def test_up_brings_back_what_was_killed_and_nothing_else(
 ) -> None:
     """At their addresses, alive by a sign of their own; the others are the same processes. `status` names the dead."""
     before = State.load(layout)
-    for name in killed:
-        os.kill(before.processes[name].pid, signal.SIGKILL)
+    dead = {before.processes[name] for name in killed}
+    for mark in dead:
+        os.kill(mark.pid, signal.SIGKILL)
+    assert not processes.wait_gone(dead, 60)
     out = io.StringIO()
     assert not status.status(layout, Console(out))
     assert all(f"{name} died; its log is {layout.log(name)}" in out.getvalue() for name in killed)
