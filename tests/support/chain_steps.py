@@ -65,6 +65,13 @@ def chain(**sections: Any) -> ChainSpec:
     return ChainSpec.model_validate({key: value for key, value in body.items() if value is not None})
 
 
+def both_platforms(**sections: Any) -> ChainSpec:
+    """The same chain, built for amd64 and arm64."""
+    (rule,) = chain().build_rules
+    rules = [rule.to_xcom() | {"platforms": ["linux/amd64", "linux/arm64"]}]
+    return chain(build={"rules": rules, "timezone": "UTC"}, **sections)
+
+
 def build_plan(*platforms: str, tags: tuple[str, ...] = ("v1.2", "latest"), **fields: Any) -> Plan:
     """The plan of a run that builds, for amd64 unless platforms are named."""
     wanted = platforms or ("linux/amd64",)

@@ -102,34 +102,31 @@ def test_which_steps_run_after_a_failure() -> None:
         (
             FULL,
             {
-                "build": {"platform": ["linux/amd64", "linux/arm64"]},
-                "scan": {"platform": ["linux/amd64", "linux/arm64", "linux/386", "other platforms"]},
-                "replicate": {"rule": ["to-west", "to-east"]},
-                "distribute": {"trigger": ["prod"]},
+                "build": {"slot": [0, 1]},
+                "scan": {"slot": [0, 1, 2, 3]},
+                "replicate": {"slot": [0, 1]},
+                "distribute": {"slot": [0]},
             },
         ),
         (
             IMAGES,
             {
-                "build": {"platform": []},
-                "scan": {"platform": ["linux/amd64", "linux/arm64", "other platforms"]},
-                "replicate": {"rule": []},
-                "distribute": {"trigger": []},
+                "build": {"slot": []},
+                "scan": {"slot": [0, 1, 2]},
+                "replicate": {"slot": []},
+                "distribute": {"slot": []},
             },
         ),
     ],
 )
 def test_steps_are_mapped_over_what_the_spec_says(body: dict[str, Any], mapped: dict[str, Any]) -> None:
-    """Literal lists, in an order that does not depend on which rule comes first; each instance shows its name."""
+    """Over how many there are, never over which: the plan says what an instance is about, and its name."""
     dag = factory.make_chain_dag(spec(body))
     found = {task.task_id: task for task in dag.tasks if task.is_mapped}
     assert {name: task.expand_input.value for name, task in found.items()} == mapped
-    assert {name: task.partial_kwargs["map_index_template"] for name, task in found.items()} == {
-        "build": "{{ task.platform }}",
-        "scan": "{{ task.platform }}",
-        "replicate": "{{ task.rule }}",
-        "distribute": "{{ task.trigger }}",
-    }
+    assert {name: task.partial_kwargs["map_index_template"] for name, task in found.items()} == dict.fromkeys(
+        mapped, "{{ task.about(ti) }}"
+    )
 
 
 def test_the_dag_of_a_chain() -> None:

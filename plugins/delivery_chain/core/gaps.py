@@ -150,6 +150,8 @@ class Wanted:
     """Full or short name, or a pattern with `*`."""
     gaps: bool = False
     """Just those with gaps."""
+    own: bool = False
+    """Those too that chains wrote themselves: staging tags, backups, the images that they built."""
 
     def takes(self, change: Change, watch: Watch | None) -> bool:
         """Whether a line is wanted."""
@@ -160,6 +162,7 @@ class Wanted:
             and (not self.chain or any(outcome.chain == self.chain for outcome in change.outcomes))
             and (not self.ref or any(fnmatchcase(name, self.ref) for name in _names(change)))
             and (not self.gaps or bool(change.gaps))
+            and (self.own or not change.own)
         )
 
 

@@ -19,6 +19,7 @@ from delivery_chain.errors import (
 )
 from delivery_chain.operators.base import ChainOperator, leave, made_for, planned, pull_all, skip
 from delivery_chain.operators.gone import check_there
+from delivery_chain.operators.slots import SlotOperator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,16 +50,16 @@ def annotations_of(plan: Plan) -> dict[str, str]:
     return facts
 
 
-class BuildOperator(ChainOperator):
+class BuildOperator(SlotOperator):
     """Builds one platform and pushes it under the run's staging tag."""
 
-    def __init__(self, *, platform: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.platform = platform
+    platform: str
+    """Of this instance, from the moment that it knows the plan."""
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Return a BuildResult as JSON; skipped where the plan does not build this platform."""
         plan, spec = planned(context["ti"])
+        self.platform = self.item(spec)
         build = plan.build
         if build is None:
             raise skip("the image is there already: nothing to build")

@@ -15,9 +15,10 @@ from delivery_chain.core.gate import Verdict
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import Attempt, DeliveryResult, Published, RegionResult
 from delivery_chain.errors import ConfigurationError, DeliveryFailed, DeliveryUnavailable
-from delivery_chain.operators.base import ChainOperator, leave, pull, pull_all, skip
+from delivery_chain.operators.base import leave, planned, pull, pull_all, skip
 from delivery_chain.operators.judging import passed
 from delivery_chain.operators.memory import Memory
+from delivery_chain.operators.slots import SlotOperator
 
 if TYPE_CHECKING:
     from delivery_chain.core.plan import Plan
@@ -46,12 +47,8 @@ class Delivery:
     body: bytes
 
 
-class DistributeOperator(ChainOperator):
+class DistributeOperator(SlotOperator):
     """Fires one trigger, once for each tag it is for, after its regions hold the digest."""
-
-    def __init__(self, *, trigger: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.trigger = trigger
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Return a DeliveryResult as JSON; skipped where the trigger is not for this image.
@@ -65,18 +62,16 @@ class DistributeOperator(ChainOperator):
         verdict = pull(ti, "gate", Verdict)
         if published is None and (verdict is None or not verdict.passed):
             raise skip("nothing was published")
+        self.item(planned(ti)[1])
         plan, spec, subject, _ = passed(ti)
         if published is None or published.digest != subject.digest:
             raise ConfigurationError("this run's image is not published: clear the task `publish`")
-        triggers = {trigger.name: trigger for trigger in spec.distribute}
-        if self.trigger not in triggers:
-            raise skip(f"trigger {self.trigger!r} came after this run's plan was made")
         if not plan.announce:
             raise skip("this run was started without triggers")
-        trigger = triggers[self.trigger]
+        trigger = spec.distribute[self.slot]
         tags = fires_for(trigger, published.held)
         if not tags:
-            raise skip(f"no tag of this image is one that trigger {self.trigger!r} is for")
+            raise skip(f"no tag of this image is one that trigger {trigger.name!r} is for")
         regions = _regions(ti, spec, trigger, subject.digest)
         return leave(context, self._deliver(context, plan, trigger, tags, subject.digest, regions))
 

@@ -9,10 +9,11 @@ from delivery_chain.core.filters import Destination, destination
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import Published, RegionResult, TagMove
 from delivery_chain.errors import ConfigurationError, ContentMismatch, TagConflict
-from delivery_chain.operators.base import ChainOperator, leave, pull, skip
+from delivery_chain.operators.base import leave, planned, pull, skip
 from delivery_chain.operators.gone import check_there
 from delivery_chain.operators.judging import passed
 from delivery_chain.operators.memory import Memory
+from delivery_chain.operators.slots import SlotOperator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,12 +56,8 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-class ReplicateOperator(ChainOperator):
+class ReplicateOperator(SlotOperator):
     """Copies the digest to one region, verifies it there, and moves the tags there."""
-
-    def __init__(self, *, rule: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.rule = rule
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Return a RegionResult as JSON; skipped where the rule is not for this image.
@@ -70,14 +67,12 @@ class ReplicateOperator(ChainOperator):
             TagConflict: The target tag holds another digest and may not be moved. Not retryable.
             NotFound: The image is not in the home registry any more. Not retryable.
         """
+        self.item(planned(context["ti"])[1])
         plan, spec, subject, _ = passed(context["ti"])
         published = pull(context["ti"], "publish", Published)
         if published is None or published.digest != subject.digest:
             raise ConfigurationError("this run's image is not published yet: clear the task `publish`")
-        rules = {rule.name: rule for rule in spec.replicate}
-        if self.rule not in rules:
-            raise skip(f"rule {self.rule!r} came after this run's plan was made")
-        goal = destination(spec, rules[self.rule], plan.repository, published.held)
+        goal = destination(spec, spec.replicate[self.slot], plan.repository, published.held)
         if isinstance(goal, str):
             raise skip(goal)
         return leave(context, self._copy(plan, goal, subject.digest, context))
