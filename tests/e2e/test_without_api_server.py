@@ -16,6 +16,8 @@ from support.chain_runs import POLL_SECONDS, RUN_SECONDS
 from support.outages import Parts, seconds_away
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from support.chain_runs import Ended, Sandbox
 
 pytestmark = pytest.mark.e2e
@@ -40,16 +42,28 @@ def test_a_cleared_distribute_sends_again(sandbox: Sandbox, clean: Ended) -> Non
     assert sorted(after) == sorted(set(before))
 
 
+def until(seen: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + RUN_SECONDS
+    while not seen():
+        assert time.monotonic() < deadline, what
+        time.sleep(POLL_SECONDS)
+
+
 def test_a_push_outlives_the_api_server(sandbox: Sandbox, clean: Ended) -> None:
     """It goes away when the push has its run, and nothing else yet; when it is back, the image is built."""
     del clean
     pushed = source.push(sandbox.layout, "api", tag="v1.7.0")
-    deadline = time.monotonic() + RUN_SECONDS
-    while not any((run["conf"] or {}).get("commit") == pushed.commit for run in sandbox.api.runs("shop-api")):
-        assert time.monotonic() < deadline, "the push made no run"
-        time.sleep(POLL_SECONDS)
+
+    def runs() -> list[str]:
+        found = sandbox.api.runs("shop-api")
+        return [run["dag_run_id"] for run in found if (run["conf"] or {}).get("commit") == pushed.commit]
+
+    until(runs, "the push made no run")
     # The length of the outage is what is tested.
     seconds_away(Parts(sandbox.layout, Console(io.StringIO())), API_SERVER, AWAY_SECONDS)
+    path = f"/dags/shop-api/dagRuns/{runs()[0]}/taskInstances/plan"
+    # By then its next try may be minutes away.
+    until(lambda: sandbox.api.call("GET", path)["state"] == "success", "the push got no plan")
     run = sandbox.of_push("shop-api", pushed)
     digests = sandbox.digests("shop/api", "v1.7.0")
     assert (run.state, set(digests.values())) == ("success", {run.xcom("publish")["digest"]})
