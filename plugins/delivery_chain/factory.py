@@ -24,7 +24,7 @@ from delivery_chain.operators.replicate import ReplicateOperator
 from delivery_chain.operators.report import ReportOperator
 from delivery_chain.operators.scan import GateOperator, ScanOperator
 from delivery_chain.operators.slots import LABEL
-from delivery_chain.retry import ChainRetryPolicy
+from delivery_chain.retry import PLAN, STEPS, WATCHES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -60,24 +60,14 @@ EXISTING_DOC = """Sends images to regions that were there before their replicati
 What a region lacks becomes a run of the chain: scanned, judged and copied like any other, without firing triggers.
 What is there under the same digest starts nothing, so this may be started again.
 """
-PATIENT: dict[str, Any] = {
-    "retries": 6,
-    "retry_delay": timedelta(seconds=20),
-    "retry_exponential_backoff": 2.0,
-    "max_retry_delay": timedelta(minutes=10),
-    "owner": "delivery-chain",
-}
-"""For Dags that run without end: what can't be mended by waiting would else fail run after run without a pause."""
 TRIGGER_TIMEOUT = timedelta(minutes=15)
 """A target that drips its answer byte by byte resets every shorter clock."""
 FOR_EVER = 10 * 365 * 86400
 """Seconds that a watching task waits for a change."""
-DEFAULTS: dict[str, Any] = {
-    "retries": 3,
-    "retry_delay": timedelta(seconds=10),
-    "retry_policy": ChainRetryPolicy(),
-    "owner": "delivery-chain",
-}
+OWNER = "delivery-chain"
+MOST_RUNS = 64
+"""Runs of a chain on their way at once. A run that waits for something that is away takes no worker, so there may be
+many more than `[core] max_active_tasks_per_dag` lets work; each costs the scheduler a look now and then."""
 
 
 def make_chain_dag(
@@ -104,8 +94,9 @@ def make_chain_dag(
         doc_md=chain_doc(spec, standing),
         schedule=None,
         catchup=False,
-        max_active_runs=16,
-        default_args=DEFAULTS,
+        max_active_runs=MOST_RUNS,
+        # A run that is further on goes first: of many pushes at once the first image is out before the last is begun.
+        default_args={"owner": OWNER, "weight_rule": "upstream", **STEPS},
         tags=[CHAIN_TAG, spec.scope.namespace, *standing.tags],
         is_paused_upon_creation=None,
     )
@@ -118,7 +109,7 @@ def make_chain_dag(
 
 def _add_steps(spec: ChainSpec, replicate_pool: str, room: Mapping[str, int]) -> None:
     slots = {step: list(range(width)) for step, width in room.items()}
-    plan = PlanOperator(task_id="plan", spec=spec)
+    plan = PlanOperator(task_id="plan", spec=spec, **PLAN)
     build = BuildOperator.partial(task_id="build", map_index_template=LABEL).expand(slot=slots["build"])
     some = TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
     assemble = AssembleOperator(task_id="assemble", trigger_rule=some)
@@ -274,7 +265,7 @@ def _watching_dag(dag_id: str, **about: Any) -> DAG:
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
         max_active_runs=1,
         catchup=False,
-        default_args=PATIENT,
+        default_args={"owner": OWNER, **WATCHES},
         **about,
     )
 
@@ -303,7 +294,7 @@ def make_maintenance_dag(specs: Iterable[ChainSpec]) -> DAG:
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=1,
-        default_args=DEFAULTS,
+        default_args={"owner": OWNER, **STEPS},
         tags=[MAINTENANCE],
     ) as dag:
         for spec in specs:
@@ -323,7 +314,7 @@ def make_removed_dag(names: Iterable[str], *, unsettled: bool) -> DAG:
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=1,
-        default_args=DEFAULTS,
+        default_args={"owner": OWNER, **STEPS},
         tags=[MAINTENANCE],
         # It comes and goes by itself: nobody would be there to unpause it.
         is_paused_upon_creation=False,
@@ -346,7 +337,7 @@ def make_existing_dag(specs: Iterable[ChainSpec]) -> DAG:
         schedule=None,
         catchup=False,
         max_active_runs=1,
-        default_args=DEFAULTS,
+        default_args={"owner": OWNER, **STEPS},
         tags=[EXISTING],
     ) as dag:
         look = ExistingOperator(task_id="look", specs=replicating)

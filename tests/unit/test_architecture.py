@@ -13,7 +13,7 @@ SIBLINGS = {("sensors", "triggers"), ("operators", "sensors")}
 """Steps that may know each other: who waits starts a trigger, and a chain's watch is a sensor."""
 EDGES: dict[str, set[str]] = {
     "settings": {"errors"},
-    "retry": {"errors"},
+    "retry": {"errors", "hooks"},
     "catalogue": {"errors", "core"},
     "supervised": set(),
     "in_force": {"errors", "core", "catalogue", "supervised"},
@@ -26,12 +26,15 @@ EDGES: dict[str, set[str]] = {
     "preload": set(),
     "airflow_rest": {"errors"},
     "sandbox": {"errors", "core", "oci", "tools", "settings", "airflow_rest", "git_hook"},
-    "copying": {"errors", "core", "oci"},
+    "copy_words": set(),
+    "planning": {"errors", "core", "catalogue"},
+    "copying": {"copy_words", "errors", "core", "oci"},
     "replicating": {"core", "tools", "catalogue", "hooks", "operators"},
     "triggering": {"errors", "core", "airflow_rest"},
     "git_hook": set(),
     "webhook_setup": {"errors", "senders", "airflow_rest"},
     "cli": {
+        "planning",
         "copying",
         "replicating",
         "triggering",

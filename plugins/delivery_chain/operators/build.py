@@ -18,6 +18,7 @@ from delivery_chain.errors import (
     Unjudged,
 )
 from delivery_chain.operators.base import ChainOperator, leave, made_for, planned, pull_all, skip
+from delivery_chain.operators.gone import check_there
 from delivery_chain.operators.slots import SlotOperator
 
 if TYPE_CHECKING:
@@ -166,6 +167,7 @@ class AssembleOperator(ChainOperator):
             EventRefused: The image has none of the platforms that the chain ships. Not retryable.
             ScanFailed: It holds more images than one run scans. Not retryable.
             ProtocolViolation: It holds something that is neither an image nor proven to be none. Not retryable.
+            NotFound: One is not in the registry any more. Not retryable.
             Unjudged: One was built for another plan than the run has now. Not retryable.
         """
         plan, spec = planned(context["ti"])
@@ -178,6 +180,7 @@ class AssembleOperator(ChainOperator):
             )
         built = {result.platform: result.digest for result in results}
         with OciRegistryHook(plan.instance).client() as client:
+            check_there(client, plan, *([plan.digest] if plan.digest else built.values()))
             subject = _read_subject(client, plan.name, plan.digest or _assemble(client, plan, built))
             if spec.scan.ship and subject.images:
                 subject = self._ship(client, plan, spec.scan.ship, subject)

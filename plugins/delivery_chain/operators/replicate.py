@@ -9,8 +9,10 @@ from delivery_chain.core.filters import Destination, destination
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import Published, RegionResult, TagMove
 from delivery_chain.errors import ConfigurationError, ContentMismatch, TagConflict
-from delivery_chain.operators.base import Memory, leave, planned, pull, skip
+from delivery_chain.operators.base import leave, planned, pull, skip
+from delivery_chain.operators.gone import check_there
 from delivery_chain.operators.judging import passed
+from delivery_chain.operators.memory import Memory
 from delivery_chain.operators.slots import SlotOperator
 
 if TYPE_CHECKING:
@@ -27,7 +29,9 @@ UPLOADS = "uploads"
 class TaskState:
     """Open uploads in Airflow's task state, which outlives a try whose worker was killed (a `Resume`).
 
-    Requests with the region's login go to these addresses, so they are believed with their seal alone.
+    A clear forgets them: an upload that the region no longer goes on with is a reason to clear. What is whole there is
+    found by its digest either way. Requests with the region's login go to these addresses, so they are believed with
+    their seal alone.
     """
 
     def __init__(self, context: Any) -> None:
@@ -61,6 +65,7 @@ class ReplicateOperator(SlotOperator):
         Raises:
             Unjudged: No gate of this run passed this digest. Not retryable.
             TagConflict: The target tag holds another digest and may not be moved. Not retryable.
+            NotFound: The image is not in the home registry any more. Not retryable.
         """
         self.item(planned(context["ti"])[1])
         plan, spec, subject, _ = passed(context["ti"])
@@ -83,6 +88,7 @@ class ReplicateOperator(SlotOperator):
         registry = hook.registry()
         progress = PacedLog(self.log.info)
         with OciRegistryHook(plan.instance).client() as home, hook.client() as target:
+            check_there(home, plan, digest)
             # Thorough: green means that every blob was seen there, also below a manifest that was there before.
             done = copy_image(
                 home, plan.name, digest, target, goal.name,

@@ -11,6 +11,7 @@ from delivery_chain.core.platform import OTHER_PLATFORMS
 from delivery_chain.core.reference import sha256_digest, short_digest
 from delivery_chain.core.results import Scanned, ScanResult
 from delivery_chain.operators.base import leave, planned, skip, subject_of
+from delivery_chain.operators.gone import check_there
 from delivery_chain.operators.judging import CREATED, REPORT_TYPE, judge_run
 from delivery_chain.operators.links import ScanReportLink
 from delivery_chain.operators.slots import SlotOperator
@@ -30,7 +31,11 @@ class ScanOperator(SlotOperator):
     operator_extra_links = (ScanReportLink(),)
 
     def execute(self, context: Any) -> dict[str, Any]:
-        """Return a Scanned as JSON; skipped where the image has nothing of the platform."""
+        """Return a Scanned as JSON; skipped where the image has nothing of the platform.
+
+        Raises:
+            NotFound: The image is not in the registry any more. Not retryable.
+        """
         plan, spec = planned(context["ti"])
         platform = self.item(spec)
         subject = subject_of(context["ti"])
@@ -41,6 +46,10 @@ class ScanOperator(SlotOperator):
         images = [image for image in subject.images if _takes(platform, image, spec)]
         if not images:
             raise skip(f"the image has no {platform}")
+        from delivery_chain.hooks.registry import OciRegistryHook
+
+        with OciRegistryHook(plan.instance).client() as client:
+            check_there(client, plan, *(image.digest for image in images))
         results = []
         for image in images:
             deadline = time.monotonic() + 60 * spec.scan.timeout_minutes

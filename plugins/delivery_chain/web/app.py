@@ -24,7 +24,9 @@ from delivery_chain.core.tags import quarantine_name
 from delivery_chain.errors import DeliveryChainError, NotFound
 from delivery_chain.hooks.registry import TEST_TIMEOUT, OciRegistryHook
 from delivery_chain.ledger.left import Left, left_in
+from delivery_chain.web.asking import router as asking
 from delivery_chain.web.events import router as events
+from delivery_chain.web.home import router as home
 from delivery_chain.web.page import RunFacts, render
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 app = FastAPI(title="Delivery chain", docs_url=None, redoc_url=None, openapi_url=None)
+app.include_router(home)
+app.include_router(asking)
 app.include_router(events)
 
 

@@ -16,8 +16,8 @@ from delivery_chain.errors import (
     ConfigurationError,
     ContentMismatch,
     DatabaseUnavailable,
-    NotFound,
     ScanFailed,
+    Unjudged,
 )
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.referrers import list_referrers
@@ -253,7 +253,7 @@ def swap_report(run: Run, home: MemoryRegistry) -> None:
         (empty, ScanFailed),
         (another_image, ScanFailed),
         (swap_report, ScanFailed),
-        (lose_report, NotFound),
+        (lose_report, Unjudged),
         (change_report, ContentMismatch),
     ],
 )
