@@ -152,7 +152,7 @@ def missing(place: Path) -> tuple[Problem, ...]:
         return ()
     message = (
         f"expected specs, found none; the last good versions of {', '.join(known)} stay in force. Put the specs back "
-        f"(is the volume mounted?); or, if these chains are to go, delete the Variable {INDEX}"
+        f"(is the volume mounted?); or, where these chains are to go and none runs, delete the Variable {INDEX}"
     )
     return (Problem(str(place), 1, "", message),)
 
