@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from delivery_chain.core.standing import Standing
+
 PREFIX = "/delivery-chain/webhooks"
 SECRET = "the-secret-of-these-tests-0123456789"
 OTHER_SECRET = "another-secret-of-these-tests-0123456789"
@@ -241,7 +243,7 @@ class Stored:
     """`sqlite` or `postgresql`."""
     url: str = field(repr=False)
 
-    def add(self, *specs: ChainSpec) -> None:
+    def add(self, *specs: ChainSpec, standing: Standing | None = None) -> None:
         """Store chains as the Dag processor does: a row, and a new serialised version where something changed."""
         from airflow.models.dagbundle import DagBundleModel
         from airflow.models.serialized_dag import SerializedDagModel
@@ -255,7 +257,7 @@ class Stored:
             if session.get(DagBundleModel, BUNDLE) is None:
                 session.add(DagBundleModel(name=BUNDLE))
                 session.flush()
-            lazy = [LazyDeserializedDAG.from_dag(make_chain_dag(one)) for one in specs]
+            lazy = [LazyDeserializedDAG.from_dag(make_chain_dag(one, standing=standing)) for one in specs]
             SerializedDAG.bulk_write_to_db(BUNDLE, None, lazy, session=session)
             for dag in lazy:
                 SerializedDagModel.write_dag(dag, bundle_name=BUNDLE, session=session)

@@ -163,6 +163,8 @@ class Record(Value):
     """The run's note."""
     commit: str = ""
     ref: str = ""
+    version: str = ""
+    """Of the spec that the run was planned with: its number and fingerprint."""
     regions: dict[str, str] = {}
     """State per replication rule: `success`, `failed`, …"""
     triggers: dict[str, str] = {}

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.blocked import note
 from delivery_chain.core.gate import Verdict
+from delivery_chain.core.in_force import version
+from delivery_chain.core.plan import Planned
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import Published, Quarantined, Record, RegionResult, Subject
 from delivery_chain.core.slots import slot_names
@@ -30,7 +32,9 @@ class ReportOperator(ChainOperator):
         try:
             plan, spec = planned(ti)
             record = _record(ti, plan, spec, states)
-            record = record.model_copy(update={"removed_staging": self._clean(ti, plan)})
+            made = pull(ti, "plan", Planned)
+            about = version(made.number, made.fingerprint) if made else ""
+            record = record.model_copy(update={"removed_staging": self._clean(ti, plan), "version": about})
         except ConfigurationError:
             state = states.get("plan", "unknown")
             reason = reason_of(ti)

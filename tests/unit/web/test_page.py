@@ -140,6 +140,11 @@ def test_the_image_is_where_it_is() -> None:
     ]
 
 
+def test_the_version_of_the_spec_is_a_row() -> None:
+    """Of a run that was planned before specs had versions there is none."""
+    assert Page(render(facts(version="3 (01234567)"))).cells[2] == ["Spec", "version 3 (01234567)"]
+
+
 def test_an_unreadable_report_leaves_the_deciding_findings() -> None:
     """The registry may be away or have removed it: the verdict is in Airflow."""
     verdict = Verdict(digest=DIGEST, passed=False, judged_at=NOW, deciding=(finding(fixed="2"),))
