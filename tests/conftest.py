@@ -17,6 +17,8 @@ TESTS = Path(__file__).resolve().parent
 for folder in (TESTS, TESTS.parent / "plugins"):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
+# For the benchmarks that are tests, too; last, so that nothing of the checkout hides what is installed.
+sys.path.append(str(TESTS.parent))
 
 HOME = Path(tempfile.mkdtemp(prefix="delivery-chain-tests-"))
 for stale in [name for name in os.environ if name.startswith(("AIRFLOW_", "AIRFLOW__"))]:

@@ -16,7 +16,9 @@ from delivery_chain.errors import (
     Unjudged,
 )
 from delivery_chain.operators.base import ChainOperator, leave, made_for, planned, pull_all, skip
+from delivery_chain.operators.gone import check_there
 from delivery_chain.operators.on_worker import WorkerOperator
+from delivery_chain.operators.slots import SlotOperator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,16 +49,16 @@ def annotations_of(plan: Plan) -> dict[str, str]:
     return facts
 
 
-class BuildOperator(WorkerOperator):
+class BuildOperator(SlotOperator, WorkerOperator):
     """Builds one platform and pushes it under the run's staging tag."""
 
-    def __init__(self, *, platform: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.platform = platform
+    platform: str
+    """Of this instance, from the moment that it knows the plan."""
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Return a BuildResult as JSON; skipped where the plan does not build this platform."""
         plan, spec = planned(context["ti"])
+        self.platform = self.item(spec)
         build = plan.build
         if build is None:
             raise skip("the image is there already: nothing to build")
@@ -155,6 +157,7 @@ class AssembleOperator(ChainOperator):
             EventRefused: The image has none of the platforms that the chain ships. Not retryable.
             ScanFailed: It holds more images than one run scans. Not retryable.
             ProtocolViolation: It holds something that is neither an image nor proven to be none. Not retryable.
+            NotFound: One is not in the registry any more. Not retryable.
             Unjudged: One was built for another plan than the run has now. Not retryable.
         """
         plan, spec = planned(context["ti"])
@@ -167,6 +170,7 @@ class AssembleOperator(ChainOperator):
             )
         built = {result.platform: result.digest for result in results}
         with OciRegistryHook(plan.instance).client() as client:
+            check_there(client, plan, *([plan.digest] if plan.digest else built.values()))
             subject = _read_subject(client, plan.name, plan.digest or _assemble(client, plan, built))
             if spec.scan.ship and subject.images:
                 subject = self._ship(client, plan, spec.scan.ship, subject)

@@ -25,7 +25,18 @@ from delivery_chain.operators.base import made_for
 from delivery_chain.operators.build import AssembleOperator, BuildOperator, annotations_of
 from delivery_chain.tools import buildah, git
 from delivery_chain.tools.buildah import BuildOutput, Isolation, Network, Sandbox
-from support.chain_steps import COMMIT, DAY, NAME, Run, build_plan, built, chain, image_plan, push_platform
+from support.chain_steps import (
+    COMMIT,
+    DAY,
+    NAME,
+    Run,
+    both_platforms,
+    build_plan,
+    built,
+    chain,
+    image_plan,
+    push_platform,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +75,7 @@ def test_annotations_of_an_image_without_source() -> None:
 def test_a_platform_that_is_not_built_is_skipped(plan: Any, reason: str) -> None:
     """The instance ends as skipped, with its reason."""
     with pytest.raises(AirflowSkipException) as caught:
-        Run(chain(), plan).do(BuildOperator(task_id="build", platform="linux/arm64"), 0)
+        Run(both_platforms(), plan).do(BuildOperator(task_id="build", slot=1), 1)
     assert str(caught.value) == reason
 
 
@@ -102,13 +113,13 @@ def test_a_build_goes_to_its_own_staging_tag(
 ) -> None:
     """The exact commit is built, and pushed under a tag of the run and platform, never under the user's."""
     plan = build_plan(*BOTH)
-    found = Run(chain(), plan).do(BuildOperator(task_id="build", platform="linux/arm64"), 1)
+    found = Run(both_platforms(), plan).do(BuildOperator(task_id="build", slot=1), 1)
     assert (
         found
         == BuildResult(
             platform="linux/arm64",
             digest=DIGEST,
-            plan=made_for(plan, chain()),
+            plan=made_for(plan, both_platforms()),
             build_seconds=1.235,
             push_seconds=0.5,
             sandbox="isolation chroot, network host, storage vfs",
@@ -130,7 +141,7 @@ def test_a_build_goes_to_its_own_staging_tag(
 
 def test_a_build_reads_its_own_namespace(tools: dict[str, Any], home: MemoryRegistry) -> None:
     """The chain's login is for it; others are read without one."""
-    Run(chain(), build_plan()).do(BuildOperator(task_id="build", platform="linux/amd64"), 0)
+    Run(chain(), build_plan()).do(BuildOperator(task_id="build", slot=0), 0)
     reads = tools["reads"]
     assert [(rule.host, rule.namespaces) for rule in reads.rules] == [(home.registry.host, ("shop",))]
     assert reads.strangers is True
@@ -146,7 +157,7 @@ def test_a_build_reads_what_its_spec_says(
     entry = ReadFrom.model_validate({"connection": "mirror", "for": "docker.io"})
     assert spec.build is not None
     spec = spec.model_copy(update={"build": spec.build.model_copy(update={"read_from": (entry,)})})
-    Run(spec, build_plan()).do(BuildOperator(task_id="build", platform="linux/amd64"), 0)
+    Run(spec, build_plan()).do(BuildOperator(task_id="build", slot=0), 0)
     (rule,) = tools["reads"].rules
     assert (rule.rule, rule.host, rule.registry.host, rule.registry.username, tools["reads"].strangers) == (
         "build.from[0]",
@@ -163,14 +174,14 @@ def test_a_build_leaves_no_file(tools: dict[str, Any], tmp_path: Path, error: Bu
     if error:
         tools["error"] = error
     with suppress(BuildFailed):
-        Run(chain(), build_plan()).do(BuildOperator(task_id="build", platform="linux/amd64"), 0)
+        Run(chain(), build_plan()).do(BuildOperator(task_id="build", slot=0), 0)
     assert "build" in tools
     assert list(jobs(tmp_path).iterdir()) == []
 
 
 def test_a_retry_removes_what_a_killed_build_left(tools: dict[str, Any], tmp_path: Path) -> None:
     """It works in a folder of the same name, which is named after run, step and slot, and removes that of others."""
-    step = BuildOperator(task_id="build", platform="linux/amd64")
+    step = BuildOperator(task_id="build", slot=0)
     Run(chain(), build_plan()).do(step, 0)
     folder = tools["folder"]
     other = folder.with_name("0123456789ab-build-1")
@@ -289,7 +300,7 @@ def test_an_index_with_a_hole_is_not_made(
 def test_without_a_plan_nothing_is_built() -> None:
     """A plan that was marked as done by hand left nothing, and the message says what to do."""
     with pytest.raises(ConfigurationError, match="clear the task `plan`"):
-        Run(chain()).do(BuildOperator(task_id="build", platform="linux/amd64"), 0)
+        Run(chain()).do(BuildOperator(task_id="build", slot=0), 0)
 
 
 def test_the_digest_of_a_manifest_is_that_of_its_bytes(home: MemoryRegistry) -> None:
