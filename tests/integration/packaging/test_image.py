@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import tempfile
-import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import yaml
 
+from delivery_chain.core.registry import Registry
+from delivery_chain.oci.client import RegistryClient
 from delivery_chain.tools.trivy_command import find_trivy
 from support import docker_engine
 from support.builds import running_registry
@@ -115,8 +116,8 @@ def test_a_build_with_a_step_works_as_the_images_user(engine: Engine, tmp_path: 
         )
         found = json.loads(said.splitlines()[-1])
         digest = found.pop("digest")
-        with urllib.request.urlopen(f"http://{host}/v2/shop/api/manifests/{digest}", timeout=10) as answer:
-            layers = json.load(answer)["layers"]
+        with RegistryClient(Registry(host, plain_http=True)) as client:
+            held = client.head_manifest("shop/api", "built")
     assert found == {
         "user": [50000, 0],
         "killed": 9,
@@ -125,4 +126,5 @@ def test_a_build_with_a_step_works_as_the_images_user(engine: Engine, tmp_path: 
         "swept": 1,
         "isolation": "container",
     }
-    assert len(layers) == 2
+    assert held is not None
+    assert held.digest == digest
