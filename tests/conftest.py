@@ -34,6 +34,7 @@ os.environ.update(
     AIRFLOW__CORE__PLUGINS_FOLDER=str(HOME / "plugins"),
     AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE=str(HOME / "passwords.json"),
     AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{HOME / 'airflow.db'}",
+    AIRFLOW__DELIVERY_CHAIN__WORK_FOLDER=str(HOME / "work"),
     # Trivy comes with the locked packages here, see scripts/setup.sh.
     AIRFLOW__DELIVERY_CHAIN__TRIVY_WHEEL="allow",
     AIRFLOW__LOGGING__BASE_LOG_FOLDER=str(HOME / "logs"),
