@@ -166,7 +166,12 @@ def _times(by: str, times: int) -> str:
 
 
 def _wrapped(texts: Iterable[str], width: int, indent: str) -> list[str]:
-    return [line for text in texts for line in textwrap.wrap(text, width, subsequent_indent=indent)]
+    return [line for text in texts for line in _folded(text, width, indent)]
+
+
+def _folded(text: str, width: int, indent: str) -> list[str]:
+    # A command that is told in a line is copied: it is not parted within its words.
+    return textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def _line(texts: Sequence[str], sizes: Sequence[int]) -> str:
