@@ -6,6 +6,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
+from delivery_chain.core.plan import made_for
 from delivery_chain.core.platform import Platform
 from delivery_chain.core.reference import sha256_digest
 from delivery_chain.core.results import BuildResult, Subject
@@ -17,7 +18,7 @@ from delivery_chain.errors import (
     ToolError,
     Unjudged,
 )
-from delivery_chain.operators.base import ChainOperator, leave, made_for, planned, pull_all, skip
+from delivery_chain.operators.base import ChainOperator, leave, planned, pull_all, skip
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

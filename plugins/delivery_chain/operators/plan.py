@@ -20,7 +20,7 @@ from delivery_chain.core.spec_scan import Artifacts
 from delivery_chain.core.stand_in import deleted_tag_digest
 from delivery_chain.core.times import not_after
 from delivery_chain.errors import EventRefused, ProtocolViolation, Superseded
-from delivery_chain.operators.base import ChainOperator, leave, leave_reason, skip
+from delivery_chain.operators.base import ChainOperator, leave, skip
 
 if TYPE_CHECKING:
     from delivery_chain.core.spec import ChainSpec
@@ -60,14 +60,13 @@ class PlanOperator(ChainOperator):
                 present=_present(self.spec, selection),
             )
         except Superseded as newer:
-            leave_reason(context, str(newer))
             raise skip(str(newer)) from newer
         _describe(self, plan)
         if not plan.build:
-            self._check_image(context, plan)
+            self._check_image(plan)
         return leave(context, Planned(plan=plan, spec=self.spec))
 
-    def _check_image(self, context: Any, plan: Plan) -> None:
+    def _check_image(self, plan: Plan) -> None:
         """Do what the chain says about artifacts, if the event is about one.
 
         Raises:
@@ -87,7 +86,6 @@ class PlanOperator(ChainOperator):
             if refused
             else ", so the chain leaves it alone"
         )
-        leave_reason(context, reason)
         raise EventRefused(reason) if refused else skip(reason)
 
 

@@ -13,6 +13,7 @@ from delivery_chain.core.results import Scanned, ScanResult
 from delivery_chain.operators.base import ChainOperator, leave, planned, skip, subject_of
 from delivery_chain.operators.judging import CREATED, REPORT_TYPE, judge_run
 from delivery_chain.operators.links import ScanReportLink
+from delivery_chain.operators.reasons import LeavesReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -111,7 +112,7 @@ def _blob_url(plan: Plan, digest: str) -> str:
     return f"{OciRegistryHook(plan.instance).registry().base_url}/v2/{plan.name}/blobs/{digest}"
 
 
-class GateOperator(BaseBranchOperator):
+class GateOperator(LeavesReason, BaseBranchOperator):
     """Judges all reports together: on to publish, or to quarantine. Its XCom is the verdict."""
 
     ui_color = "#fdf3d8"
