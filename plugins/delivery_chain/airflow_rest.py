@@ -170,8 +170,16 @@ class AirflowServer:
         *,
         body: dict[str, Any] | None = None,
         query: Mapping[str, str | int] | None = None,
+        below: str = "/api/v2",
     ) -> Answer:
-        """Send one request below `/api/v2`. A token that has expired is exchanged for a new one, once.
+        """Send one request. A token that has expired is exchanged for a new one, once.
+
+        Args:
+            method: `GET`, `POST`, …
+            path: Below `below`, its parts quoted.
+            body: Sent as JSON.
+            query: What follows the path.
+            below: Path of the API: Airflow's own, or that of a plugin.
 
         Raises:
             AirflowUnreachable: No answer.
@@ -180,10 +188,10 @@ class AirflowServer:
         fresh = not self._token
         if fresh:
             self._token = self._new_token()
-        answer = self._send(method, f"/api/v2{path}", body, query)
+        answer = self._send(method, f"{below}{path}", body, query)
         if answer.unknown and self._login.user and not fresh:
             self._token = self._new_token()
-            answer = self._send(method, f"/api/v2{path}", body, query)
+            answer = self._send(method, f"{below}{path}", body, query)
         if answer.unknown:
             raise ToolError(self._not_taken(answer), tool="airflow")
         return answer

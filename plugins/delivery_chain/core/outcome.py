@@ -48,6 +48,8 @@ JOINS = frozenset({"assemble", "gate"})
 """Steps that Airflow itself never skips once there is a plan: they run, or something before them failed."""
 ENDED = frozenset({SUCCESS, FAILED})
 """Airflow's states of a run that has ended."""
+WARNING = "NOT TO BE TRUSTED"
+"""What the sentence of a run begins with of which something was changed."""
 KILLED = "it left no reason: somebody marked it, or its worker was lost"
 """Why a step failed that did not say so itself."""
 MARKED = frozenset({FAILED, SUCCESS, SKIPPED})
@@ -165,7 +167,7 @@ def closed(facts: Facts) -> Outcome:
 
 def changed(altered: Iterable[str]) -> str:
     """What is said of a run whose values are not what its tasks left."""
-    return f"NOT TO BE TRUSTED: what {', '.join(altered)} left was changed afterwards"
+    return f"{WARNING}: what {', '.join(altered)} left was changed afterwards"
 
 
 def _closed(facts: Facts) -> Outcome:

@@ -14,8 +14,9 @@ from fastapi import Depends, FastAPI, HTTPException
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from delivery_chain.core.findings import ScanReport
-from delivery_chain.core.outcome import OPEN, outcome
+from delivery_chain.core.outcome import outcome
 from delivery_chain.core.results import Scanned
+from delivery_chain.core.steps import REPORT
 from delivery_chain.core.tags import quarantine_name
 from delivery_chain.errors import DeliveryChainError, NotFound
 from delivery_chain.hooks.registry import TEST_TIMEOUT, OciRegistryHook
@@ -49,10 +50,10 @@ MAY_READ = Depends(requires_access_dag(method="GET", access_entity=DagAccessEnti
 
 @app.get("/runs/{dag_id}/{run_id:path}/outcome", dependencies=[MAY_READ])
 def run_outcome(dag_id: str, run_id: str) -> JSONResponse:
-    """How a run ended, or where it is, as JSON: `end`, `step`, `by`, `sentence`, `good` and whether it has `ended`."""
+    """How a run ended, or where it is, as JSON: an `Outcome`'s fields and Airflow's `state` of the run."""
     with create_session() as session:
-        found = outcome(_known(session, dag_id, run_id, left_in(session, dag_id, run_id)))
-    body = found.model_dump(mode="json") | {"ended": found.end not in OPEN}
+        known = _known(session, dag_id, run_id, left_in(session, dag_id, run_id))
+    body = outcome(known).model_dump(mode="json") | {"state": known.state}
     return JSONResponse(body, headers=HEADERS)
 
 
@@ -71,7 +72,7 @@ def _known(session: Session, dag_id: str, run_id: str, left: Left) -> Facts:
         known = facts_of(session, dag_id, run_id, left=left)
     except ValueError as error:
         raise HTTPException(404, f"{dag_id}/{run_id}: its XComs are not those of a chain") from error
-    if known is None or not known.tasks:
+    if known is None or not any(task.step == REPORT for task in known.tasks):
         raise HTTPException(404, f"{dag_id}/{run_id}: no such run of a chain")
     return known
 
