@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -379,6 +380,13 @@ def test_every_end_has_its_row(row: tuple[Facts, End, str, str, bool]) -> None:
 def test_every_end_is_in_the_table() -> None:
     """No end is left out above."""
     assert {row[1] for row in ROWS.values()} == set(End)
+
+
+def test_every_end_is_in_the_documentation() -> None:
+    """One row each, in the order of their definition."""
+    text = (Path(__file__).parents[3] / "docs" / "runs.md").read_text("utf-8")
+    rows = [line.split("`")[1] for line in text.splitlines() if line.startswith("| `")]
+    assert rows == [str(end) for end in End]
 
 
 TAKE_AWAY: dict[str, Callable[[Facts], Facts]] = {
