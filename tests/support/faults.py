@@ -108,6 +108,7 @@ def _builders(api: AirflowApi, commit: str) -> list[psutil.Process]:
 
 
 def git(layout: Layout, *arguments: str, cwd: Path | None = None) -> str:
+    """Run git as nobody in particular. Returns what it printed."""
     who = {
         f"GIT_{role}_{what}": "tester@example.com"
         for role in ("AUTHOR", "COMMITTER")

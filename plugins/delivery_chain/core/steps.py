@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from delivery_chain.core.platform import OTHER_PLATFORMS
+from delivery_chain.core.slots import slot_names
 
 if TYPE_CHECKING:
     from delivery_chain.core.spec import ChainSpec
@@ -66,17 +66,7 @@ class Task:
         return self.state == SKIPPED and bool(self.error) and self.error not in SKIPS
 
 
-def labels_of(spec: ChainSpec) -> dict[str, tuple[str, ...]]:
-    """What the instances of each mapped task stand for, by their map index."""
-    return {
-        "build": tuple(str(platform) for platform in spec.build_platforms),
-        "scan": (*spec.scan_platforms, OTHER_PLATFORMS),
-        "replicate": tuple(rule.name for rule in spec.replicate),
-        "distribute": tuple(trigger.name for trigger in spec.distribute),
-    }
-
-
 def label_of(spec: ChainSpec | None, step: str, index: int) -> str:
     """What one instance stands for; empty where the spec has none of this number."""
-    labels = labels_of(spec).get(step, ()) if spec else ()
+    labels = slot_names(spec).get(step, ()) if spec else ()
     return labels[index] if 0 <= index < len(labels) else ""

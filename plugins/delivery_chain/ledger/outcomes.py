@@ -27,7 +27,8 @@ from delivery_chain.core.results import (
     RegionResult,
     Subject,
 )
-from delivery_chain.core.steps import CLOSING, REPORT, STEPS, Task, label_of, labels_of
+from delivery_chain.core.slots import slot_names
+from delivery_chain.core.steps import CLOSING, REPORT, STEPS, Task, label_of
 from delivery_chain.ledger.left import left_in
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ def _remember(connection: Connection, key: Any) -> None:
 def name_instances(connection: Connection, dag_id: str, run_id: str, spec: ChainSpec) -> None:
     """Give the instances of mapped tasks their names, which Airflow would give them only when they have run."""
     one = TaskInstance
-    for step, labels in labels_of(spec).items():
+    for step, labels in slot_names(spec).items():
         for index, label in enumerate(labels):
             about = (one.dag_id == dag_id, one.run_id == run_id, one.task_id == step, one.map_index == index)
             unnamed = update(one.__table__).where(*about, RENDERED.is_(None))

@@ -14,6 +14,7 @@ from fastapi import Depends, FastAPI, HTTPException
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from delivery_chain.core.findings import ScanReport
+from delivery_chain.core.in_force import version
 from delivery_chain.core.outcome import outcome
 from delivery_chain.core.results import Scanned
 from delivery_chain.core.steps import REPORT
@@ -22,7 +23,9 @@ from delivery_chain.errors import DeliveryChainError, NotFound
 from delivery_chain.hooks.registry import TEST_TIMEOUT, OciRegistryHook
 from delivery_chain.ledger.left import Left, left_in
 from delivery_chain.ledger.outcomes import facts_of
+from delivery_chain.web.asking import router as asking
 from delivery_chain.web.events import router as events
+from delivery_chain.web.home import router as home
 from delivery_chain.web.page import RunFacts, render
 
 if TYPE_CHECKING:
@@ -41,6 +44,8 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 app = FastAPI(title="Delivery chain", docs_url=None, redoc_url=None, openapi_url=None)
+app.include_router(home)
+app.include_router(asking)
 app.include_router(events)
 
 
@@ -87,6 +92,7 @@ def _facts(dag_id: str, run_id: str, left: Left, known: Facts) -> RunFacts:
         outcome=outcome(known),
         altered=known.altered,
         plan=plan,
+        version=version(known.planned.number, known.planned.fingerprint) if known.planned else "",
         subject=known.subject,
         verdict=known.verdict,
         quarantined=known.quarantined,
