@@ -33,6 +33,7 @@
     │   └── AirflowUnreachable          retryable: Airflow's API or database did not answer
     ├── DeliveryFailed                  a trigger's target answered wrongly; attempts tells all
     │   └── DeliveryUnavailable         retryable: timeout, connection error, 429, 5xx
+    ├── NotDelivered                    the run did not do what it should; says how it ended
     └── PolicyViolation                 the scan worked, the image is refused; carries the clauses hit
         ├── Unjudged                    a step was asked to let out a digest that no gate passed
         └── SealBroken                  what a step left was changed by somebody else, or copied from elsewhere
@@ -272,6 +273,13 @@ class DeliveryUnavailable(DeliveryFailed):
     """A trigger's target did not answer, or failed. A retry sends the same delivery id."""
 
     retryable = True
+
+
+class NotDelivered(DeliveryChainError):
+    """The run did not end well; its task `report` fails with this, so that Airflow has the run as failed, too.
+
+    Mend what the message names and clear the task that failed: `report` is run again by itself.
+    """
 
 
 class PolicyViolation(DeliveryChainError):

@@ -24,7 +24,7 @@ from delivery_chain.core.times import not_after
 from delivery_chain.errors import EventRefused, ProtocolViolation, Superseded
 from delivery_chain.in_force import version_for
 from delivery_chain.operators import preflight
-from delivery_chain.operators.base import ChainOperator, leave, leave_reason, skip
+from delivery_chain.operators.base import ChainOperator, leave, skip
 from delivery_chain.operators.on_worker import WorkerOperator
 
 if TYPE_CHECKING:
@@ -70,17 +70,16 @@ class PlanOperator(WorkerOperator):
                 present=present,
             )
         except Superseded as newer:
-            leave_reason(context, str(newer))
             raise skip(str(newer)) from newer
         _describe(self, plan)
         if not plan.build:
-            self._check_image(context, plan)
+            self._check_image(plan)
         preflight.check(needed_later(self.spec, plan))
         return leave(
             context, Planned(plan=plan, spec=self.spec, number=number, fingerprint=fingerprint(self.spec))
         )
 
-    def _check_image(self, context: Any, plan: Plan) -> None:
+    def _check_image(self, plan: Plan) -> None:
         """Do what the chain says about artifacts, if the event is about one.
 
         Raises:
@@ -100,7 +99,6 @@ class PlanOperator(WorkerOperator):
             if refused
             else ", so the chain leaves it alone"
         )
-        leave_reason(context, reason)
         raise EventRefused(reason) if refused else skip(reason)
 
 
