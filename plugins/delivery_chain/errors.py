@@ -6,6 +6,7 @@
     ├── InvalidReference                also ValueError: a repository, tag or digest no registry takes
     ├── EventRefused                    the event makes no run; says why
     │   └── Superseded                  a newer push of the same ref is there
+    ├── UnderWay                        retryable: an earlier run has to end first
     ├── WebhookRefused                  a webhook's request is not taken: status, and why in one line
     ├── ConfigurationError              a connection, setting or file of this installation is missing or wrong
     ├── RegistryError                   method, url (redacted), status, codes
@@ -100,6 +101,12 @@ class EventRefused(DeliveryChainError):
 
 class Superseded(EventRefused):
     """A newer push of the same ref is there; its own run does the work. Nothing was moved."""
+
+
+class UnderWay(DeliveryChainError):
+    """Another run, which may be of the same push, has not ended."""
+
+    retryable = True
 
 
 class WebhookRefused(DeliveryChainError):

@@ -92,6 +92,7 @@ _COMMON: dict[str, Any] = {
     "namespace": "shop",
     "repository": "api",
     "pushed_at": DAY,
+    "seen_at": DAY,
 }
 
 

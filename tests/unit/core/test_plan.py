@@ -133,10 +133,11 @@ def test_select_refuses(spec: ChainSpec, conf: dict[str, Any], message: str) -> 
             "'refs/heads/main' is not there any more: it was deleted, or never pushed",
         ),
         (
-            {"rule": "main", "ref": "main", "commit": A},
+            {"kind": "source_push", "rule": "main", "ref": "refs/heads/main", "commit": A},
             B,
             Superseded,
-            f"'refs/heads/main' moved on from {A[:19]} to {B[:19]}: the newer push has its own run",
+            f"'refs/heads/main' moved on from {A[:19]} to {B[:19]}: the newer push has its own run. To build the older "
+            f"one all the same: delivery-chain trigger shop --ref refs/heads/main --commit {A}",
         ),
         (
             {"repository": "api", "tag": "v1"},
