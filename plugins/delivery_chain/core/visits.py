@@ -32,6 +32,8 @@ MOST_SIGHTINGS = 8
 MOST_TOLD = 8
 MOST_REFS = 100
 """Refs of one source whose history is kept: at most some 200 kB in Airflow's database, which each push writes."""
+MOST_TEXT = 256 * 1024
+"""Characters of it all: a third more where Airflow encrypts it. Names and ids come from outside."""
 CLOCKS = timedelta(seconds=5)
 """How far the clocks of the triggerer, of workers and of the API server may be apart."""
 OVERTAKEN = timedelta(seconds=60)
@@ -95,6 +97,14 @@ class Told(Value):
             return cls.model_validate_json(text or "{}")
         except ValidationError:
             return cls()
+
+    def to_text(self) -> str:
+        """For the Variable; of more than fits the refs go that nobody told anything of for longest."""
+        told = self
+        while len(text := told.model_dump_json(exclude_defaults=True)) > MOST_TEXT and told.refs:
+            kept = sorted(told.refs, key=lambda name: told.refs[name][-1].at)[len(told.refs) // 4 + 1 :]
+            told = Told(refs={name: told.refs[name] for name in kept})
+        return text
 
     def with_history(self, ref: str, history: History) -> Told:
         """Remember; the refs that nobody told anything of for longest are forgotten."""

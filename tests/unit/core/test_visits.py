@@ -15,6 +15,7 @@ from delivery_chain.core.visits import (
     CLOCKS,
     MOST_REFS,
     MOST_SIGHTINGS,
+    MOST_TEXT,
     SUPERSEDED,
     History,
     Move,
@@ -226,6 +227,21 @@ def test_history_is_bounded() -> None:
         sighting = Sighting(commit="a", before="", at=at(number))
         known = known.with_history(f"refs/tags/v{number}", (sighting,))
     assert list(known.refs) == [f"refs/tags/v{number}" for number in range(5, MOST_REFS + 5)]
+
+
+def test_what_is_kept_has_a_size() -> None:
+    """Names and ids come from outside: of too long ones fewer are kept, the newest."""
+    known = Told()
+    for number in range(MOST_REFS):
+        teller = ("h" * 250, "i" * 200)
+        seen = tuple(
+            Sighting(commit="a" * 64, before="b" * 64, at=at(number), told=(teller,) * 8) for _ in range(8)
+        )
+        known = known.with_history(f"refs/heads/{number}{'x' * 4000}", seen)
+    text = known.to_text()
+    kept = Told.read(text).refs
+    assert 0 < len(text) <= MOST_TEXT
+    assert list(kept) == list(known.refs)[-len(kept) :]
 
 
 @dataclass
