@@ -22,6 +22,7 @@ from delivery_chain.operators.plan import PlanOperator
 from delivery_chain.operators.publish import PublishOperator
 from delivery_chain.tools import git
 from delivery_chain.web import receiver as receiver_module
+from support import webhook_airflow
 from support.chain_steps import Run, push_platform, verdict
 from support.oci_registry import docker_registry
 from support.webhook_airflow import MAIN, A, B, C, D, spec
@@ -162,6 +163,8 @@ def house(
     made = House(stored, receiver, registry)
     monkeypatch.setattr(git, "list_refs", lambda *_, **__: dict(made.refs))
     monkeypatch.setattr(receiver_module, "datetime", SimpleNamespace(now=lambda _: made.now))
+    # What is signed says when.
+    monkeypatch.setattr(webhook_airflow, "time", SimpleNamespace(time=lambda: made.now.timestamp()))
     for number, (ref, commit) in enumerate(MOVES):
         made.push(ref, commit, f"d{number}")
     yield made
