@@ -1,19 +1,29 @@
-"""Every valid chain spec becomes an Airflow Dag. A task's own process makes just the Dag that it is of."""
+"""Every chain becomes an Airflow Dag. A task's own process makes just the Dag that it is of."""
 
 from airflow.sdk import get_parsing_context
 
-from delivery_chain.catalogue import load, load_one
-from delivery_chain.factory import MAINTENANCE, make_chain_dag, make_maintenance_dag
+from delivery_chain.core.slots import ANY
+from delivery_chain.factory import (
+    MAINTENANCE,
+    REMOVED,
+    make_chain_dag,
+    make_maintenance_dag,
+    make_removed_dag,
+)
+from delivery_chain.in_force import chain, look
 from delivery_chain.settings import Settings
 
 _settings = Settings.load()
-_folder = _settings.specs_folder
+_folder, _pool = _settings.specs_folder, _settings.replicate_pool
 _wanted = get_parsing_context().dag_id
-_one = load_one(_folder, _wanted) if _wanted not in {None, MAINTENANCE} else None
-_specs = [_one] if _one else list(load(_folder).specs.values())
 
-if _wanted != MAINTENANCE:
-    for _spec in _specs:
-        globals()[_spec.name] = make_chain_dag(_spec, replicate_pool=_settings.replicate_pool)
-if _wanted in {None, MAINTENANCE}:
-    maintenance = make_maintenance_dag(_specs)
+if _wanted in {None, MAINTENANCE, REMOVED}:
+    _chains = look(_folder, keep=_wanted is None)
+    for _one in _chains.in_force if _wanted is None else ():
+        globals()[_one.spec.name] = make_chain_dag(_one.spec, replicate_pool=_pool, standing=_one.standing)
+    if _wanted in {None, MAINTENANCE}:
+        maintenance = make_maintenance_dag(_chains.open)
+    if _wanted in {None, REMOVED} and _chains.removed:
+        removed = make_removed_dag(_chains.removed, unsettled=_chains.unsettled)
+elif (_spec := chain(_folder, _wanted)) is not None:
+    globals()[_wanted] = make_chain_dag(_spec, replicate_pool=_pool, room=ANY)

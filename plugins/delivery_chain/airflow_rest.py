@@ -163,6 +163,18 @@ class AirflowServer:
         """Close the connections."""
         self._session.close()
 
+    def log_in(self) -> bool:
+        """Get a token, where there is none yet; whether it is a new one.
+
+        Raises:
+            AirflowUnreachable: No answer.
+            ToolError: There is no token for this login, or the server is none of Airflow's.
+        """
+        fresh = not self._token
+        if fresh:
+            self._token = self._new_token()
+        return fresh
+
     def call(
         self,
         method: str,
@@ -170,20 +182,21 @@ class AirflowServer:
         *,
         body: dict[str, Any] | None = None,
         query: Mapping[str, str | int] | None = None,
+        below: str = "/api/v2",
     ) -> Answer:
-        """Send one request below `/api/v2`. A token that has expired is exchanged for a new one, once.
+        """Send one request `below` Airflow's REST API, or another path of its server.
+
+        A token that has expired is exchanged for a new one, once.
 
         Raises:
             AirflowUnreachable: No answer.
             ToolError: A redirect, no trusted TLS, an endless answer, or the login is not taken.
         """
-        fresh = not self._token
-        if fresh:
-            self._token = self._new_token()
-        answer = self._send(method, f"/api/v2{path}", body, query)
+        fresh = self.log_in()
+        answer = self._send(method, below + path, body, query)
         if answer.unknown and self._login.user and not fresh:
             self._token = self._new_token()
-            answer = self._send(method, f"/api/v2{path}", body, query)
+            answer = self._send(method, below + path, body, query)
         if answer.unknown:
             raise ToolError(self._not_taken(answer), tool="airflow")
         return answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".yaml", ".yml")
 LARGEST_FILE = 4 * LARGEST_SPEC
 """Bytes: as many as the characters of the largest spec can have."""
+_NAME = re.compile(r"""^name:[ \t]*["']?([a-z0-9][a-z0-9._-]{0,63})""", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class Catalogue:
 
     specs: dict[str, ChainSpec] = field(default_factory=dict)
     """Good specs by file."""
+    bad: dict[str, str] = field(default_factory=dict)
+    """Files that are no good, with the chain that they seem to be of; empty where that can't be told."""
     problems: tuple[Problem, ...] = ()
     """Everything wrong with the others, in file and line order."""
 
@@ -73,9 +77,16 @@ def load(place: Path, *, mentioning: Collection[str] = ()) -> Catalogue:
     for file, complaints in conflicts.items():
         problems += locate(texts[file], file, complaints)
         del specs[file]
+    bad = {problem.file: _name_in(texts.get(problem.file, "")) for problem in problems}
     return Catalogue(
-        specs, tuple(sorted(problems, key=lambda problem: (problem.file, problem.line, problem.key)))
+        specs, bad, tuple(sorted(problems, key=lambda problem: (problem.file, problem.line, problem.key)))
     )
+
+
+def _name_in(text: str) -> str:
+    """The chain that a file which is no good YAML seems to be of."""
+    found = _NAME.search(text)
+    return found[1] if found else ""
 
 
 def load_one(place: Path, name: str) -> ChainSpec | None:

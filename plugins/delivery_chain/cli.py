@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import date
 
-    from delivery_chain.core.plan import Plan
     from delivery_chain.core.spec import ChainSpec
 
 FINE, BAD, USAGE = 0, 1, 2
@@ -55,15 +54,6 @@ def _parser(command: list[str]) -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="check chain specs and print every problem as file:line")
     check.add_argument("place", type=Path, nargs="+", metavar="SPEC", help="spec file, or folder of them")
     check.set_defaults(func=_check)
-    plan = commands.add_parser("plan", help="print what an event would do; nothing is run or looked up")
-    plan.add_argument("spec", type=Path, metavar="SPEC")
-    what = plan.add_mutually_exclusive_group(required=True)
-    what.add_argument("--tag", help="a push of this git tag")
-    what.add_argument("--branch", help="a push to this branch")
-    what.add_argument("--image", metavar="REPOSITORY:TAG", help="an image that others pushed")
-    plan.add_argument("--commit", default="0" * 40, help="full commit id that the ref points at")
-    plan.add_argument("--at", type=datetime.fromisoformat, help="time of the push, ISO 8601; now if left out")
-    plan.set_defaults(func=_plan)
     schema = commands.add_parser("schema", help="print the JSON Schema of a chain spec, for editors")
     schema.add_argument("--event", action="store_true", help="of a run's conf instead, for who starts runs")
     schema.set_defaults(func=_schema)
@@ -73,10 +63,11 @@ def _parser(command: list[str]) -> argparse.ArgumentParser:
         "git-hook", help="print the file to install as hooks/post-receive of a bare repository"
     )
     hook.set_defaults(func=_git_hook)
-    from delivery_chain import replicating, triggering, webhook_setup
+    from delivery_chain import planning, replicating, triggering, webhook_setup
     from delivery_chain.ledger import command as events
     from delivery_chain.sandbox.cli import add_parser
 
+    planning.register(commands)
     replicating.register(commands)
     triggering.register(commands)
     events.register(commands)
@@ -121,68 +112,15 @@ def _many(number: int, thing: str) -> str:
 
 
 def _warnings(specs: Mapping[str, ChainSpec], today: date) -> Iterator[Problem]:
-    """What fails nothing but wants a look: exceptions that have ended or end soon."""
+    """What fails nothing but wants a look: exceptions that have ended or end soon, patterns that look like globs."""
     from delivery_chain.catalogue import read_text
+    from delivery_chain.core.advice import glob_warnings
     from delivery_chain.core.exceptions import exception_warnings
     from delivery_chain.core.parse import locate
 
     for file, spec in specs.items():
-        if complaints := list(exception_warnings(spec, today)):
+        if complaints := [*exception_warnings(spec, today), *glob_warnings(spec)]:
             yield from locate(read_text(Path(file)), file, complaints)
-
-
-def _plan(args: argparse.Namespace) -> int:
-    from delivery_chain.catalogue import read_text
-    from delivery_chain.core.event import Event
-    from delivery_chain.core.parse import parse_spec
-    from delivery_chain.core.plan import make_plan, select
-
-    spec = parse_spec(read_text(args.spec), str(args.spec))
-    event = Event.from_conf(_conf(args))
-    now = args.at or args.clock()
-    now = now if now.tzinfo else now.replace(tzinfo=UTC)
-    # Nothing is looked up: the ref is taken to be where the event says, the image to be any.
-    present = args.commit if args.image is None else "sha256:" + "0" * 64
-    plan = make_plan(spec, select(spec, event), event, run_id="dry-run", now=now, present=present)
-    print("\n".join(_describe(spec, plan)))  # noqa: T201
-    return FINE
-
-
-def _conf(args: argparse.Namespace) -> dict[str, str]:
-    from delivery_chain.core.git_ref import BRANCHES, TAGS
-
-    if args.image is not None:
-        repository, _, tag = args.image.rpartition(":")
-        return {"repository": repository or args.image, "tag": tag if repository else "latest"}
-    ref = TAGS + args.tag if args.tag is not None else BRANCHES + args.branch
-    return {"ref": ref, "commit": args.commit}
-
-
-def _describe(spec: ChainSpec, plan: Plan) -> list[str]:
-    from delivery_chain.core.filters import destination, fires_for
-
-    lines = [f"chain       {plan.chain}"]
-    if plan.build:
-        lines.append(f"build       rule {plan.build.rule}: {plan.build.ref} at {plan.build.commit}")
-        lines.append(
-            f"            {plan.build.dockerfile} in {plan.build.context}, for {', '.join(plan.build.platforms)}"
-        )
-        lines += [f"            --build-arg {name}={value}" for name, value in plan.build.args.items()]
-    else:
-        lines.append("build       nothing: the image is there already")
-    lines.append(f"image       {plan.name}: {', '.join(plan.tags)}")
-    engines = ", ".join(spec.scan.engine)
-    lines.append(
-        f"scan        {engines if spec.scan.enabled else 'off'}{', blocking' if spec.scan.block else ', never blocks'}"
-    )
-    for rule in spec.replicate:
-        goal = destination(spec, rule, plan.repository, plan.tags)
-        sent = goal if isinstance(goal, str) else f"{goal.connection} {goal.name}: {', '.join(goal.tags)}"
-        lines.append(f"replicate   {rule.name}: {'no, ' if isinstance(goal, str) else ''}{sent}")
-    for trigger in spec.distribute:
-        tags = fires_for(trigger, plan.tags)
-        lines.append(f"distribute  {trigger.name}: {', '.join(tags) or 'no, no tag matches'}")
-    return lines
 
 
 def _schema(args: argparse.Namespace) -> int:

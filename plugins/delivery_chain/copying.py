@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from delivery_chain.copy_words import in_options
 from delivery_chain.core.pattern import compile_pattern, fullmatch
 from delivery_chain.core.reference import Reference, short_digest
 from delivery_chain.core.registry import Registry
@@ -103,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         print(error, file=sys.stderr)  # noqa: T201 - a command speaks to a terminal
         return USAGE
     except DeliveryChainError as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        print(in_options(str(error)), file=sys.stderr)  # noqa: T201
         return BAD
     except KeyboardInterrupt:
         print("stopped; no tag was moved to an image that is not all there", file=sys.stderr)  # noqa: T201
@@ -237,7 +238,7 @@ class _Command:
                 print(f"images: {len(results)}, {time_text(seconds)}", file=sys.stderr)  # noqa: T201
         failed = [row for result in results for row in result["targets"] if row.get("error")]
         for row in failed:
-            print(f"{row['target']}: {row['error']}", file=sys.stderr)  # noqa: T201
+            print(f"{row['target']}: {in_options(row['error'])}", file=sys.stderr)  # noqa: T201
         return BAD if failed else FINE
 
 

@@ -9,6 +9,7 @@
     ├── UnderWay                        retryable: an earlier run has to end first
     ├── WebhookRefused                  a webhook's request is not taken: status, and why in one line
     ├── ConfigurationError              a connection, setting or file of this installation is missing or wrong
+    ├── TaskStopped                     retryable: Airflow told the task to end
     ├── RegistryError                   method, url (redacted), status, codes
     │   ├── RegistryUnreachable         retryable
     │   ├── RegistryBusy                retryable; retry_after from 429/503
@@ -120,6 +121,12 @@ class WebhookRefused(DeliveryChainError):
 
 class ConfigurationError(DeliveryChainError):
     """This installation lacks something, or has it wrong. Nothing was done. Fix it, then clear the task."""
+
+
+class TaskStopped(DeliveryChainError):
+    """Airflow told the task to end. What it had under way was stopped and removed. A retry starts it over."""
+
+    retryable = True
 
 
 class RegistryError(DeliveryChainError):

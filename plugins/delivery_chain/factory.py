@@ -12,7 +12,8 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, TriggerRule
 
 from delivery_chain.core.describe import chain_doc
-from delivery_chain.core.platform import OTHER_PLATFORMS
+from delivery_chain.core.slots import widest, widths
+from delivery_chain.core.standing import Standing
 from delivery_chain.core.watched import CHAIN_TAG, watched, watched_images
 from delivery_chain.operators.build import AssembleOperator, BuildOperator
 from delivery_chain.operators.distribute import DistributeOperator
@@ -22,10 +23,11 @@ from delivery_chain.operators.quarantine import DeniedOperator, QuarantineOperat
 from delivery_chain.operators.replicate import ReplicateOperator
 from delivery_chain.operators.report import ReportOperator
 from delivery_chain.operators.scan import GateOperator, ScanOperator
-from delivery_chain.retry import ChainRetryPolicy
+from delivery_chain.operators.slots import LABEL
+from delivery_chain.retry import PLAN, STEPS, WATCHES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from delivery_chain.core.spec import ChainSpec, Source
 
@@ -33,6 +35,7 @@ SOURCE_TAG = "delivery-chain-source"
 IMAGES_TAG = "delivery-chain-images"
 MAINTENANCE = "delivery-chain-maintenance"
 EXISTING = "delivery-chain-existing"
+REMOVED = "delivery-chain-removed"
 SOURCE_DOC = """Waits for a branch or tag to change, then starts a run of each chain that builds it: {chains}.
 
 One run is always waiting: its task `watch` is deferred, and takes no worker slot.
@@ -47,81 +50,83 @@ MAINTENANCE_DOC = """Removes staging tags that crashed runs left behind, one tas
 
 Tags younger than `[delivery_chain] staging_keep_hours` stay: their run may be on its way.
 """
+REMOVED_DOC = """Is here while removed chains are remembered: for a day, and while they have runs.
+
+One task per chain looks whether runs are on their way, and when there are none removes staging tags that they left.
+The chain's Dag goes then; its runs stay in Airflow's history.
+"""
 EXISTING_DOC = """Sends images to regions that were there before their replication rule was.
 
 What a region lacks becomes a run of the chain: scanned, judged and copied like any other, without firing triggers.
 What is there under the same digest starts nothing, so this may be started again.
 """
-PATIENT: dict[str, Any] = {
-    "retries": 6,
-    "retry_delay": timedelta(seconds=20),
-    "retry_exponential_backoff": 2.0,
-    "max_retry_delay": timedelta(minutes=10),
-    "owner": "delivery-chain",
-}
-"""For Dags that run without end: what can't be mended by waiting would else fail run after run without a pause."""
 TRIGGER_TIMEOUT = timedelta(minutes=15)
 """A target that drips its answer byte by byte resets every shorter clock."""
 FOR_EVER = 10 * 365 * 86400
 """Seconds that a watching task waits for a change."""
-DEFAULTS: dict[str, Any] = {
-    "retries": 3,
-    "retry_delay": timedelta(seconds=10),
-    "retry_policy": ChainRetryPolicy(),
-    "owner": "delivery-chain",
-}
+OWNER = "delivery-chain"
+MOST_RUNS = 64
+"""Runs of a chain on their way at once. A run that waits for something that is away takes no worker, so there may be
+many more than `[core] max_active_tasks_per_dag` lets work; each costs the scheduler a look now and then."""
 
 
-def make_chain_dag(spec: ChainSpec, *, replicate_pool: str = "default_pool") -> DAG:
+def make_chain_dag(
+    spec: ChainSpec,
+    *,
+    replicate_pool: str = "default_pool",
+    standing: Standing | None = None,
+    room: Mapping[str, int] | None = None,
+) -> DAG:
     """The Dag of one chain: plan, build, assemble, scan, gate, then publish or quarantine, and the report.
 
     Args:
         spec: The chain.
         replicate_pool: Airflow pool that its copies take a slot of.
+        standing: How this version of the spec stands.
+        room: How many instances each mapped step has; as many as the spec and its earlier versions need by default.
     """
+    standing = standing or Standing()
+    room = room or widest(widths(spec), standing.room)
     dag = DAG(
         dag_id=spec.name,
         dag_display_name=spec.name,
         description=spec.description or None,
-        doc_md=chain_doc(spec),
+        doc_md=chain_doc(spec, standing),
         schedule=None,
         catchup=False,
-        max_active_runs=16,
-        default_args=DEFAULTS,
-        tags=[CHAIN_TAG, spec.scope.namespace],
+        max_active_runs=MOST_RUNS,
+        # A run that is further on goes first: of many pushes at once the first image is out before the last is begun.
+        default_args={"owner": OWNER, "weight_rule": "upstream", **STEPS},
+        tags=[CHAIN_TAG, spec.scope.namespace, *standing.tags],
         is_paused_upon_creation=None,
     )
     with dag:
-        _add_steps(spec, replicate_pool)
+        _add_steps(spec, replicate_pool, room)
     # Set after the tasks: else each task gets its own copy of the form, and is many times slower to serialise.
     dag.params = _form(spec)
     return dag
 
 
-def _add_steps(spec: ChainSpec, replicate_pool: str) -> None:
-    plan = PlanOperator(task_id="plan", spec=spec)
-    build = BuildOperator.partial(task_id="build", map_index_template="{{ task.platform }}").expand(
-        platform=[str(platform) for platform in spec.build_platforms]
-    )
+def _add_steps(spec: ChainSpec, replicate_pool: str, room: Mapping[str, int]) -> None:
+    slots = {step: list(range(width)) for step, width in room.items()}
+    plan = PlanOperator(task_id="plan", spec=spec, **PLAN)
+    build = BuildOperator.partial(task_id="build", map_index_template=LABEL).expand(slot=slots["build"])
     some = TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
     assemble = AssembleOperator(task_id="assemble", trigger_rule=some)
-    named = list(spec.scan_platforms)
-    scan = ScanOperator.partial(task_id="scan", map_index_template="{{ task.platform }}", named=named).expand(
-        platform=[*named, OTHER_PLATFORMS]
-    )
+    scan = ScanOperator.partial(task_id="scan", map_index_template=LABEL).expand(slot=slots["scan"])
     gate = GateOperator(task_id="gate", trigger_rule=some)
     publish = PublishOperator(task_id="publish", max_active_tis_per_dag=1)
     quarantine = QuarantineOperator(task_id="quarantine")
     denied = DeniedOperator(task_id="denied")
     replicate = ReplicateOperator.partial(
-        task_id="replicate", map_index_template="{{ task.rule }}", pool=replicate_pool
-    ).expand(rule=[rule.name for rule in spec.replicate])
+        task_id="replicate", map_index_template=LABEL, pool=replicate_pool
+    ).expand(slot=slots["replicate"])
     distribute = DistributeOperator.partial(
         task_id="distribute",
-        map_index_template="{{ task.trigger }}",
+        map_index_template=LABEL,
         trigger_rule=TriggerRule.ALL_DONE,
         execution_timeout=TRIGGER_TIMEOUT,
-    ).expand(trigger=[trigger.name for trigger in spec.distribute])
+    ).expand(slot=slots["distribute"])
     # A run's state is that of its leaves. `distribute` runs whatever a region did, so this leaf, which no worker
     # ever runs, is what makes a run with a failed region a failed run.
     complete = EmptyOperator(task_id="complete", trigger_rule=TriggerRule.NONE_FAILED)
@@ -260,7 +265,7 @@ def _watching_dag(dag_id: str, **about: Any) -> DAG:
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
         max_active_runs=1,
         catchup=False,
-        default_args=PATIENT,
+        default_args={"owner": OWNER, **WATCHES},
         **about,
     )
 
@@ -289,11 +294,33 @@ def make_maintenance_dag(specs: Iterable[ChainSpec]) -> DAG:
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=1,
-        default_args=DEFAULTS,
+        default_args={"owner": OWNER, **STEPS},
         tags=[MAINTENANCE],
     ) as dag:
         for spec in specs:
             SweepOperator(task_id=f"sweep-{spec.name}", spec=spec)
+    return dag
+
+
+def make_removed_dag(names: Iterable[str], *, unsettled: bool) -> DAG:
+    """The Dag that sees the last runs of removed chains end, one task per chain."""
+    from delivery_chain.operators.settle import SettleOperator
+
+    with DAG(
+        dag_id=REMOVED,
+        description="Sees the last runs of removed chains end, and sweeps up after them.",
+        doc_md=REMOVED_DOC,
+        schedule=timedelta(minutes=1) if unsettled else None,
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        catchup=False,
+        max_active_runs=1,
+        default_args={"owner": OWNER, **STEPS},
+        tags=[MAINTENANCE],
+        # It comes and goes by itself: nobody would be there to unpause it.
+        is_paused_upon_creation=False,
+    ) as dag:
+        for name in names:
+            SettleOperator(task_id=f"settle-{name}", chain=name)
     return dag
 
 
@@ -310,7 +337,7 @@ def make_existing_dag(specs: Iterable[ChainSpec]) -> DAG:
         schedule=None,
         catchup=False,
         max_active_runs=1,
-        default_args=DEFAULTS,
+        default_args={"owner": OWNER, **STEPS},
         tags=[EXISTING],
     ) as dag:
         look = ExistingOperator(task_id="look", specs=replicating)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
@@ -20,7 +21,7 @@ from delivery_chain.airflow_rest import (
     clean,
     part,
 )
-from delivery_chain.core.event import Event
+from delivery_chain.core.event import event_of_options
 from delivery_chain.core.git_ref import short_ref
 from delivery_chain.errors import AirflowUnreachable, ConfigurationError, ToolError, UsageError
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FINE, BAD, USAGE, UNREACHABLE = 0, 1, 2, 3
+PAGES = "/delivery-chain"
+"""Where the plugin's own pages are on Airflow's server."""
 URL = "AIRFLOW_API_URL"
 CHAIN_TAG = "delivery-chain"
 """Tag of every chain's Dag."""
@@ -45,7 +48,8 @@ _RUN_ID = re.compile(r"(?!.*\.\.)[A-Za-z0-9_.~:+-]{1,250}")
 _ABOUT = f"""\
 Start a run over Airflow's REST API, from any machine. The login comes from the environment only:
 AIRFLOW_API_TOKEN, or AIRFLOW_API_USERNAME and AIRFLOW_API_PASSWORD. The address is --url or {URL}.
-Exit code: 0 the run was started, is there already or (--wait) succeeded; 1 it failed or was blocked;
+Exit code: 0 the run was started, is there already or (--wait) succeeded; 1 it failed or was blocked, or the chain
+takes no such event and nothing was started;
 2 wrong usage, nothing was sent; 3 Airflow can't be reached, refused, or the run did not end in time."""
 
 
@@ -102,6 +106,9 @@ def _start(args: argparse.Namespace) -> int:
         raise UsageError(f"Airflow's address is missing: give --url, or set {URL}")
     address = check_address(url, allow_http=args.allow_http)
     with AirflowServer(address, Login.from_environment(os.environ)) as server:
+        if reason := refusal(server, chain, conf):
+            print(f"{chain} takes no such event, nothing was started: {reason}", file=sys.stderr)  # noqa: T201
+            return BAD
         word = start(server, chain, run_id, conf)
         # Said at once, also into a pipe: the run goes on whatever becomes of the wait.
         print(f"{word}  {run_id}  {address}/dags/{part(chain)}/runs/{part(run_id)}", flush=True)  # noqa: T201
@@ -124,15 +131,8 @@ def conf_of(args: argparse.Namespace) -> dict[str, Any]:
         UsageError: With every wrong option.
     """
     names = ("ref", "rule", "commit", "repository", "tag", "digest")
-    try:
-        event = Event.from_conf(
-            {name: getattr(args, name) for name in names} | {"announce": not args.no_announce}
-        )
-    except UsageError as error:
-        lines = [line.replace(": Value error, ", ": ", 1) for line in str(error).splitlines()[1:]]
-        said = [f"--{line}" if line.split(":")[0] in names else line.removeprefix("conf: ") for line in lines]
-        raise UsageError("\n".join(said)) from error
-    return event.to_conf()
+    said = {name: getattr(args, name).strip() for name in names} | {"announce": not args.no_announce}
+    return event_of_options(said, {name: name for name in names}).to_conf()
 
 
 def _checked(args: argparse.Namespace, conf: dict[str, Any]) -> tuple[str, str]:
@@ -158,6 +158,28 @@ def _new_run_id(conf: dict[str, Any]) -> str:
     )
     readable = re.sub(r"[^A-Za-z0-9_.-]+|\.{2,}", "-", about)[:80]
     return f"cli__{readable or 'any'}__{datetime.now(UTC):%Y%m%dT%H%M%S}__{secrets.token_hex(4)}"
+
+
+def refusal(server: AirflowServer, chain: str, conf: dict[str, Any]) -> str:
+    """Why the chain would refuse the event.
+
+    Returns:
+        Empty where it takes it, and where that can't be asked: then the run itself says so.
+
+    Raises:
+        ToolError: The server does not answer, or not to this login. Nothing was started.
+    """
+    path = f"/chains/{part(chain)}/takes"
+    server.log_in()
+    try:
+        answer = server.call("GET", path, query={"conf": json.dumps(conf)}, below=PAGES)
+    except AirflowUnreachable:
+        raise
+    except ToolError:
+        # A proxy may let nobody but browsers to the pages.
+        return ""
+    reason = answer.data.get("refused") if answer.ok else ""
+    return clean(reason, LONGEST_NOTE) if isinstance(reason, str) else ""
 
 
 def start(server: AirflowServer, chain: str, run_id: str, conf: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from delivery_chain.sandbox.airflow_parts import ADMIN
 from delivery_chain.sandbox.api import AirflowApi
 from delivery_chain.sandbox.console import Console
 from delivery_chain.sandbox.layout import Layout, load_secrets
-from support import edited_chain, forge_chain
+from support import edited_chain, forge_chain, spec_edits
 from support import faults as chain_of_faults
 from support.chain_runs import POLL_SECONDS, RUN_SECONDS, Ended, Sandbox
 from support.faults import Pushed
@@ -59,10 +59,13 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     (specs / "edited.yaml").write_text(edited_chain.SPEC, "ascii")
     (specs / "forge.yaml").write_text(forge_chain.SPEC, "ascii")
     forge_chain.create_source(layout)
+    spec_edits.prepare(layout, specs)
     options = stack.Options(specs=str(specs), dags=str(ROOT / "dags"))
     settings = airflow_parts.settings
     # Somebody who may edit Dags, and neither Variables nor connections; Airflow itself makes the password.
-    users = {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin,{USER}:user,{OP}:op"}
+    users = {
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin,{USER}:user,{OP}:op"
+    } | spec_edits.SOONER
     patch = pytest.MonkeyPatch()
     patch.setattr(airflow_parts, "settings", lambda *given: settings(*given) | users)
     try:

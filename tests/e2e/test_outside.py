@@ -75,9 +75,20 @@ def test_refusals(sandbox: Sandbox) -> None:
     assert (code, out) == (3, "")
     assert err.startswith(f"{address}: no chain 'shop-apy'; chains that this login sees: base-images, ")
     assert ", shop-api, shop-web" in err
-    code, out, err = trigger(sandbox, "shop-api", "--ref", "v1.0.0", "--rule", "no-such-rule")
-    assert (code, out) == (3, "")
-    assert err.startswith(f"{address}: chain 'shop-api': Airflow refuses the run (status 400): ")
+    for words, reason in (
+        (("--ref", "v9"), "no build rule of chain 'shop-api' matches 'v9' as a whole name (release: tag "),
+        (
+            ("--ref", "v1.0.0", "--rule", "no-such-rule"),
+            "chain 'shop-api' has no build rule 'no-such-rule': it has ",
+        ),
+        (
+            ("--repository", "nobodys", "--tag", "v1"),
+            "repository 'nobodys' is not in the scope of chain 'shop-api'",
+        ),
+    ):
+        code, out, err = trigger(sandbox, "shop-api", *words)
+        assert (code, out) == (1, "")
+        assert err.startswith(f"shop-api takes no such event, nothing was started: {reason}")
     assert "no-such-rule" in err
     code, out, err = trigger(sandbox, "shop-api", "--ref", "v1.0.0", AIRFLOW_API_PASSWORD="wrong")
     assert (code, out, err.startswith(f"{address}/auth/token: Airflow does not take ")) == (3, "", True)

@@ -36,6 +36,8 @@ COMMIT = "a" * 40
 NAME = "shop/api"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 _ANY = object()
+RETRIES = 18
+"""What a step's task has."""
 DATABASE = Database(repository="db.example.com/trivy-db:2", updated_at=DAY)
 
 
@@ -61,6 +63,13 @@ def chain(**sections: Any) -> ChainSpec:
         **sections,
     }
     return ChainSpec.model_validate({key: value for key, value in body.items() if value is not None})
+
+
+def both_platforms(**sections: Any) -> ChainSpec:
+    """The same chain, built for amd64 and arm64."""
+    (rule,) = chain().build_rules
+    rules = [rule.to_xcom() | {"platforms": ["linux/amd64", "linux/arm64"]}]
+    return chain(build={"rules": rules, "timezone": "UTC"}, **sections)
 
 
 def build_plan(*platforms: str, tags: tuple[str, ...] = ("v1.2", "latest"), **fields: Any) -> Plan:
@@ -118,6 +127,10 @@ class Task:
     @property
     def run_id(self) -> str:
         return self.run.run_id
+
+    @property
+    def max_tries(self) -> int:
+        return self.run.max_tries.get((self.task_id, self.map_index), RETRIES)
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.run.xcoms[self.task_id, self.map_index, key] = json.loads(json.dumps(value))
@@ -179,6 +192,8 @@ class Run:
     others: dict[tuple[str | None, str], dict[tuple[str, int, str], Any]] = field(default_factory=dict)
     """XComs of other runs."""
     stores: dict[tuple[str, int], Store] = field(default_factory=dict)
+    tries: dict[tuple[str, int], int] = field(default_factory=dict)
+    max_tries: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.plan is not None:
@@ -228,6 +243,10 @@ class Run:
             ),
         }
 
+    def clear(self, task: str, index: int = -1) -> None:
+        """What Airflow does to a task that somebody clears. Source: clear_task_instances."""
+        self.max_tries[task, index] = self.tries.get((task, index), 0) + RETRIES
+
     def do(self, step: ChainOperator, index: int = -1) -> Any:
         """Run a step; what it returns is left for the others. A new try begins without what the last one left.
 
@@ -236,6 +255,7 @@ class Run:
         """
         for key in [key for key in self.xcoms if key[:2] == (step.task_id, index)]:
             del self.xcoms[key]
+        self.tries[step.task_id, index] = self.tries.get((step.task_id, index), 0) + 1
         value = step.execute(self.context(step.task_id, index))
         if not isinstance(value, dict):
             return value

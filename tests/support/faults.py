@@ -65,23 +65,23 @@ def repository(layout: Layout) -> Path:
 
 def create_source(layout: Layout) -> None:
     """Make the source, empty."""
-    _git(layout, "init", "--quiet", "--bare", str(repository(layout)))
+    git(layout, "init", "--quiet", "--bare", str(repository(layout)))
 
 
 def push(layout: Layout, folder: Path) -> dict[str, str]:
     """Push all branches at once. Returns their commits."""
-    _git(layout, "init", "--quiet", str(folder))
+    git(layout, "init", "--quiet", str(folder))
     busybox = shutil.which("busybox")
     assert busybox
     shutil.copy(busybox, folder / "busybox")
     commits = {}
     for branch, dockerfile in DOCKERFILES.items():
-        _git(layout, "checkout", "--quiet", "--orphan", branch, cwd=folder)
+        git(layout, "checkout", "--quiet", "--orphan", branch, cwd=folder)
         (folder / "Dockerfile").write_text(dockerfile, "ascii")
-        _git(layout, "add", "--all", cwd=folder)
-        _git(layout, "commit", "--quiet", f"--message={branch}", cwd=folder)
-        commits[branch] = _git(layout, "rev-parse", "HEAD", cwd=folder).strip()
-    _git(layout, "push", "--quiet", "--all", repository(layout).as_uri(), cwd=folder)
+        git(layout, "add", "--all", cwd=folder)
+        git(layout, "commit", "--quiet", f"--message={branch}", cwd=folder)
+        commits[branch] = git(layout, "rev-parse", "HEAD", cwd=folder).strip()
+    git(layout, "push", "--quiet", "--all", repository(layout).as_uri(), cwd=folder)
     return commits
 
 
@@ -107,7 +107,8 @@ def _builders(api: AirflowApi, commit: str) -> list[psutil.Process]:
     return [process for process in psutil.process_iter() if process.pid in pids]
 
 
-def _git(layout: Layout, *arguments: str, cwd: Path | None = None) -> str:
+def git(layout: Layout, *arguments: str, cwd: Path | None = None) -> str:
+    """Run git as nobody in particular. Returns what it printed."""
     who = {
         f"GIT_{role}_{what}": "tester@example.com"
         for role in ("AUTHOR", "COMMITTER")

@@ -36,14 +36,14 @@ class FileStore:
         return found
 
 
-def start_try(run: Run, rule: str, folder: Path) -> BaseProcess:
+def start_try(run: Run, slot: int, folder: Path) -> BaseProcess:
     """Start a try of the step; what it returns is in `folder`/result.json."""
-    process = multiprocessing.get_context("spawn").Process(target=_try, args=(run, rule, str(folder)))
+    process = multiprocessing.get_context("spawn").Process(target=_try, args=(run, slot, str(folder)))
     process.start()
     return process
 
 
-def _try(run: Run, rule: str, folder: str) -> None:
+def _try(run: Run, slot: int, folder: str) -> None:
     context = run.context("replicate", 0) | {"task_state_store": FileStore(Path(folder) / "state.json")}
-    result = ReplicateOperator(task_id="replicate", rule=rule).execute(context)
+    result = ReplicateOperator(task_id="replicate", slot=slot).execute(context)
     (Path(folder) / "result.json").write_text(json.dumps(result), "utf-8")

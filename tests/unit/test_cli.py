@@ -29,7 +29,11 @@ def test_check_bad(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     bad.write_text("version: 2\nname: x\nbogus: 1\n")
     assert run(capsys, "check", SPECS, tmp_path) == (
         1,
-        f"{bad}:1: scope: is missing\n{bad}:1: version: expected 1, found 2\n{bad}:3: bogus: unknown key\n",
+        (
+            f"{bad}:1: scope: is missing\n{bad}:1: version: expected 1, found 2\n{bad}:3: bogus: unknown key; "
+            f"expected one "
+            "of build, description, distribute, name, replicate, scan, scope, sources, version\n"
+        ),
         "3 problems in 1 of 4 specs\n",
     )
 
@@ -81,6 +85,59 @@ scan        trivy, blocking
 replicate   to-frankfurt: no, no tag of edge matches '\\d.*'
 """,
         "",
+    )
+
+
+def test_plan_without_a_commit(capsys: pytest.CaptureFixture[str]) -> None:
+    """What the commit decides is marked as such: nothing made up looks like a real commit or tag."""
+    assert run(
+        capsys, "plan", SPECS / "shop-web.yaml", "--branch", "main", "--at", "2026-11-23T12:30+01:00"
+    ) == (
+        0,
+        """\
+chain       shop-web
+build       rule main: refs/heads/main at <commit>
+            Dockerfile in ., for linux/amd64, linux/arm64
+image       shop/web: main-202611231130-<commit>, edge
+scan        trivy, blocking
+replicate   to-singapore: ap-southeast-1 shop/web: main-202611231130-<commit>, edge
+distribute  redeploy-staging: edge
+<commit> stands for the commit that the ref points at: name it with --commit
+""",
+        "",
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (
+            ["--tag", "v1.2.0", "--commit", "abc"],
+            "--commit: expected a full commit id of 40 hex digits, found 'abc'",
+        ),
+        (
+            ["--tag", "v1..0"],
+            "--tag: expected a git ref such as v1.2.0 or refs/heads/main, found 'refs/tags/v1..0': it holds '..'",
+        ),
+        (
+            ["--image", "api:;"],
+            "--image: tag ';': expected 1 to 128 characters of [A-Za-z0-9_.-], the first not . or -",
+        ),
+    ],
+)
+def test_plan_of_wrong_options(capsys: pytest.CaptureFixture[str], words: list[str], error: str) -> None:
+    """Each is named as it was given: exit code 2."""
+    assert run(capsys, "plan", SPECS / "shop-api.yaml", *words) == (2, "", f"{error}\n")
+
+
+def test_plan_at_no_time(capsys: pytest.CaptureFixture[str]) -> None:
+    """A time that is none is refused with what is expected."""
+    with pytest.raises(SystemExit):
+        main(["plan", str(SPECS / "shop-api.yaml"), "--tag", "v1.2.0", "--at", "yesterday"])
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "delivery-chain plan: error: argument --at: expected a time such as 2026-01-31 or "
+        "2026-01-31T12:00+01:00, found "
+        "'yesterday'"
     )
 
 

@@ -102,45 +102,67 @@ def test_which_steps_run_after_a_failure() -> None:
         (
             FULL,
             {
-                "build": {"platform": ["linux/amd64", "linux/arm64"]},
-                "scan": {"platform": ["linux/amd64", "linux/arm64", "linux/386", "other platforms"]},
-                "replicate": {"rule": ["to-west", "to-east"]},
-                "distribute": {"trigger": ["prod"]},
+                "build": {"slot": [0, 1]},
+                "scan": {"slot": [0, 1, 2, 3]},
+                "replicate": {"slot": [0, 1]},
+                "distribute": {"slot": [0]},
             },
         ),
         (
             IMAGES,
             {
-                "build": {"platform": []},
-                "scan": {"platform": ["linux/amd64", "linux/arm64", "other platforms"]},
-                "replicate": {"rule": []},
-                "distribute": {"trigger": []},
+                "build": {"slot": []},
+                "scan": {"slot": [0, 1, 2]},
+                "replicate": {"slot": []},
+                "distribute": {"slot": []},
             },
         ),
     ],
 )
 def test_steps_are_mapped_over_what_the_spec_says(body: dict[str, Any], mapped: dict[str, Any]) -> None:
-    """Literal lists, in an order that does not depend on which rule comes first; each instance shows its name."""
+    """Over how many there are, never over which: the plan says what an instance is about, and its name."""
     dag = factory.make_chain_dag(spec(body))
     found = {task.task_id: task for task in dag.tasks if task.is_mapped}
     assert {name: task.expand_input.value for name, task in found.items()} == mapped
-    assert {name: task.partial_kwargs["map_index_template"] for name, task in found.items()} == {
-        "build": "{{ task.platform }}",
-        "scan": "{{ task.platform }}",
-        "replicate": "{{ task.rule }}",
-        "distribute": "{{ task.trigger }}",
-    }
+    assert {name: task.partial_kwargs["map_index_template"] for name, task in found.items()} == dict.fromkeys(
+        mapped, "{{ task.about(ti) }}"
+    )
 
 
 def test_the_dag_of_a_chain() -> None:
     """It is found by its tags, runs when something is pushed, and publishes one image at a time."""
     dag = factory.make_chain_dag(spec())
     assert (dag.dag_id, dag.description, dag.tags) == ("shop", "Builds the shop.", {"delivery-chain", "shop"})
-    assert (dag.schedule, dag.catchup, dag.max_active_runs) == (None, False, 16)
+    assert (dag.schedule, dag.catchup, dag.max_active_runs) == (None, False, 64)
     assert dag.get_task("publish").max_active_tis_per_dag == 1
     assert {task.owner for task in dag.tasks} == {"delivery-chain"}
     assert {type(task.retry_policy).__name__ for task in dag.tasks} == {"ChainRetryPolicy"}
-    assert {task.retries for task in dag.tasks} == {3}
+    assert {task.weight_rule for task in dag.tasks} == {"upstream"}
+
+
+def waits(task: Any) -> list[float]:
+    """Seconds from each try to the next one, where the scheduler alone decides: at the least."""
+    longest = task.max_retry_delay.total_seconds()
+    first, factor = task.retry_delay.total_seconds(), task.retry_exponential_backoff
+    return [min(first * factor ** min(number, 30), longest) for number in range(task.retries)]
+
+
+def test_every_step_waits_for_what_is_away() -> None:
+    """Whoever decides, task or scheduler: over an hour for each step, and for the plan two weeks at 10 minutes each."""
+    dag = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(factory.make_chain_dag(spec())))
+    lasting = {task.task_id: sum(waits(task)) / 60 for task in dag.tasks}
+    assert lasting.pop("plan") > 14 * 24 * 60
+    assert all(minutes > 60 for minutes in lasting.values()), lasting
+    assert {task.task_id: max(waits(task)) for task in dag.tasks if task.task_id == "plan"} == {"plan": 600}
+    assert {task.retry_delay.total_seconds() for task in dag.tasks} == {10}
+
+
+def test_a_watch_looks_again_within_a_minute() -> None:
+    """Whatever failed it, a connection that was missing too."""
+    (dag,) = factory.make_source_dags([spec()]).values()
+    serialized = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
+    assert {max(waits(task)) for task in serialized.tasks} == {45}
+    assert {task.retry_policy for task in dag.tasks} == {None}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from delivery_chain import factory
 from delivery_chain.airflow_rest import Answer, Login, check_address
 from delivery_chain.cli import main
 from delivery_chain.errors import AirflowUnreachable, ConfigurationError, ToolError, UsageError
-from delivery_chain.triggering import CHAIN_TAG, wait
+from delivery_chain.triggering import CHAIN_TAG, refusal, wait
 
 NAMES = ("AIRFLOW_API_URL", "AIRFLOW_API_TOKEN", "AIRFLOW_API_USERNAME", "AIRFLOW_API_PASSWORD")
 
@@ -185,6 +185,42 @@ def test_waits_end(said: Answer | ToolError, message: str) -> None:
     with pytest.raises(ToolError) as caught:
         wait(Scripted(said), "c", "r", until=0, sleep=lambda _: pytest.fail("waits"))  # type: ignore[arg-type]
     assert str(caught.value) == message
+
+
+class Judging:
+    """A server that says what a chain takes."""
+
+    def __init__(self, said: Answer | ToolError) -> None:
+        self.said = said
+
+    def log_in(self) -> bool:
+        return True
+
+    def call(self, method: str, path: str, **how: Any) -> Answer:
+        assert (method, path, how) == (
+            "GET",
+            "/chains/c/takes",
+            {"query": {"conf": '{"ref": "v9"}'}, "below": "/delivery-chain"},
+        )
+        if isinstance(self.said, ToolError):
+            raise self.said
+        return self.said
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (Answer(200, {"refused": "no rule\x1b[2J"}, ""), "no rule?[2J"),
+        (Answer(200, {"refused": ""}, ""), ""),
+        (Answer(200, {"refused": 7}, ""), ""),
+        (Answer(404, {}, "no plugin"), ""),
+        (Answer(403, {}, "no"), ""),
+        (ToolError("redirects to a login form"), ""),
+    ],
+)
+def test_what_a_chain_takes_is_asked_before(said: Answer | ToolError, reason: str) -> None:
+    """Its reason, where there is one; a server that can't say it stops nothing."""
+    assert refusal(Judging(said), "c", {"ref": "v9"}) == reason  # type: ignore[arg-type]
 
 
 def test_knows_the_chains_tag() -> None:

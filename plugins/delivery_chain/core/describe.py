@@ -8,10 +8,11 @@ from delivery_chain.core.gate import describe
 
 if TYPE_CHECKING:
     from delivery_chain.core.spec import BuildRule, ChainSpec, Trigger
+    from delivery_chain.core.standing import Standing
 
 
-def chain_doc(spec: ChainSpec) -> str:
-    """The chain as Markdown: what starts it, what blocks it, where it goes."""
+def chain_doc(spec: ChainSpec, standing: Standing | None = None) -> str:
+    """The chain as Markdown: how its version stands, what starts it, what blocks it, where it goes."""
     scope = spec.scope
     covered = (
         "every repository" + (f" but {', '.join(scope.exclude)}" if scope.exclude else "")
@@ -19,8 +20,10 @@ def chain_doc(spec: ChainSpec) -> str:
         else ", ".join(scope.repositories)
     )
     lines = [
+        standing.banner if standing else "",
         f"# {spec.name}",
         spec.description,
+        f"Version {standing.version} of the spec." if standing and standing.version else "",
         f"Covers **{scope.namespace}**: {covered}, in registry `{scope.instance}`.",
     ]
     lines += _section("Builds", [_build(rule, spec) for rule in spec.build_rules]) or [

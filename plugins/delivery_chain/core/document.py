@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from delivery_chain.core.advice import yaml_hint
 from delivery_chain.errors import Problem
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ LONGEST_KEY = 300
 """Characters; the longest names that are keys, those of repositories, have 255."""
 Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+ALIAS = (
+    "anchors and aliases are not taken: write the value out; a text that begins with * or & goes in quotes"
+)
 _NULL = re.compile(r"null|Null|NULL|~|")
 _TRUE = re.compile(r"true|True|TRUE")
 _FALSE = re.compile(r"false|False|FALSE")
@@ -71,9 +75,10 @@ class Document:
             return self._complain(error.line, (), str(error))
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            return self._complain(
-                mark.line + 1 if mark else 1, (), f"not YAML: {error.problem or error.context}"
-            )
+            line = mark.line + 1 if mark else 1
+            problem = str(error.problem or error.context)
+            hint = yaml_hint(problem, "".join(text.split("\n")[line - 1 : line])[:200])
+            return self._complain(line, (), f"not YAML: {problem}{f'; {hint}' if hint else ''}")
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             return self._complain(
                 _line_of(error, text), (), f"not YAML: {' '.join(str(error).split())[:300]}"
@@ -104,7 +109,10 @@ class Document:
             if nodes > MOST_NODES:
                 raise _Unwanted(event, f"more than {MOST_NODES} keys and values")
             if getattr(event, "anchor", None):
-                raise _Unwanted(event, "anchors and aliases are not taken: write the value out")
+                raise _Unwanted(
+                    event,
+                    ALIAS,
+                )
             if tag := getattr(event, "tag", None):
                 shown = tag.replace("tag:yaml.org,2002:", "!!")[:60]
                 raise _Unwanted(

@@ -111,7 +111,7 @@ class Event(Value):
         try:
             return cls.model_validate({key: value for key, value in said.items() if value not in ("", None)})
         except ValidationError as error:
-            lines = [f"{'.'.join(map(str, item['loc'])) or 'conf'}: {item['msg']}" for item in error.errors()]
+            lines = [f"{name or 'conf'}: {problem}" for name, problem in _problems(error)]
             raise UsageError("this run's configuration is not an event:\n" + "\n".join(lines)) from error
 
     def to_conf(self) -> dict[str, Any]:
@@ -122,6 +122,34 @@ class Event(Value):
     def is_image(self) -> bool:
         """Whether it is about an image that is there already."""
         return bool(self.tag or self.digest)
+
+
+def event_of_options(said: Mapping[str, Any], options: Mapping[str, str]) -> Event:
+    """The event that a command line describes.
+
+    Args:
+        said: Fields; empty text means not said.
+        options: By field the name of the option that gives it, without its dashes.
+
+    Raises:
+        UsageError: With every wrong option by its own name.
+    """
+    try:
+        return Event.model_validate({key: value for key, value in said.items() if value not in ("", None)})
+    except ValidationError as error:
+        lines = [
+            f"--{options[name]}: {problem}" if name in options else problem
+            for name, problem in _problems(error)
+        ]
+        raise UsageError("\n".join(dict.fromkeys(lines))) from error
+
+
+def _problems(error: ValidationError) -> list[tuple[str, str]]:
+    """Field and what is wrong with it; an empty field for what is wrong with several together."""
+    return [
+        (".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, "))
+        for item in error.errors()
+    ]
 
 
 def actor_of(event: Event, user: str) -> str:

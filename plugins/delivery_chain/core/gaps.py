@@ -8,7 +8,8 @@ Only a change that some chain takes can have a gap; that of another ref makes no
 - *the sensor has not seen it*: a webhook told it, it is the newest change of its ref, and the sensor has looked since
   and saw something else; or it has not looked, as its Dag is paused or its last run failed; or it ought to have seen
   it by now;
-- *a webhook was lost*: a webhook told that the ref moved from a commit at which nobody had seen it.
+- *a webhook was lost*: a webhook told that the ref moved from a commit at which nobody had seen it;
+- *a run has no plan*: it failed to make one, or has waited for too long, see `delivery_chain.core.unplanned`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from delivery_chain.core.visits import AGAIN, ANOTHER, CLOCKS, LATE, LOST, REPLA
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
+
+    from delivery_chain.core.unplanned import Unplanned
 
 WEBHOOK_PATIENCE = timedelta(minutes=1)
 """How long a webhook may take when the sensor was faster."""
@@ -48,6 +51,8 @@ class Watch:
     paused: bool = False
     failed: bool = False
     """Whether the last run of its Dag failed."""
+    failing: bool = False
+    """Whether its last look failed, and is tried again."""
     poll: timedelta = timedelta(seconds=30)
     looked: datetime | None = None
     """When the look began that last saw something new; None before the first."""
@@ -59,17 +64,26 @@ class Watch:
         """Why it does not look; empty if it does."""
         if self.paused:
             return "its Dag is paused"
+        if self.failing:
+            return "its last look failed and is tried again"
         return "its last run failed" if self.failed else ""
 
 
-def changes(lines: Iterable[Line], watches: Mapping[str, Watch], now: datetime) -> list[Change]:
+def changes(
+    lines: Iterable[Line],
+    watches: Mapping[str, Watch],
+    now: datetime,
+    unplanned: Mapping[tuple[str, str], Unplanned] | None = None,
+) -> list[Change]:
     """The lines with their gaps.
 
     Args:
         lines: All that are known, the newest first.
         watches: By Dag id. Places without a sensor have none.
         now: The time.
+        unplanned: Runs whose task `plan` has not ended well, by chain and id.
     """
+    without = unplanned or {}
     lines = list(lines)
     told = {line.place for line in lines if any(entry.by != SENSOR for entry in line.entries)}
     newest: set[tuple[str, str]] = set()
@@ -86,6 +100,8 @@ def changes(lines: Iterable[Line], watches: Mapping[str, Watch], now: datetime) 
             if any(entry.why == LOST for entry in line.entries):
                 gaps.append(f"a webhook was lost: {LOST}")
                 change = change.model_copy(update={"why": "" if change.why == LOST else change.why})
+            runs = dict.fromkeys((one.chain, one.run_id) for one in change.outcomes)
+            gaps += filter(None, (without[run].gap(now) for run in runs if run in without))
         if any(entry.why not in NOT_FRESH for entry in line.entries):
             newest.add((line.place, change.ref))
         found.append(change.model_copy(update={"gaps": tuple(gaps)}))
@@ -134,6 +150,8 @@ class Wanted:
     """Full or short name, or a pattern with `*`."""
     gaps: bool = False
     """Just those with gaps."""
+    own: bool = False
+    """Those too that chains wrote themselves: staging tags, backups, the images that they built."""
 
     def takes(self, change: Change, watch: Watch | None) -> bool:
         """Whether a line is wanted."""
@@ -144,6 +162,7 @@ class Wanted:
             and (not self.chain or any(outcome.chain == self.chain for outcome in change.outcomes))
             and (not self.ref or any(fnmatchcase(name, self.ref) for name in _names(change)))
             and (not self.gaps or bool(change.gaps))
+            and (self.own or not change.own)
         )
 
 

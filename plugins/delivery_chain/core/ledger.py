@@ -26,6 +26,12 @@ LEDGER = "ledger"
 """XCom of the sensor's task `match`: a Looked as JSON for each change that it took."""
 SENSOR = "sensor"
 DELETED = "deleted, so there is nothing to run"
+OURS = "the chain built this image itself"
+RESERVED = "a tag that chains keep for themselves"
+DELETION = "a chain's own mark of a tag that it is deleting"
+BACKUP = "a chain's backup of a blocked image"
+OWN_WRITES = frozenset({OURS, RESERVED, DELETION, BACKUP})
+"""Why changes make no run that chains made themselves: registries tell of those, too."""
 FAR = datetime(9000, 1, 1, tzinfo=UTC)
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
@@ -142,6 +148,11 @@ class Change(Value):
     def tellers(self) -> tuple[str, ...]:
         """Who saw it."""
         return (self.by, *(sight.by for sight in self.also))
+
+    @property
+    def own(self) -> bool:
+        """Whether a chain itself wrote it: nobody pushed anything."""
+        return not self.outcomes and self.why in OWN_WRITES
 
     @property
     def name(self) -> str:

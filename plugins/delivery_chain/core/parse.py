@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
+from delivery_chain.core.advice import unknown_key
 from delivery_chain.core.document import Complaint, Document, KeyPath
 from delivery_chain.core.pattern import LONGEST_PATTERN
 from delivery_chain.core.spec import BuildRule, ChainSpec, ReplicateRule, Scope, Trigger
@@ -46,9 +47,8 @@ def parse_spec(text: str, file: str) -> ChainSpec:
     spec, complaints = (None, []) if data is None and document.problems else _validate(data)
     if spec is None or complaints or document.problems:
         known = {(problem.line, problem.key) for problem in document.problems}
-        more = [
-            problem for problem in document.locate(complaints) if (problem.line, problem.key) not in known
-        ]
+        located = document.locate(_by_name(complaints, data))
+        more = [problem for problem in located if (problem.line, problem.key) not in known]
         raise SpecError(_first([*document.problems, *more]))
     return spec
 
@@ -56,8 +56,38 @@ def parse_spec(text: str, file: str) -> ChainSpec:
 def locate(text: str, file: str, complaints: Iterable[Complaint]) -> list[Problem]:
     """Give complaints about a text that parses their lines."""
     document = Document(file)
-    document.read(text)
-    return document.locate(complaints)
+    data = document.read(text)
+    return document.locate(_by_name(complaints, data))
+
+
+def _by_name(complaints: Iterable[Complaint], data: Any) -> list[Complaint]:
+    """The complaints with the names of the rules that they are about: who reads them does not count from 0."""
+    return [(path, f"{message}{_owner(path, data)}") for path, message in complaints]
+
+
+def _owner(path: KeyPath, data: Any) -> str:
+    for above, kind in LISTS.items():
+        # Of the name itself nothing more is to say.
+        if path[: len(above)] == above and len(path) > len(above) and path[len(above) + 1 :] != ("name",):
+            item = _at(data, path[: len(above) + 1])
+            name = item.get("name") if isinstance(item, dict) else None
+            return f" ({kind} {_show(name)})" if isinstance(name, str) else ""
+    return ""
+
+
+def _at(data: Any, path: KeyPath) -> Any:
+    for part in path:
+        if isinstance(data, dict):
+            data = data.get(part)
+        else:
+            data = (
+                data[part] if isinstance(data, list) and isinstance(part, int) and part < len(data) else None
+            )
+    return data
+
+
+LISTS: dict[KeyPath, str] = {RULES: "build rule", REPLICATE: "replication rule", DISTRIBUTE: "trigger"}
+"""The lists whose items have names, and what an item is called."""
 
 
 def _first(problems: Sequence[Problem]) -> list[Problem]:
@@ -147,9 +177,10 @@ def _complaints(error: ValidationError, data: Any) -> list[Complaint]:
     above = {loc[:length] for loc, _ in kinds for length in range(len(loc))}
     hollow = {loc for loc, kind in kinds if kind == "too_short" and loc in above}
     return [
-        (_real_path(item["loc"], data), _message(item)[:LONGEST_MESSAGE])
+        (path, _message(item, path if len(items) <= MOST_PROBLEMS else ())[:LONGEST_MESSAGE])
         for item in items
         if item["loc"] not in hollow
+        for path in (_real_path(item["loc"], data),)
     ]
 
 
@@ -172,7 +203,6 @@ def _real_path(loc: Sequence[str | int], data: Any) -> KeyPath:
 
 _WORDINGS = {
     "missing": "is missing",
-    "extra_forbidden": "unknown key",
     "string_type": "expected text, found {found}{hint}",
     "string_pattern_mismatch": "expected text like {pattern}, found {found}",
     "bool_type": "expected true or false, found {found}",
@@ -188,12 +218,16 @@ _WORDINGS = {
 """What is said of each kind of error; other kinds are said in pydantic's words."""
 
 
-def _message(item: Any) -> str:
+def _message(item: Any, path: KeyPath) -> str:
+    if item["type"] == "extra_forbidden":
+        hint = unknown_key(path[:-1], str(path[-1])[:SHOWN]) if path else ""
+        return f"unknown key; {hint}" if hint else "unknown key"
     shown = _show(item.get("input"))
     words = re.sub("^(?:Input|String) should (?:be |have )?", "", item["msg"])
     if item["type"] not in _WORDINGS:
         return f"expected {words}, found {shown}"
-    details = {"found": shown, "hint": _quote_hint(item.get("input")), "error": item["msg"]}
+    error = item["msg"].removeprefix("Value error, ")
+    details = {"found": shown, "hint": _quote_hint(item.get("input")), "error": error}
     return _WORDINGS[item["type"]].format(**(details | item.get("ctx", {})))
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import re2
 
+from delivery_chain.core.advice import glob_hint
+
 METACHARACTERS = frozenset("\\^$*+?()[]{}|")
 """What makes a value a pattern. `.` and `-` are left out: they are common in names."""
 LONGEST_PATTERN = 1000
@@ -87,7 +89,8 @@ def compile_pattern(text: str) -> Any:
         raise ValueError(f"at most {LONGEST_PATTERN} characters, found {len(text)}")
     compiled, refusal = _compile(text)
     if compiled is None:
-        raise ValueError(f"not a regular expression that RE2 takes: {refusal}")
+        hint = glob_hint(text)
+        raise ValueError(f"not a regular expression that RE2 takes: {refusal}{f' ({hint})' if hint else ''}")
     return compiled
 
 

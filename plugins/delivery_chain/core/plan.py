@@ -92,6 +92,10 @@ class Planned(Value):
 
     plan: Plan
     spec: ChainSpec
+    number: int = 0
+    """Of the spec's version; 0 where none is known."""
+    fingerprint: str = ""
+    """Of the spec."""
 
 
 @dataclass(frozen=True, slots=True)

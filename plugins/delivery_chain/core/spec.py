@@ -131,7 +131,10 @@ class TagRule(Value):
         text = PLACEHOLDER.sub("x", self.tag)
         if "$" in text or "{" in text or "}" in text:
             raise ValueError(f"expected ${{name}} for a captured text, found {self.tag!r}")
-        check_tag(text)
+        try:
+            check_tag(text)
+        except ValueError as error:
+            raise ValueError(f"tag {self.tag!r}: {str(error).partition(': ')[2] or error}") from error
         return self
 
 

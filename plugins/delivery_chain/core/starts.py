@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from delivery_chain.core.event import Event, Kind, image_run_id, push_run_id
 from delivery_chain.core.git_ref import BRANCHES, TAGS
+from delivery_chain.core.ledger import BACKUP, DELETION, RESERVED
 from delivery_chain.core.plan import matching_rules, owner
 from delivery_chain.core.stand_in import deleted_tag_digest
 from delivery_chain.core.tags import is_backup, is_reserved
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 
 NO_RULE = "no build rule matches"
 NO_CHAIN = "no chain covers this image"
-RESERVED = "a tag that chains keep for themselves"
-DELETION = "a chain's own mark of a tag that it is deleting"
-BACKUP = "a chain's backup of a blocked image"
 
 OPERATOR_TRIGGERED = "operator_triggered"
 """Airflow's type of the runs that a task starts, as the sensors' do; of what a person asks for it is `manual`."""

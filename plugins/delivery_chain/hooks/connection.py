@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
 from delivery_chain.errors import ConfigurationError
+from delivery_chain.hooks.airflow_api import surely
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
 
 LONGEST_EXTRA = 256 * 1024
 """Characters of a connection's extra: room for CA bundles and keys."""
@@ -88,13 +92,13 @@ def read_connection(conn_id: str, conn_type: str) -> ConnectionFields:
 
     Raises:
         ConfigurationError: Missing, of another type, or its extra is no JSON object. Not retryable.
+        AirflowUnreachable: Airflow did not say whether it is there. Retryable.
     """
-    try:
-        connection = BaseHook.get_connection(conn_id)
-    except AirflowNotFoundException:
+    connection = surely(lambda: _found(conn_id))
+    if connection is None:
         raise ConfigurationError(
             f"connection {conn_id!r} is missing: add it under Admin > Connections with type {conn_type}"
-        ) from None
+        )
     mask(connection.password or "")
     fields = ConnectionFields(
         conn_id=conn_id,
@@ -108,6 +112,13 @@ def read_connection(conn_id: str, conn_type: str) -> ConnectionFields:
     if fields.conn_type != conn_type:
         raise fields.wrong("conn_type", f"type {conn_type}", repr(fields.conn_type))
     return fields
+
+
+def _found(conn_id: str) -> Connection | None:
+    try:
+        return BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        return None
 
 
 def mask(secret: str) -> None:

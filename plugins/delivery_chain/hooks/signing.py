@@ -10,6 +10,7 @@ from functools import cache
 
 from delivery_chain.core.seal import SHORTEST, SIGNING_SECRET
 from delivery_chain.errors import ConfigurationError
+from delivery_chain.hooks.airflow_api import read_variable
 
 
 @cache
@@ -18,10 +19,9 @@ def signing_secret() -> str:
 
     Raises:
         ConfigurationError: There is none, or one that is too short. Not retryable.
+        AirflowUnreachable: Airflow did not say whether there is one. Retryable.
     """
-    from airflow.sdk import Variable  # noqa: PLC0415 - not in a module that a parse imports
-
-    found = Variable.get(SIGNING_SECRET, default=None)
+    found = read_variable(SIGNING_SECRET)
     if not isinstance(found, str) or len(found) < SHORTEST:
         what = "is too short" if found else "is not there"
         raise ConfigurationError(

@@ -43,6 +43,9 @@ def register(commands: Any) -> None:
     parser.add_argument(
         "--gaps", action="store_true", help="just what was missed; exit code 1 if there is any"
     )
+    parser.add_argument(
+        "--own", action="store_true", help="also what chains wrote into registries themselves"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.set_defaults(func=run)
 
@@ -60,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"--{error}", file=sys.stderr)  # noqa: T201 - a command speaks to a terminal
         return USAGE
     ledger = _read(since, now)
-    wanted = Wanted(source=args.source, chain=args.chain, ref=args.ref, gaps=args.gaps)
+    wanted = Wanted(source=args.source, chain=args.chain, ref=args.ref, gaps=args.gaps, own=args.own)
     shown = [change for change in ledger.changes if wanted.takes(change, ledger.watches.get(change.place))]
     if args.json:
         for change in shown:

@@ -14,8 +14,9 @@ from airflow.models.connection import Connection
 from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
 from airflow.models.log import Log
+from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
-from airflow.utils.state import DagRunState
+from airflow.utils.state import DagRunState, TaskInstanceState
 from pydantic import ValidationError
 from sqlalchemy import func, or_, select
 
@@ -24,6 +25,7 @@ from delivery_chain.core.ledger import EVENT, LEDGER, Change, Entry, Looked, See
 from delivery_chain.core.visits import utc
 from delivery_chain.core.watched import IMAGES_PREFIX, SOURCE_PREFIX, watches
 from delivery_chain.errors import ConfigurationError
+from delivery_chain.ledger.plans import unplanned
 from delivery_chain.ledger.variables import plain, stored
 from delivery_chain.settings import Settings
 
@@ -37,6 +39,8 @@ MOST_ENTRIES = 5000
 MARGIN = timedelta(hours=1)
 """Read beyond the wanted time: what was told just before it was perhaps seen just after it."""
 ROWS_AT_ONCE = 200
+WATCH = "watch"
+"""The sensor's task that looks."""
 MATCH = "match"
 """The sensor's task that leaves entries."""
 
@@ -69,8 +73,18 @@ def read(session: Session, since: datetime, now: datetime, readable: Collection[
     reader.read()
     found = [one for one in reader.seen if readable is None or one.place in readable]
     lines = join(found)
+    # Of a chain that its reader may not see no run is named either.
+    runs = {
+        (one.chain, one.run_id)
+        for line in lines
+        for entry in line.entries
+        for one in entry.outcomes
+        if one.run_id and (readable is None or one.chain in readable)
+    }
     sensors = _watches(session, {line.place for line in lines})
-    kept = [change for change in changes(lines, sensors, now) if change.last >= since]
+    kept = [
+        change for change in changes(lines, sensors, now, unplanned(session, runs)) if change.last >= since
+    ]
     if readable is not None:
         kept = [for_reader(change, readable) for change in kept]
         sensors = {dag_id: watch for dag_id, watch in sensors.items() if dag_id in readable}
@@ -183,6 +197,15 @@ def _watches(session: Session, places: Collection[str]) -> dict[str, Watch]:
     states: dict[str, str] = dict(
         session.execute(select(DagRun.dag_id, DagRun.state).where(DagRun.id.in_(newest))).all()
     )
+    failing = set(
+        session.scalars(
+            select(TaskInstance.dag_id).where(
+                _of_a_sensor(TaskInstance.dag_id),
+                TaskInstance.task_id == WATCH,
+                TaskInstance.state == TaskInstanceState.UP_FOR_RETRY,
+            )
+        )
+    )
     cursors = {key: _cursor(plain(*row)) for key, row in stored(session, places).items()}
     speakers = _speakers(session)
     polls = _polls()
@@ -196,6 +219,7 @@ def _watches(session: Session, places: Collection[str]) -> dict[str, Watch]:
             ),
             paused=bool(dag.is_paused),
             failed=states.get(dag.dag_id) == DagRunState.FAILED,
+            failing=dag.dag_id in failing,
             poll=polls[dag.dag_id.startswith(IMAGES_PREFIX)],
             looked=looked,
             refs=refs,

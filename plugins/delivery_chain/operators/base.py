@@ -88,26 +88,6 @@ def place_of(ti: Any, task_id: str | None = None, map_index: int | None = None) 
     return Place(ti.dag_id, ti.run_id, task_id, -1 if map_index is None else map_index)
 
 
-class Memory:
-    """What a task keeps for its next try, in Airflow's task state. Whoever may edit a Dag may edit that, too."""
-
-    def __init__(self, context: Any, key: str) -> None:
-        ti = context["ti"]
-        self._store = context["task_state_store"]
-        self._key = key
-        self._place = Place(ti.dag_id, ti.run_id, ti.task_id, ti.map_index, f"state {key}")
-
-    def get(self) -> Any:
-        """What was set last; None where that is nothing, or not what a try of this task set."""
-        data = self._store.get(self._key)
-        proven = data is not None and is_sealed(data, self._place, _secret())
-        return data.get("value") if proven else None
-
-    def set(self, value: Any) -> None:
-        """Keep JSON for the next try."""
-        self._store.set(self._key, sealed({"value": value}, self._place, _secret()))
-
-
 def pull(ti: Any, task_id: str, model: type[V], *, map_index: int | None = None) -> V | None:
     """What a task of this run returned, or None where it returned nothing.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +14,12 @@ from delivery_chain.errors import (
     ContentMismatch,
     EventRefused,
     ScanFailed,
-    ToolError,
     Unjudged,
 )
 from delivery_chain.operators.base import ChainOperator, leave, made_for, planned, pull_all, skip
+from delivery_chain.operators.gone import check_there
+from delivery_chain.operators.on_worker import WorkerOperator
+from delivery_chain.operators.slots import SlotOperator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,37 +36,28 @@ MOST_IMAGES = 64
 """Images that one run scans: the official images with the most platforms hold a dozen."""
 
 
-class BuildOperator(ChainOperator):
+class BuildOperator(SlotOperator, WorkerOperator):
     """Builds one platform and pushes it under the run's staging tag."""
 
-    def __init__(self, *, platform: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.platform = platform
+    platform: str
+    """Of this instance, from the moment that it knows the plan."""
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Return a BuildResult as JSON; skipped where the plan does not build this platform."""
         plan, spec = planned(context["ti"])
+        self.platform = self.item(spec)
         build = plan.build
         if build is None:
             raise skip("the image is there already: nothing to build")
         if self.platform not in build.platforms:
             raise skip(f"build rule {build.rule!r} does not build {self.platform}")
         from delivery_chain.settings import Settings
-        from delivery_chain.tools.isolation import remove
 
         settings = Settings.load()
         minutes = spec.build.timeout_minutes if spec.build else 60
-        settings.work_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # The same for each try of the run: what a killed one left is found.
-        folder = settings.work_folder / f"{plan.key}-{Platform(self.platform).slug}"
-        remove(folder)
-        folder.mkdir(mode=0o700)
-        try:
+        with self.folder(context) as folder:
             result = self._build(plan, spec, build, folder, settings, time.monotonic() + 60 * minutes)
-            return leave(context, result.model_copy(update={"plan": made_for(plan, spec)}))
-        finally:
-            with contextlib.suppress(OSError, ToolError):
-                remove(folder)
+        return leave(context, result.model_copy(update={"plan": made_for(plan, spec)}))
 
     def _build(
         self,
@@ -153,6 +145,7 @@ class AssembleOperator(ChainOperator):
             EventRefused: The image has none of the platforms that the chain ships. Not retryable.
             ScanFailed: It holds more images than one run scans. Not retryable.
             ProtocolViolation: It holds something that is neither an image nor proven to be none. Not retryable.
+            NotFound: One is not in the registry any more. Not retryable.
             Unjudged: One was built for another plan than the run has now. Not retryable.
         """
         plan, spec = planned(context["ti"])
@@ -165,6 +158,7 @@ class AssembleOperator(ChainOperator):
             )
         built = {result.platform: result.digest for result in results}
         with OciRegistryHook(plan.instance).client() as client:
+            check_there(client, plan, *([plan.digest] if plan.digest else built.values()))
             subject = _read_subject(client, plan.name, plan.digest or _assemble(client, plan, built))
             if spec.scan.ship and subject.images:
                 subject = self._ship(client, plan, spec.scan.ship, subject)

@@ -15,8 +15,10 @@ from delivery_chain.core.gate import Verdict
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import Attempt, DeliveryResult, Published, RegionResult
 from delivery_chain.errors import ConfigurationError, DeliveryFailed, DeliveryUnavailable
-from delivery_chain.operators.base import ChainOperator, Memory, leave, pull, pull_all, skip
+from delivery_chain.operators.base import leave, planned, pull, pull_all, skip
 from delivery_chain.operators.judging import passed
+from delivery_chain.operators.memory import Memory
+from delivery_chain.operators.slots import SlotOperator
 
 if TYPE_CHECKING:
     from delivery_chain.core.plan import Plan
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 ANSWER_BYTES = 512
 """Of a target's answer that is read and kept."""
+MOST_ATTEMPTS = 200
+"""Attempts of one trigger in one run that are kept."""
 SHORTEST_HIDDEN = 4
 """Characters of a value that is taken out of an answer; shorter ones are no secrets."""
 TOO_MANY = 429
@@ -43,12 +47,8 @@ class Delivery:
     body: bytes
 
 
-class DistributeOperator(ChainOperator):
+class DistributeOperator(SlotOperator):
     """Fires one trigger, once for each tag it is for, after its regions hold the digest."""
-
-    def __init__(self, *, trigger: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.trigger = trigger
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Return a DeliveryResult as JSON; skipped where the trigger is not for this image.
@@ -62,18 +62,16 @@ class DistributeOperator(ChainOperator):
         verdict = pull(ti, "gate", Verdict)
         if published is None and (verdict is None or not verdict.passed):
             raise skip("nothing was published")
+        self.item(planned(ti)[1])
         plan, spec, subject, _ = passed(ti)
         if published is None or published.digest != subject.digest:
             raise ConfigurationError("this run's image is not published: clear the task `publish`")
-        triggers = {trigger.name: trigger for trigger in spec.distribute}
-        if self.trigger not in triggers:
-            raise skip(f"trigger {self.trigger!r} came after this run's plan was made")
         if not plan.announce:
             raise skip("this run was started without triggers")
-        trigger = triggers[self.trigger]
+        trigger = spec.distribute[self.slot]
         tags = fires_for(trigger, published.held)
         if not tags:
-            raise skip(f"no tag of this image is one that trigger {self.trigger!r} is for")
+            raise skip(f"no tag of this image is one that trigger {trigger.name!r} is for")
         regions = _regions(ti, spec, trigger, subject.digest)
         return leave(context, self._deliver(context, plan, trigger, tags, subject.digest, regions))
 
@@ -91,11 +89,9 @@ class DistributeOperator(ChainOperator):
 
         target = WebhookHook(trigger.url_connection).target()
         home = OciRegistryHook(plan.instance).registry()
-        memory = Memory(context, "attempts")
-        attempts = [Attempt.from_xcom(item) for item in memory.get() or []]
-        done = {attempt.tag for attempt in attempts if attempt.status in DELIVERED}
+        log = _Attempts(context)
         for tag in tags:
-            if tag in done:
+            if tag in log.arrived:
                 continue
             body = delivery_body(
                 name=plan.name,
@@ -113,15 +109,39 @@ class DistributeOperator(ChainOperator):
             )
             raw = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
             attempt, retry_after = send(target, Delivery(key, tag, trigger.method, raw))
-            attempts.append(attempt)
-            kept = [item.to_xcom() for item in attempts]
-            memory.set(kept)
-            context["ti"].xcom_push("attempts", kept)
+            log.add(attempt)
             self.log.info("%s %s for %s: %s", trigger.method, target.shown_url, tag, _told(attempt))
             _check(trigger.name, target.shown_url, attempt, retry_after)
         return DeliveryResult(
-            trigger=trigger.name, url=target.shown_url, delivered=tags, attempts=tuple(attempts)
+            trigger=trigger.name, url=target.shown_url, delivered=tags, attempts=tuple(log.attempts)
         )
+
+
+class _Attempts:
+    """Every attempt of a trigger in this run, and what arrived since it was last cleared: a clear sends again."""
+
+    def __init__(self, context: Any) -> None:
+        self._ti = context["ti"]
+        self._memory = Memory(context, "attempts")
+        here = self._memory.get()
+        known = self._memory.ever() if here is None else here
+        self.attempts = [Attempt.from_xcom(item) for item in known["attempts"]] if known else []
+        self._before = len(self.attempts) if here is None else here["before"]
+
+    @property
+    def arrived(self) -> set[str]:
+        """Tags that the target took since the last clear."""
+        return {one.tag for one in self.attempts[self._before :] if one.status in DELIVERED}
+
+    def add(self, attempt: Attempt) -> None:
+        self.attempts.append(attempt)
+        dropped = max(0, len(self.attempts) - MOST_ATTEMPTS)
+        # The oldest go. What arrived since the last clear stays: its retries make far fewer attempts.
+        del self.attempts[:dropped]
+        self._before = max(0, self._before - dropped)
+        kept = [item.to_xcom() for item in self.attempts]
+        self._memory.set({"attempts": kept, "before": self._before})
+        self._ti.xcom_push("attempts", kept)
 
 
 def _regions(ti: Any, spec: ChainSpec, trigger: Trigger, digest: str) -> dict[str, str]:

@@ -17,6 +17,7 @@ from delivery_chain.core.results import Scanned, ScanResult, Subject
 from delivery_chain.core.seal import fingerprint
 from delivery_chain.errors import NotFound, Unjudged
 from delivery_chain.operators.base import made_for, planned, pull, pull_all, subject_of
+from delivery_chain.operators.gone import check_there
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -104,13 +105,25 @@ def _judged(plan: Plan, spec: ChainSpec, subject: Subject, results: Sequence[Sca
 
 
 def _reports(plan: Plan, spec: ChainSpec, results: Sequence[ScanResult], *, later: bool) -> list[ScanReport]:
-    """The reports of the scans, read back from the registry by digest, and all later ones on the same images."""
+    """The reports of the scans, read back from the registry by digest, and all later ones on the same images.
+
+    Raises:
+        Unjudged: One is not there any more. Not retryable.
+        NotFound: Nor is its image. Not retryable.
+    """
     if not results:
         return []
     from delivery_chain.hooks.registry import OciRegistryHook
 
     with OciRegistryHook(plan.instance).client() as client:
-        found = [_read(client, plan.name, result.report) for result in results]
+        try:
+            found = [_read(client, plan.name, result.report) for result in results]
+        except NotFound as missing:
+            check_there(client, plan, *dict.fromkeys(result.digest for result in results))
+            raise Unjudged(
+                f"a report of this run's scans is not in the registry any more: clear `scan` and all that follow it. "
+                f"{missing}"
+            ) from missing
         if later:
             for digest in dict.fromkeys(result.digest for result in results):
                 known = [result for result in results if result.digest == digest]

@@ -31,10 +31,14 @@ class SweepOperator(ChainOperator):
 
     def execute(self, context: Any) -> list[str]:
         """Return what was removed, as `namespace/repository:tag`."""
-        from delivery_chain.hooks.registry import OciRegistryHook
         from delivery_chain.settings import Settings
 
-        oldest = datetime.now(UTC) - timedelta(hours=Settings.load().staging_keep_hours)
+        return self.sweep(context, datetime.now(UTC) - timedelta(hours=Settings.load().staging_keep_hours))
+
+    def sweep(self, context: Any, oldest: datetime) -> list[str]:
+        """Remove those of runs that are over and whose push was before `oldest`."""
+        from delivery_chain.hooks.registry import OciRegistryHook
+
         removed: list[str] = []
         with OciRegistryHook(self.spec.scope.instance).client() as client:
             try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.built import came_back, is_again, same_push, told_again
 from delivery_chain.core.event import Event, actor_of
+from delivery_chain.core.in_force import fingerprint
 from delivery_chain.core.plan import (
     ImageSelection,
     Plan,
@@ -23,8 +24,10 @@ from delivery_chain.core.spec_scan import Artifacts
 from delivery_chain.core.stand_in import deleted_tag_digest
 from delivery_chain.core.times import not_after
 from delivery_chain.errors import EventRefused, ProtocolViolation, Superseded
+from delivery_chain.in_force import version_for
 from delivery_chain.operators.base import ChainOperator, leave, leave_reason, skip
 from delivery_chain.operators.earlier import await_earlier, await_previous, images_of
+from delivery_chain.operators.on_worker import WorkerOperator
 
 if TYPE_CHECKING:
     from delivery_chain.core.spec import ChainSpec
@@ -34,7 +37,7 @@ LOOK_SECONDS = 120.0
 _AFTER = timedelta(microseconds=1)
 
 
-class PlanOperator(ChainOperator):
+class PlanOperator(WorkerOperator):
     """Reads the event from the run's `conf`, looks at the source once, and decides everything."""
 
     def __init__(self, *, spec: ChainSpec, **kwargs: Any) -> None:
@@ -49,14 +52,16 @@ class PlanOperator(ChainOperator):
             EventRefused, UsageError: The event makes no run. Not retryable.
         """
         run = context["dag_run"]
+        self.spec, number = version_for(self.spec, run.run_after)
         event = Event.from_conf(run.conf or {})
         said_by = actor_of(event, getattr(run, "triggering_user_name", "") or "")
         event = event.model_copy(update={"actor": said_by})
         selection = select(self.spec, event)
         # Whoever starts a run may say when it is due, too.
         now = not_after(run.run_after, datetime.now(UTC))
-        try:
+        with self.stoppable():
             present = _present(self.spec, selection)
+        try:
             plan = make_plan(self.spec, selection, event, run_id=run.run_id, now=now, present=present)
             if isinstance(selection, SourceSelection):
                 plan = _once(context, self.spec, selection, event, plan)
@@ -66,7 +71,9 @@ class PlanOperator(ChainOperator):
         _describe(self, plan)
         if not plan.build:
             self._check_image(context, plan)
-        return leave(context, Planned(plan=plan, spec=self.spec))
+        return leave(
+            context, Planned(plan=plan, spec=self.spec, number=number, fingerprint=fingerprint(self.spec))
+        )
 
     def _check_image(self, context: Any, plan: Plan) -> None:
         """Do what the chain says about artifacts, if the event is about one.

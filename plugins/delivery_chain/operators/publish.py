@@ -11,6 +11,7 @@ from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import Published, TagMove
 from delivery_chain.errors import ConfigurationError
 from delivery_chain.operators.base import ChainOperator, leave, pull, skip
+from delivery_chain.operators.gone import check_there
 from delivery_chain.operators.judging import passed
 from delivery_chain.operators.links import RegistryLink
 
@@ -28,6 +29,7 @@ class PublishOperator(ChainOperator):
 
         Raises:
             Unjudged: No gate of this run passed this digest. Not retryable.
+            NotFound: The image is not in the registry any more. Not retryable.
         """
         plan, _, subject, _ = passed(context["ti"])
         from delivery_chain.hooks.registry import OciRegistryHook
@@ -40,6 +42,7 @@ class PublishOperator(ChainOperator):
             moves = tuple(TagMove(tag=t, state="unchanged", digest=subject.digest) for t in plan.tags)
             return leave(context, Published(digest=subject.digest, tags=moves))
         with OciRegistryHook(plan.instance).client() as client:
+            check_there(client, plan, subject.digest)
             moves = tuple(move_tag(client, plan, tag, subject.digest) for tag in plan.tags)
         for move in moves:
             self.log.info("%s:%s %s, %s", plan.name, move.tag, move.state, short_digest(move.digest))

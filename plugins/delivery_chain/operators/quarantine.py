@@ -14,6 +14,7 @@ from delivery_chain.errors import (
     Unauthorized,
 )
 from delivery_chain.operators.base import ChainOperator, leave, planned, pull, subject_of
+from delivery_chain.operators.gone import check_there
 from delivery_chain.operators.links import RegistryLink, ScanReportLink
 from delivery_chain.operators.publish import blocked_verdict
 
@@ -37,6 +38,7 @@ class QuarantineOperator(ChainOperator):
         Raises:
             RegistryError: Where it is not retryable (DeletesDisabled, Unauthorized, TagConflict), the XCom tells what
                 was left: the registry does not let the image go.
+            NotFound: It is neither where it was nor backed up. Not retryable.
         """
         ti = context["ti"]
         verdict = blocked_verdict(ti)
@@ -69,8 +71,11 @@ def _back_up(client: RegistryClient, plan: Plan, subject: Subject, verdict: Verd
     tag = quarantine_tag(plan.tags[0] if plan.tags else plan.key, verdict.judged_at)
     held = client.head_manifest(name, tag)
     if held is None or held.digest != subject.digest:
-        # Thorough: what is deleted next has to be here whole.
-        copy_image(client, plan.name, subject.digest, client, name, thorough=True)
+        # An earlier try may have removed it already; then its backup is here, under the tag of another verdict.
+        if client.head_digest(plan.name, subject.digest) or not client.head_digest(name, subject.digest):
+            check_there(client, plan, subject.digest)
+            # Thorough: what is deleted next has to be here whole.
+            copy_image(client, plan.name, subject.digest, client, name, thorough=True)
         put_tag(client, name, tag, subject.digest)
     return f"{client.registry.host}/{name}:{tag}"
 

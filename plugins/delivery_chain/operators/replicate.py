@@ -9,8 +9,12 @@ from delivery_chain.core.filters import Destination, destination
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import Published, RegionResult, TagMove
 from delivery_chain.errors import ConfigurationError, ContentMismatch, TagConflict
-from delivery_chain.operators.base import ChainOperator, Memory, leave, pull, skip
+from delivery_chain.operators.base import leave, planned, pull, skip
+from delivery_chain.operators.gone import check_there
 from delivery_chain.operators.judging import passed
+from delivery_chain.operators.memory import Memory
+from delivery_chain.operators.on_worker import WorkerOperator
+from delivery_chain.operators.slots import SlotOperator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +30,9 @@ UPLOADS = "uploads"
 class TaskState:
     """Open uploads in Airflow's task state, which outlives a try whose worker was killed (a `Resume`).
 
-    Requests with the region's login go to these addresses, so they are believed with their seal alone.
+    A clear forgets them: an upload that the region no longer goes on with is a reason to clear. What is whole there is
+    found by its digest either way. Requests with the region's login go to these addresses, so they are believed with
+    their seal alone.
     """
 
     def __init__(self, context: Any) -> None:
@@ -44,19 +50,15 @@ class TaskState:
 def _limits(settings: Settings) -> Limits:
     """Limits for all replications of this worker: each task is a process of its own."""
     from delivery_chain.oci.worker_limits import WorkerLimits
+    from delivery_chain.tools.job_folder import home
 
     rate = settings.registry_megabytes_per_second * 1e6
-    return WorkerLimits(
-        settings.work_folder / "limits", requests=settings.registry_requests, rate=rate or None
-    )
+    folder = home(settings.work_folder) / "limits"
+    return WorkerLimits(folder, requests=settings.registry_requests, rate=rate or None)
 
 
-class ReplicateOperator(ChainOperator):
+class ReplicateOperator(SlotOperator, WorkerOperator):
     """Copies the digest to one region, verifies it there, and moves the tags there."""
-
-    def __init__(self, *, rule: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.rule = rule
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Return a RegionResult as JSON; skipped where the rule is not for this image.
@@ -64,18 +66,19 @@ class ReplicateOperator(ChainOperator):
         Raises:
             Unjudged: No gate of this run passed this digest. Not retryable.
             TagConflict: The target tag holds another digest and may not be moved. Not retryable.
+            NotFound: The image is not in the home registry any more. Not retryable.
         """
+        self.item(planned(context["ti"])[1])
         plan, spec, subject, _ = passed(context["ti"])
         published = pull(context["ti"], "publish", Published)
         if published is None or published.digest != subject.digest:
             raise ConfigurationError("this run's image is not published yet: clear the task `publish`")
-        rules = {rule.name: rule for rule in spec.replicate}
-        if self.rule not in rules:
-            raise skip(f"rule {self.rule!r} came after this run's plan was made")
-        goal = destination(spec, rules[self.rule], plan.repository, published.held)
+        goal = destination(spec, spec.replicate[self.slot], plan.repository, published.held)
         if isinstance(goal, str):
             raise skip(goal)
-        return leave(context, self._copy(plan, goal, subject.digest, context))
+        with self.stoppable():
+            result = self._copy(plan, goal, subject.digest, context)
+        return leave(context, result)
 
     def _copy(self, plan: Plan, goal: Destination, digest: str, context: Any) -> RegionResult:
         from delivery_chain.hooks.registry import OciRegistryHook
@@ -88,6 +91,7 @@ class ReplicateOperator(ChainOperator):
         registry = hook.registry()
         progress = PacedLog(self.log.info)
         with OciRegistryHook(plan.instance).client() as home, hook.client() as target:
+            check_there(home, plan, digest)
             # Thorough: green means that every blob was seen there, also below a manifest that was there before.
             done = copy_image(
                 home, plan.name, digest, target, goal.name,

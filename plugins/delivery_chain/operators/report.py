@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.blocked import note
 from delivery_chain.core.gate import Verdict
-from delivery_chain.core.platform import OTHER_PLATFORMS
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import Published, Quarantined, Record, RegionResult, Subject
+from delivery_chain.core.slots import slot_names
 from delivery_chain.errors import ConfigurationError, RegistryError, SealBroken
 from delivery_chain.operators.base import ChainOperator, leave, planned, pull, pull_all, reason_of
 from delivery_chain.operators.quarantine import staging_tags
@@ -103,12 +103,7 @@ def _state(states: dict[str, str], task: str, index: int) -> str:
 
 def _failed(states: dict[str, str], spec: ChainSpec) -> list[str]:
     """The tasks that failed, mapped ones as `build [linux/arm64]`."""
-    labels: dict[str, list[str]] = {
-        "build": [str(platform) for platform in spec.build_platforms],
-        "scan": [*spec.scan_platforms, OTHER_PLATFORMS],
-        "replicate": [rule.name for rule in spec.replicate],
-        "distribute": [trigger.name for trigger in spec.distribute],
-    }
+    labels = slot_names(spec)
     named = {
         f"{task}_{index}": f"{task} [{label}]" for task in labels for index, label in enumerate(labels[task])
     }

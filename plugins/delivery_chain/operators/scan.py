@@ -10,59 +10,57 @@ from airflow.providers.standard.operators.branch import BaseBranchOperator
 from delivery_chain.core.platform import OTHER_PLATFORMS
 from delivery_chain.core.reference import sha256_digest, short_digest
 from delivery_chain.core.results import Scanned, ScanResult
-from delivery_chain.operators.base import ChainOperator, leave, planned, skip, subject_of
+from delivery_chain.operators.base import leave, planned, skip, subject_of
+from delivery_chain.operators.gone import check_there
 from delivery_chain.operators.judging import CREATED, REPORT_TYPE, judge_run
 from delivery_chain.operators.links import ScanReportLink
+from delivery_chain.operators.on_worker import WorkerOperator
+from delivery_chain.operators.slots import SlotOperator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
+    from pathlib import Path
 
     from delivery_chain.core.gate import Verdict
     from delivery_chain.core.plan import Plan
     from delivery_chain.core.results import Image
+    from delivery_chain.core.spec import ChainSpec
 
 
-class ScanOperator(ChainOperator):
+class ScanOperator(SlotOperator, WorkerOperator):
     """Scans every image of one platform with every engine of the spec; the reports become referrers of the images."""
 
     operator_extra_links = (ScanReportLink(),)
 
-    def __init__(self, *, platform: str, named: Sequence[str] = (), **kwargs: Any) -> None:
-        """Scan nothing yet.
-
-        Args:
-            platform: `linux/amd64`; or `OTHER_PLATFORMS`, for the images of all that are not `named`.
-            named: The platforms of the other instances.
-            kwargs: Airflow's own.
-        """
-        super().__init__(**kwargs)
-        self.platform = platform
-        self.named = tuple(named)
-
     def execute(self, context: Any) -> dict[str, Any]:
-        """Return a Scanned as JSON; skipped where the image has nothing of the platform."""
+        """Return a Scanned as JSON; skipped where the image has nothing of the platform.
+
+        Raises:
+            NotFound: The image is not in the registry any more. Not retryable.
+        """
         plan, spec = planned(context["ti"])
+        platform = self.item(spec)
         subject = subject_of(context["ti"])
         if not spec.scan.enabled:
             raise skip("the chain has scan.enabled: false")
         if not subject.images:
             raise skip("it is no image: there is nothing to scan")
-        images = [image for image in subject.images if self._takes(image)]
+        images = [image for image in subject.images if _takes(platform, image, spec)]
         if not images:
-            raise skip(f"the image has no {self.platform}")
+            raise skip(f"the image has no {platform}")
+        from delivery_chain.hooks.registry import OciRegistryHook
+
+        with OciRegistryHook(plan.instance).client() as client:
+            check_there(client, plan, *(image.digest for image in images))
         results = []
-        for image in images:
-            deadline = time.monotonic() + 60 * spec.scan.timeout_minutes
-            results += [self._scan(engine, plan, image, deadline) for engine in spec.scan.engine]
+        with self.folder(context) as folder:
+            for image in images:
+                deadline = time.monotonic() + 60 * spec.scan.timeout_minutes
+                results += [self._scan(engine, plan, image, folder, deadline) for engine in spec.scan.engine]
         context["ti"].xcom_push("report_url", _blob_url(plan, results[0].report))
         return leave(context, Scanned(results=tuple(results)))
 
-    def _takes(self, image: Image) -> bool:
-        if self.platform == OTHER_PLATFORMS:
-            return image.platform not in self.named
-        return image.platform == self.platform
-
-    def _scan(self, name: str, plan: Plan, image: Image, deadline: float) -> ScanResult:
+    def _scan(self, name: str, plan: Plan, image: Image, folder: Path, deadline: float) -> ScanResult:
         from delivery_chain.hooks.registry import OciRegistryHook
         from delivery_chain.oci.referrers import attach
         from delivery_chain.settings import Settings
@@ -79,7 +77,7 @@ class ScanOperator(ChainOperator):
             settings.trivy_java_db_max_age_hours,
             wheel=settings.trivy_wheel == "allow",
         )
-        request = ScanRequest(hook.registry(), plan.name, image.digest, image.platform, trivy)
+        request = ScanRequest(hook.registry(), plan.name, image.digest, image.platform, trivy, folder)
         output = load_engine(name).scan(request, deadline=deadline, on_line=self.log.info)
         report = output.report
         with hook.client() as client:
@@ -103,6 +101,12 @@ class ScanOperator(ChainOperator):
             report=sha256_digest(facts),
             referrer=referrer.digest,
         )
+
+
+def _takes(platform: str, image: Image, spec: ChainSpec) -> bool:
+    if platform == OTHER_PLATFORMS:
+        return image.platform not in spec.scan_platforms
+    return image.platform == platform
 
 
 def _blob_url(plan: Plan, digest: str) -> str:

@@ -37,6 +37,13 @@ POSITIONS = "positions"
 """XCom of `match`: the position of the change that each run is for."""
 
 
+def _read(key: str) -> str | None:
+    # Not at the top: a parse of a Dag file imports this module, and asks for no Variable.
+    from delivery_chain.hooks.airflow_api import read_variable
+
+    return read_variable(key)
+
+
 class Cursor:
     """What a watching Dag has seen, in an Airflow Variable: `{"looked": time, "refs": {ref: commit}}`."""
 
@@ -48,8 +55,9 @@ class Cursor:
 
         Raises:
             ConfigurationError: Somebody made it unreadable by hand. Not retryable.
+            AirflowUnreachable: Airflow did not say whether there is one. Retryable.
         """
-        text = Variable.get(self.key, default=None)
+        text = _read(self.key)
         if text is None:
             return None
         try:
@@ -202,7 +210,7 @@ def _deleted(ref: str, looked: datetime, since: datetime | None) -> Looked:
 
 
 def _told(cursor: str) -> Told:
-    return Told.read(Variable.get(told_key(cursor), default=None))
+    return Told.read(_read(told_key(cursor)))
 
 
 def _new_to(ti: Any, found: Sequence[Sequence[Start]]) -> frozenset[str]:

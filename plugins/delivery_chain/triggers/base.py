@@ -127,9 +127,9 @@ class PollTrigger(BaseTrigger):
         """
         if not self.told or not self.since:
             return {}
-        from airflow.sdk import Variable  # noqa: PLC0415 - of chains' own watches only
+        from delivery_chain.hooks.airflow_api import read_variable  # noqa: PLC0415 - of chains' own watches only
 
-        text = Variable.get(self.told, default=None)
+        text = read_variable(self.told)
         since, looked = (datetime.fromisoformat(time) for time in (self.since, began))
         return Told.read(text).between(seen, since=since, looked=looked)
 

@@ -17,13 +17,16 @@ from sqlalchemy import select
 
 from delivery_chain.core.findings import ScanReport
 from delivery_chain.core.gate import Verdict
+from delivery_chain.core.in_force import version
 from delivery_chain.core.plan import Planned
 from delivery_chain.core.results import Quarantined, Record, RegionResult, Scanned, Subject
 from delivery_chain.core.tags import quarantine_name
 from delivery_chain.errors import DeliveryChainError, NotFound
 from delivery_chain.hooks.registry import TEST_TIMEOUT, OciRegistryHook
 from delivery_chain.ledger.left import Left, left_in
+from delivery_chain.web.asking import router as asking
 from delivery_chain.web.events import router as events
+from delivery_chain.web.home import router as home
 from delivery_chain.web.page import RunFacts, render
 
 if TYPE_CHECKING:
@@ -39,6 +42,8 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 app = FastAPI(title="Delivery chain", docs_url=None, redoc_url=None, openapi_url=None)
+app.include_router(home)
+app.include_router(asking)
 app.include_router(events)
 
 
@@ -70,6 +75,7 @@ def _facts(dag_id: str, run_id: str, left: Left, state: str) -> RunFacts:
         state=state,
         altered=left.altered,
         plan=made.plan if made else None,
+        version=version(made.number, made.fingerprint) if made else "",
         subject=left.one("assemble", Subject),
         verdict=left.one("gate", Verdict),
         quarantined=left.one("quarantine", Quarantined),

@@ -59,10 +59,16 @@ def events_page(
     chain: Text = "",
     ref: Text = "",
     gaps: bool = False,  # noqa: FBT001, FBT002 - a field of the form
+    own: bool = False,  # noqa: FBT001, FBT002
 ) -> HTMLResponse:
     """The ledger; 400 with the same page where it can't be asked so."""
     asked = Asked(
-        since=since.strip() or DEFAULT, source=source.strip(), chain=chain.strip(), ref=ref.strip(), gaps=gaps
+        since=since.strip() or DEFAULT,
+        source=source.strip(),
+        chain=chain.strip(),
+        ref=ref.strip(),
+        gaps=gaps,
+        own=own,
     )
     now = datetime.now(UTC)
     try:
@@ -77,7 +83,7 @@ def events_page(
 
 
 def _shown(ledger: Ledger, asked: Asked) -> Shown:
-    wanted = Wanted(source=asked.source, chain=asked.chain, ref=asked.ref, gaps=asked.gaps)
+    wanted = Wanted(source=asked.source, chain=asked.chain, ref=asked.ref, gaps=asked.gaps, own=asked.own)
     changes = [change for change in ledger.changes if wanted.takes(change, ledger.watches.get(change.place))]
     chains = {outcome.chain for change in ledger.changes for outcome in change.outcomes}
     notes = [f"{one.title} is not being watched: {one.idle}" for one in ledger.watches.values() if one.idle]

@@ -78,6 +78,7 @@ class Asked:
     chain: str = ""
     ref: str = ""
     gaps: bool = False
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +110,13 @@ def render(asked: Asked, shown: Shown) -> str:
 
 def _form(asked: Asked, chains: Iterable[str]) -> str:
     names = "".join(f'<option value="{escape(name)}">' for name in chains)
-    ticked = " checked" if asked.gaps else ""
+    ticks = "".join(
+        f'<label class="tick"><input type="checkbox" name="{name}" value="1"{" checked" if on else ""}>{label}</label>'
+        for name, on, label in (
+            ("gaps", asked.gaps, "just gaps"),
+            ("own", asked.own, "with the chains' own writes"),
+        )
+    )
     fields = "".join(
         f'<label>{label}<input name="{name}" value="{escape(value)}" placeholder="{hint}"{more}></label>'
         for label, name, value, hint, more in (
@@ -119,10 +126,7 @@ def _form(asked: Asked, chains: Iterable[str]) -> str:
             ("Branch, tag or image", "ref", asked.ref, "any, such as v1.*", ""),
         )
     )
-    return (
-        f'<form>{fields}<label class="tick"><input type="checkbox" name="gaps" value="1"{ticked}>'
-        f'just gaps</label><button>Show</button><datalist id="chains">{names}</datalist></form>'
-    )
+    return f'<form>{fields}{ticks}<button>Show</button><datalist id="chains">{names}</datalist></form>'
 
 
 def _count(changes: Sequence[Change]) -> str:

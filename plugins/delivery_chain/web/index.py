@@ -21,6 +21,7 @@ from sqlalchemy import func, select
 
 from delivery_chain.core.places import path_of
 from delivery_chain.core.spec import ChainSpec, Source
+from delivery_chain.core.standing import REMOVED_TAG
 from delivery_chain.core.watched import CHAIN_TAG, watched
 from delivery_chain.errors import DeliveryChainError
 from delivery_chain.hooks.git import addresses
@@ -123,11 +124,12 @@ class Index:
 
 
 def _latest(*columns: Any) -> Any:
-    """Columns of the newest version of each chain's Dag, after its id."""
+    """Columns of the newest version of each chain's Dag, after its id; not of chains that were removed."""
+    removed = select(DagTag.dag_id).where(DagTag.name == REMOVED_TAG)
     newest = (
         select(DagVersion.dag_id, func.max(DagVersion.version_number).label("number"))
         .join(DagTag, DagTag.dag_id == DagVersion.dag_id)
-        .where(DagTag.name == CHAIN_TAG)
+        .where(DagTag.name == CHAIN_TAG, DagVersion.dag_id.not_in(removed))
         .group_by(DagVersion.dag_id)
         .subquery()
     )

@@ -14,7 +14,7 @@ from airflow.utils.session import create_session
 from sqlalchemy import insert
 
 from delivery_chain.core.event import WEBHOOK
-from delivery_chain.core.ledger import DELETED, EVENT, SENSOR, Entry, Outcome
+from delivery_chain.core.ledger import DELETED, EVENT, OURS, SENSOR, Entry, Outcome
 from delivery_chain.core.starts import NO_CHAIN, NO_RULE, Start, image_starts, source_starts
 from delivery_chain.core.times import not_after
 from delivery_chain.core.visits import AGAIN, Judgement, Move, judge
@@ -41,7 +41,6 @@ MOST_RUNS = 100
 """Runs of one delivery, for its sender does not wait long. The sensor starts the rest."""
 GONE = "the registry has no such tag any more, or can't be asked for it"
 UNPEELED = "an annotated tag that can't be asked for its commit now; the sensor finds it"
-OURS = "the chain built this image itself"
 MOST_ROWS = 500
 """Rows of the event log that one delivery writes."""
 LEFT = f"more than {MOST_RUNS} runs in one delivery: the sensor starts the rest"

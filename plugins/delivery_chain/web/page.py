@@ -52,6 +52,8 @@ class RunFacts:
     reports: tuple[ScanReport, ...]
     missing: str
     """Why a report could not be read, empty if all could."""
+    version: str = ""
+    """Of the spec that the run was planned with."""
 
 
 def render(facts: RunFacts) -> str:
@@ -101,6 +103,8 @@ def _image(facts: RunFacts) -> str:
         ("Chain", escape(facts.chain)),
         ("Run", f'<a href="{escape(back)}">{escape(facts.run_id)}</a>'),
     ]
+    if facts.version:
+        rows.append(("Spec", f"version {escape(facts.version)}"))
     if plan and plan.build:
         rows.append(("Built from", f"<code>{escape(plan.build.ref)}</code> at {_code(plan.build.commit)}"))
     if subject:

@@ -62,7 +62,7 @@ def test_the_retry_of_a_killed_worker_sends_no_finished_blob_again(
         connect(monkeypatch, "home", home)
         connect(monkeypatch, "west", line.registry)
         run, digest = published(home)
-        first = start_try(run, "to-west", folders["task"])
+        first = start_try(run, 0, folders["task"])
         try:
             line.wait_for(up=LAYERS * LAYER // 2)
         finally:
@@ -70,7 +70,7 @@ def test_the_retry_of_a_killed_worker_sends_no_finished_blob_again(
             first.join()
         with RegistryClient(west) as client:
             assert client.head_manifest(NAME, "v1") is None
-        second = start_try(run, "to-west", folders["task"])
+        second = start_try(run, 0, folders["task"])
         second.join(60)
         assert second.exitcode == 0
         result = RegionResult.from_xcom(unproven(json.loads((folders["task"] / "result.json").read_text())))

@@ -107,6 +107,8 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
 def test_the_routes_there_are() -> None:
     """A new route must be named here, and so be thought about."""
     assert routes(applications()) == [
+        ("GET", "/delivery-chain/"),
+        ("GET", "/delivery-chain/chains/{dag_id}/takes"),
         ("GET", "/delivery-chain/events"),
         ("GET", "/delivery-chain/{dag_id}/{run_id:path}"),
         ("POST", OPEN),

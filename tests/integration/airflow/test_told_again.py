@@ -164,7 +164,8 @@ def house(
     monkeypatch.setattr(git, "list_refs", lambda *_, **__: dict(made.refs))
     monkeypatch.setattr(receiver_module, "datetime", SimpleNamespace(now=lambda _: made.now))
     # What is signed says when.
-    monkeypatch.setattr(webhook_airflow, "time", SimpleNamespace(time=lambda: made.now.timestamp()))
+    clock = SimpleNamespace(time=lambda: made.now.timestamp())  # noqa: PLW0108 - the time moves on
+    monkeypatch.setattr(webhook_airflow, "time", clock)
     for number, (ref, commit) in enumerate(MOVES):
         made.push(ref, commit, f"d{number}")
     yield made

@@ -94,6 +94,34 @@ class Records:
         )
         self.session.flush()
 
+    def planned(self, run_id: str, state: str | None, *, error: str = "", by: str = "plan") -> None:
+        """A chain's run whose task `plan` is in a state, with the error that a task left as its reason."""
+        from airflow.models.dagrun import DagRun
+        from airflow.models.taskinstance import TaskInstance
+        from airflow.models.xcom import XComModel
+        from airflow.utils.types import DagRunTriggeredByType, DagRunType
+
+        from delivery_chain.core.seal import Place, sealed
+        from delivery_chain.hooks.signing import signing_secret
+
+        about = {"run_type": DagRunType.MANUAL, "triggered_by": DagRunTriggeredByType.TEST, "run_after": NOW}
+        self.session.add(DagRun(dag_id=CHAIN, run_id=run_id, state="running", **about))
+        self.session.flush()
+        task = TaskInstance(
+            self.tasks["match"], dag_version_id=self.versions[CHAIN], run_id=run_id, state=state
+        )
+        task.dag_id, task.task_id, task.map_index, task.try_number = CHAIN, "plan", -1, 1
+        task.end_date = NOW - timedelta(minutes=1)
+        self.session.add(task)
+        self.session.flush()
+        if error:
+            place = Place(CHAIN, run_id, by, key="reason")
+            value = sealed({"reason": "because", "error": error}, place, signing_secret())
+            XComModel.set(
+                key="reason", value=value, task_id="plan", dag_id=CHAIN, run_id=run_id, session=self.session
+            )
+        self.session.flush()
+
     def dags(self) -> None:
         """Two sensors' Dags and a chain's."""
         from airflow.models.dag_version import DagVersion
@@ -183,6 +211,33 @@ def test_both_kinds_of_records_are_read(records: Records, read: Callable[..., Le
         }
     )  # fmt: skip
     assert (ledger.cut, ledger.skipped, ledger.since) == (False, 0, NOW - DAY)
+
+
+@pytest.mark.parametrize(
+    ("state", "left", "gap"),
+    [
+        ("success", {}, ()),
+        ("skipped", {}, ()),
+        ("up_for_retry", {}, ("has no plan yet, ", "failed, and is tried again by itself")),
+        ("failed", {"error": "ValueError"}, ("has no plan: ", "clear `plan` and all that follow it")),
+        ("failed", {}, ("has no plan: ", "clear `plan` and all that follow it")),
+        ("failed", {"error": "EventRefused"}, ()),
+        # Copied from another task, so that a push that was lost looks like one that was refused.
+        ("failed", {"error": "EventRefused", "by": "gate"}, ("has no plan: ", "clear `plan`")),
+    ],
+)
+def test_a_push_whose_run_has_no_plan(
+    records: Records, read: Callable[..., Ledger], state: str, left: dict[str, Any], gap: tuple[str, ...]
+) -> None:
+    """It is a gap until it has one, with what to do; whom the chain is hidden from is told nothing of it."""
+    ref = "refs/tags/v1"
+    records.told(PLACE, entry(ref, outcomes=run_of(ref, made=True)))
+    records.looked(PLACE, entry(ref, 597, by="sensor", outcomes=run_of(ref, made=False)))
+    records.planned("run-v1", state, **left)
+    ((_, _, _, gaps),) = lines(read())
+    assert len(gaps) == bool(gap)
+    assert [text for text in gap if text not in gaps[0]] == []
+    assert [one.gaps for one in read(readable={PLACE}).changes] == [()]
 
 
 def test_only_what_is_recent(records: Records, read: Callable[..., Ledger]) -> None:

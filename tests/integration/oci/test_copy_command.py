@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -155,8 +156,14 @@ def test_logins_and_a_ca_are_found(
             source,
             f"{registry.host}/a",
         ]
+        assert main([word for word in command if not word.startswith("--ca-file")]) == 1
+        assert "--ca-file HOST=FILE" in (untrusted := capsys.readouterr().err)
+        assert main(["copy", source, f"{registry.host}/a"]) == 1
+        assert "--plain-http HOST" in (no_tls := capsys.readouterr().err)
         assert main(command) == 1
-        assert "HTTP 401" in capsys.readouterr().err
+        assert "HTTP 401" in (no_login := capsys.readouterr().err)
+        assert "docker login" in no_login
+        assert not re.search("connection|worker", untrusted + no_tls + no_login)
         auth = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         (tmp_path / "auth.json").write_text(json.dumps({"auths": {registry.host: {"auth": auth}}}))
         monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "auth.json"))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 RUNS = "POST /api/v2/dags/shop-api/dagRuns"
+TAKES = "GET /delivery-chain/chains/shop-api/takes"
 A = "a" * 40
 
 
@@ -66,7 +67,7 @@ def test_a_run_is_started(airflow: FakeAirflow, run: Run) -> None:
     assert (code, err, found[2]) == (0, "", f"{airflow.url}/dags/shop-api/runs/{found[1]}")
     conf = {"ref": "v1.2.0", "commit": A, "rule": "release", "announce": False}
     assert airflow.posted == [{"dag_run_id": found[1], "logical_date": None, "conf": conf}]
-    assert airflow.seen == ["POST /auth/token", RUNS, "GET /api/v2/dags/shop-api"]
+    assert airflow.seen == ["POST /auth/token", TAKES, RUNS, "GET /api/v2/dags/shop-api"]
 
 
 def test_an_image(airflow: FakeAirflow, run: Run) -> None:
@@ -80,7 +81,7 @@ def test_a_token_is_taken_as_it_is(airflow: FakeAirflow, run: Run, monkeypatch: 
     airflow.tokens.add("hush")
     monkeypatch.setenv("AIRFLOW_API_TOKEN", "hush")
     assert run("shop-api", "--run-id", "x")[0] == 0
-    assert airflow.seen == [RUNS, "GET /api/v2/dags/shop-api"]
+    assert airflow.seen == [TAKES, RUNS, "GET /api/v2/dags/shop-api"]
 
 
 def test_netrc_is_left_alone(
@@ -95,6 +96,14 @@ def test_netrc_is_left_alone(
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
     assert run("shop-api", "--run-id", "x")[0] == 0
+
+
+def test_an_event_that_the_chain_does_not_take(airflow: FakeAirflow, run: Run) -> None:
+    """Exit code 1 at once with the chain's reason, and no run."""
+    airflow.say[TAKES] = [(200, {"refused": "no build rule matches 'v9'"})]
+    words = "shop-api takes no such event, nothing was started: no build rule matches 'v9'\n"
+    assert run("shop-api", "--ref", "v9", "--wait") == (1, "", words)
+    assert airflow.seen == ["POST /auth/token", TAKES]
 
 
 def test_the_same_id_twice(airflow: FakeAirflow, run: Run) -> None:
@@ -246,10 +255,10 @@ def test_redirects_are_not_followed(airflow: FakeAirflow, run: Run) -> None:
 
 
 def test_nobody_there(airflow: FakeAirflow, run: Run) -> None:
-    """A refused connection: the reason, and how to repeat it safely."""
+    """A refused connection: the reason. Nothing was sent, so it may be repeated as it is."""
     code, out, err = run("shop-api", "--run-id", "x", "--url", "http://127.0.0.1:9")
     start = "http://127.0.0.1:9/auth/token: no answer from Airflow: Connection refused\n"
-    assert (code, out, err) == (3, "", f"{start}{AGAIN}\n")
+    assert (code, out, err) == (3, "", start)
 
 
 @pytest.mark.parametrize(

@@ -40,25 +40,23 @@ def test_naive_time_is_utc() -> None:
             {"ref": "-x", "commit": "abc"},
             [
                 (
-                    "ref: Value error, expected a git ref such as v1.2.0 or refs/heads/main, found '-x': the name of "
+                    "ref: expected a git ref such as v1.2.0 or refs/heads/main, found '-x': the name of "
                     "the branch or tag begins with '-'"
                 ),
-                "commit: Value error, expected a full commit id of 40 hex digits, found 'abc'",
+                "commit: expected a full commit id of 40 hex digits, found 'abc'",
             ],
         ),
         (
             {"ref": "main", "tag": "v1"},
-            [
-                "conf: Value error, either a git `ref` to build, or an image's `tag` or `digest` that is there already"
-            ],
+            ["conf: either a git `ref` to build, or an image's `tag` or `digest` that is there already"],
         ),
         (
             {"kind": "source_push", "ref": MAIN},
-            ["conf: Value error, a source push names its `ref` and `commit`"],
+            ["conf: a source push names its `ref` and `commit`"],
         ),
         (
             {"kind": "image_push", "tag": "v1"},
-            ["conf: Value error, an image push names its `repository` and `tag` or `digest`"],
+            ["conf: an image push names its `repository` and `tag` or `digest`"],
         ),
         ({"kind": "other"}, ["kind: Input should be 'source_push', 'image_push' or 'manual'"]),
     ],

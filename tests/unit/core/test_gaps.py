@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from delivery_chain.core.gaps import Wanted, Watch, changes, for_reader, span
-from delivery_chain.core.ledger import Change, Entry, Looked, Outcome, Seen, join
+from delivery_chain.core.ledger import OWN_WRITES, Change, Entry, Looked, Outcome, Seen, join
 from delivery_chain.core.spec import Source
 from delivery_chain.core.visits import AGAIN, LATE, LOST
 from delivery_chain.core.watched import images_dag_id, source_dag_id, watches
@@ -137,6 +137,15 @@ def test_a_lost_webhook_is_named_once() -> None:
     found = [seen(HOOK, why=LOST), seen("sensor", outcome=FOUND)]
     (change,) = changes(join(found), {PLACE: watch()}, NOW)
     assert (change.gaps, change.why) == (("a webhook was lost: moves before it were not told",), "")
+
+
+@pytest.mark.parametrize("why", sorted(OWN_WRITES))
+def test_own_writes_are_left_out_unless_asked_for(why: str) -> None:
+    """What a chain wrote into a registry nobody pushed; what makes a run is shown whatever is said of it."""
+    own = change(ref="shop/api:x", outcomes=(), why=why)
+    made = change(ref="shop/api:x", why=why)
+    found = [[Wanted(own=asked).takes(one, watch()) for one in (own, made)] for asked in (False, True)]
+    assert found == [[False, True], [True, True]]
 
 
 def change(**given: Any) -> Change:

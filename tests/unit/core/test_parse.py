@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,20 @@ SOURCE = "sources: {api: {connection: g}}\n"
 SPECS = Path(__file__).parents[3] / "chain_specs"
 
 
-def problems(text: str) -> list[str]:
+TOP = "expected one of build, description, distribute, name, replicate, scan, scope, sources, version"
+OWNER = re.compile(r" \((?:build rule|replication rule|trigger) '[^']*'\)$")
+
+
+def told(text: str) -> list[str]:
     with pytest.raises(SpecError) as caught:
         parse_spec(text, "f.yaml")
     assert str(caught.value).splitlines() == [str(problem) for problem in caught.value.problems]
     return [str(problem).removeprefix("f.yaml:") for problem in caught.value.problems]
+
+
+def problems(text: str) -> list[str]:
+    """What is told of a text, without the names of the rules that it is told of."""
+    return [OWNER.sub("", line) for line in told(text)]
 
 
 @pytest.mark.parametrize(
@@ -30,16 +40,29 @@ def problems(text: str) -> list[str]:
         ("- a\n", ["1: expected a mapping with `version: 1` at its top, found list"]),
         ("hello\n", ["1: expected a mapping with `version: 1` at its top, found str"]),
         ("a: [1\n", ["2: not YAML: did not find expected ',' or ']'"]),
-        ("a:\n\tb: 1\n", ["2: not YAML: found character that cannot start any token"]),
+        (
+            "a:\n\tb: 1\n",
+            [
+                (
+                    "2: not YAML: found character that cannot start any token; YAML is indented with blanks, not with "
+                    "tabs"
+                )
+            ],
+        ),
         (HEAD + "---\na: 1\n", ["4: not YAML: but found another document"]),
         (HEAD + "? [a]\n: b\n", ["4: expected a plain key of at most 300 characters"]),
         (HEAD + f"description: {'[' * 25}{']' * 25}\n", ["4: nested deeper than 20 levels"]),
         ("x" * (LARGEST_SPEC + 1), ["1: at most 262144 characters, found 262145"]),
         (
             HEAD + "description: &a text\nbuild: *a\n",
-            ["4: anchors and aliases are not taken: write the value out"],
+            [
+                (
+                    "4: anchors and aliases are not taken: write the value out; a text that begins with * or & goes in "
+                    "quotes"
+                )
+            ],
         ),
-        (HEAD + "<<: {description: a}\n", ["4: <<: unknown key"]),
+        (HEAD + "<<: {description: a}\n", [f"4: <<: unknown key; {TOP}"]),
         (
             HEAD + "description: !!python/object:os.system x\n",
             [
@@ -71,12 +94,16 @@ def test_not_a_document(text: str, expected: list[str]) -> None:
             [
                 "6: scan.engine: the key is there twice, first in line 5",
                 "7: name: the key is there twice, first in line 2",
-                "8: bogus: unknown key",
+                f"8: bogus: unknown key; {TOP}",
             ],
         ),
         (
             "nmae: y\nscan: {blok: {}}\n1: a\n",
-            ["4: nmae: unknown key", "5: scan.blok: unknown key", "6: 1: unknown key"],
+            [
+                "4: nmae: unknown key; did you mean `name`?",
+                "5: scan.blok: unknown key; did you mean `block`?",
+                f"6: 1: unknown key; {TOP}",
+            ],
         ),
     ],
 )
@@ -295,7 +322,11 @@ def test_a_fault_hides_no_other() -> None:
         "4: sources.api.connection: expected text, found 5 (put it in quotes)",
         "8: build.rules[1].name: 'r' is used twice",
         "8: build.rules[1].tags: expected at least one item, found none",
-        "10: replicate[0].colour: unknown key",
+        (
+            "10: replicate[0].colour: unknown key; expected one of as, level, name, override, repositories, "
+            "repository, tags, "
+            "to"
+        ),
         "11: replicate[1].to: is the home registry: the image is there already",
         "12: distribute[0].after: no replication rule is named 'gone'",
     ]
@@ -333,3 +364,42 @@ def test_never_anything_but_a_spec_error(data: st.DataObject) -> None:
     except SpecError as error:
         assert error.problems  # noqa: PT017 - either outcome is fine
         assert all(problem.line >= 1 for problem in error.problems)  # noqa: PT017
+
+
+RULE = "build:\n  rules:\n    - {name: r, branch: main, tags: [{tag: a}], "
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            RULE + "dockerfil: x}\n",
+            "7: build.rules[0].dockerfil: unknown key; did you mean `dockerfile`? (build rule 'r')",
+        ),
+        (
+            "replicate: [{name: far, to: far, tag: x}]\n",
+            "4: replicate[0].tag: unknown key; did you mean `tags`? (replication rule 'far')",
+        ),
+        (
+            "distribute: [{name: tell, url_connection: c, after: [gone]}]\n",
+            "4: distribute[0].after: no replication rule is named 'gone' (trigger 'tell')",
+        ),
+        (
+            "distribute: [{name: 'it''s', url_connection: c, on: {regexp: '*'}}]\n",
+            (
+                "4: distribute[0].on.regexp: not a regular expression that RE2 takes: no argument for repetition "
+                "operator: * ('*' looks like a glob and is read as a regular expression for the whole name; "
+                "write '.*') "
+                '(trigger "it\'s")'
+            ),
+        ),
+        (
+            "replicate: [{name: 7, to: far}]\n",
+            "4: replicate[0].name: expected text, found 7 (put it in quotes)",
+        ),
+        ("replicate: [{to: far}]\n", "4: replicate[0].name: is missing"),
+    ],
+)
+def test_whose_problem_it_is(text: str, expected: str) -> None:
+    """A problem of a rule, region or trigger names it: who reads it does not count items from 0."""
+    assert expected in told(HEAD + SOURCE + text if "build:" in text else HEAD + text)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,18 @@ from delivery_chain.operators.base import made_for
 from delivery_chain.operators.build import AssembleOperator, BuildOperator, annotations_of
 from delivery_chain.tools import buildah, git
 from delivery_chain.tools.buildah import BuildOutput, Isolation, Network, Sandbox
-from support.chain_steps import COMMIT, DAY, NAME, Run, build_plan, built, chain, image_plan, push_platform
+from support.chain_steps import (
+    COMMIT,
+    DAY,
+    NAME,
+    Run,
+    both_platforms,
+    build_plan,
+    built,
+    chain,
+    image_plan,
+    push_platform,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,8 +75,13 @@ def test_annotations_of_an_image_without_source() -> None:
 def test_a_platform_that_is_not_built_is_skipped(plan: Any, reason: str) -> None:
     """The instance ends as skipped, with its reason."""
     with pytest.raises(AirflowSkipException) as caught:
-        Run(chain(), plan).do(BuildOperator(task_id="build", platform="linux/arm64"), 0)
+        Run(both_platforms(), plan).do(BuildOperator(task_id="build", slot=1), 1)
     assert str(caught.value) == reason
+
+
+def jobs(folder: Path) -> Path:
+    """Where jobs have their folders."""
+    return folder / "work" / str(os.geteuid()) / "jobs"
 
 
 @pytest.fixture
@@ -96,13 +113,13 @@ def test_a_build_goes_to_its_own_staging_tag(
 ) -> None:
     """The exact commit is built, and pushed under a tag of the run and platform, never under the user's."""
     plan = build_plan(*BOTH)
-    found = Run(chain(), plan).do(BuildOperator(task_id="build", platform="linux/arm64"), 1)
+    found = Run(both_platforms(), plan).do(BuildOperator(task_id="build", slot=1), 1)
     assert (
         found
         == BuildResult(
             platform="linux/arm64",
             digest=DIGEST,
-            plan=made_for(plan, chain()),
+            plan=made_for(plan, both_platforms()),
             build_seconds=1.235,
             push_seconds=0.5,
             sandbox="isolation chroot, network host, storage vfs",
@@ -119,12 +136,12 @@ def test_a_build_goes_to_its_own_staging_tag(
         annotations_of(plan),
         {"org.opencontainers.image.revision": COMMIT},
     )
-    assert (registry.host, folder) == (home.registry.host, tmp_path / "work")
+    assert (registry.host, folder) == (home.registry.host, jobs(tmp_path))
 
 
 def test_a_build_reads_its_own_namespace(tools: dict[str, Any], home: MemoryRegistry) -> None:
     """The chain's login is for it; others are read without one."""
-    Run(chain(), build_plan()).do(BuildOperator(task_id="build", platform="linux/amd64"), 0)
+    Run(chain(), build_plan()).do(BuildOperator(task_id="build", slot=0), 0)
     reads = tools["reads"]
     assert [(rule.host, rule.namespaces) for rule in reads.rules] == [(home.registry.host, ("shop",))]
     assert reads.strangers is True
@@ -140,7 +157,7 @@ def test_a_build_reads_what_its_spec_says(
     entry = ReadFrom.model_validate({"connection": "mirror", "for": "docker.io"})
     assert spec.build is not None
     spec = spec.model_copy(update={"build": spec.build.model_copy(update={"read_from": (entry,)})})
-    Run(spec, build_plan()).do(BuildOperator(task_id="build", platform="linux/amd64"), 0)
+    Run(spec, build_plan()).do(BuildOperator(task_id="build", slot=0), 0)
     (rule,) = tools["reads"].rules
     assert (rule.rule, rule.host, rule.registry.host, rule.registry.username, tools["reads"].strangers) == (
         "build.from[0]",
@@ -157,23 +174,22 @@ def test_a_build_leaves_no_file(tools: dict[str, Any], tmp_path: Path, error: Bu
     if error:
         tools["error"] = error
     with suppress(BuildFailed):
-        Run(chain(), build_plan()).do(BuildOperator(task_id="build", platform="linux/amd64"), 0)
+        Run(chain(), build_plan()).do(BuildOperator(task_id="build", slot=0), 0)
     assert "build" in tools
-    assert list((tmp_path / "work").iterdir()) == []
+    assert list(jobs(tmp_path).iterdir()) == []
 
 
 def test_a_retry_removes_what_a_killed_build_left(tools: dict[str, Any], tmp_path: Path) -> None:
-    """It works in the same folder, and that is empty again; another run's is left alone."""
-    step = BuildOperator(task_id="build", platform="linux/amd64")
+    """It works in a folder of the same name, which is named after run, step and slot, and removes that of others."""
+    step = BuildOperator(task_id="build", slot=0)
     Run(chain(), build_plan()).do(step, 0)
     folder = tools["folder"]
-    left = folder / "source" / "/".join("a" * 1500)
-    subprocess.run(["mkdir", "-p", left], check=True)
-    other = tmp_path / "work" / "other"
-    other.mkdir()
+    other = folder.with_name("0123456789ab-build-1")
+    for left in (folder / "source" / "/".join("a" * 1500), other / "source"):
+        subprocess.run(["mkdir", "-p", left], check=True)
     Run(chain(), build_plan()).do(step, 0)
-    assert tools["folder"] == folder
-    assert list((tmp_path / "work").iterdir()) == [other]
+    assert (tools["folder"], folder.name) == (folder, f"{build_plan().key}-build-0")
+    assert list(jobs(tmp_path).iterdir()) == []
 
 
 def test_one_platform_needs_no_index(home: MemoryRegistry) -> None:
@@ -284,7 +300,7 @@ def test_an_index_with_a_hole_is_not_made(
 def test_without_a_plan_nothing_is_built() -> None:
     """A plan that was marked as done by hand left nothing, and the message says what to do."""
     with pytest.raises(ConfigurationError, match="clear the task `plan`"):
-        Run(chain()).do(BuildOperator(task_id="build", platform="linux/amd64"), 0)
+        Run(chain()).do(BuildOperator(task_id="build", slot=0), 0)
 
 
 def test_the_digest_of_a_manifest_is_that_of_its_bytes(home: MemoryRegistry) -> None:

@@ -17,6 +17,7 @@ from delivery_chain.errors import (
     DeliveryUnavailable,
     Unjudged,
 )
+from delivery_chain.operators import distribute
 from delivery_chain.operators.distribute import DistributeOperator
 from delivery_chain.operators.publish import PublishOperator
 from delivery_chain.operators.replicate import ReplicateOperator
@@ -65,12 +66,13 @@ def published(home: MemoryRegistry, spec: Any = SPEC, **fields: Any) -> tuple[Ru
 
 def everywhere(home: MemoryRegistry, **fields: Any) -> tuple[Run, str]:
     run, digest = published(home, **fields)
-    run.do(ReplicateOperator(task_id="replicate", rule="to-west"), 0)
+    run.do(ReplicateOperator(task_id="replicate", slot=0), 0)
     return run, digest
 
 
 def fire(run: Run, trigger: str = "prod") -> DeliveryResult:
-    return DeliveryResult.from_xcom(run.do(DistributeOperator(task_id="distribute", trigger=trigger), 0))
+    slot = [one.name for one in run.spec.distribute].index(trigger)
+    return DeliveryResult.from_xcom(run.do(DistributeOperator(task_id="distribute", slot=slot), slot))
 
 
 def test_a_target_is_told_of_each_tag(home: MemoryRegistry, west: MemoryRegistry, target: Target) -> None:
@@ -135,20 +137,14 @@ def test_a_trigger_fires_for_its_tags(
     assert [json.loads(got.body)["push_data"]["tag"] for got in target.got] == told
 
 
-@pytest.mark.parametrize(
-    ("trigger", "reason"),
-    [
-        ("edge", "no tag of this image is one that trigger 'edge' is for"),
-        ("late", "trigger 'late' came after this run's plan was made"),
-    ],
-)
 def test_a_trigger_that_is_not_for_the_image_is_skipped(
-    home: MemoryRegistry, west: MemoryRegistry, target: Target, trigger: str, reason: str
+    home: MemoryRegistry, west: MemoryRegistry, target: Target
 ) -> None:
     """The instance ends as skipped with its reason, and nobody is told."""
+    reason = "no tag of this image is one that trigger 'edge' is for"
     run, _ = everywhere(home)
     with pytest.raises(AirflowSkipException) as caught:
-        fire(run, trigger)
+        fire(run, "edge")
     assert (str(caught.value), target.got) == (reason, [])
 
 
@@ -280,6 +276,52 @@ def test_what_arrived_is_not_sent_again(home: MemoryRegistry, west: MemoryRegist
     found = fire(run)
     assert [json.loads(got.body)["push_data"]["tag"] for got in target.got] == ["v1.2", "latest", "latest"]
     assert (found.delivered, [one.status for one in found.attempts]) == (("v1.2", "latest"), [200, 503, 200])
+
+
+def test_a_clear_sends_again(home: MemoryRegistry, west: MemoryRegistry, target: Target) -> None:
+    """All of it, under the same ids, and the record keeps the earlier attempts, too."""
+    run, _ = everywhere(home)
+    fire(run)
+    run.clear("distribute", 0)
+    found = fire(run)
+    ids = [got.headers["webhook-id"] for got in target.got]
+    assert (ids[:2], len(set(ids))) == (ids[2:], 2)
+    assert (found.delivered, [one.status for one in found.attempts]) == (("v1.2", "latest"), [200] * 4)
+
+
+def test_a_retry_after_a_clear_sends_what_did_not_arrive(
+    home: MemoryRegistry, west: MemoryRegistry, target: Target
+) -> None:
+    """What arrived before the clear does not count, what arrived after it does."""
+    run, _ = everywhere(home)
+    target.replies = [answer(200), answer(503), answer(200), answer(503)]
+    for cleared in (False, True):
+        if cleared:
+            run.clear("distribute", 0)
+        with pytest.raises(DeliveryUnavailable):
+            fire(run)
+    found = fire(run)
+    told = [json.loads(got.body)["push_data"]["tag"] for got in target.got]
+    assert told == ["v1.2", "latest", "v1.2", "latest", "latest"]
+    assert [one.status for one in found.attempts] == [200, 503, 200, 503, 200]
+
+
+def test_the_attempts_of_many_clears_are_bounded(
+    home: MemoryRegistry, west: MemoryRegistry, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest are kept, and what arrived since the clear still counts."""
+    monkeypatch.setattr(distribute, "MOST_ATTEMPTS", 3)
+    run, _ = everywhere(home)
+    fire(run)
+    run.clear("distribute", 0)
+    target.replies = [answer(200), answer(503)]
+    with pytest.raises(DeliveryUnavailable):
+        fire(run)
+    assert [(one.tag, one.status) for one in fire(run).attempts] == [
+        ("v1.2", 200),
+        ("latest", 503),
+        ("latest", 200),
+    ]
 
 
 def test_a_repeat_of_all_has_the_same_ids(home: MemoryRegistry, west: MemoryRegistry, target: Target) -> None:

@@ -62,7 +62,7 @@ def test_what_is_there_starts_nothing(
 ) -> None:
     """A tag that every region of its rules holds is left alone; one that moved since is not."""
     run, _ = release(home, "edge"), release(home, "v1.10")
-    run.do(ReplicateOperator(task_id="replicate", rule="to-west"), 0)
+    run.do(ReplicateOperator(task_id="replicate", slot=0), 0)
     assert tags_of(look()) == ["v1.10"]
     west.tags["shop/api:edge"] = "sha256:" + "9" * 64
     assert tags_of(look()) == ["edge", "v1.10"]

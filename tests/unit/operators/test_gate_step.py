@@ -16,8 +16,8 @@ from delivery_chain.errors import (
     ConfigurationError,
     ContentMismatch,
     DatabaseUnavailable,
-    NotFound,
     ScanFailed,
+    Unjudged,
 )
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.referrers import list_referrers
@@ -70,7 +70,8 @@ def scanned(home: MemoryRegistry, spec: ChainSpec, *platforms: str) -> tuple[Run
     """A run of two platforms after the scans of the platforms named."""
     run, subject = built(home.registry, spec, build_plan(*BOTH))
     for platform in platforms:
-        run.do(ScanOperator(task_id="scan", platform=platform), BOTH.index(platform))
+        index = BOTH.index(platform)
+        run.do(ScanOperator(task_id="scan", slot=index), index)
     return run, subject.digest
 
 
@@ -128,25 +129,25 @@ def test_a_scan_that_is_repeated_adds_no_second_report(
     engine(monkeypatch, BAD)
     run, _ = scanned(home, BLOCKING, *BOTH)
     before = (dict(home.tags), dict(home.manifests), dict(home.blobs), dict(run.xcoms))
-    run.do(ScanOperator(task_id="scan", platform="linux/amd64"), 0)
+    run.do(ScanOperator(task_id="scan", slot=0), 0)
     assert (home.tags, home.manifests, home.blobs, run.xcoms) == before
 
 
 @pytest.mark.parametrize(
-    ("scan", "platform", "reason"),
+    ("scan", "slot", "reason"),
     [
-        ({"enabled": False}, "linux/amd64", "the chain has scan.enabled: false"),
-        ({}, "linux/386", "the image has no linux/386"),
+        ({"enabled": False}, 0, "the chain has scan.enabled: false"),
+        ({"platforms": ["linux/386"]}, 1, "the image has no linux/386"),
     ],
 )
 def test_a_scan_that_is_not_for_the_image_is_skipped(
-    home: MemoryRegistry, monkeypatch: pytest.MonkeyPatch, scan: dict[str, Any], platform: str, reason: str
+    home: MemoryRegistry, monkeypatch: pytest.MonkeyPatch, scan: dict[str, Any], slot: int, reason: str
 ) -> None:
     """The instance ends as skipped with its reason; no engine is started."""
     made = engine(monkeypatch)
     run, _ = built(home.registry, chain(scan=scan), build_plan(*BOTH))
     with pytest.raises(AirflowSkipException) as caught:
-        run.do(ScanOperator(task_id="scan", platform=platform), 0)
+        run.do(ScanOperator(task_id="scan", slot=slot), slot)
     assert (str(caught.value), made.asked) == (reason, None)
 
 
@@ -163,7 +164,7 @@ def test_a_scan_that_fails_leaves_nothing(
     monkeypatch.setattr(engines, "load_engine", lambda name: Broken({}))
     run, _ = built(home.registry, BLOCKING, build_plan(*BOTH))
     with pytest.raises(ScanFailed) as caught:
-        run.do(ScanOperator(task_id="scan", platform="linux/amd64"), 0)
+        run.do(ScanOperator(task_id="scan", slot=0), 0)
     assert (caught.value, run.left("scan", index=0)) == (error, None)
     with pytest.raises(ScanFailed):
         gate(run)
@@ -252,7 +253,7 @@ def swap_report(run: Run, home: MemoryRegistry) -> None:
         (empty, ScanFailed),
         (another_image, ScanFailed),
         (swap_report, ScanFailed),
-        (lose_report, NotFound),
+        (lose_report, Unjudged),
         (change_report, ContentMismatch),
     ],
 )

@@ -36,15 +36,15 @@ SPEC = chain(
 )
 BOTH = ("linux/amd64", "linux/arm64")
 STEPS: dict[str, Any] = {
-    "build": lambda: BuildOperator(task_id="build", platform="linux/amd64"),
+    "build": lambda: BuildOperator(task_id="build", slot=0),
     "assemble": lambda: AssembleOperator(task_id="assemble"),
-    "scan": lambda: ScanOperator(task_id="scan", platform="linux/amd64"),
+    "scan": lambda: ScanOperator(task_id="scan", slot=0),
     "gate": lambda: GateOperator(task_id="gate"),
     "publish": lambda: PublishOperator(task_id="publish"),
     "quarantine": lambda: QuarantineOperator(task_id="quarantine"),
     "denied": lambda: DeniedOperator(task_id="denied"),
-    "replicate": lambda: ReplicateOperator(task_id="replicate", rule="to-west"),
-    "distribute": lambda: DistributeOperator(task_id="distribute", trigger="prod"),
+    "replicate": lambda: ReplicateOperator(task_id="replicate", slot=0),
+    "distribute": lambda: DistributeOperator(task_id="distribute", slot=0),
 }
 READ_BY = {
     "plan": ("build", "assemble", "scan", "gate", "publish", "replicate", "distribute"),
@@ -63,7 +63,7 @@ def done(home: MemoryRegistry) -> Run:
     """A run that passed, up to its end, of two platforms and one region."""
     run, _ = judged(home.registry, SPEC, build_plan(*BOTH))
     run.do(PublishOperator(task_id="publish"))
-    run.do(ReplicateOperator(task_id="replicate", rule="to-west"), 0)
+    run.do(ReplicateOperator(task_id="replicate", slot=0), 0)
     return run
 
 
@@ -129,7 +129,7 @@ def test_a_true_value_of_another_run_is_refused(
     run = done(home)
     other, _ = judged(home.registry, SPEC, build_plan(*BOTH, run_id="r2"), seed="other")
     other.do(PublishOperator(task_id="publish"))
-    other.do(ReplicateOperator(task_id="replicate", rule="to-west"), 0)
+    other.do(ReplicateOperator(task_id="replicate", slot=0), 0)
     key = (left, 0 if left in MAPPED else -1, "return_value")
     run.xcoms[key] = other.xcoms[key]
     step = READ_BY[left][-1]

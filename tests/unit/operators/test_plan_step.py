@@ -8,6 +8,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
 from delivery_chain.core.event import Kind
+from delivery_chain.core.in_force import fingerprint
 from delivery_chain.core.plan import Plan
 from delivery_chain.core.spec import ChainSpec
 from delivery_chain.core.stand_in import deleted_tag_digest, stand_in
@@ -57,6 +58,8 @@ def test_a_push_becomes_a_plan(refs: dict[str, str]) -> None:
     assert found == {
         "plan": build_plan(actor="bob, says anna").to_xcom(),
         "spec": chain().to_xcom(),
+        "number": 0,
+        "fingerprint": fingerprint(chain()),
     }
     assert (Plan.from_xcom(found["plan"]), ChainSpec.from_xcom(found["spec"])) == (
         build_plan(actor="bob, says anna"),

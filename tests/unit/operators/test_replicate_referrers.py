@@ -42,7 +42,7 @@ def replicated(
     run, digest = judged(home.registry, SPEC, build_plan())
     run.do(PublishOperator(task_id="publish"))
     referrers = [refer(home, digest, make) for make in makes]
-    run.do(ReplicateOperator(task_id="replicate", rule="to-west"), 0)
+    run.do(ReplicateOperator(task_id="replicate", slot=0), 0)
     assert west.user_tags(NAME) == {"v1.2": digest, "latest": digest}
     return referrers
 
@@ -98,7 +98,7 @@ def test_a_referrer_of_a_referrer_is_looked_at_too(home: MemoryRegistry, west: M
     run.do(PublishOperator(task_id="publish"))
     good = refer(home, digest, GOOD["a file"])
     bad = refer(home, good, BAD["an image"])
-    run.do(ReplicateOperator(task_id="replicate", rule="to-west"), 0)
+    run.do(ReplicateOperator(task_id="replicate", slot=0), 0)
     assert {f"{NAME}@{good}", f"{NAME}@{bad}"} & set(west.manifests) == {f"{NAME}@{good}"}
 
 
@@ -132,5 +132,5 @@ def test_nothing_that_refers_to_an_image_fails_it(
     run, digest = judged(home.registry, SPEC, build_plan())
     run.do(PublishOperator(task_id="publish"))
     harm(home, digest)
-    run.do(ReplicateOperator(task_id="replicate", rule="to-west"), 0)
+    run.do(ReplicateOperator(task_id="replicate", slot=0), 0)
     assert west.user_tags(NAME) == {"v1.2": digest, "latest": digest}

@@ -9,8 +9,8 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from delivery_chain.core.findings import Database, ScanReport
 from delivery_chain.core.gate import Verdict
-from delivery_chain.core.platform import OTHER_PLATFORMS
 from delivery_chain.core.results import Record, Scanned, Subject
+from delivery_chain.core.slots import widths
 from delivery_chain.errors import EventRefused, ProtocolViolation, ScanFailed
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.operators.build import MOST_IMAGES, AssembleOperator
@@ -77,9 +77,8 @@ def through(run: Run) -> Subject:
     """Everything up to the gate."""
     run.do(PlanOperator(task_id="plan", spec=run.spec))
     subject = run.do(AssembleOperator(task_id="assemble"))
-    named = run.spec.scan_platforms
-    for index, platform in enumerate([*named, OTHER_PLATFORMS]):
-        step = ScanOperator(task_id="scan", platform=platform, named=named)
+    for index in range(widths(run.spec)["scan"]):
+        step = ScanOperator(task_id="scan", slot=index)
         try:
             run.do(step, index)
         except AirflowSkipException:
@@ -117,7 +116,7 @@ def test_a_scan_that_does_nothing_says_why(home: MemoryRegistry, west: MemoryReg
     pushed(home, lambda forest: forest.image())
     run = run_of()
     through(run)
-    step = ScanOperator(task_id="scan", platform=OTHER_PLATFORMS, named=run.spec.scan_platforms)
+    step = ScanOperator(task_id="scan", slot=2)
     with pytest.raises(AirflowSkipException, match=r"^the image has no other platforms$"):
         run.do(step, 2)
 
@@ -142,7 +141,7 @@ def test_what_is_not_shipped_is_left_out_everywhere(
     run = run_of(platforms={"ship": ["linux/amd64", "linux/arm/v5"]})
     subject = through(run)
     run.do(PublishOperator(task_id="publish"))
-    run.do(ReplicateOperator(task_id="replicate", rule="to-west"), 0)
+    run.do(ReplicateOperator(task_id="replicate", slot=0), 0)
     assert [image.platform for image in subject.images] == ["linux/amd64", "linux/arm/v5"]
     assert [other.what for other in subject.others] == ["attestation"]
     assert (home.user_tags(NAME), west.user_tags(NAME)) == ({TAG: subject.digest}, {TAG: subject.digest})
@@ -261,7 +260,7 @@ def test_an_artifact_may_be_passed_on_and_the_verdict_says_so(
     left = {key: value for key, value in run.left("gate").items() if key != "seal"}
     verdict = Verdict.from_xcom(left)
     published = run.do(PublishOperator(task_id="publish"))
-    run.do(ReplicateOperator(task_id="replicate", rule="to-west"), 0)
+    run.do(ReplicateOperator(task_id="replicate", slot=0), 0)
     assert (verdict.sentence, len(verdict.notes)) == ("passed without a scan", 1)
     assert (published["digest"], west.user_tags(NAME)) == (digest, {TAG: digest})
 
