@@ -5,7 +5,9 @@
     ├── UsageError                      a command or a form was filled in wrongly
     ├── InvalidReference                also ValueError: a repository, tag or digest no registry takes
     ├── EventRefused                    the event makes no run; says why
-    │   └── Superseded                  a newer push of the same ref is there
+    │   ├── Superseded                  a newer push of the same ref is there
+    │   └── BuiltBefore                 the push was told again, and its image is there
+    ├── UnderWay                        retryable: an earlier run has to end first
     ├── WebhookRefused                  a webhook's request is not taken: status, and why in one line
     ├── ConfigurationError              a connection, setting or file of this installation is missing or wrong
     │   └── ConnectionMissing           Airflow has no connection of a name
@@ -103,6 +105,16 @@ class EventRefused(DeliveryChainError):
 
 class Superseded(EventRefused):
     """A newer push of the same ref is there; its own run does the work. Nothing was moved."""
+
+
+class BuiltBefore(EventRefused):
+    """A push was told again whose image is in the registry. Nothing was built or moved."""
+
+
+class UnderWay(DeliveryChainError):
+    """Another run, which may be of the same push, has not ended."""
+
+    retryable = True
 
 
 class WebhookRefused(DeliveryChainError):

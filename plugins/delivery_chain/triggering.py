@@ -71,7 +71,11 @@ def register(commands: Any) -> None:
     source = parser.add_argument_group("what to build, in place of a push")
     source.add_argument("--ref", default="", help="branch or tag: v1.2.0, refs/heads/main")
     source.add_argument("--rule", default="", help="build rule; the one that matches if left out")
-    source.add_argument("--commit", default="", help="full commit id that the ref points at")
+    source.add_argument(
+        "--commit",
+        default="",
+        help="full commit id; an older one of the ref is rebuilt without moving tags of others",
+    )
     image = parser.add_argument_group("or an image that is there already")
     image.add_argument("--repository", default="", help="of the chain's scope, without the namespace")
     image.add_argument("--tag", default="", help="the image's tag")

@@ -101,6 +101,7 @@ _COMMON: dict[str, Any] = {
     "namespace": "shop",
     "repository": "api",
     "pushed_at": DAY,
+    "seen_at": DAY,
 }
 
 
@@ -160,6 +161,9 @@ class Task:
 
     def get_task_states(self, dag_id: str, run_ids: list[str]) -> dict[str, Any]:
         return {self.run.run_id: dict(self.run.states)} if run_ids == [self.run.run_id] else {}
+
+    def get_dr_count(self, dag_id: str, run_ids: list[str], states: list[str]) -> int:
+        return sum(self.run.run_states.get((dag_id, run_id)) in states for run_id in run_ids)
 
     def get_dagrun_state(self, dag_id: str, run_id: str) -> str:
         state = self.run.run_states[dag_id, run_id]

@@ -15,6 +15,7 @@ from delivery_chain.core.delivered import Delivered, delivered
 from delivery_chain.core.marks import CLEARED
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.steps import (
+    BUILT,
     FAILED,
     NOT_BEGUN,
     REPORT,
@@ -69,6 +70,8 @@ class End(StrEnum):
     """The gate refused the image."""
     SUPERSEDED = "superseded"
     """A newer push has a run of its own."""
+    BUILT = "built before"
+    """The push was told again; its image is there."""
     IGNORED = "not for this chain"
     """There is nothing to do about this event."""
     REFUSED = "refused"
@@ -83,7 +86,7 @@ class End(StrEnum):
     """It has not ended."""
 
 
-FINE = frozenset({End.DELIVERED, End.SUPERSEDED, End.IGNORED})
+FINE = frozenset({End.DELIVERED, End.SUPERSEDED, End.BUILT, End.IGNORED})
 """Ends of a run that did what it should."""
 OPEN = frozenset({End.WAITING, End.RUNNING})
 
@@ -208,7 +211,7 @@ def _unsaid(facts: Facts, step: str) -> str:
 def _unplanned(facts: Facts) -> Outcome:
     plan = next((task for task in facts.tasks if task.step == "plan"), Task(step="plan"))
     if plan.skipped_itself:
-        end = End.SUPERSEDED if plan.error == SUPERSEDED else End.IGNORED
+        end = {SUPERSEDED: End.SUPERSEDED, BUILT: End.BUILT}.get(plan.error, End.IGNORED)
         return _outcome(end, f"{end}: {plan.reason}")
     if plan.state == FAILED and plan.error in REFUSALS:
         return _outcome(End.REFUSED, f"refused: {plan.reason}", step="plan")

@@ -22,7 +22,8 @@ REASON = "reason"
 """The XCom key under which a step leaves why it ended without a result: it is removed when the next try begins."""
 SUCCESS, FAILED, SKIPPED = "success", "failed", "skipped"
 SUPERSEDED = "Superseded"
-SKIPS = frozenset({SKIPPED, SUPERSEDED})
+BUILT = "BuiltBefore"
+SKIPS = frozenset({SKIPPED, SUPERSEDED, BUILT})
 """What stands for the error's name where a step had nothing to do."""
 NOT_BEGUN = frozenset({"", SKIPPED, "upstream_failed", "removed"})
 """Airflow's states of a task that has not run, or not since it was cleared: what it left earlier is out of date."""

@@ -11,8 +11,8 @@ from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout
 
 from delivery_chain.core.reason import one_line
 from delivery_chain.core.seal import Place, is_sealed, sealed
-from delivery_chain.core.steps import REASON, SKIPPED, SUPERSEDED
-from delivery_chain.errors import DeliveryChainError, Superseded
+from delivery_chain.core.steps import REASON, SKIPPED, SKIPS
+from delivery_chain.errors import DeliveryChainError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,7 +70,8 @@ def _told(error: BaseException) -> tuple[str, str]:
     kind = type(error).__name__
     said = one_line(_without_secrets(str(error)))
     if isinstance(error, AirflowSkipException):
-        return (SUPERSEDED if isinstance(error.__cause__, Superseded) else SKIPPED), said
+        cause = type(error.__cause__).__name__
+        return (cause if cause in SKIPS else SKIPPED), said
     if isinstance(error, DeliveryChainError):
         return kind, said or kind
     return kind, one_line(f"{kind}: {said}") if said else kind

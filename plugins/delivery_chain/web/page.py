@@ -38,6 +38,7 @@ KINDS = {
     End.DELIVERED: "passed",
     End.BLOCKED: "blocked",
     End.SUPERSEDED: "",
+    End.BUILT: "",
     End.IGNORED: "",
     End.WAITING: "waiting",
     End.RUNNING: "waiting",
