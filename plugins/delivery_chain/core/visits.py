@@ -275,13 +275,15 @@ def _fresh(
         said=move.pushed_at,
         told=((move.teller, move.delivery_id),),
     )
+    left, first = _for_images(view, move)
     return Judgement(
         history=_kept((*history, seen)),
         fresh=True,
         why=why,
         since=since,
         at=move.now,
-        **_for_images(view, move),
+        left=left,
+        first=first,
     )
 
 
@@ -291,15 +293,16 @@ def _doubt(history: History, view: History, one: Sighting, move: Move) -> Judgem
     history = tuple(doubted if each is one else each for each in history)
     known = _known(history, doubted, (move.teller, move.delivery_id), DOUBT)
     since = max(view[-1].at, one.at)
-    return replace(
-        known, fresh=True, since=max(since, one.again or since), at=move.now, **_for_images(view, move)
-    )
+    doubtful = replace(known, fresh=True, since=max(since, one.again or since), at=move.now)
+    left, first = _for_images(view, move)
+    return replace(doubtful, left=left, first=first)
 
 
-def _for_images(view: History, move: Move) -> dict[str, datetime | None]:
+def _for_images(view: History, move: Move) -> tuple[datetime | None, datetime]:
+    """When the ref was last known elsewhere than where the move ends, and when it was first told to be there since."""
     left = _elsewhere(view, move.after)
     first = first_at(view, move.after, left)
-    return {"left": left, "first": min(first, move.now) if first else move.now}
+    return left, min(first, move.now) if first else move.now
 
 
 def _known(history: History, one: Sighting, told: tuple[str, str], why: str) -> Judgement:
