@@ -14,6 +14,7 @@ from delivery_chain.core.event import Event, Kind
 from delivery_chain.core.git_ref import short_ref
 from delivery_chain.core.platform import Platform
 from delivery_chain.core.reference import check_digest
+from delivery_chain.core.seal import fingerprint
 from delivery_chain.core.spec import BuildRule, ChainSpec, Source
 from delivery_chain.core.tags import any_time, compose_tag, is_reserved, run_key, staging_tag
 from delivery_chain.core.times import not_after
@@ -96,6 +97,11 @@ class Planned(Value):
     """Of the spec's version; 0 where none is known."""
     fingerprint: str = ""
     """Of the spec."""
+
+
+def made_for(plan: Plan, spec: ChainSpec) -> str:
+    """What a value says of the plan that it was made for: a cleared plan may decide otherwise than the one before."""
+    return fingerprint(plan.to_xcom(), spec.to_xcom())
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.built import annotations_of
+from delivery_chain.core.plan import made_for
 from delivery_chain.core.platform import Platform
 from delivery_chain.core.reference import sha256_digest
 from delivery_chain.core.results import BuildResult, Subject
@@ -16,7 +17,7 @@ from delivery_chain.errors import (
     ScanFailed,
     Unjudged,
 )
-from delivery_chain.operators.base import ChainOperator, leave, made_for, planned, pull_all, skip
+from delivery_chain.operators.base import ChainOperator, leave, planned, pull_all, skip
 from delivery_chain.operators.gone import check_there
 from delivery_chain.operators.on_worker import WorkerOperator
 from delivery_chain.operators.slots import SlotOperator

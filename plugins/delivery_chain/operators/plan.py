@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.built import came_back, is_again, same_push, told_again
+from delivery_chain.core.connections import needed_first, needed_later
 from delivery_chain.core.event import Event, actor_of
 from delivery_chain.core.in_force import fingerprint
 from delivery_chain.core.plan import (
@@ -23,9 +24,10 @@ from delivery_chain.core.plan import (
 from delivery_chain.core.spec_scan import Artifacts
 from delivery_chain.core.stand_in import deleted_tag_digest
 from delivery_chain.core.times import not_after
-from delivery_chain.errors import EventRefused, ProtocolViolation, Superseded
+from delivery_chain.errors import BuiltBefore, EventRefused, ProtocolViolation, Superseded
 from delivery_chain.in_force import version_for
-from delivery_chain.operators.base import ChainOperator, leave, leave_reason, skip
+from delivery_chain.operators import preflight
+from delivery_chain.operators.base import ChainOperator, leave, skip
 from delivery_chain.operators.earlier import await_earlier, await_previous, images_of
 from delivery_chain.operators.on_worker import WorkerOperator
 
@@ -50,6 +52,7 @@ class PlanOperator(WorkerOperator):
 
         Raises:
             EventRefused, UsageError: The event makes no run. Not retryable.
+            ConfigurationError: A connection that the run will need is missing or wrong. Not retryable.
         """
         run = context["dag_run"]
         self.spec, number = version_for(self.spec, run.run_after)
@@ -57,6 +60,7 @@ class PlanOperator(WorkerOperator):
         said_by = actor_of(event, getattr(run, "triggering_user_name", "") or "")
         event = event.model_copy(update={"actor": said_by})
         selection = select(self.spec, event)
+        preflight.check(needed_first(self.spec, selection))
         # Whoever starts a run may say when it is due, too.
         now = not_after(run.run_after, datetime.now(UTC))
         with self.stoppable():
@@ -66,16 +70,16 @@ class PlanOperator(WorkerOperator):
             if isinstance(selection, SourceSelection):
                 plan = _once(context, self.spec, selection, event, plan)
         except Superseded as newer:
-            leave_reason(context, str(newer))
             raise skip(str(newer)) from newer
         _describe(self, plan)
         if not plan.build:
-            self._check_image(context, plan)
+            self._check_image(plan)
+        preflight.check(needed_later(self.spec, plan))
         return leave(
             context, Planned(plan=plan, spec=self.spec, number=number, fingerprint=fingerprint(self.spec))
         )
 
-    def _check_image(self, context: Any, plan: Plan) -> None:
+    def _check_image(self, plan: Plan) -> None:
         """Do what the chain says about artifacts, if the event is about one.
 
         Raises:
@@ -95,7 +99,6 @@ class PlanOperator(WorkerOperator):
             if refused
             else ", so the chain leaves it alone"
         )
-        leave_reason(context, reason)
         raise EventRefused(reason) if refused else skip(reason)
 
 
@@ -113,8 +116,7 @@ def _once(context: Any, spec: ChainSpec, selection: SourceSelection, event: Even
     if image and is_again(plan, event, image):
         await_previous(context["ti"], spec, event)
         reason = told_again(plan, image)
-        leave_reason(context, reason)
-        raise skip(reason)
+        raise skip(reason) from BuiltBefore(reason)
     if image:
         times = {"pushed_at": min(plan.pushed_at, image.pushed_at)}
     elif back := came_back(plan, images):

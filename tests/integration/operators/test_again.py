@@ -93,11 +93,11 @@ def publish(run: Run) -> Published:
 
 
 def replicate(run: Run) -> RegionResult:
-    return RegionResult.from_xcom(run.do(ReplicateOperator(task_id="replicate", rule="to-west"), 0))
+    return RegionResult.from_xcom(run.do(ReplicateOperator(task_id="replicate", slot=0), 0))
 
 
 def fire(run: Run) -> Any:
-    return run.do(DistributeOperator(task_id="distribute", trigger="prod"), 0)
+    return run.do(DistributeOperator(task_id="distribute", slot=0), 0)
 
 
 def clean(run: Run) -> None:
@@ -141,7 +141,7 @@ def test_scan_after_the_image_is_gone_says_what_to_clear(home: RegistryClient, n
     run, _ = blocked(home, namespace)
     run.do(QuarantineOperator(task_id="quarantine"))
     with pytest.raises(NotFound, match="clear `build` and all that follow it") as caught:
-        run.do(ScanOperator(task_id="scan", platform="linux/amd64"), 0)
+        run.do(ScanOperator(task_id="scan", slot=0), 0)
     assert not caught.value.retryable
 
 
