@@ -293,16 +293,15 @@ def _doubt(history: History, view: History, one: Sighting, move: Move) -> Judgem
     history = tuple(doubted if each is one else each for each in history)
     known = _known(history, doubted, (move.teller, move.delivery_id), DOUBT)
     since = max(view[-1].at, one.at)
-    doubtful = replace(known, fresh=True, since=max(since, one.again or since), at=move.now)
     left, first = _for_images(view, move)
-    return replace(doubtful, left=left, first=first)
+    since = max(since, one.again or since)
+    return replace(known, fresh=True, since=since, left=left, at=move.now, first=first)
 
 
 def _for_images(view: History, move: Move) -> tuple[datetime | None, datetime]:
-    """When the ref was last known elsewhere than where the move ends, and when it was first told to be there since."""
+    """When the ref was last known to be elsewhere, whatever was told in doubt; and first where the move ends, since."""
     left = _elsewhere(view, move.after)
-    first = first_at(view, move.after, left)
-    return left, min(first, move.now) if first else move.now
+    return left, min(first_at(view, move.after, left) or move.now, move.now)
 
 
 def _known(history: History, one: Sighting, told: tuple[str, str], why: str) -> Judgement:
