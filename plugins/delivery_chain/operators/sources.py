@@ -9,14 +9,15 @@ import json
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.sdk import Variable
 
 from delivery_chain.core.ledger import DELETED, LEDGER, SENSOR, Entry, Looked, Outcome
+from delivery_chain.core.refs import natural_key
 from delivery_chain.core.starts import Start, image_starts, made_by_us, source_starts
 from delivery_chain.core.times import not_after, read_time
-from delivery_chain.core.visits import SUPERSEDED, Told, choose, left_at, utc
+from delivery_chain.core.visits import SUPERSEDED, Told, choose, first_at, left_at, utc
 from delivery_chain.core.watched import told_key
 from delivery_chain.errors import ConfigurationError
 from delivery_chain.operators.base import MOST_RUNS, ChainOperator
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 
 NOTHING = "no build rule matches, or no chain takes it"
 IDS_AT_ONCE = 50
+FIRST = "first"
+"""Key of what a first look found, in what `watch` gives."""
+FIRST_SHOWN = 50
+"""Refs of a first look that the ledger names: the last ones in natural order, so the newest versions."""
+BEFORE_US = "it was there at the first look, which starts nothing; to run it: {}"
 HANDLED = "handled"
 """XCom of `match`: how many of the changes it took, where it left some for later."""
 POSITIONS = "positions"
@@ -82,7 +88,7 @@ class _Watching(RefSensor):
     """A sensor whose knowledge is the cursor, which a later task moves on once the runs were started.
 
     Its result is `{"changes": [{"ref", "commit", "previous"}, …], "gone": [ref, …], "since": time, "looked": time}`,
-    see `PollTrigger` for the times. The first look of all only remembers.
+    see `PollTrigger` for the times. That of the first look of all has no changes, and `first` with what is there.
     """
 
     def __init__(self, *, cursor: str, **kwargs: Any) -> None:
@@ -90,15 +96,24 @@ class _Watching(RefSensor):
         self.cursor = cursor
         self.told_in = told_key(cursor)
 
+    def execute(self, context: Any) -> Any:
+        """Wait for a change; the first look waits for nothing.
+
+        Raises:
+            DeliveryChainError: The look failed. Its class says whether it is retryable.
+        """
+        if Cursor(self.cursor).read() is not None:
+            return super().execute(context)
+        looked = datetime.now(UTC).isoformat()
+        found = self._look()
+        self.log.info("First look: %d are known from now on", len(found))
+        return {"changes": [], "gone": [], "since": None, "looked": looked, FIRST: found}
+
     def _known(self, context: Any) -> dict[str, str]:
         del context
         known = Cursor(self.cursor).read()
-        if known is None:
-            looked = datetime.now(UTC).isoformat()
-            known = looked, self._look()
-            Cursor(self.cursor).write(*known)
-            self.log.info("First look: %d are known from now on", len(known[1]))
-        return known[1]
+        # Somebody removed the Variable while the Dag waited.
+        return known[1] if known else {}
 
     def _since(self, context: Any) -> str | None:
         del context
@@ -165,6 +180,8 @@ class MatchOperator(ChainOperator):
         }
         told = _told(self.cursor)
         looked = datetime.fromisoformat(seen["looked"])
+        if FIRST in seen:
+            return self._first(context, seen[FIRST], looked)
         since = datetime.fromisoformat(seen["since"]) if seen.get("since") else None
         runs: list[dict[str, Any]] = []
         positions: list[int] = []
@@ -180,7 +197,8 @@ class MatchOperator(ChainOperator):
             # Seen in one look, refs are in natural order: the later one counts as the newer push.
             at = looked + timedelta(microseconds=position)
             made = [{} if start.chain in new else _Made(context["ti"], start, looked) for start in starts]
-            entry, more = _decide(change, starts, made, left, at)
+            first = first_at(told.refs.get(change["ref"], ()), change["commit"], left)
+            entry, more = _decide(change, starts, made, _Times(at=at, left=left, first=first or at))
             self.log.info("%s", entry.sentence)
             ledger.append(Looked(**dict(entry), since=since))
             runs += more
@@ -189,6 +207,35 @@ class MatchOperator(ChainOperator):
         context["ti"].xcom_push(POSITIONS, positions)
         context["ti"].xcom_push(LEDGER, [entry.to_xcom() for entry in ledger])
         return runs
+
+    def _first(self, context: Any, there: Mapping[str, str], looked: datetime) -> list[dict[str, Any]]:
+        """Start nothing: nobody knows whether what is there was pushed today or years ago. The ledger says how to."""
+        found = [
+            (ref, starts)
+            for ref in sorted(there, key=natural_key)
+            if (starts := self._starts({"ref": ref, "commit": there[ref], "previous": None}))
+        ]
+        shown, left_out = found[-FIRST_SHOWN:], len(found) - FIRST_SHOWN
+        more = f"and {left_out} more that were there, which are not listed" if left_out > 0 else ""
+        ledger = []
+        for at, (ref, starts) in enumerate(shown):
+            outcomes = tuple(
+                Outcome(chain=one.chain, rule=one.event.rule, why=BEFORE_US.format(one.command))
+                for one in starts
+            )
+            entry = Looked(
+                ref=ref,
+                commit=there[ref],
+                at=looked + timedelta(microseconds=at),
+                by=SENSOR,
+                outcomes=outcomes,
+                why="" if at else more,
+            )
+            self.log.info("%s", entry.sentence)
+            ledger.append(entry.to_xcom())
+        context["ti"].xcom_push(POSITIONS, [])
+        context["ti"].xcom_push(LEDGER, ledger)
+        return []
 
     def _starts(self, change: Mapping[str, Any]) -> tuple[Start, ...]:
         if self.images_of:
@@ -228,29 +275,42 @@ def _new_to(ti: Any, found: Sequence[Sequence[Start]]) -> frozenset[str]:
     )
 
 
+class _Times(NamedTuple):
+    """When a change was seen, when the ref was last known to be elsewhere, and when somebody first told of it."""
+
+    at: datetime
+    left: datetime | None
+    first: datetime
+
+
 def _decide(
     change: Mapping[str, Any],
     starts: Sequence[Start],
     made: Sequence[Mapping[int, datetime]],
-    left: datetime | None,
-    at: datetime,
+    times: _Times,
 ) -> tuple[Entry, list[dict[str, Any]]]:
     runs: list[dict[str, Any]] = []
     outcomes: list[Outcome] = []
     for start, there in zip(starts, made, strict=True):
-        visit, known = choose(there, left)
+        visit, known = choose(there, times.left)
         run_id = start.run_id(visit)
         outcomes.append(Outcome(chain=start.chain, rule=start.event.rule, run_id=run_id, made=not known))
         if not known:
             event = start.event.model_copy(
-                update={"pushed_at": at, "seen_at": at, "sender": "sensor", "delivery_id": run_id}
+                update={
+                    "pushed_at": min(times.at, times.first),
+                    "seen_at": times.at,
+                    "left": times.left,
+                    "sender": "sensor",
+                    "delivery_id": run_id,
+                }
             )
             runs.append({"trigger_dag_id": start.chain, "trigger_run_id": run_id, "conf": event.to_conf()})
     entry = Entry(
         ref=change["ref"],
         commit=change["commit"],
         before=change["previous"],
-        at=at,
+        at=times.at,
         by=SENSOR,
         outcomes=tuple(outcomes),
         why="" if starts else NOTHING,
@@ -302,6 +362,10 @@ class RememberOperator(ChainOperator):
         """Write what `watch` saw and `match` took."""
         seen = context["ti"].xcom_pull(task_ids="watch")
         known = Cursor(self.cursor).read()
+        if seen and FIRST in seen:
+            if known is None:
+                Cursor(self.cursor).write(seen["looked"], seen[FIRST])
+            return
         if known is None:
             # A cursor of just these changes would make every other ref look new, and build all of history.
             self.log.warning("The Variable %s is gone: the next look is a first one", self.cursor)
