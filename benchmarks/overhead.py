@@ -79,7 +79,7 @@ def straight(running: stack.Stack, layout: Layout, push: Push, receiver: str) ->
         built = build_and_push(request, registry=home, workdir=folder, deadline=until)
         host = f"{home.host}/aquasecurity/trivy-db:2"
         trivy = TrivySettings(layout.root / "trivy", host)
-        scan = ScanRequest(home, "straight/api", built.digest, "linux/amd64", trivy)
+        scan = ScanRequest(home, "straight/api", built.digest, "linux/amd64", trivy, folder)
         output = load_engine("trivy").scan(scan, deadline=until, on_line=None)
         with RegistryClient(home) as client:
             image = client.get_manifest("straight/api", built.digest).descriptor()

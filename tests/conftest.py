@@ -17,6 +17,8 @@ TESTS = Path(__file__).resolve().parent
 for folder in (TESTS, TESTS.parent / "plugins"):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
+# For the benchmarks that are tests, too; last, so that nothing of the checkout hides what is installed.
+sys.path.append(str(TESTS.parent))
 
 HOME = Path(tempfile.mkdtemp(prefix="delivery-chain-tests-"))
 for stale in [name for name in os.environ if name.startswith(("AIRFLOW_", "AIRFLOW__"))]:
@@ -32,6 +34,7 @@ os.environ.update(
     AIRFLOW__CORE__PLUGINS_FOLDER=str(HOME / "plugins"),
     AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE=str(HOME / "passwords.json"),
     AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{HOME / 'airflow.db'}",
+    AIRFLOW__DELIVERY_CHAIN__WORK_FOLDER=str(HOME / "work"),
     # Trivy comes with the locked packages here, see scripts/setup.sh.
     AIRFLOW__DELIVERY_CHAIN__TRIVY_WHEEL="allow",
     AIRFLOW__LOGGING__BASE_LOG_FOLDER=str(HOME / "logs"),

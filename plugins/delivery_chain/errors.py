@@ -8,6 +8,7 @@
     │   └── Superseded                  a newer push of the same ref is there
     ├── WebhookRefused                  a webhook's request is not taken: status, and why in one line
     ├── ConfigurationError              a connection, setting or file of this installation is missing or wrong
+    ├── TaskStopped                     retryable: Airflow told the task to end
     ├── RegistryError                   method, url (redacted), status, codes
     │   ├── RegistryUnreachable         retryable
     │   ├── RegistryBusy                retryable; retry_after from 429/503
@@ -113,6 +114,12 @@ class WebhookRefused(DeliveryChainError):
 
 class ConfigurationError(DeliveryChainError):
     """This installation lacks something, or has it wrong. Nothing was done. Fix it, then clear the task."""
+
+
+class TaskStopped(DeliveryChainError):
+    """Airflow told the task to end. What it had under way was stopped and removed. A retry starts it over."""
+
+    retryable = True
 
 
 class RegistryError(DeliveryChainError):

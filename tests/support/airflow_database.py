@@ -3,19 +3,24 @@
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from delivery_chain.sandbox import database, services
+from delivery_chain.sandbox.console import Console
 from delivery_chain.sandbox.layout import Layout, State
+from delivery_chain.sandbox.starter import Starter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
+CLUSTER_SECONDS = 300
 VARIABLE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 
 
@@ -41,10 +46,9 @@ def _cluster(folder: Path) -> Iterator[str]:
     layout.root.mkdir()
     state = State(ports=services.free_ports([database.NAME]))
     try:
-        database.create_cluster(layout, state, password)
-        server = database.service(state)
-        services.launch([server], layout, state)
-        services.await_ready([server], layout, state, lambda *_: None)
+        until = time.monotonic() + CLUSTER_SECONDS
+        database.create_cluster(layout, state, password, deadline=until)
+        Starter(layout, state, Console(io.StringIO()), until).bring_up([database.service(state)])
         yield database.url(POSTGRESQL, layout, state, password)
     finally:
         services.halt(list(state.processes), layout, state, lambda *_: None)

@@ -42,6 +42,8 @@ class Bench:
             336,
             wheel=True,
         )
+        self.folder = cache.with_name("job")
+        self.folder.mkdir(exist_ok=True)
         self.now = NOW
         self.lines: list[str] = []
 
@@ -57,7 +59,7 @@ class Bench:
         registry: Registry | None = None,
         seconds: float = 60,
     ) -> ScanOutput:
-        request = ScanRequest(registry or self.registry, name, digest, platform, self.settings)
+        request = ScanRequest(registry or self.registry, name, digest, platform, self.settings, self.folder)
         engine = TrivyEngine(clock=lambda: self.now)
         return engine.scan(request, deadline=time.monotonic() + seconds, on_line=self.lines.append)
 

@@ -25,7 +25,7 @@ EDGES: dict[str, set[str]] = {
     "web": {"errors", "core", "tools", "hooks", "senders", "settings", "listener", "ledger"},
     "preload": set(),
     "airflow_rest": {"errors"},
-    "sandbox": {"errors", "core", "oci", "tools", "settings", "airflow_rest", "git_hook"},
+    "sandbox": {"errors", "core", "catalogue", "oci", "tools", "settings", "airflow_rest", "git_hook"},
     "copy_words": set(),
     "planning": {"errors", "core", "catalogue"},
     "copying": {"copy_words", "errors", "core", "oci"},

@@ -6,11 +6,14 @@ is killed holds no place for good.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
 import random
+import shutil
 import struct
+import time
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _FORM = struct.Struct("<ddd")
+KEPT = 86_400.0
+"""Seconds that a registry's files stay after their last use."""
 _FIRST_LOOK, _LONGEST_LOOK = 0.005, 0.25
 """Seconds between two looks for a free place; doubled each time."""
 
@@ -51,7 +56,18 @@ class WorkerLimits(Limits):
     def _make(self, key: str) -> Gate:
         folder = self._folder / hashlib.sha256(f"{_boot()}\0{key}".encode()).hexdigest()[:16]
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _forget(self._folder)
         return Gate(key, self._requests, self._rate, store=FileStore(folder))
+
+
+def _forget(folder: Path) -> None:
+    """Remove what belongs to registries, and to starts of the machine, that nothing was heard of for a day."""
+    oldest = time.time() - KEPT
+    for state in folder.glob("*/state"):
+        # Other processes do the same.
+        with contextlib.suppress(OSError):
+            if state.stat().st_mtime < oldest:
+                shutil.rmtree(state.parent, ignore_errors=True)
 
 
 @cache
@@ -116,4 +132,10 @@ class FileStore:
             os.close(file)
 
     def _open(self, name: str) -> int:
-        return os.open(self._folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            return os.open(self._folder / name, flags, 0o600)
+        except FileNotFoundError:
+            # Another process took it for forgotten.
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return os.open(self._folder / name, flags, 0o600)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +13,11 @@ from delivery_chain.errors import (
     ContentMismatch,
     EventRefused,
     ScanFailed,
-    ToolError,
     Unjudged,
 )
 from delivery_chain.operators.base import ChainOperator, leave, made_for, planned, pull_all, skip
 from delivery_chain.operators.gone import check_there
+from delivery_chain.operators.on_worker import WorkerOperator
 from delivery_chain.operators.slots import SlotOperator
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def annotations_of(plan: Plan) -> dict[str, str]:
     return facts
 
 
-class BuildOperator(SlotOperator):
+class BuildOperator(SlotOperator, WorkerOperator):
     """Builds one platform and pushes it under the run's staging tag."""
 
     platform: str
@@ -66,21 +65,12 @@ class BuildOperator(SlotOperator):
         if self.platform not in build.platforms:
             raise skip(f"build rule {build.rule!r} does not build {self.platform}")
         from delivery_chain.settings import Settings
-        from delivery_chain.tools.isolation import remove
 
         settings = Settings.load()
         minutes = spec.build.timeout_minutes if spec.build else 60
-        settings.work_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # The same for each try of the run: what a killed one left is found.
-        folder = settings.work_folder / f"{plan.key}-{Platform(self.platform).slug}"
-        remove(folder)
-        folder.mkdir(mode=0o700)
-        try:
+        with self.folder(context) as folder:
             result = self._build(plan, spec, build, folder, settings, time.monotonic() + 60 * minutes)
-            return leave(context, result.model_copy(update={"plan": made_for(plan, spec)}))
-        finally:
-            with contextlib.suppress(OSError, ToolError):
-                remove(folder)
+        return leave(context, result.model_copy(update={"plan": made_for(plan, spec)}))
 
     def _build(
         self,

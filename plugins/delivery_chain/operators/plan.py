@@ -23,6 +23,7 @@ from delivery_chain.core.times import not_after
 from delivery_chain.errors import EventRefused, ProtocolViolation, Superseded
 from delivery_chain.in_force import version_for
 from delivery_chain.operators.base import ChainOperator, leave, leave_reason, skip
+from delivery_chain.operators.on_worker import WorkerOperator
 
 if TYPE_CHECKING:
     from delivery_chain.core.spec import ChainSpec
@@ -31,7 +32,7 @@ LOOK_SECONDS = 120.0
 """How long git may take to list a source's refs."""
 
 
-class PlanOperator(ChainOperator):
+class PlanOperator(WorkerOperator):
     """Reads the event from the run's `conf`, looks at the source once, and decides everything."""
 
     def __init__(self, *, spec: ChainSpec, **kwargs: Any) -> None:
@@ -53,6 +54,8 @@ class PlanOperator(ChainOperator):
         selection = select(self.spec, event)
         # Whoever starts a run may say when it is due, too.
         now = not_after(run.run_after, datetime.now(UTC))
+        with self.stoppable():
+            present = _present(self.spec, selection)
         try:
             plan = make_plan(
                 self.spec,
@@ -60,7 +63,7 @@ class PlanOperator(ChainOperator):
                 event,
                 run_id=run.run_id,
                 now=now,
-                present=_present(self.spec, selection),
+                present=present,
             )
         except Superseded as newer:
             leave_reason(context, str(newer))

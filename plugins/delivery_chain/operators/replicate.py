@@ -13,6 +13,7 @@ from delivery_chain.operators.base import leave, planned, pull, skip
 from delivery_chain.operators.gone import check_there
 from delivery_chain.operators.judging import passed
 from delivery_chain.operators.memory import Memory
+from delivery_chain.operators.on_worker import WorkerOperator
 from delivery_chain.operators.slots import SlotOperator
 
 if TYPE_CHECKING:
@@ -49,14 +50,14 @@ class TaskState:
 def _limits(settings: Settings) -> Limits:
     """Limits for all replications of this worker: each task is a process of its own."""
     from delivery_chain.oci.worker_limits import WorkerLimits
+    from delivery_chain.tools.job_folder import home
 
     rate = settings.registry_megabytes_per_second * 1e6
-    return WorkerLimits(
-        settings.work_folder / "limits", requests=settings.registry_requests, rate=rate or None
-    )
+    folder = home(settings.work_folder) / "limits"
+    return WorkerLimits(folder, requests=settings.registry_requests, rate=rate or None)
 
 
-class ReplicateOperator(SlotOperator):
+class ReplicateOperator(SlotOperator, WorkerOperator):
     """Copies the digest to one region, verifies it there, and moves the tags there."""
 
     def execute(self, context: Any) -> dict[str, Any]:
@@ -75,7 +76,9 @@ class ReplicateOperator(SlotOperator):
         goal = destination(spec, spec.replicate[self.slot], plan.repository, published.held)
         if isinstance(goal, str):
             raise skip(goal)
-        return leave(context, self._copy(plan, goal, subject.digest, context))
+        with self.stoppable():
+            result = self._copy(plan, goal, subject.digest, context)
+        return leave(context, result)
 
     def _copy(self, plan: Plan, goal: Destination, digest: str, context: Any) -> RegionResult:
         from delivery_chain.hooks.registry import OciRegistryHook

@@ -14,10 +14,12 @@ from delivery_chain.operators.base import leave, planned, skip, subject_of
 from delivery_chain.operators.gone import check_there
 from delivery_chain.operators.judging import CREATED, REPORT_TYPE, judge_run
 from delivery_chain.operators.links import ScanReportLink
+from delivery_chain.operators.on_worker import WorkerOperator
 from delivery_chain.operators.slots import SlotOperator
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from delivery_chain.core.gate import Verdict
     from delivery_chain.core.plan import Plan
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from delivery_chain.core.spec import ChainSpec
 
 
-class ScanOperator(SlotOperator):
+class ScanOperator(SlotOperator, WorkerOperator):
     """Scans every image of one platform with every engine of the spec; the reports become referrers of the images."""
 
     operator_extra_links = (ScanReportLink(),)
@@ -51,13 +53,14 @@ class ScanOperator(SlotOperator):
         with OciRegistryHook(plan.instance).client() as client:
             check_there(client, plan, *(image.digest for image in images))
         results = []
-        for image in images:
-            deadline = time.monotonic() + 60 * spec.scan.timeout_minutes
-            results += [self._scan(engine, plan, image, deadline) for engine in spec.scan.engine]
+        with self.folder(context) as folder:
+            for image in images:
+                deadline = time.monotonic() + 60 * spec.scan.timeout_minutes
+                results += [self._scan(engine, plan, image, folder, deadline) for engine in spec.scan.engine]
         context["ti"].xcom_push("report_url", _blob_url(plan, results[0].report))
         return leave(context, Scanned(results=tuple(results)))
 
-    def _scan(self, name: str, plan: Plan, image: Image, deadline: float) -> ScanResult:
+    def _scan(self, name: str, plan: Plan, image: Image, folder: Path, deadline: float) -> ScanResult:
         from delivery_chain.hooks.registry import OciRegistryHook
         from delivery_chain.oci.referrers import attach
         from delivery_chain.settings import Settings
@@ -74,7 +77,7 @@ class ScanOperator(SlotOperator):
             settings.trivy_java_db_max_age_hours,
             wheel=settings.trivy_wheel == "allow",
         )
-        request = ScanRequest(hook.registry(), plan.name, image.digest, image.platform, trivy)
+        request = ScanRequest(hook.registry(), plan.name, image.digest, image.platform, trivy, folder)
         output = load_engine(name).scan(request, deadline=deadline, on_line=self.log.info)
         report = output.report
         with hook.client() as client:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-import time
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import delivery_chain
+from delivery_chain.airflow_rest import PASSWORD, USER
 from delivery_chain.errors import ConfigurationError, ToolError
-from delivery_chain.sandbox import database
+from delivery_chain.sandbox import database, processes
 from delivery_chain.sandbox.layout import write_private
 from delivery_chain.sandbox.services import LOCALHOST, Service, child_environment, probe
 from delivery_chain.tools import process
@@ -21,20 +22,16 @@ from delivery_chain.tools import process
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import requests
-
     from delivery_chain.sandbox.layout import Layout, State
+    from delivery_chain.sandbox.processes import Mark
 
 API_SERVER = "airflow-api-server"
 ADMIN = "admin"
+URL = "AIRFLOW_API_URL"
+"""Where `delivery-chain connect`, `trigger` and `webhook` look for Airflow's address."""
 PARALLELISM = 8
 """Task processes at once; see docs/sandbox.md for what was measured."""
 PACKAGE = Path(delivery_chain.__file__).parent
-SETUP_SECONDS = 300
-"""First import of a cold installation plus the whole database schema; measured 8 to 25 s."""
-READY_SECONDS = 180
-"""Four cold Airflow processes on two busy cores; measured 12 to 40 s."""
-
 
 PRELOAD = """# Tasks are forks of the scheduler: what it has imported, they need not.
 import sys
@@ -170,7 +167,9 @@ def settings(layout: Layout, state: State, secrets: Mapping[str, str], folders: 
 
 def write_files(layout: Layout, secrets: Mapping[str, str], env: Mapping[str, str]) -> None:
     """Write the file to `source`, the login's password and the empty plugins folder."""
-    lines = [f"export {name}={shlex.quote(value)}" for name, value in sorted(env.items()) if name != "PATH"]
+    login = {URL: env["AIRFLOW__API__BASE_URL"], USER: ADMIN, PASSWORD: secrets["admin"]}
+    exported = {name: value for name, value in {**env, **login}.items() if name != "PATH"}
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in sorted(exported.items())]
     lines.append(f'export PATH={shlex.quote(str(program_folder()))}:"$PATH"')
     write_private(layout.airflow_env, "\n".join(lines) + "\n")
     write_private(layout.passwords_file, json.dumps({ADMIN: secrets["admin"]}))
@@ -180,8 +179,16 @@ def write_files(layout: Layout, secrets: Mapping[str, str], env: Mapping[str, st
     (local / "airflow_local_settings.py").write_text(PRELOAD, encoding="utf-8")
 
 
-def set_up(layout: Layout, env: Mapping[str, str], connections: list[dict[str, Any]]) -> None:
+def set_up(
+    layout: Layout, env: Mapping[str, str], connections: list[dict[str, Any]], *, deadline: float
+) -> None:
     """Bring the database to this Airflow's schema and write the connections, in one process.
+
+    Args:
+        layout: Of the sandbox.
+        env: From `settings`.
+        connections: See `airflow_setup`.
+        deadline: On the clock of `time.monotonic()`.
 
     Raises:
         ToolError: It failed; the message has the last lines.
@@ -193,7 +200,7 @@ def set_up(layout: Layout, env: Mapping[str, str], connections: list[dict[str, A
                 [python(), "-m", "delivery_chain.sandbox.airflow_setup"],
                 tool="airflow",
                 env=child_environment(env),
-                deadline=time.monotonic() + SETUP_SECONDS,
+                deadline=deadline,
                 # The connections hold secrets, so they come by standard input.
                 stdin=json.dumps(connections).encode(),
                 on_line=lambda line: print(line, file=output),
@@ -207,29 +214,57 @@ def set_up(layout: Layout, env: Mapping[str, str], connections: list[dict[str, A
             ) from error
 
 
-def services(state: State, env: Mapping[str, str]) -> list[Service]:
-    """Airflow's four processes. Logs are read from their files, so no log server listens anywhere."""
+def services(state: State, env: Mapping[str, str], *, since: datetime) -> list[Service]:
+    """Airflow's four processes. Logs are read from their files, so no log server listens anywhere.
+
+    The API server and the Dag processor come first, and are what the others need: on a busy machine four cold starts at
+    once would keep each other from answering.
+
+    Args:
+        state: For the ports and processes.
+        env: From `settings`.
+        since: Only a heartbeat after this moment counts.
+    """
     port = state.ports[API_SERVER]
     health = f"http://{LOCALHOST}:{port}/api/v2/monitor/health"
     parts: list[tuple[str, tuple[str, ...], str]] = [
         ("api-server", (), ""),
-        ("scheduler", ("--skip-serve-logs",), "scheduler"),
         ("dag-processor", (), "dag_processor"),
+        ("scheduler", ("--skip-serve-logs",), "scheduler"),
         ("triggerer", ("--skip-serve-logs",), "triggerer"),
     ]
+
+    def ready(name: str, part: str) -> str:
+        mark = state.processes[name]
+        return probe(health, expect=lambda answer: beats(answer.json(), part, after=_later(mark, since)))
+
     return [
         Service(
             name=f"airflow-{command}",
             argv=(python(), "-m", "airflow", command, *options),
             url=f"http://{LOCALHOST}:{port}" if command == "api-server" else "",
-            ready=lambda part=part: probe(health, expect=lambda answer: _health(answer, part)),  # type: ignore[misc]
+            ready=lambda name=f"airflow-{command}", part=part: ready(name, part),  # type: ignore[misc]
             env=env,
-            deadline=READY_SECONDS,
         )
         for command, options, part in parts
     ]
 
 
-def _health(answer: requests.Response, part: str) -> str:
-    status = answer.json().get(part or "metadatabase", {}).get("status")
-    return "" if status == "healthy" else f"{part or 'metadatabase'} is {status or 'unknown'}"
+def _later(mark: Mark, since: datetime) -> datetime:
+    return max(processes.started_at(mark), since)
+
+
+def beats(health: Mapping[str, Any], part: str, *, after: datetime) -> str:
+    """Read Airflow's health: what is missing, or nothing.
+
+    Args:
+        health: As `/api/v2/monitor/health` has it.
+        part: `scheduler`, `triggerer` or `dag_processor`; empty for the API server with its database.
+        after: Its last heartbeat has to be newer: that of a predecessor which was killed counts for half a minute more.
+    """
+    if not part:
+        status = health.get("metadatabase", {}).get("status")
+        return "" if status == "healthy" else f"its database is {status or 'unknown'}"
+    text = health.get(part, {}).get(f"latest_{part}_heartbeat")
+    beat = datetime.fromisoformat(text) if text else None
+    return "" if beat and beat >= after else "no heartbeat yet"

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import signal
+import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from delivery_chain.errors import DeliveryChainError, UsageError
-from delivery_chain.sandbox import demo, shop, source, stack
+from delivery_chain.sandbox import demo, following, interrupts, shop, source, stack, status
 from delivery_chain.sandbox.console import Console
 from delivery_chain.sandbox.database import KINDS
 from delivery_chain.sandbox.layout import Layout
+from delivery_chain.sandbox.progress import Waiting
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable
-    from types import FrameType
 
-DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, USAGE = 0, 1, 2
+MOST_SECONDS = 1e6
+SIGNALLED = 128
+"""What shells add to a signal's number."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -48,6 +50,7 @@ def _add_push_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with packages that the sample database knows to be vulnerable",
     )
+    _add_timeout(parser, following.TIMEOUT_SECONDS)
 
 
 def _command(
@@ -84,30 +87,45 @@ def _add_up_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="let Trivy fetch its own database, not the sample with a handful of known vulnerabilities",
     )
-    parser.add_argument("--specs", default="", help="chain specs (default: ./chain_specs, else the examples)")
+    parser.add_argument(
+        "--specs", default="", help="folder of chain specs (default: ./chain_specs, else the examples)"
+    )
     parser.add_argument("--dags", default="", help="another Dags folder than the package's own")
+    _add_timeout(parser, stack.TIMEOUT_SECONDS)
+
+
+def _add_timeout(parser: argparse.ArgumentParser, seconds: float) -> None:
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=seconds,
+        metavar="SECONDS",
+        help="give up after so long; nothing that runs is stopped (default: %(default).0f)",
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < MOST_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of seconds above 0, such as 1800")
+    return found
 
 
 def _guarded(func: Callable[[argparse.Namespace, Layout, Console], int], given: argparse.Namespace) -> int:
     """Run one command; foreseeable failures end as a message and an exit code."""
-    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return func(given, Layout(given.state.absolute()), Console())
-    except UsageError as error:
-        sys.stderr.write(f"delivery-chain sandbox: {error}\n")
-        return USAGE
+        with interrupts.raised():
+            return func(given, Layout(given.state.absolute()), Console())
     except DeliveryChainError as error:
-        sys.stderr.write(f"delivery-chain sandbox: {error}\n")
-        return FAILED
-    except KeyboardInterrupt:
-        sys.stderr.write("delivery-chain sandbox: interrupted\n")
-        return INTERRUPTED
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+        notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
+        sys.stderr.write(f"delivery-chain sandbox: {error}{notes}\n")
+        return USAGE if isinstance(error, UsageError) else FAILED
+    except interrupts.Interrupted as error:
+        sys.stderr.write(f"delivery-chain sandbox: interrupted by {error.number.name}\n")
+        return SIGNALLED + error.number
 
 
 def _options(given: argparse.Namespace) -> stack.Options:
@@ -118,13 +136,14 @@ def _options(given: argparse.Namespace) -> stack.Options:
         real_vulnerability_database=given.real_vulnerability_database,
         specs=given.specs and str(Path(given.specs).absolute()),
         dags=given.dags and str(Path(given.dags).absolute()),
+        timeout=given.timeout,
     )
 
 
 def _up(given: argparse.Namespace, layout: Layout, console: Console) -> int:
     found = stack.up(layout, _options(given), console)
     console.line()
-    stack.login(found)
+    status.login(found)
     return DONE
 
 
@@ -139,12 +158,14 @@ def _down(given: argparse.Namespace, layout: Layout, console: Console) -> int:
 
 def _push(given: argparse.Namespace, layout: Layout, console: Console) -> int:
     tag, branch, vulnerable = given.tag, given.branch, given.vulnerable
-    made = source.push(layout, given.repository, tag=tag, branch=branch, vulnerable=vulnerable)
+    with Waiting(console, "git and its hook"):
+        made = source.push(layout, given.repository, tag=tag, branch=branch, vulnerable=vulnerable)
     console.line(
         f"pushed {made.kind} {made.name} of {source.NAMESPACE}/{made.repository}, commit {made.commit}"
     )
+    following.follow(stack.open_stack(layout, console), made, given.timeout)
     return DONE
 
 
 def _status(_given: argparse.Namespace, layout: Layout, console: Console) -> int:
-    return DONE if stack.status(layout, console) else FAILED
+    return DONE if status.status(layout, console) else FAILED

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from delivery_chain.core.registry import Registry
 
 STAGES = ("prod", "staging")
+GIT_SOURCE = "git_shop"
 GIT_HOOKS = "git_hooks"
 REGISTRY_HOOKS = "registry_hooks"
 
@@ -32,13 +33,13 @@ def connections(
     return [
         *(_registry(region, registry) for region, registry in registries.items()),
         {
-            "conn_id": "git_shop",
+            "conn_id": GIT_SOURCE,
             "conn_type": "git",
             "description": "Sandbox git source: bare repositories in a folder",
             "host": git.as_uri(),
         },
         *(_webhook(stage, receiver, secrets[stage]) for stage in STAGES),
-        _sender(GIT_HOOKS, "standard", "git_shop", secrets, "post-receive hooks of the git source"),
+        _sender(GIT_HOOKS, "standard", GIT_SOURCE, secrets, "post-receive hooks of the git source"),
         _sender(REGISTRY_HOOKS, "distribution", HOME, secrets, f"notifications of the registry in {HOME}"),
     ]
 

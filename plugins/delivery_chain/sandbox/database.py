@@ -11,6 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from delivery_chain.errors import ToolTimeout
+from delivery_chain.sandbox import processes
 from delivery_chain.sandbox.services import LOCALHOST, Service
 from delivery_chain.tools import process
 
@@ -25,7 +27,10 @@ SERVER_USER = "postgres"
 """Who runs the server when the sandbox runs as root, which PostgreSQL refuses."""
 DEBIAN = Path("/usr/lib/postgresql")
 PROGRAMS = ("initdb", "postgres", "pg_isready")
-TOOL_SECONDS = 60
+PROBE_SECONDS = 30
+"""`pg_isready` asks for two seconds; the rest is the machine's."""
+ORPHAN_SECONDS = 20
+"""The children of a server that was killed end by themselves, each when it next looks."""
 PATH_LIMIT_MODE = 0o001
 """Others may enter a folder."""
 
@@ -64,14 +69,16 @@ def url(kind: str, layout: Layout, state: State, password: str) -> str:
     return f"postgresql+psycopg2://airflow:{password}@{LOCALHOST}:{state.ports[NAME]}/postgres"
 
 
-def create_cluster(layout: Layout, state: State, password: str) -> None:
+def create_cluster(layout: Layout, state: State, password: str, *, deadline: float) -> None:
     """Make the PostgreSQL cluster unless it is there; its folder is recorded in the state.
 
     Raises:
         ToolError: `initdb` failed.
     """
-    if state.database_folder and (Path(state.database_folder) / "PG_VERSION").exists():
+    if state.database_folder and (Path(state.database_folder) / "postmaster.opts").exists():
         return
+    # No server ever ran on it: what is there was left by an `initdb` that was interrupted.
+    remove_cluster(state)
     folder = _cluster_folder(layout)
     state.database_folder = str(folder)
     state.save(layout)
@@ -83,7 +90,7 @@ def create_cluster(layout: Layout, state: State, password: str) -> None:
             shutil.chown(password_file, SERVER_USER)
         options = ["--username=airflow", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8"]
         argv = [*_as_server_user(), _binary("initdb"), f"--pgdata={folder}", f"--pwfile={password_file}"]
-        _run([*argv, *options], "initdb")
+        _run([*argv, *options], "initdb", deadline)
     finally:
         Path(password_file).unlink()
 
@@ -114,9 +121,32 @@ def remove_cluster(state: State) -> None:
         shutil.rmtree(state.database_folder, ignore_errors=True)
 
 
+def clear_the_way(state: State) -> None:
+    """Remove what keeps a server from starting after its predecessor was killed: its children, its lock file.
+
+    PostgreSQL takes the lock file for a living server's while the dead one's pid is there, which it is for good where
+    nobody reaps it, as in a container without an init.
+    """
+    if not state.database_folder:
+        return
+    folder = Path(state.database_folder)
+    processes.wait_gone(processes.working_in(folder), ORPHAN_SECONDS)
+    lock = folder / "postmaster.pid"
+    try:
+        pid = int(lock.read_text("ascii").partition("\n")[0])
+    except (FileNotFoundError, ValueError):
+        return
+    mark = state.processes.get(NAME)
+    if processes.identify(pid) is None or (mark and mark.pid == pid and not processes.is_alive(mark)):
+        lock.unlink()
+
+
 def _answers(port: int) -> str:
     argv = [_binary("pg_isready"), f"--host={LOCALHOST}", f"--port={port}", "--timeout=2"]
-    done = _run(argv, "pg_isready", check=False)
+    try:
+        done = _run(argv, "pg_isready", time.monotonic() + PROBE_SECONDS, check=False)
+    except ToolTimeout:
+        return "pg_isready does not end"
     return "" if done.exit_code == 0 else done.stdout.decode("utf-8", "replace").strip()
 
 
@@ -158,6 +188,5 @@ def _binary(name: str) -> str:
     return str((binaries() or DEBIAN) / name)
 
 
-def _run(argv: Sequence[str], tool: str, *, check: bool = True) -> process.Completed:
-    deadline = time.monotonic() + TOOL_SECONDS
+def _run(argv: Sequence[str], tool: str, deadline: float, *, check: bool = True) -> process.Completed:
     return process.run(argv, tool=tool, env=process.base_env(), deadline=deadline, check=check)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.errors import ToolError
-from delivery_chain.sandbox import outcome, record, runs, source, stack
-from delivery_chain.sandbox.airflow_parts import ADMIN
-from delivery_chain.sandbox.api import AirflowApi
+from delivery_chain.errors import AirflowUnreachable, ToolError
+from delivery_chain.sandbox import outcome, processes, record, runs, source, stack
+from delivery_chain.sandbox.console import seconds
 from delivery_chain.sandbox.layout import load_secrets
+from delivery_chain.sandbox.progress import Waiting
 from delivery_chain.sandbox.receiver import read_deliveries
 from delivery_chain.sandbox.registries import HOME
+from delivery_chain.sandbox.status import login
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from delivery_chain.sandbox.api import AirflowApi
     from delivery_chain.sandbox.console import Console
     from delivery_chain.sandbox.layout import Layout
     from delivery_chain.sandbox.runs import Instance
@@ -26,12 +29,7 @@ CHAIN = "shop-api"
 APPLICATION = "api"
 IMAGE = f"{source.NAMESPACE}/{APPLICATION}"
 QUARANTINE = f"{source.NAMESPACE}-quarantine/{APPLICATION}"
-BEGIN_SECONDS = 90
-"""From a push to its run: one poll of the source, and the scheduler."""
-RUN_SECONDS = 900
 POLL_SECONDS = 0.5
-PATIENCE_SECONDS = 15
-"""How long Airflow's API may fail in a row before the demo gives up."""
 
 
 @dataclass(slots=True)
@@ -50,6 +48,12 @@ class Watched:
     def title(self) -> str:
         """`v1.1.0 vulnerable`."""
         return f"{self.push.name} {'vulnerable' if self.push.vulnerable else 'clean'}"
+
+    @property
+    def doing(self) -> str:
+        """`v1.1.0 vulnerable (build, scan)`."""
+        open_ = [step.task for step in runs.fold(self.instances) if step.state not in runs.FINISHED | {""}]
+        return f"{self.title} ({', '.join(open_) if self.run_id else 'no run yet'})"
 
     @property
     def is_over(self) -> bool:
@@ -87,11 +91,14 @@ def run_demo(layout: Layout, options: stack.Options, console: Console) -> bool:
     console.line()
     watched = []
     for number, vulnerable in ((minor, False), (minor + 1, True)):
-        watched.append(Watched(source.push(layout, APPLICATION, tag=f"v1.{number}.0", vulnerable=vulnerable)))
+        with Waiting(console, "git and its hook"):
+            made = source.push(layout, APPLICATION, tag=f"v1.{number}.0", vulnerable=vulnerable)
+        watched.append(Watched(made))
         console.line(f"pushed {IMAGE} {watched[-1].title}, commit {watched[-1].push.commit[:12]}")
     secrets = load_secrets(layout)
-    with AirflowApi(sandbox.ui, ADMIN, secrets["admin"]) as api:
-        watch(api, watched, console)
+    with sandbox.api(patient=False) as api:
+        watch(api, watched, sandbox, options.timeout)
+    with sandbox.api() as api:
         for one in watched:
             read_values(api, one)
             print_record(one, console)
@@ -110,32 +117,40 @@ def run_demo(layout: Layout, options: stack.Options, console: Console) -> bool:
             )
         )
     console.line()
-    stack.login(sandbox)
-    console.line("Stop        delivery-chain sandbox down")
+    login(sandbox)
+    console.line(f"Stop        {layout.command('down')}")
     return not problems
 
 
-def watch(api: AirflowApi, watched: Sequence[Watched], console: Console) -> None:
+def watch(api: AirflowApi, watched: Sequence[Watched], sandbox: stack.Stack, patience: float) -> None:
     """Follow the runs to their ends: redrawn on a terminal, one line a change elsewhere.
 
+    An answer of Airflow's that does not come is waited for while all of the sandbox lives.
+
+    Args:
+        api: Asked again and again.
+        watched: The pushes; filled in.
+        sandbox: For its processes and its console.
+        patience: Seconds for all of it.
+
     Raises:
-        ToolError: A push made no run, or a run did not end in time; says where to look.
+        ToolError: A part of the sandbox has ended, or a run did not begin or end in time; says where to look.
     """
-    begin = answered = time.monotonic()
-    while True:
-        now = time.monotonic()
-        try:
-            _refresh(api, watched, console, now - begin)
-            answered = now
-        except ToolError:
-            if now - answered > PATIENCE_SECONDS:
-                raise
-        titles = [f"{one.title} {one.state}" for one in watched]
-        console.redraw(runs.board(titles, [runs.fold(one.instances) for one in watched]))
-        if all(one.is_over for one in watched):
-            return
-        _check_time(api, watched, now - begin)
-        time.sleep(POLL_SECONDS)
+    console, begin = sandbox.console, time.monotonic()
+    with Waiting(console, "") as told:
+        while True:
+            passed = time.monotonic() - begin
+            with contextlib.suppress(AirflowUnreachable):
+                _refresh(api, watched, console, passed)
+            titles = [f"{one.title} {one.state}" for one in watched]
+            console.redraw(runs.board(titles, [runs.fold(one.instances) for one in watched]))
+            if all(one.is_over for one in watched):
+                return
+            told.what = "" if console.live else "; ".join(one.doing for one in watched if not one.is_over)
+            _check_alive(sandbox)
+            if passed > patience:
+                raise _late(api, watched, patience)
+            time.sleep(POLL_SECONDS)
 
 
 def _refresh(api: AirflowApi, watched: Sequence[Watched], console: Console, passed: float) -> None:
@@ -151,22 +166,31 @@ def _refresh(api: AirflowApi, watched: Sequence[Watched], console: Console, pass
         one.run_id, one.state, one.instances = run["dag_run_id"], run["state"], instances
 
 
-def _check_time(api: AirflowApi, watched: Sequence[Watched], passed: float) -> None:
-    unseen = [one.title for one in watched if not one.run_id]
-    if unseen and passed > BEGIN_SECONDS:
-        errors = api.import_errors()
+def _check_alive(sandbox: stack.Stack) -> None:
+    if ended := sandbox.ended:
         raise ToolError(
-            f"{', '.join(unseen)}: {BEGIN_SECONDS} s after the push, {CHAIN} has no run for it; "
-            "look at the runs of the Dags with the tag delivery-chain-source. "
+            f"{', '.join(ended)}: ended; `{sandbox.layout.command('up')}` brings that back, and the runs go on",
+            tool="sandbox",
+            output=processes.tail(sandbox.layout.log(ended[0])),
+        )
+
+
+def _late(api: AirflowApi, watched: Sequence[Watched], patience: float) -> ToolError:
+    longer = "`--timeout SECONDS` waits longer"
+    if unseen := [one.title for one in watched if not one.run_id]:
+        errors = api.import_errors()
+        return ToolError(
+            f"{', '.join(unseen)}: {seconds(patience)} after the push, {CHAIN} has no run for it; {longer}; look at "
+            "the runs of the Dags with the tag delivery-chain-source. "
             f"{'Dag files that Airflow could not read:' if errors else 'All Dag files were read.'}",
             tool="airflow",
             output=errors,
         )
-    if passed > RUN_SECONDS:
-        late = [one.title for one in watched if not one.is_over]
-        raise ToolError(
-            f"{', '.join(late)}: not done after {RUN_SECONDS} s; see its run in Airflow", tool="airflow"
-        )
+    late = [one.doing for one in watched if not one.is_over]
+    return ToolError(
+        f"{'; '.join(late)}: not done after {seconds(patience)}; {longer}; see its run in Airflow",
+        tool="airflow",
+    )
 
 
 def read_values(api: AirflowApi, one: Watched) -> None:

@@ -7,8 +7,10 @@ import fcntl
 import json
 import os
 import secrets
+import shlex
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from delivery_chain.errors import ConfigurationError, UsageError
@@ -16,7 +18,6 @@ from delivery_chain.sandbox.processes import Mark
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 STATE_VERSION = 1
 SECRET_NAMES = (
@@ -40,6 +41,11 @@ class Layout:
 
     root: Path
     """Absolute path of the state folder."""
+
+    def command(self, words: str) -> str:
+        """The command line that does something with this sandbox from here: `delivery-chain sandbox up`."""
+        usual = self.root == Path(".sandbox").absolute()
+        return f"delivery-chain sandbox {words}{'' if usual else f' --state {shlex.quote(str(self.root))}'}"
 
     @property
     def state_file(self) -> Path:
@@ -180,6 +186,6 @@ def locked(layout: Layout) -> Iterator[None]:
         except BlockingIOError as error:
             raise UsageError(
                 f"{layout.root}: another delivery-chain sandbox command is changing this sandbox; "
-                "wait for it to end"
+                "wait for it to end, or end it with Ctrl-C or SIGTERM"
             ) from error
         yield

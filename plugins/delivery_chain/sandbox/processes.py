@@ -11,6 +11,7 @@ import signal
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,6 +77,12 @@ def is_alive(mark: Mark) -> bool:
     with suppress(ChildProcessError):
         os.waitpid(mark.pid, os.WNOHANG)
     return identify(mark.pid) == mark
+
+
+def started_at(mark: Mark) -> datetime:
+    """When a process of this boot was started, UTC."""
+    passed = time.clock_gettime(time.CLOCK_BOOTTIME) - mark.started / os.sysconf("SC_CLK_TCK")
+    return datetime.now(UTC) - timedelta(seconds=passed)
 
 
 def start(argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> Mark:
@@ -147,14 +154,14 @@ def stop(mark: Mark, *, number: signal.Signals = signal.SIGTERM, patience: float
         # Airflow takes a second signal as "do not wait any longer", and others ignore it.
         for _ in range(2):
             _signal((mark,), number)
-            _wait_gone({mark}, patience / 2)
+            wait_gone({mark}, patience / 2)
         members |= family(mark)
     left = {member for member in members if is_alive(member)}
     asked = mark not in left
     _signal(left - {mark}, signal.SIGTERM)
-    left = _wait_gone(left - {mark}, min(patience, 2.0)) | (left & {mark})
+    left = wait_gone(left - {mark}, min(patience, 2.0)) | (left & {mark})
     _signal(left, signal.SIGKILL)
-    _wait_gone(left, KILL_SECONDS)
+    wait_gone(left, KILL_SECONDS)
     return asked
 
 
@@ -165,11 +172,22 @@ def _signal(marks: Iterable[Mark], number: signal.Signals) -> None:
                 os.kill(mark.pid, number)
 
 
-def _wait_gone(marks: set[Mark], patience: float) -> set[Mark]:
+def wait_gone(marks: set[Mark], patience: float) -> set[Mark]:
+    """Wait until these processes have ended, at most `patience` seconds; those that have not."""
     deadline = time.monotonic() + patience
     while (left := {mark for mark in marks if is_alive(mark)}) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
     return left
+
+
+def working_in(folder: Path) -> set[Mark]:
+    """Every process whose working folder this is."""
+    found = set()
+    for stat in _everything():
+        with suppress(OSError):
+            if (PROC / str(stat.mark.pid) / "cwd").readlink() == folder:
+                found.add(stat.mark)
+    return found
 
 
 def tail(path: Path, lines: int = 12) -> list[str]:

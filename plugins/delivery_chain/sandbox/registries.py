@@ -124,7 +124,6 @@ def service(layout: Layout, region: str, port: int, secret: str, notified: Notif
         argv=(program() or PROGRAMS[0], "serve", str(config)),
         url=url,
         ready=lambda: probe(f"{url}/v2/"),
-        deadline=20,
     )
 
 

@@ -1,29 +1,28 @@
-"""What the sandbox runs: a table of services, started together and waited for together."""
+"""What the sandbox runs: services, their ports, and how they are asked and stopped."""
 
 from __future__ import annotations
 
 import os
 import signal
 import socket
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import requests
 
-from delivery_chain.errors import ConfigurationError, ToolError
+from delivery_chain.errors import ConfigurationError
 from delivery_chain.sandbox import processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from delivery_chain.sandbox.console import Console
     from delivery_chain.sandbox.layout import Layout, State
 
 LOCALHOST = "127.0.0.1"
-POLL_SECONDS = 0.1
-PROBE_SECONDS = 5.0
-"""A health endpoint on this machine that takes longer is counted as not ready."""
+PROBE_SECONDS = 10.0
+"""A health endpoint on this machine that takes longer is asked again: the machine may be busy."""
 STOPPING = {
     # "Fast" shutdown: clients are cut off, the data is flushed.
     "postgresql": (signal.SIGINT, 20.0),
@@ -47,8 +46,6 @@ class Service:
     ready: Callable[[], str]
     """Says what is still missing; an empty text when it is ready."""
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
-    deadline: float = 30.0
-    """Seconds from start to readiness."""
     remedy: str = ""
     """What to do when it does not come up, beyond reading its log."""
 
@@ -67,11 +64,13 @@ def probe(url: str, *, expect: Callable[[requests.Response], str] | None = None)
         session.trust_env = False
         try:
             answer = session.get(url, timeout=PROBE_SECONDS)
+            if not answer.ok:
+                return f"status {answer.status_code}"
+            return expect(answer) if expect else ""
+        except requests.ConnectionError:
+            return "it does not answer yet"
         except requests.RequestException as error:
             return f"{url}: {type(error).__name__}"
-        if not answer.ok:
-            return f"{url}: status {answer.status_code}"
-        return expect(answer) if expect else ""
 
 
 def free_ports(names: Sequence[str], *, base: int | None = None) -> dict[str, int]:
@@ -137,78 +136,43 @@ def running(state: State, name: str) -> bool:
     return mark is not None and processes.is_alive(mark)
 
 
-def launch(services: Iterable[Service], layout: Layout, state: State) -> list[str]:
-    """Start those that do not run, recording each at once.
-
-    Returns:
-        The names of the started ones.
-    """
-    started = []
-    for service in services:
-        if running(state, service.name):
-            continue
-        state.processes[service.name] = processes.start(
-            service.argv, env=child_environment(service.env), log=layout.log(service.name)
-        )
-        state.save(layout)
-        started.append(service.name)
-    return started
-
-
-def await_ready(
-    services: Sequence[Service], layout: Layout, state: State, tell: Callable[[Service, float], None]
+def halt_in_order(
+    names: Sequence[str], layout: Layout, state: State, console: Console, *, patience: float | None = None
 ) -> None:
-    """Wait until each service is ready, or one has died or is late.
-
-    Args:
-        services: Launched together, just before.
-        layout: For the log files.
-        state: For the processes.
-        tell: Called with each service that got ready and the seconds it took.
-
-    Raises:
-        ToolError: With the culprit's last log lines and what to do.
-    """
-    begin = time.monotonic()
-    waiting = list(services)
-    while waiting:
-        for service in tuple(waiting):
-            # Asked before the endpoint is: an answer from a dead service's port is some other program's.
-            alive = running(state, service.name)
-            missing = service.ready()
-            passed = time.monotonic() - begin
-            if alive and not missing:
-                waiting.remove(service)
-                tell(service, passed)
-            elif not alive or passed > service.deadline:
-                late = f"not ready after {service.deadline:.0f} s: {missing}"
-                raise _not_ready(service, layout, late if alive else "its process ended before it was ready")
-        time.sleep(POLL_SECONDS if waiting else 0)
-
-
-def _not_ready(service: Service, layout: Layout, found: str) -> ToolError:
-    log = layout.log(service.name)
-    remedy = f" {service.remedy}" if service.remedy else ""
-    return ToolError(
-        f"{service.name}: {found}.{remedy} Its log is {log}; the last lines:",
-        tool=service.argv[0],
-        output=processes.tail(log),
-    )
-
-
-def halt(names: Iterable[str], layout: Layout, state: State, tell: Callable[[str, bool], None]) -> None:
-    """Stop services, all at once, and forget them.
+    """Stop services and say so: Airflow first, for it uses all the others. Each is forgotten once it is gone.
 
     Args:
         names: Recorded in the state.
         layout: Where the state is kept.
         state: For the processes.
-        tell: Called with each name and whether asking it was enough.
+        console: Gets a line for each.
+        patience: Seconds until one is killed; its own as in STOPPING if left out, and never more than that.
     """
+    airflow = [name for name in names if name.startswith("airflow-")]
+    for group in (airflow, [name for name in names if name not in airflow]):
+        halt(
+            group,
+            layout,
+            state,
+            lambda name, asked: console.line(f"  {name:<24}{'stopped' if asked else 'killed'}"),
+            patience=patience,
+        )
+
+
+def halt(
+    names: Iterable[str],
+    layout: Layout,
+    state: State,
+    tell: Callable[[str, bool], None],
+    *,
+    patience: float | None = None,
+) -> None:
+    """Stop services, all at once, and forget them; `tell` gets each name and whether asking it was enough."""
 
     def end(name: str) -> tuple[str, bool]:
-        number, patience = STOPPING.get(name, STOPPING_OTHERS)
-        return name, processes.stop(state.processes[name], number=number, patience=patience)
+        number, usual = STOPPING.get(name, STOPPING_OTHERS)
+        most = usual if patience is None else min(patience, usual)
+        return name, processes.stop(state.processes[name], number=number, patience=most)
 
     with ThreadPoolExecutor() as pool:
         for name, asked in pool.map(end, tuple(names)):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delivery_chain.errors import ToolMissing, UsageError
+from delivery_chain.core.git_ref import BRANCHES, TAGS
+from delivery_chain.errors import ToolMissing, ToolTimeout, UsageError
 from delivery_chain.git_hook import git_hook
 from delivery_chain.sandbox import shop
 from delivery_chain.tools import process
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
     from delivery_chain.sandbox.layout import Layout
 
 NAMESPACE = "shop"
-GIT_SECONDS = 30
+GIT_SECONDS = 300
+"""More than the hook `post-receive` takes in all, which is 75 s where nothing answers, and more on a busy machine."""
+HOOK_SAYS = "delivery-chain: "
+"""How the hook's own words begin, behind git's `remote: `."""
 IDENTITY = "Shop Developer"
 EMAIL = "developer@shop.example.com"
 _VERSION = re.compile(r"v1\.(\d{1,9})\.\d{1,9}")
@@ -37,6 +41,13 @@ class Push:
     commit: str
     """40 hex digits."""
     vulnerable: bool
+    said: str = ""
+    """What kept the hook from telling the push at once; empty when nothing did."""
+
+    @property
+    def ref(self) -> str:
+        """The full ref."""
+        return f"{TAGS if self.kind == 'tag' else BRANCHES}{self.name}"
 
 
 def create_repositories(layout: Layout, webhook: str) -> None:
@@ -92,10 +103,25 @@ def push(
     packages = "vulnerable" if vulnerable else "fixed"
     message = f"Release {tag}" if tag else f"Work on {branch}"
     _git(layout, "commit", "--quiet", f"--message={message}, {packages} packages", cwd=clone)
-    ref = f"refs/tags/{tag}" if tag else f"refs/heads/{branch}"
-    _git(layout, "push", "--quiet", "origin", f"HEAD:{ref}", cwd=clone)
     commit = _git(layout, "rev-parse", "HEAD", cwd=clone).strip()
-    return Push(application, "tag" if tag else "branch", tag or branch, commit, vulnerable)
+    made = Push(application, "tag" if tag else "branch", tag or branch, commit, vulnerable)
+    return replace(made, said=_send(layout, made, clone))
+
+
+def _send(layout: Layout, made: Push, clone: Path) -> str:
+    """Push a commit; what kept the hook from telling it."""
+    try:
+        done = _run(layout, "push", "--quiet", "origin", f"HEAD:{made.ref}", cwd=clone)
+    except ToolTimeout:
+        # The ref is moved before the hook runs: then it is the hook that did not end.
+        there = _git(
+            layout, "for-each-ref", "--format=%(objectname)", made.ref, cwd=bare(layout, made.repository)
+        )
+        if there.strip() != made.commit:
+            raise
+        return f"the hook post-receive had not ended after {GIT_SECONDS} s"
+    words = (line.partition(HOOK_SAYS)[2].strip() for line in done.output if HOOK_SAYS in line)
+    return " ".join(words)
 
 
 def tags(layout: Layout, application: str) -> list[str]:
@@ -142,6 +168,10 @@ def _busybox() -> Path:
 
 
 def _git(layout: Layout, *arguments: str, cwd: Path | None = None) -> str:
+    return _run(layout, *arguments, cwd=cwd).stdout.decode("utf-8", "replace")
+
+
+def _run(layout: Layout, *arguments: str, cwd: Path | None = None) -> process.Completed:
     env = process.base_env() | {
         # Nothing of the user's configuration: no hooks, no signing, no other identity.
         "HOME": str(layout.root),
@@ -154,5 +184,4 @@ def _git(layout: Layout, *arguments: str, cwd: Path | None = None) -> str:
         "GIT_COMMITTER_EMAIL": EMAIL,
     }
     deadline = time.monotonic() + GIT_SECONDS
-    done = process.run(["git", *arguments], tool="git", env=env, deadline=deadline, cwd=cwd)
-    return done.stdout.decode("utf-8", "replace")
+    return process.run(["git", *arguments], tool="git", env=env, deadline=deadline, cwd=cwd)

@@ -1,25 +1,39 @@
-"""Bring the whole local stack up, say how it is, take it down again."""
+"""Bring the whole local stack up, take it down again."""
 
 from __future__ import annotations
 
 import shutil
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.errors import UsageError
+from delivery_chain.catalogue import load
+from delivery_chain.errors import ConfigurationError, DeliveryChainError, UsageError
 from delivery_chain.oci.client import RegistryClient
-from delivery_chain.sandbox import airflow_parts, database, needs, readiness, registries, services, source
+from delivery_chain.sandbox import (
+    airflow_parts,
+    database,
+    needs,
+    processes,
+    readiness,
+    registries,
+    services,
+    source,
+    wanted,
+)
 from delivery_chain.sandbox.api import AirflowApi
 from delivery_chain.sandbox.connections import GIT_HOOKS, REGISTRY_HOOKS, connections
 from delivery_chain.sandbox.console import Console, seconds
 from delivery_chain.sandbox.layout import Layout, State, load_secrets, locked, write_private
+from delivery_chain.sandbox.progress import Waiting
 from delivery_chain.sandbox.services import LOCALHOST, Service
+from delivery_chain.sandbox.starter import Starter
 from delivery_chain.sandbox.vulndb import publish_sample_database, publish_sample_java_database
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from delivery_chain.core.registry import Registry
 
@@ -27,6 +41,12 @@ RECEIVER = "receiver"
 DATABASE_REPOSITORY = "aquasecurity/trivy-db"
 DATABASE_TAG = "2"
 JAVA_REPOSITORY, JAVA_TAG = "aquasecurity/trivy-java-db", "1"
+TIMEOUT_SECONDS = 1800.0
+"""For all of `up`; measured 12 s on two idle cores, and minutes where others use them."""
+ALIVE = timedelta(seconds=30)
+"""A part with a heartbeat in this time works; as Airflow's own `[scheduler] scheduler_health_check_threshold`."""
+LOOK_SECONDS = 15.0
+"""For one answer of Airflow's while `up` waits, so that the end of a process is noticed in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +59,8 @@ class Options:
     real_vulnerability_database: bool = False
     specs: str = ""
     dags: str = ""
+    timeout: float = TIMEOUT_SECONDS
+    """Seconds."""
 
 
 @dataclass(slots=True)
@@ -55,19 +77,31 @@ class Stack:
         return f"http://{LOCALHOST}:{self.state.ports[airflow_parts.API_SERVER]}"
 
     @property
+    def names(self) -> list[str]:
+        """The services of this sandbox, in starting order."""
+        return list(self.state.settings.get("services", []))
+
+    @property
+    def ended(self) -> list[str]:
+        """Those of them that do not run."""
+        return [name for name in self.names if not services.running(self.state, name)]
+
+    @property
     def is_up(self) -> bool:
         """Whether each of its processes runs."""
-        names = self._names()
-        return bool(names) and all(services.running(self.state, name) for name in names)
+        return bool(self.names) and not self.ended
 
     def registries(self) -> dict[str, Registry]:
         """Each region's registry, home first."""
         given = registries.parse_given(self.state.settings["registries"])
         return registries.addresses(self.state.ports, given)
 
-    def _names(self) -> list[str]:
-        """The services of this sandbox, in starting order."""
-        return list(self.state.settings.get("services", []))
+    def api(self, *, patient: bool = True) -> AirflowApi:
+        """Airflow's REST API as its admin; not patient is for loops that ask again by themselves."""
+        password = load_secrets(self.layout)["admin"]
+        if patient:
+            return AirflowApi(self.ui, airflow_parts.ADMIN, password)
+        return AirflowApi(self.ui, airflow_parts.ADMIN, password, patience=0, timeout=LOOK_SECONDS)
 
 
 def open_stack(layout: Layout, console: Console) -> Stack:
@@ -78,32 +112,59 @@ def open_stack(layout: Layout, console: Console) -> Stack:
 def up(layout: Layout, options: Options, console: Console) -> Stack:
     """Start what does not run yet and wait until all of it is ready.
 
+    What came up stays up whatever fails: the next `up` goes on from there. Only an interrupt stops what this call
+    had started, and nothing else.
+
     Raises:
         UsageError: The options differ from those of the sandbox that runs.
         ConfigurationError: A program is missing, or a port is taken.
-        ToolError: A service did not come up. What this call had started is stopped again.
+        ToolError: A service ended, or it all takes longer than the options say.
+        Interrupted: By Ctrl-C or a signal.
     """
     with locked(layout):
         stack = open_stack(layout, console)
-        before = {name for name in stack.state.processes if services.running(stack.state, name)}
-        _settle(stack, options, running=bool(before))
+        running = [name for name, mark in stack.state.processes.items() if processes.is_alive(mark)]
         begin = time.monotonic()
-        try:
-            started = _bring_up(stack)
-        except BaseException:
-            _stop_new(stack, before)
-            raise
-        if started:
+        _clear_the_way(stack)
+        _settle(stack, options, running=bool(running))
+        starter = Starter(layout, stack.state, console, until=begin + options.timeout)
+        with _left_well(stack, starter):
+            _bring_up(stack, starter)
+        if starter.started:
             console.line(f"up in {seconds(time.monotonic() - begin)}")
         else:
             console.line("everything runs already")
     return stack
 
 
+@contextmanager
+def _left_well(stack: Stack, starter: Starter) -> Iterator[None]:
+    """Stop what was started when interrupted; say how to go on when something failed."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        starter.stop()
+        raise
+    except DeliveryChainError as error:
+        if any(services.running(stack.state, name) for name in stack.names):
+            command = stack.layout.command
+            error.add_note(f"What came up stays up: `{command('up')}` goes on, `{command('down')}` stops it.")
+        raise
+
+
+def _clear_the_way(stack: Stack) -> None:
+    """End what processes that died have left: children that hold a port or a lock."""
+    for name, mark in stack.state.processes.items():
+        if not services.running(stack.state, name):
+            processes.stop(mark)
+    if not services.running(stack.state, database.NAME):
+        database.clear_the_way(stack.state)
+
+
 def _settle(stack: Stack, options: Options, *, running: bool) -> None:
     """Turn the options into recorded settings and ports."""
     state = stack.state
-    wanted: dict[str, Any] = {
+    asked: dict[str, Any] = {
         "registries": list(options.registries),
         "real_vulnerability_database": options.real_vulnerability_database,
         "specs": options.specs,
@@ -115,59 +176,102 @@ def _settle(stack: Stack, options: Options, *, running: bool) -> None:
     if options.database not in {"auto", kind}:
         raise UsageError(
             f"{stack.layout.root}: has its data in {kind}, found --database {options.database}; "
-            "`delivery-chain sandbox down --purge` first, or choose another --state"
+            f"`{stack.layout.command('down --purge')}` first, or choose another --state"
         )
-    changed = [name for name, value in wanted.items() if value and value != known.get(name)]
+    changed = [name for name, value in asked.items() if value and value != known.get(name)]
     if running and changed:
-        raise UsageError(f"{stack.layout.root}: runs with another {', '.join(changed)}; `sandbox down` first")
+        raise UsageError(
+            f"{stack.layout.root}: runs with another {', '.join(changed)}; `{stack.layout.command('down')}` first"
+        )
     if not running:
         # What is not said again stays as it was, so that `down` and `up` give the same sandbox.
-        kept = {name: known[name] for name in wanted if name in known and not wanted[name]}
-        state.settings = wanted | kept | {"database": kind}
+        kept = {name: known[name] for name in asked if name in known and not asked[name]}
+        state.settings = asked | kept | {"database": kind}
     given = registries.parse_given(state.settings["registries"])
-    if not running:
-        needs.check_programs(kind, needs_registry=len(given) < len(registries.REGIONS))
+    needs.check_programs(kind, needs_registry=len(given) < len(registries.REGIONS))
     own = [registries.name_of(region) for region in registries.REGIONS if region not in given]
     own += [database.NAME] if kind == "postgresql" else []
     own += [RECEIVER, airflow_parts.API_SERVER]
-    _choose_ports(state, own, options.port_base)
-    others = ["airflow-scheduler", "airflow-dag-processor", "airflow-triggerer"]
+    _choose_ports(stack, own, options.port_base, running=running)
+    others = ["airflow-dag-processor", "airflow-scheduler", "airflow-triggerer"]
     state.settings["services"] = own + others
     state.save(stack.layout)
 
 
-def _choose_ports(state: State, names: Sequence[str], base: int | None) -> None:
-    """Give a port to each service that has none, or whose port another program has taken since."""
+def _choose_ports(stack: Stack, names: Sequence[str], base: int | None, *, running: bool) -> None:
+    """Give a port to each service that has none, or whose port another program has taken since.
+
+    Raises:
+        ConfigurationError: Such a service's port is known to others that run.
+    """
+    state = stack.state
+    for name in names:
+        port = state.ports.get(name)
+        if running and port and not services.running(state, name) and not services.is_free(port):
+            raise ConfigurationError(
+                f"{name}: another program has taken its port {port}, where the rest of the sandbox looks for it; "
+                f"stop that program (`ss -ltnp sport = :{port}` names it), or "
+                f"`{stack.layout.command('down')}`: the next `up` chooses another port"
+            )
     lost = [
         name
         for name in names
         if not services.running(state, name)
+        and not (running and name in state.ports)
         and (base is not None or name not in state.ports or not services.is_free(state.ports[name]))
     ]
     state.ports |= services.free_ports(lost, base=base)
 
 
-def _bring_up(stack: Stack) -> list[str]:
+def _bring_up(stack: Stack, starter: Starter) -> None:
     layout, state = stack.layout, stack.state
     secrets = load_secrets(layout)
-    started = _start(stack, _ground(stack, secrets))
-    state.settings |= _publish_databases(stack)
-    state.save(layout)
+    new = starter.bring_up(_ground(stack, secrets, starter.until))
+    now = datetime.now(UTC)
+    # What ran when its database went is asked for a sign of life from after it came back.
+    alive_since = now if database.NAME in new else now - ALIVE
+    home = registries.name_of(registries.HOME)
+    if home in new or "trivy_db_repository" not in state.settings:
+        state.settings |= _publish_databases(stack)
+        state.save(layout)
     write_private(layout.hook_secret, secrets[GIT_HOOKS])
     source.create_repositories(layout, _webhook_url(state, GIT_HOOKS))
-    folders = airflow_parts.find_folders(layout, dags=state.settings["dags"], specs=state.settings["specs"])
+    folders = _folders(stack)
     env = airflow_parts.settings(layout, state, secrets, folders)
     airflow_parts.write_files(layout, secrets, env)
-    parts = airflow_parts.services(state, env)
-    if not all(services.running(state, part.name) for part in parts):
-        begin = time.monotonic()
-        receiver = f"http://{LOCALHOST}:{state.ports[RECEIVER]}"
-        wanted = connections(stack.registries(), layout.git, receiver, secrets)
-        airflow_parts.set_up(layout, env, wanted)
-        stack.console.line(f"  {'airflow database':<24}{'ready':<8}{seconds(time.monotonic() - begin)}")
-    started += _start(stack, parts)
-    _await_dags(stack, secrets, folders)
-    return started
+    parts = airflow_parts.services(state, env, since=alive_since)
+    # While a part of Airflow runs, the database is as it has to be, and connections are as people made them.
+    if not any(services.running(state, part.name) for part in parts):
+        _set_up_airflow(stack, env, secrets, starter)
+    first, others = parts[:2], parts[2:]
+    starter.launch(first)
+    starter.bring_up(first[:1])
+    starter.bring_up([*first, *others])
+    _await_dags(stack, folders, starter)
+
+
+def _folders(stack: Stack) -> airflow_parts.Folders:
+    """Where Airflow finds what it reads: as decided when its first process was started, for a part that comes back."""
+    settings = stack.state.settings
+    running = any(services.running(stack.state, name) for name in stack.names if name.startswith("airflow-"))
+    known = settings.get("folders", {}) if running else {}
+    found = airflow_parts.find_folders(
+        stack.layout,
+        dags=known.get("dags") or settings["dags"],
+        specs=known.get("specs") or settings["specs"],
+    )
+    settings["folders"] = {"dags": str(found.dags.absolute()), "specs": str(found.specs)}
+    stack.state.save(stack.layout)
+    return found
+
+
+def _set_up_airflow(stack: Stack, env: dict[str, str], secrets: dict[str, str], starter: Starter) -> None:
+    begin = time.monotonic()
+    receiver = f"http://{LOCALHOST}:{stack.state.ports[RECEIVER]}"
+    given = connections(stack.registries(), stack.layout.git, receiver, secrets)
+    with Waiting(stack.console, "Airflow's database set-up"):
+        airflow_parts.set_up(stack.layout, env, given, deadline=starter.until)
+    stack.console.line(f"  {'airflow database':<24}{'ready':<8}{seconds(time.monotonic() - begin)}")
 
 
 def _webhook_url(state: State, connection: str) -> str:
@@ -175,28 +279,36 @@ def _webhook_url(state: State, connection: str) -> str:
     return f"http://{LOCALHOST}:{state.ports[airflow_parts.API_SERVER]}/delivery-chain/webhooks/{connection}"
 
 
-def _await_dags(stack: Stack, secrets: dict[str, str], folders: airflow_parts.Folders) -> None:
+def _await_dags(stack: Stack, folders: airflow_parts.Folders, starter: Starter) -> None:
     begin = time.monotonic()
-    with AirflowApi(stack.ui, airflow_parts.ADMIN, secrets["admin"]) as api:
-        watches = (folders.dags / readiness.SOURCES_FILE).exists()
-        errors = readiness.await_dags(api, watches_sources=watches)
+    ours = all((folders.dags / file).exists() for file in readiness.FILES)
+    specs = list(load(folders.specs).specs.values()) if ours else []
+    with stack.api() as patient:
+        known = patient.connections() if specs else {}
+    lacking = wanted.missing(specs, known)
+    without = {one.connection for one in lacking}
+    watches = wanted.watches(specs)
+
+    with stack.api(patient=False) as api, Waiting(stack.console, "") as told:
+
+        def check(missing: str) -> None:
+            told.what = missing
+            starter.check()
+            starter.check_time(missing)
+
+        waiting = readiness.Readiness(
+            api,
+            dags=[*(spec.name for spec in specs), *watches],
+            watches=[dag_id for dag_id, connection in watches.items() if connection not in without],
+            check=check,
+        )
+        warnings = waiting.wait(foreign=not ours)
     stack.console.line(f"  {'dags':<24}{'ready':<8}{seconds(time.monotonic() - begin)}")
-    for error in errors:
-        stack.console.line(stack.console.paint(f"  not read: {error}", "red"))
+    for line in (*warnings, *wanted.advice(lacking, known, stack.layout.airflow_env)):
+        stack.console.line(stack.console.paint(f"  {line}", "yellow"))
 
 
-def _start(stack: Stack, wanted: list[Service]) -> list[str]:
-    def tell(service: Service, passed: float) -> None:
-        stack.console.line(f"  {service.name:<24}{'ready':<8}{seconds(passed):<8}{service.url}".rstrip())
-
-    started = services.launch(wanted, stack.layout, stack.state)
-    services.await_ready(
-        [service for service in wanted if service.name in started], stack.layout, stack.state, tell
-    )
-    return started
-
-
-def _ground(stack: Stack, secrets: dict[str, str]) -> list[Service]:
+def _ground(stack: Stack, secrets: dict[str, str], until: float) -> list[Service]:
     """What Airflow stands on: registries, receiver, database server."""
     layout, state = stack.layout, stack.state
     token = secrets[REGISTRY_HOOKS]
@@ -219,7 +331,8 @@ def _ground(stack: Stack, secrets: dict[str, str]) -> list[Service]:
         )
     )
     if state.settings["database"] == "postgresql":
-        database.create_cluster(layout, state, secrets["database"])
+        with Waiting(stack.console, "PostgreSQL's initdb"):
+            database.create_cluster(layout, state, secrets["database"], deadline=until)
         found.append(database.service(state))
     return found
 
@@ -239,25 +352,6 @@ def _publish_databases(stack: Stack) -> dict[str, str]:
     }
 
 
-def _stop_new(stack: Stack, before: set[str]) -> None:
-    names = [name for name in stack.state.processes if name not in before]
-    if names:
-        stack.console.line("stopping what was started")
-        _halt(stack, names)
-
-
-def _halt(stack: Stack, names: Sequence[str]) -> None:
-    """Airflow first: it uses all the others."""
-    airflow = [name for name in names if name.startswith("airflow-")]
-    for group in (airflow, [name for name in names if name not in airflow]):
-        services.halt(
-            group,
-            stack.layout,
-            stack.state,
-            lambda name, asked: stack.console.line(f"  {name:<24}{'stopped' if asked else 'killed'}"),
-        )
-
-
 def down(layout: Layout, console: Console, *, purge: bool = False) -> None:
     """Stop every process of the sandbox; with `purge`, delete its folder too."""
     if not layout.root.exists():
@@ -265,39 +359,8 @@ def down(layout: Layout, console: Console, *, purge: bool = False) -> None:
         return
     with locked(layout):
         stack = open_stack(layout, console)
-        _halt(stack, list(stack.state.processes))
+        services.halt_in_order(list(stack.state.processes), layout, stack.state, console)
         if purge:
             database.remove_cluster(stack.state)
             shutil.rmtree(layout.root)
             console.line(f"removed {layout.root}")
-
-
-def status(layout: Layout, console: Console) -> bool:
-    """Print each process and whether it runs. Returns whether all of them do."""
-    stack = open_stack(layout, console)
-    names = stack._names()  # noqa: SLF001 - same module
-    if not names:
-        console.line(f"{layout.root}: no sandbox yet; `delivery-chain sandbox up` makes one")
-        return False
-    rows = [("name", "pid", "state", "address")]
-    for name in names:
-        mark = stack.state.processes.get(name)
-        alive = services.running(stack.state, name)
-        port = stack.state.ports.get(name)
-        address = f"http://{LOCALHOST}:{port}" if port and name != database.NAME else f"{LOCALHOST}:{port}"
-        state = "running" if alive else ("died, see its log" if mark else "stopped")
-        rows.append((name, str(mark.pid) if mark and alive else "-", state, address if port else ""))
-    console.table(rows)
-    if stack.is_up:
-        console.line()
-        login(stack)
-    return stack.is_up
-
-
-def login(stack: Stack) -> None:
-    """Print where the pages are and how to log in."""
-    secrets = load_secrets(stack.layout)
-    stack.console.line(f"Airflow     {stack.ui}   user {airflow_parts.ADMIN}, password {secrets['admin']}")
-    stack.console.line(f"Deliveries  http://{LOCALHOST}:{stack.state.ports[RECEIVER]}/deliveries")
-    stack.console.line(f"CLI         source {stack.layout.airflow_env}; airflow dags list")
-    stack.console.line(f"Logs        {stack.layout.logs}")

@@ -10,6 +10,7 @@ from delivery_chain.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from delivery_chain.core.findings import ScanReport
     from delivery_chain.core.registry import Registry
@@ -31,6 +32,8 @@ class ScanRequest:
     platform: str
     """The image's, as its config says: `linux/arm64`. For the report; the digest alone says what is scanned."""
     settings: TrivySettings
+    folder: Path
+    """The job's own: all that the engine writes is below it, but for its databases."""
 
 
 @dataclass(frozen=True, slots=True)

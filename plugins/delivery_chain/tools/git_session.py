@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shlex
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from delivery_chain.errors import (
@@ -24,21 +22,19 @@ from delivery_chain.tools.private import memory_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from delivery_chain.tools.git_source import GitSource
 
 MAX_PACK = 8 * 1024 * process.MEBIBYTE
 """Bytes that any one file may have that git writes; a repository's pack is one file."""
 
-_ASKPASS = """#!/bin/sh
-# Answers git's prompts for one server only, so that no redirect or submodule gets the password.
-case "$1" in
-"Username for '$DELIVERY_CHAIN_GIT_SERVER': ") printf '%s\\n' "$DELIVERY_CHAIN_GIT_USERNAME" ;;
-"Password for '$DELIVERY_CHAIN_GIT_SCHEME://"*"@$DELIVERY_CHAIN_GIT_HOST': ")
-  printf '%s\\n' "$DELIVERY_CHAIN_GIT_PASSWORD" ;;
-*) exit 1 ;;
-esac
+_LOGIN = """\
+[credential "%s"]
+    helper = "!f() { if test \\"$1\\" = get; then printf 'username=%%s\\\\npassword=%%s\\\\n' \\
+\\"$DELIVERY_CHAIN_GIT_USERNAME\\" \\"$DELIVERY_CHAIN_GIT_PASSWORD\\"; fi; }; f"
 """
+"""Gives the login to one server only, so that no redirect or submodule gets it."""
 
 _CONFIG = """\
 [core]
@@ -68,6 +64,8 @@ _CONFIG = """\
 """
 """Settings of every run. They come as the global configuration, which reaches every child of git."""
 
+_NOWHERE = "/nonexistent"
+"""No folder, as Debian names it."""
 _REFUSED = "the server refused the credentials; check user name, password or key of the source's connection"
 _PERMANENT: tuple[tuple[str, str], ...] = (
     (r"transport '.*' not allowed", "the transport is not allowed; allow it in the source's connection"),
@@ -183,51 +181,42 @@ def session(
 ) -> Iterator[Git]:
     """Git with the source's credentials, which exist for the time of the session only.
 
-    The password is in the environment of git alone and the key in memory: neither is ever in an argument,
-    a URL, a file on disk or the repository's configuration.
+    The password is in the environment of git alone, the key and git's configuration are in memory: none is ever in
+    an argument, a URL, a file on disk or the repository's configuration, and a killed process leaves nothing.
     """
     address = source.address
+    config = _CONFIG + f'[protocol "{address.transport}"]\n    allow = always\n'
+    env = process.base_env() | {
+        # Git finds nothing there, and makes nothing.
+        "HOME": _NOWHERE,
+        "XDG_CONFIG_HOME": _NOWHERE,
+        "LC_ALL": "C.UTF-8",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_ATTR_NOSYSTEM": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ALLOW_PROTOCOL": address.transport.value,
+        "GIT_LFS_SKIP_SMUDGE": "1",
+        "GIT_PROTOCOL_FROM_USER": "0",
+        "GIT_SSH_VARIANT": "ssh",
+    }
+    if address.transport is Transport.FILE:
+        # Git refuses folders of other users unless told; the connection allowed this one by name.
+        config += "[safe]\n    directory = *\n"
+    elif address.transport is not Transport.SSH and source.password:
+        config += _LOGIN % f"{address.transport}://{address.netloc}"
+        # Tokens are often given without a user name; servers want some text there.
+        env["DELIVERY_CHAIN_GIT_USERNAME"] = _first_line(source.username) or "git"
+        env["DELIVERY_CHAIN_GIT_PASSWORD"] = _first_line(source.password)
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="delivery-chain-git-")))
-        config = _CONFIG + f'[protocol "{address.transport}"]\n    allow = always\n'
-        if address.transport is Transport.FILE:
-            # Git refuses folders of other users unless told; the connection allowed this one by name.
-            config += "[safe]\n    directory = *\n"
-        (folder / "config").write_text(config)
-        env = process.base_env() | {
-            "HOME": str(folder),
-            "XDG_CONFIG_HOME": str(folder),
-            "LC_ALL": "C.UTF-8",
-            "GIT_CONFIG_NOSYSTEM": "1",
-            "GIT_CONFIG_GLOBAL": str(folder / "config"),
-            "GIT_ATTR_NOSYSTEM": "1",
-            "GIT_TERMINAL_PROMPT": "0",
-            "GIT_ALLOW_PROTOCOL": address.transport.value,
-            "GIT_LFS_SKIP_SMUDGE": "1",
-            "GIT_PROTOCOL_FROM_USER": "0",
-            "GIT_SSH_VARIANT": "ssh",
-        }
+        env["GIT_CONFIG_GLOBAL"] = str(stack.enter_context(memory_file(config)))
         if address.transport is Transport.SSH:
             env["GIT_SSH_COMMAND"] = shlex.join(_ssh(source, stack))
-        elif source.password:
-            env |= _askpass(source, folder)
         yield Git(source, env, deadline, on_line)
 
 
-def _askpass(source: GitSource, folder: Path) -> dict[str, str]:
-    script = folder / "askpass"
-    script.write_text(_ASKPASS)
-    script.chmod(0o700)
-    address = source.address
-    return {
-        "GIT_ASKPASS": str(script),
-        "DELIVERY_CHAIN_GIT_SERVER": f"{address.transport}://{address.netloc}",
-        "DELIVERY_CHAIN_GIT_SCHEME": address.transport.value,
-        "DELIVERY_CHAIN_GIT_HOST": address.netloc,
-        # Tokens are often given without a user name; servers want some text there.
-        "DELIVERY_CHAIN_GIT_USERNAME": source.username or "git",
-        "DELIVERY_CHAIN_GIT_PASSWORD": source.password,
-    }
+def _first_line(text: str) -> str:
+    """Git's protocol of logins has a field a line."""
+    return text.partition("\n")[0].rstrip("\r")
 
 
 def _ssh(source: GitSource, stack: contextlib.ExitStack) -> list[str]:

@@ -21,6 +21,7 @@ from typing import IO, TYPE_CHECKING
 from delivery_chain.errors import DiskFull, ToolError, ToolMissing
 from delivery_chain.tools.lines import LineReader, Masker
 from delivery_chain.tools.pump import Pump, has_ended
+from delivery_chain.tools.stopping import Stopping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -156,6 +157,9 @@ def run(
     pump = Pump(process, tool, lines, merge=merge, max_stdout=max_stdout)
     try:
         pump.run(stdin or b"", deadline)
+    except Stopping:
+        _stop(process, grace=0)
+        raise
     except BaseException:
         _stop(process)
         raise
@@ -253,11 +257,11 @@ def _translated(error: OSError, tool: str) -> ToolError:
     return ToolError(f"{tool}: could not be run: {reason}; check the worker's limits", tool=tool)
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: subprocess.Popen[bytes], grace: float = GRACE) -> None:
     """Ask the group to end, kill it after a grace period, and reap the program."""
     try:
         _signal_group(process.pid, signal.SIGTERM)
-        until = time.monotonic() + GRACE
+        until = time.monotonic() + grace
         # The pipes stay unread here: a program that blocks on one is killed at the end of the grace period.
         while time.monotonic() < until and not has_ended(process.pid):
             time.sleep(0.02)

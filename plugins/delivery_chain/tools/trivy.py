@@ -146,7 +146,7 @@ class _Scan:
     def run(self, databases: Mapping[DatabaseKind, LocalDatabase]) -> bytes | DatabaseKind:
         """The report's bytes, or the database that is missing or that Trivy can't read."""
         self._damaged = self.unknown_release = False
-        with tempfile.TemporaryDirectory(prefix="scan-") as folder:
+        with tempfile.TemporaryDirectory(prefix="scan-", dir=self.request.folder) as folder:
             report, cache = Path(folder, "report.json"), Path(folder, "databases")
             cache.mkdir()
             for kind, database in databases.items():

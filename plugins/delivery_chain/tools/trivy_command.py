@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,10 +73,10 @@ def run_trivy(
     arguments: Sequence[str],
     *,
     cache_dir: Path,
+    work_dir: Path,
     deadline: float,
     wheel: bool = False,
     registry: Registry | None = None,
-    work_dir: Path | None = None,
     on_line: Callable[[str], None] | None = None,
     check: bool = True,
 ) -> Completed:
@@ -86,10 +85,10 @@ def run_trivy(
     Args:
         arguments: Subcommand and options, no secret among them.
         cache_dir: Folder with the database.
+        work_dir: Folder to run in and to unpack layers in. Nothing is in it that Trivy reads.
         deadline: Point on the clock of `time.monotonic()`, seconds.
         wheel: Whether the wheel's Trivy will do, see `find_trivy`.
         registry: The registry that the command talks to: login, CA, plain http.
-        work_dir: Folder to run in and to unpack layers in; a private one if left out.
         on_line: Gets Trivy's log lines.
         check: Raise when the exit code is not 0.
 
@@ -98,12 +97,10 @@ def run_trivy(
         ConfigurationError: The user name is one that Trivy can't take.
     """
     program = find_trivy(wheel=wheel)
-    with contextlib.ExitStack() as stack:
-        folder = work_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trivy-")))
-        # Trivy reads trivy.yaml and .trivyignore from where it runs, and the latter hides findings; the
-        # folder is ours and empty. HOME leads it to Docker's logins.
-        env = {**base_env(), "HOME": str(folder), "TMPDIR": str(folder)}
-        access, password = stack.enter_context(_access(registry, env))
+    # Trivy reads trivy.yaml and .trivyignore from where it runs, and the latter hides findings; the folder is ours
+    # and empty. HOME leads it to Docker's logins.
+    env = {**base_env(), "HOME": str(work_dir), "TMPDIR": str(work_dir)}
+    with _access(registry, env) as (access, password):
         return run(
             [
                 program,
@@ -115,7 +112,7 @@ def run_trivy(
             tool="trivy",
             env=env,
             deadline=deadline,
-            cwd=folder,
+            cwd=work_dir,
             on_line=on_line,
             stdin=password,
             secrets=[registry.password] if registry is not None and registry.password else [],

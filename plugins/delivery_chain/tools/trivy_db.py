@@ -180,6 +180,7 @@ class _Fetch:
             run_trivy(
                 arguments,
                 cache_dir=folder,
+                work_dir=self.store.scratch(folder),
                 wheel=self.settings.wheel,
                 registry=registry,
                 deadline=until,

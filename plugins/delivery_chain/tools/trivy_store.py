@@ -36,6 +36,7 @@ LOCK_INTERVAL = 0.1
 """Seconds between two looks at a lock that another task holds."""
 _MAX_JSON = 64 * 1024
 _INCOMING = "incoming-"
+_SCRATCH = "scratch"
 _FOLDER = re.compile(r"[a-z0-9_]{8,64}")
 
 
@@ -83,7 +84,7 @@ class DatabaseStore:
 
     @contextlib.contextmanager
     def locked(self, deadline: float) -> Iterator[None]:
-        """Keep other tasks of this worker from refreshing meanwhile.
+        """Keep other tasks of this worker from refreshing meanwhile; what killed ones left is removed.
 
         Raises:
             DatabaseUnavailable: Another task held the lock until the deadline. Retryable.
@@ -99,6 +100,9 @@ class DatabaseStore:
             ) from error
         try:
             self._await(descriptor, deadline)
+            # Who was killed in a download held the lock.
+            for left_over in (self._folder / "databases").glob(f"{_INCOMING}*"):
+                shutil.rmtree(left_over, ignore_errors=True)
             yield
         finally:
             os.close(descriptor)
@@ -106,13 +110,18 @@ class DatabaseStore:
     @contextlib.contextmanager
     def incoming(self) -> Iterator[Path]:
         """A folder for Trivy to download into; removed unless `adopt` took it. Needs the lock."""
-        for left_over in (self._folder / "databases").glob(f"{_INCOMING}*"):
-            shutil.rmtree(left_over, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(prefix=_INCOMING, dir=self._folder / "databases"))
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    @staticmethod
+    def scratch(incoming: Path) -> Path:
+        """Where Trivy puts temporary files during the download; `adopt` removes it."""
+        folder = incoming / _SCRATCH
+        folder.mkdir()
+        return folder
 
     def adopt(
         self, incoming: Path, *, source: str, repository: str, digest: str, sample: bool, now: datetime
@@ -131,6 +140,7 @@ class DatabaseStore:
                 "else; look at the artifact in the database repository",
                 tool="trivy",
             )
+        shutil.rmtree(incoming / _SCRATCH, ignore_errors=True)
         before = self._pointed()
         stored = Stored(
             folder=incoming.name.removeprefix(_INCOMING),

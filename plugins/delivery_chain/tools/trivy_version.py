@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -61,15 +60,14 @@ def check_version(program: str) -> str:
         ToolMissing: It is older than the minimum, or does not say how old it is. Not retryable.
         ToolTimeout, ToolError: It does not start.
     """
-    with tempfile.TemporaryDirectory(prefix="trivy-") as folder:
-        # Trivy reads trivy.yaml from where it runs, and writes to its home; both are ours and empty.
-        completed = run(
-            [program, "--version"],
-            tool="trivy",
-            env={**base_env(), "HOME": folder},
-            deadline=time.monotonic() + SECONDS,
-            cwd=Path(folder),
-        )
+    # Trivy reads trivy.yaml from where it runs; it looks for databases in its home, and makes nothing.
+    completed = run(
+        [program, "--version"],
+        tool="trivy",
+        env={**base_env(), "HOME": "/nonexistent"},
+        deadline=time.monotonic() + SECONDS,
+        cwd=Path("/proc/self"),
+    )
     printed = completed.stdout.decode("utf-8", "replace").splitlines()
     if problem := version_problem(program, printed):
         raise ToolMissing(f"{problem}; {INSTALL['trivy']}", tool="trivy")

@@ -96,6 +96,7 @@ def test_a_mirror_serves_both_databases(
     run_trivy(
         ["image", "--download-java-db-only", "--no-progress", "--java-db-repository", java],
         cache_dir=tmp_path / "java",
+        work_dir=tmp_path,
         deadline=deadline,
         wheel=True,
         registry=oci_target.registry,

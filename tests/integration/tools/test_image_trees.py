@@ -49,7 +49,7 @@ def say(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Callable
             images, _ = inventory(client, NAME, digest)
             reports = [
                 engine.scan(
-                    ScanRequest(registry, NAME, image.digest, image.platform, settings),
+                    ScanRequest(registry, NAME, image.digest, image.platform, settings, folder),
                     deadline=time.monotonic() + 60,
                 ).report
                 for image in images

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -78,6 +79,11 @@ def test_a_platform_that_is_not_built_is_skipped(plan: Any, reason: str) -> None
     assert str(caught.value) == reason
 
 
+def jobs(folder: Path) -> Path:
+    """Where jobs have their folders."""
+    return folder / "work" / str(os.geteuid()) / "jobs"
+
+
 @pytest.fixture
 def tools(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: MemoryRegistry) -> dict[str, Any]:
     """Git and buildah that write down what they are asked for."""
@@ -130,7 +136,7 @@ def test_a_build_goes_to_its_own_staging_tag(
         annotations_of(plan),
         {"org.opencontainers.image.revision": COMMIT},
     )
-    assert (registry.host, folder) == (home.registry.host, tmp_path / "work")
+    assert (registry.host, folder) == (home.registry.host, jobs(tmp_path))
 
 
 def test_a_build_reads_its_own_namespace(tools: dict[str, Any], home: MemoryRegistry) -> None:
@@ -170,21 +176,20 @@ def test_a_build_leaves_no_file(tools: dict[str, Any], tmp_path: Path, error: Bu
     with suppress(BuildFailed):
         Run(chain(), build_plan()).do(BuildOperator(task_id="build", slot=0), 0)
     assert "build" in tools
-    assert list((tmp_path / "work").iterdir()) == []
+    assert list(jobs(tmp_path).iterdir()) == []
 
 
 def test_a_retry_removes_what_a_killed_build_left(tools: dict[str, Any], tmp_path: Path) -> None:
-    """It works in the same folder, and that is empty again; another run's is left alone."""
+    """It works in a folder of the same name, which is named after run, step and slot, and removes that of others."""
     step = BuildOperator(task_id="build", slot=0)
     Run(chain(), build_plan()).do(step, 0)
     folder = tools["folder"]
-    left = folder / "source" / "/".join("a" * 1500)
-    subprocess.run(["mkdir", "-p", left], check=True)
-    other = tmp_path / "work" / "other"
-    other.mkdir()
+    other = folder.with_name("0123456789ab-build-1")
+    for left in (folder / "source" / "/".join("a" * 1500), other / "source"):
+        subprocess.run(["mkdir", "-p", left], check=True)
     Run(chain(), build_plan()).do(step, 0)
-    assert tools["folder"] == folder
-    assert list((tmp_path / "work").iterdir()) == [other]
+    assert (tools["folder"], folder.name) == (folder, f"{build_plan().key}-build-0")
+    assert list(jobs(tmp_path).iterdir()) == []
 
 
 def test_one_platform_needs_no_index(home: MemoryRegistry) -> None:

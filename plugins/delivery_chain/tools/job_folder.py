@@ -1,0 +1,209 @@
+"""The folder of one job on a worker: named after the job, locked while it is used, removed at the job's end.
+
+A killed job can't remove its own. The kernel drops its lock, and the next job of the worker sweeps what is unlocked.
+
+    <work folder>/<user id>/jobs/<job>          on a disk of this machine
+    <work folder>/<user id>-<host>/jobs/<job>   on a network's, where hosts may not see each other's locks
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import itertools
+import os
+import socket
+import stat
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from delivery_chain.errors import ConfigurationError, DiskFull, ToolError
+from delivery_chain.tools.isolation import remove
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SWEEP_SECONDS = 120.0
+"""How long one job may spend on what others left; the next one goes on."""
+_NETWORKS = (
+    "9p",
+    "ceph",
+    "cifs",
+    "fuse",
+    "gfs",
+    "gluster",
+    "gpfs",
+    "lustre",
+    "nfs",
+    "ocfs",
+    "smb",
+    "virtiofs",
+)
+"""How the names of file systems begin that several machines may have."""
+
+
+@contextlib.contextmanager
+def job_folder(work_folder: Path, job: str, *, log: Callable[[str], None]) -> Iterator[Path]:
+    """Sweep what killed jobs left, then give an empty folder that is this process's own until the block ends.
+
+    Args:
+        work_folder: The setting.
+        job: Name of the job, the same for each of its tries. Where a process of an earlier try still lives, the
+            folder has a number behind it.
+        log: Told what was swept, and what could not be.
+
+    Raises:
+        ConfigurationError: The work folder can't be used. Not retryable.
+        DiskFull: No room. Retryable.
+    """
+    jobs = sweep(work_folder, log=log)
+    with _usable(work_folder):
+        folder, lock = _locked_new(jobs, job)
+    try:
+        yield folder
+    finally:
+        with contextlib.suppress(OSError, ToolError):
+            remove(folder)
+        os.close(lock)
+
+
+def sweep(work_folder: Path, *, log: Callable[[str], None], seconds: float = SWEEP_SECONDS) -> Path:
+    """Remove the folders of jobs whose processes are gone; what can't be removed stays for the next sweep.
+
+    Returns:
+        The folder of this user's jobs.
+
+    Raises:
+        ConfigurationError, DiskFull: As `job_folder`.
+    """
+    with _usable(work_folder):
+        jobs = home(work_folder) / "jobs"
+        jobs.mkdir(mode=0o700, exist_ok=True)
+        found = sorted(os.scandir(jobs), key=lambda entry: entry.name)
+    until = time.monotonic() + seconds
+    for entry in found:
+        left = until - time.monotonic()
+        try:
+            if left > 0 and _swept(Path(entry.path), left):
+                log(f"removed what a killed job left: {entry.path}")
+        except (OSError, ToolError) as error:
+            log(
+                f"what a killed job left could not be removed, the next job tries again: {entry.path}: {error}"
+            )
+    return jobs
+
+
+def home(work_folder: Path) -> Path:
+    """The part of the work folder that is this user's, and on a network's disk this host's; made where missing.
+
+    Raises:
+        ConfigurationError, DiskFull: As `job_folder`.
+    """
+    with _usable(work_folder):
+        work_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_owner(work_folder)
+        folder = work_folder / f"{os.geteuid()}{_host_suffix(work_folder)}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
+            raise ConfigurationError(
+                f"[delivery_chain] work_folder: expected {folder} to be a folder of this user's, found somebody "
+                "else's, or a link; remove it, or name another work folder"
+            )
+        return folder
+
+
+def _check_owner(folder: Path) -> None:
+    """Refuse a folder that another user made where all may make some, as in /tmp: it can be exchanged under us."""
+    everybodys = folder.resolve().parent.stat().st_mode & stat.S_ISVTX
+    if everybodys and folder.stat().st_uid not in (os.geteuid(), 0):
+        raise ConfigurationError(
+            f"[delivery_chain] work_folder {folder}: expected a folder of this user's, found user "
+            f"{folder.stat().st_uid}'s; remove it, or name another one"
+        )
+
+
+@contextlib.contextmanager
+def _usable(work_folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(
+                f"[delivery_chain] work_folder {work_folder}: the disk is full; free some room"
+            ) from error
+        raise ConfigurationError(
+            f"[delivery_chain] work_folder {work_folder}: expected a folder that the worker can write, found "
+            f"{error.strerror} ({error.filename}); correct the setting, or the folder's permissions"
+        ) from error
+
+
+def _locked_new(jobs: Path, job: str) -> tuple[Path, int]:
+    for number in itertools.count(1):
+        folder = jobs / (job if number == 1 else f"{job}~{number}")
+        with contextlib.suppress(FileExistsError, FileNotFoundError):
+            folder.mkdir(mode=0o700)
+            lock = _lock(folder)
+            if lock is not None:
+                return folder, lock
+            # Another job's sweep was faster than the lock.
+    raise AssertionError
+
+
+def _swept(folder: Path, seconds: float) -> bool:
+    """Remove one entry, unless a job is in it, or it is another user's."""
+    about = folder.lstat()
+    if about.st_uid != os.geteuid():
+        return False
+    if not stat.S_ISDIR(about.st_mode):
+        folder.unlink(missing_ok=True)
+        return True
+    try:
+        lock = _lock(folder)
+    except FileNotFoundError:
+        return False
+    if lock is None:
+        return False
+    try:
+        remove(folder, seconds=seconds)
+    finally:
+        os.close(lock)
+    return True
+
+
+def _lock(folder: Path) -> int | None:
+    """A lock on a folder that is there; None where another process has it, or has removed the folder meanwhile."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), folder.lstat()):
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
+
+
+def _host_suffix(folder: Path) -> str:
+    """Empty on a disk of this machine's own."""
+    if not _file_system(folder).startswith(_NETWORKS):
+        return ""
+    known = socket.gethostname()
+    with contextlib.suppress(OSError):
+        known += Path("/etc/machine-id").read_text("ascii")
+    return f"-{hashlib.sha256(known.encode()).hexdigest()[:12]}"
+
+
+def _file_system(folder: Path) -> str:
+    """Kind of the file system that a folder is on, such as `ext4`; empty where the kernel does not say."""
+    device = folder.stat().st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for line in Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines():
+        if line.split(maxsplit=3)[2] == wanted:
+            return line.rpartition(" - ")[2].split()[0]
+    return ""

@@ -1,0 +1,293 @@
+"""The kill loop's judge: nothing to say of facts that are right, and each kind of planted fault is found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from benchmarks.kill_loop.chains import HOME, REGIONS, REPOSITORIES
+from benchmarks.kill_loop.facts import Delivery, Facts, Image, Push, Run, Sight
+from benchmarks.kill_loop.judge import (
+    DOUBLED,
+    FALSE_RECORD,
+    KINDS,
+    LEFT_BEHIND,
+    LET_THROUGH,
+    LOST,
+    WENT_BACK,
+    judge,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+API = next(repository.chain for repository in REPOSITORIES if repository.name == "api")
+WEB = next(repository.chain for repository in REPOSITORIES if repository.name == "web")
+ALL = (HOME, *REGIONS.values())
+NEAR = REGIONS["near"]
+GOOD, BAD, A, B = "a" * 40, "b" * 40, "c" * 40, "d" * 40
+REPORT = "passed, published"
+
+
+def time(number: int) -> str:
+    return f"2026-11-27T12:00:{number:02d}+00:00"
+
+
+def push(number: int, ref: str, commit: str) -> Push:
+    chain = API.name if ref.startswith("refs/tags/") else WEB.name
+    return Push(
+        number=number,
+        chain=chain,
+        ref=ref,
+        commit=commit,
+        vulnerable=commit == BAD,
+        way="hook",
+        at=number,
+        taken=True,
+    )
+
+
+PUSHES = (
+    push(0, "refs/tags/v1.0.0", GOOD),
+    push(1, "refs/tags/v1.1.0", BAD),
+    push(2, "refs/heads/main", A),
+    push(3, "refs/heads/main", B),
+    push(4, "refs/heads/main", A),
+)
+
+
+def digest(number: int) -> str:
+    return f"sha256:{number:064d}"
+
+
+def tags(number: int) -> tuple[str, ...]:
+    """The tags that the run of a push holds at its end; the later push has the moving one."""
+    return {0: ("v1.0.0", "latest"), 1: (), 2: ("main-2", "edge"), 3: ("main-3",), 4: ("main-4", "edge")}[
+        number
+    ]
+
+
+def run(number: int) -> Run:
+    made = PUSHES[number]
+    clean = not made.vulnerable
+    state = "success" if clean else "skipped"
+    return Run(
+        chain=made.chain,
+        run_id=f"run{number}",
+        ref=made.ref,
+        commit=made.commit,
+        pushed_at=time(number),
+        state="success" if clean else "failed",
+        note=REPORT,
+        failed=() if clean else ("denied",),
+        digest=digest(number),
+        held=tags(number),
+        backup="" if clean else "v1.1.0.20261127T120001Z",
+        sentence=REPORT,
+        recorded=digest(number),
+        regions=dict.fromkeys(REGIONS, state),
+        triggers={
+            trigger: "success"
+            if any((tag in {"edge", "latest"}) == moving for tag in tags(number))
+            else "skipped"
+            for trigger, moving in API.triggers.items()
+        },
+    )
+
+
+def told(number: int) -> list[Delivery]:
+    made = run(number)
+    return [
+        Delivery(
+            id=f"dlv_{number}_{tag}",
+            hook="staging" if tag in {"latest", "edge"} else "prod",
+            chain=made.chain,
+            run_id=made.run_id,
+            tag=tag,
+            digest=made.digest,
+        )
+        for tag in made.held
+    ]
+
+
+def right() -> Facts:
+    """A clean release, a blocked one, and a branch that went A, B, A."""
+    numbers = range(len(PUSHES))
+    order = [(API.image, 0), (WEB.image, 2), (WEB.image, 3), (WEB.image, 4)]
+    held = {(region, name, tag): digest(n) for name, n in order for region in ALL for tag in tags(n)}
+    held[HOME, "loop-quarantine/api", "v1.1.0.20261127T120001Z"] = digest(1)
+    return Facts(
+        chains=(API, WEB),
+        home=HOME,
+        regions=ALL,
+        pushes=PUSHES,
+        runs=tuple(run(number) for number in numbers),
+        sights=tuple(
+            Sight(at=n, region=region, name=name, tag=tag, digest=digest(n))
+            for name, n in order
+            for region in ALL
+            for tag in tags(n)
+        ),
+        held=held,
+        ever={},
+        images={digest(n): Image(commit=PUSHES[n].commit, pushed_at=time(n)) for n in numbers},
+        deliveries=tuple(one for number in numbers for one in told(number)),
+    )
+
+
+def with_run(number: int, **changed: object) -> Facts:
+    facts = right()
+    runs = tuple(replace(one, **changed) if one.run_id == f"run{number}" else one for one in facts.runs)
+    return replace(facts, runs=runs)
+
+
+def without_run(number: int) -> Facts:
+    return replace(right(), runs=tuple(one for one in right().runs if one.run_id != f"run{number}"))
+
+
+def with_more_runs(number: int) -> Facts:
+    return replace(right(), runs=(*right().runs, replace(run(number), run_id="again", held=(), triggers={})))
+
+
+def with_held(region: str, name: str, tag: str, value: str) -> Facts:
+    return replace(right(), held=right().held | {(region, name, tag): value})
+
+
+def with_sight(region: str, name: str, tag: str, number: int) -> Facts:
+    sight = Sight(at=50, region=region, name=name, tag=tag, digest=digest(number))
+    return replace(right(), sights=(*right().sights, sight))
+
+
+def with_delivery(number: int, **changed: str) -> Facts:
+    made = run(number)
+    extra = Delivery(
+        id="dlv_other", hook="prod", chain=made.chain, run_id=made.run_id, tag="v1.0.0", digest=made.digest
+    )
+    return replace(right(), deliveries=(*right().deliveries, replace(extra, **changed)))
+
+
+def without_delivery(tag: str) -> Facts:
+    return replace(right(), deliveries=tuple(one for one in right().deliveries if one.tag != tag))
+
+
+def untaken(number: int) -> tuple[Push, ...]:
+    return tuple(replace(one, taken=one.number != number) for one in PUSHES)
+
+
+def test_right_facts_are_right() -> None:
+    """A, B, A makes three runs, of which the newest holds the moving tag; the blocked one is backed up."""
+    assert judge(right()) == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "kind", "what"),
+    [
+        (lambda: without_run(0), LOST, "1 pushes, 0 runs"),
+        (lambda: without_run(4), LOST, "2 pushes, 1 runs"),
+        (lambda: with_run(0, state="running"), LOST, "did not end"),
+        (lambda: with_run(0, superseded=True), LOST, "superseded, though nothing is newer"),
+        (lambda: with_run(1, backup=""), LOST, "is not backed up"),
+        (
+            lambda: with_held(HOME, "loop-quarantine/api", "v1.1.0.20261127T120001Z", digest(0)),
+            LOST,
+            "not backed up",
+        ),
+        (lambda: with_held(NEAR, API.image, "v1.0.0", ""), LOST, f"loop/api:v1.0.0 is not in {NEAR}"),
+        (lambda: with_held(NEAR, WEB.image, "edge", digest(2)), LOST, "is not the newest push's"),
+        (lambda: without_delivery("v1.0.0"), LOST, "tell-release was not told of v1.0.0"),
+        (lambda: with_more_runs(0), DOUBLED, "1 pushes, 2 runs"),
+        (lambda: with_more_runs(4), DOUBLED, "2 pushes, 3 runs"),
+        (lambda: with_run(0, ref="refs/tags/v9.0.0"), DOUBLED, "a run of no push"),
+        (lambda: with_sight(NEAR, API.image, "v1.0.0", 3), DOUBLED, "loop/api:v1.0.0 had 2 digests"),
+        (
+            lambda: replace(right(), ever={(NEAR, API.image, "v1.0.0"): frozenset({digest(0), digest(3)})}),
+            DOUBLED,
+            "loop/api:v1.0.0 had 2 digests",
+        ),
+        (lambda: with_delivery(0), DOUBLED, "told of v1.0.0 under 2 ids"),
+        (lambda: with_delivery(0, run_id="nobody"), DOUBLED, "for a run that is not there"),
+        (
+            lambda: with_held(HOME, "loop-quarantine/api", "v1.1.0.20261127T120009Z", digest(1)),
+            DOUBLED,
+            "2 backups",
+        ),
+        (
+            lambda: with_sight(NEAR, API.image, "latest", 1),
+            LET_THROUGH,
+            "latest in ap-southeast-1 was a vulnerable",
+        ),
+        (
+            lambda: with_sight(HOME, API.image, "v1.1.0", 1),
+            LET_THROUGH,
+            "v1.1.0 in cn-hangzhou was a vulnerable",
+        ),
+        (lambda: with_sight(HOME, API.image, "v1.1.0", 9), LET_THROUGH, "was an unknown image"),
+        (
+            lambda: replace(right(), ever={(NEAR, API.image, "v1.1.0"): frozenset({digest(1)})}),
+            LET_THROUGH,
+            "v1.1.0 in ap-southeast-1 was a vulnerable",
+        ),
+        (lambda: with_delivery(1, tag="v1.1.0"), LET_THROUGH, "told of v1.1.0, a vulnerable image"),
+        (lambda: replace(right(), pullable=frozenset({digest(1)})), LET_THROUGH, "is still served"),
+        (lambda: with_run(0, note=""), FALSE_RECORD, "its note is not its record's sentence"),
+        (lambda: with_run(0, sentence="", note="?"), FALSE_RECORD, "its note is not its record's sentence"),
+        (lambda: with_run(0, state="failed"), FALSE_RECORD, "failed, and all is done"),
+        (lambda: with_run(1, state="success"), FALSE_RECORD, "success, of a vulnerable image"),
+        (lambda: with_run(0, recorded=digest(3)), FALSE_RECORD, "its record is of another digest"),
+        (
+            lambda: with_run(0, regions={"near": "failed", "far": "success"}),
+            FALSE_RECORD,
+            "success, and its record says otherwise",
+        ),
+        (
+            lambda: with_held(NEAR, WEB.image, "main-3", digest(2)),
+            FALSE_RECORD,
+            "its record says that near holds it",
+        ),
+        (lambda: without_delivery("v1.0.0"), FALSE_RECORD, "its record says tell-release success"),
+        (
+            lambda: with_run(3, triggers={"tell-release": "skipped"}),
+            FALSE_RECORD,
+            "says tell-release skipped",
+        ),
+        (
+            lambda: with_delivery(3, tag="edge", hook="staging"),
+            FALSE_RECORD,
+            "which its record does not hold",
+        ),
+        (lambda: replace(right(), left=("staging tag x",)), LEFT_BEHIND, "staging tag x"),
+        (lambda: with_sight(HOME, WEB.image, "edge", 2), WENT_BACK, "loop/web:edge in cn-hangzhou went back"),
+    ],
+)
+def test_a_planted_fault_is_found(facts: Callable[[], Facts], kind: str, what: str) -> None:
+    """Each is told of with its kind, in words that say what it is about."""
+    assert [one for one in judge(facts()) if one.kind == kind and what in one.what]
+
+
+def test_every_kind_is_planted_above() -> None:
+    """A kind that nothing was planted for would be one that is perhaps never found."""
+    (mark,) = test_a_planted_fault_is_found.pytestmark  # type: ignore[attr-defined]
+    assert {kind for _, kind, _ in mark.args[1]} == set(KINDS)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        lambda: replace(without_run(3), pushes=untaken(3), deliveries=without_delivery("main-3").deliveries),
+        lambda: with_run(3, superseded=True, state="success", held=(), digest=""),
+        lambda: replace(right(), deliveries=(*right().deliveries, *told(0))),
+        lambda: with_sight(HOME, API.image, "_staging-0123", 1),
+    ],
+    ids=[
+        "nobody was told of a move, and the branch moved on",
+        "a run found its branch elsewhere",
+        "a delivery came twice under one id",
+        "a staging tag of a vulnerable image",
+    ],
+)
+def test_what_may_happen_is_no_fault(facts: Callable[[], Facts]) -> None:
+    """Nothing is said of it."""
+    deliveries = tuple(one for one in facts().deliveries if one.tag != "main-3")
+    superseded = any(one.superseded for one in facts().runs)
+    assert judge(replace(facts(), deliveries=deliveries) if superseded else facts()) == []
