@@ -63,7 +63,8 @@ def _parser(command: list[str]) -> argparse.ArgumentParser:
         "git-hook", help="print the file to install as hooks/post-receive of a bare repository"
     )
     hook.set_defaults(func=_git_hook)
-    from delivery_chain import planning, replicating, triggering, webhook_setup
+    from delivery_chain import connecting, planning, replicating, triggering, webhook_setup
+    from delivery_chain.doctor import command as doctor
     from delivery_chain.ledger import command as events
     from delivery_chain.sandbox.cli import add_parser
 
@@ -72,6 +73,8 @@ def _parser(command: list[str]) -> argparse.ArgumentParser:
     triggering.register(commands)
     events.register(commands)
     webhook_setup.register(commands)
+    connecting.register(commands)
+    doctor.register(commands)
     add_parser(commands)
     return parser
 

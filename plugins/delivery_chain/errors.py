@@ -8,6 +8,7 @@
     │   └── Superseded                  a newer push of the same ref is there
     ├── WebhookRefused                  a webhook's request is not taken: status, and why in one line
     ├── ConfigurationError              a connection, setting or file of this installation is missing or wrong
+    │   └── ConnectionMissing           Airflow has no connection of a name
     ├── TaskStopped                     retryable: Airflow told the task to end
     ├── RegistryError                   method, url (redacted), status, codes
     │   ├── RegistryUnreachable         retryable
@@ -29,7 +30,7 @@
     │   ├── BuildFailed                 the Dockerfile's own failure, or the context's
     │   ├── ScanFailed                  no report, a partial or unreadable one, no or a stale database
     │   │   └── DatabaseUnavailable     retryable: the vulnerability database can't be fetched now
-    │   └── AirflowUnreachable          retryable: Airflow's REST API did not answer
+    │   └── AirflowUnreachable          retryable: Airflow's API or database did not answer
     ├── DeliveryFailed                  a trigger's target answered wrongly; attempts tells all
     │   └── DeliveryUnavailable         retryable: timeout, connection error, 429, 5xx
     └── PolicyViolation                 the scan worked, the image is refused; carries the clauses hit
@@ -114,6 +115,10 @@ class WebhookRefused(DeliveryChainError):
 
 class ConfigurationError(DeliveryChainError):
     """This installation lacks something, or has it wrong. Nothing was done. Fix it, then clear the task."""
+
+
+class ConnectionMissing(ConfigurationError):
+    """Airflow has no connection of a name. Nothing was done. Add it, then clear the task."""
 
 
 class TaskStopped(DeliveryChainError):
@@ -254,7 +259,7 @@ class DatabaseUnavailable(ScanFailed):
 
 
 class AirflowUnreachable(ToolError):
-    """Airflow's REST API did not answer. Whether it heard the request is not known. A retry may work."""
+    """Airflow's API or database did not answer. Whether it heard the request is not known. A retry may work."""
 
     retryable = True
 

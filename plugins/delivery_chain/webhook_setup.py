@@ -8,23 +8,25 @@ import os
 import re
 import secrets
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from delivery_chain.airflow_rest import AirflowServer, Answer, Login, check_address
+from delivery_chain.airflow_connections import NAME, URL, add_arguments, listed, make, server_of
+from delivery_chain.core.connections import GIT, REGISTRY, nearest
 from delivery_chain.errors import ConfigurationError, ToolError, UsageError
 from delivery_chain.senders.setup import IN_ADDRESS, OWN_SECRET, SETUP
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterable, Mapping
 
 FINE, USAGE, UNREACHABLE = 0, 2, 3
-URL = "AIRFLOW_API_URL"
 SECRET = "DELIVERY_CHAIN_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
-CONFLICT = 409
+MOST_NAMED = 50
+"""Ids that a message lists."""
 _FIT = re.compile(r"[!-~]{16,1000}")
 """As `delivery_chain.hooks.webhook_sender` takes it."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,199}")
 _ABOUT = f"""\
 Make the Airflow connection of a sender of webhooks, with a new secret, and print what to set at the sender.
 Runs on any machine: the address is --url or {URL}, the login AIRFLOW_API_TOKEN, or AIRFLOW_API_USERNAME and
@@ -45,8 +47,12 @@ def register(commands: Any) -> None:
         metavar="CONNECTION[,…]",
         help="git or registry connections whose pushes it tells",
     )
-    parser.add_argument("--url", default="", help=f"Airflow's address, as in a browser; else {URL}")
-    parser.add_argument("--allow-http", action="store_true", help="send the login over plain http")
+    parser.add_argument(
+        "--unlisted",
+        action="store_true",
+        help="take ids that Airflow can't list: of environment variables or a secrets backend",
+    )
+    add_arguments(parser)
     parser.set_defaults(func=_webhook)
 
 
@@ -70,27 +76,33 @@ def add(args: argparse.Namespace, environment: Any) -> list[str]:
         UsageError, ConfigurationError: Nothing was sent.
         ToolError: Airflow did not answer, or refused.
     """
-    if not _NAME.fullmatch(args.connection):
+    if not NAME.fullmatch(args.connection):
         raise UsageError(f"{args.connection[:300]!r}: expected a connection's id such as github_hooks")
     speaks_for = args.speaks_for.replace(",", " ").split()
-    if not speaks_for or not all(_NAME.fullmatch(name) for name in speaks_for):
+    if not speaks_for or not all(NAME.fullmatch(name) for name in speaks_for):
         raise UsageError(
             f"--speaks-for {args.speaks_for[:300]!r}: expected connections' ids such as git_shop"
         )
-    url = args.url or environment.get(URL, "")
-    if not url:
-        raise UsageError(f"Airflow's address is missing: give --url, or set {URL}")
-    address = check_address(url, allow_http=args.allow_http)
-    secret = _secret(args.sender, environment)
-    body = {
-        "connection_id": args.connection,
-        "conn_type": "webhook_sender",
-        "password": secret,
-        "extra": json.dumps({"sender": args.sender, "speaks_for": ", ".join(speaks_for)}),
-    }
-    with AirflowServer(address, Login.from_environment(environment)) as server:
-        _check(server.call("POST", "/connections", body=body), args.connection)
-    place = f"{address}/delivery-chain/webhooks/{args.connection}"
+    with server_of(args, environment) as server:
+        if not args.unlisted:
+            check_spoken_for(speaks_for, listed(server))
+        secret = _secret(args.sender, environment)
+        # What was pushed before is no gap of its.
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        extra = {"sender": args.sender, "speaks_for": ", ".join(speaks_for), "since": since}
+        body = {
+            "connection_id": args.connection,
+            "conn_type": "webhook_sender",
+            "password": secret,
+            "extra": json.dumps(extra),
+        }
+        if not make(server, body):
+            raise ToolError(
+                f"connection {args.connection!r} is there already: choose another id, or change its secret under "
+                "Admin > Connections (a second secret may be valid beside it for the time of the change)",
+                tool="airflow",
+            )
+        place = f"{server.address}/delivery-chain/webhooks/{args.connection}"
     shown = "SECRET" if environment.get(SECRET) else secret
     if args.sender in IN_ADDRESS:
         return [f"address  {place}?token={quote(shown, safe='')}", f"set it   {SETUP[args.sender]}"]
@@ -113,16 +125,26 @@ def _secret(sender: str, environment: Any) -> str:
     return secrets.token_urlsafe(32)
 
 
-def _check(answer: Answer, connection: str) -> None:
-    if answer.status == CONFLICT:
-        raise ToolError(
-            f"connection {connection!r} is there already: choose another id, or change its secret under "
-            "Admin > Connections (a second secret may be valid beside it for the time of the change)",
-            tool="airflow",
-        )
-    if not answer.ok:
-        raise ToolError(
-            f"connection {connection!r}: expected that Airflow makes it, found status {answer.status}: "
-            f"{answer.text}; a user of role op or admin may",
-            tool="airflow",
+def check_spoken_for(speaks_for: Iterable[str], known: Mapping[str, str]) -> None:
+    """See that a sender speaks for connections that are there.
+
+    Args:
+        speaks_for: Ids.
+        known: The ids that Airflow lists, and their types.
+
+    Raises:
+        UsageError: One is not, or is of a type whose pushes nobody tells. Nothing was made.
+    """
+    places = sorted(name for name, conn_type in known.items() if conn_type in {GIT, REGISTRY})
+    for name in speaks_for:
+        if name in places:
+            continue
+        found = f"type {known[name]}" if name in known else "no connection of this id"
+        like = nearest(name, places)
+        meant = f"; did you mean {like!r}?" if like else ""
+        shown = ", ".join(places[:MOST_NAMED]) + (", …" if len(places) > MOST_NAMED else "")
+        raise UsageError(
+            f"--speaks-for {name!r}: expected a connection of type {GIT} or {REGISTRY}, found {found}{meant or '.'} "
+            f"There are: {shown or 'none yet, delivery-chain connect makes them'}. "
+            "One that an environment variable or a secrets backend holds is not listed: add --unlisted"
         )

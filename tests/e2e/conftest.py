@@ -16,7 +16,7 @@ import pytest
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.copy import copy_image, put_tag
 from delivery_chain.oci.manifest import OCI_MANIFEST
-from delivery_chain.sandbox import airflow_parts, source, stack
+from delivery_chain.sandbox import airflow_parts, ground, source, stack
 from delivery_chain.sandbox.airflow_parts import ADMIN
 from delivery_chain.sandbox.api import AirflowApi
 from delivery_chain.sandbox.console import Console
@@ -73,7 +73,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
         secrets = load_secrets(layout)
         with AirflowApi(running.ui, ADMIN, secrets["admin"]) as api:
             assert api.import_errors() == []
-            address = f"http://127.0.0.1:{running.state.ports[stack.RECEIVER]}/hooks/faults"
+            address = f"http://127.0.0.1:{running.state.ports[ground.RECEIVER]}/hooks/faults"
             target = {"connection_id": "faults_redeploy", "conn_type": "delivery_webhook", "host": address}
             assert api.call("POST", "/connections", body=target)
             yield Sandbox(layout, api, running.registries(), secrets)

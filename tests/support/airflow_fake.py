@@ -26,6 +26,8 @@ class FakeAirflow:
     runs: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     posted: list[dict[str, Any]] = field(default_factory=list)
     """Bodies of all requests for a run or a connection."""
+    connections: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By id, as they were sent."""
     seen: list[str] = field(default_factory=list)
     """`METHOD path` of each request, in order."""
     paused: bool = False
@@ -45,12 +47,26 @@ class FakeAirflow:
             return 403, {"detail": "Invalid JWT token"}
         if found := re.fullmatch(r"/api/v2/dags/([^/]+)/dagRuns(?:/([^/]+))?", path):
             return self._post(found[1], body) if method == "POST" else self._look(found[1], found[2])
-        return self._other(path, body)
+        if found := re.fullmatch(r"/api/v2/connections(?:/([^/]+))?", path):
+            return self._connection(method, found[1], body)
+        return self._other(path)
 
-    def _other(self, path: str, body: Any) -> tuple[int, Any]:
-        if path == "/api/v2/connections":
-            self.posted.append(body)
-            return 201, {"connection_id": body["connection_id"]}
+    def _connection(self, method: str, name: str | None, body: Any) -> tuple[int, Any]:
+        """As Airflow does: secrets are shown as `***`, and one that is sent so stays."""
+        if method == "GET" and name is None:
+            shown = [_masked(one) for _, one in sorted(self.connections.items())]
+            return 200, {"connections": shown[:100], "total_entries": len(shown)}
+        if name is not None and name not in self.connections:
+            return 404, {"detail": f"The Connection with connection_id: `{name}` was not found"}
+        if name is not None and method == "GET":
+            return 200, _masked(self.connections[name])
+        self.posted.append(body)
+        if name is None and body["connection_id"] in self.connections:
+            return 409, {"detail": {"reason": "Unique constraint violation"}}
+        self.connections[body["connection_id"]] = body
+        return (201 if name is None else 200), _masked(body)
+
+    def _other(self, path: str) -> tuple[int, Any]:
         if path == "/api/v2/dags":
             return 200, {"dags": [{"dag_id": name} for name in CHAINS], "total_entries": len(CHAINS)}
         return 200, {"dag_id": path.rpartition("/")[2], "is_paused": self.paused}
@@ -84,6 +100,10 @@ class FakeAirflow:
         return 200, self.runs[chain, run_id] | {"state": state, "note": note}
 
 
+def _masked(body: dict[str, Any]) -> dict[str, Any]:
+    return body | {"password": "***" if body.get("password") else None}
+
+
 @contextmanager
 def fake_airflow() -> Iterator[FakeAirflow]:
     """Run a fake on a free port of 127.0.0.1 until the block ends."""
@@ -105,7 +125,7 @@ def fake_airflow() -> Iterator[FakeAirflow]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_POST = do_GET  # noqa: N815 - the name that http.server looks for
+        do_POST = do_PATCH = do_GET  # noqa: N815 - the names that http.server looks for
 
         def log_message(self, *_: object) -> None:
             pass

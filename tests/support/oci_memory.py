@@ -85,6 +85,8 @@ class MemoryRegistry:
         """Do what a request asks for."""
         url = urlsplit(target)
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
+        if url.path == "/v2/":
+            return 200, {}, b"{}"
         if url.path == "/v2/_catalog":
             names = sorted({key.partition("@")[0] for key in self.manifests})
             return 200, {}, json.dumps({"repositories": names}).encode()
@@ -150,6 +152,8 @@ class MemoryRegistry:
                 return 400, {}, b'{"errors": [{"code": "DIGEST_INVALID"}]}'
             self.blobs[f"{name}@{digest}"] = body
             return 201, {}, b""
+        if method == "DELETE":
+            return 204, {}, b""
         mounted = self.blobs.get(f"{query.get('from')}@{query.get('mount')}")
         if mounted is not None:
             self.blobs[f"{name}@{query['mount']}"] = mounted

@@ -245,24 +245,28 @@ class Stored:
 
     def add(self, *specs: ChainSpec, standing: Standing | None = None) -> None:
         """Store chains as the Dag processor does: a row, and a new serialised version where something changed."""
+        from delivery_chain.factory import make_chain_dag
+
+        self.add_dags(*(make_chain_dag(one, standing=standing) for one in specs))
+
+    def add_dags(self, *dags: Any) -> None:
+        """Store any Dags so."""
         from airflow.models.dagbundle import DagBundleModel
         from airflow.models.serialized_dag import SerializedDagModel
         from airflow.serialization.definitions.dag import SerializedDAG
         from airflow.serialization.serialized_objects import LazyDeserializedDAG
         from airflow.utils.session import create_session
 
-        from delivery_chain.factory import make_chain_dag
-
         with create_session() as session:
             if session.get(DagBundleModel, BUNDLE) is None:
                 session.add(DagBundleModel(name=BUNDLE))
                 session.flush()
-            lazy = [LazyDeserializedDAG.from_dag(make_chain_dag(one, standing=standing)) for one in specs]
+            lazy = [LazyDeserializedDAG.from_dag(one) for one in dags]
             SerializedDAG.bulk_write_to_db(BUNDLE, None, lazy, session=session)
             for dag in lazy:
                 SerializedDagModel.write_dag(dag, bundle_name=BUNDLE, session=session)
             session.flush()
-        self.mark(*(one.name for one in specs), is_paused=False)
+        self.mark(*(one.dag_id for one in dags), is_paused=False)
 
     def mark(self, *dag_ids: str, **values: Any) -> None:
         """Set columns of Dags: is_paused, is_stale, has_import_errors."""

@@ -2,9 +2,9 @@
 
 Only a change that some chain takes can have a gap; that of another ref makes no difference. The gaps are
 
-- *no webhook told it*: the sensor alone saw it and made its runs, though webhooks tell of this place: a connection of
-  type webhook_sender speaks for it, or another change of it came that way. It says how late the sensor may have been:
-  the push came between two of its looks;
+- *no webhook told it*: the sensor alone saw it and made its runs, though webhooks told of this place by then: there was
+  a connection of type webhook_sender that speaks for it, or another change of it had come that way. It says how late
+  the sensor may have been: the push came between two of its looks;
 - *the sensor has not seen it*: a webhook told it, it is the newest change of its ref, and the sensor has looked since
   and saw something else; or it has not looked, as its Dag is paused or its last run failed; or it ought to have seen
   it by now;
@@ -19,8 +19,10 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from delivery_chain.core.event import WEBHOOK
 from delivery_chain.core.git_ref import short_ref
 from delivery_chain.core.ledger import SENSOR, Change, Entry, Line, Looked, Outcome
+from delivery_chain.core.times import EPOCH
 from delivery_chain.core.visits import AGAIN, ANOTHER, CLOCKS, LATE, LOST, REPLAYED
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ class Watch:
     """What it watches, for people."""
     senders: tuple[str, ...] = ()
     """Connections whose webhooks may tell of this place."""
+    begun: datetime | None = None
+    """Since when the first of them may; None for longer than anybody remembers."""
     paused: bool = False
     failed: bool = False
     """Whether the last run of its Dag failed."""
@@ -85,7 +89,7 @@ def changes(
     """
     without = unplanned or {}
     lines = list(lines)
-    told = {line.place for line in lines if any(entry.by != SENSOR for entry in line.entries)}
+    begun = _begun(lines, watches)
     newest: set[tuple[str, str]] = set()
     found: list[Change] = []
     for line in lines:
@@ -93,8 +97,7 @@ def changes(
         gaps: list[str] = []
         if change.outcomes:
             watch = watches.get(line.place)
-            webhooks = line.place in told or bool(watch and watch.senders)
-            gaps += _untold(line, now) if webhooks else ()
+            gaps += _untold(line, begun.get(line.place), now)
             latest = (line.place, change.ref) not in newest
             gaps += _unseen(line, watch, now) if watch and latest else ()
             if any(entry.why == LOST for entry in line.entries):
@@ -108,13 +111,29 @@ def changes(
     return found
 
 
-def _untold(line: Line, now: datetime) -> list[str]:
+def _begun(lines: Iterable[Line], watches: Mapping[str, Watch]) -> dict[str, datetime]:
+    """Since when webhooks tell of each place: what was pushed before has no gap for their silence."""
+    found = {place: watch.begun or EPOCH for place, watch in watches.items() if watch.senders}
+    for line in lines:
+        watch = watches.get(line.place)
+        listed = {f"{WEBHOOK}{name}" for name in watch.senders} if watch else ()
+        # Of a sender that can't be listed it is known from its first word on.
+        times = [one.at for one in line.entries if one.by != SENSOR and one.by not in listed]
+        for time in times:
+            found[line.place] = min(time, found.get(line.place, time))
+    return found
+
+
+def _untold(line: Line, begun: datetime | None, now: datetime) -> list[str]:
     """The sensor's alone, and it found no run of somebody else's."""
     made = any(outcome.made for entry in line.entries for outcome in entry.outcomes)
     first = line.entries[0]
     if not made or any(entry.by != SENSOR for entry in line.entries) or now - first.at < WEBHOOK_PATIENCE:
         return []
     since = first.since if isinstance(first, Looked) else None
+    # The push was made between two looks.
+    if begun is None or (since or first.at) < begun:
+        return []
     late = f", up to {span(first.at - since)} after the push" if since else ""
     return [f"no webhook told it: the sensor found it{late}"]
 

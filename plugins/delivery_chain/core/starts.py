@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,16 @@ class Start:
             name = f"{self.namespace}/{event.repository}"
             return image_run_id(name=name, tag=event.tag, digest=event.digest, visit=visit)
         return push_run_id(ref=event.ref, commit=event.commit, rule=event.rule, visit=visit)
+
+    @property
+    def command(self) -> str:
+        """What starts a run of it by hand."""
+        event = self.event
+        if event.kind is Kind.IMAGE_PUSH:
+            about = ["--repository", event.repository, "--tag", event.tag]
+        else:
+            about = ["--rule", event.rule, "--ref", event.ref]
+        return shlex.join(["delivery-chain", "trigger", self.chain, *about])
 
     def made(self, run_type: object, user: str | None, conf: object) -> bool:
         """Whether a run with one of these ids is one of ours, see `made_by_us`."""

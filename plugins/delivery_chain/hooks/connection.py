@@ -10,7 +10,8 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
-from delivery_chain.errors import ConfigurationError
+from delivery_chain.core.connections import COMMANDS, connect_command
+from delivery_chain.errors import ConfigurationError, ConnectionMissing
 from delivery_chain.hooks.airflow_api import surely
 
 if TYPE_CHECKING:
@@ -91,13 +92,15 @@ def read_connection(conn_id: str, conn_type: str) -> ConnectionFields:
         conn_type: The type that it has to have, such as `oci_registry`.
 
     Raises:
-        ConfigurationError: Missing, of another type, or its extra is no JSON object. Not retryable.
+        ConnectionMissing: There is none of this name. Not retryable.
+        ConfigurationError: Of another type, or its extra is no JSON object. Not retryable.
         AirflowUnreachable: Airflow did not say whether it is there. Retryable.
     """
     connection = surely(lambda: _found(conn_id))
     if connection is None:
-        raise ConfigurationError(
-            f"connection {conn_id!r} is missing: add it under Admin > Connections with type {conn_type}"
+        command = f", or with `{connect_command(conn_type, conn_id)}`" if conn_type in COMMANDS else ""
+        raise ConnectionMissing(
+            f"connection {conn_id!r} is missing: add it under Admin > Connections with type {conn_type}{command}"
         )
     mask(connection.password or "")
     fields = ConnectionFields(

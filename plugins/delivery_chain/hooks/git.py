@@ -66,28 +66,32 @@ class GitSourceHook(BaseHook):
             ConfigurationError: The connection is missing or wrong, or `url` leads off its server.
             SourceError: Malformed, or a transport that is not allowed. Not retryable.
         """
-        from delivery_chain.tools.git_source import GitSource, Transport  # noqa: PLC0415 - only in a task
+        return source_of(read_connection(self.conn_id, self.conn_type), url, self.transports)
 
-        fields = read_connection(self.conn_id, self.conn_type)
-        _refuse_unsupported(fields)
-        source = GitSource(
-            url=_resolve(fields, url),
-            transports=frozenset(Transport(name) for name in self.transports),
-            username=fields.login,
-            password=fields.password,
-            private_key=_private_key(fields),
-            known_hosts=_known_hosts(fields),
-            strict_host_keys=_strict(fields),
-            submodule_hosts=frozenset(fields.text("submodule_hosts").replace(",", " ").split()),
+
+def source_of(fields: ConnectionFields, url: str, transports: Iterable[str]) -> GitSource:
+    """What the fields of a connection come down to for one repository; see `GitSourceHook.source`."""
+    from delivery_chain.tools.git_source import GitSource, Transport  # noqa: PLC0415 - only in a task
+
+    _refuse_unsupported(fields)
+    source = GitSource(
+        url=_resolve(fields, url),
+        transports=frozenset(Transport(name) for name in transports),
+        username=fields.login,
+        password=fields.password,
+        private_key=_private_key(fields),
+        known_hosts=_known_hosts(fields),
+        strict_host_keys=_strict(fields),
+        submodule_hosts=frozenset(fields.text("submodule_hosts").replace(",", " ").split()),
+    )
+    if source.address.transport is Transport.SSH and source.strict_host_keys and not source.known_hosts:
+        raise fields.wrong(
+            "known_hosts_file",
+            "a file that lists the server's host key (`ssh-keyscan` prints it), or "
+            "strict_host_key_checking 'no' on a trusted network",
+            "nothing",
         )
-        if source.address.transport is Transport.SSH and source.strict_host_keys and not source.known_hosts:
-            raise fields.wrong(
-                "known_hosts_file",
-                "a file that lists the server's host key (`ssh-keyscan` prints it), or "
-                "strict_host_key_checking 'no' on a trusted network",
-                "nothing",
-            )
-        return source
+    return source
 
 
 def addresses(conn_id: str) -> Callable[[str], str]:

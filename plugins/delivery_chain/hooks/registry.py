@@ -49,7 +49,7 @@ class OciRegistryHook(BaseHook):
         Raises:
             ConfigurationError: The connection is missing or wrong. Not retryable.
         """
-        return _registry(read_connection(self.conn_id, self.conn_type))
+        return registry_of(read_connection(self.conn_id, self.conn_type))
 
     def client(self, *, timeout: float = TIMEOUT) -> RegistryClient:
         """A client for the registry; use it as a context manager.
@@ -77,28 +77,45 @@ class OciRegistryHook(BaseHook):
             ConfigurationError: The connection is missing or wrong. Not retryable.
         """
         fields = read_connection(self.conn_id, self.conn_type)
-        registry, template = _registry(fields), fields.text("ui_url").strip()
+        registry, template = registry_of(fields), fields.text("ui_url").strip()
         if not template:
             name = quote(f"{namespace}/{repository}")
             return f"{registry.base_url}/v2/{name}/manifests/{quote(digest, safe=':')}"
         values = dict(zip(_NAMES, (registry.host, namespace, repository, tag, digest), strict=True))
-        return _PLACEHOLDER.sub(lambda found: quote(values[found[1]], safe=":@"), _checked(fields, template))
+        return _PLACEHOLDER.sub(
+            lambda found: quote(values[found[1]], safe=":@"), checked_template(fields, template)
+        )
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask the registry whether it is one and takes the login. Airflow's button "Test" calls this."""
         try:
-            with self.client(timeout=TEST_TIMEOUT) as client:
-                client.ping()
-                registry = client.registry
+            return True, try_registry(self.registry())
         except DeliveryChainError as error:
             # Airflow tests a copy of the connection, under a random name that nobody has seen.
             return False, str(error).replace(f"connection {self.conn_id!r}", "this connection")
-        who = f"as {registry.username!r}" if registry.username else "anonymously"
-        region = f" in region {registry.region}" if registry.region else ""
-        return True, f"{registry.host}{region} is an OCI registry and lets us in {who}"
 
 
-def _registry(fields: ConnectionFields) -> Registry:
+def try_registry(registry: Registry) -> str:
+    """Ask a registry whether it is one and takes the login; what to say of it.
+
+    Raises:
+        RegistryError: It does not.
+    """
+    from delivery_chain.oci.client import RegistryClient  # noqa: PLC0415 - keeps HTTP out of a Dag parse
+
+    with RegistryClient(registry, timeout=TEST_TIMEOUT) as client:
+        client.ping()
+    who = f"as {registry.username!r}" if registry.username else "anonymously"
+    region = f" in region {registry.region}" if registry.region else ""
+    return f"{registry.host}{region} is an OCI registry and lets us in {who}"
+
+
+def registry_of(fields: ConnectionFields) -> Registry:
+    """What the fields of a connection come down to.
+
+    Raises:
+        ConfigurationError: One is wrong. Not retryable.
+    """
     # Airflow's connection page sends 0 where no port was given.
     usual = HTTP_PORT if fields.flag("plain_http") else HTTPS_PORT
     host = f"{fields.host}:{fields.port}" if fields.port and fields.port != usual else fields.host
@@ -121,8 +138,8 @@ def _registry(fields: ConnectionFields) -> Registry:
     )
 
 
-def _checked(fields: ConnectionFields, template: str) -> str:
-    """The template if a browser may follow it: http(s), a host of its own, and only names we can fill in."""
+def checked_template(fields: ConnectionFields, template: str) -> str:
+    """The page of an image, if a browser may follow it: http(s), a host of its own, only names that we can fill in."""
     host_and_path = _PLACEHOLDER.sub("x", template)
     unknown = sorted(set(_PLACEHOLDER.findall(template)) - set(_NAMES))
     if unknown:

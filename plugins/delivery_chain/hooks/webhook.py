@@ -69,35 +69,48 @@ class WebhookHook(BaseHook):
         Raises:
             ConfigurationError: The connection is missing or wrong. Not retryable.
         """
-        fields = read_connection(self.conn_id, self.conn_type)
-        parts = _parts(fields)
-        query = _secret_query(fields)
-        url = urlunsplit(parts._replace(query="&".join(text for text in (parts.query, query) if text)))
-        return WebhookTarget(
-            url=url,
-            shown_url=urlunsplit(parts._replace(query=_without_values(parts.query))),
-            secret=_secret(fields),
-            ca_certificate=fields.certificate(),
-            timeout=float(fields.whole("timeout_seconds", DEFAULT_TIMEOUT, 1, LONGEST_TIMEOUT)),
-        )
+        return target_of(read_connection(self.conn_id, self.conn_type))
 
     def test_connection(self) -> tuple[bool, str]:
         """Connect, and do TLS where the URL says https. Nothing is sent: a request could start a redeploy."""
         try:
-            target = self.target()
-            _connect(target)
+            return try_target(self.target())
         except ConfigurationError as error:
             # Airflow tests a copy of the connection, under a random name that nobody has seen.
             return False, str(error).replace(f"connection {self.conn_id!r}", "this connection")
-        except ssl.SSLError as error:
-            return False, f"{target.shown_url}: TLS failed: {error.reason or error}"
-        except OSError as error:
-            return False, f"{target.shown_url}: no connection: {error.strerror or error}"
-        signed = "deliveries will be signed" if target.secret else "deliveries will NOT be signed (no secret)"
-        return (
-            True,
-            f"{target.shown_url} takes connections; no request was sent, it could start a redeploy; {signed}",
-        )
+
+
+def target_of(fields: ConnectionFields) -> WebhookTarget:
+    """What the fields of a connection come down to, its secrets masked in logs.
+
+    Raises:
+        ConfigurationError: One is wrong. Not retryable.
+    """
+    parts = _parts(fields)
+    query = _secret_query(fields)
+    url = urlunsplit(parts._replace(query="&".join(text for text in (parts.query, query) if text)))
+    return WebhookTarget(
+        url=url,
+        shown_url=urlunsplit(parts._replace(query=_without_values(parts.query))),
+        secret=_secret(fields),
+        ca_certificate=fields.certificate(),
+        timeout=float(fields.whole("timeout_seconds", DEFAULT_TIMEOUT, 1, LONGEST_TIMEOUT)),
+    )
+
+
+def try_target(target: WebhookTarget) -> tuple[bool, str]:
+    """Connect, and do TLS where the URL says https: whether that works, and what to say of it. Nothing is sent."""
+    try:
+        _connect(target)
+    except ssl.SSLError as error:
+        return False, f"{target.shown_url}: TLS failed: {error.reason or error}"
+    except OSError as error:
+        return False, f"{target.shown_url}: no connection: {error.strerror or error}"
+    signed = "deliveries will be signed" if target.secret else "deliveries will NOT be signed (no secret)"
+    return (
+        True,
+        f"{target.shown_url} takes connections; no request was sent, it could start a redeploy; {signed}",
+    )
 
 
 def _parts(fields: ConnectionFields) -> SplitResult:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Sequence
 
-    from delivery_chain.core.ledger import Change
+    from delivery_chain.core.ledger import Change, Outcome
     from delivery_chain.ledger.database import Ledger
 
 FINE, BAD, USAGE = 0, 1, 2
@@ -140,7 +140,7 @@ def _cells(change: Change) -> tuple[list[str], ...]:
     by += [
         f"{_times(sight.by, sight.times)} +{span(timedelta(seconds=sight.after))}" for sight in change.also
     ]
-    told = [outcome.sentence for outcome in change.outcomes]
+    told = [_told(change, outcome) for outcome in change.outcomes]
     told += [change.why] if change.why else []
     told = told or ["no run"]
     told += [f"GAP {gap}" for gap in change.gaps]
@@ -156,12 +156,22 @@ def _cells(change: Change) -> tuple[list[str], ...]:
     )
 
 
+def _told(change: Change, outcome: Outcome) -> str:
+    run = change.standing(outcome)
+    return f"{outcome.sentence}, {run.state}" if run else outcome.sentence
+
+
 def _times(by: str, times: int) -> str:
     return f"{by} x{times}" if times > 1 else by
 
 
 def _wrapped(texts: Iterable[str], width: int, indent: str) -> list[str]:
-    return [line for text in texts for line in textwrap.wrap(text, width, subsequent_indent=indent)]
+    return [line for text in texts for line in _folded(text, width, indent)]
+
+
+def _folded(text: str, width: int, indent: str) -> list[str]:
+    # A command that is told in a line is copied: it is not parted within its words.
+    return textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def _line(texts: Sequence[str], sizes: Sequence[int]) -> str:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.models.connection import Connection
 from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
 from airflow.models.log import Log
@@ -22,10 +21,13 @@ from sqlalchemy import func, or_, select
 
 from delivery_chain.core.gaps import Watch, changes, for_reader
 from delivery_chain.core.ledger import EVENT, LEDGER, Change, Entry, Looked, Seen, join
+from delivery_chain.core.times import EPOCH
 from delivery_chain.core.visits import utc
 from delivery_chain.core.watched import IMAGES_PREFIX, SOURCE_PREFIX, watches
 from delivery_chain.errors import ConfigurationError
 from delivery_chain.ledger.plans import unplanned
+from delivery_chain.ledger.senders import senders_in
+from delivery_chain.ledger.states import with_states
 from delivery_chain.ledger.variables import plain, stored
 from delivery_chain.settings import Settings
 
@@ -90,7 +92,11 @@ def read(session: Session, since: datetime, now: datetime, readable: Collection[
         sensors = {dag_id: watch for dag_id, watch in sensors.items() if dag_id in readable}
     whole = max(since, reader.whole)
     return Ledger(
-        changes=kept, watches=sensors, since=whole, cut=reader.whole > since, skipped=reader.skipped
+        changes=with_states(session, kept),
+        watches=sensors,
+        since=whole,
+        cut=reader.whole > since,
+        skipped=reader.skipped,
     )
 
 
@@ -207,16 +213,16 @@ def _watches(session: Session, places: Collection[str]) -> dict[str, Watch]:
         )
     )
     cursors = {key: _cursor(plain(*row)) for key, row in stored(session, places).items()}
-    speakers = _speakers(session)
+    senders = senders_in(session)
     polls = _polls()
     found = {}
     for dag in dags:
         looked, refs = cursors.get(dag.dag_id, (None, {}))
+        speaking = [one for one in senders if any(watches(dag.dag_id, name) for name in one.speaks_for)]
         found[dag.dag_id] = Watch(
             title=dag.dag_display_name,
-            senders=tuple(
-                sender for sender, names in speakers if any(watches(dag.dag_id, name) for name in names)
-            ),
+            senders=tuple(one.name for one in speaking),
+            begun=min((one.begun or EPOCH for one in speaking), default=None),
             paused=bool(dag.is_paused),
             failed=states.get(dag.dag_id) == DagRunState.FAILED,
             failing=dag.dag_id in failing,
@@ -234,18 +240,6 @@ def _cursor(text: Any) -> tuple[datetime | None, dict[str, str]]:
         return utc(found["looked"]), refs
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return None, {}
-
-
-def _speakers(session: Session) -> list[tuple[str, tuple[str, ...]]]:
-    """Each sender of webhooks with the connections that it speaks for; those of a secrets backend can't be listed."""
-    senders = session.scalars(
-        select(Connection).where(Connection.conn_type == "webhook_sender").order_by(Connection.conn_id)
-    )
-    found = []
-    for sender in senders:
-        said = sender.extra_dejson.get("speaks_for")
-        found.append((sender.conn_id, tuple(said.replace(",", " ").split()) if isinstance(said, str) else ()))
-    return found
 
 
 def _polls() -> tuple[timedelta, timedelta]:

@@ -76,13 +76,19 @@ class RegistryClient(Blobs):
         """Break the connections in use: threads that wait for them get RegistryUnreachable."""
         self._session.abort()
 
-    def ping(self) -> None:
+    def ping(self) -> str:
         """Ask whether a registry answers and takes the login.
+
+        Returns:
+            Its clock, as its header `Date` has it; empty where it says none.
 
         Raises:
             RegistryError: Unauthorized, RegistryUnreachable, NotFound where no registry is there, …
         """
-        self._session.call("GET", "/v2/", what="registry", expect=_OK).discard()
+        response = self._session.call("GET", "/v2/", what="registry", expect=_OK)
+        date = response.headers.get("Date", "")
+        response.discard()
+        return str(date)
 
     def head_manifest(self, name: str, ref: str) -> Descriptor | None:
         """What a tag or digest stands for, or None where it is not there.

@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from delivery_chain.core.connections import needed_first, needed_later
 from delivery_chain.core.event import Event, actor_of
 from delivery_chain.core.in_force import fingerprint
 from delivery_chain.core.plan import (
@@ -22,6 +23,7 @@ from delivery_chain.core.stand_in import deleted_tag_digest
 from delivery_chain.core.times import not_after
 from delivery_chain.errors import EventRefused, ProtocolViolation, Superseded
 from delivery_chain.in_force import version_for
+from delivery_chain.operators import preflight
 from delivery_chain.operators.base import ChainOperator, leave, leave_reason, skip
 from delivery_chain.operators.on_worker import WorkerOperator
 
@@ -45,6 +47,7 @@ class PlanOperator(WorkerOperator):
 
         Raises:
             EventRefused, UsageError: The event makes no run. Not retryable.
+            ConfigurationError: A connection that the run will need is missing or wrong. Not retryable.
         """
         run = context["dag_run"]
         self.spec, number = version_for(self.spec, run.run_after)
@@ -52,6 +55,7 @@ class PlanOperator(WorkerOperator):
         said_by = actor_of(event, getattr(run, "triggering_user_name", "") or "")
         event = event.model_copy(update={"actor": said_by})
         selection = select(self.spec, event)
+        preflight.check(needed_first(self.spec, selection))
         # Whoever starts a run may say when it is due, too.
         now = not_after(run.run_after, datetime.now(UTC))
         with self.stoppable():
@@ -71,6 +75,7 @@ class PlanOperator(WorkerOperator):
         _describe(self, plan)
         if not plan.build:
             self._check_image(context, plan)
+        preflight.check(needed_later(self.spec, plan))
         return leave(
             context, Planned(plan=plan, spec=self.spec, number=number, fingerprint=fingerprint(self.spec))
         )

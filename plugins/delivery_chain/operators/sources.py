@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Variable
 
 from delivery_chain.core.ledger import DELETED, LEDGER, SENSOR, Entry, Looked, Outcome
+from delivery_chain.core.refs import natural_key
 from delivery_chain.core.starts import Start, image_starts, made_by_us, source_starts
 from delivery_chain.core.times import not_after, read_time
 from delivery_chain.core.visits import SUPERSEDED, Told, choose, left_at, utc
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 
 NOTHING = "no build rule matches, or no chain takes it"
 IDS_AT_ONCE = 50
+FIRST = "first"
+"""Key of what a first look found, in what `watch` gives."""
+FIRST_SHOWN = 50
+"""Refs of a first look that the ledger names: the last ones in natural order, so the newest versions."""
+BEFORE_US = "it was there at the first look, which starts nothing; to run it: {}"
 HANDLED = "handled"
 """XCom of `match`: how many of the changes it took, where it left some for later."""
 POSITIONS = "positions"
@@ -82,7 +88,7 @@ class _Watching(RefSensor):
     """A sensor whose knowledge is the cursor, which a later task moves on once the runs were started.
 
     Its result is `{"changes": [{"ref", "commit", "previous"}, …], "gone": [ref, …], "since": time, "looked": time}`,
-    see `PollTrigger` for the times. The first look of all only remembers.
+    see `PollTrigger` for the times. That of the first look of all has no changes, and `first` with what is there.
     """
 
     def __init__(self, *, cursor: str, **kwargs: Any) -> None:
@@ -90,15 +96,24 @@ class _Watching(RefSensor):
         self.cursor = cursor
         self.told_in = told_key(cursor)
 
+    def execute(self, context: Any) -> Any:
+        """Wait for a change; the first look waits for nothing.
+
+        Raises:
+            DeliveryChainError: The look failed. Its class says whether it is retryable.
+        """
+        if Cursor(self.cursor).read() is not None:
+            return super().execute(context)
+        looked = datetime.now(UTC).isoformat()
+        found = self._look()
+        self.log.info("First look: %d are known from now on", len(found))
+        return {"changes": [], "gone": [], "since": None, "looked": looked, FIRST: found}
+
     def _known(self, context: Any) -> dict[str, str]:
         del context
         known = Cursor(self.cursor).read()
-        if known is None:
-            looked = datetime.now(UTC).isoformat()
-            known = looked, self._look()
-            Cursor(self.cursor).write(*known)
-            self.log.info("First look: %d are known from now on", len(known[1]))
-        return known[1]
+        # Somebody removed the Variable while the Dag waited.
+        return known[1] if known else {}
 
     def _since(self, context: Any) -> str | None:
         del context
@@ -165,6 +180,8 @@ class MatchOperator(ChainOperator):
         }
         told = _told(self.cursor)
         looked = datetime.fromisoformat(seen["looked"])
+        if FIRST in seen:
+            return self._first(context, seen[FIRST], looked)
         since = datetime.fromisoformat(seen["since"]) if seen.get("since") else None
         runs: list[dict[str, Any]] = []
         positions: list[int] = []
@@ -189,6 +206,35 @@ class MatchOperator(ChainOperator):
         context["ti"].xcom_push(POSITIONS, positions)
         context["ti"].xcom_push(LEDGER, [entry.to_xcom() for entry in ledger])
         return runs
+
+    def _first(self, context: Any, there: Mapping[str, str], looked: datetime) -> list[dict[str, Any]]:
+        """Start nothing: nobody knows whether what is there was pushed today or years ago. The ledger says how to."""
+        found = [
+            (ref, starts)
+            for ref in sorted(there, key=natural_key)
+            if (starts := self._starts({"ref": ref, "commit": there[ref], "previous": None}))
+        ]
+        shown, left_out = found[-FIRST_SHOWN:], len(found) - FIRST_SHOWN
+        more = f"and {left_out} more that were there, which are not listed" if left_out > 0 else ""
+        ledger = []
+        for at, (ref, starts) in enumerate(shown):
+            outcomes = tuple(
+                Outcome(chain=one.chain, rule=one.event.rule, why=BEFORE_US.format(one.command))
+                for one in starts
+            )
+            entry = Looked(
+                ref=ref,
+                commit=there[ref],
+                at=looked + timedelta(microseconds=at),
+                by=SENSOR,
+                outcomes=outcomes,
+                why="" if at else more,
+            )
+            self.log.info("%s", entry.sentence)
+            ledger.append(entry.to_xcom())
+        context["ti"].xcom_push(POSITIONS, [])
+        context["ti"].xcom_push(LEDGER, ledger)
+        return []
 
     def _starts(self, change: Mapping[str, Any]) -> tuple[Start, ...]:
         if self.images_of:
@@ -302,6 +348,10 @@ class RememberOperator(ChainOperator):
         """Write what `watch` saw and `match` took."""
         seen = context["ti"].xcom_pull(task_ids="watch")
         known = Cursor(self.cursor).read()
+        if seen and FIRST in seen:
+            if known is None:
+                Cursor(self.cursor).write(seen["looked"], seen[FIRST])
+            return
         if known is None:
             # A cursor of just these changes would make every other ref look new, and build all of history.
             self.log.warning("The Variable %s is gone: the next look is a first one", self.cursor)

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 from airflow.sdk.exceptions import AirflowSensorTimeout
 
+from delivery_chain.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from airflow.sdk import Context
     from pydantic import JsonValue
 
     from delivery_chain.triggers.base import PollTrigger
 
-REFS, SINCE, LOOKED = "refs", "since", "looked"
+REFS, SINCE, LOOKED, SETUP = "refs", "since", "looked", "setup"
 
 
 class RefSensor(BaseSensorOperator):
@@ -104,7 +106,7 @@ class RefSensor(BaseSensorOperator):
             DeliveryChainError: What waiting cannot mend. Not retryable.
         """
         if "error" in event:
-            raise self._failure(event["error"])
+            raise ConfigurationError(event["error"]) if event.get(SETUP) else self._failure(event["error"])
         if not event[REFS]:
             # A trigger of before an upgrade says no `since`.
             since = event.get(SINCE)

@@ -213,6 +213,21 @@ def _build(room: BuildRoom, request: BuildRequest) -> None:
         raise buildah_errors.of_build(error, request.target) from error
 
 
+def way_to_build(kind: Isolation, network: Network, workdir: Path) -> Sandbox:
+    """The way in which builds run here: found out by a trial build, once per process.
+
+    Args:
+        kind: What is asked for.
+        network: What is asked for.
+        workdir: As of `build_and_push`.
+
+    Raises:
+        ConfigurationError: None works; the message says why for each. Not retryable.
+        ToolMissing, ProbeFailed: As `isolation.choose`.
+    """
+    return _sandbox(kind, network, workdir)
+
+
 def _sandbox(kind: Isolation, network: Network, workdir: Path) -> Sandbox:
     """What works here, found out once per process."""
     if (kind, network) not in _sandboxes:

@@ -39,7 +39,8 @@ _REGISTRY: tuple[tuple[str, type[RegistryError], str], ...] = (
         RegistryUnreachable,
         _SILENT,
     ),
-    (r"no route to host|reset by peer|unexpected eof|temporary failure", RegistryUnreachable, _SILENT),
+    (r"no route to host|reset by peer|\beof\b|broken pipe|temporary failure", RegistryUnreachable, _SILENT),
+    (r"closed network connection|server misbehaving", RegistryUnreachable, _SILENT),
     (r"status(?: code)?:? 5\d\d|\b50[0234] ", RegistryFailure, "it failed itself (5xx); a retry may work"),
     (
         r"manifest unknown|name unknown|not found|status code 404",

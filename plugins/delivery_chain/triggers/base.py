@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from delivery_chain.core.visits import Told
-from delivery_chain.errors import DeliveryChainError
+from delivery_chain.errors import ConfigurationError, DeliveryChainError
 from delivery_chain.retry import delay_after
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-SINCE, LOOKED = "since", "looked"
+SINCE, LOOKED, SETUP = "since", "looked", "setup"
 LATER = ("known", "poll_seconds", SINCE, "told")
 
 
@@ -36,7 +36,8 @@ class PollTrigger(BaseTrigger):
     """Fires once, as soon as a look finds something else than what is known.
 
     The event is `{"refs": [change, …], "gone": [key, …], "seen": {key: value, …}, "looked": time,
-    "since": time}`, or `{"error": message}` for what waiting cannot mend. `looked` is when the look began, `since`
+    "since": time}`, or `{"error": message}` for what waiting cannot mend, with `"setup": true` where a connection or
+    setting is missing or wrong. `looked` is when the look began, `since`
     when the last one did that found nothing new or moved, None where no look did yet: ISO 8601, UTC, by this process's
     clock. What does not answer is asked again, ever less often, at least each five minutes.
     """
@@ -94,7 +95,7 @@ class PollTrigger(BaseTrigger):
                 event = await asyncio.get_running_loop().run_in_executor(_threads(type(self)), self._event)
             except DeliveryChainError as error:
                 if not error.retryable:
-                    yield TriggerEvent({"error": str(error)})  # type: ignore[no-untyped-call]
+                    yield TriggerEvent(_failed(error))  # type: ignore[no-untyped-call]
                     return
                 failures += 1
                 delay = delay_after(failures, error.retry_after)
@@ -132,6 +133,11 @@ class PollTrigger(BaseTrigger):
         text = read_variable(self.told)
         since, looked = (datetime.fromisoformat(time) for time in (self.since, began))
         return Told.read(text).between(seen, since=since, looked=looked)
+
+
+def _failed(error: DeliveryChainError) -> dict[str, Any]:
+    """The event of what waiting can't mend; told apart is what is mended in this Airflow."""
+    return {"error": str(error)} | ({SETUP: True} if isinstance(error, ConfigurationError) else {})
 
 
 def _now() -> str:

@@ -207,7 +207,7 @@ def test_both_kinds_of_records_are_read(records: Records, read: Callable[..., Le
         {
             "place": PLACE, "ref": ref, "commit": A, "at": NOW - timedelta(seconds=600), "by": HOOK, "actor": "mona",
             "last": NOW - timedelta(seconds=597), "also": [{"by": "sensor", "after": 3.0}],
-            "outcomes": run_of(ref, made=True),
+            "outcomes": run_of(ref, made=True), "runs": [{"chain": CHAIN, "run_id": "run-v1", "state": "gone"}],
         }
     )  # fmt: skip
     assert (ledger.cut, ledger.skipped, ledger.since) == (False, 0, NOW - DAY)
@@ -289,6 +289,59 @@ def test_gaps_of_a_place_that_has_a_sender(records: Records, read: Callable[...,
         QUIET: (),
     }
     assert [ledger.watches[place].senders for place in (PLACE, QUIET)] == [("gh",), ()]
+
+
+LOGGED: dict[str, tuple[str, dict[str, str]]] = {
+    "request": ("post_connection", {"connection_id": "gh", "conn_type": "webhook_sender"}),
+    "command": ("cli_connections_add", {"full_command": "['airflow', 'connections', 'add', 'gh']"}),
+    "word": (EVENT, {}),
+}
+
+
+@pytest.mark.parametrize("known_by", ["since", *LOGGED])
+@pytest.mark.parametrize(("ago", "gap"), [(700, True), (100, False)])
+def test_the_past_of_a_new_sender_has_no_gaps(
+    records: Records, read: Callable[..., Ledger], known_by: str, ago: float, *, gap: bool
+) -> None:
+    """From when on it may tell, the connection says, or the event log: by its making, or by its first word."""
+    from airflow.models.connection import Connection
+    from airflow.models.log import Log
+    from sqlalchemy import insert
+
+    made = NOW - timedelta(seconds=ago)
+    said = {"sender": "github", "speaks_for": "git_shop"}
+    if known_by == "since":
+        said["since"] = made.isoformat()
+    else:
+        event, extra = LOGGED[known_by]
+        # Under this name there was another one once.
+        old = {"dttm": NOW - DAY / 2, "event": event, "owner": "webhook gone", "extra": json.dumps(extra)}
+        gone = {"dttm": NOW - DAY / 3, "event": "delete_connection", "owner": "bob"}
+        gone["extra"] = json.dumps({"connection_id": "gh"})
+        again = old | {"dttm": made, "owner": HOOK}
+        later = again | {"dttm": NOW - timedelta(seconds=50)}
+        if known_by == "word":
+            text = entry("refs/heads/x", why="no chain builds it").model_dump_json(exclude_defaults=True)
+            again["extra"] = later["extra"] = text
+            old = gone
+        records.session.execute(insert(Log), [old, gone, again, later])
+    records.session.add(Connection(conn_id="gh", conn_type="webhook_sender", extra=json.dumps(said)))
+    since = NOW - timedelta(seconds=640)
+    records.looked(PLACE, entry(by="sensor", since=since, outcomes=run_of("v1", made=True)))
+    (change,) = [one for one in read().changes if one.ref == "refs/tags/v1"]
+    assert bool(change.gaps) is gap
+
+
+def test_a_look_that_is_tried_again(records: Records, read: Callable[..., Ledger]) -> None:
+    """A sensor that waits for its next try does not look, and says so."""
+    from airflow.models.taskinstance import TaskInstance
+    from sqlalchemy import update
+
+    records.told(PLACE, entry(outcomes=run_of("v1", made=True)))
+    records.looked(PLACE, value=[], state="running")
+    records.session.execute(update(TaskInstance).values(state="up_for_retry"))
+    said = "the sensor has not seen it: its last look failed and is tried again"
+    assert read().changes[0].gaps == (said,)
 
 
 def test_gaps_of_a_sensor(records: Records, read: Callable[..., Ledger]) -> None:

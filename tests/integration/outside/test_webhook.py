@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,12 +19,15 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 CONNECTIONS = "POST /api/v2/connections"
+PLACES = {"git_shop": "git", "other": "oci-registry", "tell": "delivery_webhook"}
 
 
 @pytest.fixture(name="airflow")
 def _airflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAirflow]:
     """A fake Airflow, and a login for it in the environment."""
     with fake_airflow() as fake:
+        for name, conn_type in PLACES.items():
+            fake.connections[name] = {"connection_id": name, "conn_type": conn_type}
         monkeypatch.setenv("AIRFLOW_API_URL", fake.url)
         monkeypatch.setenv("AIRFLOW_API_USERNAME", USER)
         monkeypatch.setenv("AIRFLOW_API_PASSWORD", PASSWORD)
@@ -49,7 +53,8 @@ def test_it_makes_the_connection(
     secret = body.pop("password")
     extra = json.loads(body.pop("extra"))
     assert (code, err, body) == (0, "", {"connection_id": "hooks", "conn_type": "webhook_sender"})
-    assert extra == {"sender": sender, "speaks_for": "git_shop, other"}
+    age = datetime.now(UTC) - datetime.fromisoformat(extra.pop("since"))
+    assert (extra, age < timedelta(minutes=5)) == ({"sender": sender, "speaks_for": "git_shop, other"}, True)
     address = f"{airflow.url}/delivery-chain/webhooks/hooks"
     shown = [f"address  {address}", f"secret   {secret}"]
     if sender in IN_ADDRESS:
@@ -118,6 +123,42 @@ def test_refusals_say_what_to_do(
     airflow: FakeAirflow, capsys: pytest.CaptureFixture[str], status: int, said: str
 ) -> None:
     """Airflow's no is told with the next step, and the secret that came to nothing is not shown."""
-    airflow.say[CONNECTIONS] = [(status, {"detail": "no"})] * 2
+    airflow.say[CONNECTIONS] = [(status, {"detail": "no"})]
     code, out, err = run(capsys, "hooks", "--sender", "github", "--speaks-for", "git_shop")
     assert (code, out, said in err) == (3, "", True)
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("git_shp", "no connection of this id; did you mean 'git_shop'? There are: git_shop, other. "),
+        ("nosuch", "no connection of this id. There are: git_shop, other. "),
+        ("tell", "type delivery_webhook. There are: git_shop, other. "),
+    ],
+)
+def test_who_is_spoken_for_has_to_be_there(
+    airflow: FakeAirflow, capsys: pytest.CaptureFixture[str], name: str, found: str
+) -> None:
+    """An unknown id is told with the known ones before a secret is made, and nothing is posted."""
+    code, out, err = run(capsys, "hooks", "--sender", "github", "--speaks-for", f"git_shop,{name}")
+    said = f"--speaks-for '{name}': expected a connection of type git or oci_registry, found {found}"
+    assert (code, out, err.startswith(said), airflow.posted) == (2, "", True, [])
+
+
+def test_who_is_not_listed_may_be_spoken_for(
+    airflow: FakeAirflow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Connections of environment variables and secrets backends are taken on the user's word."""
+    code, _, _ = run(capsys, "hooks", "--sender", "github", "--speaks-for", "vault_git", "--unlisted")
+    assert (code, len(airflow.posted), "GET /api/v2/connections" in airflow.seen) == (0, 1, False)
+
+
+def test_many_connections_are_listed_page_by_page(
+    airflow: FakeAirflow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is beyond Airflow's first page is known, too."""
+    first = [{"connection_id": f"a{number:03}", "conn_type": "git"} for number in range(100)]
+    rest = [{"connection_id": "zoo", "conn_type": "git"}]
+    airflow.say["GET /api/v2/connections"] = [(200, {"connections": page}) for page in (first, rest)]
+    code, _, _ = run(capsys, "hooks", "--sender", "github", "--speaks-for", "zoo")
+    assert (code, len(airflow.posted)) == (0, 1)

@@ -60,11 +60,20 @@ def test_no_webhook(since: timedelta | None, told: str) -> None:
     ("found", "about"),
     [
         ([seen("sensor")], {"senders": ()}),
+        ([seen("sensor")], {"begun": NOW - AGO + timedelta(seconds=1)}),
+        ([seen("sensor", since=NOW - 2 * AGO)], {"begun": NOW - AGO - timedelta(seconds=1)}),
         ([seen("sensor", timedelta(seconds=50))], {}),
         ([seen("sensor", outcome=None)], {}),
         ([seen("sensor", outcome=FOUND)], {}),
     ],
-    ids=["no sender", "a webhook may still come", "no chain takes it", "somebody else made the run"],
+    ids=[
+        "no sender",
+        "before the sender",
+        "perhaps before it",
+        "a webhook may still come",
+        "no chain takes it",
+        "somebody else made the run",
+    ],
 )
 def test_no_webhook_was_due(found: list[Seen], about: dict[str, Any]) -> None:
     """The sensor alone is enough where no webhook could have told anything, or did."""
@@ -76,9 +85,16 @@ def test_other_changes_came_by_webhook() -> None:
     found = gaps(
         seen("sensor"),
         seen(HOOK, 2 * AGO, outcome=None, ref="refs/heads/main"),
+        seen("sensor", 3 * AGO, ref="refs/heads/old"),
         senders=(),
     )
-    assert found == [("no webhook told it: the sensor found it",), ()]
+    assert found == [("no webhook told it: the sensor found it",), (), ()]
+
+
+def test_what_a_sender_said_under_an_earlier_connection_counts_no_more() -> None:
+    """One that was made anew has to answer for what came after that."""
+    found = gaps(seen("sensor"), seen(HOOK, 2 * AGO, outcome=None), begun=NOW - AGO / 2)
+    assert found[0] == ()
 
 
 @pytest.mark.parametrize(

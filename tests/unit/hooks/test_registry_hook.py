@@ -101,7 +101,8 @@ def test_a_missing_connection_says_how_to_add_it() -> None:
     with pytest.raises(ConfigurationError) as caught:
         OciRegistryHook("nowhere").registry()
     assert str(caught.value) == (
-        "connection 'nowhere' is missing: add it under Admin > Connections with type oci_registry"
+        "connection 'nowhere' is missing: add it under Admin > Connections with type oci_registry, or with "
+        "`delivery-chain connect registry nowhere HOST`"
     )
 
 

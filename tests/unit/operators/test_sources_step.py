@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from airflow.sdk.execution_time import task_runner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from delivery_chain.cli import _parser
 from delivery_chain.core.event import Event, Kind, image_run_id
 from delivery_chain.core.ledger import Looked
 from delivery_chain.core.refs import difference
@@ -28,6 +30,7 @@ from delivery_chain.operators.sources import (
     WatchImagesOperator,
     WatchOperator,
 )
+from delivery_chain.triggering import conf_of
 from delivery_chain.triggers import git_ref
 from support.chain_steps import DAY, Run, chain
 
@@ -99,6 +102,16 @@ class Source:
         context = run.context(task)
         return context | {"ti": Knowing(self, context["ti"])}
 
+    def first(self) -> Run:
+        """The Dag's first run, of the first look."""
+        step = WatchOperator(task_id="watch", cursor="cursor", connection="git_shop", url="api.git")
+        run = Run(SPEC)
+        run.leave("watch", step.execute(self.context(run, "watch")))
+        match = MatchOperator(task_id="match", chains=self.chains, cursor="cursor")
+        run.xcoms["match", -1, "return_value"] = match.execute(self.context(run, "match"))
+        RememberOperator(task_id="remember", cursor="cursor").execute(self.context(run, "remember"))
+        return run
+
     def baseline(self) -> tuple[dict[str, str], str]:
         """What the watch that begins now waits to be different, and when that was seen."""
         step = WatchOperator(task_id="watch", cursor="cursor", connection="git_shop", url="api.git")
@@ -139,6 +152,9 @@ class Source:
     def look(self, known: tuple[dict[str, str], str] | None = None) -> list[str]:
         """One whole run of the source's Dag; gives the runs that it started."""
         self.at += timedelta(minutes=1)
+        if known is None and Cursor("cursor").read() is None:
+            found: list[dict[str, Any]] = self.first().xcoms["match", -1, "return_value"]
+            return self.start(found)
         known = self.baseline() if known is None else known
         run, found = self.match(known)
         run.xcoms["match", -1, "return_value"] = found
@@ -209,6 +225,66 @@ def test_the_first_look_starts_nothing(source: Source) -> None:
     """What was there before is known from then on; the history is not built."""
     source.refs = {MAIN: A, V1: B}
     assert (source.look(), source.seen) == ([], {MAIN: A, V1: B})
+
+
+def test_the_first_look_is_in_the_ledger(source: Source) -> None:
+    """What a rule would take stands there with the command that runs it; what none takes does not."""
+    source.refs = {MAIN: A, OLD: C, V1: B}
+    entries = [Looked.from_xcom(one) for one in source.first().left("match", "ledger")]
+    said = (
+        "no run, it was there at the first look, which starts nothing; to run it: delivery-chain trigger shop"
+    )
+    assert [(one.ref, one.by, one.since, one.sentence.partition(": ")[2]) for one in entries] == [
+        (MAIN, "sensor", None, f"shop (main): {said} --rule main --ref {MAIN}"),
+        (V1, "sensor", None, f"shop (release): {said} --rule release --ref {V1}"),
+    ]
+
+
+def test_the_command_of_the_ledger_is_one(source: Source) -> None:
+    """A shell and `delivery-chain trigger` read it as it is, also where a ref holds what shells know."""
+    odd = "refs/heads/it's;$(id)"
+    spec = chain(build={"rules": [{"name": "any", "branch": ".*", "tags": [{"tag": "edge"}]}]})
+    (start,) = source_starts([(spec, "api")], ref=odd, commit=A, previous=None)
+    words = shlex.split(start.command)
+    args = _parser(words[1:]).parse_args(words[1:])
+    conf = Event.from_conf(conf_of(args))
+    assert (args.chain, conf.rule, conf.ref) == ("shop", "any", odd)
+
+
+def test_a_long_history_is_told_in_short(source: Source) -> None:
+    """The newest versions are listed, and how many others there are."""
+    source.refs = {f"refs/tags/v1.{number}": A for number in range(120)}
+    entries = [Looked.from_xcom(one) for one in source.first().left("match", "ledger")]
+    assert [one.ref for one in entries] == [f"refs/tags/v1.{number}" for number in range(70, 120)]
+    assert [one.why for one in entries if one.why] == ["and 70 more that were there, which are not listed"]
+
+
+def test_a_push_to_an_empty_source_is_run(source: Source) -> None:
+    """A source that was empty at the first look has no history: whatever comes is a push."""
+    source.look()
+    assert [one.split(" ")[0] for one in source.push(main=A)] == ["shop"]
+
+
+def test_a_crash_in_the_first_look_loses_nothing(source: Source) -> None:
+    """Until all of it is done there is no cursor, so that it is done again."""
+    source.refs = {MAIN: A}
+    step = WatchOperator(task_id="watch", cursor="cursor", connection="git_shop", url="api.git")
+    step.execute(source.context(Run(SPEC), "watch"))
+    assert Cursor("cursor").read() is None
+    assert len(source.first().left("match", "ledger")) == 1
+
+
+def test_what_was_pushed_during_the_first_look_is_run(source: Source) -> None:
+    """What is remembered is what was looked at: later moves are changes."""
+    source.refs = {MAIN: A}
+    source.between = None
+    step = RememberOperator(task_id="remember", cursor="cursor")
+    run = Run(SPEC)
+    watch = WatchOperator(task_id="watch", cursor="cursor", connection="git_shop", url="api.git")
+    run.leave("watch", watch.execute(source.context(run, "watch")))
+    source.refs = {MAIN: B}
+    step.execute(source.context(run, "remember"))
+    assert [one.split(" ")[0] for one in source.look()] == ["shop"]
 
 
 def test_a_push_starts_the_rules_that_match(source: Source) -> None:

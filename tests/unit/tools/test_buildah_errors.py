@@ -40,6 +40,12 @@ PULL = "Error: creating build container: initializing source docker://h/a:1: "
         ),
         (PULL + "reading manifest 1 in h/a: toomanyrequests: slow down", RegistryBusy),
         (PULL + "received unexpected HTTP status: 503 Service Unavailable", RegistryFailure),
+        (PULL + 'Get "http://h/v2/a/blobs/1": EOF', RegistryUnreachable),
+        (
+            PULL + 'Get "http://h/v2/": write tcp 127.0.0.1:1->127.0.0.1:2: write: broken pipe',
+            RegistryUnreachable,
+        ),
+        (PULL + "dial tcp: lookup h on 10.0.0.1:53: server misbehaving", RegistryUnreachable),
         (
             "Error: creating build container: Source image rejected: Running image oci:/x is rejected",
             BuildFailed,

@@ -111,6 +111,6 @@ def test_a_source_that_does_not_answer_is_asked_again(fire: Callable[..., tuple[
 def test_what_waiting_cannot_mend_ends_the_wait(fire: Callable[..., tuple[Any, list[float]]]) -> None:
     """The event carries the message; the trigger itself does not die."""
     assert fire({}, ConfigurationError("connection 'x' is missing")) == (
-        {"error": "connection 'x' is missing"},
+        {"error": "connection 'x' is missing", "setup": True},
         [],
     )

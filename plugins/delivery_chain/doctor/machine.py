@@ -1,0 +1,188 @@
+"""This machine: the settings, the programs, the folders and the vulnerability databases that tasks find on it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+from delivery_chain.core.connections import nearest
+from delivery_chain.core.diagnosis import Line, ok, problem, warning
+from delivery_chain.doctor.running import Check
+from delivery_chain.errors import ConfigurationError, ToolError, ToolMissing
+from delivery_chain.provider_info import get_provider_info
+from delivery_chain.settings import SECTION, Settings
+from delivery_chain.tools import process
+from delivery_chain.tools.installed import flaw_lines, version_text
+from delivery_chain.tools.isolation import Isolation, Network, with_sbin
+from delivery_chain.tools.trivy_command import find_trivy
+from delivery_chain.tools.trivy_kinds import JAVA, VULNERABILITIES
+from delivery_chain.tools.trivy_store import DatabaseStore
+from delivery_chain.tools.trivy_version import check_version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from delivery_chain.doctor.scene import Scene
+    from delivery_chain.tools.trivy_kinds import DatabaseKind
+
+GIB = 1024**3
+LITTLE, TOO_LITTLE = 10 * GIB, 2 * GIB
+"""Bytes free on the disk of the work folder: a build needs room for its image three times."""
+PROBE_SECONDS = 300.0
+"""A trial build may be tried on several ways."""
+_VARIABLE = f"AIRFLOW__{SECTION.upper()}__"
+
+
+def settings_lines(asked: Iterable[str]) -> tuple[Settings, list[Line]]:
+    """The settings, and what is wrong with them; the defaults where they can't be read.
+
+    Args:
+        asked: The options that are set in section `[delivery_chain]`.
+    """
+    known = set(get_provider_info()["config"][SECTION]["options"])
+    lines = [_unknown(option, known) for option in sorted({*asked, *_of_environment()} - known)]
+    try:
+        return Settings.load(), [*lines, *([] if lines else [ok("settings", f"[{SECTION}]", "valid")])]
+    except ConfigurationError as error:
+        said = str(error).removeprefix(f"[{SECTION}] ")
+        lines.append(
+            problem("settings", f"[{SECTION}]", said, "until then the rest is looked at with the defaults")
+        )
+        return Settings.read(lambda *_: None), lines
+
+
+def _of_environment() -> set[str]:
+    return {name.removeprefix(_VARIABLE).lower() for name in os.environ if name.startswith(_VARIABLE)}
+
+
+def _unknown(option: str, known: set[str]) -> Line:
+    like = nearest(option, known)
+    remedy = f"write {like!r}" if like else "take it out; the README lists the options"
+    return warning("settings", f"[{SECTION}] {option}", "no option of this name, so it does nothing", remedy)
+
+
+def checks(scene: Scene) -> Iterator[Check]:
+    """What the chains need of this machine."""
+    yield Check("folder", "work_folder", lambda: _work_folder(scene.settings.work_folder))
+    if scene.builds:
+        yield Check("tool", "git", lambda: _tool("git"))
+        yield Check("tool", "buildah", lambda: _tool("buildah"))
+        if os.geteuid() != 0:
+            yield Check("tool", "newuidmap", _newuidmap)
+        yield Check("isolation", "builds", lambda: _isolation(scene.settings), PROBE_SECONDS)
+    if scene.scans:
+        yield Check("tool", "trivy", lambda: _trivy(scene.settings))
+        for kind in (VULNERABILITIES, JAVA):
+            yield Check("database", kind.name, partial(_database, scene.settings, kind))
+
+
+def _tool(name: str) -> Iterator[Line]:
+    try:
+        process.require(name, with_sbin())
+    except ToolMissing as error:
+        yield problem("tool", name, str(error), f"install the Debian package {name}, or the like of it")
+        return
+    yield ok("tool", name, version_text(name) or "is there")
+    yield from _flaws(name)
+
+
+def _flaws(name: str) -> Iterator[Line]:
+    if flaws := flaw_lines(name):
+        yield warning(
+            "tool", name, "\n".join(flaws), f"update {name}, or see that your distributor has fixed it"
+        )
+
+
+def _newuidmap() -> Iterator[Line]:
+    try:
+        found = process.require("newuidmap", with_sbin())
+    except ToolMissing as error:
+        yield problem("tool", "newuidmap", str(error), "install the Debian package uidmap")
+        return
+    yield ok("tool", "newuidmap", found)
+
+
+def _isolation(settings: Settings) -> Iterator[Line]:
+    from delivery_chain.tools.buildah import way_to_build  # noqa: PLC0415
+
+    kind, network = Isolation(settings.build_isolation), Network(settings.build_network)
+    folder = settings.work_folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = way_to_build(kind, network, folder)
+    except OSError:
+        return  # The line of the work folder says it.
+    except (ToolError, ConfigurationError) as error:
+        yield problem("isolation", "builds", str(error), "docs/build-isolation.md says what each way needs")
+        return
+    yield ok("isolation", "builds", f"a trial build worked: {found}")
+
+
+def _work_folder(folder: Path) -> Iterator[Line]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        remedy = f"let the worker's user (uid {os.geteuid()}) write there, or set [{SECTION}] work_folder"
+        yield problem("folder", "work_folder", f"{folder} can't be written: {error.strerror}", remedy)
+        return
+    yield ok("folder", "work_folder", f"{folder} can be written")
+    yield _space(folder)
+
+
+def _space(folder: Path) -> Line:
+    free = shutil.disk_usage(folder).free
+    said = f"{free / GIB:.1f} GiB free for checkouts and builds"
+    if free >= LITTLE:
+        return ok("disk", str(folder), said)
+    make = problem if free < TOO_LITTLE else warning
+    return make("disk", str(folder), said, f"make room, or set [{SECTION}] work_folder to a larger disk")
+
+
+def _trivy(settings: Settings) -> Iterator[Line]:
+    try:
+        program = find_trivy(wheel=settings.trivy_wheel == "allow")
+        version = check_version(program).partition("\n")[0]
+    except ToolError as error:
+        yield problem("tool", "trivy", str(error), "docs/trivy.md says how to get and verify it")
+        return
+    yield ok("tool", "trivy", f"{program}, {version}")
+    yield from _flaws("trivy")
+
+
+def _database(settings: Settings, kind: DatabaseKind) -> Iterator[Line]:
+    mirror = settings.trivy_java_db_repository if kind is JAVA else settings.trivy_db_repository
+    hours = settings.trivy_java_db_max_age_hours if kind is JAVA else settings.trivy_db_max_age_hours
+    source = mirror or kind.defaults
+    if not _may_write(settings.trivy_cache_dir):
+        remedy = f"let the worker's user (uid {os.geteuid()}) write there, or set [{SECTION}] trivy_cache_dir"
+        yield problem("database", kind.name, f"{settings.trivy_cache_dir} can't be written", remedy)
+        return
+    stored = DatabaseStore(settings.trivy_cache_dir, kind).current(mirror)
+    if stored is None:
+        # No fault: workers fetch it when they first need it.
+        yield ok("database", kind.name, f"none on this machine yet; the first scan fetches it from {source}")
+        return
+    age = datetime.now(UTC) - stored.updated_at
+    said = f"{_age(age)} old, from {stored.repository}"
+    if age <= timedelta(hours=hours):
+        yield ok("database", kind.name, f"{said}{', a small sample' if stored.sample else ''}")
+        return
+    remedy = f"see that this machine reaches {source}, or set [{SECTION}] {kind.setting} to a mirror that is kept fresh"
+    yield warning("database", kind.name, f"{said}, older than the {hours} h that are allowed", remedy)
+
+
+def _may_write(folder: Path) -> bool:
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+
+
+def _age(age: timedelta) -> str:
+    hours = age.total_seconds() / 3600
+    return f"{hours:.0f} h" if hours < 72 else f"{hours / 24:.0f} d"  # noqa: PLR2004 - three days
