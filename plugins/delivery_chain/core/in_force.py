@@ -21,6 +21,7 @@ from delivery_chain.core.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+    from collections.abc import Set as AbstractSet
 
 KEEP_ROOM = timedelta(days=30)
 """How long a chain's Dag keeps instances for rules that it had: for runs on their way, and for older ones that somebody
@@ -207,7 +208,7 @@ def _current(known: Entry | None, spec: ChainSpec, file: str, now: datetime) -> 
     return entry.model_copy(update={"number": number, "wide": wide, "wide_until": until})
 
 
-def _without_file(name: str, entry: Entry, found: Found, taken: Collection[str], now: datetime) -> Entry:
+def _without_file(name: str, entry: Entry, found: Found, taken: AbstractSet[str], now: datetime) -> Entry:
     if entry.state is State.REMOVED:
         return entry
     claimed = next((file for file, chain in found.bad.items() if chain == name), None)
