@@ -244,6 +244,36 @@ def test_server_that_gives_no_single_commits(
     assert files_below(into) == {"a": "1"}
 
 
+@pytest.mark.parametrize("later", [1, 60])
+def test_a_commit_of_the_refs_history(repository: Repository, tmp_path: Path, later: int) -> None:
+    """An older commit that a person names is fetched by its ref, as deep as that takes."""
+    commit = repository.commit({"a": "1"})
+    for number in range(later):
+        repository.commit({"a": f"later {number}"})
+    into = tmp_path / "out"
+    checkout(repository.source, ref="refs/heads/main", commit=commit, into=into, of_ref=True, deadline=soon())
+    assert files_below(into) == {"a": "1"}
+
+
+def test_a_commit_of_another_ref_is_refused(repository: Repository, tmp_path: Path) -> None:
+    """Servers give commits by their ids that the ref never had, even those of forks."""
+    repository.commit({"a": "1"})
+    repository.git("checkout", "-q", "-b", "other")
+    commit = repository.commit({"a": "2"})
+    repository.git("checkout", "-q", "main")
+    repository.commit({"a": "3"})
+    with pytest.raises(SourceError, match="name a commit of the ref's own history") as caught:
+        checkout(
+            repository.source,
+            ref="refs/heads/main",
+            commit=commit,
+            into=tmp_path / "out",
+            of_ref=True,
+            deadline=soon(),
+        )
+    assert not caught.value.retryable
+
+
 def test_server_without_shallow_history(
     repository: Repository, git_server: GitServer, tmp_path: Path
 ) -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from delivery_chain.core.reference import short_digest
-from delivery_chain.core.results import Published, Quarantined, Record, RegionResult, TagMove
-from delivery_chain.errors import DeliveryChainError
+from delivery_chain.core.results import DeliveryResult, Published, Quarantined, Record, RegionResult, TagMove
+from delivery_chain.errors import DeliveryChainError, NotDelivered
 from delivery_chain.operators.publish import PublishOperator
 from delivery_chain.operators.report import ReportOperator
 from support.chain_steps import COMMIT, NAME, Run, build_plan, built, chain, image_plan, judged, verdict
@@ -31,16 +32,19 @@ DONE = {
 
 
 def report(run: Run) -> Record:
-    return Record.from_xcom(run.do(ReportOperator(task_id="report")))
+    """The record that a run's report leaves, also where the report then fails for what the run did."""
+    with suppress(NotDelivered):
+        run.do(ReportOperator(task_id="report"))
+    return Record.from_xcom(run.left("report"))
 
 
-def region(name: str) -> RegionResult:
+def region(name: str, digest: str = DIGEST) -> RegionResult:
     return RegionResult(
         rule=f"to-{name}",
         region=name,
         host=f"{name}.example.com",
         name=NAME,
-        digest=DIGEST,
+        digest=digest,
         tags=(),
         copied=1,
         skipped=0,
@@ -59,83 +63,135 @@ def at_end(states: dict[str, str], *regions: str, judged: str = "passed", held: 
         run.leave("publish", Published(digest=DIGEST, tags=(TagMove(tag="v7", state="kept", digest=held),)))
     for index, name in enumerate(regions):
         run.leave("replicate", region(name), index)
+    if states.get("distribute_0") == "success":
+        told = DeliveryResult(trigger="prod", url="https://t", digest=DIGEST, delivered=("v7",), attempts=())
+        run.leave("distribute", told, 0)
     return run
 
 
+TITLE = f"{NAME} v7 at {short_digest(DIGEST)}"
+LOST = "it left no reason: somebody marked it, or its worker was lost"
+PARTLY = (
+    f"partly delivered: {TITLE} passed with 2 low, published, copied to west; NOT DONE: to-east failed, prod failed; "
+    f"replicate [to-east]: {LOST}; distribute [prod]: {LOST}"
+)
+
+
 @pytest.mark.parametrize(
-    ("run", "sentence"),
+    ("run", "end", "step", "sentence"),
     [
         (
             at_end(DONE, "west", "east"),
-            "passed with 2 low, published, copied to west and east, 1 trigger fired",
-        ),
-        (
-            at_end(DONE | {"replicate_0": "skipped", "replicate_1": "skipped", "distribute_0": "skipped"}),
-            "passed with 2 low, published",
+            "delivered",
+            "",
+            f"delivered: {TITLE} passed with 2 low, published, copied to west and east, 1 trigger fired",
         ),
         (
             at_end(DONE | {"replicate_1": "failed", "distribute_0": "failed"}, "west"),
-            "passed with 2 low, published, copied to west; NOT DONE: to-east failed, prod failed",
+            "partly delivered",
+            "replicate [to-east]",
+            PARTLY,
         ),
         (
-            at_end(DONE | {"replicate_0": "upstream_failed"}, "east"),
-            "passed with 2 low, published, copied to east, 1 trigger fired; NOT DONE: to-west upstream_failed",
+            at_end(DONE | {"replicate_0": "skipped", "replicate_1": "skipped"}, held=OTHER),
+            "superseded",
+            "",
+            f"superseded: {TITLE} passed with 2 low, a newer push holds its tags",
         ),
         (
-            at_end(
-                DONE | {"replicate_0": "skipped", "replicate_1": "skipped", "distribute_0": "skipped"},
-                held=OTHER,
-            ),
-            "passed with 2 low, a newer push holds its tags",
+            at_end({"gate": "failed"}, judged="", held=""),
+            "failed",
+            "gate",
+            f"failed in gate: {LOST}; {TITLE} was not published",
         ),
-        (at_end({"gate": "failed"}, judged="", held=""), "failed in gate; nothing was published"),
         (
-            at_end({"scan_0": "failed", "scan_1": "success"}, judged="", held=""),
-            "failed in scan [linux/amd64]; nothing was published",
+            at_end({"publish": "failed"}, held=""),
+            "failed",
+            "publish",
+            f"failed in publish: {LOST}; {TITLE} may have some of its tags",
         ),
-        (at_end({"gate": "success"}, judged="", held=""), "failed in no task; nothing was published"),
-        # The worker was killed after the verdict was left and before the task ended.
-        (at_end({"gate": "failed"}, held=""), "failed in gate; nothing was published"),
-        (at_end({"publish": "failed"}, held=""), "failed in publish; its tags may be there in part"),
         (
             at_end({"denied": "failed"}, judged="blocked", held=""),
-            "blocked: 1 finding at or above high (limit 1)",
+            "blocked",
+            "gate",
+            f"blocked: 1 finding at or above high (limit 1); {TITLE}",
         ),
     ],
 )
-def test_each_end_has_its_sentence(run: Run, sentence: str) -> None:
-    """The run's note says what became of the image: from what the tasks left, not from states alone."""
+def test_each_end_has_its_record(run: Run, end: str, step: str, sentence: str) -> None:
+    """It says what became of the image: from what the tasks left, not from states alone."""
     found = report(run)
-    assert found.sentence == f"{NAME} v7 at {short_digest(DIGEST)} {sentence}"
+    assert (found.end, found.step, found.sentence) == (end, step, sentence)
+
+
+def test_the_report_of_a_delivered_run_is_green() -> None:
+    """Its state is the run's."""
+    run = at_end(DONE, "west", "east")
+    assert run.do(ReportOperator(task_id="report"))["end"] == "delivered"
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        at_end(DONE | {"replicate_1": "failed"}, "west"),
+        at_end({"denied": "failed"}, judged="blocked", held=""),
+        at_end({"gate": "failed"}, judged="", held=""),
+    ],
+)
+def test_the_report_fails_where_the_run_did_not_do_what_it_should(run: Run) -> None:
+    """What it says is in its record and in its error, which no retry mends."""
+    with pytest.raises(NotDelivered) as caught:
+        run.do(ReportOperator(task_id="report"))
+    assert (str(caught.value), caught.value.retryable) == (run.left("report")["sentence"], False)
+
+
+def test_a_reason_is_in_the_sentence() -> None:
+    """The failed step's own first line, under its seal; one that somebody wrote there is not taken."""
+    run = at_end({"gate": "failed", "scan_0": "failed"}, judged="", held="")
+    run.say("scan", "the database is 9 days old", "ScanFailed", 0)
+    run.say("gate", "x", "ScanFailed")
+    run.xcoms["gate", -1, "reason"] |= {"reason": "all is well"}
+    assert report(run).sentence == (
+        f"failed in scan [linux/amd64]: the database is 9 days old; gate: {LOST}; {TITLE} was not published"
+    )
 
 
 def test_a_blocked_image_that_was_backed_up_says_where() -> None:
     """People find it again."""
     run = at_end({"denied": "failed"}, judged="blocked", held="")
     run.leave("quarantine", Quarantined(digest=DIGEST, backup="home/shop-quarantine/api:v7.x"))
-    assert report(run).sentence.endswith("(limit 1); kept as home/shop-quarantine/api:v7.x")
+    assert report(run).sentence.endswith(f"(limit 1); {TITLE}; kept as home/shop-quarantine/api:v7.x")
 
 
 @pytest.mark.parametrize(
-    ("states", "sentence"),
+    ("state", "error", "end", "sentence"),
     [
-        ({"plan": "skipped"}, "superseded by a newer push, or not for this chain"),
-        ({"plan": "failed"}, "no plan was made: task plan is failed, its log says why"),
-        ({}, "no plan was made: task plan is unknown, its log says why"),
+        ("skipped", "Superseded", "superseded", "superseded: why"),
+        ("skipped", "skipped", "not for this chain", "not for this chain: why"),
+        ("failed", "EventRefused", "refused", "refused: why"),
+        ("failed", "SourceError", "failed", "failed in plan: why; nothing was built"),
+        ("failed", "", "failed", f"failed in plan: {LOST}; nothing was built"),
+        ("skipped", "", "cancelled", "cancelled in plan; nothing was built"),
     ],
 )
-def test_a_run_without_a_plan(states: dict[str, str], sentence: str) -> None:
+def test_a_run_without_a_plan(state: str, error: str, end: str, sentence: str) -> None:
     """It has a record too."""
-    assert report(Run(SPEC, states=states)) == Record(chain="shop", image="", tags=(), sentence=sentence)
+    run = Run(SPEC, states={"plan": state})
+    if error:
+        run.say("plan", "why", error)
+    step = "" if end in {"superseded", "not for this chain"} else "plan"
+    assert report(run) == Record(chain="shop", image="", tags=(), end=end, step=step, sentence=sentence)
 
 
 def test_a_record_is_the_run_in_one_value(home: MemoryRegistry) -> None:
     """Image, tags, digest, verdict, source, regions and triggers by name, and what was cleaned up."""
     plan = build_plan()
     run, digest = judged(home.registry, SPEC, plan)
-    run.states = DONE | {"replicate_1": "failed"}
+    run.states = DONE | {"replicate_1": "failed", "distribute_0": "failed"}
+    run.say("replicate", "its tag is taken", "TagConflict", 1)
+    run.say("distribute", "it waits for to-east", "ConfigurationError", 0)
     run.do(PublishOperator(task_id="publish"))
-    run.leave("replicate", region("west"), 0)
+    run.leave("replicate", region("west", digest), 0)
     found = report(run)
     assert found == Record(
         chain="shop",
@@ -143,12 +199,15 @@ def test_a_record_is_the_run_in_one_value(home: MemoryRegistry) -> None:
         tags=("v1.2", "latest"),
         digest=digest,
         verdict="passed with no findings",
-        sentence=f"{NAME} v1.2, latest at {short_digest(digest)} passed with no findings, published, "
-        "copied to west, 1 trigger fired; NOT DONE: to-east failed",
+        end="partly delivered",
+        step="replicate [to-east]",
+        sentence=f"partly delivered: {NAME} v1.2, latest at {short_digest(digest)} passed with no findings, published, "
+        "copied to west; NOT DONE: to-east failed, prod failed; replicate [to-east]: its tag is taken; "
+        "distribute [prod]: it waits for to-east",
         commit=COMMIT,
         ref="refs/tags/v1.2",
         regions={"to-west": "success", "to-east": "failed"},
-        triggers={"prod": "success"},
+        triggers={"prod": "failed"},
         removed_staging=(f"{plan.staging()}-linux-amd64", plan.staging()),
     )
     assert home.tags == {f"{NAME}:v1.2": digest, f"{NAME}:latest": digest}

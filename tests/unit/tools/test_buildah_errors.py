@@ -54,8 +54,8 @@ PULL = "Error: creating build container: initializing source docker://h/a:1: "
 )
 def test_pull(line: str, kind: type[DeliveryChainError]) -> None:
     """A base image that can't be had is the registry's error, one that is refused the Dockerfile's."""
-    error = of_pull(failed(*line.split("\n")), "Dockerfile line 3, FROM h/a:1")
-    assert (type(error), "Dockerfile line 3, FROM h/a:1" in str(error)) == (kind, True)
+    error = of_pull(failed(*line.split("\n")), "Dockerfile:3: FROM h/a:1")
+    assert (type(error), "Dockerfile:3: FROM h/a:1" in str(error)) == (kind, True)
 
 
 @pytest.mark.parametrize(
