@@ -33,8 +33,13 @@ USER root
 # buildah and runc have to be below /usr: a build's root folder holds /usr and little else (docs/build-isolation.md).
 RUN apt-get update -qq \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-       buildah runc slirp4netns uidmap git \
+       buildah runc slirp4netns uidmap git libcap2-bin \
     && rm -rf /var/lib/apt/lists/* \
+# With the set-uid bit of Debian's they may not write the map of a user namespace in a container; with just the one
+# capability that they are for they may.
+    && chmod u-s /usr/bin/newuidmap /usr/bin/newgidmap \
+    && setcap cap_setuid+ep /usr/bin/newuidmap \
+    && setcap cap_setgid+ep /usr/bin/newgidmap \
     && echo airflow:300000:65536 >>/etc/subuid \
     && echo airflow:300000:65536 >>/etc/subgid
 COPY --from=trivy /usr/local/bin/trivy /usr/local/bin/trivy

@@ -7,34 +7,38 @@ sandbox of its own with PostgreSQL. Prints a line per outage, and exits with 1 i
 from __future__ import annotations
 
 import shutil
-import signal
 import sys
 import tempfile
 import time
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "plugins"), str(ROOT / "benchmarks")]
+sys.path[:0] = [str(ROOT / "plugins"), str(ROOT / "tests")]
 
 from delivery_chain.errors import ToolError  # noqa: E402
-from delivery_chain.sandbox import airflow_parts, processes, services, source, stack  # noqa: E402
+from delivery_chain.sandbox import airflow_parts, source, stack  # noqa: E402
 from delivery_chain.sandbox.airflow_parts import ADMIN  # noqa: E402
 from delivery_chain.sandbox.api import AirflowApi  # noqa: E402
 from delivery_chain.sandbox.console import Console  # noqa: E402
 from delivery_chain.sandbox.layout import Layout, load_secrets  # noqa: E402
+from support.git_http import GitServer, serving  # noqa: E402
+from support.outages import Parts, seconds_away  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+SOURCE = "source"
 OUTAGES = {
     "airflow-api-server": 90.0,
     "postgresql": 30.0,
     "registry-cn-hangzhou": 60.0,
     "registry-eu-central-1": 60.0,
+    SOURCE: 60.0,
 }
-"""Seconds by the sandbox's name of a part."""
+"""Seconds by the sandbox's name of a part, and for its git source, which is served over HTTP here."""
 CHAIN = "shop-api"
 RUN_SECONDS = 900.0
 POLL_SECONDS = 0.2
@@ -57,33 +61,29 @@ class Measured:
         return f"{self.part:<24}{self.away:>5.0f} s  {self.state:<9}{self.seconds:>6.0f} s after it  tries: {tries}"
 
 
-class Parts:
-    """The sandbox's processes, to be stopped and started one at a time."""
+class Source:
+    """The sandbox's git source over HTTP, which can go away as a part does."""
 
-    def __init__(self, running: stack.Stack) -> None:
-        self._stack = running
-        secrets = load_secrets(running.layout)
-        state = running.state
-        folders = airflow_parts.find_folders(
-            running.layout, dags=state.settings["dags"], specs=state.settings["specs"]
-        )
-        env = airflow_parts.settings(running.layout, state, secrets, folders)
-        ground = stack._ground(running, secrets)  # noqa: SLF001 - the sandbox starts parts all at once only
-        found = [*ground, *airflow_parts.services(state, env)]
-        self._services = {service.name: service for service in found}
+    def __init__(self, layout: Layout) -> None:
+        self.server = GitServer(layout.git)
+        self._open = ExitStack()
 
-    def kill(self, name: str) -> None:
-        """End a part without a word."""
-        number = signal.SIGINT if name == "postgresql" else signal.SIGKILL
-        processes.stop(self._stack.state.processes[name], number=number, patience=5)
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Serve it, but for the times when it is away."""
+        self._open.enter_context(serving(self.server))
+        try:
+            yield
+        finally:
+            self._open.close()
 
-    def start(self, name: str) -> None:
-        """Bring a part back, and any Airflow part that died for want of it."""
-        wanted = [
-            self._services[name],
-            *(one for one in self._services.values() if one.name.startswith("airflow-")),
-        ]
-        services.launch(wanted, self._stack.layout, self._stack.state)
+    @contextmanager
+    def away(self, name: str) -> Iterator[None]:
+        """Within it nobody answers at the source's address."""
+        del name
+        self._open.close()
+        yield
+        self._open.enter_context(serving(self.server))
 
 
 def main(arguments: list[str]) -> int:
@@ -95,24 +95,34 @@ def main(arguments: list[str]) -> int:
     layout = Layout(folder / "sandbox")
     options = stack.Options(specs=str(ROOT / "chain_specs"), dags=str(ROOT / "dags"), database="postgresql")
     console = Console(sys.stderr)
+    settings = airflow_parts.settings
+    http = {"AIRFLOW__DELIVERY_CHAIN__GIT_TRANSPORTS": "file,http,https,ssh"}
+    airflow_parts.settings = lambda *given: settings(*given) | http
     try:
         running = stack.up(layout, options, console)
-        parts = Parts(running)
-        with AirflowApi(running.ui, ADMIN, load_secrets(layout)["admin"]) as api:
-            found = [measure(api, layout, parts, *one, number) for number, one in enumerate(wanted.items())]
+        parts, served = Parts(layout, console), Source(layout)
+        with AirflowApi(running.ui, ADMIN, load_secrets(layout)["admin"]) as api, served.serving():
+            found = []
+            for number, (part, away) in enumerate(wanted.items()):
+                if part == SOURCE:
+                    # Not before: a part that comes back has the sandbox write its own connections again.
+                    there = {"connection_id": "git_shop", "conn_type": "git", "host": served.server.url("")}
+                    api.call("PATCH", "/connections/git_shop", body=there)
+                what = served if part == SOURCE else parts
+                found.append(measure(api, layout, what, part, away, number))
     finally:
         stack.down(layout, console, purge=True)
         shutil.rmtree(folder, ignore_errors=True)
     return 0 if all(one.state == "success" for one in found) else 1
 
 
-def measure(api: AirflowApi, layout: Layout, parts: Parts, part: str, away: float, number: int) -> Measured:
+def measure(
+    api: AirflowApi, layout: Layout, parts: Parts | Source, part: str, away: float, number: int
+) -> Measured:
     """Push, take a part away as soon as the run is there, bring it back, and wait for the run's end."""
     pushed = source.push(layout, "api", tag=f"v1.{number}.0")
     run_id = wait(lambda: run_of(api, pushed.commit))["dag_run_id"]
-    parts.kill(part)
-    time.sleep(away)
-    parts.start(part)
+    seconds_away(parts, part, away)
     back = time.monotonic()
     ended = wait(lambda: ended_run(api, run_id))
     tries = {

@@ -2,8 +2,11 @@
 
 from delivery_chain.catalogue import load
 from delivery_chain.errors import SpecError
+from delivery_chain.in_force import missing
 from delivery_chain.settings import Settings
 
-_problems = load(Settings.load().specs_folder).problems
+_folder = Settings.load().specs_folder
+_found = load(_folder)
+_problems = _found.problems or (() if _found.specs else missing(_folder))
 if _problems:
     raise SpecError(_problems)

@@ -7,10 +7,11 @@ venv=${1:-.venv}
 cd "$(dirname "$0")/.."
 
 # Program and the Debian package it comes in. Chromium and tmux are what the tests look at pages and terminals with,
-# docker-compose is what they check docker-compose.yml with, curl and jq are what the documented commands use.
+# docker-compose is what they check docker-compose.yml with, debootstrap makes a base for the Dockerfile, curl and jq
+# are what the documented commands use.
 # Trivy is not among them: the locked wheel of the extra [sandbox] brings one, see docs/trivy.md.
 needed='buildah:buildah runc:runc slirp4netns:slirp4netns ip:iproute2 git:git docker-registry:docker-registry busybox:busybox-static skopeo:skopeo
-  setpriv:util-linux newuidmap:uidmap chromium:chromium tmux:tmux docker-compose:docker-compose curl:curl jq:jq'
+  setpriv:util-linux newuidmap:uidmap chromium:chromium tmux:tmux docker-compose:docker-compose debootstrap:debootstrap curl:curl jq:jq'
 
 missing=
 for pair in $needed; do

@@ -39,6 +39,8 @@ def show(result: Result, console: Console) -> None:
     console.line(
         f"{result.deliveries} deliveries, {result.repeated_deliveries} of them told again; {result.looks} looks"
     )
+    if not result.settled:
+        console.line("not all runs had ended when this was judged; --quiet-minutes waits longer")
     console.line(", ".join(f"{count} {kind}" for kind, count in result.counts.items()))
     for one in result.violations:
         console.line(f"{one.kind.upper()}: {one.what}")

@@ -147,10 +147,16 @@ def _staged(held: Mapping[tuple[str, str, str], str]) -> Iterator[str]:
 
 
 def _files(layout: Layout) -> Iterator[str]:
-    for folder in (layout.root / "work", layout.root / "tmp"):
-        for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if entry.name not in STAYS:
-                yield f"{folder.name} folder: {entry.name}"
+    """What jobs have left in the work folder, `<user>/jobs/…` and `<user>/limits/…`, and for temporary files."""
+    for user in _entries(layout.root / "work"):
+        for entry in _entries(user):
+            left = _entries(entry) if entry.name == "jobs" else [entry] if entry.name not in STAYS else []
+            yield from (f"work folder: {one.relative_to(layout.root)}" for one in left)
+    yield from (f"temporary folder: {one.name}" for one in _entries(layout.root / "tmp"))
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
 def _processes(parts: Parts) -> Iterator[str]:

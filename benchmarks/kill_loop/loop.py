@@ -19,8 +19,6 @@ from benchmarks.kill_loop.watching import Watcher
 
 from delivery_chain.errors import DeliveryChainError
 from delivery_chain.sandbox import stack
-from delivery_chain.sandbox.airflow_parts import ADMIN
-from delivery_chain.sandbox.api import AirflowApi
 from delivery_chain.sandbox.connections import GIT_HOOKS
 from delivery_chain.sandbox.layout import Layout, load_secrets
 
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
     from benchmarks.kill_loop.facts import Push
     from benchmarks.kill_loop.judge import Violation
 
+    from delivery_chain.sandbox.api import AirflowApi
     from delivery_chain.sandbox.console import Console
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,6 +66,8 @@ class Result:
     repeated_deliveries: int = 0
     loop_seconds: float = 0.0
     quiet_seconds: float = 0.0
+    settled: bool = False
+    """Whether all runs had ended when it was judged."""
     violations: list[Violation] = field(default_factory=list)
 
     @property
@@ -117,23 +118,23 @@ class Loop:
         watcher = Watcher(hosts, moving)
         stop = threading.Event()
         restorer = threading.Thread(target=self.parts.restore_until, args=(stop,), name="restore")
-        with AirflowApi(sandbox.ui, ADMIN, secrets["admin"]) as api:
-            killer = Killer(self.parts, self.chances[2], self.tell)
-            watcher.start()
-            restorer.start()
-            try:
-                begin = time.monotonic()
-                self._disturb(pusher, killer)
-                self.result.loop_seconds = round(time.monotonic() - begin, 1)
-                settled = self._settle(pusher, api)
-                self.result.quiet_seconds = round(time.monotonic() - begin - self.result.loop_seconds, 1)
-            finally:
-                watcher.stop()
-                stop.set()
-                restorer.join()
-            if not settled:
-                self.tell("not all runs have ended in time: what follows may be for that")
-            self._judge(pusher, killer, watcher, api, hosts)
+        killer = Killer(self.parts, self.chances[2], self.tell)
+        watcher.start()
+        restorer.start()
+        try:
+            begin = time.monotonic()
+            self._disturb(pusher, killer)
+            self.result.loop_seconds = round(time.monotonic() - begin, 1)
+            with sandbox.api(patient=False) as api:
+                self.result.settled = self._settle(pusher, api)
+            self.result.quiet_seconds = round(time.monotonic() - begin - self.result.loop_seconds, 1)
+            watcher.stop()
+            with sandbox.api() as api:
+                self._judge(pusher, killer, watcher, api, hosts)
+        finally:
+            watcher.stop()
+            stop.set()
+            restorer.join()
 
     def _disturb(self, pusher: Pusher, killer: Killer) -> None:
         """Push and kill, each at random times."""

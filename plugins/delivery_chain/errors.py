@@ -5,7 +5,9 @@
     ├── UsageError                      a command or a form was filled in wrongly
     ├── InvalidReference                also ValueError: a repository, tag or digest no registry takes
     ├── EventRefused                    the event makes no run; says why
-    │   └── Superseded                  a newer push of the same ref is there
+    │   ├── Superseded                  a newer push of the same ref is there
+    │   └── BuiltBefore                 the push was told again, and its image is there
+    ├── UnderWay                        retryable: an earlier run has to end first
     ├── WebhookRefused                  a webhook's request is not taken: status, and why in one line
     ├── ConfigurationError              a connection, setting or file of this installation is missing or wrong
     │   └── ConnectionMissing           Airflow has no connection of a name
@@ -33,6 +35,7 @@
     │   └── AirflowUnreachable          retryable: Airflow's API or database did not answer
     ├── DeliveryFailed                  a trigger's target answered wrongly; attempts tells all
     │   └── DeliveryUnavailable         retryable: timeout, connection error, 429, 5xx
+    ├── NotDelivered                    the run did not do what it should; says how it ended
     └── PolicyViolation                 the scan worked, the image is refused; carries the clauses hit
         ├── Unjudged                    a step was asked to let out a digest that no gate passed
         └── SealBroken                  what a step left was changed by somebody else, or copied from elsewhere
@@ -102,6 +105,16 @@ class EventRefused(DeliveryChainError):
 
 class Superseded(EventRefused):
     """A newer push of the same ref is there; its own run does the work. Nothing was moved."""
+
+
+class BuiltBefore(EventRefused):
+    """A push was told again whose image is in the registry. Nothing was built or moved."""
+
+
+class UnderWay(DeliveryChainError):
+    """Another run, which may be of the same push, has not ended."""
+
+    retryable = True
 
 
 class WebhookRefused(DeliveryChainError):
@@ -272,6 +285,13 @@ class DeliveryUnavailable(DeliveryFailed):
     """A trigger's target did not answer, or failed. A retry sends the same delivery id."""
 
     retryable = True
+
+
+class NotDelivered(DeliveryChainError):
+    """The run did not end well; its task `report` fails with this, so that Airflow has the run as failed, too.
+
+    Mend what the message names and clear the task that failed: `report` is run again by itself.
+    """
 
 
 class PolicyViolation(DeliveryChainError):

@@ -8,12 +8,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, TriggerRule
 
 from delivery_chain.core.describe import chain_doc
 from delivery_chain.core.slots import widest, widths
 from delivery_chain.core.standing import Standing
+from delivery_chain.core.steps import REPORT
 from delivery_chain.core.watched import CHAIN_TAG, watched, watched_images
 from delivery_chain.operators.build import AssembleOperator, BuildOperator
 from delivery_chain.operators.distribute import DistributeOperator
@@ -127,18 +127,14 @@ def _add_steps(spec: ChainSpec, replicate_pool: str, room: Mapping[str, int]) ->
         trigger_rule=TriggerRule.ALL_DONE,
         execution_timeout=TRIGGER_TIMEOUT,
     ).expand(slot=slots["distribute"])
-    # A run's state is that of its leaves. `distribute` runs whatever a region did, so this leaf, which no worker
-    # ever runs, is what makes a run with a failed region a failed run.
-    complete = EmptyOperator(task_id="complete", trigger_rule=TriggerRule.NONE_FAILED)
     plan >> build >> assemble >> scan >> gate >> [publish, quarantine]
     plan >> assemble >> gate
     quarantine >> denied
     publish >> replicate >> distribute
     publish >> distribute
-    [publish, replicate, distribute] >> complete
-    report = ReportOperator(task_id="report").as_teardown(setups=[])
-    # `complete` may end before `distribute` does: one failed region settles it.
-    [distribute, complete, denied] >> report
+    # The run's state is this one's: it runs whatever became of the others, and fails where the end is no good one.
+    report = ReportOperator(task_id=REPORT).as_teardown(setups=[], on_failure_fail_dagrun=True)
+    [distribute, denied] >> report
 
 
 def _form(spec: ChainSpec) -> Any:

@@ -20,7 +20,7 @@ from delivery_chain.catalogue import load, load_one
 from delivery_chain.core.in_force import Found, Index, Kept, State, fingerprint, judge, judge_watches
 from delivery_chain.core.standing import Standing
 from delivery_chain.core.watched import told_key, watched, watched_images
-from delivery_chain.errors import EventRefused
+from delivery_chain.errors import EventRefused, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -142,6 +142,19 @@ def version_for(spec: ChainSpec, run_after: datetime) -> tuple[ChainSpec, int]:
     if kept and kept.entry.fingerprint == entry.fingerprint:
         return kept.read(), entry.number
     return spec, 0
+
+
+def missing(place: Path) -> tuple[Problem, ...]:
+    """What is wrong where the folder has no spec, and chains are known; nothing where none are."""
+    index = _index() if supervised.is_supervised() else None
+    known = [name for name, entry in index.chains.items() if entry.state.runs] if index else []
+    if not known:
+        return ()
+    message = (
+        f"expected specs, found none; the last good versions of {', '.join(known)} stay in force. Put the specs back "
+        f"(is the volume mounted?); or, where these chains are to go and none runs, delete the Variable {INDEX}"
+    )
+    return (Problem(str(place), 1, "", message),)
 
 
 def settle(name: str) -> None:

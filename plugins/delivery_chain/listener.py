@@ -1,4 +1,4 @@
-"""Makes the signing secret before a chain's run begins, and writes a run's summary into its note when it ends.
+"""Makes a chain's run ready when it begins or goes on, and writes how it ended into its note.
 
 Runs in the scheduler; the ends of runs that people mark by hand also in the API server.
 
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.listeners import hookimpl
 
+from delivery_chain.core.steps import REPORT
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -21,9 +23,10 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from sqlalchemy.orm import Session
 
+    from delivery_chain.core.spec import ChainSpec
+
 TAG = "delivery-chain"
 """Dags with this tag are chains."""
-REPORT_TASK = "report"
 AUTHOR = "delivery-chain"
 """The user id of our notes, which tells them from those that people write."""
 LONGEST_NOTE = 1000
@@ -33,32 +36,36 @@ log = logging.getLogger(__name__)
 
 @hookimpl
 def on_dag_run_running(dag_run: DagRun, msg: str) -> None:
-    """Make sure that the steps of a chain's run have a secret to prove with what they leave. Never raises."""
+    """Make a secret for the run's steps, name its mapped tasks, and let what tells of its end do so anew.
+
+    Never raises. Airflow calls this when a run begins, and when one that had ended goes on.
+    """
     del msg
-    try:
-        _in_its_transaction(dag_run, _make_secret)
-    except Exception:
-        log.warning("The signing secret for run %s was not made", _run_id(dag_run), exc_info=True)
+    for do in (_make_secret, _name, _go_on):
+        try:
+            _do(dag_run, do)
+        except Exception:
+            log.warning("Run %s was not made ready (%s)", _run_id(dag_run), do.__name__, exc_info=True)
 
 
 @hookimpl
 def on_dag_run_success(dag_run: DagRun, msg: str) -> None:
-    """Note the run's summary."""
+    """Note how the run ended."""
     del msg
     note_summary(dag_run)
 
 
 @hookimpl
 def on_dag_run_failed(dag_run: DagRun, msg: str) -> None:
-    """Note the run's summary, also of a run that was blocked."""
+    """Note how the run ended, also of a run that was blocked or cancelled."""
     del msg
     note_summary(dag_run)
 
 
 def note_summary(dag_run: DagRun) -> None:
-    """Make the report's sentence the run's note, unless it has one. Never raises."""
+    """Make the run's outcome its note, unless a person wrote one. Never raises."""
     try:
-        _note_summary(dag_run)
+        _do(dag_run, _note)
     except Exception:
         log.warning("The note of run %s was not written", _run_id(dag_run), exc_info=True)
 
@@ -68,8 +75,8 @@ def _run_id(dag_run: DagRun) -> str:
     return str(getattr(dag_run, "__dict__", {}).get("run_id", "?"))
 
 
-def _note_summary(dag_run: DagRun) -> None:
-    if session := _in_its_transaction(dag_run, _note):
+def _do(dag_run: DagRun, do: Callable[[Connection, DagRun], bool]) -> None:
+    if session := _in_its_transaction(dag_run, do):
         session.expire(dag_run, ["dag_run_note"])
 
 
@@ -98,11 +105,50 @@ def _make_secret(connection: Connection, dag_run: DagRun) -> bool:
     return False
 
 
+def _name(connection: Connection, dag_run: DagRun) -> bool:
+    from delivery_chain.ledger.outcomes import name_instances  # noqa: PLC0415
+
+    spec = _spec(dag_run)
+    if spec:
+        name_instances(connection, dag_run.dag_id, dag_run.run_id, spec)
+    return False
+
+
+def _spec(dag_run: DagRun) -> ChainSpec | None:
+    """The spec that the run's Dag was made from, as Airflow stored it with the Dag."""
+    from delivery_chain.core.spec import ChainSpec  # noqa: PLC0415
+
+    dag: Any = getattr(dag_run, "dag", None)
+    text = dag.get_task("plan").doc_json if dag is not None and dag.has_task("plan") else None
+    return ChainSpec.model_validate_json(text) if text else None
+
+
+def _go_on(connection: Connection, dag_run: DagRun) -> bool:
+    """Of a run that had ended: let it tell its end anew, whatever was cleared, and say so where its old end stands."""
+    from delivery_chain.core.outcome import going_on  # noqa: PLC0415
+    from delivery_chain.ledger.outcomes import marks_in, reset_closing  # noqa: PLC0415
+
+    dag: Any = getattr(dag_run, "dag", None)
+    known = dag is not None and dag.has_task(REPORT)
+    retries = dag.get_task(REPORT).retries if known else 0
+    if not reset_closing(connection, dag_run.dag_id, dag_run.run_id, retries):
+        return False
+    sentence = going_on(marks_in(connection, dag_run.dag_id, dag_run.run_id))
+    return _rewrite(connection, dag_run.id, sentence[:LONGEST_NOTE])
+
+
 def _note(connection: Connection, dag_run: DagRun) -> bool:
-    sentence = _sentence(connection, dag_run)
-    if sentence:
-        _write(connection, dag_run.id, sentence[:LONGEST_NOTE])
-    return bool(sentence)
+    """Note the run's outcome, from what is proven of it: who marks or edits something edits no note with it."""
+    from delivery_chain.core.outcome import OPEN, outcome  # noqa: PLC0415
+    from delivery_chain.ledger.outcomes import facts_of  # noqa: PLC0415
+
+    facts = facts_of(connection, dag_run.dag_id, dag_run.run_id, state=str(dag_run.state))
+    if facts is None:
+        return False
+    found = outcome(facts)
+    if found.end not in OPEN:
+        _write(connection, dag_run.id, found.sentence[:LONGEST_NOTE])
+    return True
 
 
 def _is_chain(connection: Connection, dag_run: DagRun) -> bool:
@@ -116,29 +162,25 @@ def _is_chain(connection: Connection, dag_run: DagRun) -> bool:
     return connection.execute(wanted).first() is not None
 
 
-def _sentence(connection: Connection, dag_run: DagRun) -> str:
-    """The note, from what is proven of the run alone: who marks or edits something does not edit the note with it."""
-    from delivery_chain.core.closing import note  # noqa: PLC0415
-    from delivery_chain.core.gate import Verdict  # noqa: PLC0415
-    from delivery_chain.core.results import Record  # noqa: PLC0415
-    from delivery_chain.ledger.left import left_in  # noqa: PLC0415
-
-    left = left_in(connection, dag_run.dag_id, dag_run.run_id)
-    return note(left.one(REPORT_TASK, Record), left.one("gate", Verdict), left.altered, str(dag_run.state))
-
-
 def _write(connection: Connection, dag_run_id: int, sentence: str) -> None:
     """Replace our own note of an earlier end of this run, or add one where there is none at all."""
     from airflow.models.dagrun import DagRunNote  # noqa: PLC0415
-    from sqlalchemy import update  # noqa: PLC0415
 
     from delivery_chain.ledger.inserting import insert_or_leave  # noqa: PLC0415
 
-    ours = update(DagRunNote).where(DagRunNote.dag_run_id == dag_run_id, DagRunNote.user_id == AUTHOR)
-    if connection.execute(ours.values(content=sentence)).rowcount == 0:
+    if not _rewrite(connection, dag_run_id, sentence):
         # A person may write a note at this very moment: theirs stays, and ours raises no IntegrityError.
         connection.execute(
             insert_or_leave(connection, DagRunNote).values(
                 dag_run_id=dag_run_id, content=sentence, user_id=AUTHOR
             )
         )
+
+
+def _rewrite(connection: Connection, dag_run_id: int, sentence: str) -> bool:
+    """Replace our own note of this run; gives whether there was one."""
+    from airflow.models.dagrun import DagRunNote  # noqa: PLC0415
+    from sqlalchemy import update  # noqa: PLC0415
+
+    ours = update(DagRunNote).where(DagRunNote.dag_run_id == dag_run_id, DagRunNote.user_id == AUTHOR)
+    return bool(connection.execute(ours.values(content=sentence)).rowcount)

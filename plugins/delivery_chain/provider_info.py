@@ -166,7 +166,8 @@ def _options() -> dict[str, Any]:
             example="/opt/airflow/chain_specs",
         ),
         "work_folder": _option(
-            "Folder for checkouts and builds while a task runs, on the worker's own disk.\n"
+            "Folder for checkouts, builds and scans while a task runs, on the worker's own disk.\n"
+            "What a killed task left there is removed before the worker's next one starts.\n"
             "Empty: ``delivery-chain-<user id>`` in the system's temporary folder.",
             example="/var/tmp/delivery-chain",  # noqa: S108 - an example in a text
         ),

@@ -8,6 +8,7 @@ import re
 import secrets
 import sys
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -23,6 +24,7 @@ from delivery_chain.airflow_rest import (
 )
 from delivery_chain.core.event import event_of_options
 from delivery_chain.core.git_ref import short_ref
+from delivery_chain.core.outcome import WARNING, End
 from delivery_chain.errors import AirflowUnreachable, ConfigurationError, ToolError, UsageError
 
 if TYPE_CHECKING:
@@ -38,9 +40,15 @@ CHAIN_TAG = "delivery-chain"
 WAIT_SECONDS = 3600.0
 FIRST_POLL, SLOWEST_POLL = 0.5, 5.0
 """Seconds between two looks at a run: they get longer."""
-ENDED = {"success": FINE, "failed": BAD}
+SUCCESS = "success"
+ENDED = (SUCCESS, "failed")
+"""States of a run that has ended."""
+DELIVERED = "delivered"
+"""First word of the outcome that alone is exit code 0."""
 LONGEST_NOTE = 1000
 """Characters; Airflow takes no longer one."""
+ENDS = (*(str(end) for end in End), WARNING)
+"""What notes of ours begin with."""
 CONFLICT, TOO_MANY, SERVER_ERROR = 409, 429, 500
 _CHAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,249}")
 _RUN_ID = re.compile(r"(?!.*\.\.)[A-Za-z0-9_.~:+-]{1,250}")
@@ -48,8 +56,9 @@ _RUN_ID = re.compile(r"(?!.*\.\.)[A-Za-z0-9_.~:+-]{1,250}")
 _ABOUT = f"""\
 Start a run over Airflow's REST API, from any machine. The login comes from the environment only:
 AIRFLOW_API_TOKEN, or AIRFLOW_API_USERNAME and AIRFLOW_API_PASSWORD. The address is --url or {URL}.
-Exit code: 0 the run was started, is there already or (--wait) succeeded; 1 it failed or was blocked, or the chain
-takes no such event and nothing was started;
+Exit code: 0 the run was started, is there already, or (--wait) delivered its image; 1 it ended in any other way:
+partly delivered, blocked, superseded by a newer push, not for this chain, refused, cancelled, failed, or marked by
+hand as what it was not; or the chain takes no such event and nothing was started;
 2 wrong usage, nothing was sent; 3 Airflow can't be reached, refused, or the run did not end in time."""
 
 
@@ -62,7 +71,11 @@ def register(commands: Any) -> None:
     source = parser.add_argument_group("what to build, in place of a push")
     source.add_argument("--ref", default="", help="branch or tag: v1.2.0, refs/heads/main")
     source.add_argument("--rule", default="", help="build rule; the one that matches if left out")
-    source.add_argument("--commit", default="", help="full commit id that the ref points at")
+    source.add_argument(
+        "--commit",
+        default="",
+        help="full commit id; an older one of the ref is rebuilt without moving tags of others",
+    )
     image = parser.add_argument_group("or an image that is there already")
     image.add_argument("--repository", default="", help="of the chain's scope, without the namespace")
     image.add_argument("--tag", default="", help="the image's tag")
@@ -115,9 +128,20 @@ def _start(args: argparse.Namespace) -> int:
             )
         if not args.wait:
             return FINE
-        state, note = wait(server, chain, run_id, until=time.monotonic() + args.timeout)
-    print(f"{state}  {note}".rstrip())  # noqa: T201
-    return ENDED[state]
+        ended = wait(server, chain, run_id, until=time.monotonic() + args.timeout)
+    print(f"{ended.state}  {ended.sentence}".rstrip())  # noqa: T201
+    return FINE if ended.delivered else BAD
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended."""
+
+    state: str
+    """Airflow's: `success` or `failed`."""
+    sentence: str
+    delivered: bool
+    """Whether its image is proven to be where it should be, and told to all that should know."""
 
 
 def conf_of(args: argparse.Namespace) -> dict[str, Any]:
@@ -249,7 +273,7 @@ def wait(
     *,
     until: float,
     sleep: Callable[[float], None] = time.sleep,
-) -> tuple[str, str]:
+) -> Ended:
     """Wait until the run has ended. A server that is away or failing for a while is asked again.
 
     Args:
@@ -260,7 +284,7 @@ def wait(
         sleep: Seconds in.
 
     Returns:
-        The state, `success` or `failed`, and the run's note.
+        How it ended: its outcome, or where the plugin's pages are not to be reached, its state and note.
 
     Raises:
         ToolError: The time is over, the run is gone, or Airflow refuses to tell.
@@ -269,7 +293,7 @@ def wait(
     while True:
         state, note = _look(server, chain, run_id)
         if state in ENDED:
-            return state, note
+            return _outcome(server, chain, run_id) or _by_note(state, note)
         left = until - time.monotonic()
         if left <= 0:
             raise ToolError(
@@ -277,6 +301,26 @@ def wait(
             )
         sleep(min(pause, left))
         pause = min(pause * 1.5, SLOWEST_POLL)
+
+
+def _outcome(server: AirflowServer, chain: str, run_id: str) -> Ended | None:
+    """What the plugin says of a run that ended; None where it is not there, does not answer, or says something else."""
+    path = f"/runs/{part(chain)}/{part(run_id)}/outcome"
+    try:
+        answer = server.call("GET", path, below=PAGES)
+    except ToolError:
+        return None
+    said, state = answer.data.get("sentence"), answer.data.get("state")
+    if not answer.ok or not isinstance(said, str) or state not in ENDED:
+        return None
+    whole = answer.data.get("end") == DELIVERED and answer.data.get("good") is True
+    return Ended(str(state), clean(said, LONGEST_NOTE), whole)
+
+
+def _by_note(state: str, note: str) -> Ended:
+    """The same from what Airflow alone says: a note of ours begins with the end, and one that people wrote does not."""
+    ours = note.startswith(ENDS)
+    return Ended(state, note, state == SUCCESS and (not ours or note.startswith(DELIVERED)))
 
 
 def _look(server: AirflowServer, chain: str, run_id: str) -> tuple[str, str]:

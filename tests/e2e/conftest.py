@@ -16,12 +16,12 @@ import pytest
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.copy import copy_image, put_tag
 from delivery_chain.oci.manifest import OCI_MANIFEST
-from delivery_chain.sandbox import airflow_parts, source, stack
+from delivery_chain.sandbox import airflow_parts, ground, source, stack
 from delivery_chain.sandbox.airflow_parts import ADMIN
 from delivery_chain.sandbox.api import AirflowApi
 from delivery_chain.sandbox.console import Console
 from delivery_chain.sandbox.layout import Layout, load_secrets
-from support import edited_chain, forge_chain, spec_edits
+from support import edited_chain, ended_chain, forge_chain, spec_edits
 from support import faults as chain_of_faults
 from support.chain_runs import POLL_SECONDS, RUN_SECONDS, Ended, Sandbox
 from support.faults import Pushed
@@ -57,6 +57,8 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     (specs / "faults.yaml").write_text(chain_of_faults.SPEC, "ascii")
     chain_of_faults.create_source(layout)
     (specs / "edited.yaml").write_text(edited_chain.SPEC, "ascii")
+    (specs / "ends.yaml").write_text(ended_chain.SPEC, "ascii")
+    ended_chain.create_source(layout)
     (specs / "forge.yaml").write_text(forge_chain.SPEC, "ascii")
     forge_chain.create_source(layout)
     spec_edits.prepare(layout, specs)
@@ -73,7 +75,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
         secrets = load_secrets(layout)
         with AirflowApi(running.ui, ADMIN, secrets["admin"]) as api:
             assert api.import_errors() == []
-            address = f"http://127.0.0.1:{running.state.ports[stack.RECEIVER]}/hooks/faults"
+            address = f"http://127.0.0.1:{running.state.ports[ground.RECEIVER]}/hooks/faults"
             target = {"connection_id": "faults_redeploy", "conn_type": "delivery_webhook", "host": address}
             assert api.call("POST", "/connections", body=target)
             yield Sandbox(layout, api, running.registries(), secrets)

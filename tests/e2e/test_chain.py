@@ -180,10 +180,10 @@ def test_what_makes_no_run_is_refused_at_plan(
 
 def test_the_note_of_a_run_is_its_summary(clean: Ended, blocked: Ended) -> None:
     """What became of each release can be read in the list of runs."""
-    assert clean.note.startswith(f"{IMAGE} v")
+    assert clean.note.startswith(f"delivered: {IMAGE} {CLEAN}")
     assert "passed" in clean.note
-    assert blocked.note.startswith(f"{IMAGE} {VULNERABLE}")
-    assert "blocked" in blocked.note
+    assert blocked.note.startswith("blocked: ")
+    assert f"; {IMAGE} {VULNERABLE} at sha256:" in blocked.note
 
 
 @pytest.mark.parametrize("tasks", [("publish",), ("publish", "replicate", "distribute")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -11,20 +12,21 @@ from typing import TYPE_CHECKING, Any
 from delivery_chain.core.event import Kind
 from delivery_chain.core.findings import Database, Finding, ScanReport
 from delivery_chain.core.gate import Hit, Verdict
-from delivery_chain.core.plan import BuildPlan, Plan, Planned
+from delivery_chain.core.plan import BuildPlan, Plan, Planned, made_for
 from delivery_chain.core.platform import Platform
 from delivery_chain.core.reference import sha256_digest
-from delivery_chain.core.results import BuildResult, Scanned, ScanResult, Subject
+from delivery_chain.core.results import BuildResult, Record, Scanned, ScanResult, Subject
 from delivery_chain.core.seal import Place, opened, sealed
 from delivery_chain.core.spec import ChainSpec, Source
-from delivery_chain.errors import DeliveryChainError
+from delivery_chain.core.steps import REASON
+from delivery_chain.errors import DeliveryChainError, NotDelivered
 from delivery_chain.hooks.signing import signing_secret
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.manifest import OCI_CONFIG, OCI_MANIFEST
 from delivery_chain.oci.referrers import attach
 from delivery_chain.operators import base, judging
-from delivery_chain.operators.base import made_for
 from delivery_chain.operators.build import AssembleOperator, annotations_of
+from delivery_chain.operators.report import ReportOperator
 
 if TYPE_CHECKING:
     from delivery_chain.core.registry import Registry
@@ -101,6 +103,7 @@ _COMMON: dict[str, Any] = {
     "namespace": "shop",
     "repository": "api",
     "pushed_at": DAY,
+    "seen_at": DAY,
 }
 
 
@@ -118,6 +121,7 @@ class Task:
     run: Run
     task_id: str
     map_index: int = -1
+    try_number: int = 1
 
     @property
     def dag_id(self) -> str:
@@ -159,6 +163,9 @@ class Task:
 
     def get_task_states(self, dag_id: str, run_ids: list[str]) -> dict[str, Any]:
         return {self.run.run_id: dict(self.run.states)} if run_ids == [self.run.run_id] else {}
+
+    def get_dr_count(self, dag_id: str, run_ids: list[str], states: list[str]) -> int:
+        return sum(self.run.run_states.get((dag_id, run_id)) in states for run_id in run_ids)
 
     def get_dagrun_state(self, dag_id: str, run_id: str) -> str:
         state = self.run.run_states[dag_id, run_id]
@@ -217,6 +224,11 @@ class Run:
         except DeliveryChainError:
             return ""
 
+    def say(self, task: str, reason: str, error: str, index: int = -1) -> None:
+        """Let a task have ended without a result for a reason."""
+        place = Place(self.spec.name, self.run_id, task, index, REASON)
+        self.xcoms[task, index, REASON] = sealed({"reason": reason, "error": error}, place, signing_secret())
+
     def left(self, task: str, key: str = "return_value", index: int = -1) -> Any:
         """What a task returned, without its seal, or pushed; None where it did neither."""
         found = self.xcoms.get((task, index, key))
@@ -257,6 +269,13 @@ class Run:
             return value
         self.xcoms[step.task_id, index, "return_value"] = json.loads(json.dumps(value))
         return self.left(step.task_id, index=index)
+
+
+def report_of(run: Run) -> Record:
+    """The record that a run's report leaves, also where the report then fails for what the run did."""
+    with suppress(NotDelivered):
+        run.do(ReportOperator(task_id="report"))
+    return Record.from_xcom(run.left("report"))
 
 
 def push_platform(client: RegistryClient, plan: Plan, platform: str = "linux/amd64", seed: str = "") -> str:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from delivery_chain.core.standing import Standing
+
 PREFIX = "/delivery-chain/webhooks"
 SECRET = "the-secret-of-these-tests-0123456789"
 OTHER_SECRET = "another-secret-of-these-tests-0123456789"
@@ -241,11 +243,11 @@ class Stored:
     """`sqlite` or `postgresql`."""
     url: str = field(repr=False)
 
-    def add(self, *specs: ChainSpec) -> None:
+    def add(self, *specs: ChainSpec, standing: Standing | None = None) -> None:
         """Store chains as the Dag processor does: a row, and a new serialised version where something changed."""
         from delivery_chain.factory import make_chain_dag
 
-        self.add_dags(*(make_chain_dag(one) for one in specs))
+        self.add_dags(*(make_chain_dag(one, standing=standing) for one in specs))
 
     def add_dags(self, *dags: Any) -> None:
         """Store any Dags so."""

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,9 @@ from hypothesis import strategies as st
 
 from delivery_chain import factory
 from delivery_chain.core.event import Event
+from delivery_chain.core.in_force import Entry, State
 from delivery_chain.core.spec import ChainSpec, Source
+from delivery_chain.core.standing import Standing
 from delivery_chain.core.watched import images_dag_id, source_dag_id, watch_words
 
 ROOT = Path(__file__).parents[2]
@@ -65,18 +68,17 @@ def test_the_steps_and_their_order(body: dict[str, Any]) -> None:
         "assemble": ["gate", "scan"],
         "scan": ["gate"],
         "gate": ["publish", "quarantine"],
-        "publish": ["complete", "distribute", "replicate"],
+        "publish": ["distribute", "replicate"],
         "quarantine": ["denied"],
         "denied": ["report"],
-        "replicate": ["complete", "distribute"],
-        "distribute": ["complete", "report"],
-        "complete": ["report"],
+        "replicate": ["distribute"],
+        "distribute": ["report"],
         "report": [],
     }
 
 
 def test_which_steps_run_after_a_failure() -> None:
-    """Publish and replicate need all before them; the report is a teardown, which decides on no run's state."""
+    """Publish and replicate need all before them; the report runs whatever they did, and its state is the run's."""
     dag = factory.make_chain_dag(spec())
     assert {task.task_id: task.trigger_rule.value for task in dag.tasks} == {
         "plan": "all_success",
@@ -89,11 +91,10 @@ def test_which_steps_run_after_a_failure() -> None:
         "denied": "all_success",
         "replicate": "all_success",
         "distribute": "all_done",
-        "complete": "none_failed",
         "report": "all_done_setup_success",
     }
     assert [task.task_id for task in dag.tasks if task.is_teardown] == ["report"]
-    assert dag.get_task("report").on_failure_fail_dagrun is False
+    assert dag.get_task("report").on_failure_fail_dagrun is True
 
 
 @pytest.mark.parametrize(
@@ -259,6 +260,56 @@ def test_a_dag_carries_its_spec() -> None:
     stored = DagSerialization.serialize_dag(factory.make_chain_dag(spec()))
     (plan,) = (task["__var"] for task in stored["tasks"] if task["__var"]["task_id"] == "plan")
     assert ChainSpec.model_validate_json(plan["doc_json"]) == spec()
+
+
+ENTRY = Entry(number=3, fingerprint="0123456789abcdef", file="team/shop.yaml", slots={})
+
+
+def standing(state: State, **fields: Any) -> Standing:
+    return Standing.of(ENTRY.model_copy(update={"state": state, **fields}))
+
+
+@pytest.mark.parametrize(
+    ("state", "tags", "begins"),
+    [
+        (State.CURRENT, set(), "# shop"),
+        (State.ABSENT, set(), "# shop"),
+        (
+            State.INVALID,
+            {"invalid spec"},
+            "**The spec is invalid.** This is version 3 (01234567), the last good one;",
+        ),
+        (
+            State.NO_FILES,
+            {"no spec files"},
+            "**There is no spec in the specs folder.** This is version 3 (01234567)",
+        ),
+        (State.REMOVED, {"removed chain"}, "**This chain was removed** from the specs (`team/shop.yaml`)."),
+    ],
+)
+def test_a_dag_says_how_its_version_stands(state: State, tags: set[str], begins: str) -> None:
+    """As its first words and as a tag, where there is something to say; the number always."""
+    dag = factory.make_chain_dag(spec(), standing=standing(state))
+    assert dag.tags - {"delivery-chain", "shop"} == tags
+    assert dag.doc_md.startswith(begins)
+    assert "Version 3 (01234567) of the spec." in dag.doc_md
+
+
+def test_a_dag_has_room_for_what_its_earlier_versions_had() -> None:
+    """So that runs which were planned with them lose no region."""
+    dag = factory.make_chain_dag(
+        spec(), standing=standing(State.CURRENT, wide={"replicate": 5, "distribute": 0})
+    )
+    found = {task.task_id: len(task.expand_input.value["slot"]) for task in dag.tasks if task.is_mapped}
+    assert found == {"build": 2, "scan": 4, "replicate": 5, "distribute": 1}
+
+
+def test_the_dag_of_removed_chains() -> None:
+    """It looks each minute while one of them may have runs, and is never paused: nobody would unpause it."""
+    dags = [factory.make_removed_dag(["shop", "base"], unsettled=unsettled) for unsettled in (True, False)]
+    assert [edges(dag) for dag in dags] == [{"settle-shop": [], "settle-base": []}] * 2
+    assert [dag.schedule for dag in dags] == [timedelta(minutes=1), None]
+    assert {dag.is_paused_upon_creation for dag in dags} == {False}
 
 
 def test_the_dag_of_a_source() -> None:

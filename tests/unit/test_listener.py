@@ -40,6 +40,6 @@ def test_nothing_that_fails_here_reaches_the_scheduler(
 def test_both_ends_of_a_run_are_noted(monkeypatch: pytest.MonkeyPatch, hook: Callable[..., None]) -> None:
     """A run that passed and one that was blocked."""
     noted: list[Any] = []
-    monkeypatch.setattr(listener, "_note_summary", noted.append)
+    monkeypatch.setattr(listener, "_do", lambda *given: noted.append(given))
     hook(dag_run="run", msg="why")
-    assert noted == ["run"]
+    assert noted == [("run", listener._note)]

@@ -13,7 +13,7 @@ from delivery_chain import factory
 from delivery_chain.airflow_rest import Answer, Login, check_address
 from delivery_chain.cli import main
 from delivery_chain.errors import AirflowUnreachable, ConfigurationError, ToolError, UsageError
-from delivery_chain.triggering import CHAIN_TAG, refusal, wait
+from delivery_chain.triggering import CHAIN_TAG, Ended, refusal, wait
 
 NAMES = ("AIRFLOW_API_URL", "AIRFLOW_API_TOKEN", "AIRFLOW_API_USERNAME", "AIRFLOW_API_PASSWORD")
 
@@ -143,10 +143,16 @@ class Scripted:
 
     address = "https://h"
 
-    def __init__(self, *said: Answer | ToolError) -> None:
+    def __init__(self, *said: Answer | ToolError, outcome: Answer | ToolError | None = None) -> None:
         self.said = list(said)
+        self.outcome = outcome or Answer(404, {"detail": "Not Found"}, "Not Found")
 
-    def call(self, method: str, path: str, **_: Any) -> Answer:
+    def call(self, method: str, path: str, *, below: str = "/api/v2", **_: Any) -> Answer:
+        if below != "/api/v2":
+            assert (method, below, path) == ("GET", "/delivery-chain", "/runs/c/r/outcome")
+            if isinstance(self.outcome, ToolError):
+                raise self.outcome
+            return self.outcome
         assert (method, path) == ("GET", "/dags/c/dagRuns/r")
         answer = self.said.pop(0)
         if isinstance(answer, ToolError):
@@ -165,9 +171,66 @@ def test_waits_through_an_outage() -> None:
     server = Scripted(state("queued"), *away, *[state("running")] * 5, state("failed", "blocked\x1b[2J"))
     found = wait(server, "c", "r", until=float("inf"), sleep=pauses.append)  # type: ignore[arg-type]
     assert (found, [round(pause, 2) for pause in pauses]) == (
-        ("failed", "blocked?[2J"),
+        Ended("failed", "blocked?[2J", delivered=False),
         [0.5, 0.75, 1.12, 1.69, 2.53, 3.8, 5, 5, 5, 5],
     )
+
+
+GONE = ToolError("no redirects")
+
+
+def told(end: str, *, good: bool, run: str = "success") -> Answer:
+    """What the plugin says."""
+    return Answer(200, {"end": end, "good": good, "sentence": f"{end}: so\x1b[2J", "state": run}, "")
+
+
+@pytest.mark.parametrize(
+    ("look", "outcome", "ended"),
+    [
+        (
+            state("success", "x"),
+            told("delivered", good=True),
+            Ended("success", "delivered: so?[2J", delivered=True),
+        ),
+        # Somebody marked it as a success: the plugin knows what it was.
+        (
+            state("success", "x"),
+            told("blocked", good=False),
+            Ended("success", "blocked: so?[2J", delivered=False),
+        ),
+        (
+            state("success", "x"),
+            told("superseded", good=True),
+            Ended("success", "superseded: so?[2J", delivered=False),
+        ),
+        (
+            state("failed", "x"),
+            told("delivered", good=False, run="failed"),
+            Ended("failed", "delivered: so?[2J", delivered=False),
+        ),
+        # Cleared since, something else's answer, no plugin, no answer: the state and the note.
+        (
+            state("success", "x"),
+            told("running", good=False, run="running"),
+            Ended("success", "x", delivered=True),
+        ),
+        (state("success", "x"), Answer(200, {}, ""), Ended("success", "x", delivered=True)),
+        (state("success"), None, Ended("success", "", delivered=True)),
+        (state("success", "delivered: so"), GONE, Ended("success", "delivered: so", delivered=True)),
+        (state("success", "blocked: so"), GONE, Ended("success", "blocked: so", delivered=False)),
+        (state("success", "superseded: so"), GONE, Ended("success", "superseded: so", delivered=False)),
+        (
+            state("success", "NOT TO BE TRUSTED: x"),
+            GONE,
+            Ended("success", "NOT TO BE TRUSTED: x", delivered=False),
+        ),
+        (state("failed", "x"), GONE, Ended("failed", "x", delivered=False)),
+    ],
+)
+def test_what_is_waited_for(look: Answer, outcome: Answer | ToolError | None, ended: Ended) -> None:
+    """The run's outcome; exit code 0 is for an image that is where it should be."""
+    server = Scripted(look, outcome=outcome)
+    assert wait(server, "c", "r", until=0, sleep=lambda _: pytest.fail("waits")) == ended  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ class Need:
     """Of FROM, so that the image's ONBUILD instructions run."""
 
     def __str__(self) -> str:
-        return f"Dockerfile line {self.line}, {self.instruction}"
+        return f"Dockerfile:{self.line}: {self.instruction}"
 
 
 @dataclass(slots=True)

@@ -64,6 +64,11 @@ class Event(Value):
     """When the push happened by the sender's clock, or when it was first seen."""
     seen_at: datetime | None = None
     """When we first saw it, by our own clock."""
+    left: datetime | None = None
+    """When the ref was last known to be at another commit, or deleted, by our own clock; left out for never.
+
+    An image of the same ref and commit that was seen after that is of this very push: see `delivery_chain.core.built`.
+    """
     actor: Annotated[str, Field(max_length=200)] = ""
     """Who pushed or asked, for people to read."""
     sender: Annotated[str, Field(max_length=200)] = ""
@@ -73,7 +78,7 @@ class Event(Value):
     announce: bool = True
     """`false`: no trigger fires, as for images that were there before a replication rule was."""
 
-    @field_validator("pushed_at", "seen_at")
+    @field_validator("pushed_at", "seen_at", "left")
     @classmethod
     def _utc(cls, time: datetime | None) -> datetime | None:
         if time is None:

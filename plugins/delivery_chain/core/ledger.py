@@ -32,6 +32,8 @@ DELETION = "a chain's own mark of a tag that it is deleting"
 BACKUP = "a chain's backup of a blocked image"
 OWN_WRITES = frozenset({OURS, RESERVED, DELETION, BACKUP})
 """Why changes make no run that chains made themselves: registries tell of those, too."""
+GONE = "gone"
+"""State of a run that Airflow has no record of any more."""
 FAR = datetime(9000, 1, 1, tzinfo=UTC)
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
@@ -67,6 +69,16 @@ class Outcome(Value):
             return f"{who}: no run, {self.why}"
         also = f", {self.why}" if self.why else ""
         return f"{who}: {'' if self.made else 'already '}run {self.run_id}{also}"
+
+
+class Standing(Value):
+    """How a run stands where the ledger is read."""
+
+    chain: str
+    run_id: str
+    state: str
+    """Airflow's, or `GONE`."""
+    note: str = ""
 
 
 class Entry(Value):
@@ -140,9 +152,16 @@ class Change(Value):
     also: tuple[Sight, ...] = ()
     outcomes: tuple[Outcome, ...] = ()
     """One per chain and rule; that with a run, if anybody made one."""
+    runs: tuple[Standing, ...] = ()
+    """How the runs of the outcomes stand."""
     why: str = ""
     gaps: tuple[str, ...] = ()
     """What should have been seen and was not."""
+
+    def standing(self, outcome: Outcome) -> Standing | None:
+        """How the run of an outcome stands; None where it has none, or nobody looked."""
+        wanted = (outcome.chain, outcome.run_id)
+        return next((run for run in self.runs if (run.chain, run.run_id) == wanted), None)
 
     @property
     def tellers(self) -> tuple[str, ...]:

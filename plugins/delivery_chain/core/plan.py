@@ -14,13 +14,15 @@ from delivery_chain.core.event import Event, Kind
 from delivery_chain.core.git_ref import short_ref
 from delivery_chain.core.platform import Platform
 from delivery_chain.core.reference import check_digest
+from delivery_chain.core.seal import fingerprint
 from delivery_chain.core.spec import BuildRule, ChainSpec, Source
-from delivery_chain.core.tags import compose_tag, is_reserved, run_key, staging_tag
+from delivery_chain.core.tags import any_time, compose_tag, is_reserved, run_key, staging_tag
 from delivery_chain.core.times import not_after
 from delivery_chain.core.value import Value
 from delivery_chain.errors import EventRefused, Superseded
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Iterable
 
 
@@ -36,6 +38,8 @@ class BuildPlan(Value):
     dockerfile: str
     args: dict[str, str]
     platforms: tuple[Platform, ...]
+    older: bool = False
+    """Whether the ref has moved on from this commit: a rebuild that a person named the commit for."""
 
 
 class Plan(Value):
@@ -51,6 +55,9 @@ class Plan(Value):
     tags: tuple[str, ...]
     """The user's tags, in the rule's order."""
     pushed_at: datetime
+    """When the push happened; tags go to the latest. Of a push that was seen before, when that was."""
+    seen_at: datetime | None = None
+    """When we saw the push that this run is for, by our own clock."""
     actor: str = ""
     build: BuildPlan | None = None
     digest: str = ""
@@ -75,7 +82,10 @@ class Plan(Value):
     @property
     def title(self) -> str:
         """The image for people: `shop/api v1.2.0, latest`, or its digest where it has no tag."""
-        return f"{self.name} {', '.join(self.tags) or self.digest}"
+        named = f"{self.name} {', '.join(self.tags) or self.digest}"
+        if self.build is None or not self.build.older:
+            return named
+        return f"{named} (rebuild of {self.build.ref} at its older commit {self.build.commit[:12]})"
 
 
 class Planned(Value):
@@ -87,6 +97,11 @@ class Planned(Value):
     """Of the spec's version; 0 where none is known."""
     fingerprint: str = ""
     """Of the spec."""
+
+
+def made_for(plan: Plan, spec: ChainSpec) -> str:
+    """What a value says of the plan that it was made for: a cleared plan may decide otherwise than the one before."""
+    return fingerprint(plan.to_xcom(), spec.to_xcom())
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +237,8 @@ def make_plan(
             empty where there is no such ref or image.
 
     Raises:
-        Superseded: The ref or tag moved on since the push; the newer push has its own run.
+        Superseded: The ref or tag moved on since the push; the newer push has its own run. Not where a person named
+            the commit: that is built, and moves no tag of another commit.
         EventRefused: The ref or image is gone, or a tag comes out that no registry takes.
     """
     pushed_at = not_after(event.pushed_at, now)
@@ -234,6 +250,7 @@ def make_plan(
         "namespace": spec.scope.namespace,
         "repository": selection.repository,
         "pushed_at": pushed_at,
+        "seen_at": not_after(event.seen_at, now),
         "actor": event.actor,
         "announce": event.announce,
     }
@@ -241,19 +258,12 @@ def make_plan(
         digest = _still(selection.digest, present, f"tag {selection.tag or selection.digest!r}")
         held = (selection.tag,) if selection.tag else ()
         return Plan(**common, tags=held, digest=check_digest(digest))
-    commit = _still(event.commit, present, f"{selection.ref!r}")
+    by_hand = event.kind is Kind.MANUAL
+    commit = check_still(spec, selection, event, present)
+    older = by_hand and event.commit not in ("", commit)
+    commit = event.commit if older else commit
     rule = selection.rule
-    captured = rule.pattern.captures(short_ref(selection.ref)[1]) or {}
-    tags = tuple(
-        compose_tag(
-            tag,
-            captured=captured,
-            pushed_at=pushed_at,
-            timezone=spec.build.timezone if spec.build else "UTC",
-            commit=commit,
-        )
-        for tag in rule.tags
-    )
+    tags = tags_of(spec, selection, commit=commit, pushed_at=pushed_at)
     build = BuildPlan(
         rule=rule.name,
         source=selection.source,
@@ -263,16 +273,54 @@ def make_plan(
         dockerfile=rule.dockerfile,
         args=rule.args,
         platforms=rule.platforms,
+        older=older,
     )
-    return Plan(**common, tags=tuple(dict.fromkeys(tags)), build=build)
+    return Plan(**common, tags=tags, build=build)
 
 
-def _still(expected: str, present: str, what: str) -> str:
+def tags_of(
+    spec: ChainSpec, selection: SourceSelection, *, commit: str, pushed_at: datetime
+) -> tuple[str, ...]:
+    """The tags that a rule gives to a commit of a ref, each once.
+
+    Raises:
+        EventRefused: No registry takes one of them.
+    """
+    captured = selection.rule.pattern.captures(short_ref(selection.ref)[1]) or {}
+    timezone = spec.build.timezone if spec.build else "UTC"
+    made = (
+        compose_tag(tag, captured=captured, pushed_at=pushed_at, timezone=timezone, commit=commit)
+        for tag in selection.rule.tags
+    )
+    return tuple(dict.fromkeys(made))
+
+
+def timed_tags(selection: SourceSelection, *, commit: str) -> tuple[re.Pattern[str], ...]:
+    """Patterns of the tags with a time in them that a rule gives to a commit of a ref, at whatever time."""
+    captured = selection.rule.pattern.captures(short_ref(selection.ref)[1]) or {}
+    timed = (tag for tag in selection.rule.tags if tag.build_time)
+    return tuple(any_time(tag, captured=captured, commit=commit) for tag in timed)
+
+
+def check_still(spec: ChainSpec, selection: SourceSelection, event: Event, present: str) -> str:
+    """The commit that a ref is at, which has to be the event's; a person may name another one.
+
+    Raises:
+        Superseded: The ref moved on; the newer push has its own run.
+        EventRefused: It is gone.
+    """
+    anyway = f"delivery-chain trigger {spec.name} --ref {selection.ref} --commit {event.commit}"
+    expected = "" if event.kind is Kind.MANUAL else event.commit
+    return _still(expected, present, f"{selection.ref!r}", anyway)
+
+
+def _still(expected: str, present: str, what: str, anyway: str = "") -> str:
     if not present:
         raise EventRefused(f"{what} is not there any more: it was deleted, or never pushed")
     if expected and expected != present:
         raise Superseded(
             f"{what} moved on from {expected[:19]} to {present[:19]}: the newer push has its own run"
+            + (f". To build the older one all the same: {anyway}" if anyway else "")
         )
     return present
 

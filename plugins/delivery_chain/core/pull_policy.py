@@ -112,7 +112,7 @@ class PullPolicy:
 
         Args:
             image: What is asked for.
-            written: Where, for messages: `Dockerfile line 3, FROM debian`.
+            written: Where, for messages: `Dockerfile:3: FROM debian`.
 
         Raises:
             BuildFailed: The policy forbids it. Nothing was sent. Not retryable.

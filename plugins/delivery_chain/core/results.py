@@ -132,6 +132,8 @@ class DeliveryResult(Value):
     trigger: str
     url: str
     """Without its secret part."""
+    digest: str = ""
+    """What was told about; empty in what older versions left."""
     delivered: tuple[str, ...]
     """Tags that were told about."""
     attempts: tuple[Attempt, ...]
@@ -159,10 +161,16 @@ class Record(Value):
     tags: tuple[str, ...]
     digest: str = ""
     verdict: str = ""
+    end: str = ""
+    """How the run ended: `delivered`, `blocked`, …"""
+    step: str = ""
+    """The step that it ended in; empty for an end that is no step's."""
     sentence: str
-    """The run's note."""
+    """The end in one sentence. The run's note also names people: they are in Airflow's event log alone."""
     commit: str = ""
     ref: str = ""
+    version: str = ""
+    """Of the spec that the run was planned with: its number and fingerprint."""
     regions: dict[str, str] = {}
     """State per replication rule: `success`, `failed`, …"""
     triggers: dict[str, str] = {}

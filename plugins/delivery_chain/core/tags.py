@@ -51,6 +51,14 @@ def compose_tag(
     return tag
 
 
+def any_time(rule: TagRule, *, captured: Mapping[str, str], commit: str) -> re.Pattern[str]:
+    """What matches, as a whole, the tags that a rule with a build time makes, whenever the push was."""
+    tag = re.escape(PLACEHOLDER.sub(lambda found: captured[found[1]], rule.tag))
+    digits = 8 if rule.build_time is BuildTime.DATE else 12
+    end = re.escape(f"-{commit[: rule.commit_id]}") if rule.commit_id else ""
+    return re.compile(rf"{tag}-[0-9]{{{digits}}}{end}")
+
+
 def is_reserved(tag: str) -> bool:
     """Whether a tag is the chain's or the referrers' own, not a user's."""
     return RESERVED.fullmatch(tag) is not None

@@ -9,6 +9,9 @@ alike, and the number is in the run's id, so that what both saw is one run:
 `judge` finds that time for a webhook, `left_at` for the sensor; `choose` picks the stay. A delivery that fits nowhere
 into what is known makes no run where the sensor has one of that commit; else it makes one, which builds nothing if it
 finds its ref elsewhere.
+
+Where it is in doubt whether a push is told again, it gets a run: that asks the registry whether the push was built, see
+`delivery_chain.core.built`. A run too many is skipped, a push without one would be lost.
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ MOST_SIGHTINGS = 8
 MOST_TOLD = 8
 MOST_REFS = 100
 """Refs of one source whose history is kept: at most some 200 kB in Airflow's database, which each push writes."""
+MOST_TEXT = 256 * 1024
+"""Characters of it all: a third more where Airflow encrypts it. Names and ids come from outside."""
 CLOCKS = timedelta(seconds=5)
 """How far the clocks of the triggerer, of workers and of the API server may be apart."""
 OVERTAKEN = timedelta(seconds=60)
@@ -40,6 +45,7 @@ AGAIN = "this delivery came before"
 ANOTHER = "another webhook told it before"
 REPLAYED = "a replay of a push that was taken before"
 LATE = "it came late: a newer push is known already"
+DOUBT = "maybe told again: its run finds out whether it was built"
 SENSED = "the sensor saw it first"
 LOST = "moves before it were not told"
 _BEFORE = timedelta(microseconds=1)
@@ -64,6 +70,10 @@ class Sighting(Value):
     """Where it was; empty for nowhere, None where that was not said."""
     at: AwareDatetime
     """When we heard of it; of one that came late, when it must have been."""
+    said: AwareDatetime | None = None
+    """When it was by the sender's clock, where it says so."""
+    again: AwareDatetime | None = None
+    """When it was last told in doubt: that may have been another push of the same move."""
     told: tuple[tuple[str, str], ...] = ()
     """Who told it, and with which delivery id."""
 
@@ -87,6 +97,14 @@ class Told(Value):
             return cls.model_validate_json(text or "{}")
         except ValidationError:
             return cls()
+
+    def to_text(self) -> str:
+        """For the Variable; of more than fits the refs go that nobody told anything of for longest."""
+        told = self
+        while len(text := told.model_dump_json(exclude_defaults=True)) > MOST_TEXT and told.refs:
+            kept = sorted(told.refs, key=lambda name: told.refs[name][-1].at)[len(told.refs) // 4 + 1 :]
+            told = Told(refs={name: told.refs[name] for name in kept})
+        return text
 
     def with_history(self, ref: str, history: History) -> Told:
         """Remember; the refs that nobody told anything of for longest are forgotten."""
@@ -139,9 +157,13 @@ class Judgement:
     why: str
     """For people; of a fresh one only where something is odd."""
     since: datetime | None = None
-    """When the ref was last known to be elsewhere; None for never."""
+    """When the ref was last known to be elsewhere, by which its runs are told apart; None for never."""
+    left: datetime | None = None
+    """The same for its images: what is in doubt here is left to the registry."""
     at: datetime | None = None
-    """When a fresh push happened, as far as we know."""
+    """When a fresh push was seen; of one that came late, when it must have been."""
+    first: datetime | None = None
+    """When the ref was first known to be where it goes, since it was elsewhere: `at`, or earlier where in doubt."""
 
 
 def judge(
@@ -155,19 +177,19 @@ def judge(
         watched: Where the sensor saw the ref last, if it did.
         sensed: When the sensor saw the ref come to where the move ends, as the newest run says that it made of it.
     """
-    if (told := _told(history, move)) is not None:
-        return told
     view = _view(history, watched)
+    if (told := _told(history, view, move)) is not None:
+        return told
     last = view[-1] if view else None
-    if last is None:
-        return _fresh(history, move, since=None)
-    if move.before is not None and move.before == last.commit:
-        return _fresh(history, move, since=last.at)
+    if last is None or (move.before is not None and move.before == last.commit):
+        return _fresh(history, view, move, since=_in_doubt(view, move.after))
     if last.commit == move.after and (last.before is None or move.before is None):
-        # It is there already, and nobody said where it came from. If that made no run yet, this move does.
-        return _fresh(history, move, since=_elsewhere(view, move.after))
-    if not move.delivery_id and move.before is not None and any(_same(one, move) for one in history):
-        return Judgement(history=history, fresh=False, why=REPLAYED)
+        return _there(history, view, move)
+    if known := [one for one in history if _same(one, move)]:
+        if not move.delivery_id:
+            return Judgement(history=history, fresh=False, why=REPLAYED)
+        # A delivery of the same move, which does not begin where the ref is: it may have been made twice.
+        return _doubt(history, view, known[-1], move)
     return _sensed(history, view, move, sensed) or _out_of_order(history, view, move)
 
 
@@ -183,6 +205,12 @@ def left_at(history: History, commit: str, *, looked: datetime, since: datetime 
     heard = _elsewhere(tuple(one for one in history if one.at <= looked - CLOCKS), commit)
     times = [heard, since - CLOCKS if since else None]
     return max((time for time in times if time), default=None)
+
+
+def first_at(history: History, commit: str, left: datetime | None) -> datetime | None:
+    """When the ref was first known to be at a commit, since it was elsewhere; None where nobody told of it."""
+    times = (one.at for one in history if one.commit == commit and one.at > (left or SUPERSEDED))
+    return min(times, default=None)
 
 
 def choose(made: Mapping[int, datetime], since: datetime | None) -> tuple[int, bool]:
@@ -201,18 +229,24 @@ def choose(made: Mapping[int, datetime], since: datetime | None) -> tuple[int, b
 
 
 def _same(one: Sighting, move: Move) -> bool:
-    return (one.before, one.commit) == (move.before, move.after)
+    return move.before is not None and (one.before, one.commit) == (move.before, move.after)
 
 
-def _told(history: History, move: Move) -> Judgement | None:
+def _told(history: History, view: History, move: Move) -> Judgement | None:
     """The same delivery again, or the same move by another webhook; None if it is neither."""
     told = (move.teller, move.delivery_id)
     if move.delivery_id and any(told in one.told for one in history):
         return Judgement(history=history, fresh=False, why=AGAIN)
     for one in history:
+        if not _same(one, move):
+            continue
+        if one.said and one.said == move.pushed_at:
+            return _known(history, one, told, AGAIN)
         by_others = one.told and all(teller != move.teller for teller, _ in one.told)
-        if move.before is not None and _same(one, move) and by_others:
-            return _known(history, one, told, ANOTHER)
+        if by_others:
+            # Long after it may be another push, of which this webhook alone tells.
+            soon = move.now - one.at <= OVERTAKEN
+            return _known(history, one, told, ANOTHER) if soon else _doubt(history, view, one, move)
     return None
 
 
@@ -222,11 +256,52 @@ def _view(history: History, watched: Sighting | None) -> History:
     return tuple(sorted((*history, watched), key=lambda one: one.at))
 
 
-def _fresh(history: History, move: Move, *, since: datetime | None, why: str = "") -> Judgement:
+def _there(history: History, view: History, move: Move) -> Judgement:
+    """The ref is there already, and nobody said where it came from."""
+    if move.before is None and view[-1] in history:
+        # Told before, and it made a run: what could not be started is not in the history.
+        return _known(history, view[-1], (move.teller, move.delivery_id), AGAIN)
+    # If that made no run yet, this move does.
+    return _fresh(history, view, move, since=_in_doubt(view, move.after))
+
+
+def _fresh(
+    history: History, view: History, move: Move, *, since: datetime | None, why: str = ""
+) -> Judgement:
     seen = Sighting(
-        commit=move.after, before=move.before, at=move.now, told=((move.teller, move.delivery_id),)
+        commit=move.after,
+        before=move.before,
+        at=move.now,
+        said=move.pushed_at,
+        told=((move.teller, move.delivery_id),),
     )
-    return Judgement(history=_kept((*history, seen)), fresh=True, why=why, since=since, at=move.now)
+    left, first = _for_images(view, move)
+    return Judgement(
+        history=_kept((*history, seen)),
+        fresh=True,
+        why=why,
+        since=since,
+        at=move.now,
+        left=left,
+        first=first,
+    )
+
+
+def _doubt(history: History, view: History, one: Sighting, move: Move) -> Judgement:
+    """A run of its own, and nothing new of where the ref is: if it is elsewhere, the run or the sensor finds that."""
+    doubted = one.model_copy(update={"again": move.now})
+    history = tuple(doubted if each is one else each for each in history)
+    known = _known(history, doubted, (move.teller, move.delivery_id), DOUBT)
+    since = max(view[-1].at, one.at)
+    left, first = _for_images(view, move)
+    since = max(since, one.again or since)
+    return replace(known, fresh=True, since=since, left=left, at=move.now, first=first)
+
+
+def _for_images(view: History, move: Move) -> tuple[datetime | None, datetime]:
+    """When the ref was last known to be elsewhere, whatever was told in doubt; and first where the move ends, since."""
+    left = _elsewhere(view, move.after)
+    return left, min(first_at(view, move.after, left) or move.now, move.now)
 
 
 def _known(history: History, one: Sighting, told: tuple[str, str], why: str) -> Judgement:
@@ -236,6 +311,11 @@ def _known(history: History, one: Sighting, told: tuple[str, str], why: str) -> 
 
 def _elsewhere(view: History, commit: str) -> datetime | None:
     return max((one.at for one in view if one.commit != commit), default=None)
+
+
+def _in_doubt(view: History, commit: str) -> datetime | None:
+    """When the ref was last told to be elsewhere, be it in doubt."""
+    return max((one.again or one.at for one in view if one.commit != commit), default=None)
 
 
 def _sensed(history: History, view: History, move: Move, at: datetime | None) -> Judgement | None:
@@ -253,12 +333,13 @@ def _out_of_order(history: History, view: History, move: Move) -> Judgement:
         return _late(history, view, replace(move, now=min(move.now, later.at - _BEFORE)))
     if move.pushed_at and move.pushed_at < view[-1].at - OVERTAKEN:
         return _late(history, view, replace(move, now=move.pushed_at))
-    return _fresh(history, move, since=view[-1].at, why=LOST if move.before is not None else "")
+    since = max(view[-1].at, _in_doubt(view, move.after) or view[-1].at)
+    return _fresh(history, view, move, since=since, why=LOST if move.before is not None else "")
 
 
 def _late(history: History, view: History, move: Move) -> Judgement:
     earlier = [one.at for one in view if one.at < move.now and one.commit != move.after]
-    late = _fresh((), move, since=max(earlier, default=None))
+    late = _fresh((), view, move, since=max(earlier, default=None))
     return replace(late, history=_sorted((*history, *late.history)), why=LATE)
 
 

@@ -15,6 +15,8 @@ CHAIN_TAG = "delivery-chain"
 """Dags with this tag are chains."""
 SOURCE_PREFIX = "delivery-chain-source--"
 IMAGES_PREFIX = "delivery-chain-images--"
+TOLD_PREFIX = "delivery-chain-webhooks-"
+"""What the keys of the Variables begin with that hold what webhooks told."""
 
 
 def source_dag_id(source: Source) -> str:
@@ -34,7 +36,21 @@ def told_key(dag_id: str) -> str:
     Without the readable part of the Dag's id: of a source called `token-service` Airflow would take the Variable for a
     secret, and hide each text that it ever had in every log of the triggerer.
     """
-    return f"delivery-chain-webhooks-{hashlib.sha256(dag_id.encode()).hexdigest()[:12]}"
+    return f"{TOLD_PREFIX}{hashlib.sha256(dag_id.encode()).hexdigest()[:12]}"
+
+
+def abandoned(keys: Iterable[str], specs: Iterable[ChainSpec]) -> tuple[str, ...]:
+    """Those of some Variables' keys that remember a source or namespace which no chain has any more.
+
+    Args:
+        keys: Of any Variables; those that remember nothing of the kind are left out.
+        specs: All chains that are in force, those that are invalid at the moment too.
+    """
+    specs = tuple(specs)
+    places = {*watched(specs), *(images_dag_id(one.scope.instance, one.scope.namespace) for one in specs)}
+    kept = places | {told_key(place) for place in places}
+    ours = (SOURCE_PREFIX, IMAGES_PREFIX, TOLD_PREFIX)
+    return tuple(key for key in keys if key.startswith(ours) and key not in kept)
 
 
 def watches(dag_id: str, connection: str) -> bool:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Sequence
 
-    from delivery_chain.core.ledger import Change
+    from delivery_chain.core.ledger import Change, Outcome
     from delivery_chain.ledger.database import Ledger
 
 FINE, BAD, USAGE = 0, 1, 2
@@ -140,7 +140,7 @@ def _cells(change: Change) -> tuple[list[str], ...]:
     by += [
         f"{_times(sight.by, sight.times)} +{span(timedelta(seconds=sight.after))}" for sight in change.also
     ]
-    told = [outcome.sentence for outcome in change.outcomes]
+    told = [_told(change, outcome) for outcome in change.outcomes]
     told += [change.why] if change.why else []
     told = told or ["no run"]
     told += [f"GAP {gap}" for gap in change.gaps]
@@ -154,6 +154,11 @@ def _cells(change: Change) -> tuple[list[str], ...]:
         [plain(text) for text in by],
         [plain(text) for text in told],
     )
+
+
+def _told(change: Change, outcome: Outcome) -> str:
+    run = change.standing(outcome)
+    return f"{outcome.sentence}, {run.state}" if run else outcome.sentence
 
 
 def _times(by: str, times: int) -> str:

@@ -27,6 +27,7 @@ from delivery_chain.core.watched import IMAGES_PREFIX, SOURCE_PREFIX, watches
 from delivery_chain.errors import ConfigurationError
 from delivery_chain.ledger.plans import unplanned
 from delivery_chain.ledger.senders import senders_in
+from delivery_chain.ledger.states import with_states
 from delivery_chain.ledger.variables import plain, stored
 from delivery_chain.settings import Settings
 
@@ -91,7 +92,11 @@ def read(session: Session, since: datetime, now: datetime, readable: Collection[
         sensors = {dag_id: watch for dag_id, watch in sensors.items() if dag_id in readable}
     whole = max(since, reader.whole)
     return Ledger(
-        changes=kept, watches=sensors, since=whole, cut=reader.whole > since, skipped=reader.skipped
+        changes=with_states(session, kept),
+        watches=sensors,
+        since=whole,
+        cut=reader.whole > since,
+        skipped=reader.skipped,
     )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.models.xcom import XCOM_RETURN_KEY, XComModel
 from sqlalchemy import select
 
 from delivery_chain.core.seal import Place, is_sealed, unproven
+from delivery_chain.core.steps import REASON, STEPS
 from delivery_chain.core.value import Value
 from delivery_chain.ledger.signing import stored_secret
 
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 V = TypeVar("V", bound=Value)
-STEPS = (
-    "plan", "build", "assemble", "scan", "gate", "publish", "quarantine", "replicate", "distribute", "report",
-)  # fmt: skip
-"""Tasks of a chain that leave something; what other tasks of a Dag leave is none of ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +29,8 @@ class Left:
 
     values: Mapping[str, list[dict[str, Any]]]
     """By task id, in the order of the map indexes; those alone that carry their proof."""
+    reasons: Mapping[tuple[str, int], tuple[str, str]] = field(default_factory=dict)
+    """Why a task ended without a result, and the error's name: by task id and map index."""
     altered: tuple[str, ...] = ()
     """Tasks whose value is not what they left, as `gate` or `scan[1]`."""
 
@@ -47,14 +46,19 @@ class Left:
 def left_in(connection: Session | Connection, dag_id: str, run_id: str) -> Left:
     """What a run's steps left."""
     values: dict[str, list[dict[str, Any]]] = {}
+    reasons: dict[tuple[str, int], tuple[str, str]] = {}
     altered: list[str] = []
     wanted = (XComModel.dag_id == dag_id, XComModel.run_id == run_id, XComModel.task_id.in_(STEPS))
-    for place, value in _proven(connection, *wanted):
-        if value is None:
+    for place, value in _proven(connection, *wanted, keys=(XCOM_RETURN_KEY, REASON)):
+        if place.key == REASON:
+            # One that is not proven says nothing; it is no result on which anything rests.
+            said = value or {}
+            reasons[place.task_id, place.map_index] = str(said.get("reason", "")), str(said.get("error", ""))
+        elif value is None:
             altered.append(str(place))
         else:
             values.setdefault(place.task_id, []).append(value)
-    return Left(values, tuple(altered))
+    return Left(values, reasons, tuple(altered))
 
 
 def left_in_runs(
@@ -77,12 +81,13 @@ def left_in_runs(
 
 
 def _proven(
-    connection: Session | Connection, *conditions: Any
+    connection: Session | Connection, *conditions: Any, keys: tuple[str, ...] = (XCOM_RETURN_KEY,)
 ) -> Iterator[tuple[Place, dict[str, Any] | None]]:
-    """Each value that a task returned, and where; None in the place of one that is not what its task left."""
-    columns = (XComModel.dag_id, XComModel.run_id, XComModel.task_id, XComModel.map_index, XComModel.value)
-    wanted = select(*columns).where(XComModel.key == XCOM_RETURN_KEY, *conditions)
-    rows = connection.execute(wanted.order_by(XComModel.task_id, XComModel.map_index)).all()
+    """Each value under these keys, and where; None in the place of one that is not what its task left."""
+    model = XComModel
+    columns = (model.dag_id, model.run_id, model.task_id, model.map_index, model.key, model.value)
+    wanted = select(*columns).where(model.key.in_(keys), *conditions)
+    rows = connection.execute(wanted.order_by(model.task_id, model.map_index)).all()
     secret = stored_secret(connection) if rows else ""
     for *where, kept in rows:
         place, value = Place(*where), _json(kept)

@@ -5,17 +5,17 @@ The plan holds the spec it was made from, so an edit of the spec never changes a
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
-from delivery_chain.core.plan import Planned
+from delivery_chain.core.plan import Planned, made_for
 from delivery_chain.core.results import Subject
-from delivery_chain.core.seal import Place, claimed_index, fingerprint, is_sealed, opened, sealed
+from delivery_chain.core.seal import Place, claimed_index, opened, sealed
 from delivery_chain.core.value import Value
 from delivery_chain.errors import ConfigurationError, SealBroken, Unjudged
+from delivery_chain.operators.reasons import LeavesReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,11 +30,7 @@ MOST_RUNS = 1000
 """Runs that one task may start at once: Airflow maps over no more than `[core] max_map_length`, 1024 by default."""
 
 
-REASON = "reason"
-"""XCom key under which `plan` leaves why it made no plan, for the run's note."""
-
-
-class ChainOperator(BaseOperator):
+class ChainOperator(LeavesReason, BaseOperator):
     """A step of a chain."""
 
     ui_color = "#eef4fb"
@@ -58,20 +54,6 @@ def skip(reason: str) -> AirflowSkipException:
 def leave(context: Any, value: Value) -> dict[str, Any]:
     """What a step returns for the steps after it: the value with the proof that this task instance left it."""
     return sealed(value.to_xcom(), place_of(context["ti"]), _secret())
-
-
-def leave_reason(context: Any, reason: str) -> None:
-    """Leave why a task that ends without a value does so, for the run's note."""
-    ti = context["ti"]
-    place = replace(place_of(ti), key=REASON)
-    ti.xcom_push(REASON, sealed({"reason": reason}, place, _secret()))
-
-
-def reason_of(ti: Any) -> str:
-    """Why `plan` made no plan; empty where it left no reason, or not this one."""
-    data = ti.xcom_pull(task_ids="plan", key=REASON, map_indexes=-1)
-    proven = data is not None and is_sealed(data, replace(place_of(ti, "plan"), key=REASON), _secret())
-    return str(data["reason"]) if proven else ""
 
 
 def _secret() -> str:
@@ -129,11 +111,6 @@ def planned(ti: Any) -> tuple[Plan, ChainSpec]:
     if found is None:
         raise ConfigurationError("this run has no plan: clear the task `plan`, so that it runs again")
     return found.plan, found.spec
-
-
-def made_for(plan: Plan, spec: ChainSpec) -> str:
-    """What a value says of the plan that it was made for: a cleared plan may decide otherwise than the one before."""
-    return fingerprint(plan.to_xcom(), spec.to_xcom())
 
 
 def subject_of(ti: Any) -> Subject:

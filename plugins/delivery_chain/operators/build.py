@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from delivery_chain.core.built import annotations_of
+from delivery_chain.core.plan import made_for
 from delivery_chain.core.platform import Platform
 from delivery_chain.core.reference import sha256_digest
 from delivery_chain.core.results import BuildResult, Subject
@@ -15,7 +17,7 @@ from delivery_chain.errors import (
     ScanFailed,
     Unjudged,
 )
-from delivery_chain.operators.base import ChainOperator, leave, made_for, planned, pull_all, skip
+from delivery_chain.operators.base import ChainOperator, leave, planned, pull_all, skip
 from delivery_chain.operators.gone import check_there
 from delivery_chain.operators.on_worker import WorkerOperator
 from delivery_chain.operators.slots import SlotOperator
@@ -31,22 +33,8 @@ if TYPE_CHECKING:
     from delivery_chain.oci.client import RegistryClient
     from delivery_chain.settings import Settings
 
-PUSHED_AT = "dev.delivery-chain.pushed-at"
-"""Annotation: when the source was pushed. A tag never goes back to an image with an earlier one."""
 MOST_IMAGES = 64
 """Images that one run scans: the official images with the most platforms hold a dozen."""
-RUN = "dev.delivery-chain.run"
-"""Annotation: Dag id and run id, so that staging tags of crashed runs are found."""
-
-
-def annotations_of(plan: Plan) -> dict[str, str]:
-    """What an image says of its origin (keys of the OCI image spec, and two of ours)."""
-    build = plan.build
-    facts = {PUSHED_AT: plan.pushed_at.isoformat(), RUN: f"{plan.chain} {plan.run_id}"}
-    if build:
-        facts["org.opencontainers.image.revision"] = build.commit
-        facts["org.opencontainers.image.ref.name"] = build.ref
-    return facts
 
 
 class BuildOperator(SlotOperator, WorkerOperator):
@@ -97,6 +85,7 @@ class BuildOperator(SlotOperator, WorkerOperator):
             commit=build.commit,
             into=tree,
             submodules=build.source.submodules,
+            of_ref=build.older,
             deadline=deadline,
             on_line=self.log.info,
         )

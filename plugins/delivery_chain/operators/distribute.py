@@ -113,7 +113,11 @@ class DistributeOperator(SlotOperator):
             self.log.info("%s %s for %s: %s", trigger.method, target.shown_url, tag, _told(attempt))
             _check(trigger.name, target.shown_url, attempt, retry_after)
         return DeliveryResult(
-            trigger=trigger.name, url=target.shown_url, delivered=tags, attempts=tuple(log.attempts)
+            trigger=trigger.name,
+            url=target.shown_url,
+            digest=digest,
+            delivered=tags,
+            attempts=tuple(log.attempts),
         )
 
 

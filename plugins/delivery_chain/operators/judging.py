@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.findings import ScanReport
 from delivery_chain.core.gate import Verdict, judge
+from delivery_chain.core.plan import made_for
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import Scanned, ScanResult, Subject
 from delivery_chain.core.seal import fingerprint
 from delivery_chain.errors import NotFound, Unjudged
-from delivery_chain.operators.base import made_for, planned, pull, pull_all, subject_of
+from delivery_chain.operators.base import planned, pull, pull_all, subject_of
 from delivery_chain.operators.gone import check_there
 
 if TYPE_CHECKING:

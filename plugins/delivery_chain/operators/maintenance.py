@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from delivery_chain.core.built import PUSHED_AT, RUN
 from delivery_chain.core.gate import Verdict
 from delivery_chain.core.seal import Place, opened
 from delivery_chain.core.tags import STAGING_PREFIX
 from delivery_chain.core.times import claimed
 from delivery_chain.errors import DeletesDisabled, NotFound, SealBroken, Unauthorized
 from delivery_chain.operators.base import ChainOperator, names_in_scope
-from delivery_chain.operators.build import PUSHED_AT, RUN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from delivery_chain.core.built import came_back, is_again, same_push, told_again
 from delivery_chain.core.connections import needed_first, needed_later
 from delivery_chain.core.event import Event, actor_of
 from delivery_chain.core.in_force import fingerprint
@@ -15,16 +16,19 @@ from delivery_chain.core.plan import (
     Planned,
     Selection,
     SourceSelection,
+    check_still,
     make_plan,
     select,
+    tags_of,
 )
 from delivery_chain.core.spec_scan import Artifacts
 from delivery_chain.core.stand_in import deleted_tag_digest
 from delivery_chain.core.times import not_after
-from delivery_chain.errors import EventRefused, ProtocolViolation, Superseded
+from delivery_chain.errors import BuiltBefore, EventRefused, ProtocolViolation, Superseded
 from delivery_chain.in_force import version_for
 from delivery_chain.operators import preflight
-from delivery_chain.operators.base import ChainOperator, leave, leave_reason, skip
+from delivery_chain.operators.base import ChainOperator, leave, skip
+from delivery_chain.operators.earlier import await_earlier, await_previous, images_of
 from delivery_chain.operators.on_worker import WorkerOperator
 
 if TYPE_CHECKING:
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 120.0
 """How long git may take to list a source's refs."""
+_AFTER = timedelta(microseconds=1)
 
 
 class PlanOperator(WorkerOperator):
@@ -61,26 +66,20 @@ class PlanOperator(WorkerOperator):
         with self.stoppable():
             present = _present(self.spec, selection)
         try:
-            plan = make_plan(
-                self.spec,
-                selection,
-                event,
-                run_id=run.run_id,
-                now=now,
-                present=present,
-            )
+            plan = make_plan(self.spec, selection, event, run_id=run.run_id, now=now, present=present)
+            if isinstance(selection, SourceSelection):
+                plan = _once(context, self.spec, selection, event, plan)
         except Superseded as newer:
-            leave_reason(context, str(newer))
             raise skip(str(newer)) from newer
         _describe(self, plan)
         if not plan.build:
-            self._check_image(context, plan)
+            self._check_image(plan)
         preflight.check(needed_later(self.spec, plan))
         return leave(
             context, Planned(plan=plan, spec=self.spec, number=number, fingerprint=fingerprint(self.spec))
         )
 
-    def _check_image(self, context: Any, plan: Plan) -> None:
+    def _check_image(self, plan: Plan) -> None:
         """Do what the chain says about artifacts, if the event is about one.
 
         Raises:
@@ -100,8 +99,34 @@ class PlanOperator(WorkerOperator):
             if refused
             else ", so the chain leaves it alone"
         )
-        leave_reason(context, reason)
         raise EventRefused(reason) if refused else skip(reason)
+
+
+def _once(context: Any, spec: ChainSpec, selection: SourceSelection, event: Event, plan: Plan) -> Plan:
+    """The plan of a push that was not built before. What was seen earlier is never newer than it was then.
+
+    Raises:
+        AirflowSkipException: It was built before, and told again.
+        Superseded: The ref moved on while the registry was asked.
+        UnderWay: An earlier run, which may be of the same push, has not ended. Retryable.
+    """
+    await_earlier(context["ti"], spec, event)
+    images = images_of(spec, selection, event, plan)
+    image = same_push(plan, event.left, images)
+    if image and is_again(plan, event, image):
+        await_previous(context["ti"], spec, event)
+        reason = told_again(plan, image)
+        raise skip(reason) from BuiltBefore(reason)
+    if image:
+        times = {"pushed_at": min(plan.pushed_at, image.pushed_at)}
+    elif back := came_back(plan, images):
+        check_still(spec, selection, event, _present(spec, selection))
+        times = {"pushed_at": max(plan.pushed_at, back), "seen_at": max(plan.seen_at or back, back + _AFTER)}
+    else:
+        return plan
+    commit = plan.build.commit if plan.build else ""
+    tags = tags_of(spec, selection, commit=commit, pushed_at=times["pushed_at"])
+    return plan.model_copy(update={**times, "tags": tags})
 
 
 def _artifact(plan: Plan) -> str:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from delivery_chain.core.built import may_move
 from delivery_chain.core.gate import Verdict
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import Published, TagMove
-from delivery_chain.core.times import claimed
 from delivery_chain.errors import ConfigurationError
 from delivery_chain.operators.base import ChainOperator, leave, pull, skip
-from delivery_chain.operators.build import PUSHED_AT
 from delivery_chain.operators.gone import check_there
 from delivery_chain.operators.judging import passed
 from delivery_chain.operators.links import RegistryLink
@@ -61,15 +60,14 @@ def move_tag(client: Any, plan: Plan, tag: str, digest: str) -> TagMove:
         # Pushed by others, and the tag has been moved or deleted since: that is not for this run to undo.
         there = found.digest if found else ""
         return TagMove(tag=tag, state="kept", digest=there, previous=there)
-    if plan.build and found is not None and _pushed_at(client, plan.name, found.digest) > plan.pushed_at:
+    if plan.build and found is not None and not _may_move(client, plan, found.digest):
         return TagMove(tag=tag, state="kept", digest=found.digest, previous=found.digest)
     put_tag(client, plan.name, tag, digest)
     return TagMove(tag=tag, state="moved", digest=digest, previous=found.digest if found else "")
 
 
-def _pushed_at(client: Any, name: str, digest: str) -> datetime:
-    """When the push of an image happened; the beginning of time for images that are not ours, or claim the future."""
-    return claimed(client.get_manifest(name, digest).annotations.get(PUSHED_AT), datetime.now(UTC))
+def _may_move(client: Any, plan: Plan, digest: str) -> bool:
+    return may_move(plan, client.get_manifest(plan.name, digest).annotations, datetime.now(UTC))
 
 
 def blocked_verdict(ti: Any) -> Verdict:

@@ -1,135 +1,168 @@
-"""The end of a run: one sentence for people, one value for programs, and no staging tag left."""
+"""The end of a run: how it ended as one value, no staging tag left, and a state of the run that is what happened."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.blocked import note
 from delivery_chain.core.gate import Verdict
-from delivery_chain.core.reference import short_digest
-from delivery_chain.core.results import Published, Quarantined, Record, RegionResult, Subject
-from delivery_chain.core.slots import slot_names
-from delivery_chain.errors import ConfigurationError, RegistryError, SealBroken
-from delivery_chain.operators.base import ChainOperator, leave, planned, pull, pull_all, reason_of
+from delivery_chain.core.in_force import version
+from delivery_chain.core.outcome import Facts, Outcome, closed
+from delivery_chain.core.plan import Plan, Planned
+from delivery_chain.core.results import (
+    DeliveryResult,
+    Published,
+    Quarantined,
+    Record,
+    RegionResult,
+    Subject,
+)
+from delivery_chain.core.steps import FAILED, SKIPPED, STEPS, Task, label_of
+from delivery_chain.errors import NotDelivered, RegistryError, SealBroken
+from delivery_chain.operators.base import ChainOperator, leave, pull, pull_all
 from delivery_chain.operators.quarantine import staging_tags
+from delivery_chain.operators.reasons import reason_of
 
 if TYPE_CHECKING:
-    from delivery_chain.core.plan import Plan
+    from collections.abc import Callable
+
     from delivery_chain.core.spec import ChainSpec
 
-GOOD = frozenset({"success", "skipped"})
+CLEANING_TRIES = 3
+"""Tries of this task that wait for a registry in order to clean up; the sweep does what they could not."""
 
 
 class ReportOperator(ChainOperator):
-    """Removes the run's staging tags and leaves a Record; its sentence becomes the run's note."""
+    """Removes the run's staging tags, leaves a Record, and fails where the run did not do what it should.
+
+    As a teardown it runs whatever became of the other tasks, and its state is the run's (`on_failure_fail_dagrun`).
+    """
 
     def execute(self, context: Any) -> dict[str, Any]:
-        """Return a Record as JSON."""
-        ti = context["ti"]
-        states = _states(ti, context["dag_run"])
-        try:
-            plan, spec = planned(ti)
-            record = _record(ti, plan, spec, states)
-            record = record.model_copy(update={"removed_staging": self._clean(ti, plan)})
-        except ConfigurationError:
-            state = states.get("plan", "unknown")
-            reason = reason_of(ti)
-            sentence = (
-                reason
-                or (state == "skipped" and "superseded by a newer push, or not for this chain")
-                or f"no plan was made: task plan is {state}, its log says why"
-            )
-            record = Record(chain=context["dag"].dag_id, image="", tags=(), sentence=sentence)
-        except SealBroken as broken:
-            # Nothing is removed either: what was changed has to be looked at.
-            record = Record(chain=context["dag"].dag_id, image="", tags=(), sentence=str(broken))
-        self.log.info("%s", record.sentence)
-        return leave(context, record)
+        """Return a Record as JSON.
 
-    def _clean(self, ti: Any, plan: Plan) -> tuple[str, ...]:
+        Raises:
+            NotDelivered: The run's end is no good one; the Record is left before. Not retryable.
+            RegistryError: Staging tags could not be removed yet; the Record is left before. Retryable.
+        """
+        ti = context["ti"]
+        facts = _facts(ti, context["dag_run"], self.log)
+        found = closed(facts)
+        record = _record(context["dag"].dag_id, facts, found)
+        # At once: whatever happens while it cleans up, the run has its record.
+        ti.xcom_push("return_value", leave(context, record))
+        removed = self._clean(ti, facts)
+        left = leave(context, record.model_copy(update={"removed_staging": removed}))
+        self.log.info("%s", found.sentence)
+        if not found.good:
+            ti.xcom_push("return_value", left)
+            raise NotDelivered(found.sentence)
+        return left
+
+    def _clean(self, ti: Any, facts: Facts) -> tuple[str, ...]:
         """Remove the run's staging tags, unless a blocked image stays under them by its chain's wish."""
-        verdict, kept = pull(ti, "gate", Verdict), pull(ti, "quarantine", Quarantined)
+        if facts.planned is None or facts.altered:
+            # What was changed has to be looked at.
+            return ()
+        plan, verdict, kept = facts.planned.plan, facts.verdict, facts.quarantined
         blocked = verdict is not None and not verdict.passed
         # A quarantine that failed left nothing: it can be cleared while the image is there.
         if plan.build is None or (blocked and (kept is None or kept.kept)):
             return ()
-        from delivery_chain.hooks.registry import OciRegistryHook
-
-        removed = []
-        with OciRegistryHook(plan.instance).client() as client:
-            present = [tag for tag in staging_tags(plan) if client.head_digest(plan.name, tag)]
-            try:
-                for tag in present:
-                    client.delete_tag(plan.name, tag)
-                    removed.append(tag)
-            except RegistryError as refused:
-                if refused.retryable:
-                    raise
-                self.log.warning("%d staging tags of this run stay: %s", len(present) - len(removed), refused)
+        removed: list[str] = []
+        try:
+            _remove(plan, removed)
+        except RegistryError as refused:
+            if refused.retryable and tries_of(ti, self.retries or 0) < CLEANING_TRIES:
+                raise
+            self.log.warning("Staging tags of this run stay for the sweep: %s", refused)
         return tuple(removed)
 
 
-def _states(ti: Any, run: Any) -> dict[str, str]:
-    """State per task; mapped instances as `task_3`."""
-    found = ti.get_task_states(dag_id=run.dag_id, run_ids=[run.run_id])
-    return {task: str(state) for task, state in found.get(run.run_id, {}).items()}
+def tries_of(ti: Any, retries: int) -> int:
+    """How often a task has been tried since it was last cleared, this try included.
+
+    Clearing sets `max_tries` anew, to the tries there were and the task's retries.
+    """
+    return int(ti.try_number) - (int(ti.max_tries) - retries)
 
 
-def _record(ti: Any, plan: Plan, spec: ChainSpec, states: dict[str, str]) -> Record:
-    subject = pull(ti, "assemble", Subject)
-    verdict = pull(ti, "gate", Verdict)
-    regions = {rule.name: _state(states, "replicate", index) for index, rule in enumerate(spec.replicate)}
-    triggers = {
-        trigger.name: _state(states, "distribute", index) for index, trigger in enumerate(spec.distribute)
-    }
-    at = f" at {short_digest(subject.digest)}" if subject else ""
+def _remove(plan: Plan, removed: list[str]) -> None:
+    from delivery_chain.hooks.registry import OciRegistryHook
+
+    with OciRegistryHook(plan.instance).client() as client:
+        present = [tag for tag in staging_tags(plan) if client.head_digest(plan.name, tag)]
+        for tag in present:
+            client.delete_tag(plan.name, tag)
+            removed.append(tag)
+
+
+def _facts(ti: Any, run: Any, log: Any) -> Facts:
+    """What the run's steps left, and their states."""
+    altered: list[str] = []
+
+    def proven(task: str, model: Any, read: Callable[..., Any] = pull) -> Any:
+        try:
+            return read(ti, task, model)
+        except SealBroken as broken:
+            altered.append(task)
+            log.warning("%s", broken)
+            return () if read is pull_all else None
+
+    planned = proven("plan", Planned)
+    return Facts(
+        state="running",
+        tasks=_tasks(ti, run, planned.spec if planned else None),
+        planned=planned,
+        subject=proven("assemble", Subject),
+        verdict=proven("gate", Verdict),
+        published=proven("publish", Published),
+        regions=proven("replicate", RegionResult, pull_all),
+        deliveries=proven("distribute", DeliveryResult, pull_all),
+        quarantined=proven("quarantine", Quarantined),
+        altered=tuple(altered),
+    )
+
+
+def _tasks(ti: Any, run: Any, spec: ChainSpec | None) -> tuple[Task, ...]:
+    """The run's task instances in the order of the steps, with the reasons of those that have one."""
+    states = ti.get_task_states(dag_id=run.dag_id, run_ids=[run.run_id]).get(run.run_id, {})
+    found = [_task(ti, *_split(name), str(state or ""), spec) for name, state in states.items()]
+    order = {step: number for number, step in enumerate(STEPS)}
+    return tuple(sorted(found, key=lambda one: (order.get(one.step, len(order)), one.index)))
+
+
+def _split(name: str) -> tuple[str, int]:
+    """Task id and map index of `replicate_3`, as Airflow names mapped instances here."""
+    step, _, index = name.rpartition("_")
+    return (step, int(index)) if step and index.isdecimal() else (name, -1)
+
+
+def _task(ti: Any, step: str, index: int, state: str, spec: ChainSpec | None) -> Task:
+    reason, error = reason_of(ti, step, index) if state in {FAILED, SKIPPED} else ("", "")
+    label = label_of(spec, step, index)
+    return Task(step=step, index=index, state=state, label=label, reason=reason, error=error)
+
+
+def _record(chain: str, facts: Facts, found: Outcome) -> Record:
+    about = {"end": str(found.end), "step": found.step, "sentence": found.sentence}
+    if facts.planned is None:
+        return Record(chain=chain, image="", tags=(), **about)
+    plan = facts.planned.plan
+
+    def states(step: str) -> dict[str, str]:
+        """The state of each instance of a mapped step, by what it stands for."""
+        return {task.label or str(task.index): task.state for task in facts.tasks if task.step == step}
+
     return Record(
         chain=plan.chain,
         image=plan.name,
         tags=plan.tags,
-        digest=subject.digest if subject else "",
-        verdict=verdict.sentence if verdict else "",
-        sentence=f"{plan.title}{at} {_outcome(ti, plan, verdict, _failed(states, spec), regions, triggers)}",
+        digest=facts.subject.digest if facts.subject else "",
+        verdict=facts.verdict.sentence if facts.verdict else "",
         commit=plan.build.commit if plan.build else "",
         ref=plan.build.ref if plan.build else "",
-        regions=regions,
-        triggers=triggers,
+        version=version(facts.planned.number, facts.planned.fingerprint),
+        regions=states("replicate"),
+        triggers=states("distribute"),
+        **about,
     )
-
-
-def _state(states: dict[str, str], task: str, index: int) -> str:
-    return states.get(f"{task}_{index}") or states.get(task) or "unknown"
-
-
-def _failed(states: dict[str, str], spec: ChainSpec) -> list[str]:
-    """The tasks that failed, mapped ones as `build [linux/arm64]`."""
-    labels = slot_names(spec)
-    named = {
-        f"{task}_{index}": f"{task} [{label}]" for task in labels for index, label in enumerate(labels[task])
-    }
-    return sorted(named.get(task, task) for task, state in states.items() if state == "failed")
-
-
-def _outcome(
-    ti: Any,
-    plan: Plan,
-    verdict: Verdict | None,
-    failed: list[str],
-    regions: dict[str, str],
-    triggers: dict[str, str],
-) -> str:
-    if verdict is not None and not verdict.passed:
-        left = note(plan, pull(ti, "quarantine", Quarantined))
-        return verdict.sentence + left + ("; task quarantine failed" if "quarantine" in failed else "")
-    published = pull(ti, "publish", Published)
-    if verdict is None or published is None:
-        what = "its tags may be there in part" if "publish" in failed else "nothing was published"
-        return f"failed in {', '.join(failed) or 'no task'}; {what}"
-    wrong = [f"{name} {state}" for name, state in {**regions, **triggers}.items() if state not in GOOD]
-    held = [result.region for result in pull_all(ti, "replicate", RegionResult)]
-    told = sum(state == "success" for state in triggers.values())
-    overtaken = bool(published.tags) and not published.held
-    sentence = f"{verdict.sentence}, " + ("a newer push holds its tags" if overtaken else "published")
-    sentence += f", copied to {' and '.join(held)}" if held else ""
-    sentence += f", {told} trigger{'s' if told != 1 else ''} fired" if told else ""
-    return sentence + (f"; NOT DONE: {', '.join(wrong)}" if wrong else "")

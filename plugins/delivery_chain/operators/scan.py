@@ -15,6 +15,7 @@ from delivery_chain.operators.gone import check_there
 from delivery_chain.operators.judging import CREATED, REPORT_TYPE, judge_run
 from delivery_chain.operators.links import ScanReportLink
 from delivery_chain.operators.on_worker import WorkerOperator
+from delivery_chain.operators.reasons import LeavesReason
 from delivery_chain.operators.slots import SlotOperator
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _blob_url(plan: Plan, digest: str) -> str:
     return f"{OciRegistryHook(plan.instance).registry().base_url}/v2/{plan.name}/blobs/{digest}"
 
 
-class GateOperator(BaseBranchOperator):
+class GateOperator(LeavesReason, BaseBranchOperator):
     """Judges all reports together: on to publish, or to quarantine. Its XCom is the verdict."""
 
     ui_color = "#fdf3d8"

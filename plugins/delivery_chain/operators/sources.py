@@ -9,7 +9,7 @@ import json
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.sdk import Variable
 
@@ -17,7 +17,7 @@ from delivery_chain.core.ledger import DELETED, LEDGER, SENSOR, Entry, Looked, O
 from delivery_chain.core.refs import natural_key
 from delivery_chain.core.starts import Start, image_starts, made_by_us, source_starts
 from delivery_chain.core.times import not_after, read_time
-from delivery_chain.core.visits import SUPERSEDED, Told, choose, left_at, utc
+from delivery_chain.core.visits import SUPERSEDED, Told, choose, first_at, left_at, utc
 from delivery_chain.core.watched import told_key
 from delivery_chain.errors import ConfigurationError
 from delivery_chain.operators.base import MOST_RUNS, ChainOperator
@@ -197,7 +197,8 @@ class MatchOperator(ChainOperator):
             # Seen in one look, refs are in natural order: the later one counts as the newer push.
             at = looked + timedelta(microseconds=position)
             made = [{} if start.chain in new else _Made(context["ti"], start, looked) for start in starts]
-            entry, more = _decide(change, starts, made, left, at)
+            first = first_at(told.refs.get(change["ref"], ()), change["commit"], left)
+            entry, more = _decide(change, starts, made, _Times(at=at, left=left, first=first or at))
             self.log.info("%s", entry.sentence)
             ledger.append(Looked(**dict(entry), since=since))
             runs += more
@@ -274,29 +275,42 @@ def _new_to(ti: Any, found: Sequence[Sequence[Start]]) -> frozenset[str]:
     )
 
 
+class _Times(NamedTuple):
+    """When a change was seen, when the ref was last known to be elsewhere, and when somebody first told of it."""
+
+    at: datetime
+    left: datetime | None
+    first: datetime
+
+
 def _decide(
     change: Mapping[str, Any],
     starts: Sequence[Start],
     made: Sequence[Mapping[int, datetime]],
-    left: datetime | None,
-    at: datetime,
+    times: _Times,
 ) -> tuple[Entry, list[dict[str, Any]]]:
     runs: list[dict[str, Any]] = []
     outcomes: list[Outcome] = []
     for start, there in zip(starts, made, strict=True):
-        visit, known = choose(there, left)
+        visit, known = choose(there, times.left)
         run_id = start.run_id(visit)
         outcomes.append(Outcome(chain=start.chain, rule=start.event.rule, run_id=run_id, made=not known))
         if not known:
             event = start.event.model_copy(
-                update={"pushed_at": at, "seen_at": at, "sender": "sensor", "delivery_id": run_id}
+                update={
+                    "pushed_at": min(times.at, times.first),
+                    "seen_at": times.at,
+                    "left": times.left,
+                    "sender": "sensor",
+                    "delivery_id": run_id,
+                }
             )
             runs.append({"trigger_dag_id": start.chain, "trigger_run_id": run_id, "conf": event.to_conf()})
     entry = Entry(
         ref=change["ref"],
         commit=change["commit"],
         before=change["previous"],
-        at=at,
+        at=times.at,
         by=SENSOR,
         outcomes=tuple(outcomes),
         why="" if starts else NOTHING,

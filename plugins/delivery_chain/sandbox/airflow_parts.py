@@ -31,6 +31,8 @@ URL = "AIRFLOW_API_URL"
 """Where `delivery-chain connect`, `trigger` and `webhook` look for Airflow's address."""
 PARALLELISM = 8
 """Task processes at once; see docs/sandbox.md for what was measured."""
+PARSE_SECONDS = 300
+"""For one Dag file. A tenth of a second of work; Airflow's own 30 s were too few at a load of 25 on two cores."""
 PACKAGE = Path(delivery_chain.__file__).parent
 
 PRELOAD = """# Tasks are forks of the scheduler: what it has imported, they need not.
@@ -110,6 +112,7 @@ def settings(layout: Layout, state: State, secrets: Mapping[str, str], folders: 
             "executor": "LocalExecutor",
             "parallelism": PARALLELISM,
             "max_active_tasks_per_dag": 16,
+            "dagbag_import_timeout": PARSE_SECONDS,
             "fernet_key": secrets["fernet"],
             "auth_manager": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
             "simple_auth_manager_users": f"{ADMIN}:admin",
@@ -131,12 +134,14 @@ def settings(layout: Layout, state: State, secrets: Mapping[str, str], folders: 
         "api_auth": {"jwt_secret": secrets["jwt"], "jwt_issuer": "delivery-chain-sandbox"},
         "scheduler": {"scheduler_idle_sleep_time": 0.1},
         # A supervisor often notices its task's end only at its next heartbeat, and holds the slot until then.
-        "workers": {"min_heartbeat_interval": 1},
+        # Its time for an answer of the API server is 5 s otherwise, which a busy machine misses.
+        "workers": {"min_heartbeat_interval": 1, "execution_api_timeout": 60},
         "dag_processor": {
             "refresh_interval": 5,
             "bundle_refresh_check_interval": 2,
             "min_file_process_interval": 30,
             "parsing_processes": 2,
+            "dag_file_processor_timeout": 2 * PARSE_SECONDS,
         },
         "logging": {"base_log_folder": layout.airflow_home / "logs"},
         "usage_data_collection": {"enabled": False},

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from delivery_chain.catalogue import load
 from delivery_chain.errors import ConfigurationError, DeliveryChainError, UsageError
-from delivery_chain.oci.client import RegistryClient
 from delivery_chain.sandbox import (
     airflow_parts,
     database,
+    ground,
     needs,
     processes,
     readiness,
@@ -24,23 +24,18 @@ from delivery_chain.sandbox import (
     wanted,
 )
 from delivery_chain.sandbox.api import AirflowApi
-from delivery_chain.sandbox.connections import GIT_HOOKS, REGISTRY_HOOKS, connections
+from delivery_chain.sandbox.connections import GIT_HOOKS, connections
 from delivery_chain.sandbox.console import Console, seconds
 from delivery_chain.sandbox.layout import Layout, State, load_secrets, locked, write_private
 from delivery_chain.sandbox.progress import Waiting
-from delivery_chain.sandbox.services import LOCALHOST, Service
+from delivery_chain.sandbox.services import LOCALHOST
 from delivery_chain.sandbox.starter import Starter
-from delivery_chain.sandbox.vulndb import publish_sample_database, publish_sample_java_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from delivery_chain.core.registry import Registry
 
-RECEIVER = "receiver"
-DATABASE_REPOSITORY = "aquasecurity/trivy-db"
-DATABASE_TAG = "2"
-JAVA_REPOSITORY, JAVA_TAG = "aquasecurity/trivy-java-db", "1"
 TIMEOUT_SECONDS = 1800.0
 """For all of `up`; measured 12 s on two idle cores, and minutes where others use them."""
 ALIVE = timedelta(seconds=30)
@@ -93,8 +88,7 @@ class Stack:
 
     def registries(self) -> dict[str, Registry]:
         """Each region's registry, home first."""
-        given = registries.parse_given(self.state.settings["registries"])
-        return registries.addresses(self.state.ports, given)
+        return ground.known_registries(self.state)
 
     def api(self, *, patient: bool = True) -> AirflowApi:
         """Airflow's REST API as its admin; not patient is for loops that ask again by themselves."""
@@ -191,7 +185,7 @@ def _settle(stack: Stack, options: Options, *, running: bool) -> None:
     needs.check_programs(kind, needs_registry=len(given) < len(registries.REGIONS))
     own = [registries.name_of(region) for region in registries.REGIONS if region not in given]
     own += [database.NAME] if kind == "postgresql" else []
-    own += [RECEIVER, airflow_parts.API_SERVER]
+    own += [ground.RECEIVER, airflow_parts.API_SERVER]
     _choose_ports(stack, own, options.port_base, running=running)
     others = ["airflow-dag-processor", "airflow-scheduler", "airflow-triggerer"]
     state.settings["services"] = own + others
@@ -207,7 +201,7 @@ def _choose_ports(stack: Stack, names: Sequence[str], base: int | None, *, runni
     state = stack.state
     for name in names:
         port = state.ports.get(name)
-        if running and port and not services.running(state, name) and not services.is_free(port):
+        if running and port and not services.running(state, name) and not services.is_freed(port):
             raise ConfigurationError(
                 f"{name}: another program has taken its port {port}, where the rest of the sandbox looks for it; "
                 f"stop that program (`ss -ltnp sport = :{port}` names it), or "
@@ -226,16 +220,18 @@ def _choose_ports(stack: Stack, names: Sequence[str], base: int | None, *, runni
 def _bring_up(stack: Stack, starter: Starter) -> None:
     layout, state = stack.layout, stack.state
     secrets = load_secrets(layout)
-    new = starter.bring_up(_ground(stack, secrets, starter.until))
+    new = starter.bring_up(
+        ground.services_below(stack.layout, state, secrets, stack.console, until=starter.until)
+    )
     now = datetime.now(UTC)
     # What ran when its database went is asked for a sign of life from after it came back.
     alive_since = now if database.NAME in new else now - ALIVE
     home = registries.name_of(registries.HOME)
     if home in new or "trivy_db_repository" not in state.settings:
-        state.settings |= _publish_databases(stack)
+        state.settings |= ground.publish_databases(state)
         state.save(layout)
     write_private(layout.hook_secret, secrets[GIT_HOOKS])
-    source.create_repositories(layout, _webhook_url(state, GIT_HOOKS))
+    source.create_repositories(layout, ground.webhook_url(state, GIT_HOOKS))
     folders = _folders(stack)
     env = airflow_parts.settings(layout, state, secrets, folders)
     airflow_parts.write_files(layout, secrets, env)
@@ -267,16 +263,11 @@ def _folders(stack: Stack) -> airflow_parts.Folders:
 
 def _set_up_airflow(stack: Stack, env: dict[str, str], secrets: dict[str, str], starter: Starter) -> None:
     begin = time.monotonic()
-    receiver = f"http://{LOCALHOST}:{stack.state.ports[RECEIVER]}"
+    receiver = f"http://{LOCALHOST}:{stack.state.ports[ground.RECEIVER]}"
     given = connections(stack.registries(), stack.layout.git, receiver, secrets)
     with Waiting(stack.console, "Airflow's database set-up"):
         airflow_parts.set_up(stack.layout, env, given, deadline=starter.until)
     stack.console.line(f"  {'airflow database':<24}{'ready':<8}{seconds(time.monotonic() - begin)}")
-
-
-def _webhook_url(state: State, connection: str) -> str:
-    """Where a sender of webhooks sends to."""
-    return f"http://{LOCALHOST}:{state.ports[airflow_parts.API_SERVER]}/delivery-chain/webhooks/{connection}"
 
 
 def _await_dags(stack: Stack, folders: airflow_parts.Folders, starter: Starter) -> None:
@@ -306,50 +297,6 @@ def _await_dags(stack: Stack, folders: airflow_parts.Folders, starter: Starter) 
     stack.console.line(f"  {'dags':<24}{'ready':<8}{seconds(time.monotonic() - begin)}")
     for line in (*warnings, *wanted.advice(lacking, known, stack.layout.airflow_env)):
         stack.console.line(stack.console.paint(f"  {line}", "yellow"))
-
-
-def _ground(stack: Stack, secrets: dict[str, str], until: float) -> list[Service]:
-    """What Airflow stands on: registries, receiver, database server."""
-    layout, state = stack.layout, stack.state
-    token = secrets[REGISTRY_HOOKS]
-    told = {registries.HOME: registries.Notified(_webhook_url(state, REGISTRY_HOOKS), token)}
-    found = [
-        registries.service(layout, region, state.ports[name], secrets["registry"], told.get(region))
-        for region in registries.REGIONS
-        if (name := registries.name_of(region)) in state.settings["services"]
-    ]
-    port = state.ports[RECEIVER]
-    url = f"http://{LOCALHOST}:{port}"
-    program = (airflow_parts.python(), "-m", "delivery_chain.sandbox.receiver")
-    found.append(
-        Service(
-            name=RECEIVER,
-            argv=(*program, "--port", str(port), "--file", str(layout.deliveries)),
-            url=f"{url}/deliveries",
-            ready=lambda: services.probe(f"{url}/health"),
-            env={"PYTHONPATH": str(airflow_parts.PACKAGE.parent)},
-        )
-    )
-    if state.settings["database"] == "postgresql":
-        with Waiting(stack.console, "PostgreSQL's initdb"):
-            database.create_cluster(layout, state, secrets["database"], deadline=until)
-        found.append(database.service(state))
-    return found
-
-
-def _publish_databases(stack: Stack) -> dict[str, str]:
-    """Put the sample databases into the home registry: settings that name them, empty ones for the real ones."""
-    if stack.state.settings["real_vulnerability_database"]:
-        return dict.fromkeys(("trivy_db_repository", "trivy_java_db_repository"), "")
-    home = stack.registries()[registries.HOME]
-    now = datetime.now(UTC)
-    with RegistryClient(home) as client:
-        publish_sample_database(client, name=DATABASE_REPOSITORY, tag=DATABASE_TAG, now=now)
-        publish_sample_java_database(client, name=JAVA_REPOSITORY, tag=JAVA_TAG, now=now)
-    return {
-        "trivy_db_repository": f"{home.host}/{DATABASE_REPOSITORY}:{DATABASE_TAG}",
-        "trivy_java_db_repository": f"{home.host}/{JAVA_REPOSITORY}:{JAVA_TAG}",
-    }
 
 
 def down(layout: Layout, console: Console, *, purge: bool = False) -> None:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from delivery_chain.sandbox import database
 from delivery_chain.sandbox.airflow_parts import ADMIN
+from delivery_chain.sandbox.ground import RECEIVER
 from delivery_chain.sandbox.layout import load_secrets
 from delivery_chain.sandbox.services import LOCALHOST
-from delivery_chain.sandbox.stack import RECEIVER, Stack, open_stack
+from delivery_chain.sandbox.stack import Stack, open_stack
 
 if TYPE_CHECKING:
     from delivery_chain.sandbox.console import Console

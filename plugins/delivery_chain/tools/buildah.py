@@ -144,7 +144,7 @@ def build_and_push(
                 triggered = _mounts(room.triggers(pull.image), version)
                 check_mounts(triggered, version, f"ONBUILD of {pull.image}", caches)
         pulled = time.monotonic()
-        _build(room, request)
+        _build(room, request, decode(dockerfile))
         built = time.monotonic()
         digest = room.push(registry, request.target)
         return BuildOutput(digest, built - pulled, time.monotonic() - built, sandbox, pulled - began)
@@ -184,9 +184,7 @@ def _pulls(request: BuildRequest, dockerfile: bytes, policy: PullPolicy, version
         try:
             image = ImageName.parse(need.name).exact
         except InvalidReference as error:
-            raise BuildFailed(
-                f"base image of {request.target}: {need}: {error}; correct the Dockerfile", tool="buildah"
-            ) from error
+            raise BuildFailed(f"{need}: {error}; correct the Dockerfile", tool="buildah") from error
         pull = _Pull(need, image, policy.rule_for(image, str(need)), need.platform or str(request.platform))
         earlier = found.setdefault(str(image), pull)
         if earlier.platform != pull.platform:
@@ -201,7 +199,7 @@ def _pulls(request: BuildRequest, dockerfile: bytes, policy: PullPolicy, version
     return list(found.values())
 
 
-def _build(room: BuildRoom, request: BuildRequest) -> None:
+def _build(room: BuildRoom, request: BuildRequest, dockerfile: str) -> None:
     options = [f"--platform={request.platform}"]
     options += [f"--build-arg={name}={value}" for name, value in request.args.items()]
     # Not by arguments in LABEL: with cached layers those keep their first value.
@@ -210,7 +208,7 @@ def _build(room: BuildRoom, request: BuildRequest) -> None:
     try:
         room.build(options)
     except ToolError as error:
-        raise buildah_errors.of_build(error, request.target) from error
+        raise buildah_errors.of_build(error, request.target, dockerfile) from error
 
 
 def way_to_build(kind: Isolation, network: Network, workdir: Path) -> Sandbox:

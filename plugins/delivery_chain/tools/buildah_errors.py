@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from delivery_chain.core.dockerfile_line import place
 from delivery_chain.errors import (
     BuildFailed,
     DiskFull,
@@ -39,7 +40,8 @@ _REGISTRY: tuple[tuple[str, type[RegistryError], str], ...] = (
         RegistryUnreachable,
         _SILENT,
     ),
-    (r"no route to host|reset by peer|unexpected eof|temporary failure", RegistryUnreachable, _SILENT),
+    (r"no route to host|reset by peer|\beof\b|broken pipe|temporary failure", RegistryUnreachable, _SILENT),
+    (r"closed network connection|server misbehaving", RegistryUnreachable, _SILENT),
     (r"status(?: code)?:? 5\d\d|\b50[0234] ", RegistryFailure, "it failed itself (5xx); a retry may work"),
     (
         r"manifest unknown|name unknown|not found|status code 404",
@@ -59,21 +61,27 @@ def of_pull(error: ToolError, what: str) -> DeliveryChainError:
     """The error of a `buildah pull` that failed."""
     if isinstance(error, DiskFull | ToolMissing | ToolTimeout):
         return error
-    found = _of_registry(_said_of_registry(error), f"base image: {what}")
+    found = _of_registry(_said_of_registry(error), what)
     if isinstance(found, Unauthorized):
         return Unauthorized(
             f"{found}\n    What a chain may read, and with which login, is `build.from` of its spec"
         )
     return found or BuildFailed(
-        f"base image: {what}: expected an image of a registry that can be pulled; correct the Dockerfile:",
+        f"{what}: expected an image of a registry that can be pulled; correct the Dockerfile:",
         tool="buildah",
         exit_code=error.exit_code,
         output=error.output,
     )
 
 
-def of_build(error: ToolError, target: str) -> DeliveryChainError:
-    """The error of a `buildah bud` that failed."""
+def of_build(error: ToolError, target: str, dockerfile: str = "") -> DeliveryChainError:
+    """The error of a `buildah bud` that failed.
+
+    Args:
+        error: What the process ended with.
+        target: What was built.
+        dockerfile: The Dockerfile's text, from `decode`.
+    """
     if isinstance(error, DiskFull | ToolMissing | ToolTimeout):
         return error
     missing = _NOT_PULLED.search(_said(error))
@@ -86,8 +94,11 @@ def of_build(error: ToolError, target: str) -> DeliveryChainError:
             exit_code=error.exit_code,
             output=error.output,
         )
+    where = place(dockerfile, error.output)
     return BuildFailed(
-        f"build of {target}: the Dockerfile failed; its last lines:",
+        f"{where}\n    Build of {target}: the Dockerfile failed; its last lines:"
+        if where
+        else f"build of {target}: the Dockerfile failed; its last lines:",
         tool="buildah",
         exit_code=error.exit_code,
         output=error.output,

@@ -114,7 +114,7 @@ class BuildRoom:
         try:
             return pinned(image, rule.registry, platform, what)
         except RegistryError as error:
-            raise type(error)(f"base image, {what}: {error}", retry_after=error.retry_after) from error
+            raise type(error)(f"{what}: {error}", retry_after=error.retry_after) from error
 
     def triggers(self, image: ImageName) -> bytes:
         """The ONBUILD instructions of a pulled image, one a line.

@@ -82,7 +82,8 @@ class Outwards:
         if os.read(self._ready, 1) != b"1":
             os.lseek(self._log, 0, os.SEEK_SET)
             said = os.read(self._log, 4096).decode(errors="replace").strip().splitlines()
-            sys.exit(f"enter: slirp4netns did not start: {said[-1] if said else 'it said nothing'}")
+            # The reason comes before its last line, which is that a child of it failed.
+            sys.exit(f"enter: slirp4netns did not start: {'; '.join(said) or 'it said nothing'}")
         os.close(self._ready)
         os.close(self._log)
         for network in (*closed, _METADATA):

@@ -17,7 +17,7 @@ from delivery_chain.tools.git_source import GitSource, Transport, check_commit, 
 from delivery_chain.tools.installed import flaw_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 __all__ = ["GitSource", "Transport", "checkout", "list_refs"]
@@ -101,6 +101,7 @@ def checkout(
     commit: str,
     into: Path,
     submodules: bool = False,
+    of_ref: bool = False,
     deadline: float,
     on_line: Callable[[str], None] | None = None,
 ) -> None:
@@ -114,6 +115,7 @@ def checkout(
         commit: 40 or 64 lowercase hex digits.
         into: A folder that is empty or not there yet. On an error its content is undefined.
         submodules: Also fetch submodules, recursively, under the same rules.
+        of_ref: The commit has to be in the ref's history: servers give single commits of others' forks too.
         deadline: Point on the clock of `time.monotonic()`, seconds.
         on_line: Called with git's progress and messages.
 
@@ -133,7 +135,8 @@ def checkout(
             on_line(line)
     into.mkdir(parents=True, exist_ok=True)
     into.chmod(0o755)
-    _Checkout(deadline, on_line, submodules=submodules).take(source, ref, commit, into, depth=0)
+    taking = _Checkout(deadline, on_line, submodules=submodules, of_ref=of_ref)
+    taking.take(source, ref, commit, into, depth=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +151,10 @@ class _Link:
 class _Checkout:
     """One checkout with its submodules; counts them."""
 
-    def __init__(self, deadline: float, on_line: Callable[[str], None] | None, *, submodules: bool) -> None:
+    def __init__(
+        self, deadline: float, on_line: Callable[[str], None] | None, *, submodules: bool, of_ref: bool
+    ) -> None:
+        self._of_ref = of_ref
         self._deadline = deadline
         self._on_line = on_line
         self._submodules = submodules
@@ -158,7 +164,7 @@ class _Checkout:
         with session(source, deadline=self._deadline, on_line=self._on_line) as git:
             object_format = "sha256" if len(commit) == 64 else "sha1"  # noqa: PLR2004 - hex digits
             git.run("init", "--quiet", "--template=", f"--object-format={object_format}", "--", str(into))
-            _fetch(git, ref, commit, into)
+            _fetch(git, ref, commit, into, of_ref=self._of_ref and depth == 0)
             found = git.run("rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}", cwd=into)
             if found.decode().strip() != commit:
                 raise SourceError(f"git commit {commit}: expected a commit, found another object", tool="git")
@@ -187,27 +193,38 @@ class _Checkout:
         self.take(parent.submodule(link.url, link.path), "refs/heads/*", link.commit, folder, depth=depth)
 
 
-def _fetch(git: Git, ref: str, commit: str, into: Path) -> None:
+def _fetch(git: Git, ref: str, commit: str, into: Path, *, of_ref: bool) -> None:
     fetch = ("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-auto-maintenance")
     url = git.source.url
-    try:
-        git.run(*fetch, "--depth=1", "--", url, commit, cwd=into)
-    except SourceUnreachable:
-        raise
-    except SourceError as error:
-        if not _REFUSES_COMMIT.search("\n".join(error.output)):
-            raise
-    else:
+    if not of_ref and _fetch_commit(git, fetch, commit, into):
         return
+    # Nothing else is fetched: a commit that is there then is one of the ref's history.
     for depth in _DEPTHS:
         _fetch_ref(git, [*fetch, f"--depth={depth}"], ref, into)
         if _has(git, commit, into):
             return
     raise SourceError(
         f"git commit {commit}: expected it on {ref} of {url!r}, did not find it; "
-        "it was rewritten by a later push, whose own run builds the new state",
+        + (
+            "name a commit of the ref's own history, or a ref that has this one"
+            if of_ref
+            else "it was rewritten by a later push, whose own run builds the new state"
+        ),
         tool="git",
     )
+
+
+def _fetch_commit(git: Git, fetch: Sequence[str], commit: str, into: Path) -> bool:
+    """Fetch just one commit; False where the server gives none by their ids."""
+    try:
+        git.run(*fetch, "--depth=1", "--", git.source.url, commit, cwd=into)
+    except SourceUnreachable:
+        raise
+    except SourceError as error:
+        if not _REFUSES_COMMIT.search("\n".join(error.output)):
+            raise
+        return False
+    return True
 
 
 def _fetch_ref(git: Git, fetch: list[str], ref: str, into: Path) -> None:

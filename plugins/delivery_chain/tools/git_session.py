@@ -94,7 +94,7 @@ _PERMANENT: tuple[tuple[str, str], ...] = (
 )
 _UNREACHABLE = re.compile(
     r"could not resolve|connection (?:refused|timed out|reset|closed)|failed to connect|couldn't connect"
-    r"|timed out|network is unreachable|no route to host|early eof|hung up unexpectedly"
+    r"|timed out|network is unreachable|no route to host|\beof\b|hung up|broken pipe|transfer closed"
     r"|returned error: (?:429|5\d\d)|rpc failed|unexpected disconnect|too slow|temporary failure"
     r"|empty reply|gnutls_handshake|ssl_connect|curl \d+",
     re.IGNORECASE,

@@ -79,7 +79,7 @@ TRIES = 3
 _REFUSED = re.compile(
     r"operation not permitted|permission denied|not supported|does not support|invalid argument"
     r"|function not implemented|no such device|read-only file system|cgroup|sub[ug]id|new[ug]idmap"
-    r"|unshare\b.*(?:no space left on device|too many users)",
+    r"|unshare\b.*(?:no space left on device|too many users)|/dev/net/tun\b.*no such file",
     re.IGNORECASE,
 )
 """What the kernel, a runtime or a missing range of ids says where a kind of isolation can't be had.

@@ -63,12 +63,12 @@ def check_mounts(mounts: Sequence[Mount], version: Version, where: str, caches: 
         complaints = [*_complaints(mount, untyped=not _kinds(mount) and mount.line in typed)]
         if cache := _cache(mount):
             complaints += _nested(cache, caches)
-            caches.setdefault(cache, f"{where} line {mount.line}")
+            caches.setdefault(cache, f"{where}:{mount.line}")
         for flaw, reason in complaints:
             if flaw.affects(version):
                 shown = ".".join(map(str, version))
                 raise BuildFailed(
-                    f"{where} line {mount.line}, RUN {mount.text[:300]}: refused, as {flaw.cve} of buildah {shown} "
+                    f"{where}:{mount.line}: RUN {mount.text[:300]}: refused, as {flaw.cve} of buildah {shown} "
                     f"would let it out of the build (fixed in {flaw.fix}): {reason}, {_INSTALL}",
                     tool="buildah",
                 )

@@ -48,8 +48,10 @@ _JAVA = re.compile(r"Java DB")
 _UNKNOWN_RELEASE = re.compile(r"OS version is not on the EOL list\b")
 """Trivy's only word on a release that it has no list for: its report reads like one on a release without faults."""
 _NETWORK = re.compile(
-    r"connection refused|connection reset|no such host|i/o timeout|TLS handshake timeout|unexpected EOF"
-    r"|no route to host|network is unreachable|server misbehaving"
+    r"connection refused|connection reset|no such host|i/o timeout|TLS handshake timeout|: EOF$|unexpected EOF"
+    r"|broken pipe|no route to host|network is unreachable|server misbehaving|closed network connection"
+    r"|unexpected status code 5\d\d",
+    re.MULTILINE,
 )
 _LINUX = "linux"
 LARGEST = "100TB"

@@ -9,27 +9,29 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import requires_access_dag
-from airflow.models.dagrun import DagRun
 from airflow.utils.session import create_session
 from fastapi import Depends, FastAPI, HTTPException
-from fastapi.responses import HTMLResponse
-from sqlalchemy import select
+from fastapi.responses import HTMLResponse, JSONResponse
 
 from delivery_chain.core.findings import ScanReport
-from delivery_chain.core.gate import Verdict
 from delivery_chain.core.in_force import version
-from delivery_chain.core.plan import Planned
-from delivery_chain.core.results import Quarantined, Record, RegionResult, Scanned, Subject
+from delivery_chain.core.outcome import outcome
+from delivery_chain.core.results import Scanned
+from delivery_chain.core.steps import REPORT
 from delivery_chain.core.tags import quarantine_name
 from delivery_chain.errors import DeliveryChainError, NotFound
 from delivery_chain.hooks.registry import TEST_TIMEOUT, OciRegistryHook
 from delivery_chain.ledger.left import Left, left_in
+from delivery_chain.ledger.outcomes import facts_of
 from delivery_chain.web.asking import router as asking
 from delivery_chain.web.events import router as events
 from delivery_chain.web.home import router as home
 from delivery_chain.web.page import RunFacts, render
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from delivery_chain.core.outcome import Facts
     from delivery_chain.core.plan import Plan
     from delivery_chain.core.results import ScanResult
 
@@ -47,40 +49,54 @@ app.include_router(asking)
 app.include_router(events)
 
 
-@app.get(
-    "/{dag_id}/{run_id:path}",
-    dependencies=[Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.XCOM))],
-)
+MAY_READ = Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.XCOM))
+"""Whoever may read what the run's steps left."""
+
+
+@app.get("/runs/{dag_id}/{run_id:path}/outcome", dependencies=[MAY_READ])
+def run_outcome(dag_id: str, run_id: str) -> JSONResponse:
+    """How a run ended, or where it is, as JSON: an `Outcome`'s fields and Airflow's `state` of the run."""
+    with create_session() as session:
+        known = _known(session, dag_id, run_id, left_in(session, dag_id, run_id))
+    body = outcome(known).model_dump(mode="json") | {"state": known.state}
+    return JSONResponse(body, headers=HEADERS)
+
+
+@app.get("/{dag_id}/{run_id:path}", dependencies=[MAY_READ])
 def run_page(dag_id: str, run_id: str) -> HTMLResponse:
     """The page of a run; 404 where there is no run with a plan."""
     with create_session() as session:
         left = left_in(session, dag_id, run_id)
-        state = session.scalar(select(DagRun.state).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
+        known = _known(session, dag_id, run_id, left)
+    return HTMLResponse(render(_facts(dag_id, run_id, left, known)), headers=HEADERS)
+
+
+def _known(session: Session, dag_id: str, run_id: str, left: Left) -> Facts:
+    """All that is known of a run; 404 where there is none, or it is none of ours."""
     try:
-        facts = _facts(dag_id, run_id, left, str(state or ""))
+        known = facts_of(session, dag_id, run_id, left=left)
     except ValueError as error:
         raise HTTPException(404, f"{dag_id}/{run_id}: its XComs are not those of a chain") from error
-    return HTMLResponse(render(facts), headers=HEADERS)
+    if known is None or not any(task.step == REPORT for task in known.tasks):
+        raise HTTPException(404, f"{dag_id}/{run_id}: no such run of a chain")
+    return known
 
 
-def _facts(dag_id: str, run_id: str, left: Left, state: str) -> RunFacts:
-    made = left.one("plan", Planned)
-    if made is None and not left.altered:
-        raise HTTPException(404, f"{dag_id}/{run_id}: no such run, or the task plan made no plan yet")
+def _facts(dag_id: str, run_id: str, left: Left, known: Facts) -> RunFacts:
+    plan = known.planned.plan if known.planned else None
     scans = tuple(result for scanned in left.all("scan", Scanned) for result in scanned.results)
-    reports, missing = _reports(made.plan, scans) if made else ((), "")
+    reports, missing = _reports(plan, scans) if plan else ((), "")
     return RunFacts(
         chain=dag_id,
         run_id=run_id,
-        state=state,
-        altered=left.altered,
-        plan=made.plan if made else None,
-        version=version(made.number, made.fingerprint) if made else "",
-        subject=left.one("assemble", Subject),
-        verdict=left.one("gate", Verdict),
-        quarantined=left.one("quarantine", Quarantined),
-        record=left.one("report", Record),
-        regions=left.all("replicate", RegionResult),
+        outcome=outcome(known),
+        altered=known.altered,
+        plan=plan,
+        version=version(known.planned.number, known.planned.fingerprint) if known.planned else "",
+        subject=known.subject,
+        verdict=known.verdict,
+        quarantined=known.quarantined,
+        regions=known.regions,
         reports=reports,
         missing=missing,
     )

@@ -20,7 +20,7 @@ from delivery_chain.core.ledger import SENSOR
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from delivery_chain.core.ledger import Change, Outcome
+    from delivery_chain.core.ledger import Change, Outcome, Standing
 
 MOST_SHOWN = 500
 """Rows of the page; the rest is counted."""
@@ -46,6 +46,7 @@ a { text-decoration-color: #8888; text-underline-offset: .15em } .soft a { text-
 a:hover { text-decoration: underline } .gap b, .note { color: var(--warn) }
 .note { border-left: 3px solid var(--warn); margin: .4rem 0; padding-left: .7rem }
 td div + div { margin-top: .15rem }
+.success { color: light-dark(#1a7f37, #4ac26b) } .failed { color: light-dark(#cf222e, #ff7b72) }
 """
 SCRIPT = """
 const host = window.parent === window ? null : window.parent.document;
@@ -171,14 +172,14 @@ def _times(by: str, times: int) -> str:
 
 
 def _came_of(change: Change) -> str:
-    parts = [_outcome(outcome) for outcome in change.outcomes]
+    parts = [_outcome(outcome, change.standing(outcome)) for outcome in change.outcomes]
     if change.why or not parts:
         parts.append(f'<span class="soft">{escape(change.why or "no run")}</span>')
     parts += [f"<b>Gap:</b> {escape(gap)}" for gap in change.gaps]
     return "".join(f"<div>{part}</div>" for part in parts)
 
 
-def _outcome(outcome: Outcome) -> str:
+def _outcome(outcome: Outcome, stands: Standing | None) -> str:
     rule = f" ({escape(outcome.rule)})" if outcome.rule else ""
     who = escape(outcome.chain) + rule
     if not outcome.run_id:
@@ -188,7 +189,11 @@ def _outcome(outcome: Outcome) -> str:
     link = _out(f"dags/{chain}/runs/{run}", f"<code>{escape(outcome.run_id)}</code>")
     image = f'<a href="{escape(f"{chain}/{run}")}">image</a>'
     also = f' <span class="soft">{escape(outcome.why)}</span>' if outcome.why else ""
-    return f"{who}: {link} · {image}{also}"
+    return f"{who}: {link}{_state(stands) if stands else ''} · {image}{also}"
+
+
+def _state(run: Standing) -> str:
+    return f' <span class="{escape(run.state)}" title="{escape(run.note)}">{escape(run.state)}</span>'
 
 
 def _out(page: str, inner: str) -> str:

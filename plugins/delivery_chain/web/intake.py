@@ -77,8 +77,14 @@ class Intake:
             "actor": self.delivery.actor,
             "sender": self._by,
             "delivery_id": self.delivery.delivery_id,
-            "pushed_at": not_after(self.delivery.pushed_at, self.now),
+            "pushed_at": self._said,
         }
+
+    @property
+    def _said(self) -> datetime | None:
+        """When the push was by the sender's clock, where it says so."""
+        said = self.delivery.pushed_at
+        return not_after(said, self.now) if said else None
 
     def _found(self) -> tuple[Watched, ...]:
         return self.chains.at(self.sender.speaks_for, self.delivery.places) if self.delivery.pushes else ()
@@ -192,13 +198,10 @@ class Intake:
         judged = self._judge(
             record, ref, before, after, [run for one in there for run in one.values() if run.ours]
         )
-        if not judged.fresh or judged.at is None:
+        if not judged.fresh:
             outcomes = [runs.find(start, one) for start, one in zip(starts, there, strict=True)]
         else:
-            outcomes = [
-                runs.start(start, one, since=judged.since, at=judged.at)
-                for start, one in zip(starts, there, strict=True)
-            ]
+            outcomes = [runs.start(start, one, judged) for start, one in zip(starts, there, strict=True)]
         # What could not be started is not known either: the next word of it counts.
         if all(outcome.run_id for outcome in outcomes):
             record.remember(ref, judged.history)
@@ -210,14 +213,13 @@ class Intake:
         delivery_id = self.delivery.delivery_id
         if delivery_id and any((run.sender, run.delivery_id) == (self._by, delivery_id) for run in there):
             return Judgement(history=record.history(ref), fresh=False, why=AGAIN)
-        said = self.delivery.pushed_at
         move = Move(
             before=before,
             after=after,
             teller=f"{self.sender.conn_id}/{self.delivery.hook}",
             delivery_id=delivery_id,
             now=self.now,
-            pushed_at=said and not_after(said, self.now),
+            pushed_at=self._said,
         )
         sensed = max((run.seen_at for run in there if run.sender == SENSOR), default=None)
         return judge(record.history(ref), move, record.watched(ref), sensed)

@@ -7,15 +7,16 @@ from html import escape
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from delivery_chain.core.closing import by_hand, changed
+from delivery_chain.core.outcome import FINE, End, changed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from delivery_chain.core.findings import Database, Finding, ScanReport
     from delivery_chain.core.gate import Verdict
+    from delivery_chain.core.outcome import Outcome
     from delivery_chain.core.plan import Plan
-    from delivery_chain.core.results import Quarantined, Record, RegionResult, Subject
+    from delivery_chain.core.results import Quarantined, RegionResult, Subject
 
 MOST_FINDINGS = 2000
 """Rows of one report; the rest is counted."""
@@ -28,9 +29,21 @@ table { border-collapse: collapse; width: 100% }
 td:first-child { white-space: nowrap }
 th, td { border-bottom: 1px solid #8884; padding: .3rem .8rem .3rem 0; text-align: left; vertical-align: top }
 .verdict { border-left: .4rem solid #888; padding: .3rem 1rem }
-.passed { border-color: #1a7f37 } .blocked { border-color: #cf222e }
+.passed { border-color: #1a7f37 } .blocked { border-color: #8250df } .failed { border-color: #cf222e }
+.waiting { border-color: #bc6a00 }
 .critical, .high { color: #cf222e; font-weight: 600 } .medium { color: #bc6a00; font-weight: 600 }
 """
+
+KINDS = {
+    End.DELIVERED: "passed",
+    End.BLOCKED: "blocked",
+    End.SUPERSEDED: "",
+    End.BUILT: "",
+    End.IGNORED: "",
+    End.WAITING: "waiting",
+    End.RUNNING: "waiting",
+}
+"""The colour of each end; all others are failures, which a blocked run is not: there the chain did its work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,15 +52,14 @@ class RunFacts:
 
     chain: str
     run_id: str
-    state: str
-    """Airflow's state of the run."""
+    outcome: Outcome
+    """How it ended, or where it is."""
     altered: tuple[str, ...]
     """Tasks whose XCom is not what they left; nothing of theirs is shown."""
     plan: Plan | None
     subject: Subject | None
     verdict: Verdict | None
     quarantined: Quarantined | None
-    record: Record | None
     regions: tuple[RegionResult, ...]
     reports: tuple[ScanReport, ...]
     missing: str
@@ -59,7 +71,7 @@ class RunFacts:
 def render(facts: RunFacts) -> str:
     """The page."""
     title = escape(facts.plan.title if facts.plan else f"{facts.chain} {facts.run_id}")
-    body = "".join([_altered(facts), _verdict(facts), _image(facts), _findings(facts)])
+    body = "".join([_altered(facts), _outcome(facts), _verdict(facts), _image(facts), _findings(facts)])
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f"<style>{STYLE}</style></head><body><h1>{title}</h1>{body}</body></html>"
@@ -74,23 +86,27 @@ def _altered(facts: RunFacts) -> str:
         "The verdict of this run was changed after the gate left it. " if "gate" in facts.altered else ""
     )
     return (
-        f'<p class="verdict blocked" role="alert"><b>{verdict}{escape(changed(facts.altered))}.</b><br>'
+        f'<p class="verdict failed" role="alert"><b>{verdict}{escape(changed(facts.altered))}.</b><br>'
         "Over Airflow's REST API or in its database, or by another installation or an older version of this "
         "package. No step takes it, and it is not shown here. Clear these tasks and all that follow them.</p>"
     )
 
 
+def _outcome(facts: RunFacts) -> str:
+    """How the run ended; of a blocked one what somebody made of it, too."""
+    found = facts.outcome
+    ended = escape(found.sentence[:1].upper() + found.sentence[1:])
+    kind = KINDS.get(found.end, "failed")
+    if not found.good and found.end in FINE:
+        kind = "failed"
+    return f'<p class="verdict {kind}" id="outcome"><b>{ended}</b></p>'
+
+
 def _verdict(facts: RunFacts) -> str:
     verdict = facts.verdict
-    if verdict is None and facts.record and facts.record.verdict:
-        return '<p class="verdict blocked"><b>The verdict of this run was removed.</b></p>'
     if verdict is None:
         return '<p class="verdict">Not judged.</p>'
-    said = by_hand(verdict, facts.state)
-    marked = (
-        (f"This run was {said}: Airflow shows it as a success, the gate did not pass it.",) if said else ()
-    )
-    notes = "".join(f"<br>{escape(note)}" for note in (*marked, *verdict.notes, *verdict.excepted))
+    notes = "".join(f"<br>{escape(note)}" for note in (*verdict.notes, *verdict.excepted))
     kind = "passed" if verdict.passed else "blocked"
     return f'<p class="verdict {kind}"><b>{escape(verdict.sentence.capitalize())}</b>{notes}</p>'
 
@@ -119,8 +135,6 @@ def _image(facts: RunFacts) -> str:
         rows.append(("Backed up as", _code(kept.backup)))
     if kept and kept.kept:
         rows.append(("Left at", _code(kept.kept)))
-    if facts.record:
-        rows.append(("Outcome", escape(facts.record.sentence)))
     return f'<h2 id="image">Image</h2>{_table((), rows)}'
 
 

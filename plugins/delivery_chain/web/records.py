@@ -65,7 +65,7 @@ class Record:
         """Put it into the transaction."""
         if self._told == self._was:
             return
-        values = _stored(self._told.model_dump_json())
+        values = _stored(self._told.to_text())
         table = Variable.__table__
         self._session.execute(update(table).where(table.c.key == self._key).values(values))
         _keep(self._key, values["val"], self._told)

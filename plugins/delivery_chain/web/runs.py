@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow.api_fastapi.common.dagbag import create_dag_bag
@@ -24,12 +25,12 @@ from delivery_chain.senders.base import fields, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
     from sqlalchemy.orm import Session
 
     from delivery_chain.core.event import Event
     from delivery_chain.core.starts import Start
+    from delivery_chain.core.visits import Judgement
 
 VISITS_AT_ONCE = 16
 MOST_TAKEN = 16
@@ -64,7 +65,8 @@ class Runs:
         Args:
             session: Of the transaction.
             by: Who triggers them, for Airflow's pages.
-            facts: Fields of the event that all have in common: actor, sender, delivery_id, pushed_at.
+            facts: Fields of the event that all have in common: actor, sender, delivery_id; and pushed_at, None where
+                the sender does not say it.
         """
         self.session = session
         self.by = by
@@ -82,24 +84,21 @@ class Runs:
             return _outcome(start, why="a push that was known already, and made no run")
         return _outcome(start, run_id=start.run_id(max(ours)))
 
-    def start(
-        self, start: Start, there: Mapping[int, Known], *, since: datetime | None, at: datetime
-    ) -> Outcome:
+    def start(self, start: Start, there: Mapping[int, Known], push: Judgement) -> Outcome:
         """Make the run, unless it is there.
 
         Args:
             start: Of what.
             there: The runs that are there, from `there`.
-            since: When the ref was last known to be elsewhere, see `delivery_chain.core.visits`.
-            at: When the push was seen.
+            push: What is known of the push, which is a fresh one.
         """
         there = dict(there)
         for _ in range(MOST_TAKEN):
-            visit, known = choose({number: one.seen_at for number, one in there.items()}, since)
+            visit, known = choose({number: one.seen_at for number, one in there.items()}, push.since)
             run_id = start.run_id(visit)
             if known:
                 return _outcome(start, run_id=run_id, why=SENSED if there[visit].sender == SENSOR else "")
-            outcome = self._made(start, run_id, at)
+            outcome = self._made(start, run_id, push)
             if outcome.run_id or outcome.why:
                 return outcome
             found = _look(self.session, start, {run_id: visit}).get(visit)
@@ -108,7 +107,7 @@ class Runs:
             there[visit] = found
         return _outcome(start, why="somebody else takes the ids of its runs; the sensor tries again")
 
-    def _made(self, start: Start, run_id: str, at: datetime) -> Outcome:
+    def _made(self, start: Start, run_id: str, push: Judgement) -> Outcome:
         """Make a run; neither run nor reason where its id was taken at this very moment."""
         model = self.session.get(DagModel, start.chain)
         dag = self._dag(start.chain) if model else None
@@ -116,7 +115,11 @@ class Runs:
             return _outcome(start, why="Airflow has no such Dag now; the sensor tries again")
         if model.has_import_errors:
             return _outcome(start, why="the Dag's file has import errors; the sensor tries again")
-        event = start.event.model_copy(update={**self.facts, "seen_at": at})
+        at = push.at or datetime.now(UTC)
+        # Told once more, it is no newer than it was at first.
+        pushed_at = min(self.facts["pushed_at"] or at, push.first or at)
+        times = {"pushed_at": pushed_at, "seen_at": at, "left": push.left}
+        event = start.event.model_copy(update={**self.facts, **times})
         why = PAUSED if model.is_paused else ""
         try:
             # A savepoint: another one of us, the sensor, or a person may make it at this very moment.

@@ -1,29 +1,64 @@
 # ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run pay
-"""The listener inside a real scheduler step: `DagRun.update_state` on a SQLite database of Airflow's."""
+"""The listener inside real scheduler steps on a SQLite database of Airflow's: runs that begin, end and go on."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import pytest
 
+from delivery_chain.core.event import Kind
 from delivery_chain.core.gate import Hit, Verdict
-from delivery_chain.core.results import Record
+from delivery_chain.core.plan import Plan, Planned
+from delivery_chain.core.results import DeliveryResult, Published, Record, RegionResult, Subject, TagMove
+from delivery_chain.core.seal import Place, sealed
+from delivery_chain.core.spec import ChainSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from sqlalchemy.orm import Session
 
 pytestmark = pytest.mark.integration
-SENTENCE = "shop/api:v1 passed and is in 2 regions."
 RUN = "manual__1"
+DAY = datetime(2026, 1, 1, tzinfo=UTC)
+DIGEST = "sha256:" + "9" * 64
+TITLE = "shop/api v7 at sha256:999999999999"
+OURS = "delivery-chain"
+DELIVERED = f"delivered: {TITLE} passed without a scan, published, copied to west, 1 trigger fired"
+BLOCKED = f"blocked: 3 findings; {TITLE}"
+SEARCHED = "blocked: 3 findings"
 
 
-def record(sentence: str = SENTENCE, verdict: str = "") -> Record:
-    return Record(chain="c", image="shop/api", tags=(), sentence=sentence, verdict=verdict)
+def spec_of(dag_id: str) -> ChainSpec:
+    return ChainSpec.model_validate(
+        {
+            "version": 1,
+            "name": dag_id,
+            "scope": {"instance": "home", "namespace": "shop", "repositories": ["api"]},
+            "replicate": [{"name": "west", "to": "west"}],
+            "distribute": [{"name": "prod", "url_connection": "prod_hook"}],
+            "scan": {"enabled": False},
+        }
+    )
+
+
+def plan_of(dag_id: str) -> Plan:
+    return Plan(
+        chain=dag_id, run_id=RUN, kind=Kind.IMAGE_PUSH, instance="home", namespace="shop", repository="api",
+        tags=("v7",), digest=DIGEST, pushed_at=DAY,
+    )  # fmt: skip
+
+
+REGION = RegionResult(
+    rule="west", region="west", host="w", name="shop/api", digest=DIGEST, tags=(), copied=1, skipped=0, bytes=1,
+    seconds=1.0,
+)  # fmt: skip
+PASSED = Verdict(digest=DIGEST, passed=True, judged_at=DAY)
+REFUSED = Verdict(digest=DIGEST, passed=False, judged_at=DAY, hits=(Hit(clause="findings", count=3),))
 
 
 @pytest.fixture(scope="module")
@@ -42,194 +77,359 @@ def database() -> Iterator[None]:
     manager.clear()
 
 
-@pytest.fixture
-def finish(database: None, request: pytest.FixtureRequest) -> Callable[..., tuple[str, str] | None]:
-    """Let a run of one finished task end in the scheduler's way; gives note and author."""
-    from airflow.models.dagrun import DagRunNote
-    from airflow.utils.session import create_session
+@dataclass(slots=True)
+class Chain:
+    """One run of a chain of its own."""
 
-    def run(
-        state: str = "success",
-        report: Any = None,
-        *,
-        gate: Any = None,
-        tags: tuple[str, ...] = ("delivery-chain",),
-        note: tuple[str, str | None] | None = None,
-        times: int = 1,
-    ) -> tuple[str, str] | None:
-        dag_id = f"chain-{crc32(request.node.nodeid.encode())}"
+    dag_id: str
+    tags: tuple[str, ...] = ("delivery-chain",)
+    serialized: Any = field(default=None, repr=False)
+
+    @property
+    def dag(self) -> Any:
+        from airflow.serialization.serialized_objects import DagSerialization
+
+        from delivery_chain import factory
+
+        made = factory.make_chain_dag(spec_of(self.dag_id))
+        made.tags = set(self.tags)
+        return DagSerialization.deserialize_dag(DagSerialization.serialize_dag(made))
+
+    def create(self) -> None:
+        """A run whose tasks have not begun."""
+        from airflow.models.dagbundle import DagBundleModel
+        from airflow.models.serialized_dag import SerializedDagModel
+        from airflow.serialization.definitions.dag import SerializedDAG
+        from airflow.serialization.serialized_objects import LazyDeserializedDAG
+        from airflow.utils.session import create_session
+        from airflow.utils.types import DagRunTriggeredByType, DagRunType
+
+        from delivery_chain import factory
+
         with create_session() as session:
-            dag_run = _make(session, dag_id, tags, state, {"report": report, "gate": gate})
-            if note is not None:
-                dag_run.note = note
-            run_id = dag_run.id
-        for _ in range(times):
-            _schedule(run_id, dag_id, tags)
-        with create_session() as session:
-            row = session.get(DagRunNote, run_id)
-            return None if row is None else (row.content, row.user_id)
-
-    return run
-
-
-def _dag(dag_id: str, tags: tuple[str, ...]) -> Any:
-    from airflow.providers.standard.operators.empty import EmptyOperator
-    from airflow.sdk import DAG
-
-    with DAG(dag_id, schedule=None, tags=list(tags)) as dag:
-        EmptyOperator(task_id="gate") >> EmptyOperator(task_id="report")
-    return dag
-
-
-def _sealed(value: Any, dag_id: str, task: str, run_id: str = RUN) -> Any:
-    """As a step leaves a value of ours; anything else as it is."""
-    from delivery_chain.core.seal import Place, sealed
-    from delivery_chain.hooks.signing import signing_secret
-
-    if not hasattr(value, "to_xcom"):
-        return value
-    return sealed(value.to_xcom(), Place(dag_id, run_id, task), signing_secret())
-
-
-def _make(session: Session, dag_id: str, tags: tuple[str, ...], state: str, left: dict[str, Any]) -> Any:
-    from airflow.models.dag import DagModel
-    from airflow.models.dag_version import DagVersion
-    from airflow.models.dagbundle import DagBundleModel
-    from airflow.models.serialized_dag import SerializedDagModel
-    from airflow.models.xcom import XComModel
-    from airflow.serialization.definitions.dag import SerializedDAG
-    from airflow.serialization.serialized_objects import DagSerialization, LazyDeserializedDAG
-    from airflow.utils.types import DagRunTriggeredByType, DagRunType
-
-    if session.get(DagBundleModel, "tests") is None:
-        session.add(DagBundleModel(name="tests"))
-        session.flush()
-    dag = _dag(dag_id, tags)
-    serialized = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
-    lazy = LazyDeserializedDAG.from_dag(dag)
-    SerializedDAG.bulk_write_to_db("tests", None, [lazy], session=session)
-    SerializedDagModel.write_dag(lazy, bundle_name="tests", session=session)
-    session.flush()
-    assert session.get(DagModel, dag_id) is not None
-    assert DagVersion.get_latest_version(dag_id, session=session) is not None
-    dag_run = serialized.create_dagrun(
-        run_id=RUN,
-        run_type=DagRunType.MANUAL,
-        state="running",
-        run_after=datetime(2026, 1, 1, tzinfo=UTC),
-        triggered_by=DagRunTriggeredByType.TEST,
-        session=session,
-    )
-    for instance in dag_run.get_task_instances(session=session):
-        instance.state = "success" if instance.task_id == "gate" else state
-    session.flush()
-    for task, value in left.items():
-        if value is not None:
-            XComModel.set(
-                key="return_value",
-                value=_sealed(value, dag_id, task),
-                task_id=task,
-                dag_id=dag_id,
+            if session.get(DagBundleModel, "tests") is None:
+                session.add(DagBundleModel(name="tests"))
+                session.flush()
+            made = factory.make_chain_dag(spec_of(self.dag_id))
+            made.tags = set(self.tags)
+            lazy = LazyDeserializedDAG.from_dag(made)
+            SerializedDAG.bulk_write_to_db("tests", None, [lazy], session=session)
+            SerializedDagModel.write_dag(lazy, bundle_name="tests", session=session)
+            session.flush()
+            self.dag.create_dagrun(
                 run_id=RUN,
+                run_type=DagRunType.MANUAL,
+                state="running",
+                run_after=DAY,
+                triggered_by=DagRunTriggeredByType.TEST,
                 session=session,
             )
-    return dag_run
+
+    def run(self, session: Session) -> Any:
+        from airflow.models.dagrun import DagRun
+        from sqlalchemy import select
+
+        found = session.scalar(select(DagRun).where(DagRun.dag_id == self.dag_id))
+        assert found is not None
+        found.dag = self.dag
+        return found
+
+    def states(self, default: str = "success", **states: str) -> None:
+        """Let the tasks be in these states."""
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            for one in self.run(session).get_task_instances(session=session):
+                one.state = states.get(one.task_id, default)
+                one.try_number = max(one.try_number, 1)
+
+    def leave(self, **left: Any) -> None:
+        """Let tasks have left values under their seals; anything that is no value of ours as it is."""
+        from airflow.models.xcom import XComModel
+        from airflow.utils.session import create_session
+
+        from delivery_chain.hooks.signing import signing_secret
+
+        with create_session() as session:
+            for task, value in left.items():
+                index = 0 if task in {"replicate", "distribute"} else -1
+                place = Place(self.dag_id, RUN, task, index)
+                given = (
+                    sealed(value.to_xcom(), place, signing_secret()) if hasattr(value, "to_xcom") else value
+                )
+                XComModel.set(
+                    key="return_value", value=given, task_id=task, dag_id=self.dag_id, run_id=RUN, map_index=index,
+                    session=session,
+                )  # fmt: skip
+
+    def deliver(self, verdict: Verdict = PASSED) -> None:
+        """Leave what the steps of a run leave that ended well, or was blocked."""
+        moves = (TagMove(tag="v7", state="moved", digest=DIGEST),)
+        self.leave(
+            plan=Planned(plan=plan_of(self.dag_id), spec=spec_of(self.dag_id)),
+            assemble=Subject(digest=DIGEST, media_type="m", size=1),
+            gate=verdict,
+        )
+        if verdict.passed:
+            told = DeliveryResult(
+                trigger="prod", url="https://t", digest=DIGEST, delivered=("v7",), attempts=()
+            )
+            self.leave(publish=Published(digest=DIGEST, tags=moves), replicate=REGION, distribute=told)
+
+    def mark(self, event: str, owner: str, **extra: Any) -> None:
+        """A row of the event log, as the REST API writes it."""
+        import json
+
+        from airflow.models.log import Log
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            session.add(Log(event, owner=owner, dag_id=self.dag_id, run_id=RUN, extra=json.dumps(extra)))
+
+    def end(self, times: int = 1) -> str:
+        """What the scheduler does with a run whose tasks have ended, its guard against early commits included."""
+        from airflow.utils.session import create_session
+        from airflow.utils.sqlalchemy import prohibit_commit
+
+        for _ in range(times):
+            with create_session() as session, prohibit_commit(session) as guard:
+                run = self.run(session)
+                run.state = "running"
+                run.update_state(session=session)
+                state = str(run.state)
+                assert state in {"success", "failed"}
+                guard.commit()
+        return state
+
+    def begin(self) -> None:
+        """What the scheduler does with a run that begins or goes on."""
+        from airflow.utils.session import create_session
+        from airflow.utils.sqlalchemy import prohibit_commit
+
+        with create_session() as session, prohibit_commit(session) as guard:
+            run = self.run(session)
+            run.state = "running"
+            run.notify_dagrun_state_changed(msg="started")
+            guard.commit()
+
+    def clear(self, *tasks: str) -> None:
+        from airflow.models.taskinstance import clear_task_instances
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            found = [
+                one for one in self.run(session).get_task_instances(session=session) if one.task_id in tasks
+            ]
+            clear_task_instances(found, session)
+
+    def instances(self) -> dict[str, tuple[str, int, int, str]]:
+        """State, try, most tries and name of each task instance."""
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            return {
+                f"{one.task_id}{one.map_index if one.map_index >= 0 else ''}": (
+                    str(one.state or ""),
+                    one.try_number,
+                    one.max_tries,
+                    one.rendered_map_index or "",
+                )
+                for one in self.run(session).get_task_instances(session=session)
+            }
+
+    def tries(self, task: str) -> list[int]:
+        """The earlier tries that Airflow still knows of, and so finds the logs of."""
+        from airflow.models.taskinstancehistory import TaskInstanceHistory as History
+        from airflow.utils.session import create_session
+        from sqlalchemy import select
+
+        with create_session() as session:
+            wanted = select(History.try_number).where(History.dag_id == self.dag_id, History.task_id == task)
+            return sorted(session.scalars(wanted))
+
+    @property
+    def note(self) -> tuple[str, str | None] | None:
+        """The note and its author."""
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            row = self.run(session).dag_run_note
+            return None if row is None else (row.content, row.user_id)
+
+    def write(self, note: str, by: str | None) -> None:
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            self.run(session).note = (note, by)
 
 
-def _schedule(run_id: int, dag_id: str, tags: tuple[str, ...]) -> None:
-    """What the scheduler does with a run whose tasks have ended, its guard against early commits included."""
-    from airflow.models.dagrun import DagRun
-    from airflow.serialization.serialized_objects import DagSerialization
-    from airflow.utils.session import create_session
-    from airflow.utils.sqlalchemy import prohibit_commit
+@pytest.fixture
+def chain(database: None, request: pytest.FixtureRequest) -> Chain:
+    """A run that has begun."""
+    made = Chain(
+        f"chain-{crc32(request.node.nodeid.encode())}", getattr(request, "param", ("delivery-chain",))
+    )
+    made.create()
+    return made
 
-    with create_session() as session, prohibit_commit(session) as guard:
-        dag_run = session.get(DagRun, run_id)
-        assert dag_run is not None
-        dag_run.state = "running"
-        dag_run.dag = DagSerialization.deserialize_dag(DagSerialization.serialize_dag(_dag(dag_id, tags)))
-        dag_run.update_state(session=session)
-        assert dag_run.state in {"success", "failed"}
-        guard.commit()
+
+def test_a_run_that_ended_says_how(chain: Chain) -> None:
+    """One that delivered is green, and its note is its outcome."""
+    chain.states(quarantine="skipped", denied="skipped")
+    chain.deliver()
+    assert (chain.end(), chain.note) == ("success", (DELIVERED, OURS))
+
+
+def test_a_run_is_what_its_report_is(chain: Chain) -> None:
+    """A blocked run is failed by it, whatever state its other tasks have."""
+    chain.states(report="failed", publish="skipped", replicate="skipped", distribute="skipped")
+    chain.deliver(REFUSED)
+    assert (chain.end(), chain.note) == ("failed", (BLOCKED, OURS))
 
 
 @pytest.mark.parametrize("state", ["success", "failed"])
-def test_the_sentence_becomes_the_note(finish: Callable[..., Any], state: str) -> None:
-    """A run that passed and one that was blocked both say in their note what came of them."""
-    assert finish(state, record()) == (SENTENCE, "delivery-chain")
-
-
-def test_a_persons_note_stays(finish: Callable[..., Any]) -> None:
-    """What somebody wrote is never overwritten."""
-    assert finish(report=record(), note=("mine", "anna")) == ("mine", "anna")
-
-
-def test_a_note_of_unknown_origin_stays(finish: Callable[..., Any]) -> None:
-    """A note that came with the trigger has no author, and may be a person's."""
-    assert finish(report=record(), note=("from the command line", None)) == (
-        "from the command line",
-        None,
+def test_who_cancelled_a_run_is_in_its_note(chain: Chain, state: str) -> None:
+    """Also where it was stopped by being marked as a success."""
+    chain.states("skipped", plan="success", build="failed" if state == "failed" else state, report="failed")
+    chain.leave(plan=Planned(plan=plan_of(chain.dag_id), spec=spec_of(chain.dag_id)))
+    chain.mark("patch_dag_run", "anna", state=state)
+    where = {"failed": "build", "success": "assemble"}[state]
+    assert (chain.end(), chain.note) == (
+        "failed",
+        (f"cancelled by anna in {where}; shop/api v7 was not published", OURS),
     )
 
 
-def test_our_own_note_is_brought_up_to_date(finish: Callable[..., Any]) -> None:
-    """A run that was cleared and ends again has the summary of its last end."""
-    assert finish(report=record(), note=("old", "delivery-chain"), times=2) == (
-        SENTENCE,
-        "delivery-chain",
+def test_a_bulk_request_names_the_run_in_its_body(chain: Chain) -> None:
+    """As the list of runs sends it, where several are chosen."""
+    chain.states("skipped", plan="failed", report="failed")
+    entities = [{"dag_run_id": "other", "state": "success"}, {"dag_run_id": RUN, "state": "failed"}]
+    chain.mark("bulk_dag_runs", "anna", actions=[{"action": "update", "entities": entities}])
+    chain.end()
+    assert chain.note == ("cancelled by anna in plan; nothing was built", OURS)
+
+
+def test_a_blocked_run_that_is_marked_green_is_blocked(chain: Chain) -> None:
+    """Airflow's state is what somebody made of it; the note says what happened, and who did that."""
+    chain.states(publish="skipped", replicate="skipped", distribute="skipped")
+    chain.deliver(REFUSED)
+    chain.mark("patch_dag_run", "bob", state="success")
+    assert (chain.end(), chain.note) == ("success", (f"{BLOCKED}; marked as success by bob", OURS))
+
+
+def test_a_run_that_goes_on_tells_its_end_anew(chain: Chain) -> None:
+    """One cleared task is enough: the report runs again, with all its tries, and the note is true again."""
+    chain.states(distribute="failed", report="failed", quarantine="skipped", denied="skipped")
+    chain.deliver()
+    assert chain.end() == "failed"
+    assert chain.note is not None
+    assert chain.note[0].startswith("partly delivered: ")
+    chain.mark("post_clear_task_instances", "carl", dry_run=False, task_ids=["distribute"])
+    chain.clear("distribute")
+    before = chain.instances()["report"]
+    chain.begin()
+    assert chain.note == ("going on: cleared by carl", OURS)
+    assert (before[:2], chain.instances()["report"][:2]) == (("failed", 1), ("", 1))
+    assert (chain.instances()["report"][2], chain.tries("report")) == (
+        1 + chain.dag.get_task("report").retries,
+        [1],
     )
+    chain.states(quarantine="skipped", denied="skipped")
+    assert (chain.end(), chain.note) == ("success", (DELIVERED, OURS))
 
 
-def test_other_dags_are_left_alone(finish: Callable[..., Any]) -> None:
-    """Without the tag a task of that name means nothing."""
-    assert finish(report=record(), tags=("nightly",)) is None
+def test_a_run_goes_on_as_often_as_one_likes(chain: Chain) -> None:
+    """Each time the report is tried anew, and no try is forgotten."""
+    for number in range(1, 4):
+        chain.states(distribute="failed", report="failed")
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            for one in chain.run(session).get_task_instances(session=session):
+                one.try_number = number
+        assert chain.end() == "failed"
+        chain.clear("distribute")
+        chain.begin()
+    assert chain.tries("report") == [1, 2, 3]
 
 
-@pytest.mark.parametrize("report", [None, record("  ")])
-def test_a_run_without_a_summary_has_no_note(finish: Callable[..., Any], report: Any) -> None:
-    """A report without a sentence disturbs nothing: the run ends as ever."""
-    assert finish(report=report) is None
+def test_mapped_tasks_have_their_names_before_they_run(chain: Chain) -> None:
+    """A skipped region or trigger is called by its name, too."""
+    chain.begin()
+    names = {name: one[3] for name, one in chain.instances().items() if one[3]}
+    assert names == {
+        "scan0": "linux/amd64",
+        "scan1": "linux/arm64",
+        "scan2": "other platforms",
+        "replicate0": "west",
+        "distribute0": "prod",
+    }
 
 
-@pytest.mark.parametrize("report", ["text", ["sentence"], {"sentence": 7}, {"sentence": SENTENCE}, {}])
-def test_a_report_that_somebody_edited_is_not_noted(finish: Callable[..., Any], report: Any) -> None:
-    """Who may edit XComs does not write the run's note with them: the note says what happened."""
-    changed = "NOT TO BE TRUSTED: what report left was changed afterwards"
-    assert finish(report=report) == (changed, "delivery-chain")
+def test_a_run_that_begins_is_left_as_it_is(chain: Chain) -> None:
+    """There is nothing to tell anew, and no note."""
+    before = {name: one[:3] for name, one in chain.instances().items()}
+    chain.begin()
+    assert ({name: one[:3] for name, one in chain.instances().items()}, chain.note) == (before, None)
 
 
-BLOCKED = Verdict(
-    digest="sha256:1",
-    passed=False,
-    judged_at=datetime(2026, 1, 1, tzinfo=UTC),
-    hits=(Hit(clause="x", count=3),),
-)
-LINE = "shop/api v1 blocked: 3 x"
-FORGED = BLOCKED.model_copy(update={"passed": True, "hits": ()}).to_xcom()
+@pytest.mark.parametrize("by", ["anna", None])
+def test_a_persons_note_stays(chain: Chain, by: str | None) -> None:
+    """What somebody wrote, or what came with the trigger, is never overwritten: not at an end, nor when it goes on."""
+    chain.states(report="failed")
+    chain.write("mine", by)
+    chain.end()
+    chain.begin()
+    assert chain.note == ("mine", by)
 
 
-@pytest.mark.parametrize(
-    ("gate", "state", "verdict", "note"),
-    [
-        (BLOCKED, "failed", "blocked: 3 x", LINE),
-        (BLOCKED, "success", "blocked: 3 x", f"{LINE}; marked as success by hand"),
-        (
-            FORGED,
-            "success",
-            "blocked: 3 x",
-            f"NOT TO BE TRUSTED: what gate left was changed afterwards; {LINE}",
-        ),
-        (None, "success", "blocked: 3 x", f"{LINE}; its verdict was removed"),
-        (None, "failed", "", LINE),
-    ],
-)
-def test_a_blocked_run_is_noted_as_blocked_whatever_is_done_to_it(
-    finish: Callable[..., Any], gate: Any, state: str, verdict: str, note: str
-) -> None:
-    """Marking its tasks as success, or editing or removing its verdict, is said beside what the gate said."""
-    assert finish(state, record(LINE, verdict), gate=gate) == (note, "delivery-chain")
+def test_our_own_note_is_brought_up_to_date(chain: Chain) -> None:
+    """A run that was cleared and ends again has the outcome of its last end."""
+    chain.states(quarantine="skipped", denied="skipped")
+    chain.deliver()
+    chain.write("old", OURS)
+    chain.end(times=2)
+    assert chain.note == (DELIVERED, OURS)
 
 
-def test_a_long_sentence_is_cut(finish: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("chain", [("nightly",)], indirect=True)
+def test_other_dags_are_left_alone(chain: Chain) -> None:
+    """Without the tag tasks of these names mean nothing."""
+    chain.states(report="failed")
+    chain.deliver()
+    chain.end()
+    chain.begin()
+    assert (chain.note, chain.instances()["report"][0]) == (None, "failed")
+
+
+FORGED = REFUSED.model_copy(update={"passed": True, "hits": ()}).to_xcom()
+
+
+@pytest.mark.parametrize("gate", ["text", ["x"], {"passed": True}, FORGED, {}])
+def test_a_verdict_that_somebody_edited_is_not_believed(chain: Chain, gate: Any) -> None:
+    """Who may edit XComs writes neither the run's note nor its end with them."""
+    chain.states(quarantine="skipped", denied="skipped")
+    chain.deliver()
+    chain.leave(gate=gate)
+    chain.end()
+    assert chain.note is not None
+    assert chain.note[0].startswith("NOT TO BE TRUSTED: what gate left was changed afterwards; ")
+    assert "delivered" not in chain.note[0]
+
+
+def test_a_verdict_that_somebody_removed_is_missed(chain: Chain) -> None:
+    """The record of the first end knows of it."""
+    chain.states(publish="skipped", replicate="skipped", distribute="skipped")
+    chain.leave(plan=Planned(plan=plan_of(chain.dag_id), spec=spec_of(chain.dag_id)))
+    chain.leave(report=Record(chain="c", image="shop/api", tags=(), verdict=SEARCHED, sentence="x"))
+    chain.end()
+    assert chain.note is not None
+    assert chain.note[0].endswith("; its verdict was removed; marked as success by hand")
+
+
+def test_a_long_sentence_is_cut(chain: Chain) -> None:
     """Airflow's column takes 1000 characters."""
-    assert finish(report=record("x" * 2000)) == ("x" * 1000, "delivery-chain")
+    chain.states(report="failed", publish="skipped", replicate="skipped", distribute="skipped")
+    chain.deliver(REFUSED.model_copy(update={"hits": (Hit(clause="x" * 2000, count=3),)}))
+    chain.end()
+    assert chain.note == (f"blocked: 3 {'x' * 989}", OURS)

@@ -26,4 +26,5 @@ def test_nothing_is_lost_doubled_let_through_or_left(tmp_path: Path) -> None:
     result = Loop(Layout(tmp_path / "loop"), OPTIONS, Console(output)).run()
     print(output.getvalue())  # noqa: T201 - pytest shows it where the test fails: what was killed, and when
     assert result.violations == []
-    assert (result.pushes, sum(result.kills.values())) == (10, 12)
+    # Else it would have shown little.
+    assert (result.pushes, sum(result.kills.values()) >= OPTIONS.kills // 2) == (10, True)

@@ -207,7 +207,7 @@ def test_both_kinds_of_records_are_read(records: Records, read: Callable[..., Le
         {
             "place": PLACE, "ref": ref, "commit": A, "at": NOW - timedelta(seconds=600), "by": HOOK, "actor": "mona",
             "last": NOW - timedelta(seconds=597), "also": [{"by": "sensor", "after": 3.0}],
-            "outcomes": run_of(ref, made=True),
+            "outcomes": run_of(ref, made=True), "runs": [{"chain": CHAIN, "run_id": "run-v1", "state": "gone"}],
         }
     )  # fmt: skip
     assert (ledger.cut, ledger.skipped, ledger.since) == (False, 0, NOW - DAY)

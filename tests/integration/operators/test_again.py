@@ -20,9 +20,8 @@ from delivery_chain.operators.distribute import DistributeOperator
 from delivery_chain.operators.publish import PublishOperator
 from delivery_chain.operators.quarantine import QuarantineOperator
 from delivery_chain.operators.replicate import ReplicateOperator, TaskState
-from delivery_chain.operators.report import ReportOperator
 from delivery_chain.operators.scan import GateOperator, ScanOperator
-from support.chain_steps import DAY, Run, build_plan, built, chain, judged, scanned, verdict
+from support.chain_steps import DAY, Run, build_plan, built, chain, judged, report_of, scanned, verdict
 from support.oci_images import push_image
 from support.webhook_target import answer, webhook_target
 
@@ -93,16 +92,16 @@ def publish(run: Run) -> Published:
 
 
 def replicate(run: Run) -> RegionResult:
-    return RegionResult.from_xcom(run.do(ReplicateOperator(task_id="replicate", rule="to-west"), 0))
+    return RegionResult.from_xcom(run.do(ReplicateOperator(task_id="replicate", slot=0), 0))
 
 
 def fire(run: Run) -> Any:
-    return run.do(DistributeOperator(task_id="distribute", trigger="prod"), 0)
+    return run.do(DistributeOperator(task_id="distribute", slot=0), 0)
 
 
 def clean(run: Run) -> None:
     """What the end of a run does with its staging tags."""
-    run.do(ReportOperator(task_id="report"))
+    report_of(run)
 
 
 def lose(home: RegistryClient, namespace: str, digest: str) -> None:
@@ -141,7 +140,7 @@ def test_scan_after_the_image_is_gone_says_what_to_clear(home: RegistryClient, n
     run, _ = blocked(home, namespace)
     run.do(QuarantineOperator(task_id="quarantine"))
     with pytest.raises(NotFound, match="clear `build` and all that follow it") as caught:
-        run.do(ScanOperator(task_id="scan", platform="linux/amd64"), 0)
+        run.do(ScanOperator(task_id="scan", slot=0), 0)
     assert not caught.value.retryable
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from delivery_chain.errors import UsageError
+from delivery_chain.errors import ToolTimeout, UsageError
+from delivery_chain.git_hook import git_hook
 from delivery_chain.sandbox import source
-from delivery_chain.sandbox.layout import Layout
+from delivery_chain.sandbox.layout import Layout, load_secrets, write_private
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,3 +70,39 @@ def test_the_users_git_configuration_has_no_say(layout: Layout, monkeypatch: pyt
     (home / ".gitconfig").write_text("[commit]\n\tgpgsign = true\n[gpg]\n\tprogram = /bin/false\n", "ascii")
     monkeypatch.setenv("HOME", str(home))
     assert source.push(layout, "web").name == "main"
+
+
+def test_what_keeps_the_hook_from_telling_is_said(layout: Layout) -> None:
+    """The push is done all the same; nobody listens where the hook sends to."""
+    write_private(layout.hook_secret, load_secrets(layout)["git_hooks"])
+    push = source.push(layout, "web")
+    assert push.said == "http://127.0.0.1:9: [Errno 111] Connection refused; the sensor will find the push"
+
+
+def test_a_hook_that_does_not_end_is_no_failure(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ref is in the source: that is the push."""
+    source.push(layout, "web")
+    monkeypatch.setattr(source, "GIT_SECONDS", 3)
+    hook = source.bare(layout, "web") / "hooks" / "post-receive"
+    hook.write_text("#!/bin/sh\nexec sleep 600\n", "ascii")
+    push = source.push(layout, "web", tag="v1.0.0")
+    assert push.said == "the hook post-receive had not ended after 3 s"
+    assert git(layout, "rev-parse", "refs/tags/v1.0.0").strip() == push.commit
+
+
+def test_a_push_that_does_not_arrive_is_one(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hook that holds the push up before the ref is moved."""
+    source.push(layout, "web")
+    monkeypatch.setattr(source, "GIT_SECONDS", 3)
+    hook = source.bare(layout, "web") / "hooks" / "pre-receive"
+    hook.write_text("#!/bin/sh\nexec sleep 600\n", "ascii")
+    hook.chmod(0o755)
+    with pytest.raises(ToolTimeout):
+        source.push(layout, "web", tag="v1.0.0")
+
+
+def test_git_is_waited_for_longer_than_its_hook() -> None:
+    """All that the hook's three tries and its own calls of git may take, and twice that."""
+    hook = runpy.run_path(str(git_hook()))
+    tries, calls = 1 + len(hook["PAUSES"]), 4
+    assert 2 * (hook["SECONDS"] * (tries + calls) + sum(hook["PAUSES"])) < source.GIT_SECONDS

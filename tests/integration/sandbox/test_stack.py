@@ -1,30 +1,33 @@
-"""The whole stack on this machine: up, again, broken, down. Uses a Dags folder with one small Dag."""
+"""The whole stack on this machine: up, again, broken, down. Uses the spec of docs/sandbox.md and a small Dag beside."""
 
 from __future__ import annotations
 
 import io
 import os
+import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from delivery_chain.errors import ConfigurationError, ToolError, UsageError
-from delivery_chain.sandbox import processes, services, stack
+from delivery_chain.errors import ConfigurationError, UsageError
+from delivery_chain.sandbox import interrupts, processes, services, stack, status
 from delivery_chain.sandbox.api import AirflowApi
 from delivery_chain.sandbox.console import Console
-from delivery_chain.sandbox.layout import Layout, State, load_secrets
-from delivery_chain.sandbox.services import Service
+from delivery_chain.sandbox.layout import Layout, State, load_secrets, locked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.integration
 
+ROOT = Path(__file__).resolve().parents[3]
 DAG = """
 from airflow.sdk import DAG, task
 
@@ -44,18 +47,28 @@ REGION_CONNECTIONS = {"cn-hangzhou", "ap-southeast-1", "eu-central-1"}
 @pytest.fixture(scope="module")
 def options(tmp_path_factory: pytest.TempPathFactory) -> stack.Options:
     folder = tmp_path_factory.mktemp("given")
-    (folder / "dags").mkdir()
+    shutil.copytree(ROOT / "dags", folder / "dags")
     (folder / "dags" / "small.py").write_text(DAG, "ascii")
     (folder / "specs").mkdir()
+    [spec] = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "sandbox.md").read_text("utf-8"), re.DOTALL)
+    (folder / "specs" / "shop.yaml").write_text(spec, "utf-8")
     return stack.Options(database="sqlite", dags=str(folder / "dags"), specs=str(folder / "specs"))
 
 
 @pytest.fixture(scope="module")
-def layout(tmp_path_factory: pytest.TempPathFactory, options: stack.Options) -> Iterator[Layout]:
+def first() -> io.StringIO:
+    """What the first `up` says."""
+    return io.StringIO()
+
+
+@pytest.fixture(scope="module")
+def layout(
+    tmp_path_factory: pytest.TempPathFactory, options: stack.Options, first: io.StringIO
+) -> Iterator[Layout]:
     """A sandbox that runs."""
     found = Layout(tmp_path_factory.mktemp("sandbox"))
     try:
-        stack.up(found, options, Console(io.StringIO()))
+        stack.up(found, options, Console(first))
         yield found
     finally:
         stack.down(found, Console(io.StringIO()))
@@ -69,7 +82,7 @@ def api(layout: Layout) -> Iterator[AirflowApi]:
 
 
 def wait_for_run(api: AirflowApi, run_id: str) -> str:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         state = next((run["state"] for run in api.runs("small") if run["dag_run_id"] == run_id), "")
         if state in {"success", "failed"}:
@@ -103,15 +116,70 @@ def test_a_second_up_starts_nothing(layout: Layout, options: stack.Options) -> N
     assert "everything runs already" in out.getvalue()
 
 
-def test_up_starts_just_what_is_missing(layout: Layout, options: stack.Options) -> None:
-    """A registry that was killed comes back at its address; the others are left alone."""
+def test_a_spec_of_ones_own_comes_up_with_what_it_lacks(
+    first: io.StringIO, layout: Layout, api: AirflowApi
+) -> None:
+    """The spec of the docs: each missing connection with its command, no wait for a source that can't be looked at."""
+    assert re.findall(r"  (connection .*|delivery-chain connect .*|these commands .*)", first.getvalue()) == [
+        "connection prod_target is missing: trigger tell-prod",
+        "delivery-chain connect trigger prod_target URL",
+        "connection team_git is missing: the source of api",
+        "delivery-chain connect git team_git URL",
+        f"these commands speak to this sandbox after `. {layout.airflow_env}`",
+    ]
+    assert {"shop", "small"} <= {dag["dag_id"] for dag in api.dags()}
+
+
+def test_the_environment_file_leads_to_this_airflow(layout: Layout) -> None:
+    """The commands that need Airflow's address and a login have both."""
+    script = f'. {layout.airflow_env}; echo "$AIRFLOW_API_URL $AIRFLOW_API_USERNAME $AIRFLOW_API_PASSWORD"'
+    done = subprocess.run(["/bin/sh", "-c", script], check=True, capture_output=True, text=True)
+    running = stack.open_stack(layout, Console(io.StringIO()))
+    assert done.stdout.split() == [running.ui, "admin", load_secrets(layout)["admin"]]
+
+
+@pytest.mark.parametrize(
+    "killed",
+    [
+        ["registry-cn-hangzhou", "receiver", "airflow-triggerer"],
+        ["registry-ap-southeast-1", "airflow-scheduler", "airflow-dag-processor"],
+        ["registry-eu-central-1", "airflow-api-server"],
+    ],
+)
+def test_up_brings_back_what_was_killed_and_nothing_else(
+    layout: Layout, options: stack.Options, killed: list[str]
+) -> None:
+    """At their addresses, alive by a sign of their own; the others are the same processes. `status` names the dead."""
     before = State.load(layout)
-    processes.stop(before.processes["registry-eu-central-1"])
-    assert not stack.status(layout, Console(io.StringIO()))
+    dead = {before.processes[name] for name in killed}
+    for mark in dead:
+        os.kill(mark.pid, signal.SIGKILL)
+    assert not processes.wait_gone(dead, 60)
+    out = io.StringIO()
+    assert not status.status(layout, Console(out))
+    assert all(f"{name} died; its log is {layout.log(name)}" in out.getvalue() for name in killed)
+    assert f"`delivery-chain sandbox up --state {layout.root}` brings back" in out.getvalue()
     stack.up(layout, options, Console(io.StringIO()))
     after = State.load(layout)
     changed = {name for name, mark in after.processes.items() if mark != before.processes[name]}
-    assert (changed, after.ports) == ({"registry-eu-central-1"}, before.ports)
+    assert (changed, after.ports) == (set(killed), before.ports)
+    assert stack.open_stack(layout, Console(io.StringIO())).is_up
+
+
+def test_a_port_that_others_know_is_not_changed(layout: Layout, options: stack.Options) -> None:
+    """Where another program has taken a dead part's port, it is named, and all that runs stays."""
+    before = State.load(layout)
+    name = "registry-eu-central-1"
+    processes.stop(before.processes[name])
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(("127.0.0.1", before.ports[name]))
+        sock.listen()
+        with pytest.raises(ConfigurationError, match=f"{name}: another program has taken its port"):
+            stack.up(layout, options, Console(io.StringIO()))
+    stack.up(layout, options, Console(io.StringIO()))
+    after = State.load(layout)
+    assert {one for one, mark in after.processes.items() if mark != before.processes[one]} == {name}
 
 
 def test_other_options_are_refused_while_it_runs(layout: Layout, options: stack.Options) -> None:
@@ -148,8 +216,11 @@ def test_the_environment_file_serves_the_airflow_command(layout: Layout) -> None
     assert done.stdout.strip().endswith(f"sqlite:///{layout.airflow_home}/airflow.db")
 
 
-def test_an_interrupted_up_leaves_nothing(tmp_path: Path, options: stack.Options) -> None:
-    """Ctrl-C while it starts stops what had started."""
+@pytest.mark.parametrize("number", interrupts.NUMBERS)
+def test_an_interrupted_up_leaves_nothing(
+    tmp_path: Path, options: stack.Options, number: signal.Signals
+) -> None:
+    """Ctrl-C, SIGTERM or SIGHUP while it starts stops what had started, and releases the sandbox."""
     argv = [
         sys.executable,
         "-m",
@@ -164,41 +235,26 @@ def test_an_interrupted_up_leaves_nothing(tmp_path: Path, options: stack.Options
         assert up.stdout is not None
         first = up.stdout.readline()
         marks = set(State.load(layout).processes.values())
-        os.kill(up.pid, signal.SIGINT)
+        os.kill(up.pid, number)
         rest = up.stdout.read()
     try:
         assert "ready" in first
         assert marks
-        assert up.returncode == 130, rest
+        assert up.returncode == 128 + number, rest
         assert not [mark for mark in marks if processes.is_alive(mark)]
         assert State.load(layout).processes == {}
+        with locked(layout):
+            pass
     finally:
         # A shell may have told its children to ignore the signal: then nothing was stopped.
         state = State.load(layout)
         services.halt([*state.processes], layout, state, lambda _name, _asked: None)
 
 
-@pytest.mark.parametrize(
-    ("script", "said"),
-    [("echo broken; exit 1", "ended before it was ready"), ("echo broken; exec sleep 60", "not ready after")],
-)
-def test_a_service_that_does_not_come_up_shows_its_log(tmp_path: Path, script: str, said: str) -> None:
-    """The culprit is named, with its log's last lines and what to do."""
-    layout, state = Layout(tmp_path), State()
-    service = Service("one", ("/bin/sh", "-c", script), "", lambda: "silent", deadline=0.5, remedy="Mend it.")
-    services.launch([service], layout, state)
-    try:
-        with pytest.raises(ToolError) as caught:
-            services.await_ready([service], layout, state, lambda _service, _seconds: None)
-    finally:
-        services.halt(["one"], layout, state, lambda _name, _asked: None)
-    assert all(part in str(caught.value) for part in ("one: ", said, "Mend it.", "one.log", "broken"))
-
-
 def test_a_taken_port_is_named() -> None:
     """With a fixed base, a port that another program has is an error that names it."""
     taken = services.free_ports(["one"])["one"]
-    with services.socket.socket() as sock:
+    with socket.socket() as sock:
         sock.bind(("127.0.0.1", taken))
         sock.listen()
         with pytest.raises(ConfigurationError, match=f"port {taken} for a"):

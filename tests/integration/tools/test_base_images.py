@@ -119,7 +119,7 @@ def test_another_namespace_is_refused_by_name(build: Builder, tokens: tuple[Regi
         )
     assert server.asked_by == []
     message = str(caught.value)
-    assert f"Dockerfile line 1, FROM {home.host}/secretteam/app:1" in message
+    assert f"Dockerfile:1: FROM {home.host}/secretteam/app:1" in message
     assert ("allows shop of" in message, "build.from" in message) == (True, True)
 
 

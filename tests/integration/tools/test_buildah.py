@@ -181,9 +181,14 @@ FAILURES = [
     pytest.param("", BuildFailed, "the Dockerfile failed", id="empty"),
     pytest.param("FROM {host}/shop/none:1\n", NotFound, "FROM .*shop/none:1", id="base is not there"),
     pytest.param(
-        "FROM down.invalid/shop/x:1\n", RegistryUnreachable, "base image", id="base's registry is down"
+        "FROM down.invalid/shop/x:1\n",
+        RegistryUnreachable,
+        "Dockerfile:1: FROM",
+        id="base's registry is down",
     ),
-    pytest.param("FROM docker-daemon:debian:12\n", BuildFailed, "base image of", id="base from a daemon"),
+    pytest.param(
+        "FROM docker-daemon:debian:12\n", BuildFailed, "Dockerfile:1: FROM", id="base from a daemon"
+    ),
 ]
 
 

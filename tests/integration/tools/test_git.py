@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import http.server
 import os
@@ -10,7 +9,7 @@ import stat
 import subprocess
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ import pytest
 
 from delivery_chain.errors import SourceError, SourceUnreachable
 from delivery_chain.tools.git import GitSource, Transport, checkout, list_refs, tag_objects
+from support.git_http import HTTP, GitServer, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 FILE = frozenset({Transport.FILE})
-HTTP = frozenset({Transport.HTTP})
 IDENTITY = {
     "GIT_AUTHOR_NAME": "a",
     "GIT_AUTHOR_EMAIL": "a@example.com",
@@ -82,82 +81,10 @@ def repository(tmp_path: Path) -> Repository:
     return make_repository(tmp_path / "shop" / "api")
 
 
-@dataclass
-class GitServer:
-    """`git http-backend` behind a small HTTP server with basic authentication."""
-
-    root: Path
-    password: str = ""
-    dumb: bool = False
-    authorizations: list[tuple[str, str | None]] = field(default_factory=list)
-    port: int = 0
-
-    def url(self, name: str) -> str:
-        return f"http://127.0.0.1:{self.port}/{name}"
-
-    def source(self, name: str, **options: object) -> GitSource:
-        return GitSource(url=self.url(name), transports=HTTP, **options)  # type: ignore[arg-type]
-
-
-def handler_for(server: GitServer) -> type[http.server.BaseHTTPRequestHandler]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
-            pass
-
-        def do_GET(self) -> None:
-            self.serve(b"")
-
-        def do_POST(self) -> None:
-            self.serve(self.rfile.read(int(self.headers["Content-Length"])))
-
-        def serve(self, body: bytes) -> None:
-            given = self.headers.get("Authorization")
-            server.authorizations.append((self.path, given))
-            expected = "Basic " + base64.b64encode(f"robot:{server.password}".encode()).decode()
-            if server.password and given != expected:
-                self.send_response(401)
-                self.send_header("WWW-Authenticate", 'Basic realm="git"')
-                self.end_headers()
-                return
-            path, _, query = self.path.partition("?")
-            env = IDENTITY | {
-                "GIT_PROJECT_ROOT": str(server.root),
-                "GIT_HTTP_EXPORT_ALL": "1",
-                "PATH_INFO": path,
-                "QUERY_STRING": "" if server.dumb else query,
-                "REQUEST_METHOD": self.command,
-                "CONTENT_TYPE": self.headers.get("Content-Type", ""),
-                "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
-                "CONTENT_LENGTH": str(len(body)),
-                "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
-                "GIT_CONFIG_COUNT": "1",
-                "GIT_CONFIG_KEY_0": "safe.directory",
-                "GIT_CONFIG_VALUE_0": "*",
-            }
-            done = subprocess.run(
-                ["git", "http-backend"], env=env, input=body, capture_output=True, check=False
-            )
-            head, _, content = done.stdout.partition(b"\r\n\r\n")
-            headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n") if ": " in line)
-            self.send_response(int(headers.pop("Status", "200").split()[0]))
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
-
-    return Handler
-
-
 @pytest.fixture
 def git_server(tmp_path: Path) -> Iterator[GitServer]:
-    server = GitServer(tmp_path)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler_for(server)) as listener:
-        server.port = listener.server_address[1]
-        thread = threading.Thread(target=listener.serve_forever)
-        thread.start()
+    with serving(GitServer(tmp_path)) as server:
         yield server
-        listener.shutdown()
-        thread.join()
 
 
 def files_below(folder: Path) -> dict[str, str]:
@@ -315,6 +242,36 @@ def test_server_that_gives_no_single_commits(
     source = git_server.source("shop/api/.git")
     checkout(source, ref="refs/heads/main", commit=commit, into=into, deadline=soon())
     assert files_below(into) == {"a": "1"}
+
+
+@pytest.mark.parametrize("later", [1, 60])
+def test_a_commit_of_the_refs_history(repository: Repository, tmp_path: Path, later: int) -> None:
+    """An older commit that a person names is fetched by its ref, as deep as that takes."""
+    commit = repository.commit({"a": "1"})
+    for number in range(later):
+        repository.commit({"a": f"later {number}"})
+    into = tmp_path / "out"
+    checkout(repository.source, ref="refs/heads/main", commit=commit, into=into, of_ref=True, deadline=soon())
+    assert files_below(into) == {"a": "1"}
+
+
+def test_a_commit_of_another_ref_is_refused(repository: Repository, tmp_path: Path) -> None:
+    """Servers give commits by their ids that the ref never had, even those of forks."""
+    repository.commit({"a": "1"})
+    repository.git("checkout", "-q", "-b", "other")
+    commit = repository.commit({"a": "2"})
+    repository.git("checkout", "-q", "main")
+    repository.commit({"a": "3"})
+    with pytest.raises(SourceError, match="name a commit of the ref's own history") as caught:
+        checkout(
+            repository.source,
+            ref="refs/heads/main",
+            commit=commit,
+            into=tmp_path / "out",
+            of_ref=True,
+            deadline=soon(),
+        )
+    assert not caught.value.retryable
 
 
 def test_server_without_shallow_history(
@@ -612,25 +569,19 @@ def test_submodule_of_another_server_gets_no_password(
 ) -> None:
     """A submodule's server that asks for a password is not told the source's."""
     git_server.password = "right"
-    with http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), handler_for(other := GitServer(tmp_path))
-    ) as listener:
-        other.password = "other"
-        thread = threading.Thread(target=listener.serve_forever)
-        thread.start()
+    with serving(GitServer(tmp_path, password="other")) as other:
         repository.commit({"a": "1"})
-        url = f"http://127.0.0.1:{listener.server_address[1]}/x"
-        commit = add_submodule(repository, "sub", url, "2" * 40)
+        commit = add_submodule(repository, "sub", other.url("x"), "2" * 40)
         source = git_server.source("shop/api/.git", username="robot", password="right")
-        try:
-            with pytest.raises(SourceError, match="refused the credentials"):
-                checkout(
-                    source, ref="refs/heads/main", commit=commit, into=tmp_path / "o", submodules=True,
-                    deadline=soon(),
-                )  # fmt: skip
-        finally:
-            listener.shutdown()
-            thread.join()
+        with pytest.raises(SourceError, match="refused the credentials"):
+            checkout(
+                source,
+                ref="refs/heads/main",
+                commit=commit,
+                into=tmp_path / "o",
+                submodules=True,
+                deadline=soon(),
+            )
     assert other.authorizations
     assert {given for _, given in other.authorizations} == {None}
 

@@ -167,7 +167,7 @@ def test_known_ways_out_are_refused(
     attack: Attack, dockerfile: str, flaw: str, isolation: Isolation, network: Network
 ) -> None:
     """Before anything is pulled or run, with the flaw's name."""
-    with pytest.raises(BuildFailed, match=rf"Dockerfile line \d+, RUN .*refused, as {flaw}"):
+    with pytest.raises(BuildFailed, match=rf"Dockerfile:\d+: RUN .*refused, as {flaw}"):
         attack(dockerfile, isolation, network)
     assert not any(line.startswith(("pulling", "STEP", "[1/2]")) for line in attack.build.lines)
 
@@ -339,7 +339,7 @@ def test_caches_of_triggers_and_of_the_dockerfile_are_one_kind(attack: Attack, r
     """A trigger could put a link into its cache that a step of the Dockerfile follows."""
     push_with_trigger(registry, "RUN --mount=type=cache,id=a,target=/c ln -s / /c/l")
     text = f"FROM {registry.host}/shop/trigger:1\nRUN --mount=type=cache,id=a/l,target=/x ls /x\n"
-    with pytest.raises(BuildFailed, match=r"ONBUILD of .* beside that of Dockerfile line 2, not in it"):
+    with pytest.raises(BuildFailed, match=r"ONBUILD of .* beside that of Dockerfile:2, not in it"):
         attack(text, Isolation.CONTAINER, Network.PRIVATE)
 
 

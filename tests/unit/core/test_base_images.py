@@ -75,7 +75,7 @@ def test_platform(text: str, expected: str) -> None:
         pytest.param("FROM a AS build\nFROM BUILD", "looks like the stage 'build'", id="FROM"),
         pytest.param(
             "FROM a AS build\nFROM b\nRUN --mount=from=Build,target=/x y",
-            "line 3, RUN .*stage 'build'",
+            "Dockerfile:3: RUN .*stage 'build'",
             id="mount",
         ),
         pytest.param(

@@ -133,10 +133,13 @@ def test_select_refuses(spec: ChainSpec, conf: dict[str, Any], message: str) -> 
             "'refs/heads/main' is not there any more: it was deleted, or never pushed",
         ),
         (
-            {"rule": "main", "ref": "main", "commit": A},
+            {"kind": "source_push", "rule": "main", "ref": "refs/heads/main", "commit": A},
             B,
             Superseded,
-            f"'refs/heads/main' moved on from {A[:19]} to {B[:19]}: the newer push has its own run",
+            (
+                f"'refs/heads/main' moved on from {A[:19]} to {B[:19]}: the newer push has its own run. To build the "
+                f"older one all the same: delivery-chain trigger shop --ref refs/heads/main --commit {A}"
+            ),
         ),
         (
             {"repository": "api", "tag": "v1"},
@@ -211,6 +214,7 @@ def test_plan_of_a_push() -> None:
         "repository": "api",
         "tags": ["v1.2", "latest"],
         "pushed_at": "2026-05-20T08:00:00Z",
+        "seen_at": NOW.isoformat().replace("+00:00", "Z"),
         "actor": "",
         "build": {
             "rule": "release",
@@ -221,6 +225,7 @@ def test_plan_of_a_push() -> None:
             "dockerfile": "Dockerfile",
             "args": {},
             "platforms": ["linux/amd64"],
+            "older": False,
         },
         "digest": "",
         "announce": True,

@@ -110,11 +110,9 @@ def test_with_rules(name: str, expected: tuple[str, str]) -> None:
 def test_refusals(policy: PullPolicy, name: str, message: str) -> None:
     """They name the image, the line, the rule and the next step."""
     with pytest.raises(BuildFailed, match=message) as caught:
-        policy.rule_for(ImageName.parse(name), "Dockerfile line 3, FROM x")
+        policy.rule_for(ImageName.parse(name), "Dockerfile:3: FROM x")
     text = str(caught.value)
-    assert ("Dockerfile line 3" in text, str(ImageName.parse(name)) in text, "build.from" in text) == (
-        True,
-    ) * 3
+    assert ("Dockerfile:3:" in text, str(ImageName.parse(name)) in text, "build.from" in text) == (True,) * 3
 
 
 @pytest.mark.parametrize(

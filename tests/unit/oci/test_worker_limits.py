@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from delivery_chain.core.registry import Registry
-from delivery_chain.oci.worker_limits import WorkerLimits
+from delivery_chain.oci.worker_limits import KEPT, WorkerLimits
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -113,3 +114,16 @@ def test_a_file_that_was_not_written_to_its_end_is_begun_anew(tmp_path: Path, co
     (state,) = tmp_path.rglob("state")
     state.write_bytes(content)
     assert (limits.of(HOME).allowed, enters(limits)) == (8, True)
+
+
+def test_registries_that_were_not_used_for_a_day_are_forgotten(tmp_path: Path) -> None:
+    """So the folder does not grow with every registry, and every start of the machine."""
+    limits = WorkerLimits(tmp_path, requests=8)
+    gate = limits.of(OTHER)
+    gate.busy(30)
+    (state,) = tmp_path.rglob("state")
+    old = time.time() - KEPT - 1
+    os.utime(state, (old, old))
+    WorkerLimits(tmp_path, requests=8).of(HOME).busy(30)
+    assert len(list(tmp_path.iterdir())) == 1
+    assert enters(limits, OTHER)

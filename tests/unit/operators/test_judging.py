@@ -11,7 +11,7 @@ import pytest
 
 from delivery_chain.core.findings import Database, Finding, Severity
 from delivery_chain.core.seal import SEAL, Place, sealed
-from delivery_chain.errors import ConfigurationError, DeliveryChainError, SealBroken, Unjudged
+from delivery_chain.errors import ConfigurationError, DeliveryChainError, NotDelivered, SealBroken, Unjudged
 from delivery_chain.hooks import signing
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.referrers import attach
@@ -151,9 +151,10 @@ def test_a_report_says_what_was_edited_and_removes_nothing(home: MemoryRegistry)
     run.leave("quarantine", {"digest": "x", "deleted": ["x"]})
     run.xcoms["gate", -1, "return_value"] |= {"passed": True}
     before = dict(home.tags)
-    found = run.do(ReportOperator(task_id="report"))
-    assert found["sentence"].startswith(
-        "what the task `gate` left in run 'r1' (XCom 'return_value') was changed"
+    with pytest.raises(NotDelivered, match="what gate left was changed"):
+        run.do(ReportOperator(task_id="report"))
+    assert run.left("report")["sentence"].startswith(
+        "NOT TO BE TRUSTED: what gate left was changed afterwards; failed in gate: what it left was changed: clear it"
     )
     assert home.tags == before
 

@@ -37,8 +37,8 @@ WIDE = chain(
 
 
 @pytest.fixture
-def refs(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """What the git source holds."""
+def refs(monkeypatch: pytest.MonkeyPatch, home: MemoryRegistry) -> dict[str, str]:
+    """What the git source holds; the home registry is empty."""
     found = {"refs/tags/v1.2": COMMIT, "refs/heads/main": OTHER, "refs/tags/feature/x": OTHER}
     where = {"conn_type": "git", "host": "https://git.example.com/shop"}
     monkeypatch.setenv("AIRFLOW_CONN_GIT_SHOP", json.dumps(where))

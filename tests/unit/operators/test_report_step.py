@@ -5,11 +5,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from delivery_chain.core.reference import short_digest
-from delivery_chain.core.results import Published, Quarantined, Record, RegionResult, TagMove
-from delivery_chain.errors import DeliveryChainError
+from delivery_chain.core.results import DeliveryResult, Published, Quarantined, Record, RegionResult, TagMove
+from delivery_chain.errors import DeliveryChainError, NotDelivered
 from delivery_chain.operators.publish import PublishOperator
 from delivery_chain.operators.report import ReportOperator
-from support.chain_steps import COMMIT, NAME, Run, build_plan, built, chain, image_plan, judged, verdict
+from support.chain_steps import (
+    COMMIT,
+    NAME,
+    Run,
+    build_plan,
+    built,
+    chain,
+    image_plan,
+    judged,
+    report_of,
+    verdict,
+)
 
 if TYPE_CHECKING:
     from support.oci_memory import MemoryRegistry
@@ -30,17 +41,13 @@ DONE = {
 }
 
 
-def report(run: Run) -> Record:
-    return Record.from_xcom(run.do(ReportOperator(task_id="report")))
-
-
-def region(name: str) -> RegionResult:
+def region(name: str, digest: str = DIGEST) -> RegionResult:
     return RegionResult(
         rule=f"to-{name}",
         region=name,
         host=f"{name}.example.com",
         name=NAME,
-        digest=DIGEST,
+        digest=digest,
         tags=(),
         copied=1,
         skipped=0,
@@ -59,96 +66,151 @@ def at_end(states: dict[str, str], *regions: str, judged: str = "passed", held: 
         run.leave("publish", Published(digest=DIGEST, tags=(TagMove(tag="v7", state="kept", digest=held),)))
     for index, name in enumerate(regions):
         run.leave("replicate", region(name), index)
+    if states.get("distribute_0") == "success":
+        told = DeliveryResult(trigger="prod", url="https://t", digest=DIGEST, delivered=("v7",), attempts=())
+        run.leave("distribute", told, 0)
     return run
 
 
+TITLE = f"{NAME} v7 at {short_digest(DIGEST)}"
+LOST = "it left no reason: somebody marked it, or its worker was lost"
+PARTLY = (
+    f"partly delivered: {TITLE} passed with 2 low, published, copied to west; NOT DONE: to-east failed, prod failed; "
+    f"replicate [to-east]: {LOST}; distribute [prod]: {LOST}"
+)
+
+
 @pytest.mark.parametrize(
-    ("run", "sentence"),
+    ("run", "end", "step", "sentence"),
     [
         (
             at_end(DONE, "west", "east"),
-            "passed with 2 low, published, copied to west and east, 1 trigger fired",
-        ),
-        (
-            at_end(DONE | {"replicate_0": "skipped", "replicate_1": "skipped", "distribute_0": "skipped"}),
-            "passed with 2 low, published",
+            "delivered",
+            "",
+            f"delivered: {TITLE} passed with 2 low, published, copied to west and east, 1 trigger fired",
         ),
         (
             at_end(DONE | {"replicate_1": "failed", "distribute_0": "failed"}, "west"),
-            "passed with 2 low, published, copied to west; NOT DONE: to-east failed, prod failed",
+            "partly delivered",
+            "replicate [to-east]",
+            PARTLY,
         ),
         (
-            at_end(DONE | {"replicate_0": "upstream_failed"}, "east"),
-            "passed with 2 low, published, copied to east, 1 trigger fired; NOT DONE: to-west upstream_failed",
+            at_end(DONE | {"replicate_0": "skipped", "replicate_1": "skipped"}, held=OTHER),
+            "superseded",
+            "",
+            f"superseded: {TITLE} passed with 2 low, a newer push holds its tags",
         ),
         (
-            at_end(
-                DONE | {"replicate_0": "skipped", "replicate_1": "skipped", "distribute_0": "skipped"},
-                held=OTHER,
-            ),
-            "passed with 2 low, a newer push holds its tags",
+            at_end({"gate": "failed"}, judged="", held=""),
+            "failed",
+            "gate",
+            f"failed in gate: {LOST}; {TITLE} was not published",
         ),
-        (at_end({"gate": "failed"}, judged="", held=""), "failed in gate; nothing was published"),
         (
-            at_end({"scan_0": "failed", "scan_1": "success"}, judged="", held=""),
-            "failed in scan [linux/amd64]; nothing was published",
+            at_end({"publish": "failed"}, held=""),
+            "failed",
+            "publish",
+            f"failed in publish: {LOST}; {TITLE} may have some of its tags",
         ),
-        (at_end({"gate": "success"}, judged="", held=""), "failed in no task; nothing was published"),
-        # The worker was killed after the verdict was left and before the task ended.
-        (at_end({"gate": "failed"}, held=""), "failed in gate; nothing was published"),
-        (at_end({"publish": "failed"}, held=""), "failed in publish; its tags may be there in part"),
         (
             at_end({"denied": "failed"}, judged="blocked", held=""),
-            "blocked: 1 finding at or above high (limit 1)",
+            "blocked",
+            "gate",
+            f"blocked: 1 finding at or above high (limit 1); {TITLE}",
         ),
     ],
 )
-def test_each_end_has_its_sentence(run: Run, sentence: str) -> None:
-    """The run's note says what became of the image: from what the tasks left, not from states alone."""
-    found = report(run)
-    assert found.sentence == f"{NAME} v7 at {short_digest(DIGEST)} {sentence}"
+def test_each_end_has_its_record(run: Run, end: str, step: str, sentence: str) -> None:
+    """It says what became of the image: from what the tasks left, not from states alone."""
+    found = report_of(run)
+    assert (found.end, found.step, found.sentence) == (end, step, sentence)
+
+
+def test_the_report_of_a_delivered_run_is_green() -> None:
+    """Its state is the run's."""
+    run = at_end(DONE, "west", "east")
+    assert run.do(ReportOperator(task_id="report"))["end"] == "delivered"
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        at_end(DONE | {"replicate_1": "failed"}, "west"),
+        at_end({"denied": "failed"}, judged="blocked", held=""),
+        at_end({"gate": "failed"}, judged="", held=""),
+    ],
+)
+def test_the_report_fails_where_the_run_did_not_do_what_it_should(run: Run) -> None:
+    """What it says is in its record and in its error, which no retry mends."""
+    with pytest.raises(NotDelivered) as caught:
+        run.do(ReportOperator(task_id="report"))
+    assert (str(caught.value), caught.value.retryable) == (run.left("report")["sentence"], False)
+
+
+def test_a_reason_is_in_the_sentence() -> None:
+    """The failed step's own first line, under its seal; one that somebody wrote there is not taken."""
+    run = at_end({"gate": "failed", "scan_0": "failed"}, judged="", held="")
+    run.say("scan", "the database is 9 days old", "ScanFailed", 0)
+    run.say("gate", "x", "ScanFailed")
+    run.xcoms["gate", -1, "reason"] |= {"reason": "all is well"}
+    assert report_of(run).sentence == (
+        f"failed in scan [linux/amd64]: the database is 9 days old; gate: {LOST}; {TITLE} was not published"
+    )
 
 
 def test_a_blocked_image_that_was_backed_up_says_where() -> None:
     """People find it again."""
     run = at_end({"denied": "failed"}, judged="blocked", held="")
     run.leave("quarantine", Quarantined(digest=DIGEST, backup="home/shop-quarantine/api:v7.x"))
-    assert report(run).sentence.endswith("(limit 1); kept as home/shop-quarantine/api:v7.x")
+    assert report_of(run).sentence.endswith(f"(limit 1); {TITLE}; kept as home/shop-quarantine/api:v7.x")
 
 
 @pytest.mark.parametrize(
-    ("states", "sentence"),
+    ("state", "error", "end", "sentence"),
     [
-        ({"plan": "skipped"}, "superseded by a newer push, or not for this chain"),
-        ({"plan": "failed"}, "no plan was made: task plan is failed, its log says why"),
-        ({}, "no plan was made: task plan is unknown, its log says why"),
+        ("skipped", "Superseded", "superseded", "superseded: why"),
+        ("skipped", "skipped", "not for this chain", "not for this chain: why"),
+        ("failed", "EventRefused", "refused", "refused: why"),
+        ("failed", "SourceError", "failed", "failed in plan: why; nothing was built"),
+        ("failed", "", "failed", f"failed in plan: {LOST}; nothing was built"),
+        ("skipped", "", "cancelled", "cancelled in plan; nothing was built"),
     ],
 )
-def test_a_run_without_a_plan(states: dict[str, str], sentence: str) -> None:
+def test_a_run_without_a_plan(state: str, error: str, end: str, sentence: str) -> None:
     """It has a record too."""
-    assert report(Run(SPEC, states=states)) == Record(chain="shop", image="", tags=(), sentence=sentence)
+    run = Run(SPEC, states={"plan": state})
+    if error:
+        run.say("plan", "why", error)
+    step = "" if end in {"superseded", "not for this chain"} else "plan"
+    assert report_of(run) == Record(chain="shop", image="", tags=(), end=end, step=step, sentence=sentence)
 
 
 def test_a_record_is_the_run_in_one_value(home: MemoryRegistry) -> None:
     """Image, tags, digest, verdict, source, regions and triggers by name, and what was cleaned up."""
     plan = build_plan()
     run, digest = judged(home.registry, SPEC, plan)
-    run.states = DONE | {"replicate_1": "failed"}
+    run.states = DONE | {"replicate_1": "failed", "distribute_0": "failed"}
+    run.say("replicate", "its tag is taken", "TagConflict", 1)
+    run.say("distribute", "it waits for to-east", "ConfigurationError", 0)
     run.do(PublishOperator(task_id="publish"))
-    run.leave("replicate", region("west"), 0)
-    found = report(run)
+    run.leave("replicate", region("west", digest), 0)
+    found = report_of(run)
     assert found == Record(
         chain="shop",
         image=NAME,
         tags=("v1.2", "latest"),
         digest=digest,
         verdict="passed with no findings",
-        sentence=f"{NAME} v1.2, latest at {short_digest(digest)} passed with no findings, published, "
-        "copied to west, 1 trigger fired; NOT DONE: to-east failed",
+        end="partly delivered",
+        step="replicate [to-east]",
+        sentence=f"partly delivered: {NAME} v1.2, latest at {short_digest(digest)} passed with no findings, published, "
+        "copied to west; NOT DONE: to-east failed, prod failed; replicate [to-east]: its tag is taken; "
+        "distribute [prod]: it waits for to-east",
         commit=COMMIT,
         ref="refs/tags/v1.2",
         regions={"to-west": "success", "to-east": "failed"},
-        triggers={"prod": "success"},
+        triggers={"prod": "failed"},
         removed_staging=(f"{plan.staging()}-linux-amd64", plan.staging()),
     )
     assert home.tags == {f"{NAME}:v1.2": digest, f"{NAME}:latest": digest}
@@ -161,7 +223,7 @@ def test_a_failed_run_leaves_no_staging_tag(home: MemoryRegistry, platforms: tup
     others = dict(home.tags)
     run, _ = built(home.registry, SPEC, build_plan(*platforms))
     run.states = {"gate": "failed"}
-    found = report(run)
+    found = report_of(run)
     assert (len(found.removed_staging), home.tags) == (len(platforms) + 1, others)
 
 
@@ -173,7 +235,7 @@ def test_a_build_that_failed_half_way_is_cleaned(home: MemoryRegistry) -> None:
         del home.tags[f"{NAME}:{tag}"]
     run.states = {"build_1": "failed"}
     del run.xcoms["assemble", -1, "return_value"]
-    found = report(run)
+    found = report_of(run)
     assert (found.removed_staging, home.tags) == ((f"{plan.staging()}-linux-amd64",), {})
 
 
@@ -194,7 +256,7 @@ def test_a_blocked_image_stays_until_its_quarantine_is_done(
     staged = dict(home.tags)
     if quarantined:
         run.leave("quarantine", quarantined)
-    found = report(run)
+    found = report_of(run)
     assert (bool(found.removed_staging), home.tags) == (cleaned, {} if cleaned else staged)
 
 
@@ -204,7 +266,7 @@ def test_deletes_that_are_off_fail_no_run(home: MemoryRegistry, capsys: pytest.C
     run.do(PublishOperator(task_id="publish"))
     before = dict(home.tags)
     home.deletes = home.deletes_tags = False
-    assert (report(run).removed_staging, home.tags) == ((), before)
+    assert (report_of(run).removed_staging, home.tags) == ((), before)
     assert capsys.readouterr().out.count("REGISTRY_STORAGE_DELETE_ENABLED=true") == 1
 
 
@@ -212,13 +274,13 @@ def test_a_blocked_image_that_others_pushed_is_said_to_be_there() -> None:
     """Nobody takes the note for a promise that it is gone."""
     run = at_end({"denied": "failed"}, judged="blocked", held="")
     run.leave("quarantine", Quarantined(digest=DIGEST, kept="home/shop/api:v7@x, home/shop/api:prod@x"))
-    assert report(run).sentence.endswith("; still there as home/shop/api:v7@x, home/shop/api:prod@x")
+    assert report_of(run).sentence.endswith("; still there as home/shop/api:v7@x, home/shop/api:prod@x")
 
 
 def test_an_image_of_others_is_not_cleaned(home: MemoryRegistry) -> None:
     """There is nothing of the run's in the registry, which is not even asked."""
     run = at_end(DONE)
-    assert (report(run).removed_staging, home.requests) == ((), [])
+    assert (report_of(run).removed_staging, home.requests) == ((), [])
 
 
 @pytest.mark.parametrize("deletes_tags", [False, True])
@@ -232,17 +294,17 @@ def test_a_kill_at_any_request_ends_the_same(
     run.do(PublishOperator(task_id="publish"))
     start = (dict(home.tags), dict(home.manifests), dict(home.blobs))
     home.requests.clear()
-    report(run)
+    report_of(run)
     count = len(home.requests)
     ends = []
     for cut in range(count):
         home.tags, home.manifests, home.blobs = (dict(one) for one in start)
         home.dead_from, home.lost_answer = cut, lost_answer
         with pytest.raises(DeliveryChainError) as caught:
-            report(run)
+            report_of(run)
         home.dead_from = None
         assert caught.value.retryable
-        report(run)
+        report_of(run)
         ends.append((dict(home.tags), set(home.manifests)))
     wanted: tuple[Any, Any] = ({f"{NAME}:v1.2": digest, f"{NAME}:latest": digest}, {f"{NAME}@{digest}"})
     assert count > 6

@@ -18,7 +18,7 @@ from delivery_chain.core.ledger import Looked
 from delivery_chain.core.refs import difference
 from delivery_chain.core.spec import ChainSpec
 from delivery_chain.core.starts import source_starts
-from delivery_chain.core.visits import Sighting, Told
+from delivery_chain.core.visits import CLOCKS, Sighting, Told
 from delivery_chain.core.watched import told_key
 from delivery_chain.errors import ConfigurationError
 from delivery_chain.operators import sources
@@ -305,6 +305,7 @@ def test_a_push_starts_the_rules_that_match(source: Source) -> None:
         commit=A,
         pushed_at=source.at,
         seen_at=source.at,
+        left=source.at - CLOCKS,
         sender="sensor",
         delivery_id=found[0]["trigger_run_id"],
     )

@@ -153,6 +153,16 @@ def test_files_that_can_not_be_read_are_told(file: str) -> None:
     assert wait(FakeAirflow(errors=[file])) == [f"not read: {file}"]
 
 
+def test_a_file_that_took_too_long_is_waited_for() -> None:
+    """Airflow reads it again."""
+    error = (
+        "delivery_chains.py: * https://airflow.apache.org/best-practices.html#reducing-dag-complexity, PID: 1"
+    )
+    airflow = FakeAirflow(errors=[error], read_at=40, source_at=40, baseline_at=50)
+    assert wait(airflow) == [f"not read: {error}"]
+    assert airflow.now >= 50
+
+
 def test_an_error_elsewhere_is_told_and_the_rest_is_waited_for() -> None:
     """As that of the file that shows invalid specs."""
     airflow = FakeAirflow(errors=["/dags/specs.py: mine.yaml:3"], read_at=3, source_at=3, baseline_at=5)

@@ -33,7 +33,7 @@ def test_the_record_has_a_row_for_each_instance_that_ran() -> None:
         Instance("replicate", 1, "to-singapore", "skipped", 0.1),
         Instance("distribute", 0, "", "skipped", None),
         Instance("distribute", 1, "", "skipped", None),
-        Instance("complete", -1, "", "success", 0.0),
+        Instance("other", -1, "", "success", 0.0),
     ]
     assert record.rows(instances, {("gate", -1): VERDICT, ("replicate", 0): REGION}) == [
         ("step", "state", "time", "result"),

@@ -40,6 +40,12 @@ PULL = "Error: creating build container: initializing source docker://h/a:1: "
         ),
         (PULL + "reading manifest 1 in h/a: toomanyrequests: slow down", RegistryBusy),
         (PULL + "received unexpected HTTP status: 503 Service Unavailable", RegistryFailure),
+        (PULL + 'Get "http://h/v2/a/blobs/1": EOF', RegistryUnreachable),
+        (
+            PULL + 'Get "http://h/v2/": write tcp 127.0.0.1:1->127.0.0.1:2: write: broken pipe',
+            RegistryUnreachable,
+        ),
+        (PULL + "dial tcp: lookup h on 10.0.0.1:53: server misbehaving", RegistryUnreachable),
         (
             "Error: creating build container: Source image rejected: Running image oci:/x is rejected",
             BuildFailed,
@@ -48,8 +54,8 @@ PULL = "Error: creating build container: initializing source docker://h/a:1: "
 )
 def test_pull(line: str, kind: type[DeliveryChainError]) -> None:
     """A base image that can't be had is the registry's error, one that is refused the Dockerfile's."""
-    error = of_pull(failed(*line.split("\n")), "Dockerfile line 3, FROM h/a:1")
-    assert (type(error), "Dockerfile line 3, FROM h/a:1" in str(error)) == (kind, True)
+    error = of_pull(failed(*line.split("\n")), "Dockerfile:3: FROM h/a:1")
+    assert (type(error), "Dockerfile:3: FROM h/a:1" in str(error)) == (kind, True)
 
 
 @pytest.mark.parametrize(

@@ -242,7 +242,8 @@ def test_a_way_that_works_at_the_second_try_is_taken(error: ToolError) -> None:
         "kernel does not support overlay fs: 'overlay' is not supported over overlayfs",
         "newuidmap: uid range [1-65536) -> [300000-365536) not allowed; no subuid ranges found",
         "runc run failed: mountpoint for cgroup not found",
-        "open /dev/net/tun: Permission denied",
+        'enter: slirp4netns did not start: open("/dev/net/tun"): Permission denied; child failed(1)',
+        'enter: slirp4netns did not start: open("/dev/net/tun"): No such file or directory; child failed(1)',
     ],
 )
 def test_what_the_machine_refuses_leads_to_the_next_way(said: str) -> None:

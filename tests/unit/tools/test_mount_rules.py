@@ -103,7 +103,7 @@ def test_refused(text: str, message: str | None) -> None:
         return
     with pytest.raises(BuildFailed, match=message) as caught:
         check(text)
-    assert "Dockerfile line" in str(caught.value)
+    assert "Dockerfile:" in str(caught.value)
     assert "fixed in" in str(caught.value)
 
 
@@ -144,5 +144,5 @@ def test_caches_of_a_base_image_are_those_of_the_build(first: str, second: str) 
         if where == "Dockerfile":
             check_mounts(found, OLD, where, caches)
             continue
-        with pytest.raises(BuildFailed, match="beside that of Dockerfile line 1, not in it"):
+        with pytest.raises(BuildFailed, match="beside that of Dockerfile:1, not in it"):
             check_mounts(found, OLD, where, caches)

@@ -120,6 +120,19 @@ def test_a_database_past_its_next_update_is_replaced(bench: Bench) -> None:
     assert (first.cache_dir / "db" / "trivy.db").exists()
 
 
+def test_what_a_killed_download_left_goes_with_the_next_look(bench: Bench) -> None:
+    """Also where the next one fetches nothing; no temporary file stays of one that was not killed."""
+    first = bench.ensure()
+    left = first.cache_dir.parent / "incoming-killed" / "db"
+    left.mkdir(parents=True)
+    (left / "trivy.db").write_bytes(b"half")
+    bench.now += 25 * HOUR
+    bench.plan(fail="no answer")
+    bench.ensure()
+    assert list(first.cache_dir.parent.iterdir()) == [first.cache_dir]
+    assert [path.name for path in first.cache_dir.iterdir()] == ["db"]
+
+
 def test_the_third_database_removes_the_first(bench: Bench) -> None:
     """At most two databases lie on a worker's disk."""
     first = bench.ensure()

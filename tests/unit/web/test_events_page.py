@@ -102,6 +102,14 @@ def test_links_lead_out_of_the_frame_and_stay_below_airflow_s_path() -> None:
     ]
 
 
+def test_a_row_has_its_run_s_state() -> None:
+    """As the run stands now, with its note for who points at it."""
+    run = {"chain": "shop-api", "run_id": "run/1", "state": "failed", "note": "blocked: 2 high"}
+    found = page(change(runs=[run]))
+    assert found.rows[1][3] == "|shop-api (release): run/1 failed · image"
+    assert ("span", {"class": "failed", "title": "blocked: 2 high"}) in found.elements
+
+
 def test_what_others_wrote_is_text() -> None:
     """Refs, reasons and names come from outside: nothing in them becomes an element, an attribute or a script."""
     outcomes = (

@@ -10,8 +10,9 @@ from delivery_chain.core.coverage import Coverage
 from delivery_chain.core.event import Kind
 from delivery_chain.core.findings import Database, Finding, ScanReport, Severity
 from delivery_chain.core.gate import Hit, Verdict
+from delivery_chain.core.outcome import End, Outcome
 from delivery_chain.core.plan import Plan
-from delivery_chain.core.results import Image, Quarantined, Record, RegionResult, Subject
+from delivery_chain.core.results import Image, Quarantined, RegionResult, Subject
 from delivery_chain.web.page import MOST_FINDINGS, RunFacts, render
 
 DIGEST = f"sha256:{'a' * 64}"
@@ -28,6 +29,7 @@ PLAN = Plan(
     pushed_at=NOW,
     digest=DIGEST,
 )
+FAILED = Outcome(end=End.FAILED, sentence="failed in build: why", good=False)
 HOSTILE = """<script>alert(1)</script>"'&"""
 
 
@@ -60,12 +62,11 @@ class Page(HTMLParser):
 def facts(**given: Any) -> RunFacts:
     nothing = {
         "chain": "shop-api",
-        "state": "failed",
+        "outcome": FAILED,
         "altered": (),
         "subject": None,
         "verdict": None,
         "quarantined": None,
-        "record": None,
         "regions": (),
         "reports": (),
         "missing": "",
@@ -140,6 +141,11 @@ def test_the_image_is_where_it_is() -> None:
     ]
 
 
+def test_the_version_of_the_spec_is_a_row() -> None:
+    """Of a run that was planned before specs had versions there is none."""
+    assert Page(render(facts(version="3 (01234567)"))).cells[2] == ["Spec", "version 3 (01234567)"]
+
+
 def test_an_unreadable_report_leaves_the_deciding_findings() -> None:
     """The registry may be away or have removed it: the verdict is in Airflow."""
     verdict = Verdict(digest=DIGEST, passed=False, judged_at=NOW, deciding=(finding(fixed="2"),))
@@ -176,17 +182,19 @@ def test_what_was_looked_at_is_said() -> None:
 BLOCKED = Verdict(
     digest=DIGEST, passed=False, judged_at=NOW, hits=(Hit(clause="findings at or above high", count=3),)
 )
-RECORD = Record(chain="shop-api", image="shop/api", tags=("v1",), verdict="blocked: 3 findings", sentence="x")
-BY_HAND = "marked as success by hand: Airflow shows it as a success, the gate did not pass it"
+BLOCKED_RUN = Outcome(
+    end=End.BLOCKED,
+    by="anna",
+    sentence="blocked: 3 findings at or above high; shop/api v1; marked as success by anna",
+    good=False,
+)
 
 
 @pytest.mark.parametrize(
     ("given", "says"),
     [
         ({"verdict": BLOCKED}, "Blocked: 3 findings at or above high"),
-        ({"verdict": BLOCKED, "state": "success"}, "Blocked: 3 findings at or above high"),
-        ({"verdict": BLOCKED, "state": "success"}, BY_HAND),
-        ({"record": RECORD, "state": "success"}, "The verdict of this run was removed."),
+        ({"verdict": BLOCKED, "outcome": BLOCKED_RUN}, "shop/api v1; marked as success by anna"),
         ({"altered": ("gate",)}, "The verdict of this run was changed after the gate left it."),
         (
             {"altered": ("gate", "scan[1]")},
@@ -202,12 +210,27 @@ def test_a_run_that_was_not_passed_is_never_shown_as_passed(given: dict[str, Any
     assert (says in page, 'class="verdict passed"' in page) == (True, False)
 
 
-@pytest.mark.parametrize("state", ["failed", "running", "success"])
-def test_a_passed_run_says_nothing_of_hands(state: str) -> None:
-    """A run that failed after its gate, or was marked afterwards, was passed all the same."""
-    passed = Verdict(digest=DIGEST, passed=True, judged_at=NOW, counts={"high": 0})
-    page = render(facts(verdict=passed, state=state))
-    assert ("Passed with no findings" in page, "by hand" in page) == (True, False)
+@pytest.mark.parametrize(
+    ("end", "good", "kind"),
+    [
+        (End.DELIVERED, True, "passed"),
+        (End.DELIVERED, False, "failed"),
+        (End.PARTLY, False, "failed"),
+        (End.BLOCKED, False, "blocked"),
+        (End.SUPERSEDED, True, ""),
+        (End.IGNORED, True, ""),
+        (End.REFUSED, False, "failed"),
+        (End.CANCELLED, False, "failed"),
+        (End.FAILED, False, "failed"),
+        (End.WAITING, False, "waiting"),
+        (End.RUNNING, False, "waiting"),
+    ],
+)
+def test_the_page_begins_with_how_the_run_ended(end: End, kind: str, *, good: bool) -> None:
+    """Each kind of end has its colour: a blocked run is none that broke, and none that somebody doubts is green."""
+    page = render(facts(outcome=Outcome(end=end, sentence=f"{end}: <i>so</i>", good=good)))
+    said = f"{end[0].upper()}{end[1:]}: &lt;i&gt;so&lt;/i&gt;"
+    assert f'</h1><p class="verdict {kind}" id="outcome"><b>{said}</b></p>' in page
 
 
 def test_a_page_without_a_plan_escapes_what_it_names() -> None:

@@ -1,0 +1,60 @@
+"""What a worker's day leaves behind: builds of which some are killed and some cancelled, at any moment.
+
+    .venv/bin/python benchmarks/worker.py [--builds 200] [--kills 20] [--cancels 20] [--seed 1]
+
+Each build is the step `build` in Airflow's own task runner, in a process that is forked for it, with a git source and
+a registry on this machine. Files, mounts, processes and cgroups are counted before and after; exit code 1 where they
+differ. Everything is in a temporary folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+for folder in (Path(__file__).parents[1] / "tests", Path(__file__).parents[1] / "plugins"):
+    sys.path.insert(0, str(folder))
+
+from support.build_soak import Left, left, soak  # noqa: E402
+from support.build_worker import build_worker  # noqa: E402
+from support.builds import running_registry  # noqa: E402
+
+
+def main() -> int:
+    """Print what was there before and after as a table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    for name, number in (("builds", 200), ("kills", 20), ("cancels", 20), ("seed", 1)):
+        parser.add_argument(f"--{name}", type=int, default=number)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "registry").mkdir()
+        with running_registry(folder / "registry") as host, build_worker(folder, host) as worker:
+            worker.end(worker.start("warm-up"))
+            before, disk, began = left(folder), shutil.disk_usage(folder / "work").used, time.monotonic()
+            found = soak(
+                worker, folder, random.Random(options.seed),  # noqa: S311 - no secret comes of it
+                builds=options.builds, kills=options.kills, cancels=options.cancels,
+            )  # fmt: skip
+            after, seconds = left(folder), time.monotonic() - began
+            grown = shutil.disk_usage(folder / "work").used - disk
+    for state, count in sorted(found.states.items()):
+        print(f"{count:5}  {state}")
+    print(f"{found.killed_after_all:5}  cancelled ones that needed SIGKILL after 5 s")
+    print(
+        f"\n{seconds:.0f} s; most files left by a killed one: {found.most_files}; disk {grown / 1e6:+.0f} MB, which is"
+    )
+    print("the registry's, the logs' and whatever else this machine did meanwhile\n")
+    print("| | before | after |\n|---|---:|---:|")
+    for kind in Left.__dataclass_fields__:
+        print(f"| {kind} | {len(getattr(before, kind))} | {len(getattr(after, kind))} |")
+    return int(before != after)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

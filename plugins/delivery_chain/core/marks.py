@@ -1,0 +1,150 @@
+"""What people did to a run by hand, as Airflow's event log has it. Pure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from delivery_chain.core.steps import Task
+
+ONE = frozenset({"patch_dag_run", "patch_task_instance", "clear_dag_run", "post_clear_task_instances"})
+"""Events of Airflow's REST API about one run, which their rows name. The UI's buttons send the same requests."""
+MANY = frozenset({"bulk_dag_runs", "clear_dag_runs"})
+"""Events about many runs, which only their bodies name. Airflow 3.3 logs no bulk request about task instances."""
+CLEARED, QUEUED = "cleared", "queued"
+"""Deeds beside `failed`, `success` and `skipped`: the run goes on after them."""
+LONGEST_NAME = 60
+"""Characters of a person's name that are shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row of Airflow's event log."""
+
+    event: str
+    owner: str
+    """Who did it."""
+    dag_id: str = ""
+    task_id: str = ""
+    extra: str = ""
+    """The request's body and query, as JSON."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """One deed."""
+
+    by: str
+    what: str
+    """`failed`, `success`, `skipped`, `cleared` or `queued`."""
+    step: str = ""
+    """The task; empty where the whole run was marked or cleared."""
+    index: int | None = None
+    """The map index; None for all of them."""
+
+    def about(self, task: Task) -> bool:
+        """Whether it is about this task instance, and not about the run as a whole."""
+        return self.step == task.step and self.index in (None, task.index)
+
+
+def marks_of(dag_id: str, run_id: str, rows: Iterable[Row]) -> tuple[Mark, ...]:
+    """What was done to a run and is in force: whatever is cleared is as if it had never been marked.
+
+    Args:
+        dag_id: Its Dag.
+        run_id: Its id.
+        rows: Of the event log, oldest first. A row is written before its request is carried out, and stays where
+            that is refused: what came of it is for the tasks' states to say.
+    """
+    standing: list[Mark] = []
+    for row in rows:
+        for mark in _read(dag_id, run_id, row):
+            standing = [one for one in standing if not _undone(one, mark)]
+            standing.append(mark)
+    return tuple(standing)
+
+
+def _undone(earlier: Mark, later: Mark) -> bool:
+    """Whether the later one makes the earlier one void."""
+    if later.what in (CLEARED, QUEUED) and not earlier.step:
+        # Whatever part of a run is cleared: it goes on.
+        return True
+    if not later.step:
+        return later.what == CLEARED
+    return later.step == earlier.step and later.index in (None, earlier.index)
+
+
+def _read(dag_id: str, run_id: str, row: Row) -> Iterator[Mark]:
+    body = _json(row.extra)
+    by = " ".join(row.owner.split())[:LONGEST_NAME] or "somebody"
+    match row.event:
+        case "patch_dag_run":
+            yield from _mark(by, _sent(body, "state"))
+        case "patch_task_instance":
+            yield from _mark(by, _sent(body, "new_state"), row.task_id, _index(body.get("map_index")))
+        case "post_clear_task_instances":
+            yield from _cleared(by, body.get("task_ids"))
+        case "clear_dag_run":
+            yield Mark(by=by, what=CLEARED)
+        case "bulk_dag_runs":
+            for one in _updated(body.get("actions")):
+                if _is_ours(one, row.dag_id, dag_id, run_id):
+                    yield from _mark(by, one.get("state"))
+        case "clear_dag_runs":
+            if body.get("dry_run") is False and any(
+                _is_ours(one, row.dag_id, dag_id, run_id) for one in _dicts(body.get("dag_runs"))
+            ):
+                yield Mark(by=by, what=CLEARED)
+
+
+def _sent(body: Mapping[str, Any], field: str) -> Any:
+    """A field of a request that says by `update_mask` which of its fields count."""
+    return body.get(field) if body.get("update_mask") in (None, field) else None
+
+
+def _mark(by: str, what: Any, step: str = "", index: int | None = None) -> Iterator[Mark]:
+    if isinstance(what, str) and what:
+        yield Mark(by=by, what=what, step=step, index=index)
+
+
+def _cleared(by: str, tasks: Any) -> Iterator[Mark]:
+    if not isinstance(tasks, list):
+        yield Mark(by=by, what=CLEARED)
+        return
+    for task in tasks:
+        step, index = (task[0], _index(task[-1])) if isinstance(task, list) and task else (task, None)
+        yield Mark(by=by, what=CLEARED, step=str(step), index=index)
+
+
+def _updated(actions: Any) -> Iterator[Mapping[str, Any]]:
+    """What a bulk request's updates are about."""
+    for action in _dicts(actions):
+        if action.get("action") == "update":
+            yield from _dicts(action.get("entities"))
+
+
+def _is_ours(one: Mapping[str, Any], said: str, dag_id: str, run_id: str) -> bool:
+    """Whether it is about this run. The Dag that it does not name, the request's path did."""
+    return one.get("dag_run_id") == run_id and (one.get("dag_id") or said) == dag_id
+
+
+def _dicts(value: Any) -> Iterator[dict[str, Any]]:
+    yield from (one for one in value if isinstance(one, dict)) if isinstance(value, list) else ()
+
+
+def _index(value: Any) -> int | None:
+    # A path's number is a text in the log.
+    text = str(value)
+    return int(text) if text.removeprefix("-").isdecimal() and text.isascii() else None
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,73 @@
+"""The steps of a chain as Airflow's task instances show them: their order, and the names of mapped ones. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from delivery_chain.core.slots import slot_names
+
+if TYPE_CHECKING:
+    from delivery_chain.core.spec import ChainSpec
+
+STEPS = (
+    "plan", "build", "assemble", "scan", "gate", "publish", "quarantine", "denied", "replicate", "distribute", "report",
+)  # fmt: skip
+"""Task ids of a chain, in the order in which a person reads them."""
+REPORT = "report"
+"""The last step: it says how the run ended, and its own end is the run's."""
+CLOSING = ("denied", REPORT)
+"""Steps that tell what happened before them, and have to tell it anew when a run goes on after its end."""
+REASON = "reason"
+"""The XCom key under which a step leaves why it ended without a result: it is removed when the next try begins."""
+SUCCESS, FAILED, SKIPPED = "success", "failed", "skipped"
+SUPERSEDED = "Superseded"
+BUILT = "BuiltBefore"
+SKIPS = frozenset({SKIPPED, SUPERSEDED, BUILT})
+"""What stands for the error's name where a step had nothing to do."""
+NOT_BEGUN = frozenset({"", SKIPPED, "upstream_failed", "removed"})
+"""Airflow's states of a task that has not run, or not since it was cleared: what it left earlier is out of date."""
+RETRYING = "up_for_retry"
+"""Airflow's state of a task that failed and will be tried again."""
+RUNNING = frozenset({"running", "deferred", "queued", "scheduled", "restarting", "up_for_reschedule"})
+"""Airflow's states of a task that is on its way."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One task instance of a run."""
+
+    step: str
+    """The task's id."""
+    index: int = -1
+    """Map index; -1 for a task that is not mapped."""
+    state: str = ""
+    """Airflow's; empty where it has not been looked at."""
+    label: str = ""
+    """What a mapped instance stands for: a platform, a rule, a trigger."""
+    reason: str = ""
+    """Why it ended without a result, in one line, as the step itself left it."""
+    error: str = ""
+    """Name of the error's class, or one of `SKIPS`."""
+
+    @property
+    def name(self) -> str:
+        """`gate`, or `build [linux/arm64]` for an instance of a mapped task."""
+        label = self.label or (str(self.index) if self.index >= 0 else "")
+        return f"{self.step} [{label}]" if label else self.step
+
+    @property
+    def skipped_itself(self) -> bool:
+        """Whether the step itself found that it had nothing to do."""
+        return self.state == SKIPPED and self.error in SKIPS
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it can't but have been stopped from outside: it was about to be tried again, and is skipped."""
+        return self.state == SKIPPED and bool(self.error) and self.error not in SKIPS
+
+
+def label_of(spec: ChainSpec | None, step: str, index: int) -> str:
+    """What one instance stands for; empty where the spec has none of this number."""
+    labels = slot_names(spec).get(step, ()) if spec else ()
+    return labels[index] if 0 <= index < len(labels) else ""

@@ -1,0 +1,165 @@
+"""How runs end on a real Airflow, by what a person would click: each row of the table in docs/runs.md."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+
+from delivery_chain.sandbox.airflow_parts import ADMIN
+from support import ended_chain
+from support.chain_runs import POLL_SECONDS, RUN_SECONDS
+from support.ended_chain import CHAIN, IMAGE, TARGET
+
+if TYPE_CHECKING:
+    from support.chain_runs import Ended, Sandbox
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def ends(sandbox: Sandbox, started: object, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Everything is pushed: the commits by branch."""
+    del started
+    refuses = {
+        "connection_id": TARGET,
+        "conn_type": "delivery_webhook",
+        "host": f"{sandbox.api.address}/api/v2/nope",
+    }
+    assert sandbox.api.call("POST", "/connections", body=refuses)
+    return ended_chain.push(sandbox.layout, tmp_path_factory.mktemp("ends"))
+
+
+def run_id_of(sandbox: Sandbox, commit: str, state: str = "") -> str:
+    """The run of a commit; waits until its build is in a state."""
+    deadline = time.monotonic() + RUN_SECONDS
+    while time.monotonic() < deadline:
+        for run in sandbox.api.runs(CHAIN):
+            if (run["conf"] or {}).get("commit") == commit:
+                tasks = sandbox.api.task_instances(CHAIN, run["dag_run_id"])
+                if not state or [one for one in tasks if one["task_id"] == "build" and one["state"] == state]:
+                    return str(run["dag_run_id"])
+        time.sleep(POLL_SECONDS)
+    raise AssertionError(f"no run of {commit} whose build is {state}")
+
+
+def ended(sandbox: Sandbox, run_id: str) -> Ended:
+    return sandbox._await(CHAIN, run_id, lambda run: bool(run["dag_run_id"] == run_id))
+
+
+def outcome(sandbox: Sandbox, run_id: str, chain: str = CHAIN) -> Any:
+    """What the plugin says of a run."""
+    login = {"username": ADMIN, "password": sandbox.secrets["admin"]}
+    token = requests.post(f"{sandbox.api.address}/auth/token", json=login, timeout=15).json()["access_token"]
+    answer = requests.get(
+        f"{sandbox.api.address}/delivery-chain/runs/{chain}/{run_id}/outcome",
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=15,
+    )
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def waiting(sandbox: Sandbox, branch: str, run_id: str) -> subprocess.Popen[str]:
+    """`delivery-chain trigger --wait` for a run that is there."""
+    program = str(Path(sys.executable).parent / "delivery-chain")
+    login = {"AIRFLOW_API_USERNAME": ADMIN, "AIRFLOW_API_PASSWORD": sandbox.secrets["admin"]}
+    env = {"PATH": os.environ["PATH"], "AIRFLOW_API_URL": sandbox.api.address, **login}
+    return subprocess.Popen(
+        [program, "trigger", CHAIN, "--ref", f"refs/heads/{branch}", "--run-id", run_id, "--wait"],
+        env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_a_run_that_is_marked_failed_was_cancelled(sandbox: Sandbox, ends: dict[str, str]) -> None:
+    """In its build: it ends as failed, note and command say who did it, and nothing is there."""
+    run_id = run_id_of(sandbox, ends["cancelled"], "running")
+    with waiting(sandbox, "cancelled", run_id) as command:
+        path = f"/dags/{CHAIN}/dagRuns/{run_id}"
+        assert sandbox.api.call("PATCH", path, body={"state": "failed"})
+        run = ended(sandbox, run_id)
+        out, _ = command.communicate(timeout=RUN_SECONDS)
+    said = f"cancelled by {ADMIN} in build [linux/amd64]; {IMAGE} cancelled was not published"
+    assert (run.state, run.note) == ("failed", said)
+    assert (command.returncode, out.splitlines()[-1]) == (1, f"failed  {said}")
+    assert sandbox.tags(IMAGE).count("cancelled") == 0
+
+
+def test_a_run_that_is_marked_green_while_it_builds_is_not(sandbox: Sandbox, ends: dict[str, str]) -> None:
+    """Nothing was published, so nothing is a success; the bulk request of the list of runs does the same."""
+    run_id = run_id_of(sandbox, ends["marked-green"], "running")
+    entities = [{"dag_run_id": run_id, "state": "success"}]
+    body = {"actions": [{"action": "update", "entities": entities}]}
+    assert sandbox.api.call("PATCH", f"/dags/{CHAIN}/dagRuns", body=body)
+    run = ended(sandbox, run_id)
+    assert (run.state, run.note.startswith(f"cancelled by {ADMIN} in ")) == ("failed", True)
+
+
+def test_a_task_that_is_marked_failed_was_cancelled(sandbox: Sandbox, ends: dict[str, str]) -> None:
+    """The rest of its run ends by itself."""
+    run_id = run_id_of(sandbox, ends["marked-task"], "running")
+    path = f"/dags/{CHAIN}/dagRuns/{run_id}/taskInstances/build/0"
+    assert sandbox.api.call("PATCH", path, body={"new_state": "failed"})
+    run = ended(sandbox, run_id)
+    said = f"cancelled by {ADMIN} in build [linux/amd64]; {IMAGE} marked-task was not published"
+    assert (run.state, run.note) == ("failed", said)
+
+
+def test_clearing_what_failed_is_enough(sandbox: Sandbox, ends: dict[str, str]) -> None:
+    """The target refuses; it is mended, and `distribute` alone is cleared: state, note and outcome are right again."""
+    run = ended(sandbox, run_id_of(sandbox, ends["repaired"]))
+    assert (run.state, run.note.startswith(f"partly delivered: {IMAGE} repaired at ")) == ("failed", True)
+    assert "; NOT DONE: tell failed; distribute [tell]: trigger 'tell': " in run.note
+    good = sandbox.api.call("GET", "/connections/faults_redeploy")["host"]
+    body = {"connection_id": TARGET, "conn_type": "delivery_webhook", "host": good}
+    assert sandbox.api.call("PATCH", f"/connections/{TARGET}", body=body)
+    sandbox.clear(run, "distribute")
+    again = sandbox.again(run)
+    assert (again.state, again.note.startswith(f"delivered: {IMAGE} repaired at ")) == ("success", True)
+    assert again.note.endswith(", 1 trigger fired")
+    found = outcome(sandbox, run.run_id)
+    assert found == {
+        "end": "delivered", "step": "", "by": "", "sentence": again.note, "good": True, "state": "success",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("branch", "reason"),
+    [
+        ("no-dockerfile", "build.dockerfile 'Dockerfile': expected a file, found nothing there"),
+        ("no-base", "Dockerfile:1: FROM cn-hangzhou.invalid/no/such:1"),
+        ("typo", "Dockerfile:2: unknown instruction 'FORM', did you mean FROM?"),
+        ("run-fails", 'Dockerfile:4: RUN ["/bin/busybox", "false"]: exit status 1'),
+    ],
+)
+def test_a_failed_build_says_why(sandbox: Sandbox, ends: dict[str, str], branch: str, reason: str) -> None:
+    """The first line of its reason is in the note, or, while it is tried again, in the outcome."""
+    run_id = run_id_of(sandbox, ends[branch], "up_for_retry" if branch == "no-base" else "failed")
+    said = outcome(sandbox, run_id)["sentence"] if branch == "no-base" else ended(sandbox, run_id).note
+    first = "waiting to try again: " if branch == "no-base" else "failed in "
+    assert said.startswith(f"{first}build [linux/amd64]: {reason}")
+
+
+def test_a_blocked_run_that_is_marked_green_is_blocked(sandbox: Sandbox, blocked: Ended) -> None:
+    """Airflow's state is what somebody made of it; note and outcome say what it was, and who did that."""
+    path = f"/dags/{blocked.dag_id}/dagRuns/{blocked.run_id}"
+    assert sandbox.api.call("PATCH", path, body={"state": "success"})
+    run = sandbox.again(blocked)
+    assert (run.state, run.note) == ("success", f"{blocked.note}; marked as success by {ADMIN}")
+    found = outcome(sandbox, blocked.run_id, blocked.dag_id)
+    assert (found["end"], found["good"], found["by"]) == ("blocked", False, ADMIN)
+    assert sandbox.api.call("PATCH", path, body={"state": "failed"})
+    assert sandbox.again(blocked).note == blocked.note
+
+
+def test_skipped_regions_keep_their_names(sandbox: Sandbox, blocked: Ended) -> None:
+    """Also of a blocked run, in which they never ran."""
+    instances = sandbox.api.task_instances(blocked.dag_id, blocked.run_id)
+    names = [one["rendered_map_index"] for one in instances if one["task_id"] == "replicate"]
+    assert sorted(names) == ["to-frankfurt", "to-singapore"]

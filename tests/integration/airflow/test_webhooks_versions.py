@@ -1,0 +1,33 @@
+"""Pushes to chains whose specs are not what they were: invalid ones are started, removed ones are not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from delivery_chain.core.in_force import Entry, State
+from delivery_chain.core.standing import Standing
+from support.webhook_airflow import MAIN, A, moved, signed, spec
+
+if TYPE_CHECKING:
+    from support.webhook_airflow import Receiver, Stored
+
+pytestmark = pytest.mark.integration
+NEW = spec(name="new", scope={"instance": "home", "namespace": "new", "repositories": ["api"]})
+OLD = spec()
+
+
+@pytest.mark.parametrize(
+    ("state", "started"),
+    [(State.INVALID, [NEW.name, OLD.name]), (State.REMOVED, [NEW.name])],
+)
+def test_a_push_is_for_the_chains_that_take_new_runs(
+    stored: Stored, receiver: Receiver, state: State, started: list[str]
+) -> None:
+    """A renamed chain's Dag is there while its runs end, beside that of the new name."""
+    entry = Entry(number=1, fingerprint="0123456789abcdef", file="api.yaml", slots={}, state=state)
+    stored.add(OLD, standing=Standing.of(entry))
+    stored.add(NEW)
+    receiver.all([signed(moved((MAIN, "", A)), delivery="one")])
+    assert sorted(dag_id for dag_id, _ in stored.runs()) == sorted(started)

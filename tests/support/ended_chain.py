@@ -1,0 +1,65 @@
+"""A chain whose runs end in every way: its spec, its source, and the pushes to it."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from support.faults import FROM, git
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from delivery_chain.sandbox.layout import Layout
+
+CHAIN = "ends"
+IMAGE = "ends/app"
+TARGET = "ends_target"
+"""Connection of its trigger: it begins with an address that refuses every delivery."""
+SPEC = f"""\
+version: 1
+name: {CHAIN}
+scope: {{instance: cn-hangzhou, namespace: ends, repositories: [app]}}
+sources: {{app: {{connection: git_shop, url: ends/app.git}}}}
+build: {{rules: [{{name: any, branch: '(?<branch>.+)', tags: [{{tag: '${{branch}}'}}]}}]}}
+scan: {{enabled: false}}
+replicate: [{{name: near, to: ap-southeast-1}}]
+distribute: [{{name: tell, url_connection: {TARGET}}}]
+"""
+SLEEPS = FROM + 'RUN ["/bin/busybox", "sleep", "600"]\n'
+DOCKERFILES = {
+    "cancelled": SLEEPS,
+    "marked-green": SLEEPS + 'LABEL a="b"\n',
+    "marked-task": SLEEPS + 'LABEL a="c"\n',
+    "repaired": FROM + 'LABEL a="d"\n',
+    "no-dockerfile": "",
+    "no-base": "FROM cn-hangzhou.invalid/no/such:1\n",
+    "typo": "\nFORM scratch\n",
+    "run-fails": FROM + '\nRUN ["/bin/busybox", "false"]\n',
+}
+"""By branch; none where it is empty."""
+
+
+def create_source(layout: Layout) -> None:
+    """Make the source, empty."""
+    git(layout, "init", "--quiet", "--bare", str(layout.git / "ends" / "app.git"))
+
+
+def push(layout: Layout, folder: Path) -> dict[str, str]:
+    """Push all branches at once. Returns their commits."""
+    git(layout, "init", "--quiet", str(folder))
+    busybox = shutil.which("busybox")
+    assert busybox
+    shutil.copy(busybox, folder / "busybox")
+    commits = {}
+    for branch, dockerfile in DOCKERFILES.items():
+        git(layout, "checkout", "--quiet", "--orphan", branch, cwd=folder)
+        file = folder / "Dockerfile"
+        file.unlink(missing_ok=True)
+        if dockerfile:
+            file.write_text(dockerfile, "ascii")
+        git(layout, "add", "--all", cwd=folder)
+        git(layout, "commit", "--quiet", f"--message={branch}", cwd=folder)
+        commits[branch] = git(layout, "rev-parse", "HEAD", cwd=folder).strip()
+    git(layout, "push", "--quiet", "--all", (layout.git / "ends" / "app.git").as_uri(), cwd=folder)
+    return commits
