@@ -117,7 +117,7 @@ def _specs(wanted: Sequence[str], settings: Settings) -> tuple[Catalogue, list[L
     catalogues = [_catalogue(word, folder) for word in wanted] if wanted else [load(folder)]
     found = Catalogue(
         {file: spec for one in catalogues for file, spec in one.specs.items()},
-        tuple(problem for one in catalogues for problem in one.problems),
+        problems=tuple(problem for one in catalogues for problem in one.problems),
     )
     lines = [
         problem(

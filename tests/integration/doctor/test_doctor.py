@@ -136,7 +136,11 @@ class Doctor:
 
         lines = examine(words)
         code = int(any(line.level == "problem" for line in lines))
-        return code, {(one.topic, one.about): (str(one.level), one.said, one.remedy) for one in lines}
+        found: Lines = {}
+        for one in lines:
+            # A program's known flaws are a second line of it.
+            found.setdefault((one.topic, one.about), (str(one.level), one.said, one.remedy))
+        return code, found
 
     def line(self, topic: str, about: str) -> tuple[str, str, str]:
         return self.look()[1][topic, about]
@@ -491,7 +495,7 @@ def test_the_command(doctor: Doctor, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["doctor"]) == 0
     out, err = capsys.readouterr()
     assert (
-        out.startswith("on       machine "),
+        "on       machine " in out,
         "ok       registry" in out,
         err.startswith("0 problems"),
     ) == (

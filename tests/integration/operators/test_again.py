@@ -20,9 +20,8 @@ from delivery_chain.operators.distribute import DistributeOperator
 from delivery_chain.operators.publish import PublishOperator
 from delivery_chain.operators.quarantine import QuarantineOperator
 from delivery_chain.operators.replicate import ReplicateOperator, TaskState
-from delivery_chain.operators.report import ReportOperator
 from delivery_chain.operators.scan import GateOperator, ScanOperator
-from support.chain_steps import DAY, Run, build_plan, built, chain, judged, scanned, verdict
+from support.chain_steps import DAY, Run, build_plan, built, chain, judged, report_of, scanned, verdict
 from support.oci_images import push_image
 from support.webhook_target import answer, webhook_target
 
@@ -102,7 +101,7 @@ def fire(run: Run) -> Any:
 
 def clean(run: Run) -> None:
     """What the end of a run does with its staging tags."""
-    run.do(ReportOperator(task_id="report"))
+    report_of(run)
 
 
 def lose(home: RegistryClient, namespace: str, digest: str) -> None:

@@ -18,9 +18,15 @@ from benchmarks.kill_loop.judge import (
     WENT_BACK,
     judge,
 )
+from benchmarks.kill_loop.watching import ever
+
+from delivery_chain.core.parse import parse_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
+
+    from benchmarks.kill_loop.chains import Repository
 
 API = next(repository.chain for repository in REPOSITORIES if repository.name == "api")
 WEB = next(repository.chain for repository in REPOSITORIES if repository.name == "web")
@@ -291,3 +297,25 @@ def test_what_may_happen_is_no_fault(facts: Callable[[], Facts]) -> None:
     deliveries = tuple(one for one in facts().deliveries if one.tag != "main-3")
     superseded = any(one.superseded for one in facts().runs)
     assert judge(replace(facts(), deliveries=deliveries) if superseded else facts()) == []
+
+
+@pytest.mark.parametrize("repository", REPOSITORIES, ids=lambda one: one.name)
+def test_the_chains_are_what_the_judge_takes_them_for(repository: Repository) -> None:
+    """The spec is valid, and has the names, regions and triggers that facts are judged by."""
+    spec = parse_spec(repository.spec, "loop.yaml")
+    chain = repository.chain
+    assert (spec.name, f"{spec.scope.namespace}/{spec.scope.repositories[0]}") == (chain.name, chain.image)
+    assert {rule.name: rule.to for rule in spec.replicate} == chain.regions
+    assert {trigger.name for trigger in spec.distribute} == set(chain.triggers) == set(chain.hooks.values())
+
+
+def test_a_registrys_storage_tells_what_its_tags_were(tmp_path: Path) -> None:
+    """Every digest of every user's tag, whatever it points at now."""
+    tags = tmp_path / "docker/registry/v2/repositories/loop/api/_manifests/tags"
+    for tag, number in (("latest", 1), ("latest", 2), ("_staging-0", 3)):
+        link = tags / tag / "index/sha256" / f"{number:064d}" / "link"
+        link.parent.mkdir(parents=True)
+        link.write_text("")
+    assert ever(tmp_path, ["loop/api", "loop/none"]) == {
+        ("loop/api", "latest"): frozenset({digest(1), digest(2)})
+    }

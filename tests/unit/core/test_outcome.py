@@ -177,6 +177,9 @@ ROWS: dict[str, tuple[Facts, End, str, str, bool]] = {
         f"blocked: 3 findings; {TITLE}; marked as success by hand",
         False,
     ),
+    "built before": (
+        without_plan("skipped", "BuiltBefore"), End.BUILT, "", "built before: why", True,
+    ),
     "superseded in plan": (
         without_plan("skipped", "Superseded"), End.SUPERSEDED, "", "superseded: why", True,
     ),
