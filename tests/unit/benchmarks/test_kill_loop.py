@@ -86,6 +86,7 @@ def run(number: int) -> Run:
         pushed_at=time(number),
         state="success" if clean else "failed",
         note=REPORT,
+        end="delivered" if clean else "blocked",
         failed=() if clean else ("denied",),
         digest=digest(number),
         held=tags(number),
@@ -236,6 +237,13 @@ def test_right_facts_are_right() -> None:
         ),
         (lambda: with_delivery(1, tag="v1.1.0"), LET_THROUGH, "told of v1.1.0, a vulnerable image"),
         (lambda: replace(right(), pullable=frozenset({digest(1)})), LET_THROUGH, "is still served"),
+        (
+            lambda: with_run(0, end="partly delivered"),
+            FALSE_RECORD,
+            "success, and its record says partly delivered",
+        ),
+        (lambda: with_run(1, end="delivered"), FALSE_RECORD, "failed, and its record says delivered"),
+        (lambda: with_run(4, end="built before"), LOST, "2 pushes, 1 runs"),
         (lambda: with_run(0, note=""), FALSE_RECORD, "its note is not its record's sentence"),
         (lambda: with_run(0, sentence="", note="?"), FALSE_RECORD, "its note is not its record's sentence"),
         (lambda: with_run(0, state="failed"), FALSE_RECORD, "failed, and all is done"),
@@ -284,12 +292,16 @@ def test_every_kind_is_planted_above() -> None:
         lambda: with_run(3, superseded=True, state="success", held=(), digest=""),
         lambda: replace(right(), deliveries=(*right().deliveries, *told(0))),
         lambda: with_sight(HOME, API.image, "_staging-0123", 1),
+        lambda: replace(
+            right(), runs=(*right().runs, replace(run(0), run_id="again", end="built before", held=()))
+        ),
     ],
     ids=[
         "nobody was told of a move, and the branch moved on",
         "a run found its branch elsewhere",
         "a delivery came twice under one id",
         "a staging tag of a vulnerable image",
+        "a push was told again, and nothing was built",
     ],
 )
 def test_what_may_happen_is_no_fault(facts: Callable[[], Facts]) -> None:
