@@ -48,9 +48,12 @@ BOTH = ("linux/amd64", "linux/arm64")
 
 
 def test_annotations_say_where_an_image_comes_from() -> None:
-    """A built image names its push, run, commit and ref."""
+    """A built image names its push, rule, run, commit and ref, and what it was built for."""
     assert annotations_of(build_plan()) == {
+        "dev.delivery-chain.for": "push",
         "dev.delivery-chain.pushed-at": DAY.isoformat(),
+        "dev.delivery-chain.rule": "release",
+        "dev.delivery-chain.seen-at": DAY.isoformat(),
         "dev.delivery-chain.run": "shop r1",
         "org.opencontainers.image.revision": COMMIT,
         "org.opencontainers.image.ref.name": "refs/tags/v1.2",

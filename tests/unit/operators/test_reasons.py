@@ -71,7 +71,7 @@ def superseded() -> AirflowSkipException:
         ),
         (AirflowSkipException("nothing to do"), ("nothing to do", "skipped")),
         (superseded(), ("a newer one", "Superseded")),
-        (BuildFailed("x" * 999), ("x" * (LONGEST - 1) + "…", "BuildFailed")),
+        (BuildFailed("long, " * 999), (("long, " * 999)[: LONGEST - 1] + "…", "BuildFailed")),
     ],
 )
 @pytest.mark.parametrize("kind", [Step, Further])
