@@ -124,23 +124,23 @@ def hand_written(number: int, *, form_last: bool) -> Any:
     ) as dag:  # fmt: skip
         some = TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
         plan = PlanOperator(task_id="plan", spec=None)  # type: ignore[arg-type]  # never run, not serialised
-        build = BuildOperator.partial(task_id="build", map_index_template="{{ task.platform }}").expand(
-            platform=["linux/amd64"]
+        build = BuildOperator.partial(task_id="build", map_index_template="{{ task.about(ti) }}").expand(
+            slot=[0]
         )
         assemble = AssembleOperator(task_id="assemble", trigger_rule=some)
-        scan = ScanOperator.partial(task_id="scan", map_index_template="{{ task.platform }}").expand(
-            platform=["linux/amd64"]
+        scan = ScanOperator.partial(task_id="scan", map_index_template="{{ task.about(ti) }}").expand(
+            slot=[0]
         )
         gate = GateOperator(task_id="gate", trigger_rule=some)
         publish = PublishOperator(task_id="publish", max_active_tis_per_dag=1)
         quarantine = QuarantineOperator(task_id="quarantine")
         denied = DeniedOperator(task_id="denied")
         replicate = ReplicateOperator.partial(
-            task_id="replicate", map_index_template="{{ task.rule }}"
-        ).expand(rule=["to-singapore", "to-frankfurt"])
+            task_id="replicate", map_index_template="{{ task.about(ti) }}"
+        ).expand(slot=[0, 1])
         distribute = DistributeOperator.partial(
-            task_id="distribute", map_index_template="{{ task.trigger }}", trigger_rule=TriggerRule.ALL_DONE
-        ).expand(trigger=["redeploy-prod"])
+            task_id="distribute", map_index_template="{{ task.about(ti) }}", trigger_rule=TriggerRule.ALL_DONE
+        ).expand(slot=[0])
         complete = EmptyOperator(task_id="complete", trigger_rule=TriggerRule.NONE_FAILED)
         plan >> build >> assemble >> scan >> gate >> [publish, quarantine]
         plan >> assemble >> gate

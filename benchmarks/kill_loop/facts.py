@@ -61,7 +61,10 @@ class Run:
     """ISO 8601, as the event says it."""
     state: str
     note: str
+    end: str = ""
+    """The record's word for how it ended: `delivered`, `blocked`, …"""
     superseded: bool = False
+    """Whether `plan` found that there is nothing to do, for a newer push has a run of its own."""
     failed: tuple[str, ...] = ()
     """Tasks that failed, with why as far as that is known."""
     digest: str = ""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.kill_loop import watching
 from benchmarks.kill_loop.chains import HOME, REPOSITORIES
 from benchmarks.kill_loop.facts import Delivery, Facts, Run
+from benchmarks.kill_loop.judge import TOLD_AGAIN
 from benchmarks.kill_loop.parts import parent_of
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ def read_runs(api: AirflowApi, chain: str) -> Iterator[Run]:
             pushed_at=conf.get("pushed_at") or run["run_after"],
             state=run["state"],
             note=run["note"] or "",
-            superseded=states["plan"] == ["skipped"],
+            end=record.get("end", ""),
+            superseded=states["plan"] == ["skipped"] and record.get("end") != TOLD_AGAIN,
             failed=tuple(sorted(task for task, found in states.items() if "failed" in found)),
             digest=digest,
             held=tuple(

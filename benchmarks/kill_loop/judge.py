@@ -16,6 +16,10 @@ LOST, DOUBLED, LET_THROUGH = "lost", "doubled", "let through"
 FALSE_RECORD, LEFT_BEHIND, WENT_BACK = "false record", "left behind", "went back"
 KINDS = (LOST, DOUBLED, LET_THROUGH, FALSE_RECORD, LEFT_BEHIND, WENT_BACK)
 ENDED = frozenset({"success", "failed"})
+FINE = frozenset({"delivered", "superseded"})
+"""How a run may end that Airflow shows as a success."""
+TOLD_AGAIN = "built before"
+"""The end of a run for a push that was told again, which finds its image and does nothing."""
 RESERVED = ("_staging-", "sha256-", "sha512-")
 """What the chain's and the referrers' own tags begin with."""
 
@@ -61,13 +65,17 @@ class _Case:
         self.vulnerable = {push.commit for push in facts.pushes if push.vulnerable}
         self.runs = {(run.chain, run.run_id): run for run in facts.runs}
         self.of_push: dict[tuple[str, str, str], list[Run]] = defaultdict(list)
-        for run in facts.runs:
+        for run in self.first_told():
             self.of_push[run.chain, run.ref, run.commit].append(run)
         self.told_of: dict[tuple[str, str, str, str], set[str]] = defaultdict(set)
         for one in facts.deliveries:
             chain = self.chains.get(one.chain)
             trigger = chain.hooks.get(one.hook, one.hook) if chain else one.hook
             self.told_of[one.chain, one.run_id, trigger, one.tag].add(one.id)
+
+    def first_told(self) -> list[Run]:
+        """The runs, without those of pushes that were told again."""
+        return [run for run in self.facts.runs if run.end != TOLD_AGAIN]
 
     def commit_of(self, digest: str) -> str:
         """The commit that an image was built from; empty where nobody knows it."""
@@ -154,7 +162,7 @@ class _Case:
     def moving_tags(self) -> Iterator[Violation]:
         """The moving tag ends at the newest clean push in every region, and never went back on its way."""
         for chain in self.facts.chains:
-            clean = [run for run in self.facts.runs if run.chain == chain.name and not self._kept_out(run)]
+            clean = [run for run in self.first_told() if run.chain == chain.name and not self._kept_out(run)]
             newest = max(clean, key=lambda run: _time(run.pushed_at), default=None)
             for region in self.facts.regions:
                 digest = self.facts.held.get((region, chain.image, chain.moving), "")
@@ -248,7 +256,7 @@ class _Case:
 
     def records(self) -> Iterator[Violation]:
         """State, note and record of a run say the same, and what the registries and the receiver say."""
-        for run in self.facts.runs:
+        for run in self.first_told():
             if run.state in ENDED and not run.superseded:
                 for what, evidence in self._lies(run):
                     yield Violation(FALSE_RECORD, f"{run.title}: {what}", evidence)
@@ -260,6 +268,8 @@ class _Case:
             return
         if run.digest and run.recorded != run.digest:
             yield "its record is of another digest", f"{run.recorded}, assembled {run.digest}"
+        if (run.state == "success") != (run.end in FINE):
+            yield f"{run.state}, and its record says {run.end}", f"note {run.note!r}"
         bad = [name for name, state in (run.regions | run.triggers).items() if state not in _GOOD]
         if run.state == "success" and (bad or not run.recorded):
             yield "success, and its record says otherwise", f"{bad}, note {run.note!r}"

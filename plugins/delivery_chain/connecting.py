@@ -194,7 +194,7 @@ def _secret(args: argparse.Namespace, environment: Mapping[str, str]) -> str:
         return text
     if given := environment.get(SECRET, ""):
         return given
-    if not getattr(args, "username", "") or args.update:
+    if not getattr(args, "username", "") or (args.update and not args.test):
         return ""
     if not sys.stdin.isatty():
         raise UsageError(

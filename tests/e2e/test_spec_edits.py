@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 
 from support import spec_edits
@@ -150,11 +149,3 @@ def test_a_renamed_chain_runs_by_its_new_name_and_goes_by_its_old_one(
     assert sandbox.of_run(NEW_NAME, "by-its-new-name").state == "success"
     wait_for(lambda: not dag(sandbox.api, RENAMED), "the renamed chain's Dag to go")
     assert [tag for tag in sandbox.tags(f"{RENAMED}/app") if tag.startswith("_staging")] == []
-
-
-def test_no_build_is_left_held(edited: Edited) -> None:
-    """What was stopped went on."""
-    assert edited.runs
-    assert [
-        one.pid for one in psutil.process_iter(["status"]) if one.info["status"] == psutil.STATUS_STOPPED
-    ] == []

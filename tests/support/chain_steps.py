@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -14,17 +15,18 @@ from delivery_chain.core.gate import Hit, Verdict
 from delivery_chain.core.plan import BuildPlan, Plan, Planned, made_for
 from delivery_chain.core.platform import Platform
 from delivery_chain.core.reference import sha256_digest
-from delivery_chain.core.results import BuildResult, Scanned, ScanResult, Subject
+from delivery_chain.core.results import BuildResult, Record, Scanned, ScanResult, Subject
 from delivery_chain.core.seal import Place, opened, sealed
 from delivery_chain.core.spec import ChainSpec, Source
 from delivery_chain.core.steps import REASON
-from delivery_chain.errors import DeliveryChainError
+from delivery_chain.errors import DeliveryChainError, NotDelivered
 from delivery_chain.hooks.signing import signing_secret
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.manifest import OCI_CONFIG, OCI_MANIFEST
 from delivery_chain.oci.referrers import attach
 from delivery_chain.operators import base, judging
 from delivery_chain.operators.build import AssembleOperator, annotations_of
+from delivery_chain.operators.report import ReportOperator
 
 if TYPE_CHECKING:
     from delivery_chain.core.registry import Registry
@@ -267,6 +269,13 @@ class Run:
             return value
         self.xcoms[step.task_id, index, "return_value"] = json.loads(json.dumps(value))
         return self.left(step.task_id, index=index)
+
+
+def report_of(run: Run) -> Record:
+    """The record that a run's report leaves, also where the report then fails for what the run did."""
+    with suppress(NotDelivered):
+        run.do(ReportOperator(task_id="report"))
+    return Record.from_xcom(run.left("report"))
 
 
 def push_platform(client: RegistryClient, plan: Plan, platform: str = "linux/amd64", seed: str = "") -> str:

@@ -1,4 +1,4 @@
-"""Parts of a sandbox that go away and come back: killed without a word, and brought back by `sandbox up`."""
+"""Parts of a sandbox that go away and come back: killed without a word, and started as the sandbox starts them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from delivery_chain.sandbox import database, processes, stack
+from delivery_chain.sandbox.layout import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,10 +28,9 @@ class Parts:
     @contextmanager
     def away(self, name: str) -> Iterator[None]:
         """Within it a part is away; afterwards it is back, and so is each part that ended for want of it."""
-        running = stack.open_stack(self._layout, self._console)
         # PostgreSQL's processes share memory: killed, they would leave it behind.
         number = signal.SIGINT if name == database.NAME else signal.SIGKILL
-        processes.stop(running.state.processes[name], number=number, patience=5)
+        processes.stop(State.load(self._layout).processes[name], number=number, patience=5)
         try:
             yield
         finally:

@@ -21,6 +21,7 @@ from delivery_chain.core.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+    from collections.abc import Set as AbstractSet
 
 KEEP_ROOM = timedelta(days=30)
 """How long a chain's Dag keeps instances for rules that it had: for runs on their way, and for older ones that somebody
@@ -69,6 +70,8 @@ class Entry(Value):
     wide: Slots = {}
     """Those that earlier versions needed."""
     wide_until: datetime | None = None
+    covers: tuple[str, ...] = ()
+    """The repositories that it takes, see `coverage`."""
     state: State = State.CURRENT
     since: datetime | None = None
     """When the file was first seen to be gone, for an absent chain; when the chain was, for a removed one."""
@@ -151,6 +154,12 @@ def fingerprint(spec: ChainSpec) -> str:
     return seal.fingerprint(content(spec))[:FINGERPRINT]
 
 
+def coverage(spec: ChainSpec) -> tuple[str, ...]:
+    """What a spec covers, as texts: no two chains have one of them in common."""
+    scope = spec.scope
+    return tuple(f"{scope.instance} {scope.namespace}/{name}" for name in scope.repositories or ("*",))
+
+
 def version(number: int, print_: str) -> str:
     """A version for people: `3 (1f0c2a9b)`; without a number where none is known."""
     short = print_[:SHORT]
@@ -166,12 +175,13 @@ def judge(found: Found, index: Mapping[str, Entry], now: datetime) -> Judged:
         now: The present.
     """
     good = {spec.name: spec for spec in found.specs.values()}
+    taken = {name for spec in good.values() for name in coverage(spec)}
     new: dict[str, Entry] = {}
     for file, spec in found.specs.items():
         new[spec.name] = _current(index.get(spec.name), spec, file, now)
     for name, entry in index.items():
         if name not in good:
-            new[name] = _without_file(name, entry, found, now)
+            new[name] = _without_file(name, entry, found, taken, now)
     over = tuple(name for name, entry in new.items() if _is_over(entry, now))
     return Judged(
         chains={name: entry for name, entry in new.items() if name not in over},
@@ -183,32 +193,35 @@ def judge(found: Found, index: Mapping[str, Entry], now: datetime) -> Judged:
 
 
 def _current(known: Entry | None, spec: ChainSpec, file: str, now: datetime) -> Entry:
-    print_, slots = fingerprint(spec), widths(spec)
+    entry = Entry(
+        number=1, fingerprint=fingerprint(spec), file=file, slots=widths(spec), covers=coverage(spec)
+    )
     if known is None:
-        return Entry(number=1, fingerprint=print_, file=file, slots=slots)
-    same = known.fingerprint == print_
+        return entry
+    same = known.fingerprint == entry.fingerprint
     wide, until = known.wide, known.wide_until
     if until is not None and until <= now:
         wide, until = {}, None
-    if not same and widest(known.slots, wide, slots) != slots:
+    if not same and widest(known.slots, wide, entry.slots) != entry.slots:
         wide, until = widest(known.slots, wide), now + KEEP_ROOM
     number = known.number if same else known.number + 1
-    return Entry(number=number, fingerprint=print_, file=file, slots=slots, wide=wide, wide_until=until)
+    return entry.model_copy(update={"number": number, "wide": wide, "wide_until": until})
 
 
-def _without_file(name: str, entry: Entry, found: Found, now: datetime) -> Entry:
+def _without_file(name: str, entry: Entry, found: Found, taken: AbstractSet[str], now: datetime) -> Entry:
     if entry.state is State.REMOVED:
         return entry
     claimed = next((file for file, chain in found.bad.items() if chain == name), None)
+    if not taken.isdisjoint(entry.covers):
+        # Under another name, mostly: both would build each push.
+        return _as(entry, State.REMOVED, since=now)
     if claimed is not None or entry.file in found.bad:
         return _as(entry, State.INVALID, file=claimed or entry.file)
     if not found.specs and not found.bad:
         return _as(entry, State.NO_FILES)
-    if entry.file in found.specs:
-        # The file has another chain now: nobody is in the middle of writing it.
-        return _as(entry, State.REMOVED, since=now)
     since = entry.since if entry.state is State.ABSENT and entry.since else now
-    if now - since < ABSENT_FOR:
+    # Where the file has another chain nobody is in the middle of writing it.
+    if entry.file not in found.specs and now - since < ABSENT_FOR:
         return _as(entry, State.ABSENT, since=since)
     return _as(entry, State.REMOVED, since=now)
 

@@ -227,7 +227,7 @@ def _blocked(facts: Facts, verdict: Verdict) -> Outcome:
     plan = facts.planned.plan if facts.planned else None
     fate = blocked.note(plan, facts.quarantined) if plan else ""
     failed = _why([task for task in facts.of(FAILED) if task.step == "quarantine"])
-    said = f"{verdict.sentence}; {_title(facts)}{fate}" + (f"; {failed} failed" if failed else "")
+    said = f"{verdict.sentence}; {_title(facts)}{fate}" + (f"; failed in {failed}" if failed else "")
     return _outcome(End.BLOCKED, said, step="gate")
 
 

@@ -275,13 +275,15 @@ def _fresh(
         said=move.pushed_at,
         told=((move.teller, move.delivery_id),),
     )
+    left, first = _for_images(view, move)
     return Judgement(
         history=_kept((*history, seen)),
         fresh=True,
         why=why,
         since=since,
         at=move.now,
-        **_for_images(view, move),
+        left=left,
+        first=first,
     )
 
 
@@ -291,15 +293,15 @@ def _doubt(history: History, view: History, one: Sighting, move: Move) -> Judgem
     history = tuple(doubted if each is one else each for each in history)
     known = _known(history, doubted, (move.teller, move.delivery_id), DOUBT)
     since = max(view[-1].at, one.at)
-    return replace(
-        known, fresh=True, since=max(since, one.again or since), at=move.now, **_for_images(view, move)
-    )
+    left, first = _for_images(view, move)
+    since = max(since, one.again or since)
+    return replace(known, fresh=True, since=since, left=left, at=move.now, first=first)
 
 
-def _for_images(view: History, move: Move) -> dict[str, datetime | None]:
+def _for_images(view: History, move: Move) -> tuple[datetime | None, datetime]:
+    """When the ref was last known to be elsewhere, whatever was told in doubt; and first where the move ends, since."""
     left = _elsewhere(view, move.after)
-    first = first_at(view, move.after, left)
-    return {"left": left, "first": min(first, move.now) if first else move.now}
+    return left, min(first_at(view, move.after, left) or move.now, move.now)
 
 
 def _known(history: History, one: Sighting, told: tuple[str, str], why: str) -> Judgement:

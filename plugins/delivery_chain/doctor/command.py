@@ -116,8 +116,8 @@ def _specs(wanted: Sequence[str], settings: Settings) -> tuple[Catalogue, list[L
     folder = settings.specs_folder
     catalogues = [_catalogue(word, folder) for word in wanted] if wanted else [load(folder)]
     found = Catalogue(
-        {file: spec for one in catalogues for file, spec in one.specs.items()},
-        tuple(problem for one in catalogues for problem in one.problems),
+        specs={file: spec for one in catalogues for file, spec in one.specs.items()},
+        problems=tuple(problem for one in catalogues for problem in one.problems),
     )
     lines = [
         problem(
@@ -146,7 +146,7 @@ def _catalogue(word: str, folder: Path) -> Catalogue:
     named = {file: spec for file, spec in everything.specs.items() if spec.name == word}
     if not named:
         raise UsageError(f"{word}: no such file or folder, and no chain of this name in {folder}")
-    return Catalogue(named)
+    return Catalogue(specs=named)
 
 
 def _database() -> tuple[dict[str, str] | None, list[Line]]:

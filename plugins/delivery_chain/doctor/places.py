@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 TOPICS = {REGISTRY: "registry", GIT: "git", TRIGGER: "trigger"}
 LOOK_SECONDS = 25.0
+NOT_ALLOWED = "is not allowed (allowed:"
+"""Words of a source whose transport the settings don't take."""
 MOST_NAMES = 10
 """Repositories of one registry whose rights are tried."""
 ANY_NAME = "delivery-chain-doctor"
@@ -205,9 +207,9 @@ def _git(scene: Scene, needed: Needed, about: str) -> Iterator[Line]:
         source = GitSourceHook(needed.connection, scene.settings.git_transports).source(needed.url)
         refs = list_refs(source, deadline=time.monotonic() + LOOK_SECONDS)
     except SourceError as error:
-        remedy = (
-            f"correct the URL in {scene.files(needed)}, or the connection: {needed.command} --update --test"
-        )
+        remedy = f"correct the URL in {scene.files(needed)}, or the connection: {needed.command} --update"
+        if NOT_ALLOWED in str(error):
+            remedy = f"take another URL, or let [delivery_chain] git_transports name this way, too; {remedy}"
         yield problem("git", about, str(error), remedy)
         return
     matched = sum(any(matching_rules(spec, ref) for spec in _builders(scene, needed)) for ref in refs)
@@ -229,5 +231,5 @@ def _trigger(scene: Scene, needed: Needed, about: str) -> Iterator[Line]:
     if good:
         yield ok("trigger", about, said)
     else:
-        remedy = f"see that {target.shown_url} answers this machine, or correct it: {needed.command} --update --test"
+        remedy = f"see that {target.shown_url} answers this machine, or correct it: {needed.command} --update"
         yield problem("trigger", about, said, remedy)

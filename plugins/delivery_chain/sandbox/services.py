@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 LOCALHOST = "127.0.0.1"
 PROBE_SECONDS = 10.0
 """A health endpoint on this machine that takes longer is asked again: the machine may be busy."""
+FREED_SECONDS = 10.0
+PAUSE_SECONDS = 0.1
 STOPPING = {
     # "Fast" shutdown: clients are cut off, the data is flushed.
     "postgresql": (signal.SIGINT, 20.0),
@@ -110,6 +113,14 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def is_freed(port: int, *, patience: float = FREED_SECONDS) -> bool:
+    """Whether a port is free, or soon: a killed process counts as gone before its last thread has let go of it."""
+    until = time.monotonic() + patience
+    while not (free := is_free(port)) and time.monotonic() < until:
+        time.sleep(PAUSE_SECONDS)
+    return free
 
 
 def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -201,7 +201,7 @@ def _choose_ports(stack: Stack, names: Sequence[str], base: int | None, *, runni
     state = stack.state
     for name in names:
         port = state.ports.get(name)
-        if running and port and not services.running(state, name) and not services.is_free(port):
+        if running and port and not services.running(state, name) and not services.is_freed(port):
             raise ConfigurationError(
                 f"{name}: another program has taken its port {port}, where the rest of the sandbox looks for it; "
                 f"stop that program (`ss -ltnp sport = :{port}` names it), or "

@@ -13,9 +13,8 @@ from delivery_chain.oci.copy import put_tag
 from delivery_chain.oci.manifest import OCI_MANIFEST
 from delivery_chain.oci.referrers import attach
 from delivery_chain.operators.quarantine import QuarantineOperator
-from delivery_chain.operators.report import ReportOperator
 from support.airflow_database import SQLITE
-from support.chain_steps import Run, build_plan, chain, image_plan, judged, push_platform, verdict
+from support.chain_steps import Run, build_plan, chain, image_plan, judged, push_platform, report_of, verdict
 from support.notifications import Endpoint, endpoint, notifying
 from support.oci_registry import docker_registry
 from support.webhook_airflow import SECRET, connect, images
@@ -83,7 +82,7 @@ def build(home: RegistryClient, namespace: str) -> None:
         home.registry, spec, build_plan("linux/amd64", "linux/arm64", namespace=namespace), passed=False
     )
     run.do(QuarantineOperator(task_id="quarantine"))
-    run.do(ReportOperator(task_id="report"))
+    report_of(run)
 
 
 def tags_told(told: Endpoint) -> list[tuple[str, str]]:

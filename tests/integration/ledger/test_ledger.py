@@ -332,18 +332,6 @@ def test_the_past_of_a_new_sender_has_no_gaps(
     assert bool(change.gaps) is gap
 
 
-def test_a_look_that_is_tried_again(records: Records, read: Callable[..., Ledger]) -> None:
-    """A sensor that waits for its next try does not look, and says so."""
-    from airflow.models.taskinstance import TaskInstance
-    from sqlalchemy import update
-
-    records.told(PLACE, entry(outcomes=run_of("v1", made=True)))
-    records.looked(PLACE, value=[], state="running")
-    records.session.execute(update(TaskInstance).values(state="up_for_retry"))
-    said = "the sensor has not seen it: its last look failed and is tried again"
-    assert read().changes[0].gaps == (said,)
-
-
 def test_gaps_of_a_sensor(records: Records, read: Callable[..., Ledger]) -> None:
     """Paused, failed, looked elsewhere: from the Dag, its last run, and the cursor in its Variable."""
     from airflow.models.dag import DagModel

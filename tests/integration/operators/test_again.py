@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from datetime import timedelta
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import pytest
 import requests
 
 from delivery_chain.core.results import Published, Quarantined, RegionResult, Subject
-from delivery_chain.errors import DeliveryUnavailable, NotDelivered, NotFound, RegistryUnreachable, Unjudged
+from delivery_chain.errors import DeliveryUnavailable, NotFound, RegistryUnreachable, Unjudged
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.copy import put_tag
 from delivery_chain.operators import quarantine
@@ -21,9 +20,8 @@ from delivery_chain.operators.distribute import DistributeOperator
 from delivery_chain.operators.publish import PublishOperator
 from delivery_chain.operators.quarantine import QuarantineOperator
 from delivery_chain.operators.replicate import ReplicateOperator, TaskState
-from delivery_chain.operators.report import ReportOperator
 from delivery_chain.operators.scan import GateOperator, ScanOperator
-from support.chain_steps import DAY, Run, build_plan, built, chain, judged, scanned, verdict
+from support.chain_steps import DAY, Run, build_plan, built, chain, judged, report_of, scanned, verdict
 from support.oci_images import push_image
 from support.webhook_target import answer, webhook_target
 
@@ -103,9 +101,7 @@ def fire(run: Run) -> Any:
 
 def clean(run: Run) -> None:
     """What the end of a run does with its staging tags."""
-    # A run that goes on is no run that ended well.
-    with suppress(NotDelivered):
-        run.do(ReportOperator(task_id="report"))
+    report_of(run)
 
 
 def lose(home: RegistryClient, namespace: str, digest: str) -> None:

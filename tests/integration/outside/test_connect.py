@@ -241,7 +241,7 @@ def test_an_update_keeps_the_secrets_that_are_not_given(
         (None, (), 3, "connection 'here' is not there: leave out --update to make it"),
         ("git", (), 3, "connection 'here': expected type oci_registry, found 'git', and it was left alone"),
         ("oci_registry", ("--username", "bob"), 2, "connection 'here' has no password yet: pipe it in with"),
-        ("oci_registry", ("--username", "bob", "--test"), 2, "--test: expected the secret, too"),
+        ("oci_registry", ("--username", "bob", "--test"), 2, "has a password: pipe it in"),
     ],
 )
 def test_an_update_that_cannot_be(

@@ -53,11 +53,13 @@ def build(name, step, on_line):
 
 
 lines = []
-if os.fork() == 0:
+child = os.fork()
+if child == 0:
     # In the RUN step, which has written files as another user, and a folder that forbids its removal.
     step = "/bin/busybox mkdir /closed; echo x > /closed/file; /bin/busybox chmod 0 /closed; echo $((6*7)) begun"
     build("killed", step, lambda line: "42 begun" in line and os.kill(os.getpid(), signal.SIGKILL))
-killed = os.wait()[1]
+# By its number: this is the container's first process, which orphans of all others come to.
+killed = os.waitpid(child, 0)[1]
 left = [path.name for path in (work / str(os.getuid()) / "jobs").iterdir()]
 output = build("built", "echo 1 > /made; /bin/busybox chown 33:33 /made", lines.append)
 after = [path.name for path in (work / str(os.getuid()) / "jobs").iterdir()]

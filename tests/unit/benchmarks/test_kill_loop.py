@@ -18,9 +18,15 @@ from benchmarks.kill_loop.judge import (
     WENT_BACK,
     judge,
 )
+from benchmarks.kill_loop.watching import ever
+
+from delivery_chain.core.parse import parse_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
+
+    from benchmarks.kill_loop.chains import Repository
 
 API = next(repository.chain for repository in REPOSITORIES if repository.name == "api")
 WEB = next(repository.chain for repository in REPOSITORIES if repository.name == "web")
@@ -80,6 +86,7 @@ def run(number: int) -> Run:
         pushed_at=time(number),
         state="success" if clean else "failed",
         note=REPORT,
+        end="delivered" if clean else "blocked",
         failed=() if clean else ("denied",),
         digest=digest(number),
         held=tags(number),
@@ -230,6 +237,13 @@ def test_right_facts_are_right() -> None:
         ),
         (lambda: with_delivery(1, tag="v1.1.0"), LET_THROUGH, "told of v1.1.0, a vulnerable image"),
         (lambda: replace(right(), pullable=frozenset({digest(1)})), LET_THROUGH, "is still served"),
+        (
+            lambda: with_run(0, end="partly delivered"),
+            FALSE_RECORD,
+            "success, and its record says partly delivered",
+        ),
+        (lambda: with_run(1, end="delivered"), FALSE_RECORD, "failed, and its record says delivered"),
+        (lambda: with_run(4, end="built before"), LOST, "2 pushes, 1 runs"),
         (lambda: with_run(0, note=""), FALSE_RECORD, "its note is not its record's sentence"),
         (lambda: with_run(0, sentence="", note="?"), FALSE_RECORD, "its note is not its record's sentence"),
         (lambda: with_run(0, state="failed"), FALSE_RECORD, "failed, and all is done"),
@@ -278,12 +292,16 @@ def test_every_kind_is_planted_above() -> None:
         lambda: with_run(3, superseded=True, state="success", held=(), digest=""),
         lambda: replace(right(), deliveries=(*right().deliveries, *told(0))),
         lambda: with_sight(HOME, API.image, "_staging-0123", 1),
+        lambda: replace(
+            right(), runs=(*right().runs, replace(run(0), run_id="again", end="built before", held=()))
+        ),
     ],
     ids=[
         "nobody was told of a move, and the branch moved on",
         "a run found its branch elsewhere",
         "a delivery came twice under one id",
         "a staging tag of a vulnerable image",
+        "a push was told again, and nothing was built",
     ],
 )
 def test_what_may_happen_is_no_fault(facts: Callable[[], Facts]) -> None:
@@ -291,3 +309,25 @@ def test_what_may_happen_is_no_fault(facts: Callable[[], Facts]) -> None:
     deliveries = tuple(one for one in facts().deliveries if one.tag != "main-3")
     superseded = any(one.superseded for one in facts().runs)
     assert judge(replace(facts(), deliveries=deliveries) if superseded else facts()) == []
+
+
+@pytest.mark.parametrize("repository", REPOSITORIES, ids=lambda one: one.name)
+def test_the_chains_are_what_the_judge_takes_them_for(repository: Repository) -> None:
+    """The spec is valid, and has the names, regions and triggers that facts are judged by."""
+    spec = parse_spec(repository.spec, "loop.yaml")
+    chain = repository.chain
+    assert (spec.name, f"{spec.scope.namespace}/{spec.scope.repositories[0]}") == (chain.name, chain.image)
+    assert {rule.name: rule.to for rule in spec.replicate} == chain.regions
+    assert {trigger.name for trigger in spec.distribute} == set(chain.triggers) == set(chain.hooks.values())
+
+
+def test_a_registrys_storage_tells_what_its_tags_were(tmp_path: Path) -> None:
+    """Every digest of every user's tag, whatever it points at now."""
+    tags = tmp_path / "docker/registry/v2/repositories/loop/api/_manifests/tags"
+    for tag, number in (("latest", 1), ("latest", 2), ("_staging-0", 3)):
+        link = tags / tag / "index/sha256" / f"{number:064d}" / "link"
+        link.parent.mkdir(parents=True)
+        link.write_text("")
+    assert ever(tmp_path, ["loop/api", "loop/none"]) == {
+        ("loop/api", "latest"): frozenset({digest(1), digest(2)})
+    }

@@ -56,7 +56,9 @@ version: 1
 
 def named(name: str, regions: int = 1) -> ChainSpec:
     replicate = [{"name": f"r{number}", "to": "west"} for number in range(regions)]
-    return chain(name=name, replicate=replicate, sources=None, build=None)
+    scope = {"instance": "home", "namespace": name, "repositories": ["api", "web"]}
+    listed = [rule | {"repository": "api"} for rule in replicate]
+    return chain(name=name, scope=scope, replicate=listed, sources=None, build=None)
 
 
 def entry(spec: ChainSpec, file: str = "shop.yaml", **fields: Any) -> Entry:

@@ -42,8 +42,6 @@ def refs(monkeypatch: pytest.MonkeyPatch, home: MemoryRegistry) -> dict[str, str
     found = {"refs/tags/v1.2": COMMIT, "refs/heads/main": OTHER, "refs/tags/feature/x": OTHER}
     where = {"conn_type": "git", "host": "https://git.example.com/shop"}
     monkeypatch.setenv("AIRFLOW_CONN_GIT_SHOP", json.dumps(where))
-    registry = {"conn_type": "oci_registry", "host": "registry.example.com"}
-    monkeypatch.setenv("AIRFLOW_CONN_HOME", json.dumps(registry))
     monkeypatch.setattr(git, "list_refs", lambda source, *, deadline: found)
     return found
 

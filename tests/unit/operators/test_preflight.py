@@ -22,6 +22,8 @@ from support.chain_steps import COMMIT, Run, chain
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from support.oci_memory import MemoryRegistry
+
 SPEC = chain(
     replicate=[
         {"name": "to-west", "to": "west", "tags": "v.*"},
@@ -62,11 +64,12 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def connect(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Make the good connections, with changes; None for none."""
+def connect(monkeypatch: pytest.MonkeyPatch, home: MemoryRegistry) -> Callable[..., None]:
+    """Make the good connections, with changes; None for none. The registry is there, and empty."""
+    there = REGISTRY | {"host": home.registry.host, "extra": {"plain_http": True}}
 
     def make(**changes: dict[str, Any] | None) -> None:
-        for name, fields in (GOOD | changes).items():
+        for name, fields in (GOOD | {"home": there} | changes).items():
             if fields is None:
                 monkeypatch.delenv(f"AIRFLOW_CONN_{name.upper()}", raising=False)
             else:

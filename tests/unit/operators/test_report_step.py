@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +9,18 @@ from delivery_chain.core.results import DeliveryResult, Published, Quarantined, 
 from delivery_chain.errors import DeliveryChainError, NotDelivered
 from delivery_chain.operators.publish import PublishOperator
 from delivery_chain.operators.report import ReportOperator
-from support.chain_steps import COMMIT, NAME, Run, build_plan, built, chain, image_plan, judged, verdict
+from support.chain_steps import (
+    COMMIT,
+    NAME,
+    Run,
+    build_plan,
+    built,
+    chain,
+    image_plan,
+    judged,
+    report_of,
+    verdict,
+)
 
 if TYPE_CHECKING:
     from support.oci_memory import MemoryRegistry
@@ -29,13 +39,6 @@ DONE = {
     "replicate_1": "success",
     "distribute_0": "success",
 }
-
-
-def report(run: Run) -> Record:
-    """The record that a run's report leaves, also where the report then fails for what the run did."""
-    with suppress(NotDelivered):
-        run.do(ReportOperator(task_id="report"))
-    return Record.from_xcom(run.left("report"))
 
 
 def region(name: str, digest: str = DIGEST) -> RegionResult:
@@ -120,7 +123,7 @@ PARTLY = (
 )
 def test_each_end_has_its_record(run: Run, end: str, step: str, sentence: str) -> None:
     """It says what became of the image: from what the tasks left, not from states alone."""
-    found = report(run)
+    found = report_of(run)
     assert (found.end, found.step, found.sentence) == (end, step, sentence)
 
 
@@ -151,7 +154,7 @@ def test_a_reason_is_in_the_sentence() -> None:
     run.say("scan", "the database is 9 days old", "ScanFailed", 0)
     run.say("gate", "x", "ScanFailed")
     run.xcoms["gate", -1, "reason"] |= {"reason": "all is well"}
-    assert report(run).sentence == (
+    assert report_of(run).sentence == (
         f"failed in scan [linux/amd64]: the database is 9 days old; gate: {LOST}; {TITLE} was not published"
     )
 
@@ -160,7 +163,7 @@ def test_a_blocked_image_that_was_backed_up_says_where() -> None:
     """People find it again."""
     run = at_end({"denied": "failed"}, judged="blocked", held="")
     run.leave("quarantine", Quarantined(digest=DIGEST, backup="home/shop-quarantine/api:v7.x"))
-    assert report(run).sentence.endswith(f"(limit 1); {TITLE}; kept as home/shop-quarantine/api:v7.x")
+    assert report_of(run).sentence.endswith(f"(limit 1); {TITLE}; kept as home/shop-quarantine/api:v7.x")
 
 
 @pytest.mark.parametrize(
@@ -180,7 +183,7 @@ def test_a_run_without_a_plan(state: str, error: str, end: str, sentence: str) -
     if error:
         run.say("plan", "why", error)
     step = "" if end in {"superseded", "not for this chain"} else "plan"
-    assert report(run) == Record(chain="shop", image="", tags=(), end=end, step=step, sentence=sentence)
+    assert report_of(run) == Record(chain="shop", image="", tags=(), end=end, step=step, sentence=sentence)
 
 
 def test_a_record_is_the_run_in_one_value(home: MemoryRegistry) -> None:
@@ -192,7 +195,7 @@ def test_a_record_is_the_run_in_one_value(home: MemoryRegistry) -> None:
     run.say("distribute", "it waits for to-east", "ConfigurationError", 0)
     run.do(PublishOperator(task_id="publish"))
     run.leave("replicate", region("west", digest), 0)
-    found = report(run)
+    found = report_of(run)
     assert found == Record(
         chain="shop",
         image=NAME,
@@ -220,7 +223,7 @@ def test_a_failed_run_leaves_no_staging_tag(home: MemoryRegistry, platforms: tup
     others = dict(home.tags)
     run, _ = built(home.registry, SPEC, build_plan(*platforms))
     run.states = {"gate": "failed"}
-    found = report(run)
+    found = report_of(run)
     assert (len(found.removed_staging), home.tags) == (len(platforms) + 1, others)
 
 
@@ -232,7 +235,7 @@ def test_a_build_that_failed_half_way_is_cleaned(home: MemoryRegistry) -> None:
         del home.tags[f"{NAME}:{tag}"]
     run.states = {"build_1": "failed"}
     del run.xcoms["assemble", -1, "return_value"]
-    found = report(run)
+    found = report_of(run)
     assert (found.removed_staging, home.tags) == ((f"{plan.staging()}-linux-amd64",), {})
 
 
@@ -253,7 +256,7 @@ def test_a_blocked_image_stays_until_its_quarantine_is_done(
     staged = dict(home.tags)
     if quarantined:
         run.leave("quarantine", quarantined)
-    found = report(run)
+    found = report_of(run)
     assert (bool(found.removed_staging), home.tags) == (cleaned, {} if cleaned else staged)
 
 
@@ -263,7 +266,7 @@ def test_deletes_that_are_off_fail_no_run(home: MemoryRegistry, capsys: pytest.C
     run.do(PublishOperator(task_id="publish"))
     before = dict(home.tags)
     home.deletes = home.deletes_tags = False
-    assert (report(run).removed_staging, home.tags) == ((), before)
+    assert (report_of(run).removed_staging, home.tags) == ((), before)
     assert capsys.readouterr().out.count("REGISTRY_STORAGE_DELETE_ENABLED=true") == 1
 
 
@@ -271,13 +274,13 @@ def test_a_blocked_image_that_others_pushed_is_said_to_be_there() -> None:
     """Nobody takes the note for a promise that it is gone."""
     run = at_end({"denied": "failed"}, judged="blocked", held="")
     run.leave("quarantine", Quarantined(digest=DIGEST, kept="home/shop/api:v7@x, home/shop/api:prod@x"))
-    assert report(run).sentence.endswith("; still there as home/shop/api:v7@x, home/shop/api:prod@x")
+    assert report_of(run).sentence.endswith("; still there as home/shop/api:v7@x, home/shop/api:prod@x")
 
 
 def test_an_image_of_others_is_not_cleaned(home: MemoryRegistry) -> None:
     """There is nothing of the run's in the registry, which is not even asked."""
     run = at_end(DONE)
-    assert (report(run).removed_staging, home.requests) == ((), [])
+    assert (report_of(run).removed_staging, home.requests) == ((), [])
 
 
 @pytest.mark.parametrize("deletes_tags", [False, True])
@@ -291,17 +294,17 @@ def test_a_kill_at_any_request_ends_the_same(
     run.do(PublishOperator(task_id="publish"))
     start = (dict(home.tags), dict(home.manifests), dict(home.blobs))
     home.requests.clear()
-    report(run)
+    report_of(run)
     count = len(home.requests)
     ends = []
     for cut in range(count):
         home.tags, home.manifests, home.blobs = (dict(one) for one in start)
         home.dead_from, home.lost_answer = cut, lost_answer
         with pytest.raises(DeliveryChainError) as caught:
-            report(run)
+            report_of(run)
         home.dead_from = None
         assert caught.value.retryable
-        report(run)
+        report_of(run)
         ends.append((dict(home.tags), set(home.manifests)))
     wanted: tuple[Any, Any] = ({f"{NAME}:v1.2": digest, f"{NAME}:latest": digest}, {f"{NAME}@{digest}"})
     assert count > 6

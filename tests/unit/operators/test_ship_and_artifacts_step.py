@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from delivery_chain.core.findings import Database, ScanReport
 from delivery_chain.core.gate import Verdict
-from delivery_chain.core.results import Record, Scanned, Subject
+from delivery_chain.core.results import Scanned, Subject
 from delivery_chain.core.slots import widths
 from delivery_chain.errors import EventRefused, ProtocolViolation, ScanFailed
 from delivery_chain.oci.client import RegistryClient
@@ -18,11 +18,10 @@ from delivery_chain.operators.plan import PlanOperator
 from delivery_chain.operators.publish import PublishOperator
 from delivery_chain.operators.quarantine import QuarantineOperator
 from delivery_chain.operators.replicate import ReplicateOperator
-from delivery_chain.operators.report import ReportOperator
 from delivery_chain.operators.scan import GateOperator, ScanOperator
 from delivery_chain.tools import engines
 from delivery_chain.tools.engines import ScanOutput, ScanRequest
-from support.chain_steps import DAY, NAME, Run, chain, verdict
+from support.chain_steps import DAY, NAME, Run, chain, report_of, verdict
 from support.image_trees import DOCKER_LIST, Entry, Forest
 
 if TYPE_CHECKING:
@@ -236,10 +235,9 @@ def test_an_artifact_is_skipped_with_its_reason(
     with pytest.raises(AirflowSkipException) as caught:
         run.do(PlanOperator(task_id="plan", spec=run.spec))
     run.states = {"plan": "skipped"}
-    record = run.do(ReportOperator(task_id="report"))
-    found = Record.from_xcom({key: value for key, value in record.items() if key != "seal"})
-    assert found.sentence == str(caught.value)
-    assert found.sentence.startswith(f"{NAME} {TAG} is no image but ")
+    found = report_of(run)
+    assert (found.end, found.sentence) == ("not for this chain", f"not for this chain: {caught.value}")
+    assert str(caught.value).startswith(f"{NAME} {TAG} is no image but ")
 
 
 def test_an_artifact_may_be_refused(home: MemoryRegistry, west: MemoryRegistry) -> None:
