@@ -41,8 +41,6 @@ MOST_ENTRIES = 5000
 MARGIN = timedelta(hours=1)
 """Read beyond the wanted time: what was told just before it was perhaps seen just after it."""
 ROWS_AT_ONCE = 200
-WATCH = "watch"
-"""The sensor's task that looks."""
 MATCH = "match"
 """The sensor's task that leaves entries."""
 
@@ -207,7 +205,6 @@ def _watches(session: Session, places: Collection[str]) -> dict[str, Watch]:
         session.scalars(
             select(TaskInstance.dag_id).where(
                 _of_a_sensor(TaskInstance.dag_id),
-                TaskInstance.task_id == WATCH,
                 TaskInstance.state == TaskInstanceState.UP_FOR_RETRY,
             )
         )

@@ -13,6 +13,7 @@ from airflow.utils.state import TaskInstanceState
 from sqlalchemy import or_, select
 
 from delivery_chain.core.seal import Place, is_sealed
+from delivery_chain.core.steps import REASON
 from delivery_chain.core.unplanned import Unplanned
 from delivery_chain.ledger.signing import stored_secret
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 PLAN = "plan"
-REASON = "reason"
-"""XCom of a task that ended without a result: why, and the error's name."""
 IDS_AT_ONCE = 500
 DONE = (TaskInstanceState.SUCCESS, TaskInstanceState.SKIPPED)
 """A plan that is skipped is one, too: nothing is to be done."""
