@@ -216,10 +216,12 @@ class ToolError(DeliveryChainError):
         tool: str = "",
         exit_code: int | None = None,
         output: Sequence[str] = (),
+        logged: bool = False,
         retry_after: float | None = None,
     ) -> None:
         kept = tuple(output)[-OUTPUT_LINES:]
-        shown = "".join(f"\n    {line}" for line in kept)
+        # What stands in the log as it came is not said once more.
+        shown = "" if logged else "".join(f"\n    {line}" for line in kept)
         super().__init__(f"{message}{shown}", retry_after=retry_after)
         self.tool = tool
         self.exit_code = exit_code

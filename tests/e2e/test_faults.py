@@ -40,7 +40,7 @@ def killed(sandbox: Sandbox, faults: Pushed) -> Ended:
 
 
 def test_a_dockerfile_that_fails_ends_the_run_at_once(sandbox: Sandbox, faults: Pushed) -> None:
-    """One try, the last lines of its output in the error, nothing published and no staging tag."""
+    """One try, what it printed in the log, nothing published and no staging tag."""
     run = run_of(sandbox, faults.commits["broken"])
     assert (run.state, run.states["build"], run.states["gate"]) == (
         "failed",

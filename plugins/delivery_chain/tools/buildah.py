@@ -208,7 +208,8 @@ def _build(room: BuildRoom, request: BuildRequest, dockerfile: str) -> None:
     try:
         room.build(options)
     except ToolError as error:
-        raise buildah_errors.of_build(error, request.target, dockerfile) from error
+        # The process's own error has nothing that this one lacks, and would stand in the log beside it.
+        raise buildah_errors.of_build(error, request.target, dockerfile) from None
 
 
 def way_to_build(kind: Isolation, network: Network, workdir: Path) -> Sandbox:

@@ -95,13 +95,13 @@ def of_build(error: ToolError, target: str, dockerfile: str = "") -> DeliveryCha
             output=error.output,
         )
     where = place(dockerfile, error.output)
+    failed = f"uild of {target}: the Dockerfile failed; what it printed is above"
     return BuildFailed(
-        f"{where}\n    Build of {target}: the Dockerfile failed; its last lines:"
-        if where
-        else f"build of {target}: the Dockerfile failed; its last lines:",
+        f"{where}\n    B{failed}" if where else f"b{failed}",
         tool="buildah",
         exit_code=error.exit_code,
         output=error.output,
+        logged=True,
     )
 
 
