@@ -474,3 +474,11 @@ def test_what_comes_from_outside_is_no_template(make: Any, monkeypatch: pytest.M
     task.render_template_fields(context)
     made = context["task"]
     assert {key: getattr(made, key) for key in wanted} == wanted
+
+
+def test_mapped_steps_have_lists_where_airflow_walks_them() -> None:
+    """Airflow fails a task at its start whose `inlets` are None, as those of a mapped operator may be."""
+    tasks = factory.make_chain_dag(spec()).tasks
+    assert {task.task_id: (task.inlets, task.outlets) for task in tasks} == {
+        task.task_id: ([], []) for task in tasks
+    }

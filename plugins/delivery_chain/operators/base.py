@@ -30,7 +30,9 @@ MOST_RUNS = 1000
 """Runs that one task may start at once: Airflow maps over no more than `[core] max_map_length`, 1024 by default."""
 
 
-class ChainOperator(LeavesReason, BaseOperator):
+# In this order: Airflow takes a first base that is no operator for a constructor of its own, and its mapped tasks then
+# have None in the place of lists.
+class ChainOperator(BaseOperator, LeavesReason):
     """A step of a chain."""
 
     ui_color = "#eef4fb"
