@@ -30,7 +30,7 @@ MOST_RUNS = 1000
 """Runs that one task may start at once: Airflow maps over no more than `[core] max_map_length`, 1024 by default."""
 
 
-class ChainOperator(LeavesReason, BaseOperator):
+class ChainOperator(BaseOperator, LeavesReason):
     """A step of a chain."""
 
     ui_color = "#eef4fb"
