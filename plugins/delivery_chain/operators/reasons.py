@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 
 class LeavesReason:
-    """Of an operator: whatever ends `execute` is left as the task's reason, and raised as it was."""
+    """Of an operator: whatever ends `execute` is left as the task's reason, and raised as it was.
+
+    It comes after Airflow's own base. As the first one it would have Airflow take that base's `__init__` for the
+    operator's, with defaults that mapped tasks can't start with. Source: `BaseOperatorMeta.__new__`.
+    """
 
     killed = False
     """Whether Airflow ends the task's process: what fails from then on is no reason of its own."""

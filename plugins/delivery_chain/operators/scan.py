@@ -116,7 +116,7 @@ def _blob_url(plan: Plan, digest: str) -> str:
     return f"{OciRegistryHook(plan.instance).registry().base_url}/v2/{plan.name}/blobs/{digest}"
 
 
-class GateOperator(LeavesReason, BaseBranchOperator):
+class GateOperator(BaseBranchOperator, LeavesReason):
     """Judges all reports together: on to publish, or to quarantine. Its XCom is the verdict."""
 
     ui_color = "#fdf3d8"

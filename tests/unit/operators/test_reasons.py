@@ -40,7 +40,7 @@ class Further(Step):
     """A step that adds nothing of its own."""
 
 
-class Branch(LeavesReason, BaseBranchOperator):
+class Branch(BaseBranchOperator, LeavesReason):
     """A step whose `execute` is Airflow's."""
 
     def choose_branch(self, context: Any) -> str:
