@@ -112,6 +112,13 @@ class Facts:
     record: Record | None = None
     marks: tuple[Mark, ...] = ()
     """What people did to it and is in force, oldest first."""
+    clears: int = 0
+    """How often it was cleared, or parts of it."""
+
+    @property
+    def told_too_soon(self) -> bool:
+        """Whether something was cleared after `report` had begun: what it told, and its state, are out of date."""
+        return self.record is not None and self.record.clears < self.clears
 
     def of(self, *states: str) -> list[Task]:
         """The steps in one of these states, `report` left out: it only tells of the others."""
