@@ -44,10 +44,7 @@ def main() -> int:
     for state, count in sorted(found.states.items()):
         print(f"{count:5}  {state}")
     print(f"{found.killed_after_all:5}  cancelled ones that needed SIGKILL after 5 s")
-    print(
-        f"\n{seconds:.0f} s; most files left by a killed one: {found.most_files}; disk {grown / 1e6:+.0f} MB, which is"
-    )
-    print("the registry's, the logs' and whatever else this machine did meanwhile\n")
+    print(f"\n{seconds:.0f} s; most files left by a killed one: {found.most_files}\n")
     print("| | before | after |\n|---|---:|---:|")
     for kind in Left.__dataclass_fields__:
         print(f"| {kind} | {len(getattr(before, kind))} | {len(getattr(after, kind))} |")
