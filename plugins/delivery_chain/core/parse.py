@@ -13,6 +13,7 @@ from delivery_chain.core.document import Complaint, Document, KeyPath
 from delivery_chain.core.pattern import LONGEST_PATTERN
 from delivery_chain.core.spec import BuildRule, ChainSpec, ReplicateRule, Scope, Trigger
 from delivery_chain.core.spec_checks import DISTRIBUTE, REPLICATE, RULES, Draft, cross_problems
+from delivery_chain.core.spec_types import IN_WORDS
 from delivery_chain.core.value import Value
 from delivery_chain.errors import Problem, SpecError
 
@@ -204,7 +205,7 @@ def _real_path(loc: Sequence[str | int], data: Any) -> KeyPath:
 _WORDINGS = {
     "missing": "is missing",
     "string_type": "expected text, found {found}{hint}",
-    "string_pattern_mismatch": "expected text like {pattern}, found {found}",
+    "string_pattern_mismatch": "expected {wanted}, found {found}",
     "bool_type": "expected true or false, found {found}",
     "enum": "expected {expected}, found {found}",
     "literal_error": "expected {expected}, found {found}",
@@ -227,8 +228,11 @@ def _message(item: Any, path: KeyPath) -> str:
     if item["type"] not in _WORDINGS:
         return f"expected {words}, found {shown}"
     error = item["msg"].removeprefix("Value error, ")
-    details = {"found": shown, "hint": _quote_hint(item.get("input")), "error": error}
-    return _WORDINGS[item["type"]].format(**(details | item.get("ctx", {})))
+    context = item.get("ctx", {})
+    pattern = context.get("pattern", "")
+    wanted = IN_WORDS.get(pattern, f"text like {pattern}")
+    details = {"found": shown, "hint": _quote_hint(item.get("input")), "error": error, "wanted": wanted}
+    return _WORDINGS[item["type"]].format(**(details | context))
 
 
 def _quote_hint(found: Any) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from delivery_chain.core.advice import glob_hint
 from delivery_chain.core.event import Event, Kind
 from delivery_chain.core.git_ref import short_ref
 from delivery_chain.core.platform import Platform
@@ -187,8 +188,13 @@ def _one_rule(spec: ChainSpec, event: Event) -> BuildRule:
     if not chosen:
         rule = f"build rule {event.rule!r}" if event.rule else "build rule"
         known = "; ".join(f"{r.name}: {r.ref_kind} {r.pattern.text}" for r in spec.build_rules)
+        hints = {
+            hint: None for r in spec.build_rules if r.match is None and (hint := glob_hint(r.pattern.text))
+        }
         raise EventRefused(
-            f"no {rule} of chain {spec.name!r} matches {event.ref!r} as a whole name ({known})"
+            "; ".join(
+                (f"no {rule} of chain {spec.name!r} matches {event.ref!r} as a whole name ({known})", *hints)
+            )
         )
     if len(chosen) > 1:
         names = ", ".join(rule.name for rule in chosen)

@@ -315,8 +315,19 @@ def _which_form(value: Any) -> str:
     return "All" if isinstance(value, str) else "TagFilter"
 
 
+def _only_all(value: Any) -> Any:
+    if value != "all":
+        raise ValueError(
+            f"expected `all`, {{regexp: …}} or {{tags: […]}}, found {value!r:.120}; "
+            f"as a pattern: {{regexp: {value!r:.120}}}"
+        )
+    return value
+
+
 OnTags = Annotated[
-    Annotated[Literal["all"], Tag("All")] | Annotated[TagFilter, Tag("TagFilter")], Discriminator(_which_form)
+    Annotated[Literal["all"], BeforeValidator(_only_all), Tag("All")]
+    | Annotated[TagFilter, Tag("TagFilter")],
+    Discriminator(_which_form),
 ]
 """One form is chosen first, so that a mistake is told once and not once per form."""
 

@@ -101,14 +101,23 @@ Flag = Annotated[bool, Field(strict=True)]
 """`true` or `false`; in YAML 1.2 `yes`, `no`, `on` and `off` are texts."""
 Day = Annotated[date, BeforeValidator(day)]
 Text = Annotated[str, StringConstraints(strict=True, max_length=2000)]
-Slug = Annotated[str, StringConstraints(strict=True, pattern=r"^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$")]
-ConnectionId = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,199}$")]
+SLUG = r"^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$"
+CONNECTION_ID = r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,199}$"
+ARGUMENT_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,127}$"
+IN_WORDS = {
+    SLUG: "1 to 64 of a-z, 0-9, '.', '_' and '-', the first and last a letter or digit",
+    CONNECTION_ID: "1 to 200 of A-Z, a-z, 0-9, '_', '.' and '-', the first a letter or digit",
+    ARGUMENT_NAME: "1 to 128 of A-Z, a-z, 0-9 and '_', the first no digit",
+}
+"""What a text has to be that has to match one of these patterns."""
+Slug = Annotated[str, StringConstraints(strict=True, pattern=SLUG)]
+ConnectionId = Annotated[str, StringConstraints(strict=True, pattern=CONNECTION_ID)]
 RepositoryName = Annotated[str, StringConstraints(strict=True), AfterValidator(check_name)]
 Regexp = Annotated[str, StringConstraints(strict=True, min_length=1), AfterValidator(_regexp)]
 InsidePath = Annotated[
     str, StringConstraints(strict=True, min_length=1, max_length=500), AfterValidator(_plain_path)
 ]
-ArgName = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+ArgName = Annotated[str, StringConstraints(strict=True, pattern=ARGUMENT_NAME)]
 FindingId = Annotated[str, StringConstraints(strict=True, max_length=100), AfterValidator(finding_id)]
 PlatformText = Annotated[str, StringConstraints(strict=True, max_length=100), AfterValidator(_platform)]
 """Any platform, in the form that `platform_name` gives: `linux/arm64/v8` is `linux/arm64`."""

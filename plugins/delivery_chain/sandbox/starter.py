@@ -151,7 +151,7 @@ class Starter:
 
 
 def _ready(service: Service, passed: float) -> str:
-    return f"  {service.name:<24}{'ready':<8}{seconds(passed):<8}{service.url}".rstrip()
+    return f"  {service.name:<24}{'ready':<8}{seconds(passed):<14}{service.url}".rstrip()
 
 
 def _ended(service: Service, layout: Layout) -> ToolError:

@@ -109,6 +109,14 @@ def planned(spec: ChainSpec, present: str = A, **conf: Any) -> Plan:
             "no build rule 'main' of chain 'shop' matches 'v1' as a whole name (main: branch main; any: tag v.*)",
         ),
         (
+            chain({"name": "release", "tag": "v*", "tags": [{"tag": "latest"}]}),
+            {"ref": "refs/tags/v1.0.0"},
+            (
+                "no build rule of chain 'shop' matches 'refs/tags/v1.0.0' as a whole name (release: tag v*); 'v*' "
+                "looks like a glob and is read as a regular expression for the whole name; write 'v.*'"
+            ),
+        ),
+        (
             SPEC,
             {"ref": "refs/tags/v1.2"},
             "'refs/tags/v1.2' matches several build rules, say which `rule`: release, any",
