@@ -243,6 +243,7 @@ class Run:
             "task_state_store": self.stores.setdefault((task, index), Store()),
             "dag": SimpleNamespace(dag_id=self.spec.name),
             "dag_run": SimpleNamespace(
+                clear_number=0,
                 dag_id=self.spec.name,
                 run_id=self.run_id,
                 conf=self.conf,
