@@ -191,7 +191,10 @@ def test_keys(rest: str, expected: list[str]) -> None:
                     "'linux/arm/v7' or 'linux/arm/v6', found 'linux/s390x'"
                 ),
                 "20: build.rules[2].args.D: expected text, found 1 (put it in quotes)",
-                "20: build.rules[2].args.a-b: expected 1 to 128 of A-Z, a-z, 0-9 and '_', the first no digit, found 'a-b'",
+                (
+                    "20: build.rules[2].args.a-b: expected 1 to 128 of A-Z, a-z, 0-9 and '_', the first no digit, "
+                    "found 'a-b'"
+                ),
             ],
         ),
         (
