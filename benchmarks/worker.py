@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import shutil
 import sys
 import tempfile
 import time
@@ -36,20 +35,16 @@ def main() -> int:
         (folder / "registry").mkdir()
         with running_registry(folder / "registry") as host, build_worker(folder, host) as worker:
             worker.end(worker.start("warm-up"))
-            before, disk, began = left(folder), shutil.disk_usage(folder / "work").used, time.monotonic()
+            before, began = left(folder), time.monotonic()
             found = soak(
                 worker, folder, random.Random(options.seed),  # noqa: S311 - no secret comes of it
                 builds=options.builds, kills=options.kills, cancels=options.cancels,
             )  # fmt: skip
             after, seconds = left(folder), time.monotonic() - began
-            grown = shutil.disk_usage(folder / "work").used - disk
     for state, count in sorted(found.states.items()):
         print(f"{count:5}  {state}")
     print(f"{found.killed_after_all:5}  cancelled ones that needed SIGKILL after 5 s")
-    print(
-        f"\n{seconds:.0f} s; most files left by a killed one: {found.most_files}; disk {grown / 1e6:+.0f} MB, which is"
-    )
-    print("the registry's, the logs' and whatever else this machine did meanwhile\n")
+    print(f"\n{seconds:.0f} s; most files left by a killed one: {found.most_files}\n")
     print("| | before | after |\n|---|---:|---:|")
     for kind in Left.__dataclass_fields__:
         print(f"| {kind} | {len(getattr(before, kind))} | {len(getattr(after, kind))} |")

@@ -59,7 +59,8 @@ def test_a_clean_release_is_everywhere_under_one_digest(sandbox: Sandbox, clean:
 
 def test_no_staging_tag_is_left(sandbox: Sandbox, clean: Ended, blocked: Ended, branch: Ended) -> None:
     """Neither of passed nor of blocked runs; what users see is just their tags."""
-    assert [run.states["report"] for run in (clean, blocked, branch)] == [("success",)] * 3
+    ends = [run.states["report"] for run in (clean, blocked, branch)]
+    assert ends == [("success",), ("failed",), ("success",)]
     assert {name: staged(sandbox, name) for name in (IMAGE, "shop/web")} == {IMAGE: [], "shop/web": []}
     assert {tag for tag in sandbox.tags(IMAGE) if not is_reserved(tag)} == {CLEAN, "latest"}
 
@@ -90,9 +91,9 @@ def test_production_is_told_once(sandbox: Sandbox, clean: Ended, blocked: Ended)
 
 
 def test_a_vulnerable_release_fails_at_denied(blocked: Ended) -> None:
-    """The one failed step is `denied`, its log names what decided, and nothing was let out."""
+    """It fails at `denied`, and with it the run's `report`; its log names what decided, and nothing was let out."""
     assert blocked.state == "failed"
-    assert {task for task, states in blocked.states.items() if "failed" in states} == {"denied"}
+    assert {task for task, states in blocked.states.items() if "failed" in states} == {"denied", "report"}
     assert set(blocked.states["publish"]) == {"skipped"}
     assert "PolicyViolation" in blocked.logs["denied", -1]
     assert blocked.xcom("gate")["deciding"][0]["id"] in blocked.logs["denied", -1]
@@ -183,7 +184,7 @@ def test_the_note_of_a_run_is_its_summary(clean: Ended, blocked: Ended) -> None:
     assert clean.note.startswith(f"delivered: {IMAGE} {CLEAN}")
     assert "passed" in clean.note
     assert blocked.note.startswith("blocked: ")
-    assert f"; {IMAGE} {VULNERABLE} at sha256:" in blocked.note
+    assert f"; {IMAGE} {VULNERABLE}, latest at sha256:" in blocked.note
 
 
 @pytest.mark.parametrize("tasks", [("publish",), ("publish", "replicate", "distribute")])

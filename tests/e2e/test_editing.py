@@ -237,6 +237,7 @@ def test_a_trigger_tells_nothing_that_was_edited(user: Sandbox, passed: Ended, t
 def test_a_run_says_who_started_it(user: Sandbox, passed: Ended) -> None:
     """A conf may name anybody, any sender and any time; the plan names who started the run."""
     conf = passed.conf | {
+        "kind": "manual",
         "actor": "alice",
         "sender": "webhook hook_shop",
         "delivery_id": "1",

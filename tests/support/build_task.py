@@ -59,9 +59,7 @@ def run_task(commit: str, run_id: str, wait: int) -> str:
 def _task_instance(run_id: str) -> task_runner.RuntimeTaskInstance:
     now = datetime.now(UTC)
     with DAG("shop", schedule=None, start_date=now):
-        step = BuildOperator(
-            task_id="build", platform="linux/amd64", retries=3, retry_policy=ChainRetryPolicy()
-        )
+        step = BuildOperator(task_id="build", slot=0, retries=3, retry_policy=ChainRetryPolicy())
     about = DagRun(
         dag_id="shop", run_id=run_id, run_after=now, start_date=now, run_type="manual", state="running",
         consumed_asset_events=[], logical_date=None, data_interval_start=None, data_interval_end=None, end_date=None,

@@ -6,6 +6,7 @@ Webhooks tell the same pushes, mostly earlier. A push has one run whoever saw it
 from __future__ import annotations
 
 import json
+import time
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -19,7 +20,7 @@ from delivery_chain.core.starts import Start, image_starts, made_by_us, source_s
 from delivery_chain.core.times import not_after, read_time
 from delivery_chain.core.visits import SUPERSEDED, Told, choose, first_at, left_at, utc
 from delivery_chain.core.watched import told_key
-from delivery_chain.errors import ConfigurationError
+from delivery_chain.errors import ConfigurationError, DeliveryChainError
 from delivery_chain.operators.base import MOST_RUNS, ChainOperator
 from delivery_chain.sensors.base import RefSensor
 from delivery_chain.sensors.git_ref import GitRefSensor
@@ -97,17 +98,32 @@ class _Watching(RefSensor):
         self.told_in = told_key(cursor)
 
     def execute(self, context: Any) -> Any:
-        """Wait for a change; the first look waits for nothing.
+        """Wait for a change; the first look waits for nothing, nor does one that finds a change at once.
 
         Raises:
             DeliveryChainError: The look failed. Its class says whether it is retryable.
         """
         if Cursor(self.cursor).read() is not None:
-            return super().execute(context)
+            event = self._at_once(context)
+            return self.looked(context, event, time.time()) if event else super().execute(context)
         looked = datetime.now(UTC).isoformat()
         found = self._look()
         self.log.info("First look: %d are known from now on", len(found))
         return {"changes": [], "gone": [], "since": None, "looked": looked, FIRST: found}
+
+    def _at_once(self, context: Any) -> dict[str, Any] | None:
+        """What came while the last changes were taken; None for nothing, or where what is asked does not answer now.
+
+        A trigger that finds it would fire before a busy scheduler has seen that this task is deferred. Airflow then
+        takes the task for one that somebody ended, and again at each retry, for it is there at each.
+        Source: `SchedulerJobRunner.process_executor_events`, which spares such a task until it is queued, not after.
+        """
+        try:
+            return self._armed(self._known(context), self._since(context)).event()
+        except DeliveryChainError as error:
+            # The triggerer asks again, ever less often, and says what can't be mended so.
+            self.log.info("Nothing was seen yet: %s", error)
+            return None
 
     def _known(self, context: Any) -> dict[str, str]:
         del context

@@ -123,14 +123,18 @@ class RefSensor(BaseSensorOperator):
         left = started + self.timeout - time.time()
         if left <= 0:
             raise AirflowSensorTimeout(f"no {self.awaited} within {self.timeout:g} s")
-        trigger = self._trigger(known, since)
-        trigger.told = self.told_in
         self.defer(
-            trigger=trigger,
+            trigger=self._armed(known, since),
             method_name="looked",
             kwargs={"started": started},
             timeout=timedelta(seconds=left),
         )
+
+    def _armed(self, known: dict[str, str], since: str | None) -> PollTrigger:
+        """The trigger, with what webhooks told."""
+        trigger = self._trigger(known, since)
+        trigger.told = self.told_in
+        return trigger
 
     def _known(self, context: Context) -> dict[str, str]:
         """What counts as old: as told, as an earlier try saw it, else as it is now."""

@@ -92,7 +92,7 @@ class PollTrigger(BaseTrigger):
             try:
                 # In a thread of ours: what looks blocks, Airflow's own calls (connection, secrets) do too, and places
                 # that do not answer must not take the few threads that all triggers share.
-                event = await asyncio.get_running_loop().run_in_executor(_threads(type(self)), self._event)
+                event = await asyncio.get_running_loop().run_in_executor(_threads(type(self)), self.event)
             except DeliveryChainError as error:
                 if not error.retryable:
                     yield TriggerEvent(_failed(error))  # type: ignore[no-untyped-call]
@@ -110,8 +110,12 @@ class PollTrigger(BaseTrigger):
                 return
             await asyncio.sleep(self.poll_seconds)
 
-    def _event(self) -> dict[str, Any] | None:
-        """Look once; the event, or None where all is as it is known."""
+    def event(self) -> dict[str, Any] | None:
+        """Look once; the event, or None where all is as it is known. Blocks.
+
+        Raises:
+            DeliveryChainError: Retryable where another look may work.
+        """
         began = _now()
         seen = self.look()
         known = self.known or {}

@@ -56,7 +56,7 @@ def test_one_push_one_run(stored: Stored, receiver: Receiver) -> None:
         "note": None,
         "by": "webhook hook",
         "type": "manual",
-        "tasks": 13,
+        "tasks": 12,
     }
     assert event == Event(
         kind=Kind.SOURCE_PUSH,

@@ -49,9 +49,12 @@ class Sensor:
 
     def send(self, asked: Any) -> Any:
         from airflow.models.dagrun import DagRun
+        from airflow.sdk.execution_time.comms import DRCount, GetDRCount
         from airflow.utils.session import create_session
         from sqlalchemy import select
 
+        if isinstance(asked, GetDRCount):
+            return DRCount(count=self.get_dr_count(asked.dag_id, asked.run_ids or []))
         wanted = select(DagRun).where(DagRun.dag_id == asked.dag_id, DagRun.run_id == asked.run_id)
         with create_session() as session:
             run = session.scalars(wanted).one()

@@ -20,7 +20,8 @@ from delivery_chain.core.spec import ChainSpec
 from delivery_chain.core.starts import source_starts
 from delivery_chain.core.visits import CLOCKS, Sighting, Told
 from delivery_chain.core.watched import told_key
-from delivery_chain.errors import ConfigurationError
+from delivery_chain.errors import ConfigurationError, SourceUnreachable
+from delivery_chain.hooks import airflow_api
 from delivery_chain.operators import sources
 from delivery_chain.operators.sources import (
     NOTHING,
@@ -71,6 +72,14 @@ class Source:
         self.ended: dict[str, datetime] = {}
         """When runs ended; the others have not."""
         self.at = DAY
+        self.away = False
+        """Whether git does not answer."""
+
+    def ask(self, *_: Any) -> dict[str, str]:
+        """One look at the source."""
+        if self.away:
+            raise SourceUnreachable("git does not answer")
+        return dict(self.refs)
 
     def get(self, key: str, default: Any = None) -> str | None:
         return self.variables.get(key, default)
@@ -115,8 +124,10 @@ class Source:
     def baseline(self) -> tuple[dict[str, str], str]:
         """What the watch that begins now waits to be different, and when that was seen."""
         step = WatchOperator(task_id="watch", cursor="cursor", connection="git_shop", url="api.git")
+        self.away = True
         with pytest.raises(TaskDeferred) as caught:
             step.execute(self.context(Run(SPEC), "watch"))
+        self.away = False
         arguments = caught.value.trigger.serialize()[1]
         assert arguments["told"] == told_key("cursor")
         return arguments["known"], arguments["since"]
@@ -197,8 +208,9 @@ def around(monkeypatch: pytest.MonkeyPatch, made: Source) -> Source:
     """Put a source where the steps look for Airflow and git; each look is later than the last one."""
     monkeypatch.setattr(sources, "Variable", made)
     monkeypatch.setattr(sources, "_read", made.get)
+    monkeypatch.setattr(airflow_api, "read_variable", made.get)
     monkeypatch.setattr(sources, "datetime", Clock(made))
-    monkeypatch.setattr(git_ref, "look", lambda *_: dict(made.refs))
+    monkeypatch.setattr(git_ref, "look", made.ask)
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", made, raising=False)
     return made
 
@@ -219,6 +231,25 @@ class Clock:
 @pytest.fixture
 def source(monkeypatch: pytest.MonkeyPatch) -> Source:
     return around(monkeypatch, Source())
+
+
+def test_what_came_meanwhile_is_not_waited_for(source: Source) -> None:
+    """It came while the last changes were taken: a trigger would fire before the scheduler knows that it waits."""
+    source.first()
+    source.refs["refs/heads/main"] = "b" * 40
+    step = WatchOperator(task_id="watch", cursor="cursor", connection="git_shop", url="api.git")
+    found = step.execute(source.context(Run(SPEC), "watch"))
+    assert found["changes"] == [{"ref": "refs/heads/main", "commit": "b" * 40, "previous": None}]
+    assert (found["since"], found["looked"] > found["since"]) == (source.at.isoformat(), True)
+
+
+def test_nothing_new_is_waited_for_in_the_triggerer(source: Source) -> None:
+    """Also where git does not answer: the trigger asks again, and takes no worker."""
+    source.first()
+    step = WatchOperator(task_id="watch", cursor="cursor", connection="git_shop", url="api.git")
+    for source.away in (False, True):
+        with pytest.raises(TaskDeferred):
+            step.execute(source.context(Run(SPEC), "watch"))
 
 
 def test_the_first_look_starts_nothing(source: Source) -> None:
