@@ -318,7 +318,7 @@ def test_a_blocked_run_that_is_marked_green_is_blocked(chain: Chain) -> None:
 
 
 def test_a_run_that_is_cleared_with_downstream_has_no_old_end(chain: Chain) -> None:
-    """The report is cleared with the rest: nothing is left to be reset, and the old note is out of date all the same."""
+    """The report is cleared with the rest, so nothing is left to be reset; the old note is out of date all the same."""
     chain.states("upstream_failed", plan="failed", report="failed")
     assert chain.end() == "failed"
     chain.mark("post_clear_task_instances", "carl", dry_run=False, task_ids=["plan"])
