@@ -31,6 +31,8 @@ AUTHOR = "delivery-chain"
 """The user id of our notes, which tells them from those that people write."""
 LONGEST_NOTE = 1000
 """Characters, as Airflow's column takes them."""
+BY_SCHEDULER = frozenset({"success", "task_failure"})
+"""What Airflow says of a run that ended by its tasks. Source: airflow.models.dagrun, DagRun.update_state."""
 log = logging.getLogger(__name__)
 
 
@@ -51,15 +53,34 @@ def on_dag_run_running(dag_run: DagRun, msg: str) -> None:
 @hookimpl
 def on_dag_run_success(dag_run: DagRun, msg: str) -> None:
     """Note how the run ended."""
-    del msg
-    note_summary(dag_run)
+    _end(dag_run, msg)
 
 
 @hookimpl
 def on_dag_run_failed(dag_run: DagRun, msg: str) -> None:
     """Note how the run ended, also of a run that was blocked or cancelled."""
-    del msg
+    _end(dag_run, msg)
+
+
+def _end(dag_run: DagRun, msg: str) -> None:
+    """Note how the run ended; or let it go on, where its end was told too soon."""
     note_summary(dag_run)
+    try:
+        from airflow.utils.state import DagRunState  # noqa: PLC0415
+
+        if msg in BY_SCHEDULER and _in_its_transaction(dag_run, _is_too_soon):
+            # As when a run that had ended is cleared: it begins anew, and `report` with it.
+            dag_run.set_state(DagRunState.QUEUED)
+    except Exception:
+        log.warning("The state of run %s may be out of date", _run_id(dag_run), exc_info=True)
+
+
+def _is_too_soon(connection: Connection, dag_run: DagRun) -> bool:
+    """Whether something of the run was cleared while `report` told of its end: Airflow keeps that one's state then."""
+    from delivery_chain.ledger.outcomes import facts_of  # noqa: PLC0415
+
+    facts = facts_of(connection, dag_run.dag_id, dag_run.run_id)
+    return facts is not None and facts.told_too_soon
 
 
 def note_summary(dag_run: DagRun) -> None:

@@ -112,6 +112,13 @@ class Facts:
     record: Record | None = None
     marks: tuple[Mark, ...] = ()
     """What people did to it and is in force, oldest first."""
+    clears: int = 0
+    """How often it was cleared, or parts of it."""
+
+    @property
+    def told_too_soon(self) -> bool:
+        """Whether something was cleared after `report` had begun: what it told, and its state, are out of date."""
+        return self.record is not None and self.record.clears < self.clears
 
     def of(self, *states: str) -> list[Task]:
         """The steps in one of these states, `report` left out: it only tells of the others."""
@@ -195,11 +202,23 @@ def _undone(facts: Facts, done: Delivered) -> Outcome:
         return _outcome(End.CANCELLED, f"{first}; {title} {done}", step=stopped[0].name, by=by)
     failed = facts.of(FAILED)
     step = failed[0].name if failed else done.missing
+    title += _by_hand(facts)
     if done.published:
         said = f"partly delivered: {title} {done}"
         return _outcome(End.PARTLY, f"{said}; {_why(failed)}" if failed else said, step=step)
     why = _why(failed) or f"{step}: {_unsaid(facts, step)}: clear it and all that follow it"
     return _outcome(End.FAILED, f"failed in {why}; {title} {done}", step=step)
+
+
+def _by_hand(facts: Facts) -> str:
+    """The steps that somebody marked as a success, in brackets: what they did not do is missing after them."""
+    found = [
+        f"{task.name} was marked as success by {mark.by}"
+        for task in facts.of(SUCCESS)
+        for mark in facts.marks
+        if mark.what == SUCCESS and mark.about(task)
+    ]
+    return f" ({'; '.join(found[:MOST_REASONS])})" if found else ""
 
 
 def _unsaid(facts: Facts, step: str) -> str:

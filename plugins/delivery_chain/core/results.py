@@ -175,4 +175,6 @@ class Record(Value):
     """State per replication rule: `success`, `failed`, …"""
     triggers: dict[str, str] = {}
     """State per trigger."""
+    clears: int = 0
+    """How often the run had been cleared when this was told: cleared since, it is out of date."""
     removed_staging: tuple[str, ...] = ()

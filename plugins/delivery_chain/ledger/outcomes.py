@@ -61,7 +61,7 @@ def facts_of(
     Raises:
         pydantic.ValidationError: What its steps left is of another version of this package.
     """
-    wanted = select(DagRun.state).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)
+    wanted = select(DagRun.state, DagRun.clear_number).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)
     run = connection.execute(wanted).first()
     if run is None:
         return None
@@ -81,6 +81,7 @@ def facts_of(
         quarantined=left.one("quarantine", Quarantined),
         record=left.one(REPORT, Record),
         marks=marks_in(connection, dag_id, run_id),
+        clears=run.clear_number,
     )
 
 

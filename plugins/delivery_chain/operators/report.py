@@ -47,7 +47,7 @@ class ReportOperator(ChainOperator):
         ti = context["ti"]
         facts = _facts(ti, context["dag_run"], self.log)
         found = closed(facts)
-        record = _record(context["dag"].dag_id, facts, found)
+        record = _record(context["dag"].dag_id, facts, found, context["dag_run"].clear_number or 0)
         # At once: whatever happens while it cleans up, the run has its record.
         ti.xcom_push("return_value", leave(context, record))
         removed = self._clean(ti, facts)
@@ -143,10 +143,10 @@ def _task(ti: Any, step: str, index: int, state: str, spec: ChainSpec | None) ->
     return Task(step=step, index=index, state=state, label=label, reason=reason, error=error)
 
 
-def _record(chain: str, facts: Facts, found: Outcome) -> Record:
+def _record(chain: str, facts: Facts, found: Outcome, clears: int) -> Record:
     about = {"end": str(found.end), "step": found.step, "sentence": found.sentence}
     if facts.planned is None:
-        return Record(chain=chain, image="", tags=(), **about)
+        return Record(chain=chain, image="", tags=(), clears=clears, **about)
     plan = facts.planned.plan
 
     def states(step: str) -> dict[str, str]:
@@ -164,5 +164,6 @@ def _record(chain: str, facts: Facts, found: Outcome) -> Record:
         version=version(facts.planned.number, facts.planned.fingerprint),
         regions=states("replicate"),
         triggers=states("distribute"),
+        clears=clears,
         **about,
     )

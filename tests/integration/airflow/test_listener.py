@@ -197,7 +197,7 @@ class Chain:
                 run.state = "running"
                 run.update_state(session=session)
                 state = str(run.state)
-                assert state in {"success", "failed"}
+                assert state in {"success", "failed", "queued"}
                 guard.commit()
         return state
 
@@ -347,6 +347,34 @@ def test_a_run_that_goes_on_tells_its_end_anew(chain: Chain) -> None:
     )
     chain.states(quarantine="skipped", denied="skipped")
     assert (chain.end(), chain.note) == ("success", (DELIVERED, OURS))
+
+
+@pytest.mark.parametrize(("clears", "state"), [(0, "queued"), (1, "failed")])
+def test_what_is_cleared_while_the_report_runs_is_told(chain: Chain, clears: int, state: str) -> None:
+    """The report had read the states before: it runs again, once, for its state is the run's."""
+    chain.states(report="running", quarantine="skipped", denied="skipped")
+    chain.deliver()
+    chain.leave(report=Record(chain="c", image="i", tags=(), sentence="partly delivered", clears=clears))
+    chain.clear("distribute")
+    chain.states(report="failed", quarantine="skipped", denied="skipped")
+    assert chain.end() == state
+    if state == "queued":
+        chain.begin()
+        assert chain.instances()["report"][0] == ""
+
+
+def test_a_person_who_marks_a_run_ends_it(chain: Chain) -> None:
+    """Whatever was cleared before: nothing goes on against their will."""
+    from airflow.utils.session import create_session
+
+    chain.states(report="failed")
+    chain.leave(report=Record(chain="c", image="i", tags=(), sentence="partly delivered"))
+    chain.clear("distribute")
+    with create_session() as session:
+        run = chain.run(session)
+        run.state = "failed"
+        run.notify_dagrun_state_changed(msg="Dag Run's state was manually set to `failed`.")
+        assert run.state == "failed"
 
 
 def test_a_run_goes_on_as_often_as_one_likes(chain: Chain) -> None:

@@ -457,3 +457,35 @@ def test_who_let_a_run_go_on_is_said() -> None:
     """The last one who cleared something; nobody where the log does not say."""
     marks = [Mark(by="anna", what="cleared", step="gate"), Mark(by="bob", what="cleared")]
     assert (going_on(marks), going_on([BY_ANNA])) == ("going on: cleared by bob", "going on")
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        (
+            replace(
+                CANCELLED_BUILD,
+                tasks=tasks(
+                    build={"state": "success", "label": "linux/amd64"},
+                    assemble={"state": "failed", "reason": "no image"},
+                    **AFTER_GATE,
+                ),
+                marks=(Mark(by="anna", what="success", step="build"),),
+            ),
+            "failed in assemble: no image; shop/api v7 (build [linux/amd64] was marked as success by anna)",
+        ),
+        (
+            replace(
+                DONE,
+                state="failed",
+                deliveries=(),
+                marks=(Mark(by="anna", what="success", step="distribute", index=0),),
+            ),
+            f"partly delivered: {TITLE} (distribute [prod] was marked as success by anna)",
+        ),
+    ],
+    ids=["build", "distribute"],
+)
+def test_who_marked_a_step_as_done_that_left_nothing_is_said(facts: Facts, said: str) -> None:
+    """What follows it fails for its own reason, which alone leads nobody to the cause."""
+    assert outcome(facts).sentence.startswith(f"{said} ")
