@@ -24,7 +24,7 @@ check: setup  ## lint, types, unit tests
 	@$(RUN)/pytest -q tests/unit
 
 test: setup  ## all tests, those with real registries, git, buildah, Trivy and Airflow too
-	@$(RUN)/pytest -q
+	@$(RUN)/python scripts/tests.py $(OPTIONS)
 
 audit: setup  ## look the locked packages up among known vulnerabilities (needs PyPI's own answers; OPTIONS=…)
 	@$(RUN)/python scripts/audit.py $(OPTIONS)

@@ -152,7 +152,8 @@ def _go_on(connection: Connection, dag_run: DagRun) -> bool:
     dag: Any = getattr(dag_run, "dag", None)
     known = dag is not None and dag.has_task(REPORT)
     retries = dag.get_task(REPORT).retries if known else 0
-    if not reset_closing(connection, dag_run.dag_id, dag_run.run_id, retries):
+    reset_closing(connection, dag_run.dag_id, dag_run.run_id, retries)
+    if not _noted(connection, dag_run.id):
         return False
     sentence = going_on(marks_in(connection, dag_run.dag_id, dag_run.run_id))
     return _rewrite(connection, dag_run.id, sentence[:LONGEST_NOTE])
@@ -196,6 +197,15 @@ def _write(connection: Connection, dag_run_id: int, sentence: str) -> None:
                 dag_run_id=dag_run_id, content=sentence, user_id=AUTHOR
             )
         )
+
+
+def _noted(connection: Connection, dag_run_id: int) -> bool:
+    """Whether the run bears our note of an end: that is out of date once it goes on, whatever was cleared."""
+    from airflow.models.dagrun import DagRunNote  # noqa: PLC0415
+    from sqlalchemy import select  # noqa: PLC0415
+
+    ours = select(DagRunNote.user_id).where(DagRunNote.dag_run_id == dag_run_id, DagRunNote.user_id == AUTHOR)
+    return connection.execute(ours).first() is not None
 
 
 def _rewrite(connection: Connection, dag_run_id: int, sentence: str) -> bool:

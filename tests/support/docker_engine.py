@@ -109,7 +109,11 @@ def engine(folder: Path) -> Iterator[Engine]:
             yield made
         finally:
             process.terminate()
-            process.wait(60)
+            process.wait(120)
+            # It leaves the machine's network there, mounted on a file.
+            for line in Path("/proc/self/mountinfo").read_text().splitlines():
+                if (place := line.split()[4]).startswith(f"{folder}/"):
+                    subprocess.run(["umount", "--lazy", place], check=False)
 
 
 def _await(made: Engine, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -28,3 +28,14 @@ def path_of(place: str) -> str:
     if len(segments) > 1 and segments[0].lower() in _PREFIXES:
         del segments[0]
     return "/".join(segments).lower().removesuffix(".git")
+
+
+def ends_of(whole: str, below: str) -> set[str]:
+    """The path `whole` and its ends that are longer than `below`, where it ends with that; paths as of `path_of`.
+
+    Of `srv/git/shop/api` below which `api` is named: itself, `git/shop/api` and `shop/api`.
+    """
+    if not below or not whole.endswith(f"/{below}"):
+        return {whole} - {""}
+    parts = whole.removesuffix(f"/{below}").split("/")
+    return {"/".join((*parts[first:], below)) for first in range(len(parts))}

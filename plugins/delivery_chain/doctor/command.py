@@ -140,13 +140,19 @@ def _specs(wanted: Sequence[str], settings: Settings) -> tuple[Catalogue, list[L
 def _catalogue(word: str, folder: Path) -> Catalogue:
     from delivery_chain.catalogue import Catalogue, load  # noqa: PLC0415
 
-    if Path(word).exists():
-        return load(Path(word))
-    everything = load(folder)
-    named = {file: spec for file, spec in everything.specs.items() if spec.name == word}
-    if not named:
+    path = Path(word)
+    if path.is_file():
+        return load(path)
+    # A folder may bear a chain's name by chance, as the checkout of what it builds does: the chain is meant.
+    named = {file: spec for file, spec in load(folder).specs.items() if spec.name == word}
+    if named:
+        return Catalogue(specs=named)
+    if not path.exists():
         raise UsageError(f"{word}: no such file or folder, and no chain of this name in {folder}")
-    return Catalogue(specs=named)
+    found = load(path)
+    if not found.specs and not found.problems:
+        raise UsageError(f"{word}: holds no chain spec, and no chain is named so in {folder}")
+    return found
 
 
 def _database() -> tuple[dict[str, str] | None, list[Line]]:

@@ -19,7 +19,7 @@ from airflow.utils.session import create_session
 from pydantic import ValidationError
 from sqlalchemy import func, select
 
-from delivery_chain.core.places import path_of
+from delivery_chain.core.places import ends_of, path_of
 from delivery_chain.core.spec import ChainSpec, Source
 from delivery_chain.core.standing import REMOVED_TAG
 from delivery_chain.core.watched import CHAIN_TAG, watched
@@ -182,13 +182,16 @@ def _server(connection: str) -> Callable[[str], str] | None:
 
 
 def _paths(source: Source, server: Callable[[str], str] | None) -> set[str]:
-    """The path of the whole address, and that below the connection's own."""
-    paths = {path_of(source.url)}
+    """The names that say at least the path below the connection's own: that, the whole address's, and those between.
+
+    The hook of a bare repository names its last two folders, however many of them the connection holds.
+    """
+    below, whole = path_of(source.url), ""
     try:
-        paths |= {path_of(server(source.url))} if server else set()
+        whole = path_of(server(source.url)) if server else ""
     except DeliveryChainError as error:
         log.warning("%s: %s", RELATIVE, error)
-    return paths - {""}
+    return {below, *ends_of(whole, below)} - {""}
 
 
 def _beginnings(chain: ChainSpec, repository: str) -> tuple[str, ...]:

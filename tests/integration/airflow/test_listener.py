@@ -317,6 +317,17 @@ def test_a_blocked_run_that_is_marked_green_is_blocked(chain: Chain) -> None:
     assert (chain.end(), chain.note) == ("success", (f"{BLOCKED}; marked as success by bob", OURS))
 
 
+def test_a_run_that_is_cleared_with_downstream_has_no_old_end(chain: Chain) -> None:
+    """The report is cleared with the rest, so nothing is left to be reset; the old note is out of date all the same."""
+    chain.states("upstream_failed", plan="failed", report="failed")
+    assert chain.end() == "failed"
+    chain.mark("post_clear_task_instances", "carl", dry_run=False, task_ids=["plan"])
+    chain.clear("plan")
+    chain.clear("report")
+    chain.begin()
+    assert chain.note == ("going on: cleared by carl", OURS)
+
+
 def test_a_run_that_goes_on_tells_its_end_anew(chain: Chain) -> None:
     """One cleared task is enough: the report runs again, with all its tries, and the note is true again."""
     chain.states(distribute="failed", report="failed", quarantine="skipped", denied="skipped")

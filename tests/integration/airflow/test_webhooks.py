@@ -241,6 +241,17 @@ def test_several_chains_of_one_source(stored: Stored, receiver: Receiver) -> Non
     assert [outcome.chain for outcome in found.entries[0].outcomes] == ["shop", "web"]
 
 
+@pytest.mark.parametrize("told", ["api", "shop/api", "git/shop/api", "/srv/git/shop/api.git"])
+def test_a_hook_names_more_folders_than_the_chain(
+    monkeypatch: pytest.MonkeyPatch, stored: Stored, receiver: Receiver, told: str
+) -> None:
+    """The hook of a bare repository tells the last two; the connection may hold all but the last."""
+    connect_git(monkeypatch, host="file:///srv/git/shop")
+    stored.add(spec())
+    receiver.push(MAIN, "", A, repository=told)
+    assert [chain for chain, _ in stored.runs()] == ["shop"]
+
+
 def test_two_repositories_of_one_source(stored: Stored, receiver: Receiver) -> None:
     """A chain that builds two images from one git repository has a run for each rule."""
     place = {"connection": "git_shop", "url": "api.git"}

@@ -499,7 +499,12 @@ def test_without_airflows_database(doctor: Doctor, monkeypatch: pytest.MonkeyPat
     assert not [key for key in lines if key[0] in {"dag", "airflow", "webhook"}]
 
 
-def test_the_command(doctor: Doctor, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(
+    doctor: Doctor,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Lines with remedies, the machine first; JSON, a line each; exit codes; some chains or all."""
     assert main(["doctor"]) == 0
     out, err = capsys.readouterr()
@@ -525,4 +530,15 @@ def test_the_command(doctor: Doctor, capsys: pytest.CaptureFixture[str]) -> None
         == f"nosuch: no such file or folder, and no chain of this name in {doctor.specs}\n"
     )
     assert main(["doctor", str(doctor.specs / "shop.yaml")]) == 1
+    # A folder that bears the chain's name by chance, and one that bears none.
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    assert main(["doctor", "--json", "shop"]) == 1
+    assert '"trigger"' in capsys.readouterr().out
+    assert main(["doctor", "other"]) == 2
+    assert (
+        capsys.readouterr().err == f"other: holds no chain spec, and no chain is named so in {doctor.specs}\n"
+    )
     assert os.environ["_AIRFLOW_PROCESS_CONTEXT"] == "server"

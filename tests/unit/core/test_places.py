@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery_chain.core.places import path_of
+from delivery_chain.core.places import ends_of, path_of
 
 
 @pytest.mark.parametrize(
@@ -65,3 +65,19 @@ def test_all_addresses_of_a_repository_are_one(parts: list[str]) -> None:
         f"git@h.example.com:{name}.git",
     ]
     assert {path_of(place) for place in (*places, *map(str.upper, places[:1]))} == {name}
+
+
+@pytest.mark.parametrize(
+    ("whole", "below", "ends"),
+    [
+        ("srv/git/shop/api", "api", {"srv/git/shop/api", "git/shop/api", "shop/api"}),
+        ("srv/git/shop/api", "shop/api", {"srv/git/shop/api", "git/shop/api"}),
+        ("shop/api", "shop/api", {"shop/api"}),
+        ("srv/git/shop/api", "", {"srv/git/shop/api"}),
+        ("srv/git/shop/webapi", "api", {"srv/git/shop/webapi"}),
+        ("", "api", set()),
+    ],
+)
+def test_ends(whole: str, below: str, ends: set[str]) -> None:
+    """Never one shorter than what the chain itself names."""
+    assert ends_of(whole, below) == ends
