@@ -53,7 +53,8 @@ Tags younger than `[delivery_chain] staging_keep_hours` stay: their run may be o
 REMOVED_DOC = """Is here while removed chains are remembered: for a day, and while they have runs.
 
 One task per chain looks whether runs are on their way, and when there are none removes staging tags that they left.
-The chain's Dag goes then; its runs stay in Airflow's history.
+The chain's Dag goes then; its runs stay in Airflow's history. Clear one of them within that day, and the Dag comes back
+for it within minutes.
 """
 EXISTING_DOC = """Sends images to regions that were there before their replication rule was.
 
@@ -306,7 +307,8 @@ def make_removed_dag(names: Iterable[str], *, unsettled: bool) -> DAG:
         dag_id=REMOVED,
         description="Sees the last runs of removed chains end, and sweeps up after them.",
         doc_md=REMOVED_DOC,
-        schedule=timedelta(minutes=1) if unsettled else None,
+        # Runs of settled chains may be cleared, too.
+        schedule=timedelta(minutes=1 if unsettled else 5),
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=1,

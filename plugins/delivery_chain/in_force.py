@@ -157,21 +157,21 @@ def missing(place: Path) -> tuple[Problem, ...]:
     return (Problem(str(place), 1, "", message),)
 
 
-def settle(name: str) -> None:
-    """Keep that a removed chain has no runs any more, so that the next parse leaves its Dag out."""
+def settle(name: str, *, settled: bool = True) -> None:
+    """Keep whether a removed chain has no runs any more, so that the next parse leaves its Dag out, or has it again."""
     kept = _kept(kept_key(name))
     if kept is not None:
-        _keep(kept.model_copy(update={"settled": True}))
+        _keep(kept.model_copy(update={"settled": settled}))
 
 
-def removed_since(name: str) -> tuple[ChainSpec, datetime] | None:
-    """The last version of a removed chain that is not settled yet, and since when; None for any other."""
+def removed_since(name: str) -> tuple[ChainSpec, datetime, bool] | None:
+    """The last version of a removed chain, since when it is, and whether it was settled; None for any other."""
     index = _index()
     entry = index.chains.get(name) if index else None
     kept = _kept(kept_key(name))
     if entry is None or entry.state is not State.REMOVED or entry.since is None or kept is None:
         return None
-    return None if kept.settled else (kept.read(), entry.since)
+    return kept.read(), entry.since, kept.settled
 
 
 def kept_key(name: str) -> str:
@@ -198,9 +198,11 @@ def _look(found: Found, *, keep: bool) -> Chains:
         if kept is None:
             log.warning("Nothing is kept of chain %s, and its file is no good: it has no Dag", name)
             del entries[name]
-        elif kept.settled and entries[name].state is State.REMOVED:
-            entries[name] = entries[name].model_copy(update={"settled": True})
-        else:
+            continue
+        # A run of it that somebody cleared brings the Dag of a removed chain back, until that one has ended, too.
+        settled = kept.settled and entries[name].state is State.REMOVED
+        entries[name] = entries[name].model_copy(update={"settled": settled})
+        if not settled:
             specs[name] = kept.read()
     removed = [entry for entry in entries.values() if entry.state is State.REMOVED]
     result = Chains(

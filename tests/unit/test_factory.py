@@ -313,10 +313,10 @@ def test_a_dag_has_room_for_what_its_earlier_versions_had() -> None:
 
 
 def test_the_dag_of_removed_chains() -> None:
-    """It looks each minute while one of them may have runs, and is never paused: nobody would unpause it."""
+    """It looks each minute while one of them may have runs, later for cleared ones; nobody would unpause it."""
     dags = [factory.make_removed_dag(["shop", "base"], unsettled=unsettled) for unsettled in (True, False)]
     assert [edges(dag) for dag in dags] == [{"settle-shop": [], "settle-base": []}] * 2
-    assert [dag.schedule for dag in dags] == [timedelta(minutes=1), None]
+    assert [dag.schedule for dag in dags] == [timedelta(minutes=1), timedelta(minutes=5)]
     assert {dag.is_paused_upon_creation for dag in dags} == {False}
 
 

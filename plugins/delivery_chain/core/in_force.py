@@ -186,7 +186,7 @@ def judge(found: Found, index: Mapping[str, Entry], now: datetime) -> Judged:
     return Judged(
         chains={name: entry for name, entry in new.items() if name not in over},
         good=good,
-        kept=tuple(name for name in new if name not in good and not new[name].settled),
+        kept=tuple(name for name in new if name not in good and name not in over),
         changed=tuple(name for name in good if _to_keep(index.get(name), new[name])),
         over=over,
     )

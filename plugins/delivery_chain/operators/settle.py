@@ -21,6 +21,8 @@ class SettleOperator(ChainOperator):
     def execute(self, context: Any) -> list[str]:
         """Return the staging tags that were removed; skipped while runs are on their way, or with nothing to do.
 
+        Runs that somebody clears after that bring the chain's Dag back: without it Airflow would never end them.
+
         Raises:
             RegistryError: The registry can't be asked. Retryable; after a day its staging tags are given up.
         """
@@ -28,11 +30,15 @@ class SettleOperator(ChainOperator):
 
         found = removed_since(self.chain)
         if found is None:
-            raise skip(f"chain {self.chain} is settled, or there again")
-        spec, since = found
+            raise skip(f"chain {self.chain} is there again, or forgotten")
+        spec, since, settled = found
         running = context["ti"].get_dr_count(dag_id=self.chain, states=sorted(RUNNING))
+        if running and settled:
+            settle(self.chain, settled=False)
         if running:
             raise skip(f"chain {self.chain} has {running} runs on their way")
+        if settled:
+            raise skip(f"chain {self.chain} is settled")
         now = datetime.now(UTC)
         sweep = SweepOperator(task_id=f"sweep-{self.chain}", spec=spec)
         try:

@@ -26,6 +26,7 @@ from delivery_chain.ledger.outcomes import facts_of
 from delivery_chain.web.asking import router as asking
 from delivery_chain.web.events import router as events
 from delivery_chain.web.home import router as home
+from delivery_chain.web.home_page import not_found
 from delivery_chain.web.page import RunFacts, render
 
 if TYPE_CHECKING:
@@ -64,10 +65,13 @@ def run_outcome(dag_id: str, run_id: str) -> JSONResponse:
 
 @app.get("/{dag_id}/{run_id:path}", dependencies=[MAY_READ])
 def run_page(dag_id: str, run_id: str) -> HTMLResponse:
-    """The page of a run; 404 where there is no run with a plan."""
-    with create_session() as session:
-        left = left_in(session, dag_id, run_id)
-        known = _known(session, dag_id, run_id, left)
+    """The page of a run; 404 with the way to what there is, where it is no run of a chain."""
+    try:
+        with create_session() as session:
+            left = left_in(session, dag_id, run_id)
+            known = _known(session, dag_id, run_id, left)
+    except HTTPException as error:
+        return HTMLResponse(not_found(f"{error.detail}."), error.status_code, headers=HEADERS)
     return HTMLResponse(render(_facts(dag_id, run_id, left, known)), headers=HEADERS)
 
 

@@ -378,15 +378,15 @@ class Reader:
         self.token = self.manager.generate_jwt(SimpleAuthManagerUser(username="bob", role="viewer"))
         self.app = app
 
-    def get(self, *, login: bool = True, **query: str) -> tuple[int, str]:
+    def get(self, *, login: bool = True, path: str = "/events", **query: str) -> tuple[int, str]:
         headers = {"Authorization": f"Bearer {self.token}"} if login else {}
-        answer = anyio.run(self._get, headers, query)
+        answer = anyio.run(self._get, path, headers, query)
         return answer.status_code, answer.text
 
-    async def _get(self, headers: dict[str, str], query: dict[str, str]) -> httpx.Response:
+    async def _get(self, path: str, headers: dict[str, str], query: dict[str, str]) -> httpx.Response:
         transport = httpx.ASGITransport(app=self.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://airflow") as client:
-            return await client.get("/events", params=query, headers=headers)
+            return await client.get(path, params=query, headers=headers)
 
 
 @pytest.fixture
@@ -408,6 +408,25 @@ def test_the_page_asks_for_a_login(reader: Reader) -> None:
     """Nobody reads it without, also not with a Dag named in the address."""
     assert reader.get(login=False)[0] == 401
     assert reader.get(login=False, dag_id=PLACE)[0] == 401
+
+
+def test_the_first_page(reader: Reader) -> None:
+    """It asks for a login, too, and leads to the pushes."""
+    assert reader.get(path="/", login=False)[0] == 401
+    status, text = reader.get(path="/")
+    assert (status, '<a href="events">Push events</a>' in text) == (200, True)
+
+
+def test_a_run_that_is_not_there_has_a_page(reader: Reader) -> None:
+    """With the way to what there is, for who is logged in."""
+    path = f"/{CHAIN}/nope"
+    assert reader.get(path=path, login=False)[0] == 401
+    status, text = reader.get(path=path)
+    assert (status, f"{CHAIN}/nope: no such run of a chain." in text, 'href="../"' in text) == (
+        404,
+        True,
+        True,
+    )
 
 
 def test_the_page_shows_what_is_asked_for(reader: Reader) -> None:

@@ -59,7 +59,7 @@ def run(running: int = 0) -> Any:
 
 
 def settled(variables: Variables) -> bool:
-    return bool(json.loads(variables.held[kept_key("shop")])["settled"])
+    return bool(json.loads(variables.held[kept_key("shop")]).get("settled", False))
 
 
 def test_the_last_run_is_waited_for(home: MemoryRegistry, variables: Variables) -> None:
@@ -98,6 +98,23 @@ def test_a_connection_that_is_gone_is_not_waited_for(variables: Variables) -> No
 @pytest.mark.parametrize("state", [State.CURRENT, State.INVALID])
 def test_a_chain_that_is_back_is_left_alone(variables: Variables, state: State) -> None:
     removed(variables, state=state)
-    with pytest.raises(AirflowSkipException, match=r"^chain shop is settled, or there again$"):
+    with pytest.raises(AirflowSkipException, match=r"^chain shop is there again, or forgotten$"):
         run()
+    assert not settled(variables)
+
+
+def test_a_settled_chain_is_left_alone(variables: Variables) -> None:
+    removed(variables)
+    run()
+    with pytest.raises(AirflowSkipException, match=r"^chain shop is settled$"):
+        run()
+    assert settled(variables)
+
+
+def test_a_run_that_is_cleared_later_brings_the_dag_back(variables: Variables) -> None:
+    """Airflow takes a clear of a Dag that is gone, and would never go on with the run."""
+    removed(variables)
+    run()
+    with pytest.raises(AirflowSkipException, match=r"^chain shop has 1 runs on their way$"):
+        run(running=1)
     assert not settled(variables)
