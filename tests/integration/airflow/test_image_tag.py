@@ -106,7 +106,7 @@ class Watch(ImageTagTrigger):
         """What the next look saw."""
         return self.looks.get(timeout=PATIENCE)
 
-    def event(self) -> Any:
+    def fired(self) -> Any:
         """The event; the trigger is over with it."""
         event = self.events.get(timeout=PATIENCE)
         self.thread.join(PATIENCE)
@@ -141,7 +141,7 @@ def test_a_repository_comes_to_be(home: Home) -> None:
     assert trigger.looked() == {}
     digest = home.push(API, "_staging-0123456789ab", "v1")
     pushed = datetime.now(UTC)
-    event = trigger.event()
+    event = trigger.fired()
     since, looked = (datetime.fromisoformat(event.pop(name)) for name in ("since", "looked"))
     assert event == {"refs": [change("v1", digest, None)], "gone": [], "seen": {f"{API}:v1": digest}}
     assert begun < since < pushed
@@ -154,7 +154,7 @@ def test_a_tag_moves(home: Home) -> None:
     trigger = watch(look("home", [API]))
     trigger.looked()
     second = home.push(API, "latest", seed=2)
-    event = trigger.event()
+    event = trigger.fired()
     assert event["refs"] == [change("latest", second, first)]
     assert event["seen"] == {f"{API}:latest": second, f"{API}:v1": first}
 
@@ -174,13 +174,13 @@ def test_a_tag_goes_and_comes_back(home: Home) -> None:
 
     trigger, more = waiting(step.execute, context)
     home.delete(API, "v2")
-    event = trigger.event()
+    event = trigger.fired()
     assert (event["refs"], event["gone"]) == ([], [f"{API}:v2"])
     trigger, more = waiting(step.looked, context, event, more["started"])
     assert store["image_tags"] == {"refs": {f"{API}:v1": digest}, "since": event["since"]}
     trigger.looked()
     home.push(API, "v2")
-    assert step.looked(context, trigger.event(), more["started"]) == [change("v2", digest, None)]
+    assert step.looked(context, trigger.fired(), more["started"]) == [change("v2", digest, None)]
 
 
 def test_a_push_while_the_registry_cannot_be_asked(home: Home) -> None:
@@ -195,7 +195,7 @@ def test_a_push_while_the_registry_cannot_be_asked(home: Home) -> None:
     down = datetime.now(UTC)
     second = home.push_elsewhere(API, "latest", seed=2)
     home.start()
-    event = trigger.event()
+    event = trigger.fired()
     assert event["refs"] == [change("latest", second, first)]
     assert datetime.fromisoformat(event["since"]) < down
 
@@ -205,7 +205,7 @@ def test_a_refused_login_ends_the_wait(home: Home) -> None:
     home.stop()
     home.start(htpasswd=True)
     home.connect(password="another-password")
-    event = watch({}).event()
+    event = watch({}).fired()
     assert (list(event), "another-password" in event["error"]) == (["error"], False)
     assert "Check login and password of the connection" in event["error"]
     step = ImageTagSensor(task_id="wait", connection="home", repository=API)
