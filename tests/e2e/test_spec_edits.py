@@ -67,7 +67,7 @@ def edited(
         name: sandbox.of_run(name, one["dag_run_id"])
         for name in arrived
         for one in sandbox.api.runs(name)
-        if one["conf"]["commit"] == commits[name]
+        if one["conf"].get("commit") == commits[name]
     }
     yield Edited(
         runs | {LATE: refused},
