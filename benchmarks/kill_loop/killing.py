@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 TASK = "task"
 WEIGHTS = {
-    TASK: 50,
+    TASK: 80,
     "airflow-scheduler": 8,
     "airflow-api-server": 9,
     "airflow-triggerer": 7,
@@ -96,7 +96,8 @@ class Killer:
             if fitting:
                 job, step = self.chance.choice(fitting)
                 how = self.chance.choice(HOW)
-                stop.wait(self.chance.uniform(0, MOMENT_SECONDS))
+                # At once at times: some steps take no longer.
+                stop.wait(max(0.0, self.chance.uniform(-MOMENT_SECONDS, MOMENT_SECONDS)))
                 if self._end(job, how):
                     self.steps[step] += 1
                     self.done[TASK] += 1
