@@ -206,7 +206,8 @@ def make_source_dags(specs: Iterable[ChainSpec], wanted: str | None = None) -> d
 
 
 def _source_dag(dag_id: str, source: Source, chains: list[tuple[ChainSpec, str]]) -> DAG:
-    from delivery_chain.operators.sources import MatchOperator, WatchOperator
+    from delivery_chain.operators.sources import MatchOperator
+    from delivery_chain.operators.watching import WatchOperator
 
     built = [f"{spec.name} ({repository})" for spec, repository in chains]
     with _watching_dag(
@@ -224,7 +225,8 @@ def _source_dag(dag_id: str, source: Source, chains: list[tuple[ChainSpec, str]]
 
 
 def _images_dag(dag_id: str, specs: list[ChainSpec]) -> DAG:
-    from delivery_chain.operators.sources import MatchOperator, WatchImagesOperator
+    from delivery_chain.operators.sources import MatchOperator
+    from delivery_chain.operators.watching import WatchImagesOperator
 
     scope = specs[0].scope
     takers = [spec for spec in specs if not spec.build_rules]

@@ -15,6 +15,7 @@ from airflow.sdk.execution_time import task_runner
 from delivery_chain.core.refs import difference
 from delivery_chain.core.spec import Source
 from delivery_chain.core.watched import images_dag_id, source_dag_id, told_key
+from delivery_chain.hooks import airflow_api
 from delivery_chain.operators import sources
 from delivery_chain.operators.sources import MatchOperator
 from delivery_chain.web import receiver as receiver_module
@@ -99,7 +100,7 @@ class Sensor:
         with pytest.MonkeyPatch.context() as patch:
             # The step's own process has a supervisor; that of the receiver has none.
             patch.setattr(task_runner, "SUPERVISOR_COMMS", self, raising=False)
-            patch.setattr(sources, "Variable", self)
+            patch.setattr(airflow_api, "read_variable", self.get)
             wanted = step.execute(context)
         made = [one["trigger_run_id"] for one in wanted if self._start(one)]
         self.known, self.since = dict(refs), looked

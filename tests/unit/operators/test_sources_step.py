@@ -22,15 +22,13 @@ from delivery_chain.core.visits import CLOCKS, Sighting, Told
 from delivery_chain.core.watched import told_key
 from delivery_chain.errors import ConfigurationError, SourceUnreachable
 from delivery_chain.hooks import airflow_api
-from delivery_chain.operators import sources
+from delivery_chain.operators import sources, watching
 from delivery_chain.operators.sources import (
     NOTHING,
-    Cursor,
     MatchOperator,
     RememberOperator,
-    WatchImagesOperator,
-    WatchOperator,
 )
+from delivery_chain.operators.watching import Cursor, WatchImagesOperator, WatchOperator
 from delivery_chain.triggering import conf_of
 from delivery_chain.triggers import git_ref
 from support.chain_steps import DAY, Run, chain
@@ -206,10 +204,10 @@ class Knowing:
 
 def around(monkeypatch: pytest.MonkeyPatch, made: Source) -> Source:
     """Put a source where the steps look for Airflow and git; each look is later than the last one."""
-    monkeypatch.setattr(sources, "Variable", made)
-    monkeypatch.setattr(sources, "_read", made.get)
+    monkeypatch.setattr(watching, "Variable", made)
     monkeypatch.setattr(airflow_api, "read_variable", made.get)
     monkeypatch.setattr(sources, "datetime", Clock(made))
+    monkeypatch.setattr(watching, "datetime", Clock(made))
     monkeypatch.setattr(git_ref, "look", made.ask)
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", made, raising=False)
     return made
