@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.kill_loop.parts import Job, kill
 
+from delivery_chain.core.steps import STEPS as CHAIN_STEPS
 from delivery_chain.sandbox import processes
 
 if TYPE_CHECKING:
@@ -33,23 +34,7 @@ WEIGHTS = {
     "receiver": 4,
 }
 """How often each is killed, beside the others."""
-STEPS = (
-    "plan",
-    "build",
-    "assemble",
-    "scan",
-    "gate",
-    "publish",
-    "quarantine",
-    "denied",
-    "replicate",
-    "distribute",
-    "report",
-    "watch",
-    "match",
-    "start",
-    "remember",
-)
+STEPS = (*CHAIN_STEPS, "watch", "match", "start", "remember")
 """Of chains, and of the Dags that watch their sources."""
 RAREST = 0.7
 """How often the step that was killed least is waited for; else whatever runs is killed."""

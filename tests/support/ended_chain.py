@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
-from support.faults import FROM, git
+from support.branches import git, push_branches
+from support.faults import FROM
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,19 +47,4 @@ def create_source(layout: Layout) -> None:
 
 def push(layout: Layout, folder: Path) -> dict[str, str]:
     """Push all branches at once. Returns their commits."""
-    git(layout, "init", "--quiet", str(folder))
-    busybox = shutil.which("busybox")
-    assert busybox
-    shutil.copy(busybox, folder / "busybox")
-    commits = {}
-    for branch, dockerfile in DOCKERFILES.items():
-        git(layout, "checkout", "--quiet", "--orphan", branch, cwd=folder)
-        file = folder / "Dockerfile"
-        file.unlink(missing_ok=True)
-        if dockerfile:
-            file.write_text(dockerfile, "ascii")
-        git(layout, "add", "--all", cwd=folder)
-        git(layout, "commit", "--quiet", f"--message={branch}", cwd=folder)
-        commits[branch] = git(layout, "rev-parse", "HEAD", cwd=folder).strip()
-    git(layout, "push", "--quiet", "--all", (layout.git / "ends" / "app.git").as_uri(), cwd=folder)
-    return commits
+    return push_branches(layout, folder, layout.git / "ends" / "app.git", DOCKERFILES)

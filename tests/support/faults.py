@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from delivery_chain.tools.process import base_env
+from support.branches import git, push_branches
 from support.chain_runs import POLL_SECONDS, RUN_SECONDS
 
 if TYPE_CHECKING:
@@ -70,19 +67,7 @@ def create_source(layout: Layout) -> None:
 
 def push(layout: Layout, folder: Path) -> dict[str, str]:
     """Push all branches at once. Returns their commits."""
-    git(layout, "init", "--quiet", str(folder))
-    busybox = shutil.which("busybox")
-    assert busybox
-    shutil.copy(busybox, folder / "busybox")
-    commits = {}
-    for branch, dockerfile in DOCKERFILES.items():
-        git(layout, "checkout", "--quiet", "--orphan", branch, cwd=folder)
-        (folder / "Dockerfile").write_text(dockerfile, "ascii")
-        git(layout, "add", "--all", cwd=folder)
-        git(layout, "commit", "--quiet", f"--message={branch}", cwd=folder)
-        commits[branch] = git(layout, "rev-parse", "HEAD", cwd=folder).strip()
-    git(layout, "push", "--quiet", "--all", repository(layout).as_uri(), cwd=folder)
-    return commits
+    return push_branches(layout, folder, repository(layout), DOCKERFILES)
 
 
 def kill_build(api: AirflowApi, commit: str) -> list[psutil.Process]:
@@ -105,19 +90,3 @@ def _builders(api: AirflowApi, commit: str) -> list[psutil.Process]:
     instances = [one for run in runs for one in api.task_instances(CHAIN, run) if one["task_id"] == "build"]
     pids = [one["pid"] for one in instances if one["state"] == "running" and one["pid"]]
     return [process for process in psutil.process_iter() if process.pid in pids]
-
-
-def git(layout: Layout, *arguments: str, cwd: Path | None = None) -> str:
-    """Run git as nobody in particular. Returns what it printed."""
-    who = {
-        f"GIT_{role}_{what}": "tester@example.com"
-        for role in ("AUTHOR", "COMMITTER")
-        for what in ("NAME", "EMAIL")
-    }
-    env = (
-        base_env() | who | {"HOME": str(layout.root), "GIT_CONFIG_NOSYSTEM": "1", "PATH": os.environ["PATH"]}
-    )
-    done = subprocess.run(
-        ["git", *arguments], cwd=cwd, env=env, check=True, capture_output=True, text=True, timeout=60
-    )
-    return done.stdout

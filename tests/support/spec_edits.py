@@ -5,15 +5,14 @@ A build is held by stopping the command of its Dockerfile, until what Airflow sh
 
 from __future__ import annotations
 
-import shutil
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from support.branches import git, push_branches
 from support.chain_runs import POLL_SECONDS, RUN_SECONDS
-from support.faults import git
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,19 +65,8 @@ def prepare(layout: Layout, specs: Path) -> None:
 
 def push(layout: Layout, folder: Path) -> dict[str, str]:
     """Push each chain's branch. Returns their commits."""
-    git(layout, "init", "--quiet", str(folder))
-    busybox = shutil.which("busybox")
-    assert busybox
-    shutil.copy(busybox, folder / "busybox")
-    commits = {}
-    for number, name in enumerate(CHAINS):
-        git(layout, "checkout", "--quiet", "--orphan", name, cwd=folder)
-        (folder / "Dockerfile").write_text(DOCKERFILE.format(number=_seconds(number)), "ascii")
-        git(layout, "add", "--all", cwd=folder)
-        git(layout, "commit", "--quiet", f"--message={name}", cwd=folder)
-        commits[name] = git(layout, "rev-parse", "HEAD", cwd=folder).strip()
-    git(layout, "push", "--quiet", "--all", _repository(layout).as_uri(), cwd=folder)
-    return commits
+    files = {name: DOCKERFILE.format(number=_seconds(number)) for number, name in enumerate(CHAINS)}
+    return push_branches(layout, folder, _repository(layout), files)
 
 
 def hold_builds() -> list[psutil.Process]:

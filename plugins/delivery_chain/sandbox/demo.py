@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from delivery_chain.core.steps import STEPS
 from delivery_chain.errors import AirflowUnreachable, ToolError
 from delivery_chain.sandbox import outcome, processes, record, runs, source, stack
 from delivery_chain.sandbox.console import seconds
@@ -214,7 +215,7 @@ def look(sandbox: stack.Stack, one: Watched) -> Seen:
     """Read back what came of a push."""
     registries = sandbox.registries()
     states = {instance.task: instance.state for instance in one.instances}
-    failed = [task for task in runs.STEPS if states.get(task) == "failed"]
+    failed = [task for task in STEPS if states.get(task) == "failed"]
     kept = outcome.tags(registries[HOME], QUARANTINE)
     return Seen(
         title=one.push.name,

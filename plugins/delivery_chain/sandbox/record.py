@@ -18,8 +18,8 @@ from delivery_chain.core.results import (
     Subject,
 )
 from delivery_chain.core.seal import unproven
+from delivery_chain.core.steps import STEPS
 from delivery_chain.sandbox.console import seconds
-from delivery_chain.sandbox.runs import STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

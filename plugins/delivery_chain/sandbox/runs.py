@@ -5,25 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from delivery_chain.core.steps import STEPS
 from delivery_chain.sandbox.console import align, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-STEPS = (
-    "plan",
-    "build",
-    "assemble",
-    "scan",
-    "gate",
-    "publish",
-    "quarantine",
-    "denied",
-    "replicate",
-    "distribute",
-    "report",
-)
-"""The chain's task ids, in the order in which a person reads them."""
 FINISHED = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
 RUN_FINISHED = frozenset({"success", "failed"})
 COLOURS = {"success": "green", "failed": "red", "running": "yellow", "skipped": "dim"}
