@@ -36,7 +36,8 @@ def check(needed: Iterable[Needed]) -> None:
             check_connection(first, transports)
         except ConnectionMissing:
             missing.append(
-                f"connection {first.connection!r} is missing, needed for {what}: add it with `{first.command}`"
+                f"connection {first.connection!r} is missing, needed for {what}: add it with `{first.command}`, or "
+                "correct its name in the spec"
             )
         except (ConfigurationError, SourceError) as error:
             wrong.append(f"{error} (needed for {what})")

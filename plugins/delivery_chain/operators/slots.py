@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.slots import nothing_there, slot_names
+from delivery_chain.errors import DeliveryChainError
 from delivery_chain.operators.base import ChainOperator, planned, skip
 
 if TYPE_CHECKING:
@@ -43,10 +44,18 @@ class SlotOperator(ChainOperator):
         """The name, for Airflow's pages; empty where there is none or it can't be told. Never raises.
 
         Airflow renders it before the step and after it, and what is raised then hides why a step failed.
+        Where no plan can be read it is that of the Dag's own spec, which the listener named the instance by, too.
         """
         if not self._about:
             try:
-                self._about = next(iter(slot_names(planned(ti)[1])[self.task_id][self.slot :]), "")
+                self._about = next(iter(slot_names(self._spec(ti))[self.task_id][self.slot :]), "")
             except Exception:
                 self.log.debug("This instance has no name", exc_info=True)
         return self._about
+
+    def _spec(self, ti: Any) -> ChainSpec:
+        try:
+            return planned(ti)[1]
+        except DeliveryChainError:
+            plan: Any = self.dag.get_task("plan")
+            return plan.spec

@@ -29,5 +29,5 @@ SETUP: dict[str, str] = {
     "harbor": "Project > Webhooks: Endpoint URL, Auth Header `Bearer SECRET`; event Artifact pushed",
     "pagure": "Settings > Project Options > Web-hooks: the address; its secret is the project's web-hook token",
     "quay": "Repository Settings > Notifications: Push to Repository, Webhook POST to the address",
-    "standard": "the hook docs/events/post-receive in a bare repository, or any Standard Webhooks library",
+    "standard": "in a bare repository the hook that `delivery-chain git-hook` names, or any Standard Webhooks library",
 }

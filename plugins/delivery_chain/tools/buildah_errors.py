@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from delivery_chain.errors import DeliveryChainError, RegistryError
 
 _SILENT = "it did not answer; a retry may work"
+_UNKNOWN = "no host of this name is known: is it spelt right? If it is, a retry may work"
 _REGISTRY: tuple[tuple[str, type[RegistryError], str], ...] = (
     (r"toomanyrequests|\b429\b", RegistryBusy, "it asks to slow down; a retry waits"),
     (
@@ -35,11 +36,8 @@ _REGISTRY: tuple[tuple[str, type[RegistryError], str], ...] = (
         RegistryUnreachable,
         "no trusted TLS connection; check the CA certificate and plain_http of its connection",
     ),
-    (
-        r"connection refused|no such host|timeout|timed out|network is unreachable",
-        RegistryUnreachable,
-        _SILENT,
-    ),
+    (r"no such host", RegistryUnreachable, _UNKNOWN),
+    (r"connection refused|timeout|timed out|network is unreachable", RegistryUnreachable, _SILENT),
     (r"no route to host|reset by peer|\beof\b|broken pipe|temporary failure", RegistryUnreachable, _SILENT),
     (r"closed network connection|server misbehaving", RegistryUnreachable, _SILENT),
     (r"status(?: code)?:? 5\d\d|\b50[0234] ", RegistryFailure, "it failed itself (5xx); a retry may work"),

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowSkipException
 
 from delivery_chain.operators.build import BuildOperator
 from delivery_chain.operators.distribute import DistributeOperator
+from delivery_chain.operators.plan import PlanOperator
 from delivery_chain.operators.replicate import ReplicateOperator
 from delivery_chain.operators.scan import ScanOperator
 from support.chain_steps import Run, both_platforms, build_plan, verdict
@@ -51,6 +53,14 @@ def test_an_instance_is_named_by_the_plan(name: str, slot: int, label: str) -> N
 def test_without_a_plan_an_instance_has_no_name() -> None:
     """What is raised where Airflow renders it would hide why the step failed."""
     assert step("build", 0).about(Run(SPEC).context("build", 0)["ti"]) == ""
+
+
+def test_without_a_plan_an_instance_is_named_by_the_dag() -> None:
+    """As a run whose `plan` failed: its triggers are skipped, and keep their names."""
+    with DAG("shop", schedule=None):
+        PlanOperator(task_id="plan", spec=SPEC)
+        trigger = step("distribute", 0)
+    assert trigger.about(Run(SPEC).context("distribute", 0)["ti"]) == "prod"
 
 
 @pytest.mark.parametrize("name", STEPS)

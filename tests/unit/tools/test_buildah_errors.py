@@ -58,6 +58,15 @@ def test_pull(line: str, kind: type[DeliveryChainError]) -> None:
     assert (type(error), "Dockerfile:3: FROM h/a:1" in str(error)) == (kind, True)
 
 
+def test_a_base_image_of_an_unknown_host_may_be_misspelt() -> None:
+    """Nobody answered because there is nobody: to wait is not the only thing to do."""
+    error = of_pull(
+        failed(PULL + "dial tcp: lookup h on 10.0.0.1:53: no such host"), "Dockerfile:3: FROM h/a:1"
+    )
+    said = "Dockerfile:3: FROM h/a:1: no host of this name is known: is it spelt right? If it is, a retry may work"
+    assert (str(error).splitlines()[0], error.retryable) == (said, True)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
