@@ -67,7 +67,7 @@ class Event(Value):
     left: datetime | None = None
     """When the ref was last known to be at another commit, or deleted, by our own clock; left out for never.
 
-    An image of the same ref and commit that was seen after that is of this very push: see `delivery_chain.core.built`.
+    An image of the same ref and commit that was seen after that is of this very push.
     """
     actor: Annotated[str, Field(max_length=200)] = ""
     """Who pushed or asked, for people to read."""
