@@ -51,7 +51,7 @@ class Event(Value):
     rule: Annotated[str, Field(max_length=64)] = ""
     """Build rule, where the sender knows it."""
     ref: Annotated[str, _optional(check_ref)] = ""
-    """`refs/heads/…` or `refs/tags/…`; a person may give the short name. See `delivery_chain.core.git_ref`."""
+    """`refs/heads/…` or `refs/tags/…`; a person may give the short name."""
     commit: Annotated[str, _optional(_commit)] = ""
     """Full commit id that the ref points at; where it is left out, the run takes what is there."""
     previous: Annotated[str, _optional(_commit)] = ""
