@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,10 +36,16 @@ def main(
     words = sys.argv[1:] if arguments is None else list(arguments)
     args = _parser(words[:1]).parse_args(words, argparse.Namespace(clock=clock))
     try:
-        return int(args.func(args))
+        code = int(args.func(args))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who read it has seen enough, as `| head` does; what Python itself flushes at its end must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BAD
     except DeliveryChainError as error:
         print(error, file=sys.stderr)  # noqa: T201 - a command speaks to a terminal
         return BAD
+    return code
 
 
 def _parser(command: list[str]) -> argparse.ArgumentParser:

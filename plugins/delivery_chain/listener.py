@@ -43,7 +43,7 @@ def on_dag_run_running(dag_run: DagRun, msg: str) -> None:
     Never raises. Airflow calls this when a run begins, and when one that had ended goes on.
     """
     del msg
-    for do in (_make_secret, _name, _go_on):
+    for do in (_make_secret, _complete, _name, _go_on):
         try:
             _do(dag_run, do)
         except Exception:
@@ -123,6 +123,17 @@ def _make_secret(connection: Connection, dag_run: DagRun) -> bool:
     from delivery_chain.ledger.signing import make_secret  # noqa: PLC0415
 
     make_secret(connection)
+    return False
+
+
+def _complete(connection: Connection, dag_run: DagRun) -> bool:
+    from delivery_chain.ledger.deleted import make_anew  # noqa: PLC0415
+
+    made = make_anew(connection, dag_run)
+    if made:
+        log.info(
+            "Run %s lacked tasks, which were deleted: %s are there again", dag_run.run_id, ", ".join(made)
+        )
     return False
 
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -162,3 +165,17 @@ def test_plan_of_a_missing_spec(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         "",
         f"{missing}:1: can't be read: No such file or directory\n",
     )
+
+
+def test_whoever_reads_it_may_stop_early() -> None:
+    """As `| head` does: no traceback."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = [
+        sys.executable,
+        "-c",
+        "import sys; from delivery_chain.cli import main; sys.exit(main(['schema']))",
+    ]
+    done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")

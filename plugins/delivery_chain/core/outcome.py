@@ -100,6 +100,8 @@ class Facts:
     held: str = ""
     """Why Airflow does not go on with it, such as `the Dag is paused`."""
     tasks: tuple[Task, ...] = ()
+    deleted: tuple[str, ...] = ()
+    """Steps whose tasks somebody deleted; they are there again when the run is cleared."""
     altered: tuple[str, ...] = ()
     """Tasks whose values are not what they left."""
     planned: Planned | None = None
@@ -206,7 +208,8 @@ def _undone(facts: Facts, done: Delivered) -> Outcome:
     if done.published:
         said = f"partly delivered: {title} {done}"
         return _outcome(End.PARTLY, f"{said}; {_why(failed)}" if failed else said, step=step)
-    why = _why(failed) or f"{step}: {_unsaid(facts, step)}: clear it and all that follow it"
+    gone = _deleted(facts, step)
+    why = _why(failed) or gone or f"{step}: {_unsaid(facts, step)}: clear it and all that follow it"
     return _outcome(End.FAILED, f"failed in {why}; {title} {done}", step=step)
 
 
@@ -219,6 +222,10 @@ def _by_hand(facts: Facts) -> str:
         if mark.what == SUCCESS and mark.about(task)
     ]
     return f" ({'; '.join(found[:MOST_REASONS])})" if found else ""
+
+
+def _deleted(facts: Facts, step: str) -> str:
+    return f"{step}: its task was deleted: clear the run" if step in facts.deleted else ""
 
 
 def _unsaid(facts: Facts, step: str) -> str:
@@ -239,7 +246,8 @@ def _unplanned(facts: Facts) -> Outcome:
         first = f"cancelled{f' by {by}' if by else ''} in plan"
         return _outcome(End.CANCELLED, f"{first}; nothing was built", step="plan", by=by)
     why = plan.reason or (KILLED if plan.state == FAILED else "it did not run, or left nothing: clear it")
-    return _outcome(End.FAILED, f"failed in plan: {why}; nothing was built", step="plan")
+    said = _deleted(facts, "plan") or f"plan: {why}"
+    return _outcome(End.FAILED, f"failed in {said}; nothing was built", step="plan")
 
 
 def _blocked(facts: Facts, verdict: Verdict) -> Outcome:
@@ -262,6 +270,10 @@ def _open(facts: Facts) -> Outcome:
     if again and not busy:
         said = f"waiting to try again: {_why(again)}{about}"
         return _outcome(End.WAITING, said, step=again[0].name)
+    if facts.deleted and not busy:
+        gone = ", ".join(f"`{step}`" for step in facts.deleted)
+        said = f"waiting for {gone}, which somebody deleted: mark the run as failed, then clear it{about}"
+        return _outcome(End.WAITING, said, step=facts.deleted[0])
     where = f" {_names(busy)}" if busy else ""
     return _outcome(End.RUNNING, f"running{where}{about}", step=busy[0].name if busy else "")
 

@@ -29,6 +29,7 @@ from delivery_chain.core.results import (
 )
 from delivery_chain.core.slots import slot_names
 from delivery_chain.core.steps import CLOSING, REPORT, STEPS, Task, label_of
+from delivery_chain.ledger.deleted import deleted_of
 from delivery_chain.ledger.left import left_in
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def facts_of(
         state=state or str(run.state),
         held=_held(connection, dag_id),
         tasks=_tasks(connection, dag_id, run_id, left, planned.spec if planned else None),
+        deleted=deleted_of(connection, dag_id, run_id),
         altered=left.altered,
         planned=planned,
         subject=left.one("assemble", Subject),

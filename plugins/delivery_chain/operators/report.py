@@ -109,9 +109,12 @@ def _facts(ti: Any, run: Any, log: Any) -> Facts:
             return () if read is pull_all else None
 
     planned = proven("plan", Planned)
+    tasks = _tasks(ti, run, planned.spec if planned else None)
+    there = {task.step for task in tasks}
     return Facts(
         state="running",
-        tasks=_tasks(ti, run, planned.spec if planned else None),
+        tasks=tasks,
+        deleted=tuple(step for step in STEPS if step not in there),
         planned=planned,
         subject=proven("assemble", Subject),
         verdict=proven("gate", Verdict),

@@ -58,4 +58,5 @@ class SlotOperator(ChainOperator):
             return planned(ti)[1]
         except DeliveryChainError:
             plan: Any = self.dag.get_task("plan")
-            return plan.spec
+            spec: ChainSpec = plan.spec
+            return spec

@@ -134,6 +134,16 @@ class Chain:
         found.dag = self.dag
         return found
 
+    def delete(self, *tasks: str) -> None:
+        """What the button of a task instance's page does."""
+        from airflow.models.taskinstance import TaskInstance
+        from airflow.utils.session import create_session
+        from sqlalchemy import delete
+
+        about = (TaskInstance.dag_id == self.dag_id, TaskInstance.task_id.in_(tasks))
+        with create_session() as session:
+            session.execute(delete(TaskInstance).where(*about))
+
     def states(self, default: str = "success", **states: str) -> None:
         """Let the tasks be in these states."""
         from airflow.utils.session import create_session
@@ -403,6 +413,27 @@ def test_mapped_tasks_have_their_names_before_they_run(chain: Chain) -> None:
         "replicate0": "west",
         "distribute0": "prod",
     }
+
+
+def test_a_run_that_goes_on_has_its_deleted_tasks_again(chain: Chain) -> None:
+    """What follows them would wait for ever; Airflow itself makes only mapped ones anew."""
+    before = chain.instances()
+    chain.delete("plan", "publish", "report")
+    chain.begin()
+    after = chain.instances()
+    assert {name: one[:3] for name, one in after.items()} == {name: one[:3] for name, one in before.items()}
+
+
+def test_the_end_of_a_run_names_the_task_that_was_deleted(chain: Chain) -> None:
+    """Nobody can clear what is not there; the run can be."""
+    chain.states(quarantine="skipped", denied="skipped")
+    chain.leave(plan=Planned(plan=plan_of(chain.dag_id), spec=spec_of(chain.dag_id)))
+    chain.leave(assemble=Subject(digest=DIGEST, media_type="m", size=1), gate=PASSED)
+    chain.delete("publish")
+    chain.states(report="failed")
+    chain.end()
+    assert chain.note is not None
+    assert chain.note[0].startswith(f"failed in publish: its task was deleted: clear the run; {TITLE} ")
 
 
 def test_a_run_that_begins_is_left_as_it_is(chain: Chain) -> None:

@@ -362,6 +362,27 @@ ROWS: dict[str, tuple[Facts, End, str, str, bool]] = {
         f"waiting to try again: distribute [prod]: busy; {TITLE}",
         False,
     ),
+    "a task was deleted that others wait for": (
+        replace(DONE, state="running", tasks=tasks(west="", prod="", report=""), deleted=("publish",), **NOTHING_OUT),
+        End.WAITING,
+        "publish",
+        f"waiting for `publish`, which somebody deleted: mark the run as failed, then clear it; {TITLE}",
+        False,
+    ),
+    "a task was deleted": (
+        replace(DONE, state="failed", tasks=tasks(west="", prod="", report=""), deleted=("publish",), **NOTHING_OUT),
+        End.FAILED,
+        "publish",
+        f"failed in publish: its task was deleted: clear the run; {TITLE} was not published",
+        False,
+    ),
+    "its plan was deleted": (
+        Facts(state="failed", tasks=(Task(step="report", state="failed"),), deleted=("plan",)),
+        End.FAILED,
+        "plan",
+        "failed in plan: its task was deleted: clear the run; nothing was built",
+        False,
+    ),
     "running": (
         replace(DONE, state="running", tasks=tasks(west="running", prod=RETRYING)),
         End.RUNNING,
