@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from delivery_chain.core.ledger import EVENT, LEDGER, Change, Entry, Looked, Outcome
+from delivery_chain.core.outcome import Facts
 from delivery_chain.core.spec import Source
 from delivery_chain.core.watched import source_dag_id
 
@@ -427,6 +428,19 @@ def test_a_run_that_is_not_there_has_a_page(reader: Reader) -> None:
         True,
         True,
     )
+
+
+@pytest.mark.parametrize(
+    ("deleted", "status"),
+    [((), 200), (("report",), 200), (("assemble",), 200), (("assemble", "report"), 404)],
+)
+def test_a_run_whose_task_was_deleted_has_its_page(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch, deleted: tuple[str, ...], status: int
+) -> None:
+    """One that lacks what every chain has is none."""
+    facts = Facts(state="success", deleted=deleted)
+    monkeypatch.setattr("delivery_chain.web.app.facts_of", lambda *_, **__: facts)
+    assert reader.get(path=f"/{CHAIN}/some")[0] == status
 
 
 def test_the_page_shows_what_is_asked_for(reader: Reader) -> None:
