@@ -27,10 +27,6 @@ if TYPE_CHECKING:
 
 TAG = "delivery-chain"
 """Dags with this tag are chains."""
-AUTHOR = "delivery-chain"
-"""The user id of our notes, which tells them from those that people write."""
-LONGEST_NOTE = 1000
-"""Characters, as Airflow's column takes them."""
 BY_SCHEDULER = frozenset({"success", "task_failure"})
 """What Airflow says of a run that ended by its tasks. Source: airflow.models.dagrun, DagRun.update_state."""
 log = logging.getLogger(__name__)
@@ -108,6 +104,9 @@ def _in_its_transaction(dag_run: DagRun, do: Callable[[Connection, DagRun], bool
     session = object_session(dag_run)
     if session is None:
         return None
+    if session.new or session.dirty:
+        # A note that is being written together with the run's state.
+        session.flush()
     # Statements on the connection flush nothing and trip no guard of the session; they join its transaction.
     connection = session.connection()
     # A failed statement spoils a transaction of Postgres unless it is inside a savepoint. SQLite goes on, and
@@ -158,21 +157,22 @@ def _spec(dag_run: DagRun) -> ChainSpec | None:
 def _go_on(connection: Connection, dag_run: DagRun) -> bool:
     """Of a run that had ended: let it tell its end anew, whatever was cleared, and say so where its old end stands."""
     from delivery_chain.core.outcome import going_on  # noqa: PLC0415
+    from delivery_chain.ledger.notes import is_noted, rewrite  # noqa: PLC0415
     from delivery_chain.ledger.outcomes import marks_in, reset_closing  # noqa: PLC0415
 
     dag: Any = getattr(dag_run, "dag", None)
     known = dag is not None and dag.has_task(REPORT)
     retries = dag.get_task(REPORT).retries if known else 0
     reset_closing(connection, dag_run.dag_id, dag_run.run_id, retries)
-    if not _noted(connection, dag_run.id):
+    if not is_noted(connection, dag_run):
         return False
-    sentence = going_on(marks_in(connection, dag_run.dag_id, dag_run.run_id))
-    return _rewrite(connection, dag_run.id, sentence[:LONGEST_NOTE])
+    return rewrite(connection, dag_run, going_on(marks_in(connection, dag_run.dag_id, dag_run.run_id)))
 
 
 def _note(connection: Connection, dag_run: DagRun) -> bool:
     """Note the run's outcome, from what is proven of it: who marks or edits something edits no note with it."""
     from delivery_chain.core.outcome import OPEN, outcome  # noqa: PLC0415
+    from delivery_chain.ledger.notes import write  # noqa: PLC0415
     from delivery_chain.ledger.outcomes import facts_of  # noqa: PLC0415
 
     facts = facts_of(connection, dag_run.dag_id, dag_run.run_id, state=str(dag_run.state))
@@ -180,7 +180,7 @@ def _note(connection: Connection, dag_run: DagRun) -> bool:
         return False
     found = outcome(facts)
     if found.end not in OPEN:
-        _write(connection, dag_run.id, found.sentence[:LONGEST_NOTE])
+        write(connection, dag_run, found.sentence)
     return True
 
 
@@ -193,36 +193,3 @@ def _is_chain(connection: Connection, dag_run: DagRun) -> bool:
         return TAG in dag.tags
     wanted = select(DagTag.name).where(DagTag.dag_id == dag_run.dag_id, DagTag.name == TAG)
     return connection.execute(wanted).first() is not None
-
-
-def _write(connection: Connection, dag_run_id: int, sentence: str) -> None:
-    """Replace our own note of an earlier end of this run, or add one where there is none at all."""
-    from airflow.models.dagrun import DagRunNote  # noqa: PLC0415
-
-    from delivery_chain.ledger.inserting import insert_or_leave  # noqa: PLC0415
-
-    if not _rewrite(connection, dag_run_id, sentence):
-        # A person may write a note at this very moment: theirs stays, and ours raises no IntegrityError.
-        connection.execute(
-            insert_or_leave(connection, DagRunNote).values(
-                dag_run_id=dag_run_id, content=sentence, user_id=AUTHOR
-            )
-        )
-
-
-def _noted(connection: Connection, dag_run_id: int) -> bool:
-    """Whether the run bears our note of an end: that is out of date once it goes on, whatever was cleared."""
-    from airflow.models.dagrun import DagRunNote  # noqa: PLC0415
-    from sqlalchemy import select  # noqa: PLC0415
-
-    ours = select(DagRunNote.user_id).where(DagRunNote.dag_run_id == dag_run_id, DagRunNote.user_id == AUTHOR)
-    return connection.execute(ours).first() is not None
-
-
-def _rewrite(connection: Connection, dag_run_id: int, sentence: str) -> bool:
-    """Replace our own note of this run; gives whether there was one."""
-    from airflow.models.dagrun import DagRunNote  # noqa: PLC0415
-    from sqlalchemy import update  # noqa: PLC0415
-
-    ours = update(DagRunNote).where(DagRunNote.dag_run_id == dag_run_id, DagRunNote.user_id == AUTHOR)
-    return bool(connection.execute(ours.values(content=sentence)).rowcount)

@@ -21,7 +21,7 @@ from delivery_chain.core.times import not_after, read_time
 from delivery_chain.core.visits import SENSED, SUPERSEDED, choose
 from delivery_chain.core.watched import CHAIN_TAG
 from delivery_chain.ledger.left import left_of_image
-from delivery_chain.listener import AUTHOR
+from delivery_chain.ledger.notes import AUTHOR, PAUSED
 from delivery_chain.senders.base import fields, text
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ MOST_TAKEN = 16
 RECENT = 100
 RECENT_OF_ALL = 1000
 """Runs of a chain, and of all chains, that are asked whether they built an image."""
-PAUSED = "the Dag is paused: the run waits until somebody unpauses it"
 _dag_bag = create_dag_bag()
 
 

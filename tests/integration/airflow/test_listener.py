@@ -266,11 +266,16 @@ class Chain:
             row = self.run(session).dag_run_note
             return None if row is None else (row.content, row.user_id)
 
-    def write(self, note: str, by: str | None) -> None:
+    def write(self, note: str | None, by: str | None) -> None:
+        """As Airflow's REST API does it."""
         from airflow.utils.session import create_session
 
         with create_session() as session:
-            self.run(session).note = (note, by)
+            run = self.run(session)
+            if run.dag_run_note is None:
+                run.note = (note, by)
+            else:
+                run.dag_run_note.content, run.dag_run_note.user_id = note, by
 
 
 @pytest.fixture
@@ -451,6 +456,43 @@ def test_a_persons_note_stays(chain: Chain, by: str | None) -> None:
     chain.end()
     chain.begin()
     assert chain.note == ("mine", by)
+
+
+def test_the_form_that_marks_a_run_leaves_an_empty_note(chain: Chain) -> None:
+    """Nobody wrote anything: the run says how it ended."""
+    chain.states("skipped", plan="success", build="failed", report="failed")
+    chain.leave(plan=Planned(plan=plan_of(chain.dag_id), spec=spec_of(chain.dag_id)))
+    chain.mark("patch_dag_run", "anna", state="failed", note=None)
+    chain.write(None, "anna")
+    chain.end()
+    assert chain.note == ("cancelled by anna in build; shop/api v7 was not published", OURS)
+
+
+def test_the_form_that_marks_a_run_sends_our_note_back(chain: Chain) -> None:
+    """Under the name of whoever marked it: it is ours all the same, and is true again when the run ends anew."""
+    chain.states(quarantine="skipped", denied="skipped")
+    chain.deliver()
+    chain.end()
+    chain.write(DELIVERED, "anna")
+    chain.mark("clear_dag_run", "carl")
+    chain.begin()
+    assert chain.note == ("going on: cleared by carl", OURS)
+    chain.write("going on: cleared by carl", "anna")
+    chain.states(quarantine="skipped", denied="skipped")
+    chain.end()
+    assert chain.note == (DELIVERED, OURS)
+
+
+def test_a_person_may_add_to_our_note(chain: Chain) -> None:
+    """Then it is theirs."""
+    chain.states(quarantine="skipped", denied="skipped")
+    chain.deliver()
+    chain.end()
+    chain.write(f"{DELIVERED}. Rolled back by hand", "anna")
+    chain.begin()
+    chain.states(quarantine="skipped", denied="skipped")
+    chain.end()
+    assert chain.note == (f"{DELIVERED}. Rolled back by hand", "anna")
 
 
 def test_our_own_note_is_brought_up_to_date(chain: Chain) -> None:
