@@ -208,8 +208,8 @@ def _undone(facts: Facts, done: Delivered) -> Outcome:
     if done.published:
         said = f"partly delivered: {title} {done}"
         return _outcome(End.PARTLY, f"{said}; {_why(failed)}" if failed else said, step=step)
-    gone = _deleted(facts, step)
-    why = _why(failed) or gone or f"{step}: {_unsaid(facts, step)}: clear it and all that follow it"
+    unsaid = f"{step}: {_unsaid(facts, step)}: clear it and all that follow it"
+    why = _why(failed) or _deleted(facts, step) or unsaid
     return _outcome(End.FAILED, f"failed in {why}; {title} {done}", step=step)
 
 
@@ -225,7 +225,8 @@ def _by_hand(facts: Facts) -> str:
 
 
 def _deleted(facts: Facts, step: str) -> str:
-    return f"{step}: its task was deleted: clear the run" if step in facts.deleted else ""
+    gone = step in facts.deleted and step not in facts.altered
+    return f"{step}: its task was deleted: clear the run" if gone else ""
 
 
 def _unsaid(facts: Facts, step: str) -> str:
