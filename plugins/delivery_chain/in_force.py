@@ -157,6 +157,13 @@ def missing(place: Path) -> tuple[Problem, ...]:
     return (Problem(str(place), 1, "", message),)
 
 
+def removed_chains() -> tuple[str, ...]:
+    """The names of removed chains that are remembered; a renamed one is there under its old name."""
+    index = _index() if supervised.is_supervised() else None
+    entries = index.chains.items() if index else ()
+    return tuple(name for name, entry in entries if entry.state is State.REMOVED)
+
+
 def settle(name: str, *, settled: bool = True) -> None:
     """Keep whether a removed chain has no runs any more, so that the next parse leaves its Dag out, or has it again."""
     kept = _kept(kept_key(name))

@@ -88,6 +88,7 @@ def await_earlier(ti: Any, spec: ChainSpec, event: Event) -> None:
         return
     start = Start(spec.name, spec.scope.namespace, event)
     ids = _run_ids(start)
+    _await_removed(ti, spec, event, ids)
     earlier = ids[: ids.index(ti.run_id)] if ti.run_id in ids else []
     if not earlier or not ti.get_dr_count(dag_id=spec.name, run_ids=earlier, states=ACTIVE):
         return
@@ -97,6 +98,18 @@ def await_earlier(ti: Any, spec: ChainSpec, event: Event) -> None:
             raise UnderWay(
                 f"run {run_id} of {event.ref} at {event.commit[:12]} is on its way, and may be this very push: this "
                 "run goes on when that one has ended"
+            )
+
+
+def _await_removed(ti: Any, spec: ChainSpec, event: Event, ids: list[str]) -> None:
+    """Wait for runs of the push in chains that were removed: one that was renamed ends its runs under its old name."""
+    from delivery_chain.in_force import removed_chains
+
+    for name in removed_chains():
+        if name != spec.name and ti.get_dr_count(dag_id=name, run_ids=ids, states=ACTIVE):
+            raise UnderWay(
+                f"a run of {event.ref} at {event.commit[:12]} is on its way in chain {name!r}, which was removed or "
+                "renamed since: this run goes on when that one has ended"
             )
 
 

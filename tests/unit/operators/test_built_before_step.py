@@ -144,6 +144,7 @@ def test_an_earlier_run_is_waited_for(
     conf = PUSH | {"seen_at": (DAY + seen * HOUR).isoformat()}
     row = SimpleNamespace(conf=conf, run_type="manual", triggering_user_name="webhook x", run_after=DAY)
     monkeypatch.setattr(plan_step, "version_for", lambda spec, _: (spec, 0))
+    monkeypatch.setattr("delivery_chain.in_force.removed_chains", tuple)
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", SimpleNamespace(send=lambda _: row), raising=False)
     step = PlanOperator(task_id="plan", spec=chain())
     if seen < -1:
