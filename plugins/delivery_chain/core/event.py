@@ -38,6 +38,10 @@ def _commit(commit: str) -> str:
     return commit
 
 
+def _place(where: str) -> str:
+    return _commit(where) if COMMIT.fullmatch(where) else check_digest(where)
+
+
 def _optional(check: Any) -> AfterValidator:
     return AfterValidator(lambda value: check(value) if value else value)
 
@@ -69,6 +73,8 @@ class Event(Value):
 
     An image of the same ref and commit that was seen after that is of this very push: see `delivery_chain.core.built`.
     """
+    elsewhere: Annotated[tuple[Annotated[str, AfterValidator(_place)], ...], Field(max_length=8)] = ()
+    """Commits or digests that the ref or tag is said to have been at, in doubt, since it was last at this one."""
     actor: Annotated[str, Field(max_length=200)] = ""
     """Who pushed or asked, for people to read."""
     sender: Annotated[str, Field(max_length=200)] = ""

@@ -12,6 +12,10 @@ finds its ref elsewhere.
 
 Where it is in doubt whether a push is told again, it gets a run: that asks the registry whether the push was built, see
 `delivery_chain.core.built`. A run too many is skipped, a push without one would be lost.
+
+What was forgotten may be told again from its beginning, and would make a ref look as if it were elsewhere. A move that
+does not begin where the ref is known to be is doubtful, and so is what follows it until the sensor sees the ref there:
+whether the ref was there is for the registry to say.
 """
 
 from __future__ import annotations
@@ -76,6 +80,8 @@ class Sighting(Value):
     """When it was last told in doubt: that may have been another push of the same move."""
     told: tuple[tuple[str, str], ...] = ()
     """Who told it, and with which delivery id."""
+    doubt: bool = False
+    """Whether it does not follow from what was known, so that it may be an old move that is told again."""
 
 
 History = tuple[Sighting, ...]
@@ -147,6 +153,18 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What the sensor sees: a ref that is elsewhere than it was."""
+
+    commit: str
+    previous: str | None
+    looked: datetime
+    """When the look at it began."""
+    since: datetime | None
+    """When the last look began that saw it elsewhere; None if there was none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
     """What a move is."""
 
@@ -160,6 +178,8 @@ class Judgement:
     """When the ref was last known to be elsewhere, by which its runs are told apart; None for never."""
     left: datetime | None = None
     """The same for its images: what is in doubt here is left to the registry."""
+    elsewhere: tuple[str, ...] = ()
+    """Where the ref is said to have been, in doubt: the registry knows what came of it."""
     at: datetime | None = None
     """When a fresh push was seen; of one that came late, when it must have been."""
     first: datetime | None = None
@@ -177,6 +197,7 @@ def judge(
         watched: Where the sensor saw the ref last, if it did.
         sensed: When the sensor saw the ref come to where the move ends, as the newest run says that it made of it.
     """
+    history = _confirmed(history, watched)
     view = _view(history, watched)
     if (told := _told(history, view, move)) is not None:
         return told
@@ -205,6 +226,20 @@ def left_at(history: History, commit: str, *, looked: datetime, since: datetime 
     heard = _elsewhere(tuple(one for one in history if one.at <= looked - CLOCKS), commit)
     times = [heard, since - CLOCKS if since else None]
     return max((time for time in times if time), default=None)
+
+
+def sure_left(history: History, change: Change) -> datetime | None:
+    """When the ref was last known for sure to be elsewhere than where the sensor sees it; see `left_at`."""
+    sure = tuple(one for one in history if not one.doubt)
+    # It was the word of a webhook that the ref was elsewhere at the last look, which saw it where it is now.
+    hearsay = any(one.doubt and one.commit == change.previous for one in history)
+    return left_at(sure, change.commit, looked=change.looked, since=None if hearsay else change.since)
+
+
+def doubtful(history: History, commit: str) -> tuple[str, ...]:
+    """Where webhooks told the ref to be, in doubt: commits or digests, each once."""
+    found = (one.commit for one in history if one.doubt and one.commit not in ("", commit))
+    return tuple(dict.fromkeys(found))
 
 
 def first_at(history: History, commit: str, left: datetime | None) -> datetime | None:
@@ -250,6 +285,29 @@ def _told(history: History, view: History, move: Move) -> Judgement | None:
     return None
 
 
+def _confirmed(history: History, watched: Sighting | None) -> History:
+    """What is known, without doubt in what the sensor has seen since."""
+    last = history[-1] if history else None
+    if last is None or not last.doubt or watched is None:
+        return history
+    seen = watched.commit == last.commit and watched.at >= last.at
+    return (*history[:-1], last.model_copy(update={"doubt": False})) if seen else history
+
+
+def _is_doubtful(view: History, move: Move) -> bool:
+    """Whether a move does not follow from what is known."""
+    if not view:
+        return True
+    last = view[-1]
+    by_sensor = not last.told
+    if by_sensor and last.commit in ("", move.after):
+        # It was not there, or is where the move ends.
+        return last.commit == "" and move.before not in ("", None)
+    if move.before is None:
+        return last.doubt or by_sensor
+    return last.doubt or move.before != last.commit
+
+
 def _view(history: History, watched: Sighting | None) -> History:
     if watched is None or (history and history[-1].commit == watched.commit):
         return history
@@ -274,6 +332,7 @@ def _fresh(
         at=move.now,
         said=move.pushed_at,
         told=((move.teller, move.delivery_id),),
+        doubt=_is_doubtful(view, move),
     )
     left, first = _for_images(view, move)
     return Judgement(
@@ -283,6 +342,7 @@ def _fresh(
         since=since,
         at=move.now,
         left=left,
+        elsewhere=doubtful(view, move.after),
         first=first,
     )
 
@@ -295,13 +355,15 @@ def _doubt(history: History, view: History, one: Sighting, move: Move) -> Judgem
     since = max(view[-1].at, one.at)
     left, first = _for_images(view, move)
     since = max(since, one.again or since)
-    return replace(known, fresh=True, since=since, left=left, at=move.now, first=first)
+    about = {"left": left, "elsewhere": doubtful(view, move.after), "at": move.now, "first": first}
+    return replace(known, fresh=True, since=since, **about)
 
 
 def _for_images(view: History, move: Move) -> tuple[datetime | None, datetime]:
-    """When the ref was last known to be elsewhere, whatever was told in doubt; and first where the move ends, since."""
-    left = _elsewhere(view, move.after)
-    return left, min(first_at(view, move.after, left) or move.now, move.now)
+    """When the ref was last known for sure to be elsewhere; and first where the move ends, since any word of that."""
+    sure = _elsewhere(tuple(one for one in view if not one.doubt), move.after)
+    first = first_at(view, move.after, _elsewhere(view, move.after))
+    return sure, min(first or move.now, move.now)
 
 
 def _known(history: History, one: Sighting, told: tuple[str, str], why: str) -> Judgement:

@@ -27,8 +27,10 @@ from delivery_chain.core.times import not_after
 from delivery_chain.errors import BuiltBefore, EventRefused, ProtocolViolation, Superseded
 from delivery_chain.in_force import version_for
 from delivery_chain.operators import preflight
+from delivery_chain.operators.announced import delivered_before
 from delivery_chain.operators.base import ChainOperator, leave, skip
-from delivery_chain.operators.earlier import await_earlier, await_previous, images_of
+
+from delivery_chain.operators.earlier import await_earlier, await_elsewhere, images_of
 from delivery_chain.operators.on_worker import WorkerOperator
 
 if TYPE_CHECKING:
@@ -73,6 +75,8 @@ class PlanOperator(WorkerOperator):
             raise skip(str(newer)) from newer
         _describe(self, plan)
         if not plan.build:
+            if reason := delivered_before(context["ti"], self.spec, event, plan):
+                raise skip(reason) from BuiltBefore(reason)
             self._check_image(plan)
         preflight.check(needed_later(self.spec, plan))
         return leave(
@@ -113,8 +117,11 @@ def _once(context: Any, spec: ChainSpec, selection: SourceSelection, event: Even
     await_earlier(context["ti"], spec, event)
     images = images_of(spec, selection, event, plan)
     image = same_push(plan, event.left, images)
+    if image and event.elsewhere:
+        images = images_of(spec, selection, event, plan, elsewhere=True)
+        image = same_push(plan, event.left, images)
     if image and is_again(plan, event, image):
-        await_previous(context["ti"], spec, event)
+        await_elsewhere(context["ti"], spec, event)
         reason = told_again(plan, image)
         raise skip(reason) from BuiltBefore(reason)
     if image:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import event as note
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,14 +25,17 @@ from delivery_chain.core.event import Event, Kind
 from delivery_chain.core.plan import Plan, make_plan, select, tags_of
 from delivery_chain.core.visits import (
     SUPERSEDED,
+    Change,
     History,
     Move,
     Sighting,
     Told,
     choose,
+    doubtful,
     first_at,
     judge,
     left_at,
+    sure_left,
 )
 from delivery_chain.errors import EventRefused
 from support.chain_steps import chain
@@ -107,7 +111,7 @@ class Chain:
         if judged.fresh:
             at = judged.at or self.now
             times = {"seen_at": at, "pushed_at": min(at, judged.first or at), "left": judged.left}
-            self._start(ref, after, judged.since, before=before, **times)
+            self._start(ref, after, judged.since, before=before, elsewhere=judged.elsewhere, **times)
 
     def look(self) -> None:
         seen, since = self.cursor
@@ -116,12 +120,15 @@ class Chain:
             known = between.get(ref, seen.get(ref, ""))
             if known == commit:
                 continue
-            left = left_at(self.told.get(ref, ()), commit, looked=self.now, since=since)
+            history = self.told.get(ref, ())
+            left = left_at(history, commit, looked=self.now, since=since)
+            seen_now = Change(commit=commit, previous=known, looked=self.now, since=since)
             at = self.now + timedelta(microseconds=position)
             self.sighted.setdefault((ref, commit), self.now)
-            first = first_at(self.told.get(ref, ()), commit, left) or at
-            times = {"seen_at": at, "pushed_at": min(at, first), "left": left}
-            self._start(ref, commit, left, before=known, sender="sensor", **times)
+            first = first_at(history, commit, left) or at
+            times = {"seen_at": at, "pushed_at": min(at, first), "left": sure_left(history, seen_now)}
+            more = {"before": known, "sender": "sensor", "elsewhere": doubtful(history, commit)}
+            self._start(ref, commit, left, **more, **times)
         self.cursor = dict(self.refs), self.now
 
     def of(self, ref: str, commit: str) -> list[Run]:
@@ -185,14 +192,14 @@ class Chain:
             plan = make_plan(SPEC, selection, run.conf, run_id=run.run_id, now=run.after, present=present)
         except EventRefused:
             return None
-        tags = set(plan.tags)
-        if run.conf.previous:
-            tags |= set(tags_of(SPEC, selection, commit=run.conf.previous, pushed_at=plan.pushed_at))
-        held = [self.tags[tag] for tag in sorted(tags) if tag in self.tags]
-        origins = [origin for image, said in held if (origin := Origin.read(image, said, self.now))]
+        origins = self._origins(selection, plan, (run.conf.previous,))
         image = same_push(plan, run.conf.left, origins)
+        before = (run.conf.previous, *run.conf.elsewhere)
+        if image and run.conf.elsewhere:
+            origins = self._origins(selection, plan, before)
+            image = same_push(plan, run.conf.left, origins)
         if image and is_again(plan, run.conf, image):
-            run.waits = any(not one.ended for one in self.of(run.conf.ref, run.conf.previous))
+            run.waits = any(not one.ended for commit in before for one in self.of(run.conf.ref, commit))
             return None
         if image:
             return plan.model_copy(update={"pushed_at": min(plan.pushed_at, image.pushed_at)})
@@ -201,6 +208,13 @@ class Chain:
             return plan
         seen = max(plan.seen_at or back, back + timedelta(microseconds=1))
         return plan.model_copy(update={"pushed_at": max(plan.pushed_at, back), "seen_at": seen})
+
+    def _origins(self, selection: Any, plan: Plan, commits: tuple[str, ...]) -> list[Origin]:
+        tags = set(plan.tags)
+        for commit in filter(None, commits):
+            tags |= set(tags_of(SPEC, selection, commit=commit, pushed_at=plan.pushed_at))
+        held = [self.tags[tag] for tag in sorted(tags) if tag in self.tags]
+        return [origin for image, said in held if (origin := Origin.read(image, said, self.now))]
 
     def settle(self) -> None:
         """Two looks, and every run to its end."""
@@ -292,7 +306,8 @@ def test_latest_never_goes_back(actions: list[tuple[str, Any]], forget: bool) ->
     assert shop.latest == sorted(shop.latest)
 
 
-def test_nothing_is_built_that_was_built_before() -> None:
+@pytest.mark.parametrize("forgotten", ["runs", "what webhooks told, too", "what the sensor saw, too"])
+def test_nothing_is_built_that_was_built_before(forgotten: str) -> None:
     """Releases and pushes are out; their runs are forgotten, and all is told again under new ids, twice."""
     shop = Chain()
     for number, (ref, commit) in enumerate(
@@ -305,6 +320,11 @@ def test_nothing_is_built_that_was_built_before() -> None:
     before, built = dict(shop.tags), shop.images
     for _ in range(2):
         shop.runs.clear()
+        if forgotten != "runs":
+            shop.told.clear()
+        if forgotten == "what the sensor saw, too":
+            # Its next look is a first one, which starts nothing.
+            shop.cursor = dict(shop.refs), shop.now
         for move in range(len(shop.moves)):
             shop.now += timedelta(seconds=3)
             shop.tell(move)

@@ -55,6 +55,7 @@ def test_annotations_say_where_an_image_comes_from() -> None:
         "dev.delivery-chain.rule": "release",
         "dev.delivery-chain.seen-at": DAY.isoformat(),
         "dev.delivery-chain.run": "shop r1",
+        "dev.delivery-chain.tags": "v1.2 latest",
         "org.opencontainers.image.revision": COMMIT,
         "org.opencontainers.image.ref.name": "refs/tags/v1.2",
     }
@@ -65,6 +66,7 @@ def test_annotations_of_an_image_without_source() -> None:
     assert annotations_of(image_plan(DIGEST, "v1")) == {
         "dev.delivery-chain.pushed-at": DAY.isoformat(),
         "dev.delivery-chain.run": "shop r1",
+        "dev.delivery-chain.tags": "v1",
     }
 
 
