@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
@@ -63,7 +63,7 @@ version: 1
 name: once-images
 scope: {instance: cn-hangzhou, namespace: base, all: true}
 scan: {enabled: false}
-replicate: [{name: far, to: eu-central-1}]
+replicate: [{name: far, to: eu-central-1, level: namespace}]
 distribute: [{name: tell, url_connection: staging_redeploy}]
 """,
 }
@@ -75,7 +75,7 @@ SOONER = {"AIRFLOW__DELIVERY_CHAIN__IMAGE_POLL_SECONDS": "5"}
 class House(Sandbox):
     """A sandbox that may be restarted, and cleaned."""
 
-    options: stack.Options = stack.Options()
+    options: stack.Options = field(default_factory=stack.Options)
 
     def up(self) -> None:
         """Start it, or start it again with all that it keeps."""

@@ -6,7 +6,6 @@ home registry: a referrer of the image, which outlives runs and Variables.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 MARK = "application/vnd.delivery-chain.delivered.v1+json"
 """Artifact type of a mark. Its content is empty; what it says are its annotations."""
 PLACE = "dev.delivery-chain.place"
-"""Annotation: `registry.example.com/base/busybox:1.0` as that chain names it. Copies of a mark elsewhere say nothing."""
+"""Annotation: `registry.example.com/base/busybox:1.0` as that chain names it: a copy elsewhere says nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +40,7 @@ class Mark:
 
     @classmethod
     def read(cls, digest: str, annotations: Mapping[str, str], now: datetime) -> Mark | None:
-        """What a mark says; None where it is not whole. A time of the future, or none, counts as the beginning of time."""
+        """What a mark says; None where it is not whole. A time of the future counts as the beginning of time."""
         if not all(annotations.get(key) for key in (PLACE, RUN, SEEN_AT)):
             return None
         seen_at = claimed(annotations[SEEN_AT], now)
@@ -71,9 +70,7 @@ def says(plan: Plan, host: str) -> dict[str, str]:
 def ours(plan: Plan, host: str, marks: Iterable[Mark]) -> tuple[Mark, ...]:
     """Those of some marks that are of the plan's chain and place."""
     place = place_of(plan, host)
-    return tuple(
-        one for one in marks if one.place == place and one.run.partition(" ")[0] == plan.chain
-    )
+    return tuple(one for one in marks if one.place == place and one.run.partition(" ")[0] == plan.chain)
 
 
 def same_image(plan: Plan, left: datetime | None, marks: Iterable[Mark]) -> Mark | None:

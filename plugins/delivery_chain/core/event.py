@@ -69,12 +69,12 @@ class Event(Value):
     seen_at: datetime | None = None
     """When we first saw it, by our own clock."""
     left: datetime | None = None
-    """When the ref was last known to be at another commit, or deleted, by our own clock; left out for never.
+    """When the ref was last seen at another commit, or deleted, by our own clock; left out for never.
 
     An image of the same ref and commit that was seen after that is of this very push: see `delivery_chain.core.built`.
     """
     elsewhere: Annotated[tuple[Annotated[str, AfterValidator(_place)], ...], Field(max_length=8)] = ()
-    """Commits or digests that the ref or tag is said to have been at, in doubt, since it was last at this one."""
+    """Other commits or digests that the ref or tag was last told to be at: what came of them, the registry knows."""
     actor: Annotated[str, Field(max_length=200)] = ""
     """Who pushed or asked, for people to read."""
     sender: Annotated[str, Field(max_length=200)] = ""

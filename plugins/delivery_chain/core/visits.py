@@ -6,16 +6,15 @@ alike, and the number is in the run's id, so that what both saw is one run:
 
     a run for this ref and commit, made since the ref was last known to be elsewhere, is this very push.
 
-`judge` finds that time for a webhook, `left_at` for the sensor; `choose` picks the stay. A delivery that fits nowhere
+`judge` finds that time for a webhook, `look_at` for the sensor; `choose` picks the stay. A delivery that fits nowhere
 into what is known makes no run where the sensor has one of that commit; else it makes one, which builds nothing if it
 finds its ref elsewhere.
 
 Where it is in doubt whether a push is told again, it gets a run: that asks the registry whether the push was built, see
 `delivery_chain.core.built`. A run too many is skipped, a push without one would be lost.
 
-What was forgotten may be told again from its beginning, and would make a ref look as if it were elsewhere. A move that
-does not begin where the ref is known to be is doubtful, and so is what follows it until the sensor sees the ref there:
-whether the ref was there is for the registry to say.
+What was forgotten may be told again from its beginning, and looks then as if the ref were elsewhere. So the word of a
+webhook makes a run, and no image an old one: whether the ref truly was elsewhere is for the registry to say, too.
 """
 
 from __future__ import annotations
@@ -24,9 +23,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from pydantic import AwareDatetime, ValidationError
-
-from delivery_chain.core.value import Value
+from delivery_chain.core.told import CLOCKS, History, Sighting
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -34,12 +31,6 @@ if TYPE_CHECKING:
 MOST_SIGHTINGS = 8
 """What is remembered of one ref. A redelivery of an older push is told by its run."""
 MOST_TOLD = 8
-MOST_REFS = 100
-"""Refs of one source whose history is kept: at most some 200 kB in Airflow's database, which each push writes."""
-MOST_TEXT = 256 * 1024
-"""Characters of it all: a third more where Airflow encrypts it. Names and ids come from outside."""
-CLOCKS = timedelta(seconds=5)
-"""How far the clocks of the triggerer, of workers and of the API server may be apart."""
 OVERTAKEN = timedelta(seconds=60)
 """A delivery that is later than another one by more than this was not overtaken by it: its move is the newer one."""
 SUPERSEDED = datetime.min.replace(tzinfo=UTC)
@@ -53,88 +44,6 @@ DOUBT = "maybe told again: its run finds out whether it was built"
 SENSED = "the sensor saw it first"
 LOST = "moves before it were not told"
 _BEFORE = timedelta(microseconds=1)
-
-
-def utc(text: str) -> datetime:
-    """An ISO 8601 time; one without a zone, as a person may write it, is UTC.
-
-    Raises:
-        ValueError: It is none.
-    """
-    found = datetime.fromisoformat(text)
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-class Sighting(Value):
-    """A ref came to a commit, as somebody told."""
-
-    commit: str
-    """Commit, or an image's digest; empty for a ref that was deleted."""
-    before: str | None
-    """Where it was; empty for nowhere, None where that was not said."""
-    at: AwareDatetime
-    """When we heard of it; of one that came late, when it must have been."""
-    said: AwareDatetime | None = None
-    """When it was by the sender's clock, where it says so."""
-    again: AwareDatetime | None = None
-    """When it was last told in doubt: that may have been another push of the same move."""
-    told: tuple[tuple[str, str], ...] = ()
-    """Who told it, and with which delivery id."""
-    doubt: bool = False
-    """Whether it does not follow from what was known, so that it may be an old move that is told again."""
-
-
-History = tuple[Sighting, ...]
-"""The last sightings of one ref, the newest last."""
-
-
-class Told(Value):
-    """What webhooks told of one source's refs, or of one namespace's images; in an Airflow Variable."""
-
-    refs: dict[str, History] = {}
-
-    @classmethod
-    def read(cls, text: str | None) -> Told:
-        """What is in the Variable; nothing where there is none, or where somebody made it unreadable by hand.
-
-        What is forgotten costs at most a run too many: ids that are taken stay taken, and the sensor loses no push.
-        """
-        try:
-            return cls.model_validate_json(text or "{}")
-        except ValidationError:
-            return cls()
-
-    def to_text(self) -> str:
-        """For the Variable; of more than fits the refs go that nobody told anything of for longest."""
-        told = self
-        while len(text := told.model_dump_json(exclude_defaults=True)) > MOST_TEXT and told.refs:
-            kept = sorted(told.refs, key=lambda name: told.refs[name][-1].at)[len(told.refs) // 4 + 1 :]
-            told = Told(refs={name: told.refs[name] for name in kept})
-        return text
-
-    def with_history(self, ref: str, history: History) -> Told:
-        """Remember; the refs that nobody told anything of for longest are forgotten."""
-        refs = {**{name: old for name, old in self.refs.items() if name != ref}, ref: history}
-        if len(refs) > MOST_REFS:
-            kept = sorted(refs, key=lambda name: refs[name][-1].at)[-MOST_REFS:]
-            refs = {name: refs[name] for name in kept}
-        return Told(refs=refs)
-
-    def between(self, seen: Mapping[str, str], *, since: datetime, looked: datetime) -> dict[str, str]:
-        """What was told to be elsewhere than two looks saw it, between them: name to that place.
-
-        Args:
-            seen: What both looks saw.
-            since: When the first began.
-            looked: When the second began.
-        """
-        found: dict[str, str] = {}
-        for ref, history in self.refs.items():
-            here = seen.get(ref)
-            for one in history if here else ():
-                if since < one.at + CLOCKS <= looked and one.commit != here:
-                    found[ref] = one.commit
-        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +74,16 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What is known of a push that the sensor sees; the fields are those of `Judgement`."""
+
+    since: datetime | None
+    left: datetime | None
+    elsewhere: tuple[str, ...]
+    first: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
     """What a move is."""
 
@@ -177,9 +96,9 @@ class Judgement:
     since: datetime | None = None
     """When the ref was last known to be elsewhere, by which its runs are told apart; None for never."""
     left: datetime | None = None
-    """The same for its images: what is in doubt here is left to the registry."""
+    """When the sensor last saw it elsewhere, or it was deleted, by which its images are told apart; None for never."""
     elsewhere: tuple[str, ...] = ()
-    """Where the ref is said to have been, in doubt: the registry knows what came of it."""
+    """Where webhooks told the ref to be: the registry knows what came of it."""
     at: datetime | None = None
     """When a fresh push was seen; of one that came late, when it must have been."""
     first: datetime | None = None
@@ -197,7 +116,6 @@ def judge(
         watched: Where the sensor saw the ref last, if it did.
         sensed: When the sensor saw the ref come to where the move ends, as the newest run says that it made of it.
     """
-    history = _confirmed(history, watched)
     view = _view(history, watched)
     if (told := _told(history, view, move)) is not None:
         return told
@@ -214,32 +132,35 @@ def judge(
     return _sensed(history, view, move, sensed) or _out_of_order(history, view, move)
 
 
-def left_at(history: History, commit: str, *, looked: datetime, since: datetime | None) -> datetime | None:
-    """When the ref was last known to be elsewhere than where the sensor sees it.
+def look_at(history: History, change: Change) -> Seen:
+    """What is known of a push that the sensor sees.
 
     Args:
-        history: What webhooks told of this ref.
-        commit: Where it is.
-        looked: When the look at it began; what was told after that may be newer than the look.
-        since: When the last look began that saw it elsewhere; None if there was none.
+        history: What webhooks told of its ref.
+        change: What the sensor sees. What was told after its look began may be newer than the look.
     """
-    heard = _elsewhere(tuple(one for one in history if one.at <= looked - CLOCKS), commit)
-    times = [heard, since - CLOCKS if since else None]
+    before = change.looked - CLOCKS
+    known = tuple(one for one in history if one.at <= before)
+    looked = change.since - CLOCKS if change.since else None
+    # The last look saw it where it is now, and a webhook told of a move in between.
+    hearsay = any(one.commit == change.previous and looked and one.at > looked for one in history)
+    again = [one.again for one in known if one.commit != change.commit and one.again and one.again <= before]
+    told = _latest(_elsewhere(known, change.commit), looked)
+    return Seen(
+        since=_latest(told, *again),
+        left=_latest(_surely_elsewhere(known, change.commit), None if hearsay else looked),
+        elsewhere=elsewhere(history, change.commit),
+        first=first_at(history, change.commit, told),
+    )
+
+
+def _latest(*times: datetime | None) -> datetime | None:
     return max((time for time in times if time), default=None)
 
 
-def sure_left(history: History, change: Change) -> datetime | None:
-    """When the ref was last known for sure to be elsewhere than where the sensor sees it; see `left_at`."""
-    sure = tuple(one for one in history if not one.doubt)
-    # It was the word of a webhook that the ref was elsewhere at the last look, which saw it where it is now.
-    hearsay = any(one.doubt and one.commit == change.previous for one in history)
-    return left_at(sure, change.commit, looked=change.looked, since=None if hearsay else change.since)
-
-
-def doubtful(history: History, commit: str) -> tuple[str, ...]:
-    """Where webhooks told the ref to be, in doubt: commits or digests, each once."""
-    found = (one.commit for one in history if one.doubt and one.commit not in ("", commit))
-    return tuple(dict.fromkeys(found))
+def elsewhere(history: History, commit: str) -> tuple[str, ...]:
+    """Where webhooks told the ref to be but at a commit: commits or digests, each once."""
+    return tuple(dict.fromkeys(one.commit for one in history if one.told and one.commit not in ("", commit)))
 
 
 def first_at(history: History, commit: str, left: datetime | None) -> datetime | None:
@@ -285,29 +206,6 @@ def _told(history: History, view: History, move: Move) -> Judgement | None:
     return None
 
 
-def _confirmed(history: History, watched: Sighting | None) -> History:
-    """What is known, without doubt in what the sensor has seen since."""
-    last = history[-1] if history else None
-    if last is None or not last.doubt or watched is None:
-        return history
-    seen = watched.commit == last.commit and watched.at >= last.at
-    return (*history[:-1], last.model_copy(update={"doubt": False})) if seen else history
-
-
-def _is_doubtful(view: History, move: Move) -> bool:
-    """Whether a move does not follow from what is known."""
-    if not view:
-        return True
-    last = view[-1]
-    by_sensor = not last.told
-    if by_sensor and last.commit in ("", move.after):
-        # It was not there, or is where the move ends.
-        return last.commit == "" and move.before not in ("", None)
-    if move.before is None:
-        return last.doubt or by_sensor
-    return last.doubt or move.before != last.commit
-
-
 def _view(history: History, watched: Sighting | None) -> History:
     if watched is None or (history and history[-1].commit == watched.commit):
         return history
@@ -332,7 +230,6 @@ def _fresh(
         at=move.now,
         said=move.pushed_at,
         told=((move.teller, move.delivery_id),),
-        doubt=_is_doubtful(view, move),
     )
     left, first = _for_images(view, move)
     return Judgement(
@@ -342,7 +239,7 @@ def _fresh(
         since=since,
         at=move.now,
         left=left,
-        elsewhere=doubtful(view, move.after),
+        elsewhere=elsewhere(view, move.after),
         first=first,
     )
 
@@ -355,13 +252,13 @@ def _doubt(history: History, view: History, one: Sighting, move: Move) -> Judgem
     since = max(view[-1].at, one.at)
     left, first = _for_images(view, move)
     since = max(since, one.again or since)
-    about = {"left": left, "elsewhere": doubtful(view, move.after), "at": move.now, "first": first}
+    about = {"left": left, "elsewhere": elsewhere(view, move.after), "at": move.now, "first": first}
     return replace(known, fresh=True, since=since, **about)
 
 
 def _for_images(view: History, move: Move) -> tuple[datetime | None, datetime]:
     """When the ref was last known for sure to be elsewhere; and first where the move ends, since any word of that."""
-    sure = _elsewhere(tuple(one for one in view if not one.doubt), move.after)
+    sure = _surely_elsewhere(view, move.after)
     first = first_at(view, move.after, _elsewhere(view, move.after))
     return sure, min(first or move.now, move.now)
 
@@ -373,6 +270,11 @@ def _known(history: History, one: Sighting, told: tuple[str, str], why: str) -> 
 
 def _elsewhere(view: History, commit: str) -> datetime | None:
     return max((one.at for one in view if one.commit != commit), default=None)
+
+
+def _surely_elsewhere(view: History, commit: str) -> datetime | None:
+    """By the word of the sensor; or of a webhook, of a ref that was deleted."""
+    return _elsewhere(tuple(one for one in view if not (one.told and one.commit)), commit)
 
 
 def _in_doubt(view: History, commit: str) -> datetime | None:

@@ -17,7 +17,7 @@ from delivery_chain.core.announced import (
 )
 from delivery_chain.core.built import is_own
 from delivery_chain.core.event import Kind
-from delivery_chain.errors import NotFound, RegistryError
+from delivery_chain.errors import DeliveryChainError, NotFound
 from delivery_chain.operators.earlier import await_elsewhere
 
 if TYPE_CHECKING:
@@ -88,5 +88,5 @@ def leave_mark(plan: Plan, subject: Subject, log: Any) -> None:
     try:
         with OciRegistryHook(plan.instance).client() as client:
             attach(client, plan.name, about, MARK, EMPTY_BLOB, OCI_EMPTY, says(plan, client.registry.host))
-    except RegistryError as refused:
+    except DeliveryChainError as refused:
         log.warning("That this image was delivered is not marked in the registry: %s", refused)

@@ -29,7 +29,6 @@ from delivery_chain.in_force import version_for
 from delivery_chain.operators import preflight
 from delivery_chain.operators.announced import delivered_before
 from delivery_chain.operators.base import ChainOperator, leave, skip
-
 from delivery_chain.operators.earlier import await_earlier, await_elsewhere, images_of
 from delivery_chain.operators.on_worker import WorkerOperator
 

@@ -23,19 +23,14 @@ from delivery_chain.core.built import (
 )
 from delivery_chain.core.event import Event, Kind
 from delivery_chain.core.plan import Plan, make_plan, select, tags_of
+from delivery_chain.core.told import History, Sighting, Told
 from delivery_chain.core.visits import (
     SUPERSEDED,
     Change,
-    History,
     Move,
-    Sighting,
-    Told,
     choose,
-    doubtful,
-    first_at,
     judge,
-    left_at,
-    sure_left,
+    look_at,
 )
 from delivery_chain.errors import EventRefused
 from support.chain_steps import chain
@@ -120,15 +115,13 @@ class Chain:
             known = between.get(ref, seen.get(ref, ""))
             if known == commit:
                 continue
-            history = self.told.get(ref, ())
-            left = left_at(history, commit, looked=self.now, since=since)
-            seen_now = Change(commit=commit, previous=known, looked=self.now, since=since)
+            change = Change(commit=commit, previous=known, looked=self.now, since=since)
+            push = look_at(self.told.get(ref, ()), change)
             at = self.now + timedelta(microseconds=position)
             self.sighted.setdefault((ref, commit), self.now)
-            first = first_at(history, commit, left) or at
-            times = {"seen_at": at, "pushed_at": min(at, first), "left": sure_left(history, seen_now)}
-            more = {"before": known, "sender": "sensor", "elsewhere": doubtful(history, commit)}
-            self._start(ref, commit, left, **more, **times)
+            times = {"seen_at": at, "pushed_at": min(at, push.first or at), "left": push.left}
+            more = {"before": known, "sender": "sensor", "elsewhere": push.elsewhere}
+            self._start(ref, commit, push.since, **more, **times)
         self.cursor = dict(self.refs), self.now
 
     def of(self, ref: str, commit: str) -> list[Run]:
@@ -253,9 +246,11 @@ ACTIONS = st.one_of(
 )
 
 
-def play(actions: list[tuple[str, Any]], *, forget: bool = False) -> Chain:  # noqa: C901, PLR0912 - a table
+def play(  # noqa: C901, PLR0912 - a table
+    actions: list[tuple[str, Any]], *, forget: bool = False, shop: Chain | None = None
+) -> Chain:
     """A chain after what happened to it, a while between each two."""
-    shop = Chain()
+    shop = shop or Chain()
     for what, which in actions:
         shop.now += timedelta(seconds=47)
         moves, runs = len(shop.moves), len(shop.runs)
@@ -330,6 +325,47 @@ def test_nothing_is_built_that_was_built_before(forgotten: str) -> None:
             shop.tell(move)
         shop.settle()
     assert (shop.images, shop.tags) == (built, before) == (5, before)
+
+
+PUSHES = st.lists(
+    st.one_of(
+        st.tuples(st.just("release"), st.integers(0, 2)),
+        st.tuples(st.just("push"), st.sampled_from([A, B, C])),
+    ),
+    max_size=8,
+)
+AGAIN = st.lists(st.one_of(st.integers(0, 9), st.sampled_from(["look", "settle"])), max_size=12)
+
+
+@settings(max_examples=400, deadline=None)
+@given(PUSHES, AGAIN, st.sampled_from(["runs", "told", "seen"]))
+def test_whatever_is_told_again_builds_nothing(
+    pushes: list[tuple[str, Any]], again: list[Any], forgotten: str
+) -> None:
+    """Everything is out and forgotten; then old moves are told under new ids, some of them, in whatever order."""
+    shop = Chain()
+    for push in pushes:
+        before = len(shop.moves)
+        shop = play([push], shop=shop)
+        for move in range(before, len(shop.moves)):
+            shop.tell(move)
+        shop.settle()
+    built, tags = shop.images, dict(shop.tags)
+    shop.runs.clear()
+    if forgotten != "runs":
+        shop.told.clear()
+    if forgotten == "seen":
+        shop.cursor = dict(shop.refs), shop.now
+    for what in again:
+        shop.now += timedelta(seconds=3)
+        if what == "look":
+            shop.look()
+        elif what == "settle":
+            shop.settle()
+        elif shop.moves:
+            shop.tell(what % len(shop.moves))
+    shop.settle()
+    assert (shop.images, shop.tags) == (built, tags)
 
 
 WITHOUT_HARM = ACTIONS.filter(lambda action: action[0] not in {"cancel", "clean"})

@@ -11,20 +11,8 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from delivery_chain.core.visits import (
-    CLOCKS,
-    MOST_REFS,
-    MOST_SIGHTINGS,
-    MOST_TEXT,
-    SUPERSEDED,
-    History,
-    Move,
-    Sighting,
-    Told,
-    choose,
-    judge,
-    left_at,
-)
+from delivery_chain.core.told import CLOCKS, MOST_REFS, MOST_TEXT, History, Sighting, Told
+from delivery_chain.core.visits import MOST_SIGHTINGS, SUPERSEDED, Change, Move, choose, judge, look_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -94,8 +82,10 @@ class Ref:
         if self.cursor and commit:
             known, since = self.cursor
             between = Told(refs={"r": self.history}).between({"r": commit}, since=since, looked=now)
-            if between.get("r", known) != commit:
-                self.start(commit, left_at(self.history, commit, looked=now, since=since), now, now, now)
+            previous = between.get("r", known)
+            if previous != commit:
+                change = Change(commit=commit, previous=previous, looked=now, since=since)
+                self.start(commit, look_at(self.history, change).since, now, now, now)
         self.cursor = commit, now
 
     @property
@@ -213,7 +203,8 @@ def test_what_was_told_after_the_look_is_no_evidence() -> None:
     ref = Ref()
     ref.hears("x", "a", now=at(10), delivery="d1")
     history = (*ref.history, Sighting(commit="b", before="a", at=at(21)))
-    assert left_at(history, "a", looked=at(20), since=at(0)) == at(0) - CLOCKS
+    seen = look_at(history, Change(commit="a", previous="x", looked=at(20), since=at(0)))
+    assert (seen.since, seen.left) == (at(0) - CLOCKS, at(0) - CLOCKS)
 
 
 def test_history_is_bounded() -> None:
