@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk.definitions._internal.expandinput import ListOfDictsExpandInput
+from airflow.sdk.exceptions import AirflowSkipException
 from airflow.serialization.serialized_objects import DagSerialization
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -482,3 +483,17 @@ def test_what_comes_from_outside_is_no_template(make: Any, monkeypatch: pytest.M
     task.render_template_fields(context)
     made = context["task"]
     assert {key: getattr(made, key) for key in wanted} == wanted
+
+
+def test_a_watch_that_no_chain_needs_ends_its_last_run() -> None:
+    """Whatever it was about: it waited, or was to look."""
+    (dag,) = factory.make_over_dags(["delivery-chain-source--git--old-0123ab"]).values()
+    watch = dag.get_task("watch")
+    assert (dag.dag_id, dag.schedule, dag.task_ids) == (
+        "delivery-chain-source--git--old-0123ab",
+        None,
+        ["watch"],
+    )
+    for do in (lambda: watch.execute({}), lambda: watch.resume_execution("looked", {"event": {}}, {})):
+        with pytest.raises(AirflowSkipException, match="no chain in force"):
+            do()
