@@ -22,7 +22,8 @@ import requests
 
 from delivery_chain.core.ledger import EVENT
 from delivery_chain.core.tags import is_reserved
-from delivery_chain.core.watched import TOLD_PREFIX
+from delivery_chain.core.watched import TOLD_PREFIX, images_dag_id
+from delivery_chain.factory import REMOVED
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.copy import copy_image, put_tag
 from delivery_chain.oci.manifest import OCI_MANIFEST
@@ -34,7 +35,9 @@ from delivery_chain.sandbox.console import Console
 from delivery_chain.sandbox.layout import Layout, load_secrets
 from delivery_chain.sandbox.receiver import read_deliveries
 from delivery_chain.sandbox.runs import RUN_FINISHED
+from support import spec_edits
 from support.chain_runs import POLL_SECONDS, RUN_SECONDS, Sandbox
+from support.spec_edits import dag, wait_for
 from support.webhook_samples import standard_of
 
 if TYPE_CHECKING:
@@ -68,7 +71,7 @@ distribute: [{name: tell, url_connection: staging_redeploy}]
 """,
 }
 REGIONS = ("cn-hangzhou", "eu-central-1")
-SOONER = {"AIRFLOW__DELIVERY_CHAIN__IMAGE_POLL_SECONDS": "5"}
+SOONER = {"AIRFLOW__DELIVERY_CHAIN__IMAGE_POLL_SECONDS": "5"} | spec_edits.SOONER
 
 
 @dataclass(slots=True)
@@ -76,6 +79,8 @@ class House(Sandbox):
     """A sandbox that may be restarted, and cleaned."""
 
     options: stack.Options = field(default_factory=stack.Options)
+    branch: list[source.Push] = field(default_factory=list)
+    """What was pushed to main."""
 
     def up(self) -> None:
         """Start it, or start it again with all that it keeps."""
@@ -183,10 +188,8 @@ class House(Sandbox):
         return [(one["headers"]["webhook-id"], image) for one, image in zip(kept, images, strict=True)]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def house(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[House]:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """A sandbox with two releases, two pushes of main and two of an image out. Its processes are ended in any case."""
     if database.choose("auto") == "sqlite" and request.param != "sqlite":
         pytest.skip("there is no PostgreSQL here")
@@ -194,24 +197,26 @@ def house(
     for name, text in SPECS.items():
         (specs / f"{name}.yaml").write_text(text, "ascii")
     settings = airflow_parts.settings
-    monkeypatch.setattr(airflow_parts, "settings", lambda *given: settings(*given) | SOONER)
+    patch = pytest.MonkeyPatch()
+    patch.setattr(airflow_parts, "settings", lambda *given: settings(*given) | SOONER)
     layout = Layout(tmp_path_factory.mktemp("once"))
     options = stack.Options(database=request.param, specs=str(specs), dags=str(ROOT / "dags"))
     made = House(layout, None, {}, {}, options=options)  # type: ignore[arg-type]
     try:
         made.up()
+        for number in (1, 2):
+            made.branch.append(source.push(layout, "api"))
+            release = made.release(f"v{number}")
+            assert made.of_push(BUILDS, made.branch[-1]).state == "success"
+            made.bring(made.of_push(BUILDS, release).xcom("publish")["digest"])
         yield made
     finally:
+        patch.undo()
         stack.down(layout, Console(io.StringIO()), purge=True)
 
 
 def test_nothing_is_doubled(house: House) -> None:
     """Told again under the same ids, under new ones, and with what webhooks told forgotten; what is new still runs."""
-    for number in (1, 2):
-        branch = source.push(house.layout, "api")
-        release = house.release(f"v{number}")
-        assert house.of_push(BUILDS, branch).state == "success"
-        house.bring(house.of_push(BUILDS, release).xcom("publish")["digest"])
     told, held, sent = house.told(), house.held(), house.deliveries()
     assert len(told) >= len(sent) == 10
 
@@ -223,11 +228,44 @@ def test_nothing_is_doubled(house: House) -> None:
     house.tell(told, same_ids=False)
     last = house.release("v3")
 
-    assert house.deliveries()[len(sent) :] == [
-        (delivery, image)
-        for delivery, image in house.deliveries()[len(sent) :]
-        if image in (f"{API}:v3", f"{API}:latest")
-    ]
+    assert [image for _, image in house.deliveries()[len(sent) :]] == [f"{API}:v3", f"{API}:latest"]
     moved = {place: digest for place, digest in house.held().items() if held.get(place) != digest}
     new = house.of_push(BUILDS, last).xcom("publish")["digest"]
     assert moved == {(region, API, tag): new for region in REGIONS for tag in ("v3", "latest")}
+
+
+def test_what_is_older_goes_beside_what_is_newer(house: House) -> None:
+    """A commit that main has moved on from, and an older release, built by hand: they get their own tags alone."""
+    first, before = house.branch[0].commit, house.held()
+    house.api.trigger(BUILDS, "older", {"ref": "main", "commit": first})
+    house.api.trigger(BUILDS, "again", {"ref": "v1"})
+    older, again = (house.of_run(BUILDS, run_id) for run_id in ("older", "again"))
+    assert (older.state, again.state) == ("success", "success")
+    assert f"rebuild of refs/heads/main at its older commit {first[:12]}" in older.note
+    moved = {
+        (region, tag)
+        for (region, _, tag), digest in house.held().items()
+        if digest != before.get((region, API, tag))
+    }
+    assert moved == {(region, tag) for region in REGIONS for tag in (f"main-{first[:8]}", "v1")}
+
+
+@pytest.mark.parametrize("house", [database.choose("auto")], indirect=True)
+def test_what_no_chain_needs_any_more_ends(house: House) -> None:
+    """A chain is renamed: its Dag goes, the last run of its watch ends. A run that is cleared then brings it back."""
+    watch = images_dag_id(REGIONS[0], "base")
+    (Path(house.options.specs) / f"{IMAGES}.yaml").write_text(
+        SPECS[IMAGES].replace(IMAGES, "new").replace("base", "new")
+    )
+    wait_for(lambda: not dag(house.api, IMAGES), "the removed chain's Dag to go")
+    wait_for(
+        lambda: {run["state"] for run in house.api.runs(watch)} == {"success"},
+        "the last run of its watch to end",
+    )
+    run_id = house.api.runs(IMAGES)[0]["dag_run_id"]
+    said = {"dry_run": False, "dag_run_id": run_id, "task_ids": ["report"], "only_failed": False}
+    house.api.call("POST", f"/dags/{IMAGES}/clearTaskInstances", body=said)
+    house.api.trigger(REMOVED, "look")
+    wait_for(lambda: house.api.runs(IMAGES)[0]["state"] in RUN_FINISHED, "the cleared run to end")
+    house.api.trigger(REMOVED, "look-again")
+    wait_for(lambda: not dag(house.api, IMAGES), "the removed chain's Dag to go again")
