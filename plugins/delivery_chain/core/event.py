@@ -55,7 +55,7 @@ class Event(Value):
     rule: Annotated[str, Field(max_length=64)] = ""
     """Build rule, where the sender knows it."""
     ref: Annotated[str, _optional(check_ref)] = ""
-    """`refs/heads/…` or `refs/tags/…`; a person may give the short name. See `delivery_chain.core.git_ref`."""
+    """`refs/heads/…` or `refs/tags/…`; a person may give the short name."""
     commit: Annotated[str, _optional(_commit)] = ""
     """Full commit id that the ref points at; where it is left out, the run takes what is there."""
     previous: Annotated[str, _optional(_commit)] = ""
@@ -71,7 +71,7 @@ class Event(Value):
     left: datetime | None = None
     """When the ref was last seen at another commit, or deleted, by our own clock; left out for never.
 
-    An image of the same ref and commit that was seen after that is of this very push: see `delivery_chain.core.built`.
+    An image of the same ref and commit that was seen after that is of this very push.
     """
     elsewhere: Annotated[tuple[Annotated[str, AfterValidator(_place)], ...], Field(max_length=8)] = ()
     """Other commits or digests that the ref or tag was last told to be at: what came of them, the registry knows."""
