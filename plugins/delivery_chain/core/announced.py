@@ -94,6 +94,18 @@ def is_again(plan: Plan, event: Event, mark: Mark) -> bool:
     return event.kind is Kind.IMAGE_PUSH and not itself
 
 
+def times_before(plan: Plan, marks: Iterable[Mark]) -> int:
+    """How many earlier pushes of the image were delivered under the run's id, by the marks of `ours`."""
+    run, seen_at = f"{plan.chain} {plan.run_id}", plan.seen_at or plan.pushed_at
+    return len(
+        {
+            one.seen_at
+            for one in marks
+            if (one.digest, one.run) == (plan.digest, run) and one.seen_at < seen_at
+        }
+    )
+
+
 def told_again(plan: Plan, mark: Mark) -> str:
     """The sentence for a push that was delivered before, with what a person may do who wants more of it."""
     about = f"--tag {plan.tags[0]}" if plan.tags else f"--digest {plan.digest}"

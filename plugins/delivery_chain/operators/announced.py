@@ -13,11 +13,12 @@ from delivery_chain.core.announced import (
     ours,
     same_image,
     says,
+    times_before,
     told_again,
 )
 from delivery_chain.core.built import is_own
 from delivery_chain.core.event import Kind
-from delivery_chain.errors import DeliveryChainError, NotFound
+from delivery_chain.errors import BuiltBefore, DeliveryChainError, NotFound
 from delivery_chain.operators.earlier import await_elsewhere
 
 if TYPE_CHECKING:
@@ -33,28 +34,29 @@ MOST_MARKS = 50
 """Marks of one image that are read."""
 
 
-def delivered_before(ti: Any, spec: ChainSpec, event: Event, plan: Plan) -> str:
-    """Why a push of an image needs no run: the chain built or delivered it before; empty where it was not.
+def not_told_again(ti: Any, spec: ChainSpec, event: Event, plan: Plan) -> Plan:
+    """The plan of an image that is to be delivered: a new push, or somebody's wish.
 
     Raises:
+        BuiltBefore: The chain built or delivered it before, and the push was told again. Not retryable.
         RegistryError: The registry can't be asked. Its class says whether that is retryable.
         UnderWay: A run of an image that the tag is said to have been at has not ended. Retryable.
     """
     if event.kind is not Kind.IMAGE_PUSH:
-        return ""
+        return plan
     from delivery_chain.hooks.registry import OciRegistryHook
 
     with OciRegistryHook(plan.instance).client() as client:
         if is_own(plan, client.get_manifest(plan.name, plan.digest).annotations):
-            return built_here(plan)
+            raise BuiltBefore(built_here(plan))
         marks = _marks(client, plan, plan.digest)
         if marks:
             marks += [mark for digest in event.elsewhere for mark in _marks(client, plan, digest)]
     mark = same_image(plan, event.left, marks)
-    if mark is None or not is_again(plan, event, mark):
-        return ""
-    await_elsewhere(ti, spec, event)
-    return told_again(plan, mark)
+    if mark and is_again(plan, event, mark):
+        await_elsewhere(ti, spec, event)
+        raise BuiltBefore(told_again(plan, mark))
+    return plan.model_copy(update={"again": times_before(plan, marks)})
 
 
 def _marks(client: RegistryClient, plan: Plan, digest: str) -> list[Mark]:

@@ -87,6 +87,19 @@ def test_it_is_announced(home: MemoryRegistry, said: dict[str, Any], mark: dict[
     assert planned(digest, **said).digest == digest
 
 
+def test_another_push_has_other_delivery_ids(home: MemoryRegistry) -> None:
+    """Its run may have the id of an earlier one that was forgotten: a target that knows it would drop the delivery."""
+    digest = push(home)
+    left = (DAY - HOUR / 4).isoformat()
+    found = [planned(digest, left=left).again]
+    for number in (2, 1):
+        delivered(digest, run_id="r1", seen_at=DAY - number * HOUR)
+        delivered(digest, run_id="r2", seen_at=DAY - number * HOUR / 2)
+        found.append(planned(digest, left=left).again)
+    delivered(digest, run_id="r1", seen_at=DAY)
+    assert (found, planned(digest, left=left).again) == ([0, 1, 2], 2)
+
+
 def test_a_mark_that_was_copied_here_says_nothing(home: MemoryRegistry, west: MemoryRegistry) -> None:
     """Referrers go along with images, and a region may have a chain of the same name."""
     digest = push(home)
