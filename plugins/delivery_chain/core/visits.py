@@ -252,8 +252,15 @@ def _doubt(history: History, view: History, one: Sighting, move: Move) -> Judgem
     since = max(view[-1].at, one.at)
     left, first = _for_images(view, move)
     since = max(since, one.again or since)
-    about = {"left": left, "elsewhere": elsewhere(view, move.after), "at": move.now, "first": first}
-    return replace(known, fresh=True, since=since, **about)
+    return replace(
+        known,
+        fresh=True,
+        since=since,
+        left=left,
+        elsewhere=elsewhere(view, move.after),
+        at=move.now,
+        first=first,
+    )
 
 
 def _for_images(view: History, move: Move) -> tuple[datetime | None, datetime]:
