@@ -116,6 +116,13 @@ def judge(
         watched: Where the sensor saw the ref last, if it did.
         sensed: When the sensor saw the ref come to where the move ends, as the newest run says that it made of it.
     """
+    judged = _judged(history, move, watched, sensed)
+    if watched is None or not judged.fresh or watched.commit == move.after:
+        return judged
+    return replace(judged, left=_latest(judged.left, watched.at))
+
+
+def _judged(history: History, move: Move, watched: Sighting | None, sensed: datetime | None) -> Judgement:
     view = _view(history, watched)
     if (told := _told(history, view, move)) is not None:
         return told
