@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.listeners import hookimpl
 
-from delivery_chain.core.steps import REPORT
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -43,7 +41,7 @@ def on_dag_run_running(dag_run: DagRun, msg: str) -> None:
     Never raises. Airflow calls this when a run begins, and when one that had ended goes on.
     """
     del msg
-    for do in (_make_secret, _name, _go_on):
+    for do in (_make_secret, _name, _go_on, _look_again):
         try:
             _do(dag_run, do)
         except Exception:
@@ -63,24 +61,33 @@ def on_dag_run_failed(dag_run: DagRun, msg: str) -> None:
 
 
 def _end(dag_run: DagRun, msg: str) -> None:
-    """Note how the run ended; or let it go on, where its end was told too soon."""
+    """Note how the run ended; or let it go on, where its end was told too soon, or it was to go on."""
     note_summary(dag_run)
     try:
         from airflow.utils.state import DagRunState  # noqa: PLC0415
 
-        if msg in BY_SCHEDULER and _in_its_transaction(dag_run, _is_too_soon):
+        if msg in BY_SCHEDULER and _in_its_transaction(dag_run, _is_to_go_on):
             # As when a run that had ended is cleared: it begins anew, and `report` with it.
             dag_run.set_state(DagRunState.QUEUED)
     except Exception:
         log.warning("The state of run %s may be out of date", _run_id(dag_run), exc_info=True)
 
 
-def _is_too_soon(connection: Connection, dag_run: DagRun) -> bool:
-    """Whether something of the run was cleared while `report` told of its end: Airflow keeps that one's state then."""
+def _is_to_go_on(connection: Connection, dag_run: DagRun) -> bool:
+    """Whether something of the run was cleared while it ended.
+
+    That is while `report` told of its end, whose state Airflow keeps then, or before, when the steps after it had been
+    skipped or failed already.
+    """
+    from delivery_chain.core.going_on import is_stuck, left_behind  # noqa: PLC0415
     from delivery_chain.ledger.outcomes import facts_of  # noqa: PLC0415
+    from delivery_chain.ledger.reopening import note_reopening  # noqa: PLC0415
 
     facts = facts_of(connection, dag_run.dag_id, dag_run.run_id)
-    return facts is not None and facts.told_too_soon
+    if facts is None or not is_stuck(facts):
+        return facts is not None and facts.told_too_soon
+    note_reopening(connection, dag_run.dag_id, dag_run.run_id, AUTHOR, left_behind(facts))
+    return True
 
 
 def note_summary(dag_run: DagRun) -> None:
@@ -146,17 +153,33 @@ def _spec(dag_run: DagRun) -> ChainSpec | None:
 
 def _go_on(connection: Connection, dag_run: DagRun) -> bool:
     """Of a run that had ended: let it tell its end anew, whatever was cleared, and say so where its old end stands."""
-    from delivery_chain.core.outcome import going_on  # noqa: PLC0415
-    from delivery_chain.ledger.outcomes import marks_in, reset_closing  # noqa: PLC0415
+    from delivery_chain.core.going_on import going_on  # noqa: PLC0415
+    from delivery_chain.ledger.outcomes import marks_in  # noqa: PLC0415
+    from delivery_chain.ledger.reopening import reset_closing  # noqa: PLC0415
 
-    dag: Any = getattr(dag_run, "dag", None)
-    known = dag is not None and dag.has_task(REPORT)
-    retries = dag.get_task(REPORT).retries if known else 0
-    reset_closing(connection, dag_run.dag_id, dag_run.run_id, retries)
+    reset_closing(connection, dag_run.dag_id, dag_run.run_id, _retries(dag_run))
     if not _noted(connection, dag_run.id):
         return False
     sentence = going_on(marks_in(connection, dag_run.dag_id, dag_run.run_id))
     return _rewrite(connection, dag_run.id, sentence[:LONGEST_NOTE])
+
+
+def _look_again(connection: Connection, dag_run: DagRun) -> bool:
+    """Let the steps be looked at again that follow what is done again: Airflow is done with those that did not run."""
+    from delivery_chain.core.going_on import to_look_at  # noqa: PLC0415
+    from delivery_chain.ledger.outcomes import facts_of  # noqa: PLC0415
+    from delivery_chain.ledger.reopening import reset  # noqa: PLC0415
+
+    facts = facts_of(connection, dag_run.dag_id, dag_run.run_id)
+    if facts is not None:
+        reset(connection, dag_run.dag_id, dag_run.run_id, to_look_at(facts), _retries(dag_run))
+    return False
+
+
+def _retries(dag_run: DagRun) -> dict[str, int]:
+    """The retries of each task of the run's Dag."""
+    dag: Any = getattr(dag_run, "dag", None)
+    return {task.task_id: task.retries or 0 for task in dag.tasks} if dag is not None else {}
 
 
 def _note(connection: Connection, dag_run: DagRun) -> bool:

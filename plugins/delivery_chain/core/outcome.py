@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from delivery_chain.core import blocked
 from delivery_chain.core.delivered import Delivered, delivered
-from delivery_chain.core.marks import CLEARED
+from delivery_chain.core.marks import MARKED
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.steps import (
     BUILT,
@@ -53,8 +53,6 @@ WARNING = "NOT TO BE TRUSTED"
 """What the sentence of a run begins with of which something was changed."""
 KILLED = "it left no reason: somebody marked it, or its worker was lost"
 """Why a step failed that did not say so itself."""
-MARKED = frozenset({FAILED, SUCCESS, SKIPPED})
-"""What people can mark a task as."""
 REFUSALS = frozenset({"EventRefused", "UsageError"})
 """Errors with which `plan` says that the event makes no run."""
 
@@ -130,7 +128,9 @@ class Facts:
         A step that is cleared keeps what it left until it begins, and may be stopped before it does.
         """
         return not any(
-            task.step == step and task.state in NOT_BEGUN and not any(mark.about(task) for mark in self.marks)
+            task.step == step
+            and task.state in NOT_BEGUN
+            and not any(mark.what in MARKED and mark.about(task) for mark in self.marks)
             for task in self.tasks
         )
 
@@ -300,12 +300,6 @@ def _against(facts: Facts, *, good: bool) -> str:
     if marks:
         return marks[-1].by
     return "" if good else "hand"
-
-
-def going_on(marks: Iterable[Mark]) -> str:
-    """What is said of a run that goes on after its end."""
-    by = next((mark.by for mark in reversed(list(marks)) if mark.what == CLEARED), "")
-    return f"going on{f': cleared by {by}' if by else ''}"
 
 
 def _title(facts: Facts) -> str:

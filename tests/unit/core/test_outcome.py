@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from delivery_chain.core.event import Kind
 from delivery_chain.core.gate import Hit, Verdict
 from delivery_chain.core.marks import Mark
-from delivery_chain.core.outcome import FINE, OPEN, End, Facts, closed, going_on, outcome
+from delivery_chain.core.outcome import FINE, OPEN, End, Facts, closed, outcome
 from delivery_chain.core.plan import Plan, Planned, made_for
 from delivery_chain.core.results import (
     DeliveryResult,
@@ -451,12 +451,6 @@ def test_a_good_end_is_a_green_run(state: str, row: str) -> None:
     found = outcome(replace(ROWS[row][0], state=state))
     assert not found.good or (state == "success" and found.end in FINE)
     assert (found.end in OPEN) == (state not in {"success", "failed"})
-
-
-def test_who_let_a_run_go_on_is_said() -> None:
-    """The last one who cleared something; nobody where the log does not say."""
-    marks = [Mark(by="anna", what="cleared", step="gate"), Mark(by="bob", what="cleared")]
-    assert (going_on(marks), going_on([BY_ANNA])) == ("going on: cleared by bob", "going on")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,139 @@
+"""Cancelled runs that are cleared, on both databases: what Airflow's own cancel and clear leave, and what goes on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from zlib import crc32
+
+import pytest
+
+from delivery_chain.core.plan import Planned
+from delivery_chain.core.results import Published, Subject, TagMove
+from support.stored_run import DIGEST, PASSED, Chain, listening, plan_of, spec_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from support.webhook_airflow import Stored
+
+pytestmark = pytest.mark.integration
+AFTER_GATE = "publish quarantine denied replicate distribute report"
+AFTER_BUILD = f"assemble scan gate {AFTER_GATE}"
+BUILT = {"plan": "success", "build": "success"}
+JUDGED = BUILT | {"assemble": "success", "scan": "success", "gate": "success"}
+OUT = JUDGED | {"publish": "success", "quarantine": "skipped", "denied": "skipped"}
+
+
+@pytest.fixture(scope="module")
+def database(metadata: Stored) -> Iterator[Stored]:
+    """Airflow's database, and the listener on it."""
+    with listening():
+        yield metadata
+
+
+@pytest.fixture
+def chain(database: Stored, request: pytest.FixtureRequest) -> Chain:
+    """A run that has begun."""
+    made = Chain(f"chain-{database.kind}-{crc32(request.node.nodeid.encode())}")
+    made.create()
+    return made
+
+
+def leave(chain: Chain, **states: str) -> None:
+    """Let these steps have ended so, and have left what they leave."""
+    values = {
+        "plan": Planned(plan=plan_of(chain.dag_id), spec=spec_of(chain.dag_id)),
+        "assemble": Subject(digest=DIGEST, media_type="m", size=1),
+        "gate": PASSED,
+        "publish": Published(digest=DIGEST, tags=(TagMove(tag="v7", state="moved", digest=DIGEST),)),
+    }
+    chain.set(**states)
+    chain.leave(**{step: value for step, value in values.items() if states.get(step) == "success"})
+
+
+@pytest.mark.parametrize(
+    ("states", "goes_on"),
+    [
+        ({}, f"plan build {AFTER_BUILD}"),
+        ({"plan": "running"}, f"plan build {AFTER_BUILD}"),
+        ({"plan": "success", "build": "running"}, f"build {AFTER_BUILD}"),
+        (BUILT, AFTER_BUILD),
+        (BUILT | {"assemble": "success", "scan": "running"}, f"scan gate {AFTER_GATE}"),
+        (JUDGED | {"quarantine": "skipped", "denied": "skipped"}, "publish denied replicate distribute report"),
+        (OUT | {"replicate": "running"}, "denied replicate distribute report"),
+        (OUT, "denied replicate distribute report"),
+        (OUT | {"replicate": "success", "distribute": "running"}, "denied distribute report"),
+    ],
+    ids=["nothing", "plan", "build", "before assemble", "scan", "after gate", "copy", "after publish", "delivery"],
+)  # fmt: skip
+def test_a_cancelled_run_goes_on_where_it_was(chain: Chain, states: dict[str, str], goes_on: str) -> None:
+    """Cleared with `only failed`, however far it had come: what the cancel skipped is to come, and nothing else."""
+    leave(chain, **states)
+    chain.stop()
+    chain.set(report="failed")
+    assert chain.end() == "failed"
+    chain.clear_failed()
+    chain.begin()
+    assert chain.in_state("") == goes_on
+    tries = {name: most - tried for name, (state, tried, most, _) in chain.instances().items() if not state}
+    assert tries == {name: chain.dag.get_task(name.rstrip("0123456789")).retries for name in tries}
+
+
+def test_a_run_that_was_cancelled_in_the_queue_does_nothing(chain: Chain) -> None:
+    """It begins, for the steps alone that tell of its end."""
+    chain.stop()
+    chain.begin()
+    assert chain.in_state("") == "denied report"
+
+
+def test_it_is_cancelled_and_cleared_as_often_as_one_likes(chain: Chain) -> None:
+    """Also where it is stopped before anything of it has begun again."""
+    leave(chain, plan="success", build="running")
+    for _ in range(3):
+        chain.stop()
+        chain.set(report="failed")
+        assert (chain.end(), chain.in_state("")) == ("failed", "")
+        chain.clear_failed()
+        chain.begin()
+        assert chain.in_state("") == f"build {AFTER_BUILD}"
+    assert chain.note == ("going on: cleared by anna", "delivery-chain")
+
+
+def test_a_run_that_is_cleared_while_a_cancel_ends_it_goes_on_once(chain: Chain) -> None:
+    """Airflow has it as running still, so it does not begin anew, and its report finds that steps did not run."""
+    leave(chain, plan="success", build="running")
+    chain.stop()
+    chain.clear_failed()
+    assert chain.in_state("") == "build report"
+    chain.set(build="success", report="failed")
+    assert chain.end() == "queued"
+    chain.begin()
+    assert chain.in_state("") == AFTER_BUILD
+    chain.set(**dict.fromkeys(AFTER_BUILD.split(), "skipped") | {"report": "failed"})
+    assert chain.end() == "failed"
+
+
+def test_a_build_that_failed_may_be_cleared_alone(chain: Chain) -> None:
+    """What follows it had failed with it, and its triggers had nothing to tell."""
+    leave(chain, plan="success", build="failed")
+    upstream = dict.fromkeys(
+        ("assemble", "scan", "gate", "publish", "quarantine", "replicate"), "upstream_failed"
+    )
+    chain.set(**upstream, denied="upstream_failed", distribute="skipped", report="failed")
+    assert chain.end() == "failed"
+    chain.mark("post_clear_task_instances", "anna", dry_run=False, task_ids=["build"])
+    chain.clear("build")
+    chain.begin()
+    assert chain.in_state("") == f"build {AFTER_BUILD}"
+
+
+def test_the_report_of_a_cancelled_run_may_be_cleared_alone(chain: Chain) -> None:
+    """To have it told again; nothing is done for that."""
+    leave(chain, **BUILT)
+    chain.stop()
+    chain.set(report="failed")
+    assert chain.end() == "failed"
+    chain.mark("post_clear_task_instances", "anna", dry_run=False, task_ids=["report"])
+    chain.clear("report")
+    chain.begin()
+    assert chain.in_state("") == "denied report"
