@@ -253,17 +253,24 @@ def _blocked(facts: Facts, verdict: Verdict) -> Outcome:
 def _open(facts: Facts) -> Outcome:
     """Where a run is that has not ended."""
     about = f"; {_title(facts)}" if facts.planned else ""
+    ending = [mark for mark in facts.marks if _ends(mark)][-1:]
+    about += "".join(f"; marked as {mark.what} by {mark.by}" for mark in ending)
     busy = facts.of(*RUNNING)
     again = facts.of(RETRYING)
     if facts.held and not busy:
         return _outcome(End.WAITING, f"waiting: {facts.held}{about}")
     if facts.state == "queued":
-        return _outcome(End.WAITING, "waiting: Airflow has not begun it yet")
+        return _outcome(End.WAITING, f"waiting: Airflow has not begun it yet{about}")
     if again and not busy:
         said = f"waiting to try again: {_why(again)}{about}"
         return _outcome(End.WAITING, said, step=again[0].name)
     where = f" {_names(busy)}" if busy else ""
     return _outcome(End.RUNNING, f"running{where}{about}", step=busy[0].name if busy else "")
+
+
+def _ends(mark: Mark) -> bool:
+    """Whether somebody ended the run as a whole, which Airflow does once what tells of its end has run."""
+    return mark.what in MARKED and not mark.step
 
 
 def _stopped(facts: Facts, missing: str) -> list[Task]:
@@ -287,7 +294,7 @@ def _canceller(facts: Facts, tasks: Iterable[Task]) -> str:
     """Who stopped one of these tasks, by marking it or the whole run; empty where nobody is known."""
     for task in tasks:
         for mark in facts.marks:
-            if mark.what in MARKED and (not mark.step or (mark.about(task) and mark.what == task.state)):
+            if _ends(mark) or (mark.what in MARKED and mark.about(task) and mark.what == task.state):
                 return mark.by
     return ""
 
