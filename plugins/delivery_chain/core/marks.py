@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from delivery_chain.core.steps import CLOSING
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
@@ -79,8 +81,8 @@ def marks_of(dag_id: str, run_id: str, rows: Iterable[Row]) -> tuple[Mark, ...]:
 
 def _undone(earlier: Mark, later: Mark) -> bool:
     """Whether the later one makes the earlier one void."""
-    if later.what in (CLEARED, QUEUED) and not earlier.step:
-        # Whatever part of a run is cleared: it goes on.
+    if later.what in (CLEARED, QUEUED) and not earlier.step and later.step not in CLOSING:
+        # Whatever part of a run is cleared: it goes on. To have its end told again is no word against that.
         return True
     if not later.step:
         # Who stops a run has the last word over those who let it go on.

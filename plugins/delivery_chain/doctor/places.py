@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from delivery_chain.core.connections import GIT, REGISTRY, TRIGGER, Needed, connect_command, nearest
 from delivery_chain.core.diagnosis import Line, clock, ok, problem, warning
+from delivery_chain.core.git_ref import counted
 from delivery_chain.core.plan import matching_rules
 from delivery_chain.core.tags import quarantine_name
 from delivery_chain.doctor.running import Check
@@ -213,7 +214,7 @@ def _git(scene: Scene, needed: Needed, about: str) -> Iterator[Line]:
         yield problem("git", about, str(error), remedy)
         return
     matched = sum(any(matching_rules(spec, ref) for spec in _builders(scene, needed)) for ref in refs)
-    yield ok("git", about, f"{len(refs)} branches and tags, of which build rules take {matched}")
+    yield ok("git", about, f"{counted(refs)}, of which build rules take {matched}")
 
 
 def _builders(scene: Scene, needed: Needed) -> list[ChainSpec]:

@@ -174,8 +174,10 @@ def _settle(stack: Stack, options: Options, *, running: bool) -> None:
         )
     changed = [name for name, value in asked.items() if value and value != known.get(name)]
     if running and changed:
+        given = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
         raise UsageError(
-            f"{stack.layout.root}: runs with another {', '.join(changed)}; `{stack.layout.command('down')}` first"
+            f"{stack.layout.root}: runs, and was not started with this {given}; "
+            f"`{stack.layout.command('down')}` first, or leave it out"
         )
     if not running:
         # What is not said again stays as it was, so that `down` and `up` give the same sandbox.

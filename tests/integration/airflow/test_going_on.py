@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import pytest
+from sqlalchemy import text
 
+from delivery_chain import listener
 from delivery_chain.core.plan import Planned
 from delivery_chain.core.results import Published, Subject, TagMove
+from delivery_chain.ledger import outcomes
 from support.stored_run import DIGEST, PASSED, Chain, listening, plan_of, spec_of
 
 if TYPE_CHECKING:
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from support.webhook_airflow import Stored
 
 pytestmark = pytest.mark.integration
+OURS = "delivery-chain"
 AFTER_GATE = "publish quarantine denied replicate distribute report"
 AFTER_BUILD = f"assemble scan gate {AFTER_GATE}"
 BUILT = {"plan": "success", "build": "success"}
@@ -96,7 +100,7 @@ def test_it_is_cancelled_and_cleared_as_often_as_one_likes(chain: Chain) -> None
         chain.clear_failed()
         chain.begin()
         assert chain.in_state("") == f"build {AFTER_BUILD}"
-    assert chain.note == ("going on: cleared by anna", "delivery-chain")
+    assert chain.note == ("going on: cleared by anna", OURS)
 
 
 def test_a_run_that_is_cleared_while_a_cancel_ends_it_goes_on_once(chain: Chain) -> None:
@@ -128,12 +132,63 @@ def test_a_build_that_failed_may_be_cleared_alone(chain: Chain) -> None:
 
 
 def test_the_report_of_a_cancelled_run_may_be_cleared_alone(chain: Chain) -> None:
-    """To have it told again; nothing is done for that."""
+    """To have its end told again, which is the same; nothing is done for that."""
     leave(chain, **BUILT)
     chain.stop()
     chain.set(report="failed")
     assert chain.end() == "failed"
+    before = ("cancelled by bob in assemble; shop/api v7 was not published", OURS)
+    assert chain.note == before
     chain.mark("post_clear_task_instances", "anna", dry_run=False, task_ids=["report"])
     chain.clear("report")
     chain.begin()
-    assert chain.in_state("") == "denied report"
+    assert (chain.in_state(""), chain.note) == (
+        "denied report",
+        ("going on: cleared by anna", OURS),
+    )
+    chain.set(denied="skipped", report="failed")
+    assert (chain.end(), chain.note) == ("failed", before)
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Let the database fail when it is asked how a run ended."""
+    ask, left = outcomes.facts_of, [None] * times
+
+    def asked(connection: Any, *about: Any, **more: Any) -> Any:
+        if left:
+            left.pop()
+            connection.execute(text("SELECT 1 FROM no_such_table"))
+        return ask(connection, *about, **more)
+
+    monkeypatch.setattr(outcomes, "facts_of", asked)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_note_that_could_not_be_written_is_written_later(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """When some other run begins or ends; the run's end does not wait for it, nor does the transaction break."""
+    leave(chain, plan="success", build="running")
+    chain.stop()
+    chain.set(report="failed")
+    # The run's end asks twice: for the note, and whether it is to go on.
+    refuse(monkeypatch, times + 1)
+    assert (chain.end(), chain.note) == ("failed", None)
+    other = Chain(f"{chain.dag_id}-other", tags=("another",))
+    other.create()
+    for _ in range(times):
+        assert chain.note is None
+        other.begin()
+    assert chain.note == ("cancelled by bob in build; shop/api v7 was not published", OURS)
+    assert listener._missed == {}
+
+
+def test_a_note_that_can_never_be_written_is_given_up(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After some tries; the run's outcome is told all the same, and clearing its report notes it."""
+    chain.states("upstream_failed", plan="failed", report="failed")
+    refuse(monkeypatch, 100)
+    assert chain.end() == "failed"
+    for _ in range(listener.MOST_TRIES):
+        assert len(listener._missed) == 1
+        chain.begin()
+    assert (listener._missed, chain.note) == ({}, None)

@@ -82,6 +82,11 @@ CLEARED = Mark(by="anna", what="cleared")
         # Who stops a run has the last word over who let it go on.
         ([row("clear_dag_run", dry_run=False), FAILED], [BY_ANNA]),
         ([row("post_clear_task_instances", dry_run=False, task_ids=["gate"]), GREEN], [BY_BOB]),
+        # To have its end told again is no word against who stopped it.
+        (
+            [FAILED, row("post_clear_task_instances", dry_run=False, task_ids=["report"])],
+            [BY_ANNA, Mark(by="anna", what="cleared", step="report")],
+        ),
         # Ours: once for each clear.
         ([row("clear_dag_run", dry_run=False), row(REOPEN, "dc")], [CLEARED, Mark(by="dc", what="reopened")]),
         ([row(REOPEN, "dc"), row("clear_dag_run", dry_run=False)], [CLEARED]),
