@@ -387,7 +387,7 @@ def test_every_end_is_in_the_table() -> None:
 
 def test_every_end_is_in_the_documentation() -> None:
     """One row each, in the order of their definition."""
-    text = (Path(__file__).parents[3] / "docs" / "runs.md").read_text("utf-8").partition("\n## Clear")[0]
+    text = (Path(__file__).parents[3] / "docs" / "runs.md").read_text("utf-8").partition("\n## Cancel")[0]
     rows = [line.split("`")[1] for line in text.splitlines() if line.startswith("| `")]
     assert rows == [str(end) for end in End]
 
