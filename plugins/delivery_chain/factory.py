@@ -8,13 +8,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import DAG, Param, TriggerRule
+from airflow.sdk import DAG, TriggerRule
 
 from delivery_chain.core.describe import chain_doc
 from delivery_chain.core.slots import widest, widths
 from delivery_chain.core.standing import Standing
 from delivery_chain.core.steps import REPORT
 from delivery_chain.core.watched import CHAIN_TAG, watched, watched_images
+from delivery_chain.forms import chain_form, existing_form
 from delivery_chain.operators.build import AssembleOperator, BuildOperator
 from delivery_chain.operators.distribute import DistributeOperator
 from delivery_chain.operators.plan import PlanOperator
@@ -104,7 +105,7 @@ def make_chain_dag(
     with dag:
         _add_steps(spec, replicate_pool, room)
     # Set after the tasks: else each task gets its own copy of the form, and is many times slower to serialise.
-    dag.params = _form(spec)
+    dag.params = chain_form(spec)
     return dag
 
 
@@ -136,57 +137,6 @@ def _add_steps(spec: ChainSpec, replicate_pool: str, room: Mapping[str, int]) ->
     # The run's state is this one's: it runs whatever became of the others, and fails where the end is no good one.
     report = ReportOperator(task_id=REPORT).as_teardown(setups=[], on_failure_fail_dagrun=True)
     [distribute, denied] >> report
-
-
-def _form(spec: ChainSpec) -> Any:
-    """The trigger form: a rule and ref to build, or an image that is there.
-
-    Airflow opens the fields without a section, and shows the others under a closed headline.
-    """
-    from airflow.sdk.definitions.param import ParamsDict
-
-    fields = _git_fields(spec) if spec.build_rules else {}
-    fields |= _image_fields(spec, "Or take an image that is there" if fields else None)
-    if spec.distribute:
-        about = "Off: the image is built and copied, and nobody is told."
-        fields["announce"] = Param(default=True, type="boolean", title="Fire triggers", description_md=about)
-    return ParamsDict(fields)
-
-
-def _git_fields(spec: ChainSpec) -> dict[str, Param]:
-    rules = "; ".join(f"**{r.name}**: {r.ref_kind} `{r.pattern.text}`" for r in spec.build_rules)
-    return {
-        "ref": _field(
-            "Branch or tag to build",
-            "Stands in for a push of this ref, for example `v1.2.0`. May be left out for rules with a fixed ref.",
-        ),
-        "rule": _field(
-            "Build rule",
-            rules,
-            choice=[rule.name for rule in spec.build_rules],
-            empty="the one that matches",
-        ),
-    }
-
-
-def _image_fields(spec: ChainSpec, section: str | None) -> dict[str, Param]:
-    about = f"In namespace `{spec.scope.namespace}` of registry `{spec.scope.instance}`."
-    covered = list(spec.scope.repositories)
-    return {
-        "repository": _field("Repository", about, section, choice=covered, empty="choose one"),
-        "tag": _field("Image tag", "For example `v1.2.0`.", section),
-        "digest": _field("Image digest", "`sha256:…`; instead of the tag, or together with it.", section),
-    }
-
-
-def _field(
-    title: str, about: str, section: str | None = None, *, choice: Iterable[str] = (), empty: str = ""
-) -> Param:
-    """A text that may be left out; with a choice, `empty` is what the form shows for nothing."""
-    more: dict[str, Any] = {"section": section} if section else {}
-    if names := list(choice):
-        more |= {"enum": [None, *names], "values_display": {"null": empty}}
-    return Param(None, type=["null", "string"], title=title, description_md=about, **more)
 
 
 def make_source_dags(specs: Iterable[ChainSpec], wanted: str | None = None) -> dict[str, DAG]:
@@ -345,20 +295,5 @@ def make_existing_dag(specs: Iterable[ChainSpec]) -> DAG:
             task_id="start", skip_when_already_exists=True, map_index_template="{{ task.trigger_run_id }}"
         ).expand_kwargs(look.output)
         look >> start
-    dag.params = _existing_form(replicating)
+    dag.params = existing_form(replicating)
     return dag
-
-
-def _existing_form(specs: Iterable[ChainSpec]) -> Any:
-    from airflow.sdk.definitions.param import ParamsDict
-
-    names = [spec.name for spec in specs]
-    return ParamsDict(
-        {
-            "chain": _field(
-                "Chain", "Its replication rules say what goes where.", choice=names, empty="choose one"
-            ),
-            "rule": _field("Replication rule", "Just this one; all of the chain's if left out."),
-            "tags": _field("Tags", "A pattern for whole tags, for example `v2.*`; all if left out."),
-        }
-    )

@@ -45,7 +45,9 @@ EDGES: dict[str, set[str]] = {
         "provider_info",
         "ledger",
     },
-    "connecting": {"errors", "core", "tools", "hooks", "airflow_connections"},
+    "connection_given": {"errors", "core", "hooks"},
+    "connecting": {"errors", "core", "tools", "hooks", "airflow_connections", "connection_given"},
+    "forms": {"core"},
     "cli": {
         "planning",
         "copying",

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from delivery_chain.core.gate import describe
 
 if TYPE_CHECKING:
-    from delivery_chain.core.spec import BuildRule, ChainSpec, Trigger
+    from delivery_chain.core.spec import BuildRule, ChainSpec
+    from delivery_chain.core.spec_delivery import Trigger
     from delivery_chain.core.standing import Standing
 
 

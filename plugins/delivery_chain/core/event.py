@@ -51,7 +51,7 @@ class Event(Value):
     rule: Annotated[str, Field(max_length=64)] = ""
     """Build rule, where the sender knows it."""
     ref: Annotated[str, _optional(check_ref)] = ""
-    """`refs/heads/…` or `refs/tags/…`; a person may give the short name. See `delivery_chain.core.git_ref`."""
+    """`refs/heads/…` or `refs/tags/…`; a person may give the short name."""
     commit: Annotated[str, _optional(_commit)] = ""
     """Full commit id that the ref points at; where it is left out, the run takes what is there."""
     previous: Annotated[str, _optional(_commit)] = ""
@@ -67,7 +67,7 @@ class Event(Value):
     left: datetime | None = None
     """When the ref was last known to be at another commit, or deleted, by our own clock; left out for never.
 
-    An image of the same ref and commit that was seen after that is of this very push: see `delivery_chain.core.built`.
+    An image of the same ref and commit that was seen after that is of this very push.
     """
     actor: Annotated[str, Field(max_length=200)] = ""
     """Who pushed or asked, for people to read."""

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from delivery_chain.core.pattern import fullmatch
-from delivery_chain.core.spec import ChainSpec, Level, ReplicateRule, Trigger
+from delivery_chain.core.spec_delivery import Level, ReplicateRule, Trigger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from delivery_chain.core.spec import ChainSpec
 
 
 @dataclass(frozen=True, slots=True)

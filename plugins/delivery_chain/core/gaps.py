@@ -23,7 +23,8 @@ from delivery_chain.core.event import WEBHOOK
 from delivery_chain.core.git_ref import short_ref
 from delivery_chain.core.ledger import SENSOR, Change, Entry, Line, Looked, Outcome
 from delivery_chain.core.times import EPOCH
-from delivery_chain.core.visits import AGAIN, ANOTHER, CLOCKS, LATE, LOST, REPLAYED
+from delivery_chain.core.told import CLOCKS
+from delivery_chain.core.visits import AGAIN, ANOTHER, LATE, LOST, REPLAYED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping

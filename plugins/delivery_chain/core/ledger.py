@@ -13,8 +13,8 @@ from pydantic import AfterValidator
 
 from delivery_chain.core.git_ref import short_ref
 from delivery_chain.core.times import EPOCH, in_utc
+from delivery_chain.core.told import CLOCKS
 from delivery_chain.core.value import Value
-from delivery_chain.core.visits import CLOCKS
 from delivery_chain.errors import UsageError
 
 if TYPE_CHECKING:

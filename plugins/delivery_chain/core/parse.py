@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from delivery_chain.core.advice import unknown_key
 from delivery_chain.core.document import Complaint, Document, KeyPath
 from delivery_chain.core.pattern import LONGEST_PATTERN
-from delivery_chain.core.spec import BuildRule, ChainSpec, ReplicateRule, Scope, Trigger
+from delivery_chain.core.spec import BuildRule, ChainSpec, Scope
 from delivery_chain.core.spec_checks import DISTRIBUTE, REPLICATE, RULES, Draft, cross_problems
+from delivery_chain.core.spec_delivery import ReplicateRule, Trigger
 from delivery_chain.core.spec_types import IN_WORDS
 from delivery_chain.core.value import Value
 from delivery_chain.errors import Problem, SpecError

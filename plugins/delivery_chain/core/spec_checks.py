@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from delivery_chain.core.git_ref import broken_rule
 from delivery_chain.core.pattern import Match
-from delivery_chain.core.spec import Level
+from delivery_chain.core.spec_delivery import Level
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Self
 
     from delivery_chain.core.document import Complaint, KeyPath
-    from delivery_chain.core.spec import BuildRule, ChainSpec, ReplicateRule, Scope, Trigger
+    from delivery_chain.core.spec import BuildRule, ChainSpec, Scope
+    from delivery_chain.core.spec_delivery import ReplicateRule, Trigger
 
 RULES: KeyPath = ("build", "rules")
 REPLICATE: KeyPath = ("replicate",)

@@ -22,7 +22,7 @@ from sqlalchemy import func, or_, select
 from delivery_chain.core.gaps import Watch, changes, for_reader
 from delivery_chain.core.ledger import EVENT, LEDGER, Change, Entry, Looked, Seen, join
 from delivery_chain.core.times import EPOCH
-from delivery_chain.core.visits import utc
+from delivery_chain.core.told import utc
 from delivery_chain.core.watched import IMAGES_PREFIX, SOURCE_PREFIX, watches
 from delivery_chain.errors import ConfigurationError
 from delivery_chain.ledger.plans import unplanned

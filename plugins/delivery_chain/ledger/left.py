@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.models.xcom import XCOM_RETURN_KEY, XComModel
-from sqlalchemy import select
+from sqlalchemy import Text, cast, or_, select
 
 from delivery_chain.core.seal import Place, is_sealed, unproven
 from delivery_chain.core.steps import REASON, STEPS
@@ -61,23 +61,28 @@ def left_in(connection: Session | Connection, dag_id: str, run_id: str) -> Left:
     return Left(values, reasons, tuple(altered))
 
 
-def left_in_runs(
-    session: Session, dag_id: str, runs: Any, tasks: Iterable[str]
-) -> dict[str, dict[str, dict[str, Any]]]:
-    """What some tasks left in several runs of one Dag, proven values alone: by run id and task id.
+def left_of_image(session: Session, asked: Iterable[Any], digest: str) -> list[dict[str, dict[str, Any]]]:
+    """What `plan` and `assemble` left in the runs that are about an image, proven values alone: by task id.
 
     Args:
         session: Of Airflow's database.
-        dag_id: The Dag.
-        runs: A select of run ids.
-        tasks: Tasks that are not mapped.
+        asked: Selects of ids of `DagRun`, of some of the runs.
+        digest: The image's.
     """
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    wanted = (XComModel.dag_id == dag_id, XComModel.run_id.in_(runs), XComModel.task_id.in_(tuple(tasks)))
+    model = XComModel
+    # The database finds the few of a thousand values that name the digest; what they say counts only as it is proven.
+    about = select(model.dag_run_id).where(
+        or_(*(model.dag_run_id.in_(ids.subquery().select()) for ids in asked)),
+        model.task_id == "assemble",
+        model.key == XCOM_RETURN_KEY,
+        cast(model.value, Text).contains(digest, autoescape=True),
+    )
+    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    wanted = (model.dag_run_id.in_(session.scalars(about).all()), model.task_id.in_(("plan", "assemble")))
     for place, value in _proven(session, *wanted):
         if value is not None:
-            found.setdefault(place.run_id, {})[place.task_id] = value
-    return found
+            found.setdefault((place.dag_id, place.run_id), {})[place.task_id] = value
+    return list(found.values())
 
 
 def _proven(

@@ -11,7 +11,7 @@ from sqlalchemy import func, or_, select
 
 from delivery_chain.core.event import WEBHOOK
 from delivery_chain.core.ledger import EVENT
-from delivery_chain.core.visits import utc
+from delivery_chain.core.told import utc
 
 if TYPE_CHECKING:
     from datetime import datetime

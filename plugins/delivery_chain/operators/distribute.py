@@ -22,7 +22,8 @@ from delivery_chain.operators.slots import SlotOperator
 
 if TYPE_CHECKING:
     from delivery_chain.core.plan import Plan
-    from delivery_chain.core.spec import ChainSpec, Trigger
+    from delivery_chain.core.spec import ChainSpec
+    from delivery_chain.core.spec_delivery import Trigger
     from delivery_chain.hooks.webhook import WebhookTarget
 
 ANSWER_BYTES = 512

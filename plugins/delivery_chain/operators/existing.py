@@ -19,7 +19,8 @@ from delivery_chain.operators.base import MOST_RUNS, ChainOperator, names_in_sco
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from delivery_chain.core.spec import ChainSpec, ReplicateRule
+    from delivery_chain.core.spec import ChainSpec
+    from delivery_chain.core.spec_delivery import ReplicateRule
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Variable
 
-from delivery_chain.core.visits import Told, utc
+from delivery_chain.core.told import Told, utc
 from delivery_chain.core.watched import told_key
 from delivery_chain.errors import ConfigurationError, DeliveryChainError
 from delivery_chain.sensors.base import RefSensor

@@ -16,6 +16,7 @@ from delivery_chain.tools.base_image_look import pinned
 from delivery_chain.tools.buildah_config import Settings, logins
 from delivery_chain.tools.isolation import WRITTEN, Isolation, Network, Room, Sandbox
 from delivery_chain.tools.private import passed_file
+from delivery_chain.tools.removal import remove
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -66,19 +67,19 @@ class BuildRoom:
 
     def __enter__(self) -> Self:
         # What a killed build of the same target left.
-        isolation.remove(self._folder)
+        remove(self._folder)
         try:
             self._folder.mkdir(mode=0o700)
             for folder in (self._room.work, *(self._room.work / name for name in WRITTEN), self._room.result):
                 folder.mkdir()
                 folder.chmod(0o755)
         except BaseException:
-            isolation.remove(self._folder)
+            remove(self._folder)
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        isolation.remove(self._folder)
+        remove(self._folder)
 
     def write_dockerfile(self, content: bytes) -> None:
         """Lay down what the build reads."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from delivery_chain.errors import ConfigurationError, DiskFull, ToolError
-from delivery_chain.tools.isolation import remove
+from delivery_chain.tools.removal import remove
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from delivery_chain.core.visits import Told
+from delivery_chain.core.told import Told
 from delivery_chain.errors import ConfigurationError, DeliveryChainError
 from delivery_chain.retry import delay_after
 

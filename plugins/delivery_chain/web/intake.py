@@ -154,16 +154,12 @@ class Intake:
         record = Record(session, dag_id)
         entries = [
             self._entry(_ref(image), image.digest, None, why=OURS)
-            if self._moves_tags(start) and built_here(session, start.chain, image.tag, image.digest)
+            if built_here(session, start.chain, image, self.chains.specs[start.chain].scope.instance)
             else self._change(record, runs, _ref(image), None, image.digest, (start,))
             for image, start in images
         ]
         record.write()
         return entries
-
-    def _moves_tags(self, start: Start) -> bool:
-        spec = self.chains.specs[start.chain]
-        return bool(spec.build_rules or spec.scan.ship)
 
     def _image_starts(self, image: ImagePush) -> tuple[str, Start] | str:
         why = NO_CHAIN

@@ -10,7 +10,7 @@ from airflow.models.variable import Variable
 from airflow.utils.sqlalchemy import build_upsert_stmt, get_dialect_name
 from sqlalchemy import update
 
-from delivery_chain.core.visits import History, Sighting, Told, utc
+from delivery_chain.core.told import History, Sighting, Told, utc
 from delivery_chain.core.watched import told_key
 from delivery_chain.ledger.variables import plain, stored
 

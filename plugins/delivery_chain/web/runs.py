@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.api_fastapi.common.dagbag import create_dag_bag
 from airflow.exceptions import ParamValidationError
-from airflow.models.dag import DagModel
+from airflow.models.dag import DagModel, DagTag
 from airflow.models.dag_version import DagVersion
 from airflow.models.dagrun import DagRun
 from airflow.utils.state import DagRunState
@@ -19,7 +19,8 @@ from sqlalchemy.exc import IntegrityError
 from delivery_chain.core.ledger import SENSOR, Outcome
 from delivery_chain.core.times import not_after, read_time
 from delivery_chain.core.visits import SENSED, SUPERSEDED, choose
-from delivery_chain.ledger.left import left_in_runs
+from delivery_chain.core.watched import CHAIN_TAG
+from delivery_chain.ledger.left import left_of_image
 from delivery_chain.listener import AUTHOR
 from delivery_chain.senders.base import fields, text
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from delivery_chain.core.delivery import ImagePush
     from delivery_chain.core.event import Event
     from delivery_chain.core.starts import Start
     from delivery_chain.core.visits import Judgement
@@ -36,7 +38,8 @@ VISITS_AT_ONCE = 16
 MOST_TAKEN = 16
 """Ids that somebody may take from under us while one run is made."""
 RECENT = 100
-"""Runs that are asked whether they built an image."""
+RECENT_OF_ALL = 1000
+"""Runs of a chain, and of all chains, that are asked whether they built an image."""
 PAUSED = "the Dag is paused: the run waits until somebody unpauses it"
 _dag_bag = create_dag_bag()
 
@@ -153,20 +156,34 @@ class Runs:
         self.session.flush()
 
 
-def built_here(session: Session, chain: str, tag: str, digest: str) -> bool:
-    """Whether one of the chain's last runs made an image for a tag: then its publishing is what the registry tells.
+def built_here(session: Session, chain: str, image: ImagePush, instance: str) -> bool:
+    """Whether a run of a chain made an image for a tag: then its publishing is what the registry tells.
 
-    It built the image, or left platforms out of one. A run about an image that others pushed made none.
-    Asked of what is proven alone: nobody makes the receiver overlook a push by editing a run's XComs.
+    It built the image, or left platforms out of one. A run about an image that others pushed made none. Runs of all
+    chains are asked: the one that covers the repository now need not be the one that built there, as specs are renamed
+    while runs are on their way. Asked of what is proven alone: nobody makes the receiver overlook a push by editing a
+    run's XComs.
     """
-    recent = select(DagRun.run_id).where(DagRun.dag_id == chain).order_by(DagRun.id.desc()).limit(RECENT)
-    left = left_in_runs(session, chain, recent.subquery().select(), ("plan", "assemble"))
-    return any(
-        fields(run.get("assemble"), "digest") == digest
-        and fields(run.get("plan"), "plan.digest") != digest
-        and tag in _list(fields(run.get("plan"), "plan.tags"))
-        for run in left.values()
+    recent = select(DagRun.id).order_by(DagRun.id.desc())
+    of_chains = select(DagTag.dag_id).where(DagTag.name == CHAIN_TAG)
+    asked = (
+        recent.where(DagRun.dag_id == chain).limit(RECENT),
+        recent.where(DagRun.dag_id.in_(of_chains)).limit(RECENT_OF_ALL),
     )
+    return any(
+        fields(run.get("assemble"), "digest") == image.digest
+        and fields(run.get("plan"), "plan.digest") != image.digest
+        and image.tag in _list(fields(run.get("plan"), "plan.tags"))
+        and _place(run.get("plan")) == (instance, image.name)
+        for run in left_of_image(session, asked, image.digest)
+    )
+
+
+def _place(plan: Any) -> tuple[Any, str]:
+    """Connection of the registry, and repository with its namespace."""
+    return fields(
+        plan, "plan.instance"
+    ), f"{fields(plan, 'plan.namespace')}/{fields(plan, 'plan.repository')}"
 
 
 def _list(found: Any) -> list[Any]:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from delivery_chain.core.event import Event, Kind
+from delivery_chain.core.in_force import Entry, State
 from delivery_chain.core.seal import Place, sealed
+from delivery_chain.core.standing import Standing
 from delivery_chain.hooks.signing import signing_secret
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.copy import put_tag
@@ -22,6 +24,7 @@ from support.webhook_airflow import (
     A,
     connect,
     images,
+    make_receiver,
     pushed,
     signed,
     spec,
@@ -31,6 +34,7 @@ from support.webhook_samples import SAMPLES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from delivery_chain.core.spec import ChainSpec
     from support.oci_memory import MemoryRegistry
     from support.webhook_airflow import Receiver, Sent, Stored
 
@@ -38,6 +42,14 @@ pytestmark = pytest.mark.integration
 NAME = "base/python"
 NOTIFICATION = (SAMPLES / "distribution" / "image-push" / "body.json").read_bytes()
 """As docker-registry sent it."""
+BUILT = {"plan": {"instance": "home", "namespace": "shop", "repository": "api", "tags": ["edge"]}}
+"""What `plan` left in a run that built, as far as the receiver reads it."""
+SUBJECT = {
+    "digest": DIGEST,
+    "media_type": "application/vnd.oci.image.manifest.v1+json",
+    "size": 1,
+    "images": [{"digest": DIGEST, "platform": "linux/amd64"}],
+}
 
 
 @pytest.fixture
@@ -145,13 +157,7 @@ def test_a_chains_own_image_starts_nothing(stored: Stored, receiver: Receiver) -
     """What a run of the chain built and published comes back as a push: known. Another image or tag is a run."""
     stored.add(spec())
     run_id = receiver.push(MAIN, "", A).made[0]
-    subject = {
-        "digest": DIGEST,
-        "media_type": "x",
-        "size": 1,
-        "images": [{"digest": DIGEST, "platform": "linux/amd64"}],
-    }
-    leave(run_id, plan={"plan": {"tags": ["edge"]}}, assemble=subject)
+    leave(run_id, plan=BUILT, assemble=SUBJECT)
     own = receiver.deliver(pushed(("shop/api", "edge", DIGEST)))
     others = [
         receiver.deliver(pushed(("shop/api", tag, digest)))
@@ -159,6 +165,37 @@ def test_a_chains_own_image_starts_nothing(stored: Stored, receiver: Receiver) -
     ]
     assert ([entry.why for entry in own.entries], own.made) == (["the chain built this image itself"], [])
     assert [len(one.made) for one in others] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "heir",
+    [
+        spec("renamed", scope=spec().scope),
+        spec("renamed", scope=images("shop").scope, build=None, sources=None),
+    ],
+    ids=["builds", "takes images"],
+)
+def test_an_image_of_a_chain_that_was_renamed_starts_nothing(
+    stored: Stored, receiver: Receiver, heir: ChainSpec
+) -> None:
+    """A run ends under its chain's old name, and publishes where another chain takes images by then."""
+    stored.add(spec())
+    run_id = receiver.push(MAIN, "", A).made[0]
+    leave(run_id, plan=BUILT, assemble=SUBJECT)
+    removed = Entry(number=1, fingerprint="0123456789abcdef", file="api.yaml", slots={}, state=State.REMOVED)
+    stored.add(spec(), standing=Standing.of(removed))
+    stored.add(heir)
+    with make_receiver() as later:
+        own = later.deliver(pushed(("shop/api", "edge", DIGEST)))
+    assert ([entry.why for entry in own.entries], own.made) == (["the chain built this image itself"], [])
+
+
+def test_a_copy_of_a_chains_image_elsewhere_is_a_push(stored: Stored, receiver: Receiver) -> None:
+    """Somebody copies what a chain built to another repository, under the same tag: that is theirs."""
+    stored.add(spec())
+    stored.add(images())
+    leave(receiver.push(MAIN, "", A).made[0], plan=BUILT, assemble=SUBJECT)
+    assert len(receiver.deliver(pushed((NAME, "edge", DIGEST))).made) == 1
 
 
 @pytest.mark.parametrize("forged", ["plan", "assemble"])
@@ -169,8 +206,7 @@ def test_an_edited_run_makes_nobody_overlook_a_push(
     """Who may edit XComs can say that the chain built an image; a push of it is a run all the same."""
     stored.add(spec())
     run_id = receiver.push(MAIN, "", A).made[0]
-    subject = {"digest": DIGEST, "media_type": "x", "size": 1, "children": {"linux/amd64": DIGEST}}
-    values: dict[str, Any] = {"plan": {"plan": {"tags": ["edge"]}}, "assemble": subject}
+    values: dict[str, Any] = {"plan": BUILT, "assemble": SUBJECT}
     leave(run_id, **{task: value for task, value in values.items() if task != forged})
     signed_for = Place("shop", "other" if how == "of another run" else run_id, forged)
     false = sealed(values[forged], signed_for, signing_secret())

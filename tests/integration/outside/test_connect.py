@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from delivery_chain.cli import main
-from delivery_chain.connecting import SECRET, SECRET_QUERY
+from delivery_chain.connection_given import SECRET, SECRET_QUERY
 from support.airflow_fake import PASSWORD, USER, FakeAirflow, fake_airflow
 from support.oci_registry import PASSWORD as ROBOTS
 from support.oci_registry import USER as ROBOT

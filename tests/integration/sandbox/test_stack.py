@@ -171,6 +171,7 @@ def test_a_port_that_others_know_is_not_changed(layout: Layout, options: stack.O
     before = State.load(layout)
     name = "registry-eu-central-1"
     processes.stop(before.processes[name])
+    assert services.is_freed(before.ports[name])
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(("127.0.0.1", before.ports[name]))

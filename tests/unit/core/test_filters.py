@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from delivery_chain.core.filters import Destination, destination, fires_for, waits_for
-from delivery_chain.core.spec import ChainSpec, Trigger
+from delivery_chain.core.spec import ChainSpec
+from delivery_chain.core.spec_delivery import Trigger
 
 
 def chain(rule: dict[str, Any], *repositories: str) -> ChainSpec:

@@ -22,17 +22,8 @@ from delivery_chain.core.built import (
 )
 from delivery_chain.core.event import Event, Kind
 from delivery_chain.core.plan import Plan, make_plan, select, tags_of
-from delivery_chain.core.visits import (
-    SUPERSEDED,
-    History,
-    Move,
-    Sighting,
-    Told,
-    choose,
-    first_at,
-    judge,
-    left_at,
-)
+from delivery_chain.core.told import History, Sighting, Told
+from delivery_chain.core.visits import SUPERSEDED, Move, choose, first_at, judge, left_at
 from delivery_chain.errors import EventRefused
 from support.chain_steps import chain
 

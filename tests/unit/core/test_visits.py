@@ -11,20 +11,8 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from delivery_chain.core.visits import (
-    CLOCKS,
-    MOST_REFS,
-    MOST_SIGHTINGS,
-    MOST_TEXT,
-    SUPERSEDED,
-    History,
-    Move,
-    Sighting,
-    Told,
-    choose,
-    judge,
-    left_at,
-)
+from delivery_chain.core.told import CLOCKS, MOST_REFS, MOST_TEXT, History, Sighting, Told
+from delivery_chain.core.visits import MOST_SIGHTINGS, SUPERSEDED, Move, choose, judge, left_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from delivery_chain.catalogue import load
-from delivery_chain.core.spec import ChainSpec, ReplicateRule
+from delivery_chain.core.spec import ChainSpec
+from delivery_chain.core.spec_delivery import ReplicateRule
 
 EXAMPLES = load(Path(__file__).parents[3] / "chain_specs").specs
 

@@ -18,7 +18,7 @@ from delivery_chain.core.ledger import Looked
 from delivery_chain.core.refs import difference
 from delivery_chain.core.spec import ChainSpec
 from delivery_chain.core.starts import source_starts
-from delivery_chain.core.visits import CLOCKS, Sighting, Told
+from delivery_chain.core.told import CLOCKS, Sighting, Told
 from delivery_chain.core.watched import told_key
 from delivery_chain.errors import ConfigurationError, SourceUnreachable
 from delivery_chain.hooks import airflow_api

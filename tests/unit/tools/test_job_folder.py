@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from delivery_chain.errors import ConfigurationError, DiskFull, ToolTimeout
-from delivery_chain.tools import isolation, job_folder
+from delivery_chain.tools import job_folder
 from delivery_chain.tools.job_folder import home, sweep
+from delivery_chain.tools.removal import remove
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -160,7 +161,7 @@ def test_a_folder_with_a_mount_in_it_is_not_emptied(tmp_path: Path, monkeypatch:
     line = f"36 35 98:0 / {folder}/usr rw - ext4 /dev/x rw".replace("with blank", r"with\040blank")
     monkeypatch.setattr(Path, "read_text", lambda *_: line)
     with pytest.raises(OSError, match=r"something is mounted there; unmount it: '.*with blank/usr'"):
-        isolation.remove(folder)
+        remove(folder)
     assert (folder / "usr").is_dir()
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from delivery_chain.core.ledger import Looked, Seen, join
 from delivery_chain.core.starts import OPERATOR_TRIGGERED, made_by_us, source_starts
-from delivery_chain.core.visits import SUPERSEDED, Sighting
+from delivery_chain.core.told import Sighting
+from delivery_chain.core.visits import SUPERSEDED
 from support.chain_steps import chain
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
