@@ -118,7 +118,10 @@ def test_a_run_of_a_paused_dag_waits(held: Held) -> None:
 def test_a_run_whose_branch_moved_on_is_superseded(sandbox: Sandbox, held: Held) -> None:
     """It did what it should, and there is no image of it: the command's exit code is 1."""
     run = ended(sandbox, held.moves)
-    assert (run.state, run.note.startswith("superseded: 'refs/heads/moves' moved on from ")) == ("success", True)
+    assert (run.state, run.note.startswith("superseded: 'refs/heads/moves' moved on from ")) == (
+        "success",
+        True,
+    )
     words = (CHAIN, "--ref", "refs/heads/moves", "--run-id", held.moves, "--wait")
     code, out, _ = sandbox.triggered(*words)
     assert (code, out.splitlines()[-1]) == (1, f"success  {run.note}")

@@ -352,6 +352,13 @@ ROWS: dict[str, tuple[Facts, End, str, str, bool]] = {
         f"waiting: its Dag is paused: unpause it; {TITLE}",
         False,
     ),
+    "stopped in the queue of a paused Dag": (
+        Facts(state="queued", held="its Dag is paused: unpause it", marks=(BY_ANNA,)),
+        End.WAITING,
+        "",
+        "waiting: its Dag is paused: unpause it; marked as failed by anna",
+        False,
+    ),
     "queued": (
         Facts(state="queued"), End.WAITING, "", "waiting: Airflow has not begun it yet", False,
     ),
@@ -390,6 +397,14 @@ def test_every_end_is_in_the_documentation() -> None:
     text = (Path(__file__).parents[3] / "docs" / "runs.md").read_text("utf-8").partition("\n## Cancel")[0]
     rows = [line.split("`")[1] for line in text.splitlines() if line.startswith("| `")]
     assert rows == [str(end) for end in End]
+
+
+def test_a_step_that_was_cleared_and_stopped_has_no_old_result() -> None:
+    """That somebody cleared it is no word of what it would have done."""
+    tasks_ = tasks(**AFTER_GATE | {"gate": "skipped", "publish": "skipped", "denied": "skipped"})
+    cleared = (Mark(by="anna", what="cleared", step="gate"),)
+    found = outcome(replace(BLOCKED_RUN, tasks=tasks_, marks=cleared))
+    assert (found.end, found.step) == (End.FAILED, "gate")
 
 
 TAKE_AWAY: dict[str, Callable[[Facts], Facts]] = {
