@@ -153,24 +153,50 @@ def test_a_chart_is_not_for_this_chain(sandbox: Sandbox, held: Held) -> None:
     assert (code, out.splitlines()[-1], err) == (1, f"success  {run.note}", "")
 
 
-def test_a_run_that_is_stopped_in_the_queue_does_nothing(sandbox: Sandbox, held: Held) -> None:
-    """It waits until the Dag is unpaused to say so; cleared with *only failed*, it is done from its plan on."""
-    assert held.outcomes[1]["sentence"] == f"{WAITING}; marked as failed by {ADMIN}"
-    run = ended(sandbox, held.stopped)
-    assert (run.state, run.note) == ("failed", f"cancelled by {ADMIN} in plan; nothing was built")
-    sandbox.clear_failed(CHAIN, held.stopped)
-    assert delivered(sandbox.again(run), "stopped")
+@pytest.fixture(scope="module")
+def repaired(sandbox: Sandbox, held: Held, stopped: dict[str, str]) -> dict[str, Ended]:
+    """The same runs as they ended; all are cleared, so that they go on side by side."""
+    runs = {"stopped": held.stopped, "goes-on": stopped["goes-on"], "task": stopped["task"]}
+    found = {branch: ended(sandbox, run_id) for branch, run_id in runs.items()}
+    for branch, run in found.items():
+        clear_build(sandbox, run) if branch == "task" else sandbox.clear_failed(CHAIN, run.run_id)
+    return found
 
 
-def test_a_cancelled_run_whose_failed_tasks_are_cleared_goes_on(
-    sandbox: Sandbox, stopped: dict[str, str]
+def clear_build(sandbox: Sandbox, run: Ended) -> None:
+    """Clear the instance alone: the UI sends this, too, but for what follows it."""
+    body = {
+        "dag_run_id": run.run_id, "task_ids": [["build", 0]], "dry_run": False, "only_failed": True,
+        "include_downstream": False, "include_upstream": False, "include_past": False, "include_future": False,
+    }  # fmt: skip
+    cleared = sandbox.api.call("POST", f"/dags/{CHAIN}/clearTaskInstances", body=body)["task_instances"]
+    assert [one["task_id"] for one in cleared] == ["build"]
+
+
+@pytest.mark.parametrize(
+    ("branch", "note", "after"),
+    [
+        ("stopped", f"cancelled by {ADMIN} in plan; nothing was built", "skipped"),
+        (
+            "goes-on",
+            f"cancelled by {ADMIN} in build [linux/amd64]; {IMAGE} goes-on was not published",
+            "skipped",
+        ),
+        (
+            "task",
+            f"cancelled by {ADMIN} in build [linux/amd64]; {IMAGE} task was not published",
+            "upstream_failed",
+        ),
+    ],
+)
+def test_a_run_that_was_stopped_and_is_cleared_goes_on(
+    sandbox: Sandbox, held: Held, repaired: dict[str, Ended], branch: str, note: str, after: str
 ) -> None:
-    """To its end, not just its build."""
-    run = ended(sandbox, stopped["goes-on"])
-    said = f"cancelled by {ADMIN} in build [linux/amd64]; {IMAGE} goes-on was not published"
-    assert (run.state, run.note, set(run.states["assemble"])) == ("failed", said, {"skipped"})
-    sandbox.clear_failed(CHAIN, run.run_id)
-    assert delivered(sandbox.again(run), "goes-on")
+    """In the queue of a paused Dag, in its build, or by its task: with *only failed*, or that task alone, to its end."""
+    assert held.outcomes[1]["sentence"] == f"{WAITING}; marked as failed by {ADMIN}"
+    run = repaired[branch]
+    assert (run.state, run.note, set(run.states["assemble"])) == ("failed", note, {after})
+    assert delivered(sandbox.again(run), branch)
 
 
 def test_a_run_that_is_cleared_while_it_is_cancelled_goes_on(
@@ -178,17 +204,3 @@ def test_a_run_that_is_cleared_while_it_is_cancelled_goes_on(
 ) -> None:
     """Whether Airflow had ended it by then or not."""
     assert delivered(ended(sandbox, stopped["at-once"]), "at-once")
-
-
-def test_a_task_that_was_stopped_may_be_cleared_alone(sandbox: Sandbox, stopped: dict[str, str]) -> None:
-    """What had failed with it goes on, too: the UI sends the instance, here without what follows it."""
-    run = ended(sandbox, stopped["task"])
-    said = f"cancelled by {ADMIN} in build [linux/amd64]; {IMAGE} task was not published"
-    assert (run.state, run.note, set(run.states["assemble"])) == ("failed", said, {"upstream_failed"})
-    body = {
-        "dag_run_id": run.run_id, "task_ids": [["build", 0]], "dry_run": False, "only_failed": True,
-        "include_downstream": False, "include_upstream": False, "include_past": False, "include_future": False,
-    }  # fmt: skip
-    cleared = sandbox.api.call("POST", f"/dags/{CHAIN}/clearTaskInstances", body=body)["task_instances"]
-    assert [one["task_id"] for one in cleared] == ["build"]
-    assert delivered(sandbox.again(run), "task")
