@@ -192,7 +192,7 @@ def clear_build(sandbox: Sandbox, run: Ended) -> None:
 def test_a_run_that_was_stopped_and_is_cleared_goes_on(
     sandbox: Sandbox, held: Held, repaired: dict[str, Ended], branch: str, note: str, after: str
 ) -> None:
-    """In the queue of a paused Dag, in its build, or by its task: with *only failed*, or that task alone, to its end."""
+    """In the queue of a paused Dag, in its build, or by its task; with *only failed*, or that task alone."""
     assert held.outcomes[1]["sentence"] == f"{WAITING}; marked as failed by {ADMIN}"
     run = repaired[branch]
     assert (run.state, run.note, set(run.states["assemble"])) == ("failed", note, {after})
