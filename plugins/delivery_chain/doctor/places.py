@@ -69,10 +69,18 @@ def _asking(scene: Scene, needed: Needed, about: str) -> Callable[[], Iterator[L
         except ConnectionMissing as error:
             yield _missing(scene, needed, about, str(error))
         except ConfigurationError as error:
-            remedy = f"{needed.command} --update, or another name in {scene.files(needed)}"
-            yield problem(topic, about, str(error), remedy)
+            yield problem(topic, about, str(error), _set_right(scene, needed))
 
     return lines
+
+
+def _set_right(scene: Scene, needed: Needed) -> str:
+    """The remedy for a connection that can't be used. One of another type may be somebody else's, and is not changed."""
+    name = needed.connection
+    if (scene.known or {}).get(name, needed.conn_type) == needed.conn_type:
+        return f"{needed.command} --update, or another name in {scene.files(needed)}"
+    room = f"airflow connections delete {name} && {needed.command}"
+    return f"another name in {scene.files(needed)}, or where nothing else takes this one: {room}"
 
 
 def _missing(scene: Scene, needed: Needed, about: str, said: str) -> Line:
