@@ -33,8 +33,8 @@ scope: {{instance: cn-hangzhuo, namespace: {CHAIN}, repositories: [app]}}
 sources: {{app: {{connection: doctor_git, url: {CHAIN}/app.git}}}}
 build: {{rules: [{{name: any, branch: '(?<branch>.+)', tags: [{{tag: '${{branch}}'}}]}}]}}
 scan: {{enabled: false}}
-replicate: [{{name: near, to: doctor_near}}]
-distribute: [{{name: tell, url_connection: doctor_tell}}]
+replicate: [{{name: near, to: near_mirror}}]
+distribute: [{{name: tell, url_connection: tell_team}}]
 """
 WATCH = source_dag_id(Source(connection="doctor_git", url=f"{CHAIN}/app.git"))
 Problems = dict[str, tuple[str, str]]
@@ -112,11 +112,11 @@ def mended(sandbox: Sandbox, spec: Path, tmp_path_factory: pytest.TempPathFactor
     missing = run(sandbox, "missing")
     near = sandbox.registries["ap-southeast-1"]
     options = " --plain-http --test" + (f" --username {near.username}" if near.username else "")
-    said["doctor_near"] = follow(
-        sandbox, problems["doctor_near"][1], "HOST", near.host + options, near.password
+    said["near_mirror"] = follow(
+        sandbox, problems["near_mirror"][1], "HOST", near.host + options, near.password
     )
     target = sandbox.api.call("GET", "/connections/faults_redeploy")["host"]
-    said["doctor_tell"] = follow(sandbox, problems["doctor_tell"][1], "URL", f"{target} --test")
+    said["tell_team"] = follow(sandbox, problems["tell_team"][1], "URL", f"{target} --test")
     return Mended(problems, typo, missing, said)
 
 
@@ -138,8 +138,8 @@ def test_the_doctor_names_what_is_wrong(mended: Mended) -> None:
     assert {about: said for about, (said, _) in mended.problems.items()} == {
         "cn-hangzhuo": f"{nothing} the registry of chain {CHAIN}; did you mean 'cn-hangzhou'?",
         "doctor_git": "connection 'doctor_git': expected type git, found http",
-        "doctor_near": f"{nothing} replication rule near",
-        "doctor_tell": f"{nothing} trigger tell",
+        "near_mirror": f"{nothing} replication rule near",
+        "tell_team": f"{nothing} trigger tell",
     }
 
 
@@ -158,14 +158,14 @@ def test_the_first_task_of_a_run_names_it_before_anything_is_built(mended: Mende
     assert (missing.state, missing.states["plan"], missing.states["build"]) == (
         "failed", ("failed",), ("upstream_failed",),
     )  # fmt: skip
-    assert "connection 'doctor_tell' is missing, needed for trigger tell: add it with" in missing.note
+    assert "connection 'tell_team' is missing, needed for trigger tell: add it with" in missing.note
     assert missing.note.endswith("; nothing was built")
 
 
 def test_what_the_remedies_say_is_all_there_is_to_do(sandbox: Sandbox, mended: Mended) -> None:
     """They were followed: no problem is left."""
     said = {about: text.split()[0] for about, text in mended.said.items()}
-    assert said == {"doctor_git": "made", "doctor_near": "tested", "doctor_tell": "secret"}
+    assert said == {"doctor_git": "made", "near_mirror": "tested", "tell_team": "secret"}
     assert doctor(sandbox) == (0, {})
 
 
@@ -177,6 +177,6 @@ def test_connections_that_are_made_so_work(sandbox: Sandbox, mended: Mended) -> 
         "success",
         True,
     )
-    assert again.note.endswith(", copied to doctor_near, 1 trigger fired")
+    assert again.note.endswith(", copied to near_mirror, 1 trigger fired")
     digests = sandbox.digests(f"{CHAIN}/app", "works")
     assert digests["ap-southeast-1"] == digests["cn-hangzhou"] == again.xcom("assemble")["digest"]

@@ -75,7 +75,7 @@ def _asking(scene: Scene, needed: Needed, about: str) -> Callable[[], Iterator[L
 
 
 def _set_right(scene: Scene, needed: Needed) -> str:
-    """The remedy for a connection that can't be used. One of another type may be somebody else's, and is not changed."""
+    """The remedy for a connection that can't be used. One of another type may be somebody else's: it stays."""
     name = needed.connection
     if (scene.known or {}).get(name, needed.conn_type) == needed.conn_type:
         return f"{needed.command} --update, or another name in {scene.files(needed)}"
