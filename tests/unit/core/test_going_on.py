@@ -56,6 +56,7 @@ LEFT: dict[str, Any] = {
 }  # fmt: skip
 BLOCKED = LEFT["verdict"].model_copy(update={"passed": False, "hits": (Hit(clause="findings", count=3),)})
 OK, NO, SKIP, UP, TODO = "success", "failed", "skipped", "upstream_failed", ""
+RETRY = {"state": SKIP, "error": "RegistryBusy", "reason": "busy"}
 ITSELF = {"state": SKIP, "error": "skipped", "reason": "nothing to do"}
 RUN, STOPPED = Mark(by="anna", what="cleared"), Mark(by="bob", what="failed")
 AGAIN = Mark(by="delivery-chain", what="reopened")
@@ -70,7 +71,7 @@ def facts(states: str, *marks: Mark, left: int = 6, **changes: Any) -> Facts:
 
     `left` says how many of the values in `LEFT` there are.
     """
-    letters = {"+": OK, "x": NO, "-": SKIP, "^": UP, ".": TODO, "~": ITSELF, ">": "running"}
+    letters = {"+": OK, "x": NO, "-": SKIP, "^": UP, ".": TODO, "~": ITSELF, ">": "running", "r": RETRY}
     names = [*BEFORE, "distribute"]
     tasks = []
     for step, letter in zip(["plan", *names], states.replace(" ", ""), strict=True):
@@ -94,6 +95,17 @@ ROWS: dict[str, tuple[Facts, str]] = {
     "all of it failed after the build, and was reset by Airflow": (
         facts("+. ... .. . ~~", RUN, left=1), "distribute distribute",
     ),
+    "cancelled while the plan waited for its next try": (
+        facts("r --- ---- --", RUN, left=0), f"plan build {AFTER_BUILD}",
+    ),
+    "cancelled while the build waited for its next try": (
+        facts("+r --- -- - --", RUN, left=1), f"build {AFTER_BUILD}",
+    ),
+    "cancelled while a delivery waited for its next try": (
+        facts("+~ +++ +- + +r", RUN, left=5), "distribute",
+    ),
+    "cancelled in publish": (facts("+~ +++ .- - --", RUN, left=3), "replicate distribute distribute"),
+    "cancelled in quarantine": (facts("+~ +++ -. - ~~", RUN, left=3, verdict=BLOCKED), ""),
     "cancelled in scan": (
         facts("+~ +.- -- - --", RUN, left=2), "gate publish quarantine replicate distribute distribute",
     ),
