@@ -135,9 +135,10 @@ def follow(sandbox: Sandbox, remedy: str, word: str, real: str, secret: str = ""
 def test_the_doctor_names_what_is_wrong(mended: Mended) -> None:
     """All of it at once, and nothing else."""
     nothing = "no connection of this name, needed for"
+    wrong = "connection 'doctor_git', field conn_type: expected type git, found 'http'"
     assert {about: said for about, (said, _) in mended.problems.items()} == {
         "cn-hangzhuo": f"{nothing} the registry of chain {CHAIN}; did you mean 'cn-hangzhou'?",
-        "doctor_git": "connection 'doctor_git': expected type git, found http",
+        "doctor_git": f"{wrong}; correct it under Admin > Connections",
         "near_mirror": f"{nothing} replication rule near",
         "tell_team": f"{nothing} trigger tell",
     }
