@@ -174,9 +174,9 @@ def _settle(stack: Stack, options: Options, *, running: bool) -> None:
         )
     changed = [name for name, value in asked.items() if value and value != known.get(name)]
     if running and changed:
-        given = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+        shown = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
         raise UsageError(
-            f"{stack.layout.root}: runs, and was not started with this {given}; "
+            f"{stack.layout.root}: runs, and was not started with this {shown}; "
             f"`{stack.layout.command('down')}` first, or leave it out"
         )
     if not running:
