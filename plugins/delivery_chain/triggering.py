@@ -296,8 +296,11 @@ def wait(
             return _outcome(server, chain, run_id) or _by_note(state, note)
         left = until - time.monotonic()
         if left <= 0:
+            said = _told(server, chain, run_id).get("sentence")
+            why = f" ({clean(said, LONGEST_NOTE)})" if isinstance(said, str) and said else ""
             raise ToolError(
-                f"{chain}: run {run_id} has not ended in time, last seen {state}; it goes on", tool="airflow"
+                f"{chain}: run {run_id} has not ended in time, last seen {state}{why}; it goes on",
+                tool="airflow",
             )
         sleep(min(pause, left))
         pause = min(pause * 1.5, SLOWEST_POLL)
@@ -305,16 +308,21 @@ def wait(
 
 def _outcome(server: AirflowServer, chain: str, run_id: str) -> Ended | None:
     """What the plugin says of a run that ended; None where it is not there, does not answer, or says something else."""
-    path = f"/runs/{part(chain)}/{part(run_id)}/outcome"
-    try:
-        answer = server.call("GET", path, below=PAGES)
-    except ToolError:
+    told = _told(server, chain, run_id)
+    said, state = told.get("sentence"), told.get("state")
+    if not isinstance(said, str) or state not in ENDED:
         return None
-    said, state = answer.data.get("sentence"), answer.data.get("state")
-    if not answer.ok or not isinstance(said, str) or state not in ENDED:
-        return None
-    whole = answer.data.get("end") == DELIVERED and answer.data.get("good") is True
+    whole = told.get("end") == DELIVERED and told.get("good") is True
     return Ended(str(state), clean(said, LONGEST_NOTE), whole)
+
+
+def _told(server: AirflowServer, chain: str, run_id: str) -> dict[str, Any]:
+    """What the plugin says of a run; empty where it is not there, or does not answer."""
+    try:
+        answer = server.call("GET", f"/runs/{part(chain)}/{part(run_id)}/outcome", below=PAGES)
+    except ToolError:
+        return {}
+    return answer.data if answer.ok else {}
 
 
 def _by_note(state: str, note: str) -> Ended:

@@ -21,6 +21,7 @@ from delivery_chain.core.event import Event
 from delivery_chain.core.in_force import Entry, State
 from delivery_chain.core.spec import ChainSpec, Source
 from delivery_chain.core.standing import Standing
+from delivery_chain.core.steps import BEFORE
 from delivery_chain.core.watched import images_dag_id, source_dag_id, watch_words
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +77,16 @@ def test_the_steps_and_their_order(body: dict[str, Any]) -> None:
         "distribute": ["report"],
         "report": [],
     }
+
+
+def test_each_step_waits_for_what_the_table_says() -> None:
+    """By it a run that goes on knows what follows what is done again."""
+    dag = factory.make_chain_dag(spec())
+    found = {task.task_id: set(task.upstream_task_ids) for task in dag.tasks}
+    assert {step: set(before) for step, before in BEFORE.items()} == {
+        step: before for step, before in found.items() if step in BEFORE
+    }
+    assert set(found) - set(BEFORE) == {"plan", "denied", "report"}
 
 
 def test_which_steps_run_after_a_failure() -> None:

@@ -285,7 +285,11 @@ def gone(run: Run, home: MemoryRegistry) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (lacks("build"), BuildFailed, "no image of linux/arm64: look at the task `build`"),
+        (
+            lacks("build"),
+            BuildFailed,
+            "`build` left no image of linux/arm64: clear `build` and all that follow it",
+        ),
         (lies, ContentMismatch, "expected sha256:"),
         (gone, NotFound, f"{NAME}@sha256:"),
     ],
