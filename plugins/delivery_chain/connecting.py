@@ -205,12 +205,13 @@ def _tried(args: argparse.Namespace, connection: Connection) -> str:
 
             return try_registry(registry_of(fields))
         if connection.conn_type == GIT:
+            from delivery_chain.core.git_ref import counted  # noqa: PLC0415
             from delivery_chain.hooks.git import source_of  # noqa: PLC0415
             from delivery_chain.tools.git import list_refs  # noqa: PLC0415
 
             source = source_of(fields, args.repository, TRANSPORTS)
             refs = list_refs(source, deadline=time.monotonic() + TEST_SECONDS)
-            return f"{source.url} has {len(refs)} branches and tags"
+            return f"{source.url} has {counted(refs)}"
         from delivery_chain.hooks.webhook import target_of, try_target  # noqa: PLC0415
 
         good, said = try_target(target_of(fields))

@@ -47,6 +47,11 @@ IMAGES_DOC = """Waits for an image tag to be new or to move, then starts a run o
 For images that others push; those that chains build have runs already.
 What was seen last is in the Variable `{variable}`. Pause this Dag, and pushes wait until it goes on.
 """
+OVER_DOC = """Watched for chains that are gone from the specs. Its last run ends within minutes.
+
+What was seen last is remembered for a day: if a chain that needs it is back by then, nothing was missed. Then this Dag
+goes, too.
+"""
 MAINTENANCE_DOC = """Removes staging tags that crashed runs left behind, one task per chain.
 
 Tags younger than `[delivery_chain] staging_keep_hours` stay: their run may be on its way.
@@ -229,6 +234,25 @@ def _start(watch: Any, match: Any) -> None:
     ).expand_kwargs(match.output)
     remember = RememberOperator(task_id="remember", cursor=match.cursor, trigger_rule=TriggerRule.NONE_FAILED)
     watch >> match >> start >> remember
+
+
+def make_over_dags(dag_ids: Iterable[str]) -> dict[str, DAG]:
+    """Watching Dags that no chain needs any more: without a Dag Airflow would never end their last runs."""
+    from delivery_chain.operators.watching import OverOperator
+
+    made = {}
+    for dag_id in dag_ids:
+        with DAG(
+            dag_id=dag_id,
+            description="No chain needs it any more.",
+            doc_md=OVER_DOC,
+            schedule=None,
+            catchup=False,
+            default_args={"owner": OWNER, **WATCHES},
+            tags=[MAINTENANCE],
+        ) as made[dag_id]:
+            OverOperator(task_id="watch")
+    return made
 
 
 def make_maintenance_dag(specs: Iterable[ChainSpec]) -> DAG:

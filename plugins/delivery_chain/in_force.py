@@ -19,7 +19,7 @@ from delivery_chain import supervised
 from delivery_chain.catalogue import load, load_one
 from delivery_chain.core.in_force import Found, Index, Kept, State, fingerprint, judge, judge_watches
 from delivery_chain.core.standing import Standing
-from delivery_chain.core.watched import told_key, watched, watched_images
+from delivery_chain.core.watched import over_key, told_key, watched, watched_images
 from delivery_chain.errors import EventRefused, Problem
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ KEPT = "delivery_chain_spec_"
 MOST_AT_ONCE = 100
 """Chains that one parse may keep: its time is limited, and the next parse goes on."""
 ABOUT_INDEX = "Which version of each delivery chain is in force"
+ABOUT_OVER = "Since when no chain needs {}; its last run ends for it"
 ABOUT_KEPT = "The last good spec of the delivery chain {}"
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,8 @@ class Chains:
     removed: tuple[str, ...] = ()
     unsettled: bool = False
     """Whether a removed one may have runs on their way."""
+    watched_before: tuple[str, ...] = ()
+    """The watching Dags that no chain needs any more, for as long as they are remembered."""
 
     @property
     def open(self) -> list[ChainSpec]:
@@ -110,6 +113,12 @@ def mentioning(place: Path, words: Collection[str]) -> list[ChainSpec]:
         if kept and all(word in kept.model_dump_json() for word in words):
             specs[name] = kept.read()
     return list(specs.values())
+
+
+def watched_before(dag_id: str) -> bool:
+    """Whether a watching Dag is one that no chain needs any more, for the start of one of its tasks."""
+    index = _index() if supervised.is_supervised() else None
+    return bool(index and index.watches.get(dag_id))
 
 
 def version_for(spec: ChainSpec, run_after: datetime) -> tuple[ChainSpec, int]:
@@ -216,6 +225,7 @@ def _look(found: Found, *, keep: bool) -> Chains:
         tuple(InForce(spec, entries[name]) for name, spec in specs.items()),
         tuple(name for name, entry in entries.items() if entry.state is State.REMOVED),
         unsettled=not all(entry.settled for entry in removed),
+        watched_before=tuple(dag_id for dag_id, since in before.watches.items() if since) if before else (),
     )
     if keep:
         _write(before or Index(), entries, judged, result.open, now)
@@ -239,11 +249,24 @@ def _write(
             chains |= {name: before.chains[name]} if name in before.chains else {}
     needed = {**watched(specs), **watched_images(specs)}
     watches, over = judge_watches(before.watches, needed, now)
-    for key in [*over, *map(told_key, over), *map(kept_key, judged.over)]:
+    for dag_id in [dag_id for dag_id in watches if bool(watches[dag_id]) != bool(before.watches.get(dag_id))]:
+        if not _tried(_tell_over, dag_id, watches[dag_id]):
+            watches[dag_id] = before.watches.get(dag_id)
+    told = [told_key(dag_id) for dag_id in over]
+    for key in [*over, *told, *map(over_key, told), *map(kept_key, judged.over)]:
         _tried(supervised.delete, key)
     after = Index(chains={name: chains[name] for name in sorted(chains)}, watches=watches)
     if after != before:
         _tried(supervised.write, INDEX, after.model_dump_json(exclude_defaults=True), ABOUT_INDEX)
+
+
+def _tell_over(dag_id: str, since: datetime | None) -> None:
+    """Let the trigger of a watching Dag know whether it is needed: it asks for this Variable alone."""
+    key = over_key(told_key(dag_id))
+    if since is None:
+        supervised.delete(key)
+    else:
+        supervised.write(key, since.isoformat(), ABOUT_OVER.format(dag_id))
 
 
 def _tried(do: Any, *about: Any) -> bool:

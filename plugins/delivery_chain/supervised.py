@@ -19,7 +19,10 @@ def is_supervised() -> bool:
 
 
 def read(key: str) -> str | None:
-    """A Variable's text; None where there is none.
+    """A Variable's text; None where there is surely none.
+
+    Airflow says of a Variable that there is none where its database is away, too. Its list of keys tells the two apart:
+    that comes from the database or not at all.
 
     Raises:
         AirflowRuntimeError: Airflow can't tell. Another time it may.
@@ -30,7 +33,7 @@ def read(key: str) -> str | None:
 
     answer = _comms().send(GetVariable(key=key))
     if isinstance(answer, ErrorResponse):
-        if answer.error is ErrorType.VARIABLE_NOT_FOUND:
+        if answer.error is ErrorType.VARIABLE_NOT_FOUND and key not in keys(key):
             return None
         raise AirflowRuntimeError(answer)
     text: str | None = answer.value

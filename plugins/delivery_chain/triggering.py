@@ -138,7 +138,7 @@ class Ended:
     """How a run ended."""
 
     state: str
-    """Airflow's."""
+    """Airflow's: `success` or `failed`."""
     sentence: str
     delivered: bool
     """Whether its image is proven to be where it should be, and told to all that should know."""
@@ -293,31 +293,36 @@ def wait(
     while True:
         state, note = _look(server, chain, run_id)
         if state in ENDED:
-            found = _outcome(server, chain, run_id)
-            return found if found and found.state in ENDED else _by_note(state, note)
+            return _outcome(server, chain, run_id) or _by_note(state, note)
         left = until - time.monotonic()
         if left <= 0:
-            found = _outcome(server, chain, run_id)
-            seen = found.sentence if found else state
+            said = _told(server, chain, run_id).get("sentence")
+            why = f" ({clean(said, LONGEST_NOTE)})" if isinstance(said, str) and said else ""
             raise ToolError(
-                f"{chain}: run {run_id} has not ended in time, last seen {seen}; it goes on", tool="airflow"
+                f"{chain}: run {run_id} has not ended in time, last seen {state}{why}; it goes on",
+                tool="airflow",
             )
         sleep(min(pause, left))
         pause = min(pause * 1.5, SLOWEST_POLL)
 
 
 def _outcome(server: AirflowServer, chain: str, run_id: str) -> Ended | None:
-    """What the plugin says of a run; None where it is not there, does not answer, or says something else."""
-    path = f"/runs/{part(chain)}/{part(run_id)}/outcome"
+    """What the plugin says of a run that ended; None where it is not there, does not answer, or says something else."""
+    told = _told(server, chain, run_id)
+    said, state = told.get("sentence"), told.get("state")
+    if not isinstance(said, str) or state not in ENDED:
+        return None
+    whole = told.get("end") == DELIVERED and told.get("good") is True
+    return Ended(str(state), clean(said, LONGEST_NOTE), whole)
+
+
+def _told(server: AirflowServer, chain: str, run_id: str) -> dict[str, Any]:
+    """What the plugin says of a run; empty where it is not there, or does not answer."""
     try:
-        answer = server.call("GET", path, below=PAGES)
+        answer = server.call("GET", f"/runs/{part(chain)}/{part(run_id)}/outcome", below=PAGES)
     except ToolError:
-        return None
-    said, state = answer.data.get("sentence"), answer.data.get("state")
-    if not answer.ok or not isinstance(said, str) or not isinstance(state, str):
-        return None
-    whole = answer.data.get("end") == DELIVERED and answer.data.get("good") is True
-    return Ended(state, clean(said, LONGEST_NOTE), whole)
+        return {}
+    return answer.data if answer.ok else {}
 
 
 def _by_note(state: str, note: str) -> Ended:

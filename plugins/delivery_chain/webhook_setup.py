@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from delivery_chain.airflow_connections import NAME, URL, add_arguments, listed, make, server_of
-from delivery_chain.core.connections import GIT, REGISTRY, nearest
+from delivery_chain.core.connections import GIT, REGISTRY, connect_command, nearest
 from delivery_chain.errors import ConfigurationError, ToolError, UsageError
 from delivery_chain.senders.setup import IN_ADDRESS, OWN_SECRET, SETUP
 
@@ -142,9 +142,11 @@ def check_spoken_for(speaks_for: Iterable[str], known: Mapping[str, str]) -> Non
         found = f"type {known[name]}" if name in known else "no connection of this id"
         like = nearest(name, places)
         meant = f"; did you mean {like!r}?" if like else ""
+        commands = " or ".join(connect_command(one, name) for one in (GIT, REGISTRY))
+        adds = "" if name in known else f" To add it: {commands}."
         shown = ", ".join(places[:MOST_NAMED]) + (", …" if len(places) > MOST_NAMED else "")
         raise UsageError(
             f"--speaks-for {name!r}: expected a connection of type {GIT} or {REGISTRY}, found {found}{meant or '.'} "
-            f"There are: {shown or 'none yet, delivery-chain connect makes them'}. "
+            f"There are: {shown or 'none yet'}.{adds} "
             "One that an environment variable or a secrets backend holds is not listed: add --unlisted"
         )

@@ -21,7 +21,7 @@ from delivery_chain.sandbox.airflow_parts import ADMIN
 from delivery_chain.sandbox.api import AirflowApi
 from delivery_chain.sandbox.console import Console
 from delivery_chain.sandbox.layout import Layout, load_secrets
-from support import edited_chain, ended_chain, forge_chain, spec_edits
+from support import edited_chain, ended_chain, forge_chain, held_chain, spec_edits
 from support import faults as chain_of_faults
 from support.chain_runs import POLL_SECONDS, RUN_SECONDS, Ended, Sandbox
 from support.faults import Pushed
@@ -59,6 +59,8 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     (specs / "edited.yaml").write_text(edited_chain.SPEC, "ascii")
     (specs / "ends.yaml").write_text(ended_chain.SPEC, "ascii")
     ended_chain.create_source(layout)
+    (specs / "held.yaml").write_text(held_chain.SPEC, "ascii")
+    held_chain.create_source(layout)
     (specs / "forge.yaml").write_text(forge_chain.SPEC, "ascii")
     forge_chain.create_source(layout)
     spec_edits.prepare(layout, specs)

@@ -174,6 +174,7 @@ def test_what_makes_no_run_is_refused_at_plan(
     del started
     refused = sandbox.of_run("shop-api", run_id)
     assert (refused.state, refused.states["plan"]) == ("failed", ("failed",))
+    assert refused.note.startswith(f"refused: {reason}")
     assert "EventRefused" in refused.logs["plan", -1]
     assert reason in refused.logs["plan", -1]
     assert "UP_FOR_RETRY" not in refused.logs["plan", -1]

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import time
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-import requests
 
 from delivery_chain.sandbox.airflow_parts import ADMIN
 from support import ended_chain
-from support.chain_runs import POLL_SECONDS, RUN_SECONDS
+from support.chain_runs import RUN_SECONDS
 from support.ended_chain import CHAIN, IMAGE, TARGET
 
 if TYPE_CHECKING:
@@ -37,50 +31,18 @@ def ends(sandbox: Sandbox, started: object, tmp_path_factory: pytest.TempPathFac
 
 
 def run_id_of(sandbox: Sandbox, commit: str, state: str = "") -> str:
-    """The run of a commit; waits until its build is in a state."""
-    deadline = time.monotonic() + RUN_SECONDS
-    while time.monotonic() < deadline:
-        for run in sandbox.api.runs(CHAIN):
-            if (run["conf"] or {}).get("commit") == commit:
-                tasks = sandbox.api.task_instances(CHAIN, run["dag_run_id"])
-                if not state or [one for one in tasks if one["task_id"] == "build" and one["state"] == state]:
-                    return str(run["dag_run_id"])
-        time.sleep(POLL_SECONDS)
-    raise AssertionError(f"no run of {commit} whose build is {state}")
+    return sandbox.run_of(CHAIN, commit, state)
 
 
 def ended(sandbox: Sandbox, run_id: str) -> Ended:
     return sandbox._await(CHAIN, run_id, lambda run: bool(run["dag_run_id"] == run_id))
 
 
-def outcome(sandbox: Sandbox, run_id: str, chain: str = CHAIN) -> Any:
-    """What the plugin says of a run."""
-    login = {"username": ADMIN, "password": sandbox.secrets["admin"]}
-    token = requests.post(f"{sandbox.api.address}/auth/token", json=login, timeout=15).json()["access_token"]
-    answer = requests.get(
-        f"{sandbox.api.address}/delivery-chain/runs/{chain}/{run_id}/outcome",
-        headers={"Authorization": f"Bearer {token}"},
-        timeout=15,
-    )
-    assert answer.status_code == 200, answer.text
-    return answer.json()
-
-
-def waiting(sandbox: Sandbox, branch: str, run_id: str) -> subprocess.Popen[str]:
-    """`delivery-chain trigger --wait` for a run that is there."""
-    program = str(Path(sys.executable).parent / "delivery-chain")
-    login = {"AIRFLOW_API_USERNAME": ADMIN, "AIRFLOW_API_PASSWORD": sandbox.secrets["admin"]}
-    env = {"PATH": os.environ["PATH"], "AIRFLOW_API_URL": sandbox.api.address, **login}
-    return subprocess.Popen(
-        [program, "trigger", CHAIN, "--ref", f"refs/heads/{branch}", "--run-id", run_id, "--wait"],
-        env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
 def test_a_run_that_is_marked_failed_was_cancelled(sandbox: Sandbox, ends: dict[str, str]) -> None:
     """In its build: it ends as failed, note and command say who did it, and nothing is there."""
     run_id = run_id_of(sandbox, ends["cancelled"], "running")
-    with waiting(sandbox, "cancelled", run_id) as command:
+    words = (CHAIN, "--ref", "refs/heads/cancelled", "--run-id", run_id, "--wait")
+    with sandbox.trigger(*words) as command:
         path = f"/dags/{CHAIN}/dagRuns/{run_id}"
         # As the UI's form sends it: its note is there, and empty.
         assert sandbox.api.call("PATCH", path, body={"state": "failed", "note": None})
@@ -124,7 +86,7 @@ def test_clearing_what_failed_is_enough(sandbox: Sandbox, ends: dict[str, str]) 
     again = sandbox.again(run)
     assert (again.state, again.note.startswith(f"delivered: {IMAGE} repaired at ")) == ("success", True)
     assert again.note.endswith(", 1 trigger fired")
-    found = outcome(sandbox, run.run_id)
+    found = sandbox.outcome(CHAIN, run.run_id)
     assert found == {
         "end": "delivered", "step": "", "by": "", "sentence": again.note, "good": True, "state": "success",
     }  # fmt: skip
@@ -142,7 +104,7 @@ def test_clearing_what_failed_is_enough(sandbox: Sandbox, ends: dict[str, str]) 
 def test_a_failed_build_says_why(sandbox: Sandbox, ends: dict[str, str], branch: str, reason: str) -> None:
     """The first line of its reason is in the note, or, while it is tried again, in the outcome."""
     run_id = run_id_of(sandbox, ends[branch], "up_for_retry" if branch == "no-base" else "failed")
-    said = outcome(sandbox, run_id)["sentence"] if branch == "no-base" else ended(sandbox, run_id).note
+    said = sandbox.outcome(CHAIN, run_id)["sentence"] if branch == "no-base" else ended(sandbox, run_id).note
     first = "waiting to try again: " if branch == "no-base" else "failed in "
     assert said.startswith(f"{first}build [linux/amd64]: {reason}")
 
@@ -154,7 +116,7 @@ def test_a_blocked_run_that_is_marked_green_is_blocked(sandbox: Sandbox, blocked
     assert sandbox.api.call("PATCH", path, body={"state": "success", "note": blocked.note})
     run = sandbox.again(blocked)
     assert (run.state, run.note) == ("success", f"{blocked.note}; marked as success by {ADMIN}")
-    found = outcome(sandbox, blocked.run_id, blocked.dag_id)
+    found = sandbox.outcome(blocked.dag_id, blocked.run_id)
     assert (found["end"], found["good"], found["by"]) == ("blocked", False, ADMIN)
     assert sandbox.api.call("PATCH", path, body={"state": "failed", "note": run.note})
     assert sandbox.again(blocked).note == blocked.note

@@ -62,3 +62,12 @@ def push_branches(
         commits[branch] = git(layout, "rev-parse", "HEAD", cwd=folder).strip()
     git(layout, "push", "--quiet", "--all", repository.as_uri(), cwd=folder)
     return commits
+
+
+def push_again(layout: Layout, folder: Path, repository: Path, branch: str, dockerfile: str) -> str:
+    """Push another Dockerfile to a branch from the clone that `push_branches` made. Returns the commit."""
+    git(layout, "checkout", "--quiet", branch, cwd=folder)
+    (folder / "Dockerfile").write_text(dockerfile, "ascii")
+    git(layout, "commit", "--quiet", "--all", f"--message={branch} again", cwd=folder)
+    git(layout, "push", "--quiet", repository.as_uri(), branch, cwd=folder)
+    return git(layout, "rev-parse", "HEAD", cwd=folder).strip()

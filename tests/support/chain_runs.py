@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import requests
 
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.sandbox import outcome
+from delivery_chain.sandbox.airflow_parts import ADMIN
 from delivery_chain.sandbox.api import PAGE
 from delivery_chain.sandbox.registries import HOME
 from delivery_chain.sandbox.runs import FINISHED, RUN_FINISHED
@@ -113,6 +120,56 @@ class Sandbox:
             "include_downstream": True,
         }
         assert self.api.call("POST", f"/dags/{ended.dag_id}/clearTaskInstances", body=body)["task_instances"]
+
+    def run_of(self, dag_id: str, commit: str, state: str = "") -> str:
+        """The id of a commit's run; waits until it is there, and until its build is in a state."""
+        deadline = time.monotonic() + RUN_SECONDS
+        while time.monotonic() < deadline:
+            for run in self.api.runs(dag_id):
+                if (run["conf"] or {}).get("commit") == commit:
+                    tasks = self.api.task_instances(dag_id, run["dag_run_id"])
+                    if not state or ("build", state) in {(one["task_id"], one["state"]) for one in tasks}:
+                        return str(run["dag_run_id"])
+            time.sleep(POLL_SECONDS)
+        raise AssertionError(f"no run of {commit} whose build is {state}")
+
+    def outcome(self, dag_id: str, run_id: str) -> Any:
+        """What the plugin says of a run."""
+        return self.page(f"runs/{dag_id}/{run_id}/outcome").json()
+
+    def page(self, path: str) -> requests.Response:
+        """One of the plugin's pages."""
+        login = {"username": ADMIN, "password": self.secrets["admin"]}
+        token = requests.post(f"{self.api.address}/auth/token", json=login, timeout=15).json()["access_token"]
+        answer = requests.get(
+            f"{self.api.address}/delivery-chain/{path}",
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=15,
+        )
+        assert answer.status_code == requests.codes.ok, answer.text
+        return answer
+
+    def trigger(self, *words: str) -> subprocess.Popen[str]:
+        """`delivery-chain trigger` on a machine that knows Airflow's address and a login, and nothing else of it."""
+        program = str(Path(sys.executable).parent / "delivery-chain")
+        login = {"AIRFLOW_API_USERNAME": ADMIN, "AIRFLOW_API_PASSWORD": self.secrets["admin"]}
+        env = {"PATH": os.environ["PATH"], "AIRFLOW_API_URL": self.api.address, **login}
+        env |= {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
+        return subprocess.Popen(
+            [program, "trigger", *words], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def triggered(self, *words: str) -> tuple[int, str, str]:
+        """Its exit code and what it said, once it has ended."""
+        with self.trigger(*words) as command:
+            out, err = command.communicate(timeout=RUN_SECONDS)
+        return command.returncode, out, err
+
+    def clear_failed(self, dag_id: str, run_id: str) -> None:
+        """What the UI sends for *Clear Run* with *only failed*: first to see what it would clear, then to do it."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/clear"
+        for dry_run in (True, False):
+            assert self.api.call("POST", path, body={"dry_run": dry_run, "only_failed": True})
 
     def task_path(self, ended: Ended, task: str) -> str:
         """A task instance's path in the REST API."""

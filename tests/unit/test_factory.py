@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk.definitions._internal.expandinput import ListOfDictsExpandInput
+from airflow.sdk.exceptions import AirflowSkipException
 from airflow.serialization.serialized_objects import DagSerialization
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from delivery_chain.core.event import Event
 from delivery_chain.core.in_force import Entry, State
 from delivery_chain.core.spec import ChainSpec, Source
 from delivery_chain.core.standing import Standing
+from delivery_chain.core.steps import BEFORE
 from delivery_chain.core.watched import images_dag_id, source_dag_id, watch_words
 
 ROOT = Path(__file__).parents[2]
@@ -75,6 +77,16 @@ def test_the_steps_and_their_order(body: dict[str, Any]) -> None:
         "distribute": ["report"],
         "report": [],
     }
+
+
+def test_each_step_waits_for_what_the_table_says() -> None:
+    """By it a run that goes on knows what follows what is done again."""
+    dag = factory.make_chain_dag(spec())
+    found = {task.task_id: set(task.upstream_task_ids) for task in dag.tasks}
+    assert {step: set(before) for step, before in BEFORE.items()} == {
+        step: before for step, before in found.items() if step in BEFORE
+    }
+    assert set(found) - set(BEFORE) == {"plan", "denied", "report"}
 
 
 def test_which_steps_run_after_a_failure() -> None:
@@ -482,3 +494,17 @@ def test_what_comes_from_outside_is_no_template(make: Any, monkeypatch: pytest.M
     task.render_template_fields(context)
     made = context["task"]
     assert {key: getattr(made, key) for key in wanted} == wanted
+
+
+def test_a_watch_that_no_chain_needs_ends_its_last_run() -> None:
+    """Whatever it was about: it waited, or was to look."""
+    (dag,) = factory.make_over_dags(["delivery-chain-source--git--old-0123ab"]).values()
+    watch = dag.get_task("watch")
+    assert (dag.dag_id, dag.schedule, dag.task_ids) == (
+        "delivery-chain-source--git--old-0123ab",
+        None,
+        ["watch"],
+    )
+    for do in (lambda: watch.execute({}), lambda: watch.resume_execution("looked", {"event": {}}, {})):
+        with pytest.raises(AirflowSkipException, match="no chain in force"):
+            do()

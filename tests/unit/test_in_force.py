@@ -11,9 +11,20 @@ from airflow.sdk.exceptions import AirflowRuntimeError
 
 from delivery_chain import in_force
 from delivery_chain.core.in_force import REMEMBER, State
-from delivery_chain.core.watched import source_dag_id, told_key
+from delivery_chain.core.spec import Source
+from delivery_chain.core.watched import over_key, source_dag_id, told_key
 from delivery_chain.errors import EventRefused
-from delivery_chain.in_force import INDEX, chain, kept_key, look, mentioning, missing, settle, version_for
+from delivery_chain.in_force import (
+    INDEX,
+    chain,
+    kept_key,
+    look,
+    mentioning,
+    missing,
+    settle,
+    version_for,
+    watched_before,
+)
 from support.variables import Variables, supervise
 
 if TYPE_CHECKING:
@@ -242,6 +253,23 @@ def test_variables_that_can_not_be_read_stop_no_parse(tmp_path: Path, variables:
     assert (shown(tmp_path), variables.held) == ({"one": (0, ""), "two": (0, "")}, held)
 
 
+@pytest.mark.parametrize("broken", [{"list"}, set()], ids=["its database is away", "it has just come back"])
+def test_an_airflow_that_knows_no_variable_for_a_while_stops_no_parse(
+    tmp_path: Path, variables: Variables, broken: set[str]
+) -> None:
+    """It says that there are none. Made anew, the index would number from 1, and forget what files do not tell."""
+    write(tmp_path, "one")
+    write(tmp_path, "two")
+    look(tmp_path, keep=True)
+    write(tmp_path, "two", more="x")
+    look(tmp_path, keep=True)
+    held = dict(variables.held)
+    variables.hidden, variables.broken = True, broken
+    assert (shown(tmp_path), variables.held) == ({"one": (0, "")}, held)
+    variables.hidden, variables.broken = False, set()
+    assert shown(tmp_path) == {"one": (1, "current"), "two": (1, "invalid")}
+
+
 def test_variables_that_can_not_be_written_are_written_later(tmp_path: Path, variables: Variables) -> None:
     """A chain's number does not grow with every try."""
     write(tmp_path, "one")
@@ -304,6 +332,41 @@ def test_where_no_version_is_known_the_file_counts(tmp_path: Path, variables: Va
     other = spec.model_copy(update={"description": "other"})
     variables.held[kept_key("one")] = "{}"
     assert (before, version_for(other, LATER)) == ((spec, 0), (other, 0))
+
+
+def test_a_watch_that_no_chain_needs_is_told_so(
+    tmp_path: Path, variables: Variables, clock: list[timedelta]
+) -> None:
+    """For a day; and that it is needed again, where the chain comes back by then."""
+    watch = source_dag_id(Source(connection="git_shop", url="one.git"))
+    told = over_key(told_key(watch))
+    write(tmp_path, "one")
+    look(tmp_path, keep=True)
+    write(tmp_path, "new", file="one.yaml")
+    look(tmp_path, keep=True)
+    gone = told in variables.held, watch in look(tmp_path).watched_before, watched_before(watch)
+    write(tmp_path, "one")
+    look(tmp_path, keep=True)
+    back = told in variables.held, watch in look(tmp_path).watched_before, watched_before(watch)
+    write(tmp_path, "new", file="one.yaml")
+    look(tmp_path, keep=True)
+    clock[0] = REMEMBER
+    look(tmp_path, keep=True)
+    over = told in variables.held, watch in look(tmp_path).watched_before, watched_before(watch)
+    assert (gone, back, over) == ((True,) * 3, (False,) * 3, (False,) * 3)
+
+
+def test_a_watch_is_told_later_where_it_could_not_be_now(tmp_path: Path, variables: Variables) -> None:
+    """The index does not say more than was written."""
+    write(tmp_path, "one")
+    look(tmp_path, keep=True)
+    write(tmp_path, "new", file="one.yaml")
+    variables.broken = {"write"}
+    look(tmp_path, keep=True)
+    variables.broken = set()
+    look(tmp_path, keep=True)
+    told = over_key(told_key(source_dag_id(Source(connection="git_shop", url="one.git"))))
+    assert told in variables.held
 
 
 def test_a_removed_chain_refuses_runs_that_came_after(tmp_path: Path, variables: Variables) -> None:

@@ -250,14 +250,6 @@ def test_waits_end(said: Answer | ToolError, message: str) -> None:
     assert str(caught.value) == message
 
 
-def test_a_wait_that_ends_too_soon_says_what_the_run_waits_for() -> None:
-    """A run that tries again for an hour is told with its reason, not just as running."""
-    server = Scripted(state("running"), outcome=told("waiting", good=False, run="running"))
-    with pytest.raises(ToolError) as caught:
-        wait(server, "c", "r", until=0, sleep=lambda _: pytest.fail("waits"))  # type: ignore[arg-type]
-    assert str(caught.value) == "c: run r has not ended in time, last seen waiting: so?[2J; it goes on"
-
-
 class Judging:
     """A server that says what a chain takes."""
 

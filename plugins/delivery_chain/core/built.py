@@ -29,6 +29,8 @@ RUN = "dev.delivery-chain.run"
 """Annotation: Dag id and run id, so that staging tags of crashed runs are found."""
 RULE = "dev.delivery-chain.rule"
 """Annotation: the build rule."""
+TAGS = "dev.delivery-chain.tags"
+"""Annotation: the tags that it was built for, with spaces between."""
 FOR = "dev.delivery-chain.for"
 """Annotation: what it was built for, see `Purpose`."""
 COMMIT = "org.opencontainers.image.revision"
@@ -49,7 +51,11 @@ def annotations_of(plan: Plan) -> dict[str, str]:
     All of them are always there, for a base image may have the same ones, which builders hand down.
     """
     build = plan.build
-    facts = {PUSHED_AT: plan.pushed_at.isoformat(), RUN: f"{plan.chain} {plan.run_id}"}
+    facts = {
+        PUSHED_AT: plan.pushed_at.isoformat(),
+        RUN: f"{plan.chain} {plan.run_id}",
+        TAGS: " ".join(plan.tags),
+    }
     if build:
         purpose = REBUILD if build.older else PUSH if plan.announce else UNANNOUNCED
         facts |= {
@@ -103,6 +109,19 @@ class Origin:
     def run_id(self) -> str:
         """The run that built it."""
         return self.run.partition(" ")[2]
+
+
+def is_own(plan: Plan, annotations: Mapping[str, str]) -> bool:
+    """Whether an image that somebody pushed is one that the chain itself built, under a tag that it was built for.
+
+    Registries tell of what a chain publishes, too. A copy that somebody makes under another tag is a push of its own.
+
+    Args:
+        plan: One about an image that is there.
+        annotations: The image's.
+    """
+    chain = annotations.get(RUN, "").partition(" ")[0]
+    return chain == plan.chain and {*plan.tags} <= {*annotations.get(TAGS, "").split(" ")}
 
 
 def may_move(plan: Plan, held: Mapping[str, str], now: datetime) -> bool:

@@ -38,6 +38,10 @@ def _commit(commit: str) -> str:
     return commit
 
 
+def _place(where: str) -> str:
+    return _commit(where) if COMMIT.fullmatch(where) else check_digest(where)
+
+
 def _optional(check: Any) -> AfterValidator:
     return AfterValidator(lambda value: check(value) if value else value)
 
@@ -65,10 +69,12 @@ class Event(Value):
     seen_at: datetime | None = None
     """When we first saw it, by our own clock."""
     left: datetime | None = None
-    """When the ref was last known to be at another commit, or deleted, by our own clock; left out for never.
+    """When the ref was last seen at another commit, or deleted, by our own clock; left out for never.
 
     An image of the same ref and commit that was seen after that is of this very push.
     """
+    elsewhere: Annotated[tuple[Annotated[str, AfterValidator(_place)], ...], Field(max_length=8)] = ()
+    """Other commits or digests that the ref or tag was last told to be at: what came of them, the registry knows."""
     actor: Annotated[str, Field(max_length=200)] = ""
     """Who pushed or asked, for people to read."""
     sender: Annotated[str, Field(max_length=200)] = ""

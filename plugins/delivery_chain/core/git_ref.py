@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 BRANCHES = "refs/heads/"
 TAGS = "refs/tags/"
@@ -77,3 +81,10 @@ def short_ref(ref: str) -> tuple[str, str]:
     if ref.startswith(TAGS):
         return "tag", ref.removeprefix(TAGS)
     return "", ref
+
+
+def counted(refs: Iterable[str]) -> str:
+    """How many branches and tags there are among full refs: `1 branch and 2 tags`."""
+    kinds = [short_ref(ref)[0] for ref in refs]
+    branches, tags = kinds.count("branch"), kinds.count("tag")
+    return f"{branches} branch{'es' if branches != 1 else ''} and {tags} tag{'s' if tags != 1 else ''}"

@@ -6,17 +6,28 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from delivery_chain.core.steps import CLOSING
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from delivery_chain.core.steps import Task
 
-ONE = frozenset({"patch_dag_run", "patch_task_instance", "clear_dag_run", "post_clear_task_instances"})
-"""Events of Airflow's REST API about one run, which their rows name. The UI's buttons send the same requests."""
+MARKED = frozenset({"failed", "success", "skipped"})
+"""What people can mark a task as, and all but the last a run."""
+CLEARED, QUEUED = "cleared", "queued"
+"""Deeds beside these: the run goes on after them."""
+REOPENED = "reopened"
+"""A deed of ours: the run ended although it was to go on, and was let go on."""
+REOPEN = "delivery_chain_reopen"
+"""Event with which that is in the log."""
+ONE = frozenset(
+    {"patch_dag_run", "patch_task_instance", "clear_dag_run", "post_clear_task_instances", REOPEN}
+)
+"""Events about one run, which their rows name: of Airflow's REST API, to which the UI's buttons send the same requests,
+and our own."""
 MANY = frozenset({"bulk_dag_runs", "clear_dag_runs"})
 """Events about many runs, which only their bodies name. Airflow 3.3 logs no bulk request about task instances."""
-CLEARED, QUEUED = "cleared", "queued"
-"""Deeds beside `failed`, `success` and `skipped`: the run goes on after them."""
 LONGEST_NAME = 60
 """Characters of a person's name that are shown."""
 
@@ -40,7 +51,7 @@ class Mark:
 
     by: str
     what: str
-    """`failed`, `success`, `skipped`, `cleared` or `queued`."""
+    """`failed`, `success`, `skipped`, `cleared`, `queued` or `reopened`."""
     step: str = ""
     """The task; empty where the whole run was marked or cleared."""
     index: int | None = None
@@ -70,11 +81,12 @@ def marks_of(dag_id: str, run_id: str, rows: Iterable[Row]) -> tuple[Mark, ...]:
 
 def _undone(earlier: Mark, later: Mark) -> bool:
     """Whether the later one makes the earlier one void."""
-    if later.what in (CLEARED, QUEUED) and not earlier.step:
-        # Whatever part of a run is cleared: it goes on.
+    if later.what in (CLEARED, QUEUED) and not earlier.step and later.step not in CLOSING:
+        # Whatever part of a run is cleared: it goes on. To have its end told again is no word against that.
         return True
     if not later.step:
-        return later.what == CLEARED
+        # Who stops a run has the last word over those who let it go on.
+        return later.what == CLEARED or (later.what in MARKED and earlier.what in (CLEARED, QUEUED))
     return later.step == earlier.step and later.index in (None, earlier.index)
 
 
@@ -88,8 +100,8 @@ def _read(dag_id: str, run_id: str, row: Row) -> Iterator[Mark]:
             yield from _mark(by, _sent(body, "new_state"), row.task_id, _index(body.get("map_index")))
         case "post_clear_task_instances":
             yield from _cleared(by, body.get("task_ids"))
-        case "clear_dag_run":
-            yield Mark(by=by, what=CLEARED)
+        case "clear_dag_run" | "delivery_chain_reopen":
+            yield Mark(by=by, what=REOPENED if row.event == REOPEN else CLEARED)
         case "bulk_dag_runs":
             for one in _updated(body.get("actions")):
                 if _is_ours(one, row.dag_id, dag_id, run_id):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from delivery_chain.core import blocked
 from delivery_chain.core.delivered import Delivered, delivered
-from delivery_chain.core.marks import CLEARED
+from delivery_chain.core.marks import MARKED
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.steps import (
     BUILT,
@@ -53,8 +53,6 @@ WARNING = "NOT TO BE TRUSTED"
 """What the sentence of a run begins with of which something was changed."""
 KILLED = "it left no reason: somebody marked it, or its worker was lost"
 """Why a step failed that did not say so itself."""
-MARKED = frozenset({FAILED, SUCCESS, SKIPPED})
-"""What people can mark a task as."""
 REFUSALS = frozenset({"EventRefused", "UsageError"})
 """Errors with which `plan` says that the event makes no run."""
 
@@ -132,7 +130,9 @@ class Facts:
         A step that is cleared keeps what it left until it begins, and may be stopped before it does.
         """
         return not any(
-            task.step == step and task.state in NOT_BEGUN and not any(mark.about(task) for mark in self.marks)
+            task.step == step
+            and task.state in NOT_BEGUN
+            and not any(mark.what in MARKED and mark.about(task) for mark in self.marks)
             for task in self.tasks
         )
 
@@ -262,12 +262,14 @@ def _blocked(facts: Facts, verdict: Verdict) -> Outcome:
 def _open(facts: Facts) -> Outcome:
     """Where a run is that has not ended."""
     about = f"; {_title(facts)}" if facts.planned else ""
+    ending = [mark for mark in facts.marks if _ends(mark)][-1:]
+    about += "".join(f"; marked as {mark.what} by {mark.by}" for mark in ending)
     busy = facts.of(*RUNNING)
     again = facts.of(RETRYING)
     if facts.held and not busy:
         return _outcome(End.WAITING, f"waiting: {facts.held}{about}")
     if facts.state == "queued":
-        return _outcome(End.WAITING, "waiting: Airflow has not begun it yet")
+        return _outcome(End.WAITING, f"waiting: Airflow has not begun it yet{about}")
     if again and not busy:
         said = f"waiting to try again: {_why(again)}{about}"
         return _outcome(End.WAITING, said, step=again[0].name)
@@ -277,6 +279,11 @@ def _open(facts: Facts) -> Outcome:
         return _outcome(End.WAITING, said, step=facts.deleted[0])
     where = f" {_names(busy)}" if busy else ""
     return _outcome(End.RUNNING, f"running{where}{about}", step=busy[0].name if busy else "")
+
+
+def _ends(mark: Mark) -> bool:
+    """Whether somebody ended the run as a whole, which Airflow does once what tells of its end has run."""
+    return mark.what in MARKED and not mark.step
 
 
 def _stopped(facts: Facts, missing: str) -> list[Task]:
@@ -300,7 +307,7 @@ def _canceller(facts: Facts, tasks: Iterable[Task]) -> str:
     """Who stopped one of these tasks, by marking it or the whole run; empty where nobody is known."""
     for task in tasks:
         for mark in facts.marks:
-            if mark.what in MARKED and (not mark.step or (mark.about(task) and mark.what == task.state)):
+            if _ends(mark) or (mark.what in MARKED and mark.about(task) and mark.what == task.state):
                 return mark.by
     return ""
 
@@ -313,12 +320,6 @@ def _against(facts: Facts, *, good: bool) -> str:
     if marks:
         return marks[-1].by
     return "" if good else "hand"
-
-
-def going_on(marks: Iterable[Mark]) -> str:
-    """What is said of a run that goes on after its end."""
-    by = next((mark.by for mark in reversed(list(marks)) if mark.what == CLEARED), "")
-    return f"going on{f': cleared by {by}' if by else ''}"
 
 
 def _title(facts: Facts) -> str:

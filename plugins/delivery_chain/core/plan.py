@@ -65,6 +65,8 @@ class Plan(Value):
     """The image that is there already, for a run without a build."""
     announce: bool = True
     """Whether triggers fire."""
+    again: int = 0
+    """Earlier pushes of the image that were delivered under this run's id, which was free again since."""
 
     @property
     def name(self) -> str:

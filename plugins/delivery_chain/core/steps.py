@@ -16,6 +16,17 @@ STEPS = (
 """Task ids of a chain, in the order in which a person reads them."""
 REPORT = "report"
 """The last step: it says how the run ended, and its own end is the run's."""
+BEFORE = {
+    "build": ("plan",),
+    "assemble": ("plan", "build"),
+    "scan": ("assemble",),
+    "gate": ("assemble", "scan"),
+    "publish": ("gate",),
+    "quarantine": ("gate",),
+    "replicate": ("publish",),
+    "distribute": ("publish", "replicate"),
+}
+"""The steps that each waits for, those left out that only tell what happened; in the order in which they run."""
 CLOSING = ("denied", REPORT)
 """Steps that tell what happened before them, and have to tell it anew when a run goes on after its end."""
 REASON = "reason"
@@ -25,7 +36,11 @@ SUPERSEDED = "Superseded"
 BUILT = "BuiltBefore"
 SKIPS = frozenset({SKIPPED, SUPERSEDED, BUILT})
 """What stands for the error's name where a step had nothing to do."""
-NOT_BEGUN = frozenset({"", SKIPPED, "upstream_failed", "removed"})
+NOT_RUN = frozenset({SKIPPED, "upstream_failed"})
+"""Airflow's states of a task that it will never begin by itself."""
+DONE = NOT_RUN | {SUCCESS, FAILED, "removed"}
+"""Airflow's states of a task that will not run again by itself."""
+NOT_BEGUN = NOT_RUN | {"", "removed"}
 """Airflow's states of a task that has not run, or not since it was cleared: what it left earlier is out of date."""
 RETRYING = "up_for_retry"
 """Airflow's state of a task that failed and will be tried again."""

@@ -6,12 +6,15 @@ alike, and the number is in the run's id, so that what both saw is one run:
 
     a run for this ref and commit, made since the ref was last known to be elsewhere, is this very push.
 
-`judge` finds that time for a webhook, `left_at` for the sensor; `choose` picks the stay. A delivery that fits nowhere
+`judge` finds that time for a webhook, `look_at` for the sensor; `choose` picks the stay. A delivery that fits nowhere
 into what is known makes no run where the sensor has one of that commit; else it makes one, which builds nothing if it
 finds its ref elsewhere.
 
 Where it is in doubt whether a push is told again, it gets a run: that asks the registry whether the push was built, see
 `delivery_chain.core.built`. A run too many is skipped, a push without one would be lost.
+
+What was forgotten may be told again from its beginning, and looks then as if the ref were elsewhere. So the word of a
+webhook makes a run, and no image an old one: whether the ref truly was elsewhere is for the registry to say, too.
 """
 
 from __future__ import annotations
@@ -59,6 +62,28 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What the sensor sees: a ref that is elsewhere than it was."""
+
+    commit: str
+    previous: str | None
+    looked: datetime
+    """When the look at it began."""
+    since: datetime | None
+    """When the last look began that saw it elsewhere; None if there was none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What is known of a push that the sensor sees; the fields are those of `Judgement`."""
+
+    since: datetime | None
+    left: datetime | None
+    elsewhere: tuple[str, ...]
+    first: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
     """What a move is."""
 
@@ -71,7 +96,9 @@ class Judgement:
     since: datetime | None = None
     """When the ref was last known to be elsewhere, by which its runs are told apart; None for never."""
     left: datetime | None = None
-    """The same for its images: what is in doubt here is left to the registry."""
+    """When the sensor last saw it elsewhere, or it was deleted, by which its images are told apart; None for never."""
+    elsewhere: tuple[str, ...] = ()
+    """Where webhooks told the ref to be: the registry knows what came of it."""
     at: datetime | None = None
     """When a fresh push was seen; of one that came late, when it must have been."""
     first: datetime | None = None
@@ -89,6 +116,13 @@ def judge(
         watched: Where the sensor saw the ref last, if it did.
         sensed: When the sensor saw the ref come to where the move ends, as the newest run says that it made of it.
     """
+    judged = _judged(history, move, watched, sensed)
+    if watched is None or not judged.fresh or watched.commit == move.after:
+        return judged
+    return replace(judged, left=_latest(judged.left, watched.at))
+
+
+def _judged(history: History, move: Move, watched: Sighting | None, sensed: datetime | None) -> Judgement:
     view = _view(history, watched)
     if (told := _told(history, view, move)) is not None:
         return told
@@ -105,18 +139,35 @@ def judge(
     return _sensed(history, view, move, sensed) or _out_of_order(history, view, move)
 
 
-def left_at(history: History, commit: str, *, looked: datetime, since: datetime | None) -> datetime | None:
-    """When the ref was last known to be elsewhere than where the sensor sees it.
+def look_at(history: History, change: Change) -> Seen:
+    """What is known of a push that the sensor sees.
 
     Args:
-        history: What webhooks told of this ref.
-        commit: Where it is.
-        looked: When the look at it began; what was told after that may be newer than the look.
-        since: When the last look began that saw it elsewhere; None if there was none.
+        history: What webhooks told of its ref.
+        change: What the sensor sees. What was told after its look began may be newer than the look.
     """
-    heard = _elsewhere(tuple(one for one in history if one.at <= looked - CLOCKS), commit)
-    times = [heard, since - CLOCKS if since else None]
+    before = change.looked - CLOCKS
+    known = tuple(one for one in history if one.at <= before)
+    looked = change.since - CLOCKS if change.since else None
+    # The last look saw it where it is now, and a webhook told of a move in between.
+    hearsay = any(one.commit == change.previous and looked and one.at > looked for one in history)
+    again = [one.again for one in known if one.commit != change.commit and one.again and one.again <= before]
+    told = _latest(_elsewhere(known, change.commit), looked)
+    return Seen(
+        since=_latest(told, *again),
+        left=_latest(_surely_elsewhere(known, change.commit), None if hearsay else looked),
+        elsewhere=elsewhere(history, change.commit),
+        first=first_at(history, change.commit, told),
+    )
+
+
+def _latest(*times: datetime | None) -> datetime | None:
     return max((time for time in times if time), default=None)
+
+
+def elsewhere(history: History, commit: str) -> tuple[str, ...]:
+    """Where webhooks told the ref to be but at a commit: commits or digests, each once."""
+    return tuple(dict.fromkeys(one.commit for one in history if one.told and one.commit not in ("", commit)))
 
 
 def first_at(history: History, commit: str, left: datetime | None) -> datetime | None:
@@ -195,6 +246,7 @@ def _fresh(
         since=since,
         at=move.now,
         left=left,
+        elsewhere=elsewhere(view, move.after),
         first=first,
     )
 
@@ -207,13 +259,22 @@ def _doubt(history: History, view: History, one: Sighting, move: Move) -> Judgem
     since = max(view[-1].at, one.at)
     left, first = _for_images(view, move)
     since = max(since, one.again or since)
-    return replace(known, fresh=True, since=since, left=left, at=move.now, first=first)
+    return replace(
+        known,
+        fresh=True,
+        since=since,
+        left=left,
+        elsewhere=elsewhere(view, move.after),
+        at=move.now,
+        first=first,
+    )
 
 
 def _for_images(view: History, move: Move) -> tuple[datetime | None, datetime]:
-    """When the ref was last known to be elsewhere, whatever was told in doubt; and first where the move ends, since."""
-    left = _elsewhere(view, move.after)
-    return left, min(first_at(view, move.after, left) or move.now, move.now)
+    """When the ref was last known for sure to be elsewhere; and first where the move ends, since any word of that."""
+    sure = _surely_elsewhere(view, move.after)
+    first = first_at(view, move.after, _elsewhere(view, move.after))
+    return sure, min(first or move.now, move.now)
 
 
 def _known(history: History, one: Sighting, told: tuple[str, str], why: str) -> Judgement:
@@ -223,6 +284,11 @@ def _known(history: History, one: Sighting, told: tuple[str, str], why: str) -> 
 
 def _elsewhere(view: History, commit: str) -> datetime | None:
     return max((one.at for one in view if one.commit != commit), default=None)
+
+
+def _surely_elsewhere(view: History, commit: str) -> datetime | None:
+    """By the word of the sensor; or of a webhook, of a ref that was deleted."""
+    return _elsewhere(tuple(one for one in view if not (one.told and one.commit)), commit)
 
 
 def _in_doubt(view: History, commit: str) -> datetime | None:

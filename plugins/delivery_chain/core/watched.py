@@ -17,6 +17,9 @@ SOURCE_PREFIX = "delivery-chain-source--"
 IMAGES_PREFIX = "delivery-chain-images--"
 TOLD_PREFIX = "delivery-chain-webhooks-"
 """What the keys of the Variables begin with that hold what webhooks told."""
+OVER_PREFIX = "delivery-chain-over-"
+OVER = "over"
+"""Key of the event of a trigger that no chain needs any more."""
 
 
 def source_dag_id(source: Source) -> str:
@@ -39,18 +42,9 @@ def told_key(dag_id: str) -> str:
     return f"{TOLD_PREFIX}{hashlib.sha256(dag_id.encode()).hexdigest()[:12]}"
 
 
-def abandoned(keys: Iterable[str], specs: Iterable[ChainSpec]) -> tuple[str, ...]:
-    """Those of some Variables' keys that remember a source or namespace which no chain has any more.
-
-    Args:
-        keys: Of any Variables; those that remember nothing of the kind are left out.
-        specs: All chains that are in force, those that are invalid at the moment too.
-    """
-    specs = tuple(specs)
-    places = {*watched(specs), *(images_dag_id(one.scope.instance, one.scope.namespace) for one in specs)}
-    kept = places | {told_key(place) for place in places}
-    ours = (SOURCE_PREFIX, IMAGES_PREFIX, TOLD_PREFIX)
-    return tuple(key for key in keys if key.startswith(ours) and key not in kept)
+def over_key(told: str) -> str:
+    """The name of the Variable that is there while no chain needs a watching Dag, whose `told_key` is given."""
+    return told.replace(TOLD_PREFIX, OVER_PREFIX)
 
 
 def watches(dag_id: str, connection: str) -> bool:

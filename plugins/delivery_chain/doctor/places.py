@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from delivery_chain.core.connections import GIT, REGISTRY, TRIGGER, Needed, connect_command, nearest
 from delivery_chain.core.diagnosis import Line, clock, ok, problem, warning
+from delivery_chain.core.git_ref import counted
 from delivery_chain.core.plan import matching_rules
 from delivery_chain.core.tags import quarantine_name
 from delivery_chain.doctor.running import Check
@@ -68,10 +69,18 @@ def _asking(scene: Scene, needed: Needed, about: str) -> Callable[[], Iterator[L
         except ConnectionMissing as error:
             yield _missing(scene, needed, about, str(error))
         except ConfigurationError as error:
-            remedy = f"{needed.command} --update, or another name in {scene.files(needed)}"
-            yield problem(topic, about, str(error), remedy)
+            yield problem(topic, about, str(error), _set_right(scene, needed))
 
     return lines
+
+
+def _set_right(scene: Scene, needed: Needed) -> str:
+    """The remedy for a connection that can't be used. One of another type may be somebody else's: it stays."""
+    name = needed.connection
+    if (scene.known or {}).get(name, needed.conn_type) == needed.conn_type:
+        return f"{needed.command} --update, or another name in {scene.files(needed)}"
+    room = f"airflow connections delete {name} && {needed.command}"
+    return f"another name in {scene.files(needed)}, or where nothing else takes this one: {room}"
 
 
 def _missing(scene: Scene, needed: Needed, about: str, said: str) -> Line:
@@ -213,7 +222,7 @@ def _git(scene: Scene, needed: Needed, about: str) -> Iterator[Line]:
         yield problem("git", about, str(error), remedy)
         return
     matched = sum(any(matching_rules(spec, ref) for spec in _builders(scene, needed)) for ref in refs)
-    yield ok("git", about, f"{len(refs)} branches and tags, of which build rules take {matched}")
+    yield ok("git", about, f"{counted(refs)}, of which build rules take {matched}")
 
 
 def _builders(scene: Scene, needed: Needed) -> list[ChainSpec]:

@@ -7,7 +7,7 @@ else ours, word for word. So an empty note is nobody's, and what we wrote is kep
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from airflow.models.dagrun import DagRunNote
 from airflow.models.log import Log
@@ -16,7 +16,6 @@ from sqlalchemy import insert, select, update
 from delivery_chain.ledger.inserting import insert_or_leave
 
 if TYPE_CHECKING:
-    from airflow.models.dagrun import DagRun
     from sqlalchemy.engine import Connection, Row
 
 AUTHOR = "delivery-chain"
@@ -29,29 +28,38 @@ PAUSED = "the Dag is paused: the run waits until somebody unpauses it"
 """The note of a run that is made while its Dag is paused, without the capital."""
 
 
-def is_noted(connection: Connection, run: DagRun) -> bool:
+class Noted(NamedTuple):
+    """A run, as far as its note goes."""
+
+    dag_id: str
+    run_id: str
+    number: int
+    """Of the run in the database."""
+
+
+def is_noted(connection: Connection, run: Noted) -> bool:
     """Whether a run bears a note of ours that says something."""
     row = _row(connection, run)
     return row is not None and bool(row.content) and _is_ours(connection, run, row)
 
 
-def write(connection: Connection, run: DagRun, sentence: str) -> None:
+def write(connection: Connection, run: Noted, sentence: str) -> None:
     """Make a sentence the run's note, unless a person wrote one."""
     if _row(connection, run) is None:
         # A person may write a note at this very moment: theirs stays, and ours raises no IntegrityError.
-        values = {"dag_run_id": run.id, "content": sentence[:LONGEST], "user_id": AUTHOR}
+        values = {"dag_run_id": run.number, "content": sentence[:LONGEST], "user_id": AUTHOR}
         connection.execute(insert_or_leave(connection, DagRunNote).values(values))
         _remember(connection, run, sentence[:LONGEST])
     else:
         rewrite(connection, run, sentence)
 
 
-def rewrite(connection: Connection, run: DagRun, sentence: str) -> bool:
+def rewrite(connection: Connection, run: Noted, sentence: str) -> bool:
     """Replace our own note of a run; gives whether there was one."""
     row = _row(connection, run)
     if row is None or not _is_ours(connection, run, row):
         return False
-    as_read = (DagRunNote.dag_run_id == run.id, DagRunNote.content.is_not_distinct_from(row.content))
+    as_read = (DagRunNote.dag_run_id == run.number, DagRunNote.content.is_not_distinct_from(row.content))
     values = {"content": sentence[:LONGEST], "user_id": AUTHOR}
     done = connection.execute(update(DagRunNote).where(*as_read).values(values))
     if done.rowcount and row.content != values["content"]:
@@ -59,12 +67,12 @@ def rewrite(connection: Connection, run: DagRun, sentence: str) -> bool:
     return bool(done.rowcount)
 
 
-def _row(connection: Connection, run: DagRun) -> Row[str | None, str | None] | None:
-    wanted = select(DagRunNote.content, DagRunNote.user_id).where(DagRunNote.dag_run_id == run.id)
+def _row(connection: Connection, run: Noted) -> Row[str | None, str | None] | None:
+    wanted = select(DagRunNote.content, DagRunNote.user_id).where(DagRunNote.dag_run_id == run.number)
     return connection.execute(wanted).first()
 
 
-def _is_ours(connection: Connection, run: DagRun, row: Row[str | None, str | None]) -> bool:
+def _is_ours(connection: Connection, run: Noted, row: Row[str | None, str | None]) -> bool:
     content = (row.content or "").strip()
     if not content or row.user_id == AUTHOR or content.lower() == PAUSED.lower():
         return True
@@ -72,6 +80,6 @@ def _is_ours(connection: Connection, run: DagRun, row: Row[str | None, str | Non
     return content in {str(said).strip() for said in connection.scalars(select(Log.extra).where(*about))}
 
 
-def _remember(connection: Connection, run: DagRun, sentence: str) -> None:
+def _remember(connection: Connection, run: Noted, sentence: str) -> None:
     values = {"event": EVENT, "owner": AUTHOR, "dag_id": run.dag_id, "run_id": run.run_id, "extra": sentence}
     connection.execute(insert(Log).values(values | {"dttm": datetime.now(UTC)}))

@@ -6,14 +6,13 @@ Reads and writes go through the connection or session that is given, and join it
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
 from airflow.models.log import Log
-from airflow.models.taskinstance import TaskInstance, uuid7
-from airflow.models.taskinstancehistory import TaskInstanceHistory
-from sqlalchemy import exists, insert, or_, select, update
+from airflow.models.taskinstance import TaskInstance
+from sqlalchemy import or_, select, update
 
 from delivery_chain.core.gate import Verdict
 from delivery_chain.core.marks import MANY, ONE, Mark, Row, marks_of
@@ -28,7 +27,7 @@ from delivery_chain.core.results import (
     Subject,
 )
 from delivery_chain.core.slots import slot_names
-from delivery_chain.core.steps import CLOSING, REPORT, STEPS, Task, label_of
+from delivery_chain.core.steps import REPORT, STEPS, Task, label_of
 from delivery_chain.ledger.deleted import deleted_of
 from delivery_chain.ledger.left import left_in
 
@@ -43,8 +42,6 @@ RENDERED = TaskInstance.__table__.c.rendered_map_index
 """The name of a mapped instance; NULL until it has one."""
 MOST_ROWS = 500
 """Rows of the event log that are read for one run, the newest."""
-DONE = ("success", "failed", "skipped", "upstream_failed")
-"""Airflow's states of a task instance that will not run again by itself."""
 
 
 def facts_of(
@@ -132,38 +129,6 @@ def marks_in(connection: Session | Connection, dag_id: str, run_id: str) -> tupl
         for event, owner, dag, task, extra in connection.execute(wanted)
     ]
     return marks_of(dag_id, run_id, reversed(rows))
-
-
-def reset_closing(connection: Connection, dag_id: str, run_id: str, retries: int) -> bool:
-    """Let the steps that tell what happened before them run again, for a run goes on after its end.
-
-    As Airflow clears a task: the try is kept in the history, and `max_tries` starts anew.
-
-    Returns:
-        Whether there was one.
-    """
-    one = TaskInstance
-    wanted = select(one.id, one.try_number).where(
-        one.dag_id == dag_id, one.run_id == run_id, one.task_id.in_(CLOSING), one.state.in_(DONE)
-    )
-    found = connection.execute(wanted).all()
-    for key, tries in found:
-        if tries:
-            _remember(connection, key)
-        values = {"id": uuid7(), "state": None, "max_tries": tries + retries, "external_executor_id": None}
-        connection.execute(update(one).where(one.id == key).values(**values))
-    return bool(found)
-
-
-def _remember(connection: Connection, key: Any) -> None:
-    """Keep a task's last try in Airflow's history, where its log is found."""
-    now, past = TaskInstance.__table__.c, TaskInstanceHistory.__table__
-    names = [column.name for column in past.c if column.name in now and column.name != "task_instance_id"]
-    there = exists().where(
-        *(past.c[name] == now[name] for name in ("dag_id", "run_id", "task_id", "map_index", "try_number"))
-    )
-    last = select(now.id, *(now[name] for name in names)).where(now.id == key, ~there)
-    connection.execute(insert(past).from_select(["task_instance_id", *names], last))
 
 
 def name_instances(connection: Connection, dag_id: str, run_id: str, spec: ChainSpec) -> None:

@@ -201,7 +201,9 @@ def _assemble(client: Any, plan: Plan, built: Mapping[str, str]) -> str:
     platforms = plan.build.platforms if plan.build else ()
     missing = [platform for platform in platforms if platform not in built]
     if missing:
-        raise BuildFailed(f"no image of {', '.join(missing)}: look at the task `build` of that platform")
+        raise BuildFailed(
+            f"`build` left no image of {', '.join(missing)}: clear `build` and all that follow it"
+        )
     if len(platforms) == 1:
         raw = client.get_manifest(plan.name, built[platforms[0]])
         return str(client.put_manifest(plan.name, plan.staging(), raw.raw, raw.media_type))

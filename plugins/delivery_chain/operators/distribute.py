@@ -105,9 +105,9 @@ class DistributeOperator(SlotOperator):
                 run_id=plan.run_id,
                 regions=regions,
             )
-            key = delivery_id(
-                chain=plan.chain, run_id=plan.run_id, trigger=trigger.name, tag=tag, digest=digest
-            )
+            # A target that knows the id would take another push for one that it has.
+            run_id = f"{plan.run_id}+{plan.again}" if plan.again else plan.run_id
+            key = delivery_id(chain=plan.chain, run_id=run_id, trigger=trigger.name, tag=tag, digest=digest)
             raw = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
             attempt, retry_after = send(target, Delivery(key, tag, trigger.method, raw))
             log.add(attempt)

@@ -27,8 +27,12 @@ MOST_STAYS = 32
 ACTIVE = ["queued", "running"]
 
 
-def images_of(spec: ChainSpec, selection: SourceSelection, event: Event, plan: Plan) -> list[Origin]:
+def images_of(
+    spec: ChainSpec, selection: SourceSelection, event: Event, plan: Plan, *, elsewhere: bool = False
+) -> list[Origin]:
     """What the tags hold that the rule gives to the commit, and to the one before: that came out, or did not.
+
+    With `elsewhere`, also to the commits that the ref is said to have been at.
 
     Raises:
         RegistryError: The registry can't be asked. Its class says whether that is retryable.
@@ -36,13 +40,14 @@ def images_of(spec: ChainSpec, selection: SourceSelection, event: Event, plan: P
     from delivery_chain.hooks.registry import OciRegistryHook
 
     with OciRegistryHook(plan.instance).client() as client:
-        return list(_origins(client, plan.name, _tags(client, spec, selection, event, plan)))
+        commits = [plan.build.commit if plan.build else "", event.previous, *(event.elsewhere * elsewhere)]
+        tags = _tags(client, spec, selection, plan, [commit for commit in commits if commit])
+        return list(_origins(client, plan.name, tags))
 
 
 def _tags(
-    client: RegistryClient, spec: ChainSpec, selection: SourceSelection, event: Event, plan: Plan
+    client: RegistryClient, spec: ChainSpec, selection: SourceSelection, plan: Plan, commits: list[str]
 ) -> dict[str, None]:
-    commits = [commit for commit in (plan.build.commit if plan.build else "", event.previous) if commit]
     tags = [*plan.tags]
     for commit in commits:
         tags += tags_of(spec, selection, commit=commit, pushed_at=plan.pushed_at)
@@ -113,21 +118,21 @@ def _await_removed(ti: Any, spec: ChainSpec, event: Event, ids: list[str]) -> No
             )
 
 
-def await_previous(ti: Any, spec: ChainSpec, event: Event) -> None:
-    """Wait for runs of the commit that the ref was at before: what they let out would take the place of the image.
+def await_elsewhere(ti: Any, spec: ChainSpec, event: Event) -> None:
+    """Wait for runs of where the ref was before: what they let out would take the place of the image.
 
     Raises:
         UnderWay: One is on its way. Retryable.
     """
-    if not event.previous:
-        return
-    before = event.model_copy(update={"commit": event.previous})
-    ids = _run_ids(Start(spec.name, spec.scope.namespace, before))
-    if ti.get_dr_count(dag_id=spec.name, run_ids=ids, states=ACTIVE):
-        raise UnderWay(
-            f"a run of {event.ref} at {event.previous[:12]}, where it was before, is on its way: whether there is "
-            "something to build is known when that one has ended"
-        )
+    key, what = ("commit", event.ref) if event.ref else ("digest", f"tag {event.tag}")
+    for place in dict.fromkeys(filter(None, (event.previous, *event.elsewhere))):
+        before = event.model_copy(update={key: place})
+        ids = _run_ids(Start(spec.name, spec.scope.namespace, before))
+        if ti.get_dr_count(dag_id=spec.name, run_ids=ids, states=ACTIVE):
+            raise UnderWay(
+                f"a run of {what} at {place[:19]}, where it was before, is on its way: whether there is something to "
+                "do is known when that one has ended"
+            )
 
 
 def _run_ids(start: Start) -> list[str]:

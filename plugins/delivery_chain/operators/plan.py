@@ -27,8 +27,9 @@ from delivery_chain.core.times import not_after
 from delivery_chain.errors import BuiltBefore, EventRefused, ProtocolViolation, Superseded
 from delivery_chain.in_force import version_for
 from delivery_chain.operators import preflight
+from delivery_chain.operators.announced import not_told_again
 from delivery_chain.operators.base import ChainOperator, leave, skip
-from delivery_chain.operators.earlier import await_earlier, await_previous, images_of
+from delivery_chain.operators.earlier import await_earlier, await_elsewhere, images_of
 from delivery_chain.operators.on_worker import WorkerOperator
 
 if TYPE_CHECKING:
@@ -73,11 +74,18 @@ class PlanOperator(WorkerOperator):
             raise skip(str(newer)) from newer
         _describe(self, plan)
         if not plan.build:
+            plan = self._not_told_again(context["ti"], event, plan)
             self._check_image(plan)
         preflight.check(needed_later(self.spec, plan))
         return leave(
             context, Planned(plan=plan, spec=self.spec, number=number, fingerprint=fingerprint(self.spec))
         )
+
+    def _not_told_again(self, ti: Any, event: Event, plan: Plan) -> Plan:
+        try:
+            return not_told_again(ti, self.spec, event, plan)
+        except BuiltBefore as before:
+            raise skip(str(before)) from before
 
     def _check_image(self, plan: Plan) -> None:
         """Do what the chain says about artifacts, if the event is about one.
@@ -113,8 +121,11 @@ def _once(context: Any, spec: ChainSpec, selection: SourceSelection, event: Even
     await_earlier(context["ti"], spec, event)
     images = images_of(spec, selection, event, plan)
     image = same_push(plan, event.left, images)
+    if image and event.elsewhere:
+        images = images_of(spec, selection, event, plan, elsewhere=True)
+        image = same_push(plan, event.left, images)
     if image and is_again(plan, event, image):
-        await_previous(context["ti"], spec, event)
+        await_elsewhere(context["ti"], spec, event)
         reason = told_again(plan, image)
         raise skip(reason) from BuiltBefore(reason)
     if image:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.gate import Verdict
 from delivery_chain.core.in_force import version
-from delivery_chain.core.outcome import Facts, Outcome, closed
+from delivery_chain.core.outcome import End, Facts, Outcome, closed
 from delivery_chain.core.plan import Plan, Planned
 from delivery_chain.core.results import (
     DeliveryResult,
@@ -18,6 +18,7 @@ from delivery_chain.core.results import (
 )
 from delivery_chain.core.steps import FAILED, SKIPPED, STEPS, Task, label_of
 from delivery_chain.errors import NotDelivered, RegistryError, SealBroken
+from delivery_chain.operators.announced import leave_mark
 from delivery_chain.operators.base import ChainOperator, leave, pull, pull_all
 from delivery_chain.operators.quarantine import staging_tags
 from delivery_chain.operators.reasons import reason_of
@@ -50,6 +51,7 @@ class ReportOperator(ChainOperator):
         record = _record(context["dag"].dag_id, facts, found, context["dag_run"].clear_number or 0)
         # At once: whatever happens while it cleans up, the run has its record.
         ti.xcom_push("return_value", leave(context, record))
+        self._mark(facts, found)
         removed = self._clean(ti, facts)
         left = leave(context, record.model_copy(update={"removed_staging": removed}))
         self.log.info("%s", found.sentence)
@@ -57,6 +59,12 @@ class ReportOperator(ChainOperator):
             ti.xcom_push("return_value", left)
             raise NotDelivered(found.sentence)
         return left
+
+    def _mark(self, facts: Facts, found: Outcome) -> None:
+        """Leave word beside an image of others that it is delivered: runs are forgotten one day."""
+        plan = facts.planned.plan if facts.planned else None
+        if plan and plan.build is None and plan.announce and facts.subject and found.end is End.DELIVERED:
+            leave_mark(plan, facts.subject, self.log)
 
     def _clean(self, ti: Any, facts: Facts) -> tuple[str, ...]:
         """Remove the run's staging tags, unless a blocked image stays under them by its chain's wish."""

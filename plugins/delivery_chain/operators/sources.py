@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections import defaultdict
 from datetime import datetime, timedelta
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.ledger import DELETED, LEDGER, SENSOR, Entry, Looked, Outcome
 from delivery_chain.core.refs import natural_key
 from delivery_chain.core.starts import Start, image_starts, made_by_us, source_starts
 from delivery_chain.core.times import not_after, read_time
-from delivery_chain.core.visits import SUPERSEDED, choose, first_at, left_at
+from delivery_chain.core.visits import SUPERSEDED, Change, choose, look_at
 from delivery_chain.operators.base import MOST_RUNS, ChainOperator
 from delivery_chain.operators.watching import FIRST, Cursor, told_of
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from delivery_chain.core.spec import ChainSpec
+    from delivery_chain.core.visits import Seen
 
 NOTHING = "no build rule matches, or no chain takes it"
 IDS_AT_ONCE = 50
@@ -85,12 +86,12 @@ class MatchOperator(ChainOperator):
                 self.log.info("%d more changes wait for the next look", len(seen["changes"]) - position)
                 context["ti"].xcom_push(HANDLED, position)
                 break
-            left = left_at(told.refs.get(change["ref"], ()), change["commit"], looked=looked, since=since)
+            places = {"commit": change["commit"], "previous": change["previous"]}
+            known = look_at(told.refs.get(change["ref"], ()), Change(**places, looked=looked, since=since))
             # Seen in one look, refs are in natural order: the later one counts as the newer push.
             at = looked + timedelta(microseconds=position)
             made = [{} if start.chain in new else _Made(context["ti"], start, looked) for start in starts]
-            first = first_at(told.refs.get(change["ref"], ()), change["commit"], left)
-            entry, more = _decide(change, starts, made, _Times(at=at, left=left, first=first or at))
+            entry, more = _decide(change, starts, made, known, at)
             self.log.info("%s", entry.sentence)
             ledger.append(Looked(**dict(entry), since=since))
             runs += more
@@ -163,42 +164,29 @@ def _new_to(ti: Any, found: Sequence[Sequence[Start]]) -> frozenset[str]:
     )
 
 
-class _Times(NamedTuple):
-    """When a change was seen, when the ref was last known to be elsewhere, and when somebody first told of it."""
-
-    at: datetime
-    left: datetime | None
-    first: datetime
-
-
 def _decide(
     change: Mapping[str, Any],
     starts: Sequence[Start],
     made: Sequence[Mapping[int, datetime]],
-    times: _Times,
+    known: Seen,
+    at: datetime,
 ) -> tuple[Entry, list[dict[str, Any]]]:
+    times = {"pushed_at": min(at, known.first or at), "seen_at": at}
+    told = {"left": known.left, "elsewhere": known.elsewhere, "sender": "sensor"}
     runs: list[dict[str, Any]] = []
     outcomes: list[Outcome] = []
     for start, there in zip(starts, made, strict=True):
-        visit, known = choose(there, times.left)
+        visit, is_known = choose(there, known.since)
         run_id = start.run_id(visit)
-        outcomes.append(Outcome(chain=start.chain, rule=start.event.rule, run_id=run_id, made=not known))
-        if not known:
-            event = start.event.model_copy(
-                update={
-                    "pushed_at": min(times.at, times.first),
-                    "seen_at": times.at,
-                    "left": times.left,
-                    "sender": "sensor",
-                    "delivery_id": run_id,
-                }
-            )
+        outcomes.append(Outcome(chain=start.chain, rule=start.event.rule, run_id=run_id, made=not is_known))
+        if not is_known:
+            event = start.event.model_copy(update={**times, **told, "delivery_id": run_id})
             runs.append({"trigger_dag_id": start.chain, "trigger_run_id": run_id, "conf": event.to_conf()})
     entry = Entry(
         ref=change["ref"],
         commit=change["commit"],
         before=change["previous"],
-        at=times.at,
+        at=at,
         by=SENSOR,
         outcomes=tuple(outcomes),
         why="" if starts else NOTHING,

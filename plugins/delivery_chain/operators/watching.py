@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Variable
 
 from delivery_chain.core.told import Told, utc
-from delivery_chain.core.watched import told_key
+from delivery_chain.core.watched import OVER, told_key
 from delivery_chain.errors import ConfigurationError, DeliveryChainError
+from delivery_chain.operators.base import ChainOperator, skip
 from delivery_chain.sensors.base import RefSensor
 from delivery_chain.sensors.git_ref import GitRefSensor
 from delivery_chain.sensors.image_tag import ImageTagSensor
@@ -64,6 +65,28 @@ class Cursor:
         )
 
 
+class OverOperator(ChainOperator):
+    """Ends the last run of a Dag that no chain needs any more, whatever its `watch` was about."""
+
+    def execute(self, context: Any) -> None:
+        """Look at nothing.
+
+        Raises:
+            AirflowSkipException: Always.
+        """
+        del context
+        raise skip("no chain in force takes anything from there")
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> None:
+        """The same, for a wait that is over.
+
+        Raises:
+            AirflowSkipException: Always.
+        """
+        del next_method, next_kwargs
+        self.execute(context)
+
+
 class _Watching(RefSensor):
     """A sensor whose knowledge is the cursor, which a later task moves on once the runs were started.
 
@@ -89,6 +112,16 @@ class _Watching(RefSensor):
         found = self._look()
         self.log.info("First look: %d are known from now on", len(found))
         return {"changes": [], "gone": [], "since": None, "looked": looked, FIRST: found}
+
+    def looked(self, context: Any, event: dict[str, Any], started: float) -> Any:
+        """Take the trigger's event; that no chain needs this is not true any more where it is this Dag's.
+
+        Raises:
+            DeliveryChainError: What waiting cannot mend. Not retryable.
+        """
+        if OVER in event:
+            return self.execute(context)
+        return super().looked(context, event, started)
 
     def _at_once(self, context: Any) -> dict[str, Any] | None:
         """What came while the last changes were taken; None for nothing, or where what is asked does not answer now.

@@ -155,6 +155,15 @@ def _clear_the_way(stack: Stack) -> None:
         database.clear_the_way(stack.state)
 
 
+_OPTIONS = {
+    "registries": "registry",
+    "real_vulnerability_database": "real-vulnerability-database",
+    "specs": "specs",
+    "dags": "dags",
+}
+"""Names on the command line of what a sandbox keeps as long as it runs."""
+
+
 def _settle(stack: Stack, options: Options, *, running: bool) -> None:
     """Turn the options into recorded settings and ports."""
     state = stack.state
@@ -174,8 +183,10 @@ def _settle(stack: Stack, options: Options, *, running: bool) -> None:
         )
     changed = [name for name, value in asked.items() if value and value != known.get(name)]
     if running and changed:
+        shown = ", ".join(f"--{_OPTIONS[name]}" for name in changed)
         raise UsageError(
-            f"{stack.layout.root}: runs with another {', '.join(changed)}; `{stack.layout.command('down')}` first"
+            f"{stack.layout.root}: runs, and was not started with this {shown}; "
+            f"`{stack.layout.command('down')}` first, or leave it out"
         )
     if not running:
         # What is not said again stays as it was, so that `down` and `up` give the same sandbox.

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from abc import abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from delivery_chain.core.told import Told
+from delivery_chain.core.watched import OVER, over_key
 from delivery_chain.errors import ConfigurationError, DeliveryChainError
 from delivery_chain.retry import delay_after
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
+
+T = TypeVar("T")
 
 SINCE, LOOKED, SETUP = "since", "looked", "setup"
 LATER = ("known", "poll_seconds", SINCE, "told")
+OVER_SECONDS = 60.0
+"""From one question whether a watch is needed any more to the next."""
 
 
 THREADS = 16
@@ -66,6 +72,7 @@ class PollTrigger(BaseTrigger):
         self.poll_seconds = poll_seconds
         self.since = since
         self.told = told
+        self._ask_at = time.monotonic() + OVER_SECONDS
 
     @abstractmethod
     def look(self) -> dict[str, str]:
@@ -90,9 +97,10 @@ class PollTrigger(BaseTrigger):
         failures = 0
         while True:
             try:
-                # In a thread of ours: what looks blocks, Airflow's own calls (connection, secrets) do too, and places
-                # that do not answer must not take the few threads that all triggers share.
-                event = await asyncio.get_running_loop().run_in_executor(_threads(type(self)), self.event)
+                if await self._in_thread(self._is_over):
+                    yield TriggerEvent({OVER: True})  # type: ignore[no-untyped-call]
+                    return
+                event = await self._in_thread(self.event)
             except DeliveryChainError as error:
                 if not error.retryable:
                     yield TriggerEvent(_failed(error))  # type: ignore[no-untyped-call]
@@ -109,6 +117,26 @@ class PollTrigger(BaseTrigger):
                 yield TriggerEvent(event)  # type: ignore[no-untyped-call]
                 return
             await asyncio.sleep(self.poll_seconds)
+
+    async def _in_thread(self, do: Callable[[], T]) -> T:
+        """Do what blocks in a thread of ours: looks do, Airflow's own calls (connection, secrets) do too.
+
+        Places that do not answer must not take the few threads that all triggers share.
+        """
+        return await asyncio.get_running_loop().run_in_executor(_threads(type(self)), do)
+
+    def _is_over(self) -> bool:
+        """Whether no chain needs this watch any more; asked once a minute, and of chains' own watches alone. Blocks."""
+        if not self.told or time.monotonic() < self._ask_at:
+            return False
+        from airflow.sdk import Variable  # noqa: PLC0415 - of chains' own watches only
+        from airflow.sdk.exceptions import AirflowRuntimeError  # noqa: PLC0415
+
+        self._ask_at = time.monotonic() + OVER_SECONDS
+        try:
+            return Variable.get(over_key(self.told), default=None) is not None
+        except AirflowRuntimeError:
+            return False
 
     def event(self) -> dict[str, Any] | None:
         """Look once; the event, or None where all is as it is known. Blocks.

@@ -120,7 +120,7 @@ class Runs:
         at = push.at or datetime.now(UTC)
         # Told once more, it is no newer than it was at first.
         pushed_at = min(self.facts["pushed_at"] or at, push.first or at)
-        times = {"pushed_at": pushed_at, "seen_at": at, "left": push.left}
+        times = {"pushed_at": pushed_at, "seen_at": at, "left": push.left, "elsewhere": push.elsewhere}
         event = start.event.model_copy(update={**self.facts, **times})
         why = PAUSED if model.is_paused else ""
         try:

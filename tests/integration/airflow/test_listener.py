@@ -3,279 +3,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import pytest
 
-from delivery_chain.core.event import Kind
-from delivery_chain.core.gate import Hit, Verdict
-from delivery_chain.core.plan import Plan, Planned
-from delivery_chain.core.results import DeliveryResult, Published, Record, RegionResult, Subject, TagMove
-from delivery_chain.core.seal import Place, sealed
-from delivery_chain.core.spec import ChainSpec
+from delivery_chain.core.gate import Hit
+from delivery_chain.core.plan import Planned
+from delivery_chain.core.results import Record, Subject
+from support.stored_run import DIGEST, PASSED, REFUSED, RUN, TITLE, Chain, listening, plan_of, spec_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy.orm import Session
-
 pytestmark = pytest.mark.integration
-RUN = "manual__1"
-DAY = datetime(2026, 1, 1, tzinfo=UTC)
-DIGEST = "sha256:" + "9" * 64
-TITLE = "shop/api v7 at sha256:999999999999"
 OURS = "delivery-chain"
 DELIVERED = f"delivered: {TITLE} passed without a scan, published, copied to west, 1 trigger fired"
 BLOCKED = f"blocked: 3 findings; {TITLE}"
 SEARCHED = "blocked: 3 findings"
 
 
-def spec_of(dag_id: str) -> ChainSpec:
-    return ChainSpec.model_validate(
-        {
-            "version": 1,
-            "name": dag_id,
-            "scope": {"instance": "home", "namespace": "shop", "repositories": ["api"]},
-            "replicate": [{"name": "west", "to": "west"}],
-            "distribute": [{"name": "prod", "url_connection": "prod_hook"}],
-            "scan": {"enabled": False},
-        }
-    )
-
-
-def plan_of(dag_id: str) -> Plan:
-    return Plan(
-        chain=dag_id, run_id=RUN, kind=Kind.IMAGE_PUSH, instance="home", namespace="shop", repository="api",
-        tags=("v7",), digest=DIGEST, pushed_at=DAY,
-    )  # fmt: skip
-
-
-REGION = RegionResult(
-    rule="west", region="west", host="w", name="shop/api", digest=DIGEST, tags=(), copied=1, skipped=0, bytes=1,
-    seconds=1.0,
-)  # fmt: skip
-PASSED = Verdict(digest=DIGEST, passed=True, judged_at=DAY)
-REFUSED = Verdict(digest=DIGEST, passed=False, judged_at=DAY, hits=(Hit(clause="findings", count=3),))
-
-
 @pytest.fixture(scope="module")
 def database() -> Iterator[None]:
-    from airflow.listeners.listener import get_listener_manager
     from airflow.utils.db import initdb
     from airflow.utils.session import create_session
 
-    from delivery_chain import listener
-
     with create_session() as session:
         initdb(session=session)
-    manager = get_listener_manager()
-    manager.add_listener(listener)
-    yield
-    manager.clear()
-
-
-@dataclass(slots=True)
-class Chain:
-    """One run of a chain of its own."""
-
-    dag_id: str
-    tags: tuple[str, ...] = ("delivery-chain",)
-    serialized: Any = field(default=None, repr=False)
-
-    @property
-    def dag(self) -> Any:
-        from airflow.serialization.serialized_objects import DagSerialization
-
-        from delivery_chain import factory
-
-        made = factory.make_chain_dag(spec_of(self.dag_id))
-        made.tags = set(self.tags)
-        return DagSerialization.deserialize_dag(DagSerialization.serialize_dag(made))
-
-    def create(self) -> None:
-        """A run whose tasks have not begun."""
-        from airflow.models.dagbundle import DagBundleModel
-        from airflow.models.serialized_dag import SerializedDagModel
-        from airflow.serialization.definitions.dag import SerializedDAG
-        from airflow.serialization.serialized_objects import LazyDeserializedDAG
-        from airflow.utils.session import create_session
-        from airflow.utils.types import DagRunTriggeredByType, DagRunType
-
-        from delivery_chain import factory
-
-        with create_session() as session:
-            if session.get(DagBundleModel, "tests") is None:
-                session.add(DagBundleModel(name="tests"))
-                session.flush()
-            made = factory.make_chain_dag(spec_of(self.dag_id))
-            made.tags = set(self.tags)
-            lazy = LazyDeserializedDAG.from_dag(made)
-            SerializedDAG.bulk_write_to_db("tests", None, [lazy], session=session)
-            SerializedDagModel.write_dag(lazy, bundle_name="tests", session=session)
-            session.flush()
-            self.dag.create_dagrun(
-                run_id=RUN,
-                run_type=DagRunType.MANUAL,
-                state="running",
-                run_after=DAY,
-                triggered_by=DagRunTriggeredByType.TEST,
-                session=session,
-            )
-
-    def run(self, session: Session) -> Any:
-        from airflow.models.dagrun import DagRun
-        from sqlalchemy import select
-
-        found = session.scalar(select(DagRun).where(DagRun.dag_id == self.dag_id))
-        assert found is not None
-        found.dag = self.dag
-        return found
-
-    def delete(self, *tasks: str) -> None:
-        """What the button of a task instance's page does."""
-        from airflow.models.taskinstance import TaskInstance
-        from airflow.utils.session import create_session
-        from sqlalchemy import delete
-
-        about = (TaskInstance.dag_id == self.dag_id, TaskInstance.task_id.in_(tasks))
-        with create_session() as session:
-            session.execute(delete(TaskInstance).where(*about))
-
-    def states(self, default: str = "success", **states: str) -> None:
-        """Let the tasks be in these states."""
-        from airflow.utils.session import create_session
-
-        with create_session() as session:
-            for one in self.run(session).get_task_instances(session=session):
-                one.state = states.get(one.task_id, default)
-                one.try_number = max(one.try_number, 1)
-
-    def leave(self, **left: Any) -> None:
-        """Let tasks have left values under their seals; anything that is no value of ours as it is."""
-        from airflow.models.xcom import XComModel
-        from airflow.utils.session import create_session
-
-        from delivery_chain.hooks.signing import signing_secret
-
-        with create_session() as session:
-            for task, value in left.items():
-                index = 0 if task in {"replicate", "distribute"} else -1
-                place = Place(self.dag_id, RUN, task, index)
-                given = (
-                    sealed(value.to_xcom(), place, signing_secret()) if hasattr(value, "to_xcom") else value
-                )
-                XComModel.set(
-                    key="return_value", value=given, task_id=task, dag_id=self.dag_id, run_id=RUN, map_index=index,
-                    session=session,
-                )  # fmt: skip
-
-    def deliver(self, verdict: Verdict = PASSED) -> None:
-        """Leave what the steps of a run leave that ended well, or was blocked."""
-        moves = (TagMove(tag="v7", state="moved", digest=DIGEST),)
-        self.leave(
-            plan=Planned(plan=plan_of(self.dag_id), spec=spec_of(self.dag_id)),
-            assemble=Subject(digest=DIGEST, media_type="m", size=1),
-            gate=verdict,
-        )
-        if verdict.passed:
-            told = DeliveryResult(
-                trigger="prod", url="https://t", digest=DIGEST, delivered=("v7",), attempts=()
-            )
-            self.leave(publish=Published(digest=DIGEST, tags=moves), replicate=REGION, distribute=told)
-
-    def mark(self, event: str, owner: str, **extra: Any) -> None:
-        """A row of the event log, as the REST API writes it."""
-        import json
-
-        from airflow.models.log import Log
-        from airflow.utils.session import create_session
-
-        with create_session() as session:
-            session.add(Log(event, owner=owner, dag_id=self.dag_id, run_id=RUN, extra=json.dumps(extra)))
-
-    def end(self, times: int = 1) -> str:
-        """What the scheduler does with a run whose tasks have ended, its guard against early commits included."""
-        from airflow.utils.session import create_session
-        from airflow.utils.sqlalchemy import prohibit_commit
-
-        for _ in range(times):
-            with create_session() as session, prohibit_commit(session) as guard:
-                run = self.run(session)
-                run.state = "running"
-                run.update_state(session=session)
-                state = str(run.state)
-                assert state in {"success", "failed", "queued"}
-                guard.commit()
-        return state
-
-    def begin(self) -> None:
-        """What the scheduler does with a run that begins or goes on."""
-        from airflow.utils.session import create_session
-        from airflow.utils.sqlalchemy import prohibit_commit
-
-        with create_session() as session, prohibit_commit(session) as guard:
-            run = self.run(session)
-            run.state = "running"
-            run.notify_dagrun_state_changed(msg="started")
-            guard.commit()
-
-    def clear(self, *tasks: str) -> None:
-        from airflow.models.taskinstance import clear_task_instances
-        from airflow.utils.session import create_session
-
-        with create_session() as session:
-            found = [
-                one for one in self.run(session).get_task_instances(session=session) if one.task_id in tasks
-            ]
-            clear_task_instances(found, session)
-
-    def instances(self) -> dict[str, tuple[str, int, int, str]]:
-        """State, try, most tries and name of each task instance."""
-        from airflow.utils.session import create_session
-
-        with create_session() as session:
-            return {
-                f"{one.task_id}{one.map_index if one.map_index >= 0 else ''}": (
-                    str(one.state or ""),
-                    one.try_number,
-                    one.max_tries,
-                    one.rendered_map_index or "",
-                )
-                for one in self.run(session).get_task_instances(session=session)
-            }
-
-    def tries(self, task: str) -> list[int]:
-        """The earlier tries that Airflow still knows of, and so finds the logs of."""
-        from airflow.models.taskinstancehistory import TaskInstanceHistory as History
-        from airflow.utils.session import create_session
-        from sqlalchemy import select
-
-        with create_session() as session:
-            wanted = select(History.try_number).where(History.dag_id == self.dag_id, History.task_id == task)
-            return sorted(session.scalars(wanted))
-
-    @property
-    def note(self) -> tuple[str, str | None] | None:
-        """The note and its author."""
-        from airflow.utils.session import create_session
-
-        with create_session() as session:
-            row = self.run(session).dag_run_note
-            return None if row is None else (row.content, row.user_id)
-
-    def write(self, note: str | None, by: str | None) -> None:
-        """As Airflow's REST API does it."""
-        from airflow.utils.session import create_session
-
-        with create_session() as session:
-            run = self.run(session)
-            if run.dag_run_note is None:
-                run.note = (note, by)
-            else:
-                run.dag_run_note.content, run.dag_run_note.user_id = note, by
+    with listening():
+        yield
 
 
 @pytest.fixture

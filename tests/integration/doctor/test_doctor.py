@@ -326,7 +326,7 @@ FAULTS: dict[str, tuple[Callable[[Doctor], None], tuple[str, str], str, str, str
         ("trigger", "prod"),
         "problem",
         "expected type delivery_webhook",
-        "connect trigger prod",
+        "where nothing else takes this one: airflow connections delete prod && delivery-chain connect trigger prod URL",
     ),
     "host": (break_host, ("registry", "eu"), "problem", "127.0.0.1:9", "answers this machine"),
     "source": (

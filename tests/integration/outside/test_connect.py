@@ -298,7 +298,7 @@ def test_a_git_source_is_tried_first(
     code, out, _ = run(capsys, *words, "api.git")
     assert (code, out.splitlines()[1:]) == (
         0,
-        [f"tested  {tmp_path.as_uri()}/api.git has 0 branches and tags"],
+        [f"tested  {tmp_path.as_uri()}/api.git has 0 branches and 0 tags"],
     )
 
 

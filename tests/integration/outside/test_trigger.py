@@ -153,6 +153,17 @@ def test_waits_no_longer_than_said(airflow: FakeAirflow, run: Run) -> None:
     assert run("shop-api", "--run-id", "x", "--wait", "--timeout", "0.2") == (3, started, late)
 
 
+def test_says_what_a_run_waits_for(airflow: FakeAirflow, run: Run) -> None:
+    """Where the plugin's pages are to be reached."""
+    airflow.looks = [("queued", "")]
+    airflow.say["GET /delivery-chain/runs/shop-api/x/outcome"] = [
+        (200, {"end": "waiting", "sentence": "waiting: its Dag is paused: unpause it", "state": "queued"})
+    ]
+    late = "last seen queued (waiting: its Dag is paused: unpause it); it goes on\n"
+    code, _, err = run("shop-api", "--run-id", "x", "--wait", "--timeout", "0.2")
+    assert (code, err) == (3, f"shop-api: run x has not ended in time, {late}")
+
+
 AGAIN = "to try again without the risk of a second run, add --run-id x"
 
 

@@ -131,9 +131,18 @@ def test_refusals_say_what_to_do(
 @pytest.mark.parametrize(
     ("name", "found"),
     [
-        ("git_shp", "no connection of this id; did you mean 'git_shop'? There are: git_shop, other. "),
-        ("nosuch", "no connection of this id. There are: git_shop, other. "),
-        ("tell", "type delivery_webhook. There are: git_shop, other. "),
+        (
+            "git_shp",
+            "no connection of this id; did you mean 'git_shop'? There are: git_shop, other. To add it: ",
+        ),
+        (
+            "nosuch",
+            (
+                "no connection of this id. There are: git_shop, other. To add it: delivery-chain connect git nosuch "
+                "URL or delivery-chain connect registry nosuch HOST. One that "
+            ),
+        ),
+        ("tell", "type delivery_webhook. There are: git_shop, other. One that "),
     ],
 )
 def test_who_is_spoken_for_has_to_be_there(

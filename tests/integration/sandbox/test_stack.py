@@ -185,7 +185,7 @@ def test_a_port_that_others_know_is_not_changed(layout: Layout, options: stack.O
 
 def test_other_options_are_refused_while_it_runs(layout: Layout, options: stack.Options) -> None:
     """Another specs folder needs a restart, another database a new sandbox."""
-    with pytest.raises(UsageError, match="specs"):
+    with pytest.raises(UsageError, match="was not started with this --specs; "):
         stack.up(layout, stack.Options(specs="/elsewhere", dags=options.dags), Console(io.StringIO()))
     with pytest.raises(UsageError, match="sqlite"):
         stack.up(layout, stack.Options(database="postgresql"), Console(io.StringIO()))

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from delivery_chain.core.git_ref import PART_BYTES, REF, REF_BYTES, broken_rule, check_full_ref, check_ref
+from delivery_chain.core.git_ref import (
+    PART_BYTES,
+    REF,
+    REF_BYTES,
+    broken_rule,
+    check_full_ref,
+    check_ref,
+    counted,
+)
 
 PIECES = [
     "a",
@@ -121,3 +129,16 @@ def test_as_long_as_a_path_may_be() -> None:
 
     assert len(ref) < REF_BYTES
     assert check_full_ref(ref) == ref
+
+
+@pytest.mark.parametrize(
+    ("refs", "said"),
+    [
+        ([], "0 branches and 0 tags"),
+        (["refs/heads/main"], "1 branch and 0 tags"),
+        (["refs/heads/a", "refs/heads/b", "refs/tags/v1"], "2 branches and 1 tag"),
+    ],
+)
+def test_branches_and_tags_are_counted_in_words(refs: list[str], said: str) -> None:
+    """One of a kind is no plural."""
+    assert counted(refs) == said

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery_chain.core.marks import MANY, ONE, Mark, Row, marks_of
+from delivery_chain.core.marks import MANY, ONE, REOPEN, Mark, Row, marks_of
 
 
 def row(event: str, owner: str = "anna", *, task: str = "", dag: str = "d", **body: Any) -> Row:
@@ -79,6 +79,17 @@ CLEARED = Mark(by="anna", what="cleared")
             ],
             [Mark(by="anna", what="failed", step="gate"), Mark(by="anna", what="cleared", step="scan")],
         ),
+        # Who stops a run has the last word over who let it go on.
+        ([row("clear_dag_run", dry_run=False), FAILED], [BY_ANNA]),
+        ([row("post_clear_task_instances", dry_run=False, task_ids=["gate"]), GREEN], [BY_BOB]),
+        # To have its end told again is no word against who stopped it.
+        (
+            [FAILED, row("post_clear_task_instances", dry_run=False, task_ids=["report"])],
+            [BY_ANNA, Mark(by="anna", what="cleared", step="report")],
+        ),
+        # Ours: once for each clear.
+        ([row("clear_dag_run", dry_run=False), row(REOPEN, "dc")], [CLEARED, Mark(by="dc", what="reopened")]),
+        ([row(REOPEN, "dc"), row("clear_dag_run", dry_run=False)], [CLEARED]),
         # No name, and one that is no single line.
         ([row("patch_dag_run", "", state="failed")], [Mark(by="somebody", what="failed")]),
         (

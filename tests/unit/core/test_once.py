@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import event as note
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,7 +24,14 @@ from delivery_chain.core.built import (
 from delivery_chain.core.event import Event, Kind
 from delivery_chain.core.plan import Plan, make_plan, select, tags_of
 from delivery_chain.core.told import History, Sighting, Told
-from delivery_chain.core.visits import SUPERSEDED, Move, choose, first_at, judge, left_at
+from delivery_chain.core.visits import (
+    SUPERSEDED,
+    Change,
+    Move,
+    choose,
+    judge,
+    look_at,
+)
 from delivery_chain.errors import EventRefused
 from support.chain_steps import chain
 
@@ -98,7 +106,7 @@ class Chain:
         if judged.fresh:
             at = judged.at or self.now
             times = {"seen_at": at, "pushed_at": min(at, judged.first or at), "left": judged.left}
-            self._start(ref, after, judged.since, before=before, **times)
+            self._start(ref, after, judged.since, before=before, elsewhere=judged.elsewhere, **times)
 
     def look(self) -> None:
         seen, since = self.cursor
@@ -107,12 +115,13 @@ class Chain:
             known = between.get(ref, seen.get(ref, ""))
             if known == commit:
                 continue
-            left = left_at(self.told.get(ref, ()), commit, looked=self.now, since=since)
+            change = Change(commit=commit, previous=known, looked=self.now, since=since)
+            push = look_at(self.told.get(ref, ()), change)
             at = self.now + timedelta(microseconds=position)
             self.sighted.setdefault((ref, commit), self.now)
-            first = first_at(self.told.get(ref, ()), commit, left) or at
-            times = {"seen_at": at, "pushed_at": min(at, first), "left": left}
-            self._start(ref, commit, left, before=known, sender="sensor", **times)
+            times = {"seen_at": at, "pushed_at": min(at, push.first or at), "left": push.left}
+            more = {"before": known, "sender": "sensor", "elsewhere": push.elsewhere}
+            self._start(ref, commit, push.since, **more, **times)
         self.cursor = dict(self.refs), self.now
 
     def of(self, ref: str, commit: str) -> list[Run]:
@@ -176,14 +185,14 @@ class Chain:
             plan = make_plan(SPEC, selection, run.conf, run_id=run.run_id, now=run.after, present=present)
         except EventRefused:
             return None
-        tags = set(plan.tags)
-        if run.conf.previous:
-            tags |= set(tags_of(SPEC, selection, commit=run.conf.previous, pushed_at=plan.pushed_at))
-        held = [self.tags[tag] for tag in sorted(tags) if tag in self.tags]
-        origins = [origin for image, said in held if (origin := Origin.read(image, said, self.now))]
+        origins = self._origins(selection, plan, (run.conf.previous,))
         image = same_push(plan, run.conf.left, origins)
+        before = (run.conf.previous, *run.conf.elsewhere)
+        if image and run.conf.elsewhere:
+            origins = self._origins(selection, plan, before)
+            image = same_push(plan, run.conf.left, origins)
         if image and is_again(plan, run.conf, image):
-            run.waits = any(not one.ended for one in self.of(run.conf.ref, run.conf.previous))
+            run.waits = any(not one.ended for commit in before for one in self.of(run.conf.ref, commit))
             return None
         if image:
             return plan.model_copy(update={"pushed_at": min(plan.pushed_at, image.pushed_at)})
@@ -192,6 +201,13 @@ class Chain:
             return plan
         seen = max(plan.seen_at or back, back + timedelta(microseconds=1))
         return plan.model_copy(update={"pushed_at": max(plan.pushed_at, back), "seen_at": seen})
+
+    def _origins(self, selection: Any, plan: Plan, commits: tuple[str, ...]) -> list[Origin]:
+        tags = set(plan.tags)
+        for commit in filter(None, commits):
+            tags |= set(tags_of(SPEC, selection, commit=commit, pushed_at=plan.pushed_at))
+        held = [self.tags[tag] for tag in sorted(tags) if tag in self.tags]
+        return [origin for image, said in held if (origin := Origin.read(image, said, self.now))]
 
     def settle(self) -> None:
         """Two looks, and every run to its end."""
@@ -230,9 +246,11 @@ ACTIONS = st.one_of(
 )
 
 
-def play(actions: list[tuple[str, Any]], *, forget: bool = False) -> Chain:  # noqa: C901, PLR0912 - a table
+def play(  # noqa: C901, PLR0912 - a table
+    actions: list[tuple[str, Any]], *, forget: bool = False, shop: Chain | None = None
+) -> Chain:
     """A chain after what happened to it, a while between each two."""
-    shop = Chain()
+    shop = shop or Chain()
     for what, which in actions:
         shop.now += timedelta(seconds=47)
         moves, runs = len(shop.moves), len(shop.runs)
@@ -283,7 +301,8 @@ def test_latest_never_goes_back(actions: list[tuple[str, Any]], forget: bool) ->
     assert shop.latest == sorted(shop.latest)
 
 
-def test_nothing_is_built_that_was_built_before() -> None:
+@pytest.mark.parametrize("forgotten", ["runs", "what webhooks told, too", "what the sensor saw, too"])
+def test_nothing_is_built_that_was_built_before(forgotten: str) -> None:
     """Releases and pushes are out; their runs are forgotten, and all is told again under new ids, twice."""
     shop = Chain()
     for number, (ref, commit) in enumerate(
@@ -296,11 +315,57 @@ def test_nothing_is_built_that_was_built_before() -> None:
     before, built = dict(shop.tags), shop.images
     for _ in range(2):
         shop.runs.clear()
+        if forgotten != "runs":
+            shop.told.clear()
+        if forgotten == "what the sensor saw, too":
+            # Its next look is a first one, which starts nothing.
+            shop.cursor = dict(shop.refs), shop.now
         for move in range(len(shop.moves)):
             shop.now += timedelta(seconds=3)
             shop.tell(move)
         shop.settle()
     assert (shop.images, shop.tags) == (built, before) == (5, before)
+
+
+PUSHES = st.lists(
+    st.one_of(
+        st.tuples(st.just("release"), st.integers(0, 2)),
+        st.tuples(st.just("push"), st.sampled_from([A, B, C])),
+    ),
+    max_size=8,
+)
+AGAIN = st.lists(st.one_of(st.integers(0, 9), st.sampled_from(["look", "settle"])), max_size=12)
+
+
+@settings(max_examples=400, deadline=None)
+@given(PUSHES, AGAIN, st.sampled_from(["runs", "told", "seen"]))
+def test_whatever_is_told_again_builds_nothing(
+    pushes: list[tuple[str, Any]], again: list[Any], forgotten: str
+) -> None:
+    """Everything is out and forgotten; then old moves are told under new ids, some of them, in whatever order."""
+    shop = Chain()
+    for push in pushes:
+        before = len(shop.moves)
+        shop = play([push], shop=shop)
+        for move in range(before, len(shop.moves)):
+            shop.tell(move)
+        shop.settle()
+    built, tags = shop.images, dict(shop.tags)
+    shop.runs.clear()
+    if forgotten != "runs":
+        shop.told.clear()
+    if forgotten == "seen":
+        shop.cursor = dict(shop.refs), shop.now
+    for what in again:
+        shop.now += timedelta(seconds=3)
+        if what == "look":
+            shop.look()
+        elif what == "settle":
+            shop.settle()
+        elif shop.moves:
+            shop.tell(what % len(shop.moves))
+    shop.settle()
+    assert (shop.images, shop.tags) == (built, tags)
 
 
 WITHOUT_HARM = ACTIONS.filter(lambda action: action[0] not in {"cancel", "clean"})

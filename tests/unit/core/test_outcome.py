@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from delivery_chain.core.event import Kind
 from delivery_chain.core.gate import Hit, Verdict
 from delivery_chain.core.marks import Mark
-from delivery_chain.core.outcome import FINE, OPEN, End, Facts, closed, going_on, outcome
+from delivery_chain.core.outcome import FINE, OPEN, End, Facts, closed, outcome
 from delivery_chain.core.plan import Plan, Planned, made_for
 from delivery_chain.core.results import (
     DeliveryResult,
@@ -352,6 +352,13 @@ ROWS: dict[str, tuple[Facts, End, str, str, bool]] = {
         f"waiting: its Dag is paused: unpause it; {TITLE}",
         False,
     ),
+    "stopped in the queue of a paused Dag": (
+        Facts(state="queued", held="its Dag is paused: unpause it", marks=(BY_ANNA,)),
+        End.WAITING,
+        "",
+        "waiting: its Dag is paused: unpause it; marked as failed by anna",
+        False,
+    ),
     "queued": (
         Facts(state="queued"), End.WAITING, "", "waiting: Airflow has not begun it yet", False,
     ),
@@ -408,9 +415,17 @@ def test_every_end_is_in_the_table() -> None:
 
 def test_every_end_is_in_the_documentation() -> None:
     """One row each, in the order of their definition."""
-    text = (Path(__file__).parents[3] / "docs" / "runs.md").read_text("utf-8").partition("\n## Clear")[0]
+    text = (Path(__file__).parents[3] / "docs" / "runs.md").read_text("utf-8").partition("\n## Cancel")[0]
     rows = [line.split("`")[1] for line in text.splitlines() if line.startswith("| `")]
     assert rows == [str(end) for end in End]
+
+
+def test_a_step_that_was_cleared_and_stopped_has_no_old_result() -> None:
+    """That somebody cleared it is no word of what it would have done."""
+    tasks_ = tasks(**AFTER_GATE | {"gate": "skipped", "publish": "skipped", "denied": "skipped"})
+    cleared = (Mark(by="anna", what="cleared", step="gate"),)
+    found = outcome(replace(BLOCKED_RUN, tasks=tasks_, marks=cleared))
+    assert (found.end, found.step) == (End.FAILED, "gate")
 
 
 TAKE_AWAY: dict[str, Callable[[Facts], Facts]] = {
@@ -472,12 +487,6 @@ def test_a_good_end_is_a_green_run(state: str, row: str) -> None:
     found = outcome(replace(ROWS[row][0], state=state))
     assert not found.good or (state == "success" and found.end in FINE)
     assert (found.end in OPEN) == (state not in {"success", "failed"})
-
-
-def test_who_let_a_run_go_on_is_said() -> None:
-    """The last one who cleared something; nobody where the log does not say."""
-    marks = [Mark(by="anna", what="cleared", step="gate"), Mark(by="bob", what="cleared")]
-    assert (going_on(marks), going_on([BY_ANNA])) == ("going on: cleared by bob", "going on")
 
 
 @pytest.mark.parametrize(

@@ -237,6 +237,7 @@ def test_plan_of_a_push() -> None:
         },
         "digest": "",
         "announce": True,
+        "again": 0,
     }
     assert Plan.from_xcom(plan.to_xcom()) == plan
 

@@ -12,7 +12,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from delivery_chain.core.told import CLOCKS, MOST_REFS, MOST_TEXT, History, Sighting, Told
-from delivery_chain.core.visits import MOST_SIGHTINGS, SUPERSEDED, Move, choose, judge, left_at
+from delivery_chain.core.visits import MOST_SIGHTINGS, SUPERSEDED, Change, Move, choose, judge, look_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -82,8 +82,10 @@ class Ref:
         if self.cursor and commit:
             known, since = self.cursor
             between = Told(refs={"r": self.history}).between({"r": commit}, since=since, looked=now)
-            if between.get("r", known) != commit:
-                self.start(commit, left_at(self.history, commit, looked=now, since=since), now, now, now)
+            previous = between.get("r", known)
+            if previous != commit:
+                change = Change(commit=commit, previous=previous, looked=now, since=since)
+                self.start(commit, look_at(self.history, change).since, now, now, now)
         self.cursor = commit, now
 
     @property
@@ -201,7 +203,43 @@ def test_what_was_told_after_the_look_is_no_evidence() -> None:
     ref = Ref()
     ref.hears("x", "a", now=at(10), delivery="d1")
     history = (*ref.history, Sighting(commit="b", before="a", at=at(21)))
-    assert left_at(history, "a", looked=at(20), since=at(0)) == at(0) - CLOCKS
+    seen = look_at(history, Change(commit="a", previous="x", looked=at(20), since=at(0)))
+    assert (seen.since, seen.left) == (at(0) - CLOCKS, at(0) - CLOCKS)
+
+
+@pytest.mark.parametrize(
+    ("known", "watched", "left", "elsewhere"),
+    [
+        pytest.param(["a", "b"], None, None, ("b",), id="told to be elsewhere"),
+        pytest.param(["a", "c", "b"], None, None, ("c", "b"), id="at two places"),
+        pytest.param(["a", "b"], "b", at(90), ("b",), id="seen elsewhere"),
+        pytest.param(["a", "b"], "", at(90), ("b",), id="seen to be gone"),
+        pytest.param(["a", ""], None, at(1), (), id="deleted"),
+        pytest.param(["a", "b"], "a", None, ("b",), id="seen where it goes"),
+        pytest.param([], None, None, (), id="nothing is known"),
+    ],
+)
+def test_whether_an_image_is_old_is_not_for_webhooks_to_say(
+    known: list[str], watched: str | None, left: datetime | None, elsewhere: tuple[str, ...]
+) -> None:
+    """They may tell an old push again. The sensor's word counts, and a deletion; the registry has the rest."""
+    places = ["", *known]
+    ref = told(*zip(places, known, strict=False))
+    # The last look may be an older one.
+    seen = Sighting(commit=watched, before=None, at=at(90)) if watched is not None else None
+    move = Move(before=known[-1] if known else "", after="a", teller="hook", delivery_id="new", now=at(100))
+    judged = judge(ref.history, move, seen)
+    assert (judged.left, judged.elsewhere) == (left, elsewhere)
+
+
+def test_what_the_sensor_has_from_webhooks_is_their_word() -> None:
+    """Both its looks saw the ref where it is; a webhook told of a move in between."""
+    ref = told(("", "a"))
+    ref.hears("a", "b", now=at(50), delivery="again")
+    hearsay = look_at(ref.history, Change(commit="a", previous="b", looked=at(70), since=at(40)))
+    seen = look_at(ref.history, Change(commit="a", previous="b", looked=at(99), since=at(80)))
+    assert (hearsay.left, hearsay.elsewhere) == (None, ("b",))
+    assert (seen.left, seen.elsewhere) == (at(80) - CLOCKS, ("b",))
 
 
 def test_history_is_bounded() -> None:

@@ -4,7 +4,6 @@ import re
 
 from delivery_chain.core.spec import Source
 from delivery_chain.core.watched import (
-    abandoned,
     images_dag_id,
     source_dag_id,
     told_key,
@@ -70,16 +69,3 @@ def test_words_of_an_id_are_in_its_spec() -> None:
         ids = [*watched([one]), *watched_images([one])]
         assert len(ids) == 1
         assert [word for word in watch_words(ids[0]) if word not in text] == []
-
-
-def test_variables_that_belong_to_nobody() -> None:
-    """Those of places that no chain has; other Variables are none of ours."""
-    places = [*watched([spec()]), images_dag_id("home", "shop"), images_dag_id("home", "base")]
-    kept = [*places, *map(told_key, places)]
-    gone = [
-        "delivery-chain-source--git--old-0123ab",
-        "delivery-chain-images--home--old-0123ab",
-        told_key("x"),
-    ]
-    others = ["delivery_chain_signing_secret", "delivery_chain_specs", "anything"]
-    assert abandoned([*kept, *gone, *others], [spec(), images()]) == tuple(gone)

@@ -55,6 +55,7 @@ def test_annotations_say_where_an_image_comes_from() -> None:
         "dev.delivery-chain.rule": "release",
         "dev.delivery-chain.seen-at": DAY.isoformat(),
         "dev.delivery-chain.run": "shop r1",
+        "dev.delivery-chain.tags": "v1.2 latest",
         "org.opencontainers.image.revision": COMMIT,
         "org.opencontainers.image.ref.name": "refs/tags/v1.2",
     }
@@ -65,6 +66,7 @@ def test_annotations_of_an_image_without_source() -> None:
     assert annotations_of(image_plan(DIGEST, "v1")) == {
         "dev.delivery-chain.pushed-at": DAY.isoformat(),
         "dev.delivery-chain.run": "shop r1",
+        "dev.delivery-chain.tags": "v1",
     }
 
 
@@ -283,7 +285,11 @@ def gone(run: Run, home: MemoryRegistry) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (lacks("build"), BuildFailed, "no image of linux/arm64: look at the task `build`"),
+        (
+            lacks("build"),
+            BuildFailed,
+            "`build` left no image of linux/arm64: clear `build` and all that follow it",
+        ),
         (lies, ContentMismatch, "expected sha256:"),
         (gone, NotFound, f"{NAME}@sha256:"),
     ],

@@ -4,9 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from delivery_chain.core.announced import MARK
 from delivery_chain.core.reference import short_digest
 from delivery_chain.core.results import DeliveryResult, Published, Quarantined, Record, RegionResult, TagMove
 from delivery_chain.errors import DeliveryChainError, NotDelivered
+from delivery_chain.oci.client import RegistryClient
+from delivery_chain.oci.referrers import list_referrers
 from delivery_chain.operators.publish import PublishOperator
 from delivery_chain.operators.report import ReportOperator
 from support.chain_steps import (
@@ -125,6 +128,21 @@ def test_each_end_has_its_record(run: Run, end: str, step: str, sentence: str) -
     """It says what became of the image: from what the tasks left, not from states alone."""
     found = report_of(run)
     assert (found.end, found.step, found.sentence) == (end, step, sentence)
+
+
+@pytest.mark.parametrize(
+    ("run", "marks"),
+    [
+        (at_end(DONE, "west", "east"), 1),
+        (at_end(DONE | {"replicate_1": "failed", "distribute_0": "failed"}, "west"), 0),
+        (at_end({"denied": "failed"}, judged="blocked", held=""), 0),
+    ],
+)
+def test_just_a_delivered_image_is_marked(home: MemoryRegistry, run: Run, marks: int) -> None:
+    """Whatever is missing is to be done when the push is told again."""
+    report_of(run)
+    with RegistryClient(home.registry) as client:
+        assert len(list_referrers(client, NAME, DIGEST, artifact_type=MARK)) == marks
 
 
 def test_the_report_of_a_delivered_run_is_green() -> None:

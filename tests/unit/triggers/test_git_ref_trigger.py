@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import asyncio
-from itertools import count
+from itertools import count, pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from airflow.sdk import Variable
 
+from delivery_chain.core.watched import over_key, told_key
 from delivery_chain.errors import ConfigurationError, DeliveryChainError, SourceUnreachable
 from delivery_chain.triggers import base, git_ref
 from delivery_chain.triggers.git_ref import GitRefTrigger
@@ -82,6 +84,34 @@ def test_it_waits_for_a_difference(fire: Callable[..., tuple[Any, list[float]]])
         },
         [7, 7],
     )
+
+
+def test_a_watch_that_no_chain_needs_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where its source is gone and each look fails; whether it is needed is asked once a minute."""
+    clock, asked = [0.0], []
+
+    def get(key: str, default: Any) -> str | None:
+        asked.append((key, clock[0]))
+        return "since then" if clock[0] > 2 * base.OVER_SECONDS else default
+
+    async def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    def look(*_: Any) -> dict[str, str]:
+        raise SourceUnreachable("gone")
+
+    monkeypatch.setattr(git_ref, "look", look)
+    monkeypatch.setattr(base.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(base.asyncio, "sleep", sleep)
+    monkeypatch.setattr(Variable, "get", get)
+    trigger = GitRefTrigger("git_shop", "api.git", known={}, poll_seconds=7, told=told_key("x"))
+
+    async def events() -> list[Any]:
+        return [event.payload async for event in trigger.run()]
+
+    assert asyncio.run(events()) == [{"over": True}]
+    assert {key for key, _ in asked} == {over_key(told_key("x"))}
+    assert all(later - earlier >= base.OVER_SECONDS for (_, earlier), (_, later) in pairwise(asked))
 
 
 def test_deleted_refs_are_a_difference(fire: Callable[..., tuple[Any, list[float]]]) -> None:

@@ -1,0 +1,183 @@
+"""`delivery-chain doctor` and `connect` on a real Airflow: what is wrong, the remedies as they are typed, and a run."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from delivery_chain.connection_given import SECRET
+from delivery_chain.core.spec import Source
+from delivery_chain.core.watched import source_dag_id
+from delivery_chain.errors import ToolError
+from support.branches import git, push_branches
+from support.chain_runs import POLL_SECONDS, RUN_SECONDS
+from support.faults import FROM
+
+if TYPE_CHECKING:
+    from support.chain_runs import Ended, Sandbox
+
+pytestmark = pytest.mark.e2e
+CHAIN = "doctored"
+SPEC = f"""\
+version: 1
+name: {CHAIN}
+scope: {{instance: cn-hangzhuo, namespace: {CHAIN}, repositories: [app]}}
+sources: {{app: {{connection: doctor_git, url: {CHAIN}/app.git}}}}
+build: {{rules: [{{name: any, branch: '(?<branch>.+)', tags: [{{tag: '${{branch}}'}}]}}]}}
+scan: {{enabled: false}}
+replicate: [{{name: near, to: near_mirror}}]
+distribute: [{{name: tell, url_connection: tell_team}}]
+"""
+WATCH = source_dag_id(Source(connection="doctor_git", url=f"{CHAIN}/app.git"))
+Problems = dict[str, tuple[str, str]]
+"""What is wrong and its remedy, by what it is about."""
+
+
+def typed(sandbox: Sandbox, command: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """A command in a shell that has read the sandbox's settings, as the README says."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = {"PATH": path, "HOME": str(sandbox.layout.root), **more}
+    env |= {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
+    script = f'. "{sandbox.layout.airflow_env}"; {command}'
+    return subprocess.run(
+        ["bash", "-c", script], env=env, capture_output=True, text=True, timeout=RUN_SECONDS, check=False
+    )
+
+
+def doctor(sandbox: Sandbox) -> tuple[int, Problems]:
+    """Its exit code and the problems that it names."""
+    done = typed(sandbox, f"delivery-chain doctor {CHAIN}")
+    found = re.findall(r"^problem +\S+ +(\S+).*?: (.*)\n +-> (.*)$", done.stdout, re.MULTILINE)
+    return done.returncode, {about: (said, remedy) for about, said, remedy in found}
+
+
+def wait_for_dags(sandbox: Sandbox) -> None:
+    deadline = time.monotonic() + RUN_SECONDS
+    for dag_id in (CHAIN, WATCH):
+        while True:
+            try:
+                sandbox.api.call("GET", f"/dags/{dag_id}")
+                break
+            except ToolError:
+                assert time.monotonic() < deadline, f"no Dag {dag_id}"
+                time.sleep(POLL_SECONDS)
+
+
+@pytest.fixture(scope="module")
+def spec(sandbox: Sandbox, started: object) -> Path:
+    """The chain's file, with a typo; a connection of another type; and two that are missing."""
+    del started
+    git(sandbox.layout, "init", "--quiet", "--bare", str(sandbox.layout.git / CHAIN / "app.git"))
+    wrong = {"connection_id": "doctor_git", "conn_type": "http", "host": "git.example.com"}
+    assert sandbox.api.call("POST", "/connections", body=wrong)
+    folder = typed(sandbox, 'printf %s "$AIRFLOW__DELIVERY_CHAIN__SPECS_FOLDER"').stdout
+    file = Path(folder) / f"{CHAIN}.yaml"
+    file.write_text(SPEC, "ascii")
+    wait_for_dags(sandbox)
+    return file
+
+
+@dataclass(slots=True)
+class Mended:
+    """What the doctor and the runs said before the remedies were followed, and what the remedies' commands said."""
+
+    problems: Problems
+    typo: Ended
+    """A run while the spec had its typo."""
+    missing: Ended
+    """One after that, while connections were missing."""
+    said: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def mended(sandbox: Sandbox, spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Mended:
+    """The remedies are followed word by word, with the addresses filled in, and runs are started in between."""
+    code, problems = doctor(sandbox)
+    assert code == 1
+    repository = sandbox.layout.git / CHAIN / "app.git"
+    push_branches(sandbox.layout, tmp_path_factory.mktemp("doctored"), repository, {"works": FROM})
+    typo = run(sandbox, "typo")
+    assert problems["cn-hangzhuo"][1].endswith(f", or write 'cn-hangzhou' in {spec}")
+    spec.write_text(SPEC.replace("cn-hangzhuo", "cn-hangzhou"), "ascii")
+    room = problems["doctor_git"][1].partition(", or where nothing else takes this one: ")[2]
+    said = {"doctor_git": follow(sandbox, room, "URL", sandbox.layout.git.as_uri())}
+    missing = run(sandbox, "missing")
+    near = sandbox.registries["ap-southeast-1"]
+    options = " --plain-http --test" + (f" --username {near.username}" if near.username else "")
+    said["near_mirror"] = follow(
+        sandbox, problems["near_mirror"][1], "HOST", near.host + options, near.password
+    )
+    target = sandbox.api.call("GET", "/connections/faults_redeploy")["host"]
+    said["tell_team"] = follow(sandbox, problems["tell_team"][1], "URL", f"{target} --test")
+    return Mended(problems, typo, missing, said)
+
+
+def run(sandbox: Sandbox, run_id: str) -> Ended:
+    sandbox.api.trigger(CHAIN, run_id, {"ref": "refs/heads/works"})
+    return sandbox.of_run(CHAIN, run_id)
+
+
+def follow(sandbox: Sandbox, remedy: str, word: str, real: str, secret: str = "") -> str:
+    """Type a remedy. Returns what it said at last."""
+    done = typed(sandbox, remedy.replace(word, real), **({SECRET: secret} if secret else {}))
+    assert done.returncode == 0, f"{remedy}: {done.stderr}"
+    return done.stdout.splitlines()[-1]
+
+
+def test_the_doctor_names_what_is_wrong(mended: Mended) -> None:
+    """All of it at once, and nothing else."""
+    nothing = "no connection of this name, needed for"
+    wrong = "connection 'doctor_git', field conn_type: expected type git, found 'http'"
+    assert {about: said for about, (said, _) in mended.problems.items()} == {
+        "cn-hangzhuo": f"{nothing} the registry of chain {CHAIN}; did you mean 'cn-hangzhou'?",
+        "doctor_git": f"{wrong}; correct it under Admin > Connections",
+        "near_mirror": f"{nothing} replication rule near",
+        "tell_team": f"{nothing} trigger tell",
+    }
+
+
+def test_the_first_task_of_a_run_names_it_before_anything_is_built(mended: Mended) -> None:
+    """A registry's name that is none, and a trigger without its connection: in the note, with what adds them."""
+    typo, missing = mended.typo, mended.missing
+    assert (typo.state, typo.states["plan"], typo.states["build"]) == (
+        "failed",
+        ("failed",),
+        ("upstream_failed",),
+    )
+    assert typo.note.startswith(
+        "failed in plan: connection 'cn-hangzhuo' is missing, needed for the registry of chain doctored: add it with "
+        "`delivery-chain connect registry cn-hangzhuo HOST`"
+    )
+    assert (missing.state, missing.states["plan"], missing.states["build"]) == (
+        "failed", ("failed",), ("upstream_failed",),
+    )  # fmt: skip
+    assert "connection 'tell_team' is missing, needed for trigger tell: add it with" in missing.note
+    assert missing.note.endswith("; nothing was built")
+
+
+def test_what_the_remedies_say_is_all_there_is_to_do(sandbox: Sandbox, mended: Mended) -> None:
+    """They were followed: no problem is left."""
+    said = {about: text.split()[0] for about, text in mended.said.items()}
+    assert said == {"doctor_git": "made", "near_mirror": "tested", "tell_team": "secret"}
+    assert doctor(sandbox) == (0, {})
+
+
+def test_connections_that_are_made_so_work(sandbox: Sandbox, mended: Mended) -> None:
+    """The run that missed them is cleared: built from the source, copied to the region, told to the target."""
+    sandbox.clear_failed(CHAIN, mended.missing.run_id)
+    again = sandbox.again(mended.missing)
+    assert (again.state, again.note.startswith(f"delivered: {CHAIN}/app works at sha256:")) == (
+        "success",
+        True,
+    )
+    assert again.note.endswith(", copied to near_mirror, 1 trigger fired")
+    digests = sandbox.digests(f"{CHAIN}/app", "works")
+    assert digests["ap-southeast-1"] == digests["cn-hangzhou"] == again.xcom("assemble")["digest"]
