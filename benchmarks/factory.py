@@ -85,7 +85,7 @@ _NoAliases = _no_aliases()
 @cache
 def release_chain() -> Any:
     """What the hand-written Dag's first task is given, read before anything is measured."""
-    from delivery_chain.catalogue import load
+    from delivery_chain.spec_store.folder import load
 
     (spec,) = load(ROOT / "chain_specs" / "shop-api.yaml").specs.values()
     return spec
@@ -163,8 +163,8 @@ def hand_written(number: int, *, form_last: bool) -> Any:
 def build(kind: str, size: int, folder: Path) -> dict[str, Any]:
     """Make the Dags of one kind, as a Dag file would."""
     if kind == "chain":
-        from delivery_chain.catalogue import load
-        from delivery_chain.factory import make_chain_dag
+        from delivery_chain.dag_files.factory import make_chain_dag
+        from delivery_chain.spec_store.folder import load
 
         return {spec.name: make_chain_dag(spec) for spec in load(folder).specs.values()}
     if kind == "dag-factory":
@@ -185,9 +185,6 @@ def build(kind: str, size: int, folder: Path) -> dict[str, Any]:
 def measure(kind: str, size: int, folder: Path) -> Measured:
     """Seconds to parse and to serialise, in this process, with every import done before."""
     from airflow.serialization.serialized_objects import DagSerialization
-
-    import delivery_chain.catalogue
-    import delivery_chain.factory  # noqa: F401 - imports are not what is measured
 
     if kind == "dag-factory":
         import dagfactory  # noqa: F401

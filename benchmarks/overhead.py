@@ -19,20 +19,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delivery_chain.core.platform import Platform
+from delivery_chain.builders.buildah.builder import BuildRequest, build_and_push
+from delivery_chain.core.names.platform import Platform
 from delivery_chain.oci.client import RegistryClient
-from delivery_chain.oci.copy import copy_image, put_tag
+from delivery_chain.oci.copy.api import copy_image, put_tag
 from delivery_chain.oci.referrers import attach
 from delivery_chain.sandbox import source, stack
 from delivery_chain.sandbox.airflow_parts import ADMIN
 from delivery_chain.sandbox.api import AirflowApi
 from delivery_chain.sandbox.console import Console
 from delivery_chain.sandbox.layout import Layout, load_secrets
-from delivery_chain.tools.buildah import BuildRequest, build_and_push
-from delivery_chain.tools.engines import ScanRequest, load_engine
-from delivery_chain.tools.git import GitSource, checkout, list_refs
-from delivery_chain.tools.git_source import Transport
-from delivery_chain.tools.trivy_db import TrivySettings
+from delivery_chain.scanners.interface import ScanRequest, load_engine
+from delivery_chain.scanners.trivy.databases import TrivySettings
+from delivery_chain.tools.git.client import GitSource, checkout, list_refs
+from delivery_chain.tools.git.source import Transport
 
 if TYPE_CHECKING:
     from delivery_chain.sandbox.source import Push

@@ -1,9 +1,9 @@
 """Shows every invalid chain spec as one Airflow import error, each problem as file:line. Holds no Dag."""
 
-from delivery_chain.catalogue import load
 from delivery_chain.errors import SpecError
-from delivery_chain.in_force import missing
 from delivery_chain.settings import Settings
+from delivery_chain.spec_store.folder import load
+from delivery_chain.spec_store.in_force import missing
 
 _folder = Settings.load().specs_folder
 _found = load(_folder)

@@ -2,16 +2,16 @@
 
 from airflow.sdk import get_parsing_context
 
-from delivery_chain.core.slots import ANY
-from delivery_chain.factory import (
+from delivery_chain.core.spec.slots import ANY
+from delivery_chain.dag_files.factory import (
     MAINTENANCE,
     REMOVED,
     make_chain_dag,
     make_maintenance_dag,
     make_removed_dag,
 )
-from delivery_chain.in_force import chain, look
 from delivery_chain.settings import Settings
+from delivery_chain.spec_store.in_force import chain, look
 
 _settings = Settings.load()
 _folder, _pool = _settings.specs_folder, _settings.replicate_pool

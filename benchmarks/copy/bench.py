@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from parts import IMAGES, MB, Image, Run, found_tools, fresh, measured, noise, ours, push
 
 if TYPE_CHECKING:
-    from delivery_chain.core.registry import Registry
+    from delivery_chain.core.names.registry import Registry
 
 Table = dict[str, list[Run]]
 

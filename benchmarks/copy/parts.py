@@ -21,15 +21,15 @@ for folder in (ROOT / "plugins", ROOT / "tests"):
     sys.path.insert(0, str(folder))
 
 from delivery_chain.oci.client import RegistryClient  # noqa: E402 - after the path is set
+from delivery_chain.oci.copy.tag import put_tag  # noqa: E402
 from delivery_chain.oci.manifest import OCI_CONFIG, OCI_MANIFEST, Descriptor, parse_manifest  # noqa: E402
-from delivery_chain.oci.tag import put_tag  # noqa: E402
 from support.oci_images import LAYER  # noqa: E402
 from support.oci_registry import docker_registry  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from delivery_chain.core.registry import Registry
+    from delivery_chain.core.names.registry import Registry
 
 MB = 1_000_000
 DEADLINE = 600
@@ -166,7 +166,7 @@ def ours(source: Registry, targets: list[Registry], image: Image, *extra: str) -
     command = [
         sys.executable,
         "-c",
-        "from delivery_chain.cli import main; raise SystemExit(main())",
+        "from delivery_chain.commands.main import main; raise SystemExit(main())",
         "copy",
         "--json",
     ]

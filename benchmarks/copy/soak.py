@@ -25,13 +25,13 @@ from parts import ROOT, fresh
 
 from delivery_chain.errors import RegistryError
 from delivery_chain.oci.client import RegistryClient
-from delivery_chain.oci.copy import copy_image, put_tag
-from delivery_chain.oci.limits import Limits
+from delivery_chain.oci.copy.api import copy_image, put_tag
+from delivery_chain.oci.copy.limits import Limits
 from support.oci_images import push_image
 from support.oci_proxy import Break, Line, line_to
 
 if TYPE_CHECKING:
-    from delivery_chain.core.registry import Registry
+    from delivery_chain.core.names.registry import Registry
 
 HOWS = ("close", "reset", "stall")
 ANY_SIZE = (10, 4000, 70_000, 600_000, 1_500_000, 5_000_000, 12_000_000)
@@ -107,7 +107,7 @@ class Soak:
         program = [
             sys.executable,
             "-c",
-            "from delivery_chain.cli import main; raise SystemExit(main())",
+            "from delivery_chain.commands.main import main; raise SystemExit(main())",
             "copy",
         ]
         command = [*program, *plain, "--limit-rate=40M", f"{places[0]}:{tag}", places[1]]

@@ -61,7 +61,7 @@ def measured(size: int, shape: str) -> dict[str, float]:
     """Milliseconds; in a process with a database of its own."""
     from airflow.utils.session import create_session  # noqa: PLC0415 - by the environment that was made for it
 
-    from delivery_chain.core.starts import source_starts  # noqa: PLC0415
+    from delivery_chain.core.events.routing import source_starts  # noqa: PLC0415
     from delivery_chain.web import index as module  # noqa: PLC0415
 
     with create_session() as session:
@@ -99,9 +99,9 @@ def _fill(session: Any, size: int, shape: str) -> None:
     from airflow.models.serialized_dag import SerializedDagModel  # noqa: PLC0415
     from airflow.serialization.serialized_objects import LazyDeserializedDAG  # noqa: PLC0415
 
-    from delivery_chain.core.parse import parse_spec  # noqa: PLC0415
-    from delivery_chain.core.watched import CHAIN_TAG  # noqa: PLC0415
-    from delivery_chain.factory import make_chain_dag  # noqa: PLC0415
+    from delivery_chain.core.events.watch_dags import CHAIN_TAG  # noqa: PLC0415
+    from delivery_chain.core.spec.parse import parse_spec  # noqa: PLC0415
+    from delivery_chain.dag_files.factory import make_chain_dag  # noqa: PLC0415
 
     import_all_models()
     Base.metadata.create_all(session.connection())

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 from load import Shot
 from matching import SHAPES, name_of, spec_text
 
-from delivery_chain.airflow_rest import AirflowServer, Login
-from delivery_chain.core.event import Event, Kind
+from delivery_chain.core.events.event import Event, Kind
 from delivery_chain.sandbox import database, services, stack
 from delivery_chain.sandbox.airflow_parts import ADMIN, API_SERVER
 from delivery_chain.sandbox.api import AirflowApi
 from delivery_chain.sandbox.console import Console
 from delivery_chain.sandbox.layout import Layout, load_secrets
+from delivery_chain.tools.airflow_rest import AirflowServer, Login
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

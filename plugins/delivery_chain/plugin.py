@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow.plugins_manager import AirflowPlugin
 
-from delivery_chain import listener
+from delivery_chain.airflow_db import listener
 from delivery_chain.web import pages, webhooks
 
 

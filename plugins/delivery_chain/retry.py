@@ -44,7 +44,7 @@ class ChainRetryPolicy(RetryPolicy):
             max_tries: The tries before the last clear plus the task's retries. Airflow itself holds to it.
             context: Airflow's; without one the task's own retries and longest delay are not known.
         """
-        from delivery_chain.hooks.airflow_api import is_away  # noqa: PLC0415 - not in a module that a parse imports
+        from delivery_chain.hooks.absence import is_away  # noqa: PLC0415 - not in a module that a parse imports
 
         task: Any = context["task"] if context else None
         tries = try_number - max(0, max_tries - task.retries) if task else try_number

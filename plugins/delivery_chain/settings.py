@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SECTION = "delivery_chain"
 GIT_TRANSPORTS = ("https", "ssh", "file", "http")
-"""What `git_transports` may list; the same names as `delivery_chain.tools.git_source.Transport`."""
+"""What `git_transports` may list; the same names as `delivery_chain.tools.git.source.Transport`."""
 BUILD_ISOLATIONS = ("auto", "container", "namespaces", "chroot")
 BUILD_NETWORKS = ("auto", "private", "host", "none")
 TRIVY_WHEELS = ("refuse", "allow")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from delivery_chain.oci.client import RegistryClient
-from delivery_chain.oci.copy import copy_image, put_tag
+from delivery_chain.oci.copy.api import copy_image, put_tag
 from delivery_chain.oci.manifest import OCI_MANIFEST
 from delivery_chain.sandbox import airflow_parts, ground, source, stack
 from delivery_chain.sandbox.airflow_parts import ADMIN

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from delivery_chain.core.ledger import EVENT
-from delivery_chain.core.tags import is_reserved
-from delivery_chain.core.watched import TOLD_PREFIX, images_dag_id
-from delivery_chain.factory import REMOVED
+from delivery_chain.core.events.ledger import EVENT
+from delivery_chain.core.events.watch_dags import TOLD_PREFIX, images_dag_id
+from delivery_chain.core.names.tags import is_reserved
+from delivery_chain.dag_files.factory import REMOVED
 from delivery_chain.oci.client import RegistryClient
-from delivery_chain.oci.copy import copy_image, put_tag
+from delivery_chain.oci.copy.api import copy_image, put_tag
 from delivery_chain.oci.manifest import OCI_MANIFEST
 from delivery_chain.sandbox import airflow_parts, database, outcome, source, stack
 from delivery_chain.sandbox.airflow_parts import ADMIN

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from delivery_chain.connection_given import SECRET
-from delivery_chain.core.spec import Source
-from delivery_chain.core.watched import source_dag_id
+from delivery_chain.commands.connection_fields import SECRET
+from delivery_chain.core.events.watch_dags import source_dag_id
+from delivery_chain.core.spec.model import Source
 from delivery_chain.errors import ToolError
 from support.branches import git, push_branches
 from support.chain_runs import POLL_SECONDS, RUN_SECONDS

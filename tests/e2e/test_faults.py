@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from delivery_chain.core.tags import STAGING_PREFIX
+from delivery_chain.core.names.tags import STAGING_PREFIX
 from delivery_chain.sandbox.receiver import read_deliveries
 from support.faults import CHAIN, IMAGE
 

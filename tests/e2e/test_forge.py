@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from delivery_chain.core.tags import is_reserved
+from delivery_chain.core.names.tags import is_reserved
 from support import forge_chain
 from support.clones import Clone
 from support.forge import BRANCH, USER, Forge, forge, missing

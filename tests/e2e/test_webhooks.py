@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from delivery_chain.core.spec import Source
-from delivery_chain.core.watched import source_dag_id
+from delivery_chain.core.events.watch_dags import source_dag_id
+from delivery_chain.core.spec.model import Source
 from delivery_chain.sandbox import source
 from delivery_chain.sandbox.airflow_parts import ADMIN
 from support.chain_runs import POLL_SECONDS, RUN_SECONDS

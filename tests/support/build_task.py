@@ -15,11 +15,11 @@ from airflow.sdk.definitions.dag import DAG
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import GetXCom, XComResult
 
+from delivery_chain.builders.buildah import builder as _buildah
 from delivery_chain.hooks import git as _git
 from delivery_chain.hooks import registry as _registry
 from delivery_chain.operators.build import BuildOperator
 from delivery_chain.retry import ChainRetryPolicy
-from delivery_chain.tools import buildah as _buildah
 from support.chain_steps import Run, build_plan, chain
 
 __all__ = ["run_task"]

@@ -14,9 +14,9 @@ import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.platform import Platform
-from delivery_chain.core.registry import Registry
-from delivery_chain.tools.buildah import BuildOutput, BuildRequest, build_and_push
+from delivery_chain.builders.buildah.builder import BuildOutput, BuildRequest, build_and_push
+from delivery_chain.core.names.platform import Platform
+from delivery_chain.core.names.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

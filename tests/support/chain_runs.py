@@ -23,7 +23,7 @@ from delivery_chain.sandbox.runs import FINISHED, RUN_FINISHED
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from delivery_chain.core.registry import Registry
+    from delivery_chain.core.names.registry import Registry
     from delivery_chain.sandbox.api import AirflowApi
     from delivery_chain.sandbox.layout import Layout
     from delivery_chain.sandbox.source import Push

@@ -9,27 +9,28 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.event import Kind
-from delivery_chain.core.findings import Database, Finding, ScanReport
-from delivery_chain.core.gate import Hit, Verdict
+from delivery_chain.core.events.event import Kind
+from delivery_chain.core.gate.findings import Database, Finding, ScanReport
+from delivery_chain.core.gate.judge import Hit, Verdict
+from delivery_chain.core.names.platform import Platform
+from delivery_chain.core.names.reference import sha256_digest
 from delivery_chain.core.plan import BuildPlan, Plan, Planned, made_for
-from delivery_chain.core.platform import Platform
-from delivery_chain.core.reference import sha256_digest
 from delivery_chain.core.results import BuildResult, Record, Scanned, ScanResult, Subject
 from delivery_chain.core.seal import Place, opened, sealed
-from delivery_chain.core.spec import ChainSpec, Source
+from delivery_chain.core.spec.model import ChainSpec, Source
 from delivery_chain.core.steps import REASON
 from delivery_chain.errors import DeliveryChainError, NotDelivered
-from delivery_chain.hooks.signing import signing_secret
+from delivery_chain.hooks.signing_secret import signing_secret
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.manifest import OCI_CONFIG, OCI_MANIFEST
 from delivery_chain.oci.referrers import attach
-from delivery_chain.operators import base, judging
+from delivery_chain.operators import base
+from delivery_chain.operators import verdict as judging
 from delivery_chain.operators.build import AssembleOperator, annotations_of
 from delivery_chain.operators.report import ReportOperator
 
 if TYPE_CHECKING:
-    from delivery_chain.core.registry import Registry
+    from delivery_chain.core.names.registry import Registry
     from delivery_chain.operators.base import ChainOperator
 
 DAY = datetime(2026, 5, 20, 12, 0, tzinfo=UTC)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.coverage import Coverage
-from delivery_chain.core.findings import Database, Finding, ScanReport, worst_first
-from delivery_chain.core.gate import Verdict, judge
+from delivery_chain.core.gate.coverage import Coverage
+from delivery_chain.core.gate.findings import Database, Finding, ScanReport, worst_first
+from delivery_chain.core.gate.judge import Verdict, judge
 from delivery_chain.core.results import Image
-from delivery_chain.core.spec_scan import Scan
+from delivery_chain.core.spec.scan import Scan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

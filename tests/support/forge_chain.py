@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 
-from delivery_chain.core.spec import Source
-from delivery_chain.core.watched import source_dag_id
+from delivery_chain.core.events.watch_dags import source_dag_id
+from delivery_chain.core.spec.model import Source
 from support.chain_runs import POLL_SECONDS
 from support.forge import REPOSITORY
 

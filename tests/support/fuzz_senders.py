@@ -24,7 +24,7 @@ from typing import Any
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS.parent / "plugins")]
 
-from delivery_chain.core.delivery import Delivery  # noqa: E402 - after the path is set
+from delivery_chain.core.events.delivery import Delivery  # noqa: E402 - after the path is set
 from delivery_chain.errors import WebhookRefused  # noqa: E402
 from delivery_chain.senders.base import Request, receive  # noqa: E402
 from delivery_chain.senders.table import SENDERS  # noqa: E402

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from delivery_chain.tools.git import GitSource, Transport
+from delivery_chain.tools.git.client import GitSource, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ import tarfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.reference import sha256_digest
+from delivery_chain.core.names.reference import sha256_digest
 from delivery_chain.errors import NotFound, ProtocolViolation
 from delivery_chain.oci.manifest import (
     DOCKER_CONFIG,
@@ -25,7 +25,7 @@ from delivery_chain.oci.manifest import (
     AnyManifest,
     parse_manifest,
 )
-from delivery_chain.oci.proofs import Content
+from delivery_chain.oci.non_images import Content
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

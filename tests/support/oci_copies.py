@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from delivery_chain.oci.client import RegistryClient
-from delivery_chain.oci.copy import copy_image
-from delivery_chain.oci.limits import Limits
+from delivery_chain.oci.copy.api import copy_image
+from delivery_chain.oci.copy.limits import Limits
 
 if TYPE_CHECKING:
-    from delivery_chain.oci.copy import CopyResult
+    from delivery_chain.oci.copy.api import CopyResult
 
 NAME = "shop/api"
 LAYER = 1_500_000

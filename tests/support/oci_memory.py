@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
-from delivery_chain.core.reference import sha256_digest
-from delivery_chain.core.registry import Registry
+from delivery_chain.core.names.reference import sha256_digest
+from delivery_chain.core.names.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

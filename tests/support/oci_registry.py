@@ -9,7 +9,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.registry import Registry
+from delivery_chain.core.names.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

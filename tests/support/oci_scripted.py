@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.registry import Registry
+from delivery_chain.core.names.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import zstandard
 
-from delivery_chain.core.reference import sha256_digest
+from delivery_chain.core.names.reference import sha256_digest
 from delivery_chain.oci.manifest import OCI_CONFIG, OCI_MANIFEST
 
 if TYPE_CHECKING:

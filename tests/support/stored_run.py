@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.event import Kind
-from delivery_chain.core.gate import Hit, Verdict
+from delivery_chain.core.events.event import Kind
+from delivery_chain.core.gate.judge import Hit, Verdict
 from delivery_chain.core.plan import Plan, Planned
 from delivery_chain.core.results import DeliveryResult, Published, RegionResult, Subject, TagMove
 from delivery_chain.core.seal import Place, sealed
-from delivery_chain.core.spec import ChainSpec
+from delivery_chain.core.spec.model import ChainSpec
 from delivery_chain.core.steps import STEPS
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def listening() -> Iterator[None]:
     """Let this process's Airflow call the package's listener."""
     from airflow.listeners.listener import get_listener_manager
 
-    from delivery_chain import listener
+    from delivery_chain.airflow_db import listener
 
     manager = get_listener_manager()
     manager.add_listener(listener)
@@ -82,7 +82,7 @@ class Chain:
     def dag(self) -> Any:
         from airflow.serialization.serialized_objects import DagSerialization
 
-        from delivery_chain import factory
+        from delivery_chain.dag_files import factory
 
         made = factory.make_chain_dag(spec_of(self.dag_id))
         made.tags = set(self.tags)
@@ -97,7 +97,7 @@ class Chain:
         from airflow.utils.session import create_session
         from airflow.utils.types import DagRunTriggeredByType, DagRunType
 
-        from delivery_chain import factory
+        from delivery_chain.dag_files import factory
 
         with create_session() as session:
             if session.get(DagBundleModel, "tests") is None:
@@ -151,7 +151,7 @@ class Chain:
         from airflow.models.xcom import XComModel
         from airflow.utils.session import create_session
 
-        from delivery_chain.hooks.signing import signing_secret
+        from delivery_chain.hooks.signing_secret import signing_secret
 
         with create_session() as session:
             for task, value in left.items():

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 from delivery_chain.oci.manifest import OCI_MANIFEST
 from delivery_chain.sandbox import vulndb
-from delivery_chain.tools.engines import ScanOutput, ScanRequest
-from delivery_chain.tools.trivy import TrivyEngine
-from delivery_chain.tools.trivy_db import TrivySettings, ensure_database
+from delivery_chain.scanners.interface import ScanOutput, ScanRequest
+from delivery_chain.scanners.trivy.databases import TrivySettings, ensure_database
+from delivery_chain.scanners.trivy.scanner import TrivyEngine
 from support.scan_images import push_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from delivery_chain.core.registry import Registry
+    from delivery_chain.core.names.registry import Registry
     from delivery_chain.oci.client import RegistryClient
 
 AMD64, ARM64 = "linux/amd64", "linux/arm64"

@@ -21,7 +21,7 @@ from support.scan_images import LAYER
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from delivery_chain.core.registry import Registry
+    from delivery_chain.core.names.registry import Registry
     from delivery_chain.oci.client import RegistryClient
 
 _SKIPPABLE = 0x184D2A50

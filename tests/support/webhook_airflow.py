@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
-from delivery_chain.core.event import Event
-from delivery_chain.core.ledger import Entry
-from delivery_chain.core.spec import ChainSpec
+from delivery_chain.core.events.event import Event
+from delivery_chain.core.events.ledger import Entry
+from delivery_chain.core.spec.model import ChainSpec
 from support.webhook_samples import standard_of
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from delivery_chain.core.standing import Standing
+    from delivery_chain.core.spec.standing import Standing
 
 PREFIX = "/delivery-chain/webhooks"
 SECRET = "the-secret-of-these-tests-0123456789"
@@ -245,7 +245,7 @@ class Stored:
 
     def add(self, *specs: ChainSpec, standing: Standing | None = None) -> None:
         """Store chains as the Dag processor does: a row, and a new serialised version where something changed."""
-        from delivery_chain.factory import make_chain_dag
+        from delivery_chain.dag_files.factory import make_chain_dag
 
         self.add_dags(*(make_chain_dag(one, standing=standing) for one in specs))
 

@@ -20,7 +20,7 @@ from delivery_chain.senders.registries import REGISTRIES
 from delivery_chain.senders.table import SENDERS
 
 if TYPE_CHECKING:
-    from delivery_chain.core.delivery import Delivery
+    from delivery_chain.core.events.delivery import Delivery
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "webhooks"
 FORGES = sorted(set(SENDERS) - set(REGISTRIES))

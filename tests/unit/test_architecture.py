@@ -1,3 +1,5 @@
+"""Architecture: imports go one way, by the table; a new room needs a row in it."""
+
 from __future__ import annotations
 
 import ast
@@ -7,68 +9,50 @@ import pytest
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 PACKAGE = PLUGINS / "delivery_chain"
-ORDER = ("errors", "core", "oci", "tools", "hooks", "steps", "factory")
-STEPS = {"operators", "sensors", "triggers"}
-SIBLINGS = {("sensors", "triggers"), ("operators", "sensors")}
-"""Steps that may know each other: who waits starts a trigger, and a chain's watch is a sensor."""
-EDGES: dict[str, set[str]] = {
+PORTS = {"builders", "scanners", "targets", "senders"}
+ARROWS: dict[str, set[str]] = {
+    "errors": set(),
+    "provider_info": set(),
     "settings": {"errors"},
     "retry": {"errors", "hooks"},
-    "catalogue": {"errors", "core"},
-    "supervised": set(),
-    "in_force": {"errors", "core", "catalogue", "supervised"},
-    "provider_info": set(),
-    "listener": {"core", "ledger"},
-    "plugin": {"listener", "web"},
+    "core": {"errors"},
+    "oci": {"errors", "core"},
+    "tools": {"errors", "core"},
+    "builders": {"errors", "core", "oci", "tools"},
+    "scanners": {"errors", "core", "oci", "tools"},
+    "targets": {"errors", "core", "oci", "tools"},
     "senders": {"errors", "core"},
-    "ledger": {"errors", "core", "settings"},
-    "web": {"errors", "core", "tools", "hooks", "senders", "settings", "listener", "ledger"},
-    "preload": set(),
-    "airflow_rest": {"errors"},
-    "sandbox": {"errors", "core", "catalogue", "oci", "tools", "settings", "airflow_rest", "git_hook"},
-    "copy_words": set(),
-    "planning": {"errors", "core", "catalogue"},
-    "copying": {"copy_words", "errors", "core", "oci"},
-    "replicating": {"core", "tools", "catalogue", "hooks", "operators"},
-    "triggering": {"errors", "core", "airflow_rest"},
-    "git_hook": set(),
-    "airflow_connections": {"errors", "airflow_rest"},
-    "webhook_setup": {"errors", "core", "senders", "airflow_connections", "airflow_rest"},
-    "doctor": {
-        "errors",
-        "core",
-        "oci",
-        "tools",
-        "hooks",
-        "settings",
-        "catalogue",
-        "provider_info",
-        "ledger",
-    },
-    "connection_given": {"errors", "core", "hooks"},
-    "connecting": {"errors", "core", "tools", "hooks", "airflow_connections", "connection_given"},
-    "forms": {"core"},
-    "cli": {
-        "planning",
-        "copying",
-        "replicating",
-        "triggering",
-        "ledger",
-        "webhook_setup",
-        "connecting",
-        "doctor",
-        "git_hook",
-        "errors",
-        "core",
-        "oci",
-        "tools",
-        "catalogue",
-        "settings",
-        "sandbox",
-    },
+    "hooks": {"errors", "core", "oci", "tools"},
+    "spec_store": {"errors", "core"},
+    "triggers": {"errors", "core", "oci", "tools", "hooks", "settings", "retry"},
+    "sensors": {"errors", "settings", "triggers"},
+    "operators": {"errors", "core", "oci", "tools", "builders", "scanners", "targets", "hooks", "settings"}
+    | {"spec_store", "sensors"},
+    "dag_files": {"core", "operators", "retry"},
+    "airflow_db": {"errors", "core", "settings", "senders"},
+    "web": {"errors", "core", "tools", "senders", "hooks", "settings", "airflow_db"},
+    "plugin": {"airflow_db", "web"},
+    "doctor": {"errors", "core", "oci", "tools", "builders", "scanners", "hooks", "settings", "airflow_db"}
+    | {"provider_info"},
+    "sandbox": {"errors", "core", "oci", "tools", "scanners", "spec_store"},
+    "commands": {"errors", "core", "oci", "tools", "senders", "hooks", "settings", "airflow_db"}
+    | {"spec_store", "operators", "doctor", "sandbox"},
 }
-"""What the modules beside the layers may import: the ways in, and what reads the outside for them."""
-WITHOUT_AIRFLOW = {"errors", "core", "oci", "senders"}
+"""What each room may import beside itself; the root's modules are rooms of one file."""
+WITHOUT_AIRFLOW = {
+    "errors",
+    "core",
+    "oci",
+    "tools",
+    "builders",
+    "scanners",
+    "targets",
+    "senders",
+    "spec_store",
+}
+READS_AIRFLOW = {PACKAGE / "spec_store" / "supervised.py"}
+"""Reads Variables through the supervisor of a task or of the Dag processor."""
+ROOT = {"__init__.py", "errors.py", "plugin.py", "provider_info.py", "retry.py", "settings.py"}
 
 
 def imports(path: Path) -> set[str]:
@@ -83,65 +67,72 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def part(path: Path) -> str:
+def room(path: Path) -> str:
+    """The folder below the package that a file is in, or its own name at the root."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def allowed(source: str, target: str) -> bool:
-    """Whether the part `source` may import the part `target`."""
-    if source == target or (source, target) in SIBLINGS:
-        return True
-    ranks = [ORDER.index("steps" if name in STEPS else name) for name in (source, target)]
-    return ranks[1] < ranks[0]
+def known_rooms(path: Path) -> set[str]:
+    """The other rooms that a file imports from."""
+    names = {name.split(".")[1] for name in imports(path) if name.startswith("delivery_chain.")}
+    return names - {room(path), "__version__"}
 
 
-ALL = sorted(PACKAGE.rglob("*.py"))
-FILES = [path for path in ALL if part(path) in {*ORDER, *STEPS}]
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_arrows(path: Path) -> None:
-    """Imports go one way: errors, core, oci, tools, hooks, steps, factory; steps do not know each other."""
-    targets = {name.split(".")[1] for name in imports(path) if name.startswith("delivery_chain.")}
-    known = targets & {*ORDER, *STEPS}
-    assert {name for name in known if not allowed(part(path), name)} == set()
+    """A file imports from the rooms that the table allows its own; a new room needs a row."""
+    assert known_rooms(path) - ARROWS[room(path)] == set()
 
 
-@pytest.mark.parametrize("path", [path for path in ALL if path not in FILES], ids=lambda path: str(path.name))
-def test_the_ways_in_know_their_place(path: Path) -> None:
-    """What is beside the layers imports what the table says; a new module needs a place in it."""
-    if path.parent == PACKAGE and path.name == "__init__.py":
-        assert imports(path) <= {"__future__.annotations"}
-        return
-    names = {name.split(".")[1] for name in imports(path) if name.startswith("delivery_chain.")}
-    assert names - {part(path), "__version__"} - EDGES[part(path)] == set()
+def test_no_room_reaches_itself_through_others() -> None:
+    """The table has no circle: rooms can be put in an order in which each knows earlier ones alone."""
+    left = dict(ARROWS)
+    while free := {name for name, known in left.items() if not known & left.keys()}:
+        left = {name: known for name, known in left.items() if name not in free}
+    assert left == {}
+
+
+def test_every_row_is_a_room() -> None:
+    """The walk sees every room of the table, so that a moved folder does not silence it."""
+    assert {room(path) for path in FILES} == set(ARROWS)
 
 
 @pytest.mark.parametrize(
     "path",
-    [path for path in FILES if part(path) in WITHOUT_AIRFLOW],
+    [path for path in FILES if room(path) in WITHOUT_AIRFLOW and path not in READS_AIRFLOW],
     ids=lambda path: str(path.relative_to(PACKAGE)),
 )
 def test_no_airflow_below(path: Path) -> None:
-    """The rules and the registry client know nothing of Airflow."""
+    """The rules, the registry client, builders and scanners know nothing of Airflow."""
     assert {name for name in imports(path) if name.split(".")[0] == "airflow"} == set()
 
 
-def test_looks_at_something() -> None:
-    """The walk sees every layer, so that a moved folder does not silence it."""
-    assert {part(path) for path in FILES} == {*ORDER, *STEPS} - {"steps"}
+def test_the_ports_do_not_know_each_other() -> None:
+    """Builders, scanners, targets and senders stand side by side."""
+    assert {name: ARROWS[name] & PORTS for name in PORTS} == {name: set() for name in PORTS}
 
 
-def test_rules_of_the_walk() -> None:
-    """The walk itself tells a forbidden arrow from a good one."""
-    assert [
-        allowed("operators", "core"),
-        allowed("sensors", "triggers"),
-        allowed("factory", "operators"),
-    ] == [True] * 3
-    assert [allowed("core", "oci"), allowed("triggers", "sensors"), allowed("operators", "triggers")] == [
-        False
-    ] * 3
+def test_the_package_itself_imports_nothing() -> None:
+    """Airflow imports it early, to find the plugin and the provider."""
+    assert imports(PACKAGE / "__init__.py") <= {"__future__.annotations"}
+
+
+def test_few_modules_at_the_root() -> None:
+    """What is not in a room is what Airflow's entry points or everybody need."""
+    assert {path.name for path in PACKAGE.glob("*.py")} == ROOT
+
+
+def test_every_room_says_what_it_does() -> None:
+    """Each package has a docstring."""
+    without = [
+        path
+        for path in PACKAGE.rglob("__init__.py")
+        if not ast.get_docstring(ast.parse(path.read_text("utf-8")))
+    ]
+    assert without == []
 
 
 def test_airflow_does_not_load_the_package_twice() -> None:

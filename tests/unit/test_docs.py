@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from delivery_chain.cli import _parser, main
-from delivery_chain.core.parse import parse_spec
-from delivery_chain.core.schema import spec_schema
+from delivery_chain.commands.main import _parser, main
+from delivery_chain.core.spec.parse import parse_spec
+from delivery_chain.core.spec.schema import spec_schema
 from delivery_chain.provider_info import get_provider_info
 
 ROOT = Path(__file__).parents[2]

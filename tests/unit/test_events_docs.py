@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
-from delivery_chain.cli import _parser
-from delivery_chain.core.event import Event
-from delivery_chain.core.ledger import Entry
-from delivery_chain.core.schema import event_schema
+from delivery_chain.commands.main import _parser
+from delivery_chain.core.events.event import Event
+from delivery_chain.core.events.ledger import Entry
+from delivery_chain.core.spec.schema import event_schema
 from delivery_chain.senders.setup import SETUP
 from delivery_chain.senders.standard import MovedRef
 from delivery_chain.senders.table import SENDERS

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from delivery_chain.builders.buildah.isolation import Isolation, Network
 from delivery_chain.errors import ConfigurationError
 from delivery_chain.provider_info import get_provider_info
 from delivery_chain.settings import BUILD_ISOLATIONS, BUILD_NETWORKS, GIT_TRANSPORTS, SECTION, Settings
-from delivery_chain.tools.git_source import Transport
-from delivery_chain.tools.isolation import Isolation, Network
+from delivery_chain.tools.git.source import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable

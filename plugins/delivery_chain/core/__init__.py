@@ -1,0 +1,1 @@
+"""Pure rules: no Airflow, HTTP, clock or files."""

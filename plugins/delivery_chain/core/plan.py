@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from delivery_chain.core.advice import glob_hint
-from delivery_chain.core.event import Event, Kind
-from delivery_chain.core.git_ref import short_ref
-from delivery_chain.core.platform import Platform
-from delivery_chain.core.reference import check_digest
+from delivery_chain.core.events.event import Event, Kind
+from delivery_chain.core.names.git_ref import short_ref
+from delivery_chain.core.names.platform import Platform
+from delivery_chain.core.names.reference import check_digest
+from delivery_chain.core.names.tags import any_time, compose_tag, is_reserved, run_key, staging_tag
 from delivery_chain.core.seal import fingerprint
-from delivery_chain.core.spec import BuildRule, ChainSpec, Source
-from delivery_chain.core.tags import any_time, compose_tag, is_reserved, run_key, staging_tag
+from delivery_chain.core.spec.advice import glob_hint
+from delivery_chain.core.spec.model import BuildRule, ChainSpec, Source
 from delivery_chain.core.times import not_after
 from delivery_chain.core.value import Value
 from delivery_chain.errors import EventRefused, Superseded

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from delivery_chain.core.findings import Database
+from delivery_chain.core.gate.findings import Database
 from delivery_chain.core.value import Value
 
 

@@ -2,7 +2,7 @@
 
 Whoever may edit a Dag in Airflow may write its XComs, the state of its tasks and a run's `conf` over REST. So each
 value that decides something carries an HMAC-SHA256 over itself and the place that it was left at. The key is known to
-tasks and to Airflow's servers, see `delivery_chain.hooks.signing`.
+tasks and to Airflow's servers, see `delivery_chain.hooks.signing_secret`.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from delivery_chain.core.slots import slot_names
+from delivery_chain.core.spec.slots import slot_names
 
 if TYPE_CHECKING:
-    from delivery_chain.core.spec import ChainSpec
+    from delivery_chain.core.spec.model import ChainSpec
 
 STEPS = (
     "plan", "build", "assemble", "scan", "gate", "publish", "quarantine", "denied", "replicate", "distribute", "report",

@@ -14,13 +14,13 @@ from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
 from sqlalchemy import func, select, text
 
-from delivery_chain.core.connections import GIT, REGISTRY, nearest
+from delivery_chain.airflow_db.signing_secret import stored_secret
 from delivery_chain.core.diagnosis import Line, clock, ok, problem, warning
+from delivery_chain.core.events.watch_dags import watched, watched_images, watches
 from delivery_chain.core.seal import SHORTEST, SIGNING_SECRET
-from delivery_chain.core.watched import watched, watched_images, watches
+from delivery_chain.core.spec.connections import GIT, REGISTRY, nearest
 from delivery_chain.doctor.running import Check
 from delivery_chain.hooks.webhook_sender import WebhookSenderHook
-from delivery_chain.ledger.signing import stored_secret
 from delivery_chain.provider_info import SENDERS
 
 if TYPE_CHECKING:

@@ -9,26 +9,26 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from delivery_chain.core.connections import nearest
+from delivery_chain.builders.buildah.isolation import Isolation, Network, with_sbin
 from delivery_chain.core.diagnosis import Line, ok, problem, warning
+from delivery_chain.core.spec.connections import nearest
 from delivery_chain.doctor.running import Check
 from delivery_chain.errors import ConfigurationError, ToolError, ToolMissing
 from delivery_chain.provider_info import get_provider_info
+from delivery_chain.scanners.trivy.command import find_trivy
+from delivery_chain.scanners.trivy.database_kinds import JAVA, VULNERABILITIES
+from delivery_chain.scanners.trivy.database_store import DatabaseStore
+from delivery_chain.scanners.trivy.version import check_version
 from delivery_chain.settings import SECTION, Settings
 from delivery_chain.tools import process
-from delivery_chain.tools.installed import flaw_lines, version_text
-from delivery_chain.tools.isolation import Isolation, Network, with_sbin
-from delivery_chain.tools.trivy_command import find_trivy
-from delivery_chain.tools.trivy_kinds import JAVA, VULNERABILITIES
-from delivery_chain.tools.trivy_store import DatabaseStore
-from delivery_chain.tools.trivy_version import check_version
+from delivery_chain.tools.versions import flaw_lines, version_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from delivery_chain.doctor.scene import Scene
-    from delivery_chain.tools.trivy_kinds import DatabaseKind
+    from delivery_chain.scanners.trivy.database_kinds import DatabaseKind
 
 GIB = 1024**3
 LITTLE, TOO_LITTLE = 10 * GIB, 2 * GIB
@@ -108,7 +108,7 @@ def _newuidmap() -> Iterator[Line]:
 
 
 def _isolation(settings: Settings) -> Iterator[Line]:
-    from delivery_chain.tools.buildah import way_to_build  # noqa: PLC0415
+    from delivery_chain.builders.buildah.builder import way_to_build  # noqa: PLC0415
 
     kind, network = Isolation(settings.build_isolation), Network(settings.build_network)
     folder = settings.work_folder

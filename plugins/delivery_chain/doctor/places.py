@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from delivery_chain.core.connections import GIT, REGISTRY, TRIGGER, Needed, connect_command, nearest
 from delivery_chain.core.diagnosis import Line, clock, ok, problem, warning
-from delivery_chain.core.git_ref import counted
+from delivery_chain.core.names.git_ref import counted
+from delivery_chain.core.names.tags import quarantine_name
 from delivery_chain.core.plan import matching_rules
-from delivery_chain.core.tags import quarantine_name
+from delivery_chain.core.spec.connections import GIT, REGISTRY, TRIGGER, Needed, connect_command, nearest
 from delivery_chain.doctor.running import Check
 from delivery_chain.errors import (
     ConfigurationError,
@@ -35,8 +35,8 @@ from delivery_chain.oci.client import RegistryClient
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from delivery_chain.core.registry import Registry
-    from delivery_chain.core.spec import ChainSpec
+    from delivery_chain.core.names.registry import Registry
+    from delivery_chain.core.spec.model import ChainSpec
     from delivery_chain.doctor.scene import Scene
 
 TOPICS = {REGISTRY: "registry", GIT: "git", TRIGGER: "trigger"}
@@ -210,7 +210,7 @@ def _delete(needed: Needed, client: RegistryClient, name: str) -> Line:
 
 
 def _git(scene: Scene, needed: Needed, about: str) -> Iterator[Line]:
-    from delivery_chain.tools.git import list_refs  # noqa: PLC0415
+    from delivery_chain.tools.git.client import list_refs  # noqa: PLC0415
 
     try:
         source = GitSourceHook(needed.connection, scene.settings.git_transports).source(needed.url)

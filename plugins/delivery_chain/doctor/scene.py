@@ -6,12 +6,12 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from delivery_chain.core.connections import Needed, needed_by
+from delivery_chain.core.spec.connections import Needed, needed_by
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from delivery_chain.core.spec import ChainSpec
+    from delivery_chain.core.spec.model import ChainSpec
     from delivery_chain.settings import Settings
 
 _PREFIX = "AIRFLOW_CONN_"

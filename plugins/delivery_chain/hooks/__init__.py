@@ -1,0 +1,1 @@
+"""Reads Airflow connections as registries, git sources, targets and senders."""

@@ -10,9 +10,9 @@ from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
-from delivery_chain.core.connections import COMMANDS, connect_command
+from delivery_chain.core.spec.connections import COMMANDS, connect_command
 from delivery_chain.errors import ConfigurationError, ConnectionMissing
-from delivery_chain.hooks.airflow_api import surely
+from delivery_chain.hooks.absence import surely
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection

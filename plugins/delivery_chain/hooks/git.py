@@ -16,7 +16,7 @@ from delivery_chain.hooks.connection import ConnectionFields, mask, read_connect
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from delivery_chain.tools.git_source import GitSource
+    from delivery_chain.tools.git.source import GitSource
 
 MAX_FILE = 1024 * 1024
 """Bytes of a key or known_hosts file."""
@@ -71,7 +71,7 @@ class GitSourceHook(BaseHook):
 
 def source_of(fields: ConnectionFields, url: str, transports: Iterable[str]) -> GitSource:
     """What the fields of a connection come down to for one repository; see `GitSourceHook.source`."""
-    from delivery_chain.tools.git_source import GitSource, Transport  # noqa: PLC0415 - only in a task
+    from delivery_chain.tools.git.source import GitSource, Transport  # noqa: PLC0415 - only in a task
 
     _refuse_unsupported(fields)
     source = GitSource(
@@ -110,7 +110,7 @@ def addresses(conn_id: str) -> Callable[[str], str]:
 
 def _resolve(fields: ConnectionFields, url: str) -> str:
     """The URL on the connection's own server: credentials go nowhere else."""
-    from delivery_chain.tools.git_source import Transport, parse_url  # noqa: PLC0415 - only in a task
+    from delivery_chain.tools.git.source import Transport, parse_url  # noqa: PLC0415 - only in a task
 
     base = fields.host
     if not base:

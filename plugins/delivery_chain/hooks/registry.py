@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from airflow.sdk import BaseHook
 
-from delivery_chain.core.registry import Registry
+from delivery_chain.core.names.registry import Registry
 from delivery_chain.errors import ConfigurationError, DeliveryChainError
 from delivery_chain.hooks.connection import ConnectionFields, read_connection
 

@@ -1,0 +1,1 @@
+"""Speaks to registries over the OCI distribution API. Knows nothing of Airflow."""

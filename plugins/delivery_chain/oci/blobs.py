@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from delivery_chain.core.reference import check_digest, check_name, sha256_digest
+from delivery_chain.core.names.reference import check_digest, check_name, sha256_digest
 from delivery_chain.errors import (
     ContentMismatch,
     NotFound,
@@ -21,16 +21,16 @@ from delivery_chain.errors import (
     RegistryUnreachable,
 )
 from delivery_chain.oci.content import check_content
+from delivery_chain.oci.http.session import judged
+from delivery_chain.oci.http.wire import with_digest
 from delivery_chain.oci.manifest import Descriptor
 from delivery_chain.oci.paths import blob_path, pull, push
-from delivery_chain.oci.session import judged
-from delivery_chain.oci.wire import with_digest
 
 if TYPE_CHECKING:
-    from delivery_chain.core.registry import Registry
-    from delivery_chain.oci.auth import Scopes
-    from delivery_chain.oci.exchange import Outgoing, Response
-    from delivery_chain.oci.session import Session
+    from delivery_chain.core.names.registry import Registry
+    from delivery_chain.oci.http.auth import Scopes
+    from delivery_chain.oci.http.exchange import Outgoing, Response
+    from delivery_chain.oci.http.session import Session
 
 MAX_BLOB_IN_MEMORY = 64 * 1024 * 1024
 """Bytes that `get_blob` takes unless told otherwise: scan reports and SBOMs fit, layers do not."""

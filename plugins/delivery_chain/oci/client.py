@@ -8,7 +8,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Self
 
-from delivery_chain.core.reference import check_digest, check_name, check_tag, sha256_digest
+from delivery_chain.core.names.reference import check_digest, check_name, check_tag, sha256_digest
 from delivery_chain.errors import (
     ContentMismatch,
     DeletesDisabled,
@@ -17,11 +17,11 @@ from delivery_chain.errors import (
     TagConflict,
     Unauthorized,
 )
-from delivery_chain.oci.auth import repository_scope
 from delivery_chain.oci.blobs import Blobs
 from delivery_chain.oci.content import check_content
 from delivery_chain.oci.deletion import delete_tag
-from delivery_chain.oci.lists import PAGE_SIZE, list_descriptors, list_names
+from delivery_chain.oci.http.auth import repository_scope
+from delivery_chain.oci.http.session import Session
 from delivery_chain.oci.manifest import (
     ACCEPT,
     INDEX_TYPES,
@@ -31,14 +31,14 @@ from delivery_chain.oci.manifest import (
     Descriptor,
     parse_manifest,
 )
+from delivery_chain.oci.pagination import PAGE_SIZE, list_descriptors, list_names
 from delivery_chain.oci.paths import answered, is_digest, manifest_name, manifest_path, push
-from delivery_chain.oci.session import Session
 
 if TYPE_CHECKING:
     from email.message import Message
     from types import TracebackType
 
-    from delivery_chain.core.registry import Registry
+    from delivery_chain.core.names.registry import Registry
 
 _OK = frozenset({200})
 _OK_OR_MISSING = frozenset({200, 404})

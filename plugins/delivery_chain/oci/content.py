@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from delivery_chain.core.reference import check_digest
+from delivery_chain.core.names.reference import check_digest
 from delivery_chain.errors import ContentMismatch
 
 

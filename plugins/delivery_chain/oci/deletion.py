@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from delivery_chain.core.stand_in import DELETED_TAG, deleted_tag_digest, stand_in
+from delivery_chain.core.placeholder import DELETED_TAG, deleted_tag_digest, stand_in
 from delivery_chain.errors import NotFound, ProtocolViolation, RegistryError
+from delivery_chain.oci.copy.tag import put_tag
 from delivery_chain.oci.manifest import EMPTY_BLOB, OCI_MANIFEST
-from delivery_chain.oci.tag import put_tag
 
 if TYPE_CHECKING:
     from delivery_chain.oci.client import RegistryClient

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 
 from delivery_chain.core.results import Image, Other
 from delivery_chain.errors import NotFound, ProtocolViolation
+from delivery_chain.oci.closure import MAX_DEPTH, MAX_MANIFEST_BYTES, MAX_MANIFESTS
 from delivery_chain.oci.manifest import INDEX_TYPES, MANIFEST_TYPES, AnyManifest, Descriptor, Index, Manifest
-from delivery_chain.oci.proofs import (
+from delivery_chain.oci.non_images import (
     Content,
     artifact,
     attestation,
@@ -27,7 +28,6 @@ from delivery_chain.oci.proofs import (
     image_platform,
     statements,
 )
-from delivery_chain.oci.walk import MAX_DEPTH, MAX_MANIFEST_BYTES, MAX_MANIFESTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

@@ -14,14 +14,14 @@ import time
 import zlib
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from delivery_chain.core.root_files import HEAD, Entry
+from delivery_chain.core.gate.root_files import HEAD, Entry
 from delivery_chain.errors import ContentMismatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from delivery_chain.oci.client import RegistryClient
-    from delivery_chain.oci.exchange import Response
+    from delivery_chain.oci.http.exchange import Response
     from delivery_chain.oci.manifest import Descriptor
 
 BLOCK = 512

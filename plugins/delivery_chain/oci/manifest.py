@@ -12,10 +12,10 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.platform import platform_name
-from delivery_chain.core.reference import check_digest, digest_of, sha256_digest
+from delivery_chain.core.names.platform import platform_name
+from delivery_chain.core.names.reference import check_digest, digest_of, sha256_digest
 from delivery_chain.errors import InvalidReference, ProtocolViolation
-from delivery_chain.oci import fields
+from delivery_chain.oci import json_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -165,23 +165,23 @@ def parse_manifest(raw: bytes, media_type: str = "") -> AnyManifest:
     what = f"manifest {digest}"
     if len(raw) > MAX_MANIFEST:
         raise ProtocolViolation(f"{what}: expected at most {MAX_MANIFEST} bytes, found {len(raw)}")
-    data = fields.load_object(raw, what)
-    fields.exact_keys(data, _MANIFEST_KEYS, what)
+    data = json_fields.load_object(raw, what)
+    json_fields.exact_keys(data, _MANIFEST_KEYS, what)
     kind = _media_type(data, media_type, what)
-    if fields.number(data, "schemaVersion", what) != SCHEMA_VERSION:
+    if json_fields.number(data, "schemaVersion", what) != SCHEMA_VERSION:
         raise ProtocolViolation(f"{what}: expected schemaVersion 2, found {data['schemaVersion']}")
-    subject = fields.table(data, "subject", what)
+    subject = json_fields.table(data, "subject", what)
     common: dict[str, Any] = {
         "raw": raw,
         "digest": digest,
         "media_type": kind,
         "subject": None if subject is None else parse_descriptor(subject, f"{what}: subject"),
-        "artifact_type": fields.text(data, "artifactType", what),
-        "annotations": fields.strings(data, "annotations", what),
+        "artifact_type": json_fields.text(data, "artifactType", what),
+        "annotations": json_fields.strings(data, "annotations", what),
     }
     if kind in INDEX_TYPES:
         return Index(children=_descriptors(data, "manifests", what), **common)
-    config = parse_descriptor(fields.table(data, "config", what) or {}, f"{what}: config")
+    config = parse_descriptor(json_fields.table(data, "config", what) or {}, f"{what}: config")
     return Manifest(config=config, layers=_descriptors(data, "layers", what), **common)
 
 
@@ -193,22 +193,22 @@ def parse_descriptor(data: Any, what: str) -> Descriptor:
     """
     if not isinstance(data, dict):
         raise ProtocolViolation(f"{what}: expected a descriptor object, found {type(data).__name__}")
-    fields.exact_keys(data, _DESCRIPTOR_KEYS, what)
+    json_fields.exact_keys(data, _DESCRIPTOR_KEYS, what)
     try:
-        digest = check_digest(fields.text(data, "digest", what, required=True))
+        digest = check_digest(json_fields.text(data, "digest", what, required=True))
     except InvalidReference as error:
         raise ProtocolViolation(f"{what}: {error}") from error
-    _check_embedded(fields.text(data, "data", what), digest, what)
-    urls = fields.rows(data, "urls", what, limit=MAX_ENTRIES)
+    _check_embedded(json_fields.text(data, "data", what), digest, what)
+    urls = json_fields.rows(data, "urls", what, limit=MAX_ENTRIES)
     if not all(isinstance(url, str) for url in urls):
         raise ProtocolViolation(f"{what}: expected strings in 'urls'")
     return Descriptor(
-        media_type=fields.text(data, "mediaType", what, required=True),
+        media_type=json_fields.text(data, "mediaType", what, required=True),
         digest=digest,
-        size=fields.number(data, "size", what),
-        artifact_type=fields.text(data, "artifactType", what),
-        platform=fields.table(data, "platform", what),
-        annotations=fields.strings(data, "annotations", what),
+        size=json_fields.number(data, "size", what),
+        artifact_type=json_fields.text(data, "artifactType", what),
+        platform=json_fields.table(data, "platform", what),
+        annotations=json_fields.strings(data, "annotations", what),
         urls=tuple(urls),
     )
 
@@ -288,7 +288,7 @@ def _encode(document: dict[str, Any]) -> bytes:
 
 
 def _media_type(data: dict[str, Any], said: str, what: str) -> str:
-    inside = fields.text(data, "mediaType", what)
+    inside = json_fields.text(data, "mediaType", what)
     outside = said.partition(";")[0].strip().lower()
     known = MANIFEST_TYPES | INDEX_TYPES
     if inside and outside in known and inside != outside:
@@ -310,5 +310,5 @@ def _media_type(data: dict[str, Any], said: str, what: str) -> str:
 def _descriptors(data: dict[str, Any], key: str, what: str) -> tuple[Descriptor, ...]:
     if key not in data:
         raise ProtocolViolation(f"{what}: expected a list for {key!r}, found nothing")
-    entries = fields.rows(data, key, what, limit=MAX_ENTRIES)
+    entries = json_fields.rows(data, key, what, limit=MAX_ENTRIES)
     return tuple(parse_descriptor(entry, f"{what}: {key}[{at}]") for at, entry in enumerate(entries))

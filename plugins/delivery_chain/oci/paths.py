@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from delivery_chain.core.reference import check_digest, check_name, check_tag
+from delivery_chain.core.names.reference import check_digest, check_name, check_tag
 from delivery_chain.errors import InvalidReference, ProtocolViolation
-from delivery_chain.oci.auth import Scopes, repository_scope
+from delivery_chain.oci.http.auth import Scopes, repository_scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable

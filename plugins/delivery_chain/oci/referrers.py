@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from delivery_chain.core.reference import check_digest
+from delivery_chain.core.names.reference import check_digest
 from delivery_chain.errors import ContentMismatch, NotFound, ProtocolViolation
 from delivery_chain.oci.manifest import (
     EMPTY_BLOB,

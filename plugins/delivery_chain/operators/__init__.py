@@ -1,0 +1,1 @@
+"""The steps of a chain as Airflow operators, one file per step."""

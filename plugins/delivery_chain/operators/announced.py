@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.announced import (
+from delivery_chain.core.events.announced import (
     MARK,
     Mark,
     built_here,
@@ -16,18 +16,18 @@ from delivery_chain.core.announced import (
     times_before,
     told_again,
 )
-from delivery_chain.core.built import is_own
-from delivery_chain.core.event import Kind
+from delivery_chain.core.events.built import is_own
+from delivery_chain.core.events.event import Kind
 from delivery_chain.errors import BuiltBefore, DeliveryChainError, NotFound
-from delivery_chain.operators.earlier import await_elsewhere
+from delivery_chain.operators.built_before import await_elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from delivery_chain.core.event import Event
+    from delivery_chain.core.events.event import Event
     from delivery_chain.core.plan import Plan
     from delivery_chain.core.results import Subject
-    from delivery_chain.core.spec import ChainSpec
+    from delivery_chain.core.spec.model import ChainSpec
     from delivery_chain.oci.client import RegistryClient
 
 MOST_MARKS = 50

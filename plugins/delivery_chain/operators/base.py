@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from delivery_chain.core.plan import Plan
-    from delivery_chain.core.spec import ChainSpec
+    from delivery_chain.core.spec.model import ChainSpec
 
 V = TypeVar("V", bound=Value)
 
@@ -60,7 +60,7 @@ def leave(context: Any, value: Value) -> dict[str, Any]:
 
 def _secret() -> str:
     # Not at the top: a parse of a Dag file imports this module, and asks for no Variable.
-    from delivery_chain.hooks.signing import signing_secret
+    from delivery_chain.hooks.signing_secret import signing_secret
 
     return signing_secret()
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.built import annotations_of
+from delivery_chain.core.events.built import annotations_of
+from delivery_chain.core.names.platform import Platform
+from delivery_chain.core.names.reference import sha256_digest
 from delivery_chain.core.plan import made_for
-from delivery_chain.core.platform import Platform
-from delivery_chain.core.reference import sha256_digest
 from delivery_chain.core.results import BuildResult, Subject
 from delivery_chain.errors import (
     BuildFailed,
@@ -18,7 +18,7 @@ from delivery_chain.errors import (
     Unjudged,
 )
 from delivery_chain.operators.base import ChainOperator, leave, planned, pull_all, skip
-from delivery_chain.operators.gone import check_there
+from delivery_chain.operators.missing_image import check_there
 from delivery_chain.operators.on_worker import WorkerOperator
 from delivery_chain.operators.slots import SlotOperator
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from delivery_chain.core.dockerfile.pull_policy import PullPolicy
+    from delivery_chain.core.names.registry import Registry
     from delivery_chain.core.plan import BuildPlan, Plan
-    from delivery_chain.core.pull_policy import PullPolicy
-    from delivery_chain.core.registry import Registry
-    from delivery_chain.core.spec import ChainSpec
+    from delivery_chain.core.spec.model import ChainSpec
     from delivery_chain.oci.client import RegistryClient
     from delivery_chain.settings import Settings
 
@@ -69,12 +69,12 @@ class BuildOperator(SlotOperator, WorkerOperator):
         settings: Settings,
         deadline: float,
     ) -> BuildResult:
+        from delivery_chain.builders.buildah.builder import BuildRequest, build_and_push
+        from delivery_chain.builders.buildah.isolation import Isolation, Network
+        from delivery_chain.builders.context import resolve_context
         from delivery_chain.hooks.git import GitSourceHook
         from delivery_chain.hooks.registry import OciRegistryHook
-        from delivery_chain.tools.buildah import BuildRequest, build_and_push
-        from delivery_chain.tools.context import resolve_context
-        from delivery_chain.tools.git import checkout
-        from delivery_chain.tools.isolation import Isolation, Network
+        from delivery_chain.tools.git.client import checkout
 
         source = GitSourceHook(build.source.connection, settings.git_transports).source(build.source.url)
         tree = folder / "source"
@@ -121,7 +121,7 @@ class BuildOperator(SlotOperator, WorkerOperator):
 
 def _reads(spec: ChainSpec, home: Registry) -> PullPolicy:
     """What the chain's builds may read, with the logins for it."""
-    from delivery_chain.core.pull_policy import PullPolicy, ReadRule
+    from delivery_chain.core.dockerfile.pull_policy import PullPolicy, ReadRule
     from delivery_chain.hooks.registry import OciRegistryHook
 
     if spec.build is None or spec.build.read_from is None:
@@ -172,7 +172,7 @@ class AssembleOperator(ChainOperator):
 
     def _ship(self, client: RegistryClient, plan: Plan, ship: Sequence[str], subject: Subject) -> Subject:
         from delivery_chain.oci.manifest import Index
-        from delivery_chain.oci.ship import without_the_rest
+        from delivery_chain.oci.platform_subset import without_the_rest
 
         kept = [image.digest for image in subject.images if image.platform in ship]
         dropped = [image for image in subject.images if image.platform not in ship]

@@ -9,21 +9,21 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus, urlsplit
 
-from delivery_chain.core.acr import delivery_body, delivery_id
-from delivery_chain.core.filters import fires_for, waits_for
-from delivery_chain.core.gate import Verdict
-from delivery_chain.core.reference import short_digest
+from delivery_chain.core.gate.judge import Verdict
+from delivery_chain.core.names.reference import short_digest
 from delivery_chain.core.results import Attempt, DeliveryResult, Published, RegionResult
+from delivery_chain.core.spec.filters import fires_for, waits_for
 from delivery_chain.errors import ConfigurationError, DeliveryFailed, DeliveryUnavailable
 from delivery_chain.operators.base import leave, planned, pull, pull_all, skip
-from delivery_chain.operators.judging import passed
-from delivery_chain.operators.memory import Memory
 from delivery_chain.operators.slots import SlotOperator
+from delivery_chain.operators.task_memory import Memory
+from delivery_chain.operators.verdict import passed
+from delivery_chain.targets.acr_body import delivery_body, delivery_id
 
 if TYPE_CHECKING:
     from delivery_chain.core.plan import Plan
-    from delivery_chain.core.spec import ChainSpec
-    from delivery_chain.core.spec_delivery import Trigger
+    from delivery_chain.core.spec.delivery import Trigger
+    from delivery_chain.core.spec.model import ChainSpec
     from delivery_chain.hooks.webhook import WebhookTarget
 
 ANSWER_BYTES = 512
@@ -178,7 +178,7 @@ def _regions(ti: Any, spec: ChainSpec, trigger: Trigger, digest: str) -> dict[st
 
 def _skipped_rules(ti: Any, spec: ChainSpec) -> set[str]:
     """Rules that are not for this image: their regions are not waited for. Decided from data, not from states."""
-    from delivery_chain.core.filters import destination
+    from delivery_chain.core.spec.filters import destination
     from delivery_chain.operators.base import planned
 
     plan, _ = planned(ti)

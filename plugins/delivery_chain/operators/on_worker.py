@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.tags import run_key
+from delivery_chain.core.names.tags import run_key
 from delivery_chain.operators.base import ChainOperator
 
 if TYPE_CHECKING:

@@ -6,10 +6,9 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.built import came_back, is_again, same_push, told_again
-from delivery_chain.core.connections import needed_first, needed_later
-from delivery_chain.core.event import Event, actor_of
-from delivery_chain.core.in_force import fingerprint
+from delivery_chain.core.events.built import came_back, is_again, same_push, told_again
+from delivery_chain.core.events.event import Event, actor_of
+from delivery_chain.core.placeholder import deleted_tag_digest
 from delivery_chain.core.plan import (
     ImageSelection,
     Plan,
@@ -21,19 +20,20 @@ from delivery_chain.core.plan import (
     select,
     tags_of,
 )
-from delivery_chain.core.spec_scan import Artifacts
-from delivery_chain.core.stand_in import deleted_tag_digest
+from delivery_chain.core.spec.connections import needed_first, needed_later
+from delivery_chain.core.spec.in_force import fingerprint
+from delivery_chain.core.spec.scan import Artifacts
 from delivery_chain.core.times import not_after
 from delivery_chain.errors import BuiltBefore, EventRefused, ProtocolViolation, Superseded
-from delivery_chain.in_force import version_for
 from delivery_chain.operators import preflight
 from delivery_chain.operators.announced import not_told_again
 from delivery_chain.operators.base import ChainOperator, leave, skip
-from delivery_chain.operators.earlier import await_earlier, await_elsewhere, images_of
+from delivery_chain.operators.built_before import await_earlier, await_elsewhere, images_of
 from delivery_chain.operators.on_worker import WorkerOperator
+from delivery_chain.spec_store.in_force import version_for
 
 if TYPE_CHECKING:
-    from delivery_chain.core.spec import ChainSpec
+    from delivery_chain.core.spec.model import ChainSpec
 
 LOOK_SECONDS = 120.0
 """How long git may take to list a source's refs."""
@@ -164,7 +164,7 @@ def _present(spec: ChainSpec, selection: Selection) -> str:
 def _commit(selection: SourceSelection) -> str:
     from delivery_chain.hooks.git import GitSourceHook
     from delivery_chain.settings import Settings
-    from delivery_chain.tools.git import list_refs
+    from delivery_chain.tools.git.client import list_refs
 
     hook = GitSourceHook(selection.source.connection, Settings.load().git_transports)
     source = hook.source(selection.source.url)

@@ -9,7 +9,7 @@ from delivery_chain.errors import ConfigurationError, ConnectionMissing, SourceE
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from delivery_chain.core.connections import Needed
+    from delivery_chain.core.spec.connections import Needed
 
 THEN = "Then clear `plan` and all that follow it"
 
@@ -22,7 +22,7 @@ def check(needed: Iterable[Needed]) -> None:
         ConfigurationError: Some are wrong. Not retryable.
         AirflowUnreachable: Airflow does not answer. Retryable.
     """
-    from delivery_chain.hooks.checking import check_connection
+    from delivery_chain.hooks.probe import check_connection
     from delivery_chain.settings import Settings
 
     transports = Settings.load().git_transports

@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.built import may_move
-from delivery_chain.core.gate import Verdict
-from delivery_chain.core.reference import short_digest
+from delivery_chain.core.events.built import may_move
+from delivery_chain.core.gate.judge import Verdict
+from delivery_chain.core.names.reference import short_digest
 from delivery_chain.core.results import Published, TagMove
 from delivery_chain.errors import ConfigurationError
 from delivery_chain.operators.base import ChainOperator, leave, pull, skip
-from delivery_chain.operators.gone import check_there
-from delivery_chain.operators.judging import passed
 from delivery_chain.operators.links import RegistryLink
+from delivery_chain.operators.missing_image import check_there
+from delivery_chain.operators.verdict import passed
 
 if TYPE_CHECKING:
     from delivery_chain.core.plan import Plan
@@ -51,7 +51,7 @@ class PublishOperator(ChainOperator):
 
 def move_tag(client: Any, plan: Plan, tag: str, digest: str) -> TagMove:
     """Point one tag of the home registry at `digest`, unless a newer push holds it."""
-    from delivery_chain.oci.copy import put_tag
+    from delivery_chain.oci.copy.api import put_tag
 
     found = client.head_manifest(plan.name, tag)
     if found is not None and found.digest == digest:

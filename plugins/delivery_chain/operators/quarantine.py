@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.blocked import fate
+from delivery_chain.core.names.tags import quarantine_name, quarantine_tag
 from delivery_chain.core.results import Quarantined, Subject
-from delivery_chain.core.tags import quarantine_name, quarantine_tag
+from delivery_chain.core.run.blocked import fate
 from delivery_chain.errors import (
     DeletesDisabled,
     PolicyViolation,
@@ -14,17 +14,17 @@ from delivery_chain.errors import (
     Unauthorized,
 )
 from delivery_chain.operators.base import ChainOperator, leave, planned, pull, subject_of
-from delivery_chain.operators.gone import check_there
 from delivery_chain.operators.links import RegistryLink, ScanReportLink
+from delivery_chain.operators.missing_image import check_there
 from delivery_chain.operators.publish import blocked_verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from delivery_chain.core.gate import Verdict
+    from delivery_chain.core.gate.judge import Verdict
     from delivery_chain.core.plan import Plan
     from delivery_chain.oci.client import RegistryClient
-    from delivery_chain.oci.holders import Holder
+    from delivery_chain.oci.tag_holders import Holder
 
 
 class QuarantineOperator(ChainOperator):
@@ -65,7 +65,7 @@ class QuarantineOperator(ChainOperator):
 
 
 def _back_up(client: RegistryClient, plan: Plan, subject: Subject, verdict: Verdict) -> str:
-    from delivery_chain.oci.copy import copy_image, put_tag
+    from delivery_chain.oci.copy.api import copy_image, put_tag
 
     name = quarantine_name(plan.namespace, plan.repository)
     tag = quarantine_tag(plan.tags[0] if plan.tags else plan.key, verdict.judged_at)
@@ -97,8 +97,8 @@ class _Here:
 
         The platforms of an image that others pushed stay: somebody may pull them by their digests.
         """
-        from delivery_chain.oci.holders import holders
         from delivery_chain.oci.referrers import fallback_tag
+        from delivery_chain.oci.tag_holders import holders
 
         name, wanted = self.plan.name, self.parts if self.plan.build else self.wholes
         held = holders(self.client, name, wanted)
@@ -130,7 +130,7 @@ class _Here:
 
     def kept(self) -> str:
         """Every tag and index that serves the image or a platform of it now; empty where nothing does."""
-        from delivery_chain.oci.holders import holders
+        from delivery_chain.oci.tag_holders import holders
 
         name = self.plan.name
         there = [part for part in self.parts if self.client.head_digest(name, part)]

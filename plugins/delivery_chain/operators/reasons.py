@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout
 
-from delivery_chain.core.reason import one_line
+from delivery_chain.core.run.reason import one_line
 from delivery_chain.core.seal import Place, is_sealed, sealed
 from delivery_chain.core.steps import REASON, SKIPPED, SKIPS
 from delivery_chain.errors import DeliveryChainError
@@ -96,7 +96,7 @@ def leave_reason(context: Any, reason: str, error: str) -> None:
         reason: One line.
         error: Name of the error's class.
     """
-    from delivery_chain.hooks.signing import signing_secret
+    from delivery_chain.hooks.signing_secret import signing_secret
 
     ti = context["ti"]
     place = Place(ti.dag_id, ti.run_id, ti.task_id, ti.map_index, REASON)
@@ -105,7 +105,7 @@ def leave_reason(context: Any, reason: str, error: str) -> None:
 
 def reason_of(ti: Any, step: str, index: int) -> tuple[str, str]:
     """Why another task of the run ended without a result, and the error's name; empty where it left no reason."""
-    from delivery_chain.hooks.signing import signing_secret
+    from delivery_chain.hooks.signing_secret import signing_secret
 
     data = ti.xcom_pull(task_ids=step, key=REASON, map_indexes=index)
     place = Place(ti.dag_id, ti.run_id, step, index, REASON)

@@ -5,22 +5,22 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.filters import Destination, destination
-from delivery_chain.core.reference import short_digest
+from delivery_chain.core.names.reference import short_digest
 from delivery_chain.core.results import Published, RegionResult, TagMove
+from delivery_chain.core.spec.filters import Destination, destination
 from delivery_chain.errors import ConfigurationError, ContentMismatch, TagConflict
 from delivery_chain.operators.base import leave, planned, pull, skip
-from delivery_chain.operators.gone import check_there
-from delivery_chain.operators.judging import passed
-from delivery_chain.operators.memory import Memory
+from delivery_chain.operators.missing_image import check_there
 from delivery_chain.operators.on_worker import WorkerOperator
 from delivery_chain.operators.slots import SlotOperator
+from delivery_chain.operators.task_memory import Memory
+from delivery_chain.operators.verdict import passed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from delivery_chain.core.plan import Plan
-    from delivery_chain.oci.limits import Limits
+    from delivery_chain.oci.copy.limits import Limits
     from delivery_chain.settings import Settings
 
 UPLOADS = "uploads"
@@ -49,7 +49,7 @@ class TaskState:
 
 def _limits(settings: Settings) -> Limits:
     """Limits for all replications of this worker: each task is a process of its own."""
-    from delivery_chain.oci.worker_limits import WorkerLimits
+    from delivery_chain.oci.copy.worker_limits import WorkerLimits
     from delivery_chain.tools.job_folder import home
 
     rate = settings.registry_megabytes_per_second * 1e6
@@ -82,8 +82,8 @@ class ReplicateOperator(SlotOperator, WorkerOperator):
 
     def _copy(self, plan: Plan, goal: Destination, digest: str, context: Any) -> RegionResult:
         from delivery_chain.hooks.registry import OciRegistryHook
-        from delivery_chain.oci.copy import copy_image
-        from delivery_chain.oci.report import PacedLog
+        from delivery_chain.oci.copy.api import copy_image
+        from delivery_chain.oci.copy.report import PacedLog
         from delivery_chain.settings import Settings
 
         began = time.monotonic()
@@ -171,7 +171,7 @@ def _put(target: Any, goal: Destination, tag: str, digest: str, *, overwrite: bo
         TagConflict: The rule or the registry does not let it move. Not retryable.
         ContentMismatch: Another run moved it at the same moment. Retryable: the next try asks home again.
     """
-    from delivery_chain.oci.copy import put_tag
+    from delivery_chain.oci.copy.api import put_tag
 
     try:
         put_tag(target, goal.name, tag, digest, overwrite=overwrite)

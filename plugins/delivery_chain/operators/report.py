@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.gate import Verdict
-from delivery_chain.core.in_force import version
-from delivery_chain.core.outcome import End, Facts, Outcome, closed
+from delivery_chain.core.gate.judge import Verdict
 from delivery_chain.core.plan import Plan, Planned
 from delivery_chain.core.results import (
     DeliveryResult,
@@ -16,6 +14,8 @@ from delivery_chain.core.results import (
     RegionResult,
     Subject,
 )
+from delivery_chain.core.run.state import End, Facts, Outcome, closed
+from delivery_chain.core.spec.in_force import version
 from delivery_chain.core.steps import FAILED, SKIPPED, STEPS, Task, label_of
 from delivery_chain.errors import NotDelivered, RegistryError, SealBroken
 from delivery_chain.operators.announced import leave_mark
@@ -26,7 +26,7 @@ from delivery_chain.operators.reasons import reason_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from delivery_chain.core.spec import ChainSpec
+    from delivery_chain.core.spec.model import ChainSpec
 
 CLEANING_TRIES = 3
 """Tries of this task that wait for a registry in order to clean up; the sweep does what they could not."""

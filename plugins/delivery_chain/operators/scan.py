@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.branch import BaseBranchOperator
 
-from delivery_chain.core.platform import OTHER_PLATFORMS
-from delivery_chain.core.reference import sha256_digest, short_digest
+from delivery_chain.core.names.platform import OTHER_PLATFORMS
+from delivery_chain.core.names.reference import sha256_digest, short_digest
 from delivery_chain.core.results import Scanned, ScanResult
 from delivery_chain.operators.base import leave, planned, skip, subject_of
-from delivery_chain.operators.gone import check_there
-from delivery_chain.operators.judging import CREATED, REPORT_TYPE, judge_run
 from delivery_chain.operators.links import ScanReportLink
+from delivery_chain.operators.missing_image import check_there
 from delivery_chain.operators.on_worker import WorkerOperator
 from delivery_chain.operators.reasons import LeavesReason
 from delivery_chain.operators.slots import SlotOperator
+from delivery_chain.operators.verdict import CREATED, REPORT_TYPE, judge_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from delivery_chain.core.gate import Verdict
+    from delivery_chain.core.gate.judge import Verdict
     from delivery_chain.core.plan import Plan
     from delivery_chain.core.results import Image
-    from delivery_chain.core.spec import ChainSpec
+    from delivery_chain.core.spec.model import ChainSpec
 
 
 class ScanOperator(SlotOperator, WorkerOperator):
@@ -64,9 +64,9 @@ class ScanOperator(SlotOperator, WorkerOperator):
     def _scan(self, name: str, plan: Plan, image: Image, folder: Path, deadline: float) -> ScanResult:
         from delivery_chain.hooks.registry import OciRegistryHook
         from delivery_chain.oci.referrers import attach
+        from delivery_chain.scanners.interface import ScanRequest, load_engine
+        from delivery_chain.scanners.trivy.databases import TrivySettings
         from delivery_chain.settings import Settings
-        from delivery_chain.tools.engines import ScanRequest, load_engine
-        from delivery_chain.tools.trivy_db import TrivySettings
 
         settings = Settings.load()
         hook = OciRegistryHook(plan.instance)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from delivery_chain.core.in_force import REMEMBER
+from delivery_chain.core.spec.in_force import REMEMBER
 from delivery_chain.errors import DeliveryChainError
 from delivery_chain.operators.base import ChainOperator, skip
-from delivery_chain.operators.maintenance import RUNNING, SweepOperator
+from delivery_chain.operators.sweep import RUNNING, SweepOperator
 
 
 class SettleOperator(ChainOperator):
@@ -26,7 +26,7 @@ class SettleOperator(ChainOperator):
         Raises:
             RegistryError: The registry can't be asked. Retryable; after a day its staging tags are given up.
         """
-        from delivery_chain.in_force import removed_since, settle
+        from delivery_chain.spec_store.in_force import removed_since, settle
 
         found = removed_since(self.chain)
         if found is None:

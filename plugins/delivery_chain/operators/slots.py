@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.slots import nothing_there, slot_names
+from delivery_chain.core.spec.slots import nothing_there, slot_names
 from delivery_chain.errors import DeliveryChainError
 from delivery_chain.operators.base import ChainOperator, planned, skip
 
 if TYPE_CHECKING:
-    from delivery_chain.core.spec import ChainSpec
+    from delivery_chain.core.spec.model import ChainSpec
 
 LABEL = "{{ task.about(ti) }}"
 """The template that names an instance in Airflow's pages."""
 
 
 class SlotOperator(ChainOperator):
-    """A step with one instance per platform, rule or trigger: see `delivery_chain.core.slots`."""
+    """A step with one instance per platform, rule or trigger: see `delivery_chain.core.spec.slots`."""
 
     def __init__(self, *, slot: int, **kwargs: Any) -> None:
         """Decide nothing yet.

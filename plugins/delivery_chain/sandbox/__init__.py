@@ -1,0 +1,1 @@
+"""Runs the whole stack on one machine: registries, Airflow, a git source, a webhook receiver."""

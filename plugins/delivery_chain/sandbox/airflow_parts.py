@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import delivery_chain
-from delivery_chain.airflow_rest import PASSWORD, USER
 from delivery_chain.errors import ConfigurationError, ToolError
 from delivery_chain.sandbox import database, processes
 from delivery_chain.sandbox.layout import write_private
 from delivery_chain.sandbox.services import LOCALHOST, Service, child_environment, probe
 from delivery_chain.tools import process
+from delivery_chain.tools.airflow_rest import PASSWORD, USER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +39,7 @@ PRELOAD = """# Tasks are forks of the scheduler: what it has imported, they need
 import sys
 
 if "scheduler" in sys.argv:
-    import delivery_chain.preload  # noqa: F401
+    import delivery_chain.dag_files.preload  # noqa: F401
 """
 """Airflow's local settings: it imports this file from `config` of its home in every process."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Self
 
-from delivery_chain.airflow_rest import NOT_FOUND, AirflowServer, Login, part
 from delivery_chain.errors import AirflowUnreachable, ToolError
+from delivery_chain.tools.airflow_rest import NOT_FOUND, AirflowServer, Login, part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

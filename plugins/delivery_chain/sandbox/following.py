@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from delivery_chain.catalogue import load
-from delivery_chain.core.starts import source_starts
-from delivery_chain.core.watched import watched
+from delivery_chain.core.events.routing import source_starts
+from delivery_chain.core.events.watch_dags import watched
 from delivery_chain.errors import AirflowUnreachable, ToolError
 from delivery_chain.sandbox import airflow_parts, services, source
 from delivery_chain.sandbox.connections import GIT_SOURCE
 from delivery_chain.sandbox.console import seconds
 from delivery_chain.sandbox.progress import Waiting
+from delivery_chain.spec_store.folder import load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from delivery_chain.core.spec import ChainSpec, Source
+    from delivery_chain.core.spec.model import ChainSpec, Source
     from delivery_chain.sandbox.api import AirflowApi
     from delivery_chain.sandbox.source import Push
     from delivery_chain.sandbox.stack import Stack

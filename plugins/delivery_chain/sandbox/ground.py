@@ -15,7 +15,7 @@ from delivery_chain.sandbox.vulndb import publish_sample_database, publish_sampl
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from delivery_chain.core.registry import Registry
+    from delivery_chain.core.names.registry import Registry
     from delivery_chain.sandbox.console import Console
     from delivery_chain.sandbox.layout import Layout, State
 

@@ -14,7 +14,7 @@ from delivery_chain.oci.client import RegistryClient
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from delivery_chain.core.registry import Registry
+    from delivery_chain.core.names.registry import Registry
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.gate import Verdict
-from delivery_chain.core.reference import short_digest
+from delivery_chain.core.gate.judge import Verdict
+from delivery_chain.core.names.reference import short_digest
 from delivery_chain.core.results import (
     BuildResult,
     DeliveryResult,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from delivery_chain.core.registry import Registry
+from delivery_chain.core.names.registry import Registry
 from delivery_chain.errors import UsageError
 from delivery_chain.sandbox.layout import write_private
 from delivery_chain.sandbox.services import LOCALHOST, Service, probe

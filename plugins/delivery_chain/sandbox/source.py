@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delivery_chain.core.git_ref import BRANCHES, TAGS
+from delivery_chain.core.names.git_ref import BRANCHES, TAGS
 from delivery_chain.errors import ToolMissing, ToolTimeout, UsageError
-from delivery_chain.git_hook import git_hook
 from delivery_chain.sandbox import shop
 from delivery_chain.tools import process
+from delivery_chain.tools.git.hook_file import git_hook
 
 if TYPE_CHECKING:
     from delivery_chain.sandbox.layout import Layout

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.catalogue import load
 from delivery_chain.errors import ConfigurationError, DeliveryChainError, UsageError
 from delivery_chain.sandbox import (
     airflow_parts,
@@ -30,11 +29,12 @@ from delivery_chain.sandbox.layout import Layout, State, load_secrets, locked, w
 from delivery_chain.sandbox.progress import Waiting
 from delivery_chain.sandbox.services import LOCALHOST
 from delivery_chain.sandbox.starter import Starter
+from delivery_chain.spec_store.folder import load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from delivery_chain.core.registry import Registry
+    from delivery_chain.core.names.registry import Registry
 
 TIMEOUT_SECONDS = 1800.0
 """For all of `up`; measured 12 s on two idle cores, and minutes where others use them."""

@@ -23,17 +23,17 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from delivery_chain.core.reference import sha256_digest
+from delivery_chain.core.names.reference import sha256_digest
 from delivery_chain.errors import ConfigurationError
 from delivery_chain.sandbox.bbolt import Tree, dump_bbolt
-from delivery_chain.tools.trivy_db import SAMPLE_ANNOTATION
-from delivery_chain.tools.trivy_kinds import JAVA, VULNERABILITIES
+from delivery_chain.scanners.trivy.database_kinds import JAVA, VULNERABILITIES
+from delivery_chain.scanners.trivy.databases import SAMPLE_ANNOTATION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from delivery_chain.oci.client import RegistryClient
-    from delivery_chain.tools.trivy_kinds import DatabaseKind
+    from delivery_chain.scanners.trivy.database_kinds import DatabaseKind
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.aquasec.trivy.config.v1+json"

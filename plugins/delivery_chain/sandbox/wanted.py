@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from delivery_chain.core.connections import nearest, needed_by
-from delivery_chain.core.watched import watched, watched_images
+from delivery_chain.core.events.watch_dags import watched, watched_images
+from delivery_chain.core.spec.connections import nearest, needed_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from delivery_chain.core.connections import Needed
-    from delivery_chain.core.spec import ChainSpec
+    from delivery_chain.core.spec.connections import Needed
+    from delivery_chain.core.spec.model import ChainSpec
 
 
 def watches(specs: Iterable[ChainSpec]) -> dict[str, str]:

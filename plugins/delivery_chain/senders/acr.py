@@ -19,7 +19,7 @@ from delivery_chain.senders.images import event_id, image, moment, sift, wanted
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from delivery_chain.core.delivery import Delivery, ImagePush
+    from delivery_chain.core.events.delivery import Delivery, ImagePush
     from delivery_chain.senders.base import Request
 
 CHINA = timezone(timedelta(hours=8))

@@ -17,7 +17,7 @@ from delivery_chain.senders.pushes import entries, moment, no_chain, pushed, ref
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from delivery_chain.core.delivery import Delivery
+    from delivery_chain.core.events.delivery import Delivery
     from delivery_chain.senders.base import Request
 
 

@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from delivery_chain.core.delivery import Delivery
+from delivery_chain.core.events.delivery import Delivery
 from delivery_chain.errors import WebhookRefused
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.git_ref import BRANCHES, REF_BYTES, TAGS
+from delivery_chain.core.names.git_ref import BRANCHES, REF_BYTES, TAGS
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import Sender, delivery, fields, hmac_hex, json_object, text
 from delivery_chain.senders.pushes import entries, header, moment, no_chain, pushed, ref_push
@@ -21,7 +21,7 @@ from delivery_chain.senders.pushes import entries, header, moment, no_chain, pus
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from delivery_chain.core.delivery import Delivery
+    from delivery_chain.core.events.delivery import Delivery
     from delivery_chain.senders.base import Request
 
 _PREFIXES = {"branch": BRANCHES, "tag": TAGS, "annotated_tag": TAGS}

@@ -19,7 +19,7 @@ from delivery_chain.senders.images import entries, image, moment, sift, together
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from delivery_chain.core.delivery import Delivery, ImagePush
+    from delivery_chain.core.events.delivery import Delivery, ImagePush
     from delivery_chain.senders.base import Request
 
 INDEXES = frozenset(

@@ -15,7 +15,7 @@ from delivery_chain.senders.base import fields, text
 from delivery_chain.senders.images import image, sift, wanted
 
 if TYPE_CHECKING:
-    from delivery_chain.core.delivery import ImagePush
+    from delivery_chain.core.events.delivery import ImagePush
 
 ACTIONS = frozenset({"published", "updated"})
 

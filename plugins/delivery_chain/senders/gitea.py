@@ -17,7 +17,7 @@ import hashlib
 import hmac
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.git_ref import BRANCHES, REF_BYTES, TAGS
+from delivery_chain.core.names.git_ref import BRANCHES, REF_BYTES, TAGS
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import Sender, delivery, fields, json_object, same, text
 from delivery_chain.senders.pushes import no_chain, pushed, ref_push
@@ -25,7 +25,7 @@ from delivery_chain.senders.pushes import no_chain, pushed, ref_push
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from delivery_chain.core.delivery import Delivery
+    from delivery_chain.core.events.delivery import Delivery
     from delivery_chain.senders.base import Request
 
 KINDS = ("forgejo", "gitea", "gogs")

@@ -20,7 +20,7 @@ from delivery_chain.senders.pushes import header, no_chain, pushed, ref_push, un
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from delivery_chain.core.delivery import Delivery
+    from delivery_chain.core.events.delivery import Delivery
     from delivery_chain.senders.base import Request
 
 PACKAGES = frozenset({"package", "registry_package"})

@@ -21,7 +21,7 @@ from delivery_chain.senders.signed import standard_signature
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from delivery_chain.core.delivery import Delivery
+    from delivery_chain.core.events.delivery import Delivery
     from delivery_chain.senders.base import Request
 
 IGNORED = {

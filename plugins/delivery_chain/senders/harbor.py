@@ -17,7 +17,7 @@ from delivery_chain.senders.images import entries, event_id, image, moment, sift
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from delivery_chain.core.delivery import Delivery, ImagePush
+    from delivery_chain.core.events.delivery import Delivery, ImagePush
     from delivery_chain.senders.base import Request
 
 PUSHED = frozenset({"PUSH_ARTIFACT", "harbor.artifact.pushed"})

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from delivery_chain.core.delivery import MOST_PUSHES, ImagePush
-from delivery_chain.core.tags import is_reserved
+from delivery_chain.core.events.delivery import MOST_PUSHES, ImagePush
+from delivery_chain.core.names.tags import is_reserved
 from delivery_chain.core.times import EPOCH, in_utc
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import fields

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.git_ref import BRANCHES, TAGS
+from delivery_chain.core.names.git_ref import BRANCHES, TAGS
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import Sender, delivery, fields, hmac_hex, json_object, text
 from delivery_chain.senders.pushes import no_chain, pushed, ref_push, unix_time
@@ -23,7 +23,7 @@ from delivery_chain.senders.pushes import no_chain, pushed, ref_push, unix_time
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from delivery_chain.core.delivery import Delivery
+    from delivery_chain.core.events.delivery import Delivery
     from delivery_chain.senders.base import Request
 
 MOVED = "git.receive"

@@ -6,14 +6,14 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.git_ref import TAGS
+from delivery_chain.core.names.git_ref import TAGS
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import commit, delivery, fields
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from delivery_chain.core.delivery import Delivery
+    from delivery_chain.core.events.delivery import Delivery
     from delivery_chain.senders.base import Request
 
 _ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")

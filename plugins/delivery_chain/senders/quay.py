@@ -18,7 +18,7 @@ from delivery_chain.senders.images import bounded, image, sift, wanted
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from delivery_chain.core.delivery import Delivery
+    from delivery_chain.core.events.delivery import Delivery
     from delivery_chain.senders.base import Request
 
 TEST = {"updated_tags": ["latest", "foo"], "pruned_image_count": 3}

@@ -42,8 +42,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, Field, ValidationError, field_validator, model_validator
 
-from delivery_chain.core.delivery import MOST_PUSHES, Commit, ImagePush, RefPush, Text
-from delivery_chain.core.git_ref import check_ref
+from delivery_chain.core.events.delivery import MOST_PUSHES, Commit, ImagePush, RefPush, Text
+from delivery_chain.core.names.git_ref import check_ref
 from delivery_chain.core.value import Value
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import Sender, delivery, json_object
@@ -51,7 +51,7 @@ from delivery_chain.senders.pushes import header, ref_push
 from delivery_chain.senders.signed import standard_signature
 
 if TYPE_CHECKING:
-    from delivery_chain.core.delivery import Delivery
+    from delivery_chain.core.events.delivery import Delivery
     from delivery_chain.senders.base import Request
 
 

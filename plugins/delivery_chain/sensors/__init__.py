@@ -1,0 +1,1 @@
+"""Sensors for any Dag: git refs and image tags."""

@@ -1,0 +1,1 @@
+"""Runs outside programs: bounded, with an environment by allow-list."""

@@ -1,0 +1,1 @@
+"""Polls in Airflow's triggerer on behalf of the sensors."""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from delivery_chain.core.told import Told
-from delivery_chain.core.watched import OVER, over_key
+from delivery_chain.core.events.history import Told
+from delivery_chain.core.events.watch_dags import OVER, over_key
 from delivery_chain.errors import ConfigurationError, DeliveryChainError
 from delivery_chain.retry import delay_after
 
@@ -160,7 +160,7 @@ class PollTrigger(BaseTrigger):
         """
         if not self.told or not self.since:
             return {}
-        from delivery_chain.hooks.airflow_api import read_variable  # noqa: PLC0415 - of chains' own watches only
+        from delivery_chain.hooks.absence import read_variable  # noqa: PLC0415 - of chains' own watches only
 
         text = read_variable(self.told)
         since, looked = (datetime.fromisoformat(time) for time in (self.since, began))

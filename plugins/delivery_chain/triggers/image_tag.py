@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from delivery_chain.core.image_tags import tag_difference
+from delivery_chain.core.events.image_tags import tag_difference
 from delivery_chain.triggers.base import PollTrigger
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def look(
         RegistryError: The registry refuses. Retryable where its class says so.
     """
     from delivery_chain.hooks.registry import OciRegistryHook  # noqa: PLC0415 - not for a Dag parse
-    from delivery_chain.oci.look import look_at  # noqa: PLC0415
+    from delivery_chain.oci.tag_poll import look_at  # noqa: PLC0415
 
     with OciRegistryHook(connection).client(timeout=REQUEST_TIME) as client:
         return look_at(client, repositories, namespaces=namespaces, exclude=exclude, tags=tags)

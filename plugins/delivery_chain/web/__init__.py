@@ -19,7 +19,7 @@ IN_ADDRESS = "delivery_chain.in_address"
 
 async def pages(scope: Scope, receive: Receive, send: Send) -> None:
     """Our pages, behind Airflow's login."""
-    from delivery_chain.web.app import app  # noqa: PLC0415 - needs Airflow's API server
+    from delivery_chain.web.pages.app import app  # noqa: PLC0415 - needs Airflow's API server
 
     await app(scope, receive, send)
 

@@ -19,10 +19,10 @@ from airflow.utils.session import create_session
 from pydantic import ValidationError
 from sqlalchemy import func, select
 
-from delivery_chain.core.places import ends_of, path_of
-from delivery_chain.core.spec import ChainSpec, Source
-from delivery_chain.core.standing import REMOVED_TAG
-from delivery_chain.core.watched import CHAIN_TAG, watched
+from delivery_chain.core.events.repository_path import ends_of, path_of
+from delivery_chain.core.events.watch_dags import CHAIN_TAG, watched
+from delivery_chain.core.spec.model import ChainSpec, Source
+from delivery_chain.core.spec.standing import REMOVED_TAG
 from delivery_chain.errors import DeliveryChainError
 from delivery_chain.hooks.git import addresses
 

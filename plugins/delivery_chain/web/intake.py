@@ -13,18 +13,18 @@ from airflow.models.log import Log
 from airflow.utils.session import create_session
 from sqlalchemy import insert
 
-from delivery_chain.core.event import WEBHOOK
-from delivery_chain.core.ledger import DELETED, EVENT, OURS, SENSOR, Entry, Outcome
-from delivery_chain.core.starts import NO_CHAIN, NO_RULE, Start, image_starts, source_starts
+from delivery_chain.airflow_db.ref_history import Record
+from delivery_chain.airflow_db.runs import Known, Runs, built_here
+from delivery_chain.core.events.dedupe import AGAIN, Judgement, Move, judge
+from delivery_chain.core.events.event import WEBHOOK
+from delivery_chain.core.events.ledger import DELETED, EVENT, OURS, SENSOR, Entry, Outcome
+from delivery_chain.core.events.routing import NO_CHAIN, NO_RULE, Start, image_starts, source_starts
+from delivery_chain.core.events.watch_dags import images_dag_id
 from delivery_chain.core.times import not_after
-from delivery_chain.core.visits import AGAIN, Judgement, Move, judge
-from delivery_chain.core.watched import images_dag_id
 from delivery_chain.errors import DeliveryChainError, WebhookRefused
 from delivery_chain.hooks.registry import TEST_TIMEOUT, OciRegistryHook
 from delivery_chain.web.limits import AGAIN_SOON
-from delivery_chain.web.peel import peel
-from delivery_chain.web.records import Record
-from delivery_chain.web.runs import Known, Runs, built_here
+from delivery_chain.web.tag_objects import peel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from delivery_chain.core.delivery import Delivery, ImagePush, RefPush
+    from delivery_chain.core.events.delivery import Delivery, ImagePush, RefPush
     from delivery_chain.hooks.webhook_sender import WebhookSender
     from delivery_chain.web.index import Chains, Watched
 

@@ -21,7 +21,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.exc import SQLAlchemyError
 
-from delivery_chain.core.ledger import Entry
+from delivery_chain.core.events.ledger import Entry
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import Request as Received
 from delivery_chain.senders.base import receive
@@ -29,11 +29,11 @@ from delivery_chain.senders.table import SENDERS
 from delivery_chain.web import IN_ADDRESS
 from delivery_chain.web.index import Index
 from delivery_chain.web.intake import Intake
-from delivery_chain.web.known import Known, unproved
 from delivery_chain.web.limits import AGAIN_SOON, Bodies, Rate
+from delivery_chain.web.sender_cache import Known, unproved
 
 if TYPE_CHECKING:
-    from delivery_chain.core.delivery import Delivery
+    from delivery_chain.core.events.delivery import Delivery
     from delivery_chain.hooks.webhook_sender import WebhookSender
     from delivery_chain.senders.base import Sender
 

@@ -8,10 +8,9 @@ from zlib import crc32
 import pytest
 from sqlalchemy import text
 
-from delivery_chain import listener
+from delivery_chain.airflow_db import listener, outcomes
 from delivery_chain.core.plan import Planned
 from delivery_chain.core.results import Published, Subject, TagMove
-from delivery_chain.ledger import outcomes
 from support.stored_run import DIGEST, PASSED, Chain, listening, plan_of, spec_of
 
 if TYPE_CHECKING:

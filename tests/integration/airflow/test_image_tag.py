@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from delivery_chain.core.registry import Registry
+    from delivery_chain.core.names.registry import Registry
 
 pytestmark = pytest.mark.integration
 

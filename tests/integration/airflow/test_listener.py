@@ -8,7 +8,7 @@ from zlib import crc32
 
 import pytest
 
-from delivery_chain.core.gate import Hit
+from delivery_chain.core.gate.judge import Hit
 from delivery_chain.core.plan import Planned
 from delivery_chain.core.results import Record, Subject
 from support.stored_run import DIGEST, PASSED, REFUSED, RUN, TITLE, Chain, listening, plan_of, spec_of

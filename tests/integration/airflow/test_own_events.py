@@ -9,7 +9,7 @@ import pytest
 
 from delivery_chain.core.results import Image, Subject
 from delivery_chain.oci.client import RegistryClient
-from delivery_chain.oci.copy import put_tag
+from delivery_chain.oci.copy.api import put_tag
 from delivery_chain.oci.manifest import OCI_MANIFEST
 from delivery_chain.oci.referrers import attach
 from delivery_chain.operators.quarantine import QuarantineOperator

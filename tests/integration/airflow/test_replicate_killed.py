@@ -10,7 +10,7 @@ import pytest
 from delivery_chain.core.results import RegionResult, Subject
 from delivery_chain.core.seal import unproven
 from delivery_chain.oci.client import RegistryClient
-from delivery_chain.oci.copy import put_tag
+from delivery_chain.oci.copy.api import put_tag
 from delivery_chain.operators.publish import PublishOperator
 from support.chain_steps import NAME, Run, chain, image_plan, verdict
 from support.oci_images import push_image
@@ -21,7 +21,7 @@ from support.replicate_worker import start_try
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from delivery_chain.core.registry import Registry
+    from delivery_chain.core.names.registry import Registry
 
 pytestmark = pytest.mark.integration
 LAYERS, LAYER, AT_ONCE = 12, 2_000_000, 4

@@ -33,8 +33,8 @@ REFUSED = {401, 403, 404, 405}
 
 def applications() -> dict[str, FastAPI]:
     """The plugin's applications, made, by their prefix."""
-    from delivery_chain.web import app as pages_module
     from delivery_chain.web import receiver
+    from delivery_chain.web.pages import app as pages_module
 
     made = {"pages": pages_module.app, "webhooks": receiver.make_app()}
     return {one["url_prefix"]: made[one["app"].__name__] for one in DeliveryChainPlugin.fastapi_apps}

@@ -50,7 +50,7 @@ def make() -> str:
     """Make the secret in a transaction of its own, as a scheduler does; gives what is there then."""
     from airflow.utils.session import create_session
 
-    from delivery_chain.ledger.signing import make_secret, stored_secret
+    from delivery_chain.airflow_db.signing_secret import make_secret, stored_secret
 
     with create_session(scoped=False) as session:
         make_secret(session.connection())
@@ -61,7 +61,7 @@ def make() -> str:
 def rows() -> list[tuple[str, bool]]:
     from airflow.utils.session import create_session
 
-    from delivery_chain.ledger.variables import stored
+    from delivery_chain.airflow_db.variables import stored
 
     with create_session() as session:
         return list(stored(session, [SIGNING_SECRET]).values())
@@ -113,7 +113,7 @@ def test_it_is_made_before_the_first_step_of_a_chain(without: Stored, tag: str, 
     from airflow.utils.session import create_session
     from airflow.utils.sqlalchemy import prohibit_commit
 
-    from delivery_chain import listener
+    from delivery_chain.airflow_db import listener
 
     with create_session(scoped=False) as session, prohibit_commit(session) as guard:
         run: Any = SimpleNamespace(dag=SimpleNamespace(tags=[tag]), dag_id="shop", run_id="r1")

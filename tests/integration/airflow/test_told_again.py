@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
+from delivery_chain.core.events.watch_dags import source_dag_id, told_key
+from delivery_chain.core.names.platform import Platform
 from delivery_chain.core.plan import Plan
-from delivery_chain.core.platform import Platform
 from delivery_chain.core.results import BuildResult, Published, Subject
-from delivery_chain.core.spec import Source
-from delivery_chain.core.watched import source_dag_id, told_key
+from delivery_chain.core.spec.model import Source
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.operators.build import AssembleOperator
 from delivery_chain.operators.plan import PlanOperator
 from delivery_chain.operators.publish import PublishOperator
-from delivery_chain.tools import git
+from delivery_chain.tools.git import client as git
 from delivery_chain.web import receiver as receiver_module
 from support import webhook_airflow
 from support.chain_steps import Run, push_platform, verdict
@@ -30,7 +30,7 @@ from support.webhook_airflow import MAIN, A, B, C, D, spec
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from delivery_chain.core.registry import Registry
+    from delivery_chain.core.names.registry import Registry
     from support.webhook_airflow import Receiver, Stored
 
 pytestmark = pytest.mark.integration

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from delivery_chain.core.event import Event, Kind
-from delivery_chain.core.spec import Source
-from delivery_chain.core.watched import source_dag_id, told_key
+from delivery_chain.core.events.event import Event, Kind
+from delivery_chain.core.events.watch_dags import source_dag_id, told_key
+from delivery_chain.core.spec.model import Source
 from delivery_chain.web import index
 from support.webhook_airflow import (
     MAIN,

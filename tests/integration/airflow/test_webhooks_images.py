@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from delivery_chain.core.event import Event, Kind
-from delivery_chain.core.in_force import Entry, State
+from delivery_chain.core.events.event import Event, Kind
 from delivery_chain.core.seal import Place, sealed
-from delivery_chain.core.standing import Standing
-from delivery_chain.hooks.signing import signing_secret
+from delivery_chain.core.spec.in_force import Entry, State
+from delivery_chain.core.spec.standing import Standing
+from delivery_chain.hooks.signing_secret import signing_secret
 from delivery_chain.oci.client import RegistryClient
-from delivery_chain.oci.copy import put_tag
+from delivery_chain.oci.copy.api import put_tag
 from support.oci_images import push_image
 from support.oci_memory import memory_registry
 from support.webhook_airflow import (
@@ -34,7 +34,7 @@ from support.webhook_samples import SAMPLES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from delivery_chain.core.spec import ChainSpec
+    from delivery_chain.core.spec.model import ChainSpec
     from support.oci_memory import MemoryRegistry
     from support.webhook_airflow import Receiver, Sent, Stored
 

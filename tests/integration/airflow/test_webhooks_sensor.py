@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk.execution_time import task_runner
 
-from delivery_chain.core.refs import difference
-from delivery_chain.core.spec import Source
-from delivery_chain.core.watched import images_dag_id, source_dag_id, told_key
-from delivery_chain.hooks import airflow_api
-from delivery_chain.operators import sources
-from delivery_chain.operators.sources import MatchOperator
+from delivery_chain.core.events.refs import difference
+from delivery_chain.core.events.watch_dags import images_dag_id, source_dag_id, told_key
+from delivery_chain.core.spec.model import Source
+from delivery_chain.hooks import absence
+from delivery_chain.operators import match as sources
+from delivery_chain.operators.match import MatchOperator
 from delivery_chain.web import receiver as receiver_module
 from support.chain_steps import Run
 from support.webhook_airflow import DIGEST, MAIN, OTHER_DIGEST, A, B, C, commit, images, moved, pushed, spec
@@ -100,7 +100,7 @@ class Sensor:
         with pytest.MonkeyPatch.context() as patch:
             # The step's own process has a supervisor; that of the receiver has none.
             patch.setattr(task_runner, "SUPERVISOR_COMMS", self, raising=False)
-            patch.setattr(airflow_api, "read_variable", self.get)
+            patch.setattr(absence, "read_variable", self.get)
             wanted = step.execute(context)
         made = [one["trigger_run_id"] for one in wanted if self._start(one)]
         self.known, self.since = dict(refs), looked

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from delivery_chain.core.starts import image_starts, source_starts
-from delivery_chain.web.runs import Runs
+from delivery_chain.airflow_db.runs import Runs
+from delivery_chain.core.events.routing import image_starts, source_starts
 from support.webhook_airflow import DIGEST, MAIN, A, B, connect, images, moved, pushed, spec
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.exc import OperationalError
 
+from delivery_chain.airflow_db.runs import Runs
 from delivery_chain.web import receiver as receiver_module
-from delivery_chain.web.runs import Runs
 from support import webhook_sender
 from support.airflow_database import POSTGRESQL, SQLITE
 from support.webhook_airflow import (
@@ -199,7 +199,7 @@ def test_the_sensor_makes_it_in_the_same_moment(
     stored.add(spec())
     receiver.push(MAIN, "", A)
     ((_, first),) = stored.runs()
-    monkeypatch.setattr("delivery_chain.web.runs._made", lambda *_: {})
+    monkeypatch.setattr("delivery_chain.airflow_db.runs._made", lambda *_: {})
     found = receiver.push(MAIN, "", A, delivery="another")
     assert [(one.run_id, one.made, one.why) for one in found.entries[0].outcomes] == [
         (first, False, "the sensor saw it first")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from delivery_chain.core.in_force import Entry, State
-from delivery_chain.core.standing import Standing
+from delivery_chain.core.spec.in_force import Entry, State
+from delivery_chain.core.spec.standing import Standing
 from support.webhook_airflow import MAIN, A, moved, signed, spec
 
 if TYPE_CHECKING:

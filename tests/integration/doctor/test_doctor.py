@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from delivery_chain.cli import main
-from delivery_chain.core.spec import Source
-from delivery_chain.core.watched import source_dag_id
+from delivery_chain.commands.main import main
+from delivery_chain.core.events.watch_dags import source_dag_id
+from delivery_chain.core.spec.model import Source
 from delivery_chain.doctor import machine
 from support.airflow_database import SQLITE, airflow_database
 from support.oci_memory import MemoryRegistry, memory_registry
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from delivery_chain.core.registry import Registry
+    from delivery_chain.core.names.registry import Registry
 
 pytestmark = pytest.mark.integration
 SPEC: dict[str, Any] = {
@@ -108,8 +108,8 @@ class Doctor:
         self.processes(datetime.now(UTC))
 
     def dags(self) -> None:
-        from delivery_chain.core.spec import ChainSpec
-        from delivery_chain.factory import make_source_dags
+        from delivery_chain.core.spec.model import ChainSpec
+        from delivery_chain.dag_files.factory import make_source_dags
 
         spec = ChainSpec.model_validate(SPEC)
         self.stored.add(spec)
@@ -132,7 +132,7 @@ class Doctor:
 
     def look(self, *words: str) -> tuple[int, Lines]:
         """The lines by topic and thing: level, what was said, remedy."""
-        from delivery_chain.doctor.command import examine
+        from delivery_chain.commands.doctor import examine
 
         lines = examine(words)
         code = int(any(line.level == "problem" for line in lines))

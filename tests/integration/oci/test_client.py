@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from delivery_chain.core.reference import sha256_digest
+from delivery_chain.core.names.reference import sha256_digest
 from delivery_chain.errors import ContentMismatch, InvalidReference, NotFound, ProtocolViolation
-from delivery_chain.oci.copy import put_tag
+from delivery_chain.oci.copy.api import put_tag
 from delivery_chain.oci.manifest import (
     OCI_INDEX,
     OCI_MANIFEST,

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from delivery_chain.cli import main
-from delivery_chain.oci.copy import put_tag
+from delivery_chain.commands.main import main
+from delivery_chain.oci.copy.api import put_tag
 from delivery_chain.oci.referrers import attach, list_referrers
 from support.oci_images import push_image, push_index
 from support.oci_proxy import line_to
@@ -229,7 +229,7 @@ def started(*words: str) -> subprocess.Popen[bytes]:
     command = [
         sys.executable,
         "-c",
-        "from delivery_chain.cli import main; raise SystemExit(main())",
+        "from delivery_chain.commands.main import main; raise SystemExit(main())",
         "copy",
         *words,
     ]

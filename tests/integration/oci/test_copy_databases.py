@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from delivery_chain.cli import main
-from delivery_chain.core.findings import Database
+from delivery_chain.commands.main import main
+from delivery_chain.core.gate.findings import Database
 from delivery_chain.oci.manifest import OCI_MANIFEST
 from delivery_chain.sandbox.vulndb import publish_sample_database
-from delivery_chain.tools.trivy_command import run_trivy
-from delivery_chain.tools.trivy_db import TrivySettings, ensure_database
+from delivery_chain.scanners.trivy.command import run_trivy
+from delivery_chain.scanners.trivy.databases import TrivySettings, ensure_database
 
 if TYPE_CHECKING:
     from delivery_chain.oci.client import RegistryClient

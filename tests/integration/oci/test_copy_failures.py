@@ -18,9 +18,9 @@ from delivery_chain.errors import (
     RegistryUnreachable,
 )
 from delivery_chain.oci.client import RegistryClient
-from delivery_chain.oci.copier import Copier
-from delivery_chain.oci.limits import Limits
-from delivery_chain.oci.place import Place
+from delivery_chain.oci.copy.endpoint import Place
+from delivery_chain.oci.copy.engine import Copier
+from delivery_chain.oci.copy.limits import Limits
 from support.oci_copies import LAYER, NAME, SOON, copied, whole
 from support.oci_faulty import Memory, memory_registry
 from support.oci_images import push_image
@@ -29,7 +29,7 @@ from support.oci_registry import docker_registry
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from delivery_chain.oci.copy import CopyResult
+    from delivery_chain.oci.copy.api import CopyResult
 
 pytestmark = pytest.mark.integration
 

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from delivery_chain.core.registry import Registry
+from delivery_chain.core.names.registry import Registry
 from delivery_chain.errors import (
     ContentMismatch,
     RegistryError,
     RegistryUnreachable,
 )
 from delivery_chain.oci.client import RegistryClient
-from delivery_chain.oci.place import Place
-from delivery_chain.oci.refusal import Refusals
+from delivery_chain.oci.copy.digest_probe import Refusals
+from delivery_chain.oci.copy.endpoint import Place
 from support.oci_copies import LAYER, NAME, copied, whole
 from support.oci_faulty import Fault, Memory
 from support.oci_images import push_image

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from delivery_chain.oci.client import RegistryClient
-from delivery_chain.oci.copier import Copier
-from delivery_chain.oci.copy import copy_image, put_tag
-from delivery_chain.oci.limits import Limits
-from delivery_chain.oci.place import Place
+from delivery_chain.oci.copy.api import copy_image, put_tag
+from delivery_chain.oci.copy.endpoint import Place
+from delivery_chain.oci.copy.engine import Copier
+from delivery_chain.oci.copy.limits import Limits
 from delivery_chain.oci.referrers import attach, list_referrers
 from support.oci_faulty import Memory, memory_registry
 from support.oci_images import push_image, push_index
@@ -220,9 +220,9 @@ def test_memory_does_not_grow_with_the_layers(
     digest = push_image(oci_client, oci_repository, sizes=(25_000_000,) * 4).digest
     script = f"""
 import resource, sys
-from delivery_chain.core.registry import Registry
+from delivery_chain.core.names.registry import Registry
 from delivery_chain.oci.client import RegistryClient
-from delivery_chain.oci.copy import copy_image
+from delivery_chain.oci.copy.api import copy_image
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 source, target = (RegistryClient(Registry(host=host, plain_http=True)) for host in sys.argv[1:3])
 assert copy_image(source, {oci_repository!r}, {digest!r}, target, {oci_repository!r}).bytes > 100_000_000

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from delivery_chain.core.stand_in import DELETED_TAG, deleted_tag_digest, stand_in
+from delivery_chain.core.placeholder import DELETED_TAG, deleted_tag_digest, stand_in
 from delivery_chain.errors import DeletesDisabled, RegistryError
 from delivery_chain.oci.client import RegistryClient
-from delivery_chain.oci.copy import put_tag
+from delivery_chain.oci.copy.api import put_tag
 from delivery_chain.oci.deletion import is_stand_in
 from delivery_chain.oci.manifest import EMPTY_BLOB, EMPTY_CONFIG, OCI_MANIFEST, build_artifact_manifest
 from support.oci_images import push_image

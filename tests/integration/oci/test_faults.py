@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
-from delivery_chain.core.reference import sha256_digest
-from delivery_chain.core.registry import Registry
+from delivery_chain.core.names.reference import sha256_digest
+from delivery_chain.core.names.registry import Registry
 from delivery_chain.errors import (
     ConfigurationError,
     ContentMismatch,
@@ -23,9 +23,9 @@ from delivery_chain.errors import (
     Unauthorized,
 )
 from delivery_chain.oci.client import RegistryClient
-from delivery_chain.oci.connect import Connector
+from delivery_chain.oci.http.address_guard import Origin
+from delivery_chain.oci.http.connector import Connector
 from delivery_chain.oci.manifest import OCI_INDEX, build_index
-from delivery_chain.oci.origin import Origin
 from support.oci_registry import PASSWORD, USER, free_port
 from support.oci_scripted import Script, scripted_registry
 
@@ -340,7 +340,7 @@ def test_a_list_without_end_ends_after_so_many_pages(
 ) -> None:
     """A registry that always has one page more is no registry."""
     path, body, ask = case
-    monkeypatch.setattr("delivery_chain.oci.session.MAX_PAGES", 5)
+    monkeypatch.setattr("delivery_chain.oci.http.session.MAX_PAGES", 5)
     oci_script.say("GET", rf"{path}(\?.*)?", headers=_Endless(path), body=body)
 
     with (
@@ -360,7 +360,7 @@ def test_a_list_without_end_ends_after_some_time(
 ) -> None:
     """Slow pages, each within its timeout, are not followed for hours; another try may meet a faster registry."""
     path, body, ask = case
-    monkeypatch.setattr("delivery_chain.oci.session.LIST_SECONDS", 0)
+    monkeypatch.setattr("delivery_chain.oci.http.session.LIST_SECONDS", 0)
     oci_script.say("GET", rf"{path}(\?.*)?", headers=_Endless(path), body=body)
 
     with (

@@ -11,7 +11,7 @@ import pytest
 
 from delivery_chain.errors import ConfigurationError, ProtocolViolation, RegistryUnreachable, Unauthorized
 from delivery_chain.oci.client import RegistryClient
-from delivery_chain.oci.copy import copy_image
+from delivery_chain.oci.copy.api import copy_image
 from support.oci_images import push_image
 from support.oci_registry import PASSWORD, USER, docker_registry
 from support.oci_scripted import scripted_registry
@@ -21,7 +21,7 @@ from support.oci_tokens import ISSUER, SERVICE, TokenServer, token_server
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from delivery_chain.core.registry import Registry
+    from delivery_chain.core.names.registry import Registry
 
 pytestmark = pytest.mark.integration
 

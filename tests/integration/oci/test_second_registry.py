@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from delivery_chain.core.registry import Registry
+from delivery_chain.core.names.registry import Registry
 from delivery_chain.oci.client import RegistryClient
-from delivery_chain.oci.copier import Copier
-from delivery_chain.oci.copy import copy_image, put_tag
-from delivery_chain.oci.limits import Limits
+from delivery_chain.oci.copy.api import copy_image, put_tag
+from delivery_chain.oci.copy.endpoint import Place
+from delivery_chain.oci.copy.engine import Copier
+from delivery_chain.oci.copy.limits import Limits
 from delivery_chain.oci.manifest import DOCKER_CONFIG, DOCKER_MANIFEST
-from delivery_chain.oci.place import Place
 from delivery_chain.oci.referrers import attach, list_referrers
 from support.oci_images import push_image, push_index
 from support.oci_proxy import Break, line_to

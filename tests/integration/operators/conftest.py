@@ -13,7 +13,7 @@ from support.oci_registry import docker_registry
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from delivery_chain.core.registry import Registry
+    from delivery_chain.core.names.registry import Registry
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import requests
 from delivery_chain.core.results import Published, Quarantined, RegionResult, Subject
 from delivery_chain.errors import DeliveryUnavailable, NotFound, RegistryUnreachable, Unjudged
 from delivery_chain.oci.client import RegistryClient
-from delivery_chain.oci.copy import put_tag
+from delivery_chain.oci.copy.api import put_tag
 from delivery_chain.operators import quarantine
 from delivery_chain.operators.build import AssembleOperator
 from delivery_chain.operators.distribute import DistributeOperator
@@ -28,7 +28,7 @@ from support.webhook_target import answer, webhook_target
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from delivery_chain.core.registry import Registry
+    from delivery_chain.core.names.registry import Registry
     from support.webhook_target import Target
 
 pytestmark = pytest.mark.integration

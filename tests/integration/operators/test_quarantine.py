@@ -11,7 +11,7 @@ import pytest
 
 from delivery_chain.core.results import Image, Quarantined, Subject
 from delivery_chain.errors import DeletesDisabled, PolicyViolation
-from delivery_chain.oci.copy import put_tag
+from delivery_chain.oci.copy.api import put_tag
 from delivery_chain.oci.manifest import OCI_MANIFEST
 from delivery_chain.operators.quarantine import DeniedOperator, QuarantineOperator
 from support.chain_steps import Run, build_plan, built, chain, image_plan, push_platform, report_of, verdict

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 import yaml
 
-from delivery_chain.core.registry import Registry
+from delivery_chain.core.names.registry import Registry
 from delivery_chain.oci.client import RegistryClient
-from delivery_chain.tools.trivy_command import find_trivy
+from delivery_chain.scanners.trivy.command import find_trivy
 from support import docker_engine
 from support.builds import running_registry
 from support.docker_engine import Unavailable
@@ -29,9 +29,9 @@ WORK = "/var/lib/delivery-chain/work"
 BUILD = """
 import json, os, shutil, signal, sys, time
 from pathlib import Path
-from delivery_chain.core.platform import Platform
-from delivery_chain.core.registry import Registry
-from delivery_chain.tools.buildah import BuildRequest, build_and_push
+from delivery_chain.core.names.platform import Platform
+from delivery_chain.core.names.registry import Registry
+from delivery_chain.builders.buildah.builder import BuildRequest, build_and_push
 from delivery_chain.tools.job_folder import job_folder
 
 host, work = sys.argv[1], Path(sys.argv[2])

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from delivery_chain.errors import ToolTimeout, UsageError
-from delivery_chain.git_hook import git_hook
 from delivery_chain.sandbox import source
 from delivery_chain.sandbox.layout import Layout, load_secrets, write_private
+from delivery_chain.tools.git.hook_file import git_hook
 
 if TYPE_CHECKING:
     from pathlib import Path

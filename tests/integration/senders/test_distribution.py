@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from delivery_chain.core.delivery import Delivery, ImagePush
+from delivery_chain.core.events.delivery import Delivery, ImagePush
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.senders.base import Request, receive

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks.factory import TASKS, hand_written, release_chain
 
-from delivery_chain.factory import make_chain_dag
+from delivery_chain.dag_files.factory import make_chain_dag
 
 
 def test_the_hand_written_dag_has_the_steps_of_a_chain() -> None:

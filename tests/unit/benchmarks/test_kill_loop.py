@@ -20,7 +20,7 @@ from benchmarks.kill_loop.judge import (
 )
 from benchmarks.kill_loop.watching import ever
 
-from delivery_chain.core.parse import parse_spec
+from delivery_chain.core.spec.parse import parse_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from delivery_chain.core.event import Event
+from delivery_chain.core.events.event import Event
 from delivery_chain.core.plan import ImageSelection, Plan, make_plan, matching_rules, owner, select
-from delivery_chain.core.spec import ChainSpec
+from delivery_chain.core.spec.model import ChainSpec
 from delivery_chain.errors import EventRefused, Superseded
 
 NOW = datetime(2026, 5, 20, 12, 0, tzinfo=UTC)

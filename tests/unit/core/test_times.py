@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery_chain.core.delivery import Delivery
-from delivery_chain.core.event import Event
+from delivery_chain.core.events.delivery import Delivery
+from delivery_chain.core.events.event import Event
 from delivery_chain.core.times import CLOCKS_APART, EPOCH, claimed, in_utc, not_after, read_time
 from delivery_chain.errors import UsageError
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from delivery_chain.catalogue import load
-from delivery_chain.core.spec import ChainSpec
-from delivery_chain.core.spec_delivery import ReplicateRule
+from delivery_chain.core.spec.delivery import ReplicateRule
+from delivery_chain.core.spec.model import ChainSpec
+from delivery_chain.spec_store.folder import load
 
 EXAMPLES = load(Path(__file__).parents[3] / "chain_specs").specs
 

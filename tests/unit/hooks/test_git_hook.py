@@ -7,7 +7,7 @@ import pytest
 
 from delivery_chain.errors import ConfigurationError, SourceError
 from delivery_chain.hooks.git import GitSourceHook
-from delivery_chain.tools.git_source import GitSource, Transport
+from delivery_chain.tools.git.source import GitSource, Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery_chain.core.reference import sha256_digest
+from delivery_chain.core.names.reference import sha256_digest
 from delivery_chain.errors import ContentMismatch
 from delivery_chain.oci.content import ContentCheck, check_content
 

@@ -243,5 +243,5 @@ def test_large_statements_are_not_read_to_prove_anything(monkeypatch: pytest.Mon
     forest = Forest()
     image = forest.image()
     attestation = forest.attestation(image, layer=json.dumps({"a": "x" * 100}).encode())
-    monkeypatch.setattr("delivery_chain.oci.proofs.MAX_STATEMENT", 50)
+    monkeypatch.setattr("delivery_chain.oci.non_images.MAX_STATEMENT", 50)
     assert len(found(forest, forest.index(image, attestation))[0]) == 2

@@ -17,9 +17,9 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from delivery_chain.core.findings import Database, ScanReport
-from delivery_chain.core.gate import judge
-from delivery_chain.core.spec_scan import Scan
+from delivery_chain.core.gate.findings import Database, ScanReport
+from delivery_chain.core.gate.judge import judge
+from delivery_chain.core.spec.scan import Scan
 from delivery_chain.errors import DeliveryChainError, ScanFailed
 from delivery_chain.oci.inventory import take_stock
 from delivery_chain.oci.manifest import DOCKER_CONFIG, DOCKER_LIST, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from delivery_chain.core.root_files import HEAD, Entry
+from delivery_chain.core.gate.root_files import HEAD, Entry
 from delivery_chain.oci.layer_files import LONGEST_NAME, Budget, LayerUnreadable, tar_entries
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery_chain.core.reference import sha256_digest
+from delivery_chain.core.names.reference import sha256_digest
 from delivery_chain.errors import ProtocolViolation
 from delivery_chain.oci.manifest import (
     DOCKER_LIST,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from delivery_chain.oci.limits import SHARED
-from delivery_chain.oci.worker_limits import WorkerLimits
+from delivery_chain.oci.copy.limits import SHARED
+from delivery_chain.oci.copy.worker_limits import WorkerLimits
 from delivery_chain.operators import replicate
 from support.oci_memory import MemoryRegistry, memory_registry
 

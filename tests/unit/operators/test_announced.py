@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
-from delivery_chain.core.announced import MARK, says
-from delivery_chain.core.event import Event
+from delivery_chain.core.events.announced import MARK, says
+from delivery_chain.core.events.event import Event
+from delivery_chain.core.events.routing import Start
 from delivery_chain.core.plan import Plan
 from delivery_chain.core.results import Subject
-from delivery_chain.core.starts import Start
 from delivery_chain.errors import UnderWay
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.manifest import EMPTY_BLOB, OCI_EMPTY, OCI_MANIFEST

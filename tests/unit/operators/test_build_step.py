@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
-from delivery_chain.core.reference import sha256_digest
+from delivery_chain.builders.buildah import builder
+from delivery_chain.builders.buildah.builder import BuildOutput, Isolation, Network, Sandbox
+from delivery_chain.core.names.reference import sha256_digest
 from delivery_chain.core.results import BuildResult
-from delivery_chain.core.spec import ReadFrom
+from delivery_chain.core.spec.model import ReadFrom
 from delivery_chain.errors import (
     BuildFailed,
     ConfigurationError,
@@ -23,8 +25,7 @@ from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.manifest import OCI_INDEX, OCI_MANIFEST
 from delivery_chain.operators.base import made_for
 from delivery_chain.operators.build import AssembleOperator, BuildOperator, annotations_of
-from delivery_chain.tools import buildah, git
-from delivery_chain.tools.buildah import BuildOutput, Isolation, Network, Sandbox
+from delivery_chain.tools.git import client as git
 from support.chain_steps import (
     COMMIT,
     DAY,
@@ -109,7 +110,7 @@ def tools(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: MemoryRegistry)
         return BuildOutput(DIGEST, 1.23456, 0.5, Sandbox(Isolation.CHROOT, Network.HOST, "vfs"))
 
     monkeypatch.setattr(git, "checkout", checkout)
-    monkeypatch.setattr(buildah, "build_and_push", build_and_push)
+    monkeypatch.setattr(builder, "build_and_push", build_and_push)
     return asked
 
 

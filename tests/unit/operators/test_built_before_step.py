@@ -11,14 +11,14 @@ import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 from airflow.sdk.execution_time import task_runner
 
-from delivery_chain.core.event import Event
+from delivery_chain.core.events.event import Event
+from delivery_chain.core.events.routing import Start
 from delivery_chain.core.plan import Plan
-from delivery_chain.core.starts import Start
 from delivery_chain.errors import UnderWay
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.operators import plan as plan_step
 from delivery_chain.operators.plan import PlanOperator
-from delivery_chain.tools import git
+from delivery_chain.tools.git import client as git
 from support.chain_steps import COMMIT, DAY, NAME, Run, build_plan, chain, push_platform
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def test_an_earlier_run_is_waited_for(
     conf = PUSH | {"seen_at": (DAY + seen * HOUR).isoformat()}
     row = SimpleNamespace(conf=conf, run_type="manual", triggering_user_name="webhook x", run_after=DAY)
     monkeypatch.setattr(plan_step, "version_for", lambda spec, _: (spec, 0))
-    monkeypatch.setattr("delivery_chain.in_force.removed_chains", tuple)
+    monkeypatch.setattr("delivery_chain.spec_store.in_force.removed_chains", tuple)
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", SimpleNamespace(send=lambda _: row), raising=False)
     step = PlanOperator(task_id="plan", spec=chain())
     if seen < -1:

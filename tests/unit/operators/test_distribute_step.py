@@ -8,7 +8,6 @@ import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 from standardwebhooks import Webhook
 
-from delivery_chain.core.acr import delivery_id
 from delivery_chain.core.results import Attempt, DeliveryResult
 from delivery_chain.errors import (
     ConfigurationError,
@@ -21,6 +20,7 @@ from delivery_chain.operators import distribute
 from delivery_chain.operators.distribute import DistributeOperator
 from delivery_chain.operators.publish import PublishOperator
 from delivery_chain.operators.replicate import ReplicateOperator
+from delivery_chain.targets.acr_body import delivery_id
 from support.chain_steps import DAY, NAME, Run, build_plan, chain, judged, verdict
 from support.webhook_target import Target, answer, webhook_target
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
-from delivery_chain.core.findings import Database, Finding, ScanReport, Severity
-from delivery_chain.core.gate import Verdict
-from delivery_chain.core.reference import sha256_digest
+from delivery_chain.core.gate.findings import Database, Finding, ScanReport, Severity
+from delivery_chain.core.gate.judge import Verdict
+from delivery_chain.core.names.reference import sha256_digest
 from delivery_chain.core.results import Scanned, ScanResult
 from delivery_chain.errors import (
     ConfigurationError,
@@ -22,12 +22,12 @@ from delivery_chain.errors import (
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.referrers import list_referrers
 from delivery_chain.operators.scan import REPORT_TYPE, GateOperator, ScanOperator
-from delivery_chain.tools import engines
-from delivery_chain.tools.engines import ScanOutput, ScanRequest
+from delivery_chain.scanners import interface
+from delivery_chain.scanners.interface import ScanOutput, ScanRequest
 from support.chain_steps import NAME, Run, build_plan, built, chain
 
 if TYPE_CHECKING:
-    from delivery_chain.core.spec import ChainSpec
+    from delivery_chain.core.spec.model import ChainSpec
     from support.oci_memory import MemoryRegistry
 
 BOTH = ("linux/amd64", "linux/arm64")
@@ -62,7 +62,7 @@ class Engine:
 
 def engine(monkeypatch: pytest.MonkeyPatch, *findings: Finding, **fields: Any) -> Engine:
     made = Engine(dict.fromkeys(BOTH, findings), **fields)
-    monkeypatch.setattr(engines, "load_engine", lambda name: made)
+    monkeypatch.setattr(interface, "load_engine", lambda name: made)
     return made
 
 
@@ -161,7 +161,7 @@ def test_a_scan_that_fails_leaves_nothing(
         def scan(self, request: ScanRequest, *, deadline: float, on_line: Any) -> ScanOutput:
             raise error
 
-    monkeypatch.setattr(engines, "load_engine", lambda name: Broken({}))
+    monkeypatch.setattr(interface, "load_engine", lambda name: Broken({}))
     run, _ = built(home.registry, BLOCKING, build_plan(*BOTH))
     with pytest.raises(ScanFailed) as caught:
         run.do(ScanOperator(task_id="scan", slot=0), 0)

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
-from delivery_chain.core.event import Kind
-from delivery_chain.core.in_force import fingerprint
+from delivery_chain.core.events.event import Kind
+from delivery_chain.core.placeholder import deleted_tag_digest, stand_in
 from delivery_chain.core.plan import Plan
-from delivery_chain.core.spec import ChainSpec
-from delivery_chain.core.stand_in import deleted_tag_digest, stand_in
+from delivery_chain.core.spec.in_force import fingerprint
+from delivery_chain.core.spec.model import ChainSpec
 from delivery_chain.errors import DeliveryChainError, EventRefused, SourceUnreachable, UsageError
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.manifest import EMPTY_BLOB, OCI_MANIFEST
 from delivery_chain.operators.plan import PlanOperator
-from delivery_chain.tools import git
+from delivery_chain.tools.git import client as git
 from support.chain_steps import COMMIT, DAY, NAME, Run, build_plan, chain, image_plan, push_platform
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from delivery_chain.core.results import Published, TagMove
 from delivery_chain.errors import ConfigurationError, DeliveryChainError, Unjudged
 from delivery_chain.oci.client import RegistryClient
-from delivery_chain.operators import judging
+from delivery_chain.operators import verdict as judging
 from delivery_chain.operators.publish import PublishOperator
 from support.chain_steps import DAY, NAME, Run, build_plan, chain, image_plan, judged, verdict
 

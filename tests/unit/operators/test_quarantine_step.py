@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
-from delivery_chain.core.findings import Finding, Severity
+from delivery_chain.core.gate.findings import Finding, Severity
 from delivery_chain.core.results import Quarantined
 from delivery_chain.errors import ConfigurationError, DeletesDisabled, DeliveryChainError, PolicyViolation
-from delivery_chain.oci import holders
+from delivery_chain.oci import tag_holders
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.manifest import OCI_INDEX, build_index
 from delivery_chain.oci.referrers import attach, list_referrers
-from delivery_chain.operators.judging import REPORT_TYPE
 from delivery_chain.operators.quarantine import DeniedOperator, QuarantineOperator
+from delivery_chain.operators.verdict import REPORT_TYPE
 from delivery_chain.retry import ChainRetryPolicy
 from support.chain_steps import (
     NAME,
@@ -281,7 +281,7 @@ def test_what_can_not_be_looked_through_is_kept(
     home: MemoryRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody knows who else serves it: its tag goes, the manifest stays, and both are said."""
-    monkeypatch.setattr(holders, "MOST_TAGS", 2)
+    monkeypatch.setattr(tag_holders, "MOST_TAGS", 2)
     run, digest = pushed(home, policy(backup=False, delete=True), "v7")
     with RegistryClient(home.registry) as client:
         for number in range(3):

@@ -10,7 +10,7 @@ from airflow.providers.standard.operators.branch import BaseBranchOperator
 from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout, TaskDeferred
 from airflow.triggers.testing import SuccessTrigger
 
-from delivery_chain.core.reason import LONGEST
+from delivery_chain.core.run.reason import LONGEST
 from delivery_chain.errors import BuildFailed, RegistryBusy, Superseded
 from delivery_chain.operators.base import ChainOperator
 from delivery_chain.operators.reasons import LeavesReason, reason_of

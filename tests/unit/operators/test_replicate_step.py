@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
-from delivery_chain.core.registry import Registry
+from delivery_chain.core.names.registry import Registry
 from delivery_chain.core.results import RegionResult, TagMove
 from delivery_chain.errors import (
     ConfigurationError,

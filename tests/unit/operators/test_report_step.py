@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from delivery_chain.core.announced import MARK
-from delivery_chain.core.reference import short_digest
+from delivery_chain.core.events.announced import MARK
+from delivery_chain.core.names.reference import short_digest
 from delivery_chain.core.results import DeliveryResult, Published, Quarantined, Record, RegionResult, TagMove
 from delivery_chain.errors import DeliveryChainError, NotDelivered
 from delivery_chain.oci.client import RegistryClient

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
-from delivery_chain.core.findings import Database, ScanReport
-from delivery_chain.core.gate import Verdict
+from delivery_chain.core.gate.findings import Database, ScanReport
+from delivery_chain.core.gate.judge import Verdict
 from delivery_chain.core.results import Scanned, Subject
-from delivery_chain.core.slots import widths
+from delivery_chain.core.spec.slots import widths
 from delivery_chain.errors import EventRefused, ProtocolViolation, ScanFailed
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.operators.build import MOST_IMAGES, AssembleOperator
@@ -19,8 +19,8 @@ from delivery_chain.operators.publish import PublishOperator
 from delivery_chain.operators.quarantine import QuarantineOperator
 from delivery_chain.operators.replicate import ReplicateOperator
 from delivery_chain.operators.scan import GateOperator, ScanOperator
-from delivery_chain.tools import engines
-from delivery_chain.tools.engines import ScanOutput, ScanRequest
+from delivery_chain.scanners import interface
+from delivery_chain.scanners.interface import ScanOutput, ScanRequest
 from support.chain_steps import DAY, NAME, Run, chain, report_of, verdict
 from support.image_trees import DOCKER_LIST, Entry, Forest
 
@@ -51,7 +51,7 @@ def scans(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
             )
             return ScanOutput(report, b"{}", "application/vnd.scanner+json")
 
-    monkeypatch.setattr(engines, "load_engine", lambda name: Engine())
+    monkeypatch.setattr(interface, "load_engine", lambda name: Engine())
     return asked
 
 

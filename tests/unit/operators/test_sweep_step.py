@@ -7,12 +7,12 @@ import pytest
 from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time.comms import ErrorResponse
 
+from delivery_chain.core.placeholder import deleted_tag_digest
 from delivery_chain.core.seal import Place, sealed
-from delivery_chain.core.stand_in import deleted_tag_digest
 from delivery_chain.errors import DeliveryChainError
-from delivery_chain.hooks.signing import signing_secret
+from delivery_chain.hooks.signing_secret import signing_secret
 from delivery_chain.oci.client import RegistryClient
-from delivery_chain.operators.maintenance import SweepOperator
+from delivery_chain.operators.sweep import SweepOperator
 from support.chain_steps import NAME, Run, build_plan, built, chain, image_plan, push_platform, verdict
 
 if TYPE_CHECKING:

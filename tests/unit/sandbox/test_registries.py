@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from delivery_chain.core.registry import Registry
+from delivery_chain.core.names.registry import Registry
 from delivery_chain.errors import UsageError
 from delivery_chain.sandbox.registries import Given, addresses, parse_given
 

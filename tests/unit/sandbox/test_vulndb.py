@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from delivery_chain.core.reference import sha256_digest
+from delivery_chain.core.names.reference import sha256_digest
 from delivery_chain.sandbox import vulndb
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from delivery_chain.airflow_rest import Answer
 from delivery_chain.errors import AirflowUnreachable, ToolError
 from delivery_chain.sandbox import api, interrupts
 from delivery_chain.sandbox.airflow_parts import beats
 from delivery_chain.sandbox.console import Console
 from delivery_chain.sandbox.progress import Waiting
+from delivery_chain.tools.airflow_rest import Answer
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 

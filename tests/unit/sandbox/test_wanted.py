@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from delivery_chain.core.parse import parse_spec
-from delivery_chain.core.watched import images_dag_id
+from delivery_chain.core.events.watch_dags import images_dag_id
+from delivery_chain.core.spec.parse import parse_spec
 from delivery_chain.sandbox.following import taking
 from delivery_chain.sandbox.source import Push
 from delivery_chain.sandbox.wanted import advice, missing, watches
 
 if TYPE_CHECKING:
-    from delivery_chain.core.spec import ChainSpec
+    from delivery_chain.core.spec.model import ChainSpec
 
 GIT = Path("/s/git/shop/api.git")
 ENVIRONMENT = Path("/s/airflow.env")

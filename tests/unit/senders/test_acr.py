@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from delivery_chain.core.delivery import Delivery, ImagePush
+from delivery_chain.core.events.delivery import Delivery, ImagePush
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.acr import ACR
 from delivery_chain.senders.base import Request, receive

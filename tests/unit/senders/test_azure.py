@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from delivery_chain.core.delivery import Delivery, RefPush
+from delivery_chain.core.events.delivery import Delivery, RefPush
 from delivery_chain.senders.table import SENDERS
 from support.webhook_samples import NOW, SECRET, edited, read, sample, why_not, with_headers
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from delivery_chain.core.delivery import MOST_PUSHES, Delivery, RefPush
+from delivery_chain.core.events.delivery import MOST_PUSHES, Delivery, RefPush
 from support.webhook_samples import edited, read, sample, why_not, with_headers
 
 A, B, C = (

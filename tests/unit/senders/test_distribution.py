@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from delivery_chain.core.delivery import Delivery, ImagePush
+from delivery_chain.core.events.delivery import Delivery, ImagePush
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import Request, receive
 from delivery_chain.senders.distribution import DISTRIBUTION

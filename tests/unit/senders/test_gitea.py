@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from delivery_chain.core.delivery import Delivery, RefPush
+from delivery_chain.core.events.delivery import Delivery, RefPush
 from support.webhook_samples import edited, read, sample, why_not, with_headers
 
 BEFORE, COMMIT = "9836a96a253cce25d17988fcf41b8c4205cf779f", "4522cbcefc20728a5b72b3a86af35e608622c514"

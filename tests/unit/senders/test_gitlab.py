@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from delivery_chain.core.delivery import Delivery, RefPush
+from delivery_chain.core.events.delivery import Delivery, RefPush
 from delivery_chain.senders.base import Request
 from delivery_chain.senders.table import SENDERS
 from support.webhook_samples import NOW, edited, read, sample, standard_of, why_not, with_headers

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from delivery_chain.core.delivery import Delivery, ImagePush
+from delivery_chain.core.events.delivery import Delivery, ImagePush
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import Request, receive
 from delivery_chain.senders.harbor import HARBOR

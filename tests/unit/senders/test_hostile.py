@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from delivery_chain.core.delivery import Delivery
+from delivery_chain.core.events.delivery import Delivery
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import NO_PROOF, Request, receive
 from delivery_chain.senders.table import SENDERS

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from delivery_chain.core.delivery import Delivery
+from delivery_chain.core.events.delivery import Delivery
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import Request, receive
 from delivery_chain.senders.ghcr import pushed_images

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from delivery_chain.core.delivery import Delivery, RefPush
+from delivery_chain.core.events.delivery import Delivery, RefPush
 from delivery_chain.senders.base import receive
 from delivery_chain.senders.table import SENDERS
 from support.webhook_samples import SECRET, cases, origin, read, sample, why_not, with_headers

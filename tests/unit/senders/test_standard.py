@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
-from delivery_chain.core.delivery import MOST_PUSHES, Delivery, ImagePush, RefPush
+from delivery_chain.core.events.delivery import MOST_PUSHES, Delivery, ImagePush, RefPush
 from delivery_chain.senders import standard as module
 from delivery_chain.senders.base import Request, receive
 from delivery_chain.senders.table import SENDERS

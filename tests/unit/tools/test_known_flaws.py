@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from delivery_chain.tools import installed, known_flaws
+from delivery_chain.tools import known_flaws, versions
 from delivery_chain.tools.known_flaws import BIND_LEAVES, CACHE_LEAVES, FLAWS, parse
 
 
@@ -72,7 +72,7 @@ def test_line_of_the_log() -> None:
 def test_a_program_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """Says so, and stops nothing."""
     monkeypatch.setenv("PATH", "/nowhere")
-    installed.version_text.cache_clear()
-    assert known_flaws.lines("trivy", installed.version_text("nothing-of-that-name")) == [
+    versions.version_text.cache_clear()
+    assert known_flaws.lines("trivy", versions.version_text("nothing-of-that-name")) == [
         "trivy: its version could not be read, so that its known flaws are not told"
     ]

@@ -15,7 +15,7 @@ import pytest
 from delivery_chain.errors import DiskFull, ToolError, ToolMissing, ToolTimeout
 from delivery_chain.tools import process
 from delivery_chain.tools.lines import LINE_LENGTH, LineReader, Masker
-from delivery_chain.tools.private import passed_file
+from delivery_chain.tools.secret_files import passed_file
 
 ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk import Variable
 
-from delivery_chain.core.watched import over_key, told_key
+from delivery_chain.core.events.watch_dags import over_key, told_key
 from delivery_chain.errors import ConfigurationError, DeliveryChainError, SourceUnreachable
 from delivery_chain.triggers import base, git_ref
 from delivery_chain.triggers.git_ref import GitRefTrigger

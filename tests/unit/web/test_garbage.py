@@ -11,10 +11,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from delivery_chain.core.ledger import Looked, Seen, join
-from delivery_chain.core.starts import OPERATOR_TRIGGERED, made_by_us, source_starts
-from delivery_chain.core.told import Sighting
-from delivery_chain.core.visits import SUPERSEDED
+from delivery_chain.core.events.dedupe import SUPERSEDED
+from delivery_chain.core.events.history import Sighting
+from delivery_chain.core.events.ledger import Looked, Seen, join
+from delivery_chain.core.events.routing import OPERATOR_TRIGGERED, made_by_us, source_starts
 from support.chain_steps import chain
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
@@ -47,7 +47,7 @@ class Rows:
 @given(confs, kinds, users, st.booleans())
 def test_a_run_with_any_conf(conf: Any, kind: Any, user: Any, ours: bool) -> None:  # noqa: FBT001
     """It is the push's run if Airflow says that we made it, and its conf says of what; it was seen no later."""
-    from delivery_chain.web.runs import _look
+    from delivery_chain.airflow_db.runs import _look
 
     conf = OURS | conf if ours and isinstance(conf, dict) else conf
     run_id = START.run_id(1)
@@ -64,8 +64,8 @@ def test_a_run_with_any_conf(conf: Any, kind: Any, user: Any, ours: bool) -> Non
 @given(values)
 def test_a_cursor_of_any_kind(value: Any) -> None:
     """Where the sensor saw a ref is a commit or nothing, whatever is in the Variable."""
-    from delivery_chain.ledger.database import _cursor as ledgers
-    from delivery_chain.web.records import _cursor
+    from delivery_chain.airflow_db.push_events import _cursor as ledgers
+    from delivery_chain.airflow_db.ref_history import _cursor
 
     for said in (value, {"looked": NOW.isoformat(), "refs": value}, {"looked": value, "refs": {"a": value}}):
         text = json.dumps(said)
@@ -78,7 +78,7 @@ def test_a_cursor_of_any_kind(value: Any) -> None:
 @given(st.lists(values, max_size=3), st.datetimes().map(str) | st.text())
 def test_the_ledger_of_any_kind(items: list[Any], time: str) -> None:
     """What is no entry is counted, and what is one can be compared with all others."""
-    from delivery_chain.ledger.database import _json, _Reader
+    from delivery_chain.airflow_db.push_events import _json, _Reader
 
     entry = {"ref": MAIN, "commit": A, "by": "sensor", "at": time, "since": time}
     reader = _Reader(SimpleNamespace(), NOW)  # type: ignore[arg-type]

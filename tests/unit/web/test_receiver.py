@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from delivery_chain.core.ledger import Entry, Outcome
+from delivery_chain.core.events.ledger import Entry, Outcome
 from delivery_chain.errors import ConfigurationError, WebhookRefused
 from delivery_chain.hooks.webhook_sender import WebhookSenderHook
 from delivery_chain.senders.table import SENDERS
-from delivery_chain.web import IN_ADDRESS, known, limits, webhooks
+from delivery_chain.web import IN_ADDRESS, limits, sender_cache, webhooks
 from delivery_chain.web import receiver as module
 from support.webhook_airflow import (
     MAIN,
@@ -91,10 +91,10 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
 
     monkeypatch.setattr(module, "Intake", Intake)
     monkeypatch.setattr(module, "Index", type("Index", (), {"chains": lambda _: None}))
-    monkeypatch.setattr(known, "WebhookSenderHook", Hook)
-    monkeypatch.setattr(known, "create_session", create_session)
+    monkeypatch.setattr(sender_cache, "WebhookSenderHook", Hook)
+    monkeypatch.setattr(sender_cache, "create_session", create_session)
     # The event loop has its own clock.
-    monkeypatch.setattr(known, "time", SimpleNamespace(monotonic=lambda: made.now))
+    monkeypatch.setattr(sender_cache, "time", SimpleNamespace(monotonic=lambda: made.now))
     for conn_id in ("hook", "github", "quay"):
         sender = "standard" if conn_id == "hook" else conn_id
         connect(monkeypatch, conn_id, extra={"sender": sender})
@@ -256,7 +256,7 @@ def test_both_secrets_count_during_a_change(
     assert [receiver.deliver(PUSH, secret=one).status for one in (SECRET, OTHER_SECRET)] == [200, 200]
     connect(monkeypatch, password=OTHER_SECRET)
     assert receiver.deliver(PUSH).status == 200
-    fakes.now += known.SENDER_SECONDS
+    fakes.now += sender_cache.SENDER_SECONDS
     assert [receiver.deliver(PUSH, secret=one).status for one in (SECRET, OTHER_SECRET)] == [401, 200]
 
 
@@ -264,10 +264,10 @@ def test_a_removed_connection_ends(receiver: Receiver, fakes: Fakes, monkeypatch
     """Also for a sender that was known."""
     assert receiver.deliver(PUSH).status == 200
     monkeypatch.delenv("AIRFLOW_CONN_HOOK")
-    fakes.now += known.SENDER_SECONDS
+    fakes.now += sender_cache.SENDER_SECONDS
     assert receiver.deliver(PUSH).status == 401
     connect(monkeypatch)
-    fakes.now += known.SENDER_SECONDS
+    fakes.now += sender_cache.SENDER_SECONDS
     assert receiver.deliver(PUSH).status == 200
 
 
@@ -282,13 +282,13 @@ def test_made_up_names_are_bounded(
     receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """After so many a minute they are refused unasked; a sender that is known is served nevertheless."""
-    monkeypatch.setattr(known, "LOOKUPS", 30)
-    monkeypatch.setattr(known, "MOST_UNKNOWN", 10)
+    monkeypatch.setattr(sender_cache, "LOOKUPS", 30)
+    monkeypatch.setattr(sender_cache, "MOST_UNKNOWN", 10)
     receiver.deliver(PUSH)
     found = receiver.all(signed(PUSH, conn_id=f"name{number}") for number in range(100))
     assert (found.count(Sent(401, NO_PROOF)), len(fakes.lookups)) == (29, 30)
     assert {one.status for one in found} == {401, 429}
-    fakes.now += 5 * known.SENDER_SECONDS
+    fakes.now += 5 * sender_cache.SENDER_SECONDS
     assert [one.status for one in (receiver.deliver(PUSH), receiver.deliver(PUSH))] == [200, 200]
     assert len(lines(caplog)) == 100
 

@@ -1,0 +1,85 @@
+"""The notes of runs: our own are brought up to date, those that people wrote stay.
+
+The form that marks a run sends its note back, under the name of whoever marks it: an empty one where there is none, and
+else ours, word for word. So an empty note is nobody's, and what we wrote is kept in Airflow's event log, too.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from airflow.models.dagrun import DagRunNote
+from airflow.models.log import Log
+from sqlalchemy import insert, select, update
+
+from delivery_chain.airflow_db.insert import insert_or_leave
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection, Row
+
+AUTHOR = "delivery-chain"
+"""The user id of our notes."""
+EVENT = "delivery-chain note"
+"""Name of the event log's rows with what we wrote."""
+LONGEST = 1000
+"""Characters, as Airflow's column takes them."""
+PAUSED = "the Dag is paused: the run waits until somebody unpauses it"
+"""The note of a run that is made while its Dag is paused, without the capital."""
+
+
+class Noted(NamedTuple):
+    """A run, as far as its note goes."""
+
+    dag_id: str
+    run_id: str
+    number: int
+    """Of the run in the database."""
+
+
+def is_noted(connection: Connection, run: Noted) -> bool:
+    """Whether a run bears a note of ours that says something."""
+    row = _row(connection, run)
+    return row is not None and bool(row.content) and _is_ours(connection, run, row)
+
+
+def write(connection: Connection, run: Noted, sentence: str) -> None:
+    """Make a sentence the run's note, unless a person wrote one."""
+    if _row(connection, run) is None:
+        # A person may write a note at this very moment: theirs stays, and ours raises no IntegrityError.
+        values = {"dag_run_id": run.number, "content": sentence[:LONGEST], "user_id": AUTHOR}
+        connection.execute(insert_or_leave(connection, DagRunNote).values(values))
+        _remember(connection, run, sentence[:LONGEST])
+    else:
+        rewrite(connection, run, sentence)
+
+
+def rewrite(connection: Connection, run: Noted, sentence: str) -> bool:
+    """Replace our own note of a run; gives whether there was one."""
+    row = _row(connection, run)
+    if row is None or not _is_ours(connection, run, row):
+        return False
+    as_read = (DagRunNote.dag_run_id == run.number, DagRunNote.content.is_not_distinct_from(row.content))
+    values = {"content": sentence[:LONGEST], "user_id": AUTHOR}
+    done = connection.execute(update(DagRunNote).where(*as_read).values(values))
+    if done.rowcount and row.content != values["content"]:
+        _remember(connection, run, sentence[:LONGEST])
+    return bool(done.rowcount)
+
+
+def _row(connection: Connection, run: Noted) -> Row[str | None, str | None] | None:
+    wanted = select(DagRunNote.content, DagRunNote.user_id).where(DagRunNote.dag_run_id == run.number)
+    return connection.execute(wanted).first()
+
+
+def _is_ours(connection: Connection, run: Noted, row: Row[str | None, str | None]) -> bool:
+    content = (row.content or "").strip()
+    if not content or row.user_id == AUTHOR or content.lower() == PAUSED.lower():
+        return True
+    about = (Log.dag_id == run.dag_id, Log.run_id == run.run_id, Log.event == EVENT)
+    return content in {str(said).strip() for said in connection.scalars(select(Log.extra).where(*about))}
+
+
+def _remember(connection: Connection, run: Noted, sentence: str) -> None:
+    values = {"event": EVENT, "owner": AUTHOR, "dag_id": run.dag_id, "run_id": run.run_id, "extra": sentence}
+    connection.execute(insert(Log).values(values | {"dttm": datetime.now(UTC)}))

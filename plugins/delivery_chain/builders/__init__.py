@@ -1,0 +1,1 @@
+"""Builds images from a context. Each builder has a folder of its own."""

@@ -1,0 +1,77 @@
+"""A look at a base image before buildah pulls it: buildah fetches a layer from whatever addresses its manifest names.
+
+It does so over the network of the pull, which for registries of the chain is the worker's. So the manifest is read
+first, and what is pulled is named by the digest that was read: a tag may move in between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from delivery_chain.core.dockerfile.pull_policy import DOCKER_HUB, canonical_host
+from delivery_chain.core.names.platform import platform_name
+from delivery_chain.errors import BuildFailed, NotFound
+from delivery_chain.oci.client import RegistryClient
+from delivery_chain.oci.closure import MAX_DEPTH
+from delivery_chain.oci.manifest import INDEX_TYPES, MANIFEST_TYPES, Index
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from delivery_chain.core.dockerfile.pull_policy import ImageName
+    from delivery_chain.core.names.registry import Registry
+    from delivery_chain.oci.manifest import AnyManifest, Descriptor
+
+_HUB_API = "registry-1.docker.io"
+
+
+def pinned(image: ImageName, registry: Registry, platform: str, written: str) -> ImageName:
+    """The image by the digest that it has now, none of its layers to be fetched from elsewhere.
+
+    Args:
+        image: What is asked for.
+        registry: Where it is fetched from, and with which login.
+        platform: For which it is pulled; images of other platforms are not looked at.
+        written: Where it is named, for messages.
+
+    Raises:
+        BuildFailed: A layer names addresses. Nothing was pulled. Not retryable.
+        RegistryError: It could not be read; its kind says whether a retry helps.
+    """
+    if canonical_host(registry.host) == DOCKER_HUB:
+        registry = replace(registry, host=_HUB_API)
+    with RegistryClient(registry) as client:
+        top = client.get_manifest(image.repository, image.digest or image.tag)
+        for manifest in _images(client, image.repository, top, platform, 0):
+            elsewhere = [layer.digest for layer in manifest.blobs if layer.urls]
+            if elsewhere:
+                raise BuildFailed(
+                    f"{written}: {image} has layers that are kept outside its registry, such as {elsewhere[0]}, and a "
+                    "build fetches from registries alone. Push the image with these layers, or take another one",
+                    tool="buildah",
+                )
+    return replace(image, tag="", digest=top.digest)
+
+
+def _images(
+    client: RegistryClient, name: str, manifest: AnyManifest, platform: str, depth: int
+) -> Iterator[AnyManifest]:
+    """Every image that may be taken for the platform."""
+    if not isinstance(manifest, Index):
+        yield manifest
+        return
+    for child in manifest.children if depth < MAX_DEPTH else ():
+        if child.media_type in MANIFEST_TYPES | INDEX_TYPES and _fits(child, platform):
+            try:
+                below = client.get_manifest(name, child.digest)
+            except NotFound:
+                # An index may lack images; buildah says so if it wants this one.
+                continue
+            yield from _images(client, name, below, platform, depth + 1)
+
+
+def _fits(child: Descriptor, platform: str) -> bool:
+    """Whether a child may be chosen: variants are buildah's to weigh."""
+    said = platform_name(dict(child.platform)) if child.platform else platform
+    return said.split("/")[:2] == platform.split("/")[:2]

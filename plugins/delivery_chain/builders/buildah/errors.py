@@ -1,0 +1,134 @@
+"""What buildah's messages mean. It ends with 125 or 1 whatever went wrong, so that only its words tell."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from delivery_chain.core.dockerfile.error_line import place
+from delivery_chain.errors import (
+    BuildFailed,
+    DiskFull,
+    NotFound,
+    RegistryBusy,
+    RegistryFailure,
+    RegistryUnreachable,
+    ToolError,
+    ToolMissing,
+    ToolTimeout,
+    Unauthorized,
+)
+
+if TYPE_CHECKING:
+    from delivery_chain.errors import DeliveryChainError, RegistryError
+
+_SILENT = "it did not answer; a retry may work"
+_UNKNOWN = "no host of this name is known: is it spelt right? If it is, a retry may work"
+_REGISTRY: tuple[tuple[str, type[RegistryError], str], ...] = (
+    (r"toomanyrequests|\b429\b", RegistryBusy, "it asks to slow down; a retry waits"),
+    (
+        r"unauthorized|authentication required|denied|forbidden|status code 40[13]",
+        Unauthorized,
+        "it refused the credentials; check user name, password and permissions of its connection",
+    ),
+    (
+        r"certificate|x509|server gave http response to https client",
+        RegistryUnreachable,
+        "no trusted TLS connection; check the CA certificate and plain_http of its connection",
+    ),
+    (r"no such host", RegistryUnreachable, _UNKNOWN),
+    (r"connection refused|timeout|timed out|network is unreachable", RegistryUnreachable, _SILENT),
+    (r"no route to host|reset by peer|\beof\b|broken pipe|temporary failure", RegistryUnreachable, _SILENT),
+    (r"closed network connection|server misbehaving", RegistryUnreachable, _SILENT),
+    (r"status(?: code)?:? 5\d\d|\b50[0234] ", RegistryFailure, "it failed itself (5xx); a retry may work"),
+    (
+        r"manifest unknown|name unknown|not found|status code 404",
+        NotFound,
+        "the image is not there; check its name",
+    ),
+)
+_NAMES = re.compile(r"docker://[^\s\"]+|sha256:[0-9a-f]+")
+"""What may look like anything: a digest that holds 429, a repository named `denied`."""
+_NOT_PULLED = re.compile(
+    r"(?:^|: )(\S+): image not known|from=(\S*?): no stage or image found with that name", re.IGNORECASE
+)
+"""What buildah says of an image that is not in its storage, when it may not pull."""
+
+
+def of_pull(error: ToolError, what: str) -> DeliveryChainError:
+    """The error of a `buildah pull` that failed."""
+    if isinstance(error, DiskFull | ToolMissing | ToolTimeout):
+        return error
+    found = _of_registry(_said_of_registry(error), what)
+    if isinstance(found, Unauthorized):
+        return Unauthorized(
+            f"{found}\n    What a chain may read, and with which login, is `build.from` of its spec"
+        )
+    return found or BuildFailed(
+        f"{what}: expected an image of a registry that can be pulled; correct the Dockerfile:",
+        tool="buildah",
+        exit_code=error.exit_code,
+        output=error.output,
+    )
+
+
+def of_build(error: ToolError, target: str, dockerfile: str = "") -> DeliveryChainError:
+    """The error of a `buildah bud` that failed.
+
+    Args:
+        error: What the process ended with.
+        target: What was built.
+        dockerfile: The Dockerfile's text, from `decode`.
+    """
+    if isinstance(error, DiskFull | ToolMissing | ToolTimeout):
+        return error
+    missing = _NOT_PULLED.search(_said(error))
+    if missing:
+        return BuildFailed(
+            f"build of {target}: {(missing[1] or missing[2])!r} was not pulled: expected a "
+            "name that the Dockerfile alone tells, found one that the build makes (a variable of the base image, "
+            "ONBUILD); a build itself pulls nothing. Write the image's name into the Dockerfile",
+            tool="buildah",
+            exit_code=error.exit_code,
+            output=error.output,
+        )
+    where = place(dockerfile, error.output)
+    failed = f"uild of {target}: the Dockerfile failed; what it printed is above"
+    return BuildFailed(
+        f"{where}\n    B{failed}" if where else f"b{failed}",
+        tool="buildah",
+        exit_code=error.exit_code,
+        output=error.output,
+        logged=True,
+    )
+
+
+def of_push(error: ToolError, target: str) -> DeliveryChainError:
+    """The error of a `buildah push` that failed."""
+    if isinstance(error, DiskFull | ToolMissing | ToolTimeout):
+        return error
+    return _of_registry(_said_of_registry(error), f"push of {target}") or ToolError(
+        f"push of {target}: buildah failed; its last lines:",
+        tool="buildah",
+        exit_code=error.exit_code,
+        output=error.output,
+    )
+
+
+def _said(error: ToolError) -> str:
+    lines = [line for line in error.output if line.lower().startswith("error")]
+    return lines[-1] if lines else ""
+
+
+def _said_of_registry(error: ToolError) -> str:
+    """The last error with the lines that follow it: a registry may name several reasons."""
+    starts = [at for at, line in enumerate(error.output) if line.lower().startswith("error")]
+    return " ".join(error.output[starts[-1] :]) if starts else ""
+
+
+def _of_registry(said: str, what: str) -> RegistryError | None:
+    words = _NAMES.sub("", said)
+    for pattern, kind, meaning in _REGISTRY:
+        if re.search(pattern, words, re.IGNORECASE):
+            return kind(f"{what}: {meaning}\n    {said}")
+    return None

@@ -1,0 +1,1 @@
+"""The verbs of `delivery-chain`, one file each."""

@@ -1,0 +1,248 @@
+"""The command `delivery-chain connect`: make the Airflow connection of a registry, a git source or a trigger's target.
+
+Nothing is sent before the fields were read the way a task will read them. Secrets come from a prompt, standard input or
+the environment, never from the command line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from getpass import getpass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from delivery_chain.commands.connection_fields import (
+    KEPT,
+    SECRET,
+    Connection,
+    git_given,
+    registry_given,
+    trigger_given,
+)
+from delivery_chain.core.spec.connections import GIT, REGISTRY, TRIGGER
+from delivery_chain.errors import ConfigurationError, DeliveryChainError, ToolError, UsageError
+from delivery_chain.tools.airflow_connections import NAME, add_arguments, change, look, make, server_of
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Mapping
+
+
+FINE, BAD, USAGE, UNREACHABLE = 0, 1, 2, 3
+LONGEST_SECRET = 64 * 1024
+TEST_SECONDS = 30.0
+TRANSPORTS = ("https", "ssh", "file", "http")
+USUAL_TRANSPORTS = {"https", "ssh"}
+_ADVICE = "; correct it under Admin > Connections"
+_ABOUT = f"""\
+Make an Airflow connection that chains name, checked before it is sent. Runs on any machine: the address is --url or
+AIRFLOW_API_URL, the login AIRFLOW_API_TOKEN, or AIRFLOW_API_USERNAME and AIRFLOW_API_PASSWORD.
+The connection's own secret is asked for, or read from {SECRET}, or with --secret-stdin from standard input.
+Exit code: 0 it is there now; 1 --test failed, nothing was made; 2 wrong usage, nothing was sent; 3 Airflow can't be
+reached, or refused."""
+
+
+class TestFailed(DeliveryChainError):
+    """What a connection leads to was tried, and did not work. Nothing was made."""
+
+    __test__ = False
+
+
+def register(commands: Any) -> None:
+    """Add the command to `delivery-chain`."""
+    parser = commands.add_parser(
+        "connect", help="make the connection of a registry, a git source or a trigger", description=_ABOUT
+    )
+    kinds = parser.add_subparsers(required=True, metavar="registry|git|trigger")
+    registry = _kind(kinds, "registry", "HOST", "host or host:port, without https://", registry_given)
+    registry.add_argument("--username", default="", help="left out: anonymous access")
+    registry.add_argument("--region", default="", help="for people and the record: ap-southeast-1")
+    registry.add_argument("--plain-http", action="store_true", help="speak http; for trusted networks only")
+    registry.add_argument("--ca-certificate", type=Path, metavar="FILE", help="PEM file of the registry's CA")
+    registry.add_argument("--ui-url", default="", metavar="TEMPLATE", help="web page of an image")
+    registry.add_argument("--private-hosts", default="", metavar="HOST[,…]", help="it may send us to these")
+    git = _kind(kinds, "git", "URL", "a repository's URL, or that of the folder of several", git_given)
+    git.add_argument("--username", default="", help="of https; its password or token is the secret")
+    git.add_argument(
+        "--key-file", type=Path, metavar="FILE", help="ssh key without a passphrase; its text is sent"
+    )
+    git.add_argument("--known-hosts", type=Path, metavar="FILE", help="what `ssh-keyscan HOST` prints")
+    git.add_argument("--any-host-key", action="store_true", help="don't check the ssh server's key")
+    git.add_argument(
+        "--submodule-hosts", default="", metavar="HOST[,…]", help="others that submodules may be at"
+    )
+    git.add_argument("--repository", default="", metavar="PATH", help="below URL; what --test asks for")
+    trigger = _kind(kinds, "trigger", "URL", "where deliveries are sent", trigger_given)
+    trigger.add_argument("--unsigned", action="store_true", help="no signing secret; else a new one is made")
+    trigger.add_argument("--timeout", type=int, metavar="SECONDS", help="for the target to answer (10)")
+    trigger.add_argument("--ca-certificate", type=Path, metavar="FILE", help="PEM file of the target's CA")
+
+
+def _kind(
+    kinds: Any, word: str, address: str, about: str, read: Callable[..., Connection]
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = kinds.add_parser(word, description=_ABOUT)
+    parser.add_argument("name", metavar="NAME", help="the connection's id, as chains name it")
+    parser.add_argument("address", metavar=address, help=about)
+    parser.add_argument("--secret-stdin", action="store_true", help="read the secret from standard input")
+    parser.add_argument(
+        "--update", action="store_true", help="change the one that is there; no new secret: it stays"
+    )
+    parser.add_argument("--test", action="store_true", help="try it from this machine first")
+    add_arguments(parser)
+    parser.set_defaults(func=_connect, read=read)
+    return parser
+
+
+def _connect(args: argparse.Namespace) -> int:
+    try:
+        lines = connect(args, os.environ)
+    except TestFailed as error:
+        print(f"{error}\nnothing was made", file=sys.stderr)  # noqa: T201
+        return BAD
+    except (UsageError, ConfigurationError) as error:
+        print(str(error).replace(_ADVICE, "; nothing was sent"), file=sys.stderr)  # noqa: T201
+        return USAGE
+    except ToolError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return UNREACHABLE
+    print("\n".join(lines))  # noqa: T201
+    return FINE
+
+
+def connect(args: argparse.Namespace, environment: Mapping[str, str]) -> list[str]:
+    """Make or change the connection; what to tell the user.
+
+    Raises:
+        UsageError, ConfigurationError: Nothing was made.
+        TestFailed: It does not work. Nothing was made.
+        ToolError: Airflow did not answer, or refused.
+    """
+    # Airflow's own log is no answer to whoever types this.
+    os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "ERROR")
+    if not NAME.fullmatch(args.name):
+        raise UsageError(f"{args.name[:300]!r}: expected a connection's id such as cn-hangzhou")
+    with server_of(args, environment) as server:
+        secret = _secret(args, environment)
+        connection = args.read(args, environment, secret)
+        new = connection.secret if connection.conn_type == TRIGGER and not secret else ""
+        shown = _checked(connection)
+        tested = [f"tested  {_tried(args, connection)}"] if args.test else []
+        if args.update:
+            connection = _kept(connection, look(server, args.name, connection.conn_type))
+            change(server, connection.body())
+        elif not make(server, connection.body()):
+            raise ToolError(
+                f"connection {args.name!r} is there already, and was left alone: --update makes it what you say",
+                tool="airflow",
+            )
+    word = "changed" if args.update else "made   "
+    lines = [f"{word} connection {args.name} ({connection.conn_type}): {shown}", *tested]
+    return (
+        [*lines, f"secret  {new}  (set it at the target, which checks signatures with it)"] if new else lines
+    )
+
+
+def _secret(args: argparse.Namespace, environment: Mapping[str, str]) -> str:
+    """What was given; asked for where a login lacks one, and empty where there is none to give."""
+    if args.secret_stdin:
+        text = sys.stdin.read(LONGEST_SECRET + 1).removesuffix("\n").removesuffix("\r")
+        if not text or len(text) > LONGEST_SECRET:
+            raise UsageError(f"--secret-stdin: expected a secret of at most {LONGEST_SECRET} characters")
+        return text
+    if given := environment.get(SECRET, ""):
+        return given
+    if not getattr(args, "username", "") or (args.update and not args.test):
+        return ""
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"--username {args.username[:100]!r} has a password: pipe it in with --secret-stdin, or set {SECRET}"
+        )
+    return getpass(f"Password or token of {args.username!r} (not shown): ")
+
+
+def _checked(connection: Connection) -> str:
+    """The connection in words, if a task can use it.
+
+    Raises:
+        ConfigurationError: It can't.
+    """
+    fields = connection.fields()
+    who = f"as {connection.login}" if connection.login else "without a login"
+    if connection.conn_type == REGISTRY:
+        from delivery_chain.hooks.registry import checked_template, registry_of  # noqa: PLC0415
+
+        if template := fields.text("ui_url").strip():
+            checked_template(fields, template)
+        return f"{registry_of(fields).base_url} {who}"
+    if connection.conn_type == GIT:
+        from delivery_chain.hooks.git import source_of  # noqa: PLC0415
+
+        transport = str(source_of(fields, "", TRANSPORTS).address.transport)
+        shown = f"{connection.host} {'with a key' if connection.extra.get('private_key') else who}"
+        unusual = transport not in USUAL_TRANSPORTS
+        return f"{shown}; [delivery_chain] git_transports has to name {transport}" if unusual else shown
+    from delivery_chain.hooks.webhook import target_of  # noqa: PLC0415
+
+    return f"{target_of(fields).shown_url}, {'not signed' if connection.secret == '' else 'signed'}"
+
+
+def _tried(args: argparse.Namespace, connection: Connection) -> str:
+    """What came of trying it from here.
+
+    Raises:
+        TestFailed: It does not work.
+    """
+    if connection.secret is None:
+        raise UsageError("--test: expected the secret, too: the one that is there can't be read from Airflow")
+    fields = connection.fields()
+    try:
+        if connection.conn_type == REGISTRY:
+            from delivery_chain.hooks.registry import registry_of, try_registry  # noqa: PLC0415
+
+            return try_registry(registry_of(fields))
+        if connection.conn_type == GIT:
+            from delivery_chain.core.names.git_ref import counted  # noqa: PLC0415
+            from delivery_chain.hooks.git import source_of  # noqa: PLC0415
+            from delivery_chain.tools.git.client import list_refs  # noqa: PLC0415
+
+            source = source_of(fields, args.repository, TRANSPORTS)
+            refs = list_refs(source, deadline=time.monotonic() + TEST_SECONDS)
+            return f"{source.url} has {counted(refs)}"
+        from delivery_chain.hooks.webhook import target_of, try_target  # noqa: PLC0415
+
+        good, said = try_target(target_of(fields))
+    except DeliveryChainError as error:
+        raise TestFailed(str(error)) from error
+    if not good:
+        raise TestFailed(said)
+    return said
+
+
+def _kept(connection: Connection, there: Mapping[str, Any]) -> Connection:
+    """The connection with the secrets that stay: those that were not given anew.
+
+    Raises:
+        UsageError: There is none to keep.
+    """
+    if connection.secret is None and connection.login and not there.get("password"):
+        raise UsageError(
+            f"connection {connection.name!r} has no password yet: pipe it in with --secret-stdin, or set {SECRET}"
+        )
+    try:
+        old = json.loads(there.get("extra") or "{}")
+    except (ValueError, RecursionError):
+        old = {}
+    kept = {name: KEPT for name in ("private_key", "secret_query") if isinstance(old, dict) and old.get(name)}
+    return Connection(
+        name=connection.name,
+        conn_type=connection.conn_type,
+        host=connection.host,
+        port=connection.port,
+        login=connection.login,
+        secret=connection.secret,
+        extra=kept | connection.extra,
+    )

@@ -1,0 +1,179 @@
+"""The command `delivery-chain events`: every ref change that was seen, the runs that it made, and what was missed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import textwrap
+from datetime import UTC, datetime, timedelta
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+from delivery_chain.core.events.gaps import Wanted, span
+from delivery_chain.core.events.ledger import parse_since
+from delivery_chain.errors import ConfigurationError, UsageError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Sequence
+
+    from delivery_chain.airflow_db.push_events import Ledger
+    from delivery_chain.core.events.ledger import Change, Outcome
+
+FINE, BAD, USAGE = 0, 1, 2
+HEADS = ("TIME (UTC)", "REF", "COMMIT", "SEEN BY", "RUNS, OR WHY NONE")
+LEAST = 45
+"""Columns that the runs take beside the rest; with fewer they go below it."""
+REF_WIDTH = 32
+NO_TERMINAL = (200, 0)
+
+
+def register(commands: Any) -> None:
+    """Add the command to `delivery-chain`."""
+    about = "list every push that was seen, by whom first, and its runs; needs this machine's Airflow"
+    parser = commands.add_parser("events", help=about, description=about[0].upper() + about[1:] + ".")
+    parser.add_argument(
+        "--since", default="1d", metavar="TIME", help="30m, 12h, 1d, or an ISO time (%(default)s)"
+    )
+    parser.add_argument("--source", default="", help="part of a source's or registry's connection or path")
+    parser.add_argument("--chain", default="", help="just what this chain takes")
+    parser.add_argument("--ref", default="", help="branch, tag or image; may have `*`")
+    parser.add_argument(
+        "--gaps", action="store_true", help="just what was missed; exit code 1 if there is any"
+    )
+    parser.add_argument(
+        "--own", action="store_true", help="also what chains wrote into registries themselves"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the ledger.
+
+    Returns:
+        0; 1 with `--gaps` if there are any; 2 for a wrong command line.
+    """
+    now = datetime.now(UTC)
+    try:
+        since = parse_since(args.since, now)
+    except UsageError as error:
+        print(f"--{error}", file=sys.stderr)  # noqa: T201 - a command speaks to a terminal
+        return USAGE
+    ledger = _read(since, now)
+    wanted = Wanted(source=args.source, chain=args.chain, ref=args.ref, gaps=args.gaps, own=args.own)
+    shown = [change for change in ledger.changes if wanted.takes(change, ledger.watches.get(change.place))]
+    if args.json:
+        for change in shown:
+            print(json.dumps(change.to_xcom(), ensure_ascii=True))  # noqa: T201
+    elif shown:
+        width = shutil.get_terminal_size(NO_TERMINAL).columns
+        print("\n".join(table(shown, width)))  # noqa: T201
+    print("\n".join(summary(ledger, shown)), file=sys.stderr)  # noqa: T201
+    return BAD if args.gaps and shown else FINE
+
+
+def _read(since: datetime, now: datetime) -> Ledger:
+    # The records are in Airflow's database, which a task may not read but a command of the server's may.
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+    # Airflow writes its log to standard output, where the answer belongs.
+    os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "ERROR")
+    from airflow.utils.session import create_session  # noqa: PLC0415 - seconds
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
+
+    from delivery_chain.airflow_db.push_events import read  # noqa: PLC0415
+
+    try:
+        with create_session(scoped=False) as session:
+            return read(session, since, now)
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).strip().partition("\n")[0][:300]
+        raise ConfigurationError(
+            f"Airflow's database can't be read: {reason}. This command needs the configuration of Airflow's "
+            "servers: AIRFLOW_HOME, or the same AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+        ) from error
+
+
+def table(shown: Sequence[Change], width: int) -> list[str]:
+    """The changes as lines for a terminal of some width."""
+    rows = [_cells(change) for change in shown]
+    sizes = [
+        max(len(HEADS[at]), *(len(text) for row in rows for text in row[at])) for at in range(len(HEADS) - 1)
+    ]
+    used = sum(sizes) + 2 * len(sizes)
+    beside = width - used >= LEAST
+    lines = [_line([*HEADS[:-1], HEADS[-1] if beside else ""], sizes)]
+    for *cells, told in rows:
+        if beside:
+            wrapped = _wrapped(told, width - used, "  ")
+            lines += [_line(texts, sizes) for texts in zip_longest(*cells, wrapped, fillvalue="")]
+        else:
+            lines += [_line(texts, sizes) for texts in zip_longest(*cells, [], fillvalue="")]
+            lines += ["    " + line for line in _wrapped(told, max(20, width - 4), "  ")]
+    return lines
+
+
+def summary(ledger: Ledger, shown: Sequence[Change]) -> list[str]:
+    """What to know about the table."""
+    gaps = sum(bool(change.gaps) for change in shown)
+    missed = f", {gaps} with gaps" if gaps else ""
+    lines = [f"{len(shown)} changes since {ledger.since:%Y-%m-%d %H:%M} UTC{missed}"]
+    if ledger.cut:
+        lines.append("there is more: only the newest were read; the time above is from when on it is all")
+    if ledger.skipped:
+        lines.append(f"{ledger.skipped} records are of another version of this package, and were left out")
+    lines += [f"not looking: {plain(one.title)}: {one.idle}" for one in ledger.watches.values() if one.idle]
+    return lines
+
+
+def plain(text: str) -> str:
+    """A text that others wrote, without what a terminal would obey."""
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )
+
+
+def _cells(change: Change) -> tuple[list[str], ...]:
+    by = [_times(change.by, change.times)]
+    by += [
+        f"{_times(sight.by, sight.times)} +{span(timedelta(seconds=sight.after))}" for sight in change.also
+    ]
+    told = [_told(change, outcome) for outcome in change.outcomes]
+    told += [change.why] if change.why else []
+    told = told or ["no run"]
+    told += [f"GAP {gap}" for gap in change.gaps]
+    name = plain(change.name)
+    short = name if len(name) <= REF_WIDTH else f"{name[: REF_WIDTH - 1]}…"
+    time = f"{change.at.astimezone(UTC):%m-%d %H:%M:%S}"
+    return (
+        [time],
+        [short],
+        [plain(change.short)],
+        [plain(text) for text in by],
+        [plain(text) for text in told],
+    )
+
+
+def _told(change: Change, outcome: Outcome) -> str:
+    run = change.standing(outcome)
+    return f"{outcome.sentence}, {run.state}" if run else outcome.sentence
+
+
+def _times(by: str, times: int) -> str:
+    return f"{by} x{times}" if times > 1 else by
+
+
+def _wrapped(texts: Iterable[str], width: int, indent: str) -> list[str]:
+    return [line for text in texts for line in _folded(text, width, indent)]
+
+
+def _folded(text: str, width: int, indent: str) -> list[str]:
+    # A command that is told in a line is copied: it is not parted within its words.
+    return textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def _line(texts: Sequence[str], sizes: Sequence[int]) -> str:
+    cells = [text.ljust(size) for text, size in zip(texts, sizes, strict=False)]
+    return "  ".join([*cells, *texts[len(sizes) :]]).rstrip()

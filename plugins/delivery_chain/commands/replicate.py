@@ -1,0 +1,74 @@
+"""The command `delivery-chain replicate`: what a chain's regions lack, and the runs that bring it there."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from delivery_chain.core.names.reference import short_digest
+from delivery_chain.core.spec.parse import parse_spec
+from delivery_chain.spec_store.folder import read_text
+from delivery_chain.tools import process
+
+if TYPE_CHECKING:
+    import argparse
+
+FINE = 0
+DAG = "delivery-chain-existing"
+TRIGGER_SECONDS = 120.0
+"""How long Airflow's own command may take."""
+
+
+def register(commands: Any) -> None:
+    """Add the command to `delivery-chain`."""
+    about = "send what was there before a replication rule was, as runs of the chain; needs this machine's Airflow"
+    parser = commands.add_parser("replicate", help=about, description=about[0].upper() + about[1:] + ".")
+    parser.add_argument("spec", type=Path, metavar="SPEC")
+    parser.add_argument(
+        "--existing", action="store_true", required=True, help="images that are in the home registry already"
+    )
+    parser.add_argument("--rule", default="", help="just this replication rule; every rule by default")
+    parser.add_argument(
+        "--tags", default=".*", metavar="REGEXP", help="just tags that match as a whole (RE2)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print what regions lack, and start nothing")
+    parser.set_defaults(func=_replicate)
+
+
+def _replicate(args: argparse.Namespace) -> int:
+    spec = parse_spec(read_text(args.spec), str(args.spec))
+    # The connections are in Airflow's database, which a task may not read but a command of the server's may.
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
+    # Airflow writes its log to standard output, where the answer belongs.
+    os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "ERROR")
+    from delivery_chain.hooks.registry import OciRegistryHook  # noqa: PLC0415 - imports Airflow
+    from delivery_chain.operators.backfill import missing  # noqa: PLC0415
+
+    count = 0
+    found = missing(
+        spec, lambda connection: OciRegistryHook(connection).client(), rule=args.rule, tags=args.tags
+    )
+    for count, image in enumerate(found, 1):  # noqa: B007 - its last value is used
+        name = f"{spec.scope.namespace}/{image.repository}:{image.tag}"
+        print(f"{name}  {short_digest(image.digest)}  {', '.join(image.rules)}")  # noqa: T201
+    if args.dry_run or not count:
+        print(f"images that a region lacks: {count}")  # noqa: T201
+        return FINE
+    run_id = _trigger({"chain": spec.name, "rule": args.rule or None, "tags": args.tags})
+    print(f"images that a region lacks: {count}; run {run_id} of {DAG} sends them")  # noqa: T201
+    return FINE
+
+
+def _trigger(conf: dict[str, Any]) -> str:
+    program = Path(sys.executable).parent / "airflow"
+    ours = {name: value for name, value in os.environ.items() if name.startswith(("AIRFLOW", "PYTHON"))}
+    env = process.base_env() | ours | {"HOME": str(Path.home())}
+    argv = [str(program), "dags", "trigger", "--output=json", f"--conf={json.dumps(conf)}", DAG]
+    done = process.run(argv, tool="airflow", env=env, deadline=time.monotonic() + TRIGGER_SECONDS)
+    # Logs may come before the answer.
+    answer = json.loads(done.stdout[done.stdout.index(b"[{") :])
+    return str(answer[0]["dag_run_id"])

@@ -1,0 +1,1 @@
+"""Reads Dockerfiles: instructions, base images, and where a build failed."""

@@ -1,0 +1,1 @@
+"""Events and pushes: deduplication, routing to chains, the ledger and its gaps."""

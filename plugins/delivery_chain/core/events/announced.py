@@ -1,0 +1,121 @@
+"""Whether the push of an image that others made was announced before: asked of a mark beside the image. Pure.
+
+A chain that builds nothing leaves no word of its own in an image. Once it has delivered one, it leaves a mark in the
+home registry: a referrer of the image, which outlives runs and Variables.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from delivery_chain.core.events.built import NEVER, RUN, SEEN_AT
+from delivery_chain.core.events.event import Kind
+from delivery_chain.core.names.reference import short_digest
+from delivery_chain.core.times import claimed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+
+    from delivery_chain.core.events.event import Event
+    from delivery_chain.core.plan import Plan
+
+MARK = "application/vnd.delivery-chain.delivered.v1+json"
+"""Artifact type of a mark. Its content is empty; what it says are its annotations."""
+PLACE = "dev.delivery-chain.place"
+"""Annotation: `registry.example.com/base/busybox:1.0` as that chain names it: a copy elsewhere says nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """A chain's word that it delivered an image under a tag."""
+
+    digest: str
+    """The image's."""
+    place: str
+    run: str
+    """Dag id and run id."""
+    seen_at: datetime
+
+    @classmethod
+    def read(cls, digest: str, annotations: Mapping[str, str], now: datetime) -> Mark | None:
+        """What a mark says; None where it is not whole. A time of the future counts as the beginning of time."""
+        if not all(annotations.get(key) for key in (PLACE, RUN, SEEN_AT)):
+            return None
+        seen_at = claimed(annotations[SEEN_AT], now)
+        return cls(digest=digest, place=annotations[PLACE], run=annotations[RUN], seen_at=seen_at)
+
+    @property
+    def run_id(self) -> str:
+        """The run that delivered it."""
+        return self.run.partition(" ")[2]
+
+
+def place_of(plan: Plan, host: str) -> str:
+    """Where the image is that a plan is about."""
+    return f"{host}/{plan.name}:{plan.tags[0]}" if plan.tags else f"{host}/{plan.name}"
+
+
+def says(plan: Plan, host: str) -> dict[str, str]:
+    """The annotations of the mark that a run leaves of its image."""
+    seen_at = plan.seen_at or plan.pushed_at
+    return {
+        PLACE: place_of(plan, host),
+        RUN: f"{plan.chain} {plan.run_id}",
+        SEEN_AT: seen_at.isoformat(),
+    }
+
+
+def ours(plan: Plan, host: str, marks: Iterable[Mark]) -> tuple[Mark, ...]:
+    """Those of some marks that are of the plan's chain and place."""
+    place = place_of(plan, host)
+    return tuple(one for one in marks if one.place == place and one.run.partition(" ")[0] == plan.chain)
+
+
+def same_image(plan: Plan, left: datetime | None, marks: Iterable[Mark]) -> Mark | None:
+    """The newest mark of the push that a plan is for; None where it was not delivered.
+
+    Args:
+        plan: One about an image that is there.
+        left: When the tag was last known to be at another image; None for never.
+        marks: From `ours`: of the image, and of others that the tag is said to have been at.
+    """
+    marks = tuple(marks)
+    elsewhere = max((one.seen_at for one in marks if one.digest != plan.digest), default=NEVER)
+    since = max(left or NEVER, elsewhere)
+    here = [one for one in marks if one.digest == plan.digest and one.seen_at > since]
+    return max(here, key=lambda one: one.seen_at, default=None)
+
+
+def is_again(plan: Plan, event: Event, mark: Mark) -> bool:
+    """Whether the push of an image that was delivered was merely told again, and not its own run cleared."""
+    itself = mark.run == f"{plan.chain} {plan.run_id}" and mark.seen_at >= (plan.seen_at or plan.pushed_at)
+    return event.kind is Kind.IMAGE_PUSH and not itself
+
+
+def times_before(plan: Plan, marks: Iterable[Mark]) -> int:
+    """How many earlier pushes of the image were delivered under the run's id, by the marks of `ours`."""
+    run, seen_at = f"{plan.chain} {plan.run_id}", plan.seen_at or plan.pushed_at
+    return len(
+        {
+            one.seen_at
+            for one in marks
+            if (one.digest, one.run) == (plan.digest, run) and one.seen_at < seen_at
+        }
+    )
+
+
+def told_again(plan: Plan, mark: Mark) -> str:
+    """The sentence for a push that was delivered before, with what a person may do who wants more of it."""
+    about = f"--tag {plan.tags[0]}" if plan.tags else f"--digest {plan.digest}"
+    return (
+        f"{plan.title} at {short_digest(plan.digest)} was delivered before, by run {mark.run_id}. It is told again, so "
+        f"nobody is told. To send it on once more: delivery-chain trigger {plan.chain} --repository {plan.repository} "
+        f"{about}"
+    )
+
+
+def built_here(plan: Plan) -> str:
+    """The sentence for an image that the chain itself built."""
+    return f"{plan.title} at {short_digest(plan.digest)} was built by this chain itself: nobody else pushed an image"

@@ -1,0 +1,91 @@
+"""What changed between two looks at a registry's tags. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from delivery_chain.core.events.refs import natural_key
+from delivery_chain.core.names.pattern import Pattern
+from delivery_chain.core.names.tags import is_reserved
+from delivery_chain.core.value import Value
+from delivery_chain.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+class TagChange(Value):
+    """A tag that is new or points elsewhere."""
+
+    name: str
+    """Repository with its namespace: `shop/api`."""
+    tag: str
+    digest: str
+    """What it points to now."""
+    previous: str | None = None
+    """What it pointed to before; None for a new tag."""
+
+    def to_dict(self) -> dict[str, str | None]:
+        """`{"name", "tag", "digest", "previous"}`, always with all four keys."""
+        return {"name": self.name, "tag": self.tag, "digest": self.digest, "previous": self.previous}
+
+
+def tag_changes(known: Mapping[str, str], seen: Mapping[str, str]) -> tuple[TagChange, ...]:
+    """The tags of `seen` that are new or moved since `known`.
+
+    Args:
+        known: `name:tag` to digest, before.
+        seen: `name:tag` to digest, now.
+
+    Returns:
+        In natural order: by repository, and in each `v1.9` before `v1.10`.
+    """
+    moved = sorted((split(key) for key in seen if known.get(key) != seen[key]), key=_order)
+    return tuple(
+        TagChange(name=name, tag=tag, digest=seen[f"{name}:{tag}"], previous=known.get(f"{name}:{tag}"))
+        for name, tag in moved
+    )
+
+
+def tag_difference(known: Mapping[str, str], seen: Mapping[str, str]) -> dict[str, Any]:
+    """Two looks compared, as JSON; in natural order.
+
+    Returns:
+        `{"refs": [{"name", "tag", "digest", "previous"}, …], "gone": ["name:tag", …], "seen": {…}}`.
+    """
+    gone = sorted(map(split, known.keys() - seen.keys()), key=_order)
+    return {
+        "refs": [change.to_dict() for change in tag_changes(known, seen)],
+        "gone": [f"{name}:{tag}" for name, tag in gone],
+        "seen": dict(seen),
+    }
+
+
+def split(key: str) -> tuple[str, str]:
+    """Repository and tag of `name:tag`: neither can hold a colon."""
+    name, _, tag = key.partition(":")
+    return name, tag
+
+
+def tag_pattern(text: str | None) -> Pattern:
+    """A watch's pattern for tags.
+
+    Args:
+        text: Name, or regular expression for whole names; None for every tag.
+
+    Raises:
+        ConfigurationError: A pattern that RE2 does not take.
+    """
+    try:
+        return Pattern.guess(".*" if text is None else text)
+    except ValueError as error:
+        raise ConfigurationError(f"image tags {text!r:.200}: {error}; correct the pattern") from None
+
+
+def counted(tags: Iterable[str], pattern: Pattern) -> list[str]:
+    """The tags that a watch is about: those that match, without the chain's and the referrers' own."""
+    return [tag for tag in tags if not is_reserved(tag) and pattern.captures(tag) is not None]
+
+
+def _order(key: tuple[str, str]) -> tuple[object, object]:
+    return natural_key(key[0]), natural_key(key[1])

@@ -1,0 +1,109 @@
+"""What changed between two looks at a git source. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from delivery_chain.core.names.git_ref import BRANCHES, TAGS
+from delivery_chain.core.names.pattern import Pattern
+from delivery_chain.core.value import Value
+from delivery_chain.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MAX_WATCHED = 20_000
+"""Refs that one watch remembers: some 2 MB in Airflow's database."""
+_DIGITS = re.compile(r"([0-9]+)")
+
+
+class RefChange(Value):
+    """A branch or tag that is new or points elsewhere."""
+
+    ref: str
+    """Full name: `refs/heads/…` or `refs/tags/…`."""
+    commit: str
+    """What it points to now."""
+    previous: str | None = None
+    """What it pointed to before; None for a new ref."""
+
+    def to_dict(self) -> dict[str, str | None]:
+        """`{"ref", "commit", "previous"}`, always with all three keys."""
+        return {"ref": self.ref, "commit": self.commit, "previous": self.previous}
+
+
+def changes(known: Mapping[str, str], seen: Mapping[str, str]) -> tuple[RefChange, ...]:
+    """The refs of `seen` that are new or moved since `known`.
+
+    Args:
+        known: Full ref name to commit, before.
+        seen: Full ref name to commit, now.
+
+    Returns:
+        In natural order of the names: branches before tags, `v1.9` before `v1.10`.
+    """
+    return tuple(
+        RefChange(ref=ref, commit=seen[ref], previous=known.get(ref))
+        for ref in sorted(seen, key=natural_key)
+        if known.get(ref) != seen[ref]
+    )
+
+
+def gone(known: Mapping[str, str], seen: Mapping[str, str]) -> tuple[str, ...]:
+    """The refs of `known` that `seen` lacks, in natural order."""
+    return tuple(sorted(known.keys() - seen.keys(), key=natural_key))
+
+
+def difference(known: Mapping[str, str], seen: Mapping[str, str]) -> dict[str, Any]:
+    """Two looks compared, as JSON: `{"refs": [{"ref", "commit", "previous"}, …], "gone": [ref, …], "seen": {…}}`."""
+    return {
+        "refs": [change.to_dict() for change in changes(known, seen)],
+        "gone": list(gone(known, seen)),
+        "seen": dict(seen),
+    }
+
+
+def matching(refs: Mapping[str, str], branches: str | None, tags: str | None) -> dict[str, str]:
+    """The refs that a watch is about.
+
+    Args:
+        refs: Full ref name to commit.
+        branches: Name, or regular expression for whole names, of branches; None for no branch.
+        tags: The same for tags. With both None, every branch and tag matches.
+
+    Raises:
+        ConfigurationError: A pattern that RE2 does not take, or more than `MAX_WATCHED` refs match.
+    """
+    if branches is None and tags is None:
+        branches = tags = ".*"
+    wanted = [
+        (prefix, _pattern(what, text))
+        for prefix, what, text in ((BRANCHES, "branches", branches), (TAGS, "tags", tags))
+        if text is not None
+    ]
+    found = {
+        ref: commit
+        for ref, commit in refs.items()
+        for prefix, pattern in wanted
+        if ref.startswith(prefix) and pattern.captures(ref.removeprefix(prefix)) is not None
+    }
+    if len(found) > MAX_WATCHED:
+        raise ConfigurationError(
+            f"git refs: expected at most {MAX_WATCHED} that match, found {len(found)}; "
+            "narrow the patterns for branches and tags"
+        )
+    return found
+
+
+def natural_key(name: str) -> tuple[list[str | int], str]:
+    """A sort key by which numbers inside names count as numbers; no two names have the same key."""
+    parts = _DIGITS.split(name)
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)], name
+
+
+def _pattern(what: str, text: str) -> Pattern:
+    try:
+        return Pattern.guess(text)
+    except ValueError as error:
+        raise ConfigurationError(f"git refs, {what} {text[:200]!r}: {error}; correct the pattern") from None

@@ -1,0 +1,146 @@
+"""Which runs a push stands for: the same answer for a webhook and for the sensor. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from delivery_chain.core.events.event import Event, Kind, image_run_id, push_run_id
+from delivery_chain.core.events.ledger import BACKUP, DELETION, RESERVED
+from delivery_chain.core.names.git_ref import BRANCHES, TAGS
+from delivery_chain.core.names.tags import is_backup, is_reserved
+from delivery_chain.core.placeholder import deleted_tag_digest
+from delivery_chain.core.plan import matching_rules, owner
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from delivery_chain.core.spec.model import ChainSpec
+
+NO_RULE = "no build rule matches"
+NO_CHAIN = "no chain covers this image"
+
+OPERATOR_TRIGGERED = "operator_triggered"
+"""Airflow's type of the runs that a task starts, as the sensors' do; of what a person asks for it is `manual`."""
+WEBHOOK = "webhook "
+"""How the names of who triggers runs begin that the receiver makes. Of a person's run that is the login's name."""
+ABOUT = ("kind", "repository", "rule", "ref", "commit", "tag", "digest")
+"""The keys of a run's conf that say which push it is of."""
+
+
+def made_by_us(run_type: object, user: str | None, conf: object, wanted: Mapping[str, object]) -> bool:
+    """Whether a run with a push's id is the push's run: a person who may start runs can take any id first.
+
+    Args:
+        run_type: As Airflow recorded it; nobody can choose it.
+        user: Who triggered it, as Airflow recorded it.
+        conf: The run's conf, which whoever started it chose.
+        wanted: The conf of the push's run.
+    """
+    kind = getattr(run_type, "value", run_type)
+    if kind != OPERATOR_TRIGGERED and not (user or "").startswith(WEBHOOK):
+        return False
+    return isinstance(conf, dict) and all(conf.get(key, "") == wanted.get(key, "") for key in ABOUT)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One run of one chain, up to the number of the ref's stay at the commit."""
+
+    chain: str
+    namespace: str
+    event: Event
+
+    def run_id(self, visit: int) -> str:
+        """The run's id, see `delivery_chain.core.events.dedupe`."""
+        event = self.event
+        if event.kind is Kind.IMAGE_PUSH:
+            name = f"{self.namespace}/{event.repository}"
+            return image_run_id(name=name, tag=event.tag, digest=event.digest, visit=visit)
+        return push_run_id(ref=event.ref, commit=event.commit, rule=event.rule, visit=visit)
+
+    @property
+    def command(self) -> str:
+        """What starts a run of it by hand."""
+        event = self.event
+        if event.kind is Kind.IMAGE_PUSH:
+            about = ["--repository", event.repository, "--tag", event.tag]
+        else:
+            about = ["--rule", event.rule, "--ref", event.ref]
+        return shlex.join(["delivery-chain", "trigger", self.chain, *about])
+
+    def made(self, run_type: object, user: str | None, conf: object) -> bool:
+        """Whether a run with one of these ids is one of ours, see `made_by_us`."""
+        return made_by_us(run_type, user, conf, self.event.to_conf())
+
+
+def source_starts(
+    chains: Iterable[tuple[ChainSpec, str]], *, ref: str, commit: str, previous: str | None
+) -> tuple[Start, ...]:
+    """The runs of a push of a ref.
+
+    Args:
+        chains: Each chain with the repository that it builds from the source.
+        ref: Full ref.
+        commit: What it points at now.
+        previous: What it pointed at before; empty for nothing, None where that is not known.
+
+    Returns:
+        One per chain and matching rule; none if no rule matches, and for what is neither branch nor tag.
+    """
+    if not ref.startswith((BRANCHES, TAGS)):
+        return ()
+    return tuple(
+        Start(
+            spec.name,
+            spec.scope.namespace,
+            Event(
+                kind=Kind.SOURCE_PUSH,
+                repository=repository,
+                rule=rule.name,
+                ref=ref,
+                commit=commit,
+                previous=previous or "",
+            ),
+        )
+        for spec, repository in chains
+        for rule in matching_rules(spec, ref, repository)
+    )
+
+
+def image_starts(
+    specs: Sequence[ChainSpec], *, instance: str, name: str, tag: str, digest: str
+) -> tuple[Start, ...] | str:
+    """The run of an image that others pushed, or why there is none.
+
+    Args:
+        specs: All chains.
+        instance: Connection of the registry.
+        name: Repository with its namespace; the longest namespace of a chain that fits is taken.
+        tag: Empty for an image that was pushed by its digest alone.
+        digest: What the tag points at.
+    """
+    if is_reserved(tag):
+        return RESERVED
+    if tag and digest == deleted_tag_digest(tag):
+        return DELETION
+    if is_backup(name, (spec.scope.namespace for spec in specs if spec.scope.instance == instance)):
+        return BACKUP
+    covering = [
+        (namespace, spec)
+        for namespace in _namespaces(name)
+        if (spec := owner(specs, instance, namespace, name.removeprefix(f"{namespace}/")))
+    ]
+    if not covering:
+        return NO_CHAIN
+    namespace, spec = covering[-1]
+    repository = name.removeprefix(f"{namespace}/")
+    event = Event(kind=Kind.IMAGE_PUSH, repository=repository, tag=tag, digest=digest)
+    return (Start(spec.name, namespace, event),)
+
+
+def _namespaces(name: str) -> list[str]:
+    """`a`, then `a/b`, of `a/b/c`."""
+    parts = name.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]

@@ -1,0 +1,265 @@
+"""The gate: scan reports and a block policy to a verdict. It fails closed and explains itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from delivery_chain.core.gate.completeness import check_complete
+from delivery_chain.core.gate.coverage import Gap
+from delivery_chain.core.gate.exceptions import apply_exceptions
+from delivery_chain.core.gate.findings import Finding, ScanReport, Severity, count_by_severity
+from delivery_chain.core.gate.merge import merge
+from delivery_chain.core.names.reference import short_digest
+from delivery_chain.core.spec.scan import Artifacts, Block, Clause, Logic, Scan
+from delivery_chain.core.value import Value
+from delivery_chain.errors import ScanFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from delivery_chain.core.results import Image
+
+MOST_DECIDING = 20
+"""Findings that a verdict names; the full reports are in the registry."""
+MOST_NOTES = 50
+"""Exceptions and notes that a verdict names, of each."""
+
+
+class Hit(Value):
+    """A part of a clause that was met."""
+
+    clause: str
+    """For people: `findings at or above high (limit 1)`."""
+    count: int
+    """Findings that met it."""
+
+    @property
+    def sentence(self) -> str:
+        """`3 findings at or above high (limit 1)`."""
+        clause = self.clause.replace("findings", "finding", 1) if self.count == 1 else self.clause
+        return f"{self.count} {clause}"
+
+
+class Verdict(Value):
+    """What the gate says about exactly one digest."""
+
+    digest: str
+    passed: bool
+    judged_at: datetime
+    judged: str = ""
+    """Fingerprint of the plan, the image and the scans that it was made from."""
+    counts: dict[str, int] = {}
+    """Findings per severity over all platforms and engines, exceptions left out."""
+    accepted: dict[str, int] = {}
+    """Findings per severity that count for nothing else than the chain's exceptions."""
+    hits: tuple[Hit, ...] = ()
+    deciding: tuple[Finding, ...] = ()
+    """Findings that met a clause, worst first, at most 20."""
+    excepted: tuple[str, ...] = ()
+    """Exceptions that were used: `CVE-… in pkg: reason (owner, until day)`, at most 50."""
+    notes: tuple[str, ...] = ()
+    """What a reader has to know: a sample or stale database, what was not looked at, no scan, no policy, exceptions
+    that have ended or met nothing."""
+    looked_at: tuple[str, ...] = ()
+    """Per report: `linux/amd64: debian 12.0 with 88 packages`."""
+
+    @property
+    def sentence(self) -> str:
+        """`passed with 2 low; 5 high accepted by exceptions` or `blocked: 3 findings at or above high (limit 1)`."""
+        if not self.passed:
+            return "blocked: " + "; ".join(hit.sentence for hit in self.hits)
+        if not self.counts:
+            return "passed without a scan"
+        found, accepted = _in_words(self.counts), _in_words(self.accepted)
+        if accepted:
+            return f"passed{f' with {found}' if found else ''}; {accepted} accepted by exceptions"
+        return f"passed with {found or 'no findings'}"
+
+
+def _in_words(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {severity}" for severity, count in counts.items() if count)
+
+
+def judge(
+    scan: Scan,
+    reports: Sequence[ScanReport],
+    *,
+    digest: str,
+    images: Sequence[Image],
+    repository: str,
+    now: datetime,
+) -> Verdict:
+    """Judge all reports of an image together.
+
+    Args:
+        scan: The spec's scan section.
+        reports: Of every engine and platform.
+        digest: The image, an index or a single manifest.
+        images: All that are below it; for a single manifest itself.
+        repository: Without the namespace, for exceptions.
+        now: UTC; decides on grace, expiry and the verdict's time.
+
+    Raises:
+        ScanFailed: A report is missing, is about another image, was made with a stale database, or says that
+            something was not looked at, and the spec does not accept that by name. That is never a pass, whether
+            or not the chain blocks on findings.
+    """
+    if not scan.enabled:
+        return Verdict(
+            digest=digest,
+            passed=True,
+            judged_at=now,
+            notes=("not scanned: the chain has scan.enabled: false",),
+        )
+    if not images and scan.artifacts is Artifacts.COPY:
+        return Verdict(
+            digest=digest,
+            passed=True,
+            judged_at=now,
+            notes=(
+                "not scanned: it is no image but an artifact, which the chain passes on (scan.artifacts: copy)",
+            ),
+        )
+    check_complete(scan.engine, reports, images)
+    reports = sorted(reports, key=lambda report: (report.platform, report.engine, report.digest))
+    notes = [*_samples(reports), *_accepted_gaps(scan, reports)]
+    block = scan.block
+    told = apply_exceptions(block.exceptions if block else (), reports, repository, now.date())
+    findings = merge(told.kept)
+    notes += told.notes
+    if block is None:
+        notes.append("nothing blocks: the chain has no scan.block")
+    met = [part for clause in (block.clauses if block else ()) for part in _met(clause, findings, now)]
+    deciding = {id(finding) for _, found in met for finding in found}
+    return Verdict(
+        digest=digest,
+        passed=not met,
+        judged_at=now,
+        counts=count_by_severity(findings),
+        accepted=_excused_counts(merge(told.excused), findings),
+        hits=tuple(hit for hit, _ in met),
+        deciding=tuple(finding for finding in findings if id(finding) in deciding)[:MOST_DECIDING],
+        excepted=_at_most(told.used),
+        notes=_at_most(tuple(dict.fromkeys(notes))),
+        looked_at=tuple(f"{report.platform}: {report.coverage.sentence}" for report in reports),
+    )
+
+
+def _at_most(lines: tuple[str, ...]) -> tuple[str, ...]:
+    more = len(lines) - MOST_NOTES
+    return lines if more <= 0 else (*lines[:MOST_NOTES], f"and {more} more")
+
+
+def _samples(reports: Sequence[ScanReport]) -> Iterable[str]:
+    for database in (
+        found for report in reports for found in (report.database, report.java_database) if found
+    ):
+        if database.sample:
+            yield f"scanned with the sample database {database.repository}: it knows few vulnerabilities, a pass proves nothing"  # noqa: E501 - a message
+
+
+def _accepted_gaps(scan: Scan, reports: Sequence[ScanReport]) -> list[str]:
+    """A note for each gap that the chain accepts.
+
+    Raises:
+        ScanFailed: There are gaps that it does not accept; names them all.
+    """
+    found = dict.fromkeys(gap for report in reports for gap in _gaps(report))
+    refused = [(gap, where) for gap, where in found if gap not in scan.accept]
+    if not refused:
+        return [f"{where}; accepted by the chain ({gap.value})" for gap, where in found]
+    lines = "".join(f"\n    {gap.value}: {where}" for gap, where in refused)
+    gaps = sorted({gap for gap, _ in refused}, key=list(Gap).index)
+    words = ", ".join(gap.value for gap in gaps)
+    raise ScanFailed(
+        f"the scan did not see enough, so the image does not pass:{lines}\n"
+        f"Next: {'; '.join(gap.remedy for gap in gaps)}. Or take the risk for this chain, in its scan section: "
+        f"`accept: [{words}]`; docs/chain-spec.md says what each means"
+    )
+
+
+def _gaps(report: ScanReport) -> Iterator[tuple[Gap, str]]:
+    named = (
+        (report.database, "vulnerability", "trivy_db"),
+        (report.java_database, "Java", "trivy_java_db"),
+    )
+    for database, kind, setting in named:
+        if database is not None and database.stale:
+            yield (
+                Gap.STALE_DATABASE,
+                (
+                    f"the {kind} database {database.repository} is of {database.updated_at:%Y-%m-%d %H:%M} UTC, older "
+                    f"than [delivery_chain] {setting}_max_age_hours allows"
+                ),
+            )
+    where = f"{report.platform} ({short_digest(report.digest)})"
+    for gap in report.coverage.gaps:
+        yield gap, f"{where} {gap.problem}: {report.coverage.sentence}"
+
+
+def _excused_counts(excused: Sequence[Finding], findings: Sequence[Finding]) -> dict[str, int]:
+    """Excused findings per severity, without those that another report counts all the same; empty if none."""
+    counted = {
+        (finding.package, finding.installed, finding.location, finding.id.lower()) for finding in findings
+    }
+    alone = [
+        finding
+        for finding in excused
+        if (finding.package, finding.installed, finding.location, finding.id.lower()) not in counted
+    ]
+    return count_by_severity(alone) if alone else {}
+
+
+def _met(clause: Clause, findings: Sequence[Finding], now: datetime) -> list[tuple[Hit, list[Finding]]]:
+    """The parts of a clause that are met, each with the findings that met it."""
+    counted = [finding for finding in findings if _counts(clause, finding, now)]
+    wanted = {name.lower() for name in clause.findings}
+    met = []
+    for part in _parts(clause):
+        if part.listed:
+            found = [finding for finding in findings if finding.names & wanted]
+        else:
+            found = [
+                finding for finding in counted if part.level is None or finding.severity.at_least(part.level)
+            ]
+        if len(found) >= part.limit:
+            met.append((Hit(clause=part.text, count=len(found)), found))
+    return met
+
+
+def _counts(clause: Clause, finding: Finding, now: datetime) -> bool:
+    if clause.fixable and not finding.fixable:
+        return False
+    # When it was published is not always known; then it counts. What is of the future by this clock is of today.
+    return finding.published is None or now - min(finding.published, now) >= timedelta(days=clause.grace_days)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One reason for which a clause blocks: findings that are listed, at or above a level, or in all."""
+
+    text: str
+    limit: int
+    level: Severity | None = None
+    listed: bool = False
+
+
+def _parts(clause: Clause | Block) -> Iterator[_Part]:
+    what = "fixable findings" if clause.fixable else "findings"
+    grace = f" published {clause.grace_days} or more days ago" if clause.grace_days else ""
+    if clause.severity is not None:
+        level = clause.severity
+        bound = "of any severity" if level is Severity.UNKNOWN else f"at or above {level.value}"
+        limit = clause.count if clause.logic is Logic.AND else 1
+        yield _Part(f"{what} {bound}{grace} (limit {limit})", limit, level)
+        if clause.logic is Logic.OR:
+            yield _Part(f"{what} in all{grace} (limit {clause.count})", clause.count)
+    if clause.findings:
+        yield _Part("findings among " + ", ".join(clause.findings), 1, listed=True)
+
+
+def describe(clause: Clause | Block) -> str:
+    """A clause as a person would say it: `fixable findings at or above high (limit 1)`."""
+    return " or ".join(part.text for part in _parts(clause))

@@ -1,0 +1,1 @@
+"""Names of registries, repositories, tags, platforms and git refs, parsed strictly."""

@@ -1,0 +1,1 @@
+"""How a run ended, from what its steps left and what people did to it."""

@@ -1,0 +1,124 @@
+"""What a run has delivered, by what its steps left for exactly its image. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from delivery_chain.core.plan import made_for
+from delivery_chain.core.spec.filters import destination, fires_for
+from delivery_chain.core.steps import FAILED, SUCCESS, label_of
+
+if TYPE_CHECKING:
+    from delivery_chain.core.plan import Plan
+    from delivery_chain.core.results import Published, Subject
+    from delivery_chain.core.run.state import Facts
+    from delivery_chain.core.spec.model import ChainSpec
+
+MOVING_NOTHING = frozenset({"ConfigurationError", "SealBroken", "Unjudged"})
+"""Errors with which `publish` ends before it moves a tag."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """How far an image came."""
+
+    missing: str
+    """The first step without a result for the image; empty where nothing is missing."""
+    judged: str = ""
+    """The gate's sentence, where it passed the image."""
+    published: bool = False
+    overtaken: bool = False
+    """Whether newer pushes hold all its tags."""
+    attempted: bool = False
+    """Whether `publish` began, and left no result."""
+    regions: tuple[str, ...] = ()
+    """Those that hold it."""
+    told: int = 0
+    """Triggers that were fired."""
+    lacking: tuple[str, ...] = ()
+    """Rules and triggers for its tags that have no result, with their tasks' states: `far failed`."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether all that was to be done is proven to be done."""
+        return not self.missing
+
+    def __str__(self) -> str:
+        """`passed with no findings, published, copied to west and east, 1 trigger fired`."""
+        if not self.published:
+            return "may have some of its tags" if self.attempted else "was not published"
+        parts = [self.judged, "a newer push holds its tags" if self.overtaken else "published"]
+        parts += [f"copied to {' and '.join(self.regions)}"] if self.regions else []
+        parts += [f"{self.told} trigger{'s' if self.told != 1 else ''} fired"] if self.told else []
+        lacking = f"; NOT DONE: {', '.join(self.lacking)}" if self.lacking else ""
+        return ", ".join(parts) + lacking
+
+
+def delivered(facts: Facts) -> Delivered:
+    """How far the run's image came."""
+    if facts.planned is None:
+        return Delivered(missing="plan")
+    plan, spec = facts.planned.plan, facts.planned.spec
+    subject = facts.subject if facts.stands("assemble") else None
+    if subject is None or subject.plan not in ("", made_for(plan, spec)):
+        return Delivered(missing=_first_open(facts, "build", "assemble"))
+    verdict = facts.verdict if facts.stands("gate") else None
+    if verdict is None or verdict.digest != subject.digest or not verdict.passed:
+        return Delivered(missing=_first_open(facts, "scan", "gate"))
+    published = facts.published if facts.stands("publish") else None
+    if published is None or published.digest != subject.digest:
+        began = any(
+            task.step == "publish" and task.state == FAILED and task.error not in MOVING_NOTHING
+            for task in facts.tasks
+        )
+        return Delivered(missing="publish", judged=verdict.sentence, attempted=began)
+    return _sent(facts, plan, spec, subject, published, verdict.sentence)
+
+
+def _first_open(facts: Facts, step: str, after: str) -> str:
+    """The mapped step, where one of its instances had something to do and did not succeed; else the one after it."""
+    states = {task.state for task in facts.tasks if task.step == step and not task.skipped_itself}
+    return step if states - {SUCCESS} else after
+
+
+def _sent(
+    facts: Facts, plan: Plan, spec: ChainSpec, subject: Subject, published: Published, judged: str
+) -> Delivered:
+    held = published.held
+    copies = {one.rule: one.region for one in facts.regions if one.digest == subject.digest}
+    rules = [
+        rule.name
+        for rule in spec.replicate
+        if not isinstance(destination(spec, rule, plan.repository, held), str)
+    ]
+    fired = {one.trigger for one in facts.deliveries if one.digest in ("", subject.digest)}
+    triggers = [one.name for one in spec.distribute if plan.announce and fires_for(one, held)]
+    no_copy = _lacking(facts, spec, "replicate", rules, set(copies))
+    no_word = _lacking(facts, spec, "distribute", triggers, fired)
+    return Delivered(
+        missing="replicate" if no_copy else "distribute" if no_word else "",
+        judged=judged,
+        published=True,
+        overtaken=bool(published.tags) and not held,
+        regions=tuple(copies[name] for name in rules if name in copies),
+        told=len([name for name in triggers if name in fired]),
+        lacking=tuple(f"{name} {state}" for name, state in (no_copy | no_word).items()),
+    )
+
+
+def _lacking(facts: Facts, spec: ChainSpec, step: str, names: list[str], proven: set[str]) -> dict[str, str]:
+    """Those of the names that are not done, each with its task's state.
+
+    A result alone does not count: it may be of a pass before the task was cleared, and its task was stopped since.
+    """
+    states = {
+        label_of(spec, step, task.index) or task.label: task.state
+        for task in facts.tasks
+        if task.step == step
+    }
+    return {
+        name: "without a result" if states.get(name) == SUCCESS else states.get(name) or "not begun"
+        for name in names
+        if name not in proven or states.get(name) != SUCCESS
+    }

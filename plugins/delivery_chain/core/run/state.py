@@ -1,0 +1,347 @@
+"""How a run ended: one pure function, which the run's state, note and page and `delivery-chain trigger --wait` share.
+
+Nothing is called delivered that is not proven: by what the steps left under their seals, for the image that the run
+is about. Airflow's states are asked for what went wrong, never for what went well, for a person may have set them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from delivery_chain.core.names.reference import short_digest
+from delivery_chain.core.run import blocked
+from delivery_chain.core.run.delivered import Delivered, delivered
+from delivery_chain.core.run.marks import MARKED
+from delivery_chain.core.steps import (
+    BUILT,
+    FAILED,
+    NOT_BEGUN,
+    REPORT,
+    RETRYING,
+    RUNNING,
+    SKIPPED,
+    SUCCESS,
+    SUPERSEDED,
+    Task,
+)
+from delivery_chain.core.value import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from delivery_chain.core.gate.judge import Verdict
+    from delivery_chain.core.plan import Planned
+    from delivery_chain.core.results import (
+        DeliveryResult,
+        Published,
+        Quarantined,
+        Record,
+        RegionResult,
+        Subject,
+    )
+    from delivery_chain.core.run.marks import Mark
+
+MOST_REASONS = 3
+"""Failed tasks of one run whose reasons its sentence tells."""
+JOINS = frozenset({"assemble", "gate"})
+"""Steps that Airflow itself never skips once there is a plan: they run, or something before them failed."""
+ENDED = frozenset({SUCCESS, FAILED})
+"""Airflow's states of a run that has ended."""
+WARNING = "NOT TO BE TRUSTED"
+"""What the sentence of a run begins with of which something was changed."""
+KILLED = "it left no reason: somebody marked it, or its worker was lost"
+"""Why a step failed that did not say so itself."""
+REFUSALS = frozenset({"EventRefused", "UsageError"})
+"""Errors with which `plan` says that the event makes no run."""
+
+
+class End(StrEnum):
+    """How a run ended, or why it has not yet: the first words of its note."""
+
+    DELIVERED = "delivered"
+    """Published, and in every region and told to every target that the plan names for its tags."""
+    PARTLY = "partly delivered"
+    """Published, and something of the rest is missing."""
+    BLOCKED = "blocked"
+    """The gate refused the image."""
+    SUPERSEDED = "superseded"
+    """A newer push has a run of its own."""
+    BUILT = "built before"
+    """The push was told again; its image is there."""
+    IGNORED = "not for this chain"
+    """There is nothing to do about this event."""
+    REFUSED = "refused"
+    """The event makes no run, and whoever sent it should know."""
+    CANCELLED = "cancelled"
+    """A person stopped it."""
+    FAILED = "failed"
+    """A step failed."""
+    WAITING = "waiting"
+    """It has not ended, and nothing is being done: `sentence` says what for."""
+    RUNNING = "running"
+    """It has not ended."""
+
+
+FINE = frozenset({End.DELIVERED, End.SUPERSEDED, End.BUILT, End.IGNORED})
+"""Ends of a run that did what it should."""
+OPEN = frozenset({End.WAITING, End.RUNNING})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """All that is known of a run; None for what no step left, or what is not proven."""
+
+    state: str
+    """Airflow's state of the run."""
+    held: str = ""
+    """Why Airflow does not go on with it, such as `the Dag is paused`."""
+    tasks: tuple[Task, ...] = ()
+    deleted: tuple[str, ...] = ()
+    """Steps whose tasks somebody deleted; they are there again when the run is cleared."""
+    altered: tuple[str, ...] = ()
+    """Tasks whose values are not what they left."""
+    planned: Planned | None = None
+    subject: Subject | None = None
+    verdict: Verdict | None = None
+    published: Published | None = None
+    regions: tuple[RegionResult, ...] = ()
+    deliveries: tuple[DeliveryResult, ...] = ()
+    quarantined: Quarantined | None = None
+    record: Record | None = None
+    marks: tuple[Mark, ...] = ()
+    """What people did to it and is in force, oldest first."""
+    clears: int = 0
+    """How often it was cleared, or parts of it."""
+
+    @property
+    def told_too_soon(self) -> bool:
+        """Whether something was cleared after `report` had begun: what it told, and its state, are out of date."""
+        return self.record is not None and self.record.clears < self.clears
+
+    def of(self, *states: str) -> list[Task]:
+        """The steps in one of these states, `report` left out: it only tells of the others."""
+        return [task for task in self.tasks if task.state in states and task.step != REPORT]
+
+    def stands(self, step: str) -> bool:
+        """Whether what a step left is of its last pass.
+
+        A step that is cleared keeps what it left until it begins, and may be stopped before it does.
+        """
+        return not any(
+            task.step == step
+            and task.state in NOT_BEGUN
+            and not any(mark.what in MARKED and mark.about(task) for mark in self.marks)
+            for task in self.tasks
+        )
+
+
+class Outcome(Value):
+    """How a run ended."""
+
+    end: End
+    step: str = ""
+    """The step that it ended in, as `build [linux/amd64]`; empty for an end that is no step's."""
+    by: str = ""
+    """Who cancelled it, or marked it against what it did."""
+    sentence: str
+    """All of it for people: the run's note."""
+    good: bool
+    """Whether it did what it should; then alone Airflow's state of it is `success`."""
+
+
+def outcome(facts: Facts) -> Outcome:
+    """How the run ended, or where it is."""
+    if facts.state not in ENDED:
+        return _open(facts)
+    found = closed(facts)
+    said = [found.sentence]
+    if facts.record and facts.record.verdict and facts.verdict is None and "gate" not in facts.altered:
+        said.append("its verdict was removed")
+    marked = _against(facts, good=found.good)
+    if marked:
+        said.append(f"marked as {facts.state} by {marked}")
+    elif found.good and facts.state == FAILED:
+        said.append(f"Airflow has it as failed for its task `{REPORT}`: clear that")
+    good = found.good and facts.state == SUCCESS
+    return found.model_copy(update={"good": good, "by": found.by or marked, "sentence": "; ".join(said)})
+
+
+def closed(facts: Facts) -> Outcome:
+    """How the run ends by what its steps did, whatever state Airflow will give it."""
+    found = _closed(facts)
+    if not facts.altered:
+        return found
+    warning = f"{changed(facts.altered)}; {found.sentence}"
+    return found.model_copy(update={"good": False, "sentence": warning})
+
+
+def changed(altered: Iterable[str]) -> str:
+    """What is said of a run whose values are not what its tasks left."""
+    return f"{WARNING}: what {', '.join(altered)} left was changed afterwards"
+
+
+def _closed(facts: Facts) -> Outcome:
+    if facts.planned is None:
+        return _unplanned(facts)
+    if facts.verdict is not None and not facts.verdict.passed and facts.stands("gate"):
+        return _blocked(facts, facts.verdict)
+    done = delivered(facts)
+    if not done.whole:
+        return _undone(facts, done)
+    end = End.SUPERSEDED if done.overtaken else End.DELIVERED
+    return _outcome(end, f"{end}: {_title(facts)} {done}")
+
+
+def _undone(facts: Facts, done: Delivered) -> Outcome:
+    """The end of a run of which something is missing that the gate did not refuse."""
+    title = _title(facts)
+    stopped = _stopped(facts, done.missing)
+    if stopped:
+        by = _canceller(facts, stopped)
+        first = f"cancelled{f' by {by}' if by else ''} in {_names(stopped)}"
+        return _outcome(End.CANCELLED, f"{first}; {title} {done}", step=stopped[0].name, by=by)
+    failed = facts.of(FAILED)
+    step = failed[0].name if failed else done.missing
+    title += _by_hand(facts)
+    if done.published:
+        said = f"partly delivered: {title} {done}"
+        return _outcome(End.PARTLY, f"{said}; {_why(failed)}" if failed else said, step=step)
+    unsaid = f"{step}: {_unsaid(facts, step)}: clear it and all that follow it"
+    why = _why(failed) or _deleted(facts, step) or unsaid
+    return _outcome(End.FAILED, f"failed in {why}; {title} {done}", step=step)
+
+
+def _by_hand(facts: Facts) -> str:
+    """The steps that somebody marked as a success, in brackets: what they did not do is missing after them."""
+    found = [
+        f"{task.name} was marked as success by {mark.by}"
+        for task in facts.of(SUCCESS)
+        for mark in facts.marks
+        if mark.what == SUCCESS and mark.about(task)
+    ]
+    return f" ({'; '.join(found[:MOST_REASONS])})" if found else ""
+
+
+def _deleted(facts: Facts, step: str) -> str:
+    gone = step in facts.deleted and step not in facts.altered
+    return f"{step}: its task was deleted: clear the run" if gone else ""
+
+
+def _unsaid(facts: Facts, step: str) -> str:
+    """Why there is nothing of a step that did not fail."""
+    changed_there = any(name.partition("[")[0] == step for name in facts.altered)
+    return "what it left was changed" if changed_there else "it did not run, or left nothing"
+
+
+def _unplanned(facts: Facts) -> Outcome:
+    plan = next((task for task in facts.tasks if task.step == "plan"), Task(step="plan"))
+    if plan.skipped_itself:
+        end = {SUPERSEDED: End.SUPERSEDED, BUILT: End.BUILT}.get(plan.error, End.IGNORED)
+        return _outcome(end, f"{end}: {plan.reason}")
+    if plan.state == FAILED and plan.error in REFUSALS:
+        return _outcome(End.REFUSED, f"refused: {plan.reason}", step="plan")
+    by = _canceller(facts, [plan])
+    if plan.stopped or (not plan.reason and (by or plan.state == SKIPPED)):
+        first = f"cancelled{f' by {by}' if by else ''} in plan"
+        return _outcome(End.CANCELLED, f"{first}; nothing was built", step="plan", by=by)
+    why = plan.reason or (KILLED if plan.state == FAILED else "it did not run, or left nothing: clear it")
+    said = _deleted(facts, "plan") or f"plan: {why}"
+    return _outcome(End.FAILED, f"failed in {said}; nothing was built", step="plan")
+
+
+def _blocked(facts: Facts, verdict: Verdict) -> Outcome:
+    plan = facts.planned.plan if facts.planned else None
+    fate = blocked.note(plan, facts.quarantined) if plan else ""
+    failed = _why([task for task in facts.of(FAILED) if task.step == "quarantine"])
+    said = f"{verdict.sentence}; {_title(facts)}{fate}" + (f"; failed in {failed}" if failed else "")
+    return _outcome(End.BLOCKED, said, step="gate")
+
+
+def _open(facts: Facts) -> Outcome:
+    """Where a run is that has not ended."""
+    about = f"; {_title(facts)}" if facts.planned else ""
+    ending = [mark for mark in facts.marks if _ends(mark)][-1:]
+    about += "".join(f"; marked as {mark.what} by {mark.by}" for mark in ending)
+    busy = facts.of(*RUNNING)
+    again = facts.of(RETRYING)
+    if facts.held and not busy:
+        return _outcome(End.WAITING, f"waiting: {facts.held}{about}")
+    if facts.state == "queued":
+        return _outcome(End.WAITING, f"waiting: Airflow has not begun it yet{about}")
+    if again and not busy:
+        said = f"waiting to try again: {_why(again)}{about}"
+        return _outcome(End.WAITING, said, step=again[0].name)
+    if facts.deleted and not busy:
+        gone = ", ".join(f"`{step}`" for step in facts.deleted)
+        said = f"waiting for {gone}, which somebody deleted: mark the run as failed, then clear it{about}"
+        return _outcome(End.WAITING, said, step=facts.deleted[0])
+    where = f" {_names(busy)}" if busy else ""
+    return _outcome(End.RUNNING, f"running{where}{about}", step=busy[0].name if busy else "")
+
+
+def _ends(mark: Mark) -> bool:
+    """Whether somebody ended the run as a whole, which Airflow does once what tells of its end has run."""
+    return mark.what in MARKED and not mark.step
+
+
+def _stopped(facts: Facts, missing: str) -> list[Task]:
+    """The tasks that a person stopped, failed ones first; none where each step ended in its own way.
+
+    A step that ends by itself leaves a result or a reason. When a run is marked, what runs is failed without a
+    reason, what waits for its next try is skipped, and so is what has not begun.
+    """
+    killed = [task for task in facts.of(FAILED) if not task.reason]
+    waited = [task for task in facts.of(SKIPPED) if task.stopped]
+    skipped = [
+        task for task in facts.of(SKIPPED) if task.step in {missing, *JOINS} and not task.skipped_itself
+    ]
+    skipped = [task for task in skipped if task.step == skipped[0].step]
+    if _canceller(facts, killed + skipped):
+        return [task for task in killed if _canceller(facts, [task])] or waited or skipped
+    return (killed or waited) if skipped else waited
+
+
+def _canceller(facts: Facts, tasks: Iterable[Task]) -> str:
+    """Who stopped one of these tasks, by marking it or the whole run; empty where nobody is known."""
+    for task in tasks:
+        for mark in facts.marks:
+            if _ends(mark) or (mark.what in MARKED and mark.about(task) and mark.what == task.state):
+                return mark.by
+    return ""
+
+
+def _against(facts: Facts, *, good: bool) -> str:
+    """Who marked the run as what it is not; `hand` where nobody is known, empty where nobody did."""
+    if good == (facts.state == SUCCESS):
+        return ""
+    marks = [one for one in facts.marks if one.what == facts.state and one.step in ("", REPORT)]
+    if marks:
+        return marks[-1].by
+    return "" if good else "hand"
+
+
+def _title(facts: Facts) -> str:
+    if facts.planned is None:
+        return ""
+    at = f" at {short_digest(facts.subject.digest)}" if facts.subject else ""
+    return f"{facts.planned.plan.title}{at}"
+
+
+def _names(tasks: Iterable[Task]) -> str:
+    return ", ".join(task.name for task in tasks)
+
+
+def _why(failed: list[Task]) -> str:
+    """`build [linux/amd64]: Dockerfile:12: …`, one for each reason."""
+    return "; ".join(f"{task.name}: {task.reason or KILLED}" for task in _first(failed))
+
+
+def _first(failed: list[Task]) -> list[Task]:
+    """One task for each reason: platforms often fail alike."""
+    return list({task.reason or task.name: task for task in reversed(failed)}.values())[::-1][:MOST_REASONS]
+
+
+def _outcome(end: End, sentence: str, *, step: str = "", by: str = "") -> Outcome:
+    return Outcome(end=end, step=step, by=by, sentence=sentence, good=end in FINE)

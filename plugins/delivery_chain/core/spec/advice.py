@@ -1,0 +1,149 @@
+"""What to say beside an error in a spec: the key that was meant, the glob that was taken for a pattern, the quotes.
+
+Pure, and only asked for where something is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from delivery_chain.core.spec.document import KeyPath
+    from delivery_chain.core.spec.model import ChainSpec
+
+NEAR = 0.6
+"""How alike two keys are, from 0 to 1, that one may be meant for the other."""
+FORMER = {
+    "engines": "engine", "platform": "platforms", "trigger": "distribute", "triggers": "distribute",
+    "regions": "replicate", "rule": "rules", "url": "url_connection", "connection": "to", "pattern": "regexp",
+}  # fmt: skip
+"""What people write for a key that has another name here."""
+_GLOB = re.compile(r"[A-Za-z0-9_./@-]*(?<![.)\]}])[*?][A-Za-z0-9_./@*?-]*")
+_DOTTED = re.compile(r"\.[*?]\??")
+
+
+def unknown_key(path: KeyPath, key: str) -> str:
+    """What a key may have been meant for that is none of its mapping's.
+
+    Args:
+        path: The mapping's, without the key.
+        key: As it was written.
+    """
+    here = keys_at(path)
+    if meant := _near(key, here):
+        return f"did you mean `{meant}`?"
+    for place, keys in _places().items():
+        if place != _general(path) and (meant := _near(key, keys, 0.85)):
+            return f"`{meant}` goes into {_named(place)}"
+    return f"expected one of {', '.join(sorted(here))}" if here else ""
+
+
+def _near(key: str, keys: Iterable[str], least: float = NEAR) -> str:
+    keys = list(keys)
+    plain = {name.replace("_", ""): name for name in keys}
+    if (name := key.lower().replace("_", "").replace("-", "")) in plain:
+        return plain[name]
+    if FORMER.get(key) in keys:
+        return FORMER[key]
+    return next(iter(get_close_matches(key, keys, 1, least)), "")
+
+
+def keys_at(path: KeyPath) -> frozenset[str]:
+    """The keys that a spec's mapping takes; none for one whose keys are free, such as `args`."""
+    return _places().get(_general(path), frozenset())
+
+
+def _general(path: KeyPath) -> KeyPath:
+    """A path with all items of a list in one place."""
+    general = tuple("*" if isinstance(part, int) else part for part in path)
+    # The one mapping of mappings: its keys are the user's.
+    return ("sources", "*") if general[:1] == ("sources",) and len(general) == 2 else general  # noqa: PLR2004
+
+
+def _named(place: KeyPath) -> str:
+    parts = [str(part) for part in place if part != "*"]
+    return f"`{'.'.join(parts)}`" if parts else "the top of the spec"
+
+
+@lru_cache(maxsize=1)
+def _places() -> dict[KeyPath, frozenset[str]]:
+    from delivery_chain.core.spec.model import ChainSpec  # noqa: PLC0415 - that module's checks speak these words
+
+    schema = ChainSpec.model_json_schema(by_alias=True)
+    found: dict[KeyPath, set[str]] = {}
+    for path, keys in _walk(schema, schema["$defs"], ()):
+        found.setdefault(path, set()).update(keys)
+    return {path: frozenset(keys) for path, keys in sorted(found.items(), key=lambda item: len(item[0]))}
+
+
+def _walk(node: Any, models: Mapping[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, Iterable[str]]]:
+    """Every mapping of a JSON Schema without recursion, with the keys that it takes."""
+    if not isinstance(node, dict):
+        return
+    if "$ref" in node:
+        yield from _walk(models[node["$ref"].rpartition("/")[2]], models, path)
+    for way in ("anyOf", "oneOf", "allOf"):
+        for one in node.get(way, ()):
+            yield from _walk(one, models, path)
+    if properties := node.get("properties"):
+        yield path, properties
+        for key, value in properties.items():
+            yield from _walk(value, models, (*path, key))
+    for inner in ("items", "additionalProperties"):
+        yield from _walk(node.get(inner), models, (*path, "*"))
+
+
+def glob_hint(text: str) -> str:
+    """How a pattern that looks like a shell's glob is read here, and what was probably meant; empty for any other.
+
+    `v*` is a regular expression, too: any number of the letter v, and nothing else.
+    """
+    bare = _DOTTED.sub("", text)
+    if not _GLOB.fullmatch(bare) or not set(bare) & set("*?"):
+        return ""
+    meant = re.sub(r"(?<!\.)\*+", ".*", text)
+    meant = re.sub(r"(?<![.*])\?", ".", meant)
+    return (
+        f"{text!r} looks like a glob and is read as a regular expression for the whole name; write {meant!r}"
+    )
+
+
+def glob_warnings(spec: ChainSpec) -> Iterator[tuple[KeyPath, str]]:
+    """The patterns of a spec that match something else than a glob of the same text would."""
+    for path, text in _patterns(spec):
+        if hint := glob_hint(text):
+            yield path, hint
+
+
+def _patterns(spec: ChainSpec) -> Iterator[tuple[KeyPath, str]]:
+    for index, rule in enumerate(spec.build_rules):
+        if rule.pattern.match == "regexp" and rule.match is None:
+            yield ("build", "rules", index, rule.ref_kind), rule.pattern.text
+    for index, region in enumerate(spec.replicate):
+        yield ("replicate", index, "tags"), region.tags
+        yield ("replicate", index, "repositories"), region.repositories or ""
+    for index, trigger in enumerate(spec.distribute):
+        if trigger.on != "all":
+            yield ("distribute", index, "on", "regexp"), trigger.on.regexp or ""
+
+
+def yaml_hint(problem: str, line: str) -> str:
+    """What to do about a text that is no YAML; empty where nothing better than its reason is known.
+
+    Args:
+        problem: libyaml's reason.
+        line: The line that it points at.
+    """
+    if "unknown escape character" in problem:
+        return r"in double quotes \ begins an escape: put patterns in single quotes, as in 'v\d+'"
+    if "cannot start any token" in problem and line.startswith("\t"):
+        return "YAML is indented with blanks, not with tabs"
+    value = line.partition(": ")[2].lstrip(" -[{")
+    if value[:1] in {"*", "@", "`", "%", "&", "!", ">", "|"} or "mapping values" in problem:
+        return "put the value in single quotes"
+    return ""

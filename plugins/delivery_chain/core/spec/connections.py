@@ -1,0 +1,96 @@
+"""Which of Airflow's connections a chain needs, for what, and the command that makes each. Pure."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from delivery_chain.core.plan import Plan, Selection, SourceSelection
+from delivery_chain.core.spec.filters import Destination, destination, fires_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from delivery_chain.core.spec.model import ChainSpec
+
+REGISTRY, GIT, TRIGGER = "oci_registry", "git", "delivery_webhook"
+COMMANDS = {REGISTRY: "registry {} HOST", GIT: "git {} URL", TRIGGER: "trigger {} URL"}
+"""What follows `delivery-chain connect`, by the type of the connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """One connection that a chain names."""
+
+    connection: str
+    conn_type: str
+    what: str
+    """What it is for, as in `trigger redeploy-prod`."""
+    url: str = ""
+    """Of a git source, as the chain has it."""
+
+    @property
+    def command(self) -> str:
+        """What adds it."""
+        return connect_command(self.conn_type, self.connection)
+
+
+def connect_command(conn_type: str, connection: str) -> str:
+    """The command that adds a connection, with the address in capitals for the reader to fill in."""
+    return f"delivery-chain connect {COMMANDS[conn_type].format(connection)}"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that is most like one which is not known; empty where none is."""
+    return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.7)), "")
+
+
+def needed_by(spec: ChainSpec) -> tuple[Needed, ...]:
+    """Everything that a chain may need, each connection once for each use."""
+    built = dict.fromkeys(spec.repository_of(rule) for rule in spec.build_rules)
+    return (
+        _home(spec),
+        *(_source(spec, repository) for repository in built),
+        *_bases(spec),
+        *(Needed(rule.to, REGISTRY, f"replication rule {rule.name}") for rule in spec.replicate),
+        *(Needed(one.url_connection, TRIGGER, f"trigger {one.name}") for one in spec.distribute),
+    )
+
+
+def needed_first(spec: ChainSpec, selection: Selection) -> tuple[Needed, ...]:
+    """What a run needs before it can be planned: its registry, and for a build the source and the base images."""
+    if not isinstance(selection, SourceSelection):
+        return (_home(spec),)
+    return (_home(spec), _source(spec, selection.repository), *_bases(spec))
+
+
+def needed_later(spec: ChainSpec, plan: Plan) -> tuple[Needed, ...]:
+    """What a run needs after its image was judged: the regions and triggers that it is for."""
+    return (*_regions(spec, plan), *_triggers(spec, plan))
+
+
+def _home(spec: ChainSpec) -> Needed:
+    return Needed(spec.scope.instance, REGISTRY, f"the registry of chain {spec.name}")
+
+
+def _source(spec: ChainSpec, repository: str) -> Needed:
+    source = spec.sources[repository]
+    return Needed(source.connection, GIT, f"the source of {repository}", source.url)
+
+
+def _bases(spec: ChainSpec) -> Iterator[Needed]:
+    for one in (spec.build.read_from if spec.build else None) or ():
+        yield Needed(one.connection, REGISTRY, "base images (build.from)")
+
+
+def _regions(spec: ChainSpec, plan: Plan) -> Iterator[Needed]:
+    for rule in spec.replicate:
+        if isinstance(destination(spec, rule, plan.repository, plan.tags), Destination):
+            yield Needed(rule.to, REGISTRY, f"replication rule {rule.name}")
+
+
+def _triggers(spec: ChainSpec, plan: Plan) -> Iterator[Needed]:
+    for trigger in spec.distribute if plan.announce else ():
+        if fires_for(trigger, plan.tags):
+            yield Needed(trigger.url_connection, TRIGGER, f"trigger {trigger.name}")

@@ -1,0 +1,100 @@
+"""The chain spec's replication rules and triggers: where images go, and who is told."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+
+from delivery_chain.core.spec.types import ConnectionId, Flag, Regexp, RepositoryName, Slug, TagText
+from delivery_chain.core.value import Value
+
+
+class Level(StrEnum):
+    """What one replication rule covers."""
+
+    NAMESPACE = "namespace"
+    REPOSITORY = "repository"
+
+
+class Rename(Value):
+    """Another name at the destination."""
+
+    namespace: RepositoryName | None = None
+    repository: RepositoryName | None = None
+
+
+class ReplicateRule(Value):
+    """Which images go to which region."""
+
+    name: Slug
+    to: ConnectionId
+    """Airflow connection of type `oci_registry`: the destination."""
+    level: Level = Level.REPOSITORY
+    repository: RepositoryName | None = None
+    """With level repository; may be left out where the scope has just one."""
+    repositories: Regexp | None = None
+    """With level namespace: only repositories whose whole name matches."""
+    tags: Regexp = ".*"
+    """Only tags that match as a whole."""
+    rename: Rename = Field(default=Rename(), alias="as")
+    """Target namespace and repository; the source's by default."""
+    override: Flag = True
+    """`false`: a target tag with another digest is left alone and the task fails with TAG_CONFLICT."""
+
+    @model_validator(mode="after")
+    def _fits_level(self) -> Self:
+        if self.level is Level.NAMESPACE and self.repository:
+            raise ValueError("`repository` goes with level repository; level namespace has `repositories`")
+        if self.level is Level.REPOSITORY and self.repositories:
+            raise ValueError("`repositories` goes with level namespace")
+        return self
+
+
+class TagFilter(Value):
+    """Which tags a trigger fires for."""
+
+    regexp: Regexp | None = None
+    tags: tuple[TagText, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.regexp is None) == (not self.tags):
+            raise ValueError("expected `all`, {regexp: …} or {tags: […]}")
+        return self
+
+
+def _which_form(value: Any) -> str:
+    return "All" if isinstance(value, str) else "TagFilter"
+
+
+def _only_all(value: Any) -> Any:
+    if value != "all":
+        raise ValueError(
+            f"expected `all`, {{regexp: …}} or {{tags: […]}}, found {value!r:.120}; "
+            f"as a pattern: {{regexp: {value!r:.120}}}"
+        )
+    return value
+
+
+OnTags = Annotated[
+    Annotated[Literal["all"], BeforeValidator(_only_all), Tag("All")]
+    | Annotated[TagFilter, Tag("TagFilter")],
+    Discriminator(_which_form),
+]
+"""One form is chosen first, so that a mistake is told once and not once per form."""
+
+
+class Trigger(Value):
+    """Who is told, once the image is where it should be."""
+
+    name: Slug
+    url_connection: ConnectionId
+    """Airflow connection of type `delivery_webhook`: address and secrets."""
+    on: OnTags = "all"
+    """Tags that it fires for: one delivery per tag."""
+    method: Literal["POST", "GET"] = "POST"
+    """`GET` serves redeploy addresses that want it; it sends no body."""
+    after: tuple[Slug, ...] | None = None
+    """Replication rules whose regions must hold the image first; all by default, `[]` for none."""

@@ -1,0 +1,159 @@
+"""The spec's `scan` section: how images are scanned, what blocks them, and what is done with those."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Discriminator, Field, StringConstraints, Tag, model_validator
+
+from delivery_chain.core.gate.coverage import Gap
+from delivery_chain.core.gate.findings import Severity
+from delivery_chain.core.spec.types import Day, FindingId, Flag, PlatformText, RepositoryName, single
+from delivery_chain.core.value import Value
+
+
+class Logic(StrEnum):
+    """How severity and count go together (ACR EE's Logic)."""
+
+    AND = "and"
+    OR = "or"
+
+
+class Clause(Value):
+    """One condition that blocks an image."""
+
+    severity: Severity | None = None
+    """Findings at or above this level count."""
+    count: Annotated[int, Field(ge=1)] = 1
+    """How many block."""
+    logic: Logic = Logic.AND
+    """`and`: `count` findings at or above `severity`. `or`: any at or above it, or `count` findings in all; both
+    are to be said then."""
+    findings: tuple[FindingId, ...] = ()
+    """Ids or aliases that block on their own, whatever severity and count say; in any case of letters."""
+    fixable: Flag = False
+    """Count only findings with a fixed version."""
+    grace_days: Annotated[int, Field(ge=0, le=365)] = 0
+    """Do not count findings published less than so many days ago."""
+
+    @model_validator(mode="after")
+    def _or_needs_both(self) -> Self:
+        if self.logic is Logic.OR and (self.severity is None or "count" not in self.model_fields_set):
+            missing = "severity" if self.severity is None else "count"
+            raise ValueError(
+                f"`logic: or` needs a `{missing}`: it blocks on any finding at or above `severity`, or on `count` "
+                "findings in all"
+            )
+        return self
+
+    @property
+    def says_something(self) -> bool:
+        """Whether the clause can block at all."""
+        return self.severity is not None or bool(self.findings)
+
+
+class GateException(Value):
+    """A finding that is accepted, by whom, why and until when."""
+
+    id: FindingId
+    """Or one of its aliases, in any case of letters."""
+    package: Annotated[str, StringConstraints(min_length=1)] | None = None
+    """Only in this package, or in packages that are built from this source package."""
+    repository: RepositoryName | None = None
+    """Only in this repository."""
+    reason: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
+    owner: str = ""
+    expires: Day | None = None
+    """Last day (UTC) on which it holds."""
+
+
+class OnBlock(Value):
+    """What happens to an image that is blocked."""
+
+    delete: Flag = False
+    """Remove it. Without: it stays, a staged build under its staging tag."""
+    backup: Flag = False
+    """Copy it to `<namespace>-quarantine/<repository>` first, with its report."""
+
+
+class Block(Clause):
+    """What blocks an image, and what is then done with it. Its own clause and each of `any` block alone."""
+
+    any: tuple[Clause, ...] = Field(default=(), max_length=50)
+    """More clauses; a hit of one of them blocks."""
+    exceptions: tuple[GateException, ...] = Field(default=(), max_length=1000)
+    on_block: OnBlock = OnBlock()
+
+    @model_validator(mode="after")
+    def _can_block(self) -> Self:
+        if not (self.says_something or self.any):
+            raise ValueError("expected a `severity`, `findings` or `any`: this blocks nothing")
+        if not all(clause.says_something for clause in self.any):
+            raise ValueError("`any`: each clause needs a `severity` or `findings`")
+        return self
+
+    @property
+    def clauses(self) -> tuple[Clause, ...]:
+        """All clauses, its own first."""
+        return ((self,) if self.says_something else ()) + self.any
+
+
+class Artifacts(StrEnum):
+    """What is done with what is proven to be no image: a chart, a WebAssembly module, a signature."""
+
+    SKIP = "skip"
+    """The run ends, and says why."""
+    COPY = "copy"
+    """It goes where an image would go, without a scan, and the verdict says so."""
+    REFUSE = "refuse"
+    """The run fails."""
+
+
+class Ship(Value):
+    """The platforms that are published; all others of an index are dropped."""
+
+    ship: tuple[PlatformText, ...] = Field(min_length=1, max_length=50)
+    """In the form `os/architecture` or `os/architecture/variant`."""
+
+
+def _which_form(value: Any) -> str:
+    return "Ship" if isinstance(value, dict | Ship) else "Scanned"
+
+
+Platforms = Annotated[
+    Annotated[tuple[PlatformText, ...], Field(max_length=50), Tag("Scanned")] | Annotated[Ship, Tag("Ship")],
+    Discriminator(_which_form),
+]
+
+
+class Scan(Value):
+    """How images are scanned, and what blocks them."""
+
+    enabled: Flag = True
+    """`false` lets images through unscanned; the record says so."""
+    engine: Annotated[tuple[Literal["trivy"], ...], BeforeValidator(single)] = Field(
+        default=("trivy",), min_length=1
+    )
+    """One engine or several."""
+    block: Block | None = None
+    """Left out: findings are recorded, nothing is blocked."""
+    accept: tuple[Gap, ...] = ()
+    """What a scan may have left out and the image pass all the same, by name; the verdict says so."""
+    platforms: Platforms = ()
+    """Platforms that get a scan task of their own, beside those of the build rules; or the ones that are published."""
+    artifacts: Artifacts = Artifacts.SKIP
+    """What is done with charts and other artifacts that are pushed into the chain's repositories."""
+    timeout_minutes: Annotated[int, Field(ge=1, le=240)] = 15
+    """For one image and engine."""
+
+    @property
+    def ship(self) -> tuple[str, ...]:
+        """The only platforms that are published; empty for all."""
+        return self.platforms.ship if isinstance(self.platforms, Ship) else ()
+
+    @model_validator(mode="after")
+    def _block_needs_scan(self) -> Self:
+        if self.block and not self.enabled:
+            raise ValueError("`block` needs the scan: drop `enabled: false` or `block`")
+        return self

@@ -1,0 +1,59 @@
+"""Which instance of a mapped step is about what.
+
+The one at a position is about the item at that position of a list in the spec that the run was planned with.
+
+Airflow maps over how many there are, never over which: a rule that is added, removed or moved while a run is on its
+way changes the spec, not what the run's instances are about.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from delivery_chain.core.names.platform import OTHER_PLATFORMS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from delivery_chain.core.spec.model import ChainSpec
+
+Widths = dict[str, int]
+"""How many instances each mapped step has, by task id."""
+NOUNS = {
+    "build": "platforms to build",
+    "scan": "platforms to scan",
+    "replicate": "replication rules",
+    "distribute": "triggers",
+}
+"""The mapped steps, with what an instance of each is about."""
+ANY: Widths = dict.fromkeys(NOUNS, 1024)
+"""More than any spec has. A task's own process makes its Dag as wide, so that its instance is there whatever the
+spec says by now."""
+
+
+def slot_names(spec: ChainSpec) -> dict[str, tuple[str, ...]]:
+    """What the instances of each mapped step are about, in the order of their map indexes."""
+    return {
+        "build": tuple(str(platform) for platform in spec.build_platforms),
+        "scan": (*spec.scan_platforms, OTHER_PLATFORMS),
+        "replicate": tuple(rule.name for rule in spec.replicate),
+        "distribute": tuple(trigger.name for trigger in spec.distribute),
+    }
+
+
+def widths(spec: ChainSpec) -> Widths:
+    """How many instances a run of this spec needs."""
+    return {step: len(names) for step, names in slot_names(spec).items()}
+
+
+def widest(*several: Mapping[str, int]) -> Widths:
+    """Enough instances for each of them."""
+    return {step: max((one.get(step, 0) for one in several), default=0) for step in NOUNS}
+
+
+def nothing_there(spec: ChainSpec, step: str, slot: int) -> str:
+    """Why an instance has nothing to do; empty where it has."""
+    there = len(slot_names(spec)[step])
+    if slot < there:
+        return ""
+    return f"nothing to do for instance {slot}: this run was planned with {there} {NOUNS[step]}"

@@ -1,0 +1,1 @@
+"""Makes the Dags: what the files in `dags/` call."""

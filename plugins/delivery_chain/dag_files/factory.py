@@ -1,0 +1,323 @@
+"""The only module that makes Dags: one per chain, one per git source, one that sweeps.
+
+A parse imports no tool, no HTTP client and no provider beyond the standard one, and reads no connection.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import DAG, TriggerRule
+
+from delivery_chain.core.events.watch_dags import CHAIN_TAG, watched, watched_images
+from delivery_chain.core.spec.describe import chain_doc
+from delivery_chain.core.spec.slots import widest, widths
+from delivery_chain.core.spec.standing import Standing
+from delivery_chain.core.steps import REPORT
+from delivery_chain.dag_files.forms import chain_form, existing_form
+from delivery_chain.operators.build import AssembleOperator, BuildOperator
+from delivery_chain.operators.distribute import DistributeOperator
+from delivery_chain.operators.plan import PlanOperator
+from delivery_chain.operators.publish import PublishOperator
+from delivery_chain.operators.quarantine import DeniedOperator, QuarantineOperator
+from delivery_chain.operators.replicate import ReplicateOperator
+from delivery_chain.operators.report import ReportOperator
+from delivery_chain.operators.scan import GateOperator, ScanOperator
+from delivery_chain.operators.slots import LABEL
+from delivery_chain.retry import PLAN, STEPS, WATCHES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from delivery_chain.core.spec.model import ChainSpec, Source
+
+SOURCE_TAG = "delivery-chain-source"
+IMAGES_TAG = "delivery-chain-images"
+MAINTENANCE = "delivery-chain-maintenance"
+EXISTING = "delivery-chain-existing"
+REMOVED = "delivery-chain-removed"
+SOURCE_DOC = """Waits for a branch or tag to change, then starts a run of each chain that builds it: {chains}.
+
+One run is always waiting: its task `watch` is deferred, and takes no worker slot.
+What was seen last is in the Variable `{variable}`. Pause this Dag, and pushes wait until it goes on.
+"""
+IMAGES_DOC = """Waits for an image tag to be new or to move, then starts a run of the chain that takes it: {chains}.
+
+For images that others push; those that chains build have runs already.
+What was seen last is in the Variable `{variable}`. Pause this Dag, and pushes wait until it goes on.
+"""
+OVER_DOC = """Watched for chains that are gone from the specs. Its last run ends within minutes.
+
+What was seen last is remembered for a day: if a chain that needs it is back by then, nothing was missed. Then this Dag
+goes, too.
+"""
+MAINTENANCE_DOC = """Removes staging tags that crashed runs left behind, one task per chain.
+
+Tags younger than `[delivery_chain] staging_keep_hours` stay: their run may be on its way.
+"""
+REMOVED_DOC = """Is here while removed chains are remembered: for a day, and while they have runs.
+
+One task per chain looks whether runs are on their way, and when there are none removes staging tags that they left.
+The chain's Dag goes then; its runs stay in Airflow's history. Clear one of them within that day, and the Dag comes back
+for it within minutes.
+"""
+EXISTING_DOC = """Sends images to regions that were there before their replication rule was.
+
+What a region lacks becomes a run of the chain: scanned, judged and copied like any other, without firing triggers.
+What is there under the same digest starts nothing, so this may be started again.
+"""
+TRIGGER_TIMEOUT = timedelta(minutes=15)
+"""A target that drips its answer byte by byte resets every shorter clock."""
+FOR_EVER = 10 * 365 * 86400
+"""Seconds that a watching task waits for a change."""
+OWNER = "delivery-chain"
+MOST_RUNS = 64
+"""Runs of a chain on their way at once. A run that waits for something that is away takes no worker, so there may be
+many more than `[core] max_active_tasks_per_dag` lets work; each costs the scheduler a look now and then."""
+
+
+def make_chain_dag(
+    spec: ChainSpec,
+    *,
+    replicate_pool: str = "default_pool",
+    standing: Standing | None = None,
+    room: Mapping[str, int] | None = None,
+) -> DAG:
+    """The Dag of one chain: plan, build, assemble, scan, gate, then publish or quarantine, and the report.
+
+    Args:
+        spec: The chain.
+        replicate_pool: Airflow pool that its copies take a slot of.
+        standing: How this version of the spec stands.
+        room: How many instances each mapped step has; as many as the spec and its earlier versions need by default.
+    """
+    standing = standing or Standing()
+    room = room or widest(widths(spec), standing.room)
+    dag = DAG(
+        dag_id=spec.name,
+        dag_display_name=spec.name,
+        description=spec.description or None,
+        doc_md=chain_doc(spec, standing),
+        schedule=None,
+        catchup=False,
+        max_active_runs=MOST_RUNS,
+        # A run that is further on goes first: of many pushes at once the first image is out before the last is begun.
+        default_args={"owner": OWNER, "weight_rule": "upstream", **STEPS},
+        tags=[CHAIN_TAG, spec.scope.namespace, *standing.tags],
+        is_paused_upon_creation=None,
+    )
+    with dag:
+        _add_steps(spec, replicate_pool, room)
+    # Set after the tasks: else each task gets its own copy of the form, and is many times slower to serialise.
+    dag.params = chain_form(spec)
+    return dag
+
+
+def _add_steps(spec: ChainSpec, replicate_pool: str, room: Mapping[str, int]) -> None:
+    slots = {step: list(range(width)) for step, width in room.items()}
+    plan = PlanOperator(task_id="plan", spec=spec, **PLAN)
+    build = BuildOperator.partial(task_id="build", map_index_template=LABEL).expand(slot=slots["build"])
+    some = TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
+    assemble = AssembleOperator(task_id="assemble", trigger_rule=some)
+    scan = ScanOperator.partial(task_id="scan", map_index_template=LABEL).expand(slot=slots["scan"])
+    gate = GateOperator(task_id="gate", trigger_rule=some)
+    publish = PublishOperator(task_id="publish", max_active_tis_per_dag=1)
+    quarantine = QuarantineOperator(task_id="quarantine")
+    denied = DeniedOperator(task_id="denied")
+    replicate = ReplicateOperator.partial(
+        task_id="replicate", map_index_template=LABEL, pool=replicate_pool
+    ).expand(slot=slots["replicate"])
+    distribute = DistributeOperator.partial(
+        task_id="distribute",
+        map_index_template=LABEL,
+        trigger_rule=TriggerRule.ALL_DONE,
+        execution_timeout=TRIGGER_TIMEOUT,
+    ).expand(slot=slots["distribute"])
+    plan >> build >> assemble >> scan >> gate >> [publish, quarantine]
+    plan >> assemble >> gate
+    quarantine >> denied
+    publish >> replicate >> distribute
+    publish >> distribute
+    # The run's state is this one's: it runs whatever became of the others, and fails where the end is no good one.
+    report = ReportOperator(task_id=REPORT).as_teardown(setups=[], on_failure_fail_dagrun=True)
+    [distribute, denied] >> report
+
+
+def make_source_dags(specs: Iterable[ChainSpec], wanted: str | None = None) -> dict[str, DAG]:
+    """The Dags that watch the sources and images of all chains, by id; just the `wanted` one, if given."""
+    specs = list(specs)
+    sources = {
+        dag_id: _source_dag(dag_id, source, chains)
+        for dag_id, (source, chains) in watched(specs).items()
+        if wanted in {None, dag_id}
+    }
+    images = {
+        dag_id: _images_dag(dag_id, chains)
+        for dag_id, chains in watched_images(specs).items()
+        if wanted in {None, dag_id}
+    }
+    return sources | images
+
+
+def _source_dag(dag_id: str, source: Source, chains: list[tuple[ChainSpec, str]]) -> DAG:
+    from delivery_chain.operators.match import MatchOperator
+    from delivery_chain.operators.watch import WatchOperator
+
+    built = [f"{spec.name} ({repository})" for spec, repository in chains]
+    with _watching_dag(
+        dag_id,
+        dag_display_name=f"source {source.connection} {source.url}".strip(),
+        description=f"Starts {', '.join(built)} when a branch or tag changes.",
+        doc_md=SOURCE_DOC.format(chains=", ".join(built), variable=dag_id),
+        tags=[SOURCE_TAG],
+    ) as dag:
+        watch = WatchOperator(
+            task_id="watch", connection=source.connection, url=source.url, cursor=dag_id, timeout=FOR_EVER
+        )
+        _start(watch, MatchOperator(task_id="match", chains=tuple(chains), cursor=dag_id))
+    return dag
+
+
+def _images_dag(dag_id: str, specs: list[ChainSpec]) -> DAG:
+    from delivery_chain.operators.match import MatchOperator
+    from delivery_chain.operators.watch import WatchImagesOperator
+
+    scope = specs[0].scope
+    takers = [spec for spec in specs if not spec.build_rules]
+    names = [f"{scope.namespace}/{name}" for spec in takers for name in spec.scope.repositories]
+    everything = next((spec.scope for spec in takers if spec.scope.all), None)
+    # What a chain lists that builds is that chain's, whoever takes the rest of the namespace.
+    built = [name for spec in specs if spec.build_rules for name in spec.scope.repositories]
+    left_out = dict.fromkeys((*everything.exclude, *built)) if everything else {}
+    chains = ", ".join(spec.name for spec in takers)
+    with _watching_dag(
+        dag_id,
+        dag_display_name=f"images {scope.instance} {scope.namespace}",
+        description=f"Starts {chains} when an image is pushed.",
+        doc_md=IMAGES_DOC.format(chains=chains, variable=dag_id),
+        tags=[IMAGES_TAG],
+    ) as dag:
+        watch = WatchImagesOperator(
+            task_id="watch",
+            connection=scope.instance,
+            repositories=tuple(dict.fromkeys(names)),
+            namespaces=(scope.namespace,) if everything else (),
+            exclude=tuple(f"{scope.namespace}/{name}" for name in left_out),
+            cursor=dag_id,
+            timeout=FOR_EVER,
+        )
+        _start(watch, MatchOperator(task_id="match", images_of=scope.instance, specs=specs, cursor=dag_id))
+    return dag
+
+
+def _watching_dag(dag_id: str, **about: Any) -> DAG:
+    return DAG(
+        dag_id=dag_id,
+        schedule="@continuous",
+        # Without a start the first two runs of a continuous Dag get the same logical date, and it stops for good.
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        max_active_runs=1,
+        catchup=False,
+        default_args={"owner": OWNER, **WATCHES},
+        **about,
+    )
+
+
+def _start(watch: Any, match: Any) -> None:
+    """What every watching Dag does with what it saw."""
+    from delivery_chain.operators.match import RememberOperator
+    from delivery_chain.operators.start import StartOperator
+
+    start = StartOperator.partial(
+        task_id="start", skip_when_already_exists=True, map_index_template="{{ task.trigger_dag_id }}"
+    ).expand_kwargs(match.output)
+    remember = RememberOperator(task_id="remember", cursor=match.cursor, trigger_rule=TriggerRule.NONE_FAILED)
+    watch >> match >> start >> remember
+
+
+def make_over_dags(dag_ids: Iterable[str]) -> dict[str, DAG]:
+    """Watching Dags that no chain needs any more: without a Dag Airflow would never end their last runs."""
+    from delivery_chain.operators.watch import OverOperator
+
+    made = {}
+    for dag_id in dag_ids:
+        with DAG(
+            dag_id=dag_id,
+            description="No chain needs it any more.",
+            doc_md=OVER_DOC,
+            schedule=None,
+            catchup=False,
+            default_args={"owner": OWNER, **WATCHES},
+            tags=[MAINTENANCE],
+        ) as made[dag_id]:
+            OverOperator(task_id="watch")
+    return made
+
+
+def make_maintenance_dag(specs: Iterable[ChainSpec]) -> DAG:
+    """The Dag that removes staging tags of crashed runs, one task per chain, once a day."""
+    from delivery_chain.operators.sweep import SweepOperator
+
+    with DAG(
+        dag_id=MAINTENANCE,
+        description="Removes staging tags that crashed runs left behind.",
+        doc_md=MAINTENANCE_DOC,
+        schedule="@daily",
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        catchup=False,
+        max_active_runs=1,
+        default_args={"owner": OWNER, **STEPS},
+        tags=[MAINTENANCE],
+    ) as dag:
+        for spec in specs:
+            SweepOperator(task_id=f"sweep-{spec.name}", spec=spec)
+    return dag
+
+
+def make_removed_dag(names: Iterable[str], *, unsettled: bool) -> DAG:
+    """The Dag that sees the last runs of removed chains end, one task per chain."""
+    from delivery_chain.operators.settle import SettleOperator
+
+    with DAG(
+        dag_id=REMOVED,
+        description="Sees the last runs of removed chains end, and sweeps up after them.",
+        doc_md=REMOVED_DOC,
+        # Runs of settled chains may be cleared, too.
+        schedule=timedelta(minutes=1 if unsettled else 5),
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        catchup=False,
+        max_active_runs=1,
+        default_args={"owner": OWNER, **STEPS},
+        tags=[MAINTENANCE],
+        # It comes and goes by itself: nobody would be there to unpause it.
+        is_paused_upon_creation=False,
+    ) as dag:
+        for name in names:
+            SettleOperator(task_id=f"settle-{name}", chain=name)
+    return dag
+
+
+def make_existing_dag(specs: Iterable[ChainSpec]) -> DAG:
+    """The Dag that sends what was there before a replication rule was."""
+    from delivery_chain.operators.backfill import ExistingOperator
+    from delivery_chain.operators.start import StartOperator
+
+    replicating = [spec for spec in specs if spec.replicate]
+    with DAG(
+        dag_id=EXISTING,
+        description="Sends images to regions that were there before their replication rule was.",
+        doc_md=EXISTING_DOC,
+        schedule=None,
+        catchup=False,
+        max_active_runs=1,
+        default_args={"owner": OWNER, **STEPS},
+        tags=[EXISTING],
+    ) as dag:
+        look = ExistingOperator(task_id="look", specs=replicating)
+        start = StartOperator.partial(
+            task_id="start", skip_when_already_exists=True, map_index_template="{{ task.trigger_run_id }}"
+        ).expand_kwargs(look.output)
+        look >> start
+    dag.params = existing_form(replicating)
+    return dag

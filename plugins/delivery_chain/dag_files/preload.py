@@ -1,0 +1,31 @@
+"""Imports what a chain's tasks need, for a scheduler whose tasks are its forks: LocalExecutor.
+
+A task's process then has the modules already, instead of importing them again at each start. Imported from
+`airflow_local_settings.py` in the scheduler only (see docs/sandbox.md); nothing else imports it.
+"""
+
+from importlib import import_module
+
+MODULES = (
+    "delivery_chain.dag_files.factory",
+    "delivery_chain.spec_store.folder",
+    "delivery_chain.hooks.git",
+    "delivery_chain.hooks.registry",
+    "delivery_chain.hooks.webhook",
+    "delivery_chain.oci.client",
+    "delivery_chain.oci.copy.api",
+    "delivery_chain.oci.referrers",
+    "delivery_chain.oci.closure",
+    "delivery_chain.operators.sweep",
+    "delivery_chain.operators.match",
+    "delivery_chain.builders.buildah.builder",
+    "delivery_chain.builders.context",
+    "delivery_chain.tools.git.client",
+    "delivery_chain.scanners.trivy.scanner",
+    "airflow.providers.standard.operators.trigger_dagrun",
+    "requests",
+    "standardwebhooks",
+)
+
+for _name in MODULES:
+    import_module(_name)

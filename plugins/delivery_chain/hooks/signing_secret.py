@@ -1,0 +1,33 @@
+"""The installation's signing secret as tasks get it: an Airflow Variable, which role `op` and above may read.
+
+The scheduler makes it before it starts a chain's first run, see `delivery_chain.airflow_db.listener`. Tasks never do:
+two of them at once would each believe in their own, as Airflow's API can't add a Variable only where there is none.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from delivery_chain.core.seal import SHORTEST, SIGNING_SECRET
+from delivery_chain.errors import ConfigurationError
+from delivery_chain.hooks.absence import read_variable
+
+
+@cache
+def signing_secret() -> str:
+    """The secret, asked for once a process.
+
+    Raises:
+        ConfigurationError: There is none, or one that is too short. Not retryable.
+        AirflowUnreachable: Airflow did not say whether there is one. Retryable.
+    """
+    found = read_variable(SIGNING_SECRET)
+    if not isinstance(found, str) or len(found) < SHORTEST:
+        what = "is too short" if found else "is not there"
+        raise ConfigurationError(
+            f"Airflow's Variable {SIGNING_SECRET}, with which steps prove what they leave for each other, {what}. "
+            f"The scheduler makes it when it starts a run of a chain: delete what is there, then clear this run's "
+            f"task `plan` and all that follow it. Without a scheduler: airflow variables set {SIGNING_SECRET} "
+            '"$(openssl rand -hex 32)"'
+        )
+    return found

@@ -1,0 +1,1 @@
+"""Copies images by digest to one or more targets, resumes, and verifies what arrived."""

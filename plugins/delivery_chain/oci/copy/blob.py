@@ -1,0 +1,322 @@
+"""One blob on its way from a source to one or more targets: read once, written to all, gone on with when cut.
+
+A source that breaks off is asked for the rest (`Range`) while the uploads stay open. An upload that breaks off
+goes on from where its registry says, alone, if the registry can say; else this one blob starts again there.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from delivery_chain.errors import ContentMismatch, RegistryError, RegistryUnreachable, Unauthorized
+from delivery_chain.oci.content import ContentCheck
+from delivery_chain.oci.copy.resume import WORTH_KEEPING
+from delivery_chain.oci.copy.retry import Tries
+from delivery_chain.oci.http.exchange import CHUNK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from delivery_chain.oci.copy.digest_probe import Refusals
+    from delivery_chain.oci.copy.endpoint import Place
+    from delivery_chain.oci.copy.progress import Meter
+    from delivery_chain.oci.copy.resume import OpenUploads
+    from delivery_chain.oci.copy.retry import Patience
+    from delivery_chain.oci.http.exchange import Outgoing
+    from delivery_chain.oci.manifest import Descriptor
+
+PROGRESS = 64 * 1024
+"""Bytes that count as getting on: what breaks after fewer, again and again, is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What all transfers of a copy share."""
+
+    patience: Patience
+    uploads: OpenUploads
+    meter: Meter
+    refusals: Refusals
+
+
+@dataclass(slots=True, eq=False)
+class Arrival:
+    """One target of one blob, and how far it got."""
+
+    target: Place
+    tries: Tries
+    mount_from: str = ""
+    """Repository of the target's registry that may have the blob."""
+    way: str = ""
+    """`copied` or `mounted`, once it is there."""
+    error: RegistryError | None = None
+    """Why it never will be."""
+    sent: int = 0
+    """Bytes that went out, those included that had to go twice."""
+    location: str | None = None
+    """The upload, once it is open."""
+    offset: int = 0
+    """Bytes that the registry is known to hold."""
+    reached: int = 0
+    """Bytes up to where this round came."""
+    fault: RegistryError | None = None
+    """What ended this round."""
+    outgoing: Outgoing | None = None
+    renewed: bool = False
+    """Whether a login that ended in the middle was renewed; it happens once."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something left to do."""
+        return not self.way and self.error is None
+
+
+class Transfer:
+    """Brings one blob to all its targets; each ends with a `way` or an `error`, whatever becomes of the others."""
+
+    def __init__(self, source: Place, blob: Descriptor, arrivals: Sequence[Arrival], tools: Tools) -> None:
+        self._source = source
+        self._blob = blob
+        self._arrivals = arrivals
+        self._patience = tools.patience
+        self._uploads = tools.uploads
+        self._meter = tools.meter
+        self._refusals = tools.refusals
+
+    def run(self) -> None:
+        """Do it.
+
+        Raises:
+            RegistryError: The source fails for good; nothing of the blob was committed anywhere.
+        """
+        try:
+            while True:
+                for arrival in self._waiting():
+                    if arrival.location is None:
+                        self._prepare(arrival)
+                waiting = self._waiting()
+                if not waiting:
+                    return
+                # Those that are equally far need the same bytes.
+                group = [one for one in waiting if one.offset == waiting[0].offset]
+                with self._patience.hold([self._source.registry, *(one.target.registry for one in group)]):
+                    self._round(group, waiting[0].offset)
+                for arrival in group:
+                    self._settle(arrival)
+        finally:
+            for arrival in self._arrivals:
+                if arrival.outgoing is not None:
+                    arrival.outgoing.abort()
+
+    def _waiting(self) -> list[Arrival]:
+        return [one for one in self._arrivals if one.waiting]
+
+    # Before a round: an upload that is open.
+
+    def _prepare(self, arrival: Arrival) -> None:
+        try:
+            self._patience.call(arrival.target.registry, lambda: self._begin(arrival))
+        except RegistryError as error:
+            arrival.error = error
+
+    def _begin(self, arrival: Arrival) -> None:
+        target, digest = arrival.target, self._blob.digest
+        known = self._uploads.get(target.key(self._blob))
+        if known is not None:
+            arrival.offset = self._held(arrival, known)
+            if arrival.location is not None:
+                self._meter.kept(str(target), arrival.offset)
+                return
+        arrival.location = target.client.begin_upload(target.name, digest, arrival.mount_from)
+        if arrival.location is None:
+            arrival.way = "mounted"
+            self._meter.blob_done(str(target), self._blob.size)
+        elif self._blob.size >= WORTH_KEEPING:
+            self._uploads.put(target.key(self._blob), arrival.location)
+
+    def _held(self, arrival: Arrival, location: str) -> int:
+        """Bytes of an upload that can be gone on with; where there are none, it is forgotten."""
+        target = arrival.target
+        offset = 0
+        # Whatever is wrong with an old address, a new upload is the answer.
+        with suppress(RegistryError):
+            offset = target.client.upload_offset(target.name, location)
+        if offset:
+            self._refusals.ask(target)
+            offset = offset if self._refusals.known(target) else 0
+        if 0 < offset <= self._blob.size:
+            arrival.location = location
+            return offset
+        arrival.location = None
+        self._uploads.drop(target.key(self._blob))
+        with suppress(RegistryError):
+            target.client.cancel_upload(target.name, location)
+        return 0
+
+    # A round: the bytes from one offset on to everybody who needs them.
+
+    def _round(self, group: list[Arrival], offset: int) -> None:
+        self._patience.check()
+        for arrival in group:
+            arrival.reached = offset
+            self._guarded(arrival, self._open)
+        try:
+            self._send(group, offset)
+        except ContentMismatch as error:
+            for arrival in (one for one in group if one.fault is None):
+                self._fail(arrival, error)
+        for arrival in group:
+            if arrival.fault is None:
+                self._guarded(arrival, self._close)
+
+    def _send(self, group: list[Arrival], offset: int) -> None:
+        # The middle of a blob has no digest; `_held` goes on only where the registry checks the whole.
+        trusted = all(self._refusals.known(arrival.target) for arrival in group)
+        what = f"blob {self._blob.digest} of {self._source}"
+        check = None if offset or trusted else ContentCheck(self._blob.digest, what)
+        for piece in self._pieces(offset):
+            offset += len(piece)
+            if check is not None:
+                check.add(piece)
+                if offset == self._blob.size:
+                    # Before the last bytes go out: so nobody ever holds a whole wrong blob.
+                    check.finish()
+            for arrival in group:
+                if arrival.fault is None:
+                    self._write(arrival, piece)
+            if all(arrival.fault is not None for arrival in group):
+                return
+
+    def _pieces(self, offset: int) -> Iterator[memoryview]:
+        """The source's bytes from `offset` on, each piece in the same buffer."""
+        source, size = self._source, self._blob.size
+        tries = Tries(self._patience)
+        buffer = memoryview(bytearray(min(CHUNK, size - offset)))
+        while offset < size:
+            began = offset
+            try:
+                with source.client.read_blob(source.name, self._blob.digest, size, offset) as response:
+                    while offset < size:
+                        count = response.readinto(buffer[: size - offset])
+                        if not count:
+                            raise _ended(source, self._blob, offset)
+                        offset += count
+                        self._patience.spend(source.registry, count)
+                        yield buffer[:count]
+            except RegistryError as error:
+                if offset - began >= PROGRESS:
+                    tries.progressed()
+                tries.failed(error, source.registry)
+
+    def _guarded(self, arrival: Arrival, step: Callable[[Arrival], None]) -> None:
+        try:
+            step(arrival)
+        except RegistryError as error:
+            self._fail(arrival, error)
+
+    def _open(self, arrival: Arrival) -> None:
+        target, blob = arrival.target, self._blob
+        arrival.outgoing = target.client.open_upload(
+            target.name, str(arrival.location), blob.digest, blob.size, arrival.offset
+        )
+
+    def _write(self, arrival: Arrival, piece: memoryview) -> None:
+        if arrival.outgoing is None:
+            return
+        # Counted first: of a piece that breaks off, nobody knows how much went out.
+        arrival.reached += len(piece)
+        arrival.sent += len(piece)
+        self._meter.sent(str(arrival.target), len(piece))
+        try:
+            self._patience.spend(arrival.target.registry, len(piece))
+            if not arrival.outgoing.write(piece):
+                self._close(arrival)
+        except RegistryError as error:
+            self._fail(arrival, error)
+
+    def _close(self, arrival: Arrival) -> None:
+        if arrival.outgoing is None or not arrival.waiting:
+            return
+        outgoing, arrival.outgoing = arrival.outgoing, None
+        try:
+            arrival.target.client.close_upload(outgoing, arrival.target.name, self._blob.digest)
+        finally:
+            outgoing.abort()
+        self._arrived(arrival)
+
+    def _arrived(self, arrival: Arrival) -> None:
+        arrival.way = "copied"
+        self._uploads.drop(arrival.target.key(self._blob))
+        self._meter.blob_done(str(arrival.target))
+        self._patience.gate(arrival.target.registry).worked()
+
+    def _fail(self, arrival: Arrival, error: RegistryError) -> None:
+        arrival.fault = error
+        if arrival.outgoing is not None:
+            arrival.outgoing.abort()
+            arrival.outgoing = None
+
+    # After a round: what a target's fault means.
+
+    def _settle(self, arrival: Arrival) -> None:
+        fault, arrival.fault = arrival.fault, None
+        if fault is None:
+            return
+        target, before = arrival.target, arrival.offset
+        try:
+            if not self._login_ended(arrival, fault):
+                arrival.tries.failed(fault, target.registry)
+            self._patience.call(target.registry, lambda: self._recover(arrival, fault))
+        except RegistryError as error:
+            arrival.error = error
+            self._give_up(arrival)
+            return
+        if arrival.waiting:
+            self._meter.sent(str(target), arrival.offset - arrival.reached)
+            if arrival.offset - before >= PROGRESS:
+                arrival.tries.progressed()
+
+    def _login_ended(self, arrival: Arrival, fault: RegistryError) -> bool:
+        ended = isinstance(fault, Unauthorized) and fault.status == HTTPStatus.UNAUTHORIZED
+        if not ended or arrival.renewed:
+            return False
+        arrival.renewed = True
+        return True
+
+    def _recover(self, arrival: Arrival, fault: RegistryError) -> None:
+        """See what the registry made of it: the whole blob, a part to go on from, or nothing."""
+        target = arrival.target
+        if target.client.head_blob(target.name, self._blob.digest) == self._blob.size:
+            # The answer got lost, not the blob; or somebody else brought it.
+            self._meter.sent(str(target), self._blob.size - arrival.reached)
+            self._arrived(arrival)
+            return
+        location, arrival.location, arrival.offset = arrival.location, None, 0
+        if location is None:
+            return
+        if isinstance(fault, ContentMismatch):
+            # What is there are wrong bytes.
+            self._forget(arrival, location)
+        else:
+            arrival.offset = self._held(arrival, location)
+            if arrival.offset > arrival.reached:
+                arrival.location, arrival.offset = None, 0
+
+    def _forget(self, arrival: Arrival, location: str) -> None:
+        self._uploads.drop(arrival.target.key(self._blob))
+        with suppress(RegistryError):
+            arrival.target.client.cancel_upload(arrival.target.name, location)
+
+    def _give_up(self, arrival: Arrival) -> None:
+        if arrival.location is None or (self._uploads.kept and arrival.error and arrival.error.retryable):
+            return
+        self._forget(arrival, arrival.location)
+
+
+def _ended(source: Place, blob: Descriptor, offset: int) -> RegistryUnreachable:
+    return RegistryUnreachable(
+        f"blob {blob.digest} of {source}: expected {blob.size} bytes, the connection ended after {offset}"
+    )

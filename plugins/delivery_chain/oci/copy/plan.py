@@ -1,0 +1,221 @@
+"""What a copy will do, as a value, before it does anything: what is missing at each target, in the order to send it.
+
+A manifest that a registry holds is taken as its word that it holds the blobs too: it had to have them to take the
+manifest, and copies of ours send blobs first. `thorough` asks for every blob all the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from delivery_chain.errors import NotFound, ProtocolViolation
+from delivery_chain.oci.closure import Closure, Reader, parts, read_closure
+from delivery_chain.oci.inventory import content_of, images_in
+from delivery_chain.oci.referrer_listing import ReferrersOf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from delivery_chain.oci.closure import Each
+    from delivery_chain.oci.copy.endpoint import Place
+    from delivery_chain.oci.copy.retry import Patience
+    from delivery_chain.oci.manifest import AnyManifest, Descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class TargetPlan:
+    """What one target lacks."""
+
+    target: str
+    """`host/name`."""
+    blobs: tuple[Descriptor, ...]
+    """Largest first, so that the last one under way is a small one."""
+    manifests: tuple[AnyManifest, ...]
+    """Children before the index that names them, referrers after what they are about."""
+    links: tuple[tuple[str, Descriptor], ...]
+    """Subject's digest and referrer, for referrers that are not listed there."""
+    asked: int
+    """Blobs that were looked for: `blobs`, and those that are there."""
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether nothing is missing."""
+        return not (self.blobs or self.manifests or self.links)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the missing blobs: the most that has to be sent."""
+        return sum(blob.size for blob in self.blobs)
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON types."""
+        return {
+            "target": self.target,
+            "in_sync": self.in_sync,
+            "bytes": self.bytes,
+            "blobs": [{"digest": blob.digest, "size": blob.size} for blob in self.blobs],
+            "manifests": [{"digest": one.digest, "media_type": one.media_type} for one in self.manifests],
+            "referrers": [{"subject": subject, "digest": entry.digest} for subject, entry in self.links],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CopyPlan:
+    """One image on its way to one or more targets."""
+
+    source: str
+    """`host/name`."""
+    digest: str
+    closure: Closure = field(repr=False)
+    """All that belongs to the image."""
+    targets: tuple[TargetPlan, ...]
+    """In the order that was asked for."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON types: `{"source", "digest", "manifests", "blobs", "bytes", "targets": […]}`."""
+        return {
+            "source": self.source,
+            "digest": self.digest,
+            "manifests": len(self.closure.manifests),
+            "blobs": len(self.closure.blobs),
+            "bytes": sum(blob.size for blob in self.closure.blobs),
+            "targets": [target.to_json() for target in self.targets],
+        }
+
+
+@dataclass(slots=True)
+class Planner:
+    """Finds out what is missing. Keeps what it learned, so that images of one repository can share it."""
+
+    source: Place
+    targets: Sequence[Place]
+    patience: Patience
+    each: Each
+    referrers: bool
+    thorough: bool
+    left_behind: Callable[[str], None] | None = None
+    """Given, referrers that are images or hold some stay behind, and it is told of each."""
+    _source_lists: ReferrersOf = field(init=False)
+    _target_lists: dict[Place, ReferrersOf] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._source_lists = ReferrersOf(self.source.client, self.source.name)
+        self._target_lists = {target: ReferrersOf(target.client, target.name) for target in self.targets}
+
+    def plan(self, digest: str) -> CopyPlan:
+        """Ask source and targets about one image.
+
+        Raises:
+            NotFound: The source lacks it, or a part of it that a target lacks too.
+            RegistryError: See `errors`.
+        """
+        held: dict[Place, set[str]] = {target: set() for target in self.targets}
+        reader = Reader(
+            self.source.name,
+            lambda one: self._fetch(one, held),
+            self._listed if self.referrers else None,
+            self._source_has,
+            self.each,
+            **self._judged_alone(held),
+        )
+        closure = read_closure(reader, digest)
+        plans = tuple(self._missing(target, closure, held[target]) for target in self.targets)
+        return CopyPlan(str(self.source), digest, closure, plans)
+
+    def _judged_alone(self, held: dict[Place, set[str]]) -> dict[str, Any]:
+        if self.left_behind is None:
+            return {}
+        content = content_of(self.source.client, self.source.name)
+
+        def unfit(referrer: AnyManifest, known: frozenset[str]) -> str:
+            why = images_in(self.source.name, lambda one: self._fetch(one, held), content, referrer, known)
+            missing = [
+                blob.digest
+                for blob in referrer.blobs
+                if not blob.foreign and not self._source_has(blob.digest)
+            ]
+            return why or (f"its blob {missing[0]} is not there" if missing else "")
+
+        return {"unfit": unfit, "left_behind": self.left_behind}
+
+    def _fetch(self, digest: str, held: dict[Place, set[str]]) -> AnyManifest:
+        """A manifest, and who holds it. Wherever the bytes come from, they are checked against the digest."""
+        found: AnyManifest | None = None
+        for target in self.targets:
+            if found is None:
+                found = self._maybe(target, digest)
+                there = found is not None
+            else:
+                entry = self.patience.call(
+                    target.registry, partial(target.client.head_manifest, target.name, digest)
+                )
+                there = entry is not None
+            if there:
+                held[target].add(digest)
+        source = self.source
+        return found or self.patience.call(
+            source.registry, lambda: source.client.get_manifest(source.name, digest)
+        )
+
+    def _maybe(self, target: Place, digest: str) -> AnyManifest | None:
+        try:
+            return self.patience.call(
+                target.registry, lambda: target.client.get_manifest(target.name, digest)
+            )
+        except NotFound:
+            return None
+
+    def _listed(self, digest: str) -> tuple[Descriptor, ...]:
+        return self.patience.call(self.source.registry, lambda: self._source_lists(digest))
+
+    def _source_has(self, digest: str) -> bool:
+        source = self.source
+        size = self.patience.call(source.registry, lambda: source.client.head_blob(source.name, digest))
+        return size is not None
+
+    def _missing(self, target: Place, closure: Closure, held: set[str]) -> TargetPlan:
+        manifests = tuple(one for one in closure.manifests if one.digest not in held)
+        known = {blob.digest: blob for blob in closure.blobs}
+        asked = (
+            known
+            if self.thorough
+            else {
+                blob.digest: known[blob.digest]
+                for one in manifests
+                for blob in parts(one)
+                if blob.digest in known
+            }
+        )
+        there = dict(zip(asked, self.each(lambda one: self.has_blob(target, known[one]), asked), strict=True))
+        blobs = sorted((blob for blob in asked.values() if not there[blob.digest]), key=lambda b: -b.size)
+        links = self._missing_links(target, closure, held)
+        return TargetPlan(str(target), tuple(blobs), manifests, links, len(asked))
+
+    def has_blob(self, target: Place, blob: Descriptor) -> bool:
+        """Whether a target has a blob.
+
+        Raises:
+            ProtocolViolation: It has one of another size.
+        """
+        size = self.patience.call(target.registry, lambda: target.client.head_blob(target.name, blob.digest))
+        if size is not None and size != blob.size:
+            raise ProtocolViolation(
+                f"blob {blob.digest} of {target}: expected {blob.size} bytes as the manifest says, found {size}. "
+                "One of them is damaged: push the image again"
+            )
+        return size is not None
+
+    def _missing_links(
+        self, target: Place, closure: Closure, held: set[str]
+    ) -> tuple[tuple[str, Descriptor], ...]:
+        missing: list[tuple[str, Descriptor]] = []
+        lists: dict[str, set[str]] = {}
+        for subject, entry in closure.links:
+            if subject in held and subject not in lists:
+                found = self.patience.call(target.registry, partial(self._target_lists[target], subject))
+                lists[subject] = {one.digest for one in found}
+            if entry.digest not in lists.get(subject, ()):
+                missing.append((subject, entry))
+        return tuple(missing)

@@ -1,0 +1,141 @@
+"""Limits that all processes of one worker share: a few files in a folder, locked while they are used.
+
+Airflow runs each task in a process of its own. The kernel drops a lock when its process dies, so that a task that
+is killed holds no place for good.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import random
+import shutil
+import struct
+import time
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from delivery_chain.oci.copy.limits import FIRST_WAIT, REQUESTS_AT_ONCE, Gate, GateState, Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_FORM = struct.Struct("<ddd")
+KEPT = 86_400.0
+"""Seconds that a registry's files stay after their last use."""
+_FIRST_LOOK, _LONGEST_LOOK = 0.005, 0.25
+"""Seconds between two looks for a free place; doubled each time."""
+
+
+class WorkerLimits(Limits):
+    """Limits shared by all processes that name the same folder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        requests: int = REQUESTS_AT_ONCE,
+        rate: float | None = None,
+        first_wait: float = FIRST_WAIT,
+    ) -> None:
+        """No gate yet.
+
+        Args:
+            folder: On a disk of this machine; made where it is missing. Holds no secret.
+            requests: Most requests at once to one registry.
+            rate: Bytes a second to or from one registry; None for no limit.
+            first_wait: Seconds before a second try of what failed; doubled each time.
+        """
+        super().__init__(requests=requests, rate=rate, first_wait=first_wait)
+        self._folder = folder
+
+    def _make(self, key: str) -> Gate:
+        folder = self._folder / hashlib.sha256(f"{_boot()}\0{key}".encode()).hexdigest()[:16]
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _forget(self._folder)
+        return Gate(key, self._requests, self._rate, store=FileStore(folder))
+
+
+def _forget(folder: Path) -> None:
+    """Remove what belongs to registries, and to starts of the machine, that nothing was heard of for a day."""
+    oldest = time.time() - KEPT
+    for state in folder.glob("*/state"):
+        # Other processes do the same.
+        with contextlib.suppress(OSError):
+            if state.stat().st_mtime < oldest:
+                shutil.rmtree(state.parent, ignore_errors=True)
+
+
+@cache
+def _boot() -> str:
+    """An id of the machine's start: its monotonic clock begins anew then."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return ""
+
+
+class FileStore:
+    """A gate's state and places in the files of one folder. The clock has to be the machine's monotonic one."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._random = random.Random()  # noqa: S311 - spreads the looks, keeps no secret
+
+    @contextmanager
+    def state(self, fresh: GateState) -> Iterator[GateState]:
+        """The state, for this process alone until the block ends; `fresh` where there is none yet."""
+        with self._locked("state", fcntl.LOCK_EX) as file:
+            kept = os.pread(file, _FORM.size, 0)
+            state = GateState(*_FORM.unpack(kept)) if len(kept) == _FORM.size else fresh
+            yield state
+            os.pwrite(file, _FORM.pack(state.allowed, state.closed_until, state.paid_until), 0)
+
+    @contextmanager
+    def place(self, allowed: Callable[[], int], sleep: Callable[[float], object]) -> Iterator[None]:
+        """Wait for a free place among those allowed now, and hold it."""
+        pause = _FIRST_LOOK
+        while (file := self._take(allowed())) is None:
+            sleep(pause * self._random.uniform(0.5, 1.0))
+            pause = min(pause * 2, _LONGEST_LOOK)
+        try:
+            yield
+        finally:
+            os.close(file)
+
+    def _take(self, places: int) -> int | None:
+        first = self._random.randrange(places)
+        for place in range(places):
+            file = self._open(f"place-{(first + place) % places}")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(file)
+            except BaseException:
+                os.close(file)
+                raise
+            else:
+                return file
+        return None
+
+    @contextmanager
+    def _locked(self, name: str, how: int) -> Iterator[int]:
+        file = self._open(name)
+        try:
+            fcntl.flock(file, how)
+            yield file
+        finally:
+            os.close(file)
+
+    def _open(self, name: str) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            return os.open(self._folder / name, flags, 0o600)
+        except FileNotFoundError:
+            # Another process took it for forgotten.
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return os.open(self._folder / name, flags, 0o600)

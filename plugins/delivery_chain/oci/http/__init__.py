@@ -1,0 +1,1 @@
+"""Sends one request to a registry: connections, logins, redirects, and which addresses are allowed."""

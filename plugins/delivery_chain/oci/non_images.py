@@ -1,0 +1,179 @@
+"""What proves that something in an image's tree is no image; see `inventory` for why names prove nothing.
+
+Each proof gives what the thing is, or an empty text: then it is an image, as far as anybody can tell.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from delivery_chain.core.names.platform import UNKNOWN, platform_name
+from delivery_chain.errors import NotFound, ProtocolViolation
+from delivery_chain.oci import json_fields
+from delivery_chain.oci.manifest import (
+    EMPTY_CONFIG,
+    IMAGE_CONFIG_TYPES,
+    OCI_MANIFEST,
+    Descriptor,
+    Index,
+    Manifest,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+REFERENCE_TYPE = "vnd.docker.reference.type"
+REFERENCE_DIGEST = "vnd.docker.reference.digest"
+ATTESTATION = "attestation-manifest"
+IN_TOTO = "application/vnd.in-toto+json"
+CACHE_CONFIG = "application/vnd.buildkit.cacheconfig.v0"
+TAKEN_FOR_IMAGES = IMAGE_CONFIG_TYPES | {"application/octet-stream", "application/json", "text/html", ""}
+"""Types of a config with which some runtime takes a manifest for an image."""
+IMAGE_LAYERS = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.")
+"""How the media types of an image's layers begin."""
+MAX_CONFIG = 8 * 1024 * 1024
+"""Bytes of an image's config: history and labels of the longest Dockerfiles stay below 1 MiB."""
+MAX_STATEMENT = 32 * 1024 * 1024
+"""Bytes of one attestation or signature: SBOMs of large images have 10 to 20 MB."""
+MAX_STATEMENTS = 128 * 1024 * 1024
+"""Bytes of all of them in one tree. What is beyond counts as an image."""
+_MANIFEST_KEYS = {"schemaversion", "mediatype", "manifests", "config", "fslayers"}
+_PACKED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
+"""How gzip and zstd begin."""
+_SHOWN = 100
+
+
+@dataclass(slots=True)
+class Content:
+    """Blobs of one repository, for proofs. Remembers what it found, and reads no more than it has to."""
+
+    name: str
+    fetch: Callable[[str, int], bytes]
+    """A blob of at most so many bytes by its digest, checked."""
+    begin: Callable[[Descriptor], bytes]
+    """The first bytes of a blob, not checked."""
+    left: int = MAX_STATEMENTS
+    json: dict[str, bool] = field(default_factory=dict)
+
+    def config(self, manifest: Manifest) -> bytes:
+        """The config of a manifest."""
+        return self.fetch(manifest.config.digest, MAX_CONFIG)
+
+    def is_json(self, blob: Descriptor) -> bool:
+        """Whether a blob is one JSON document and thus no file system in whatever packing."""
+        if blob.digest not in self.json:
+            self.json[blob.digest] = self._is_json(blob)
+        return self.json[blob.digest]
+
+    def _is_json(self, blob: Descriptor) -> bool:
+        if blob.size > min(MAX_STATEMENT, self.left):
+            return False
+        self.left -= blob.size
+        try:
+            return isinstance(json.loads(self.fetch(blob.digest, blob.size)), dict)
+        except (ValueError, RecursionError, NotFound, ProtocolViolation):
+            return False
+
+
+def artifact(content: Content, manifest: Manifest) -> str:
+    """An artifact: neither the type of its config nor the config itself would make a runtime take it for an image."""
+    if manifest.media_type != OCI_MANIFEST or _kind(manifest.config) in TAKEN_FOR_IMAGES:
+        return ""
+    if manifest.config.digest != EMPTY_CONFIG.digest and _has_root(content.config(manifest)):
+        return ""
+    return f"artifact {manifest.artifact_type or manifest.config.media_type}"[:_SHOWN]
+
+
+def statements(content: Content, manifest: Manifest) -> str:
+    """A signature or attestation as cosign writes it: an image's config, and layers that are JSON documents."""
+    if manifest.media_type != OCI_MANIFEST or not manifest.layers:
+        return ""
+    if any(_kind(layer).startswith(IMAGE_LAYERS) or layer.foreign for layer in manifest.layers):
+        return ""
+    if not all(content.is_json(layer) for layer in manifest.layers):
+        return ""
+    return f"signature {manifest.layers[0].media_type}"[:_SHOWN]
+
+
+def attestation(content: Content, manifest: Manifest, entry: Descriptor, index: Index) -> str:
+    """An attestation as BuildKit puts it beside images: annotation, config and layers say so together."""
+    about = entry.annotations.get(REFERENCE_DIGEST)
+    beside = {child.digest for child in index.children if child.digest != entry.digest}
+    if entry.annotations.get(REFERENCE_TYPE) != ATTESTATION or about not in beside:
+        return ""
+    if any(_kind(layer) != IN_TOTO for layer in manifest.layers):
+        return ""
+    if _kind(manifest.config) in IMAGE_CONFIG_TYPES:
+        config = _first_json(content.config(manifest))
+        if not isinstance(config, dict) or platform_name(config) != UNKNOWN:
+            return ""
+    elif not artifact(content, manifest):
+        return ""
+    return "attestation" if statements(content, manifest) else ""
+
+
+def blob_child(content: Content, index: Index, child: Descriptor) -> str:
+    """A child that is a blob, as in the indexes that BuildKit keeps caches in.
+
+    Some registries serve any blob as a manifest if its bytes are one, so the bytes have to be something else.
+
+    Raises:
+        ProtocolViolation: It is nothing that is known to be a blob.
+    """
+    kind = _kind(child)
+    if kind.startswith(IMAGE_LAYERS) and _is_packed(content, child):
+        return "layer"
+    if kind == CACHE_CONFIG:
+        found = _first_json(content.fetch(child.digest, MAX_CONFIG))
+        if isinstance(found, dict) and not _MANIFEST_KEYS & {key.casefold() for key in found}:
+            return "build cache"
+    raise ProtocolViolation(
+        f"{content.name}@{index.digest}: its child {child.digest} of media type {child.media_type[:_SHOWN]!r} is "
+        "neither an image nor known to be none, so the whole does not pass. Make the index again without it"
+    )
+
+
+def image_platform(content: Content, manifest: Manifest, said: Mapping[str, Any] | None) -> str:
+    """An image's platform by its own config; the index adds the variant, or all of it, where the config says nothing.
+
+    Raises:
+        ProtocolViolation: The config is none that a runtime could read.
+    """
+    what = f"config of {content.name}@{manifest.digest}"
+    config = json_fields.load_object(content.config(manifest), what)
+    own = {key: json_fields.text(config, key, what) for key in ("os", "architecture", "variant")}
+    name = platform_name(dict(own))
+    outside = platform_name(dict(said)) if said else UNKNOWN
+    if name == UNKNOWN:
+        return outside
+    same = outside.split("/")[:2] == name.split("/")[:2]
+    return outside if same and not own["variant"] else name
+
+
+def _kind(entry: Descriptor) -> str:
+    return entry.media_type.partition(";")[0].strip().lower()
+
+
+def _has_root(raw: bytes) -> bool:
+    found = _first_json(raw)
+    return isinstance(found, dict) and any(key.casefold() == "rootfs" for key in found)
+
+
+def _first_json(raw: bytes) -> Any:
+    """The first JSON value, read at least as willingly as any tool written in Go does; None where there is none."""
+    decoder = json.JSONDecoder(strict=False, parse_int=len, parse_float=len)
+    try:
+        return decoder.raw_decode(raw.decode(errors="replace").lstrip())[0]
+    except ValueError:
+        return None
+    except RecursionError:
+        # Go reads deeper than Python does: what can't be told counts as an image.
+        return {"rootfs": None, "config": None}
+
+
+def _is_packed(content: Content, child: Descriptor) -> bool:
+    """Whether a layer begins as an archive does: a manifest is JSON, which has no such bytes."""
+    begin = content.begin(child)
+    return begin.startswith(_PACKED) or b"\0" in begin

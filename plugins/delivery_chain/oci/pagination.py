@@ -1,0 +1,57 @@
+"""Lists that come in pages: tags, repositories, referrers. Bounded, each entry checked."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from delivery_chain.errors import ProtocolViolation
+from delivery_chain.oci import json_fields
+from delivery_chain.oci.manifest import OCI_INDEX, Descriptor, parse_descriptor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from delivery_chain.oci.http.auth import Scopes
+    from delivery_chain.oci.http.session import Session
+
+MAX_LISTED = 100_000
+"""Entries of one list: more tags than a repository can have and still be usable."""
+PAGE_SIZE = 1000
+"""Entries asked for in one page; registries may give fewer."""
+
+
+def list_names(session: Session, path: str, key: str, *, what: str, scopes: Scopes) -> tuple[str, ...]:
+    """The strings under `key` of every page of `path`, each once, in the registry's order.
+
+    Raises:
+        ProtocolViolation: More than 100,000, or one that is no string.
+    """
+    found: dict[str, None] = {}
+    for entry in _entries(session, path, key, what=what, scopes=scopes, accept="application/json"):
+        if not isinstance(entry, str):
+            raise ProtocolViolation(f"{what}: expected names in {key!r}, found {type(entry).__name__}")
+        found[entry] = None
+    return tuple(found)
+
+
+def list_descriptors(session: Session, path: str, *, what: str, scopes: Scopes) -> tuple[Descriptor, ...]:
+    """The `manifests` of an index that comes in pages.
+
+    Raises:
+        ProtocolViolation: More than 100,000, or one that is no descriptor.
+    """
+    entries = _entries(session, path, "manifests", what=what, scopes=scopes, accept=OCI_INDEX)
+    return tuple(parse_descriptor(entry, what) for entry in entries)
+
+
+def _entries(
+    session: Session, path: str, key: str, *, what: str, scopes: Scopes, accept: str
+) -> Iterator[object]:
+    count = 0
+    for page in session.pages(path, what=what, scopes=scopes, headers={"Accept": accept}):
+        data = json_fields.load_object(page, what)
+        entries = json_fields.rows(data, key, what, limit=MAX_LISTED)
+        count += len(entries)
+        if count > MAX_LISTED:
+            raise ProtocolViolation(f"{what}: expected at most {MAX_LISTED} entries, found more")
+        yield from entries

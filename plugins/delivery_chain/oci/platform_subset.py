@@ -1,0 +1,53 @@
+"""Leaving platforms out of an index: what stays is byte for byte what was pushed, and is pulled by the same digests."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from delivery_chain.oci import json_fields
+from delivery_chain.oci.manifest import INDEX_TYPES, Index
+from delivery_chain.oci.non_images import REFERENCE_DIGEST
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from delivery_chain.oci.manifest import AnyManifest, Descriptor
+
+
+def without_the_rest(
+    index: Index, fetch: Callable[[str], AnyManifest], images: Collection[str], others: Collection[str]
+) -> bytes:
+    """An index of the images that stay and their attestations; the very same bytes where nothing has to go.
+
+    Args:
+        index: What was pushed; indexes in it are taken apart.
+        fetch: The manifest of a digest.
+        images: Digests of the images that stay.
+        others: Digests of what is proven to be no image. Of these, what is about an image that stays, stays.
+
+    Returns:
+        The bytes of an index of the same media type. Equal arguments give equal bytes.
+    """
+    entries = list(_leaves(index, fetch))
+    kept = [
+        entry
+        for entry, child in entries
+        if child.digest in images
+        or (child.digest in others and child.annotations.get(REFERENCE_DIGEST) in images)
+    ]
+    if len(kept) == len(entries):
+        return index.raw
+    document = json_fields.load_object(index.raw, f"manifest {index.digest}") | {"manifests": kept}
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _leaves(index: Index, fetch: Callable[[str], AnyManifest]) -> Iterator[tuple[dict[str, Any], Descriptor]]:
+    """Every child that is no index, as it was written and as it is understood."""
+    written = json_fields.load_object(index.raw, f"manifest {index.digest}")["manifests"]
+    for entry, child in zip(written, index.children, strict=True):
+        below = fetch(child.digest) if child.media_type in INDEX_TYPES else None
+        if isinstance(below, Index):
+            yield from _leaves(below, fetch)
+        else:
+            yield entry, child

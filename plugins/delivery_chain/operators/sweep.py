@@ -1,0 +1,110 @@
+"""Removing staging tags that crashed runs left behind."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from delivery_chain.core.events.built import PUSHED_AT, RUN
+from delivery_chain.core.gate.judge import Verdict
+from delivery_chain.core.names.tags import STAGING_PREFIX
+from delivery_chain.core.seal import Place, opened
+from delivery_chain.core.times import claimed
+from delivery_chain.errors import DeletesDisabled, NotFound, SealBroken, Unauthorized
+from delivery_chain.operators.base import ChainOperator, names_in_scope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from delivery_chain.core.spec.model import ChainSpec
+
+RUNNING = frozenset({"queued", "running"})
+
+
+class SweepOperator(ChainOperator):
+    """Removes the staging tags of one chain's runs that are over; those of blocked images stay if the rule says so."""
+
+    def __init__(self, *, spec: ChainSpec, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.spec = spec
+
+    def execute(self, context: Any) -> list[str]:
+        """Return what was removed, as `namespace/repository:tag`."""
+        from delivery_chain.settings import Settings
+
+        return self.sweep(context, datetime.now(UTC) - timedelta(hours=Settings.load().staging_keep_hours))
+
+    def sweep(self, context: Any, oldest: datetime) -> list[str]:
+        """Remove those of runs that are over and whose push was before `oldest`."""
+        from delivery_chain.hooks.registry import OciRegistryHook
+
+        removed: list[str] = []
+        with OciRegistryHook(self.spec.scope.instance).client() as client:
+            try:
+                for name, tag in self._left_over(context["ti"], client, oldest):
+                    client.delete_tag(name, tag)
+                    removed.append(f"{name}:{tag}")
+            except (DeletesDisabled, Unauthorized) as refused:
+                # Once: what is true of one tag of this registry is true of all.
+                self.log.warning("Staging tags stay: %s", refused)
+        self.log.info("Removed %d staging tags: %s", len(removed), ", ".join(removed) or "none")
+        return removed
+
+    def _left_over(self, ti: Any, client: Any, oldest: datetime) -> Iterator[tuple[str, str]]:
+        for name in names_in_scope(client, self.spec):
+            for tag in _staging_tags(client, name):
+                if self._is_left_over(ti, client, name, tag, oldest):
+                    yield name, tag
+
+    def _is_left_over(self, ti: Any, client: Any, name: str, tag: str, oldest: datetime) -> bool:
+        from delivery_chain.core.placeholder import DELETED_TAG
+
+        try:
+            manifest = client.get_manifest(name, tag)
+        except NotFound:
+            return False
+        if manifest.artifact_type == DELETED_TAG:
+            return True  # Somebody was killed in the middle of removing it.
+        notes = manifest.annotations
+        dag_id, _, run_id = notes.get(RUN, "").partition(" ")
+        if not run_id or dag_id != self.spec.name:
+            return False
+        if claimed(notes.get(PUSHED_AT), datetime.now(UTC)) > oldest or _state(ti, dag_id, run_id) in RUNNING:
+            return False
+        keep = self.spec.scan.block is not None and not self.spec.scan.block.on_block.delete
+        return not (keep and _blocked(ti, dag_id, run_id))
+
+
+def _blocked(ti: Any, dag_id: str, run_id: str) -> bool:
+    """Whether a run's gate refused its image; a verdict that was changed by others may have been a refusal."""
+    verdict = ti.xcom_pull(dag_id=dag_id, run_id=run_id, task_ids="gate", map_indexes=-1)
+    if verdict is None:
+        return False
+    from delivery_chain.hooks.signing_secret import signing_secret
+
+    try:
+        proven = opened(verdict, Place(dag_id, run_id, "gate"), signing_secret())
+    except SealBroken:
+        return True
+    return not Verdict.from_xcom(proven).passed
+
+
+def _staging_tags(client: Any, name: str) -> list[str]:
+    try:
+        return [tag for tag in client.list_tags(name) if tag.startswith(STAGING_PREFIX)]
+    except NotFound:
+        return []
+
+
+def _state(ti: Any, dag_id: str, run_id: str) -> str:
+    """The run's state; empty for one that Airflow no longer knows."""
+    from airflow.sdk.exceptions import AirflowRuntimeError
+
+    try:
+        return str(ti.get_dagrun_state(dag_id, run_id))
+    except AirflowRuntimeError as error:
+        # Any other failure says nothing about the run, which may be on its way.
+        if (error.error.detail or {}).get("status_code") != HTTPStatus.NOT_FOUND:
+            raise
+        return ""

@@ -1,0 +1,1 @@
+"""Scans images. Each engine has a folder of its own."""

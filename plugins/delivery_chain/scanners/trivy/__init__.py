@@ -1,0 +1,1 @@
+"""Scans with Trivy, and keeps its databases."""

@@ -1,0 +1,257 @@
+"""Brings Trivy's databases to a worker and says how old each is and where it came from.
+
+Trivy itself says nothing about a database that is old, and a report does not name the one it was made with.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from delivery_chain.core.gate.findings import Database
+from delivery_chain.core.names.reference import Reference
+from delivery_chain.core.names.registry import Registry
+from delivery_chain.errors import (
+    ConfigurationError,
+    DatabaseUnavailable,
+    InvalidReference,
+    RegistryError,
+    ScanFailed,
+    ToolError,
+    ToolMissing,
+)
+from delivery_chain.oci.client import RegistryClient
+from delivery_chain.scanners.trivy.command import run_trivy
+from delivery_chain.scanners.trivy.database_kinds import JAVA, VULNERABILITIES
+from delivery_chain.scanners.trivy.database_store import DatabaseStore, Stored
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+    from pathlib import Path
+
+    from delivery_chain.scanners.trivy.database_kinds import DatabaseKind
+
+SAMPLE_ANNOTATION = "dev.delivery-chain.sample"
+"""On a database artifact's manifest, with the value `true`: it knows a handful of vulnerabilities only."""
+PAUSE = timedelta(minutes=10)
+"""Time between two questions for a newer database, while the one there is young enough."""
+_AHEAD = timedelta(days=1)
+"""How far a build time may lie in the future before it is not believed."""
+_DOWNLOADED = re.compile(r'successfully downloaded\s+repo="([^"\s]{1,300})"')
+
+
+@dataclass(frozen=True, slots=True)
+class TrivySettings:
+    """The part of this installation's settings that scans with Trivy need."""
+
+    cache_dir: Path
+    """Folder for databases, shared by the tasks of a worker."""
+    db_repository: str = ""
+    """`host[:port]/name[:tag]` of a mirror; empty for Trivy's own default."""
+    max_age_hours: int = 72
+    """A vulnerability database older than this is reported as stale."""
+    java_db_repository: str = ""
+    """A mirror of the Java database; empty for Trivy's own default."""
+    java_db_max_age_hours: int = 336
+    """A Java database older than this is reported as stale. It is built once a week."""
+    wheel: bool = False
+    """Whether the Trivy of a PyPI wheel will do where there is no other, see `trivy_command.find_trivy`."""
+
+    def repository(self, kind: DatabaseKind) -> str:
+        """The mirror of one kind of database, or empty."""
+        return self.java_db_repository if kind is JAVA else self.db_repository
+
+    def max_age(self, kind: DatabaseKind) -> timedelta:
+        """How old one kind of database may be."""
+        return timedelta(hours=self.java_db_max_age_hours if kind is JAVA else self.max_age_hours)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalDatabase:
+    """A database that Trivy can read here."""
+
+    cache_dir: Path
+    """For Trivy's `--cache-dir`."""
+    facts: Database
+    stored: Stored
+
+
+def ensure_database(
+    settings: TrivySettings,
+    *,
+    now: datetime,
+    deadline: float,
+    kind: DatabaseKind = VULNERABILITIES,
+    on_line: Callable[[str], None] | None = None,
+    login: Registry | None = None,
+    damaged: LocalDatabase | None = None,
+) -> LocalDatabase:
+    """A database, fetched if it is missing or due; once per worker, however many tasks ask.
+
+    Args:
+        settings: Folder, mirrors, highest ages.
+        now: The time, UTC.
+        deadline: Point on the clock of `time.monotonic()`, seconds.
+        kind: Which one.
+        on_line: Gets Trivy's log lines and a line when an old database is kept.
+        login: How to reach the mirror, if it is the same registry; else it is asked anonymously.
+        damaged: One that Trivy could not read: it is fetched again, unless another task has done so. It stays
+            where no other is to be had, since the fault may lie in the image.
+
+    Returns:
+        The database. `facts.stale` says that it is older than allowed: the gate decides on that.
+
+    Raises:
+        DatabaseUnavailable: There is none here, and none can be fetched. Retryable.
+        ScanFailed: What was fetched is no database. Not retryable.
+        ConfigurationError: The mirror's name or the folder can't be used.
+        ToolMissing: Trivy is not installed.
+    """
+    mirror = _mirror(settings, kind)
+    store = DatabaseStore(settings.cache_dir, kind)
+    unusable = damaged.stored.folder if damaged is not None else None
+
+    def usable() -> tuple[Stored | None, bool]:
+        found = store.current(settings.repository(kind))
+        if found is None or found.folder == unusable:
+            return None, True
+        return found, _is_due(found, settings.max_age(kind), now)
+
+    stored, due = usable()
+    if stored is None or due:
+        with store.locked(deadline):
+            stored, due = usable()
+            if stored is None or due:
+                fetch = _Fetch(kind, store, settings, mirror, now, deadline, on_line, login)
+                stored = _refreshed(fetch, stored)
+    stale = not -_AHEAD <= now - stored.updated_at <= settings.max_age(kind)
+    facts = Database(
+        repository=stored.repository, updated_at=stored.updated_at, sample=stored.sample, stale=stale
+    )
+    return LocalDatabase(store.cache_dir(stored), facts, stored)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetch:
+    """One attempt to get a newer database, under the store's lock."""
+
+    kind: DatabaseKind
+    store: DatabaseStore
+    settings: TrivySettings
+    mirror: Reference | None
+    now: datetime
+    deadline: float
+    on_line: Callable[[str], None] | None
+    login: Registry | None
+
+    def run(self, stored: Stored | None) -> Stored:
+        """Ask the mirror, or have Trivy ask its own repositories, and take what is newer."""
+        if self.mirror is None:
+            return self._download(None, digest="", sample=False)
+        registry = self._registry(self.mirror)
+        with RegistryClient(registry) as client:
+            ref = self.mirror.digest or self.mirror.tag or str(self.kind.schema)
+            manifest = client.get_manifest(self.mirror.name, ref)
+        if stored is not None and stored.digest == manifest.digest:
+            self.store.checked(stored, self.now)
+            return stored
+        sample = manifest.annotations.get(SAMPLE_ANNOTATION) == "true"
+        return self._download(registry, digest=manifest.digest, sample=sample)
+
+    def _download(self, registry: Registry | None, *, digest: str, sample: bool) -> Stored:
+        repositories: list[str] = []
+
+        def watch(line: str) -> None:
+            repositories.extend(_DOWNLOADED.findall(line))
+            if self.on_line is not None:
+                self.on_line(line)
+
+        until = min(self.deadline, time.monotonic() + self.kind.seconds)
+        arguments = ["image", self.kind.download, "--no-progress"]
+        if self.mirror is not None:
+            # By digest: what is downloaded is what was looked at.
+            arguments += [self.kind.repository, f"{self.mirror.host}/{self.mirror.name}@{digest}"]
+        with self.store.incoming() as folder:
+            run_trivy(
+                arguments,
+                cache_dir=folder,
+                work_dir=self.store.scratch(folder),
+                wheel=self.settings.wheel,
+                registry=registry,
+                deadline=until,
+                on_line=watch,
+            )
+            repository = str(self.mirror or (repositories or [self.kind.defaults])[-1])
+            return self.store.adopt(
+                folder,
+                source=self.settings.repository(self.kind),
+                repository=repository,
+                digest=digest,
+                sample=sample,
+                now=self.now,
+            )
+
+    def _registry(self, mirror: Reference) -> Registry:
+        if self.login is not None and self.login.host == mirror.host:
+            return self.login
+        return Registry(host=mirror.host, plain_http=is_loopback(mirror.host))
+
+
+def _refreshed(fetch: _Fetch, stored: Stored | None) -> Stored:
+    """What the fetch gives, or the database that is there already."""
+    try:
+        return fetch.run(stored)
+    except ToolMissing:
+        raise
+    except (RegistryError, ToolError) as error:
+        if stored is None:
+            raise _unavailable(fetch, error) from error
+        fetch.store.checked(stored, fetch.now)
+        if fetch.on_line is not None:
+            reason = str(error).strip().splitlines()[0]
+            fetch.on_line(
+                f"{fetch.kind.name}: could not be refreshed, the one of "
+                f"{stored.updated_at:%Y-%m-%d %H:%M} UTC is used: {reason}"
+            )
+        return stored
+
+
+def _unavailable(fetch: _Fetch, error: RegistryError | ToolError) -> ScanFailed:
+    if isinstance(error, ScanFailed):
+        return error
+    return DatabaseUnavailable(
+        f"{fetch.kind.name}: expected one from {fetch.mirror or fetch.kind.defaults}, found none there "
+        "and no readable one on this worker. Let the worker reach it, or name a mirror in [delivery_chain] "
+        f"{fetch.kind.setting}. Reason: {error}",
+        tool="trivy",
+    )
+
+
+def _is_due(stored: Stored, max_age: timedelta, now: datetime) -> bool:
+    """Whether to ask for a newer one: always if too old, else if its makers promised one, with a pause."""
+    if now - stored.updated_at > max_age:
+        return True
+    return now >= stored.next_update and not timedelta(0) <= now - stored.checked_at < PAUSE
+
+
+def _mirror(settings: TrivySettings, kind: DatabaseKind) -> Reference | None:
+    if not settings.repository(kind):
+        return None
+    try:
+        return Reference.parse(settings.repository(kind))
+    except InvalidReference as error:
+        raise ConfigurationError(f"[delivery_chain] {kind.setting}: {error}") from error
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a registry is on this machine, where registries speak http."""
+    name = host.rpartition(":")[0] if re.search(r":[0-9]+$", host) else host
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return name == "localhost"

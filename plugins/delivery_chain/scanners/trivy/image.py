@@ -1,0 +1,107 @@
+"""The one image that Trivy is given: by digest, after a look at whether Trivy would see all of it.
+
+Trivy goes by the config's list of layers, not by the manifest's, reads equal entries once, and fetches what the
+registry lacks from addresses that whoever pushed the image wrote. Podman unpacks what the manifest says. Some layers
+are one archive to Trivy and another to a runtime. So each layer is read here first: unpacked it has to be what the
+config says, which is what runtimes ask for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from delivery_chain.core.names.reference import Reference
+from delivery_chain.errors import ProtocolViolation, ScanFailed, ToolTimeout
+from delivery_chain.oci import json_fields
+from delivery_chain.oci.client import RegistryClient
+from delivery_chain.oci.layer_files import Budget, LayerUnreadable, TooLate, check_layer
+from delivery_chain.oci.manifest import MAX_ENTRIES, Index
+from delivery_chain.oci.non_images import MAX_CONFIG
+
+if TYPE_CHECKING:
+    from delivery_chain.oci.manifest import Manifest
+    from delivery_chain.scanners.interface import ScanRequest
+
+MOST_BYTES = 2**50
+"""Unpacked bytes of an image. The scan's time ends before that."""
+
+
+def image_to_scan(request: ScanRequest, *, deadline: float) -> tuple[Reference, Manifest]:
+    """The image that a request is about, and its manifest.
+
+    Asked for with our own client, so that a wrong login has its own error.
+
+    Args:
+        request: What to scan.
+        deadline: Point on the clock of `time.monotonic()`, seconds.
+
+    Raises:
+        ScanFailed: It is an index, or Trivy would not see all of its layers. Not retryable.
+        ToolTimeout: Reading the layers took all the time. Not retryable.
+        RegistryError: It can't be read.
+    """
+    with RegistryClient(request.registry) as client:
+        manifest = client.get_manifest(request.name, request.digest)
+        if isinstance(manifest, Index):
+            raise _refused(
+                request, "expected one image, found an index of several; scan each by its own digest"
+            )
+        _check_present(request, client, manifest)
+        listed = _listed(request, client, manifest)
+        budget = Budget(deadline, most_bytes=MOST_BYTES)
+        try:
+            for layer, diff_id in dict.fromkeys(zip(manifest.layers, listed, strict=True)):
+                check_layer(client, request.name, layer, diff_id, budget)
+        except TooLate as error:
+            raise ToolTimeout(
+                f"scan of {request.name}@{request.digest} for {request.platform}, before trivy began: {error}; raise "
+                "timeout_minutes in the chain's scan section",
+                tool="trivy",
+            ) from error
+        except LayerUnreadable as error:
+            raise _refused(
+                request, f"not every reader would see the same files: {error}. Build it again"
+            ) from error
+    return Reference(host=request.registry.host, name=request.name, digest=request.digest), manifest
+
+
+def _check_present(request: ScanRequest, client: RegistryClient, manifest: Manifest) -> None:
+    """Refuse layers that are kept elsewhere: nobody has looked at them."""
+    missing = [
+        layer.digest
+        for layer in manifest.layers
+        if layer.foreign and client.head_blob(request.name, layer.digest) is None
+    ]
+    if missing:
+        raise _refused(
+            request,
+            f"{len(missing)} of its layers are kept elsewhere (non-distributable), such as {missing[0]}, so they can't "
+            "be looked at. Push the image with these layers, or leave its platform out with "
+            "`platforms: {ship: […]}` in the chain's scan section",
+        )
+
+
+def _listed(request: ScanRequest, client: RegistryClient, manifest: Manifest) -> list[str]:
+    """The config's list of layers, the digest of each unpacked tar, as long as the manifest's."""
+    what = f"config of {request.name}@{request.digest}"
+    try:
+        config = json_fields.load_object(
+            client.get_blob(request.name, manifest.config.digest, MAX_CONFIG), what
+        )
+        listed = json_fields.rows(
+            json_fields.table(config, "rootfs", what) or {}, "diff_ids", what, limit=MAX_ENTRIES
+        )
+    except ProtocolViolation as error:
+        raise _refused(request, str(error)) from error
+    if len(listed) != len(manifest.layers):
+        raise _refused(
+            request,
+            f"its config lists {len(listed)} layers, its manifest {len(manifest.layers)}. Build it again",
+        )
+    return [str(diff_id) for diff_id in listed]
+
+
+def _refused(request: ScanRequest, problem: str) -> ScanFailed:
+    return ScanFailed(
+        f"scan of {request.name}@{request.digest} for {request.platform}: {problem}", tool="trivy"
+    )

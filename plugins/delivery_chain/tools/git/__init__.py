@@ -1,0 +1,1 @@
+"""Lists refs and checks out commits of git sources."""

@@ -1,0 +1,47 @@
+"""Whether a chain would take an event, for who is about to start a run: asked before, nothing is made."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.core_api.security import requires_access_dag
+from fastapi import APIRouter, Depends, HTTPException, Query
+from fastapi.responses import JSONResponse
+
+from delivery_chain.core.events.event import Event
+from delivery_chain.core.plan import select
+from delivery_chain.errors import EventRefused, UsageError
+from delivery_chain.web.index import Index
+
+if TYPE_CHECKING:
+    from delivery_chain.core.spec.model import ChainSpec
+
+LONGEST = 8000
+"""Characters of an event as JSON; the longest has 3,000."""
+router = APIRouter()
+index = Index()
+
+
+@router.get(
+    "/chains/{dag_id}/takes",
+    dependencies=[Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.RUN))],
+)
+def takes(dag_id: str, conf: Annotated[str, Query(max_length=LONGEST)]) -> JSONResponse:
+    """`{"refused": reason}`, the reason empty where the chain takes the event; 404 where there is no such chain."""
+    spec = index.chains().specs.get(dag_id)
+    if spec is None:
+        raise HTTPException(404, f"no chain {dag_id}")
+    return JSONResponse({"refused": _refusal(spec, conf)}, headers={"Cache-Control": "no-store"})
+
+
+def _refusal(spec: ChainSpec, conf: str) -> str:
+    try:
+        said = json.loads(conf)
+        select(spec, Event.from_conf(said if isinstance(said, dict) else {}))
+    except (EventRefused, UsageError) as refused:
+        return str(refused)
+    except (ValueError, RecursionError):
+        return "expected an event as JSON"
+    return ""

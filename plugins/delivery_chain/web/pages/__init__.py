@@ -1,0 +1,1 @@
+"""The pages in Airflow's web server: home, runs, push events."""

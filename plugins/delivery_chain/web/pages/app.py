@@ -1,0 +1,130 @@
+"""One page per run: the image, its verdict and every finding. Who may read the Dag's XComs may read it.
+
+The page of all pushes is in `delivery_chain.web.pages.events`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.core_api.security import requires_access_dag
+from airflow.utils.session import create_session
+from fastapi import Depends, FastAPI, HTTPException
+from fastapi.responses import HTMLResponse, JSONResponse
+
+from delivery_chain.airflow_db.outcomes import facts_of
+from delivery_chain.airflow_db.xcoms import Left, left_in
+from delivery_chain.core.gate.findings import ScanReport
+from delivery_chain.core.names.tags import quarantine_name
+from delivery_chain.core.results import Scanned
+from delivery_chain.core.run.state import outcome
+from delivery_chain.core.spec.in_force import version
+from delivery_chain.core.steps import REPORT
+from delivery_chain.errors import DeliveryChainError, NotFound
+from delivery_chain.hooks.registry import TEST_TIMEOUT, OciRegistryHook
+from delivery_chain.web.dry_run import router as asking
+from delivery_chain.web.pages.events import router as events
+from delivery_chain.web.pages.home import router as home
+from delivery_chain.web.pages.home_page import not_found
+from delivery_chain.web.pages.run_page import RunFacts, render
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from delivery_chain.core.plan import Plan
+    from delivery_chain.core.results import ScanResult
+    from delivery_chain.core.run.state import Facts
+
+LARGEST_REPORT = 16 * 1024 * 1024
+"""Bytes of a report that the web server reads. A worker takes more."""
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+app = FastAPI(title="Delivery chain", docs_url=None, redoc_url=None, openapi_url=None)
+app.include_router(home)
+app.include_router(asking)
+app.include_router(events)
+
+
+MAY_READ = Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.XCOM))
+"""Whoever may read what the run's steps left."""
+
+
+@app.get("/runs/{dag_id}/{run_id:path}/outcome", dependencies=[MAY_READ])
+def run_outcome(dag_id: str, run_id: str) -> JSONResponse:
+    """How a run ended, or where it is, as JSON: an `Outcome`'s fields and Airflow's `state` of the run."""
+    with create_session() as session:
+        known = _known(session, dag_id, run_id, left_in(session, dag_id, run_id))
+    body = outcome(known).model_dump(mode="json") | {"state": known.state}
+    return JSONResponse(body, headers=HEADERS)
+
+
+@app.get("/{dag_id}/{run_id:path}", dependencies=[MAY_READ])
+def run_page(dag_id: str, run_id: str) -> HTMLResponse:
+    """The page of a run; 404 with the way to what there is, where it is no run of a chain."""
+    try:
+        with create_session() as session:
+            left = left_in(session, dag_id, run_id)
+            known = _known(session, dag_id, run_id, left)
+    except HTTPException as error:
+        return HTMLResponse(not_found(f"{error.detail}."), error.status_code, headers=HEADERS)
+    return HTMLResponse(render(_facts(dag_id, run_id, left, known)), headers=HEADERS)
+
+
+def _known(session: Session, dag_id: str, run_id: str, left: Left) -> Facts:
+    """All that is known of a run; 404 where there is none, or it is none of ours."""
+    try:
+        known = facts_of(session, dag_id, run_id, left=left)
+    except ValueError as error:
+        raise HTTPException(404, f"{dag_id}/{run_id}: its XComs are not those of a chain") from error
+    # Of these two one may have been deleted; no other Dag has both.
+    if known is None or {"assemble", REPORT} <= set(known.deleted):
+        raise HTTPException(404, f"{dag_id}/{run_id}: no such run of a chain")
+    return known
+
+
+def _facts(dag_id: str, run_id: str, left: Left, known: Facts) -> RunFacts:
+    plan = known.planned.plan if known.planned else None
+    scans = tuple(result for scanned in left.all("scan", Scanned) for result in scanned.results)
+    reports, missing = _reports(plan, scans) if plan else ((), "")
+    return RunFacts(
+        chain=dag_id,
+        run_id=run_id,
+        outcome=outcome(known),
+        altered=known.altered,
+        plan=plan,
+        version=version(known.planned.number, known.planned.fingerprint) if known.planned else "",
+        subject=known.subject,
+        verdict=known.verdict,
+        quarantined=known.quarantined,
+        regions=known.regions,
+        reports=reports,
+        missing=missing,
+    )
+
+
+def _reports(plan: Plan, scans: tuple[ScanResult, ...]) -> tuple[tuple[ScanReport, ...], str]:
+    """The reports in the registry, and why one could not be read; empty if all could."""
+    reports: list[ScanReport] = []
+    try:
+        # With the registry's default of a minute a dead one would hold the reader that long.
+        with OciRegistryHook(plan.instance).client(timeout=TEST_TIMEOUT) as client:
+            reports.extend(ScanReport.model_validate_json(_blob(client, plan, scan.report)) for scan in scans)
+    except DeliveryChainError as error:
+        return tuple(reports), str(error)
+    except ValueError:
+        return tuple(reports), "it is not a scan report of ours"
+    return tuple(reports), ""
+
+
+def _blob(client: Any, plan: Plan, digest: str) -> bytes:
+    """A report, from beside the image or from beside its backup: `bytes`."""
+    try:
+        return bytes(client.get_blob(plan.name, digest, LARGEST_REPORT))
+    except NotFound:
+        backup = quarantine_name(plan.namespace, plan.repository)
+        return bytes(client.get_blob(backup, digest, LARGEST_REPORT))

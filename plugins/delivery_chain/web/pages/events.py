@@ -1,0 +1,94 @@
+"""The page of the ledger: every ref change that was seen, for who may read Airflow's audit log.
+
+Shown is what belongs to Dags that the reader may read: the Dag that watches a source decides about the source's
+changes, a chain's Dag about the chain's runs. What belongs to no Dag, pushes that no chain takes, is for those alone
+who may read every Dag. (Airflow's own audit log shows such rows to everybody who may read it.)
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
+from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - FastAPI reads it
+from airflow.models.dag import DagModel
+from airflow.utils.session import create_session
+from fastapi import APIRouter, Depends, HTTPException, Query
+from fastapi.responses import HTMLResponse
+from sqlalchemy import select
+
+from delivery_chain.airflow_db.push_events import Ledger, read
+from delivery_chain.core.events.gaps import Wanted
+from delivery_chain.core.events.ledger import parse_since
+from delivery_chain.errors import UsageError
+from delivery_chain.web.pages.events_page import SCRIPT_HASH, Asked, Shown, render
+
+DEFAULT = "1d"
+LONGEST = 1000
+"""Characters of a field of the form: as many as a ref may have."""
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": f"default-src 'none'; script-src 'sha256-{SCRIPT_HASH}'; base-uri 'none'; "
+    "style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'self'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+Text = Annotated[str, Query(max_length=LONGEST)]
+router = APIRouter()
+
+
+def may_read(user: GetUserDep) -> set[str]:
+    """The Dags that this user may read; 403 for who may not read the audit log.
+
+    Not `requires_access_dag`: that takes the right for one Dag from the address, and this page shows many.
+    """
+    manager: Any = get_auth_manager()
+    entity = DagAccessEntity.AUDIT_LOG
+    if not manager.is_authorized_dag(method="GET", access_entity=entity, details=DagDetails(), user=user):
+        raise HTTPException(403, "Forbidden")
+    return set(manager.get_authorized_dag_ids(user=user, method="GET"))
+
+
+@router.get("/events")
+def events_page(
+    readable: Annotated[set[str], Depends(may_read)],
+    since: Text = DEFAULT,
+    source: Text = "",
+    chain: Text = "",
+    ref: Text = "",
+    gaps: bool = False,  # noqa: FBT001, FBT002 - a field of the form
+    own: bool = False,  # noqa: FBT001, FBT002
+) -> HTMLResponse:
+    """The ledger; 400 with the same page where it can't be asked so."""
+    asked = Asked(
+        since=since.strip() or DEFAULT,
+        source=source.strip(),
+        chain=chain.strip(),
+        ref=ref.strip(),
+        gaps=gaps,
+        own=own,
+    )
+    now = datetime.now(UTC)
+    try:
+        start = parse_since(asked.since, now)
+    except UsageError as error:
+        page = render(asked, Shown(watches={}, notes=(str(error),)))
+        return HTMLResponse(page, 400, headers=HEADERS)
+    with create_session(scoped=False) as session:
+        everything = set(session.scalars(select(DagModel.dag_id))) <= readable
+        ledger = read(session, start, now, None if everything else readable)
+    return HTMLResponse(render(asked, _shown(ledger, asked)), headers=HEADERS)
+
+
+def _shown(ledger: Ledger, asked: Asked) -> Shown:
+    wanted = Wanted(source=asked.source, chain=asked.chain, ref=asked.ref, gaps=asked.gaps, own=asked.own)
+    changes = [change for change in ledger.changes if wanted.takes(change, ledger.watches.get(change.place))]
+    chains = {outcome.chain for change in ledger.changes for outcome in change.outcomes}
+    notes = [f"{one.title} is not being watched: {one.idle}" for one in ledger.watches.values() if one.idle]
+    if ledger.cut:
+        notes.append(f"There is more: the newest were read, all since {ledger.since:%Y-%m-%d %H:%M:%S} UTC.")
+    if ledger.skipped:
+        notes.append(f"{ledger.skipped} records are of another version of this package, and are left out.")
+    return Shown(changes=changes, watches=ledger.watches, chains=sorted(chains), notes=notes)

@@ -1,0 +1,351 @@
+"""`delivery-chain trigger` against a server on this machine: what it sends, what it says, and what it never says."""
+
+from __future__ import annotations
+
+import re
+import ssl
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import TYPE_CHECKING
+
+import pytest
+
+from delivery_chain.commands.main import main
+from delivery_chain.tools import airflow_rest
+from support.airflow_fake import PASSWORD, USER, FakeAirflow, fake_airflow
+from support.oci_tls import make_certificates
+from support.webhook_target import answer, drip, hang, webhook_target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    Run = Callable[..., tuple[int, str, str]]
+
+pytestmark = pytest.mark.integration
+RUNS = "POST /api/v2/dags/shop-api/dagRuns"
+TAKES = "GET /delivery-chain/chains/shop-api/takes"
+A = "a" * 40
+
+
+@pytest.fixture(name="airflow")
+def _airflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAirflow]:
+    """A fake Airflow, and a login for it in the environment."""
+    with fake_airflow() as fake:
+        monkeypatch.setenv("AIRFLOW_API_URL", fake.url)
+        monkeypatch.setenv("AIRFLOW_API_USERNAME", USER)
+        monkeypatch.setenv("AIRFLOW_API_PASSWORD", PASSWORD)
+        monkeypatch.delenv("AIRFLOW_API_TOKEN", raising=False)
+        yield fake
+
+
+@pytest.fixture(name="short")
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time-outs of half a second."""
+    monkeypatch.setattr(airflow_rest.AirflowServer.__init__, "__kwdefaults__", {"timeout": 0.5})
+
+
+@pytest.fixture(name="run")
+def _run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """The command's exit code and what it said, in which no secret is."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main(["trigger", *arguments])
+        out, err = capsys.readouterr()
+        for secret in (PASSWORD, "token-1", "token-2", "hush"):
+            assert secret not in out + err
+        return code, out, err
+
+    return run
+
+
+def test_a_run_is_started(airflow: FakeAirflow, run: Run) -> None:
+    """One line: what happened, the run's id, its page; the conf is what was asked for and no more."""
+    code, out, err = run("shop-api", "--ref", "v1.2.0", "--commit", A, "--rule", "release", "--no-announce")
+    found = re.fullmatch(r"started  (cli__v1\.2\.0__\d{8}T\d{6}__[0-9a-f]{8})  (\S+)\n", out)
+    assert found
+    assert (code, err, found[2]) == (0, "", f"{airflow.url}/dags/shop-api/runs/{found[1]}")
+    conf = {"ref": "v1.2.0", "commit": A, "rule": "release", "announce": False}
+    assert airflow.posted == [{"dag_run_id": found[1], "logical_date": None, "conf": conf}]
+    assert airflow.seen == ["POST /auth/token", TAKES, RUNS, "GET /api/v2/dags/shop-api"]
+
+
+def test_an_image(airflow: FakeAirflow, run: Run) -> None:
+    """An image that is there is named by repository and tag."""
+    assert run("base-images", "--repository", "alpine", "--tag", "3.22", "--run-id", "x")[0] == 0
+    assert airflow.posted[0]["conf"] == {"repository": "alpine", "tag": "3.22"}
+
+
+def test_a_token_is_taken_as_it_is(airflow: FakeAirflow, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a token no password is sent, also where ~/.netrc has a login."""
+    airflow.tokens.add("hush")
+    monkeypatch.setenv("AIRFLOW_API_TOKEN", "hush")
+    assert run("shop-api", "--run-id", "x")[0] == 0
+    assert airflow.seen == [TAKES, RUNS, "GET /api/v2/dags/shop-api"]
+
+
+def test_netrc_is_left_alone(
+    airflow: FakeAirflow,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """A login of ~/.netrc for the host does not replace ours, and a proxy is not asked for this machine."""
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login other password other\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    assert run("shop-api", "--run-id", "x")[0] == 0
+
+
+def test_an_event_that_the_chain_does_not_take(airflow: FakeAirflow, run: Run) -> None:
+    """Exit code 1 at once with the chain's reason, and no run."""
+    airflow.say[TAKES] = [(200, {"refused": "no build rule matches 'v9'"})]
+    words = "shop-api takes no such event, nothing was started: no build rule matches 'v9'\n"
+    assert run("shop-api", "--ref", "v9", "--wait") == (1, "", words)
+    assert airflow.seen == ["POST /auth/token", TAKES]
+
+
+def test_the_same_id_twice(airflow: FakeAirflow, run: Run) -> None:
+    """A run of this id is there: it is named, and all is well."""
+    line = f"x  {airflow.url}/dags/shop-api/runs/x\n"
+    assert run("shop-api", "--run-id", "x") == (0, f"started  {line}", "")
+    assert run("shop-api", "--run-id", "x") == (0, f"exists  {line}", "")
+    assert len(airflow.runs) == 1
+
+
+def test_another_conflict(airflow: FakeAirflow, run: Run) -> None:
+    """A conflict that is not about this id is no success."""
+    airflow.say[RUNS] = [(409, {"detail": {"reason": "Unique constraint violation"}})]
+    words = "chain 'shop-api': Airflow refuses the run (status 409): Unique constraint violation"
+    assert run("shop-api", "--run-id", "x") == (3, "", f"{airflow.url}: {words}\n")
+
+
+def test_a_paused_chain(airflow: FakeAirflow, run: Run) -> None:
+    """The run is there, and will wait."""
+    airflow.paused = True
+    told = "shop-api is paused: its run stays queued until the Dag is unpaused in the UI\n"
+    assert run("shop-api", "--run-id", "x") == (0, f"started  x  {airflow.url}/dags/shop-api/runs/x\n", told)
+
+
+@pytest.mark.parametrize(
+    ("state", "note", "code", "line"),
+    [
+        ("success", "published shop/api:v1", 0, "success  published shop/api:v1\n"),
+        ("failed", "blocked: 2 high", 1, "failed  blocked: 2 high\n"),
+        ("failed", None, 1, "failed\n"),
+    ],
+)
+def test_waits(airflow: FakeAirflow, run: Run, state: str, note: str, code: int, line: str) -> None:
+    """With --wait the run's end decides the exit code; a token that expires meanwhile is exchanged for a new one."""
+    airflow.looks = [("queued", ""), (state, note)]
+    airflow.say["GET /api/v2/dags/shop-api/dagRuns/x"] = [(503, {}), (401, {"detail": "expired"})]
+    started = f"started  x  {airflow.url}/dags/shop-api/runs/x\n"
+    assert run("shop-api", "--run-id", "x", "--wait") == (code, started + line, "")
+    assert airflow.seen.count("POST /auth/token") == 2
+
+
+def test_waits_no_longer_than_said(airflow: FakeAirflow, run: Run) -> None:
+    """After --timeout the run goes on alone."""
+    airflow.looks = [("running", "")]
+    started = f"started  x  {airflow.url}/dags/shop-api/runs/x\n"
+    late = "shop-api: run x has not ended in time, last seen running; it goes on\n"
+    assert run("shop-api", "--run-id", "x", "--wait", "--timeout", "0.2") == (3, started, late)
+
+
+def test_says_what_a_run_waits_for(airflow: FakeAirflow, run: Run) -> None:
+    """Where the plugin's pages are to be reached."""
+    airflow.looks = [("queued", "")]
+    airflow.say["GET /delivery-chain/runs/shop-api/x/outcome"] = [
+        (200, {"end": "waiting", "sentence": "waiting: its Dag is paused: unpause it", "state": "queued"})
+    ]
+    late = "last seen queued (waiting: its Dag is paused: unpause it); it goes on\n"
+    code, _, err = run("shop-api", "--run-id", "x", "--wait", "--timeout", "0.2")
+    assert (code, err) == (3, f"shop-api: run x has not ended in time, {late}")
+
+
+AGAIN = "to try again without the risk of a second run, add --run-id x"
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "words"),
+    [
+        (
+            403,
+            {"detail": "Forbidden"},
+            "chain 'shop-api': this login may not start runs (status 403: Forbidden); it needs the right to create Dag",
+        ),
+        (
+            404,
+            {"detail": "not found"},
+            "no chain 'shop-api'; chains that this login sees: base-images, shop-api",
+        ),
+        (
+            400,
+            {"detail": "Invalid input for param rule: 'x' is not one of [None, 'release']"},
+            "chain 'shop-api': Airflow refuses the run (status 400): Invalid input for param rule: 'x' is not one of",
+        ),
+        (
+            422,
+            {"detail": [{"loc": ["body", "conf"], "msg": "Input should be a valid dictionary"}]},
+            "chain 'shop-api': Airflow refuses the run (status 422): body.conf: Input should be a valid dictionary",
+        ),
+        (
+            503,
+            b"<html>\x1b[2Jsorry",
+            f"chain 'shop-api': Airflow fails or is busy (status 503: <html>?[2Jsorry); {AGAIN}",
+        ),
+        (429, {}, f"chain 'shop-api': Airflow fails or is busy (status 429: {{}}); {AGAIN}"),
+        (
+            200,
+            b"<html>Welcome</html>",
+            "chain 'shop-api': the answer is none of Airflow's REST API; the address is that of the UI's first page",
+        ),
+        (
+            200,
+            b"[" * 100_000,
+            "chain 'shop-api': the answer is none of Airflow's REST API; the address is that of",
+        ),
+    ],
+)
+def test_refusals(airflow: FakeAirflow, run: Run, status: int, said: object, words: str) -> None:
+    """Each refusal says what Airflow said and what to do; exit code 3."""
+    airflow.say[RUNS] = [(status, said)]
+    code, out, err = run("shop-api", "--run-id", "x")
+    assert (code, out, err[: len(airflow.url) + 2 + len(words)]) == (3, "", f"{airflow.url}: {words}")
+
+
+def test_no_such_address(airflow: FakeAirflow, run: Run) -> None:
+    """Where nothing of Airflow's is, the address is at fault and not the chain's name."""
+    airflow.say[RUNS] = [(404, b"nothing here")]
+    airflow.say["GET /api/v2/dags"] = [(404, b"nothing here")]
+    words = "no Airflow REST API at /api/v2 (status 404); the address is that of the UI's first"
+    code, out, err = run("shop-api", "--run-id", "x")
+    assert (code, out, err.startswith(f"{airflow.url}: {words}")) == (3, "", True)
+
+
+def test_a_password_that_is_not_taken(
+    airflow: FakeAirflow, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The login is refused: the variables are named, and no run is asked for."""
+    monkeypatch.setenv("AIRFLOW_API_PASSWORD", "hush")
+    words = "Airflow does not take AIRFLOW_API_USERNAME and AIRFLOW_API_PASSWORD (status 401); try them in the UI's"
+    assert run("shop-api") == (3, "", f"{airflow.url}/auth/token: {words} login form\n")
+    assert airflow.posted == []
+
+
+def test_no_token_for_a_password(airflow: FakeAirflow, run: Run) -> None:
+    """An auth manager that knows no passwords: the token can be given."""
+    airflow.say["POST /auth/token"] = [(405, {"detail": "Method Not Allowed"})]
+    code, out, err = run("shop-api")
+    assert (code, out, "found status 405" in err, "set AIRFLOW_API_TOKEN" in err) == (3, "", True, True)
+
+
+@pytest.mark.parametrize(("status", "detail"), [(401, "Token Expired"), (403, "Invalid JWT token")])
+def test_a_token_that_is_not_taken(
+    airflow: FakeAirflow, run: Run, monkeypatch: pytest.MonkeyPatch, status: int, detail: str
+) -> None:
+    """A token that has expired, or that another server made: how to get another one."""
+    airflow.say[RUNS] = [(status, {"detail": detail})]
+    monkeypatch.setenv("AIRFLOW_API_TOKEN", "hush")
+    code, out, err = run("shop-api")
+    start = (
+        f"{airflow.url}: Airflow does not take AIRFLOW_API_TOKEN (status {status}: {detail}); it has expired"
+    )
+    assert (code, out, err.startswith(start), "POST /auth/token" in err) == (3, "", True, True)
+
+
+def test_redirects_are_not_followed(airflow: FakeAirflow, run: Run) -> None:
+    """The login does not go to where an answer points, and the message leaves out the query."""
+    with webhook_target() as other:
+        airflow.say[RUNS] = [(307, other.url.encode() + b"?secret=hush")]
+        code, out, err = run("shop-api", "--run-id", "x")
+        words = f"redirects to {other.url}, which the login does not follow; give the address that answers by itself"
+        assert (code, out, err) == (3, "", f"{airflow.url}/api/v2/dags/shop-api/dagRuns: {words}\n")
+        assert other.got == []
+
+
+def test_nobody_there(airflow: FakeAirflow, run: Run) -> None:
+    """A refused connection: the reason. Nothing was sent, so it may be repeated as it is."""
+    code, out, err = run("shop-api", "--run-id", "x", "--url", "http://127.0.0.1:9")
+    start = "http://127.0.0.1:9/auth/token: no answer from Airflow: Connection refused\n"
+    assert (code, out, err) == (3, "", start)
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (hang, "no answer within 0.5 s"),
+        (
+            drip(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"x"),
+            "the answer was not whole after 0.5 s",
+        ),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nab", "no answer from Airflow: "),
+        (b"not HTTP\r\n\r\n", "no answer from Airflow: "),
+        (b"", "no answer from Airflow: "),
+        (
+            answer(201, b'{"access_token": "a\\nb"}'),
+            "expected a token for AIRFLOW_API_USERNAME and AIRFLOW_API_PASSWORD",
+        ),
+    ],
+    ids=["silence", "drip", "cut", "noise", "nothing", "no token"],
+)
+def test_bad_servers(airflow: FakeAirflow, run: Run, short: None, reply: object, words: str) -> None:
+    """Silence, drips and noise end soon, with one message."""
+    with webhook_target() as target:
+        target.replies = [reply]  # type: ignore[list-item]
+        address = target.url.removesuffix("/hook")
+        code, out, err = run("shop-api", "--run-id", "x", "--url", address)
+    assert (code, out, err.startswith(f"{address}/auth/token: {words}")) == (3, "", True), err
+
+
+def test_a_flood(airflow: FakeAirflow, run: Run) -> None:
+    """An answer without end is read up to a bound."""
+    with webhook_target() as target:
+        target.replies = [drip(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 9_000_000)]
+        address = target.url.removesuffix("/hook")
+        code, out, err = run("shop-api", "--run-id", "x", "--url", address)
+    words = f"{address}/auth/token: expected an answer of at most 8388608 bytes"
+    assert (code, out, err.startswith(words)) == (3, "", True), err
+
+
+@pytest.fixture(name="tls")
+def _tls(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """An https server that answers 401 to everything, and the file of its CA."""
+    ca, certificate, key = make_certificates(tmp_path)
+    (tmp_path / "ca.pem").write_text(ca)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_error(401)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"https://127.0.0.1:{server.server_port}", tmp_path / "ca.pem"
+        server.shutdown()
+        thread.join()
+
+
+def test_an_unknown_ca(airflow: FakeAirflow, run: Run, tls: tuple[str, Path]) -> None:
+    """A certificate that nobody vouches for: the reason, and where a CA of one's own is named."""
+    code, out, err = run("shop-api", "--url", tls[0])
+    words = f"{tls[0]}/auth/token: no trusted TLS connection: unable to get local issuer certificate; "
+    assert (code, out, err.startswith(words), "REQUESTS_CA_BUNDLE" in err) == (3, "", True, True), err
+
+
+def test_a_ca_of_ones_own(
+    airflow: FakeAirflow, run: Run, tls: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its CA named, the server is heard."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tls[1]))
+    code, out, err = run("shop-api", "--url", tls[0])
+    assert (code, out, "(status 401)" in err) == (3, "", True), err

@@ -1,0 +1,360 @@
+"""One push, one run: what webhooks and the sensor make of a ref that moves about."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from delivery_chain.core.events.dedupe import MOST_SIGHTINGS, SUPERSEDED, Change, Move, choose, judge, look_at
+from delivery_chain.core.events.history import CLOCKS, MOST_REFS, MOST_TEXT, History, Sighting, Told
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+COMMITS = ("a", "b", "c")
+
+
+def at(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+@dataclass
+class Ref:
+    """One ref as the receiver and the sensor of one chain take it, with the runs that they make."""
+
+    history: History = ()
+    position: Callable[[datetime], str] | None = None
+    """Where the ref truly is: a run that finds it elsewhere is superseded, and stands for no stay."""
+    cursor: tuple[str, datetime] | None = None
+    runs: dict[tuple[str, int], tuple[datetime, datetime | None]] = field(default_factory=dict)
+    """When the push of each run was seen, and when the run found its ref elsewhere, if it did."""
+    sensed: dict[str, datetime] = field(default_factory=dict)
+    """When the sensor saw the push of the newest run that it made, by commit."""
+    made: list[tuple[str, datetime]] = field(default_factory=list)
+    """Each run's commit, and when it was started."""
+    taken: set[tuple[str, int]] = field(default_factory=set)
+    """Commit and number of the ids under which a person has started a run, whatever its conf claims."""
+
+    def made_of(self, commit: str, looked: datetime | None) -> dict[int, datetime]:
+        ours = {
+            visit: SUPERSEDED if looked and void and void < looked else seen
+            for (name, visit), (seen, void) in self.runs.items()
+            if name == commit
+        }
+        return {visit: SUPERSEDED for name, visit in self.taken if name == commit} | ours
+
+    def start(
+        self,
+        commit: str,
+        since: datetime | None,
+        seen: datetime,
+        now: datetime,
+        looked: datetime | None = None,
+    ) -> None:
+        visit, there = choose(self.made_of(commit, looked), since)
+        if not there:
+            void = self.position is not None and self.position(now) != commit
+            self.runs[commit, visit] = seen, now if void else None
+            if looked:
+                self.sensed[commit] = seen
+            self.made.append((commit, now))
+
+    def hears(
+        self, before: str | None, after: str, *, now: datetime, delivery: str, teller: str = "hook"
+    ) -> str:
+        watched = Sighting(commit=self.cursor[0], before=None, at=self.cursor[1]) if self.cursor else None
+        move = Move(before=before, after=after, teller=teller, delivery_id=delivery, now=now)
+        judged = judge(self.history, move, watched, self.sensed.get(after))
+        self.history = judged.history
+        if judged.fresh and after:
+            assert judged.at is not None
+            self.start(after, judged.since, judged.at, now)
+        return judged.why
+
+    def looks(self, commit: str, now: datetime) -> None:
+        if self.cursor and commit:
+            known, since = self.cursor
+            between = Told(refs={"r": self.history}).between({"r": commit}, since=since, looked=now)
+            previous = between.get("r", known)
+            if previous != commit:
+                change = Change(commit=commit, previous=previous, looked=now, since=since)
+                self.start(commit, look_at(self.history, change).since, now, now, now)
+        self.cursor = commit, now
+
+    @property
+    def built(self) -> list[str]:
+        return [commit for commit, _ in self.made]
+
+
+def told(*moves: tuple[str | None, str], ref: Ref | None = None) -> Ref:
+    """A ref of which webhooks told these moves, each once, a second apart."""
+    ref = ref or Ref()
+    for number, (before, after) in enumerate(moves):
+        ref.hears(before, after, now=at(number), delivery=f"d{number}")
+    return ref
+
+
+@pytest.mark.parametrize(
+    ("moves", "built"),
+    [
+        pytest.param([("", "a")], ["a"], id="a new ref"),
+        pytest.param([("", "a"), ("a", "b")], ["a", "b"], id="a push"),
+        pytest.param([("", "a"), ("a", "b"), ("b", "a")], ["a", "b", "a"], id="there and back"),
+        pytest.param(
+            [("", "a"), ("a", "b"), ("b", "a"), ("a", "b")], ["a", "b", "a", "b"], id="the same move twice"
+        ),
+        pytest.param([("", "a"), ("a", ""), ("", "a")], ["a", "a"], id="deleted and made anew"),
+        pytest.param([("x", "a")], ["a"], id="the first that was heard"),
+        pytest.param([("", "a"), ("b", "c")], ["a", "c"], id="a move was not told"),
+        pytest.param([("", "a"), ("b", "a")], ["a", "a"], id="there and back, half of it told"),
+        pytest.param([(None, "a"), (None, "b"), (None, "a")], ["a", "b", "a"], id="a sender without before"),
+        pytest.param([(None, "a"), (None, "a")], ["a"], id="the same image again"),
+    ],
+)
+def test_each_push_has_a_run(moves: list[tuple[str | None, str]], built: list[str]) -> None:
+    """What webhooks tell in order makes one run for each push."""
+    assert told(*moves).built == built
+
+
+@pytest.mark.parametrize("again", range(3))
+@pytest.mark.parametrize("name", ["d{}", ""], ids=["named", "nameless"])
+def test_a_redelivery_makes_no_run(again: int, name: str) -> None:
+    """Neither at once nor after newer pushes, whether its sender names deliveries or not."""
+    ref, moves = Ref(), [("", "a"), ("a", "b"), ("b", "c")]
+    for number in (0, 1, 2, again):
+        ref.hears(*moves[number], now=at(number), delivery=name.format(number))
+    assert ref.built == ["a", "b", "c"]
+
+
+def test_a_late_redelivery_does_not_hide_the_next_push() -> None:
+    """A -> B -> C, the first move once more, then C -> A: still one run each."""
+    ref = told(("", "a"), ("a", "b"), ("b", "c"))
+    ref.hears("a", "b", now=at(50), delivery="d1")
+    ref.hears("c", "a", now=at(60), delivery="d9")
+    assert ref.built == ["a", "b", "c", "a"]
+
+
+@pytest.mark.parametrize(
+    ("order", "why"),
+    [
+        pytest.param([0, 1], "", id="in order"),
+        pytest.param([1, 0], "it came late: a newer push is known already", id="in reverse"),
+    ],
+)
+def test_order_does_not_matter(order: list[int], why: str) -> None:
+    """Two moves that overtake each other are two pushes, and the newer one stays the newest."""
+    ref = told(("", "a"))
+    moves = [("a", "b"), ("b", "c")]
+    whys = [ref.hears(*moves[one], now=at(10 + one), delivery=f"m{one}") for one in order]
+    assert (sorted(ref.built), ref.history[-1].commit, whys[-1]) == (["a", "b", "c"], "c", why)
+
+
+def test_two_webhooks_for_one_repository() -> None:
+    """Each tells all moves, one of them late: one run for each move."""
+    ref = Ref()
+    moves = [("", "a"), ("a", "b"), ("b", "a")]
+    for teller in ("one", "two"):
+        for number, (before, after) in enumerate(moves):
+            ref.hears(
+                before, after, now=at(10 * len(ref.history)), delivery=f"{teller}{number}", teller=teller
+            )
+    assert ref.built == ["a", "b", "a"]
+
+
+def test_the_sensor_finds_what_a_webhook_told() -> None:
+    """It makes no second run."""
+    ref = Ref()
+    ref.looks("a", at(0))
+    ref.hears("a", "b", now=at(10), delivery="d")
+    ref.looks("b", at(30))
+    assert ref.built == ["b"]
+
+
+def test_a_webhook_tells_what_the_sensor_found() -> None:
+    """A delivery that comes after the look makes no second run, also where the sensor missed moves between."""
+    ref = Ref()
+    ref.looks("a", at(0))
+    ref.looks("c", at(30))
+    ref.hears("b", "c", now=at(40), delivery="d2")
+    assert ref.built == ["c"]
+    ref.hears("a", "b", now=at(41), delivery="d1")
+    assert (ref.built, ref.history[-1].commit) == (["c", "b"], "c")
+
+
+def test_the_sensor_finds_what_no_webhook_told() -> None:
+    """A push, one told and one lost back again: the sensor starts the run of the second stay."""
+    ref = Ref()
+    ref.looks("c", at(0))
+    ref.hears("c", "a", now=at(1), delivery="d1")
+    ref.hears("a", "b", now=at(2), delivery="d2")
+    ref.looks("a", at(30))
+    assert ref.built == ["a", "b", "a"]
+
+
+def test_what_was_told_after_the_look_is_no_evidence() -> None:
+    """The ref moved on while the sensor's answer was on its way: the run that is there is the one it saw."""
+    ref = Ref()
+    ref.hears("x", "a", now=at(10), delivery="d1")
+    history = (*ref.history, Sighting(commit="b", before="a", at=at(21)))
+    seen = look_at(history, Change(commit="a", previous="x", looked=at(20), since=at(0)))
+    assert (seen.since, seen.left) == (at(0) - CLOCKS, at(0) - CLOCKS)
+
+
+@pytest.mark.parametrize(
+    ("known", "watched", "left", "elsewhere"),
+    [
+        pytest.param(["a", "b"], None, None, ("b",), id="told to be elsewhere"),
+        pytest.param(["a", "c", "b"], None, None, ("c", "b"), id="at two places"),
+        pytest.param(["a", "b"], "b", at(90), ("b",), id="seen elsewhere"),
+        pytest.param(["a", "b"], "", at(90), ("b",), id="seen to be gone"),
+        pytest.param(["a", ""], None, at(1), (), id="deleted"),
+        pytest.param(["a", "b"], "a", None, ("b",), id="seen where it goes"),
+        pytest.param([], None, None, (), id="nothing is known"),
+    ],
+)
+def test_whether_an_image_is_old_is_not_for_webhooks_to_say(
+    known: list[str], watched: str | None, left: datetime | None, elsewhere: tuple[str, ...]
+) -> None:
+    """They may tell an old push again. The sensor's word counts, and a deletion; the registry has the rest."""
+    places = ["", *known]
+    ref = told(*zip(places, known, strict=False))
+    # The last look may be an older one.
+    seen = Sighting(commit=watched, before=None, at=at(90)) if watched is not None else None
+    move = Move(before=known[-1] if known else "", after="a", teller="hook", delivery_id="new", now=at(100))
+    judged = judge(ref.history, move, seen)
+    assert (judged.left, judged.elsewhere) == (left, elsewhere)
+
+
+def test_what_the_sensor_has_from_webhooks_is_their_word() -> None:
+    """Both its looks saw the ref where it is; a webhook told of a move in between."""
+    ref = told(("", "a"))
+    ref.hears("a", "b", now=at(50), delivery="again")
+    hearsay = look_at(ref.history, Change(commit="a", previous="b", looked=at(70), since=at(40)))
+    seen = look_at(ref.history, Change(commit="a", previous="b", looked=at(99), since=at(80)))
+    assert (hearsay.left, hearsay.elsewhere) == (None, ("b",))
+    assert (seen.left, seen.elsewhere) == (at(80) - CLOCKS, ("b",))
+
+
+def test_history_is_bounded() -> None:
+    """Of one ref the newest sightings are kept, of one source the refs that were told of last."""
+    ref = told(*((str(number), str(number + 1)) for number in range(40)))
+    assert [one.commit for one in ref.history] == [
+        str(40 - MOST_SIGHTINGS + 1 + n) for n in range(MOST_SIGHTINGS)
+    ]
+    known = Told()
+    for number in range(MOST_REFS + 5):
+        sighting = Sighting(commit="a", before="", at=at(number))
+        known = known.with_history(f"refs/tags/v{number}", (sighting,))
+    assert list(known.refs) == [f"refs/tags/v{number}" for number in range(5, MOST_REFS + 5)]
+
+
+def test_what_is_kept_has_a_size() -> None:
+    """Names and ids come from outside: of too long ones fewer are kept, the newest."""
+    known = Told()
+    for number in range(MOST_REFS):
+        teller = ("h" * 250, "i" * 200)
+        seen = tuple(
+            Sighting(commit="a" * 64, before="b" * 64, at=at(number), told=(teller,) * 8) for _ in range(8)
+        )
+        known = known.with_history(f"refs/heads/{number}{'x' * 4000}", seen)
+    text = known.to_text()
+    kept = Told.read(text).refs
+    assert 0 < len(text) <= MOST_TEXT
+    assert list(kept) == list(known.refs)[-len(kept) :]
+
+
+@dataclass
+class World:
+    """A ref's true moves, and what is told and seen of them: `(time, what)` in the order in which it arrives."""
+
+    moves: list[tuple[str, str, float]]
+    arrivals: list[tuple[float, str, Any]]
+    lost: set[int]
+
+    def position(self, when: datetime) -> str:
+        """Where the ref truly is."""
+        past = [after for _, after, moved in self.moves if at(moved) <= when]
+        return past[-1] if past else self.moves[0][0]
+
+
+@st.composite
+def worlds(draw: st.DrawFn, *, lose: bool, disorder: bool, tellers: int = 1, looks: int = 6) -> World:
+    path = [draw(st.sampled_from(["", *COMMITS]))]
+    for _ in range(draw(st.integers(1, 6))):
+        path.append(draw(st.sampled_from([one for one in ("", *COMMITS) if one != path[-1]])))
+    times = [float(100 * (number + 1)) for number in range(len(path) - 1)]
+    moves = list(zip(path, path[1:], times, strict=False))
+    arrivals: list[tuple[float, str, Any]] = []
+    lost: set[int] = set()
+    for number, (_, _, time) in enumerate(moves):
+        for teller in range(tellers):
+            if lose and draw(st.booleans()):
+                lost.add(number)
+                continue
+            longest = (600 if disorder else 40, 600)[: draw(st.integers(1, 2))]
+            late = [draw(st.integers(0, most)) + 0.1 * (teller + 1) for most in longest]
+            arrivals += [(time + one, "hook", (number, teller)) for one in late]
+    seen = draw(st.lists(st.integers(0, 800), max_size=looks))
+    arrivals += [(time + 0.5, "look", None) for time in seen]
+    arrivals.sort(key=lambda one: one[0])
+    return World(moves, arrivals, lost)
+
+
+def live(world: World, taken: Iterable[tuple[str, int]] = ()) -> Ref:
+    """Play a world, with two looks at its end; some ids of its runs are taken by somebody else."""
+    ref = Ref(position=world.position, taken=set(taken))
+    ref.looks(world.moves[0][0], at(-1))
+    for time, what, about in [*world.arrivals, (5000.0, "look", None), (5030.0, "look", None)]:
+        if what == "hook":
+            number, teller = about
+            before, after, _ = world.moves[number]
+            ref.hears(before, after, now=at(time), delivery=f"{number}", teller=f"t{teller}")
+        else:
+            ref.looks(world.position(at(time)), at(time))
+    return ref
+
+
+@settings(max_examples=400, deadline=None)
+@given(worlds(lose=False, disorder=False))
+def test_in_order_each_push_has_just_one_run(world: World) -> None:
+    """Whatever is delivered twice, and whenever the sensor looks."""
+    ref = live(world)
+    assert Counter(ref.built) == Counter(after for _, after, _ in world.moves if after)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(worlds(lose=True, disorder=True, tellers=2))
+def test_what_is_built_last_is_what_the_ref_points_at(world: World) -> None:
+    """With deliveries lost, late and out of order. A run whose ref moved on before it began builds nothing."""
+    ref = live(world)
+    built = [commit for commit, when in ref.made if world.position(when) == commit]
+    event(f"{len(built)} built")
+    assert (built or [world.moves[0][0]])[-1:] == [world.moves[-1][1]] or not world.moves[-1][1]
+
+
+ids = st.sets(st.tuples(st.sampled_from(COMMITS), st.integers(1, 4)))
+
+
+@settings(max_examples=1000, deadline=None)
+@given(worlds(lose=True, disorder=True, tellers=2), ids)
+def test_taken_ids_swallow_no_push(world: World, taken: set[tuple[str, int]]) -> None:
+    """Whoever takes whichever ids first: the same pushes have runs, at the same moments, under ids that are free."""
+    free, squatted = live(world), live(world, taken)
+    assert squatted.made == free.made
+    assert not taken & squatted.runs.keys()
+
+
+@settings(max_examples=400, deadline=None)
+@given(worlds(lose=True, disorder=False, looks=0))
+def test_a_lost_delivery_adds_no_run(world: World) -> None:
+    """Lost deliveries cost runs of pushes that were gone before the sensor looked, and never make one too many."""
+    ref = live(world)
+    pushed = Counter(after for _, after, _ in world.moves if after)
+    assert Counter(ref.built) <= pushed

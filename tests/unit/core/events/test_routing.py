@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from delivery_chain.core.events.event import Event, Kind, image_run_id, push_run_id
+from delivery_chain.core.events.routing import (
+    BACKUP,
+    DELETION,
+    NO_CHAIN,
+    RESERVED,
+    Start,
+    image_starts,
+    source_starts,
+)
+from delivery_chain.core.placeholder import deleted_tag_digest
+from support.webhook_airflow import DIGEST, MAIN, A, B, images, spec
+
+if TYPE_CHECKING:
+    from delivery_chain.core.spec.model import ChainSpec
+
+PLACE = {"connection": "git_shop", "url": "api.git"}
+
+
+def starts(*chains: tuple[ChainSpec, str], ref: str = MAIN, previous: str | None = B) -> tuple[Start, ...]:
+    return source_starts(chains or ((spec(), "api"),), ref=ref, commit=A, previous=previous)
+
+
+@pytest.mark.parametrize(("previous", "said"), [(B, B), ("", ""), (None, "")])
+def test_a_push_is_one_start(previous: str | None, said: str) -> None:
+    """Of the chain and the rule that matches, with the event as its run's conf; unknown is not said."""
+    assert starts(previous=previous) == (
+        Start(
+            "shop",
+            "shop",
+            Event(kind=Kind.SOURCE_PUSH, repository="api", rule="main", ref=MAIN, commit=A, previous=said),
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("ref", "rules"),
+    [
+        (MAIN, ["main"]),
+        ("refs/tags/v1", ["release"]),
+        ("refs/tags/main", []),
+        ("refs/heads/v1", []),
+        ("refs/heads/mainx", []),
+        ("refs/notes/main", []),
+    ],
+)
+def test_rules_that_match(ref: str, rules: list[str]) -> None:
+    """Branches by rules for branches, tags by rules for tags, whole names."""
+    assert [start.event.rule for start in starts(ref=ref)] == rules
+
+
+def test_each_chain_and_rule_is_a_start() -> None:
+    """Two chains of one source, one of which builds two repositories from it."""
+    rules = [
+        {"name": "api", "branch": "main", "repository": "api", "tags": [{"tag": "edge"}]},
+        {"name": "web", "branch": "main", "repository": "web", "tags": [{"tag": "edge"}]},
+    ]
+    two = spec(
+        "two",
+        scope={"instance": "home", "namespace": "two", "repositories": ["api", "web"]},
+        sources={"api": PLACE, "web": PLACE},
+        build={"rules": rules, "timezone": "UTC"},
+    )
+    found = starts((spec(), "api"), (two, "api"), (two, "web"))
+    assert [(start.chain, start.event.repository, start.event.rule) for start in found] == [
+        ("shop", "api", "main"),
+        ("two", "api", "api"),
+        ("two", "web", "web"),
+    ]
+
+
+def test_the_run_of_a_push_has_its_id() -> None:
+    """Ref, commit, rule and the number of the stay: all that tells pushes apart, and nothing else."""
+    (start,) = starts()
+    (other,) = starts(previous=None)
+    assert start.run_id(2) == push_run_id(ref=MAIN, commit=A, rule="main", visit=2) == other.run_id(2)
+    assert start.run_id(1) != start.run_id(2)
+
+
+def test_the_run_of_an_image_has_its_id() -> None:
+    """By its whole name."""
+    (start,) = image_starts([images()], instance="home", name="base/a/b", tag="v1", digest=DIGEST)
+    assert isinstance(start, Start)
+    assert start.run_id(3) == image_run_id(name="base/a/b", tag="v1", digest=DIGEST, visit=3)
+
+
+SOME: dict[str, Any] = {"instance": "home", "namespace": "base", "repositories": ["python"]}
+
+
+@pytest.mark.parametrize(
+    ("instance", "name", "tag", "found"),
+    [
+        ("home", "base/python", "v1", ("base", "base", "python")),
+        ("home", "base/python", "", ("base", "base", "python")),
+        ("home", "base/deep/er", "v1", ("base", "base", "deep/er")),
+        ("home", "base/inner/x", "v1", ("inner", "base/inner", "x")),
+        ("home", "shop/api", "v1", ("shop", "shop", "api")),
+        ("home", "shop/other", "v1", NO_CHAIN),
+        ("away", "base/python", "v1", NO_CHAIN),
+        ("home", "python", "v1", NO_CHAIN),
+        ("home", "basement/python", "v1", NO_CHAIN),
+        ("home", "base/python", "_staging-0123456789ab", RESERVED),
+        ("home", "base/python", f"sha256-{'1' * 64}.sig", RESERVED),
+        ("home", "base-quarantine/python", "v1.20260101T000000Z", BACKUP),
+        ("home", "base/inner-quarantine/x", "v1.20260101T000000Z", BACKUP),
+        ("home", "base/gone-quarantine/x", "v1.20260101T000000Z", NO_CHAIN),
+        ("away", "base-quarantine/python", "v1", NO_CHAIN),
+        ("home", "other-quarantine/python", "v1", ("other", "other-quarantine", "python")),
+    ],
+)
+def test_images(instance: str, name: str, tag: str, found: tuple[str, str, str] | str) -> None:
+    """The chain whose namespace is the longest that fits takes it; or the reason why none does."""
+    inner = images("inner", scope={"instance": "home", "namespace": "base/inner", "all": True})
+    other = images("other", scope={"instance": "home", "namespace": "other-quarantine", "all": True})
+    made = image_starts(
+        [images(), inner, other, spec()], instance=instance, name=name, tag=tag, digest=DIGEST
+    )
+    if isinstance(found, str):
+        assert made == found
+        return
+    chain, namespace, repository = found
+    event = Event(kind=Kind.IMAGE_PUSH, repository=repository, tag=tag, digest=DIGEST)
+    assert made == (Start(chain, namespace, event),)
+
+
+def test_a_deletion_is_no_push() -> None:
+    """The mark that a tag holds while it is deleted is told as any push; by its digest it is known for that tag."""
+    own, another = (deleted_tag_digest(tag) for tag in ("v1", "v2"))
+    assert image_starts([images()], instance="home", name="base/python", tag="v1", digest=own) == DELETION
+    assert not isinstance(
+        image_starts([images()], instance="home", name="base/python", tag="v1", digest=another), str
+    )
+
+
+def test_a_chain_of_named_repositories_goes_before_one_of_all() -> None:
+    """Whichever is loaded first."""
+    some = images("some", scope=SOME)
+    for specs in ([some, images()], [images(), some]):
+        found = [
+            image_starts(specs, instance="home", name=f"base/{name}", tag="v1", digest=DIGEST)
+            for name in ("python", "ruby")
+        ]
+        assert [one[0].chain for one in found if not isinstance(one, str)] == ["some", "base"]
