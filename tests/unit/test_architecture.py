@@ -110,6 +110,28 @@ def test_no_airflow_below(path: Path) -> None:
     assert {name for name in imports(path) if name.split(".")[0] == "airflow"} == set()
 
 
+OF_AIRFLOWS_DATABASE = (
+    "airflow.models",
+    "airflow.jobs",
+    "airflow.api_fastapi",
+    "airflow.serialization",
+    "airflow.settings",
+    "airflow.utils.db",
+    "airflow.utils.session",
+    "airflow.utils.sqlalchemy",
+)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in FILES if room(path) != "airflow_db"],
+    ids=lambda path: str(path.relative_to(PACKAGE)),
+)
+def test_one_room_knows_airflows_database(path: Path) -> None:
+    """Only `airflow_db` imports Airflow's models and what its API server is made of: releases move these."""
+    assert {name for name in imports(path) if name.startswith(OF_AIRFLOWS_DATABASE)} == set()
+
+
 def test_the_ports_do_not_know_each_other() -> None:
     """Builders, scanners, targets and senders stand side by side."""
     assert {name: ARROWS[name] & PORTS for name in PORTS} == {name: set() for name in PORTS}

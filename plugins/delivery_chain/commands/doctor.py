@@ -164,7 +164,8 @@ def _database() -> tuple[dict[str, str] | None, list[Line]]:
     def ask() -> list[Line]:
         from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
 
-        from delivery_chain.doctor.airflow_side import connections, database_line  # noqa: PLC0415
+        from delivery_chain.airflow_db.health import connections  # noqa: PLC0415
+        from delivery_chain.doctor.airflow_side import database_line  # noqa: PLC0415
 
         try:
             line = database_line()

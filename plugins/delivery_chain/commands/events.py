@@ -80,13 +80,13 @@ def _read(since: datetime, now: datetime) -> Ledger:
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     # Airflow writes its log to standard output, where the answer belongs.
     os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "ERROR")
-    from airflow.utils.session import create_session  # noqa: PLC0415 - seconds
     from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
 
-    from delivery_chain.airflow_db.push_events import read  # noqa: PLC0415
+    from delivery_chain.airflow_db.push_events import read  # noqa: PLC0415 - Airflow, seconds
+    from delivery_chain.airflow_db.session import transaction  # noqa: PLC0415
 
     try:
-        with create_session(scoped=False) as session:
+        with transaction() as session:
             return read(session, since, now)
     except SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).strip().partition("\n")[0][:300]

@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from airflow.jobs.job import Job
-from airflow.models.connection import Connection
-from airflow.models.dag import DagModel
-from airflow.models.dagrun import DagRun
-from airflow.models.pool import Pool
-from airflow.models.taskinstance import TaskInstance
-from airflow.utils.session import create_session
-from sqlalchemy import func, select, text
-
-from delivery_chain.airflow_db.signing_secret import stored_secret
+from delivery_chain.airflow_db import health
 from delivery_chain.core.diagnosis import Line, clock, ok, problem, warning
 from delivery_chain.core.events.watch_dags import watched, watched_images, watches
 from delivery_chain.core.seal import SHORTEST, SIGNING_SECRET
@@ -26,8 +17,7 @@ from delivery_chain.provider_info import SENDERS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy.orm import Session
-
+    from delivery_chain.airflow_db.health import DagRow
     from delivery_chain.doctor.scene import Scene
 
 PROCESSES = {
@@ -38,27 +28,11 @@ PROCESSES = {
 """By the type of Airflow's job: the command that starts it, and what is missing without it."""
 
 
-def connections() -> dict[str, str]:
-    """The connections in Airflow's database, and their types.
-
-    Raises:
-        SQLAlchemyError: It does not answer.
-    """
-    with create_session(scoped=False) as session:
-        rows = session.execute(select(Connection.conn_id, Connection.conn_type)).all()
-    return {str(name): (conn_type or "").replace("-", "_") for name, conn_type in rows}
-
-
 def database_line() -> Line:
     """That the database answers, and how far its clock is from ours."""
-    with create_session(scoped=False) as session:
-        kind = session.get_bind().dialect.name
-        if kind == "sqlite":
-            # It is a file of this machine, and has no clock.
-            session.execute(text("SELECT 1"))
-            return ok("database", "Airflow's", "answers (SQLite, for trying things out only)")
-        told: datetime = session.execute(select(func.current_timestamp())).scalar_one()
-    told = told if told.tzinfo else told.replace(tzinfo=UTC)
+    kind, told = health.dialect_and_time()
+    if told is None:
+        return ok("database", "Airflow's", "answers (SQLite, for trying things out only)")
     line = clock("Airflow's database", told - datetime.now(UTC))
     return line if line.remedy else ok("database", "Airflow's", f"answers ({kind}), and tells our time")
 
@@ -73,53 +47,39 @@ def checks(scene: Scene) -> Iterator[Check]:
 
 
 def _processes() -> Iterator[Line]:
-    with create_session(scoped=False) as session:
-        for job_type, (command, without) in PROCESSES.items():
-            newest = session.scalar(
-                select(Job).where(Job.job_type == job_type).order_by(Job.latest_heartbeat.desc()).limit(1)
-            )
-            if newest is not None and newest.is_alive():
-                yield ok("airflow", command, f"runs on {newest.hostname}")
-                continue
-            last = newest.latest_heartbeat if newest is not None else None
-            since = f"has not been heard of since {last:%Y-%m-%d %H:%M:%S} UTC" if last else "has never run"
-            yield problem("airflow", command, f"{since}: {without}", f"start it: airflow {command}")
+    found = health.processes(PROCESSES)
+    for job_type, (command, without) in PROCESSES.items():
+        newest = found.get(job_type)
+        if newest is not None and newest.alive:
+            yield ok("airflow", command, f"runs on {newest.host}")
+            continue
+        last = newest.heard_of if newest is not None else None
+        since = f"has not been heard of since {last:%Y-%m-%d %H:%M:%S} UTC" if last else "has never run"
+        yield problem("airflow", command, f"{since}: {without}", f"start it: airflow {command}")
 
 
 def _dags(scene: Scene) -> Iterator[Line]:
     specs = list(scene.specs.values())
     wanted = {spec.name: "chain" for spec in specs}
     wanted |= dict.fromkeys([*watched(specs), *watched_images(specs)], "watch")
-    with create_session(scoped=False) as session:
-        models = session.scalars(select(DagModel).where(DagModel.dag_id.in_(wanted)))
-        found = {model.dag_id: model for model in models}
-        failing = _failing(session, [dag_id for dag_id, what in wanted.items() if what == "watch"])
-        for dag_id, what in wanted.items():
-            yield _dag(dag_id, what, found.get(dag_id), failing)
+    found = health.dag_rows(wanted)
+    failing = health.failing_dags([dag_id for dag_id, what in wanted.items() if what == "watch"])
+    for dag_id, what in wanted.items():
+        yield _dag(dag_id, what, found.get(dag_id), failing)
 
 
-def _failing(session: Session, dag_ids: list[str]) -> set[str]:
-    """Watching Dags whose newest run failed, or waits for another try."""
-    newest = select(func.max(DagRun.id)).where(DagRun.dag_id.in_(dag_ids)).group_by(DagRun.dag_id)
-    failed = select(DagRun.dag_id).where(DagRun.id.in_(newest), DagRun.state == "failed")
-    same = (DagRun.dag_id == TaskInstance.dag_id) & (DagRun.run_id == TaskInstance.run_id)
-    waiting = select(TaskInstance.dag_id).join(DagRun, same)
-    waiting = waiting.where(DagRun.id.in_(newest), TaskInstance.state == "up_for_retry")
-    return {*session.scalars(failed), *session.scalars(waiting)}
-
-
-def _dag(dag_id: str, what: str, model: Any, failing: set[str]) -> Line:
-    if model is None or model.is_stale:
+def _dag(dag_id: str, what: str, row: DagRow | None, failing: set[str]) -> Line:
+    if row is None:
         remedy = (
             "point [core] dags_folder at what `delivery-chain dags-folder` prints, see that the Dag processor runs and "
             "reads the same specs_folder, and wait a minute"
         )
         return problem("dag", dag_id, "Airflow has no such Dag", remedy)
-    if model.has_import_errors:
+    if row.has_import_errors:
         return problem(
             "dag", dag_id, "its file has import errors", "airflow dags list-import-errors shows them"
         )
-    if model.is_paused:
+    if row.is_paused:
         waits = "its runs wait" if what == "chain" else "nothing is watched"
         return warning("dag", dag_id, f"is paused: {waits}", f"airflow dags unpause {dag_id}")
     if dag_id in failing:
@@ -134,8 +94,7 @@ def _pool(scene: Scene) -> Iterator[Line]:
     name = scene.settings.replicate_pool
     if not any(spec.replicate for spec in scene.specs.values()):
         return
-    with create_session(scoped=False) as session:
-        slots = session.scalar(select(Pool.slots).where(Pool.pool == name))
+    slots = health.pool_slots(name)
     if slots is None:
         remedy = f"airflow pools set {name} 8 'replications', or correct [delivery_chain] replicate_pool"
         yield problem("airflow", f"pool {name}", "there is none, so no region is ever sent to", remedy)
@@ -175,8 +134,7 @@ def _sender(scene: Scene, name: str, places: set[str], dags: list[str]) -> Line:
 
 
 def _signing_secret() -> Iterator[Line]:
-    with create_session(scoped=False) as session:
-        secret = stored_secret(session)
+    secret = health.signing_secret()
     if not secret:
         yield ok(
             "secret", SIGNING_SECRET, "not there yet: the scheduler makes it with the first run of a chain"

@@ -192,7 +192,7 @@ def set_up(
     Args:
         layout: Of the sandbox.
         env: From `settings`.
-        connections: See `airflow_setup`.
+        connections: See `delivery_chain.airflow_db.first_setup`.
         deadline: On the clock of `time.monotonic()`.
 
     Raises:
@@ -202,7 +202,7 @@ def set_up(
     with log.open("a", encoding="utf-8") as output:
         try:
             process.run(
-                [python(), "-m", "delivery_chain.sandbox.airflow_setup"],
+                [python(), "-m", "delivery_chain.airflow_db.first_setup"],
                 tool="airflow",
                 env=child_environment(env),
                 deadline=deadline,

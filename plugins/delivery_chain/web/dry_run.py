@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Annotated
 
-from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
-from airflow.api_fastapi.core_api.security import requires_access_dag
-from fastapi import APIRouter, Depends, HTTPException, Query
+from fastapi import APIRouter, HTTPException, Query
 from fastapi.responses import JSONResponse
 
+from delivery_chain.airflow_db.access import READS_RUNS
 from delivery_chain.core.events.event import Event
 from delivery_chain.core.plan import select
 from delivery_chain.errors import EventRefused, UsageError
@@ -26,7 +25,7 @@ index = Index()
 
 @router.get(
     "/chains/{dag_id}/takes",
-    dependencies=[Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.RUN))],
+    dependencies=[READS_RUNS],
 )
 def takes(dag_id: str, conf: Annotated[str, Query(max_length=LONGEST)]) -> JSONResponse:
     """`{"refused": reason}`, the reason empty where the chain takes the event; 404 where there is no such chain."""

@@ -12,17 +12,13 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from airflow.models.dag import DagModel, DagTag
-from airflow.models.dag_version import DagVersion
-from airflow.models.serialized_dag import SerializedDagModel
-from airflow.utils.session import create_session
 from pydantic import ValidationError
-from sqlalchemy import func, select
 
+from delivery_chain.airflow_db.chain_dags import dag_hashes, stored_dags
+from delivery_chain.airflow_db.session import transaction
 from delivery_chain.core.events.repository_path import ends_of, path_of
-from delivery_chain.core.events.watch_dags import CHAIN_TAG, watched
+from delivery_chain.core.events.watch_dags import watched
 from delivery_chain.core.spec.model import ChainSpec, Source
-from delivery_chain.core.spec.standing import REMOVED_TAG
 from delivery_chain.errors import DeliveryChainError
 from delivery_chain.hooks.git import addresses
 
@@ -104,12 +100,14 @@ class Index:
         return self._chains
 
     def _refresh(self) -> None:
-        with create_session(scoped=False) as session:
-            hashes = dict(session.execute(_latest(SerializedDagModel.dag_hash)).all())
+        with transaction() as session:
+            hashes = dag_hashes(session)
             changed = [dag_id for dag_id, found in hashes.items() if self._hashes.get(dag_id) != found]
             if changed:
-                rows = session.scalars(_latest_of(changed))
-                read = {row.dag_id: spec for row in rows if (spec := _spec(row.dag_id, row.data)) is not None}
+                stored = stored_dags(session, changed)
+                read = {
+                    dag_id: spec for dag_id in stored if (spec := _spec(dag_id, stored[dag_id])) is not None
+                }
                 self._specs = {
                     **{name: self._specs[name] for name in self._specs if name not in changed},
                     **read,
@@ -121,30 +119,6 @@ class Index:
         self._hashes = hashes
         self._chains = Chains(self._specs, _by_place(self._specs.values()))
         self._placed_until = time.monotonic() + PLACED_SECONDS
-
-
-def _latest(*columns: Any) -> Any:
-    """Columns of the newest version of each chain's Dag, after its id; not of chains that were removed."""
-    removed = select(DagTag.dag_id).where(DagTag.name == REMOVED_TAG)
-    newest = (
-        select(DagVersion.dag_id, func.max(DagVersion.version_number).label("number"))
-        .join(DagTag, DagTag.dag_id == DagVersion.dag_id)
-        .where(DagTag.name == CHAIN_TAG, DagVersion.dag_id.not_in(removed))
-        .group_by(DagVersion.dag_id)
-        .subquery()
-    )
-    return (
-        select(SerializedDagModel.dag_id, *columns)
-        .join(DagVersion, SerializedDagModel.dag_version_id == DagVersion.id)
-        .join(newest, (newest.c.dag_id == DagVersion.dag_id) & (newest.c.number == DagVersion.version_number))
-        .join(DagModel, DagModel.dag_id == SerializedDagModel.dag_id)
-        .where(~DagModel.is_stale)
-    )
-
-
-def _latest_of(dag_ids: list[str]) -> Any:
-    wanted = _latest(SerializedDagModel.id).where(SerializedDagModel.dag_id.in_(dag_ids)).subquery()
-    return select(SerializedDagModel).where(SerializedDagModel.id.in_(select(wanted.c.id)))
 
 
 def _spec(dag_id: str, data: Any) -> ChainSpec | None:

@@ -9,15 +9,13 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow.models.log import Log
-from airflow.utils.session import create_session
-from sqlalchemy import insert
-
+from delivery_chain.airflow_db.event_log import record as log_entries
 from delivery_chain.airflow_db.ref_history import Record
 from delivery_chain.airflow_db.runs import Known, Runs, built_here
+from delivery_chain.airflow_db.session import transaction
 from delivery_chain.core.events.dedupe import AGAIN, Judgement, Move, judge
 from delivery_chain.core.events.event import WEBHOOK
-from delivery_chain.core.events.ledger import DELETED, EVENT, OURS, SENSOR, Entry, Outcome
+from delivery_chain.core.events.ledger import DELETED, OURS, SENSOR, Entry, Outcome
 from delivery_chain.core.events.routing import NO_CHAIN, NO_RULE, Start, image_starts, source_starts
 from delivery_chain.core.events.watch_dags import images_dag_id
 from delivery_chain.core.times import not_after
@@ -41,8 +39,6 @@ MOST_RUNS = 100
 """Runs of one delivery, for its sender does not wait long. The sensor starts the rest."""
 GONE = "the registry has no such tag any more, or can't be asked for it"
 UNPEELED = "an annotated tag that can't be asked for its commit now; the sensor finds it"
-MOST_ROWS = 500
-"""Rows of the event log that one delivery writes."""
 LEFT = f"more than {MOST_RUNS} runs in one delivery: the sensor starts the rest"
 
 
@@ -64,7 +60,7 @@ class Intake:
         """
         images = self._with_digests()
         pushes = self._peeled()
-        with create_session(scoped=False) as session:
+        with transaction() as session:
             runs = Runs(session, by=self._by, facts=self._facts())
             return [*self._pushes(session, runs, pushes), *self._images(session, runs, images)]
 
@@ -102,7 +98,7 @@ class Intake:
             place = self.delivery.places[0] if self.delivery.places else "this repository"
             why = f"no chain builds {place[:200]} from a source of {', '.join(self.sender.speaks_for)}"
             entries = [self._entry(push.ref, push.after, push.before, why=why) for push in pushes]
-            _record(session, None, entries)
+            log_entries(session, None, entries)
             return entries
         # In the order of their ids, so that two deliveries never wait for each other's locks.
         return [entry for source in found for entry in self._source(session, runs, source, pushes)]
@@ -113,7 +109,7 @@ class Intake:
         record = Record(session, source.dag_id)
         entries = [self._push(record, runs, source, push) for push in pushes]
         record.write()
-        _record(session, source.dag_id, entries)
+        log_entries(session, source.dag_id, entries)
         return entries
 
     def _push(self, record: Record, runs: Runs, source: Watched, push: RefPush) -> Entry:
@@ -141,10 +137,10 @@ class Intake:
             # Nobody watches for images that a chain builds: Airflow shows no log of a Dag that is not there.
             shown = start.chain if self.chains.specs[start.chain].build_rules else watch
             by_place.setdefault((watch, shown), []).append((image, start))
-        _record(session, None, entries)
+        log_entries(session, None, entries)
         for watch, shown in sorted(by_place):
             taken = self._namespace(session, runs, watch, by_place[watch, shown])
-            _record(session, shown, taken)
+            log_entries(session, shown, taken)
             entries += taken
         return entries
 
@@ -252,20 +248,3 @@ def _asked(instance: str, image: ImagePush) -> ImagePush:
 
 def _ref(image: ImagePush) -> str:
     return f"{image.name}:{image.tag}" if image.tag else f"{image.name}@{image.digest}"
-
-
-def _record(session: Session, dag_id: str | None, entries: Sequence[Entry]) -> None:
-    """Write the entries into Airflow's event log."""
-    if not entries:
-        return
-    rows = [
-        {
-            "dttm": entry.at,
-            "dag_id": dag_id,
-            "event": EVENT,
-            "owner": entry.by,
-            "extra": entry.model_dump_json(exclude_defaults=True),
-        }
-        for entry in entries[:MOST_ROWS]
-    ]
-    session.execute(insert(Log), rows)

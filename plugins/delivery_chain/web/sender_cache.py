@@ -7,11 +7,10 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from airflow.utils.session import create_session
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
-from sqlalchemy import text
 
+from delivery_chain.airflow_db.session import ping
 from delivery_chain.errors import ConfigurationError, WebhookRefused
 from delivery_chain.hooks.webhook_sender import WebhookSender, WebhookSenderHook
 from delivery_chain.senders.base import NO_PROOF
@@ -104,6 +103,5 @@ def _sender(connection: str) -> WebhookSender | str:
         return WebhookSenderHook(connection).sender()
     except ConfigurationError as error:
         # Airflow says that a connection is missing also where its database does not answer, which passes.
-        with create_session(scoped=False) as session:
-            session.execute(text("SELECT 1"))
+        ping()
         return str(error)

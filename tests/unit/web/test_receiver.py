@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -83,16 +82,14 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
             made.lookups.append(self.conn_id)
             return super().sender()
 
-    @contextmanager
-    def create_session(*, scoped: bool) -> Iterator[Any]:
+    def ping() -> None:
         if made.database:
             raise made.database
-        yield type("Session", (), {"execute": lambda *_: None})()
 
     monkeypatch.setattr(module, "Intake", Intake)
     monkeypatch.setattr(module, "Index", type("Index", (), {"chains": lambda _: None}))
     monkeypatch.setattr(sender_cache, "WebhookSenderHook", Hook)
-    monkeypatch.setattr(sender_cache, "create_session", create_session)
+    monkeypatch.setattr(sender_cache, "ping", ping)
     # The event loop has its own clock.
     monkeypatch.setattr(sender_cache, "time", SimpleNamespace(monotonic=lambda: made.now))
     for conn_id in ("hook", "github", "quay"):

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
-from airflow.api_fastapi.core_api.security import requires_access_dag
-from airflow.utils.session import create_session
-from fastapi import Depends, FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException
 from fastapi.responses import HTMLResponse, JSONResponse
 
+from delivery_chain.airflow_db.access import READS_XCOMS
 from delivery_chain.airflow_db.outcomes import facts_of
+from delivery_chain.airflow_db.session import transaction
 from delivery_chain.airflow_db.xcoms import Left, left_in
 from delivery_chain.core.gate.findings import ScanReport
 from delivery_chain.core.names.tags import quarantine_name
@@ -50,24 +49,20 @@ app.include_router(asking)
 app.include_router(events)
 
 
-MAY_READ = Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.XCOM))
-"""Whoever may read what the run's steps left."""
-
-
-@app.get("/runs/{dag_id}/{run_id:path}/outcome", dependencies=[MAY_READ])
+@app.get("/runs/{dag_id}/{run_id:path}/outcome", dependencies=[READS_XCOMS])
 def run_outcome(dag_id: str, run_id: str) -> JSONResponse:
     """How a run ended, or where it is, as JSON: an `Outcome`'s fields and Airflow's `state` of the run."""
-    with create_session() as session:
+    with transaction() as session:
         known = _known(session, dag_id, run_id, left_in(session, dag_id, run_id))
     body = outcome(known).model_dump(mode="json") | {"state": known.state}
     return JSONResponse(body, headers=HEADERS)
 
 
-@app.get("/{dag_id}/{run_id:path}", dependencies=[MAY_READ])
+@app.get("/{dag_id}/{run_id:path}", dependencies=[READS_XCOMS])
 def run_page(dag_id: str, run_id: str) -> HTMLResponse:
     """The page of a run; 404 with the way to what there is, where it is no run of a chain."""
     try:
-        with create_session() as session:
+        with transaction() as session:
             left = left_in(session, dag_id, run_id)
             known = _known(session, dag_id, run_id, left)
     except HTTPException as error:

@@ -8,18 +8,15 @@ who may read every Dag. (Airflow's own audit log shows such rows to everybody wh
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
-from airflow.api_fastapi.app import get_auth_manager
-from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
-from airflow.api_fastapi.core_api.security import GetUserDep  # noqa: TC002 - FastAPI reads it
-from airflow.models.dag import DagModel
-from airflow.utils.session import create_session
-from fastapi import APIRouter, Depends, HTTPException, Query
+from fastapi import APIRouter, Depends, Query
 from fastapi.responses import HTMLResponse
-from sqlalchemy import select
 
+from delivery_chain.airflow_db.access import reads_audit_log
+from delivery_chain.airflow_db.chain_dags import all_dag_ids
 from delivery_chain.airflow_db.push_events import Ledger, read
+from delivery_chain.airflow_db.session import transaction
 from delivery_chain.core.events.gaps import Wanted
 from delivery_chain.core.events.ledger import parse_since
 from delivery_chain.errors import UsageError
@@ -39,21 +36,9 @@ Text = Annotated[str, Query(max_length=LONGEST)]
 router = APIRouter()
 
 
-def may_read(user: GetUserDep) -> set[str]:
-    """The Dags that this user may read; 403 for who may not read the audit log.
-
-    Not `requires_access_dag`: that takes the right for one Dag from the address, and this page shows many.
-    """
-    manager: Any = get_auth_manager()
-    entity = DagAccessEntity.AUDIT_LOG
-    if not manager.is_authorized_dag(method="GET", access_entity=entity, details=DagDetails(), user=user):
-        raise HTTPException(403, "Forbidden")
-    return set(manager.get_authorized_dag_ids(user=user, method="GET"))
-
-
 @router.get("/events")
 def events_page(
-    readable: Annotated[set[str], Depends(may_read)],
+    readable: Annotated[set[str], Depends(reads_audit_log)],
     since: Text = DEFAULT,
     source: Text = "",
     chain: Text = "",
@@ -76,8 +61,8 @@ def events_page(
     except UsageError as error:
         page = render(asked, Shown(watches={}, notes=(str(error),)))
         return HTMLResponse(page, 400, headers=HEADERS)
-    with create_session(scoped=False) as session:
-        everything = set(session.scalars(select(DagModel.dag_id))) <= readable
+    with transaction() as session:
+        everything = all_dag_ids(session) <= readable
         ledger = read(session, start, now, None if everything else readable)
     return HTMLResponse(render(asked, _shown(ledger, asked)), headers=HEADERS)
 

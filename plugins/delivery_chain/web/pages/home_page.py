@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from html import escape
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from delivery_chain.airflow_db.newest_runs import Chain, Newest
 
 STYLE = """
 :root { color-scheme: light dark; --line: #8883; --soft: light-dark(#59636e, #9aa4af);
@@ -22,28 +23,6 @@ th, td { border-bottom: 1px solid var(--line); padding: .5rem 1rem .5rem 0; text
 td:first-child, .state { white-space: nowrap } .soft { color: var(--soft); font-size: .9rem }
 .success { color: light-dark(#1a7f37, #4ac26b) } .failed { color: light-dark(#cf222e, #ff7b72) }
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Newest:
-    """A chain's newest run."""
-
-    run_id: str
-    state: str
-    """Airflow's."""
-    at: datetime
-    note: str = ""
-    """What the chain wrote about it, or a person."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chain:
-    """One chain of this Airflow."""
-
-    name: str
-    description: str = ""
-    paused: bool = False
-    newest: Newest | None = None
 
 
 def render(chains: Sequence[Chain]) -> str:

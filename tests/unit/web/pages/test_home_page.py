@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 
-from delivery_chain.web.pages.home_page import Chain, Newest, not_found, render
+from delivery_chain.airflow_db.newest_runs import Chain, Newest
+from delivery_chain.web.pages.home_page import not_found, render
 
 AT = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 HOSTILE = """<script>alert(1)</script>"'&"""

@@ -1,6 +1,6 @@
 """Set up Airflow's database: schema and connections in one process; each `airflow` command costs seconds.
 
-Run as `python -m delivery_chain.sandbox.airflow_setup` with Airflow's settings in the environment and the
+Run as `python -m delivery_chain.airflow_db.first_setup` with Airflow's settings in the environment and the
 connections on standard input: a JSON list of objects with `conn_id` and Connection's other arguments.
 """
 
