@@ -334,7 +334,7 @@ class Stored:
         from airflow.utils.session import create_session
         from sqlalchemy import select
 
-        from delivery_chain.web.intake import EVENT
+        from delivery_chain.core.events.ledger import EVENT
 
         with create_session() as session:
             rows = session.scalars(select(Log).where(Log.event == EVENT).order_by(Log.id))

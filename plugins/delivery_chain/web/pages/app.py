@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from delivery_chain.airflow_db.access import READS_XCOMS
@@ -25,7 +25,8 @@ from delivery_chain.hooks.registry import TEST_TIMEOUT, OciRegistryHook
 from delivery_chain.web.dry_run import router as asking
 from delivery_chain.web.pages.events import router as events
 from delivery_chain.web.pages.home import router as home
-from delivery_chain.web.pages.home_page import not_found
+from delivery_chain.web.pages.rendering import HEADERS, not_found, page, up
+from delivery_chain.web.pages.rendering import router as assets
 from delivery_chain.web.pages.run_page import RunFacts, render
 
 if TYPE_CHECKING:
@@ -37,13 +38,8 @@ if TYPE_CHECKING:
 
 LARGEST_REPORT = 16 * 1024 * 1024
 """Bytes of a report that the web server reads. A worker takes more."""
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 app = FastAPI(title="Delivery chain", docs_url=None, redoc_url=None, openapi_url=None)
+app.include_router(assets)
 app.include_router(home)
 app.include_router(asking)
 app.include_router(events)
@@ -59,15 +55,15 @@ def run_outcome(dag_id: str, run_id: str) -> JSONResponse:
 
 
 @app.get("/{dag_id}/{run_id:path}", dependencies=[READS_XCOMS])
-def run_page(dag_id: str, run_id: str) -> HTMLResponse:
+def run_page(request: Request, dag_id: str, run_id: str) -> HTMLResponse:
     """The page of a run; 404 with the way to what there is, where it is no run of a chain."""
     try:
         with transaction() as session:
             left = left_in(session, dag_id, run_id)
             known = _known(session, dag_id, run_id, left)
     except HTTPException as error:
-        return HTMLResponse(not_found(f"{error.detail}."), error.status_code, headers=HEADERS)
-    return HTMLResponse(render(_facts(dag_id, run_id, left, known)), headers=HEADERS)
+        return page(not_found(f"{error.detail}.", up=up(request)), error.status_code)
+    return page(render(_facts(dag_id, run_id, left, known), up=up(request)))
 
 
 def _known(session: Session, dag_id: str, run_id: str, left: Left) -> Facts:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse  # noqa: TC002 - FastAPI reads it
 
 from delivery_chain.airflow_db.access import reads_audit_log
 from delivery_chain.airflow_db.chain_dags import all_dag_ids
@@ -20,18 +20,12 @@ from delivery_chain.airflow_db.session import transaction
 from delivery_chain.core.events.gaps import Wanted
 from delivery_chain.core.events.ledger import parse_since
 from delivery_chain.errors import UsageError
-from delivery_chain.web.pages.events_page import SCRIPT_HASH, Asked, Shown, render
+from delivery_chain.web.pages.events_page import Asked, Shown, render
+from delivery_chain.web.pages.rendering import page
 
 DEFAULT = "1d"
 LONGEST = 1000
 """Characters of a field of the form: as many as a ref may have."""
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": f"default-src 'none'; script-src 'sha256-{SCRIPT_HASH}'; base-uri 'none'; "
-    "style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'self'",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 Text = Annotated[str, Query(max_length=LONGEST)]
 router = APIRouter()
 
@@ -59,12 +53,11 @@ def events_page(
     try:
         start = parse_since(asked.since, now)
     except UsageError as error:
-        page = render(asked, Shown(watches={}, notes=(str(error),)))
-        return HTMLResponse(page, 400, headers=HEADERS)
+        return page(render(asked, Shown(watches={}, notes=(str(error),))), 400)
     with transaction() as session:
         everything = all_dag_ids(session) <= readable
         ledger = read(session, start, now, None if everything else readable)
-    return HTMLResponse(render(asked, _shown(ledger, asked)), headers=HEADERS)
+    return page(render(asked, _shown(ledger, asked)))
 
 
 def _shown(ledger: Ledger, asked: Asked) -> Shown:

@@ -230,7 +230,7 @@ def test_the_page_begins_with_how_the_run_ended(end: End, kind: str, *, good: bo
     """Each kind of end has its colour: a blocked run is none that broke, and none that somebody doubts is green."""
     page = render(facts(outcome=Outcome(end=end, sentence=f"{end}: <i>so</i>", good=good)))
     said = f"{end[0].upper()}{end[1:]}: &lt;i&gt;so&lt;/i&gt;"
-    assert f'</h1><p class="verdict {kind}" id="outcome"><b>{said}</b></p>' in page
+    assert f'</h1>\n<p class="verdict {kind}" id="outcome"><b>{said}</b></p>' in page
 
 
 def test_a_page_without_a_plan_escapes_what_it_names() -> None:

@@ -1,0 +1,102 @@
+"""Renders the pages: Jinja2 templates with autoescape, one layout, one stylesheet."""
+
+from __future__ import annotations
+
+from datetime import UTC, timedelta
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter
+from fastapi.responses import FileResponse, HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from delivery_chain.core.events.gaps import span
+from delivery_chain.core.events.ledger import SENSOR
+
+if TYPE_CHECKING:
+    from fastapi import Request
+
+    from delivery_chain.core.gate.findings import ScanReport
+
+PREFIX = b"/delivery-chain/"
+FOLDER = Path(__file__).parent
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'self'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+ASSET_HEADERS = {"Cache-Control": "max-age=300", "X-Content-Type-Options": "nosniff"}
+router = APIRouter()
+
+
+@router.get("/style.css")
+def style() -> FileResponse:
+    """The stylesheet. It tells nothing, so it asks for no login."""
+    return FileResponse(FOLDER / "static" / "style.css", media_type="text/css", headers=ASSET_HEADERS)
+
+
+@router.get("/events.js")
+def script() -> FileResponse:
+    """The script of the page of push events."""
+    return FileResponse(FOLDER / "static" / "events.js", media_type="text/javascript", headers=ASSET_HEADERS)
+
+
+def up(request: Request) -> str:
+    """The relative way from a page to `/delivery-chain/`, as Airflow may be below a path.
+
+    By the address as it was sent: in it a run's id is one segment, whatever the id holds.
+    """
+    sent: bytes = request.scope["raw_path"]
+    return "../" * sent.partition(PREFIX)[2].count(b"/")
+
+
+def page(html: str, status: int = 200) -> HTMLResponse:
+    """An answer that no cache keeps, and no other site shows in a frame."""
+    return HTMLResponse(html, status, headers=HEADERS)
+
+
+def render(template: str, **values: Any) -> str:
+    """A page as HTML; every text in `values` is escaped."""
+    html: str = _environment().get_template(template).render(**values)
+    return html
+
+
+def not_found(what: str, *, up: str = "") -> str:
+    """The page for what is not there, with the way to what is.
+
+    Args:
+        what: A sentence.
+        up: See `up`.
+    """
+    return render("not_found.html", what=what, up=up)
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(FOLDER / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "segment": lambda text: quote(text, safe=""),
+        "utc": lambda at, form: at.astimezone(UTC).strftime(form),
+        "span": lambda seconds: span(timedelta(seconds=seconds)),
+        "sender": _sender,
+        "counts": _counts,
+    }
+    return made
+
+
+def _sender(by: str) -> str:
+    return by if by == SENSOR else by.replace("webhook ", "webhook\N{NO-BREAK SPACE}", 1)
+
+
+def _counts(report: ScanReport) -> str:
+    return ", ".join(f"{count} {severity}" for severity, count in report.counts().items() if count)
