@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.listeners import hookimpl
 
+from delivery_chain.core.steps import Step
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -198,7 +200,7 @@ def _spec(dag_run: DagRun) -> ChainSpec | None:
     from delivery_chain.core.spec.model import ChainSpec  # noqa: PLC0415
 
     dag: Any = getattr(dag_run, "dag", None)
-    text = dag.get_task("plan").doc_json if dag is not None and dag.has_task("plan") else None
+    text = dag.get_task(Step.PLAN).doc_json if dag is not None and dag.has_task(Step.PLAN) else None
     return ChainSpec.model_validate_json(text) if text else None
 
 

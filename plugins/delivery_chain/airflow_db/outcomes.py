@@ -28,8 +28,8 @@ from delivery_chain.core.results import (
 )
 from delivery_chain.core.run.marks import MANY, ONE, Mark, Row, marks_of
 from delivery_chain.core.run.state import Facts
-from delivery_chain.core.spec.slots import slot_names
-from delivery_chain.core.steps import REPORT, STEPS, Task, label_of
+from delivery_chain.core.spec.slots import label_of, slot_names
+from delivery_chain.core.steps import STEPS, Step, Task
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -64,7 +64,7 @@ def facts_of(
     if run is None:
         return None
     left = left or left_in(connection, dag_id, run_id)
-    planned = left.one("plan", Planned)
+    planned = left.one(Step.PLAN, Planned)
     return Facts(
         state=state or str(run.state),
         held=_held(connection, dag_id),
@@ -72,13 +72,13 @@ def facts_of(
         deleted=deleted_of(connection, dag_id, run_id),
         altered=left.altered,
         planned=planned,
-        subject=left.one("assemble", Subject),
-        verdict=left.one("gate", Verdict),
-        published=left.one("publish", Published),
-        regions=left.all("replicate", RegionResult),
-        deliveries=left.all("distribute", DeliveryResult),
-        quarantined=left.one("quarantine", Quarantined),
-        record=left.one(REPORT, Record),
+        subject=left.one(Step.ASSEMBLE, Subject),
+        verdict=left.one(Step.GATE, Verdict),
+        published=left.one(Step.PUBLISH, Published),
+        regions=left.all(Step.REPLICATE, RegionResult),
+        deliveries=left.all(Step.DISTRIBUTE, DeliveryResult),
+        quarantined=left.one(Step.QUARANTINE, Quarantined),
+        record=left.one(Step.REPORT, Record),
         marks=marks_in(connection, dag_id, run_id),
         clears=run.clear_number,
     )

@@ -27,6 +27,7 @@ from delivery_chain.core.events.gaps import Watch, changes, for_reader
 from delivery_chain.core.events.history import utc
 from delivery_chain.core.events.ledger import EVENT, LEDGER, Change, Entry, Looked, Seen, join
 from delivery_chain.core.events.watch_dags import IMAGES_PREFIX, SOURCE_PREFIX, watches
+from delivery_chain.core.steps import WatchStep
 from delivery_chain.core.times import EPOCH
 from delivery_chain.errors import ConfigurationError
 from delivery_chain.settings import Settings
@@ -41,7 +42,6 @@ MOST_ENTRIES = 5000
 MARGIN = timedelta(hours=1)
 """Read beyond the wanted time: what was told just before it was perhaps seen just after it."""
 ROWS_AT_ONCE = 200
-MATCH = "match"
 """The sensor's task that leaves entries."""
 
 
@@ -143,7 +143,7 @@ class _Reader:
             select(XComModel.dag_id, XComModel.timestamp, XComModel.value)
             .where(
                 XComModel.key == LEDGER,
-                XComModel.task_id == MATCH,
+                XComModel.task_id == WatchStep.MATCH,
                 XComModel.timestamp >= self.whole,
                 _of_a_sensor(XComModel.dag_id),
             )

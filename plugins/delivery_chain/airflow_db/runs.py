@@ -21,6 +21,7 @@ from delivery_chain.airflow_db.xcoms import left_of_image
 from delivery_chain.core.events.dedupe import SENSED, SUPERSEDED, choose
 from delivery_chain.core.events.ledger import SENSOR, Outcome
 from delivery_chain.core.events.watch_dags import CHAIN_TAG
+from delivery_chain.core.steps import Step
 from delivery_chain.core.times import not_after, read_time
 from delivery_chain.senders.base import fields, text
 
@@ -170,10 +171,10 @@ def built_here(session: Session, chain: str, image: ImagePush, instance: str) ->
         recent.where(DagRun.dag_id.in_(of_chains)).limit(RECENT_OF_ALL),
     )
     return any(
-        fields(run.get("assemble"), "digest") == image.digest
-        and fields(run.get("plan"), "plan.digest") != image.digest
-        and image.tag in _list(fields(run.get("plan"), "plan.tags"))
-        and _place(run.get("plan")) == (instance, image.name)
+        fields(run.get(Step.ASSEMBLE), "digest") == image.digest
+        and fields(run.get(Step.PLAN), "plan.digest") != image.digest
+        and image.tag in _list(fields(run.get(Step.PLAN), "plan.tags"))
+        and _place(run.get(Step.PLAN)) == (instance, image.name)
         for run in left_of_image(session, asked, image.digest)
     )
 

@@ -15,14 +15,13 @@ from sqlalchemy import or_, select
 from delivery_chain.airflow_db.signing_secret import stored_secret
 from delivery_chain.core.events.unplanned import Unplanned
 from delivery_chain.core.seal import Place, is_sealed
-from delivery_chain.core.steps import REASON
+from delivery_chain.core.steps import REASON, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sqlalchemy.orm import Session
 
-PLAN = "plan"
 IDS_AT_ONCE = 500
 DONE = (TaskInstanceState.SUCCESS, TaskInstanceState.SKIPPED)
 """A plan that is skipped is one, too: nothing is to be done."""
@@ -49,7 +48,7 @@ def _of_chain(session: Session, chain: str, ids: list[str]) -> list[Unplanned]:
         .join(DagRun, (DagRun.dag_id == one.dag_id) & (DagRun.run_id == one.run_id))
         .where(
             one.dag_id == chain,
-            one.task_id == PLAN,
+            one.task_id == Step.PLAN,
             one.run_id.in_(ids),
             or_(one.state.is_(None), one.state.not_in(DONE)),
         )
@@ -75,7 +74,7 @@ def _errors(session: Session, chain: str, ids: list[str]) -> dict[str, str]:
         return {}
     wanted = select(XComModel.run_id, XComModel.value).where(
         XComModel.dag_id == chain,
-        XComModel.task_id == PLAN,
+        XComModel.task_id == Step.PLAN,
         XComModel.key == REASON,
         XComModel.run_id.in_(ids),
     )
@@ -83,7 +82,7 @@ def _errors(session: Session, chain: str, ids: list[str]) -> dict[str, str]:
     found = {}
     for run_id, text in session.execute(wanted):
         said = _json(text)
-        if secret and is_sealed(said, Place(chain, run_id, PLAN, key=REASON), secret):
+        if secret and is_sealed(said, Place(chain, run_id, Step.PLAN, key=REASON), secret):
             found[run_id] = str(said.get("error", ""))
     return found
 

@@ -11,7 +11,7 @@ from sqlalchemy import Text, cast, or_, select
 
 from delivery_chain.airflow_db.signing_secret import stored_secret
 from delivery_chain.core.seal import Place, is_sealed, unproven
-from delivery_chain.core.steps import REASON, STEPS
+from delivery_chain.core.steps import REASON, STEPS, Step
 from delivery_chain.core.value import Value
 
 if TYPE_CHECKING:
@@ -73,12 +73,15 @@ def left_of_image(session: Session, asked: Iterable[Any], digest: str) -> list[d
     # The database finds the few of a thousand values that name the digest; what they say counts only as it is proven.
     about = select(model.dag_run_id).where(
         or_(*(model.dag_run_id.in_(ids.subquery().select()) for ids in asked)),
-        model.task_id == "assemble",
+        model.task_id == Step.ASSEMBLE,
         model.key == XCOM_RETURN_KEY,
         cast(model.value, Text).contains(digest, autoescape=True),
     )
     found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
-    wanted = (model.dag_run_id.in_(session.scalars(about).all()), model.task_id.in_(("plan", "assemble")))
+    wanted = (
+        model.dag_run_id.in_(session.scalars(about).all()),
+        model.task_id.in_((Step.PLAN, Step.ASSEMBLE)),
+    )
     for place, value in _proven(session, *wanted):
         if value is not None:
             found.setdefault((place.dag_id, place.run_id), {})[place.task_id] = value

@@ -3,31 +3,60 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from delivery_chain.core.spec.slots import slot_names
 
-if TYPE_CHECKING:
-    from delivery_chain.core.spec.model import ChainSpec
+class Step:
+    """Task ids of a chain. They are the record's columns, and part of what is sealed: they never change."""
+
+    PLAN = "plan"
+    BUILD = "build"
+    ASSEMBLE = "assemble"
+    SCAN = "scan"
+    GATE = "gate"
+    PUBLISH = "publish"
+    QUARANTINE = "quarantine"
+    DENIED = "denied"
+    REPLICATE = "replicate"
+    DISTRIBUTE = "distribute"
+    REPORT = "report"
+    """The last step: it says how the run ended, and its own end is the run's."""
+
+
+class WatchStep:
+    """Task ids of a Dag that watches a source or images."""
+
+    WATCH = "watch"
+    MATCH = "match"
+    START = "start"
+    REMEMBER = "remember"
+
 
 STEPS = (
-    "plan", "build", "assemble", "scan", "gate", "publish", "quarantine", "denied", "replicate", "distribute", "report",
-)  # fmt: skip
-"""Task ids of a chain, in the order in which a person reads them."""
-REPORT = "report"
-"""The last step: it says how the run ended, and its own end is the run's."""
+    Step.PLAN,
+    Step.BUILD,
+    Step.ASSEMBLE,
+    Step.SCAN,
+    Step.GATE,
+    Step.PUBLISH,
+    Step.QUARANTINE,
+    Step.DENIED,
+    Step.REPLICATE,
+    Step.DISTRIBUTE,
+    Step.REPORT,
+)
+"""In the order in which a person reads them."""
 BEFORE = {
-    "build": ("plan",),
-    "assemble": ("plan", "build"),
-    "scan": ("assemble",),
-    "gate": ("assemble", "scan"),
-    "publish": ("gate",),
-    "quarantine": ("gate",),
-    "replicate": ("publish",),
-    "distribute": ("publish", "replicate"),
+    Step.BUILD: (Step.PLAN,),
+    Step.ASSEMBLE: (Step.PLAN, Step.BUILD),
+    Step.SCAN: (Step.ASSEMBLE,),
+    Step.GATE: (Step.ASSEMBLE, Step.SCAN),
+    Step.PUBLISH: (Step.GATE,),
+    Step.QUARANTINE: (Step.GATE,),
+    Step.REPLICATE: (Step.PUBLISH,),
+    Step.DISTRIBUTE: (Step.PUBLISH, Step.REPLICATE),
 }
 """The steps that each waits for, those left out that only tell what happened; in the order in which they run."""
-CLOSING = ("denied", REPORT)
+CLOSING = (Step.DENIED, Step.REPORT)
 """Steps that tell what happened before them, and have to tell it anew when a run goes on after its end."""
 REASON = "reason"
 """The XCom key under which a step leaves why it ended without a result: it is removed when the next try begins."""
@@ -80,9 +109,3 @@ class Task:
     def stopped(self) -> bool:
         """Whether it can't but have been stopped from outside: it was about to be tried again, and is skipped."""
         return self.state == SKIPPED and bool(self.error) and self.error not in SKIPS
-
-
-def label_of(spec: ChainSpec | None, step: str, index: int) -> str:
-    """What one instance stands for; empty where the spec has none of this number."""
-    labels = slot_names(spec).get(step, ()) if spec else ()
-    return labels[index] if 0 <= index < len(labels) else ""

@@ -14,7 +14,7 @@ from delivery_chain.core.events.watch_dags import CHAIN_TAG, watched, watched_im
 from delivery_chain.core.spec.describe import chain_doc
 from delivery_chain.core.spec.slots import widest, widths
 from delivery_chain.core.spec.standing import Standing
-from delivery_chain.core.steps import REPORT
+from delivery_chain.core.steps import Step, WatchStep
 from delivery_chain.dag_files.forms import chain_form, existing_form
 from delivery_chain.operators.build import AssembleOperator, BuildOperator
 from delivery_chain.operators.distribute import DistributeOperator
@@ -116,31 +116,31 @@ def make_chain_dag(
 
 def _add_steps(spec: ChainSpec, replicate_pool: str, room: Mapping[str, int]) -> None:
     slots = {step: list(range(width)) for step, width in room.items()}
-    plan = PlanOperator(task_id="plan", spec=spec, **PLAN)
-    build = BuildOperator.partial(task_id="build", map_index_template=LABEL).expand(slot=slots["build"])
+    plan = PlanOperator(task_id=Step.PLAN, spec=spec, **PLAN)
+    build = BuildOperator.partial(task_id=Step.BUILD, map_index_template=LABEL).expand(slot=slots[Step.BUILD])
     some = TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
-    assemble = AssembleOperator(task_id="assemble", trigger_rule=some)
-    scan = ScanOperator.partial(task_id="scan", map_index_template=LABEL).expand(slot=slots["scan"])
-    gate = GateOperator(task_id="gate", trigger_rule=some)
-    publish = PublishOperator(task_id="publish", max_active_tis_per_dag=1)
-    quarantine = QuarantineOperator(task_id="quarantine")
-    denied = DeniedOperator(task_id="denied")
+    assemble = AssembleOperator(task_id=Step.ASSEMBLE, trigger_rule=some)
+    scan = ScanOperator.partial(task_id=Step.SCAN, map_index_template=LABEL).expand(slot=slots[Step.SCAN])
+    gate = GateOperator(task_id=Step.GATE, trigger_rule=some)
+    publish = PublishOperator(task_id=Step.PUBLISH, max_active_tis_per_dag=1)
+    quarantine = QuarantineOperator(task_id=Step.QUARANTINE)
+    denied = DeniedOperator(task_id=Step.DENIED)
     replicate = ReplicateOperator.partial(
-        task_id="replicate", map_index_template=LABEL, pool=replicate_pool
-    ).expand(slot=slots["replicate"])
+        task_id=Step.REPLICATE, map_index_template=LABEL, pool=replicate_pool
+    ).expand(slot=slots[Step.REPLICATE])
     distribute = DistributeOperator.partial(
-        task_id="distribute",
+        task_id=Step.DISTRIBUTE,
         map_index_template=LABEL,
         trigger_rule=TriggerRule.ALL_DONE,
         execution_timeout=TRIGGER_TIMEOUT,
-    ).expand(slot=slots["distribute"])
+    ).expand(slot=slots[Step.DISTRIBUTE])
     plan >> build >> assemble >> scan >> gate >> [publish, quarantine]
     plan >> assemble >> gate
     quarantine >> denied
     publish >> replicate >> distribute
     publish >> distribute
     # The run's state is this one's: it runs whatever became of the others, and fails where the end is no good one.
-    report = ReportOperator(task_id=REPORT).as_teardown(setups=[], on_failure_fail_dagrun=True)
+    report = ReportOperator(task_id=Step.REPORT).as_teardown(setups=[], on_failure_fail_dagrun=True)
     [distribute, denied] >> report
 
 
@@ -173,9 +173,13 @@ def _source_dag(dag_id: str, source: Source, chains: list[tuple[ChainSpec, str]]
         tags=[SOURCE_TAG],
     ) as dag:
         watch = WatchOperator(
-            task_id="watch", connection=source.connection, url=source.url, cursor=dag_id, timeout=FOR_EVER
+            task_id=WatchStep.WATCH,
+            connection=source.connection,
+            url=source.url,
+            cursor=dag_id,
+            timeout=FOR_EVER,
         )
-        _start(watch, MatchOperator(task_id="match", chains=tuple(chains), cursor=dag_id))
+        _start(watch, MatchOperator(task_id=WatchStep.MATCH, chains=tuple(chains), cursor=dag_id))
     return dag
 
 
@@ -199,7 +203,7 @@ def _images_dag(dag_id: str, specs: list[ChainSpec]) -> DAG:
         tags=[IMAGES_TAG],
     ) as dag:
         watch = WatchImagesOperator(
-            task_id="watch",
+            task_id=WatchStep.WATCH,
             connection=scope.instance,
             repositories=tuple(dict.fromkeys(names)),
             namespaces=(scope.namespace,) if everything else (),
@@ -207,7 +211,10 @@ def _images_dag(dag_id: str, specs: list[ChainSpec]) -> DAG:
             cursor=dag_id,
             timeout=FOR_EVER,
         )
-        _start(watch, MatchOperator(task_id="match", images_of=scope.instance, specs=specs, cursor=dag_id))
+        _start(
+            watch,
+            MatchOperator(task_id=WatchStep.MATCH, images_of=scope.instance, specs=specs, cursor=dag_id),
+        )
     return dag
 
 
@@ -230,9 +237,11 @@ def _start(watch: Any, match: Any) -> None:
     from delivery_chain.operators.start import StartOperator
 
     start = StartOperator.partial(
-        task_id="start", skip_when_already_exists=True, map_index_template="{{ task.trigger_dag_id }}"
+        task_id=WatchStep.START, skip_when_already_exists=True, map_index_template="{{ task.trigger_dag_id }}"
     ).expand_kwargs(match.output)
-    remember = RememberOperator(task_id="remember", cursor=match.cursor, trigger_rule=TriggerRule.NONE_FAILED)
+    remember = RememberOperator(
+        task_id=WatchStep.REMEMBER, cursor=match.cursor, trigger_rule=TriggerRule.NONE_FAILED
+    )
     watch >> match >> start >> remember
 
 
@@ -251,7 +260,7 @@ def make_over_dags(dag_ids: Iterable[str]) -> dict[str, DAG]:
             default_args={"owner": OWNER, **WATCHES},
             tags=[MAINTENANCE],
         ) as made[dag_id]:
-            OverOperator(task_id="watch")
+            OverOperator(task_id=WatchStep.WATCH)
     return made
 
 
@@ -316,7 +325,9 @@ def make_existing_dag(specs: Iterable[ChainSpec]) -> DAG:
     ) as dag:
         look = ExistingOperator(task_id="look", specs=replicating)
         start = StartOperator.partial(
-            task_id="start", skip_when_already_exists=True, map_index_template="{{ task.trigger_run_id }}"
+            task_id=WatchStep.START,
+            skip_when_already_exists=True,
+            map_index_template="{{ task.trigger_run_id }}",
         ).expand_kwargs(look.output)
         look >> start
     dag.params = existing_form(replicating)

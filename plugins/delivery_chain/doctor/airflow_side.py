@@ -10,6 +10,7 @@ from delivery_chain.core.diagnosis import Line, clock, ok, problem, warning
 from delivery_chain.core.events.watch_dags import watched, watched_images, watches
 from delivery_chain.core.seal import SHORTEST, SIGNING_SECRET
 from delivery_chain.core.spec.connections import GIT, REGISTRY, nearest
+from delivery_chain.core.steps import WatchStep
 from delivery_chain.doctor.running import Check
 from delivery_chain.hooks.webhook_sender import WebhookSenderHook
 from delivery_chain.provider_info import SENDERS
@@ -61,9 +62,9 @@ def _processes() -> Iterator[Line]:
 def _dags(scene: Scene) -> Iterator[Line]:
     specs = list(scene.specs.values())
     wanted = {spec.name: "chain" for spec in specs}
-    wanted |= dict.fromkeys([*watched(specs), *watched_images(specs)], "watch")
+    wanted |= dict.fromkeys([*watched(specs), *watched_images(specs)], WatchStep.WATCH)
     found = health.dag_rows(wanted)
-    failing = health.failing_dags([dag_id for dag_id, what in wanted.items() if what == "watch"])
+    failing = health.failing_dags([dag_id for dag_id, what in wanted.items() if what == WatchStep.WATCH])
     for dag_id, what in wanted.items():
         yield _dag(dag_id, what, found.get(dag_id), failing)
 

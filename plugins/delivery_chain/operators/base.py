@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from delivery_chain.core.plan import Planned, made_for
 from delivery_chain.core.results import Subject
 from delivery_chain.core.seal import Place, claimed_index, opened, sealed
+from delivery_chain.core.steps import Step
 from delivery_chain.core.value import Value
 from delivery_chain.errors import ConfigurationError, SealBroken, Unjudged
 from delivery_chain.operators.reasons import LeavesReason
@@ -109,7 +110,7 @@ def planned(ti: Any) -> tuple[Plan, ChainSpec]:
         ConfigurationError: plan left nothing, because it was marked by hand, or its XCom was removed.
         SealBroken: What is there was not left by that task. Not retryable.
     """
-    found = pull(ti, "plan", Planned)
+    found = pull(ti, Step.PLAN, Planned)
     if found is None:
         raise ConfigurationError("this run has no plan: clear the task `plan`, so that it runs again")
     return found.plan, found.spec
@@ -123,7 +124,7 @@ def subject_of(ti: Any) -> Subject:
         Unjudged: What it left was made for another plan than the run has now. Not retryable.
         SealBroken: What is there was not left by that task. Not retryable.
     """
-    subject = pull(ti, "assemble", Subject)
+    subject = pull(ti, Step.ASSEMBLE, Subject)
     if subject is None:
         raise ConfigurationError(
             "this run has no image yet: clear the task `assemble`, so that it runs again"

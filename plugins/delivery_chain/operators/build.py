@@ -10,6 +10,7 @@ from delivery_chain.core.names.platform import Platform
 from delivery_chain.core.names.reference import sha256_digest
 from delivery_chain.core.plan import made_for
 from delivery_chain.core.results import BuildResult, Subject
+from delivery_chain.core.steps import Step
 from delivery_chain.errors import (
     BuildFailed,
     ContentMismatch,
@@ -152,7 +153,7 @@ class AssembleOperator(ChainOperator):
         plan, spec = planned(context["ti"])
         from delivery_chain.hooks.registry import OciRegistryHook
 
-        results = pull_all(context["ti"], "build", BuildResult) if plan.build else ()
+        results = pull_all(context["ti"], Step.BUILD, BuildResult) if plan.build else ()
         if old := [result.platform for result in results if result.plan != made_for(plan, spec)]:
             raise Unjudged(
                 f"the run's plan was made again since {', '.join(old)} was built: clear `build` and all that follow it"

@@ -13,6 +13,7 @@ from delivery_chain.core.gate.judge import Verdict
 from delivery_chain.core.names.reference import short_digest
 from delivery_chain.core.results import Attempt, DeliveryResult, Published, RegionResult
 from delivery_chain.core.spec.filters import fires_for, waits_for
+from delivery_chain.core.steps import Step
 from delivery_chain.errors import ConfigurationError, DeliveryFailed, DeliveryUnavailable
 from delivery_chain.operators.base import leave, planned, pull, pull_all, skip
 from delivery_chain.operators.slots import SlotOperator
@@ -59,8 +60,8 @@ class DistributeOperator(SlotOperator):
             DeliveryFailed, DeliveryUnavailable: The target did not take it; the latter is retryable.
         """
         ti = context["ti"]
-        published = pull(ti, "publish", Published)
-        verdict = pull(ti, "gate", Verdict)
+        published = pull(ti, Step.PUBLISH, Published)
+        verdict = pull(ti, Step.GATE, Verdict)
         if published is None and (verdict is None or not verdict.passed):
             raise skip("nothing was published")
         self.item(planned(ti)[1])
@@ -153,7 +154,7 @@ def _regions(ti: Any, spec: ChainSpec, trigger: Trigger, digest: str) -> dict[st
     """Where the image is, per rule; every region that the trigger waits for is asked for the digest itself."""
     from delivery_chain.hooks.registry import OciRegistryHook
 
-    results = {result.rule: result for result in pull_all(ti, "replicate", RegionResult)}
+    results = {result.rule: result for result in pull_all(ti, Step.REPLICATE, RegionResult)}
     skipped = _skipped_rules(ti, spec)
     for name in waits_for(trigger, spec):
         if name in skipped:
@@ -182,7 +183,7 @@ def _skipped_rules(ti: Any, spec: ChainSpec) -> set[str]:
     from delivery_chain.operators.base import planned
 
     plan, _ = planned(ti)
-    published = pull(ti, "publish", Published)
+    published = pull(ti, Step.PUBLISH, Published)
     held = published.held if published else ()
     return {
         rule.name

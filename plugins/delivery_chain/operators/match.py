@@ -15,6 +15,7 @@ from delivery_chain.core.events.dedupe import SUPERSEDED, Change, choose, look_a
 from delivery_chain.core.events.ledger import DELETED, LEDGER, SENSOR, Entry, Looked, Outcome
 from delivery_chain.core.events.refs import natural_key
 from delivery_chain.core.events.routing import Start, image_starts, made_by_us, source_starts
+from delivery_chain.core.steps import Step, WatchStep
 from delivery_chain.core.times import not_after, read_time
 from delivery_chain.operators.base import MOST_RUNS, ChainOperator
 from delivery_chain.operators.watch import FIRST, Cursor, told_of
@@ -68,7 +69,7 @@ class MatchOperator(ChainOperator):
 
         Changes that would start more than `MOST_RUNS` wait for the next look.
         """
-        seen = context["ti"].xcom_pull(task_ids="watch") or {
+        seen = context["ti"].xcom_pull(task_ids=WatchStep.WATCH) or {
             "changes": [],
             "looked": "1970-01-01T00:00:00+00:00",
         }
@@ -214,8 +215,8 @@ class _Made(dict[int, datetime]):
         if not self.start.made(run.run_type, run.triggering_user_name, run.conf):
             return SUPERSEDED
         if run.end_date and run.end_date < self.looked:
-            states = self.ti.get_task_states(dag_id=dag_id, task_ids=["plan"], run_ids=[run_id])
-            if states.get(run_id, {}).get("plan") == "skipped":
+            states = self.ti.get_task_states(dag_id=dag_id, task_ids=[Step.PLAN], run_ids=[run_id])
+            if states.get(run_id, {}).get(Step.PLAN) == "skipped":
                 return SUPERSEDED
         # No push was seen after its run was made.
         return not_after(read_time(run.conf.get("seen_at")), run.run_after)
@@ -237,7 +238,7 @@ class RememberOperator(ChainOperator):
 
     def execute(self, context: Any) -> None:
         """Write what `watch` saw and `match` took."""
-        seen = context["ti"].xcom_pull(task_ids="watch")
+        seen = context["ti"].xcom_pull(task_ids=WatchStep.WATCH)
         known = Cursor(self.cursor).read()
         if seen and FIRST in seen:
             if known is None:
@@ -250,7 +251,7 @@ class RememberOperator(ChainOperator):
         if not seen:
             return
         looked, refs = known
-        handled = context["ti"].xcom_pull(task_ids="match", key=HANDLED, map_indexes=-1)
+        handled = context["ti"].xcom_pull(task_ids=WatchStep.MATCH, key=HANDLED, map_indexes=-1)
         lost = self._lost(context["ti"], context["dag_run"])
         taken = [change for at, change in enumerate(seen["changes"][:handled]) if at not in lost]
         gone = set(seen["gone"])
@@ -267,10 +268,10 @@ class RememberOperator(ChainOperator):
 
         They stay changes: the next look gives them the next id.
         """
-        states = ti.get_task_states(dag_id=here.dag_id, task_ids=["start"], run_ids=[here.run_id])
+        states = ti.get_task_states(dag_id=here.dag_id, task_ids=[WatchStep.START], run_ids=[here.run_id])
         found = states.get(here.run_id, {})
-        runs = ti.xcom_pull(task_ids="match", map_indexes=-1) or ()
-        positions = ti.xcom_pull(task_ids="match", key=POSITIONS, map_indexes=-1) or ()
+        runs = ti.xcom_pull(task_ids=WatchStep.MATCH, map_indexes=-1) or ()
+        positions = ti.xcom_pull(task_ids=WatchStep.MATCH, key=POSITIONS, map_indexes=-1) or ()
         lost = set()
         for index, (run, position) in enumerate(zip(runs, positions, strict=False)):
             # What was there already is skipped: mostly, for a try before this one had started it.

@@ -9,6 +9,7 @@ from delivery_chain.core.events.built import may_move
 from delivery_chain.core.gate.judge import Verdict
 from delivery_chain.core.names.reference import short_digest
 from delivery_chain.core.results import Published, TagMove
+from delivery_chain.core.steps import Step
 from delivery_chain.errors import ConfigurationError
 from delivery_chain.operators.base import ChainOperator, leave, pull, skip
 from delivery_chain.operators.links import RegistryLink
@@ -77,7 +78,7 @@ def blocked_verdict(ti: Any) -> Verdict:
         AirflowSkipException: The gate passed it: there is nothing to block.
         ConfigurationError: There is no verdict, so nobody knows. Not retryable.
     """
-    verdict = pull(ti, "gate", Verdict)
+    verdict = pull(ti, Step.GATE, Verdict)
     if verdict is None:
         raise ConfigurationError("this run has no verdict: clear the task `gate`, so that it runs again")
     if verdict.passed:

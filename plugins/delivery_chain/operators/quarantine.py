@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from delivery_chain.core.names.tags import quarantine_name, quarantine_tag
 from delivery_chain.core.results import Quarantined, Subject
 from delivery_chain.core.run.blocked import fate
+from delivery_chain.core.steps import Step
 from delivery_chain.errors import (
     DeletesDisabled,
     PolicyViolation,
@@ -176,7 +177,7 @@ class DeniedOperator(ChainOperator):
         verdict = blocked_verdict(context["ti"])
         plan, _ = planned(context["ti"])
         lines = "".join(f"\n    {finding.line}" for finding in verdict.deciding)
-        where = fate(plan, pull(context["ti"], "quarantine", Quarantined))
+        where = fate(plan, pull(context["ti"], Step.QUARANTINE, Quarantined))
         raise PolicyViolation(
             f"{verdict.sentence}. Digest {verdict.digest}. {where}{lines}\n"
             "Fix the packages and push again, or change the chain's scan.block with a reason."

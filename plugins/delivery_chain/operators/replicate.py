@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from delivery_chain.core.names.reference import short_digest
 from delivery_chain.core.results import Published, RegionResult, TagMove
 from delivery_chain.core.spec.filters import Destination, destination
+from delivery_chain.core.steps import Step
 from delivery_chain.errors import ConfigurationError, ContentMismatch, TagConflict
 from delivery_chain.operators.base import leave, planned, pull, skip
 from delivery_chain.operators.missing_image import check_there
@@ -70,7 +71,7 @@ class ReplicateOperator(SlotOperator, WorkerOperator):
         """
         self.item(planned(context["ti"])[1])
         plan, spec, subject, _ = passed(context["ti"])
-        published = pull(context["ti"], "publish", Published)
+        published = pull(context["ti"], Step.PUBLISH, Published)
         if published is None or published.digest != subject.digest:
             raise ConfigurationError("this run's image is not published yet: clear the task `publish`")
         goal = destination(spec, spec.replicate[self.slot], plan.repository, published.held)

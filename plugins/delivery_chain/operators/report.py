@@ -16,7 +16,8 @@ from delivery_chain.core.results import (
 )
 from delivery_chain.core.run.state import End, Facts, Outcome, closed
 from delivery_chain.core.spec.in_force import version
-from delivery_chain.core.steps import FAILED, SKIPPED, STEPS, Task, label_of
+from delivery_chain.core.spec.slots import label_of
+from delivery_chain.core.steps import FAILED, SKIPPED, STEPS, Step, Task
 from delivery_chain.errors import NotDelivered, RegistryError, SealBroken
 from delivery_chain.operators.announced import leave_mark
 from delivery_chain.operators.base import ChainOperator, leave, pull, pull_all
@@ -116,7 +117,7 @@ def _facts(ti: Any, run: Any, log: Any) -> Facts:
             log.warning("%s", broken)
             return () if read is pull_all else None
 
-    planned = proven("plan", Planned)
+    planned = proven(Step.PLAN, Planned)
     tasks = _tasks(ti, run, planned.spec if planned else None)
     there = {task.step for task in tasks}
     return Facts(
@@ -124,12 +125,12 @@ def _facts(ti: Any, run: Any, log: Any) -> Facts:
         tasks=tasks,
         deleted=tuple(step for step in STEPS if step not in there),
         planned=planned,
-        subject=proven("assemble", Subject),
-        verdict=proven("gate", Verdict),
-        published=proven("publish", Published),
-        regions=proven("replicate", RegionResult, pull_all),
-        deliveries=proven("distribute", DeliveryResult, pull_all),
-        quarantined=proven("quarantine", Quarantined),
+        subject=proven(Step.ASSEMBLE, Subject),
+        verdict=proven(Step.GATE, Verdict),
+        published=proven(Step.PUBLISH, Published),
+        regions=proven(Step.REPLICATE, RegionResult, pull_all),
+        deliveries=proven(Step.DISTRIBUTE, DeliveryResult, pull_all),
+        quarantined=proven(Step.QUARANTINE, Quarantined),
         altered=tuple(altered),
     )
 
@@ -173,8 +174,8 @@ def _record(chain: str, facts: Facts, found: Outcome, clears: int) -> Record:
         commit=plan.build.commit if plan.build else "",
         ref=plan.build.ref if plan.build else "",
         version=version(facts.planned.number, facts.planned.fingerprint),
-        regions=states("replicate"),
-        triggers=states("distribute"),
+        regions=states(Step.REPLICATE),
+        triggers=states(Step.DISTRIBUTE),
         clears=clears,
         **about,
     )

@@ -10,6 +10,7 @@ from airflow.providers.standard.operators.branch import BaseBranchOperator
 from delivery_chain.core.names.platform import OTHER_PLATFORMS
 from delivery_chain.core.names.reference import sha256_digest, short_digest
 from delivery_chain.core.results import Scanned, ScanResult
+from delivery_chain.core.steps import Step
 from delivery_chain.operators.base import leave, planned, skip, subject_of
 from delivery_chain.operators.links import ScanReportLink
 from delivery_chain.operators.missing_image import check_there
@@ -132,7 +133,7 @@ class GateOperator(BaseBranchOperator, LeavesReason):
         self._explain(verdict)
         # A branch leaves its task by an exception, so there is no return value: the verdict is pushed as one.
         context["ti"].xcom_push("return_value", leave(context, verdict))
-        return "publish" if verdict.passed else "quarantine"
+        return Step.PUBLISH if verdict.passed else Step.QUARANTINE
 
     def _explain(self, verdict: Verdict) -> None:
         self.log.info("%s, digest %s", verdict.sentence, verdict.digest)

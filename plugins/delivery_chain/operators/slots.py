@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.spec.slots import nothing_there, slot_names
+from delivery_chain.core.steps import Step
 from delivery_chain.errors import DeliveryChainError
 from delivery_chain.operators.base import ChainOperator, planned, skip
 
@@ -57,6 +58,6 @@ class SlotOperator(ChainOperator):
         try:
             return planned(ti)[1]
         except DeliveryChainError:
-            plan: Any = self.dag.get_task("plan")
+            plan: Any = self.dag.get_task(Step.PLAN)
             spec: ChainSpec = plan.spec
             return spec

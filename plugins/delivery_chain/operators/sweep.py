@@ -10,6 +10,7 @@ from delivery_chain.core.events.built import PUSHED_AT, RUN
 from delivery_chain.core.gate.judge import Verdict
 from delivery_chain.core.names.tags import STAGING_PREFIX
 from delivery_chain.core.seal import Place, opened
+from delivery_chain.core.steps import Step
 from delivery_chain.core.times import claimed
 from delivery_chain.errors import DeletesDisabled, NotFound, SealBroken, Unauthorized
 from delivery_chain.operators.base import ChainOperator, names_in_scope
@@ -78,13 +79,13 @@ class SweepOperator(ChainOperator):
 
 def _blocked(ti: Any, dag_id: str, run_id: str) -> bool:
     """Whether a run's gate refused its image; a verdict that was changed by others may have been a refusal."""
-    verdict = ti.xcom_pull(dag_id=dag_id, run_id=run_id, task_ids="gate", map_indexes=-1)
+    verdict = ti.xcom_pull(dag_id=dag_id, run_id=run_id, task_ids=Step.GATE, map_indexes=-1)
     if verdict is None:
         return False
     from delivery_chain.hooks.signing_secret import signing_secret
 
     try:
-        proven = opened(verdict, Place(dag_id, run_id, "gate"), signing_secret())
+        proven = opened(verdict, Place(dag_id, run_id, Step.GATE), signing_secret())
     except SealBroken:
         return True
     return not Verdict.from_xcom(proven).passed

@@ -16,6 +16,7 @@ from delivery_chain.core.names.reference import short_digest
 from delivery_chain.core.plan import made_for
 from delivery_chain.core.results import Scanned, ScanResult, Subject
 from delivery_chain.core.seal import fingerprint
+from delivery_chain.core.steps import Step
 from delivery_chain.errors import NotFound, Unjudged
 from delivery_chain.operators.base import planned, pull, pull_all, subject_of
 from delivery_chain.operators.missing_image import check_there
@@ -58,7 +59,7 @@ def passed(ti: Any) -> tuple[Plan, ChainSpec, Subject, Verdict]:
     """
     plan, spec = planned(ti)
     subject, results = subject_of(ti), scan_results(ti)
-    verdict = pull(ti, "gate", Verdict)
+    verdict = pull(ti, Step.GATE, Verdict)
     shown = short_digest(subject.digest)
     if verdict is None:
         raise Unjudged(f"no gate of this run judged {shown}, so it is not let out: clear the task `gate`")
@@ -84,7 +85,7 @@ def passed(ti: Any) -> tuple[Plan, ChainSpec, Subject, Verdict]:
 
 def scan_results(ti: Any) -> list[ScanResult]:
     """What the run's scans left."""
-    return [result for scanned in pull_all(ti, "scan", Scanned) for result in scanned.results]
+    return [result for scanned in pull_all(ti, Step.SCAN, Scanned) for result in scanned.results]
 
 
 def _judge(

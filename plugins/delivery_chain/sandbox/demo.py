@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.steps import STEPS
+from delivery_chain.core.steps import STEPS, Step
 from delivery_chain.errors import AirflowUnreachable, ToolError
 from delivery_chain.sandbox import outcome, processes, record, runs, source, stack
 from delivery_chain.sandbox.console import seconds
@@ -235,7 +235,7 @@ def judge(clean: Seen, blocked: Seen) -> list[str]:
         )
     if "" in clean.digests.values() or len(set(clean.digests.values())) != 1:
         problems.append(f"{clean.title}: expected one digest in every region, found {dict(clean.digests)}")
-    if (blocked.state, blocked.ended_at) != ("failed", "denied"):
+    if (blocked.state, blocked.ended_at) != ("failed", Step.DENIED):
         at = f" at {blocked.ended_at}" if blocked.ended_at else ""
         problems.append(f"{blocked.title}: expected a run that fails at denied, found {blocked.state}{at}")
     if there := [region for region, digest in blocked.digests.items() if digest]:

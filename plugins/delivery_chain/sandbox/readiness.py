@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from delivery_chain import errors
+from delivery_chain.core.steps import WatchStep
 from delivery_chain.errors import AirflowUnreachable, DeliveryChainError
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ SLOW = "reducing-dag-complexity"
 FOREIGN_SECONDS = 120.0
 """For the first Dag of a folder of which nothing is known; it may hold none."""
 POLL_SECONDS = 0.3
-WATCH = "watch"
 ENDED_BADLY = frozenset({"failed", "up_for_retry", "upstream_failed"})
 
 
@@ -126,14 +126,14 @@ class Readiness:
         """
         for run in runs[:1]:
             for one in self.api.task_instances(dag_id, run["dag_run_id"]):
-                if one["task_id"] == WATCH and one["state"] in ENDED_BADLY:
+                if one["task_id"] == WatchStep.WATCH and one["state"] in ENDED_BADLY:
                     return self._reason(dag_id, run["dag_run_id"], one["try_number"])
         return ""
 
     def _reason(self, dag_id: str, run_id: str, number: int) -> str:
         # A task that waits for its next try may have that one's number already.
         for tried in range(number, max(number - 2, 0), -1):
-            kind, words = self.api.failure(dag_id, run_id, WATCH, tried)
+            kind, words = self.api.failure(dag_id, run_id, WatchStep.WATCH, tried)
             known = getattr(errors, kind, None) if kind else None
             if isinstance(known, type) and issubclass(known, DeliveryChainError):
                 return words.partition("\n")[0]

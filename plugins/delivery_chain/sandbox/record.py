@@ -18,7 +18,7 @@ from delivery_chain.core.results import (
     Subject,
 )
 from delivery_chain.core.seal import unproven
-from delivery_chain.core.steps import STEPS
+from delivery_chain.core.steps import STEPS, Step
 from delivery_chain.sandbox.console import seconds
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def result(task: str, value: Any) -> str:
 
 def deciding(values: Mapping[tuple[str, int], Any]) -> list[str]:
     """A line for each finding that blocked the run."""
-    value = values.get(("gate", -1))
+    value = values.get((Step.GATE, -1))
     return [finding.line for finding in Verdict.from_xcom(unproven(value)).deciding] if value else []
 
 
@@ -84,13 +84,13 @@ def _distribute(value: Any) -> str:
 
 
 _WORDS: dict[str, Callable[[Any], str]] = {
-    "build": lambda value: short_digest(BuildResult.from_xcom(value).digest),
-    "assemble": lambda value: short_digest(Subject.from_xcom(value).digest),
-    "scan": _scan,
-    "gate": lambda value: Verdict.from_xcom(value).sentence,
-    "publish": _publish,
-    "quarantine": lambda value: Quarantined.from_xcom(value).backup,
-    "replicate": _replicate,
-    "distribute": _distribute,
-    "report": lambda value: Record.from_xcom(value).sentence,
+    Step.BUILD: lambda value: short_digest(BuildResult.from_xcom(value).digest),
+    Step.ASSEMBLE: lambda value: short_digest(Subject.from_xcom(value).digest),
+    Step.SCAN: _scan,
+    Step.GATE: lambda value: Verdict.from_xcom(value).sentence,
+    Step.PUBLISH: _publish,
+    Step.QUARANTINE: lambda value: Quarantined.from_xcom(value).backup,
+    Step.REPLICATE: _replicate,
+    Step.DISTRIBUTE: _distribute,
+    Step.REPORT: lambda value: Record.from_xcom(value).sentence,
 }

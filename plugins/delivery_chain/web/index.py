@@ -19,6 +19,7 @@ from delivery_chain.airflow_db.session import transaction
 from delivery_chain.core.events.repository_path import ends_of, path_of
 from delivery_chain.core.events.watch_dags import watched
 from delivery_chain.core.spec.model import ChainSpec, Source
+from delivery_chain.core.steps import Step
 from delivery_chain.errors import DeliveryChainError
 from delivery_chain.hooks.git import addresses
 
@@ -125,7 +126,7 @@ def _spec(dag_id: str, data: Any) -> ChainSpec | None:
     """The spec that a stored Dag was made from; None for a Dag of another version of this package, or a copy."""
     try:
         tasks = data["dag"]["tasks"]
-        text = next(task["__var"]["doc_json"] for task in tasks if task["__var"]["task_id"] == "plan")
+        text = next(task["__var"]["doc_json"] for task in tasks if task["__var"]["task_id"] == Step.PLAN)
         spec = ChainSpec.model_validate_json(text)
     except (KeyError, TypeError, StopIteration, ValidationError) as error:
         log.warning("Dag %s holds no spec that can be read: %s", dag_id, str(error)[:300])

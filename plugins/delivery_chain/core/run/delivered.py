@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from delivery_chain.core.plan import made_for
 from delivery_chain.core.spec.filters import destination, fires_for
-from delivery_chain.core.steps import FAILED, SUCCESS, label_of
+from delivery_chain.core.spec.slots import label_of
+from delivery_chain.core.steps import FAILED, SUCCESS, Step
 
 if TYPE_CHECKING:
     from delivery_chain.core.plan import Plan
@@ -58,21 +59,21 @@ class Delivered:
 def delivered(facts: Facts) -> Delivered:
     """How far the run's image came."""
     if facts.planned is None:
-        return Delivered(missing="plan")
+        return Delivered(missing=Step.PLAN)
     plan, spec = facts.planned.plan, facts.planned.spec
-    subject = facts.subject if facts.stands("assemble") else None
+    subject = facts.subject if facts.stands(Step.ASSEMBLE) else None
     if subject is None or subject.plan not in ("", made_for(plan, spec)):
-        return Delivered(missing=_first_open(facts, "build", "assemble"))
-    verdict = facts.verdict if facts.stands("gate") else None
+        return Delivered(missing=_first_open(facts, Step.BUILD, Step.ASSEMBLE))
+    verdict = facts.verdict if facts.stands(Step.GATE) else None
     if verdict is None or verdict.digest != subject.digest or not verdict.passed:
-        return Delivered(missing=_first_open(facts, "scan", "gate"))
-    published = facts.published if facts.stands("publish") else None
+        return Delivered(missing=_first_open(facts, Step.SCAN, Step.GATE))
+    published = facts.published if facts.stands(Step.PUBLISH) else None
     if published is None or published.digest != subject.digest:
         began = any(
-            task.step == "publish" and task.state == FAILED and task.error not in MOVING_NOTHING
+            task.step == Step.PUBLISH and task.state == FAILED and task.error not in MOVING_NOTHING
             for task in facts.tasks
         )
-        return Delivered(missing="publish", judged=verdict.sentence, attempted=began)
+        return Delivered(missing=Step.PUBLISH, judged=verdict.sentence, attempted=began)
     return _sent(facts, plan, spec, subject, published, verdict.sentence)
 
 
@@ -94,10 +95,10 @@ def _sent(
     ]
     fired = {one.trigger for one in facts.deliveries if one.digest in ("", subject.digest)}
     triggers = [one.name for one in spec.distribute if plan.announce and fires_for(one, held)]
-    no_copy = _lacking(facts, spec, "replicate", rules, set(copies))
-    no_word = _lacking(facts, spec, "distribute", triggers, fired)
+    no_copy = _lacking(facts, spec, Step.REPLICATE, rules, set(copies))
+    no_word = _lacking(facts, spec, Step.DISTRIBUTE, triggers, fired)
     return Delivered(
-        missing="replicate" if no_copy else "distribute" if no_word else "",
+        missing=Step.REPLICATE if no_copy else Step.DISTRIBUTE if no_word else "",
         judged=judged,
         published=True,
         overtaken=bool(published.tags) and not held,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from delivery_chain.core.run.delivered import delivered
 from delivery_chain.core.run.marks import CLEARED, MARKED, QUEUED, REOPENED
-from delivery_chain.core.steps import BEFORE, CLOSING, DONE, FAILED, NOT_RUN, Task
+from delivery_chain.core.steps import BEFORE, CLOSING, DONE, FAILED, NOT_RUN, Step, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,7 +45,7 @@ def left_behind(facts: Facts) -> tuple[Task, ...]:
     missing = delivered(facts).missing
     stuck = _not_run(facts, missing)
     # A plan that found nothing to do has no result, and none is missing.
-    return () if missing == "plan" and any(task.skipped_itself for task in stuck) else tuple(stuck)
+    return () if missing == Step.PLAN and any(task.skipped_itself for task in stuck) else tuple(stuck)
 
 
 def is_stuck(facts: Facts) -> bool:

@@ -18,12 +18,12 @@ from delivery_chain.core.steps import (
     BUILT,
     FAILED,
     NOT_BEGUN,
-    REPORT,
     RETRYING,
     RUNNING,
     SKIPPED,
     SUCCESS,
     SUPERSEDED,
+    Step,
     Task,
 )
 from delivery_chain.core.value import Value
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 MOST_REASONS = 3
 """Failed tasks of one run whose reasons its sentence tells."""
-JOINS = frozenset({"assemble", "gate"})
+JOINS = frozenset({Step.ASSEMBLE, Step.GATE})
 """Steps that Airflow itself never skips once there is a plan: they run, or something before them failed."""
 ENDED = frozenset({SUCCESS, FAILED})
 """Airflow's states of a run that has ended."""
@@ -122,7 +122,7 @@ class Facts:
 
     def of(self, *states: str) -> list[Task]:
         """The steps in one of these states, `report` left out: it only tells of the others."""
-        return [task for task in self.tasks if task.state in states and task.step != REPORT]
+        return [task for task in self.tasks if task.state in states and task.step != Step.REPORT]
 
     def stands(self, step: str) -> bool:
         """Whether what a step left is of its last pass.
@@ -157,13 +157,13 @@ def outcome(facts: Facts) -> Outcome:
         return _open(facts)
     found = closed(facts)
     said = [found.sentence]
-    if facts.record and facts.record.verdict and facts.verdict is None and "gate" not in facts.altered:
+    if facts.record and facts.record.verdict and facts.verdict is None and Step.GATE not in facts.altered:
         said.append("its verdict was removed")
     marked = _against(facts, good=found.good)
     if marked:
         said.append(f"marked as {facts.state} by {marked}")
     elif found.good and facts.state == FAILED:
-        said.append(f"Airflow has it as failed for its task `{REPORT}`: clear that")
+        said.append(f"Airflow has it as failed for its task `{Step.REPORT}`: clear that")
     good = found.good and facts.state == SUCCESS
     return found.model_copy(update={"good": good, "by": found.by or marked, "sentence": "; ".join(said)})
 
@@ -185,7 +185,7 @@ def changed(altered: Iterable[str]) -> str:
 def _closed(facts: Facts) -> Outcome:
     if facts.planned is None:
         return _unplanned(facts)
-    if facts.verdict is not None and not facts.verdict.passed and facts.stands("gate"):
+    if facts.verdict is not None and not facts.verdict.passed and facts.stands(Step.GATE):
         return _blocked(facts, facts.verdict)
     done = delivered(facts)
     if not done.whole:
@@ -236,27 +236,27 @@ def _unsaid(facts: Facts, step: str) -> str:
 
 
 def _unplanned(facts: Facts) -> Outcome:
-    plan = next((task for task in facts.tasks if task.step == "plan"), Task(step="plan"))
+    plan = next((task for task in facts.tasks if task.step == Step.PLAN), Task(step=Step.PLAN))
     if plan.skipped_itself:
         end = {SUPERSEDED: End.SUPERSEDED, BUILT: End.BUILT}.get(plan.error, End.IGNORED)
         return _outcome(end, f"{end}: {plan.reason}")
     if plan.state == FAILED and plan.error in REFUSALS:
-        return _outcome(End.REFUSED, f"refused: {plan.reason}", step="plan")
+        return _outcome(End.REFUSED, f"refused: {plan.reason}", step=Step.PLAN)
     by = _canceller(facts, [plan])
     if plan.stopped or (not plan.reason and (by or plan.state == SKIPPED)):
         first = f"cancelled{f' by {by}' if by else ''} in plan"
-        return _outcome(End.CANCELLED, f"{first}; nothing was built", step="plan", by=by)
+        return _outcome(End.CANCELLED, f"{first}; nothing was built", step=Step.PLAN, by=by)
     why = plan.reason or (KILLED if plan.state == FAILED else "it did not run, or left nothing: clear it")
-    said = _deleted(facts, "plan") or f"plan: {why}"
-    return _outcome(End.FAILED, f"failed in {said}; nothing was built", step="plan")
+    said = _deleted(facts, Step.PLAN) or f"plan: {why}"
+    return _outcome(End.FAILED, f"failed in {said}; nothing was built", step=Step.PLAN)
 
 
 def _blocked(facts: Facts, verdict: Verdict) -> Outcome:
     plan = facts.planned.plan if facts.planned else None
     fate = blocked.note(plan, facts.quarantined) if plan else ""
-    failed = _why([task for task in facts.of(FAILED) if task.step == "quarantine"])
+    failed = _why([task for task in facts.of(FAILED) if task.step == Step.QUARANTINE])
     said = f"{verdict.sentence}; {_title(facts)}{fate}" + (f"; failed in {failed}" if failed else "")
-    return _outcome(End.BLOCKED, said, step="gate")
+    return _outcome(End.BLOCKED, said, step=Step.GATE)
 
 
 def _open(facts: Facts) -> Outcome:
@@ -316,7 +316,7 @@ def _against(facts: Facts, *, good: bool) -> str:
     """Who marked the run as what it is not; `hand` where nobody is known, empty where nobody did."""
     if good == (facts.state == SUCCESS):
         return ""
-    marks = [one for one in facts.marks if one.what == facts.state and one.step in ("", REPORT)]
+    marks = [one for one in facts.marks if one.what == facts.state and one.step in ("", Step.REPORT)]
     if marks:
         return marks[-1].by
     return "" if good else "hand"

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from delivery_chain.core.names.platform import OTHER_PLATFORMS
+from delivery_chain.core.steps import Step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
 Widths = dict[str, int]
 """How many instances each mapped step has, by task id."""
 NOUNS = {
-    "build": "platforms to build",
-    "scan": "platforms to scan",
-    "replicate": "replication rules",
-    "distribute": "triggers",
+    Step.BUILD: "platforms to build",
+    Step.SCAN: "platforms to scan",
+    Step.REPLICATE: "replication rules",
+    Step.DISTRIBUTE: "triggers",
 }
 """The mapped steps, with what an instance of each is about."""
 ANY: Widths = dict.fromkeys(NOUNS, 1024)
@@ -34,10 +35,10 @@ spec says by now."""
 def slot_names(spec: ChainSpec) -> dict[str, tuple[str, ...]]:
     """What the instances of each mapped step are about, in the order of their map indexes."""
     return {
-        "build": tuple(str(platform) for platform in spec.build_platforms),
-        "scan": (*spec.scan_platforms, OTHER_PLATFORMS),
-        "replicate": tuple(rule.name for rule in spec.replicate),
-        "distribute": tuple(trigger.name for trigger in spec.distribute),
+        Step.BUILD: tuple(str(platform) for platform in spec.build_platforms),
+        Step.SCAN: (*spec.scan_platforms, OTHER_PLATFORMS),
+        Step.REPLICATE: tuple(rule.name for rule in spec.replicate),
+        Step.DISTRIBUTE: tuple(trigger.name for trigger in spec.distribute),
     }
 
 
@@ -57,3 +58,9 @@ def nothing_there(spec: ChainSpec, step: str, slot: int) -> str:
     if slot < there:
         return ""
     return f"nothing to do for instance {slot}: this run was planned with {there} {NOUNS[step]}"
+
+
+def label_of(spec: ChainSpec | None, step: str, index: int) -> str:
+    """What one instance stands for; empty where the spec has none of this number."""
+    labels = slot_names(spec).get(step, ()) if spec else ()
+    return labels[index] if 0 <= index < len(labels) else ""

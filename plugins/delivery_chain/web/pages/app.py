@@ -19,7 +19,7 @@ from delivery_chain.core.names.tags import quarantine_name
 from delivery_chain.core.results import Scanned
 from delivery_chain.core.run.state import outcome
 from delivery_chain.core.spec.in_force import version
-from delivery_chain.core.steps import REPORT
+from delivery_chain.core.steps import Step
 from delivery_chain.errors import DeliveryChainError, NotFound
 from delivery_chain.hooks.registry import TEST_TIMEOUT, OciRegistryHook
 from delivery_chain.web.dry_run import router as asking
@@ -73,14 +73,14 @@ def _known(session: Session, dag_id: str, run_id: str, left: Left) -> Facts:
     except ValueError as error:
         raise HTTPException(404, f"{dag_id}/{run_id}: its XComs are not those of a chain") from error
     # Of these two one may have been deleted; no other Dag has both.
-    if known is None or {"assemble", REPORT} <= set(known.deleted):
+    if known is None or {Step.ASSEMBLE, Step.REPORT} <= set(known.deleted):
         raise HTTPException(404, f"{dag_id}/{run_id}: no such run of a chain")
     return known
 
 
 def _facts(dag_id: str, run_id: str, left: Left, known: Facts) -> RunFacts:
     plan = known.planned.plan if known.planned else None
-    scans = tuple(result for scanned in left.all("scan", Scanned) for result in scanned.results)
+    scans = tuple(result for scanned in left.all(Step.SCAN, Scanned) for result in scanned.results)
     reports, missing = _reports(plan, scans) if plan else ((), "")
     return RunFacts(
         chain=dag_id,
