@@ -1,6 +1,6 @@
 #!/bin/sh
 # Set up a checkout: system packages, then the Python environment from requirements.lock, then the project.
-# Does nothing that is done already. Usage: scripts/setup.sh [VENV]
+# Does nothing that is done already. Usage: [PYTHON=python3.12] scripts/setup.sh [VENV]
 set -eu
 
 venv=${1:-.venv}
@@ -42,7 +42,7 @@ if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && [ -x "$venv/bin/deliv
 fi
 
 python=
-for name in python3.13 python3.12 python3.11 python3; do
+for name in ${PYTHON:-python3.13 python3.12 python3.11 python3}; do
   # Not only found: a version manager's stand-in may be there for a version that is not.
   if "$name" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
     python=$name
