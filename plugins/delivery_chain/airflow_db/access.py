@@ -6,11 +6,13 @@ from typing import Any
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
-from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
+from airflow.api_fastapi.core_api.security import GetUserDep, get_user, requires_access_dag
 from fastapi import Depends, HTTPException
 
 User = GetUserDep
 """A route's parameter of this type is whoever asks; 401 for who is not logged in."""
+LOGGED_IN = Depends(get_user)
+"""A route's dependency: 401 for who is not logged in."""
 READS_XCOMS = Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.XCOM))
 """A route's dependency: whoever may read the XComs of the Dag in its path."""
 READS_RUNS = Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.RUN))

@@ -110,7 +110,9 @@ def test_the_routes_there_are() -> None:
         ("GET", "/delivery-chain/"),
         ("GET", "/delivery-chain/chains/{dag_id}/takes"),
         ("GET", "/delivery-chain/events"),
+        ("GET", "/delivery-chain/events.js"),
         ("GET", "/delivery-chain/runs/{dag_id}/{run_id:path}/outcome"),
+        ("GET", "/delivery-chain/style.css"),
         ("GET", "/delivery-chain/{dag_id}/{run_id:path}"),
         ("POST", OPEN),
     ]

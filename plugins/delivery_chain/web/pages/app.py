@@ -23,10 +23,10 @@ from delivery_chain.core.steps import Step
 from delivery_chain.errors import DeliveryChainError, NotFound
 from delivery_chain.hooks.registry import TEST_TIMEOUT, OciRegistryHook
 from delivery_chain.web.dry_run import router as asking
+from delivery_chain.web.pages.assets import router as assets
 from delivery_chain.web.pages.events import router as events
 from delivery_chain.web.pages.home import router as home
 from delivery_chain.web.pages.rendering import HEADERS, not_found, page, up
-from delivery_chain.web.pages.rendering import router as assets
 from delivery_chain.web.pages.run_page import RunFacts, render
 
 if TYPE_CHECKING:

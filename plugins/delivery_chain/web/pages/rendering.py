@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter
-from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from delivery_chain.core.events.gaps import span
@@ -29,20 +28,6 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-ASSET_HEADERS = {"Cache-Control": "max-age=300", "X-Content-Type-Options": "nosniff"}
-router = APIRouter()
-
-
-@router.get("/style.css")
-def style() -> FileResponse:
-    """The stylesheet. It tells nothing, so it asks for no login."""
-    return FileResponse(FOLDER / "static" / "style.css", media_type="text/css", headers=ASSET_HEADERS)
-
-
-@router.get("/events.js")
-def script() -> FileResponse:
-    """The script of the page of push events."""
-    return FileResponse(FOLDER / "static" / "events.js", media_type="text/javascript", headers=ASSET_HEADERS)
 
 
 def up(request: Request) -> str:
