@@ -71,6 +71,7 @@ distribute: [{name: tell, url_connection: staging_redeploy}]
 """,
 }
 REGIONS = ("cn-hangzhou", "eu-central-1")
+MOST_CLEANS = 5
 SOONER = {"AIRFLOW__DELIVERY_CHAIN__IMAGE_POLL_SECONDS": "5"} | spec_edits.SOONER
 
 
@@ -98,10 +99,14 @@ class House(Sandbox):
         script = 'set -a; . "$0"; exec airflow db clean --clean-before-timestamp "$1" --skip-archive --yes'
         now = datetime.now(UTC).isoformat()
         outside = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
-        done = subprocess.run(
-            ["sh", "-c", script, str(self.layout.airflow_env), now],
-            env=outside, capture_output=True, text=True, timeout=180, check=False,
-        )  # fmt: skip
+        for _ in range(MOST_CLEANS):
+            done = subprocess.run(
+                ["sh", "-c", script, str(self.layout.airflow_env), now],
+                env=outside, capture_output=True, text=True, timeout=180, check=False,
+            )  # fmt: skip
+            # Airflow's own clean ends so where a task begins beside it; whoever gets that starts it again.
+            if "ForeignKeyViolation" not in done.stderr:
+                break
         assert done.returncode == 0, done.stderr
         assert (self.api.runs(BUILDS), self.api.runs(IMAGES)) == ([], [])
 

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,10 +15,10 @@ import pytest
 from delivery_chain.commands.connection_fields import SECRET
 from delivery_chain.core.events.watch_dags import source_dag_id
 from delivery_chain.core.spec.model import Source
-from delivery_chain.errors import ToolError
 from support.branches import git, push_branches
-from support.chain_runs import POLL_SECONDS, RUN_SECONDS
+from support.chain_runs import RUN_SECONDS
 from support.faults import FROM
+from support.spec_edits import dag, wait_for
 
 if TYPE_CHECKING:
     from support.chain_runs import Ended, Sandbox
@@ -59,18 +58,6 @@ def doctor(sandbox: Sandbox) -> tuple[int, Problems]:
     return done.returncode, {about: (said, remedy) for about, said, remedy in found}
 
 
-def wait_for_dags(sandbox: Sandbox) -> None:
-    deadline = time.monotonic() + RUN_SECONDS
-    for dag_id in (CHAIN, WATCH):
-        while True:
-            try:
-                sandbox.api.call("GET", f"/dags/{dag_id}")
-                break
-            except ToolError:
-                assert time.monotonic() < deadline, f"no Dag {dag_id}"
-                time.sleep(POLL_SECONDS)
-
-
 @pytest.fixture(scope="module")
 def spec(sandbox: Sandbox, started: object) -> Path:
     """The chain's file, with a typo; a connection of another type; and two that are missing."""
@@ -81,7 +68,8 @@ def spec(sandbox: Sandbox, started: object) -> Path:
     folder = typed(sandbox, 'printf %s "$AIRFLOW__DELIVERY_CHAIN__SPECS_FOLDER"').stdout
     file = Path(folder) / f"{CHAIN}.yaml"
     file.write_text(SPEC, "ascii")
-    wait_for_dags(sandbox)
+    for dag_id in (CHAIN, WATCH):
+        wait_for(lambda wanted=dag_id: dag(sandbox.api, wanted), f"the Dag {dag_id}")
     return file
 
 
