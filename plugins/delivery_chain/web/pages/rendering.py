@@ -36,7 +36,8 @@ def up(request: Request) -> str:
     By the address as it was sent: in it a run's id is one segment, whatever the id holds.
     """
     sent: bytes = request.scope["raw_path"]
-    return "../" * sent.partition(PREFIX)[2].count(b"/")
+    below = sent.partition(PREFIX)[2] or sent.removeprefix(b"/")
+    return "../" * below.count(b"/")
 
 
 def page(html: str, status: int = 200) -> HTMLResponse:
