@@ -353,7 +353,7 @@ def report_on(
         engine_version="1",
         digest=digest,
         platform=platform,
-        database=database,
+        databases=(database,),
         findings=findings,
     )
     facts = report.model_dump_json().encode()

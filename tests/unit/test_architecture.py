@@ -13,7 +13,7 @@ PORTS = {"builders", "scanners", "targets", "senders"}
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "provider_info": set(),
-    "settings": {"errors"},
+    "settings": {"tools"},
     "retry": {"errors", "hooks"},
     "core": {"errors"},
     "oci": {"errors", "core"},
@@ -28,7 +28,7 @@ ARROWS: dict[str, set[str]] = {
     "sensors": {"errors", "settings", "triggers"},
     "operators": {"errors", "core", "oci", "tools", "builders", "scanners", "targets", "hooks", "settings"}
     | {"spec_store", "sensors"},
-    "dag_files": {"core", "operators", "retry"},
+    "dag_files": {"core", "operators", "retry", "scanners"},
     "airflow_db": {"errors", "core", "settings", "senders"},
     "web": {"errors", "core", "tools", "senders", "hooks", "settings", "airflow_db"},
     "plugin": {"airflow_db", "web"},

@@ -6,6 +6,8 @@ A task's process then has the modules already, instead of importing them again a
 
 from importlib import import_module
 
+from delivery_chain.scanners.table import SCANNERS
+
 MODULES = (
     "delivery_chain.dag_files.factory",
     "delivery_chain.spec_store.folder",
@@ -21,7 +23,7 @@ MODULES = (
     "delivery_chain.builders.buildah.builder",
     "delivery_chain.builders.context",
     "delivery_chain.tools.git.client",
-    "delivery_chain.scanners.trivy.scanner",
+    *(path.partition(":")[0] for path in SCANNERS.values()),
     "airflow.providers.standard.operators.trigger_dagrun",
     "requests",
     "standardwebhooks",

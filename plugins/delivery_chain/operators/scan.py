@@ -10,6 +10,7 @@ from airflow.providers.standard.operators.branch import BaseBranchOperator
 from delivery_chain.core.names.platform import OTHER_PLATFORMS
 from delivery_chain.core.names.reference import sha256_digest, short_digest
 from delivery_chain.core.results import Scanned, ScanResult
+from delivery_chain.core.spec.slots import scan_slots
 from delivery_chain.core.steps import Step
 from delivery_chain.operators.base import leave, planned, skip, subject_of
 from delivery_chain.operators.links import ScanReportLink
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class ScanOperator(SlotOperator, WorkerOperator):
-    """Scans every image of one platform with every engine of the spec; the reports become referrers of the images."""
+    """Scans every image of one platform with one engine; the reports become referrers of the images."""
 
     operator_extra_links = (ScanReportLink(),)
 
@@ -41,46 +42,47 @@ class ScanOperator(SlotOperator, WorkerOperator):
             NotFound: The image is not in the registry any more. Not retryable.
         """
         plan, spec = planned(context["ti"])
-        platform = self.item(spec)
+        self.item(spec)
+        slot = scan_slots(spec)[self.slot]
         subject = subject_of(context["ti"])
         if not spec.scan.enabled:
             raise skip("the chain has scan.enabled: false")
         if not subject.images:
             raise skip("it is no image: there is nothing to scan")
-        images = [image for image in subject.images if _takes(platform, image, spec)]
+        images = [image for image in subject.images if _takes(slot.platform, image, spec)]
         if not images:
-            raise skip(f"the image has no {platform}")
+            raise skip(f"the image has no {slot.platform}")
         from delivery_chain.hooks.registry import OciRegistryHook
 
         with OciRegistryHook(plan.instance).client() as client:
             check_there(client, plan, *(image.digest for image in images))
-        results = []
+        seconds = 60.0 * spec.scan.timeout_minutes
         with self.folder(context) as folder:
-            for image in images:
-                deadline = time.monotonic() + 60 * spec.scan.timeout_minutes
-                results += [self._scan(engine, plan, image, folder, deadline) for engine in spec.scan.engine]
+            results = [self._scan(slot.engine, plan, image, folder, seconds) for image in images]
         context["ti"].xcom_push("report_url", _blob_url(plan, results[0].report))
         return leave(context, Scanned(results=tuple(results)))
 
-    def _scan(self, name: str, plan: Plan, image: Image, folder: Path, deadline: float) -> ScanResult:
+    def _scan(self, name: str, plan: Plan, image: Image, folder: Path, seconds: float) -> ScanResult:
         from delivery_chain.hooks.registry import OciRegistryHook
         from delivery_chain.oci.referrers import attach
-        from delivery_chain.scanners.interface import ScanRequest, load_engine
-        from delivery_chain.scanners.trivy.databases import TrivySettings
-        from delivery_chain.settings import Settings
+        from delivery_chain.scanners.interface import ImageRef, Machine
+        from delivery_chain.scanners.table import load_scanner
+        from delivery_chain.settings import airflow_section
 
-        settings = Settings.load()
+        section = airflow_section()
         hook = OciRegistryHook(plan.instance)
-        trivy = TrivySettings(
-            settings.trivy_cache_dir,
-            settings.trivy_db_repository,
-            settings.trivy_db_max_age_hours,
-            settings.trivy_java_db_repository,
-            settings.trivy_java_db_max_age_hours,
-            wheel=settings.trivy_wheel == "allow",
+        registry = hook.registry()
+        scanner = load_scanner(name)
+        until = time.monotonic() + seconds
+        machine = Machine(folder, section, (registry,))
+        database = scanner.prepare(scanner.options.read(section), machine, seconds=seconds, log=self.log.info)
+        output = scanner.scan(
+            ImageRef(registry, plan.name, image.digest),
+            image.platform,
+            database,
+            seconds=until - time.monotonic(),
+            log=self.log.info,
         )
-        request = ScanRequest(hook.registry(), plan.name, image.digest, image.platform, trivy, folder)
-        output = load_engine(name).scan(request, deadline=deadline, on_line=self.log.info)
         report = output.report
         with hook.client() as client:
             about = client.get_manifest(plan.name, image.digest).descriptor()

@@ -160,7 +160,8 @@ def _later(
         except (NotFound, ValueError):
             continue
         if report.digest == digest and report.engine in spec.scan.engine:
-            yield report
+            # Its findings make the verdict stricter; its advice could be anybody's.
+            yield report.without_advice()
 
 
 def _read(client: RegistryClient, name: str, digest: str) -> ScanReport:

@@ -22,7 +22,9 @@ def image(digest: str, platform: str = "linux/amd64") -> Image:
 
 
 def report(digest: str, engine: str = "trivy", platform: str = "linux/amd64") -> ScanReport:
-    return ScanReport(engine=engine, engine_version="1", digest=digest, platform=platform, database=DATABASE)
+    return ScanReport(
+        engine=engine, engine_version="1", digest=digest, platform=platform, databases=(DATABASE,)
+    )
 
 
 @pytest.mark.parametrize(
