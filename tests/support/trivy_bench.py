@@ -61,7 +61,7 @@ class Bench:
     ) -> ScanOutput:
         image = ImageRef(registry or self.registry, name, digest)
         scanner = TrivyScanner(clock=lambda: self.now)
-        machine = Machine(self.folder, section(trivy_cache_dir=self.cache), (image.registry,))
+        machine = Machine(self.folder, section(trivy_cache_dir=self.cache), (self.registry,))
         ready = scanner.prepare(self.options, machine, seconds=60, log=self.lines.append)
         return scanner.scan(image, platform, ready, seconds=seconds, log=self.lines.append)
 
