@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delivery_chain.builders.buildah.builder import BuildRequest, build_and_push
+from delivery_chain.builders.interface import BuildWork, load_builder
 from delivery_chain.core.names.platform import Platform
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.copy.api import copy_image, put_tag
@@ -29,7 +29,7 @@ from delivery_chain.sandbox.airflow_parts import ADMIN
 from delivery_chain.sandbox.api import AirflowApi
 from delivery_chain.sandbox.console import Console
 from delivery_chain.sandbox.layout import Layout, load_secrets
-from delivery_chain.scanners.interface import ImageRef, Machine
+from delivery_chain.scanners.interface import ImageRef, Workplace
 from delivery_chain.scanners.trivy.options import TrivyOptions
 from delivery_chain.scanners.trivy.scanner import TrivyScanner
 from delivery_chain.tools.git.client import GitSource, checkout, list_refs
@@ -76,14 +76,13 @@ def straight(running: stack.Stack, layout: Layout, push: Push, receiver: str) ->
         commit = list_refs(git, deadline=until)[ref]
         checkout(git, ref=ref, commit=commit, into=tree, deadline=until)
         target = f"{home.host}/straight/api:build"
-        request = BuildRequest(
-            tree, tree / "Dockerfile", Platform.LINUX_AMD64, target, args={"REVISION": "release"}
-        )
-        built = build_and_push(request, registry=home, workdir=folder, deadline=until)
+        args = {"REVISION": "release"}
+        work = BuildWork(tree, tree / "Dockerfile", Platform.LINUX_AMD64, target, home, folder, args=args)
+        built = load_builder("buildah").build(work, seconds=DEADLINE, log=lambda _: None)
         options = TrivyOptions(db_repository=f"{home.host}/aquasecurity/trivy-db:2", wheel=True)
-        machine = Machine(folder, Section(lambda _, name: cache if name == "trivy_cache_dir" else None))
+        workplace = Workplace(folder, Section(lambda _, name: cache if name == "trivy_cache_dir" else None))
         scanner = TrivyScanner()
-        ready = scanner.prepare(options, machine, seconds=DEADLINE, log=log)
+        ready = scanner.prepare(options, workplace, seconds=DEADLINE, log=log)
         scanned = ImageRef(home, "straight/api", built.digest)
         output = scanner.scan(scanned, "linux/amd64", ready, seconds=DEADLINE, log=log)
         with RegistryClient(home) as client:

@@ -28,6 +28,14 @@ LONGEST_AGE = 24 * 365
 """Hours: a year."""
 
 
+def airflow_option(section: str, option: str) -> str | None:
+    """Return what Airflow's configuration and environment say of an option, None where they say nothing."""
+    from airflow.sdk.configuration import conf  # noqa: PLC0415 - slow, and not needed to import this module
+
+    found: str | None = conf.get(section, option, fallback=None)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What an administrator decides for all chains. Holds no secret."""
@@ -62,7 +70,7 @@ class Settings:
         Raises:
             ConfigurationError: An option has a value that it does not take; names both.
         """
-        return cls.read(airflow_section().get)
+        return cls.read(airflow_option)
 
     @classmethod
     def read(cls, get: Callable[[str, str], str | None]) -> Settings:
@@ -88,13 +96,6 @@ class Settings:
             registry_megabytes_per_second=options.number("registry_megabytes_per_second", 0.0, 0.0, 1e6),
             replicate_pool=options.text("replicate_pool") or "default_pool",
         )
-
-
-def airflow_section() -> Section:
-    """Our section of Airflow's configuration and environment, for parts that have options of their own."""
-    from airflow.sdk.configuration import conf  # noqa: PLC0415 - slow, and not needed to import this module
-
-    return Section(lambda section, option: conf.get(section, option, fallback=None))
 
 
 def _beside_dags(get: Callable[[str, str], str | None]) -> Path:

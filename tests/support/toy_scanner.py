@@ -10,7 +10,7 @@ from delivery_chain.core.diagnosis import Check, ok
 from delivery_chain.core.gate.findings import Database, Finding, ScanReport
 from delivery_chain.core.spec import engines
 from delivery_chain.scanners import table
-from delivery_chain.scanners.interface import ImageRef, Log, Machine, Options, ScanOutput
+from delivery_chain.scanners.interface import ImageRef, Log, Options, ScanOutput, Workplace
 from support.chain_steps import DATABASE
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Toy:
     """Repository, digest and platform of each scan."""
     options = ToyOptions
 
-    def prepare(self, options: ToyOptions, machine: Machine, *, seconds: float, log: Log) -> Database:
+    def prepare(self, options: ToyOptions, workplace: Workplace, *, seconds: float, log: Log) -> Database:
         """Nothing to fetch."""
         return self.database
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from delivery_chain.oci.manifest import OCI_MANIFEST
 from delivery_chain.sandbox import vulndb
-from delivery_chain.scanners.interface import ImageRef, Machine, ScanOutput
+from delivery_chain.scanners.interface import ImageRef, ScanOutput, Workplace
 from delivery_chain.scanners.trivy.databases import ensure_database
 from delivery_chain.scanners.trivy.options import TrivyOptions
 from delivery_chain.scanners.trivy.scanner import TrivyScanner
@@ -61,8 +61,8 @@ class Bench:
     ) -> ScanOutput:
         image = ImageRef(registry or self.registry, name, digest)
         scanner = TrivyScanner(clock=lambda: self.now)
-        machine = Machine(self.folder, section(trivy_cache_dir=self.cache), (self.registry,))
-        ready = scanner.prepare(self.options, machine, seconds=60, log=self.lines.append)
+        workplace = Workplace(self.folder, section(trivy_cache_dir=self.cache), (self.registry,))
+        ready = scanner.prepare(self.options, workplace, seconds=60, log=self.lines.append)
         return scanner.scan(image, platform, ready, seconds=seconds, log=self.lines.append)
 
     def database_file(self) -> Path:

@@ -7,13 +7,13 @@ import shutil
 import tempfile
 from typing import TYPE_CHECKING
 
-from delivery_chain.builders.buildah.isolation import Isolation, Network, with_sbin
+from delivery_chain.builders.buildah.isolation import with_sbin
 from delivery_chain.core.diagnosis import Check, Line, ok, problem, warning
 from delivery_chain.core.spec.connections import nearest
 from delivery_chain.errors import ConfigurationError, ToolError, ToolMissing
 from delivery_chain.provider_info import get_provider_info
 from delivery_chain.scanners.table import SCANNERS, load_scanner
-from delivery_chain.settings import Settings, airflow_section
+from delivery_chain.settings import Settings, airflow_option
 from delivery_chain.tools import process
 from delivery_chain.tools.section import SECTION, Section
 from delivery_chain.tools.versions import flaw_lines, version_text
@@ -42,7 +42,7 @@ def settings_lines(asked: Iterable[str]) -> tuple[Settings, Section, list[Line]]
     """
     known = set(get_provider_info()["config"][SECTION]["options"])
     lines = [_unknown(option, known) for option in sorted({*asked, *_of_environment()} - known)]
-    section = airflow_section()
+    section = Section(airflow_option)
     try:
         settings = Settings.read(section.get)
         for name in SCANNERS:
@@ -107,13 +107,13 @@ def _newuidmap() -> Iterator[Line]:
 
 
 def _isolation(settings: Settings) -> Iterator[Line]:
-    from delivery_chain.builders.buildah.builder import way_to_build  # noqa: PLC0415
+    from delivery_chain.builders.interface import load_builder  # noqa: PLC0415
 
-    kind, network = Isolation(settings.build_isolation), Network(settings.build_network)
+    options = {"isolation": settings.build_isolation, "network": settings.build_network}
     folder = settings.work_folder
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        found = way_to_build(kind, network, folder)
+        found = load_builder("buildah").probe(options, folder)
     except OSError:
         return  # The line of the work folder says it.
     except (ToolError, ConfigurationError) as error:

@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.branch import BaseBranchOperator
 
 from delivery_chain.core.names.platform import OTHER_PLATFORMS
-from delivery_chain.core.names.reference import sha256_digest, short_digest
-from delivery_chain.core.results import Scanned, ScanResult
+from delivery_chain.core.results import Scanned
 from delivery_chain.core.spec.slots import scan_slots
 from delivery_chain.core.steps import Step
 from delivery_chain.operators.base import leave, planned, skip, subject_of
+from delivery_chain.operators.job_step import JobOperator
 from delivery_chain.operators.links import ScanReportLink
 from delivery_chain.operators.missing_image import check_there
-from delivery_chain.operators.on_worker import WorkerOperator
 from delivery_chain.operators.reasons import LeavesReason
 from delivery_chain.operators.slots import SlotOperator
-from delivery_chain.operators.verdict import CREATED, REPORT_TYPE, judge_run
+from delivery_chain.operators.verdict import judge_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from delivery_chain.core.gate.judge import Verdict
     from delivery_chain.core.plan import Plan
-    from delivery_chain.core.results import Image
+    from delivery_chain.core.results import Image, ScanResult
     from delivery_chain.core.spec.model import ChainSpec
+    from delivery_chain.jobs.job import ScanJob
+
+PART = 12
+"""Hex digits of an image's digest in the name of its scan."""
 
 
-class ScanOperator(SlotOperator, WorkerOperator):
+class ScanOperator(SlotOperator, JobOperator):
     """Scans every image of one platform with one engine; the reports become referrers of the images."""
 
     operator_extra_links = (ScanReportLink(),)
@@ -56,55 +57,33 @@ class ScanOperator(SlotOperator, WorkerOperator):
 
         with OciRegistryHook(plan.instance).client() as client:
             check_there(client, plan, *(image.digest for image in images))
-        seconds = 60.0 * spec.scan.timeout_minutes
-        with self.folder(context) as folder:
-            results = [self._scan(slot.engine, plan, image, folder, seconds) for image in images]
+        results = [self._scan(context, _job(plan, spec, slot.engine, image)) for image in images]
         context["ti"].xcom_push("report_url", _blob_url(plan, results[0].report))
         return leave(context, Scanned(results=tuple(results)))
 
-    def _scan(self, name: str, plan: Plan, image: Image, folder: Path, seconds: float) -> ScanResult:
-        from delivery_chain.hooks.registry import OciRegistryHook
-        from delivery_chain.oci.referrers import attach
-        from delivery_chain.scanners.interface import ImageRef, Machine
-        from delivery_chain.scanners.table import load_scanner
-        from delivery_chain.settings import airflow_section
+    def _scan(self, context: Any, job: ScanJob) -> ScanResult:
+        from delivery_chain.jobs.job import ScanDone
 
-        section = airflow_section()
-        hook = OciRegistryHook(plan.instance)
-        registry = hook.registry()
-        scanner = load_scanner(name)
-        until = time.monotonic() + seconds
-        machine = Machine(folder, section, (registry,))
-        database = scanner.prepare(scanner.options.read(section), machine, seconds=seconds, log=self.log.info)
-        output = scanner.scan(
-            ImageRef(registry, plan.name, image.digest),
-            image.platform,
-            database,
-            seconds=until - time.monotonic(),
-            log=self.log.info,
-        )
-        report = output.report
-        with hook.client() as client:
-            about = client.get_manifest(plan.name, image.digest).descriptor()
-            notes = {CREATED: report.database.updated_at.isoformat()}
-            referrer = attach(
-                client, plan.name, about, output.media_type, output.raw, output.media_type, notes
-            )
-            facts = report.model_dump_json().encode()
-            attach(client, plan.name, about, REPORT_TYPE, facts, REPORT_TYPE, notes)
-        counts = report.counts()
-        self.log.info("%s looked at %s: %s", name, image.platform, report.coverage.sentence)
-        found = ", ".join(f"{n} {s}" for s, n in counts.items())
-        self.log.info("%s on %s (%s): %s", name, short_digest(image.digest), image.platform, found)
-        return ScanResult(
-            engine=name,
-            platform=image.platform,
-            digest=image.digest,
-            counts=counts,
-            database=report.database,
-            report=sha256_digest(facts),
-            referrer=referrer.digest,
-        )
+        part = job.digest.rpartition(":")[2][:PART]
+        return self.run_job(context, job, ScanDone, part=part).result
+
+
+def _job(plan: Plan, spec: ChainSpec, engine: str, image: Image) -> ScanJob:
+    """Return the scan of one image, by reference."""
+    from delivery_chain.jobs.job import ScanJob
+    from delivery_chain.scanners.table import load_scanner
+    from delivery_chain.settings import airflow_option
+    from delivery_chain.tools.section import Section
+
+    return ScanJob(
+        engine=engine,
+        options=load_scanner(engine).options.read(Section(airflow_option)).to_xcom(),
+        registry=plan.instance,
+        name=plan.name,
+        digest=image.digest,
+        platform=image.platform,
+        seconds=60 * spec.scan.timeout_minutes,
+    )
 
 
 def _takes(platform: str, image: Image, spec: ChainSpec) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.gate.findings import ScanReport
+from delivery_chain.core.gate.findings import CREATED, REPORT_TYPE, ScanReport
 from delivery_chain.core.gate.judge import Verdict, judge
 from delivery_chain.core.names.reference import short_digest
 from delivery_chain.core.plan import made_for
@@ -28,12 +28,8 @@ if TYPE_CHECKING:
     from delivery_chain.core.spec.model import ChainSpec
     from delivery_chain.oci.client import RegistryClient
 
-REPORT_TYPE = "application/vnd.delivery-chain.scan-report.v1+json"
-"""Media type of the blob that the gate reads: a ScanReport as JSON."""
 LARGEST_REPORT = 64 * 1024 * 1024
 """Bytes; an image of 10,000 findings has about 20 MB."""
-CREATED = "org.opencontainers.image.created"
-"""Annotation of a report: when its database was made."""
 MOST_LATER = 20
 """Later reports of one image that are read; where there are more, the image has to be scanned again."""
 

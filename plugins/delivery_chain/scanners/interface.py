@@ -26,7 +26,7 @@ Log = Callable[[str], None]
 class Options(Value):
     """What this installation decides for an engine. JSON both ways: read where a job is made, it travels in the job.
 
-    Paths are no part of it. Those are read from `Machine.section`, where the job runs.
+    Paths are no part of it. Those are read from `Workplace.section`, where the job runs.
     """
 
     @classmethod
@@ -51,7 +51,7 @@ class ImageRef:
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class Workplace:
     """Where a scan runs."""
 
     folder: Path
@@ -85,7 +85,7 @@ class Scanner(Protocol[O, D]):
     """As in the spec and in reports."""
     options: type[O]
 
-    def prepare(self, options: O, machine: Machine, *, seconds: float, log: Log) -> D:
+    def prepare(self, options: O, workplace: Workplace, *, seconds: float, log: Log) -> D:
         """Make the program and its databases ready.
 
         Raises:

@@ -13,7 +13,7 @@ from delivery_chain.errors import DeliveryChainError, ProtocolViolation, ScanFai
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.inventory import inventory
 from delivery_chain.sandbox import vulndb
-from delivery_chain.scanners.interface import ImageRef, Machine
+from delivery_chain.scanners.interface import ImageRef, Workplace
 from delivery_chain.scanners.trivy.options import TrivyOptions
 from delivery_chain.scanners.trivy.scanner import TrivyScanner
 from support.image_trees import IN_TOTO, UNKNOWN, ZSTD, Entry, Forest, attests
@@ -42,13 +42,13 @@ def say(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Callable
         vulndb.publish_sample_database(client, now=BUILT)
         options = TrivyOptions(db_repository=f"{registry.host}/aquasecurity/trivy-db:2", wheel=True)
         scanner = TrivyScanner(clock=lambda: NOW)
-        machine = Machine(folder, section(trivy_cache_dir=folder / "cache"))
+        workplace = Workplace(folder, section(trivy_cache_dir=folder / "cache"))
 
         def run(make: Callable[[Forest], Entry]) -> str:
             forest = Forest()
             digest = forest.upload(client, NAME, "v1", make(forest))
             images, _ = inventory(client, NAME, digest)
-            ready = scanner.prepare(options, machine, seconds=60, log=print)
+            ready = scanner.prepare(options, workplace, seconds=60, log=print)
             reports = [
                 scanner.scan(
                     ImageRef(registry, NAME, image.digest), image.platform, ready, seconds=60, log=print

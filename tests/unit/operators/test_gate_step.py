@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
-from delivery_chain.core.gate.findings import Database, Finding, ScanReport, Severity
+from delivery_chain.core.gate.findings import REPORT_TYPE, Database, Finding, ScanReport, Severity
 from delivery_chain.core.gate.judge import Verdict
 from delivery_chain.core.names.reference import sha256_digest
 from delivery_chain.core.results import Scanned, ScanResult
@@ -20,7 +20,7 @@ from delivery_chain.errors import (
 )
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.referrers import list_referrers
-from delivery_chain.operators.scan import REPORT_TYPE, GateOperator, ScanOperator
+from delivery_chain.operators.scan import GateOperator, ScanOperator
 from support.chain_steps import NAME, Run, build_plan, built, chain
 from support.toy_scanner import RAW_TYPE, Toy, plug
 

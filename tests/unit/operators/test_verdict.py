@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from delivery_chain.core.gate.findings import Database, Finding, Severity
+from delivery_chain.core.gate.findings import CREATED, REPORT_TYPE, Database, Finding, Severity
 from delivery_chain.core.seal import SEAL, Place, sealed
 from delivery_chain.errors import ConfigurationError, DeliveryChainError, NotDelivered, SealBroken, Unjudged
 from delivery_chain.hooks import signing_secret as signing
@@ -22,7 +22,6 @@ from delivery_chain.operators.quarantine import DeniedOperator, QuarantineOperat
 from delivery_chain.operators.replicate import ReplicateOperator
 from delivery_chain.operators.report import ReportOperator
 from delivery_chain.operators.scan import GateOperator, ScanOperator
-from delivery_chain.operators.verdict import CREATED, REPORT_TYPE
 from support.chain_steps import DATABASE, NAME, Run, build_plan, chain, judged, report_on, scanned, verdict
 
 if TYPE_CHECKING:

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+REPORT_TYPE = "application/vnd.delivery-chain.scan-report.v1+json"
+"""Media type of a `ScanReport` as JSON, the blob that the gate reads."""
+CREATED = "org.opencontainers.image.created"
+"""Annotation of a report: when its database was made."""
+
+
 class Severity(StrEnum):
     """How bad a finding is, worst first. ACR EE has no critical: there it counts as high."""
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from delivery_chain.core.gate.findings import ScanReport
     from delivery_chain.core.names.reference import Reference
     from delivery_chain.oci.manifest import Manifest
-    from delivery_chain.scanners.interface import ImageRef, Log, Machine, Scanner
+    from delivery_chain.scanners.interface import ImageRef, Log, Scanner, Workplace
     from delivery_chain.scanners.trivy.database_kinds import DatabaseKind
     from delivery_chain.scanners.trivy.databases import LocalDatabase
     from delivery_chain.tools.process import Completed
@@ -69,7 +69,7 @@ class Ready:
     """Trivy with its vulnerability database on one machine."""
 
     options: TrivyOptions
-    machine: Machine
+    workplace: Workplace
     vulnerabilities: LocalDatabase
 
 
@@ -82,7 +82,7 @@ class TrivyScanner:
     def __init__(self, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._clock = clock
 
-    def prepare(self, options: TrivyOptions, machine: Machine, *, seconds: float, log: Log) -> Ready:
+    def prepare(self, options: TrivyOptions, workplace: Workplace, *, seconds: float, log: Log) -> Ready:
         """Find the program and the vulnerability database, see `Scanner.prepare`."""
         until = time.monotonic() + seconds
         program = find_trivy(wheel=options.wheel)
@@ -90,7 +90,7 @@ class TrivyScanner:
             log(f"trivy: {program} is from the PyPI wheel {wheel}, not from its makers: sandboxes only")
         for line in flaws("trivy", check_version(program)):
             log(line)
-        return Ready(options, machine, self._database(VULNERABILITIES, options, machine, until, log))
+        return Ready(options, workplace, self._database(VULNERABILITIES, options, workplace, until, log))
 
     def scan(
         self, image: ImageRef, platform: str, database: Ready, *, seconds: float, log: Log
@@ -136,26 +136,26 @@ class TrivyScanner:
                 scan.log(f"{result.name}: the image holds Java archives, so it is needed")
             ready = scan.ready
             databases[result] = self._database(
-                result, ready.options, ready.machine, scan.deadline, scan.log, damaged
+                result, ready.options, ready.workplace, scan.deadline, scan.log, damaged
             )
 
     def _database(
         self,
         kind: DatabaseKind,
         options: TrivyOptions,
-        machine: Machine,
+        workplace: Workplace,
         deadline: float,
         log: Log,
         damaged: LocalDatabase | None = None,
     ) -> LocalDatabase:
         return ensure_database(
             options,
-            cache_folder(machine.section),
+            cache_folder(workplace.section),
             now=self._clock(),
             deadline=deadline,
             kind=kind,
             on_line=log,
-            logins=machine.logins,
+            logins=workplace.logins,
             damaged=damaged,
         )
 
@@ -180,7 +180,7 @@ class _Scan:
     def run(self, databases: Mapping[DatabaseKind, LocalDatabase]) -> bytes | DatabaseKind:
         """The report's bytes, or the database that is missing or that Trivy can't read."""
         self._damaged = self.unknown_release = False
-        with tempfile.TemporaryDirectory(prefix="scan-", dir=self.ready.machine.folder) as folder:
+        with tempfile.TemporaryDirectory(prefix="scan-", dir=self.ready.workplace.folder) as folder:
             report, cache = Path(folder, "report.json"), Path(folder, "databases")
             cache.mkdir()
             for kind, database in databases.items():
@@ -208,7 +208,7 @@ class _Scan:
         """The error for a database that was fetched twice in vain."""
         return ScanFailed(
             f"{kind.name} from {database.facts.repository}: Trivy can't read it, nor a second copy of it; look at that "
-            f"repository, or empty {cache_folder(self.ready.machine.section)}",
+            f"repository, or empty {cache_folder(self.ready.workplace.section)}",
             tool="trivy",
             output=self.last,
         )
