@@ -46,10 +46,12 @@ class Toy:
     error: Exception | None = None
     asked: list[tuple[str, str, str]] = field(default_factory=list)
     """Repository, digest and platform of each scan."""
+    prepared: list[ToyOptions] = field(default_factory=list)
     options = ToyOptions
 
     def prepare(self, options: ToyOptions, workplace: Workplace, *, seconds: float, log: Log) -> Database:
-        """Nothing to fetch."""
+        """Note the options; nothing is fetched."""
+        self.prepared.append(options)
         return self.database
 
     def scan(

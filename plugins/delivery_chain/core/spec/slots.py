@@ -42,7 +42,7 @@ class ScanSlot:
     engine: str
 
     def label(self, spec: ChainSpec) -> str:
-        """`linux/arm64`, or `linux/arm64 with trivy` where the spec has several engines."""
+        """`linux/arm64`, and the engine too where the spec has several: `linux/arm64 with other`."""
         return f"{self.platform} with {self.engine}" if len(spec.scan.engine) > 1 else self.platform
 
 

@@ -14,8 +14,8 @@ from delivery_chain.scanners.trivy.database_kinds import JAVA, VULNERABILITIES
 from delivery_chain.scanners.trivy.database_store import DatabaseStore
 from delivery_chain.scanners.trivy.options import TrivyOptions, cache_folder
 from delivery_chain.scanners.trivy.version import check_version
+from delivery_chain.tools import known_flaws
 from delivery_chain.tools.section import SECTION
-from delivery_chain.tools.versions import flaw_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,12 +36,13 @@ def checks(section: Section) -> Iterator[Check]:
 def _program(section: Section) -> Iterator[Line]:
     try:
         program = find_trivy(wheel=TrivyOptions.read(section).wheel)
-        version = check_version(program).partition("\n")[0]
+        version = check_version(program)
     except ToolError as error:
         yield problem("tool", "trivy", str(error), "docs/trivy.md says how to get and verify it")
         return
-    yield ok("tool", "trivy", f"{program}, {version}")
-    if flaws := flaw_lines("trivy"):
+    first = version.partition("\n")[0]
+    yield ok("tool", "trivy", f"{program}, {first}")
+    if flaws := known_flaws.lines("trivy", version):
         remedy = "update trivy, or see that your distributor has fixed it"
         yield warning("tool", "trivy", "\n".join(flaws), remedy)
 
