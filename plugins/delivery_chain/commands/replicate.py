@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from delivery_chain.commands.exit_codes import DONE
 from delivery_chain.core.names.reference import short_digest
 from delivery_chain.core.spec.parse import parse_spec
 from delivery_chain.spec_store.folder import read_text
@@ -17,16 +18,13 @@ from delivery_chain.tools import process
 if TYPE_CHECKING:
     import argparse
 
-FINE = 0
 DAG = "delivery-chain-existing"
 TRIGGER_SECONDS = 120.0
 """How long Airflow's own command may take."""
 
 
-def register(commands: Any) -> None:
-    """Add the command to `delivery-chain`."""
-    about = "send what was there before a replication rule was, as runs of the chain; needs this machine's Airflow"
-    parser = commands.add_parser("replicate", help=about, description=about[0].upper() + about[1:] + ".")
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
     parser.add_argument("spec", type=Path, metavar="SPEC")
     parser.add_argument(
         "--existing", action="store_true", required=True, help="images that are in the home registry already"
@@ -57,10 +55,10 @@ def _replicate(args: argparse.Namespace) -> int:
         print(f"{name}  {short_digest(image.digest)}  {', '.join(image.rules)}")  # noqa: T201
     if args.dry_run or not count:
         print(f"images that a region lacks: {count}")  # noqa: T201
-        return FINE
+        return DONE
     run_id = _trigger({"chain": spec.name, "rule": args.rule or None, "tags": args.tags})
     print(f"images that a region lacks: {count}; run {run_id} of {DAG} sends them")  # noqa: T201
-    return FINE
+    return DONE
 
 
 def _trigger(conf: dict[str, Any]) -> str:
