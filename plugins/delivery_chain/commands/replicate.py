@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from delivery_chain.commands.exit_codes import DONE
+from delivery_chain.core.dags import EXISTING
 from delivery_chain.core.names.reference import short_digest
 from delivery_chain.core.spec.parse import parse_spec
 from delivery_chain.spec_store.folder import read_text
@@ -18,7 +19,6 @@ from delivery_chain.tools import process
 if TYPE_CHECKING:
     import argparse
 
-DAG = "delivery-chain-existing"
 TRIGGER_SECONDS = 120.0
 """How long Airflow's own command may take."""
 
@@ -57,7 +57,7 @@ def _replicate(args: argparse.Namespace) -> int:
         print(f"images that a region lacks: {count}")  # noqa: T201
         return DONE
     run_id = _trigger({"chain": spec.name, "rule": args.rule or None, "tags": args.tags})
-    print(f"images that a region lacks: {count}; run {run_id} of {DAG} sends them")  # noqa: T201
+    print(f"images that a region lacks: {count}; run {run_id} of {EXISTING} sends them")  # noqa: T201
     return DONE
 
 
@@ -65,7 +65,7 @@ def _trigger(conf: dict[str, Any]) -> str:
     program = Path(sys.executable).parent / "airflow"
     ours = {name: value for name, value in os.environ.items() if name.startswith(("AIRFLOW", "PYTHON"))}
     env = process.base_env() | ours | {"HOME": str(Path.home())}
-    argv = [str(program), "dags", "trigger", "--output=json", f"--conf={json.dumps(conf)}", DAG]
+    argv = [str(program), "dags", "trigger", "--output=json", f"--conf={json.dumps(conf)}", EXISTING]
     done = process.run(argv, tool="airflow", env=env, deadline=time.monotonic() + TRIGGER_SECONDS)
     # Logs may come before the answer.
     answer = json.loads(done.stdout[done.stdout.index(b"[{") :])

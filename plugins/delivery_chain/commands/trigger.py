@@ -13,9 +13,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from delivery_chain.commands.exit_codes import DONE, FAILED, UNREACHABLE, USAGE
+from delivery_chain.core.dags import CHAIN_TAG
 from delivery_chain.core.events.event import event_of_options
 from delivery_chain.core.names.git_ref import short_ref
 from delivery_chain.core.run.state import WARNING, End
+from delivery_chain.core.web_paths import PAGES
 from delivery_chain.errors import AirflowUnreachable, ConfigurationError, ToolError, UsageError
 from delivery_chain.tools.airflow_rest import (
     FORBIDDEN,
@@ -32,10 +34,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-PAGES = "/delivery-chain"
 """Where the plugin's own pages are on Airflow's server."""
 URL = "AIRFLOW_API_URL"
-CHAIN_TAG = "delivery-chain"
 """Tag of every chain's Dag."""
 WAIT_SECONDS = 3600.0
 FIRST_POLL, SLOWEST_POLL = 0.5, 5.0

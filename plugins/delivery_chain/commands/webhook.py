@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from delivery_chain.commands.exit_codes import DONE, UNREACHABLE, USAGE
 from delivery_chain.core.spec.connections import GIT, REGISTRY, connect_command, nearest
+from delivery_chain.core.web_paths import webhook_path
 from delivery_chain.errors import ConfigurationError, ToolError, UsageError
 from delivery_chain.senders.setup import IN_ADDRESS, OWN_SECRET, SETUP
 from delivery_chain.tools.airflow_connections import NAME, URL, add_arguments, listed, make, server_of
@@ -100,7 +101,7 @@ def add(args: argparse.Namespace, environment: Any) -> list[str]:
                 "Admin > Connections (a second secret may be valid beside it for the time of the change)",
                 tool="airflow",
             )
-        place = f"{server.address}/delivery-chain/webhooks/{args.connection}"
+        place = f"{server.address}{webhook_path(args.connection)}"
     shown = "SECRET" if environment.get(SECRET) else secret
     if args.sender in IN_ADDRESS:
         return [f"address  {place}?token={quote(shown, safe='')}", f"set it   {SETUP[args.sender]}"]
