@@ -25,6 +25,7 @@ MAY_NAME = {
     "tools/known_flaws.py": "its flaws, a row each",
     "tools/process.py": "how to install it, a row",
     "sandbox": "its sample databases, and the wheel that sandboxes scan with",
+    "commands/sandbox.py": "whose database a sandbox takes",
 }
 """Files and folders that name an engine, and why; all others work for any."""
 STEPS = way_in("scan engine")
