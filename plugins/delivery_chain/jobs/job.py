@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from delivery_chain.core.gate.findings import Database
 from delivery_chain.core.names.platform import Platform
-from delivery_chain.core.results import ScanResult
 from delivery_chain.core.value import Value
 from delivery_chain.errors import UsageError
 from delivery_chain.jobs.failure import Failure
@@ -124,7 +124,14 @@ class ScanDone(Value):
     """A scanned image; both reports are beside it in the registry."""
 
     kind: Literal["scan"] = "scan"
-    result: ScanResult
+    counts: dict[str, int]
+    """Findings per severity."""
+    database: Database
+    """Of vulnerabilities."""
+    report: str
+    """Digest of the blob that holds our `ScanReport` as JSON."""
+    referrer: str
+    """Digest of the referrer manifest under which the engine's own report is kept."""
 
 
 Job = BuildJob | ScanJob

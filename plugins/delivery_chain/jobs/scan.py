@@ -9,7 +9,6 @@ from pydantic import ValidationError
 
 from delivery_chain.core.gate.findings import CREATED, REPORT_TYPE
 from delivery_chain.core.names.reference import sha256_digest, short_digest
-from delivery_chain.core.results import ScanResult
 from delivery_chain.errors import UsageError
 from delivery_chain.jobs.job import ScanDone
 from delivery_chain.oci.client import RegistryClient
@@ -74,16 +73,12 @@ def _keep(client: RegistryClient, job: ScanJob, image: Descriptor, output: ScanO
     kind = output.media_type
     referrer = attach(client, job.name, image, kind, output.raw, kind, notes)
     attach(client, job.name, image, REPORT_TYPE, facts, REPORT_TYPE, notes)
-    result = ScanResult(
-        engine=job.engine,
-        platform=job.platform,
-        digest=job.digest,
+    return ScanDone(
         counts=report.counts(),
         database=report.database,
         report=sha256_digest(facts),
         referrer=referrer.digest,
     )
-    return ScanDone(result=result)
 
 
 def _tell(report: ScanReport, job: ScanJob, log: Callable[[str], None]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.standard.operators.branch import BaseBranchOperator
 
 from delivery_chain.core.names.platform import OTHER_PLATFORMS
-from delivery_chain.core.results import Scanned
+from delivery_chain.core.results import Scanned, ScanResult
 from delivery_chain.core.spec.slots import scan_slots
 from delivery_chain.core.steps import Step
 from delivery_chain.operators.base import leave, planned, skip, subject_of
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from delivery_chain.core.gate.judge import Verdict
     from delivery_chain.core.plan import Plan
-    from delivery_chain.core.results import Image, ScanResult
+    from delivery_chain.core.results import Image
     from delivery_chain.core.spec.model import ChainSpec
     from delivery_chain.jobs.job import ScanJob
 
@@ -64,8 +64,16 @@ class ScanOperator(SlotOperator, JobOperator):
     def _scan(self, context: Any, job: ScanJob) -> ScanResult:
         from delivery_chain.jobs.job import ScanDone
 
-        part = job.digest.rpartition(":")[2][:PART]
-        return self.run_job(context, job, ScanDone, part=part).result
+        done = self.run_job(context, job, ScanDone, part=job.digest.rpartition(":")[2][:PART])
+        return ScanResult(
+            engine=job.engine,
+            platform=job.platform,
+            digest=job.digest,
+            counts=done.counts,
+            database=done.database,
+            report=done.report,
+            referrer=done.referrer,
+        )
 
 
 def _job(plan: Plan, spec: ChainSpec, engine: str, image: Image) -> ScanJob:

@@ -71,7 +71,7 @@ def test_a_scan_leaves_both_reports_beside_the_image(home: MemoryRegistry, toy: 
     """The result names them by digest; the log says what was looked at and found."""
     lines: list[str] = []
     wanted = job(image(home))
-    result = done(home, tmp_path, wanted, lines).result
+    result = done(home, tmp_path, wanted, lines)
     with RegistryClient(home.registry) as client:
         kinds = {one.artifact_type: one.digest for one in list_referrers(client, NAME, wanted.digest)}
         report = ScanReport.model_validate_json(client.get_blob(NAME, result.report))
