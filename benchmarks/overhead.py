@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from delivery_chain.builders.interface import BuildWork, load_builder
 from delivery_chain.core.names.platform import Platform
+from delivery_chain.core.section import Section
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.copy.api import copy_image, put_tag
 from delivery_chain.oci.referrers import attach
@@ -34,7 +35,6 @@ from delivery_chain.scanners.trivy.options import TrivyOptions
 from delivery_chain.scanners.trivy.scanner import TrivyScanner
 from delivery_chain.tools.git.client import GitSource, checkout, list_refs
 from delivery_chain.tools.git.source import Transport
-from delivery_chain.tools.section import Section
 
 if TYPE_CHECKING:
     from delivery_chain.sandbox.source import Push

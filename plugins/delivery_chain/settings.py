@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delivery_chain.tools.section import Section
+from delivery_chain.core.section import Section
 
 if TYPE_CHECKING:
     from collections.abc import Callable

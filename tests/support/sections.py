@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from delivery_chain.tools.section import SECTION, Section
+from delivery_chain.core.section import SECTION, Section
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from delivery_chain.core.section import Section
     from delivery_chain.scanners.interface import Scanner
-    from delivery_chain.tools.section import Section
 
 RAW_TYPE = "application/vnd.scanner+json"
 

@@ -13,7 +13,7 @@ PORTS = {"builders", "scanners", "targets", "senders"}
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "provider_info": set(),
-    "settings": {"tools"},
+    "settings": {"core"},
     "retry": {"errors", "hooks"},
     "core": {"errors"},
     "oci": {"errors", "core"},

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from delivery_chain.builders.buildah.isolation import Isolation, Network
+from delivery_chain.core.section import SECTION, Section
 from delivery_chain.errors import ConfigurationError
 from delivery_chain.provider_info import get_provider_info
 from delivery_chain.scanners.table import SCANNERS, load_scanner
 from delivery_chain.settings import BUILD_ISOLATIONS, BUILD_NETWORKS, GIT_TRANSPORTS, Settings
 from delivery_chain.tools.git.source import Transport
-from delivery_chain.tools.section import SECTION, Section
 
 if TYPE_CHECKING:
     from collections.abc import Callable

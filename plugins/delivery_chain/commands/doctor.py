@@ -91,10 +91,10 @@ def examine(wanted: Sequence[str]) -> list[Line]:
     """
     from airflow.configuration import conf  # noqa: PLC0415 - seconds
 
+    from delivery_chain.core.section import SECTION  # noqa: PLC0415
     from delivery_chain.doctor import machine, places  # noqa: PLC0415
     from delivery_chain.doctor.running import run_all  # noqa: PLC0415
     from delivery_chain.doctor.scene import Scene  # noqa: PLC0415
-    from delivery_chain.tools.section import SECTION  # noqa: PLC0415
 
     settings, section, lines = machine.settings_lines(conf.getsection(SECTION) or {})
     found, more = _specs(wanted, settings)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from delivery_chain.builders.buildah.isolation import with_sbin
 from delivery_chain.core.diagnosis import Check, Line, ok, problem, warning
+from delivery_chain.core.section import SECTION, Section
 from delivery_chain.core.spec.connections import nearest
 from delivery_chain.errors import ConfigurationError, ToolError, ToolMissing
 from delivery_chain.provider_info import get_provider_info
 from delivery_chain.scanners.table import SCANNERS, load_scanner
 from delivery_chain.settings import Settings, airflow_option
 from delivery_chain.tools import process
-from delivery_chain.tools.section import SECTION, Section
 from delivery_chain.tools.versions import flaw_lines, version_text
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from delivery_chain.core.spec.connections import Needed, needed_by
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from delivery_chain.core.section import Section
     from delivery_chain.core.spec.model import ChainSpec
     from delivery_chain.settings import Settings
-    from delivery_chain.tools.section import Section
 
 _PREFIX = "AIRFLOW_CONN_"
 

@@ -9,13 +9,13 @@ from pydantic import ValidationError
 
 from delivery_chain.core.gate.findings import CREATED, REPORT_TYPE
 from delivery_chain.core.names.reference import sha256_digest, short_digest
+from delivery_chain.core.section import Section
 from delivery_chain.errors import UsageError
 from delivery_chain.jobs.job import ScanDone
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.referrers import attach
 from delivery_chain.scanners.interface import ImageRef, Workplace
 from delivery_chain.scanners.table import load_scanner
-from delivery_chain.tools.section import Section
 
 if TYPE_CHECKING:
     from collections.abc import Callable

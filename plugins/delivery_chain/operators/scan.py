@@ -78,10 +78,10 @@ class ScanOperator(SlotOperator, JobOperator):
 
 def _job(plan: Plan, spec: ChainSpec, engine: str, image: Image) -> ScanJob:
     """Return the scan of one image, by reference."""
+    from delivery_chain.core.section import Section
     from delivery_chain.jobs.job import ScanJob
     from delivery_chain.scanners.table import load_scanner
     from delivery_chain.settings import airflow_option
-    from delivery_chain.tools.section import Section
 
     return ScanJob(
         engine=engine,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from delivery_chain.core.diagnosis import Check
     from delivery_chain.core.gate.findings import ScanReport
     from delivery_chain.core.names.registry import Registry
-    from delivery_chain.tools.section import Section
+    from delivery_chain.core.section import Section
 
 Log = Callable[[str], None]
 """Takes one line, secrets masked."""

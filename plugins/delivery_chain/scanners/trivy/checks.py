@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from delivery_chain.core.diagnosis import Check, ok, problem, warning
+from delivery_chain.core.section import SECTION
 from delivery_chain.errors import ToolError
 from delivery_chain.scanners.trivy.command import find_trivy
 from delivery_chain.scanners.trivy.database_kinds import JAVA, VULNERABILITIES
@@ -15,15 +16,14 @@ from delivery_chain.scanners.trivy.database_store import DatabaseStore
 from delivery_chain.scanners.trivy.options import TrivyOptions, cache_folder
 from delivery_chain.scanners.trivy.version import check_version
 from delivery_chain.tools import known_flaws
-from delivery_chain.tools.section import SECTION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from delivery_chain.core.diagnosis import Line
+    from delivery_chain.core.section import Section
     from delivery_chain.scanners.trivy.database_kinds import DatabaseKind
-    from delivery_chain.tools.section import Section
 
 
 def checks(section: Section) -> Iterator[Check]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from delivery_chain.core.gate.findings import Database
 from delivery_chain.core.names.reference import Reference
 from delivery_chain.core.names.registry import Registry
+from delivery_chain.core.section import SECTION
 from delivery_chain.errors import (
     ConfigurationError,
     DatabaseUnavailable,
@@ -28,7 +29,6 @@ from delivery_chain.oci.client import RegistryClient
 from delivery_chain.scanners.trivy.command import run_trivy
 from delivery_chain.scanners.trivy.database_kinds import VULNERABILITIES
 from delivery_chain.scanners.trivy.database_store import DatabaseStore, Stored
-from delivery_chain.tools.section import SECTION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

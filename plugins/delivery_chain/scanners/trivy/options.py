@@ -10,8 +10,8 @@ from delivery_chain.scanners.interface import Options
 from delivery_chain.scanners.trivy.database_kinds import JAVA
 
 if TYPE_CHECKING:
+    from delivery_chain.core.section import Section
     from delivery_chain.scanners.trivy.database_kinds import DatabaseKind
-    from delivery_chain.tools.section import Section
 
 WHEELS = ("refuse", "allow")
 LONGEST_AGE = 24 * 365

@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from delivery_chain.core.diagnosis import Check
     from delivery_chain.core.gate.findings import ScanReport
     from delivery_chain.core.names.reference import Reference
+    from delivery_chain.core.section import Section
     from delivery_chain.oci.manifest import Manifest
     from delivery_chain.scanners.interface import ImageRef, Log, Scanner, Workplace
     from delivery_chain.scanners.trivy.database_kinds import DatabaseKind
     from delivery_chain.scanners.trivy.databases import LocalDatabase
     from delivery_chain.tools.process import Completed
-    from delivery_chain.tools.section import Section
 
     Databases = dict[DatabaseKind, LocalDatabase]
 
