@@ -11,7 +11,14 @@ import pytest
 
 from delivery_chain.core.gate.findings import CREATED, REPORT_TYPE, Database, Finding, Severity
 from delivery_chain.core.seal import SEAL, Place, sealed
-from delivery_chain.errors import ConfigurationError, DeliveryChainError, NotDelivered, SealBroken, Unjudged
+from delivery_chain.errors import (
+    ConfigurationError,
+    DeliveryChainError,
+    NotDelivered,
+    ScanFailed,
+    SealBroken,
+    Unjudged,
+)
 from delivery_chain.hooks import signing_secret as signing
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.referrers import attach
@@ -239,6 +246,17 @@ def test_other_reports_hold_nothing_back(
     child = image_of(run, platform)
     report_on(home.registry, platform, child, *findings, database=database)
     assert run.do(PublishOperator(task_id="publish"))["digest"] == digest
+
+
+def test_a_later_reports_advice_is_not_repeated(home: MemoryRegistry) -> None:
+    """It may be a stranger's: that its database is stale holds the image back, in words of our own."""
+    run, _ = judged(home.registry, SPEC, build_plan(*BOTH))
+    words = {"kind": "stranger's", "limit": "a stranger", "remedy": "ask the stranger"}
+    stale = LATER.model_copy(update={"stale": True, **words})
+    report_on(home.registry, "linux/amd64", image_of(run, "linux/amd64"), database=stale)
+    with pytest.raises(ScanFailed, match="older than this installation allows") as caught:
+        run.do(PublishOperator(task_id="publish"))
+    assert "stranger" not in str(caught.value)
 
 
 def put_referrer(home: MemoryRegistry, child: str, blob: bytes, created: str) -> None:
