@@ -22,7 +22,7 @@ ARROWS: dict[str, set[str]] = {
     "scanners": {"errors", "core", "oci", "tools"},
     "targets": {"errors", "core", "oci", "tools"},
     "senders": {"errors", "core"},
-    "hooks": {"errors", "core", "oci", "tools"},
+    "hooks": {"errors", "core", "oci", "tools", "targets"},
     "spec_store": {"errors", "core"},
     "triggers": {"errors", "core", "oci", "tools", "hooks", "settings", "retry"},
     "sensors": {"errors", "settings", "triggers"},
@@ -35,7 +35,7 @@ ARROWS: dict[str, set[str]] = {
     "doctor": {"errors", "core", "oci", "tools", "builders", "scanners", "hooks", "settings", "airflow_db"}
     | {"provider_info"},
     "sandbox": {"errors", "core", "oci", "tools", "scanners", "spec_store"},
-    "commands": {"errors", "core", "oci", "tools", "senders", "hooks", "settings", "airflow_db"}
+    "commands": {"errors", "core", "oci", "tools", "senders", "targets", "hooks", "settings", "airflow_db"}
     | {"spec_store", "operators", "doctor", "sandbox"},
 }
 """What each room may import beside itself; the root's modules are rooms of one file."""
