@@ -101,7 +101,7 @@ class Published(Value):
 
 
 class RegionResult(Value):
-    """One region that holds the image."""
+    """One region that holds the image: what `replicate` leaves."""
 
     rule: str
     region: str
