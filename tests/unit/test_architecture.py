@@ -30,7 +30,7 @@ ARROWS: dict[str, set[str]] = {
     | {"spec_store", "sensors"},
     "dag_files": {"core", "operators", "retry"},
     "airflow_db": {"errors", "core", "settings", "senders"},
-    "web": {"errors", "core", "tools", "senders", "hooks", "settings", "airflow_db"},
+    "web": {"errors", "core", "oci", "tools", "senders", "hooks", "settings", "airflow_db"},
     "plugin": {"airflow_db", "web"},
     "doctor": {"errors", "core", "oci", "tools", "builders", "scanners", "hooks", "settings", "airflow_db"}
     | {"provider_info"},

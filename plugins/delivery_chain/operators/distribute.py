@@ -19,9 +19,12 @@ from delivery_chain.targets.order import Order, delivery_id
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from airflow.sdk import Context
+
     from delivery_chain.core.plan import Plan
     from delivery_chain.core.spec.delivery import Trigger
     from delivery_chain.core.spec.model import ChainSpec
+    from delivery_chain.operators.task_instance import TaskInstance
     from delivery_chain.targets.interface import Target
 
 MOST_ATTEMPTS = 200
@@ -31,7 +34,7 @@ MOST_ATTEMPTS = 200
 class DistributeOperator(SlotOperator):
     """Fires one trigger, once for each tag it is for, after its regions hold the digest."""
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Return a DeliveryResult as JSON; skipped where the trigger is not for this image.
 
         Raises:
@@ -57,7 +60,7 @@ class DistributeOperator(SlotOperator):
         orders = _orders(plan, trigger, tags, subject.digest, regions)
         return leave(context, self._deliver(context, trigger, orders))
 
-    def _deliver(self, context: Any, trigger: Trigger, orders: Sequence[Order]) -> DeliveryResult:
+    def _deliver(self, context: Context, trigger: Trigger, orders: Sequence[Order]) -> DeliveryResult:
         from delivery_chain.hooks.target import target_at
 
         target = target_at(trigger.kind, trigger.url_connection)
@@ -82,7 +85,7 @@ class DistributeOperator(SlotOperator):
 class _Attempts:
     """Every attempt of a trigger in this run, and what arrived since it was last cleared: a clear sends again."""
 
-    def __init__(self, context: Any) -> None:
+    def __init__(self, context: Context) -> None:
         self._ti = context["ti"]
         self._memory = Memory(context, "attempts")
         here = self._memory.get()
@@ -137,7 +140,7 @@ def _orders(
     ]
 
 
-def _regions(ti: Any, spec: ChainSpec, trigger: Trigger, digest: str) -> dict[str, str]:
+def _regions(ti: TaskInstance, spec: ChainSpec, trigger: Trigger, digest: str) -> dict[str, str]:
     """Where the image is, per rule; every region that the trigger waits for is asked for the digest itself."""
     from delivery_chain.hooks.registry import OciRegistryHook
 
@@ -164,7 +167,7 @@ def _regions(ti: Any, spec: ChainSpec, trigger: Trigger, digest: str) -> dict[st
     }
 
 
-def _skipped_rules(ti: Any, spec: ChainSpec) -> set[str]:
+def _skipped_rules(ti: TaskInstance, spec: ChainSpec) -> set[str]:
     """Rules that are not for this image: their regions are not waited for. Decided from data, not from states."""
     from delivery_chain.core.spec.filters import destination
     from delivery_chain.operators.base import planned

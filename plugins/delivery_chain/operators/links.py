@@ -8,7 +8,7 @@ Airflow's web server (`delivery_chain.web`), or to the registry's page where its
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import quote
 
 from airflow.sdk import BaseOperatorLink
@@ -17,13 +17,14 @@ from airflow.sdk.execution_time.xcom import XCom
 
 if TYPE_CHECKING:
     from airflow.sdk.bases.operator import BaseOperator
+    from airflow.sdk.types import TaskInstanceKey
 
 PAGES = "/delivery-chain"
 """Where the plugin's pages are on Airflow's web server."""
 _MANIFEST = re.compile(r"https?://[^/]+/v2/.+/manifests/[^/]+")
 
 
-def run_page(ti_key: Any) -> str:
+def run_page(ti_key: TaskInstanceKey) -> str:
     """The address of the page of a task's run; a path where Airflow does not know its own address."""
     base = str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
     return f"{base}{PAGES}/{quote(ti_key.dag_id, safe='')}/{quote(ti_key.run_id, safe='')}"
@@ -34,7 +35,7 @@ class RegistryLink(BaseOperatorLink):
 
     name: ClassVar[str] = "Image"
 
-    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """The address that the task left if a browser can open it, else the run's page."""
         del operator
         left = str(XCom.get_value(ti_key=ti_key, key="registry_url") or "")
@@ -47,7 +48,7 @@ class ScanReportLink(BaseOperatorLink):
 
     name: ClassVar[str] = "Scan report"
 
-    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """The run's page, at its findings."""
         del operator
         return f"{run_page(ti_key)}#findings"
