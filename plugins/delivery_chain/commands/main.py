@@ -71,7 +71,7 @@ def _parser(command: list[str]) -> argparse.ArgumentParser:
         "git-hook", help="print the file to install as hooks/post-receive of a bare repository"
     )
     hook.set_defaults(func=_git_hook)
-    from delivery_chain.commands import connect, doctor, events, replicate, trigger, webhook
+    from delivery_chain.commands import connect, doctor, events, job, replicate, trigger, webhook
     from delivery_chain.commands import plan as planning
     from delivery_chain.sandbox.cli import add_parser
 
@@ -82,6 +82,7 @@ def _parser(command: list[str]) -> argparse.ArgumentParser:
     webhook.register(commands)
     connect.register(commands)
     doctor.register(commands)
+    job.register(commands)
     add_parser(commands)
     return parser
 
