@@ -33,7 +33,7 @@ ARROWS: dict[str, set[str]] = {
     "dag_files": {"core", "operators", "retry"},
     "airflow_db": {"errors", "core", "settings", "senders"},
     "web": {"errors", "core", "oci", "tools", "senders", "hooks", "settings", "airflow_db"},
-    "plugin": {"airflow_db", "web"},
+    "plugin": {"core", "airflow_db", "web"},
     "doctor": {"errors", "core", "oci", "tools", "builders", "scanners", "hooks", "settings", "airflow_db"}
     | {"provider_info"},
     "sandbox": {"errors", "core", "oci", "tools", "scanners", "spec_store"},

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from delivery_chain.commands.exit_codes import DONE, FAILED
 from delivery_chain.errors import DeliveryChainError, UsageError
 from delivery_chain.jobs.failure import failure_of
 from delivery_chain.jobs.job import LARGEST, job_from_json
@@ -24,15 +25,11 @@ if TYPE_CHECKING:
     from delivery_chain.jobs.failure import Failure
     from delivery_chain.jobs.job import Done
 
-DONE, FAILED = 0, 1
 
-
-def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the verb."""
-    parser = commands.add_parser(
-        "job",
-        help="run one build or scan, a JSON document on standard input; for runners",
-        description="Runs one job. Its lines go to standard error, its result to standard output as one line of JSON.",
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.description = (
+        "Runs one job. Its lines go to standard error, its result to standard output as one line of JSON."
     )
     parser.add_argument(
         "--logins",
