@@ -23,11 +23,8 @@ from delivery_chain.operators.watch import FIRST, Cursor, told_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from airflow.sdk import Context
-
     from delivery_chain.core.events.dedupe import Seen
     from delivery_chain.core.spec.model import ChainSpec
-    from delivery_chain.operators.task_instance import TaskInstance
 
 NOTHING = "no build rule matches, or no chain takes it"
 IDS_AT_ONCE = 50
@@ -67,7 +64,7 @@ class MatchOperator(ChainOperator):
         self.images_of = images_of
         self.specs = specs
 
-    def execute(self, context: Context) -> list[dict[str, Any]]:
+    def execute(self, context: Any) -> list[dict[str, Any]]:
         """Return one entry per run; the log says of each change why it makes none.
 
         Changes that would start more than `MOST_RUNS` wait for the next look.
@@ -106,7 +103,7 @@ class MatchOperator(ChainOperator):
         context["ti"].xcom_push(LEDGER, [entry.to_xcom() for entry in ledger])
         return runs
 
-    def _first(self, context: Context, there: Mapping[str, str], looked: datetime) -> list[dict[str, Any]]:
+    def _first(self, context: Any, there: Mapping[str, str], looked: datetime) -> list[dict[str, Any]]:
         """Start nothing: nobody knows whether what is there was pushed today or years ago. The ledger says how to."""
         found = [
             (ref, starts)
@@ -153,7 +150,7 @@ def _deleted(ref: str, looked: datetime, since: datetime | None) -> Looked:
     return Looked(ref=ref, commit="", at=looked, since=since, by=SENSOR, why=DELETED)
 
 
-def _new_to(ti: TaskInstance, found: Sequence[Sequence[Start]]) -> frozenset[str]:
+def _new_to(ti: Any, found: Sequence[Sequence[Start]]) -> frozenset[str]:
     """The chains that have no run of any of these pushes yet: mostly all, and then nobody asks for each push."""
     ids: dict[str, list[str]] = defaultdict(list)
     for start in chain.from_iterable(found):
@@ -202,7 +199,7 @@ def _decide(
 class _Made(dict[int, datetime]):
     """The runs of a start that are there, as `choose` takes them. Asks when asked."""
 
-    def __init__(self, ti: TaskInstance, start: Start, looked: datetime) -> None:
+    def __init__(self, ti: Any, start: Start, looked: datetime) -> None:
         super().__init__()
         self.ti = ti
         self.start = start
@@ -239,7 +236,7 @@ class RememberOperator(ChainOperator):
         super().__init__(**kwargs)
         self.cursor = cursor
 
-    def execute(self, context: Context) -> None:
+    def execute(self, context: Any) -> None:
         """Write what `watch` saw and `match` took."""
         seen = context["ti"].xcom_pull(task_ids=WatchStep.WATCH)
         known = Cursor(self.cursor).read()
@@ -266,7 +263,7 @@ class RememberOperator(ChainOperator):
         whole = handled is None and not lost
         Cursor(self.cursor).write(seen["looked"] if whole else seen["since"] or looked, moved)
 
-    def _lost(self, ti: TaskInstance, here: Any) -> frozenset[int]:
+    def _lost(self, ti: Any, here: Any) -> frozenset[int]:
         """Positions of changes whose run somebody else took the id of, between `match` and `start`.
 
         They stay changes: the next look gives them the next id.
