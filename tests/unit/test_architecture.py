@@ -23,7 +23,7 @@ ARROWS: dict[str, set[str]] = {
     "targets": {"errors", "core", "oci", "tools"},
     "senders": {"errors", "core"},
     "jobs": {"errors", "core", "oci", "tools", "builders", "scanners"},
-    "hooks": {"errors", "core", "oci", "tools", "jobs"},
+    "hooks": {"errors", "core", "oci", "tools", "targets", "jobs"},
     "runners": {"errors", "tools", "settings", "jobs"},
     "spec_store": {"errors", "core"},
     "triggers": {"errors", "core", "oci", "tools", "hooks", "settings", "retry"},
@@ -32,12 +32,12 @@ ARROWS: dict[str, set[str]] = {
     | {"jobs", "runners", "spec_store", "sensors"},
     "dag_files": {"core", "operators", "retry", "scanners"},
     "airflow_db": {"errors", "core", "settings", "senders"},
-    "web": {"errors", "core", "tools", "senders", "hooks", "settings", "airflow_db"},
+    "web": {"errors", "core", "oci", "tools", "senders", "hooks", "settings", "airflow_db"},
     "plugin": {"core", "airflow_db", "web"},
     "doctor": {"errors", "core", "oci", "tools", "builders", "scanners", "hooks", "settings", "airflow_db"}
     | {"provider_info"},
     "sandbox": {"errors", "core", "oci", "tools", "scanners", "spec_store"},
-    "commands": {"errors", "core", "oci", "tools", "senders", "hooks", "settings", "airflow_db"}
+    "commands": {"errors", "core", "oci", "tools", "senders", "targets", "hooks", "settings", "airflow_db"}
     | {"jobs", "spec_store", "operators", "doctor", "sandbox"},
 }
 """What each room may import beside itself; the root's modules are rooms of one file."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from delivery_chain.core.names.tags import run_key
 from delivery_chain.errors import JobFailed
 from delivery_chain.operators.base import ChainOperator
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
+
     from delivery_chain.jobs.job import Job
+    from delivery_chain.operators.task_instance import TaskInstance
     from delivery_chain.runners.interface import Handle, Runner
 
 RUNNER = "local"
@@ -21,7 +24,7 @@ class JobOperator(ChainOperator):
 
     _running: tuple[Runner, Handle] | None = None
 
-    def run_job(self, context: Any, job: Job, done: type[D], *, part: str = "") -> D:
+    def run_job(self, context: Context, job: Job, done: type[D], *, part: str = "") -> D:
         """Run a job to its end; its lines go to the task's log.
 
         Args:
@@ -59,7 +62,7 @@ class JobOperator(ChainOperator):
             runner.cancel(handle)
 
 
-def job_key(ti: Any, part: str = "") -> str:
+def job_key(ti: TaskInstance, part: str = "") -> str:
     """Return the name of a task's job, or of one of them: the same for each of its tries."""
     slot = "" if ti.map_index is None or ti.map_index < 0 else f"-{ti.map_index}"
     return f"{run_key(ti.dag_id, ti.run_id)}-{ti.task_id}{slot}{part and '-'}{part}"

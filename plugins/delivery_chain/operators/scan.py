@@ -21,6 +21,8 @@ from delivery_chain.operators.verdict import judge_run
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from airflow.sdk import Context
+
     from delivery_chain.core.gate.judge import Verdict
     from delivery_chain.core.plan import Plan
     from delivery_chain.core.results import Image
@@ -36,7 +38,7 @@ class ScanOperator(SlotOperator, JobOperator):
 
     operator_extra_links = (ScanReportLink(),)
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Return a Scanned as JSON; skipped where the image has nothing of the platform.
 
         Raises:
@@ -112,7 +114,7 @@ class GateOperator(BaseBranchOperator, LeavesReason):
     ui_color = "#fdf3d8"
     operator_extra_links = (ScanReportLink(),)
 
-    def choose_branch(self, context: Any) -> str | Iterable[str]:
+    def choose_branch(self, context: Context) -> str | Iterable[str]:
         """Return the next task id, and leave the verdict as the task's return value.
 
         Raises:

@@ -8,7 +8,7 @@ reports that the registry keeps by digest, and from every later report on the sa
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from delivery_chain.core.gate.findings import CREATED, REPORT_TYPE, ScanReport
 from delivery_chain.core.gate.judge import Verdict, judge
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from delivery_chain.core.plan import Plan
     from delivery_chain.core.spec.model import ChainSpec
     from delivery_chain.oci.client import RegistryClient
+    from delivery_chain.operators.task_instance import TaskInstance
 
 LARGEST_REPORT = 64 * 1024 * 1024
 """Bytes; an image of 10,000 findings has about 20 MB."""
@@ -34,7 +35,7 @@ MOST_LATER = 20
 """Later reports of one image that are read; where there are more, the image has to be scanned again."""
 
 
-def judge_run(ti: Any) -> Verdict:
+def judge_run(ti: TaskInstance) -> Verdict:
     """Judge the run's image by the reports of its scans.
 
     Raises:
@@ -46,7 +47,7 @@ def judge_run(ti: Any) -> Verdict:
     return _judge(plan, spec, subject, results, later=False)
 
 
-def passed(ti: Any) -> tuple[Plan, ChainSpec, Subject, Verdict]:
+def passed(ti: TaskInstance) -> tuple[Plan, ChainSpec, Subject, Verdict]:
     """Plan, spec, image and verdict of a run whose gate passed exactly this image, and that passes now.
 
     Raises:
@@ -79,7 +80,7 @@ def passed(ti: Any) -> tuple[Plan, ChainSpec, Subject, Verdict]:
     return plan, spec, subject, verdict
 
 
-def scan_results(ti: Any) -> list[ScanResult]:
+def scan_results(ti: TaskInstance) -> list[ScanResult]:
     """What the run's scans left."""
     return [result for scanned in pull_all(ti, Step.SCAN, Scanned) for result in scanned.results]
 
