@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from delivery_chain.core.events.dedupe import Judgement
-    from delivery_chain.core.events.delivery import ImagePush
     from delivery_chain.core.events.event import Event
+    from delivery_chain.core.events.notification import Push
     from delivery_chain.core.events.routing import Start
 
 VISITS_AT_ONCE = 16
@@ -156,7 +156,7 @@ class Runs:
         self.session.flush()
 
 
-def built_here(session: Session, chain: str, image: ImagePush, instance: str) -> bool:
+def built_here(session: Session, chain: str, image: Push, instance: str) -> bool:
     """Whether a run of a chain made an image for a tag: then its publishing is what the registry tells.
 
     It built the image, or left platforms out of one. A run about an image that others pushed made none. Runs of all
@@ -171,11 +171,11 @@ def built_here(session: Session, chain: str, image: ImagePush, instance: str) ->
         recent.where(DagRun.dag_id.in_(of_chains)).limit(RECENT_OF_ALL),
     )
     return any(
-        fields(run.get(Step.ASSEMBLE), "digest") == image.digest
-        and fields(run.get(Step.PLAN), "plan.digest") != image.digest
+        fields(run.get(Step.ASSEMBLE), "digest") == image.after
+        and fields(run.get(Step.PLAN), "plan.digest") != image.after
         and image.tag in _list(fields(run.get(Step.PLAN), "plan.tags"))
         and _place(run.get(Step.PLAN)) == (instance, image.name)
-        for run in left_of_image(session, asked, image.digest)
+        for run in left_of_image(session, asked, image.after)
     )
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from delivery_chain.core.events.delivery import Delivery, ImagePush, RefPush
+    from delivery_chain.core.events.notification import Notification, Push
     from delivery_chain.hooks.webhook_sender import WebhookSender
     from delivery_chain.web.index import Chains, Watched
 
@@ -47,7 +47,7 @@ class Intake:
     """One delivery on its way into Airflow."""
 
     sender: WebhookSender
-    delivery: Delivery
+    notification: Notification
     chains: Chains
     now: datetime
 
@@ -70,32 +70,36 @@ class Intake:
 
     def _facts(self) -> dict[str, Any]:
         return {
-            "actor": self.delivery.actor,
+            "actor": self.notification.actor,
             "sender": self._by,
-            "delivery_id": self.delivery.delivery_id,
+            "delivery_id": self.notification.delivery_id,
             "pushed_at": self._said,
         }
 
     @property
     def _said(self) -> datetime | None:
         """When the push was by the sender's clock, where it says so."""
-        said = self.delivery.pushed_at
+        said = self.notification.pushed_at
         return not_after(said, self.now) if said else None
 
-    def _found(self) -> tuple[Watched, ...]:
-        return self.chains.at(self.sender.speaks_for, self.delivery.places) if self.delivery.pushes else ()
+    @property
+    def _refs(self) -> tuple[Push, ...]:
+        return tuple(push for push in self.notification.pushes if not push.is_image)
 
-    def _peeled(self) -> tuple[RefPush, ...]:
+    def _found(self) -> tuple[Watched, ...]:
+        return self.chains.at(self.sender.speaks_for, self.notification.repositories) if self._refs else ()
+
+    def _peeled(self) -> tuple[Push, ...]:
         """The pushes by their commits: of annotated tags some senders name just the tag object."""
-        pushes, found = self.delivery.pushes, self._found()
+        pushes, found = self._refs, self._found()
         if not found or all(push.peeled for push in pushes):
             return pushes
         return peel(found[0].source, pushes)
 
-    def _pushes(self, session: Session, runs: Runs, pushes: tuple[RefPush, ...]) -> list[Entry]:
+    def _pushes(self, session: Session, runs: Runs, pushes: tuple[Push, ...]) -> list[Entry]:
         found = self._found()
         if pushes and not found:
-            place = self.delivery.places[0] if self.delivery.places else "this repository"
+            place = self.notification.repositories[0] if self.notification.repositories else "this repository"
             why = f"no chain builds {place[:200]} from a source of {', '.join(self.sender.speaks_for)}"
             entries = [self._entry(push.ref, push.after, push.before, why=why) for push in pushes]
             log_entries(session, None, entries)
@@ -103,16 +107,14 @@ class Intake:
         # In the order of their ids, so that two deliveries never wait for each other's locks.
         return [entry for source in found for entry in self._source(session, runs, source, pushes)]
 
-    def _source(
-        self, session: Session, runs: Runs, source: Watched, pushes: tuple[RefPush, ...]
-    ) -> list[Entry]:
+    def _source(self, session: Session, runs: Runs, source: Watched, pushes: tuple[Push, ...]) -> list[Entry]:
         record = Record(session, source.dag_id)
         entries = [self._push(record, runs, source, push) for push in pushes]
         record.write()
         log_entries(session, source.dag_id, entries)
         return entries
 
-    def _push(self, record: Record, runs: Runs, source: Watched, push: RefPush) -> Entry:
+    def _push(self, record: Record, runs: Runs, source: Watched, push: Push) -> Entry:
         # Of a deleted ref it is asked what its last commit would have started: nothing else knows of it.
         commit = push.after or push.before or "0" * 40
         starts = source_starts(source.for_ref(push.ref), ref=push.ref, commit=commit, previous=push.before)
@@ -123,14 +125,14 @@ class Intake:
         starts = starts if push.after else ()
         return self._change(record, runs, push.ref, push.before, push.after, starts)
 
-    def _images(self, session: Session, runs: Runs, images: Sequence[ImagePush]) -> list[Entry]:
+    def _images(self, session: Session, runs: Runs, images: Sequence[Push]) -> list[Entry]:
         entries: list[Entry] = []
-        by_place: dict[tuple[str, str], list[tuple[ImagePush, Start]]] = {}
+        by_place: dict[tuple[str, str], list[tuple[Push, Start]]] = {}
         for image in images:
             found = self._image_starts(image)
-            if isinstance(found, str) or not image.digest:
+            if isinstance(found, str) or not image.after:
                 why = found if isinstance(found, str) else GONE
-                entries.append(self._entry(_ref(image), image.digest, None, why=why))
+                entries.append(self._entry(image.ref, image.after, None, why=why))
                 continue
             instance, start = found
             watch = images_dag_id(instance, start.namespace)
@@ -145,19 +147,19 @@ class Intake:
         return entries
 
     def _namespace(
-        self, session: Session, runs: Runs, dag_id: str, images: Iterable[tuple[ImagePush, Start]]
+        self, session: Session, runs: Runs, dag_id: str, images: Iterable[tuple[Push, Start]]
     ) -> list[Entry]:
         record = Record(session, dag_id)
         entries = [
-            self._entry(_ref(image), image.digest, None, why=OURS)
+            self._entry(image.ref, image.after, None, why=OURS)
             if built_here(session, start.chain, image, self.chains.specs[start.chain].scope.instance)
-            else self._change(record, runs, _ref(image), None, image.digest, (start,))
+            else self._change(record, runs, image.ref, None, image.after, (start,))
             for image, start in images
         ]
         record.write()
         return entries
 
-    def _image_starts(self, image: ImagePush) -> tuple[str, Start] | str:
+    def _image_starts(self, image: Push) -> tuple[str, Start] | str:
         why = NO_CHAIN
         for instance in self.sender.speaks_for:
             found = image_starts(
@@ -165,19 +167,19 @@ class Intake:
                 instance=instance,
                 name=image.name,
                 tag=image.tag,
-                digest=image.digest,
+                digest=image.after,
             )
             if not isinstance(found, str):
                 return instance, found[0]
             why = found
         return why
 
-    def _with_digests(self) -> list[ImagePush]:
+    def _with_digests(self) -> list[Push]:
         """Ask the registry, where the sender does not tell: without a digest nobody knows which push it is."""
-        images = list(self.delivery.images)
+        images = [push for push in self.notification.pushes if push.is_image]
         # Of more than may start, the sensor finds the rest.
         for position, image in enumerate(images[:MOST_RUNS]):
-            if not image.digest and not isinstance(found := self._image_starts(image), str):
+            if not image.after and not isinstance(found := self._image_starts(image), str):
                 images[position] = _asked(found[0], image)
         return images
 
@@ -202,13 +204,13 @@ class Intake:
     def _judge(
         self, record: Record, ref: str, before: str | None, after: str, there: Sequence[Known]
     ) -> Judgement:
-        delivery_id = self.delivery.delivery_id
+        delivery_id = self.notification.delivery_id
         if delivery_id and any((run.sender, run.delivery_id) == (self._by, delivery_id) for run in there):
             return Judgement(history=record.history(ref), fresh=False, why=AGAIN)
         move = Move(
             before=before,
             after=after,
-            teller=f"{self.sender.conn_id}/{self.delivery.hook}",
+            teller=f"{self.sender.conn_id}/{self.notification.hook}",
             delivery_id=delivery_id,
             now=self.now,
             pushed_at=self._said,
@@ -225,26 +227,22 @@ class Intake:
             before=before,
             at=self.now,
             by=self._by,
-            delivery_id=self.delivery.delivery_id,
-            actor=self.delivery.actor,
+            delivery_id=self.notification.delivery_id,
+            actor=self.notification.actor,
             outcomes=tuple(outcomes),
             why=why,
         )
 
 
-def _asked(instance: str, image: ImagePush) -> ImagePush:
+def _asked(instance: str, image: Push) -> Push:
     try:
         with OciRegistryHook(instance).client(timeout=TEST_TIMEOUT) as client:
             manifest = client.head_manifest(image.name, image.tag)
     except DeliveryChainError as error:
-        why = f"what {_ref(image)} points at can't be asked: {error}"
+        why = f"what {image.ref} points at can't be asked: {error}"
         if error.retryable:
             raise WebhookRefused(503, why, retry_after=AGAIN_SOON) from error
         # The same again would get the same answer; a registry would send it for ever.
         log.warning("%s", why)
         return image
-    return image.model_copy(update={"digest": manifest.digest}) if manifest else image
-
-
-def _ref(image: ImagePush) -> str:
-    return f"{image.name}:{image.tag}" if image.tag else f"{image.name}@{image.digest}"
+    return image.model_copy(update={"after": manifest.digest}) if manifest else image

@@ -33,7 +33,7 @@ from delivery_chain.web.limits import AGAIN_SOON, Bodies, Rate
 from delivery_chain.web.sender_cache import Known, unproved
 
 if TYPE_CHECKING:
-    from delivery_chain.core.events.delivery import Delivery
+    from delivery_chain.core.events.notification import Notification
     from delivery_chain.hooks.webhook_sender import WebhookSender
     from delivery_chain.senders.base import Sender
 
@@ -87,13 +87,15 @@ class Receiver:
         if kind is None:
             raise unproved(f"field sender: expected one of {', '.join(SENDERS)}, found {sender.kind[:100]!r}")
         async with self.bodies.read(request, kind.largest, name=connection) as body:
-            delivery = await _read(
+            notification = await _read(
                 kind, Received(request.headers, body, request.scope.get(IN_ADDRESS, "")), sender
             )
         self.rate.take(connection, sender.per_minute)
-        answer = Answer(delivery=delivery.delivery_id, event=delivery.event, ignored=delivery.ignored)
-        if not delivery.ignored:
-            answer.changes = await self.write(sender, delivery)
+        answer = Answer(
+            delivery=notification.delivery_id, event=notification.event, ignored=notification.ignored
+        )
+        if not notification.ignored:
+            answer.changes = await self.write(sender, notification)
         return answer
 
     async def _sender(self, connection: str) -> WebhookSender:
@@ -102,24 +104,24 @@ class Receiver:
         except SQLAlchemyError as error:
             raise _database_failed(error) from error
 
-    async def write(self, sender: WebhookSender, delivery: Delivery) -> list[Entry]:
+    async def write(self, sender: WebhookSender, notification: Notification) -> list[Entry]:
         """Make the runs, beside the event loop."""
         if self.waiting >= MOST_WAITING:
             raise WebhookRefused(503, "too many deliveries wait", retry_after=AGAIN_SOON)
         self.waiting += 1
         try:
-            return await run_sync(partial(self._write, sender, delivery), limiter=self.workers)
+            return await run_sync(partial(self._write, sender, notification), limiter=self.workers)
         except SQLAlchemyError as error:
             raise _database_failed(error) from error
         finally:
             self.waiting -= 1
 
-    def _write(self, sender: WebhookSender, delivery: Delivery) -> list[Entry]:
+    def _write(self, sender: WebhookSender, notification: Notification) -> list[Entry]:
         chains = self.index.chains()
-        return Intake(sender=sender, delivery=delivery, chains=chains, now=datetime.now(UTC)).take()
+        return Intake(sender=sender, notification=notification, chains=chains, now=datetime.now(UTC)).take()
 
 
-async def _read(kind: Sender, received: Received, sender: WebhookSender) -> Delivery:
+async def _read(kind: Sender, received: Received, sender: WebhookSender) -> Notification:
     read = partial(receive, kind, received, sender.secrets, datetime.now(UTC))
     return await run_sync(read) if len(received.body) > LARGE else read()
 

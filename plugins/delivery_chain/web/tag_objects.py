@@ -14,7 +14,7 @@ from delivery_chain.tools.git.client import tag_objects
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from delivery_chain.core.events.delivery import RefPush
+    from delivery_chain.core.events.notification import Push
     from delivery_chain.core.spec.model import Source
 
 LOOK_SECONDS = 5.0
@@ -22,7 +22,7 @@ LOOK_SECONDS = 5.0
 log = logging.getLogger(__name__)
 
 
-def peel(source: Source, pushes: tuple[RefPush, ...]) -> tuple[RefPush, ...]:
+def peel(source: Source, pushes: tuple[Push, ...]) -> tuple[Push, ...]:
     """The pushes by their commits; a tag stays as it is where the source does not say, or has it elsewhere by now."""
     try:
         repository = GitSourceHook(source.connection, Settings.load().git_transports).source(source.url)
@@ -33,7 +33,7 @@ def peel(source: Source, pushes: tuple[RefPush, ...]) -> tuple[RefPush, ...]:
     return tuple(push if push.peeled else _peeled(push, tags) for push in pushes)
 
 
-def _peeled(push: RefPush, tags: Mapping[str, tuple[str, str]]) -> RefPush:
+def _peeled(push: Push, tags: Mapping[str, tuple[str, str]]) -> Push:
     found, commit = tags.get(push.ref, ("", ""))
     if push.after not in {found, commit}:
         return push

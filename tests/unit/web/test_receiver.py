@@ -74,7 +74,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
         def take(self) -> list[Entry]:
             if made.fails:
                 raise made.fails.pop(0)
-            made.deliveries.append(self.about["delivery"])
+            made.deliveries.append(self.about["notification"])
             return [entry]
 
     class Hook(WebhookSenderHook):
