@@ -26,7 +26,7 @@ MOST_WRITTEN = 16
 _written: dict[str, tuple[str, Told]] = {}
 
 
-class Record:
+class RefHistory:
     """What webhooks told of one place. Holds its row's lock until the session ends."""
 
     def __init__(self, session: Session, dag_id: str) -> None:
@@ -46,7 +46,7 @@ class Record:
         self._was = self._told = _told(self._key, *found[self._key])
         self._seen = _cursor(*found[dag_id]) if dag_id in found else None
 
-    def history(self, ref: str) -> History:
+    def told(self, ref: str) -> History:
         """What webhooks told of a ref."""
         return self._told.refs.get(ref, ())
 

@@ -19,7 +19,8 @@ from delivery_chain.senders.images import event_id, image, moment, sift, wanted
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from delivery_chain.core.events.notification import Notification, Push
+    from delivery_chain.core.events.notification import Notification
+    from delivery_chain.core.events.push import Push
     from delivery_chain.senders.base import Request
 
 CHINA = timezone(timedelta(hours=8))

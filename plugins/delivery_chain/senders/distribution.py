@@ -19,7 +19,8 @@ from delivery_chain.senders.images import entries, image, moment, sift, together
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from delivery_chain.core.events.notification import Notification, Push
+    from delivery_chain.core.events.notification import Notification
+    from delivery_chain.core.events.push import Push
     from delivery_chain.senders.base import Request
 
 INDEXES = frozenset(

@@ -15,7 +15,7 @@ from delivery_chain.senders.base import fields, text
 from delivery_chain.senders.images import image, sift, wanted
 
 if TYPE_CHECKING:
-    from delivery_chain.core.events.notification import Push
+    from delivery_chain.core.events.push import Push
 
 ACTIONS = frozenset({"published", "updated"})
 

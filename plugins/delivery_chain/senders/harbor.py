@@ -17,7 +17,8 @@ from delivery_chain.senders.images import entries, event_id, image, moment, sift
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from delivery_chain.core.events.notification import Notification, Push
+    from delivery_chain.core.events.notification import Notification
+    from delivery_chain.core.events.push import Push
     from delivery_chain.senders.base import Request
 
 PUSHED = frozenset({"PUSH_ARTIFACT", "harbor.artifact.pushed"})

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, ValidationError
 
-from delivery_chain.core.events.notification import MOST_PUSHES, Push
+from delivery_chain.core.events.notification import MOST_PUSHES
+from delivery_chain.core.events.push import Push
 from delivery_chain.core.names.reference import check_digest, check_name, check_tag
 from delivery_chain.core.names.tags import is_reserved
 from delivery_chain.core.times import EPOCH, in_utc

@@ -42,7 +42,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, Field, ValidationError, field_validator, model_validator
 
-from delivery_chain.core.events.notification import MOST_PUSHES, Push, Text
+from delivery_chain.core.events.notification import MOST_PUSHES, Text
+from delivery_chain.core.events.push import Push
 from delivery_chain.core.names.git_ref import check_ref
 from delivery_chain.core.value import Value
 from delivery_chain.errors import WebhookRefused

@@ -28,9 +28,9 @@ from delivery_chain.senders.base import receive
 from delivery_chain.senders.table import SENDERS
 from delivery_chain.web import IN_ADDRESS
 from delivery_chain.web.index import Index
-from delivery_chain.web.intake import Intake
+from delivery_chain.web.intake import take
 from delivery_chain.web.limits import AGAIN_SOON, Bodies, Rate
-from delivery_chain.web.sender_cache import Known, unproved
+from delivery_chain.web.sender_cache import SenderCache, unproved
 
 if TYPE_CHECKING:
     from delivery_chain.core.events.notification import Notification
@@ -74,7 +74,7 @@ class Receiver:
         self.bodies = Bodies()
         self.workers = anyio.CapacityLimiter(WORKERS)
         self.waiting = 0
-        self.known = Known(self.rate, self.workers)
+        self.senders = SenderCache(self.rate, self.workers)
 
     async def take(self, connection: str, request: Request) -> Answer:
         """Answer one request.
@@ -100,7 +100,7 @@ class Receiver:
 
     async def _sender(self, connection: str) -> WebhookSender:
         try:
-            return await self.known.sender(connection)
+            return await self.senders.sender(connection)
         except SQLAlchemyError as error:
             raise _database_failed(error) from error
 
@@ -118,7 +118,7 @@ class Receiver:
 
     def _write(self, sender: WebhookSender, notification: Notification) -> list[Entry]:
         chains = self.index.chains()
-        return Intake(sender=sender, notification=notification, chains=chains, now=datetime.now(UTC)).take()
+        return take(sender=sender, notification=notification, chains=chains, now=datetime.now(UTC))
 
 
 async def _read(kind: Sender, received: Received, sender: WebhookSender) -> Notification:

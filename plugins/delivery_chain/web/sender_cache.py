@@ -34,7 +34,7 @@ def unproved(why: str) -> WebhookRefused:
     return error
 
 
-class Known:
+class SenderCache:
     """What one server process knows of senders. One lookup of a name at a time, however many ask for it.
 
     Those that are no senders are remembered apart: whoever makes names up displaces no sender, and no sender that is

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from standardwebhooks import Webhook
 
-from delivery_chain.core.events.notification import Push
+from delivery_chain.core.events.push import Push
 from delivery_chain.senders.base import Request, receive
 from delivery_chain.senders.standard import STANDARD
 from support.webhook_target import Target, answer, drip, hang, webhook_target

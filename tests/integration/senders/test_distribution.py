@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from delivery_chain.core.events.notification import Notification, Push
+from delivery_chain.core.events.notification import Notification
+from delivery_chain.core.events.push import Push
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.senders.base import Request, receive

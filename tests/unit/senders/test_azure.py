@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from delivery_chain.core.events.notification import Notification, Push
+from delivery_chain.core.events.notification import Notification
+from delivery_chain.core.events.push import Push
 from delivery_chain.senders.table import SENDERS
 from support.webhook_samples import NOW, SECRET, edited, read, sample, why_not, with_headers
 

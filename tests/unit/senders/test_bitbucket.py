@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from delivery_chain.core.events.notification import MOST_PUSHES, Notification, Push
+from delivery_chain.core.events.notification import MOST_PUSHES, Notification
+from delivery_chain.core.events.push import Push
 from support.webhook_samples import edited, read, sample, why_not, with_headers
 
 A, B, C = (

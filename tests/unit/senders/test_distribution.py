@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from delivery_chain.core.events.notification import Notification, Push
+from delivery_chain.core.events.notification import Notification
+from delivery_chain.core.events.push import Push
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import Request, receive
 from delivery_chain.senders.distribution import DISTRIBUTION

@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from delivery_chain.core.events.notification import Notification, Push
+from delivery_chain.core.events.notification import Notification
+from delivery_chain.core.events.push import Push
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import Request, receive
 from delivery_chain.senders.dockerhub import DOCKERHUB

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from delivery_chain.core.events.notification import Push
+from delivery_chain.core.events.push import Push
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.ghcr import pushed_images
 from support.registry_samples import changed, sample

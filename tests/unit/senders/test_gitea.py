@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from delivery_chain.core.events.notification import Notification, Push
+from delivery_chain.core.events.notification import Notification
+from delivery_chain.core.events.push import Push
 from support.webhook_samples import edited, read, sample, why_not, with_headers
 
 BEFORE, COMMIT = "9836a96a253cce25d17988fcf41b8c4205cf779f", "4522cbcefc20728a5b72b3a86af35e608622c514"

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from delivery_chain.core.events.notification import Notification, Push
+from delivery_chain.core.events.notification import Notification
+from delivery_chain.core.events.push import Push
 from support.webhook_samples import edited, read, sample, why_not, with_headers
 
 COMMIT, TAG, ZEROS = "6113728f27ae82c7b1a177c8d03f9e96e0adf246", "d" * 40, "0" * 40

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from delivery_chain.core.events.notification import Notification, Push
+from delivery_chain.core.events.notification import Notification
+from delivery_chain.core.events.push import Push
 from delivery_chain.senders.base import Request
 from delivery_chain.senders.table import SENDERS
 from support.webhook_samples import NOW, edited, read, sample, standard_of, why_not, with_headers

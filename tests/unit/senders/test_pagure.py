@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from delivery_chain.core.events.notification import Notification, Push
+from delivery_chain.core.events.notification import Notification
+from delivery_chain.core.events.push import Push
 from delivery_chain.senders.base import receive
 from delivery_chain.senders.table import SENDERS
 from support.webhook_samples import SECRET, cases, origin, read, sample, why_not, with_headers

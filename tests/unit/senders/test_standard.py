@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
-from delivery_chain.core.events.notification import MOST_PUSHES, Notification, Push
+from delivery_chain.core.events.notification import MOST_PUSHES, Notification
+from delivery_chain.core.events.push import Push
 from delivery_chain.senders import standard as module
 from delivery_chain.senders.base import Request, receive
 from delivery_chain.senders.table import SENDERS

@@ -74,18 +74,8 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """What is known of a push that the sensor sees; the fields are those of `Judgement`."""
-
-    since: datetime | None
-    left: datetime | None
-    elsewhere: tuple[str, ...]
-    first: datetime | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """What a move is."""
+    """Whether a move or change is a push of its own, and what is known of its ref."""
 
     history: History
     """What is known from now on."""
@@ -139,8 +129,8 @@ def _judged(history: History, move: Move, watched: Sighting | None, sensed: date
     return _sensed(history, view, move, sensed) or _out_of_order(history, view, move)
 
 
-def look_at(history: History, change: Change) -> Seen:
-    """What is known of a push that the sensor sees.
+def look_at(history: History, change: Change) -> Judgement:
+    """What is known of a push that the sensor sees. It is always a fresh one: its runs show whether it was reported.
 
     Args:
         history: What webhooks told of its ref.
@@ -153,7 +143,10 @@ def look_at(history: History, change: Change) -> Seen:
     hearsay = any(one.commit == change.previous and looked and one.at > looked for one in history)
     again = [one.again for one in known if one.commit != change.commit and one.again and one.again <= before]
     told = _latest(_elsewhere(known, change.commit), looked)
-    return Seen(
+    return Judgement(
+        history=history,
+        fresh=True,
+        why="",
         since=_latest(told, *again),
         left=_latest(_surely_elsewhere(known, change.commit), None if hearsay else looked),
         elsewhere=elsewhere(history, change.commit),
