@@ -93,8 +93,8 @@ class WebhookIntake:
         named = self.notification.repositories
         sources = self.chains.at(self.sender.speaks_for, named) if pushes else ()
         if not sources:
-            place = named[0] if named else "this repository"
-            why = f"no chain builds {place[:200]} from a source of {', '.join(self.sender.speaks_for)}"
+            name = named[0] if named else "this repository"
+            why = f"no chain builds {name[:200]} from a source of {', '.join(self.sender.speaks_for)}"
             return [Routed(push=push, at=self.now, why=why) for push in pushes]
         found = [
             route_ref(push, source.for_ref(push.ref), place=source.dag_id, at=self.now)

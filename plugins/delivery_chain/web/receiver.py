@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from delivery_chain.senders.base import Sender
 
 WORKERS = 4
-"""Deliveries that are written at once: Airflow's own pages need the database, too."""
+"""Notifications that are written at once: Airflow's own pages need the database, too."""
 MOST_WAITING = 200
 LARGE = 256 * 1024
 """Bytes from which a body is verified and parsed beside the event loop."""
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 
 class Answer(BaseModel):
-    """What came of a delivery."""
+    """What came of a notification."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -56,11 +56,11 @@ class Answer(BaseModel):
     ignored: str = ""
     """Why there was nothing to do."""
     changes: list[Entry] = []
-    """Every ref or image that the delivery names, with the runs that it made or the reason why it made none."""
+    """Every ref or image that the notification names, with the runs that it made or the reason why it made none."""
 
 
 class Refusal(BaseModel):
-    """Why a delivery was not taken."""
+    """Why a notification was not taken."""
 
     detail: str
 
@@ -128,7 +128,7 @@ async def _read(kind: Sender, received: Received, sender: WebhookSender) -> Noti
 
 def _database_failed(error: SQLAlchemyError) -> WebhookRefused:
     refused = WebhookRefused(503, "Airflow's database did not take it", retry_after=AGAIN_SOON)
-    # The driver's own first line: SQLAlchemy's text and the driver's details have the delivery's values in them.
+    # The driver's own first line: SQLAlchemy's text and the driver's details hold the notification's values.
     first = str(getattr(error, "orig", None) or "").partition("\n")[0]
     refused.add_note(f"{type(error).__name__}: {first[:300]}")
     return refused

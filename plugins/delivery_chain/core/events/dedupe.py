@@ -1,4 +1,4 @@
-"""One push, one run: which of a ref's stays at a commit a delivery is about. Pure.
+"""One push, one run: which of a ref's stays at a commit a notification is about. Pure.
 
 A ref moves A -> B -> A: three stays, three runs. Webhooks tell the moves: twice, late, out of order, or never. The
 sensor sees where the ref is now and then, and never the moves in between. Both number a ref's stays at one commit
@@ -6,9 +6,9 @@ alike, and the number is in the run's id, so that what both saw is one run:
 
     a run for this ref and commit, made since the ref was last known to be elsewhere, is this very push.
 
-`judge` finds that time for a webhook, `look_at` for the sensor; `choose` picks the stay. A delivery that fits nowhere
-into what is known makes no run where the sensor has one of that commit; else it makes one, which builds nothing if it
-finds its ref elsewhere.
+`judge` finds that time for a webhook, `look_at` for the sensor; `choose` picks the stay. A notification that fits
+nowhere into what is known makes no run where the sensor has one of that commit; else it makes one, which builds nothing
+if it finds its ref elsewhere.
 
 Where it is in doubt whether a push is told again, it gets a run: that asks the registry whether the push was built, see
 `delivery_chain.core.events.built`. A run too many is skipped, a push without one would be lost.
@@ -32,7 +32,7 @@ MOST_SIGHTINGS = 8
 """What is remembered of one ref. A redelivery of an older push is told by its run."""
 MOST_TOLD = 8
 OVERTAKEN = timedelta(seconds=60)
-"""A delivery that is later than another one by more than this was not overtaken by it: its move is the newer one."""
+"""A notification that comes later than another one by more than this was not overtaken by it: its move is newer."""
 SUPERSEDED = datetime.min.replace(tzinfo=UTC)
 """Stands for the time of a run that is not the push's, though its number is taken: one that found its ref elsewhere
 before the sensor looked, or one that somebody else started under the id."""
@@ -48,7 +48,7 @@ _BEFORE = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """A delivery's word that a ref moved."""
+    """A notification's word that a ref moved."""
 
     before: str | None
     after: str
@@ -124,7 +124,7 @@ def _judged(history: History, move: Move, watched: Sighting | None, sensed: date
     if known := [one for one in history if _same(one, move)]:
         if not move.delivery_id:
             return Judgement(history=history, fresh=False, why=REPLAYED)
-        # A delivery of the same move, which does not begin where the ref is: it may have been made twice.
+        # A notification of the same move, which does not begin where the ref is: it may have been made twice.
         return _doubt(history, view, known[-1], move)
     return _sensed(history, view, move, sensed) or _out_of_order(history, view, move)
 
@@ -299,7 +299,7 @@ def _sensed(history: History, view: History, move: Move, at: datetime | None) ->
 
 def _out_of_order(history: History, view: History, move: Move) -> Judgement:
     """A move that does not begin where the ref was: it came late, or moves before it were not told."""
-    later = _place(view, move) if move.before is not None else None
+    later = _next_after(view, move) if move.before is not None else None
     if later:
         return _late(history, view, replace(move, now=min(move.now, later.at - _BEFORE)))
     if move.pushed_at and move.pushed_at < view[-1].at - OVERTAKEN:
@@ -314,7 +314,7 @@ def _late(history: History, view: History, move: Move) -> Judgement:
     return replace(late, history=_sorted((*history, *late.history)), why=LATE)
 
 
-def _place(view: History, move: Move) -> Sighting | None:
+def _next_after(view: History, move: Move) -> Sighting | None:
     """The sighting that a late move comes before: where moves are missing, and it fits on one side."""
     for earlier, later in zip((None, *view), view, strict=False):
         joined = later.before is None or (earlier and earlier.commit == later.before)
