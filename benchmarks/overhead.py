@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delivery_chain.builders.buildah.builder import BuildRequest, build_and_push
+from delivery_chain.builders.interface import BuildWork, load_builder
 from delivery_chain.core.names.platform import Platform
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.copy.api import copy_image, put_tag
@@ -73,10 +73,9 @@ def straight(running: stack.Stack, layout: Layout, push: Push, receiver: str) ->
         commit = list_refs(git, deadline=until)[ref]
         checkout(git, ref=ref, commit=commit, into=tree, deadline=until)
         target = f"{home.host}/straight/api:build"
-        request = BuildRequest(
-            tree, tree / "Dockerfile", Platform.LINUX_AMD64, target, args={"REVISION": "release"}
-        )
-        built = build_and_push(request, registry=home, workdir=folder, deadline=until)
+        args = {"REVISION": "release"}
+        work = BuildWork(tree, tree / "Dockerfile", Platform.LINUX_AMD64, target, home, folder, args=args)
+        built = load_builder("buildah").build(work, seconds=DEADLINE, log=lambda _: None)
         host = f"{home.host}/aquasecurity/trivy-db:2"
         trivy = TrivySettings(layout.root / "trivy", host)
         scan = ScanRequest(home, "straight/api", built.digest, "linux/amd64", trivy, folder)

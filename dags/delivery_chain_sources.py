@@ -2,8 +2,9 @@
 
 from airflow.sdk import get_parsing_context
 
+from delivery_chain.core.dags import EXISTING
 from delivery_chain.core.events.watch_dags import watch_words
-from delivery_chain.dag_files.factory import EXISTING, make_existing_dag, make_over_dags, make_source_dags
+from delivery_chain.dag_files.factory import make_existing_dag, make_over_dags, make_source_dags
 from delivery_chain.settings import Settings
 from delivery_chain.spec_store.in_force import look, mentioning, watched_before
 

@@ -2,14 +2,9 @@
 
 from airflow.sdk import get_parsing_context
 
+from delivery_chain.core.dags import MAINTENANCE, REMOVED
 from delivery_chain.core.spec.slots import ANY
-from delivery_chain.dag_files.factory import (
-    MAINTENANCE,
-    REMOVED,
-    make_chain_dag,
-    make_maintenance_dag,
-    make_removed_dag,
-)
+from delivery_chain.dag_files.factory import make_chain_dag, make_maintenance_dag, make_removed_dag
 from delivery_chain.settings import Settings
 from delivery_chain.spec_store.in_force import chain, look
 

@@ -99,7 +99,7 @@ def _fill(session: Any, size: int, shape: str) -> None:
     from airflow.models.serialized_dag import SerializedDagModel  # noqa: PLC0415
     from airflow.serialization.serialized_objects import LazyDeserializedDAG  # noqa: PLC0415
 
-    from delivery_chain.core.events.watch_dags import CHAIN_TAG  # noqa: PLC0415
+    from delivery_chain.core.dags import CHAIN_TAG  # noqa: PLC0415
     from delivery_chain.core.spec.parse import parse_spec  # noqa: PLC0415
     from delivery_chain.dag_files.factory import make_chain_dag  # noqa: PLC0415
 

@@ -12,6 +12,8 @@
     ├── ConfigurationError              a connection, setting or file of this installation is missing or wrong
     │   └── ConnectionMissing           Airflow has no connection of a name
     ├── TaskStopped                     retryable: Airflow told the task to end
+    ├── JobFailed                       a job ended with an error that this release does not know
+    ├── JobLost                         retryable: a job ended without a result
     ├── RegistryError                   method, url (redacted), status, codes
     │   ├── RegistryUnreachable         retryable
     │   ├── RegistryBusy                retryable; retry_after from 429/503
@@ -136,6 +138,16 @@ class ConnectionMissing(ConfigurationError):
 
 class TaskStopped(DeliveryChainError):
     """Airflow told the task to end. What it had under way was stopped and removed. A retry starts it over."""
+
+    retryable = True
+
+
+class JobFailed(DeliveryChainError):
+    """A job failed in a way that this release does not know, and trying again does not help."""
+
+
+class JobLost(DeliveryChainError):
+    """A job ended without a result: its process, container or machine went away. A retry starts it over."""
 
     retryable = True
 

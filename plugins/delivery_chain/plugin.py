@@ -5,6 +5,7 @@ from __future__ import annotations
 from airflow.plugins_manager import AirflowPlugin
 
 from delivery_chain.airflow_db import listener
+from delivery_chain.core.web_paths import PAGES, WEBHOOKS
 from delivery_chain.web import pages, webhooks
 
 
@@ -15,8 +16,8 @@ class DeliveryChainPlugin(AirflowPlugin):
     listeners = [listener]
     # The first that fits takes a request, so the longer prefix comes first.
     fastapi_apps = [
-        {"app": webhooks, "url_prefix": "/delivery-chain/webhooks", "name": "delivery-chain webhooks"},
-        {"app": pages, "url_prefix": "/delivery-chain", "name": "delivery-chain"},
+        {"app": webhooks, "url_prefix": WEBHOOKS, "name": "delivery-chain webhooks"},
+        {"app": pages, "url_prefix": PAGES, "name": "delivery-chain"},
     ]
     external_views = [
         {

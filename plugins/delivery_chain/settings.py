@@ -29,6 +29,14 @@ LONGEST_AGE = 24 * 365
 """Hours: a year."""
 
 
+def airflow_option(section: str, option: str) -> str | None:
+    """Return what Airflow's configuration and environment say of an option, None where they say nothing."""
+    from airflow.sdk.configuration import conf  # noqa: PLC0415 - slow, and not needed to import this module
+
+    found: str | None = conf.get(section, option, fallback=None)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What an administrator decides for all chains. Holds no secret."""
@@ -75,9 +83,7 @@ class Settings:
         Raises:
             ConfigurationError: An option has a value that it does not take; names both.
         """
-        from airflow.sdk.configuration import conf  # noqa: PLC0415 - slow, and not needed to import this module
-
-        return cls.read(lambda section, option: conf.get(section, option, fallback=None))
+        return cls.read(airflow_option)
 
     @classmethod
     def read(cls, get: Callable[[str, str], str | None]) -> Settings:

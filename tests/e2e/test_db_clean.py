@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
+from delivery_chain.core.dags import REMOVED
 from delivery_chain.core.events.ledger import EVENT
 from delivery_chain.core.events.watch_dags import TOLD_PREFIX, images_dag_id
 from delivery_chain.core.names.tags import is_reserved
-from delivery_chain.dag_files.factory import REMOVED
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.copy.api import copy_image, put_tag
 from delivery_chain.oci.manifest import OCI_MANIFEST

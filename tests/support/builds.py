@@ -14,7 +14,8 @@ import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.builders.buildah.builder import BuildOutput, BuildRequest, build_and_push
+from delivery_chain.builders.interface import BuildOutput, BuildWork, load_builder
+from delivery_chain.core.dockerfile.pull_policy import PullPolicy, ReadRule
 from delivery_chain.core.names.platform import Platform
 from delivery_chain.core.names.registry import Registry
 
@@ -110,34 +111,42 @@ def copy_shell(context: Path) -> None:
     (context / "Dockerfile").write_text("\n".join(lines) + "\n")
 
 
+def own_namespace(home: Registry, namespace: str) -> PullPolicy:
+    """What a chain's builds may read unless its spec says otherwise."""
+    return PullPolicy((ReadRule("the chain's own namespace", home.host, (namespace,), home),))
+
+
 class Builder:
     """Builds a Dockerfile text; what it says is in `lines`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = "buildah") -> None:
         self.workdir = folder / "work"
         self.context = folder / "context"
         self.context.mkdir()
         self.lines: list[str] = []
+        self.name = name
+        self.builder = load_builder(name)
         shutil.copy("/bin/busybox", self.context / "busybox")
 
     def __call__(
-        self, registry: Registry, dockerfile: str, *, tag: str = "a", seconds: float = 60, **options: Any
+        self, registry: Registry, dockerfile: str, *, tag: str = "a", seconds: float = 60, **more: Any
     ) -> BuildOutput:
-        """Build it and push it as `shop/api`; `options` are those of the request and of `build_and_push`."""
+        """Build it and push it as `shop/api`; `more` are fields of BuildWork, and buildah's options by name."""
         path = self.context / "Dockerfile"
         path.write_bytes(dockerfile.encode(errors="surrogateescape"))
-        names = ("reads", "isolation", "network")
-        given = {name: options.pop(name) for name in names if name in options}
-        platform = options.pop("platform", Platform.LINUX_AMD64)
-        name = options.pop("name", "shop/api")
-        return build_and_push(
-            BuildRequest(self.context, path, platform, f"{registry.host}/{name}:{tag}", **options),
+        options = {name: str(more.pop(name)) for name in ("isolation", "network") if name in more}
+        options |= more.pop("options", {})
+        work = BuildWork(
+            context=self.context,
+            dockerfile=path,
+            platform=more.pop("platform", Platform.LINUX_AMD64),
+            target=f"{registry.host}/{more.pop('name', 'shop/api')}:{tag}",
             registry=registry,
-            workdir=self.workdir,
-            deadline=time.monotonic() + seconds,
-            on_line=self.lines.append,
-            **given,
+            folder=self.workdir,
+            options=options,
+            **more,
         )
+        return self.builder.build(work, seconds=seconds, log=self.lines.append)
 
     def leftovers(self) -> list[str]:
         """What is left in the folder for builds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shlex
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from delivery_chain.commands.main import _parser, main
+from delivery_chain.commands.main import main, parser_for
 from delivery_chain.core.spec.parse import parse_spec
 from delivery_chain.core.spec.schema import spec_schema
 from delivery_chain.provider_info import get_provider_info
@@ -85,4 +86,31 @@ def test_links_lead_somewhere(link: str) -> None:
 @pytest.mark.parametrize("command", re.findall(r"^\$ (delivery-chain copy .*)$", README, re.MULTILINE))
 def test_the_copy_commands_are_taken(command: str) -> None:
     """What the README shows is a command line that the parser takes."""
-    assert _parser(["copy"]).parse_args(shlex.split(command)[1:]).targets
+    assert parser_for(["copy"]).parse_args(shlex.split(command)[1:]).targets
+
+
+SHIPPED = (
+    "docker-compose.yml",
+    "Dockerfile",
+    "Makefile",
+    "README.md",
+    "SECURITY.md",
+    "CONTRIBUTING.md",
+    "docs",
+    "scripts",
+)
+MODULES = sorted(
+    {
+        name
+        for shipped in SHIPPED
+        for path in ([ROOT / shipped] if (ROOT / shipped).is_file() else (ROOT / shipped).rglob("*.*"))
+        if path.suffix in {"", ".yml", ".md", ".sh", ".py"}
+        for name in re.findall(r"-m (delivery_chain[\w.]*)", path.read_text(encoding="utf-8"))
+    }
+)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_that_are_run_exist(module: str) -> None:
+    """What files beside the package start by `python -m` is found under that name."""
+    assert importlib.util.find_spec(module) is not None

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from delivery_chain.commands.main import _parser
+from delivery_chain.commands.main import parser_for
 from delivery_chain.core.events.event import Event
 from delivery_chain.core.events.ledger import Entry
 from delivery_chain.core.spec.schema import event_schema
@@ -41,7 +41,7 @@ def test_every_field_of_the_conf_is_explained() -> None:
 def test_commands_are_taken(command: str) -> None:
     """What the page shows is a command line that the parser takes."""
     words = shlex.split(command)[1:]
-    assert callable(_parser(words[:1]).parse_args(words).func)
+    assert callable(parser_for(words[:1]).parse_args(words).func)
 
 
 def test_the_confs_are_events() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import delivery_chain
 from delivery_chain.airflow_db import listener
-from delivery_chain.operators.links import PAGES
+from delivery_chain.core.web_paths import PAGES
 from delivery_chain.plugin import DeliveryChainPlugin
 from delivery_chain.web import pages, webhooks
 

@@ -9,7 +9,7 @@ from airflow.models.dag_version import DagVersion
 from airflow.models.serialized_dag import SerializedDagModel
 from sqlalchemy import func, select
 
-from delivery_chain.core.events.watch_dags import CHAIN_TAG
+from delivery_chain.core.dags import CHAIN_TAG
 from delivery_chain.core.spec.standing import REMOVED_TAG
 
 if TYPE_CHECKING:

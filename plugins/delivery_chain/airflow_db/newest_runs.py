@@ -10,7 +10,7 @@ from airflow.models.dagrun import DagRun, DagRunNote
 from sqlalchemy import func, select
 
 from delivery_chain.airflow_db.session import transaction
-from delivery_chain.core.events.watch_dags import CHAIN_TAG
+from delivery_chain.core.dags import CHAIN_TAG
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -17,8 +17,8 @@ from sqlalchemy.exc import IntegrityError
 
 from delivery_chain.airflow_db.run_notes import AUTHOR, PAUSED
 from delivery_chain.airflow_db.xcoms import left_of_image
+from delivery_chain.core.dags import CHAIN_TAG
 from delivery_chain.core.events.dedupe import SENSED
-from delivery_chain.core.events.watch_dags import CHAIN_TAG
 from delivery_chain.core.steps import Step
 from delivery_chain.core.times import not_after, read_time
 from delivery_chain.senders.base import fields, text

@@ -22,6 +22,7 @@ from delivery_chain.commands.connection_fields import (
     registry_given,
     trigger_given,
 )
+from delivery_chain.commands.exit_codes import DONE, FAILED, UNREACHABLE, USAGE
 from delivery_chain.core.spec.connections import GIT, REGISTRY, TRIGGER
 from delivery_chain.errors import ConfigurationError, DeliveryChainError, ToolError, UsageError
 from delivery_chain.tools.airflow_connections import NAME, add_arguments, change, look, make, server_of
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
-FINE, BAD, USAGE, UNREACHABLE = 0, 1, 2, 3
 LONGEST_SECRET = 64 * 1024
 TEST_SECONDS = 30.0
 TRANSPORTS = ("https", "ssh", "file", "http")
@@ -51,11 +51,9 @@ class TestFailed(DeliveryChainError):
     __test__ = False
 
 
-def register(commands: Any) -> None:
-    """Add the command to `delivery-chain`."""
-    parser = commands.add_parser(
-        "connect", help="make the connection of a registry, a git source or a trigger", description=_ABOUT
-    )
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.description = _ABOUT
     kinds = parser.add_subparsers(required=True, metavar="registry|git|trigger")
     registry = _kind(kinds, "registry", "HOST", "host or host:port, without https://", registry_given)
     registry.add_argument("--username", default="", help="left out: anonymous access")
@@ -102,7 +100,7 @@ def _connect(args: argparse.Namespace) -> int:
         lines = connect(args, os.environ)
     except TestFailed as error:
         print(f"{error}\nnothing was made", file=sys.stderr)  # noqa: T201
-        return BAD
+        return FAILED
     except (UsageError, ConfigurationError) as error:
         print(str(error).replace(_ADVICE, "; nothing was sent"), file=sys.stderr)  # noqa: T201
         return USAGE
@@ -110,7 +108,7 @@ def _connect(args: argparse.Namespace) -> int:
         print(error, file=sys.stderr)  # noqa: T201
         return UNREACHABLE
     print("\n".join(lines))  # noqa: T201
-    return FINE
+    return DONE
 
 
 def connect(args: argparse.Namespace, environment: Mapping[str, str]) -> list[str]:

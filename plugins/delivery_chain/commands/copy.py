@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from delivery_chain.commands.copy_messages import in_options
+from delivery_chain.commands.exit_codes import DONE, FAILED, USAGE
 from delivery_chain.core.names.pattern import compile_pattern, fullmatch
 from delivery_chain.core.names.reference import Reference, short_digest
 from delivery_chain.core.names.registry import Registry
@@ -39,16 +40,12 @@ if TYPE_CHECKING:
     from delivery_chain.oci.copy.engine import Outcome
     from delivery_chain.oci.copy.plan import CopyPlan
 
-FINE, BAD, USAGE = 0, 1, 2
 IMAGES_AT_ONCE = 4
 """Images of `--all-tags` under way at once: small ones are all waiting, no bytes."""
 
 
-def register(commands: Any) -> None:
-    """Add the command to `delivery-chain`."""
-    parser = commands.add_parser(
-        "copy", help="copy an image, with all platforms and referrers, to other registries"
-    )
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
     parser.add_argument("source", metavar="SRC", help="host/repository:tag or host/repository@sha256:…")
     parser.add_argument(
         "targets", metavar="DST", nargs="+", help="host/repository[:tag]; the source's tag if left out"
@@ -105,10 +102,10 @@ def run(args: argparse.Namespace) -> int:
         return USAGE
     except DeliveryChainError as error:
         print(in_options(str(error)), file=sys.stderr)  # noqa: T201
-        return BAD
+        return FAILED
     except KeyboardInterrupt:
         print("stopped; no tag was moved to an image that is not all there", file=sys.stderr)  # noqa: T201
-        return BAD
+        return FAILED
 
 
 class _Command:
@@ -239,7 +236,7 @@ class _Command:
         failed = [row for result in results for row in result["targets"] if row.get("error")]
         for row in failed:
             print(f"{row['target']}: {in_options(row['error'])}", file=sys.stderr)  # noqa: T201
-        return BAD if failed else FINE
+        return FAILED if failed else DONE
 
 
 def _check_references(args: argparse.Namespace, source: Reference, targets: list[Reference]) -> None:

@@ -8,8 +8,9 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from delivery_chain.commands.exit_codes import DONE, FAILED, USAGE
 from delivery_chain.core.diagnosis import Level, Line, problem, summary, text, warning
 from delivery_chain.errors import UsageError
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from delivery_chain.settings import Settings
     from delivery_chain.spec_store.folder import Catalogue
 
-FINE, BAD, USAGE = 0, 1, 2
 DATABASE_SECONDS = 20.0
 _ABOUT = """\
 Look at everything that chains need: settings, connections with their logins and rights, sources, targets, programs,
@@ -29,11 +29,9 @@ its remedy. Nothing is changed: no image, tag or request is sent. What is said o
 the machine it runs on, so run it where tasks run. Exit code: 0; 1 with problems; 2 for a wrong command line."""
 
 
-def register(commands: Any) -> None:
-    """Add the command to `delivery-chain`."""
-    parser = commands.add_parser(
-        "doctor", help="check that everything is there that chains need", description=_ABOUT
-    )
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.description = _ABOUT
     parser.add_argument(
         "specs",
         nargs="*",
@@ -69,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         print("on       " + ", ".join(f"{name} {value}" for name, value in here().items()))  # noqa: T201
         print("\n".join(text(lines)))  # noqa: T201
     print(summary(lines), file=sys.stderr)  # noqa: T201
-    return BAD if any(line.level is Level.PROBLEM for line in lines) else FINE
+    return FAILED if any(line.level is Level.PROBLEM for line in lines) else DONE
 
 
 def here() -> dict[str, str]:

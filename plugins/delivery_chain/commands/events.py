@@ -9,8 +9,9 @@ import sys
 import textwrap
 from datetime import UTC, datetime, timedelta
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from delivery_chain.commands.exit_codes import DONE, FAILED, USAGE
 from delivery_chain.core.events.gaps import Wanted, span
 from delivery_chain.core.events.ledger import parse_since
 from delivery_chain.errors import ConfigurationError, UsageError
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from delivery_chain.airflow_db.push_events import Ledger
     from delivery_chain.core.events.ledger import Change, Outcome
 
-FINE, BAD, USAGE = 0, 1, 2
 HEADS = ("TIME (UTC)", "REF", "COMMIT", "SEEN BY", "RUNS, OR WHY NONE")
 LEAST = 45
 """Columns that the runs take beside the rest; with fewer they go below it."""
@@ -30,10 +30,8 @@ REF_WIDTH = 32
 NO_TERMINAL = (200, 0)
 
 
-def register(commands: Any) -> None:
-    """Add the command to `delivery-chain`."""
-    about = "list every push that was seen, by whom first, and its runs; needs this machine's Airflow"
-    parser = commands.add_parser("events", help=about, description=about[0].upper() + about[1:] + ".")
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
     parser.add_argument(
         "--since", default="1d", metavar="TIME", help="30m, 12h, 1d, or an ISO time (%(default)s)"
     )
@@ -72,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         width = shutil.get_terminal_size(NO_TERMINAL).columns
         print("\n".join(table(shown, width)))  # noqa: T201
     print("\n".join(summary(ledger, shown)), file=sys.stderr)  # noqa: T201
-    return BAD if args.gaps and shown else FINE
+    return FAILED if args.gaps and shown else DONE
 
 
 def _read(since: datetime, now: datetime) -> Ledger:

@@ -7,9 +7,16 @@ import sys
 from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from delivery_chain.commands.exit_codes import DONE, USAGE
+from delivery_chain.core.events.event import event_of_options
+from delivery_chain.core.names.git_ref import BRANCHES, TAGS
+from delivery_chain.core.plan import make_plan, select
+from delivery_chain.core.spec.filters import destination, fires_for
+from delivery_chain.core.spec.parse import parse_spec
 from delivery_chain.errors import UsageError
+from delivery_chain.spec_store.folder import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,27 +25,27 @@ if TYPE_CHECKING:
     from delivery_chain.core.plan import Plan
     from delivery_chain.core.spec.model import ChainSpec
 
-FINE, USAGE = 0, 2
 STAND_INS = ("0" * 40, "f" * 40)
 """Commits that stand for one that nobody named: what comes out differently for them is what a commit decides."""
 MADE_UP = "<commit>"
 
 
-def register(commands: Any) -> None:
-    """Add the command to `delivery-chain`."""
-    plan = commands.add_parser("plan", help="print what an event would do; nothing is run or looked up")
-    plan.add_argument("spec", type=Path, metavar="SPEC")
-    what = plan.add_mutually_exclusive_group(required=True)
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.add_argument("spec", type=Path, metavar="SPEC")
+    what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--tag", help="a push of this git tag")
     what.add_argument("--branch", help="a push to this branch")
     what.add_argument("--image", metavar="REPOSITORY:TAG", help="an image that others pushed")
-    plan.add_argument(
+    parser.add_argument(
         "--commit",
         default="",
         help=f"full commit id that the ref points at; {MADE_UP} stands for it if left out",
     )
-    plan.add_argument("--at", type=_time, help="time of the push, such as 2026-01-31T12:00; now if left out")
-    plan.set_defaults(func=run)
+    parser.add_argument(
+        "--at", type=_time, help="time of the push, such as 2026-01-31T12:00; now if left out"
+    )
+    parser.set_defaults(func=run)
 
 
 def _time(text: str) -> datetime:
@@ -60,9 +67,6 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         SpecError, EventRefused: The spec is not one, or the event makes no run.
     """
-    from delivery_chain.core.spec.parse import parse_spec
-    from delivery_chain.spec_store.folder import read_text
-
     spec = parse_spec(read_text(args.spec), str(args.spec))
     commits = (args.commit,) if args.commit or args.image is not None else STAND_INS
     try:
@@ -71,13 +75,10 @@ def run(args: argparse.Namespace) -> int:
         print(error, file=sys.stderr)  # noqa: T201 - a command speaks to a terminal
         return USAGE
     print("\n".join(_describe(spec, plans)))  # noqa: T201
-    return FINE
+    return DONE
 
 
 def _event(args: argparse.Namespace, commit: str) -> Event:
-    from delivery_chain.core.events.event import event_of_options
-    from delivery_chain.core.names.git_ref import BRANCHES, TAGS
-
     if args.image is not None:
         repository, _, tag = args.image.rpartition(":")
         image = {"repository": repository or args.image, "tag": tag if repository else "latest"}
@@ -88,8 +89,6 @@ def _event(args: argparse.Namespace, commit: str) -> Event:
 
 
 def _plan(spec: ChainSpec, event: Event, now: datetime) -> Plan:
-    from delivery_chain.core.plan import make_plan, select
-
     # Nothing is looked up: the ref is taken to be where the event says, the image to be any.
     present = event.commit or "sha256:" + "0" * 64
     return make_plan(spec, select(spec, event), event, run_id="dry-run", now=now, present=present)
@@ -121,8 +120,6 @@ def _alike(first: str, last: str) -> str:
 
 
 def _lines(spec: ChainSpec, plan: Plan) -> list[str]:
-    from delivery_chain.core.spec.filters import destination, fires_for
-
     lines = [f"chain       {plan.chain}"]
     if plan.build:
         lines.append(f"build       rule {plan.build.rule}: {plan.build.ref} at {plan.build.commit}")

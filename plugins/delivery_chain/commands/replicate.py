@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from delivery_chain.commands.exit_codes import DONE
+from delivery_chain.core.dags import EXISTING
 from delivery_chain.core.names.reference import short_digest
 from delivery_chain.core.spec.parse import parse_spec
 from delivery_chain.spec_store.folder import read_text
@@ -17,16 +19,12 @@ from delivery_chain.tools import process
 if TYPE_CHECKING:
     import argparse
 
-FINE = 0
-DAG = "delivery-chain-existing"
 TRIGGER_SECONDS = 120.0
 """How long Airflow's own command may take."""
 
 
-def register(commands: Any) -> None:
-    """Add the command to `delivery-chain`."""
-    about = "send what was there before a replication rule was, as runs of the chain; needs this machine's Airflow"
-    parser = commands.add_parser("replicate", help=about, description=about[0].upper() + about[1:] + ".")
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
     parser.add_argument("spec", type=Path, metavar="SPEC")
     parser.add_argument(
         "--existing", action="store_true", required=True, help="images that are in the home registry already"
@@ -57,17 +55,17 @@ def _replicate(args: argparse.Namespace) -> int:
         print(f"{name}  {short_digest(image.digest)}  {', '.join(image.rules)}")  # noqa: T201
     if args.dry_run or not count:
         print(f"images that a region lacks: {count}")  # noqa: T201
-        return FINE
+        return DONE
     run_id = _trigger({"chain": spec.name, "rule": args.rule or None, "tags": args.tags})
-    print(f"images that a region lacks: {count}; run {run_id} of {DAG} sends them")  # noqa: T201
-    return FINE
+    print(f"images that a region lacks: {count}; run {run_id} of {EXISTING} sends them")  # noqa: T201
+    return DONE
 
 
 def _trigger(conf: dict[str, Any]) -> str:
     program = Path(sys.executable).parent / "airflow"
     ours = {name: value for name, value in os.environ.items() if name.startswith(("AIRFLOW", "PYTHON"))}
     env = process.base_env() | ours | {"HOME": str(Path.home())}
-    argv = [str(program), "dags", "trigger", "--output=json", f"--conf={json.dumps(conf)}", DAG]
+    argv = [str(program), "dags", "trigger", "--output=json", f"--conf={json.dumps(conf)}", EXISTING]
     done = process.run(argv, tool="airflow", env=env, deadline=time.monotonic() + TRIGGER_SECONDS)
     # Logs may come before the answer.
     answer = json.loads(done.stdout[done.stdout.index(b"[{") :])

@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from delivery_chain.commands.exit_codes import DONE, FAILED, UNREACHABLE, USAGE
+from delivery_chain.core.dags import CHAIN_TAG
 from delivery_chain.core.events.event import event_of_options
 from delivery_chain.core.names.git_ref import short_ref
 from delivery_chain.core.run.state import WARNING, End
+from delivery_chain.core.web_paths import PAGES
 from delivery_chain.errors import AirflowUnreachable, ConfigurationError, ToolError, UsageError
 from delivery_chain.tools.airflow_rest import (
     FORBIDDEN,
@@ -31,11 +34,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-FINE, BAD, USAGE, UNREACHABLE = 0, 1, 2, 3
-PAGES = "/delivery-chain"
 """Where the plugin's own pages are on Airflow's server."""
 URL = "AIRFLOW_API_URL"
-CHAIN_TAG = "delivery-chain"
 """Tag of every chain's Dag."""
 WAIT_SECONDS = 3600.0
 FIRST_POLL, SLOWEST_POLL = 0.5, 5.0
@@ -62,11 +62,9 @@ hand as what it was not; or the chain takes no such event and nothing was starte
 2 wrong usage, nothing was sent; 3 Airflow can't be reached, refused, or the run did not end in time."""
 
 
-def register(commands: Any) -> None:
-    """Add the command to `delivery-chain`."""
-    parser = commands.add_parser(
-        "trigger", help="start a chain's run over Airflow's REST API", description=_ABOUT
-    )
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.description = _ABOUT
     parser.add_argument("chain", metavar="CHAIN")
     source = parser.add_argument_group("what to build, in place of a push")
     source.add_argument("--ref", default="", help="branch or tag: v1.2.0, refs/heads/main")
@@ -117,7 +115,7 @@ def _start(args: argparse.Namespace) -> int:
     with AirflowServer(address, Login.from_environment(os.environ)) as server:
         if reason := refusal(server, chain, conf):
             print(f"{chain} takes no such event, nothing was started: {reason}", file=sys.stderr)  # noqa: T201
-            return BAD
+            return FAILED
         word = start(server, chain, run_id, conf)
         # Said at once, also into a pipe: the run goes on whatever becomes of the wait.
         print(f"{word}  {run_id}  {address}/dags/{part(chain)}/runs/{part(run_id)}", flush=True)  # noqa: T201
@@ -127,10 +125,10 @@ def _start(args: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
         if not args.wait:
-            return FINE
+            return DONE
         ended = wait(server, chain, run_id, until=time.monotonic() + args.timeout)
     print(f"{ended.state}  {ended.sentence}".rstrip())  # noqa: T201
-    return FINE if ended.delivered else BAD
+    return DONE if ended.delivered else FAILED
 
 
 @dataclass(frozen=True, slots=True)

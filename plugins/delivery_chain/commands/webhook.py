@@ -12,7 +12,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from delivery_chain.commands.exit_codes import DONE, UNREACHABLE, USAGE
 from delivery_chain.core.spec.connections import GIT, REGISTRY, connect_command, nearest
+from delivery_chain.core.web_paths import webhook_path
 from delivery_chain.errors import ConfigurationError, ToolError, UsageError
 from delivery_chain.senders.setup import IN_ADDRESS, OWN_SECRET, SETUP
 from delivery_chain.tools.airflow_connections import NAME, URL, add_arguments, listed, make, server_of
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Mapping
 
-FINE, USAGE, UNREACHABLE = 0, 2, 3
 SECRET = "DELIVERY_CHAIN_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
 MOST_NAMED = 50
 """Ids that a message lists."""
@@ -34,11 +35,9 @@ AIRFLOW_API_PASSWORD. A secret that the sender made is taken from {SECRET}.
 Exit code: 0 it is there now; 2 wrong usage, nothing was sent; 3 Airflow can't be reached, or refused."""
 
 
-def register(commands: Any) -> None:
-    """Add the command to `delivery-chain`."""
-    parser = commands.add_parser(
-        "webhook", help="let a forge or registry start chains by webhook", description=_ABOUT
-    )
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.description = _ABOUT
     parser.add_argument("connection", metavar="CONNECTION", help="a new connection's id; part of the address")
     parser.add_argument("--sender", required=True, choices=sorted(SETUP), help="who sends")
     parser.add_argument(
@@ -66,7 +65,7 @@ def _webhook(args: argparse.Namespace) -> int:
         print(error, file=sys.stderr)  # noqa: T201
         return UNREACHABLE
     print("\n".join(lines))  # noqa: T201
-    return FINE
+    return DONE
 
 
 def add(args: argparse.Namespace, environment: Any) -> list[str]:
@@ -102,7 +101,7 @@ def add(args: argparse.Namespace, environment: Any) -> list[str]:
                 "Admin > Connections (a second secret may be valid beside it for the time of the change)",
                 tool="airflow",
             )
-        place = f"{server.address}/delivery-chain/webhooks/{args.connection}"
+        place = f"{server.address}{webhook_path(args.connection)}"
     shown = "SECRET" if environment.get(SECRET) else secret
     if args.sender in IN_ADDRESS:
         return [f"address  {place}?token={quote(shown, safe='')}", f"set it   {SETUP[args.sender]}"]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, TriggerRule
 
-from delivery_chain.core.events.watch_dags import CHAIN_TAG, watched, watched_images
+from delivery_chain.core.dags import CHAIN_TAG, EXISTING, IMAGES_TAG, MAINTENANCE, REMOVED, SOURCE_TAG
+from delivery_chain.core.events.watch_dags import watched, watched_images
 from delivery_chain.core.spec.describe import chain_doc
 from delivery_chain.core.spec.slots import widest, widths
 from delivery_chain.core.spec.standing import Standing
@@ -32,11 +33,6 @@ if TYPE_CHECKING:
 
     from delivery_chain.core.spec.model import ChainSpec, Source
 
-SOURCE_TAG = "delivery-chain-source"
-IMAGES_TAG = "delivery-chain-images"
-MAINTENANCE = "delivery-chain-maintenance"
-EXISTING = "delivery-chain-existing"
-REMOVED = "delivery-chain-removed"
 SOURCE_DOC = """Waits for a branch or tag to change, then starts a run of each chain that builds it: {chains}.
 
 One run is always waiting: its task `watch` is deferred, and takes no worker slot.

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from delivery_chain.builders.buildah.isolation import Isolation, Network, with_sbin
+from delivery_chain.builders.buildah.isolation import with_sbin
 from delivery_chain.core.diagnosis import Line, ok, problem, warning
 from delivery_chain.core.spec.connections import nearest
 from delivery_chain.doctor.running import Check
@@ -108,13 +108,13 @@ def _newuidmap() -> Iterator[Line]:
 
 
 def _isolation(settings: Settings) -> Iterator[Line]:
-    from delivery_chain.builders.buildah.builder import way_to_build  # noqa: PLC0415
+    from delivery_chain.builders.interface import load_builder  # noqa: PLC0415
 
-    kind, network = Isolation(settings.build_isolation), Network(settings.build_network)
+    options = {"isolation": settings.build_isolation, "network": settings.build_network}
     folder = settings.work_folder
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        found = way_to_build(kind, network, folder)
+        found = load_builder("buildah").probe(options, folder)
     except OSError:
         return  # The line of the work folder says it.
     except (ToolError, ConfigurationError) as error:

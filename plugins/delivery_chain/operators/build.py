@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.events.built import annotations_of
@@ -19,121 +18,99 @@ from delivery_chain.errors import (
     Unjudged,
 )
 from delivery_chain.operators.base import ChainOperator, leave, planned, pull_all, skip
+from delivery_chain.operators.job_step import JobOperator
 from delivery_chain.operators.missing_image import check_there
-from delivery_chain.operators.on_worker import WorkerOperator
 from delivery_chain.operators.slots import SlotOperator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
-    from delivery_chain.core.dockerfile.pull_policy import PullPolicy
-    from delivery_chain.core.names.registry import Registry
     from delivery_chain.core.plan import BuildPlan, Plan
     from delivery_chain.core.spec.model import ChainSpec
+    from delivery_chain.jobs.job import BuildJob, ReadRef
     from delivery_chain.oci.client import RegistryClient
-    from delivery_chain.settings import Settings
 
 MOST_IMAGES = 64
 """Images that one run scans: the official images with the most platforms hold a dozen."""
 
 
-class BuildOperator(SlotOperator, WorkerOperator):
+class BuildOperator(SlotOperator, JobOperator):
     """Builds one platform and pushes it under the run's staging tag."""
-
-    platform: str
-    """Of this instance, from the moment that it knows the plan."""
 
     def execute(self, context: Any) -> dict[str, Any]:
         """Return a BuildResult as JSON; skipped where the plan does not build this platform."""
         plan, spec = planned(context["ti"])
-        self.platform = self.item(spec)
+        platform = self.item(spec)
         build = plan.build
         if build is None:
             raise skip("the image is there already: nothing to build")
-        if self.platform not in build.platforms:
-            raise skip(f"build rule {build.rule!r} does not build {self.platform}")
-        from delivery_chain.settings import Settings
+        if platform not in build.platforms:
+            raise skip(f"build rule {build.rule!r} does not build {platform}")
+        from delivery_chain.jobs.job import BuildDone
 
-        settings = Settings.load()
-        minutes = spec.build.timeout_minutes if spec.build else 60
-        with self.folder(context) as folder:
-            result = self._build(plan, spec, build, folder, settings, time.monotonic() + 60 * minutes)
-        return leave(context, result.model_copy(update={"plan": made_for(plan, spec)}))
+        done = self.run_job(context, _job(plan, spec, build, Platform(platform)), BuildDone)
+        result = BuildResult(
+            platform=platform,
+            digest=done.digest,
+            build_seconds=done.build_seconds,
+            push_seconds=done.push_seconds,
+            plan=made_for(plan, spec),
+            sandbox=done.isolation,
+        )
+        return leave(context, result)
 
-    def _build(
-        self,
-        plan: Plan,
-        spec: ChainSpec,
-        build: BuildPlan,
-        folder: Path,
-        settings: Settings,
-        deadline: float,
-    ) -> BuildResult:
-        from delivery_chain.builders.buildah.builder import BuildRequest, build_and_push
-        from delivery_chain.builders.buildah.isolation import Isolation, Network
-        from delivery_chain.builders.context import resolve_context
-        from delivery_chain.hooks.git import GitSourceHook
-        from delivery_chain.hooks.registry import OciRegistryHook
-        from delivery_chain.tools.git.client import checkout
 
-        source = GitSourceHook(build.source.connection, settings.git_transports).source(build.source.url)
-        tree = folder / "source"
-        tree.mkdir(mode=0o755)
-        checkout(
-            source,
+def _job(plan: Plan, spec: ChainSpec, build: BuildPlan, platform: Platform) -> BuildJob:
+    """Return the build of one platform, by reference."""
+    from delivery_chain.jobs.job import BuildJob, SourceRef
+    from delivery_chain.settings import Settings
+
+    settings = Settings.load()
+    source = build.source
+    return BuildJob(
+        builder="buildah",
+        options={"isolation": settings.build_isolation, "network": settings.build_network},
+        source=SourceRef(
+            connection=source.connection,
+            url=source.url,
             ref=build.ref,
             commit=build.commit,
-            into=tree,
-            submodules=build.source.submodules,
-            of_ref=build.older,
-            deadline=deadline,
-            on_line=self.log.info,
-        )
-        context, dockerfile = resolve_context(tree, build.context, build.dockerfile)
-        registry = OciRegistryHook(plan.instance).registry()
-        platform = Platform(self.platform)
-        output = build_and_push(
-            BuildRequest(
-                context=context,
-                dockerfile=dockerfile,
-                platform=platform,
-                target=f"{registry.host}/{plan.name}:{plan.staging(platform)}",
-                args=build.args,
-                labels={"org.opencontainers.image.revision": build.commit},
-                annotations=annotations_of(plan),
-            ),
-            registry=registry,
-            reads=_reads(spec, registry),
-            workdir=folder,
-            deadline=deadline,
-            on_line=self.log.info,
-            isolation=Isolation(settings.build_isolation),
-            network=Network(settings.build_network),
-        )
-        return BuildResult(
-            platform=self.platform,
-            digest=output.digest,
-            build_seconds=round(output.build_seconds, 3),
-            push_seconds=round(output.push_seconds, 3),
-            sandbox=str(output.sandbox),
-        )
+            older=build.older,
+            submodules=source.submodules,
+        ),
+        context=build.context,
+        dockerfile=build.dockerfile,
+        platform=platform,
+        registry=plan.instance,
+        name=plan.name,
+        tag=plan.staging(platform),
+        args=build.args,
+        labels={"org.opencontainers.image.revision": build.commit},
+        annotations=annotations_of(plan),
+        reads=_reads(plan, spec),
+        strangers=spec.build is None or spec.build.read_from is None,
+        seconds=60 * (spec.build.timeout_minutes if spec.build else 60),
+    )
 
 
-def _reads(spec: ChainSpec, home: Registry) -> PullPolicy:
-    """What the chain's builds may read, with the logins for it."""
-    from delivery_chain.core.dockerfile.pull_policy import PullPolicy, ReadRule
-    from delivery_chain.hooks.registry import OciRegistryHook
+def _reads(plan: Plan, spec: ChainSpec) -> tuple[ReadRef, ...]:
+    """Return the registries that the chain's base images may come from."""
+    from delivery_chain.jobs.job import ReadRef
 
     if spec.build is None or spec.build.read_from is None:
-        return PullPolicy.default(home, spec.scope.namespace)
-    rules = []
-    for index, source in enumerate(spec.build.read_from):
-        registry = OciRegistryHook(source.connection).registry()
-        rules.append(
-            ReadRule(f"build.from[{index}]", source.host or registry.host, source.namespaces, registry)
+        own = ReadRef(
+            rule="the chain's own namespace", connection=plan.instance, namespaces=(plan.namespace,)
         )
-    return PullPolicy(tuple(rules), strangers=False)
+        return (own,)
+    return tuple(
+        ReadRef(
+            rule=f"build.from[{index}]",
+            connection=source.connection,
+            host=source.host or "",
+            namespaces=source.namespaces,
+        )
+        for index, source in enumerate(spec.build.read_from)
+    )
 
 
 class AssembleOperator(ChainOperator):

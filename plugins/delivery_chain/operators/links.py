@@ -9,24 +9,23 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import quote
 
 from airflow.sdk import BaseOperatorLink
 from airflow.sdk.configuration import conf
 from airflow.sdk.execution_time.xcom import XCom
 
+from delivery_chain.core.web_paths import run_page
+
 if TYPE_CHECKING:
     from airflow.sdk.bases.operator import BaseOperator
 
-PAGES = "/delivery-chain"
-"""Where the plugin's pages are on Airflow's web server."""
 _MANIFEST = re.compile(r"https?://[^/]+/v2/.+/manifests/[^/]+")
 
 
-def run_page(ti_key: Any) -> str:
+def page_of(ti_key: Any) -> str:
     """The address of the page of a task's run; a path where Airflow does not know its own address."""
     base = str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
-    return f"{base}{PAGES}/{quote(ti_key.dag_id, safe='')}/{quote(ti_key.run_id, safe='')}"
+    return f"{base}{run_page(ti_key.dag_id, ti_key.run_id)}"
 
 
 class RegistryLink(BaseOperatorLink):
@@ -39,7 +38,7 @@ class RegistryLink(BaseOperatorLink):
         del operator
         left = str(XCom.get_value(ti_key=ti_key, key="registry_url") or "")
         usable = left.startswith(("https://", "http://")) and not _MANIFEST.fullmatch(left)
-        return left if usable else f"{run_page(ti_key)}#image"
+        return left if usable else f"{page_of(ti_key)}#image"
 
 
 class ScanReportLink(BaseOperatorLink):
@@ -50,4 +49,4 @@ class ScanReportLink(BaseOperatorLink):
     def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
         """The run's page, at its findings."""
         del operator
-        return f"{run_page(ti_key)}#findings"
+        return f"{page_of(ti_key)}#findings"

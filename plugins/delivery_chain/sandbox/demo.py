@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from delivery_chain.core.dags import SOURCE_TAG
 from delivery_chain.core.steps import STEPS, Step
 from delivery_chain.errors import AirflowUnreachable, ToolError
 from delivery_chain.sandbox import outcome, processes, record, runs, source, stack
@@ -182,7 +183,7 @@ def _late(api: AirflowApi, watched: Sequence[Watched], patience: float) -> ToolE
         errors = api.import_errors()
         return ToolError(
             f"{', '.join(unseen)}: {seconds(patience)} after the push, {CHAIN} has no run for it; {longer}; look at "
-            "the runs of the Dags with the tag delivery-chain-source. "
+            f"the runs of the Dags with the tag {SOURCE_TAG}. "
             f"{'Dag files that Airflow could not read:' if errors else 'All Dag files were read.'}",
             tool="airflow",
             output=errors,

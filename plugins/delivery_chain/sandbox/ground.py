@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from delivery_chain.core.web_paths import webhook_path
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.sandbox import airflow_parts, database, registries, services
 from delivery_chain.sandbox.connections import REGISTRY_HOOKS
@@ -32,7 +33,7 @@ def known_registries(state: State) -> dict[str, Registry]:
 
 def webhook_url(state: State, connection: str) -> str:
     """Where a sender of webhooks sends to."""
-    return f"http://{LOCALHOST}:{state.ports[airflow_parts.API_SERVER]}/delivery-chain/webhooks/{connection}"
+    return f"http://{LOCALHOST}:{state.ports[airflow_parts.API_SERVER]}{webhook_path(connection)}"
 
 
 def services_below(

@@ -20,7 +20,7 @@ from delivery_chain.core.names.platform import Platform
 from delivery_chain.errors import BuildFailed, ConfigurationError
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.manifest import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_INDEX, build_index
-from support.builds import SCRATCH, Builder, run
+from support.builds import SCRATCH, Builder, own_namespace, run
 from support.oci_registry import PASSWORD, USER, docker_registry
 from support.oci_tls import make_certificates
 from support.oci_tokens import ISSUER, SERVICE, TokenServer, token_server
@@ -67,7 +67,7 @@ def build(tmp_path: Path) -> Builder:
 
 
 def default(home: Registry) -> PullPolicy:
-    return PullPolicy.default(home, "shop")
+    return own_namespace(home, "shop")
 
 
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"

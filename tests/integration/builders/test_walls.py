@@ -18,11 +18,19 @@ import pytest
 
 from delivery_chain.builders.buildah import builder
 from delivery_chain.builders.buildah.isolation import Isolation, Network
-from delivery_chain.core.dockerfile.pull_policy import PullPolicy
 from delivery_chain.core.names.reference import sha256_digest
 from delivery_chain.errors import BuildFailed, DeliveryChainError
 from delivery_chain.oci.client import RegistryClient
-from support.builds import PASSWORD, Builder, copy_shell, listening_api, locked_registry, own_address, run
+from support.builds import (
+    PASSWORD,
+    Builder,
+    copy_shell,
+    listening_api,
+    locked_registry,
+    own_address,
+    own_namespace,
+    run,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,7 +117,7 @@ class Attack:
         text = dockerfile.replace("{base}", self.base)
         try:
             self.build(
-                self.registry, text, reads=PullPolicy.default(self.registry, "shop"),
+                self.registry, text, reads=own_namespace(self.registry, "shop"),
                 isolation=isolation, network=network, **rest,
             )  # fmt: skip
         finally:

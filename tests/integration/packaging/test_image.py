@@ -27,11 +27,11 @@ ROOT = Path(__file__).resolve().parents[3]
 IMAGE = "delivery-chain:test"
 WORK = "/var/lib/delivery-chain/work"
 BUILD = """
-import json, os, shutil, signal, sys, time
+import json, os, shutil, signal, sys
 from pathlib import Path
 from delivery_chain.core.names.platform import Platform
 from delivery_chain.core.names.registry import Registry
-from delivery_chain.builders.buildah.builder import BuildRequest, build_and_push
+from delivery_chain.builders.interface import BuildWork, load_builder
 from delivery_chain.tools.job_folder import job_folder
 
 host, work = sys.argv[1], Path(sys.argv[2])
@@ -45,11 +45,10 @@ def build(name, step, on_line):
         shutil.copy("/busybox", context / "busybox")
         run = json.dumps(["/bin/busybox", "sh", "-c", step])
         (context / "Dockerfile").write_text(f"FROM scratch\\nCOPY busybox /bin/busybox\\nRUN {run}\\n")
-        request = BuildRequest(context, context / "Dockerfile", Platform.LINUX_AMD64, f"{host}/shop/api:{name}")
+        target = f"{host}/shop/api:{name}"
         registry = Registry(host, plain_http=True)
-        return build_and_push(
-            request, registry=registry, workdir=folder, deadline=time.monotonic() + 240, on_line=on_line
-        )
+        work = BuildWork(context, context / "Dockerfile", Platform.LINUX_AMD64, target, registry, folder)
+        return load_builder("buildah").build(work, seconds=240, log=on_line)
 
 
 lines = []
@@ -66,7 +65,7 @@ after = [path.name for path in (work / str(os.getuid()) / "jobs").iterdir()]
 print(json.dumps({
     "user": [os.getuid(), os.getgid()], "killed": killed, "left": left, "after": after,
     "swept": sum("removed what a killed job left" in line for line in lines),
-    "digest": output.digest, "isolation": output.sandbox.isolation,
+    "digest": output.digest, "isolation": output.isolation,
 }))
 """
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from delivery_chain.commands.main import main
+from delivery_chain.commands.main import VERBS, main
 
 SPECS = Path(__file__).parents[3] / "chain_specs"
 A = "a" * 40
@@ -174,8 +174,23 @@ def test_whoever_reads_it_may_stop_early() -> None:
     words = [
         sys.executable,
         "-c",
-        "import sys; from delivery_chain.commands.main import main; sys.exit(main(['schema']))",
+        "import sys; from delivery_chain.commands.main import VERBS, main; sys.exit(main(['schema']))",
     ]
     done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_imports_its_own_module_alone(verb: str) -> None:
+    """No verb pays for another one, and none but the sandbox's loads what only a sandbox needs."""
+    code = (
+        "import sys; from delivery_chain.commands.main import parser_for; parser_for([sys.argv[1]]);"
+        "print(*sorted(name for name in sys.modules if name.startswith(('delivery_chain.commands.', "
+        "'delivery_chain.sandbox'))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, verb], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    others = {f"delivery_chain.commands.{other.replace('-', '_')}" for other in VERBS if other != verb}
+    stack = {name for name in loaded if name.startswith("delivery_chain.sandbox")}
+    assert (loaded & others, bool(stack)) == (set(), verb == "sandbox")

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
-from delivery_chain.builders.buildah import builder
-from delivery_chain.builders.buildah.builder import BuildOutput, Isolation, Network, Sandbox
 from delivery_chain.core.names.reference import sha256_digest
 from delivery_chain.core.results import BuildResult
 from delivery_chain.core.spec.model import ReadFrom
@@ -25,7 +23,7 @@ from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.manifest import OCI_INDEX, OCI_MANIFEST
 from delivery_chain.operators.base import made_for
 from delivery_chain.operators.build import AssembleOperator, BuildOperator, annotations_of
-from delivery_chain.tools.git import client as git
+from delivery_chain.runners.local import LocalRunner
 from support.chain_steps import (
     COMMIT,
     DAY,
@@ -38,6 +36,7 @@ from support.chain_steps import (
     image_plan,
     push_platform,
 )
+from support.ports import BUILT, NotingBuilder, noting_builder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,31 +90,29 @@ def jobs(folder: Path) -> Path:
 
 
 @pytest.fixture
-def tools(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: MemoryRegistry) -> dict[str, Any]:
-    """Git and buildah that write down what they are asked for."""
-    asked: dict[str, Any] = {}
+def checkouts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: MemoryRegistry) -> list[tuple[str, ...]]:
+    """A git server whose every commit is a Dockerfile; URL, ref and commit of each checkout."""
+    asked: list[tuple[str, ...]] = []
     where = {"conn_type": "git", "host": "https://git.example.com/shop"}
     monkeypatch.setenv("AIRFLOW_CONN_GIT_SHOP", json.dumps(where))
     monkeypatch.setenv("AIRFLOW__DELIVERY_CHAIN__WORK_FOLDER", str(tmp_path / "work"))
 
     def checkout(source: Any, *, into: Path, **rest: Any) -> None:
         (into / "Dockerfile").write_text("FROM scratch\n")
-        asked["checkout"] = (source.url, rest["ref"], rest["commit"])
+        asked.append((source.url, rest["ref"], rest["commit"]))
 
-    def build_and_push(request: Any, **rest: Any) -> BuildOutput:
-        asked["build"] = (request, rest["registry"], rest["workdir"].parent)
-        asked["reads"], asked["folder"] = rest["reads"], rest["workdir"]
-        if "error" in asked:
-            raise asked["error"]
-        return BuildOutput(DIGEST, 1.23456, 0.5, Sandbox(Isolation.CHROOT, Network.HOST, "vfs"))
-
-    monkeypatch.setattr(git, "checkout", checkout)
-    monkeypatch.setattr(builder, "build_and_push", build_and_push)
+    monkeypatch.setattr("delivery_chain.jobs.build.checkout", checkout)
     return asked
 
 
+@pytest.fixture
+def builder(checkouts: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch) -> type[NotingBuilder]:
+    """A builder that notes what it is given, and a git server for it."""
+    return noting_builder(monkeypatch)
+
+
 def test_a_build_goes_to_its_own_staging_tag(
-    tools: dict[str, Any], home: MemoryRegistry, tmp_path: Path
+    builder: type[NotingBuilder], checkouts: list[tuple[str, ...]], home: MemoryRegistry, tmp_path: Path
 ) -> None:
     """The exact commit is built, and pushed under a tag of the run and platform, never under the user's."""
     plan = build_plan(*BOTH)
@@ -124,37 +121,37 @@ def test_a_build_goes_to_its_own_staging_tag(
         found
         == BuildResult(
             platform="linux/arm64",
-            digest=DIGEST,
+            digest=BUILT,
             plan=made_for(plan, both_platforms()),
             build_seconds=1.235,
             push_seconds=0.5,
             sandbox="isolation chroot, network host, storage vfs",
         ).to_xcom()
     )
-    assert tools["checkout"] == ("https://git.example.com/shop/api.git", "refs/tags/v1.2", COMMIT)
-    request, registry, folder = tools["build"]
-    assert (request.target, request.platform, request.args) == (
+    assert checkouts == [("https://git.example.com/shop/api.git", "refs/tags/v1.2", COMMIT)]
+    (work,) = builder.works
+    assert (work.target, work.platform, work.args) == (
         f"{home.registry.host}/{NAME}:_staging-{plan.key}-linux-arm64",
         "linux/arm64",
         {"REVISION": "release"},
     )
-    assert (request.annotations, request.labels) == (
+    assert (work.annotations, work.labels) == (
         annotations_of(plan),
         {"org.opencontainers.image.revision": COMMIT},
     )
-    assert (registry.host, folder) == (home.registry.host, jobs(tmp_path))
+    assert (work.registry.host, work.folder.parent) == (home.registry.host, jobs(tmp_path))
 
 
-def test_a_build_reads_its_own_namespace(tools: dict[str, Any], home: MemoryRegistry) -> None:
+def test_a_build_reads_its_own_namespace(builder: type[NotingBuilder], home: MemoryRegistry) -> None:
     """The chain's login is for it; others are read without one."""
     Run(chain(), build_plan()).do(BuildOperator(task_id="build", slot=0), 0)
-    reads = tools["reads"]
+    reads = builder.works[0].reads
     assert [(rule.host, rule.namespaces) for rule in reads.rules] == [(home.registry.host, ("shop",))]
     assert reads.strangers is True
 
 
 def test_a_build_reads_what_its_spec_says(
-    tools: dict[str, Any], home: MemoryRegistry, monkeypatch: pytest.MonkeyPatch
+    builder: type[NotingBuilder], home: MemoryRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each entry with the login of its own connection, and nothing else."""
     mirror = {"conn_type": "oci_registry", "host": "mirror.example.com", "login": "reader", "password": "x"}
@@ -164,8 +161,9 @@ def test_a_build_reads_what_its_spec_says(
     assert spec.build is not None
     spec = spec.model_copy(update={"build": spec.build.model_copy(update={"read_from": (entry,)})})
     Run(spec, build_plan()).do(BuildOperator(task_id="build", slot=0), 0)
-    (rule,) = tools["reads"].rules
-    assert (rule.rule, rule.host, rule.registry.host, rule.registry.username, tools["reads"].strangers) == (
+    reads = builder.works[0].reads
+    (rule,) = reads.rules
+    assert (rule.rule, rule.host, rule.registry.host, rule.registry.username, reads.strangers) == (
         "build.from[0]",
         "docker.io",
         "mirror.example.com",
@@ -175,26 +173,50 @@ def test_a_build_reads_what_its_spec_says(
 
 
 @pytest.mark.parametrize("error", [None, BuildFailed("RUN false: exit code 1")])
-def test_a_build_leaves_no_file(tools: dict[str, Any], tmp_path: Path, error: BuildFailed | None) -> None:
+def test_a_build_leaves_no_file(
+    builder: type[NotingBuilder], tmp_path: Path, error: BuildFailed | None
+) -> None:
     """Checkout and storage are gone, also after a failure."""
-    if error:
-        tools["error"] = error
+    builder.error = error
     with suppress(BuildFailed):
         Run(chain(), build_plan()).do(BuildOperator(task_id="build", slot=0), 0)
-    assert "build" in tools
+    assert len(builder.works) == 1
     assert list(jobs(tmp_path).iterdir()) == []
 
 
-def test_a_retry_removes_what_a_killed_build_left(tools: dict[str, Any], tmp_path: Path) -> None:
+def test_a_failed_job_fails_its_step_with_the_same_error(builder: type[NotingBuilder]) -> None:
+    """Kind, message, last lines and the advice on retries come through the runner."""
+    builder.error = BuildFailed("Dockerfile:2: RUN false: exit code 1", tool="buildah", output=["boom"])
+    with pytest.raises(BuildFailed) as caught:
+        Run(chain(), build_plan()).do(BuildOperator(task_id="build", slot=0), 0)
+    assert (str(caught.value), vars(caught.value)) == (str(builder.error), vars(builder.error))
+
+
+def test_the_end_of_a_task_is_the_end_of_its_job(
+    builder: type[NotingBuilder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`on_kill` cancels the job that runs, and nothing before and after it."""
+    cancelled: list[str] = []
+    monkeypatch.setattr(LocalRunner, "cancel", lambda _, handle: cancelled.append(handle.key))
+    step = BuildOperator(task_id="build", slot=0)
+    step.on_kill()
+    monkeypatch.setattr("delivery_chain.jobs.build.checkout", lambda *_, **__: step.on_kill())
+    with suppress(BuildFailed):
+        Run(chain(), build_plan()).do(step, 0)
+    step.on_kill()
+    assert cancelled == [f"{build_plan().key}-build-0"]
+
+
+def test_a_retry_removes_what_a_killed_build_left(builder: type[NotingBuilder], tmp_path: Path) -> None:
     """It works in a folder of the same name, which is named after run, step and slot, and removes that of others."""
     step = BuildOperator(task_id="build", slot=0)
     Run(chain(), build_plan()).do(step, 0)
-    folder = tools["folder"]
+    folder = builder.works[0].folder
     other = folder.with_name("0123456789ab-build-1")
     for left in (folder / "source" / "/".join("a" * 1500), other / "source"):
         subprocess.run(["mkdir", "-p", left], check=True)
     Run(chain(), build_plan()).do(step, 0)
-    assert (tools["folder"], folder.name) == (folder, f"{build_plan().key}-build-0")
+    assert (builder.works[1].folder, folder.name) == (folder, f"{build_plan().key}-build-0")
     assert list(jobs(tmp_path).iterdir()) == []
 
 

@@ -12,7 +12,7 @@ from airflow.sdk.execution_time import task_runner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from delivery_chain.commands.main import _parser
+from delivery_chain.commands.main import parser_for
 from delivery_chain.commands.trigger import conf_of
 from delivery_chain.core.events.event import Event, Kind, image_run_id
 from delivery_chain.core.events.history import CLOCKS, Sighting, Told
@@ -272,7 +272,7 @@ def test_the_command_of_the_ledger_is_one(source: Source) -> None:
     spec = chain(build={"rules": [{"name": "any", "branch": ".*", "tags": [{"tag": "edge"}]}]})
     (start,) = source_starts([(spec, "api")], ref=odd, commit=A, previous=None)
     words = shlex.split(start.command)
-    args = _parser(words[1:]).parse_args(words[1:])
+    args = parser_for(words[1:]).parse_args(words[1:])
     conf = Event.from_conf(conf_of(args))
     assert (args.chain, conf.rule, conf.ref) == ("shop", "any", odd)
 

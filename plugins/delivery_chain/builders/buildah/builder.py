@@ -14,7 +14,7 @@ import contextlib
 import os
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,12 +24,13 @@ from delivery_chain.builders.buildah.isolation import Isolation, Network, Sandbo
 from delivery_chain.builders.buildah.mount_rules import check_mounts, may_leave
 from delivery_chain.builders.buildah.probe_program import exit_program
 from delivery_chain.builders.buildah.workspace import BuildRoom, Caller
+from delivery_chain.builders.interface import BuildOutput
 from delivery_chain.core.dockerfile.base_images import mounts, needs
 from delivery_chain.core.dockerfile.instructions import decode, instructions
-from delivery_chain.core.dockerfile.pull_policy import ImageName, PullPolicy
+from delivery_chain.core.dockerfile.pull_policy import ImageName
 from delivery_chain.core.names.platform import Platform
 from delivery_chain.core.names.reference import Reference
-from delivery_chain.errors import BuildFailed, InvalidReference, ToolError
+from delivery_chain.errors import BuildFailed, ConfigurationError, InvalidReference, ToolError
 from delivery_chain.tools import process
 from delivery_chain.tools.known_flaws import parse
 from delivery_chain.tools.versions import flaw_lines, version_text
@@ -37,12 +38,10 @@ from delivery_chain.tools.versions import flaw_lines, version_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from delivery_chain.builders.interface import BuildWork
     from delivery_chain.core.dockerfile.base_images import Mount, Need
     from delivery_chain.core.dockerfile.pull_policy import ReadRule
-    from delivery_chain.core.names.registry import Registry
     from delivery_chain.tools.known_flaws import Version
-
-__all__ = ["BuildOutput", "BuildRequest", "Isolation", "Network", "Sandbox", "build_and_push"]
 
 PROBE_SECONDS = 60.0
 _HEREDOCS = (1, 33, 0)
@@ -51,92 +50,56 @@ _PLATFORM = Platform.LINUX_ARM64 if os.uname().machine == "aarch64" else Platfor
 _sandboxes: dict[tuple[Isolation, Network], Sandbox] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class BuildRequest:
-    """What is built and where it goes."""
+class BuildahBuilder:
+    """buildah as a `Builder`; options `isolation` and `network`, see docs/build-isolation.md."""
 
-    context: Path
-    """Folder that COPY and ADD see, from `resolve_context`. It is only read."""
-    dockerfile: Path
-    platform: Platform
-    target: str
-    """`host[:port]/name:tag`; also names the build, so that a retry finds its leftovers."""
-    args: Mapping[str, str] = field(default_factory=dict)
-    """Build arguments. Not for secrets: they are in the image's history."""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    @process.disk_full_said("buildah")
+    def build(self, work: BuildWork, *, seconds: float, log: Callable[[str], None]) -> BuildOutput:
+        """Build one platform's image and push it, see `Builder.build`."""
+        deadline = time.monotonic() + seconds
+        reference = Reference.parse(work.target)
+        if reference.host != work.registry.host or reference.tag is None or reference.digest is not None:
+            raise InvalidReference(f"build target {work.target!r}: expected {work.registry.host}/name:tag")
+        work.folder.mkdir(parents=True, exist_ok=True)
+        sandbox = _sandbox(*_ways(work.options), work.folder)
+        log(f"build of {work.target} for {work.platform}: {sandbox}")
+        for tool in ("buildah", "runc") if sandbox.isolation is Isolation.CONTAINER else ("buildah",):
+            for line in flaw_lines(tool):
+                log(line)
+        return _build_and_push(work, sandbox, deadline, log)
 
-
-@dataclass(frozen=True, slots=True)
-class BuildOutput:
-    """What a build made."""
-
-    digest: str
-    """Of the manifest that the registry has now."""
-    build_seconds: float
-    push_seconds: float
-    sandbox: Sandbox
-    """The isolation that was used."""
-    pull_seconds: float = 0.0
-    """What base images took."""
+    def probe(self, options: Mapping[str, str], folder: Path) -> str:
+        """Return the isolation that builds get on this machine; found once per process, see `Builder.probe`."""
+        return str(_sandbox(*_ways(options), folder))
 
 
-@process.disk_full_said("buildah")
-def build_and_push(
-    request: BuildRequest,
-    *,
-    registry: Registry,
-    reads: PullPolicy | None = None,
-    workdir: Path,
-    deadline: float,
-    on_line: Callable[[str], None] | None = None,
-    isolation: Isolation = Isolation.AUTO,
-    network: Network = Network.AUTO,
-) -> BuildOutput:
-    """Build one platform's image and push it.
-
-    Args:
-        request: What to build.
-        registry: Where `request.target` is.
-        reads: Which base images the build may have; by default any that needs no login.
-        workdir: Folder on a disk with room for the image three times; files go below it and are removed.
-        deadline: Point on the clock of `time.monotonic()`, seconds.
-        on_line: Called with each line of the build, credentials masked.
-        isolation: What stands between RUN steps and this machine.
-        network: Where RUN steps may connect to.
-
-    Returns:
-        The pushed manifest's digest, and how long it took.
+def _ways(options: Mapping[str, str]) -> tuple[Isolation, Network]:
+    """Return the isolation and network that the options ask for.
 
     Raises:
-        BuildFailed: The Dockerfile or its context is at fault, or asks for what it may not have. Not retryable.
-        RegistryError: A base image could not be pulled, or the image not pushed; its kind says whether a
-            retry helps.
-        DiskFull: No room. Retryable.
-        ToolMissing: buildah, or a program for the isolation, is missing. Not retryable.
-        ConfigurationError: The isolation that was asked for can't be had here. Not retryable.
-        ProbeFailed: What isolation can be had could not be found out. Retryable.
-        ToolTimeout: The deadline passed. Not retryable.
+        ConfigurationError: An option is unknown, or has a value that it does not take. Not retryable.
     """
-    reference = Reference.parse(request.target)
-    if reference.host != registry.host or reference.tag is None or reference.digest is not None:
-        raise InvalidReference(f"build target {request.target!r}: expected {registry.host}/name:tag")
-    policy = reads or PullPolicy()
-    workdir.mkdir(parents=True, exist_ok=True)
-    sandbox = _sandbox(isolation, network, workdir)
-    log = on_line or _nowhere
-    log(f"build of {request.target} for {request.platform}: {sandbox}")
-    for tool in ("buildah", "runc") if sandbox.isolation is Isolation.CONTAINER else ("buildah",):
-        for line in flaw_lines(tool):
-            log(line)
+    if unknown := sorted(options.keys() - {"isolation", "network"}):
+        raise ConfigurationError(
+            f"builder buildah: expected the options isolation and network, found {unknown[0]!r}"
+        )
+    try:
+        return Isolation(options.get("isolation", "auto")), Network(options.get("network", "auto"))
+    except ValueError as error:
+        raise ConfigurationError(f"builder buildah: {error}") from error
+
+
+def _build_and_push(
+    work: BuildWork, sandbox: Sandbox, deadline: float, log: Callable[[str], None]
+) -> BuildOutput:
     version = parse(version_text("buildah"))
-    dockerfile = request.dockerfile.read_bytes()
-    pulls = _pulls(request, dockerfile, policy, version)
+    dockerfile = work.dockerfile.read_bytes()
+    pulls = _pulls(work, dockerfile, version)
     caches: dict[str, str] = {}
     check_mounts(_mounts(dockerfile, version), version, "Dockerfile", caches)
-    registries = (registry, *(rule.registry for rule in policy.rules))
-    caller = Caller(deadline, on_line, [one.password for one in registries if one.password])
-    with BuildRoom(request.target, request.context, workdir, sandbox, caller) as room:
+    registries = (work.registry, *(rule.registry for rule in work.reads.rules))
+    caller = Caller(deadline, log, [one.password for one in registries if one.password])
+    with BuildRoom(work.target, work.context, work.folder, sandbox, caller) as room:
         room.write_dockerfile(dockerfile)
         began = time.monotonic()
         for pull in pulls:
@@ -146,14 +109,10 @@ def build_and_push(
                 triggered = _mounts(room.triggers(pull.image), version)
                 check_mounts(triggered, version, f"ONBUILD of {pull.image}", caches)
         pulled = time.monotonic()
-        _build(room, request, decode(dockerfile))
+        _build(room, work, decode(dockerfile))
         built = time.monotonic()
-        digest = room.push(registry, request.target)
-        return BuildOutput(digest, built - pulled, time.monotonic() - built, sandbox, pulled - began)
-
-
-def _nowhere(_: str) -> None:
-    """Drop a line that nobody asked for."""
+        digest = room.push(work.registry, work.target)
+        return BuildOutput(digest, built - pulled, time.monotonic() - built, str(sandbox), pulled - began)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +133,7 @@ def _mounts(dockerfile: bytes, version: Version) -> list[Mount]:
     return list(dict.fromkeys(found))
 
 
-def _pulls(request: BuildRequest, dockerfile: bytes, policy: PullPolicy, version: Version) -> list[_Pull]:
+def _pulls(work: BuildWork, dockerfile: bytes, version: Version) -> list[_Pull]:
     """What has to be pulled, each image once, checked before anything is sent.
 
     Raises:
@@ -182,12 +141,12 @@ def _pulls(request: BuildRequest, dockerfile: bytes, policy: PullPolicy, version
     """
     found: dict[str, _Pull] = {}
     text = decode(dockerfile)
-    for need in needs(text, request.args, str(request.platform), heredocs=version >= _HEREDOCS):
+    for need in needs(text, work.args, str(work.platform), heredocs=version >= _HEREDOCS):
         try:
             image = ImageName.parse(need.name).exact
         except InvalidReference as error:
             raise BuildFailed(f"{need}: {error}; correct the Dockerfile", tool="buildah") from error
-        pull = _Pull(need, image, policy.rule_for(image, str(need)), need.platform or str(request.platform))
+        pull = _Pull(need, image, work.reads.rule_for(image, str(need)), need.platform or str(work.platform))
         earlier = found.setdefault(str(image), pull)
         if earlier.platform != pull.platform:
             raise BuildFailed(
@@ -201,32 +160,17 @@ def _pulls(request: BuildRequest, dockerfile: bytes, policy: PullPolicy, version
     return list(found.values())
 
 
-def _build(room: BuildRoom, request: BuildRequest, dockerfile: str) -> None:
-    options = [f"--platform={request.platform}"]
-    options += [f"--build-arg={name}={value}" for name, value in request.args.items()]
+def _build(room: BuildRoom, work: BuildWork, dockerfile: str) -> None:
+    options = [f"--platform={work.platform}"]
+    options += [f"--build-arg={name}={value}" for name, value in work.args.items()]
     # Not by arguments in LABEL: with cached layers those keep their first value.
-    options += [f"--label={name}={value}" for name, value in request.labels.items()]
-    options += [f"--annotation={name}={value}" for name, value in request.annotations.items()]
+    options += [f"--label={name}={value}" for name, value in work.labels.items()]
+    options += [f"--annotation={name}={value}" for name, value in work.annotations.items()]
     try:
         room.build(options)
     except ToolError as error:
         # The process's own error has nothing that this one lacks, and would stand in the log beside it.
-        raise buildah_errors.of_build(error, request.target, dockerfile) from None
-
-
-def way_to_build(kind: Isolation, network: Network, workdir: Path) -> Sandbox:
-    """The way in which builds run here: found out by a trial build, once per process.
-
-    Args:
-        kind: What is asked for.
-        network: What is asked for.
-        workdir: As of `build_and_push`.
-
-    Raises:
-        ConfigurationError: None works; the message says why for each. Not retryable.
-        ToolMissing, ProbeFailed: As `isolation.choose`.
-    """
-    return _sandbox(kind, network, workdir)
+        raise buildah_errors.of_build(error, work.target, dockerfile) from None
 
 
 def _sandbox(kind: Isolation, network: Network, workdir: Path) -> Sandbox:

@@ -102,11 +102,6 @@ class PullPolicy:
     strangers: bool = True
     """Whether images of registries that no rule is for are read without a login."""
 
-    @classmethod
-    def default(cls, home: Registry, namespace: str) -> PullPolicy:
-        """The chain's own namespace with its login, nothing else of that registry; other registries without a login."""
-        return cls((ReadRule("the chain's own namespace", home.host, (namespace,), home),))
-
     def rule_for(self, image: ImageName, written: str) -> ReadRule:
         """The rule by which an image is read.
 

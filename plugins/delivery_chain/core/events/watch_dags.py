@@ -11,8 +11,6 @@ if TYPE_CHECKING:
 
     from delivery_chain.core.spec.model import ChainSpec, Source
 
-CHAIN_TAG = "delivery-chain"
-"""Dags with this tag are chains."""
 SOURCE_PREFIX = "delivery-chain-source--"
 IMAGES_PREFIX = "delivery-chain-images--"
 TOLD_PREFIX = "delivery-chain-webhooks-"

@@ -13,13 +13,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from delivery_chain.core.events.gaps import span
 from delivery_chain.core.events.ledger import SENSOR
+from delivery_chain.core.web_paths import PAGES
 
 if TYPE_CHECKING:
     from fastapi import Request
 
     from delivery_chain.core.gate.findings import ScanReport
 
-PREFIX = b"/delivery-chain/"
+PREFIX = f"{PAGES}/".encode()
 FOLDER = Path(__file__).parent
 HEADERS = {
     "Cache-Control": "no-store",

@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-import urllib.request
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from delivery_chain.builders.buildah.builder import BuildRequest, build_and_push
-from delivery_chain.core.dockerfile.pull_policy import PullPolicy
-from delivery_chain.core.names.platform import Platform
 from delivery_chain.core.names.reference import sha256_digest
-from delivery_chain.core.names.registry import Registry
 from delivery_chain.errors import (
     BuildFailed,
     DeliveryChainError,
-    DiskFull,
-    InvalidReference,
     NotFound,
     RegistryUnreachable,
     ToolMissing,
-    ToolTimeout,
-    Unauthorized,
 )
-from support import builds
-from support.builds import SCRATCH, Builder, run, running_registry
+from support.builds import SCRATCH, Builder, own_namespace, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
+
+    from delivery_chain.core.names.registry import Registry
 
 pytestmark = [
     pytest.mark.integration,
@@ -45,96 +30,9 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with running_registry(tmp_path_factory.mktemp("registry")) as host:
-        yield Registry(host, plain_http=True)
-
-
-@pytest.fixture(scope="module")
-def locked_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    with builds.locked_registry(tmp_path_factory.mktemp("locked")) as registry:
-        yield registry
-
-
-def get(registry: Registry, path: str) -> bytes:
-    request = urllib.request.Request(f"{registry.base_url}/v2/{path}")  # noqa: S310 - our own registry
-    request.add_header("Accept", "application/vnd.oci.image.manifest.v1+json")
-    if registry.username:
-        login = base64.b64encode(f"{registry.username}:{registry.password}".encode()).decode()
-        request.add_header("Authorization", f"Basic {login}")
-    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - our own registry
-        return bytes(answer.read())
-
-
-def config_of(registry: Registry, name: str, digest: str) -> dict[str, Any]:
-    manifest = json.loads(get(registry, f"{name}/manifests/{digest}"))
-    config: dict[str, Any] = json.loads(get(registry, f"{name}/blobs/{manifest['config']['digest']}"))
-    return config
-
-
 @pytest.fixture
 def build(tmp_path: Path) -> Builder:
     return Builder(tmp_path)
-
-
-def test_digest_is_the_registrys(build: Builder, registry: Registry) -> None:
-    """The digest that comes back is that of the manifest the registry has under the target's tag."""
-    output = build(registry, SCRATCH)
-    manifest = get(registry, "shop/api/manifests/a")
-    assert (output.digest, json.loads(manifest)["mediaType"]) == (
-        sha256_digest(manifest),
-        "application/vnd.oci.image.manifest.v1+json",
-    )
-
-
-def test_arguments_labels_and_annotations(build: Builder, registry: Registry) -> None:
-    """Each reaches its place; an argument used in LABEL is today's, not that of an earlier build."""
-    dockerfile = "FROM scratch\nARG REV\nLABEL rev=$REV\nCOPY busybox /\n"
-    build(registry, dockerfile, args={"REV": "1"})
-    output = build(registry, dockerfile, args={"REV": "2"}, labels={"a.b": "c d=e"}, annotations={"x": "y"})
-    config = config_of(registry, "shop/api", output.digest)
-    manifest = json.loads(get(registry, f"shop/api/manifests/{output.digest}"))
-    labels = {name: value for name, value in config["config"]["Labels"].items() if "buildah" not in name}
-    assert (labels, manifest["annotations"]["x"]) == ({"rev": "2", "a.b": "c d=e"}, "y")
-
-
-def test_foreign_platform_without_run_steps(build: Builder, registry: Registry) -> None:
-    """An image of another architecture that only copies needs no emulation."""
-    output = build(registry, SCRATCH, platform=Platform.LINUX_ARM64)
-    config = config_of(registry, "shop/api", output.digest)
-    assert (config["os"], config["architecture"]) == ("linux", "arm64")
-
-
-def test_owners_of_files_are_those_of_the_dockerfile(build: Builder, registry: Registry) -> None:
-    """The build's own range of users does not show in the image."""
-    script = "PATH=/bin; busybox mkdir /d && busybox touch /d/f && busybox chown 33:44 /d/f"
-    output = build(registry, SCRATCH + run(script))
-    manifest = json.loads(get(registry, f"shop/api/manifests/{output.digest}"))
-    owners = {}
-    for layer in manifest["layers"]:
-        blob = get(registry, f"shop/api/blobs/{layer['digest']}")
-        listing = subprocess.run(
-            ["tar", "tzv", "--numeric-owner"], input=blob, capture_output=True, check=True
-        )
-        for line in listing.stdout.decode().splitlines():
-            fields = line.split()
-            owners[fields[-1]] = fields[1]
-    assert {name: owners[name] for name in ("bin/busybox", "d/f")} == {"bin/busybox": "0/0", "d/f": "33/44"}
-
-
-def test_base_image_from_a_registry_that_wants_a_login(build: Builder, locked_registry: Registry) -> None:
-    """Pull and push use the registries' logins; no line of the log holds the password."""
-    build(locked_registry, SCRATCH, tag="base")
-    base = f"FROM {locked_registry.host}/shop/api:base\n"
-    build(
-        locked_registry,
-        base + run("echo robot"),
-        tag="app",
-        reads=PullPolicy.default(locked_registry, "shop"),
-    )
-    assert get(locked_registry, "shop/api/manifests/app")
-    assert "s3cr3t" not in "\n".join(build.lines)
 
 
 @pytest.mark.parametrize(
@@ -153,23 +51,6 @@ def test_mounts_of_run_steps(build: Builder, registry: Registry, mount: str, fil
     step = run(f"/bin/busybox cat {file}").replace("RUN", f"RUN --mount={mount}")
     build(registry, copy.replace("scratch", "scratch AS first") + copy + step)
     assert "noted" in build.lines
-
-
-def test_context_with_a_dockerignore(build: Builder, registry: Registry) -> None:
-    """Files that .dockerignore names are not in the image."""
-    (build.context / ".dockerignore").write_text("secret\n")
-    (build.context / "secret").touch()
-    build(registry, "FROM scratch\nCOPY . /src\nCOPY busybox /bin/busybox\n" + run("/bin/busybox ls -1 /src"))
-    assert ("busybox" in build.lines, "secret" in build.lines) == (True, False)
-
-
-def test_nothing_is_left_after_success_and_failure(build: Builder, registry: Registry) -> None:
-    """Storage, logins and temporary files are gone, whether the build worked or not."""
-    build(registry, SCRATCH)
-    after_success = build.leftovers()
-    with pytest.raises(BuildFailed):
-        build(registry, SCRATCH + run("exit 3"))
-    assert (after_success, build.leftovers()) == ([], [])
 
 
 FAILURES = [
@@ -198,9 +79,7 @@ def test_failures_of_the_build(
 ) -> None:
     """Each failure has its own error, which says what to correct."""
     with pytest.raises(kind, match=message) as caught:
-        build(
-            registry, dockerfile.replace("{host}", registry.host), reads=PullPolicy.default(registry, "shop")
-        )
+        build(registry, dockerfile.replace("{host}", registry.host), reads=own_namespace(registry, "shop"))
     assert type(caught.value) is kind
 
 
@@ -236,129 +115,9 @@ def test_base_image_from_the_workers_files(build: Builder, registry: Registry) -
         build(registry, "FROM oci:/mnt/context/layout\nCOPY busybox /\n")
 
 
-def test_failed_step_shows_its_output(build: Builder, registry: Registry) -> None:
-    """The last lines of the step are the error's, and its message does not say once more what is in the log."""
-    with pytest.raises(BuildFailed) as caught:
-        build(registry, SCRATCH + run("echo the reason is $((41 + 1)); exit 3"))
-    assert "the reason is 42" in caught.value.output
-    assert ("the reason is 42" in str(caught.value), caught.value.__cause__) == (False, None)
-
-
-def test_link_out_of_the_context_copies_nothing(build: Builder, registry: Registry) -> None:
-    """COPY of a link that leads out of the context does not reach the worker's file."""
-    (build.context / "link").symlink_to("/etc/passwd")
-    with pytest.raises(BuildFailed):
-        build(registry, "FROM scratch\nCOPY link /\n")
-
-
-def test_push_with_a_wrong_password(build: Builder, locked_registry: Registry) -> None:
-    """A refused login is permanent and does not show the password."""
-    wrong = Registry(locked_registry.host, username="robot", password="wr0ng", plain_http=True)
-    with pytest.raises(Unauthorized) as caught:
-        build(wrong, SCRATCH)
-    assert ("wr0ng" in str(caught.value), build.leftovers()) == (False, [])
-
-
-def test_push_to_a_registry_that_is_down(build: Builder) -> None:
-    """A registry that does not answer is retryable."""
-    with pytest.raises(RegistryUnreachable):
-        build(Registry("127.0.0.1:1", plain_http=True), SCRATCH)
-
-
-def test_push_to_a_registry_without_tls(build: Builder, registry: Registry) -> None:
-    """Plain http is never fallen back to."""
-    with pytest.raises(RegistryUnreachable, match="no trusted TLS connection"):
-        build(Registry(registry.host), SCRATCH)
-
-
-@pytest.mark.parametrize("target", ["other.example.com/a:1", "{host}/a", "{host}/a:1@sha256:" + "0" * 64])
-def test_target_must_be_a_tag_of_the_registry(tmp_path: Path, registry: Registry, target: str) -> None:
-    """A target elsewhere, or without a tag, is refused before anything runs."""
-    request = BuildRequest(
-        tmp_path, tmp_path / "Dockerfile", Platform.LINUX_AMD64, target.replace("{host}", registry.host)
-    )
-    with pytest.raises(InvalidReference):
-        build_and_push(request, registry=registry, workdir=tmp_path, deadline=time.monotonic() + 10)
-
-
-def test_timeout_stops_the_step(build: Builder, registry: Registry) -> None:
-    """A step that hangs is stopped at the deadline and leaves nothing."""
-    build(registry, SCRATCH)
-    with pytest.raises(ToolTimeout):
-        build(registry, SCRATCH + run("/bin/busybox sleep 4711"), seconds=3)
-    assert (build.leftovers(), processes_with("4711")) == ([], [])
-
-
-def test_disk_full(tmp_path: Path, registry: Registry) -> None:
-    """A disk that fills up during the build is the retryable error, and what was written is removed."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(disk)], check=True)
-    try:
-        build = Builder(tmp_path)
-        build.workdir = disk
-        with pytest.raises(DiskFull):
-            build(registry, SCRATCH + run("/bin/busybox dd if=/dev/zero of=/big bs=1M count=64"))
-        assert build.leftovers() == []
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
-
-
 def test_missing_buildah(build: Builder, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without buildah the error says what to install."""
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr("delivery_chain.builders.buildah.builder._sandboxes", {})
     with pytest.raises(ToolMissing, match="install the Debian package buildah"):
         build(registry, SCRATCH)
-
-
-def processes_with(text: str) -> list[int]:
-    """Processes that have an argument, apart from this one."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            if text.encode() in path.read_bytes().split(b"\0") and int(path.parent.name) != os.getpid():
-                found.append(int(path.parent.name))
-    return found
-
-
-def mounts_below(folder: Path) -> list[str]:
-    return [line for line in Path("/proc/self/mounts").read_text().splitlines() if str(folder) in line]
-
-
-def test_killed_worker_and_retry(build: Builder, registry: Registry, tmp_path: Path) -> None:
-    """After kill -9 of the worker in a RUN step nothing runs or is mounted; a retry works and removes all."""
-    (build.context / "Dockerfile").write_text(SCRATCH + run("echo started; exec /bin/busybox sleep 4712"))
-    code = f"""
-import time
-from pathlib import Path
-from delivery_chain.core.names.platform import Platform
-from delivery_chain.core.dockerfile.pull_policy import PullPolicy
-from delivery_chain.core.names.registry import Registry
-from delivery_chain.builders.buildah.builder import BuildRequest, build_and_push
-context = Path({str(build.context)!r})
-build_and_push(
-    BuildRequest(context, context / "Dockerfile", Platform.LINUX_AMD64, "{registry.host}/shop/api:killed"),
-    registry=Registry("{registry.host}", plain_http=True), workdir=Path({str(build.workdir)!r}),
-    deadline=time.monotonic() + 100, on_line=lambda line: print(line, flush=True),
-)
-"""
-    env = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True) as worker:
-        assert worker.stdout is not None
-        for line in worker.stdout:
-            if line.strip() == "started":
-                break
-        # The shell says so just before it becomes the program.
-        until = time.monotonic() + 20
-        while not processes_with("4712") and time.monotonic() < until:
-            time.sleep(0.02)
-        assert processes_with("4712")
-        worker.send_signal(signal.SIGKILL)
-    until = time.monotonic() + 10
-    while processes_with("4712") and time.monotonic() < until:
-        time.sleep(0.02)
-    left = build.leftovers()
-    assert (processes_with("4712"), mounts_below(build.workdir), len(left)) == ([], [], 1)
-    build(registry, SCRATCH, tag="killed")
-    assert build.leftovers() == []

@@ -6,14 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from delivery_chain.builders.buildah import builder
-from delivery_chain.builders.buildah.builder import BuildRequest, Isolation, Network, build_and_push
+from delivery_chain.builders.buildah.isolation import Isolation, Network
+from delivery_chain.builders.interface import BuildWork, load_builder
 from delivery_chain.core.names.platform import Platform
 from delivery_chain.core.names.registry import Registry
 from delivery_chain.errors import BuildFailed, ConfigurationError, DeliveryChainError
@@ -98,13 +98,11 @@ def facts_of(
         file.write('COPY hostile mark /\nRUN ["/bin/bash", "/hostile"]\n')
     seen: list[str] = []
     try:
-        build_and_push(
-            BuildRequest(
-                context, context / "Dockerfile", Platform.LINUX_AMD64, f"{registry.host}/hostile:{isolation}"
-            ),
-            registry=registry, workdir=tmp_path / "work", deadline=time.monotonic() + 99, on_line=seen.append,
-            isolation=isolation, network=network,
+        work = BuildWork(
+            context, context / "Dockerfile", Platform.LINUX_AMD64, f"{registry.host}/hostile:{isolation}", registry,
+            tmp_path / "work", options={"isolation": isolation, "network": network},
         )  # fmt: skip
+        load_builder("buildah").build(work, seconds=99, log=seen.append)
     except DeliveryChainError:
         print("\n".join(seen))  # noqa: T201 - for the failed test
         raise
@@ -219,12 +217,12 @@ def test_escape_of_older_buildah_leads_nowhere(
     (context / "Dockerfile").write_text(ESCAPE.replace("{file}", str(readable)))
     seen: list[str] = []
     try:
+        work = BuildWork(
+            context, context / "Dockerfile", Platform.LINUX_AMD64, f"{registry.host}/x:1", registry,
+            tmp_path / "work", options={"isolation": isolation, "network": network},
+        )  # fmt: skip
         with pytest.raises(BuildFailed):
-            build_and_push(
-                BuildRequest(context, context / "Dockerfile", Platform.LINUX_AMD64, f"{registry.host}/x:1"),
-                registry=registry, workdir=tmp_path / "work", deadline=time.monotonic() + 99,
-                on_line=seen.append, isolation=isolation, network=network,
-            )  # fmt: skip
+            load_builder("buildah").build(work, seconds=99, log=seen.append)
     finally:
         readable.unlink()
     assert set(seen) & {"home", "opt", "srv", "boot", "media"} == set()

@@ -7,6 +7,7 @@ import pytest
 from delivery_chain.core.dockerfile.pull_policy import ImageName, PullPolicy, ReadRule, is_own_machine
 from delivery_chain.core.names.registry import Registry
 from delivery_chain.errors import BuildFailed, InvalidReference
+from support.builds import own_namespace
 
 DIGEST = "sha256:" + "0" * 64
 HOME = Registry("r.example.com", "robot", "s3cr3t")
@@ -62,16 +63,16 @@ def login(policy: PullPolicy, name: str) -> tuple[str, str]:
 )
 def test_without_rules(name: str, expected: tuple[str, str]) -> None:
     """The chain's login is for its own namespace only; other registries are read without one."""
-    assert login(PullPolicy.default(HOME, "shop"), name) == expected
+    assert login(own_namespace(HOME, "shop"), name) == expected
 
 
 def test_official_images_are_everybodys() -> None:
     """They are read without a login, also where the chain's own registry is Docker Hub."""
     home = Registry("index.docker.io", "robot", "x")
-    assert login(PullPolicy.default(home, "shop"), "debian") == ("docker.io", "")
+    assert login(own_namespace(home, "shop"), "debian") == ("docker.io", "")
 
 
-OWN = PullPolicy.default(HOME, "shop")
+OWN = own_namespace(HOME, "shop")
 RULES = PullPolicy(
     (
         ReadRule("build.from[0]", HOME.host, ("base", "shop"), HOME),

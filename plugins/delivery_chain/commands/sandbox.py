@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from delivery_chain.commands.exit_codes import DONE, FAILED, USAGE
 from delivery_chain.errors import DeliveryChainError, UsageError
 from delivery_chain.sandbox import demo, following, interrupts, shop, source, stack, status
 from delivery_chain.sandbox.console import Console
@@ -17,15 +18,13 @@ from delivery_chain.sandbox.progress import Waiting
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-DONE, FAILED, USAGE = 0, 1, 2
 MOST_SECONDS = 1e6
 SIGNALLED = 128
 """What shells add to a signal's number."""
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the `sandbox` command; its parsers set `func`, a callable from arguments to an exit code."""
-    parser = subparsers.add_parser("sandbox", help="a whole delivery chain on this machine, in one command")
+def register(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     up = _command(commands, "up", _up, "start what does not run yet, and wait until all of it is ready")
     _add_up_options(up)

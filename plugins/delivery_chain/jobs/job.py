@@ -1,0 +1,129 @@
+"""A job: one build as JSON. It names connections, commits and digests; it holds no path, clock time or password."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from delivery_chain.core.names.platform import Platform
+from delivery_chain.core.value import Value
+from delivery_chain.errors import UsageError
+from delivery_chain.jobs.failure import Failure
+
+LARGEST = 1024 * 1024
+"""Bytes of a job, of its logins and of its result."""
+
+
+class SourceRef(Value):
+    """A commit of a git source."""
+
+    connection: str
+    """Airflow connection of type `git`."""
+    url: str
+    """As in the spec: empty, relative to the connection's URL, or absolute."""
+    ref: str
+    """Full ref."""
+    commit: str
+    older: bool = False
+    """Whether the ref may have moved on from the commit."""
+    submodules: bool = False
+
+
+class ReadRef(Value):
+    """A registry that base images may come from."""
+
+    rule: str
+    """Name for messages: `build.from[0]`."""
+    connection: str
+    host: str = ""
+    """Registry as images name it; empty for the connection's own."""
+    namespaces: tuple[str, ...] = ()
+    """Namespaces that may be read; empty for all."""
+
+
+class BuildJob(Value):
+    """Builds one platform of a commit and pushes it under a tag."""
+
+    kind: Literal["build"] = "build"
+    builder: str
+    options: dict[str, str] = {}
+    """The builder's own settings."""
+    source: SourceRef
+    context: str
+    dockerfile: str
+    platform: Platform
+    registry: str
+    """Airflow connection of type `oci_registry`."""
+    name: str
+    """Repository with its namespace."""
+    tag: str
+    args: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    reads: tuple[ReadRef, ...] = ()
+    """Registries that base images may come from."""
+    strangers: bool = False
+    """Whether images of registries that `reads` does not list are read without a login."""
+    seconds: float = Field(gt=0)
+    """Time for all of it."""
+
+    @property
+    def registries(self) -> tuple[str, ...]:
+        """Connections of type `oci_registry` that the job needs, each once."""
+        return tuple(dict.fromkeys([self.registry, *(read.connection for read in self.reads)]))
+
+
+class BuildDone(Value):
+    """A pushed image."""
+
+    kind: Literal["build"] = "build"
+    digest: str
+    build_seconds: float
+    push_seconds: float
+    isolation: str
+    """How RUN steps were kept apart from the machine, for people."""
+
+
+Job = BuildJob
+Done = BuildDone
+JobResult = Annotated[Done | Failure, Field(discriminator="kind")]
+_JOB: TypeAdapter[Job] = TypeAdapter(Job)
+_RESULT: TypeAdapter[Done | Failure] = TypeAdapter(JobResult)
+
+
+def job_from_json(data: bytes) -> Job:
+    """Return the job that `model_dump_json` wrote.
+
+    Raises:
+        UsageError: It is too large, or no job of this release. Not retryable.
+    """
+    if len(data) > LARGEST:
+        raise UsageError(f"job: expected at most {LARGEST} bytes, found more")
+    try:
+        return _JOB.validate_json(data)
+    except ValidationError as error:
+        raise UsageError(f"job: expected one that this release knows, found {_first(error)}") from None
+
+
+def result_from_json(data: bytes) -> Done | Failure:
+    """Return the result that `model_dump_json` wrote.
+
+    Raises:
+        UsageError: It is too large, or no result of this release. Not retryable.
+    """
+    if len(data) > LARGEST:
+        raise UsageError(f"job's result: expected at most {LARGEST} bytes, found more")
+    try:
+        return _RESULT.validate_json(data)
+    except ValidationError as error:
+        raise UsageError(
+            f"job's result: expected one that this release knows, found {_first(error)}"
+        ) from None
+
+
+def _first(error: ValidationError) -> str:
+    """Return where and why the first value was refused, without the value."""
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else first["msg"]

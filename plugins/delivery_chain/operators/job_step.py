@@ -1,0 +1,64 @@
+"""Steps whose work is a job: made here, run where the runner says, ended when Airflow says so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from delivery_chain.core.names.tags import run_key
+from delivery_chain.errors import JobFailed
+from delivery_chain.operators.base import ChainOperator
+
+if TYPE_CHECKING:
+    from delivery_chain.jobs.job import Job
+    from delivery_chain.runners.interface import Handle, Runner
+
+RUNNER = "local"
+D = TypeVar("D")
+
+
+class JobOperator(ChainOperator):
+    """A step that hands jobs to a runner and waits for their results."""
+
+    _running: tuple[Runner, Handle] | None = None
+
+    def run_job(self, context: Any, job: Job, done: type[D]) -> D:
+        """Run a job to its end; its lines go to the task's log.
+
+        Args:
+            context: Airflow's.
+            job: The job.
+            done: Type of its result.
+
+        Raises:
+            DeliveryChainError: The job's own error; TaskStopped where `on_kill` ended it.
+        """
+        from delivery_chain.hooks.logins import logins_for
+        from delivery_chain.jobs.failure import Failure, error_of
+        from delivery_chain.runners.interface import load_runner
+        from delivery_chain.settings import Settings
+
+        logins = logins_for(job, Settings.load().git_transports)
+        runner = load_runner(RUNNER)
+        handle = runner.submit(job, logins, job_key(context["ti"]))
+        self._running = runner, handle
+        try:
+            result = runner.watch(handle, self.log.info)
+        finally:
+            self._running = None
+        if isinstance(result, Failure):
+            raise error_of(result)
+        if not isinstance(result, done):
+            raise JobFailed(f"job {handle.key}: expected a {done.__name__}, found a {type(result).__name__}")
+        return result
+
+    def on_kill(self) -> None:
+        """End the job. Airflow calls it in the main thread, in the middle of `execute`."""
+        if self._running is not None:
+            runner, handle = self._running
+            runner.cancel(handle)
+
+
+def job_key(ti: Any) -> str:
+    """Return the name of a task's job: the same for each of its tries."""
+    slot = "" if ti.map_index is None or ti.map_index < 0 else f"-{ti.map_index}"
+    return f"{run_key(ti.dag_id, ti.run_id)}-{ti.task_id}{slot}"

@@ -1,0 +1,152 @@
+"""`delivery-chain job` as runners start it: the job on standard input, its logins by a file, one line of result."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from delivery_chain.jobs.failure import Failure
+from delivery_chain.jobs.job import BuildDone, result_from_json
+from delivery_chain.jobs.logins import Logins
+from delivery_chain.oci.client import RegistryClient
+from delivery_chain.tools.secret_files import passed_file
+from support.builds import PASSWORD, locked_registry
+from support.jobs import WAITS, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from delivery_chain.core.names.registry import Registry
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(os.geteuid() != 0 or shutil.which("buildah") is None, reason="needs root and buildah"),
+]
+WITHOUT_AIRFLOW = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "airflow":
+            raise ImportError(f"a job imported {name}")
+sys.meta_path.insert(0, Refuse())
+from delivery_chain.commands.main import main
+sys.exit(main())
+"""
+"""The command where Airflow can't be imported, as in an image that is for jobs alone."""
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry that asks for a login."""
+    with locked_registry(tmp_path_factory.mktemp("locked")) as registry:
+        yield registry
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    """What is built."""
+    return Source.make(tmp_path_factory.mktemp("git") / "shop")
+
+
+def start(work: Path, *arguments: str, logins: int | None = None) -> subprocess.Popen[bytes]:
+    """The command in an environment that has nothing of this one's but where programs and modules are."""
+    env = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "AIRFLOW__DELIVERY_CHAIN__WORK_FOLDER": str(work),
+    }
+    passed = () if logins is None else (logins,)
+    handed = () if logins is None else ("--logins", f"/dev/fd/{logins}")
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", WITHOUT_AIRFLOW, "job", *handed, *arguments]
+    return subprocess.Popen(command, env=env, stdin=pipe, stdout=pipe, stderr=pipe, pass_fds=passed)
+
+
+def left(work: Path) -> list[str]:
+    """What jobs left on this machine."""
+    return [path.name for path in (work / str(os.geteuid()) / "jobs").iterdir()]
+
+
+def test_a_build(tmp_path: Path, source: Source, registry: Registry) -> None:
+    """One line of JSON is the result; the log has the build and no password; nothing is left. Airflow is not needed."""
+    with (
+        passed_file(source.logins(registry).to_json().decode()) as descriptor,
+        start(tmp_path / "work", logins=descriptor) as process,
+    ):
+        out, log = process.communicate(source.job().model_dump_json().encode(), timeout=90)
+    found = result_from_json(out)
+    assert isinstance(found, BuildDone), (found, log)
+    with RegistryClient(registry) as client:
+        assert client.get_manifest("shop/api", "built").digest == found.digest
+    assert (process.returncode, out.count(b"\n"), b"build of" in log) == (0, 1, True)
+    assert (PASSWORD.encode() in out + log, left(tmp_path / "work")) == (False, [])
+
+
+def test_sigterm_ends_it(tmp_path: Path, source: Source, registry: Registry) -> None:
+    """A container that is stopped leaves no program and no file, and still says what became of the job."""
+    with (
+        passed_file(source.logins(registry).to_json().decode()) as descriptor,
+        start(tmp_path / "work", logins=descriptor) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(source.job(wait=4714).model_dump_json().encode())
+        process.stdin.close()
+        for line in process.stderr:
+            if line.strip() == WAITS.encode():
+                break
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout is not None
+        found = result_from_json(process.stdout.read())
+        process.wait(30)
+    assert isinstance(found, Failure)
+    assert (found.error, found.retryable, process.returncode, left(tmp_path / "work")) == (
+        "TaskStopped",
+        True,
+        1,
+        [],
+    )
+
+
+def failing(tmp_path: Path, job: bytes, *arguments: str) -> Failure:
+    with start(tmp_path / "work", *arguments) as process:
+        out, _ = process.communicate(job, timeout=60)
+    found = result_from_json(out)
+    assert isinstance(found, Failure)
+    assert process.returncode == 1
+    return found
+
+
+def test_a_job_without_its_logins(tmp_path: Path, source: Source) -> None:
+    """It says which is missing."""
+    found = failing(tmp_path, source.job().model_dump_json().encode())
+    assert (found.error, found.message) == (
+        "ConfigurationError",
+        "job: expected the login of git source 'git_shop' among those handed in, found none",
+    )
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", json.dumps({"kind": "deploy"}).encode()])
+def test_what_is_no_job(tmp_path: Path, data: bytes) -> None:
+    """It is refused as data, so that a runner need not read the log."""
+    assert failing(tmp_path, data).error == "UsageError"
+
+
+def test_logins_that_can_not_be_read(tmp_path: Path, source: Source) -> None:
+    """The file is named, and what is wrong with it."""
+    job = source.job().model_dump_json().encode()
+    missing = failing(tmp_path, job, "--logins", str(tmp_path / "none"))
+    (tmp_path / "other").write_text(Logins().to_json().decode() + "}")
+    other = failing(tmp_path, job, "--logins", str(tmp_path / "other"))
+    assert (missing.message, other.message.partition(",")[0]) == (
+        f"--logins {tmp_path}/none: expected a file that can be read, found No such file or directory",
+        "logins: expected JSON as a runner writes it",
+    )
