@@ -6,6 +6,7 @@ see `delivery_chain.core.events.pipeline`.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -145,7 +146,7 @@ class LookIntake:
         self.positions: list[int] = []
         self._route = route
         self._position: dict[str, int] = {}
-        self._full = False
+        self._waiting: float = math.inf
 
     def route(self, pushes: Sequence[Push]) -> list[Routed]:
         """Seen in one look, refs are in natural order: the later one counts as the newer push."""
@@ -189,10 +190,12 @@ class LookIntake:
         seen_at = not_after(read_time(run.conf.get("seen_at")), run.run_after)
         return start.event.model_copy(update={"seen_at": seen_at})
 
-    def wait(self, count: int) -> str:
+    def wait(self, one: Routed) -> str:
         """The cursor moves over the first changes alone: after one that waits all others do."""
-        self._full = self._full or (bool(self.runs) and len(self.runs) + count > MOST_RUNS)
-        return LATER if self._full else ""
+        position = self._position[one.push.ref]
+        if self.runs and len(self.runs) + len(one.starts) > MOST_RUNS:
+            self._waiting = min(position, self._waiting)
+        return LATER if position >= self._waiting else ""
 
     def make(self, one: Routed, start: Start, run_id: str, event: Event) -> Outcome:
         """Leave it to the task `start`."""

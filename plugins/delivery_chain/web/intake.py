@@ -143,10 +143,10 @@ class WebhookIntake:
         """By Airflow's database."""
         return [self._runs.there(start) for start in starts]
 
-    def wait(self, count: int) -> str:
+    def wait(self, one: Routed) -> str:
         """Of one notification `MOST_RUNS`, or all of one push."""
         made = self._runs.made
-        return LEFT if made and made + count > MOST_RUNS else ""
+        return LEFT if made and made + len(one.starts) > MOST_RUNS else ""
 
     def make(self, one: Routed, start: Start, run_id: str, event: Event) -> Outcome | None:
         """In this transaction."""

@@ -77,8 +77,8 @@ class Intake(Protocol):
     def there(self, starts: Sequence[Start]) -> list[RunsThere]:
         """The runs that are there, of each start."""
 
-    def wait(self, count: int) -> str:
-        """Why so many more runs are not made now; empty where they are."""
+    def wait(self, one: Routed) -> str:
+        """Why the runs of a push are not made now, after those that were; empty where they are."""
 
     def make(self, one: Routed, start: Start, run_id: str, event: Event) -> Outcome | None:
         """Make a run; None where somebody else took its id at this very moment, for a run of another kind."""
@@ -107,8 +107,8 @@ def dedupe(intake: Intake, routed: Sequence[Routed]) -> list[Routed]:
 
     A push that has its answer (`why`) already passes through, as it does in `start`.
     """
-    # What would wait in `start` is not asked for: more runs than now there will be.
-    routed = [one if one.why else replace(one, why=intake.wait(len(one.starts))) for one in routed]
+    # What would wait in `start` is not asked for: the runs that were made do not get fewer.
+    routed = [one if one.why else replace(one, why=intake.wait(one)) for one in routed]
     known = [None if one.why else intake.known(one) for one in routed]
     # Not before the places are locked.
     starts = [start for one in routed if not one.why for start in one.starts]
@@ -129,7 +129,7 @@ def start(intake: Intake, judged: Sequence[Routed]) -> list[Routed]:
     for one in judged:
         if one.judged is None:
             done.append(one)
-        elif why := intake.wait(len(one.starts)):
+        elif why := intake.wait(one):
             done.append(replace(one, why=why))
         else:
             done.append(_started(intake, one, one.judged))

@@ -75,8 +75,8 @@ class Memory:
         ids = [{start.run_id(visit): visit for visit in range(1, 30)} for start in starts]
         return [{one[run_id]: run for run_id, run in self.runs.items() if run_id in one} for one in ids]
 
-    def wait(self, count: int) -> str:
-        return FULL if len(self.runs) + count > self.room else ""
+    def wait(self, one: Routed) -> str:
+        return FULL if len(self.runs) + len(one.starts) > self.room else ""
 
     def make(self, one: Routed, start: Start, run_id: str, event: Event) -> Outcome | None:
         if self.broken:
