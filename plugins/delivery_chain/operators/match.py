@@ -135,7 +135,7 @@ class LookIntake:
         Args:
             ti: The task instance, which can be asked for runs.
             seen: See `watch`.
-            told: What webhooks reported of the place.
+            told: Moves of the place's refs, as webhooks reported them.
             route: Finds the runs of a change that was seen at a time.
         """
         self.ti = ti

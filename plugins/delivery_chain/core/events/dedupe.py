@@ -53,7 +53,7 @@ class Move:
     before: str | None
     after: str
     teller: str
-    """Which webhook; two of them may tell the same move."""
+    """Which webhook; two of them may report the same move."""
     delivery_id: str
     """Empty where the sender gives none."""
     now: datetime
@@ -88,7 +88,7 @@ class Judgement:
     left: datetime | None = None
     """When the sensor last saw it elsewhere, or it was deleted, by which its images are told apart; None for never."""
     elsewhere: tuple[str, ...] = ()
-    """Where webhooks told the ref to be: the registry knows what came of it."""
+    """Other commits or digests that webhooks reported the ref at: the registry knows what came of them."""
     at: datetime | None = None
     """When a fresh push was seen; of one that came late, when it must have been."""
     first: datetime | None = None
@@ -101,8 +101,8 @@ def judge(
     """Tell a push from a redelivery.
 
     Args:
-        history: What webhooks told of this ref before.
-        move: What one tells now.
+        history: Earlier moves of this ref, as webhooks reported them.
+        move: The one that is reported now.
         watched: Where the sensor saw the ref last, if it did.
         sensed: When the sensor saw the ref come to where the move ends, as the newest run says that it made of it.
     """
@@ -133,8 +133,8 @@ def look_at(history: History, change: Change) -> Judgement:
     """What is known of a push that the sensor sees. It is always a fresh one: its runs show whether it was reported.
 
     Args:
-        history: What webhooks told of its ref.
-        change: What the sensor sees. What was told after its look began may be newer than the look.
+        history: Moves of its ref, as webhooks reported them.
+        change: What the sensor sees. A move that was reported after its look began may be newer than the look.
     """
     before = change.looked - CLOCKS
     known = tuple(one for one in history if one.at <= before)
@@ -159,12 +159,12 @@ def _latest(*times: datetime | None) -> datetime | None:
 
 
 def elsewhere(history: History, commit: str) -> tuple[str, ...]:
-    """Where webhooks told the ref to be but at a commit: commits or digests, each once."""
+    """Commits or digests other than one that webhooks reported the ref at, each once."""
     return tuple(dict.fromkeys(one.commit for one in history if one.told and one.commit not in ("", commit)))
 
 
 def first_at(history: History, commit: str, left: datetime | None) -> datetime | None:
-    """When the ref was first known to be at a commit, since it was elsewhere; None where nobody told of it."""
+    """When the ref was first known to be at a commit, since it was elsewhere; None where that was never reported."""
     times = (one.at for one in history if one.commit == commit and one.at > (left or SUPERSEDED))
     return min(times, default=None)
 

@@ -56,7 +56,7 @@ TAKEN = "somebody else takes the ids of its runs; the sensor tries again"
 
 
 class Intake(Protocol):
-    """What the pipeline needs from outside: what is known, and how a run is made."""
+    """The pipeline's port: what differs between webhooks and the sensor, and needs more than rules."""
 
     by: str
     """`sensor`, or `webhook` and the connection's id."""
@@ -69,7 +69,7 @@ class Intake(Protocol):
         """The runs that each push stands for; those of one place stand together, places in the order of their ids."""
 
     def known(self, one: Routed) -> tuple[History, Sighting | None]:
-        """What webhooks reported of the ref, and where the sensor saw it last. Locks the place, for webhooks."""
+        """Moves of the ref that webhooks reported, and where the sensor saw it last. Locks the place, for webhooks."""
 
     def word(self, one: Routed) -> Move | Change:
         """The push as what it is for `dedupe`: a webhook's word of a move, or a change between two looks."""
