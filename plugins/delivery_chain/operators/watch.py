@@ -175,5 +175,5 @@ class WatchImagesOperator(_Watching, ImageTagSensor):
 
 
 def told_of(cursor: str) -> Told:
-    """What webhooks told of the place that a cursor is of."""
+    """Moves that webhooks reported of the place that a cursor is of."""
     return Told.read(_read(told_key(cursor)))
