@@ -114,7 +114,7 @@ REFUSED: dict[str, tuple[Callable[[Forest], Entry], type[DeliveryChainError], st
     "a child of an unknown type": (
         lambda f: f.index(clean(f), f.image(OLD) | {"mediaType": "application/x-foo"}),
         ProtocolViolation,
-        "'application/x-foo' is neither an image nor known to be none",
+        "'application/x-foo' is neither an image nor proven not to be one",
     ),
     "a manifest for a layer": (
         lambda f: f.index(
