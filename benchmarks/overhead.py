@@ -19,7 +19,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delivery_chain.builders.interface import BuildWork, load_builder
+from delivery_chain.builders.interface import BuildWork
+from delivery_chain.builders.table import load_builder
 from delivery_chain.core.names.platform import Platform
 from delivery_chain.core.section import Section
 from delivery_chain.oci.client import RegistryClient

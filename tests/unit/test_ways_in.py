@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from delivery_chain.builders.table import load_builder
 from delivery_chain.dag_files.factory import make_chain_dag
+from delivery_chain.runners.table import load_runner
+from delivery_chain.scanners.table import load_scanner
 from delivery_chain.senders.table import SENDERS
 from delivery_chain.targets.table import target_class
 from support.chain_steps import chain
@@ -25,6 +28,9 @@ def step_class(name: str) -> type:
 
 
 LOADED: dict[tuple[str, str], Callable[[str], object]] = {
+    ("builder", "buildah"): lambda name: type(load_builder(name)),
+    ("runner", "local"): lambda name: type(load_runner(name)),
+    ("scan engine", "trivy"): lambda name: type(load_scanner(name)),
     ("target", "webhook"): target_class,
     ("sender", "gitlab"): lambda name: SENDERS[name].parse,
     ("sender", "azure"): lambda name: SENDERS[name].parse,

@@ -107,7 +107,7 @@ def _newuidmap() -> Iterator[Line]:
 
 
 def _isolation(settings: Settings) -> Iterator[Line]:
-    from delivery_chain.builders.interface import load_builder  # noqa: PLC0415
+    from delivery_chain.builders.table import load_builder  # noqa: PLC0415
 
     options = {"isolation": settings.build_isolation, "network": settings.build_network}
     folder = settings.work_folder

@@ -38,7 +38,7 @@ class JobOperator(ChainOperator):
         """
         from delivery_chain.hooks.logins import logins_for
         from delivery_chain.jobs.failure import Failure, error_of
-        from delivery_chain.runners.interface import load_runner
+        from delivery_chain.runners.table import load_runner
         from delivery_chain.settings import Settings
 
         logins = logins_for(job, Settings.load().git_transports)

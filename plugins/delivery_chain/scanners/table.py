@@ -1,11 +1,10 @@
-"""The scan engines by their names in specs. They load when asked for."""
+"""Each scan engine by its name in specs."""
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.errors import ConfigurationError
+from delivery_chain.tools.lazy_table import load
 
 if TYPE_CHECKING:
     from delivery_chain.scanners.interface import Scanner
@@ -20,9 +19,5 @@ def load_scanner(name: str) -> Scanner[Any, Any]:
     Raises:
         ConfigurationError: No engine has the name. Not retryable.
     """
-    if name not in SCANNERS:
-        known = ", ".join(sorted(SCANNERS))
-        raise ConfigurationError(f"scan engine {name!r}: expected one of {known}; correct `scan.engine`")
-    module, _, attribute = SCANNERS[name].partition(":")
-    made: Scanner[Any, Any] = getattr(import_module(module), attribute)()
+    made: Scanner[Any, Any] = load(SCANNERS, name, "scan engine", "correct `scan.engine`")()
     return made

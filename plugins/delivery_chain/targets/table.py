@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
-from delivery_chain.errors import ConfigurationError
+from delivery_chain.tools.lazy_table import load
 
 if TYPE_CHECKING:
     from delivery_chain.targets.interface import Target
@@ -20,11 +19,5 @@ def target_class(kind: str) -> type[Target]:
     Raises:
         ConfigurationError: No target is of this kind. Not retryable.
     """
-    if kind not in TARGETS:
-        known = ", ".join(sorted(TARGETS))
-        raise ConfigurationError(
-            f"target {kind[:100]!r}: expected one of {known}; correct the trigger in the spec"
-        )
-    module, _, name = TARGETS[kind].partition(":")
-    found: type[Target] = getattr(import_module(module), name)
+    found: type[Target] = load(TARGETS, kind, "target", "correct the trigger in the spec")
     return found
