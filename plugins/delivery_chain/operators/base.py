@@ -92,7 +92,7 @@ def pull_all(ti: TaskInstance, task_id: str, model: type[V]) -> tuple[V, ...]:
     by_index = {claimed_index(item): item for item in found}
     if len(by_index) < len(found):
         raise SealBroken(
-            f"a result of task `{task_id}` in run {ti.run_id!r} is present twice, so it was copied through Airflow's "
+            f"what the task `{task_id}` left in run {ti.run_id!r} is present twice, so it was copied through Airflow's "
             f"REST API or in its database: clear `{task_id}` and all downstream tasks, so that it is produced again"
         )
     return tuple(_open(by_index[index], place_of(ti, task_id, index), model) for index in sorted(by_index))
