@@ -14,9 +14,9 @@ from delivery_chain.core.spec.scan import Clause, Scan
 from delivery_chain.errors import ScanFailed
 from support.findings import AMD, ARM, DATABASE, INDEX, NOW, finding, judged, report
 
-STALE = "database example.org/db:2 is of 2026-05-20 07:00 UTC, older than [delivery_chain]"
+STALE = "database example.org/db:2 was built on 2026-05-20 07:00 UTC, older than [delivery_chain]"
 IMAGE = Image(digest=AMD, platform="linux/amd64")
-UNSEEN = "the scan did not see enough, so the image does not pass:\n"
+UNSEEN = "the scan missed parts of the image, so it does not pass:\n"
 
 
 def verdict(scan: dict[str, Any], *findings: Finding, repository: str = "api") -> Verdict:
