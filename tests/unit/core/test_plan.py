@@ -166,7 +166,7 @@ def test_select_refuses(spec: ChainSpec, conf: dict[str, Any], message: str) -> 
             A,
             EventRefused,
             (
-                "the tag rule '${all}' makes no tag that a registry takes: tag 'feature/a': expected 1 to 128 "
+                "the tag rule '${all}' produces an invalid tag: tag 'feature/a': expected 1 to 128 "
                 "characters of [A-Za-z0-9_.-], the first not . or -"
             ),
         ),

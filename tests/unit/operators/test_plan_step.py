@@ -97,7 +97,7 @@ def test_a_push_that_was_overtaken_is_skipped(refs: dict[str, str]) -> None:
         (chain(), PUSH | {"ref": "refs/tags/v1.2.3"}, EventRefused, "as a whole name (release: tag v("),
         (chain(), PUSH | {"ref": "refs/tags/v9.9"}, EventRefused, "'refs/tags/v9.9' is not there any more"),
         (chain(), {"ref": "v9.9"}, EventRefused, "'refs/tags/v9.9' is not there any more"),
-        (WIDE, {"ref": "feature/x"}, EventRefused, "makes no tag that a registry takes"),
+        (WIDE, {"ref": "feature/x"}, EventRefused, "produces an invalid tag"),
         (chain(), {"rule": "release"}, EventRefused, "can't be built by its name alone"),
         (chain(), {"repository": "web", "tag": "v1"}, EventRefused, "not in the scope of chain 'shop'"),
         (chain(), {"tag": "_staging-0123456789ab"}, EventRefused, "a name the chain keeps for itself"),

@@ -431,7 +431,7 @@ def test_password_is_sent_and_leaves_no_trace(
 def test_refused_credentials(git_server: GitServer, repository: Repository, password: str) -> None:
     """Missing or wrong credentials are a permanent error that says what to check and not what was sent."""
     git_server.password = "right"
-    with pytest.raises(SourceError, match="the server refused the credentials") as caught:
+    with pytest.raises(SourceError, match="the server rejected the credentials") as caught:
         list_refs(git_server.source("shop/api/.git", username="robot", password=password), deadline=soon())
     assert (caught.value.retryable, "wrong-secret" in str(caught.value)) == (False, False)
 

@@ -177,7 +177,7 @@ def test_keys(rest: str, expected: list[str]) -> None:
             + "      platforms: [linux/s390x]\n      args: {a-b: c, D: 1}\n",
             [
                 "10: build.rules[0].tags: expected at least one item, found none",
-                "11: build.rules[1]: `tag`: not a regular expression that RE2 takes: missing ): (",
+                "11: build.rules[1]: `tag`: not a regular expression that RE2 accepts: missing ): (",
                 (
                     "17: build.rules[2].context: expected a path inside the checkout, without '..' and not absolute, "
                     "found '../x'"
@@ -208,7 +208,7 @@ def test_keys(rest: str, expected: list[str]) -> None:
                 "6: build.timezone: expected an IANA time zone such as Asia/Shanghai or UTC, found 'Mars/X'",
                 "10: build.rules[0].tags: at most 3 tags, found 4",
                 "11: build.rules[1]: tag '${m}': ${m} is not captured; the pattern names n",
-                "12: build.rules[2]: `branch`: not a regular expression that RE2 takes: invalid perl operator: (?=",
+                "12: build.rules[2]: `branch`: not a regular expression that RE2 accepts: invalid perl operator: (?=",
                 "13: build.rules[3]: expected either `branch` or `tag`",
                 "14: build.rules[4].tags[0].build_time: expected 'date' or 'minute', found 'hour'",
                 "14: build.rules[4].tags[0].commit_id: expected less than or equal to 40, found 41",
@@ -288,7 +288,7 @@ def test_keys(rest: str, expected: list[str]) -> None:
                     "6: distribute[1].on: expected `all`, {regexp: …} or {tags: […]}, found 'some'; as a pattern: "
                     "{regexp: 'some'}"
                 ),
-                "7: distribute[2].on.regexp: not a regular expression that RE2 takes: missing ): (",
+                "7: distribute[2].on.regexp: not a regular expression that RE2 accepts: missing ): (",
                 "8: distribute[3].method: expected 'POST' or 'GET', found 'PUT'",
                 "9: distribute[4].url_connection: is missing",
                 (
@@ -398,7 +398,7 @@ RULE = "build:\n  rules:\n    - {name: r, branch: main, tags: [{tag: a}], "
         (
             "distribute: [{name: 'it''s', url_connection: c, on: {regexp: '*'}}]\n",
             (
-                "4: distribute[0].on.regexp: not a regular expression that RE2 takes: no argument for repetition "
+                "4: distribute[0].on.regexp: not a regular expression that RE2 accepts: no argument for repetition "
                 "operator: * ('*' looks like a glob and is read as a regular expression for the whole name; "
                 "write '.*') "
                 '(trigger "it\'s")'
