@@ -90,7 +90,7 @@ _PERMANENT: tuple[tuple[str, str], ...] = (
         r"repository .*not found|returned error: 404|does not appear to be a git repository|does not exist",
         "no such repository, or the credentials may not see it; check the URL",
     ),
-    (r"couldn't find remote ref", "the ref is not there any more; push it again, or start another run"),
+    (r"couldn't find remote ref", "the ref no longer exists; push it again, or start another run"),
 )
 _UNREACHABLE = re.compile(
     r"could not resolve|connection (?:refused|timed out|reset|closed)|failed to connect|couldn't connect"

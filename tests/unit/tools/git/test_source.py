@@ -196,7 +196,7 @@ def test_commits_are_refused(commit: str) -> None:
         ("git@h: Permission denied (publickey).", SourceError, "rejected the credentials"),
         ("remote: Repository not found.", SourceError, "no such repository"),
         ("fatal: transport 'file' not allowed", SourceError, "transport is not allowed"),
-        ("fatal: couldn't find remote ref refs/heads/x", SourceError, "the ref is not there any more"),
+        ("fatal: couldn't find remote ref refs/heads/x", SourceError, "the ref no longer exists"),
         ("fatal: SSL certificate problem: unable to get local issuer", SourceError, "not trusted"),
         ('Load key "/proc/1/fd/3": error in libcrypto', SourceError, "the ssh key can't be read"),
         ("fatal: something new", SourceError, "git failed with exit code 128"),
