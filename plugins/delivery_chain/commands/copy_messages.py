@@ -1,4 +1,4 @@
-"""The registry client's errors in the words of `delivery-chain copy`, which knows no Airflow, connection or worker."""
+"""Rewords the registry client's errors for `delivery-chain copy`, which has no Airflow, connection or worker."""
 
 from __future__ import annotations
 
