@@ -93,7 +93,7 @@ def _plan(spec: ChainSpec, event: Event, now: datetime) -> Plan:
 
 
 def _describe(spec: ChainSpec, plans: Sequence[Plan]) -> Iterator[str]:
-    """Yield the plan's lines; of two plans that differ only in their placeholder commit, with `MADE_UP` in its place."""
+    """Yield the plan's lines; of two plans that differ only in a placeholder commit, with `MADE_UP` in its place."""
     yield from (_common(lines) for lines in zip(*(_lines(spec, plan) for plan in plans), strict=True))
     if len(plans) > 1:
         yield f"{MADE_UP} stands for the commit that the ref points at: pass it with --commit"

@@ -300,8 +300,8 @@ def wait(
             return _outcome(server, chain, run_id) or _by_note(state, note)
         left = until - time.monotonic()
         if left <= 0:
-            said = _plugin_data(server, chain, run_id).get("sentence")
-            why = f" ({clean(said, LONGEST_NOTE)})" if isinstance(said, str) and said else ""
+            sentence = _plugin_data(server, chain, run_id).get("sentence")
+            why = f" ({clean(sentence, LONGEST_NOTE)})" if isinstance(sentence, str) and sentence else ""
             raise ToolError(
                 f"{chain}: run {run_id} did not finish in time, last state {state}{why}; it continues",
                 tool="airflow",
@@ -311,13 +311,13 @@ def wait(
 
 
 def _outcome(server: AirflowServer, chain: str, run_id: str) -> Ended | None:
-    """Ask the plugin for the outcome of a finished run; None if it is absent, does not respond, or answers otherwise."""
+    """Ask the plugin for the outcome of a finished run; None if the plugin is absent, or gives no valid outcome."""
     data = _plugin_data(server, chain, run_id)
     sentence, state = data.get("sentence"), data.get("state")
-    if not isinstance(said, str) or state not in ENDED:
+    if not isinstance(sentence, str) or state not in ENDED:
         return None
     whole = data.get("end") == DELIVERED and data.get("good") is True
-    return Ended(str(state), clean(said, LONGEST_NOTE), whole)
+    return Ended(str(state), clean(sentence, LONGEST_NOTE), whole)
 
 
 def _plugin_data(server: AirflowServer, chain: str, run_id: str) -> dict[str, Any]:
