@@ -195,7 +195,7 @@ def test_a_run_s_page_asks_for_a_login(visitor: BrowserContext, clean: Ended) ->
 @pytest.mark.parametrize(
     ("wrong", "title", "message"),
     [
-        (False, "Test Connection Successful", "is an OCI registry and lets us in anonymously"),
+        (False, "Test Connection Successful", "is an OCI registry and grants access anonymously"),
         (True, "Test Connection Failed", "Connection refused. Check that the registry runs"),
     ],
     ids=["right", "wrong"],

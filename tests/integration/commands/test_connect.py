@@ -285,7 +285,7 @@ def test_a_registry_is_tried_first(
         assert err.endswith("nothing was created\n")
         monkeypatch.setenv(SECRET, ROBOTS)
         code, out, err = run(capsys, *words)
-    tested = f"tested  {registry.host} is an OCI registry and lets us in as '{ROBOT}'"
+    tested = f"tested  {registry.host} is an OCI registry and grants access as '{ROBOT}'"
     assert (code, err, out.splitlines()[1:]) == (0, "", [tested])
 
 
