@@ -1,4 +1,4 @@
-"""Making runs through Airflow's own code, inside the caller's transaction."""
+"""Creates runs through Airflow's own code, inside the caller's transaction."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ if TYPE_CHECKING:
 
 VISITS_AT_ONCE = 16
 MOST_TAKEN = 16
-"""Ids that somebody may take from under us while one run is made."""
+"""Attempts to find a free run id while others concurrently take them."""
 RECENT = 100
 RECENT_OF_ALL = 1000
-"""Runs of a chain, and of all chains, that are asked whether they built an image."""
+"""Maximum number of runs, of one chain and of all chains, checked for having built an image."""
 _dag_bag = create_dag_bag()
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A run that is there."""
+    """An existing run."""
 
     seen_at: datetime
-    """When its push was seen; `SUPERSEDED` for a run that is not ours."""
+    """Time when its push was seen; `SUPERSEDED` for a run that is not ours."""
     sender: str = ""
     delivery_id: str = ""
 
     @property
     def ours(self) -> bool:
-        """Whether a webhook or the sensor made it, and nobody else under its id."""
+        """Whether a webhook or the sensor created it, rather than a user under its id."""
         return self.seen_at != SUPERSEDED
 
 
@@ -63,13 +63,13 @@ class Runs:
     """The runs of one delivery."""
 
     def __init__(self, session: Session, *, by: str, facts: Mapping[str, Any]) -> None:
-        """Make none yet.
+        """Create no runs yet.
 
         Args:
             session: Of the transaction.
-            by: Who triggers them, for Airflow's pages.
-            facts: Fields of the event that all have in common: actor, sender, delivery_id; and pushed_at, None where
-                the sender does not say it.
+            by: The triggering user, for Airflow's pages.
+            facts: Fields of the event that all runs share: actor, sender, delivery_id; and pushed_at, None if the
+                sender does not state it.
         """
         self.session = session
         self.by = by
@@ -77,23 +77,23 @@ class Runs:
         self.made = 0
 
     def there(self, start: Start) -> dict[int, Known]:
-        """The runs of this ref and commit: number of the stay to what is known of it."""
+        """The existing runs of this ref and commit, by number of the stay."""
         return _made(self.session, start)
 
     def find(self, start: Start, there: Mapping[int, Known]) -> Outcome:
-        """The newest run of a push that was known before."""
+        """The latest run of a push that is already known."""
         ours = [number for number, one in there.items() if one.ours]
         if not ours:
-            return _outcome(start, why="a push that was known already, and made no run")
+            return _outcome(start, why="a redelivery of a known push that started no run")
         return _outcome(start, run_id=start.run_id(max(ours)))
 
     def start(self, start: Start, there: Mapping[int, Known], push: Judgement) -> Outcome:
-        """Make the run, unless it is there.
+        """Create the run, unless it exists.
 
         Args:
-            start: Of what.
-            there: The runs that are there, from `there`.
-            push: What is known of the push, which is a fresh one.
+            start: The run to start.
+            there: The existing runs, from `there`.
+            push: The judgement of the push, which is a fresh one.
         """
         there = dict(there)
         for _ in range(MOST_TAKEN):
@@ -108,24 +108,24 @@ class Runs:
             if found is None or found.ours:
                 return _outcome(start, run_id=run_id, why=SENSED)
             there[visit] = found
-        return _outcome(start, why="somebody else takes the ids of its runs; the sensor tries again")
+        return _outcome(start, why="other clients keep taking its run ids; the sensor retries")
 
     def _made(self, start: Start, run_id: str, push: Judgement) -> Outcome:
-        """Make a run; neither run nor reason where its id was taken at this very moment."""
+        """Create a run; return neither run nor reason if its id was taken concurrently."""
         model = self.session.get(DagModel, start.chain)
         dag = self._dag(start.chain) if model else None
         if model is None or model.is_stale or dag is None:
-            return _outcome(start, why="Airflow has no such Dag now; the sensor tries again")
+            return _outcome(start, why="Airflow does not have its Dag now; the sensor retries")
         if model.has_import_errors:
-            return _outcome(start, why="the Dag's file has import errors; the sensor tries again")
+            return _outcome(start, why="the Dag's file has import errors; the sensor retries")
         at = push.at or datetime.now(UTC)
-        # Told once more, it is no newer than it was at first.
+        # A redelivery is no newer than the first delivery.
         pushed_at = min(self.facts["pushed_at"] or at, push.first or at)
         times = {"pushed_at": pushed_at, "seen_at": at, "left": push.left, "elsewhere": push.elsewhere}
         event = start.event.model_copy(update={**self.facts, **times})
         why = PAUSED if model.is_paused else ""
         try:
-            # A savepoint: another one of us, the sensor, or a person may make it at this very moment.
+            # A savepoint, because another receiver, the sensor or a user may create it concurrently.
             with self.session.begin_nested():
                 self._create(dag, run_id, event, at, why)
         except IntegrityError:
@@ -136,7 +136,7 @@ class Runs:
         return _outcome(start, run_id=run_id, made=True, why=why)
 
     def _dag(self, dag_id: str) -> Any:
-        """The newest version of a Dag, from memory where it was read before: a tenth of what a run costs."""
+        """The latest version of a Dag, cached in memory: reading it is a tenth of the cost of a run."""
         version = DagVersion.get_latest_version(dag_id, session=self.session)
         return _dag_bag.get_dag(version.id, session=self.session) if version else None
 
@@ -157,12 +157,12 @@ class Runs:
 
 
 def built_here(session: Session, chain: str, image: ImagePush, instance: str) -> bool:
-    """Whether a run of a chain made an image for a tag: then its publishing is what the registry tells.
+    """Whether a run of a chain made the image of a tag, so that the registry's event reports our own publishing.
 
-    It built the image, or left platforms out of one. A run about an image that others pushed made none. Runs of all
-    chains are asked: the one that covers the repository now need not be the one that built there, as specs are renamed
-    while runs are on their way. Asked of what is proven alone: nobody makes the receiver overlook a push by editing a
-    run's XComs.
+    The run built the image, or removed platforms from one. A run about an image that others pushed made none. Runs of
+    all chains are checked: the chain that covers the repository now may not be the one that built there, because specs
+    are renamed while runs are in flight. Only proven values count, so that editing a run's XComs can't make the
+    receiver ignore a push.
     """
     recent = select(DagRun.id).order_by(DagRun.id.desc())
     of_chains = select(DagTag.dag_id).where(DagTag.name == CHAIN_TAG)
@@ -180,7 +180,7 @@ def built_here(session: Session, chain: str, image: ImagePush, instance: str) ->
 
 
 def _place(plan: Any) -> tuple[Any, str]:
-    """Connection of the registry, and repository with its namespace."""
+    """The registry's connection, and the repository with its namespace."""
     return fields(
         plan, "plan.instance"
     ), f"{fields(plan, 'plan.namespace')}/{fields(plan, 'plan.repository')}"
@@ -203,7 +203,7 @@ def _made(session: Session, start: Start) -> dict[int, Known]:
 
 
 def _look(session: Session, start: Start, ids: Mapping[str, int]) -> dict[int, Known]:
-    """The runs with these ids, by their numbers."""
+    """The runs with these ids, by number of the stay."""
     columns = DagRun.run_id, DagRun.run_after, DagRun.run_type, DagRun.triggering_user_name, DagRun.conf
     wanted = select(*columns).where(DagRun.dag_id == start.chain, DagRun.run_id.in_(ids))
     return {
@@ -214,7 +214,7 @@ def _look(session: Session, start: Start, ids: Mapping[str, int]) -> dict[int, K
 
 def _known(run_after: datetime, conf: Mapping[str, Any]) -> Known:
     return Known(
-        # No push was seen after its run was made.
+        # A push is always seen before its run is created.
         seen_at=not_after(read_time(conf.get("seen_at")), run_after),
         sender=text(conf, "sender"),
         delivery_id=text(conf, "delivery_id"),
