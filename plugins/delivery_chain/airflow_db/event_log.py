@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from delivery_chain.core.events.ledger import Entry
 
 MOST_ROWS = 500
-"""Maximum number of event log rows per delivery."""
+"""Maximum number of event log rows per notification and place."""
 
 
-def record(session: Session, dag_id: str | None, entries: Sequence[Entry]) -> None:
+def log_entries(session: Session, dag_id: str | None, entries: Sequence[Entry]) -> None:
     """Add one row per entry.
 
     Args:

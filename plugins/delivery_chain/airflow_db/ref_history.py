@@ -26,8 +26,8 @@ MOST_WRITTEN = 16
 _written: dict[str, tuple[str, Told]] = {}
 
 
-class Record:
-    """The webhooks' history of one place. Holds its row's lock until the session ends."""
+class RefHistory:
+    """The moves of one place's refs, as reported by webhooks. Holds its row's lock until the session ends."""
 
     def __init__(self, session: Session, dag_id: str) -> None:
         """Lock and read the history.
@@ -46,8 +46,8 @@ class Record:
         self._was = self._told = _parse(self._key, *found[self._key])
         self._seen = _cursor(*found[dag_id]) if dag_id in found else None
 
-    def history(self, ref: str) -> History:
-        """The webhooks' history of a ref."""
+    def told(self, ref: str) -> History:
+        """The moves of a ref, as reported by webhooks."""
         return self._told.refs.get(ref, ())
 
     def watched(self, ref: str) -> Sighting | None:
@@ -95,7 +95,7 @@ def _cursor(row: str, encrypted: bool) -> tuple[datetime, Mapping[str, str]] | N
 
     None if a user's edit made it unreadable: the sensor reports that, and webhooks keep working.
 
-    Cached by the stored text: a source with thousands of refs is parsed once per poll, not once per delivery.
+    Cached by the stored text: a source with thousands of refs is parsed once per poll, not once per notification.
     """
     try:
         found = json.loads(plain(row, encrypted))

@@ -1,12 +1,9 @@
-"""Defines the runner port, which decides where a job runs. Runners are loaded lazily."""
+"""Defines the runner port, which decides where a job runs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
-
-from delivery_chain.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,9 +11,6 @@ if TYPE_CHECKING:
     from delivery_chain.jobs.failure import Failure
     from delivery_chain.jobs.job import Done, Job
     from delivery_chain.jobs.logins import Logins
-
-RUNNERS = {"local": "delivery_chain.runners.local:LocalRunner"}
-"""Maps names to `module:class`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +48,3 @@ class Runner(Protocol):
 
     def cancel(self, handle: Handle) -> None:
         """Stop a job and clean up after it. For `on_kill`: returns, or raises, within 5 seconds."""
-
-
-def load_runner(name: str) -> Runner:
-    """Return the runner with this name.
-
-    Raises:
-        ConfigurationError: The name is unknown. Not retryable.
-    """
-    if name not in RUNNERS:
-        raise ConfigurationError(f"runner {name!r}: expected one of {', '.join(sorted(RUNNERS))}")
-    module, _, attribute = RUNNERS[name].partition(":")
-    runner: Runner = getattr(import_module(module), attribute)()
-    return runner
