@@ -52,10 +52,10 @@ def dialect_and_time() -> tuple[str, datetime | None]:
     """The kind of database, and its time; None for SQLite, a local file without its own clock."""
     with transaction() as session:
         kind = session.get_bind().dialect.name
-        told: datetime = session.execute(select(func.current_timestamp())).scalar_one()
+        now: datetime = session.execute(select(func.current_timestamp())).scalar_one()
     if kind == "sqlite":
         return kind, None
-    return kind, told if told.tzinfo else told.replace(tzinfo=UTC)
+    return kind, now if now.tzinfo else now.replace(tzinfo=UTC)
 
 
 def processes(job_types: Collection[str]) -> dict[str, Process]:

@@ -79,8 +79,8 @@ def _stored(text: str) -> dict[str, Any]:
 
 def _parse(key: str, row: str, encrypted: bool) -> Told:  # noqa: FBT001 - a column
     """Parse the row; from memory if this process wrote the same text."""
-    text, told = _written.get(key, ("", None))
-    return told if told and text == row else Told.read(plain(row, encrypted))
+    text, cached = _written.get(key, ("", None))
+    return cached if cached and text == row else Told.read(plain(row, encrypted))
 
 
 def _keep(key: str, row: str, told: Told) -> None:

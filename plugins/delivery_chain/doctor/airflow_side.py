@@ -30,10 +30,10 @@ PROCESSES = {
 
 def database_line() -> Line:
     """The line for the database and the offset of its clock from this machine's."""
-    kind, told = health.dialect_and_time()
-    if told is None:
+    kind, now = health.dialect_and_time()
+    if now is None:
         return ok("database", "Airflow's", "responds (SQLite, for evaluation only)")
-    line = clock("Airflow's database", told - datetime.now(UTC))
+    line = clock("Airflow's database", now - datetime.now(UTC))
     return line if line.remedy else ok("database", "Airflow's", f"responds ({kind}), and its clock agrees")
 
 

@@ -113,9 +113,9 @@ def _registry(scene: Scene, needed: Needed, about: str) -> Iterator[Line]:
             yield problem("registry", about, str(error), _login_remedy(needed, registry, error))
             return
         yield ok("registry", about, f"{registry.host} is an OCI registry and grants access {who}")
-        if (told := _time(date)) is not None:
+        if (served := _time(date)) is not None:
             # The header has a resolution of one second, and the response took time.
-            early, late = told - datetime.now(UTC), told - sent
+            early, late = served - datetime.now(UTC), served - sent
             yield clock(f"registry {about}", min(early, late, key=abs))
         yield from _rights(scene, needed, client)
 

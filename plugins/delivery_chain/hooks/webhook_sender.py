@@ -89,7 +89,7 @@ def _speaks_for(fields: ConnectionFields) -> tuple[str, ...]:
     if not names or not all(_NAME.fullmatch(name) for name in names):
         raise fields.wrong(
             "speaks_for",
-            "the ids of the git or registry connections whose pushes it tells",
+            "the ids of the git or registry connections whose pushes it reports",
             repr(names)[:100],
         )
     return tuple(dict.fromkeys(names))

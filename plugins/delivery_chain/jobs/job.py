@@ -1,4 +1,4 @@
-"""Defines a job, one build or scan as JSON: it names connections, commits and digests, but no path, time or password."""
+"""Defines a job, one build or scan as JSON: it names connections, commits and digests, but no path or password."""
 
 from __future__ import annotations
 

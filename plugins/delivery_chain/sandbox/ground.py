@@ -49,9 +49,9 @@ def services_below(
         until: Deadline for `initdb`, on the clock of `time.monotonic()`.
     """
     token = secrets[REGISTRY_HOOKS]
-    told = {registries.HOME: registries.Notified(webhook_url(state, REGISTRY_HOOKS), token)}
+    notified = {registries.HOME: registries.Notified(webhook_url(state, REGISTRY_HOOKS), token)}
     found = [
-        registries.service(layout, region, state.ports[name], secrets["registry"], told.get(region))
+        registries.service(layout, region, state.ports[name], secrets["registry"], notified.get(region))
         for region in registries.REGIONS
         if (name := registries.name_of(region)) in state.settings["services"]
     ]

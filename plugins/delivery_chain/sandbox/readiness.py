@@ -104,10 +104,10 @@ class Readiness:
         if not self.watches:
             return []
         dags = {dag["dag_id"]: dag for dag in self.api.dags() if dag["dag_id"] in self.watches}
-        told = {one.partition(":")[0] for one in self.warnings}
+        reported = {one.partition(":")[0] for one in self.warnings}
         unwatched = []
         for dag_id, dag in dags.items():
-            if dag_id in told or self.api.variable(dag_id):
+            if dag_id in reported or self.api.variable(dag_id):
                 continue
             runs = self.api.runs(dag_id)
             if any(run["state"] == "success" for run in runs):

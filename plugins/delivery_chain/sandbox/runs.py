@@ -99,8 +99,8 @@ def board(titles: Sequence[str], runs: Sequence[Sequence[Step]]) -> list[tuple[s
     colours = ["dim"]
     for task in STEPS:
         states = [run[task].state for run in by_task if task in run]
-        told = (COLOURS[one] for one in ("running", "failed", "success") if one in states)
-        colours.append(next(told, "dim"))
+        shown = (COLOURS[one] for one in ("running", "failed", "success") if one in states)
+        colours.append(next(shown, "dim"))
     return [("  " + line, colour) for line, colour in zip(align(rows), colours, strict=True)]
 
 

@@ -68,7 +68,7 @@ class Starter:
         waiting = {service.name: service for service in wanted}
         missing: dict[str, str] = {}
         first: dict[str, float] = {}
-        with Waiting(self.console, "") as told:
+        with Waiting(self.console, "") as progress:
             while waiting:
                 for name, service in tuple(waiting.items()):
                     # Probed after the process check: a response from a dead service's port is another program's.
@@ -81,9 +81,9 @@ class Starter:
                     if missing.pop(name, "") or name not in self._told:
                         self._told.add(name)
                         self.console.line(_ready(service, time.monotonic() - begin))
-                told.what = "; ".join(f"{name} ({why})" for name, why in missing.items())
+                progress.what = "; ".join(f"{name} ({why})" for name, why in missing.items())
                 if waiting:
-                    self.check_time(told.what)
+                    self.check_time(progress.what)
                     time.sleep(POLL_SECONDS)
         return new
 

@@ -1,4 +1,4 @@
-"""What of a sandbox runs, what does not and how to bring it back, where its pages are."""
+"""Prints the state of a sandbox's services, the command that restarts them, and the addresses of its pages."""
 
 from __future__ import annotations
 

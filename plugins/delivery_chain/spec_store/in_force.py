@@ -34,7 +34,7 @@ KEPT = "delivery_chain_spec_"
 MOST_AT_ONCE = 100
 """Maximum number of chains stored per parse, whose time is limited; the next parse continues."""
 ABOUT_INDEX = "The version of each delivery chain that is in force"
-ABOUT_OVER = "Since when no chain needs {}; tells its last run to finish"
+ABOUT_OVER = "Time since which no chain needs {}; it makes the last run finish"
 ABOUT_KEPT = "The last good spec of the delivery chain {}"
 log = logging.getLogger(__name__)
 

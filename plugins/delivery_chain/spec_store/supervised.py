@@ -28,8 +28,8 @@ def read(key: str) -> str | None:
         AirflowRuntimeError: Airflow did not respond. Retryable.
         ValueError: It is larger than any Variable of ours.
     """
-    from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType  # noqa: PLC0415 - loaded where there is a supervisor
-    from airflow.sdk.execution_time.comms import ErrorResponse, GetVariable  # noqa: PLC0415 - loaded where there is a supervisor
+    from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType  # noqa: PLC0415 - loaded wherever a supervisor exists
+    from airflow.sdk.execution_time.comms import ErrorResponse, GetVariable  # noqa: PLC0415 - loaded wherever a supervisor exists
 
     answer = _comms().send(GetVariable(key=key))
     if isinstance(answer, ErrorResponse):
@@ -48,7 +48,7 @@ def write(key: str, text: str, about: str) -> None:
     Raises:
         AirflowRuntimeError: Airflow did not accept it. Retryable.
     """
-    from airflow.sdk import Variable  # noqa: PLC0415 - loaded where there is a supervisor
+    from airflow.sdk import Variable  # noqa: PLC0415 - loaded wherever a supervisor exists
 
     Variable.set(key, text, description=about)
 
@@ -59,7 +59,7 @@ def delete(key: str) -> None:
     Raises:
         AirflowRuntimeError: Airflow did not accept it. Retryable.
     """
-    from airflow.sdk import Variable  # noqa: PLC0415 - loaded where there is a supervisor
+    from airflow.sdk import Variable  # noqa: PLC0415 - loaded wherever a supervisor exists
 
     if read(key) is not None:
         Variable.delete(key)
@@ -71,7 +71,7 @@ def keys(prefix: str) -> list[str]:
     Raises:
         AirflowRuntimeError: Airflow did not respond. Retryable.
     """
-    from airflow.sdk import Variable  # noqa: PLC0415 - loaded where there is a supervisor
+    from airflow.sdk import Variable  # noqa: PLC0415 - loaded wherever a supervisor exists
 
     return list(Variable.keys(prefix))
 

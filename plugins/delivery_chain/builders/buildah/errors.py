@@ -1,4 +1,4 @@
-"""Maps buildah's messages to errors: its exit code is 125 or 1 for every failure, so only the text tells them apart."""
+"""Maps buildah's messages to errors: every failure exits with 125 or 1, so only the text distinguishes them."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ def _in_new_users(
         # After the change of ids, which clears this setting.
         libc.call("prctl", _PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
-            sys.exit("enter: the worker is gone")
+            sys.exit("enter: the worker has exited")
         sys.exit(run())
     os.close(asked)
     if os.read(asked_read, 1):
