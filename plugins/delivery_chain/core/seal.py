@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from delivery_chain.core.xcom_keys import RETURNED
 from delivery_chain.errors import SealBroken
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ SEAL = "seal"
 """Key of the proof in a sealed value; no value of this package has a field of this name."""
 PURPOSE = "delivery-chain seal 1"
 """Signed along with each value, so that signatures for other purposes are not valid here."""
-RETURNED = "return_value"
-"""XCom key of a task's return value."""
 CONF = "conf"
 """Key for a run's `conf`."""
 SIGNING_SECRET = "delivery_chain_signing_secret"  # noqa: S105 - its name

@@ -58,8 +58,6 @@ BEFORE = {
 """Upstream steps of each, without those that only report; in execution order."""
 CLOSING = (Step.DENIED, Step.REPORT)
 """Steps that report what happened upstream, and report again when a run resumes after its end."""
-REASON = "reason"
-"""XCom key for the reason why a step ended without a result: removed when the next try begins."""
 SUCCESS, FAILED, SKIPPED = "success", "failed", "skipped"
 SUPERSEDED = "Superseded"
 BUILT = "BuiltBefore"

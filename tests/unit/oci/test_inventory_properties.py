@@ -150,7 +150,7 @@ def plant(forest: Forest, recipe: list[Maker], media_type: str = OCI_INDEX) -> E
 
 def report(digest: str) -> ScanReport:
     database = Database(repository="example.org/db:2", updated_at=NOW)
-    return ScanReport(engine="trivy", engine_version="1", digest=digest, platform="", database=database)
+    return ScanReport(engine="trivy", engine_version="1", digest=digest, platform="", databases=(database,))
 
 
 @settings(max_examples=3000, deadline=None, suppress_health_check=list(HealthCheck))

@@ -98,3 +98,8 @@ class Trigger(Value):
     """`GET` is for redeploy addresses that require it; it sends no body."""
     after: tuple[Slug, ...] | None = None
     """Replication rules whose regions must have the image first; all by default, `[]` for none."""
+
+    @property
+    def kind(self) -> str:
+        """Kind of its target. Webhooks are the only kind so far, so specs have no key for it."""
+        return "webhook"
