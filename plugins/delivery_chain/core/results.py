@@ -119,14 +119,14 @@ class RegionResult(Value):
 
 
 class Outcome(StrEnum):
-    """What came of an attempt to deliver."""
+    """Outcome of a delivery attempt."""
 
     DONE = "done"
-    """The target took it."""
+    """The target accepted it."""
     REFUSED = "refused"
-    """The same again gets the same answer."""
+    """Rejected: sending the same again would fail again."""
     LATER = "later"
-    """The target may take the same later."""
+    """The target may accept the same later."""
 
 
 class Attempt(Value):
@@ -194,7 +194,7 @@ class Record(Value):
     digest: str = ""
     verdict: str = ""
     end: str = ""
-    """How the run ended: `delivered`, `blocked`, …"""
+    """End of the run: `delivered`, `blocked`, …"""
     step: str = ""
     """Step in which it ended; empty if it did not end in a step."""
     sentence: str
