@@ -141,7 +141,7 @@ class Attempt(Value):
     """First bytes of the response, or the reason why there was none."""
     outcome: Outcome
     after: float | None = None
-    """Delay that the target asked for, in seconds."""
+    """Seconds the target asked to wait."""
     advice: str | None = None
     """Next step after a refusal."""
 

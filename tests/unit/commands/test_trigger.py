@@ -236,10 +236,13 @@ def test_what_is_waited_for(look: Answer, outcome: Answer | ToolError | None, en
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        (state("running"), "c: run r has not ended in time, last seen running; it goes on"),
-        (AirflowUnreachable("away"), "c: run r has not ended in time, last seen nowhere: away; it goes on"),
-        (Answer(404, {}, "gone"), "https://h: run r of 'c' can't be seen (status 404): gone"),
-        (Answer(403, {}, "no"), "https://h: run r of 'c' can't be seen (status 403): no"),
+        (state("running"), "c: run r did not finish in time, last state running; it continues"),
+        (
+            AirflowUnreachable("away"),
+            "c: run r did not finish in time, last state unknown: away; it continues",
+        ),
+        (Answer(404, {}, "gone"), "https://h: run r of 'c' can't be read (status 404): gone"),
+        (Answer(403, {}, "no"), "https://h: run r of 'c' can't be read (status 403): no"),
         (ToolError("login not taken"), "login not taken"),
     ],
 )
