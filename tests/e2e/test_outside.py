@@ -90,11 +90,11 @@ def test_refusals(sandbox: Sandbox) -> None:
         assert (code, out) == (1, "")
         assert err.startswith(f"shop-api does not take this event, nothing was started: {reason}")
     code, out, err = trigger(sandbox, "shop-api", "--ref", "v1.0.0", AIRFLOW_API_PASSWORD="wrong")
-    assert (code, out, err.startswith(f"{address}/auth/token: Airflow does not take ")) == (3, "", True)
+    assert (code, out, err.startswith(f"{address}/auth/token: Airflow rejects ")) == (3, "", True)
     code, out, err = trigger(
         sandbox, "shop-api", "--ref", "v1.0.0", AIRFLOW_API_TOKEN="eyJhbGciOiJIUzUxMiJ9.e30.AA"
     )
-    assert (code, out, err.startswith(f"{address}: Airflow does not take AIRFLOW_API_TOKEN (status 4")) == (
+    assert (code, out, err.startswith(f"{address}: Airflow rejects AIRFLOW_API_TOKEN (status 4")) == (
         3,
         "",
         True,

@@ -87,12 +87,12 @@ def _must_resume(connection: Connection, dag_run: DagRun) -> bool:
     from delivery_chain.airflow_db.outcomes import facts_of  # noqa: PLC0415
     from delivery_chain.airflow_db.reopening import note_reopening  # noqa: PLC0415
     from delivery_chain.airflow_db.run_notes import AUTHOR  # noqa: PLC0415
-    from delivery_chain.core.run.going_on import is_stuck, left_behind  # noqa: PLC0415
+    from delivery_chain.core.run.resume import is_stuck, stalled  # noqa: PLC0415
 
     facts = facts_of(connection, dag_run.dag_id, dag_run.run_id)
     if facts is None or not is_stuck(facts):
-        return facts is not None and facts.told_too_soon
-    note_reopening(connection, dag_run.dag_id, dag_run.run_id, AUTHOR, left_behind(facts))
+        return facts is not None and facts.reported_too_soon
+    note_reopening(connection, dag_run.dag_id, dag_run.run_id, AUTHOR, stalled(facts))
     return True
 
 
@@ -207,24 +207,24 @@ def _resume(connection: Connection, dag_run: DagRun) -> bool:
     from delivery_chain.airflow_db.outcomes import marks_in  # noqa: PLC0415
     from delivery_chain.airflow_db.reopening import reset_closing  # noqa: PLC0415
     from delivery_chain.airflow_db.run_notes import Noted, is_noted, rewrite  # noqa: PLC0415
-    from delivery_chain.core.run.going_on import going_on  # noqa: PLC0415
+    from delivery_chain.core.run.resume import resumed  # noqa: PLC0415
 
     reset_closing(connection, dag_run.dag_id, dag_run.run_id, _retries(dag_run))
     run = Noted(dag_run.dag_id, dag_run.run_id, dag_run.id)
     if not is_noted(connection, run):
         return False
-    return rewrite(connection, run, going_on(marks_in(connection, dag_run.dag_id, dag_run.run_id)))
+    return rewrite(connection, run, resumed(marks_in(connection, dag_run.dag_id, dag_run.run_id)))
 
 
 def _reset_downstream(connection: Connection, dag_run: DagRun) -> bool:
     """Reset the steps downstream of rerun tasks that did not run, which Airflow considers finished."""
     from delivery_chain.airflow_db.outcomes import facts_of  # noqa: PLC0415
     from delivery_chain.airflow_db.reopening import reset  # noqa: PLC0415
-    from delivery_chain.core.run.going_on import to_look_at  # noqa: PLC0415
+    from delivery_chain.core.run.resume import to_reset  # noqa: PLC0415
 
     facts = facts_of(connection, dag_run.dag_id, dag_run.run_id)
     if facts is not None:
-        reset(connection, dag_run.dag_id, dag_run.run_id, to_look_at(facts), _retries(dag_run))
+        reset(connection, dag_run.dag_id, dag_run.run_id, to_reset(facts), _retries(dag_run))
     return False
 
 

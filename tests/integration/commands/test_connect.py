@@ -240,8 +240,8 @@ def test_an_update_keeps_the_secrets_that_are_not_given(
 @pytest.mark.parametrize(
     ("there", "options", "code", "said"),
     [
-        (None, (), 3, "connection 'here' is not there: leave out --update to make it"),
-        ("git", (), 3, "connection 'here': expected type oci_registry, found 'git', and it was left alone"),
+        (None, (), 3, "connection 'here' does not exist: leave out --update to create it"),
+        ("git", (), 3, "connection 'here': expected type oci_registry, found 'git'; it was left unchanged"),
         ("oci_registry", ("--username", "bob"), 2, "connection 'here' has no password yet: pipe it in with"),
         ("oci_registry", ("--username", "bob", "--test"), 2, "needs a password: pipe it in"),
     ],

@@ -229,7 +229,7 @@ def test_a_password_that_is_not_taken(
 ) -> None:
     """The login is refused: the variables are named, and no run is asked for."""
     monkeypatch.setenv("AIRFLOW_API_PASSWORD", "hush")
-    words = "Airflow does not take AIRFLOW_API_USERNAME and AIRFLOW_API_PASSWORD (status 401); try them in the UI's"
+    words = "Airflow rejects AIRFLOW_API_USERNAME and AIRFLOW_API_PASSWORD (status 401); try them in the UI's"
     assert run("shop-api") == (3, "", f"{airflow.url}/auth/token: {words} login form\n")
     assert airflow.posted == []
 
@@ -249,9 +249,7 @@ def test_a_token_that_is_not_taken(
     airflow.say[RUNS] = [(status, {"detail": detail})]
     monkeypatch.setenv("AIRFLOW_API_TOKEN", "hush")
     code, out, err = run("shop-api")
-    start = (
-        f"{airflow.url}: Airflow does not take AIRFLOW_API_TOKEN (status {status}: {detail}); it has expired"
-    )
+    start = f"{airflow.url}: Airflow rejects AIRFLOW_API_TOKEN (status {status}: {detail}); it has expired"
     assert (code, out, err.startswith(start), "POST /auth/token" in err) == (3, "", True, True)
 
 
@@ -260,7 +258,7 @@ def test_redirects_are_not_followed(airflow: FakeAirflow, run: Run) -> None:
     with webhook_target() as other:
         airflow.say[RUNS] = [(307, other.url.encode() + b"?secret=hush")]
         code, out, err = run("shop-api", "--run-id", "x")
-        words = f"redirects to {other.url}, which the login does not follow; give the address that answers by itself"
+        words = f"redirects to {other.url}, where the login is not sent; give the final address"
         assert (code, out, err) == (3, "", f"{airflow.url}/api/v2/dags/shop-api/dagRuns: {words}\n")
         assert other.got == []
 
@@ -278,7 +276,7 @@ def test_nobody_there(airflow: FakeAirflow, run: Run) -> None:
         (hang, "no answer within 0.5 s"),
         (
             drip(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"x"),
-            "the answer was not whole after 0.5 s",
+            "the answer was not complete after 0.5 s",
         ),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nab", "no answer from Airflow: "),
         (b"not HTTP\r\n\r\n", "no answer from Airflow: "),
