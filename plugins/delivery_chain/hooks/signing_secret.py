@@ -25,9 +25,9 @@ def signing_secret() -> str:
     if not isinstance(found, str) or len(found) < SHORTEST:
         what = "is too short" if found else "does not exist"
         raise ConfigurationError(
-            f"Airflow's Variable {SIGNING_SECRET}, which signs the values that steps pass to each other, {what}. "
-            f"The scheduler creates it when it starts a run of a chain: delete the Variable if it exists, then clear "
-            f"this run's task `plan` and everything downstream. Without a scheduler: airflow variables set {SIGNING_SECRET} "
+            f"Airflow's Variable {SIGNING_SECRET}, the key that signs the values steps pass to each other, {what}. "
+            f"The scheduler creates it when it starts a run of a chain: delete the Variable if it exists, then clear the "
+            f"task `plan` and everything downstream. Without a scheduler: airflow variables set {SIGNING_SECRET} "
             '"$(openssl rand -hex 32)"'
         )
     return found
