@@ -26,8 +26,8 @@ def signing_secret() -> str:
         what = "is too short" if found else "does not exist"
         raise ConfigurationError(
             f"Airflow's Variable {SIGNING_SECRET}, the key that signs the values steps pass to each other, {what}. "
-            f"The scheduler creates it when it starts a run of a chain: delete the Variable if it exists, then clear the "
-            f"task `plan` and everything downstream. Without a scheduler: airflow variables set {SIGNING_SECRET} "
+            f"The scheduler creates it when it starts a run of a chain: delete the Variable if it exists, then clear "
+            f"`plan` and everything downstream. Without a scheduler: airflow variables set {SIGNING_SECRET} "
             '"$(openssl rand -hex 32)"'
         )
     return found
