@@ -81,11 +81,8 @@ class Runs:
         return _made(self.session, start)
 
     def find(self, start: Start, there: Mapping[int, Known]) -> Outcome:
-        """The newest run of a push that was known before."""
-        ours = [number for number, one in there.items() if one.ours]
-        if not ours:
-            return _outcome(start, why="a push that was known already, and made no run")
-        return _outcome(start, run_id=start.run_id(max(ours)))
+        """The newest run of a push that was known before, of those that are there."""
+        return _outcome(start, run_id=start.run_id(max(number for number, one in there.items() if one.ours)))
 
     def start(self, start: Start, there: Mapping[int, Known], push: Judgement) -> Outcome:
         """Make the run, unless it is there.

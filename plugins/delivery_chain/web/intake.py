@@ -190,17 +190,30 @@ class Intake:
         judged = self._judge(
             record, ref, before, after, [run for one in there for run in one.values() if run.ours]
         )
-        if not judged.fresh:
-            outcomes = [runs.find(start, one) for start, one in zip(starts, there, strict=True)]
-        else:
-            outcomes = [runs.start(start, one, judged) for start, one in zip(starts, there, strict=True)]
+        missing = [not any(run.ours for run in one.values()) for one in there]
+        if any(missing) and not judged.fresh:
+            # Deleted since: if they were on their way, nothing else knows of the push.
+            judged = self._judge(record, ref, before, after, (), gone=True)
+        elif judged.fresh:
+            missing = [True] * len(starts)
+        outcomes = [
+            runs.start(start, one, judged) if needed else runs.find(start, one)
+            for start, one, needed in zip(starts, there, missing, strict=True)
+        ]
         # What could not be started is not known either: the next word of it counts.
         if all(outcome.run_id for outcome in outcomes):
             record.remember(ref, judged.history)
         return self._entry(ref, after, before, outcomes, judged.why if after or not judged.fresh else DELETED)
 
     def _judge(
-        self, record: Record, ref: str, before: str | None, after: str, there: Sequence[Known]
+        self,
+        record: Record,
+        ref: str,
+        before: str | None,
+        after: str,
+        there: Sequence[Known],
+        *,
+        gone: bool = False,
     ) -> Judgement:
         delivery_id = self.delivery.delivery_id
         if delivery_id and any((run.sender, run.delivery_id) == (self._by, delivery_id) for run in there):
@@ -214,7 +227,7 @@ class Intake:
             pushed_at=self._said,
         )
         sensed = max((run.seen_at for run in there if run.sender == SENSOR), default=None)
-        return judge(record.history(ref), move, record.watched(ref), sensed)
+        return judge(record.history(ref), move, record.watched(ref), sensed, gone=gone)
 
     def _entry(
         self, ref: str, commit: str, before: str | None, outcomes: Iterable[Outcome] = (), why: str = ""

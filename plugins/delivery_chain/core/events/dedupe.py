@@ -106,7 +106,12 @@ class Judgement:
 
 
 def judge(
-    history: History, move: Move, watched: Sighting | None = None, sensed: datetime | None = None
+    history: History,
+    move: Move,
+    watched: Sighting | None = None,
+    sensed: datetime | None = None,
+    *,
+    gone: bool = False,
 ) -> Judgement:
     """Tell a push from a redelivery.
 
@@ -115,8 +120,12 @@ def judge(
         move: What one tells now.
         watched: Where the sensor saw the ref last, if it did.
         sensed: When the sensor saw the ref come to where the move ends, as the newest run says that it made of it.
+        gone: Whether Airflow has no run of where the move ends (any more): a redelivery then gets one in doubt.
     """
     judged = _judged(history, move, watched, sensed)
+    known = [one for one in history if one.commit == move.after]
+    if gone and known and not judged.fresh:
+        judged = _doubt(history, _view(history, watched), known[-1], move)
     if watched is None or not judged.fresh or watched.commit == move.after:
         return judged
     return replace(judged, left=_latest(judged.left, watched.at))
