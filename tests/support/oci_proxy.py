@@ -51,9 +51,9 @@ class Line:
     lock: threading.Condition = field(default_factory=threading.Condition)
 
     def wait_for(self, *, up: int) -> None:
-        """Wait until so many bytes went to the registry, for at most 20 s."""
+        """Wait until so many bytes went to the registry, for at most 60 s."""
         with self.lock:
-            assert self.lock.wait_for(lambda: self.up >= up, 20), f"only {self.up} bytes went to the registry"
+            assert self.lock.wait_for(lambda: self.up >= up, 60), f"only {self.up} bytes went to the registry"
 
     def breaks_at(self, *, up: bool, seen: int) -> Break | None:
         """The break that is due, used up."""

@@ -84,7 +84,7 @@ def killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Kil
             with RegistryClient(west) as client:
                 assert client.head_manifest(NAME, "v1") is None
             second = start_try(run, 0, folders["task"])
-            second.join(60)
+            second.join(120)
             assert second.exitcode == 0
             left = json.loads((folders["task"] / "result.json").read_text())
             result = RegionResult.from_xcom(unproven(left))
