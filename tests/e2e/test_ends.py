@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
+from delivery_chain.core.names.tags import run_key
 from delivery_chain.sandbox.airflow_parts import ADMIN
 from support import ended_chain
 from support.chain_runs import RUN_SECONDS
 from support.ended_chain import CHAIN, IMAGE, TARGET
+from support.spec_edits import wait_for
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from support.chain_runs import Ended, Sandbox
 
 pytestmark = pytest.mark.e2e
@@ -72,6 +79,53 @@ def test_a_task_that_is_marked_failed_was_cancelled(sandbox: Sandbox, ends: dict
     run = ended(sandbox, run_id)
     said = f"cancelled by {ADMIN} in build [linux/amd64]; {IMAGE} marked-task was not published"
     assert (run.state, run.note) == ("failed", said)
+
+
+def test_nothing_of_a_cancelled_and_a_lost_build_stays(sandbox: Sandbox, ends: dict[str, str]) -> None:
+    """One is cancelled; of another the worker is lost, so that nobody cleans up: the next job's start does."""
+    jobs = sandbox.layout.root / "work" / str(os.geteuid()) / "jobs"
+    runs = {branch: run_id_of(sandbox, ends[branch], "running") for branch in ("lost", "dropped")}
+    keys = {branch: run_key(CHAIN, run_id) for branch, run_id in runs.items()}
+
+    def left(branch: str) -> list[Path]:
+        return [file for folder in jobs.glob(f"{keys[branch]}*") for file in (folder, *folder.rglob("*"))]
+
+    lose(sandbox, runs["lost"])
+    assert left("lost")
+    for run_id in runs.values():
+        assert sandbox.api.call("PATCH", f"/dags/{CHAIN}/dagRuns/{run_id}", body={"state": "failed"})
+    sandbox.api.trigger(CHAIN, "after-the-lost", {"ref": "refs/heads/repaired"})
+    wait_for(lambda: has_begun(sandbox, "after-the-lost"), "the next build to begin")
+    for branch in keys:
+        wait_for(lambda branch=branch: not left(branch), f"what the {branch} build left to go")
+
+
+def lose(sandbox: Sandbox, run_id: str) -> None:
+    """Kill the process that builds in a run's Dockerfile, and Airflow's supervisor of it."""
+
+    def building() -> psutil.Process | None:
+        for one in sandbox.api.task_instances(CHAIN, run_id):
+            if one["task_id"] == "build" and one["state"] == "running" and one["pid"]:
+                with suppress(psutil.NoSuchProcess):
+                    process = psutil.Process(one["pid"])
+                    if any("sleep" in child.cmdline() for child in process.children(recursive=True)):
+                        return process
+        return None
+
+    wait_for(building, "the build to come to its RUN")
+    process = building()
+    assert process
+    supervisor = process.parent()
+    assert supervisor
+    assert "LocalExecutor" in " ".join(supervisor.cmdline())
+    supervisor.kill()
+    process.kill()
+
+
+def has_begun(sandbox: Sandbox, run_id: str) -> bool:
+    """Whether a run's build runs, or is over."""
+    states = {one["task_id"]: one["state"] for one in sandbox.api.task_instances(CHAIN, run_id)}
+    return states.get("build") in {"running", "success"}
 
 
 def test_clearing_what_failed_is_enough(sandbox: Sandbox, ends: dict[str, str]) -> None:
