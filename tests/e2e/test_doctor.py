@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,6 +85,8 @@ class Mended:
     missing: Ended
     """One after that, while connections were missing."""
     said: dict[str, str]
+    connected: datetime
+    """When the source had its connection."""
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +101,7 @@ def mended(sandbox: Sandbox, spec: Path, tmp_path_factory: pytest.TempPathFactor
     spec.write_text(SPEC.replace("cn-hangzhuo", "cn-hangzhou"), "ascii")
     room = problems["doctor_git"][1].partition(", or where nothing else takes this one: ")[2]
     said = {"doctor_git": follow(sandbox, room, "URL", sandbox.layout.git.as_uri())}
+    connected = datetime.now(UTC)
     missing = run(sandbox, "missing")
     near = sandbox.registries["ap-southeast-1"]
     options = " --plain-http --test" + (f" --username {near.username}" if near.username else "")
@@ -105,7 +110,7 @@ def mended(sandbox: Sandbox, spec: Path, tmp_path_factory: pytest.TempPathFactor
     )
     target = sandbox.api.call("GET", "/connections/faults_redeploy")["host"]
     said["tell_team"] = follow(sandbox, problems["tell_team"][1], "URL", f"{target} --test")
-    return Mended(problems, typo, missing, said)
+    return Mended(problems, typo, missing, said, connected)
 
 
 def run(sandbox: Sandbox, run_id: str) -> Ended:
@@ -169,3 +174,22 @@ def test_connections_that_are_made_so_work(sandbox: Sandbox, mended: Mended) -> 
     assert again.note.endswith(", copied to near_mirror, 1 trigger fired")
     digests = sandbox.digests(f"{CHAIN}/app", "works")
     assert digests["ap-southeast-1"] == digests["cn-hangzhou"] == again.xcom("assemble")["digest"]
+
+
+def test_the_watch_looks_within_a_minute_of_its_connection(sandbox: Sandbox, mended: Mended) -> None:
+    """Which was of another type until then; by what it remembers of its first look."""
+    wait_for(lambda: sandbox.api.variable(WATCH), "the watch's first look")
+    looked = datetime.fromisoformat(json.loads(str(sandbox.api.variable(WATCH)))["looked"])
+    # It may have looked again since, where the source was pushed to: nobody did.
+    assert looked - mended.connected < timedelta(seconds=60)
+
+
+def test_what_was_pushed_before_the_first_look_is_in_the_ledger(sandbox: Sandbox, mended: Mended) -> None:
+    """The look starts nothing of it by itself; the line names the command that does."""
+    del mended
+
+    def shown() -> str:
+        return typed(sandbox, f"delivery-chain events --source {CHAIN}").stdout
+
+    command = f"delivery-chain trigger {CHAIN} --rule any --ref refs/heads/works"
+    wait_for(lambda: command in shown(), f"a line with `{command}`")

@@ -133,6 +133,10 @@ def test_clearing_what_failed_is_enough(sandbox: Sandbox, ends: dict[str, str]) 
     run = ended(sandbox, run_id_of(sandbox, ends["repaired"]))
     assert (run.state, run.note.startswith(f"partly delivered: {IMAGE} repaired at ")) == ("failed", True)
     assert "; NOT DONE: tell failed; distribute [tell]: trigger 'tell': " in run.note
+    words = (CHAIN, "--ref", "refs/heads/repaired", "--run-id", run.run_id, "--wait")
+    code, out, _ = sandbox.triggered(*words)
+    assert (code, out.splitlines()[-1]) == (1, f"failed  {run.note}")
+    assert "tell failed" in sandbox.page(f"{CHAIN}/{run.run_id}").text
     good = sandbox.api.call("GET", "/connections/faults_redeploy")["host"]
     body = {"connection_id": TARGET, "conn_type": "delivery_webhook", "host": good}
     assert sandbox.api.call("PATCH", f"/connections/{TARGET}", body=body)
@@ -144,6 +148,10 @@ def test_clearing_what_failed_is_enough(sandbox: Sandbox, ends: dict[str, str]) 
     assert found == {
         "end": "delivered", "step": "", "by": "", "sentence": again.note, "good": True, "state": "success",
     }  # fmt: skip
+    shown = sandbox.page(f"{CHAIN}/{run.run_id}").text
+    assert ("1 trigger fired" in shown, "tell failed" in shown, "NOT DONE" in shown) == (True, False, False)
+    code, out, _ = sandbox.triggered(*words)
+    assert (code, out.splitlines()[-1]) == (0, f"success  {again.note}")
 
 
 @pytest.mark.parametrize(
@@ -161,6 +169,17 @@ def test_a_failed_build_says_why(sandbox: Sandbox, ends: dict[str, str], branch:
     said = sandbox.outcome(CHAIN, run_id)["sentence"] if branch == "no-base" else ended(sandbox, run_id).note
     first = "waiting to try again: " if branch == "no-base" else "failed in "
     assert said.startswith(f"{first}build [linux/amd64]: {reason}")
+    if branch == "typo":
+        code, out, _ = sandbox.triggered(CHAIN, "--ref", f"refs/heads/{branch}", "--run-id", run_id, "--wait")
+        assert (code, out.splitlines()[-1]) == (1, f"failed  {said}")
+
+
+def test_a_refused_event_is_exit_code_1(sandbox: Sandbox, started: object) -> None:
+    """Of a run that somebody started some other way: the command that waits for it does not call that a success."""
+    del started
+    run = sandbox.of_run("shop-api", "refused-ref")
+    code, out, err = sandbox.triggered("shop-api", "--ref", "v0.9", "--run-id", "refused-ref", "--wait")
+    assert (code, out.splitlines()[-1:]) == (1, [f"failed  {run.note}"]), err
 
 
 def test_a_blocked_run_that_is_marked_green_is_blocked(sandbox: Sandbox, blocked: Ended) -> None:
