@@ -55,8 +55,8 @@ TAGS = "tags: [{tag: latest}]"
             rf'{{name: release, tag: "v\d", {TAGS}}}',
             1,
             (
-                r"7: not YAML: found unknown escape character; in double quotes \ begins an escape: put patterns in single "
-                r"quotes, as in 'v\d+'"
+                r"7: not YAML: found unknown escape character; in double quotes \ begins an escape: "
+                r"put patterns in single quotes, as in 'v\d+'"
             ),
         ),
     ],
