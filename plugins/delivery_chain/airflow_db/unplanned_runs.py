@@ -15,7 +15,8 @@ from sqlalchemy import or_, select
 from delivery_chain.airflow_db.signing_secret import stored_secret
 from delivery_chain.core.events.unplanned import Unplanned
 from delivery_chain.core.seal import Place, is_sealed
-from delivery_chain.core.steps import REASON, Step
+from delivery_chain.core.steps import Step
+from delivery_chain.core.xcom_keys import REASON
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

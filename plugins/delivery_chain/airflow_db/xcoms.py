@@ -6,13 +6,14 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow.models.xcom import XCOM_RETURN_KEY, XComModel
+from airflow.models.xcom import XComModel
 from sqlalchemy import Text, cast, or_, select
 
 from delivery_chain.airflow_db.signing_secret import stored_secret
 from delivery_chain.core.seal import Place, is_sealed, unproven
-from delivery_chain.core.steps import REASON, STEPS, Step
+from delivery_chain.core.steps import STEPS, Step
 from delivery_chain.core.value import Value
+from delivery_chain.core.xcom_keys import REASON, RETURNED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -49,7 +50,7 @@ def left_in(connection: Session | Connection, dag_id: str, run_id: str) -> Left:
     reasons: dict[tuple[str, int], tuple[str, str]] = {}
     altered: list[str] = []
     wanted = (XComModel.dag_id == dag_id, XComModel.run_id == run_id, XComModel.task_id.in_(STEPS))
-    for place, value in _proven(connection, *wanted, keys=(XCOM_RETURN_KEY, REASON)):
+    for place, value in _proven(connection, *wanted, keys=(RETURNED, REASON)):
         if place.key == REASON:
             # One that is not proven says nothing; it is no result on which anything rests.
             said = value or {}
@@ -74,7 +75,7 @@ def left_of_image(session: Session, asked: Iterable[Any], digest: str) -> list[d
     about = select(model.dag_run_id).where(
         or_(*(model.dag_run_id.in_(ids.subquery().select()) for ids in asked)),
         model.task_id == Step.ASSEMBLE,
-        model.key == XCOM_RETURN_KEY,
+        model.key == RETURNED,
         cast(model.value, Text).contains(digest, autoescape=True),
     )
     found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
@@ -89,7 +90,7 @@ def left_of_image(session: Session, asked: Iterable[Any], digest: str) -> list[d
 
 
 def _proven(
-    connection: Session | Connection, *conditions: Any, keys: tuple[str, ...] = (XCOM_RETURN_KEY,)
+    connection: Session | Connection, *conditions: Any, keys: tuple[str, ...] = (RETURNED,)
 ) -> Iterator[tuple[Place, dict[str, Any] | None]]:
     """Each value under these keys, and where; None in the place of one that is not what its task left."""
     model = XComModel

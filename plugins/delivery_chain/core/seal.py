@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from delivery_chain.core.xcom_keys import RETURNED
 from delivery_chain.errors import SealBroken
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ SEAL = "seal"
 """Key of a sealed value under which its proof is; no value of ours has a field of this name."""
 PURPOSE = "delivery-chain seal 1"
 """Part of what is signed: a signature made for something else is none of these."""
-RETURNED = "return_value"
-"""The XCom key of what a task returns."""
 CONF = "conf"
 """The key that stands for a run's `conf`."""
 SIGNING_SECRET = "delivery_chain_signing_secret"  # noqa: S105 - its name

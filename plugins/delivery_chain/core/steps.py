@@ -58,8 +58,6 @@ BEFORE = {
 """The steps that each waits for, those left out that only tell what happened; in the order in which they run."""
 CLOSING = (Step.DENIED, Step.REPORT)
 """Steps that tell what happened before them, and have to tell it anew when a run goes on after its end."""
-REASON = "reason"
-"""The XCom key under which a step leaves why it ended without a result: it is removed when the next try begins."""
 SUCCESS, FAILED, SKIPPED = "success", "failed", "skipped"
 SUPERSEDED = "Superseded"
 BUILT = "BuiltBefore"

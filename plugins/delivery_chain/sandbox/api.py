@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Self
 
+from delivery_chain.core.xcom_keys import RETURNED
 from delivery_chain.errors import AirflowUnreachable, ToolError
 from delivery_chain.tools.airflow_rest import NOT_FOUND, AirflowServer, Login, part
 
@@ -106,7 +107,7 @@ class AirflowApi:
         return list(self.call("GET", path, query={"limit": PAGE}).get("task_instances", []))
 
     def xcom(
-        self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1, key: str = "return_value"
+        self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1, key: str = RETURNED
     ) -> Any:
         """One XCom's value, or None when there is none."""
         path = f"/dags/{part(dag_id)}/dagRuns/{part(run_id)}/taskInstances/{part(task_id)}/xcomEntries"
