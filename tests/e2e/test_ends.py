@@ -178,7 +178,7 @@ def test_a_refused_event_is_exit_code_1(sandbox: Sandbox, started: object) -> No
     """Of a run that somebody started some other way: the command that waits for it does not call that a success."""
     del started
     run = sandbox.of_run("shop-api", "refused-ref")
-    code, out, err = sandbox.triggered("shop-api", "--ref", "v0.9", "--run-id", "refused-ref", "--wait")
+    code, out, err = sandbox.triggered("shop-api", "--ref", "v1.0.0", "--run-id", "refused-ref", "--wait")
     assert (code, out.splitlines()[-1:]) == (1, [f"failed  {run.note}"]), err
 
 
