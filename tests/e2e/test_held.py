@@ -164,7 +164,7 @@ def repaired(sandbox: Sandbox, held: Held, stopped: dict[str, str]) -> dict[str,
     run_id = runs["goes-on"]
     # Its build takes 15 s.
     wait_for(
-        lambda: note_of(sandbox, run_id) == f"going on: cleared by {ADMIN}", "the note of a run that goes on"
+        lambda: note_of(sandbox, run_id) == f"resumed: cleared by {ADMIN}", "the note of a run that goes on"
     )
     return found
 
