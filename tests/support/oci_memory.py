@@ -36,7 +36,7 @@ class Turn:
     times: int
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class MemoryRegistry:
     """The running registry."""
 
