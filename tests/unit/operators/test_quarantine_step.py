@@ -152,10 +152,8 @@ def test_a_kill_at_any_request_ends_the_same(
     ends = []
     for cut in range(count):
         home.tags, home.manifests, home.blobs = (dict(one) for one in start)
-        home.dead_from, home.lost_answer = cut, lost_answer
-        with pytest.raises(DeliveryChainError):
+        with home.dying(cut, lost_answer=lost_answer), pytest.raises(DeliveryChainError):
             kept_away(run)
-        home.dead_from = None
         assert f"{NAME}@{digest}" in home.manifests or home.tags[BACKUP] == digest
         ends.append((kept_away(run), (dict(home.tags), set(home.manifests))))
     assert count > 20

@@ -319,8 +319,7 @@ def test_a_region_that_is_away_leaves_the_others_alone(
     """One region fails and may be tried again; the other holds the image."""
     spec = chain(replicate=[{"name": "to-west", "to": "west"}, {"name": "to-east", "to": "east"}])
     run, digest = published(home, "r1", spec)
-    west.dead_from = 0
-    with pytest.raises(RegistryUnreachable) as caught:
+    with west.dying(0), pytest.raises(RegistryUnreachable) as caught:
         copied(run)
     run.do(ReplicateOperator(task_id="replicate", slot=1), 1)
     assert (caught.value.retryable, west.tags) == (True, {})
@@ -342,10 +341,8 @@ def test_a_kill_at_any_request_ends_the_same(
     for cut in range(count):
         for store in (west.tags, west.manifests, west.blobs):
             store.clear()
-        held.dead_from, held.lost_answer = cut, lost_answer
-        with pytest.raises(DeliveryChainError) as caught:
+        with held.dying(cut, lost_answer=lost_answer), pytest.raises(DeliveryChainError) as caught:
             copied(run)
-        held.dead_from = None
         assert caught.value.retryable
         assert not west.tags or set(west.manifests) == set(whole[1])
         ends.append((copied(run).digest, (dict(west.tags), dict(west.manifests), dict(west.blobs))))
