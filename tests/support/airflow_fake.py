@@ -13,6 +13,8 @@ from support.http_server import Handler, serving
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import pytest
+
 USER, PASSWORD = "deployer", "pässword \"quoted\" 'too' $HOME"
 CHAINS = ("base-images", "shop-api")
 
@@ -102,6 +104,17 @@ class FakeAirflow:
 
 def _masked(body: dict[str, Any]) -> dict[str, Any]:
     return body | {"password": "***" if body.get("password") else None}
+
+
+@contextmanager
+def airflow_at_hand(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAirflow]:
+    """A fake Airflow, and a login for it in the environment."""
+    with fake_airflow() as fake:
+        monkeypatch.setenv("AIRFLOW_API_URL", fake.url)
+        monkeypatch.setenv("AIRFLOW_API_USERNAME", USER)
+        monkeypatch.setenv("AIRFLOW_API_PASSWORD", PASSWORD)
+        monkeypatch.delenv("AIRFLOW_API_TOKEN", raising=False)
+        yield fake
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import pytest
 from delivery_chain.core.names.reference import sha256_digest
 from delivery_chain.errors import (
     ProtocolViolation,
+    RegistryError,
     RegistryUnreachable,
 )
 from delivery_chain.oci.client import RegistryClient
@@ -81,41 +82,27 @@ ENDLESS: dict[str, tuple[str, bytes, Callable[[RegistryClient], object]]] = {
 }
 
 
-@pytest.mark.parametrize("case", ENDLESS.values(), ids=ENDLESS)
-def test_a_list_without_end_ends_after_so_many_pages(
-    oci_script: Script,
-    monkeypatch: pytest.MonkeyPatch,
-    case: tuple[str, bytes, Callable[[RegistryClient], object]],
-) -> None:
-    """A registry that always has one page more is no registry."""
-    path, body, ask = case
-    monkeypatch.setattr("delivery_chain.oci.http.session.MAX_PAGES", 5)
-    oci_script.say("GET", rf"{path}(\?.*)?", headers=_Endless(path), body=body)
-
-    with (
-        RegistryClient(oci_script.registry) as client,
-        pytest.raises(ProtocolViolation, match="at most 5 pages"),
-    ):
-        ask(client)
-
-    assert len(oci_script.seen) == 5
+BOUNDS: dict[str, tuple[str, int, type[RegistryError], str, int]] = {
+    "pages": ("MAX_PAGES", 5, ProtocolViolation, "at most 5 pages", 5),
+    "seconds": ("LIST_SECONDS", 0, RegistryUnreachable, "still going on after 1 pages", 1),
+}
 
 
 @pytest.mark.parametrize("case", ENDLESS.values(), ids=ENDLESS)
-def test_a_list_without_end_ends_after_some_time(
+@pytest.mark.parametrize("bound", BOUNDS.values(), ids=BOUNDS)
+def test_a_list_without_end_ends(
     oci_script: Script,
     monkeypatch: pytest.MonkeyPatch,
+    bound: tuple[str, int, type[RegistryError], str, int],
     case: tuple[str, bytes, Callable[[RegistryClient], object]],
 ) -> None:
-    """Slow pages, each within its timeout, are not followed for hours; another try may meet a faster registry."""
+    """A registry that always has one page more is no registry; slow pages may be faster at another try."""
     path, body, ask = case
-    monkeypatch.setattr("delivery_chain.oci.http.session.LIST_SECONDS", 0)
+    name, most, error, message, pages = bound
+    monkeypatch.setattr(f"delivery_chain.oci.http.session.{name}", most)
     oci_script.say("GET", rf"{path}(\?.*)?", headers=_Endless(path), body=body)
 
-    with (
-        RegistryClient(oci_script.registry) as client,
-        pytest.raises(RegistryUnreachable, match="still going on after 1 pages"),
-    ):
+    with RegistryClient(oci_script.registry) as client, pytest.raises(error, match=message):
         ask(client)
 
-    assert len(oci_script.seen) == 1
+    assert len(oci_script.seen) == pages
