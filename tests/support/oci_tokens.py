@@ -6,7 +6,7 @@ import base64
 import json
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,10 +15,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from support.http_server import Handler, serving
+from support.oci_registry import PASSWORD, USER, docker_registry
+from support.oci_tls import make_certificates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from delivery_chain.core.names.registry import Registry
 
 SERVICE = "test-registry"
 ISSUER = "test-issuer"
@@ -37,6 +41,27 @@ class TokenServer:
     """Scopes of each request."""
     asked_by: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     """User, empty for nobody, and scopes of each request."""
+
+
+@contextmanager
+def token_registry(folder: Path) -> Iterator[tuple[Registry, TokenServer]]:
+    """Run a docker-registry that asks for tokens, and their server, until the block ends.
+
+    Args:
+        folder: Empty; for certificates and the registry.
+    """
+    ca, certificate, key = make_certificates(folder)
+    (folder / "ca.pem").write_text(ca)
+    with token_server(certificate, key) as server:
+        server.logins[USER] = PASSWORD
+        token = {
+            "realm": server.realm,
+            "service": SERVICE,
+            "issuer": ISSUER,
+            "rootcertbundle": str(folder / "ca.pem"),
+        }
+        with docker_registry(folder, auth={"token": token}) as registry:
+            yield replace(registry, username=USER, password=PASSWORD), server
 
 
 @contextmanager
