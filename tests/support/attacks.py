@@ -7,12 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from delivery_chain.builders.buildah.isolation import Isolation, Network
-from support.builds import (
-    PASSWORD,
-    Builder,
-    own_namespace,
-    run,
-)
+from support.builds import PASSWORD, Builder, own_namespace, run
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,13 +9,7 @@ from typing import Any
 from delivery_chain.core.events.event import Kind
 from delivery_chain.core.gate.judge import Hit, Verdict
 from delivery_chain.core.plan import Plan, Planned, made_for
-from delivery_chain.core.results import (
-    DeliveryResult,
-    Published,
-    RegionResult,
-    Subject,
-    TagMove,
-)
+from delivery_chain.core.results import DeliveryResult, Published, RegionResult, Subject, TagMove
 from delivery_chain.core.run.marks import Mark
 from delivery_chain.core.run.state import Facts
 from delivery_chain.core.spec.model import ChainSpec

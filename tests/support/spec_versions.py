@@ -6,10 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.spec_store.in_force import (
-    INDEX,
-    look,
-)
+from delivery_chain.spec_store.in_force import INDEX, look
 
 if TYPE_CHECKING:
     from pathlib import Path

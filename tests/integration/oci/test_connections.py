@@ -9,12 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from delivery_chain.core.names.registry import Registry
-from delivery_chain.errors import (
-    ConfigurationError,
-    ProtocolViolation,
-    RegistryError,
-    RegistryUnreachable,
-)
+from delivery_chain.errors import ConfigurationError, ProtocolViolation, RegistryError, RegistryUnreachable
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.http.address_guard import Origin
 from delivery_chain.oci.http.connector import Connector

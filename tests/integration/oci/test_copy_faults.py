@@ -7,11 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from delivery_chain.core.names.registry import Registry
-from delivery_chain.errors import (
-    ContentMismatch,
-    RegistryError,
-    RegistryUnreachable,
-)
+from delivery_chain.errors import ContentMismatch, RegistryError, RegistryUnreachable
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.copy.digest_probe import Refusals
 from delivery_chain.oci.copy.endpoint import Place

@@ -8,11 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from delivery_chain.core.names.reference import sha256_digest
-from delivery_chain.errors import (
-    ProtocolViolation,
-    RegistryError,
-    RegistryUnreachable,
-)
+from delivery_chain.errors import ProtocolViolation, RegistryError, RegistryUnreachable
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.manifest import build_index
 

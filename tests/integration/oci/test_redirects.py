@@ -5,9 +5,7 @@ from __future__ import annotations
 import pytest
 
 from delivery_chain.core.names.reference import sha256_digest
-from delivery_chain.errors import (
-    ProtocolViolation,
-)
+from delivery_chain.errors import ProtocolViolation
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.manifest import build_index
 from support.oci_registry import PASSWORD, USER

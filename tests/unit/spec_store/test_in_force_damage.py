@@ -7,11 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from delivery_chain.spec_store.in_force import (
-    INDEX,
-    kept_key,
-    look,
-)
+from delivery_chain.spec_store.in_force import INDEX, kept_key, look
 from support.spec_versions import index, shown, write
 
 if TYPE_CHECKING:

@@ -12,13 +12,7 @@ from delivery_chain.core.events.watch_dags import over_key, source_dag_id, told_
 from delivery_chain.core.spec.in_force import REMEMBER
 from delivery_chain.core.spec.model import Source
 from delivery_chain.errors import EventRefused
-from delivery_chain.spec_store.in_force import (
-    chain,
-    kept_key,
-    look,
-    version_for,
-    watched_before,
-)
+from delivery_chain.spec_store.in_force import chain, kept_key, look, version_for, watched_before
 from support.spec_versions import LATER, write
 
 if TYPE_CHECKING:

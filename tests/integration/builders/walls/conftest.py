@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.attacks import LOOK, Attack
-from support.builds import (
-    Builder,
-    copy_shell,
-    listening_api,
-    locked_registry,
-    own_address,
-)
+from support.builds import Builder, copy_shell, listening_api, locked_registry, own_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

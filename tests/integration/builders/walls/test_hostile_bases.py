@@ -17,10 +17,7 @@ from delivery_chain.core.names.reference import sha256_digest
 from delivery_chain.errors import BuildFailed
 from delivery_chain.oci.client import RegistryClient
 from support.attacks import BOTH, CLIMB, STEP, Attack
-from support.builds import (
-    copy_shell,
-    own_address,
-)
+from support.builds import copy_shell, own_address
 
 if TYPE_CHECKING:
     from delivery_chain.core.names.registry import Registry

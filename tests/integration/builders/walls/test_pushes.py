@@ -14,10 +14,7 @@ from delivery_chain.builders.buildah import builder
 from delivery_chain.builders.buildah.isolation import Isolation, Network
 from delivery_chain.errors import DeliveryChainError
 from support.attacks import BOTH, CLIMB, LOGIN, Attack
-from support.builds import (
-    PASSWORD,
-    run,
-)
+from support.builds import PASSWORD, run
 
 pytestmark = [
     pytest.mark.integration,

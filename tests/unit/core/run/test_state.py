@@ -9,12 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery_chain.core.results import (
-    Published,
-    Quarantined,
-    Record,
-    TagMove,
-)
+from delivery_chain.core.results import Published, Quarantined, Record, TagMove
 from delivery_chain.core.run.marks import Mark
 from delivery_chain.core.run.state import FINE, OPEN, End, Facts, outcome
 from delivery_chain.core.steps import Task
