@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from delivery_chain.builders.interface import BUILDERS, BuildOutput
+from delivery_chain.builders.interface import BuildOutput
+from delivery_chain.builders.table import BUILDERS
 from delivery_chain.errors import JobLost
 from delivery_chain.jobs.failure import failure_of
-from delivery_chain.runners.interface import RUNNERS, Handle
+from delivery_chain.runners.interface import Handle
+from delivery_chain.runners.table import RUNNERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from delivery_chain.core.events.ledger import Entry
 
 MOST_ROWS = 500
-"""Rows of the event log that one delivery writes."""
+"""Rows of the event log that one notification writes of one place."""
 
 
-def record(session: Session, dag_id: str | None, entries: Sequence[Entry]) -> None:
+def log_entries(session: Session, dag_id: str | None, entries: Sequence[Entry]) -> None:
     """Add a row per entry.
 
     Args:

@@ -25,7 +25,7 @@ from delivery_chain.airflow_db.unplanned_runs import unplanned
 from delivery_chain.airflow_db.variables import plain, stored
 from delivery_chain.core.events.gaps import Watch, changes, for_reader
 from delivery_chain.core.events.history import utc
-from delivery_chain.core.events.ledger import EVENT, LEDGER, Change, Entry, Looked, Seen, join
+from delivery_chain.core.events.ledger import EVENT, LEDGER, Entry, LedgerLine, Looked, Seen, join
 from delivery_chain.core.events.watch_dags import IMAGES_PREFIX, SOURCE_PREFIX, watches
 from delivery_chain.core.steps import WatchStep
 from delivery_chain.core.times import EPOCH
@@ -49,7 +49,7 @@ ROWS_AT_ONCE = 200
 class Ledger:
     """What was found."""
 
-    changes: list[Change]
+    changes: list[LedgerLine]
     """The newest first."""
     watches: Mapping[str, Watch]
     """The sensors, by Dag id."""

@@ -1,4 +1,4 @@
-"""The two Variables of a watched place: what webhooks told, which only we write, and what the sensor saw."""
+"""The two Variables of a watched place: what webhooks reported, which only we write, and what the sensor saw."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ MOST_WRITTEN = 16
 _written: dict[str, tuple[str, Told]] = {}
 
 
-class Record:
-    """What webhooks told of one place. Holds its row's lock until the session ends."""
+class RefHistory:
+    """Moves of one place's refs, as webhooks reported them. Holds its row's lock until the session ends."""
 
     def __init__(self, session: Session, dag_id: str) -> None:
         """Lock and read.
@@ -46,12 +46,12 @@ class Record:
         self._was = self._told = _told(self._key, *found[self._key])
         self._seen = _cursor(*found[dag_id]) if dag_id in found else None
 
-    def history(self, ref: str) -> History:
-        """What webhooks told of a ref."""
+    def told(self, ref: str) -> History:
+        """Moves of a ref, as webhooks reported them."""
         return self._told.refs.get(ref, ())
 
     def watched(self, ref: str) -> Sighting | None:
-        """Where the sensor saw a ref last; None where it looked at none, gone where it did not see this one."""
+        """The ref as the sensor saw it last; None where it looked at none, gone where it did not see this one."""
         if self._seen is None:
             return None
         looked, refs = self._seen
@@ -95,7 +95,7 @@ def _cursor(row: str, encrypted: bool) -> tuple[datetime, Mapping[str, str]] | N
 
     None where somebody made it unreadable by hand: the sensor says so, and webhooks go on.
 
-    By the stored text: a source with thousands of refs is read once per look, not once per delivery.
+    By the stored text: a source with thousands of refs is read once per look, not once per notification.
     """
     try:
         found = json.loads(plain(row, encrypted))

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from delivery_chain.core.events.ledger import Change
+    from delivery_chain.core.events.ledger import LedgerLine
 
 IDS_AT_ONCE = 500
 LONGEST_NOTE = 300
 """Characters of a run's note that a line of the ledger shows."""
 
 
-def with_states(session: Session, changes: Sequence[Change]) -> list[Change]:
+def with_states(session: Session, changes: Sequence[LedgerLine]) -> list[LedgerLine]:
     """The lines with the state and note that each of their runs has at this moment."""
     ids: dict[str, set[str]] = defaultdict(set)
     for change in changes:
@@ -35,7 +35,7 @@ def with_states(session: Session, changes: Sequence[Change]) -> list[Change]:
         for run in _of_chain(session, chain, sorted(wanted))
     }
 
-    def stand(change: Change) -> Change:
+    def stand(change: LedgerLine) -> LedgerLine:
         keys = dict.fromkeys((one.chain, one.run_id) for one in change.outcomes if one.run_id)
         runs = (found.get(key) or Standing(chain=key[0], run_id=key[1], state=GONE) for key in keys)
         return change.model_copy(update={"runs": tuple(runs)})

@@ -1,13 +1,11 @@
-"""The builder port: builds one platform's image and pushes it. Builders load when asked for."""
+"""The builder port: builds one platform's image and pushes it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
 from delivery_chain.core.dockerfile.pull_policy import PullPolicy
-from delivery_chain.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -15,9 +13,6 @@ if TYPE_CHECKING:
 
     from delivery_chain.core.names.platform import Platform
     from delivery_chain.core.names.registry import Registry
-
-BUILDERS = {"buildah": "delivery_chain.builders.buildah.builder:BuildahBuilder"}
-"""Name to `module:class`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +82,3 @@ class Builder(Protocol):
         Raises:
             ConfigurationError, ToolMissing, ProbeFailed: As `build`.
         """
-
-
-def load_builder(name: str) -> Builder:
-    """Return the builder of that name.
-
-    Raises:
-        ConfigurationError: No builder has the name. Not retryable.
-    """
-    if name not in BUILDERS:
-        raise ConfigurationError(f"builder {name!r}: expected one of {', '.join(sorted(BUILDERS))}")
-    module, _, attribute = BUILDERS[name].partition(":")
-    builder: Builder = getattr(import_module(module), attribute)()
-    return builder

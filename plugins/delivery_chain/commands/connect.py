@@ -183,9 +183,9 @@ def _checked(connection: Connection) -> str:
         shown = f"{connection.host} {'with a key' if connection.extra.get('private_key') else who}"
         unusual = transport not in USUAL_TRANSPORTS
         return f"{shown}; [delivery_chain] git_transports has to name {transport}" if unusual else shown
-    from delivery_chain.hooks.webhook import target_of  # noqa: PLC0415
+    from delivery_chain.targets.webhook import WebhookTarget  # noqa: PLC0415
 
-    return f"{target_of(fields).shown_url}, {'not signed' if connection.secret == '' else 'signed'}"
+    return f"{WebhookTarget.of(fields).shown_url}, {'not signed' if connection.secret == '' else 'signed'}"
 
 
 def _tried(args: argparse.Namespace, connection: Connection) -> str:
@@ -210,9 +210,10 @@ def _tried(args: argparse.Namespace, connection: Connection) -> str:
             source = source_of(fields, args.repository, TRANSPORTS)
             refs = list_refs(source, deadline=time.monotonic() + TEST_SECONDS)
             return f"{source.url} has {counted(refs)}"
-        from delivery_chain.hooks.webhook import target_of, try_target  # noqa: PLC0415
+        from delivery_chain.hooks.webhook import try_target  # noqa: PLC0415
+        from delivery_chain.targets.webhook import WebhookTarget  # noqa: PLC0415
 
-        good, said = try_target(target_of(fields))
+        good, said = try_target(WebhookTarget.of(fields))
     except DeliveryChainError as error:
         raise TestFailed(str(error)) from error
     if not good:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from delivery_chain.core.connection_fields import ConnectionFields
 from delivery_chain.core.spec.connections import GIT, REGISTRY, TRIGGER
 from delivery_chain.errors import UsageError
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from delivery_chain.hooks.connection import ConnectionFields
 
 SECRET, SECRET_QUERY = "DELIVERY_CHAIN_SECRET", "DELIVERY_CHAIN_SECRET_QUERY"
 LARGEST_FILE = 64 * 1024
@@ -56,11 +56,13 @@ class Connection:
 
     def fields(self) -> ConnectionFields:
         """As a task reads it."""
-        from delivery_chain.hooks.connection import ConnectionFields  # noqa: PLC0415 - Airflow, seconds
+        from delivery_chain.hooks.connection import mask  # noqa: PLC0415 - Airflow, seconds
 
         secret = KEPT if self.secret is None and self.login else self.secret or ""
         extra = {key: value for key, value in self.extra.items() if value != KEPT}
-        return ConnectionFields(self.name, self.conn_type, self.host, self.login, secret, self.port, extra)
+        return ConnectionFields(
+            self.name, self.conn_type, self.host, self.login, secret, self.port, extra, mask
+        )
 
 
 def registry_given(args: argparse.Namespace, environment: Mapping[str, str], secret: str) -> Connection:

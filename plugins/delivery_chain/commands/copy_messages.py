@@ -21,7 +21,7 @@ IN_OPTIONS = (
     (r"login of the connection for host", "login for host"),
     (r"can be reached from this worker", "can be reached from this machine"),
     (r"the environment of the worker", "the environment"),
-    (r", and the registry is not; if it belongs there, list \S+ under private_hosts in the registry's connection",
+    (r", and the registry is not; if that is intended, list \S+ under private_hosts in the registry's connection",
      ", and the registry is not"),
 )  # fmt: skip
 """What errors of the registry client say of Airflow's connections and workers, and how the same is said here."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from delivery_chain.commands.exit_codes import DONE, FAILED, USAGE
-from delivery_chain.core.diagnosis import Level, Line, problem, summary, text, warning
+from delivery_chain.core.diagnosis import Check, Level, Line, problem, summary, text, warning
 from delivery_chain.errors import UsageError
 
 if TYPE_CHECKING:
@@ -91,15 +91,15 @@ def examine(wanted: Sequence[str]) -> list[Line]:
     """
     from airflow.configuration import conf  # noqa: PLC0415 - seconds
 
+    from delivery_chain.core.section import SECTION  # noqa: PLC0415
     from delivery_chain.doctor import machine, places  # noqa: PLC0415
     from delivery_chain.doctor.running import run_all  # noqa: PLC0415
     from delivery_chain.doctor.scene import Scene  # noqa: PLC0415
-    from delivery_chain.settings import SECTION  # noqa: PLC0415
 
-    settings, lines = machine.settings_lines(conf.getsection(SECTION) or {})
+    settings, section, lines = machine.settings_lines(conf.getsection(SECTION) or {})
     found, more = _specs(wanted, settings)
     known, answers = _database()
-    scene = Scene(specs=found.specs, settings=settings, known=known)
+    scene = Scene(specs=found.specs, settings=settings, section=section, known=known)
     checks = [*places.checks(scene), *machine.checks(scene)]
     if known is not None:
         from delivery_chain.doctor import airflow_side  # noqa: PLC0415
@@ -155,7 +155,7 @@ def _catalogue(word: str, folder: Path) -> Catalogue:
 
 def _database() -> tuple[dict[str, str] | None, list[Line]]:
     """The connections that Airflow has, None where its database does not answer here; and what to say of that."""
-    from delivery_chain.doctor.running import Check, run_all  # noqa: PLC0415
+    from delivery_chain.doctor.running import run_all  # noqa: PLC0415
 
     known: list[dict[str, str]] = []
 

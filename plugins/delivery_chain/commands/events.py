@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from delivery_chain.airflow_db.push_events import Ledger
-    from delivery_chain.core.events.ledger import Change, Outcome
+    from delivery_chain.core.events.ledger import LedgerLine, Outcome
 
 HEADS = ("TIME (UTC)", "REF", "COMMIT", "SEEN BY", "RUNS, OR WHY NONE")
 LEAST = 45
@@ -94,7 +94,7 @@ def _read(since: datetime, now: datetime) -> Ledger:
         ) from error
 
 
-def table(shown: Sequence[Change], width: int) -> list[str]:
+def table(shown: Sequence[LedgerLine], width: int) -> list[str]:
     """The changes as lines for a terminal of some width."""
     rows = [_cells(change) for change in shown]
     sizes = [
@@ -113,7 +113,7 @@ def table(shown: Sequence[Change], width: int) -> list[str]:
     return lines
 
 
-def summary(ledger: Ledger, shown: Sequence[Change]) -> list[str]:
+def summary(ledger: Ledger, shown: Sequence[LedgerLine]) -> list[str]:
     """What to know about the table."""
     gaps = sum(bool(change.gaps) for change in shown)
     missed = f", {gaps} with gaps" if gaps else ""
@@ -133,7 +133,7 @@ def plain(text: str) -> str:
     )
 
 
-def _cells(change: Change) -> tuple[list[str], ...]:
+def _cells(change: LedgerLine) -> tuple[list[str], ...]:
     by = [_times(change.by, change.times)]
     by += [
         f"{_times(sight.by, sight.times)} +{span(timedelta(seconds=sight.after))}" for sight in change.also
@@ -154,7 +154,7 @@ def _cells(change: Change) -> tuple[list[str], ...]:
     )
 
 
-def _told(change: Change, outcome: Outcome) -> str:
+def _told(change: LedgerLine, outcome: Outcome) -> str:
     run = change.standing(outcome)
     return f"{outcome.sentence}, {run.state}" if run else outcome.sentence
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from delivery_chain.core.value import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import timedelta
 
 
@@ -48,6 +49,20 @@ def warning(topic: str, about: str, said: str, remedy: str) -> Line:
 def problem(topic: str, about: str, said: str, remedy: str) -> Line:
     """A line of what is wrong."""
     return Line(level=Level.PROBLEM, topic=topic, about=about, said=said, remedy=remedy)
+
+
+CHECK_SECONDS = 45.0
+"""How long one check may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing to look at."""
+
+    topic: str
+    about: str
+    ask: Callable[[], Iterable[Line]]
+    seconds: float = CHECK_SECONDS
 
 
 CLOSE, FAR = 5.0, 60.0

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pydantic import model_validator
 
 from delivery_chain.core.gate.findings import Database
 from delivery_chain.core.value import Value
@@ -97,7 +101,7 @@ class Published(Value):
 
 
 class RegionResult(Value):
-    """One region that holds the image."""
+    """One region that holds the image: what `replicate` leaves."""
 
     rule: str
     region: str
@@ -114,8 +118,19 @@ class RegionResult(Value):
     seconds: float
 
 
+class Outcome(StrEnum):
+    """What came of an attempt to deliver."""
+
+    DONE = "done"
+    """The target took it."""
+    REFUSED = "refused"
+    """The same again gets the same answer."""
+    LATER = "later"
+    """The target may take the same later."""
+
+
 class Attempt(Value):
-    """One request to a trigger's target."""
+    """One attempt to deliver to a trigger's target."""
 
     at: datetime
     tag: str
@@ -124,6 +139,23 @@ class Attempt(Value):
     """HTTP status; 0 where there was no answer."""
     answer: str = ""
     """First bytes of the answer, or the reason why there was none."""
+    outcome: Outcome
+    after: float | None = None
+    """Seconds that the target asked to wait."""
+    advice: str | None = None
+    """What to do about a refusal."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older(cls, data: Any) -> Any:
+        """Versions without `outcome` knew webhooks alone; just what arrived counts in what they left."""
+        if not isinstance(data, dict) or "outcome" in data:
+            return data
+        arrived = data.get("status") in range(200, 300)
+        return data | {"outcome": Outcome.DONE if arrived else Outcome.LATER}
+
+    def __str__(self) -> str:
+        return f"{self.status or 'no answer'} in {self.seconds} s: {self.answer[:200]!r}"
 
 
 class DeliveryResult(Value):

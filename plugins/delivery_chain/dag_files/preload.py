@@ -6,11 +6,14 @@ A task's process then has the modules already, instead of importing them again a
 
 from importlib import import_module
 
+from delivery_chain.scanners.table import SCANNERS
+
 MODULES = (
     "delivery_chain.dag_files.factory",
     "delivery_chain.spec_store.folder",
     "delivery_chain.hooks.git",
     "delivery_chain.hooks.registry",
+    "delivery_chain.hooks.target",
     "delivery_chain.hooks.webhook",
     "delivery_chain.oci.client",
     "delivery_chain.oci.copy.api",
@@ -21,9 +24,11 @@ MODULES = (
     "delivery_chain.builders.buildah.builder",
     "delivery_chain.hooks.logins",
     "delivery_chain.jobs.build",
+    "delivery_chain.jobs.scan",
     "delivery_chain.runners.local",
     "delivery_chain.tools.git.client",
-    "delivery_chain.scanners.trivy.scanner",
+    *(path.partition(":")[0] for path in SCANNERS.values()),
+    "delivery_chain.targets.webhook_request",
     "airflow.providers.standard.operators.trigger_dagrun",
     "requests",
     "standardwebhooks",

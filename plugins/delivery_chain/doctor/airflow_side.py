@@ -6,12 +6,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from delivery_chain.airflow_db import health
-from delivery_chain.core.diagnosis import Line, clock, ok, problem, warning
+from delivery_chain.core.diagnosis import Check, Line, clock, ok, problem, warning
 from delivery_chain.core.events.watch_dags import watched, watched_images, watches
 from delivery_chain.core.seal import SHORTEST, SIGNING_SECRET
 from delivery_chain.core.spec.connections import GIT, REGISTRY, nearest
 from delivery_chain.core.steps import WatchStep
-from delivery_chain.doctor.running import Check
 from delivery_chain.hooks.webhook_sender import WebhookSenderHook
 from delivery_chain.provider_info import SENDERS
 

@@ -13,12 +13,11 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from delivery_chain.core.diagnosis import Line, clock, ok, problem, warning
+from delivery_chain.core.diagnosis import Check, Line, clock, ok, problem, warning
 from delivery_chain.core.names.git_ref import counted
 from delivery_chain.core.names.tags import quarantine_name
 from delivery_chain.core.plan import matching_rules
 from delivery_chain.core.spec.connections import GIT, REGISTRY, TRIGGER, Needed, connect_command, nearest
-from delivery_chain.doctor.running import Check
 from delivery_chain.errors import (
     ConfigurationError,
     ConnectionMissing,

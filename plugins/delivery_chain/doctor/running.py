@@ -8,25 +8,13 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from delivery_chain.core.diagnosis import Line, problem
+from delivery_chain.core.diagnosis import Check, Line, problem
 from delivery_chain.errors import DeliveryChainError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Sequence
 
 AT_ONCE = 16
-SECONDS = 45.0
-"""How long one check may take."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing to look at."""
-
-    topic: str
-    about: str
-    ask: Callable[[], Iterable[Line]]
-    seconds: float = SECONDS
 
 
 @dataclass(slots=True)

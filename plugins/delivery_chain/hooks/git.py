@@ -11,11 +11,12 @@ from urllib.parse import unquote
 from airflow.sdk import BaseHook
 
 from delivery_chain.errors import ConfigurationError, SourceError
-from delivery_chain.hooks.connection import ConnectionFields, mask, read_connection
+from delivery_chain.hooks.connection import mask, read_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from delivery_chain.core.connection_fields import ConnectionFields
     from delivery_chain.tools.git.source import GitSource
 
 MAX_FILE = 1024 * 1024

@@ -25,8 +25,9 @@ def logins_for(job: Job, transports: Iterable[str]) -> Logins:
         ConfigurationError: A connection is missing or wrong. Not retryable.
         SourceError: The source's URL is malformed, or its transport not allowed. Not retryable.
     """
-    source = job.source
     return Logins(
         registries={name: OciRegistryHook(name).registry() for name in job.registries},
-        sources={source.connection: GitSourceHook(source.connection, transports).source(source.url)},
+        sources={
+            one.connection: GitSourceHook(one.connection, transports).source(one.url) for one in job.sources
+        },
     )

@@ -10,9 +10,10 @@ from airflow.sdk import BaseHook
 
 from delivery_chain.core.names.registry import Registry
 from delivery_chain.errors import ConfigurationError, DeliveryChainError
-from delivery_chain.hooks.connection import ConnectionFields, read_connection
+from delivery_chain.hooks.connection import read_connection
 
 if TYPE_CHECKING:
+    from delivery_chain.core.connection_fields import ConnectionFields
     from delivery_chain.oci.client import RegistryClient
 
 TIMEOUT = 60.0

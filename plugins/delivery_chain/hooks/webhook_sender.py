@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from airflow.sdk import BaseHook
 
-from delivery_chain.hooks.connection import ConnectionFields, mask, read_connection
+from delivery_chain.hooks.connection import mask, read_connection
+
+if TYPE_CHECKING:
+    from delivery_chain.core.connection_fields import ConnectionFields
 
 SHORTEST_SECRET = 16
 """Characters of a secret, at least: a shorter one can be guessed at the rate that requests are answered."""

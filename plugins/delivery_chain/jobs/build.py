@@ -6,7 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 from delivery_chain.builders.context import resolve_context
-from delivery_chain.builders.interface import BuildWork, load_builder
+from delivery_chain.builders.interface import BuildWork
+from delivery_chain.builders.table import load_builder
 from delivery_chain.core.dockerfile.pull_policy import PullPolicy, ReadRule
 from delivery_chain.jobs.job import BuildDone
 from delivery_chain.tools.git.client import checkout

@@ -1,11 +1,12 @@
-"""A job: one build as JSON. It names connections, commits and digests; it holds no path, clock time or password."""
+"""A job: one build or scan as JSON. It names connections, commits and digests, and holds no path, clock or password."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from delivery_chain.core.gate.findings import Database
 from delivery_chain.core.names.platform import Platform
 from delivery_chain.core.value import Value
 from delivery_chain.errors import UsageError
@@ -73,6 +74,40 @@ class BuildJob(Value):
         """Connections of type `oci_registry` that the job needs, each once."""
         return tuple(dict.fromkeys([self.registry, *(read.connection for read in self.reads)]))
 
+    @property
+    def sources(self) -> tuple[SourceRef, ...]:
+        """Git sources that the job needs."""
+        return (self.source,)
+
+
+class ScanJob(Value):
+    """Scans one image with one engine."""
+
+    kind: Literal["scan"] = "scan"
+    engine: str
+    options: dict[str, Any] = {}
+    """The engine's own, see `scanners.interface.Options`."""
+    registry: str
+    """Airflow connection of type `oci_registry`."""
+    name: str
+    """Repository with its namespace."""
+    digest: str
+    """An image's own manifest; no index."""
+    platform: str
+    """The image's: `linux/arm64`."""
+    seconds: float = Field(gt=0)
+    """Time for all of it."""
+
+    @property
+    def registries(self) -> tuple[str, ...]:
+        """Connections of type `oci_registry` that the job needs."""
+        return (self.registry,)
+
+    @property
+    def sources(self) -> tuple[SourceRef, ...]:
+        """Git sources that the job needs: none."""
+        return ()
+
 
 class BuildDone(Value):
     """A pushed image."""
@@ -85,10 +120,24 @@ class BuildDone(Value):
     """How RUN steps were kept apart from the machine, for people."""
 
 
-Job = BuildJob
-Done = BuildDone
+class ScanDone(Value):
+    """A scanned image; both reports are beside it in the registry."""
+
+    kind: Literal["scan"] = "scan"
+    counts: dict[str, int]
+    """Findings per severity."""
+    database: Database
+    """Of vulnerabilities."""
+    report: str
+    """Digest of the blob that holds our `ScanReport` as JSON."""
+    referrer: str
+    """Digest of the referrer manifest under which the engine's own report is kept."""
+
+
+Job = BuildJob | ScanJob
+Done = BuildDone | ScanDone
 JobResult = Annotated[Done | Failure, Field(discriminator="kind")]
-_JOB: TypeAdapter[Job] = TypeAdapter(Job)
+_JOB: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")])
 _RESULT: TypeAdapter[Done | Failure] = TypeAdapter(JobResult)
 
 

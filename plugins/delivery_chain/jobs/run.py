@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from delivery_chain.jobs.job import Done, Job
     from delivery_chain.jobs.logins import Logins
 
-KINDS = {"build": "delivery_chain.jobs.build"}
+KINDS = {"build": "delivery_chain.jobs.build", "scan": "delivery_chain.jobs.scan"}
 """Kind of a job to the module whose `run` does it."""
 
 

@@ -17,7 +17,11 @@ from delivery_chain.operators.missing_image import check_there
 from delivery_chain.operators.verdict import passed
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
+
     from delivery_chain.core.plan import Plan
+    from delivery_chain.oci.client import RegistryClient
+    from delivery_chain.operators.task_instance import TaskInstance
 
 
 class PublishOperator(ChainOperator):
@@ -25,7 +29,7 @@ class PublishOperator(ChainOperator):
 
     operator_extra_links = (RegistryLink(),)
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Return a Published as JSON.
 
         Raises:
@@ -50,7 +54,7 @@ class PublishOperator(ChainOperator):
         return leave(context, Published(digest=subject.digest, tags=moves))
 
 
-def move_tag(client: Any, plan: Plan, tag: str, digest: str) -> TagMove:
+def move_tag(client: RegistryClient, plan: Plan, tag: str, digest: str) -> TagMove:
     """Point one tag of the home registry at `digest`, unless a newer push holds it."""
     from delivery_chain.oci.copy.api import put_tag
 
@@ -67,11 +71,11 @@ def move_tag(client: Any, plan: Plan, tag: str, digest: str) -> TagMove:
     return TagMove(tag=tag, state="moved", digest=digest, previous=found.digest if found else "")
 
 
-def _may_move(client: Any, plan: Plan, digest: str) -> bool:
+def _may_move(client: RegistryClient, plan: Plan, digest: str) -> bool:
     return may_move(plan, client.get_manifest(plan.name, digest).annotations, datetime.now(UTC))
 
 
-def blocked_verdict(ti: Any) -> Verdict:
+def blocked_verdict(ti: TaskInstance) -> Verdict:
     """The verdict of a run whose gate refused the image.
 
     Raises:

@@ -22,6 +22,8 @@ from delivery_chain.operators.publish import blocked_verdict
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from airflow.sdk import Context
+
     from delivery_chain.core.gate.judge import Verdict
     from delivery_chain.core.plan import Plan
     from delivery_chain.oci.client import RegistryClient
@@ -33,7 +35,7 @@ class QuarantineOperator(ChainOperator):
 
     operator_extra_links = (RegistryLink(), ScanReportLink())
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Return a Quarantined as JSON.
 
         Raises:
@@ -168,7 +170,7 @@ class DeniedOperator(ChainOperator):
     ui_color = "#fbe3e1"
     operator_extra_links = (ScanReportLink(),)
 
-    def execute(self, context: Any) -> None:
+    def execute(self, context: Context) -> None:
         """Raise the refusal.
 
         Raises:

@@ -1,12 +1,9 @@
-"""The runner port: where a job runs. Runners load when asked for."""
+"""The runner port: where a job runs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
-
-from delivery_chain.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,9 +11,6 @@ if TYPE_CHECKING:
     from delivery_chain.jobs.failure import Failure
     from delivery_chain.jobs.job import Done, Job
     from delivery_chain.jobs.logins import Logins
-
-RUNNERS = {"local": "delivery_chain.runners.local:LocalRunner"}
-"""Name to `module:class`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +48,3 @@ class Runner(Protocol):
 
     def cancel(self, handle: Handle) -> None:
         """End a job and remove what it left. For `on_kill`: returns, or raises, within 5 seconds."""
-
-
-def load_runner(name: str) -> Runner:
-    """Return the runner of that name.
-
-    Raises:
-        ConfigurationError: No runner has the name. Not retryable.
-    """
-    if name not in RUNNERS:
-        raise ConfigurationError(f"runner {name!r}: expected one of {', '.join(sorted(RUNNERS))}")
-    module, _, attribute = RUNNERS[name].partition(":")
-    runner: Runner = getattr(import_module(module), attribute)()
-    return runner

@@ -80,7 +80,7 @@ ENDLESS: dict[str, tuple[str, bytes, Callable[[RegistryClient], object]]] = {
 
 BOUNDS: dict[str, tuple[str, int, type[RegistryError], str, int]] = {
     "pages": ("MAX_PAGES", 5, ProtocolViolation, "at most 5 pages", 5),
-    "seconds": ("LIST_SECONDS", 0, RegistryUnreachable, "still going on after 1 pages", 1),
+    "seconds": ("LIST_SECONDS", 0, RegistryUnreachable, "found it unfinished after 1 pages", 1),
 }
 
 

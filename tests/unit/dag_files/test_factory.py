@@ -11,6 +11,7 @@ from airflow.sdk.definitions._internal.expandinput import ListOfDictsExpandInput
 from airflow.serialization.serialized_objects import DagSerialization
 
 from delivery_chain.core.events.event import Event
+from delivery_chain.core.spec import engines
 from delivery_chain.core.spec.in_force import Entry, State
 from delivery_chain.core.spec.model import ChainSpec
 from delivery_chain.core.spec.standing import Standing
@@ -100,6 +101,14 @@ def test_steps_are_mapped_over_what_the_spec_says(body: dict[str, Any], mapped: 
     assert {name: task.partial_kwargs["map_index_template"] for name, task in found.items()} == dict.fromkeys(
         mapped, "{{ task.about(ti) }}"
     )
+
+
+def test_scans_are_mapped_over_engines_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each platform with each engine."""
+    monkeypatch.setattr(engines, "SCAN_ENGINES", ("trivy", "other"))
+    body = FULL | {"scan": FULL["scan"] | {"engine": ["trivy", "other"]}}
+    dag = factory.make_chain_dag(spec(body))
+    assert dag.get_task("scan").expand_input.value == {"slot": list(range(8))}
 
 
 def test_every_task_can_be_started() -> None:

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from delivery_chain.core.diagnosis import Line, ok, problem
+from delivery_chain.core.diagnosis import Check, Line, ok, problem
 from delivery_chain.doctor import running
-from delivery_chain.doctor.running import Check, run_all
+from delivery_chain.doctor.running import run_all
 from delivery_chain.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -134,7 +134,7 @@ class Sight(Value):
     """How often it told: redeliveries, or several webhooks of one connection."""
 
 
-class Change(Value):
+class LedgerLine(Value):
     """One change, whoever saw it: a line of the ledger."""
 
     place: str
@@ -185,8 +185,8 @@ class Change(Value):
         return self.commit.rpartition(":")[2][:12] or "deleted"
 
 
-class Line:
-    """A change while its entries are being found."""
+class EntryGroup:
+    """The entries of one change, while they are being found."""
 
     def __init__(self, first: Seen) -> None:
         self.place = first.place
@@ -198,7 +198,7 @@ class Line:
         self.entries.append(entry)
         self.runs |= _runs(entry)
 
-    def change(self) -> Change:
+    def change(self) -> LedgerLine:
         """The finished line."""
         first = min(self.entries, key=_seen_at)
         times: dict[str, list[Entry]] = {}
@@ -211,7 +211,7 @@ class Line:
         ]
         outcomes = _best(outcome for entry in self.entries for outcome in entry.outcomes)
         whys = [first.why, *(entry.why for entry in self.entries if not outcomes)]
-        return Change(
+        return LedgerLine(
             place=self.place,
             ref=first.ref,
             commit=first.commit,
@@ -226,7 +226,7 @@ class Line:
         )
 
 
-def join(seen: Iterable[Seen]) -> list[Line]:
+def join(seen: Iterable[Seen]) -> list[EntryGroup]:
     """Bring together what tells of the same change; the newest first.
 
     Two entries about the same ref, at the same commit and the same place, are the same change
@@ -235,10 +235,10 @@ def join(seen: Iterable[Seen]) -> list[Line]:
     - or if they are the same delivery, sent once more;
     - or, where they have no two runs to compare, if the ref was at no other commit between them.
     """
-    lines: list[Line] = []
-    by_run: dict[tuple[str, str, str, tuple[str, str]], Line] = {}
-    by_delivery: dict[tuple[str, str, str, str, str], Line] = {}
-    newest: dict[tuple[str, str], Line] = {}
+    lines: list[EntryGroup] = []
+    by_run: dict[tuple[str, str, str, tuple[str, str]], EntryGroup] = {}
+    by_delivery: dict[tuple[str, str, str, str, str], EntryGroup] = {}
+    newest: dict[tuple[str, str], EntryGroup] = {}
     for one in sorted(seen, key=lambda one: one.entry.at):
         place, entry = one
         runs = [(place, entry.ref, entry.commit, run) for run in sorted(_runs(entry))]
@@ -249,7 +249,7 @@ def join(seen: Iterable[Seen]) -> list[Line]:
         if line is None and _stays(last := newest.get((place, entry.ref)), entry):
             line = last
         if line is None:
-            line = newest[place, entry.ref] = Line(one)
+            line = newest[place, entry.ref] = EntryGroup(one)
             lines.append(line)
         else:
             line.add(entry)
@@ -286,7 +286,7 @@ def _runs(entry: Entry) -> set[tuple[str, str]]:
     return {(outcome.chain, outcome.run_id) for outcome in entry.outcomes if outcome.run_id}
 
 
-def _stays(line: Line | None, entry: Entry) -> bool:
+def _stays(line: EntryGroup | None, entry: Entry) -> bool:
     return line is not None and line.entries[0].commit == entry.commit and not (line.runs and _runs(entry))
 
 

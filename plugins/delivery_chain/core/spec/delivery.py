@@ -98,3 +98,8 @@ class Trigger(Value):
     """`GET` serves redeploy addresses that want it; it sends no body."""
     after: tuple[Slug, ...] | None = None
     """Replication rules whose regions must hold the image first; all by default, `[]` for none."""
+
+    @property
+    def kind(self) -> str:
+        """The kind of its target. Webhooks are the only one so far, so a spec has no key for it."""
+        return "webhook"

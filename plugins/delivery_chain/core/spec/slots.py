@@ -8,6 +8,7 @@ way changes the spec, not what the run's instances are about.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from delivery_chain.core.names.platform import OTHER_PLATFORMS
@@ -22,7 +23,7 @@ Widths = dict[str, int]
 """How many instances each mapped step has, by task id."""
 NOUNS = {
     Step.BUILD: "platforms to build",
-    Step.SCAN: "platforms to scan",
+    Step.SCAN: "scans",
     Step.REPLICATE: "replication rules",
     Step.DISTRIBUTE: "triggers",
 }
@@ -32,11 +33,30 @@ ANY: Widths = dict.fromkeys(NOUNS, 1024)
 spec says by now."""
 
 
+@dataclass(frozen=True, slots=True)
+class ScanSlot:
+    """What one instance of `scan` is about."""
+
+    platform: str
+    """Of the images that it scans; `OTHER_PLATFORMS` for those that have no instance of their own."""
+    engine: str
+
+    def label(self, spec: ChainSpec) -> str:
+        """`linux/arm64`, and the engine too where the spec has several: `linux/arm64 with other`."""
+        return f"{self.platform} with {self.engine}" if len(spec.scan.engine) > 1 else self.platform
+
+
+def scan_slots(spec: ChainSpec) -> tuple[ScanSlot, ...]:
+    """What the instances of `scan` are about: each platform with each engine, in the order of their map indexes."""
+    platforms = (*spec.scan_platforms, OTHER_PLATFORMS)
+    return tuple(ScanSlot(platform, engine) for platform in platforms for engine in spec.scan.engine)
+
+
 def slot_names(spec: ChainSpec) -> dict[str, tuple[str, ...]]:
     """What the instances of each mapped step are about, in the order of their map indexes."""
     return {
         Step.BUILD: tuple(str(platform) for platform in spec.build_platforms),
-        Step.SCAN: (*spec.scan_platforms, OTHER_PLATFORMS),
+        Step.SCAN: tuple(slot.label(spec) for slot in scan_slots(spec)),
         Step.REPLICATE: tuple(rule.name for rule in spec.replicate),
         Step.DISTRIBUTE: tuple(trigger.name for trigger in spec.distribute),
     }
