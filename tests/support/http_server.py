@@ -49,8 +49,7 @@ class Handler(BaseHTTPRequestHandler):
         """Answer one request, or see the client go."""
         try:
             super().handle_one_request()
-        except (ConnectionError, TimeoutError, ValueError):
-            # ValueError: the base class flushes a file that is closed already.
+        except (ConnectionError, TimeoutError):
             self.close_connection = True
 
     def log_message(self, *args: object) -> None:
