@@ -18,7 +18,7 @@ from delivery_chain.core.plan import BuildPlan, Plan, Planned, made_for
 from delivery_chain.core.results import BuildResult, Record, Scanned, ScanResult, Subject
 from delivery_chain.core.seal import Place, opened, sealed
 from delivery_chain.core.spec.model import ChainSpec, Source
-from delivery_chain.core.steps import REASON
+from delivery_chain.core.xcom_keys import REASON
 from delivery_chain.errors import DeliveryChainError, NotDelivered
 from delivery_chain.hooks.signing_secret import signing_secret
 from delivery_chain.oci.client import RegistryClient

@@ -9,7 +9,13 @@ from typing import Any
 from delivery_chain.core.events.event import Kind
 from delivery_chain.core.gate.judge import Hit, Verdict
 from delivery_chain.core.plan import Plan, Planned, made_for
-from delivery_chain.core.results import DeliveryResult, Published, RegionResult, Subject, TagMove
+from delivery_chain.core.results import (
+    DeliveryResult,
+    Published,
+    RegionResult,
+    Subject,
+    TagMove,
+)
 from delivery_chain.core.run.marks import Mark
 from delivery_chain.core.run.state import Facts
 from delivery_chain.core.spec.model import ChainSpec
@@ -51,7 +57,7 @@ WEST = RegionResult(
 )  # fmt: skip
 TOLD = DeliveryResult(trigger="prod", url="https://t", digest=DIGEST, delivered=("v7",), attempts=())
 TITLE = "shop/api v7 at sha256:999999999999"
-LOST = "it left no reason: somebody marked it, or its worker was lost"
+LOST = "it left no reason: it was marked by hand, or its worker was lost"
 
 
 def tasks(**changes: Any) -> tuple[Task, ...]:

@@ -9,6 +9,7 @@ from delivery_chain.core.names.reference import short_digest
 from delivery_chain.core.results import Attempt, DeliveryResult, Outcome, Published, RegionResult
 from delivery_chain.core.spec.filters import fires_for, waits_for
 from delivery_chain.core.steps import Step
+from delivery_chain.core.xcom_keys import ATTEMPTS
 from delivery_chain.errors import ConfigurationError, DeliveryFailed, DeliveryUnavailable
 from delivery_chain.operators.base import leave, planned, pull, pull_all, skip
 from delivery_chain.operators.slots import SlotOperator
@@ -110,7 +111,7 @@ class _Attempts:
         self._before = max(0, self._before - dropped)
         kept = [item.to_xcom() for item in self.attempts]
         self._memory.set({"attempts": kept, "before": self._before})
-        self._ti.xcom_push("attempts", kept)
+        self._ti.xcom_push(ATTEMPTS, kept)
 
 
 def _orders(

@@ -15,6 +15,7 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.execution_time.xcom import XCom
 
 from delivery_chain.core.web_paths import run_page
+from delivery_chain.core.xcom_keys import REGISTRY_URL
 
 if TYPE_CHECKING:
     from airflow.sdk.bases.operator import BaseOperator
@@ -37,7 +38,7 @@ class RegistryLink(BaseOperatorLink):
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """The address that the task left if a browser can open it, else the run's page."""
         del operator
-        left = str(XCom.get_value(ti_key=ti_key, key="registry_url") or "")
+        left = str(XCom.get_value(ti_key=ti_key, key=REGISTRY_URL) or "")
         usable = left.startswith(("https://", "http://")) and not _MANIFEST.fullmatch(left)
         return left if usable else f"{page_of(ti_key)}#image"
 

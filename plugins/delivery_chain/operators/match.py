@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 from delivery_chain.core.events import pipeline
 from delivery_chain.core.events.dedupe import Change
 from delivery_chain.core.events.event import Kind
-from delivery_chain.core.events.ledger import DELETED, LEDGER, SENSOR, Looked
+from delivery_chain.core.events.ledger import DELETED, SENSOR, Looked
 from delivery_chain.core.events.push import Push
 from delivery_chain.core.events.refs import natural_key
 from delivery_chain.core.events.routing import Routed, made_by_us, route_image, route_ref
 from delivery_chain.core.steps import Step, WatchStep
 from delivery_chain.core.times import not_after, read_time
+from delivery_chain.core.xcom_keys import HANDLED, LEDGER, POSITIONS
 from delivery_chain.operators.base import MOST_RUNS, ChainOperator
 from delivery_chain.operators.watch import FIRST, Cursor, told_of
 
@@ -41,10 +42,6 @@ FIRST_SHOWN = 50
 """Refs of a first look that the ledger names: the last ones in natural order, so the newest versions."""
 BEFORE_US = "it was there at the first look, which starts nothing; to run it: {}"
 LATER = "it waits for the next look"
-HANDLED = "handled"
-"""XCom of `match`: how many of the changes it took, where it left some for later."""
-POSITIONS = "positions"
-"""XCom of `match`: the position of the change that each run is for."""
 
 
 class MatchOperator(ChainOperator):

@@ -10,6 +10,7 @@ from delivery_chain.core.gate.judge import Verdict
 from delivery_chain.core.names.reference import short_digest
 from delivery_chain.core.results import Published, TagMove
 from delivery_chain.core.steps import Step
+from delivery_chain.core.xcom_keys import REGISTRY_URL
 from delivery_chain.errors import ConfigurationError
 from delivery_chain.operators.base import ChainOperator, leave, pull, skip
 from delivery_chain.operators.links import RegistryLink
@@ -41,7 +42,7 @@ class PublishOperator(ChainOperator):
 
         first = plan.tags[0] if plan.tags else ""
         url = OciRegistryHook(plan.instance).ui_url(plan.namespace, plan.repository, first, subject.digest)
-        context["ti"].xcom_push("registry_url", url)
+        context["ti"].xcom_push(REGISTRY_URL, url)
         if plan.build is None and subject.digest == plan.digest:
             self.log.info("The image was pushed by others: its tags are there already")
             moves = tuple(TagMove(tag=t, state="unchanged", digest=subject.digest) for t in plan.tags)

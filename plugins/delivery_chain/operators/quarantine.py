@@ -8,6 +8,7 @@ from delivery_chain.core.names.tags import quarantine_name, quarantine_tag
 from delivery_chain.core.results import Quarantined, Subject
 from delivery_chain.core.run.blocked import fate
 from delivery_chain.core.steps import Step
+from delivery_chain.core.xcom_keys import RETURNED
 from delivery_chain.errors import (
     DeletesDisabled,
     PolicyViolation,
@@ -59,7 +60,7 @@ class QuarantineOperator(ChainOperator):
                 if refused.retryable:
                     raise
                 left = Quarantined(digest=subject.digest, backup=backup, kept=here.kept())
-                ti.xcom_push("return_value", leave(context, left))
+                ti.xcom_push(RETURNED, leave(context, left))
                 self.log.warning("Not removed: %s. %s", refused, fate(plan, left))
                 raise
             found = Quarantined(digest=subject.digest, backup=backup, deleted=deleted, kept=here.kept())

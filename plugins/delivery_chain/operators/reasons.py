@@ -11,7 +11,8 @@ from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout
 
 from delivery_chain.core.run.reason import one_line
 from delivery_chain.core.seal import is_sealed, sealed
-from delivery_chain.core.steps import REASON, SKIPPED, SKIPS
+from delivery_chain.core.steps import SKIPPED, SKIPS
+from delivery_chain.core.xcom_keys import REASON
 from delivery_chain.errors import DeliveryChainError
 from delivery_chain.operators.task_instance import place_of
 

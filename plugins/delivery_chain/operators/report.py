@@ -18,6 +18,7 @@ from delivery_chain.core.run.state import End, Facts, Outcome, closed
 from delivery_chain.core.spec.in_force import version
 from delivery_chain.core.spec.slots import label_of
 from delivery_chain.core.steps import FAILED, SKIPPED, STEPS, Step, Task
+from delivery_chain.core.xcom_keys import RETURNED
 from delivery_chain.errors import NotDelivered, RegistryError, SealBroken
 from delivery_chain.operators.announced import leave_mark
 from delivery_chain.operators.base import ChainOperator, V, leave, pull, pull_all
@@ -54,13 +55,13 @@ class ReportOperator(ChainOperator):
         found = closed(facts)
         record = _record(context["dag"].dag_id, facts, found, context["dag_run"].clear_number or 0)
         # At once: whatever happens while it cleans up, the run has its record.
-        ti.xcom_push("return_value", leave(context, record))
+        ti.xcom_push(RETURNED, leave(context, record))
         self._mark(facts, found)
         removed = self._clean(ti, facts)
         left = leave(context, record.model_copy(update={"removed_staging": removed}))
         self.log.info("%s", found.sentence)
         if not found.good:
-            ti.xcom_push("return_value", left)
+            ti.xcom_push(RETURNED, left)
             raise NotDelivered(found.sentence)
         return left
 

@@ -10,6 +10,7 @@ from delivery_chain.core.names.platform import OTHER_PLATFORMS
 from delivery_chain.core.results import Scanned, ScanResult
 from delivery_chain.core.spec.slots import scan_slots
 from delivery_chain.core.steps import Step
+from delivery_chain.core.xcom_keys import REPORT_URL, RETURNED
 from delivery_chain.operators.base import leave, planned, skip, subject_of
 from delivery_chain.operators.job_step import JobOperator
 from delivery_chain.operators.links import ScanReportLink
@@ -60,7 +61,7 @@ class ScanOperator(SlotOperator, JobOperator):
         with OciRegistryHook(plan.instance).client() as client:
             check_there(client, plan, *(image.digest for image in images))
         results = [self._scan(context, _job(plan, spec, slot.engine, image)) for image in images]
-        context["ti"].xcom_push("report_url", _blob_url(plan, results[0].report))
+        context["ti"].xcom_push(REPORT_URL, _blob_url(plan, results[0].report))
         return leave(context, Scanned(results=tuple(results)))
 
     def _scan(self, context: Any, job: ScanJob) -> ScanResult:
@@ -123,7 +124,7 @@ class GateOperator(BaseBranchOperator, LeavesReason):
         verdict = judge_run(context["ti"])
         self._explain(verdict)
         # A branch leaves its task by an exception, so there is no return value: the verdict is pushed as one.
-        context["ti"].xcom_push("return_value", leave(context, verdict))
+        context["ti"].xcom_push(RETURNED, leave(context, verdict))
         return Step.PUBLISH if verdict.passed else Step.QUARANTINE
 
     def _explain(self, verdict: Verdict) -> None:

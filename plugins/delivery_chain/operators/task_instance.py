@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from delivery_chain.core.seal import RETURNED, Place
+from delivery_chain.core.seal import Place
+from delivery_chain.core.xcom_keys import RETURNED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -14,10 +14,11 @@ import anyio
 import httpx
 import pytest
 
-from delivery_chain.core.events.ledger import EVENT, LEDGER, Entry, LedgerLine, Looked, Outcome
+from delivery_chain.core.events.ledger import EVENT, Entry, LedgerLine, Looked, Outcome
 from delivery_chain.core.events.watch_dags import source_dag_id
 from delivery_chain.core.run.state import Facts
 from delivery_chain.core.spec.model import Source
+from delivery_chain.core.xcom_keys import LEDGER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

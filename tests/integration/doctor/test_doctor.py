@@ -118,7 +118,7 @@ def test_the_command(
     assert main(["doctor", "nosuch"]) == 2
     assert (
         capsys.readouterr().err
-        == f"nosuch: no such file or folder, and no chain of this name in {doctor.specs}\n"
+        == f"nosuch: no such file or folder, and no chain with this name in {doctor.specs}\n"
     )
     assert main(["doctor", str(doctor.specs / "shop.yaml")]) == 1
     # A folder that bears the chain's name by chance, and one that bears none.
@@ -130,6 +130,7 @@ def test_the_command(
     assert '"trigger"' in capsys.readouterr().out
     assert main(["doctor", "other"]) == 2
     assert (
-        capsys.readouterr().err == f"other: holds no chain spec, and no chain is named so in {doctor.specs}\n"
+        capsys.readouterr().err
+        == f"other: no chain spec inside, and no chain with this name in {doctor.specs}\n"
     )
     assert os.environ["_AIRFLOW_PROCESS_CONTEXT"] == "server"

@@ -131,7 +131,7 @@ FAULTS: dict[str, tuple[Callable[[Doctor], None], tuple[str, str], str, str, str
         ("trigger", "prod"),
         "problem",
         "expected type delivery_webhook",
-        "where nothing else takes this one: airflow connections delete prod && delivery-chain connect trigger prod URL",
+        "if nothing else uses this one: airflow connections delete prod && delivery-chain connect trigger prod URL",
     ),
     "host": (break_host, ("registry", "eu"), "problem", "127.0.0.1:9", "answers this machine"),
     "source": (
@@ -146,7 +146,7 @@ FAULTS: dict[str, tuple[Callable[[Doctor], None], tuple[str, str], str, str, str
         ("git", "git_shop api.git"),
         "problem",
         "transport http is not allowed",
-        "let [delivery_chain] git_transports name",
+        "add its transport to [delivery_chain] git_transports",
     ),
     "target": (
         break_target,

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 EVENT = "delivery-chain push"
 """What the webhooks' rows of Airflow's event log are called; each holds an Entry as JSON."""
-LEDGER = "ledger"
-"""XCom of the sensor's task `match`: a Looked as JSON for each change that it took."""
 SENSOR = "sensor"
 DELETED = "deleted, so there is nothing to run"
 OURS = "the chain built this image itself"

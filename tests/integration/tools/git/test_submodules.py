@@ -102,7 +102,7 @@ def test_submodule_of_another_server_gets_no_password(
         repository.commit({"a": "1"})
         commit = add_submodule(repository, "sub", other.url("x"), "2" * 40)
         source = git_server.source("shop/api/.git", username="robot", password="right")
-        with pytest.raises(SourceError, match="refused the credentials"):
+        with pytest.raises(SourceError, match="rejected the credentials"):
             checkout(
                 source,
                 ref="refs/heads/main",

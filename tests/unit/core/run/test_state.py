@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery_chain.core.results import Published, Quarantined, Record, TagMove
+from delivery_chain.core.results import (
+    Published,
+    Quarantined,
+    Record,
+    TagMove,
+)
 from delivery_chain.core.run.marks import Mark
 from delivery_chain.core.run.state import FINE, OPEN, End, Facts, outcome
 from delivery_chain.core.steps import Task
@@ -232,7 +237,7 @@ ROWS: dict[str, tuple[Facts, End, str, str, bool]] = {
         End.DELIVERED,
         "",
         (f"delivered: {TITLE} passed with no findings, published, copied to west, 1 trigger fired; "
-        "Airflow has it as failed for its task `report`: clear that"),
+        "Airflow has it as failed because of its task `report`: clear that task"),
         False,
     ),
     "its verdict was removed": (
@@ -260,7 +265,7 @@ ROWS: dict[str, tuple[Facts, End, str, str, bool]] = {
         False,
     ),
     "queued": (
-        Facts(state="queued"), End.WAITING, "", "waiting: Airflow has not begun it yet", False,
+        Facts(state="queued"), End.WAITING, "", "waiting: Airflow has not started it yet", False,
     ),
     "waiting for its next try": (
         replace(DONE, state="running", tasks=tasks(prod=RETRYING)),
@@ -273,7 +278,7 @@ ROWS: dict[str, tuple[Facts, End, str, str, bool]] = {
         replace(DONE, state="running", tasks=tasks(west="", prod="", report=""), deleted=("publish",), **NOTHING_OUT),
         End.WAITING,
         "publish",
-        f"waiting for `publish`, which somebody deleted: mark the run as failed, then clear it; {TITLE}",
+        f"waiting for `publish`, which was deleted by hand: mark the run as failed, then clear it; {TITLE}",
         False,
     ),
     "a task was deleted": (

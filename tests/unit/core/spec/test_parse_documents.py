@@ -28,7 +28,7 @@ SPECS = Path(__file__).parents[4] / "chain_specs"
             "a:\n\tb: 1\n",
             [
                 (
-                    "2: not YAML: found character that cannot start any token; YAML is indented with blanks, not with "
+                    "2: not YAML: found character that cannot start any token; YAML is indented with spaces, not with "
                     "tabs"
                 )
             ],
@@ -41,8 +41,8 @@ SPECS = Path(__file__).parents[4] / "chain_specs"
             HEAD + "description: &a text\nbuild: *a\n",
             [
                 (
-                    "4: anchors and aliases are not taken: write the value out; a text that begins with * or & goes in "
-                    "quotes"
+                    "4: anchors and aliases are not supported: write the value out; text that begins with * or & goes "
+                    "in quotes"
                 )
             ],
         ),
@@ -50,7 +50,7 @@ SPECS = Path(__file__).parents[4] / "chain_specs"
         (
             HEAD + "description: !!python/object:os.system x\n",
             [
-                "4: the tag !!python/object:os.system is not taken: write the value without it, a text in quotes"
+                "4: the tag !!python/object:os.system is not supported: write the value without it, text in quotes"
             ],
         ),
         (
