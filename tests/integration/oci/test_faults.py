@@ -100,7 +100,7 @@ def test_a_head_about_another_digest_is_refused(oci_script: Script) -> None:
     """A registry that answers for another manifest is not believed."""
     oci_script.say_manifest("a", DIGEST, RAW, OCI_INDEX, **{"Docker-Content-Digest": "sha256:" + "0" * 64})
 
-    with RegistryClient(oci_script.registry) as client, pytest.raises(ContentMismatch, match="answers with"):
+    with RegistryClient(oci_script.registry) as client, pytest.raises(ContentMismatch, match="answered with"):
         client.head_manifest("a", DIGEST)
 
 
