@@ -98,16 +98,28 @@ def _walk(node: Any, models: Mapping[str, Any], path: KeyPath) -> Iterator[tuple
         yield from _walk(node.get(inner), models, (*path, "*"))
 
 
-def glob_hint(text: str) -> str:
-    """How a pattern that looks like a shell's glob is read here, and what was probably meant; empty for any other.
-
-    `v*` is a regular expression, too: any number of the letter v, and nothing else.
-    """
+def meant_by_glob(text: str) -> str:
+    """The pattern that was probably meant by a shell's glob; empty for any other text."""
     bare = _DOTTED.sub("", text)
     if not _GLOB.fullmatch(bare) or not set(bare) & set("*?"):
         return ""
     meant = re.sub(r"(?<!\.)\*+", ".*", text)
-    meant = re.sub(r"(?<![.*])\?", ".", meant)
+    return re.sub(r"(?<![.*])\?", ".", meant)
+
+
+def glob_hint(text: str, capture: str = "") -> str:
+    """How a pattern that looks like a shell's glob is read here, and what was probably meant; empty for any other.
+
+    `v*` is a regular expression, too: any number of the letter v, and nothing else.
+
+    Args:
+        text: The pattern.
+        capture: The group that is asked of it, which the first star is.
+    """
+    meant = meant_by_glob(text)
+    meant = meant.replace(".*", f"(?<{capture}>.*)", 1) if capture else meant
+    if not meant:
+        return ""
     return (
         f"{text!r} looks like a glob and is read as a regular expression for the whole name; write {meant!r}"
     )

@@ -141,6 +141,19 @@ ROWS: dict[str, tuple[Facts, End, str, str, bool]] = {
         f"delivered: {TITLE} passed with no findings, published, copied to west, 1 trigger fired",
         True,
     ),
+    "delivered, one of its tags stayed with a newer push": (
+        replace(
+            DONE,
+            published=Published(
+                digest=DIGEST, tags=(*PUBLISHED.tags, TagMove(tag="latest", state="kept", digest=OTHER))
+            ),
+        ),
+        End.DELIVERED,
+        "",
+        (f"delivered: {TITLE} passed with no findings, published but for latest, which a newer push holds, "
+        "copied to west, 1 trigger fired"),
+        True,
+    ),
     "a region's copy failed": (
         replace(
             DONE, state="failed", regions=(), deliveries=(),
