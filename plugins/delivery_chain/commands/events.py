@@ -156,7 +156,7 @@ def _cells(change: Change) -> tuple[list[str], ...]:
 
 def _told(change: Change, outcome: Outcome) -> str:
     run = change.standing(outcome)
-    return f"{outcome.sentence}, {run.state}" if run else outcome.sentence
+    return f"{outcome.sentence}, {run.word}" if run else outcome.sentence
 
 
 def _times(by: str, times: int) -> str:

@@ -24,7 +24,7 @@ from delivery_chain.core.results import (
     TagMove,
 )
 from delivery_chain.core.run.marks import Mark
-from delivery_chain.core.run.state import FINE, OPEN, End, Facts, closed, outcome
+from delivery_chain.core.run.state import FINE, OPEN, End, Facts, closed, in_a_word, outcome
 from delivery_chain.core.spec.model import ChainSpec
 from delivery_chain.core.steps import Task
 
@@ -532,3 +532,25 @@ def test_a_good_end_is_a_green_run(state: str, row: str) -> None:
 def test_who_marked_a_step_as_done_that_left_nothing_is_said(facts: Facts, said: str) -> None:
     """What follows it fails for its own reason, which alone leads nobody to the cause."""
     assert outcome(facts).sentence.startswith(f"{said} ")
+
+
+@pytest.mark.parametrize(
+    ("state", "note", "word"),
+    [
+        ("success", "delivered: so", "success"),
+        ("success", "blocked: so; marked as success by anna", "success (blocked)"),
+        ("success", "superseded: so", "success (superseded)"),
+        ("failed", "partly delivered: so", "failed (partly delivered)"),
+        ("failed", "delivered: so; marked as failed by anna", "failed (delivered)"),
+        ("failed", "cancelled by anna in plan; nothing was built", "failed (cancelled)"),
+        ("failed", "cancelled in plan; nothing was built", "failed (cancelled)"),
+        ("failed", "failed in plan: so", "failed"),
+        ("failed", "blocked until Monday", "failed"),
+        ("success", "", "success"),
+        ("running", "failed in plan: so", "running"),
+        ("gone", "", "gone"),
+    ],
+)
+def test_a_state_in_a_list(state: str, note: str, word: str) -> None:
+    """Airflow's, and the end in brackets where the state would be taken for another; people's notes say nothing."""
+    assert in_a_word(state, note) == word
