@@ -117,7 +117,8 @@ def summary(ledger: Ledger, shown: Sequence[Change]) -> list[str]:
     """What to know about the table."""
     gaps = sum(bool(change.gaps) for change in shown)
     missed = f", {gaps} with gaps" if gaps else ""
-    lines = [f"{len(shown)} changes since {ledger.since:%Y-%m-%d %H:%M} UTC{missed}"]
+    count = f"{len(shown)} change{'s' if len(shown) != 1 else ''}"
+    lines = [f"{count} since {ledger.since:%Y-%m-%d %H:%M} UTC{missed}"]
     if ledger.cut:
         lines.append("there is more: only the newest were read; the time above is from when on it is all")
     if ledger.skipped:
