@@ -19,8 +19,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from delivery_chain.builders.interface import BuildWork, load_builder
+from delivery_chain.builders.interface import BuildWork
+from delivery_chain.builders.table import load_builder
 from delivery_chain.core.names.platform import Platform
+from delivery_chain.core.section import Section
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.copy.api import copy_image, put_tag
 from delivery_chain.oci.referrers import attach
@@ -29,8 +31,9 @@ from delivery_chain.sandbox.airflow_parts import ADMIN
 from delivery_chain.sandbox.api import AirflowApi
 from delivery_chain.sandbox.console import Console
 from delivery_chain.sandbox.layout import Layout, load_secrets
-from delivery_chain.scanners.interface import ScanRequest, load_engine
-from delivery_chain.scanners.trivy.databases import TrivySettings
+from delivery_chain.scanners.interface import ImageRef, Workplace
+from delivery_chain.scanners.trivy.options import TrivyOptions
+from delivery_chain.scanners.trivy.scanner import TrivyScanner
 from delivery_chain.tools.git.client import GitSource, checkout, list_refs
 from delivery_chain.tools.git.source import Transport
 
@@ -64,6 +67,7 @@ def straight(running: stack.Stack, layout: Layout, push: Push, receiver: str) ->
     home, *regions = registries.values()
     git = GitSource(f"file://{layout.git}/shop/api.git", frozenset({Transport.FILE}))
     ref = f"refs/tags/{push.name}"
+    cache, log = str(layout.root / "trivy"), [].append
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         tree = folder / "tree"
@@ -76,10 +80,12 @@ def straight(running: stack.Stack, layout: Layout, push: Push, receiver: str) ->
         args = {"REVISION": "release"}
         work = BuildWork(tree, tree / "Dockerfile", Platform.LINUX_AMD64, target, home, folder, args=args)
         built = load_builder("buildah").build(work, seconds=DEADLINE, log=lambda _: None)
-        host = f"{home.host}/aquasecurity/trivy-db:2"
-        trivy = TrivySettings(layout.root / "trivy", host)
-        scan = ScanRequest(home, "straight/api", built.digest, "linux/amd64", trivy, folder)
-        output = load_engine("trivy").scan(scan, deadline=until, on_line=None)
+        options = TrivyOptions(db_repository=f"{home.host}/aquasecurity/trivy-db:2", wheel=True)
+        workplace = Workplace(folder, Section(lambda _, name: cache if name == "trivy_cache_dir" else None))
+        scanner = TrivyScanner()
+        ready = scanner.prepare(options, workplace, seconds=DEADLINE, log=log)
+        scanned = ImageRef(home, "straight/api", built.digest)
+        output = scanner.scan(scanned, "linux/amd64", ready, seconds=DEADLINE, log=log)
         with RegistryClient(home) as client:
             image = client.get_manifest("straight/api", built.digest).descriptor()
             attach(client, "straight/api", image, output.media_type, output.raw, output.media_type)

@@ -1,36 +1,35 @@
-"""This installation's settings: section `[delivery_chain]` of Airflow's configuration, read when asked for.
+"""Settings of this installation: section `[delivery_chain]` of Airflow's configuration, read on demand.
+
+What one scan engine alone needs is not here: each reads its own options, see `delivery_chain.scanners.interface`.
 
 `AIRFLOW__DELIVERY_CHAIN__GIT_POLL_SECONDS=10` and `airflow.cfg` both work, as for any option of Airflow.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from delivery_chain.errors import ConfigurationError
+from delivery_chain.core.section import Section
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SECTION = "delivery_chain"
 GIT_TRANSPORTS = ("https", "ssh", "file", "http")
-"""What `git_transports` may list; the same names as `delivery_chain.tools.git.source.Transport`."""
+"""Values allowed in `git_transports`; the same names as `delivery_chain.tools.git.source.Transport`."""
 BUILD_ISOLATIONS = ("auto", "container", "namespaces", "chroot")
 BUILD_NETWORKS = ("auto", "private", "host", "none")
-TRIVY_WHEELS = ("refuse", "allow")
 LONGEST_POLL = 3600.0
-"""Seconds between two looks at a git source or a registry's tags, at most."""
+"""Longest poll interval of a git source or a registry's tags, in seconds."""
 LONGEST_AGE = 24 * 365
 """Hours: a year."""
 
 
 def airflow_option(section: str, option: str) -> str | None:
-    """Return what Airflow's configuration and environment say of an option, None where they say nothing."""
+    """Return an option from Airflow's configuration and environment, None if not set."""
     from airflow.sdk.configuration import conf  # noqa: PLC0415 - slow, and not needed to import this module
 
     found: str | None = conf.get(section, option, fallback=None)
@@ -39,49 +38,37 @@ def airflow_option(section: str, option: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What an administrator decides for all chains. Holds no secret."""
+    """Administrator's settings for all chains. Holds no secret."""
 
     specs_folder: Path
-    """Where the chain specs are; `chain_specs` beside the Dags folder unless set."""
+    """Folder of the chain specs; `chain_specs` beside the Dags folder by default."""
     work_folder: Path
-    """Where a worker keeps checkouts and builds while a task runs; on its own disk."""
+    """A worker's folder for checkouts and builds while a task runs; on a local disk."""
     git_transports: frozenset[str]
-    """How git sources may be reached: any of https, ssh, file, http."""
+    """Transports for git sources: any of https, ssh, file, http."""
     git_poll_seconds: float
-    """Time between two looks at a git source."""
+    """Poll interval of a git source."""
     image_poll_seconds: float
-    """Time between two looks at the image tags of a registry."""
-    trivy_db_repository: str
-    """`host[:port]/name[:tag]` of a mirror of Trivy's database; empty for Trivy's own default."""
-    trivy_cache_dir: Path
-    """Where a worker keeps vulnerability databases."""
-    trivy_db_max_age_hours: int
-    """A vulnerability database older than this is stale: no pass unless the spec says so."""
-    trivy_java_db_repository: str
-    """The same as `trivy_db_repository` for the database that names Java archives."""
-    trivy_java_db_max_age_hours: int
-    """A Java database older than this is stale; its makers build it once a week."""
-    trivy_wheel: str
-    """refuse or allow: a Trivy that came with a PyPI wheel, which its makers did not make."""
+    """Poll interval of the image tags of a registry."""
     build_isolation: str
     """auto, container, namespaces or chroot; see docs/build-isolation.md."""
     build_network: str
-    """auto, private, host or none: where RUN steps may connect to."""
+    """auto, private, host or none: network that RUN steps may connect to."""
     staging_keep_hours: int
-    """Staging tags older than this may be removed by the maintenance Dag."""
+    """Minimum age of staging tags that the maintenance Dag may remove."""
     registry_requests: int
-    """Requests that one worker has under way at one registry at most, all its replications together."""
+    """Most concurrent requests of one worker to one registry, across all its replications."""
     registry_megabytes_per_second: float
-    """Megabytes a second that one worker sends to or takes from one registry at most; 0 for no limit."""
+    """Most megabytes per second that one worker sends to or receives from one registry; 0 for no limit."""
     replicate_pool: str
-    """Airflow pool that replications take a slot of; bounds them over all workers."""
+    """Airflow pool in which replications take a slot; limits them across all workers."""
 
     @classmethod
     def load(cls) -> Settings:
         """Read the settings from Airflow's configuration and environment.
 
         Raises:
-            ConfigurationError: An option has a value that it does not take; names both.
+            ConfigurationError: An option has an invalid value; names both.
         """
         return cls.read(airflow_option)
 
@@ -90,24 +77,18 @@ class Settings:
         """Read the settings from any source of options.
 
         Args:
-            get: Section and option to the text that is set there; None or an empty text for the default.
+            get: Maps section and option to its value; None or an empty string for the default.
 
         Raises:
-            ConfigurationError: An option has a value that it does not take; names both.
+            ConfigurationError: An option has an invalid value; names both.
         """
-        options = _Options(get)
+        options = Section(get)
         return cls(
             specs_folder=options.folder("specs_folder", lambda: _beside_dags(get)),
             work_folder=options.folder("work_folder", _default_work_folder),
             git_transports=options.several("git_transports", "https,ssh", GIT_TRANSPORTS),
             git_poll_seconds=options.number("git_poll_seconds", 30.0, 1.0, LONGEST_POLL),
             image_poll_seconds=options.number("image_poll_seconds", 60.0, 5.0, LONGEST_POLL),
-            trivy_db_repository=options.image("trivy_db_repository"),
-            trivy_cache_dir=options.folder("trivy_cache_dir", _default_trivy_cache),
-            trivy_db_max_age_hours=options.whole("trivy_db_max_age_hours", 72, 1, LONGEST_AGE),
-            trivy_java_db_repository=options.image("trivy_java_db_repository"),
-            trivy_java_db_max_age_hours=options.whole("trivy_java_db_max_age_hours", 336, 1, LONGEST_AGE),
-            trivy_wheel=options.one("trivy_wheel", "refuse", TRIVY_WHEELS),
             build_isolation=options.one("build_isolation", "auto", BUILD_ISOLATIONS),
             build_network=options.one("build_network", "auto", BUILD_NETWORKS),
             staging_keep_hours=options.whole("staging_keep_hours", 24, 1, LONGEST_AGE),
@@ -115,62 +96,6 @@ class Settings:
             registry_megabytes_per_second=options.number("registry_megabytes_per_second", 0.0, 0.0, 1e6),
             replicate_pool=options.text("replicate_pool") or "default_pool",
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Options:
-    """Typed reads of one section."""
-
-    get: Callable[[str, str], str | None]
-
-    def text(self, option: str) -> str:
-        return (self.get(SECTION, option) or "").strip()
-
-    def folder(self, option: str, default: Callable[[], Path]) -> Path:
-        text = self.text(option)
-        if not text:
-            return default()
-        path = Path(text).expanduser()
-        if not path.is_absolute():
-            raise _refused(option, "an absolute path", text)
-        return path
-
-    def one(self, option: str, default: str, allowed: tuple[str, ...]) -> str:
-        text = self.text(option).lower() or default
-        if text not in allowed:
-            raise _refused(option, f"one of {', '.join(allowed)}", text)
-        return text
-
-    def several(self, option: str, default: str, allowed: tuple[str, ...]) -> frozenset[str]:
-        text = self.text(option).lower() or default
-        names = frozenset(part.strip() for part in text.split(",") if part.strip())
-        if not names or names - set(allowed):
-            raise _refused(option, f"a comma-separated list of {', '.join(allowed)}", text)
-        return names
-
-    def number(self, option: str, default: float, least: float, most: float) -> float:
-        text = self.text(option) or str(default)
-        try:
-            number = float(text)
-        except ValueError:
-            number = math.nan
-        if not least <= number <= most:
-            raise _refused(option, f"a number from {least:g} to {most:g}", text)
-        return number
-
-    def whole(self, option: str, default: int, least: int, most: int) -> int:
-        text = self.text(option) or str(default)
-        if not (text.isascii() and text.isdecimal() and least <= int(text[:20]) <= most):
-            raise _refused(option, f"a whole number from {least} to {most}", text)
-        return int(text)
-
-    def image(self, option: str) -> str:
-        text = self.text(option)
-        if text and (
-            "/" not in text or "://" in text or text.startswith("-") or not text.isprintable() or " " in text
-        ):
-            raise _refused(option, "host[:port]/name[:tag]", text)
-        return text
 
 
 def _beside_dags(get: Callable[[str, str], str | None]) -> Path:
@@ -181,15 +106,3 @@ def _beside_dags(get: Callable[[str, str], str | None]) -> Path:
 
 def _default_work_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"delivery-chain-{os.getuid()}"
-
-
-def _default_trivy_cache() -> Path:
-    return Path.home() / ".cache" / "delivery-chain" / "trivy"
-
-
-def _refused(option: str, expected: str, found: Any) -> ConfigurationError:
-    variable = f"AIRFLOW__{SECTION.upper()}__{option.upper()}"
-    return ConfigurationError(
-        f"[{SECTION}] {option}: expected {expected}, found {str(found)[:200]!r}; "
-        f"correct it in airflow.cfg or in {variable}"
-    )

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from standardwebhooks.webhooks import Webhook
 
+from delivery_chain.core.gate.findings import REPORT_TYPE
 from delivery_chain.core.names.tags import STAGING_PREFIX, is_reserved
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.referrers import list_referrers
-from delivery_chain.operators.scan import REPORT_TYPE
 from delivery_chain.sandbox.receiver import read_deliveries
 
 if TYPE_CHECKING:

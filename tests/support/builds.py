@@ -14,7 +14,8 @@ import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.builders.interface import BuildOutput, BuildWork, load_builder
+from delivery_chain.builders.interface import BuildOutput, BuildWork
+from delivery_chain.builders.table import load_builder
 from delivery_chain.core.dockerfile.pull_policy import PullPolicy, ReadRule
 from delivery_chain.core.names.platform import Platform
 from delivery_chain.core.names.registry import Registry

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.events.event import Kind
-from delivery_chain.core.gate.findings import Database, Finding, ScanReport
+from delivery_chain.core.gate.findings import CREATED, REPORT_TYPE, Database, Finding, ScanReport
 from delivery_chain.core.gate.judge import Hit, Verdict
 from delivery_chain.core.names.platform import Platform
 from delivery_chain.core.names.reference import sha256_digest
@@ -18,7 +18,7 @@ from delivery_chain.core.plan import BuildPlan, Plan, Planned, made_for
 from delivery_chain.core.results import BuildResult, Record, Scanned, ScanResult, Subject
 from delivery_chain.core.seal import Place, opened, sealed
 from delivery_chain.core.spec.model import ChainSpec, Source
-from delivery_chain.core.steps import REASON
+from delivery_chain.core.xcom_keys import REASON
 from delivery_chain.errors import DeliveryChainError, NotDelivered
 from delivery_chain.hooks.signing_secret import signing_secret
 from delivery_chain.oci.client import RegistryClient
@@ -353,14 +353,14 @@ def report_on(
         engine_version="1",
         digest=digest,
         platform=platform,
-        database=database,
+        databases=(database,),
         findings=findings,
     )
     facts = report.model_dump_json().encode()
     with RegistryClient(registry) as client:
         about = client.get_manifest(name, digest).descriptor()
-        notes = {judging.CREATED: database.updated_at.isoformat()}
-        referrer = attach(client, name, about, judging.REPORT_TYPE, facts, judging.REPORT_TYPE, notes)
+        notes = {CREATED: database.updated_at.isoformat()}
+        referrer = attach(client, name, about, REPORT_TYPE, facts, REPORT_TYPE, notes)
     return ScanResult(
         engine="trivy",
         platform=platform,

@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 NOW = datetime(2026, 5, 20, 12, 0, tzinfo=UTC)
 INDEX, AMD, ARM = ("sha256:" + letter * 64 for letter in "abc")
-DATABASE = Database(repository="example.org/db:2", updated_at=NOW - timedelta(hours=5))
+DATABASE = Database(
+    kind="vulnerability database",
+    repository="example.org/db:2",
+    updated_at=NOW - timedelta(hours=5),
+    limit="[delivery_chain] some_max_age_hours",
+    remedy="let the worker reach a newer one, or name a mirror in [delivery_chain] some_repository",
+)
 SEEN = Coverage(os_family="debian", os_release="12.0", os_packages=88)
 
 
@@ -38,8 +44,7 @@ def report(
         engine_version="0.1",
         digest=digest,
         platform=platform,
-        database=DATABASE.model_copy(update=database),
-        java_database=java,
+        databases=(DATABASE.model_copy(update=database), *((java,) if java else ())),
         coverage=coverage,
         findings=worst_first(findings),
     )

@@ -24,7 +24,7 @@ from typing import Any
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS.parent / "plugins")]
 
-from delivery_chain.core.events.delivery import Delivery  # noqa: E402 - after the path is set
+from delivery_chain.core.events.notification import Notification  # noqa: E402 - after the path is set
 from delivery_chain.errors import WebhookRefused  # noqa: E402
 from delivery_chain.senders.base import Request, receive  # noqa: E402
 from delivery_chain.senders.table import SENDERS  # noqa: E402
@@ -169,8 +169,8 @@ def outcome(kind: str, request: Request) -> str:
     except WebhookRefused as error:
         status, reason = error.status, str(error)
     else:
-        assert isinstance(found, Delivery)
-        assert bool(found.pushes or found.images) is not bool(found.ignored), found
+        assert isinstance(found, Notification)
+        assert bool(found.pushes) is not bool(found.ignored), found
         return "ignored" if found.ignored else "taken"
     assert status in {400, 401}, status
     assert "\n" not in reason, reason

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from delivery_chain.builders.interface import BUILDERS, BuildOutput
+from delivery_chain.builders.interface import BuildOutput
+from delivery_chain.builders.table import BUILDERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

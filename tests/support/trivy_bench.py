@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from delivery_chain.oci.manifest import OCI_MANIFEST
 from delivery_chain.sandbox import vulndb
-from delivery_chain.scanners.interface import ScanOutput, ScanRequest
-from delivery_chain.scanners.trivy.databases import TrivySettings, ensure_database
-from delivery_chain.scanners.trivy.scanner import TrivyEngine
+from delivery_chain.scanners.interface import ImageRef, ScanOutput, Workplace
+from delivery_chain.scanners.trivy.databases import ensure_database
+from delivery_chain.scanners.trivy.options import TrivyOptions
+from delivery_chain.scanners.trivy.scanner import TrivyScanner
 from support.scan_images import push_files
+from support.sections import section
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,14 +36,12 @@ class Bench:
     def __init__(self, client: RegistryClient, cache: Path) -> None:
         self.client = client
         self.registry = client.registry
-        self.settings = TrivySettings(
-            cache,
-            f"{self.registry.host}/{DATABASE}:2",
-            72,
-            f"{self.registry.host}/{JAVA_DATABASE}:1",
-            336,
+        self.options = TrivyOptions(
+            db_repository=f"{self.registry.host}/{DATABASE}:2",
+            java_db_repository=f"{self.registry.host}/{JAVA_DATABASE}:1",
             wheel=True,
         )
+        self.cache = cache
         self.folder = cache.with_name("job")
         self.folder.mkdir(exist_ok=True)
         self.now = NOW
@@ -59,13 +59,15 @@ class Bench:
         registry: Registry | None = None,
         seconds: float = 60,
     ) -> ScanOutput:
-        request = ScanRequest(registry or self.registry, name, digest, platform, self.settings, self.folder)
-        engine = TrivyEngine(clock=lambda: self.now)
-        return engine.scan(request, deadline=time.monotonic() + seconds, on_line=self.lines.append)
+        image = ImageRef(registry or self.registry, name, digest)
+        scanner = TrivyScanner(clock=lambda: self.now)
+        workplace = Workplace(self.folder, section(trivy_cache_dir=self.cache), (self.registry,))
+        ready = scanner.prepare(self.options, workplace, seconds=60, log=self.lines.append)
+        return scanner.scan(image, platform, ready, seconds=seconds, log=self.lines.append)
 
     def database_file(self) -> Path:
         found = ensure_database(
-            self.settings, now=self.now, deadline=time.monotonic() + 30, on_line=self.lines.append
+            self.options, self.cache, now=self.now, deadline=time.monotonic() + 30, on_line=self.lines.append
         )
         return found.cache_dir / "db" / "trivy.db"
 

@@ -20,7 +20,7 @@ from delivery_chain.senders.registries import REGISTRIES
 from delivery_chain.senders.table import SENDERS
 
 if TYPE_CHECKING:
-    from delivery_chain.core.events.delivery import Delivery
+    from delivery_chain.core.events.notification import Notification
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "webhooks"
 FORGES = sorted(set(SENDERS) - set(REGISTRIES))
@@ -52,7 +52,7 @@ def origin(sender: str, case: str) -> str:
     return str(told["origin"]) if "origin" in told else (folder / "ORIGIN.md").read_text(encoding="utf-8")
 
 
-def read(sender: str, request: Request) -> Delivery:
+def read(sender: str, request: Request) -> Notification:
     """What an authentic request says."""
     return SENDERS[sender].parse(request)
 

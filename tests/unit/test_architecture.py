@@ -13,7 +13,7 @@ PORTS = {"builders", "scanners", "targets", "senders"}
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "provider_info": set(),
-    "settings": {"errors"},
+    "settings": {"core"},
     "retry": {"errors", "hooks"},
     "core": {"errors"},
     "oci": {"errors", "core"},
@@ -22,22 +22,22 @@ ARROWS: dict[str, set[str]] = {
     "scanners": {"errors", "core", "oci", "tools"},
     "targets": {"errors", "core", "oci", "tools"},
     "senders": {"errors", "core"},
-    "jobs": {"errors", "core", "oci", "tools", "builders"},
-    "hooks": {"errors", "core", "oci", "tools", "jobs"},
+    "jobs": {"errors", "core", "oci", "tools", "builders", "scanners"},
+    "hooks": {"errors", "core", "oci", "tools", "targets", "jobs"},
     "runners": {"errors", "tools", "settings", "jobs"},
     "spec_store": {"errors", "core"},
     "triggers": {"errors", "core", "oci", "tools", "hooks", "settings", "retry"},
     "sensors": {"errors", "settings", "triggers"},
     "operators": {"errors", "core", "oci", "tools", "scanners", "targets", "hooks", "settings"}
     | {"jobs", "runners", "spec_store", "sensors"},
-    "dag_files": {"core", "operators", "retry"},
+    "dag_files": {"core", "operators", "retry", "scanners"},
     "airflow_db": {"errors", "core", "settings", "senders"},
-    "web": {"errors", "core", "tools", "senders", "hooks", "settings", "airflow_db"},
+    "web": {"errors", "core", "oci", "tools", "senders", "hooks", "settings", "airflow_db"},
     "plugin": {"core", "airflow_db", "web"},
     "doctor": {"errors", "core", "oci", "tools", "builders", "scanners", "hooks", "settings", "airflow_db"}
     | {"provider_info"},
     "sandbox": {"errors", "core", "oci", "tools", "scanners", "spec_store"},
-    "commands": {"errors", "core", "oci", "tools", "senders", "hooks", "settings", "airflow_db"}
+    "commands": {"errors", "core", "oci", "tools", "senders", "targets", "hooks", "settings", "airflow_db"}
     | {"jobs", "spec_store", "operators", "doctor", "sandbox"},
 }
 """What each room may import beside itself; the root's modules are rooms of one file."""

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from delivery_chain.builders.buildah.isolation import Isolation, Network
+from delivery_chain.core.section import SECTION, Section
 from delivery_chain.errors import ConfigurationError
 from delivery_chain.provider_info import get_provider_info
-from delivery_chain.settings import BUILD_ISOLATIONS, BUILD_NETWORKS, GIT_TRANSPORTS, SECTION, Settings
+from delivery_chain.scanners.table import SCANNERS, load_scanner
+from delivery_chain.settings import BUILD_ISOLATIONS, BUILD_NETWORKS, GIT_TRANSPORTS, Settings
 from delivery_chain.tools.git.source import Transport
 
 if TYPE_CHECKING:
@@ -25,13 +27,11 @@ def options(**found: str) -> Callable[[str, str], str | None]:
 def test_defaults_need_no_configuration() -> None:
     """Without a section the settings are the documented ones."""
     found = Settings.read(options())
-    assert (found.specs_folder, found.git_transports, found.git_poll_seconds, found.trivy_db_repository) == (
+    assert (found.specs_folder, found.git_transports, found.git_poll_seconds) == (
         Path("/airflow/chain_specs"),
         frozenset({"https", "ssh"}),
         30.0,
-        "",
     )
-    assert (found.trivy_db_max_age_hours, found.trivy_wheel) == (72, "refuse")
     assert (found.build_isolation, found.build_network) == ("auto", "auto")
     assert (found.staging_keep_hours, found.image_poll_seconds) == (24, 60.0)
     assert (found.registry_requests, found.registry_megabytes_per_second, found.replicate_pool) == (
@@ -42,12 +42,28 @@ def test_defaults_need_no_configuration() -> None:
 
 
 def test_declared_defaults_are_the_real_ones() -> None:
-    """What Airflow shows as default is what an empty section gives."""
+    """What Airflow shows as default is what an empty section gives, to scan engines too."""
     declared = get_provider_info()["config"][SECTION]["options"]
-    assert Settings.read(
-        options(**{key: value["default"] for key, value in declared.items()})
-    ) == Settings.read(options())
-    assert set(declared) == set(Settings.__dataclass_fields__)
+    shown = options(**{key: value["default"] for key, value in declared.items()})
+    assert Settings.read(shown) == Settings.read(options())
+    for name in SCANNERS:
+        read = load_scanner(name).options.read
+        assert read(Section(shown)) == read(Section(options()))
+
+
+def test_every_declared_option_is_read() -> None:
+    """And no other: by the settings, and by the scan engines on the machine that scans."""
+    asked: set[str] = set()
+
+    def watch(section: str, option: str) -> None:
+        asked.update({option} if section == SECTION else ())
+
+    Settings.read(watch)
+    for name in SCANNERS:
+        load_scanner(name).options.read(Section(watch))
+        for check in load_scanner(name).checks(Section(watch)):
+            tuple(check.ask())
+    assert asked == set(get_provider_info()["config"][SECTION]["options"])
 
 
 def test_choices_are_those_of_the_tools() -> None:
@@ -82,11 +98,6 @@ def test_values_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
         ("git_poll_seconds", "often", "a number from 1 to 3600"),
         ("image_poll_seconds", "4.9", "a number from 5 to 3600"),
         ("image_poll_seconds", "3601", "a number from 5 to 3600"),
-        ("trivy_db_repository", "https://mirror/db", "host[:port]/name[:tag]"),
-        ("trivy_db_repository", "--insecure/x", "host[:port]/name[:tag]"),
-        ("trivy_wheel", "yes", "one of refuse, allow"),
-        ("trivy_db_max_age_hours", "-1", "a whole number from 1 to 8760"),
-        ("trivy_db_max_age_hours", "72.5", "a whole number from 1 to 8760"),
         ("build_isolation", "none", "one of auto, container, namespaces, chroot"),
         ("build_network", "public", "one of auto, private, host, none"),
         ("staging_keep_hours", "9" * 5000, "a whole number from 1 to 8760"),

@@ -25,10 +25,11 @@ from delivery_chain.airflow_db.unplanned_runs import unplanned
 from delivery_chain.airflow_db.variables import plain, stored
 from delivery_chain.core.events.gaps import Watch, changes, for_reader, settled
 from delivery_chain.core.events.history import utc
-from delivery_chain.core.events.ledger import EVENT, LEDGER, Change, Entry, Looked, Seen, join
+from delivery_chain.core.events.ledger import EVENT, Entry, LedgerLine, Looked, Seen, join
 from delivery_chain.core.events.watch_dags import IMAGES_PREFIX, SOURCE_PREFIX, watches
 from delivery_chain.core.steps import WatchStep
 from delivery_chain.core.times import EPOCH
+from delivery_chain.core.xcom_keys import LEDGER
 from delivery_chain.errors import ConfigurationError
 from delivery_chain.settings import Settings
 
@@ -49,7 +50,7 @@ ROWS_AT_ONCE = 200
 class Ledger:
     """What was found."""
 
-    changes: list[Change]
+    changes: list[LedgerLine]
     """The newest first."""
     watches: Mapping[str, Watch]
     """The sensors, by Dag id."""

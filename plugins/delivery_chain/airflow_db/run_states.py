@@ -1,4 +1,4 @@
-"""How the runs of pushes stand now, from Airflow's database."""
+"""Reads the current states of the runs of pushes from Airflow's database."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from delivery_chain.core.events.ledger import Change
+    from delivery_chain.core.events.ledger import LedgerLine
 
 IDS_AT_ONCE = 500
 LONGEST_NOTE = 300
-"""Characters of a run's note that a line of the ledger shows."""
+"""Maximum length of a run's note in a line of the ledger, in characters."""
 
 
-def with_states(session: Session, changes: Sequence[Change], now: datetime) -> list[Change]:
-    """The lines with the state and note that each of their runs has at this moment."""
+def with_states(session: Session, changes: Sequence[LedgerLine], now: datetime) -> list[LedgerLine]:
+    """Add to each line the current state and note of its runs."""
     ids: dict[str, set[str]] = defaultdict(set)
     for change in changes:
         for one in change.outcomes:
@@ -36,7 +36,7 @@ def with_states(session: Session, changes: Sequence[Change], now: datetime) -> l
         for run in _of_chain(session, chain, sorted(wanted))
     }
 
-    def stand(change: Change) -> Change:
+    def stand(change: LedgerLine) -> LedgerLine:
         keys = dict.fromkeys((one.chain, one.run_id) for one in change.outcomes if one.run_id)
         none = SOON if change.by == SENSOR and now - change.at < START_PATIENCE else GONE
         runs = (found.get(key) or Standing(chain=key[0], run_id=key[1], state=none) for key in keys)

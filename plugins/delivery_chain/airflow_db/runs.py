@@ -1,8 +1,7 @@
-"""Making runs through Airflow's own code, inside the caller's transaction."""
+"""Creates runs through Airflow's own code, inside the caller's transaction."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from delivery_chain.airflow_db.run_notes import AUTHOR, PAUSED
 from delivery_chain.airflow_db.xcoms import left_of_image
 from delivery_chain.core.dags import CHAIN_TAG
-from delivery_chain.core.events.dedupe import SENSED, SUPERSEDED, choose
-from delivery_chain.core.events.ledger import SENSOR, Outcome
+from delivery_chain.core.events.dedupe import SENSED
 from delivery_chain.core.steps import Step
 from delivery_chain.core.times import not_after, read_time
 from delivery_chain.senders.base import fields, text
@@ -30,113 +28,66 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from delivery_chain.core.events.dedupe import Judgement
-    from delivery_chain.core.events.delivery import ImagePush
     from delivery_chain.core.events.event import Event
+    from delivery_chain.core.events.ledger import Outcome
+    from delivery_chain.core.events.pipeline import RunsThere
+    from delivery_chain.core.events.push import Push
     from delivery_chain.core.events.routing import Start
 
 VISITS_AT_ONCE = 16
-MOST_TAKEN = 16
-"""Ids that somebody may take from under us while one run is made."""
 RECENT = 100
 RECENT_OF_ALL = 1000
-"""Runs of a chain, and of all chains, that are asked whether they built an image."""
+"""Maximum number of runs, of one chain and of all chains, checked for having built an image."""
 _dag_bag = create_dag_bag()
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A run that is there."""
-
-    seen_at: datetime
-    """When its push was seen; `SUPERSEDED` for a run that is not ours."""
-    sender: str = ""
-    delivery_id: str = ""
-
-    @property
-    def ours(self) -> bool:
-        """Whether a webhook or the sensor made it, and nobody else under its id."""
-        return self.seen_at != SUPERSEDED
-
-
 class Runs:
-    """The runs of one delivery."""
+    """The runs of one notification."""
 
-    def __init__(self, session: Session, *, by: str, facts: Mapping[str, Any]) -> None:
-        """Make none yet.
+    def __init__(self, session: Session, *, by: str) -> None:
+        """Create no runs yet.
 
         Args:
             session: Of the transaction.
-            by: Who triggers them, for Airflow's pages.
-            facts: Fields of the event that all have in common: actor, sender, delivery_id; and pushed_at, None where
-                the sender does not say it.
+            by: The triggering user, for Airflow's pages.
         """
         self.session = session
         self.by = by
-        self.facts = facts
         self.made = 0
 
-    def there(self, start: Start) -> dict[int, Known]:
-        """The runs of this ref and commit: number of the stay to what is known of it."""
+    def there(self, start: Start) -> RunsThere:
+        """The existing runs of this ref and commit."""
         return _made(self.session, start)
 
-    def find(self, start: Start, there: Mapping[int, Known]) -> Outcome:
-        """The newest run of a push that was known before."""
-        ours = [number for number, one in there.items() if one.ours]
-        if not ours:
-            return _outcome(start, why="a push that was known already, and made no run")
-        return _outcome(start, run_id=start.run_id(max(ours)))
-
-    def start(self, start: Start, there: Mapping[int, Known], push: Judgement) -> Outcome:
-        """Make the run, unless it is there.
+    def make(self, start: Start, run_id: str, event: Event) -> Outcome | None:
+        """Create a run, or return the reason why not; None if its id was taken concurrently.
 
         Args:
-            start: Of what.
-            there: The runs that are there, from `there`.
-            push: What is known of the push, which is a fresh one.
+            start: The run to start.
+            run_id: Its id.
+            event: Its conf.
         """
-        there = dict(there)
-        for _ in range(MOST_TAKEN):
-            visit, known = choose({number: one.seen_at for number, one in there.items()}, push.since)
-            run_id = start.run_id(visit)
-            if known:
-                return _outcome(start, run_id=run_id, why=SENSED if there[visit].sender == SENSOR else "")
-            outcome = self._made(start, run_id, push)
-            if outcome.run_id or outcome.why:
-                return outcome
-            found = _look(self.session, start, {run_id: visit}).get(visit)
-            if found is None or found.ours:
-                return _outcome(start, run_id=run_id, why=SENSED)
-            there[visit] = found
-        return _outcome(start, why="somebody else takes the ids of its runs; the sensor tries again")
-
-    def _made(self, start: Start, run_id: str, push: Judgement) -> Outcome:
-        """Make a run; neither run nor reason where its id was taken at this very moment."""
         model = self.session.get(DagModel, start.chain)
         dag = self._dag(start.chain) if model else None
         if model is None or model.is_stale or dag is None:
-            return _outcome(start, why="Airflow has no such Dag now; the sensor tries again")
+            return start.outcome(why="Airflow does not have its Dag now; the sensor retries")
         if model.has_import_errors:
-            return _outcome(start, why="the Dag's file has import errors; the sensor tries again")
-        at = push.at or datetime.now(UTC)
-        # Told once more, it is no newer than it was at first.
-        pushed_at = min(self.facts["pushed_at"] or at, push.first or at)
-        times = {"pushed_at": pushed_at, "seen_at": at, "left": push.left, "elsewhere": push.elsewhere}
-        event = start.event.model_copy(update={**self.facts, **times})
+            return start.outcome(why="the Dag's file has import errors; the sensor retries")
         why = PAUSED if model.is_paused else ""
         try:
-            # A savepoint: another one of us, the sensor, or a person may make it at this very moment.
+            # A savepoint, because another receiver, the sensor or a user may create it concurrently.
             with self.session.begin_nested():
-                self._create(dag, run_id, event, at, why)
+                self._create(dag, run_id, event, event.seen_at or datetime.now(UTC), why)
         except IntegrityError:
-            return _outcome(start)
+            found = _look(self.session, start, {run_id: 1})
+            return start.outcome(run_id=run_id, why=SENSED) if found.get(1, event) else None
         except (ParamValidationError, ValueError) as error:
-            return _outcome(start, why=f"Airflow refuses the run: {str(error)[:300]}")
+            return start.outcome(why=f"Airflow refuses the run: {str(error)[:300]}")
         self.made += 1
-        return _outcome(start, run_id=run_id, made=True, why=why)
+        return start.outcome(run_id=run_id, made=True, why=why)
 
     def _dag(self, dag_id: str) -> Any:
-        """The newest version of a Dag, from memory where it was read before: a tenth of what a run costs."""
+        """The latest version of a Dag, cached in memory: reading it is a tenth of the cost of a run."""
         version = DagVersion.get_latest_version(dag_id, session=self.session)
         return _dag_bag.get_dag(version.id, session=self.session) if version else None
 
@@ -156,13 +107,13 @@ class Runs:
         self.session.flush()
 
 
-def built_here(session: Session, chain: str, image: ImagePush, instance: str) -> bool:
-    """Whether a run of a chain made an image for a tag: then its publishing is what the registry tells.
+def built_here(session: Session, chain: str, image: Push, instance: str) -> bool:
+    """Whether a run of a chain made the image of a tag, so that the registry's event reports our own publishing.
 
-    It built the image, or left platforms out of one. A run about an image that others pushed made none. Runs of all
-    chains are asked: the one that covers the repository now need not be the one that built there, as specs are renamed
-    while runs are on their way. Asked of what is proven alone: nobody makes the receiver overlook a push by editing a
-    run's XComs.
+    The run built the image, or removed platforms from one. A run about an image that others pushed made none. Runs of
+    all chains are checked: the chain that covers the repository now may not be the one that built there, because specs
+    are renamed while runs are in flight. Only proven values count, so that editing a run's XComs can't make the
+    receiver ignore a push.
     """
     recent = select(DagRun.id).order_by(DagRun.id.desc())
     of_chains = select(DagTag.dag_id).where(DagTag.name == CHAIN_TAG)
@@ -171,16 +122,16 @@ def built_here(session: Session, chain: str, image: ImagePush, instance: str) ->
         recent.where(DagRun.dag_id.in_(of_chains)).limit(RECENT_OF_ALL),
     )
     return any(
-        fields(run.get(Step.ASSEMBLE), "digest") == image.digest
-        and fields(run.get(Step.PLAN), "plan.digest") != image.digest
+        fields(run.get(Step.ASSEMBLE), "digest") == image.after
+        and fields(run.get(Step.PLAN), "plan.digest") != image.after
         and image.tag in _list(fields(run.get(Step.PLAN), "plan.tags"))
-        and _place(run.get(Step.PLAN)) == (instance, image.name)
-        for run in left_of_image(session, asked, image.digest)
+        and _repository(run.get(Step.PLAN)) == (instance, image.name)
+        for run in left_of_image(session, asked, image.after)
     )
 
 
-def _place(plan: Any) -> tuple[Any, str]:
-    """Connection of the registry, and repository with its namespace."""
+def _repository(plan: Any) -> tuple[Any, str]:
+    """The registry's connection, and the repository with its namespace."""
     return fields(
         plan, "plan.instance"
     ), f"{fields(plan, 'plan.namespace')}/{fields(plan, 'plan.repository')}"
@@ -190,8 +141,8 @@ def _list(found: Any) -> list[Any]:
     return found if isinstance(found, list) else []
 
 
-def _made(session: Session, start: Start) -> dict[int, Known]:
-    made: dict[int, Known] = {}
+def _made(session: Session, start: Start) -> RunsThere:
+    made: dict[int, Event | None] = {}
     first = 1
     while True:
         ids = {start.run_id(visit): visit for visit in range(first, first + VISITS_AT_ONCE)}
@@ -202,24 +153,22 @@ def _made(session: Session, start: Start) -> dict[int, Known]:
         first += VISITS_AT_ONCE
 
 
-def _look(session: Session, start: Start, ids: Mapping[str, int]) -> dict[int, Known]:
-    """The runs with these ids, by their numbers."""
+def _look(session: Session, start: Start, ids: Mapping[str, int]) -> RunsThere:
+    """The runs with these ids, by number of the stay."""
     columns = DagRun.run_id, DagRun.run_after, DagRun.run_type, DagRun.triggering_user_name, DagRun.conf
     wanted = select(*columns).where(DagRun.dag_id == start.chain, DagRun.run_id.in_(ids))
     return {
-        ids[run_id]: _known(after, conf) if start.made(kind, user, conf) else Known(SUPERSEDED)
+        ids[run_id]: _event(start, after, conf) if start.made(kind, user, conf) else None
         for run_id, after, kind, user, conf in session.execute(wanted)
     }
 
 
-def _known(run_after: datetime, conf: Mapping[str, Any]) -> Known:
-    return Known(
-        # No push was seen after its run was made.
-        seen_at=not_after(read_time(conf.get("seen_at")), run_after),
-        sender=text(conf, "sender"),
-        delivery_id=text(conf, "delivery_id"),
-    )
-
-
-def _outcome(start: Start, *, run_id: str = "", made: bool = False, why: str = "") -> Outcome:
-    return Outcome(chain=start.chain, rule=start.event.rule, run_id=run_id, made=made, why=why)
+def _event(start: Start, run_after: datetime, conf: Mapping[str, Any]) -> Event:
+    """The event of one of our runs, reduced to the fields that are compared with another push."""
+    said = {
+        # A push is always seen before its run is created.
+        "seen_at": not_after(read_time(conf.get("seen_at")), run_after),
+        "sender": text(conf, "sender"),
+        "delivery_id": text(conf, "delivery_id"),
+    }
+    return start.event.model_copy(update=said)

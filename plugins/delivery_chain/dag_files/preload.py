@@ -1,16 +1,19 @@
-"""Imports what a chain's tasks need, for a scheduler whose tasks are its forks: LocalExecutor.
+"""Imports the modules of a chain's tasks into a scheduler that forks its tasks: LocalExecutor.
 
-A task's process then has the modules already, instead of importing them again at each start. Imported from
+Task processes then inherit the modules instead of importing them at each start. Imported from
 `airflow_local_settings.py` in the scheduler only (see docs/sandbox.md); nothing else imports it.
 """
 
 from importlib import import_module
+
+from delivery_chain.scanners.table import SCANNERS
 
 MODULES = (
     "delivery_chain.dag_files.factory",
     "delivery_chain.spec_store.folder",
     "delivery_chain.hooks.git",
     "delivery_chain.hooks.registry",
+    "delivery_chain.hooks.target",
     "delivery_chain.hooks.webhook",
     "delivery_chain.oci.client",
     "delivery_chain.oci.copy.api",
@@ -21,9 +24,11 @@ MODULES = (
     "delivery_chain.builders.buildah.builder",
     "delivery_chain.hooks.logins",
     "delivery_chain.jobs.build",
+    "delivery_chain.jobs.scan",
     "delivery_chain.runners.local",
     "delivery_chain.tools.git.client",
-    "delivery_chain.scanners.trivy.scanner",
+    *(path.partition(":")[0] for path in SCANNERS.values()),
+    "delivery_chain.targets.webhook_request",
     "airflow.providers.standard.operators.trigger_dagrun",
     "requests",
     "standardwebhooks",

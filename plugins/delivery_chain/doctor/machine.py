@@ -1,25 +1,20 @@
-"""This machine: the settings, the programs, the folders and the vulnerability databases that tasks find on it."""
+"""This machine: the settings, the programs, the folders and what scan engines keep, as tasks find them."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import TYPE_CHECKING
 
 from delivery_chain.builders.buildah.isolation import with_sbin
-from delivery_chain.core.diagnosis import Line, ok, problem, warning
+from delivery_chain.core.diagnosis import Check, Line, ok, problem, warning
+from delivery_chain.core.section import SECTION, Section
 from delivery_chain.core.spec.connections import nearest
-from delivery_chain.doctor.running import Check
 from delivery_chain.errors import ConfigurationError, ToolError, ToolMissing
 from delivery_chain.provider_info import get_provider_info
-from delivery_chain.scanners.trivy.command import find_trivy
-from delivery_chain.scanners.trivy.database_kinds import JAVA, VULNERABILITIES
-from delivery_chain.scanners.trivy.database_store import DatabaseStore
-from delivery_chain.scanners.trivy.version import check_version
-from delivery_chain.settings import SECTION, Settings
+from delivery_chain.scanners.table import SCANNERS, load_scanner
+from delivery_chain.settings import Settings, airflow_option
 from delivery_chain.tools import process
 from delivery_chain.tools.versions import flaw_lines, version_text
 
@@ -28,7 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from delivery_chain.doctor.scene import Scene
-    from delivery_chain.scanners.trivy.database_kinds import DatabaseKind
 
 GIB = 1024**3
 LITTLE, TOO_LITTLE = 10 * GIB, 2 * GIB
@@ -38,22 +32,29 @@ PROBE_SECONDS = 300.0
 _VARIABLE = f"AIRFLOW__{SECTION.upper()}__"
 
 
-def settings_lines(asked: Iterable[str]) -> tuple[Settings, list[Line]]:
-    """The settings, and what is wrong with them; the defaults where they can't be read.
+def settings_lines(asked: Iterable[str]) -> tuple[Settings, Section, list[Line]]:
+    """The settings, the section that they are from, and what is wrong with them.
+
+    Where an option can't be read both are those of an empty section.
 
     Args:
         asked: The options that are set in section `[delivery_chain]`.
     """
     known = set(get_provider_info()["config"][SECTION]["options"])
     lines = [_unknown(option, known) for option in sorted({*asked, *_of_environment()} - known)]
+    section = Section(airflow_option)
     try:
-        return Settings.load(), [*lines, *([] if lines else [ok("settings", f"[{SECTION}]", "valid")])]
+        settings = Settings.read(section.get)
+        for name in SCANNERS:
+            load_scanner(name).options.read(section)
     except ConfigurationError as error:
         said = str(error).removeprefix(f"[{SECTION}] ")
         lines.append(
             problem("settings", f"[{SECTION}]", said, "until then the rest is looked at with the defaults")
         )
-        return Settings.read(lambda *_: None), lines
+        section = Section(lambda *_: None)
+        return Settings.read(section.get), section, lines
+    return settings, section, lines or [ok("settings", f"[{SECTION}]", "valid")]
 
 
 def _of_environment() -> set[str]:
@@ -75,10 +76,8 @@ def checks(scene: Scene) -> Iterator[Check]:
         if os.geteuid() != 0:
             yield Check("tool", "newuidmap", _newuidmap)
         yield Check("isolation", "builds", lambda: _isolation(scene.settings), PROBE_SECONDS)
-    if scene.scans:
-        yield Check("tool", "trivy", lambda: _trivy(scene.settings))
-        for kind in (VULNERABILITIES, JAVA):
-            yield Check("database", kind.name, partial(_database, scene.settings, kind))
+    for name in scene.engines:
+        yield from load_scanner(name).checks(scene.section)
 
 
 def _tool(name: str) -> Iterator[Line]:
@@ -108,7 +107,7 @@ def _newuidmap() -> Iterator[Line]:
 
 
 def _isolation(settings: Settings) -> Iterator[Line]:
-    from delivery_chain.builders.interface import load_builder  # noqa: PLC0415
+    from delivery_chain.builders.table import load_builder  # noqa: PLC0415
 
     options = {"isolation": settings.build_isolation, "network": settings.build_network}
     folder = settings.work_folder
@@ -143,46 +142,3 @@ def _space(folder: Path) -> Line:
         return ok("disk", str(folder), said)
     make = problem if free < TOO_LITTLE else warning
     return make("disk", str(folder), said, f"make room, or set [{SECTION}] work_folder to a larger disk")
-
-
-def _trivy(settings: Settings) -> Iterator[Line]:
-    try:
-        program = find_trivy(wheel=settings.trivy_wheel == "allow")
-        version = check_version(program).partition("\n")[0]
-    except ToolError as error:
-        yield problem("tool", "trivy", str(error), "docs/trivy.md says how to get and verify it")
-        return
-    yield ok("tool", "trivy", f"{program}, {version}")
-    yield from _flaws("trivy")
-
-
-def _database(settings: Settings, kind: DatabaseKind) -> Iterator[Line]:
-    mirror = settings.trivy_java_db_repository if kind is JAVA else settings.trivy_db_repository
-    hours = settings.trivy_java_db_max_age_hours if kind is JAVA else settings.trivy_db_max_age_hours
-    source = mirror or kind.defaults
-    if not _may_write(settings.trivy_cache_dir):
-        remedy = f"let the worker's user (uid {os.geteuid()}) write there, or set [{SECTION}] trivy_cache_dir"
-        yield problem("database", kind.name, f"{settings.trivy_cache_dir} can't be written", remedy)
-        return
-    stored = DatabaseStore(settings.trivy_cache_dir, kind).current(mirror)
-    if stored is None:
-        # No fault: workers fetch it when they first need it.
-        yield ok("database", kind.name, f"none on this machine yet; the first scan fetches it from {source}")
-        return
-    age = datetime.now(UTC) - stored.updated_at
-    said = f"{_age(age)} old, from {stored.repository}"
-    if age <= timedelta(hours=hours):
-        yield ok("database", kind.name, f"{said}{', a small sample' if stored.sample else ''}")
-        return
-    remedy = f"see that this machine reaches {source}, or set [{SECTION}] {kind.setting} to a mirror that is kept fresh"
-    yield warning("database", kind.name, f"{said}, older than the {hours} h that are allowed", remedy)
-
-
-def _may_write(folder: Path) -> bool:
-    there = next(one for one in (folder, *folder.parents) if one.exists())
-    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
-
-
-def _age(age: timedelta) -> str:
-    hours = age.total_seconds() / 3600
-    return f"{hours:.0f} h" if hours < 72 else f"{hours / 24:.0f} d"  # noqa: PLR2004 - three days

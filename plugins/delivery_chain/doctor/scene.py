@@ -11,6 +11,7 @@ from delivery_chain.core.spec.connections import Needed, needed_by
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from delivery_chain.core.section import Section
     from delivery_chain.core.spec.model import ChainSpec
     from delivery_chain.settings import Settings
 
@@ -24,6 +25,8 @@ class Scene:
     specs: Mapping[str, ChainSpec]
     """By file."""
     settings: Settings
+    section: Section
+    """Where the settings are from, for parts that read options of their own."""
     known: Mapping[str, str] | None
     """Connections in Airflow's database and their types; None where it can't be read from here."""
     needed: tuple[Needed, ...] = field(init=False)
@@ -38,9 +41,10 @@ class Scene:
         return any(spec.build_rules for spec in self.specs.values())
 
     @property
-    def scans(self) -> bool:
-        """Whether a chain scans with Trivy."""
-        return any(spec.scan.enabled and "trivy" in spec.scan.engine for spec in self.specs.values())
+    def engines(self) -> tuple[str, ...]:
+        """The engines that chains scan with."""
+        used = (spec.scan.engine for spec in self.specs.values() if spec.scan.enabled)
+        return tuple(dict.fromkeys(name for names in used for name in names))
 
     def names(self) -> set[str]:
         """Connections that a name may have been meant for."""

@@ -1,1 +1,1 @@
-"""Speaks to registries over the OCI distribution API. Knows nothing of Airflow."""
+"""Client for the OCI distribution API. Independent of Airflow."""

@@ -1,4 +1,4 @@
-"""The verbs of blobs: look, read from any byte on, and send in a session that can be taken up again.
+"""Blob operations: check, read from any offset, and upload in sessions that can be resumed.
 
 Source: OCI distribution spec 1.1, "Pulling blobs" and "Pushing blobs".
 """
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from delivery_chain.oci.http.session import Session
 
 MAX_BLOB_IN_MEMORY = 64 * 1024 * 1024
-"""Bytes that `get_blob` takes unless told otherwise: scan reports and SBOMs fit, layers do not."""
+"""Default limit of `get_blob`, in bytes: scan reports and SBOMs fit, layers do not."""
 OCTETS = "application/octet-stream"
 _OK = frozenset({200})
 _OK_OR_MISSING = frozenset({200, 404})
@@ -55,9 +55,9 @@ class Blobs:
         self._written: set[str] = set()
 
     def will_write(self, name: str) -> None:
-        """Ask for a repository's rights to read and write at once from now on.
+        """Request read and write access to a repository in one token from now on.
 
-        It takes one token less, and some registries refuse to let a repository be read that is not there yet.
+        Saves a token request; some registries also deny reads of a repository that does not exist yet.
         """
         self._written.add(name)
 
@@ -65,7 +65,7 @@ class Blobs:
         return push(name) if name in self._written else pull(name)
 
     def head_blob(self, name: str, digest: str) -> int | None:
-        """The size of a blob in bytes, or None where this repository has no such blob."""
+        """Size of a blob in bytes, or None if the repository does not have it."""
         what = f"blob {digest} of {name}"
         with self._session.call(
             "HEAD",
@@ -83,11 +83,11 @@ class Blobs:
         return int(length)
 
     def get_blob(self, name: str, digest: str, max_bytes: int = MAX_BLOB_IN_MEMORY) -> bytes:
-        """A whole blob, its digest checked.
+        """Return a whole blob, verified against its digest.
 
         Raises:
-            NotFound: It is not there.
-            ContentMismatch: The bytes are other ones.
+            NotFound: The repository does not have it.
+            ContentMismatch: The bytes do not match the digest.
             ProtocolViolation: It is larger than `max_bytes`.
         """
         what = f"blob {digest} of {name}"
@@ -97,21 +97,21 @@ class Blobs:
             return check_content(response.read(max_bytes), digest, what)
 
     def read_blob(self, name: str, digest: str, size: int, offset: int = 0) -> Response:
-        """A blob's bytes from `offset` to its end, not checked against the digest.
+        """Stream a blob from `offset` to its end. The digest is not verified.
 
         Args:
             name: Repository.
             digest: The blob.
-            size: Bytes that it has as a whole.
-            offset: First byte that is wanted. A registry that can't do that gives the blob from the start,
-                and the bytes before `offset` are read and thrown away here.
+            size: Its total size in bytes.
+            offset: First byte to return. If the registry ignores ranges and sends the whole blob, the bytes
+                before `offset` are read and discarded.
 
         Raises:
-            NotFound: It is not there (any more).
-            ContentMismatch: The registry announces another size, or another range than was asked for.
+            NotFound: The repository does not have it, or no longer.
+            ContentMismatch: The registry announces a different size, or a range other than the one requested.
         """
         what = f"blob {digest} of {name} at {self.registry.host}"
-        # Both ends are named: some registries don't know `bytes=N-`.
+        # Send both ends: some registries don't support `bytes=N-`.
         headers = {"Range": f"bytes={offset}-{size - 1}"} if offset else {}
         response = self._session.call(
             "GET",
@@ -130,15 +130,15 @@ class Blobs:
         return response
 
     def begin_upload(self, name: str, digest: str, mount_from: str = "") -> str | None:
-        """Open an upload, or link the blob from another repository of this registry without sending it.
+        """Open an upload session, or mount the blob from another repository of this registry.
 
         Args:
             name: Repository.
-            digest: The blob to come.
-            mount_from: Repository that may have it; the login needs to read there.
+            digest: The blob to be uploaded.
+            mount_from: Repository that may have it; the login needs read access there.
 
         Returns:
-            The upload's address; None where the blob was mounted and nothing is left to send.
+            The session's URL; None if the blob was mounted, so that nothing has to be sent.
         """
         path, scopes, what = (
             f"/v2/{check_name(name)}/blobs/uploads/",
@@ -154,7 +154,7 @@ class Blobs:
             return self._session.location(response, what)
 
     def upload_offset(self, name: str, location: str) -> int:
-        """Bytes of an upload that the registry holds; 0 where it can't be gone on with, for whatever reason."""
+        """Bytes the registry holds of an upload; 0 if it can't be resumed, for whatever reason."""
         what = f"upload to {name}"
         try:
             with self._session.call(
@@ -165,12 +165,12 @@ class Blobs:
             if isinstance(error, RegistryUnreachable | RegistryBusy):
                 raise
             return 0
-        # A fresh upload says 0-0 as one of a single byte does; so such a one is begun again.
+        # `0-0` means both an empty upload and one of a single byte, so start over.
         last = int(found[1]) if found else 0
         return last + 1 if last else 0
 
     def open_upload(self, name: str, location: str, digest: str, size: int, offset: int = 0) -> Outgoing:
-        """Send a blob's bytes from `offset` on, as the last request of an upload; `close_upload` ends it."""
+        """Start sending a blob from `offset` as the last request of an upload; `close_upload` completes it."""
         headers = {"Content-Type": OCTETS, "Content-Length": str(size - offset)}
         if offset:
             headers["Content-Range"] = f"{offset}-{size - 1}"
@@ -178,32 +178,32 @@ class Blobs:
         return self._session.stream("PUT", url, scopes=push(name), headers=headers)
 
     def close_upload(self, outgoing: Outgoing, name: str, digest: str) -> None:
-        """Hear that the registry holds the blob.
+        """Complete an upload and check that the registry stored the blob.
 
         Raises:
-            ContentMismatch: It received other bytes, or speaks of another digest.
-            RegistryError: It refuses.
+            ContentMismatch: It received different bytes, or reports another digest.
+            RegistryError: It rejects the upload.
         """
         what = f"blob {digest} of {name}"
         try:
             with judged(outgoing.answer(), what, _CREATED) as response:
                 said = response.headers.get("Docker-Content-Digest", "")
         except NotFound as error:
-            # The upload is gone, not the repository: a new one may work.
+            # The upload session expired, not the repository: a new session may work.
             raise RegistryFailure(str(error), method="PUT", url=error.url, status=error.status) from error
         if said and said != digest:
             raise ContentMismatch(
-                f"{what} at {self.registry.host}: was sent, the registry stored {said[:100]!r}"
+                f"{what} at {self.registry.host}: uploaded, but the registry stored {said[:100]!r}"
             )
 
     def cancel_upload(self, name: str, location: str) -> None:
-        """Tell the registry that an upload will not go on. Its answer doesn't matter: some can't do that."""
+        """Cancel an upload. The response is ignored: some registries don't support it."""
         what = f"upload to {name}"
         url = self._session.checked(location)
         self._session.call("DELETE", url, what=what, expect=_ANY, scopes=push(name)).discard()
 
     def put_blob_bytes(self, name: str, content: bytes) -> Descriptor:
-        """Store bytes as a blob, unless they are there.
+        """Store bytes as a blob, unless the repository has them.
 
         Returns:
             Media type `application/octet-stream`, digest and size.
@@ -224,7 +224,7 @@ class Blobs:
 
 
 def _position(response: Response, offset: int, size: int, what: str) -> None:
-    """Make sure that the next byte of the answer is the one at `offset`."""
+    """Check that the response body starts at `offset`, skipping bytes before it."""
     said = response.headers.get("Content-Range", "")
     found = _CONTENT_RANGE.fullmatch(said)
     start = 0
@@ -235,7 +235,7 @@ def _position(response: Response, offset: int, size: int, what: str) -> None:
             or found[3] not in (str(size), "*")
             or (int(found[1]), int(found[2])) != (offset, size - 1)
         ):
-            raise ContentMismatch(f"{what}: asked for bytes {offset}-{size - 1}/{size}, found {said[:100]!r}")
+            raise ContentMismatch(f"{what}: requested bytes {offset}-{size - 1}/{size}, found {said[:100]!r}")
     if response.length not in (size - start, None):
         raise ContentMismatch(f"{what}: expected {size - start} bytes, the registry offers {response.length}")
     _skip(response, offset - start)
@@ -246,5 +246,5 @@ def _skip(response: Response, count: int) -> None:
     while count:
         size = response.readinto(buffer[:count])
         if not size:
-            raise ContentMismatch("the blob ended before the byte from which it was to go on")
+            raise ContentMismatch("the blob ended before the offset to resume from")
         count -= size

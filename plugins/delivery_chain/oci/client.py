@@ -1,4 +1,4 @@
-"""The verbs of a registry: manifests, tags and lists (and `Blobs`), each answer checked before it is believed.
+"""Registry operations: manifests, tags and listings (and `Blobs`). Every response is verified before use.
 
 Source: OCI distribution spec 1.1.
 """
@@ -47,18 +47,18 @@ _DELETED = frozenset({200, 202, 204, 404})
 
 
 class RegistryClient(Blobs):
-    """One registry. Safe to use from threads; use it as a context manager so that connections are closed."""
+    """Client of one registry. Thread-safe; use it as a context manager to close its connections."""
 
     def __init__(self, registry: Registry, *, timeout: float = 60) -> None:
-        """Open nothing yet.
+        """Create a client; connections are opened on first use.
 
         Args:
             registry: Address, login and CA.
-            timeout: Seconds for a connect, and for each wait for bytes.
+            timeout: Seconds for a connect, and for each read.
         """
         super().__init__(registry, Session(registry, timeout=timeout))
         self.deletes_in: set[str] = set()
-        """Repositories in which the registry has deleted a manifest for us."""
+        """Repositories where a delete has succeeded."""
 
     def __enter__(self) -> Self:
         return self
@@ -69,21 +69,21 @@ class RegistryClient(Blobs):
         self.close()
 
     def close(self) -> None:
-        """Close the kept connections."""
+        """Close idle connections."""
         self._session.close()
 
     def abort(self) -> None:
-        """Break the connections in use: threads that wait for them get RegistryUnreachable."""
+        """Break the connections in use: threads waiting on them get RegistryUnreachable."""
         self._session.abort()
 
     def ping(self) -> str:
-        """Ask whether a registry answers and takes the login.
+        """Check that the registry responds and accepts the login.
 
         Returns:
-            Its clock, as its header `Date` has it; empty where it says none.
+            The registry's clock from its `Date` header; empty if it sends none.
 
         Raises:
-            RegistryError: Unauthorized, RegistryUnreachable, NotFound where no registry is there, …
+            RegistryError: Unauthorized, RegistryUnreachable, NotFound if it is not a registry, …
         """
         response = self._session.call("GET", "/v2/", what="registry", expect=_OK)
         date = response.headers.get("Date", "")
@@ -91,9 +91,9 @@ class RegistryClient(Blobs):
         return str(date)
 
     def head_manifest(self, name: str, ref: str) -> Descriptor | None:
-        """What a tag or digest stands for, or None where it is not there.
+        """Resolve a tag or digest to a descriptor, or None if it does not exist.
 
-        Some registries leave the digest out of the answer; then the manifest is fetched and hashed.
+        Some registries omit the digest from the response; then the manifest is fetched and hashed.
 
         Args:
             name: Repository.
@@ -112,7 +112,7 @@ class RegistryClient(Blobs):
         return Descriptor(manifest.media_type, manifest.digest, len(manifest.raw))
 
     def head_digest(self, name: str, ref: str) -> str | None:
-        """The digest that a tag stands for, or None where it is not there; of things that are no image too.
+        """Resolve a tag to a digest, or None if it does not exist. Accepts any media type, not only images.
 
         Args:
             name: Repository.
@@ -122,7 +122,7 @@ class RegistryClient(Blobs):
         return found[0] if found else None
 
     def head_type(self, name: str, ref: str) -> tuple[str, str] | None:
-        """Digest and media type of whatever a tag or digest stands for, or None where it is not there."""
+        """Digest and media type of whatever a tag or digest resolves to, or None if it does not exist."""
         headers = self._head(name, ref)
         if headers is None:
             return None
@@ -149,21 +149,21 @@ class RegistryClient(Blobs):
             return None if response.status == HTTPStatus.NOT_FOUND else response.headers
 
     def get_manifest(self, name: str, ref: str) -> AnyManifest:
-        """The manifest or index under a tag or digest, its digest checked.
+        """Return the manifest or index under a tag or digest, verified against its digest.
 
         Raises:
-            NotFound: It is not there.
-            ContentMismatch: The bytes are not what `ref`, or the registry's own header, says.
-            ProtocolViolation: It is no manifest that can be copied.
+            NotFound: It does not exist.
+            ContentMismatch: The bytes do not match `ref`, or the registry's own digest header.
+            ProtocolViolation: It is not a manifest that can be copied.
         """
         return parse_manifest(*self.read_manifest(name, ref))
 
     def read_manifest(self, name: str, ref: str) -> tuple[bytes, str]:
-        """The bytes under a tag or digest, whatever they are, and the media type that the registry gives them.
+        """Return the bytes under a tag or digest, whatever they are, and the media type the registry reports.
 
         Raises:
-            NotFound: It is not there.
-            ContentMismatch: The bytes are not what `ref`, or the registry's own header, says.
+            NotFound: It does not exist.
+            ContentMismatch: The bytes do not match `ref`, or the registry's own digest header.
         """
         what = manifest_name(name, ref)
         with self._session.call(
@@ -186,12 +186,12 @@ class RegistryClient(Blobs):
         """Put a manifest under a tag or its own digest.
 
         Returns:
-            Its sha256 digest, which the registry has confirmed if it says any.
+            Its sha256 digest, confirmed by the registry if it reports one.
 
         Raises:
-            ContentMismatch: `ref` is a digest of other bytes, or the registry took other bytes.
-            TagConflict: The registry does not let this tag move.
-            NotFound: The registry lacks a part of the manifest.
+            ContentMismatch: `ref` is the digest of other bytes, or the registry stored other bytes.
+            TagConflict: The registry does not allow this tag to move.
+            NotFound: The registry lacks a blob or child of the manifest.
         """
         what = manifest_name(name, ref)
         if is_digest(ref):
@@ -212,11 +212,11 @@ class RegistryClient(Blobs):
         return sha256_digest(raw)
 
     def delete_manifest(self, name: str, digest: str) -> None:
-        """Delete a manifest with every tag that points at it now. One that is not there is fine.
+        """Delete a manifest and every tag that points at it. Succeeds if it does not exist.
 
         Raises:
-            DeletesDisabled: The registry deletes nothing. Not retryable.
-            RegistryError: The registry refuses.
+            DeletesDisabled: Deletes are disabled at this registry. Not retryable.
+            RegistryError: The registry rejects the request.
         """
         what = manifest_name(name, check_digest(digest))
         try:
@@ -227,21 +227,21 @@ class RegistryClient(Blobs):
             raise
 
     def delete_tag(self, name: str, tag: str, digest: str = "") -> bool:
-        """Delete one tag and nothing else, if it points at `digest`; see `oci.deletion.delete_tag`."""
+        """Delete only this tag, if it points at `digest`; see `oci.deletion.delete_tag`."""
         return delete_tag(self, name, check_tag(tag), digest)
 
     def delete_by_tag(self, name: str, tag: str) -> bool:
-        """Ask for a tag to be deleted by its name; whether the registry did. Many can't, and then change nothing.
+        """Try to delete a tag by name; return whether the registry did. Many can't, and change nothing.
 
         Raises:
-            Unauthorized, TagConflict: The registry does not let this tag go.
+            Unauthorized, TagConflict: The registry does not allow this tag to be deleted.
         """
         try:
             self._delete(manifest_path(name, check_tag(tag)), name, manifest_name(name, tag))
         except (Unauthorized, TagConflict):
             raise
         except RegistryError as error:
-            # docker-registry 2 takes the tag for a broken digest: 400 DIGEST_INVALID.
+            # docker-registry 2 parses the tag as a digest: 400 DIGEST_INVALID.
             if error.retryable and error.status != HTTPStatus.BAD_REQUEST:
                 raise
         return self.head_digest(name, tag) is None
@@ -254,8 +254,8 @@ class RegistryClient(Blobs):
         """Every tag of a repository, in the registry's order.
 
         Raises:
-            NotFound: There is no such repository.
-            ProtocolViolation: More than 100,000 entries, or one that is no tag.
+            NotFound: The repository does not exist.
+            ProtocolViolation: More than 100,000 entries, or one that is not a tag.
         """
         path = f"/v2/{check_name(name)}/tags/list?n={PAGE_SIZE}"
         what = f"tags of {name}"
@@ -263,19 +263,19 @@ class RegistryClient(Blobs):
         return tuple(answered(check_tag, tag, what) for tag in tags)
 
     def list_repositories(self, prefix: str | tuple[str, ...] = "") -> tuple[str, ...]:
-        """The registry's repositories whose names start with `prefix`, or one of several, such as `shop/`.
+        """Repositories whose names start with `prefix`, or with one of several, such as `shop/`.
 
         Raises:
-            NotFound, Unauthorized: Registries may keep this list to themselves.
+            NotFound, Unauthorized: The registry does not offer a catalog, or not to this login.
         """
         path, scopes = f"/v2/_catalog?n={PAGE_SIZE}", ("registry:catalog:*",)
         names = list_names(self._session, path, "repositories", what="catalog", scopes=scopes)
         return tuple(answered(check_name, name, "catalog") for name in names if name.startswith(prefix))
 
     def referrers_api(self, name: str, digest: str) -> tuple[Descriptor, ...] | None:
-        """What the registry's referrers API lists, or None where it has no such API.
+        """Referrers from the registry's referrers API, or None if it has no such API.
 
-        `oci.referrers` is what callers want: it knows the other way too.
+        Most callers want `oci.referrers`, which also handles the fallback tag.
         """
         what = f"referrers of {digest} of {name}"
         path = f"/v2/{check_name(name)}/referrers/{check_digest(digest)}"
@@ -296,16 +296,16 @@ _NO_SUCH_API = frozenset({405, 501})
 def _check_said(said: str, ref: str, what: str) -> None:
     answered(check_digest, said, what)
     if is_digest(ref) and said != ref:
-        raise ContentMismatch(f"{what}: asked for {ref}, the registry answers with {said}")
+        raise ContentMismatch(f"{what}: requested {ref}, the registry answered with {said}")
 
 
 def deletes_disabled(error: RegistryError, what: str, host: str) -> DeletesDisabled:
-    """The error for a registry that deletes nothing, with what its owner can do about it."""
+    """Build the error for a registry with deletes disabled, with the steps to enable them."""
     said = f"{error.status} {' '.join(error.codes)}".strip()
     return DeletesDisabled(
-        f"{what} at {host}: expected a registry that deletes, found one that does not ({said}); it is "
-        "as it was. docker-registry deletes with `storage: {delete: {enabled: true}}` or "
-        "REGISTRY_STORAGE_DELETE_ENABLED=true; others need the right to delete for the connection's login. "
+        f"{what} at {host}: expected a registry that allows deletes, found one that does not ({said}); nothing "
+        "was changed. Enable deletes in docker-registry with `storage: {delete: {enabled: true}}` or "
+        "REGISTRY_STORAGE_DELETE_ENABLED=true; at others, grant the connection's login the right to delete. "
         "Then clear this task",
         method=error.method,
         url=error.url,

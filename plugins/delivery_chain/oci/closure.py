@@ -1,4 +1,4 @@
-"""Reading an image whole: every manifest and blob that belongs to a digest, within bounds."""
+"""Collect the closure of a digest: every manifest and blob that belongs to an image, within bounds."""
 
 from __future__ import annotations
 
@@ -16,50 +16,50 @@ from delivery_chain.oci.manifest import (
 )
 
 MAX_DEPTH = 4
-"""Indexes inside indexes: real images have one, with referrers of referrers three."""
+"""Levels of nested indexes: real images have one, with referrers of referrers three."""
 MAX_MANIFESTS = 1000
 """Manifests and indexes of one copy."""
 MAX_MANIFEST_BYTES = 64 * 1024 * 1024
-"""Bytes of all manifests of one copy together: they are held in memory."""
+"""Total bytes of the manifests of one copy: they are held in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Closure:
-    """All that belongs to one digest."""
+    """Everything that belongs to one digest."""
 
     manifests: tuple[AnyManifest, ...]
-    """Children before the index that names them, referrers after what they are about."""
+    """Children before their index, referrers after their subjects."""
     blobs: tuple[Descriptor, ...]
-    """Each once, in the order of the manifests."""
+    """Without duplicates, in the order of the manifests."""
     links: tuple[tuple[str, Descriptor], ...] = ()
     """Subject's digest and referrer, for every referrer."""
 
 
 Each = Callable[[Callable[[str], Any], Iterable[str]], Iterable[Any]]
-"""`map`, or one that works on several at once; results in the order asked for."""
+"""`map`, or a concurrent version of it; results keep their order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Where an image is read from."""
+    """Source of an image's manifests and blobs."""
 
     name: str
     """For messages: `shop/api`."""
     fetch: Callable[[str], AnyManifest]
-    """The manifest of a digest, its bytes checked against it. NotFound where it is not there."""
+    """Manifest of a digest, verified against it. Raises NotFound if it does not exist."""
     referrers: Callable[[str], tuple[Descriptor, ...]] | None
-    """What is listed as referring to a digest; None where referrers stay behind."""
+    """Listed referrers of a digest; None to leave referrers behind."""
     has_blob: Callable[[str], bool]
-    """Asked about layers that a registry may lack by design."""
+    """Called for layers that a registry may lack by design."""
     each: Each = map
     unfit: Callable[[AnyManifest, frozenset[str]], str] | None = None
-    """Why a referrer, given the digests of the image itself, stays behind; empty if it goes along. None: all do."""
+    """Reason to leave a referrer behind, given the digests of the image itself; empty to copy it. None: copy all."""
     left_behind: Callable[[str], None] = lambda _: None
-    """Is told of each that stays."""
+    """Called with a line for each referrer left behind."""
 
 
 def parts(manifest: AnyManifest) -> tuple[Descriptor, ...]:
-    """The blobs that a manifest names itself; an index may have some among its children."""
+    """Blobs that a manifest itself references; an index may have some among its children."""
     odd = (child for child in manifest.children if not _is_manifest(child))
     return (*odd, *manifest.blobs)
 
@@ -82,18 +82,18 @@ class _Walk:
         self.held += len(manifest.raw)
         if len(self.found) >= MAX_MANIFESTS or self.held > MAX_MANIFEST_BYTES:
             raise ProtocolViolation(
-                f"{self.reader.name}: expected at most {MAX_MANIFESTS} manifests and {MAX_MANIFEST_BYTES} bytes "
-                "of them in one image with its referrers, found more. Copy a part of it"
+                f"{self.reader.name}: expected at most {MAX_MANIFESTS} manifests, {MAX_MANIFEST_BYTES} bytes in "
+                "total, in one image with its referrers, found more. Copy fewer platforms, or without referrers"
             )
         self.found[manifest.digest] = manifest
 
     def descend(self, level: list[AnyManifest]) -> None:
-        """Add manifests that were fetched, and all below them, one level at a time."""
+        """Add fetched manifests and all their descendants, one level at a time."""
         depth = 0
         while level:
             if depth > MAX_DEPTH:
                 raise ProtocolViolation(
-                    f"{self.reader.name}@{level[0].digest}: expected at most {MAX_DEPTH} indexes inside each other"
+                    f"{self.reader.name}@{level[0].digest}: expected at most {MAX_DEPTH} levels of nested indexes"
                 )
             for manifest in level:
                 self.add(manifest)
@@ -107,11 +107,11 @@ class _Walk:
             depth += 1
 
     def add_referrers(self, listed: Callable[[str], tuple[Descriptor, ...]]) -> None:
-        """Add what refers to the manifests, and what refers to that."""
+        """Add the referrers of the manifests, and their referrers in turn."""
         waiting = list(self.found)
         self.own = frozenset(self.found)
         for _ in range(MAX_DEPTH + 1):
-            # The first alone: it may teach `listed` how this registry is asked.
+            # The first on its own: it may teach `listed` how this registry lists referrers.
             lists = [
                 self.listed_by(listed, waiting[0]),
                 *self.reader.each(partial(self.listed_by, listed), waiting[1:]),
@@ -124,18 +124,18 @@ class _Walk:
             waiting = [digest for digest in self.found if digest not in before]
             if not waiting:
                 return
-        # What is read by now goes along; what refers to the last of it is beyond the limit.
-        self.leave(f"what refers to {waiting[0]}", f"expected at most {MAX_DEPTH} referrers in a row")
+        # Referrers read so far are copied; referrers of the last ones exceed the limit.
+        self.leave_behind(f"referrers of {waiting[0]}", f"expected at most {MAX_DEPTH} levels of referrers")
 
-    def leave(self, what: str, why: str) -> None:
-        """Leave referrers behind if they may not fail the image, else fail it.
+    def leave_behind(self, what: str, why: str) -> None:
+        """Leave referrers behind if that is allowed, else fail the image.
 
         Raises:
-            ProtocolViolation: All referrers have to go along.
+            ProtocolViolation: All referrers have to be copied.
         """
         if self.reader.unfit is None:
             raise ProtocolViolation(f"{self.reader.name}: {what}: {why}")
-        self.reader.left_behind(f"{what} of {self.reader.name} stays behind: {why}")
+        self.reader.left_behind(f"{what} of {self.reader.name} left behind: {why}")
 
     def listed_by(
         self, listed: Callable[[str], tuple[Descriptor, ...]], subject: str
@@ -145,35 +145,35 @@ class _Walk:
         except ProtocolViolation as error:
             if self.reader.unfit is None:
                 raise
-            self.leave(f"what refers to {subject}", str(error))
+            self.leave_behind(f"referrers of {subject}", str(error))
             return ()
 
-    def stays(self, manifest: AnyManifest) -> bool:
-        """Whether a referrer stays behind, which is told once. Anybody who may push writes one, at any time."""
+    def is_left_behind(self, manifest: AnyManifest) -> bool:
+        """Whether to leave a referrer behind, reported once. Anyone with push access can add one at any time."""
         if self.reader.unfit is None or manifest.digest in self.own:
             return False
         if manifest.digest not in self.judged:
             why = self.reader.unfit(manifest, self.own)
             self.judged[manifest.digest] = bool(why)
             if why:
-                self.leave(f"referrer {manifest.digest}", why)
+                self.leave_behind(f"referrer {manifest.digest}", why)
         return self.judged[manifest.digest]
 
     def take_referrers(self, entries: list[tuple[str, Descriptor]]) -> None:
         wanted = dict.fromkeys(entry.digest for _, entry in entries)
-        got = dict(zip(wanted, self.reader.each(self.maybe, wanted), strict=True))
+        got = dict(zip(wanted, self.reader.each(self.fetch_if_present, wanted), strict=True))
         for subject, entry in entries:
             manifest = got[entry.digest]
-            # Anybody who may push can write such a list: a manifest that does not agree is no referrer.
+            # Anyone with push access can write this list: a manifest that does not name the subject is no referrer.
             if manifest is None or manifest.subject is None or manifest.subject.digest != subject:
                 continue
-            if self.stays(manifest):
+            if self.is_left_behind(manifest):
                 continue
-            if manifest.digest in self.found or self.brings(manifest):
+            if manifest.digest in self.found or self.add_referrer(manifest):
                 self.links.append((subject, entry))
 
-    def brings(self, manifest: AnyManifest) -> bool:
-        """Add a referrer with all below it, or nothing of it."""
+    def add_referrer(self, manifest: AnyManifest) -> bool:
+        """Add a referrer with all its descendants, or none of it."""
         before = dict(self.found), self.held
         try:
             self.descend([manifest])
@@ -181,24 +181,24 @@ class _Walk:
             if self.reader.unfit is None:
                 raise
             self.found, self.held = before
-            self.leave(f"referrer {manifest.digest}", str(error))
+            self.leave_behind(f"referrer {manifest.digest}", str(error))
             return False
         return True
 
-    def maybe(self, digest: str) -> AnyManifest | None:
+    def fetch_if_present(self, digest: str) -> AnyManifest | None:
         try:
             return self.found.get(digest) or self.reader.fetch(digest)
         except NotFound:
-            # A list outlives manifests that were deleted since.
+            # The list may name manifests that were deleted since.
             return None
         except ProtocolViolation as error:
             if self.reader.unfit is None:
                 raise
-            self.leave(f"referrer {digest}", str(error))
+            self.leave_behind(f"referrer {digest}", str(error))
             return None
 
     def ordered(self, root: str) -> tuple[AnyManifest, ...]:
-        """Children before the index that names them, referrers after what they are about."""
+        """Sort children before their index, and referrers after their subjects."""
         done: dict[str, AnyManifest] = {}
 
         def emit(digest: str) -> None:
@@ -219,7 +219,7 @@ class _Walk:
         size = len(self.found[child.digest].raw)
         if size != child.size:
             raise ProtocolViolation(
-                f"{self.reader.name}@{parent}: says {child.size} bytes of {child.digest}, found {size}"
+                f"{self.reader.name}@{parent}: expected {child.size} bytes for {child.digest}, found {size}"
             )
 
     def blobs(self, manifests: tuple[AnyManifest, ...]) -> tuple[Descriptor, ...]:
@@ -228,22 +228,22 @@ class _Walk:
             known = found.setdefault(blob.digest, blob)
             if known.size != blob.size:
                 raise ProtocolViolation(
-                    f"blob {blob.digest} of {self.reader.name}: said to have {known.size} and {blob.size} bytes"
+                    f"blob {blob.digest} of {self.reader.name}: declared with {known.size} and with {blob.size} bytes"
                 )
-        # Non-distributable layers stay where their URLs say, unless the registry has them after all.
+        # Non-distributable layers stay at their URLs, unless the registry has them after all.
         return tuple(blob for blob in found.values() if not blob.foreign or self.reader.has_blob(blob.digest))
 
 
 def read_closure(reader: Reader, digest: str) -> Closure:
-    """Read all manifests of an image, and learn its blobs from them.
+    """Read all manifests of an image and collect their blobs.
 
     Args:
-        reader: Where from, and whether what refers to the manifests belongs to it.
+        reader: Source, and whether referrers belong to the image.
         digest: Manifest or index.
 
     Raises:
         NotFound: The manifest or one of its children is missing.
-        ProtocolViolation: More than 1000 manifests, 64 MiB of them, or 4 levels; or sizes that disagree.
+        ProtocolViolation: More than 1000 manifests, 64 MiB of manifests, or 4 levels; or sizes that disagree.
     """
     walk = _Walk(reader)
     walk.descend([reader.fetch(digest)])

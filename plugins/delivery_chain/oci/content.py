@@ -1,4 +1,4 @@
-"""Bytes that are what their digest says: checked as they pass by, in constant memory."""
+"""Digest verification of byte streams, in constant memory."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from delivery_chain.errors import ContentMismatch
 
 
 class ContentCheck:
-    """Watches the bytes of one blob go by, from the first to the last."""
+    """Incremental digest check of one blob."""
 
     def __init__(self, digest: str, what: str) -> None:
-        """Nothing was seen yet.
+        """Start with no bytes.
 
         Args:
-            digest: What the bytes have to hash to.
-            what: The thing, for the message.
+            digest: Expected digest.
+            what: Name of the content, for errors.
         """
         self._algorithm, _, self._expected = check_digest(digest).partition(":")
         self._hasher = hashlib.new(self._algorithm)
         self._what = what
 
     def add(self, piece: bytes | memoryview) -> None:
-        """The next bytes."""
+        """Add the next bytes."""
         self._hasher.update(piece)
 
     def finish(self) -> None:
-        """All bytes were added. Ask this before the last piece is passed on: then wrong bytes are never whole.
+        """Check the digest. Call this before passing on the last piece, so that wrong content never completes.
 
         Raises:
-            ContentMismatch: They are other bytes. Retryable.
+            ContentMismatch: The bytes do not match. Retryable.
         """
         found = self._hasher.hexdigest()
         if found != self._expected:
             raise ContentMismatch(
                 f"{self._what}: expected {self._algorithm}:{self._expected}, found {self._algorithm}:{found}. "
-                "The bytes were thrown away"
+                "The bytes were discarded"
             )
 
 

@@ -1,12 +1,12 @@
-"""Deleting one tag and nothing else, also where a registry deletes by digest alone.
+"""Delete a single tag, even at registries that delete by digest only.
 
-A tag is first asked to go by its name (OCI distribution spec 1.1; Harbor, GitLab, zot and others). Where the registry
-can't (docker-registry 2 among them), a tiny manifest of the tag's own, its *stand-in*, is put under the tag, and then
-that one's digest deleted. Before a stand-in touches a tag, the registry has deleted the same manifest once without a
-tag: where deletes are off, or the login may not delete, every tag stays as it is.
+First try to delete the tag by name (OCI distribution spec 1.1; Harbor, GitLab, zot and others). If the registry
+can't (docker-registry 2, for one), put a tiny manifest unique to the tag, its *stand-in*, under the tag and delete
+that manifest's digest. Before a stand-in touches any tag, the registry must have deleted the same manifest once while
+untagged: if deletes are disabled, or the login may not delete, no tag changes.
 
-Registries have no compare-and-set. A tag is looked at right before its stand-in is put, and one that moved is left
-alone; who pushes in the milliseconds between loses the tag, not the image.
+Registries have no compare-and-set. The tag is checked right before its stand-in is put, and left alone if it moved; a
+push in the milliseconds between loses the tag, not the image.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 
 
 def delete_tag(client: RegistryClient, name: str, tag: str, digest: str = "") -> bool:
-    """Delete one tag; the manifest and its other tags stay. A missing tag is fine.
+    """Delete one tag; the manifest and its other tags stay. Succeeds if the tag does not exist.
 
-    Cut short at any request, the tag is as it was, holds its stand-in, or is gone; the next call ends the job.
+    If interrupted at any request, the tag is unchanged, points at its stand-in, or is deleted; the next call finishes.
 
     Args:
         client: The registry.
         name: Repository.
         tag: The tag.
-        digest: What it has to point at; a tag that was moved elsewhere is left alone. Empty for whatever it is.
+        digest: Expected target; a tag that has moved is left alone. Empty for any.
 
     Returns:
-        Whether the tag is gone.
+        Whether the tag no longer exists.
 
     Raises:
-        DeletesDisabled, Unauthorized, TagConflict: The registry does not let it go. The tag is as it was.
-        RegistryError: Retryable where its class says so.
+        DeletesDisabled, Unauthorized, TagConflict: The registry does not allow it. The tag is unchanged.
+        RegistryError: Retryable if its class says so.
     """
     held = client.head_digest(name, tag)
     if held is None:
@@ -63,11 +63,11 @@ def delete_tag(client: RegistryClient, name: str, tag: str, digest: str = "") ->
 
 
 def _prove_deletes(client: RegistryClient, name: str, tag: str) -> None:
-    """Let the registry delete the tag's stand-in while no tag holds it, once for each repository."""
+    """Prove that the registry deletes, with the tag's untagged stand-in, once per repository."""
     if name in client.deletes_in:
         return
     digest, raw = deleted_tag_digest(tag), stand_in(tag)
-    # It is not there: a registry that deletes nothing says so, and has nothing written to it.
+    # Not stored yet: a registry with deletes disabled says so here, before anything is written to it.
     client.delete_manifest(name, digest)
     client.put_blob_bytes(name, EMPTY_BLOB)
     client.put_manifest(name, digest, raw, OCI_MANIFEST)
@@ -76,7 +76,7 @@ def _prove_deletes(client: RegistryClient, name: str, tag: str) -> None:
 
 
 def is_stand_in(client: RegistryClient, name: str, ref: str) -> bool:
-    """Whether a tag or digest is the chain's own mark of a deletion, whichever tag it was made for."""
+    """Whether a tag or digest is a stand-in of a deletion, for whichever tag."""
     try:
         return client.get_manifest(name, ref).artifact_type == DELETED_TAG
     except (NotFound, ProtocolViolation):

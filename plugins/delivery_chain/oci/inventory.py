@@ -1,11 +1,11 @@
-"""What is below a digest: which manifests are images, and which are proven to be none.
+"""Sort the manifests below a digest into images and those proven not to be.
 
-Whatever is not proven is an image, and has to be scanned; what can be neither is refused by name. A platform's name
-and a media type prove little, for whoever may push writes them, and runtimes differ in what they believe:
+Anything not proven otherwise is an image and has to be scanned; anything that can be neither is rejected by name. A
+platform name or media type proves little: anyone with push access can set it, and runtimes differ in what they trust:
 
-* docker takes a manifest whose config says `application/octet-stream`, `application/json` or `text/html` for an image;
-* podman and CRI-O look neither at a child's media type in an index nor at the config's type in a Docker manifest;
-* tools that build on go-containerregistry (kaniko) look at none of them.
+* docker treats a manifest with a config of `application/octet-stream`, `application/json` or `text/html` as an image;
+* podman and CRI-O check neither a child's media type in an index nor the config's type in a Docker manifest;
+* tools built on go-containerregistry (kaniko) check none of these.
 
 Source: moby `distribution/registry.go` (ImageTypes); containers/image `docker_schema2.go`, `oci.go`; containerd
 `images/image.go`; BuildKit `docs/attestations/attestation-storage.md`; cosign `specs/SIGNATURE_SPEC.md`.
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from delivery_chain.oci.client import RegistryClient
 
 FIRST_BYTES = 512
-"""Bytes of a blob that tell an archive from a text: the header of a tar."""
+"""Leading bytes that distinguish an archive from text: the size of a tar header."""
 Found = tuple[tuple[Image, ...], tuple[Other, ...]]
-"""Images, and what is proven to be none."""
+"""Images, and non-images with what they are."""
 
 
 def inventory(client: RegistryClient, name: str, digest: str) -> Found:
-    """Every image below a digest, and all else there is, proven to be no image. Each digest is in one of them.
+    """Return every image below a digest, and everything proven not to be one. Each digest is in exactly one.
 
     Args:
         client: The registry.
@@ -49,21 +49,21 @@ def inventory(client: RegistryClient, name: str, digest: str) -> Found:
         digest: A manifest or an index.
 
     Raises:
-        NotFound: A manifest, or a blob that a proof needs, is not there.
-        ProtocolViolation: Something is neither an image nor proven to be none, or the tree is too large or too deep.
+        NotFound: A manifest, or a blob needed as proof, does not exist.
+        ProtocolViolation: Something is neither an image nor proven not to be, or the tree is too large or too deep.
     """
-    return take_stock(name, lambda one: client.get_manifest(name, one), content_of(client, name), digest)
+    return take_inventory(name, lambda one: client.get_manifest(name, one), content_of(client, name), digest)
 
 
 def content_of(client: RegistryClient, name: str) -> Content:
-    """The blobs of a repository, for proofs."""
+    """Blobs of a repository, to prove what a manifest is."""
     return Content(
         name, lambda one, most: client.get_blob(name, one, most), lambda blob: _begin(client, name, blob)
     )
 
 
-def take_stock(name: str, fetch: Callable[[str], AnyManifest], content: Content, digest: str) -> Found:
-    """As `inventory`, from wherever manifests and blobs come."""
+def take_inventory(name: str, fetch: Callable[[str], AnyManifest], content: Content, digest: str) -> Found:
+    """Like `inventory`, with any source of manifests and blobs."""
     tree = _Tree(name, fetch, content)
     root = tree.get(digest)
     if isinstance(root, Index):
@@ -71,7 +71,7 @@ def take_stock(name: str, fetch: Callable[[str], AnyManifest], content: Content,
     else:
         tree.sort_manifest(root, None, None)
     if not tree.images and not tree.others:
-        raise ProtocolViolation(f"{name}@{digest}: expected an image, found an index with nothing in it")
+        raise ProtocolViolation(f"{name}@{digest}: expected an image, found an empty index")
     others = {key: other for key, other in tree.others.items() if key not in tree.images}
     return tuple(tree.images.values()), tuple(others.values())
 
@@ -83,9 +83,9 @@ def images_in(
     root: AnyManifest,
     known: Collection[str],
 ) -> str:
-    """Why a referrer may not go where only judged images go; empty if it holds no image that is not among `known`.
+    """Return why a referrer may not be copied along with gated images; empty if all its images are in `known`.
 
-    What can't be read or understood is no better than an image: it is as little judged.
+    Content that can't be read or understood is treated like an image: it has not been gated either.
     """
     tree = _Tree(name, fetch, content)
     tree.read[root.digest] = root
@@ -99,7 +99,7 @@ def images_in(
     unknown = [image for image in tree.images.values() if image.digest not in known]
     if not unknown:
         return ""
-    return f"{unknown[0].digest} ({unknown[0].platform}) is an image that nobody judged"
+    return f"{unknown[0].digest} ({unknown[0].platform}) is an image that no gate has judged"
 
 
 @dataclass(slots=True)
@@ -114,7 +114,7 @@ class _Tree:
     held: int = 0
 
     def get(self, digest: str) -> AnyManifest:
-        """A manifest, read once."""
+        """Return a manifest, fetched at most once."""
         if digest in self.read:
             return self.read[digest]
         found = self.fetch(digest)
@@ -123,7 +123,7 @@ class _Tree:
         self.held += len(found.raw)
         if len(self.read) >= MAX_MANIFESTS or self.held > MAX_MANIFEST_BYTES:
             raise ProtocolViolation(
-                f"{self.name}: expected at most {MAX_MANIFESTS} manifests and {MAX_MANIFEST_BYTES} bytes of them in "
+                f"{self.name}: expected at most {MAX_MANIFESTS} manifests, {MAX_MANIFEST_BYTES} bytes in total, in "
                 "one image, found more"
             )
         self.read[digest] = found
@@ -132,7 +132,7 @@ class _Tree:
     def descend(self, index: Index, depth: int) -> None:
         if depth > MAX_DEPTH:
             raise ProtocolViolation(
-                f"{self.name}@{index.digest}: expected at most {MAX_DEPTH} indexes inside each other"
+                f"{self.name}@{index.digest}: expected at most {MAX_DEPTH} levels of nested indexes"
             )
         if index.digest in self.entered:
             return
@@ -151,7 +151,7 @@ class _Tree:
                 self.sort_manifest(below, child, index)
 
     def sort_manifest(self, manifest: Manifest, entry: Descriptor | None, index: Index | None) -> None:
-        """Put a manifest among the images, unless something proves that it is none."""
+        """Count a manifest as an image unless something proves otherwise."""
         if manifest.digest in self.images:
             return
         what = self.proven(manifest, entry, index)
@@ -164,7 +164,7 @@ class _Tree:
     def proven(self, manifest: Manifest, entry: Descriptor | None, index: Index | None) -> str:
         if entry is None or index is None:
             return artifact(self.content, manifest) or statements(self.content, manifest)
-        # Inside an index a runtime may be led to a manifest by its platform: a signature on its own is not proof there.
+        # In an index, a runtime may select a manifest by platform: being a signature is not proof enough there.
         return attestation(self.content, manifest, entry, index) or artifact(self.content, manifest)
 
 
@@ -178,13 +178,13 @@ def _begin(client: RegistryClient, name: str, blob: Descriptor) -> bytes:
 
 
 def _check_agrees(name: str, index: Index, child: Descriptor, below: AnyManifest) -> None:
-    """Refuse a child that is not what its index says: one runtime would believe the one, another the other."""
+    """Reject a child that contradicts its index: runtimes differ in which of the two they trust."""
     if child.media_type != below.media_type:
         raise ProtocolViolation(
-            f"{name}@{index.digest}: says that {child.digest} is of media type {child.media_type}, found "
-            f"{below.media_type}. Make the index again"
+            f"{name}@{index.digest}: expected media type {child.media_type} for {child.digest}, found "
+            f"{below.media_type}. Build the index again"
         )
     if child.size != len(below.raw):
         raise ProtocolViolation(
-            f"{name}@{index.digest}: says {child.size} bytes of {child.digest}, found {len(below.raw)}"
+            f"{name}@{index.digest}: expected {child.size} bytes for {child.digest}, found {len(below.raw)}"
         )

@@ -1,6 +1,6 @@
-"""Reading JSON that somebody else wrote: strict types, bounded depth, and a clear refusal for all else.
+"""Read untrusted JSON: strict types, bounded depth, and a clear error for everything else.
 
-Registries, and whoever may push to them, write what is read here. A `KeyError` never leaves this module.
+The input comes from registries and anyone who can push to them. A `KeyError` never leaves this module.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ def load_object(raw: bytes, what: str) -> dict[str, Any]:
     """Parse one JSON object.
 
     Args:
-        raw: The bytes, already bounded by whoever read them.
-        what: The thing for the error's message, such as `manifest sha256:…`.
+        raw: The bytes; the caller limits their size.
+        what: Name of the document for errors, such as `manifest sha256:…`.
 
     Returns:
-        The object. A key that stands twice is refused: two programs could read two different images from it.
+        The object. Duplicate keys are rejected: two parsers could read two different images from them.
 
     Raises:
-        ProtocolViolation: Not JSON, not an object, nested too deep, or a repeated key. Not retryable.
+        ProtocolViolation: Not JSON, not an object, nested too deep, or a duplicate key. Not retryable.
     """
     try:
         value = json.loads(raw, object_pairs_hook=_unique, parse_constant=_no_constant)
@@ -40,22 +40,22 @@ def load_object(raw: bytes, what: str) -> dict[str, Any]:
 
 
 def exact_keys(data: dict[str, Any], known: Collection[str], what: str) -> None:
-    """Refuse a known key in other letter cases: what is written in Go takes `Layers` for `layers`, and the last wins.
+    """Reject a known key in different letter case: Go's parser reads `Layers` as `layers`, and the last one wins.
 
     Raises:
-        ProtocolViolation: There is one. Not retryable.
+        ProtocolViolation: Such a key is present. Not retryable.
     """
     folded = {key.casefold(): key for key in known}
     for key in data:
         meant = folded.get(key.casefold(), key)
         if meant != key:
             raise ProtocolViolation(
-                f"{what}: expected the key {meant!r}, found {key[:80]!r}, which some read as it"
+                f"{what}: expected the key {meant!r}, found {key[:80]!r}, which some parsers read as the same key"
             )
 
 
 def text(data: dict[str, Any], key: str, what: str, *, required: bool = False) -> str:
-    """The string under `key`, or empty where it is left out and not `required`.
+    """Return the string under `key`, or an empty one if it is absent and not `required`.
 
     Raises:
         ProtocolViolation: Missing although required, or not a string.
@@ -69,7 +69,7 @@ def text(data: dict[str, Any], key: str, what: str, *, required: bool = False) -
 
 
 def number(data: dict[str, Any], key: str, what: str) -> int:
-    """The whole number from 0 to 2^53 under `key`.
+    """Return the whole number under `key`, 0 to 2^53.
 
     Raises:
         ProtocolViolation: Missing, of another type, negative or too large.
@@ -83,7 +83,7 @@ def number(data: dict[str, Any], key: str, what: str) -> int:
 
 
 def table(data: dict[str, Any], key: str, what: str) -> dict[str, Any] | None:
-    """The object under `key`, or None where it is left out.
+    """Return the object under `key`, or None if it is absent.
 
     Raises:
         ProtocolViolation: It is of another type.
@@ -95,7 +95,7 @@ def table(data: dict[str, Any], key: str, what: str) -> dict[str, Any] | None:
 
 
 def rows(data: dict[str, Any], key: str, what: str, *, limit: int) -> list[Any]:
-    """The list under `key`, empty where it is left out or null.
+    """Return the list under `key`, empty if it is absent or null.
 
     Raises:
         ProtocolViolation: It is of another type, or longer than `limit`.
@@ -111,10 +111,10 @@ def rows(data: dict[str, Any], key: str, what: str, *, limit: int) -> list[Any]:
 
 
 def strings(data: dict[str, Any], key: str, what: str) -> dict[str, str]:
-    """The object of strings under `key` (annotations), empty where it is left out.
+    """Return the map of strings under `key` (annotations), empty if it is absent.
 
     Raises:
-        ProtocolViolation: A value is not a string, or there are more than 1000.
+        ProtocolViolation: A value is not a string, or more than 1000 entries.
     """
     found = table(data, key, what) or {}
     if len(found) > MAX_ANNOTATIONS:
@@ -130,7 +130,7 @@ def strings(data: dict[str, Any], key: str, what: str) -> dict[str, str]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key that stands twice in one object")
+        raise ValueError("a duplicate key in one object")
     return found
 
 

@@ -1,6 +1,6 @@
-"""A layer's bytes and files: read as a stream, within bounds, nothing unpacked to disk.
+"""Read a layer's bytes and entries as a stream, within bounds, without unpacking to disk.
 
-A tar reader of our own, as Python's reads headers of any length into memory, and a layer comes from anybody.
+Has its own tar reader: Python's reads headers of any length into memory, and layers are untrusted.
 
 Source: POSIX.1-2017, pax interchange format; GNU tar manual, "Basic Tar Format" (types L and K, base-256 numbers).
 """
@@ -26,34 +26,34 @@ if TYPE_CHECKING:
 
 BLOCK = 512
 LONGEST_NAME = 64 * 1024
-"""Bytes of a header that holds a long name, or pax records."""
+"""Bytes of a long name header or of pax records."""
 MOST_BYTES = 8 * 1024**3
-"""Unpacked bytes that are read of one image."""
+"""Most unpacked bytes to read of one image."""
 MOST_ENTRIES = 1_000_000
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _OTHER_PACKINGS = (b"BZh", b"\xfd7zXZ\0", b"\x04\x22\x4d\x18")
-"""bzip2, xz, lz4: some runtimes unpack them, scanners take them for a tar."""
+"""bzip2, xz, lz4: some runtimes decompress them, scanners read them as plain tar."""
 _SKIPPABLE = b"\x2a\x4d\x18"
-"""Bytes 1 to 3 of a frame that zstd passes over, and that may hold anything, a whole tar too (RFC 8878, 3.1.2)."""
+"""Bytes 1 to 3 of a skippable zstd frame, which may hold anything, even a whole tar (RFC 8878, 3.1.2)."""
 _PIECE = 1024 * 1024
 _FILE_TYPES = b"0\x0017"
-"""Regular files in all spellings, and hard links."""
+"""All type flags of regular files, and hard links."""
 _HEADER_ONLY = b"123456"
-"""Links, devices, folders, pipes: whatever size they state, no bytes of it follow."""
+"""Links, devices, folders, pipes: no content follows, whatever their size field says."""
 _FOLDER, _PAX, _PAX_GLOBAL, _GNU_NAME, _GNU_LINK, _GNU_SPARSE = b"5", b"x", b"g", b"L", b"K", b"S"
 _BASE_256 = 0x80
 
 
 class LayerUnreadable(ValueError):
-    """A layer is no tar, is packed in an unknown way, or is larger than what is read."""
+    """A layer that is not a tar, has an unknown compression, or exceeds the budget."""
 
 
 class TooLate(LayerUnreadable):
-    """The time for reading was up."""
+    """Raised when the read deadline passes."""
 
 
 class Budget:
-    """What may still be read of an image: bytes, entries and time."""
+    """Remaining bytes, entries and time for reading an image."""
 
     def __init__(
         self, deadline: float, *, most_bytes: int = MOST_BYTES, most_entries: int = MOST_ENTRIES
@@ -66,8 +66,8 @@ class Budget:
         """Count unpacked bytes.
 
         Raises:
-            LayerUnreadable: Too many.
-            TooLate: The deadline is over.
+            LayerUnreadable: The byte limit is exceeded.
+            TooLate: The deadline has passed.
         """
         self._bytes -= size
         if self._bytes < 0:
@@ -79,7 +79,7 @@ class Budget:
         """Count one entry.
 
         Raises:
-            LayerUnreadable: Too many.
+            LayerUnreadable: The entry limit is exceeded.
         """
         self._entries -= 1
         if self._entries < 0:
@@ -92,13 +92,13 @@ def layer_entries(client: RegistryClient, name: str, layer: Descriptor, budget: 
     Args:
         client: The registry.
         name: Repository.
-        layer: What the manifest says of it.
+        layer: Its descriptor in the manifest.
         budget: Shared by all layers of the image.
 
     Raises:
-        LayerUnreadable: It is no tar, packed in an unknown way, or too large.
-        ContentMismatch: The bytes are not those that the digest names. Retryable.
-        RegistryError: It could not be read; see its subclasses for what may be retried.
+        LayerUnreadable: It is not a tar, has an unknown compression, or is too large.
+        ContentMismatch: The bytes do not match the digest. Retryable.
+        RegistryError: It could not be read; its class says whether a retry helps.
     """
     with client.read_blob(name, layer.digest, layer.size) as response:
         body = _Body(response, layer)
@@ -110,22 +110,22 @@ def layer_entries(client: RegistryClient, name: str, layer: Descriptor, budget: 
 
 
 def check_layer(client: RegistryClient, name: str, layer: Descriptor, diff_id: str, budget: Budget) -> None:
-    """Read a whole layer, and refuse one that isn't what the image's config says when it is unpacked.
+    """Read a whole layer, and reject one whose unpacked digest is not the `diff_id` of the image's config.
 
-    Bytes can be one archive to one reader and another to the next. Runtimes unpack nothing but what has the config's
-    `diff_id`, so what scanners unpack has to have it, too.
+    The same bytes can be different archives to different readers. Runtimes unpack only content with the config's
+    `diff_id`, so content that scanners unpack has to have it, too.
 
     Args:
         client: The registry.
         name: Repository.
-        layer: What the manifest says of it.
-        diff_id: What the config says of it: the digest of the unpacked tar.
+        layer: Its descriptor in the manifest.
+        diff_id: Digest of the unpacked tar, from the config.
         budget: Shared by all layers of the image.
 
     Raises:
-        LayerUnreadable: It is something else unpacked, packed in an unknown way, or too large.
-        ContentMismatch: The bytes are not those that the digest or the size names. Retryable.
-        RegistryError: It could not be read; see its subclasses for what may be retried.
+        LayerUnreadable: Its unpacked digest differs, its compression is unknown, or it is too large.
+        ContentMismatch: The bytes do not match the digest or size. Retryable.
+        RegistryError: It could not be read; its class says whether a retry helps.
     """
     with client.read_blob(name, layer.digest, layer.size) as response:
         body = _Body(response, layer)
@@ -145,9 +145,9 @@ def check_layer(client: RegistryClient, name: str, layer: Descriptor, diff_id: s
 
 
 def _broken() -> tuple[type[Exception], ...]:
-    """What unpacking raises."""
+    """Exceptions that decompression raises."""
     try:
-        import zstandard  # noqa: PLC0415 - few layers are packed with it
+        import zstandard  # noqa: PLC0415 - few layers are compressed with it
     except ImportError:
         return (EOFError, OSError, zlib.error)
     return (EOFError, OSError, zlib.error, zstandard.ZstdError)
@@ -156,15 +156,15 @@ def _broken() -> tuple[type[Exception], ...]:
 def _unpacked(stream: io.BufferedReader) -> BinaryIO:
     start = stream.peek(6)[:6]
     if start.startswith(_OTHER_PACKINGS) or start[1:4] == _SKIPPABLE:
-        raise LayerUnreadable("the layer is packed in a way that not everybody reads alike")
+        raise LayerUnreadable("the layer has a compression that runtimes and scanners read differently")
     if start.startswith(_GZIP):
         return cast("BinaryIO", gzip.GzipFile(fileobj=stream))
     if start.startswith(_ZSTD):
         try:
-            import zstandard  # noqa: PLC0415 - few layers are packed with it
+            import zstandard  # noqa: PLC0415 - few layers are compressed with it
         except ImportError as error:
             raise LayerUnreadable(
-                "the layer is packed with zstd; install the Python package zstandard"
+                "the layer is compressed with zstd; install the Python package zstandard"
             ) from error
         reader: Any = zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True)
         return cast("BinaryIO", reader)
@@ -172,7 +172,7 @@ def _unpacked(stream: io.BufferedReader) -> BinaryIO:
 
 
 class _Body(io.RawIOBase):
-    """A blob's bytes as a file, with its digest checked at the end."""
+    """File-like view of a blob that verifies the digest at its end."""
 
     def __init__(self, response: Response, layer: Descriptor) -> None:
         self._response = response
@@ -189,7 +189,7 @@ class _Body(io.RawIOBase):
         return size
 
     def finish(self) -> None:
-        """Read what is left, padding after the archive's end, and compare."""
+        """Read the rest, such as padding after the archive's end, and verify the digest."""
         while self.read(_PIECE):
             pass
         if self._hash.hexdigest() != self._layer.digest.partition(":")[2]:
@@ -200,7 +200,7 @@ def tar_entries(stream: BinaryIO, budget: Budget) -> Iterator[Entry]:
     """List the entries of an unpacked tar.
 
     Raises:
-        LayerUnreadable: It is no tar, or the budget is used up.
+        LayerUnreadable: It is not a tar, or the budget is exhausted.
     """
     name, size = "", None
     while any(header := _header(stream, budget)):
@@ -217,7 +217,7 @@ def tar_entries(stream: BinaryIO, budget: Budget) -> Iterator[Entry]:
             continue
         budget.take_entry()
         if kind == _GNU_SPARSE:
-            raise LayerUnreadable("a sparse file in GNU's old format, which has headers of its own")
+            raise LayerUnreadable("a sparse file in the old GNU format, which has extra headers")
         path = name or _header_name(header)
         stored = 0 if kind in _HEADER_ONLY else stored if size is None else size
         is_folder = kind == _FOLDER or path.endswith("/")
@@ -229,7 +229,7 @@ def tar_entries(stream: BinaryIO, budget: Budget) -> Iterator[Entry]:
 
 
 def _header(stream: BinaryIO, budget: Budget) -> bytes:
-    """The next header; zeros, or nothing at all, after the last entry."""
+    """Read the next header; zeros, or nothing at all, after the last entry."""
     start = stream.read(1)
     return start + _exactly(stream, BLOCK - 1, budget) if start else b""
 
@@ -261,7 +261,7 @@ def _small(stream: BinaryIO, size: int, budget: Budget) -> bytes:
 def _check_sum(header: bytes) -> None:
     plain = header[:148] + b" " * 8 + header[156:]
     if _number(header[148:156]) != sum(plain):
-        raise LayerUnreadable("not a tar: a header's sum is wrong")
+        raise LayerUnreadable("not a tar: a header's checksum is wrong")
 
 
 def _number(digits: bytes) -> int:
@@ -270,19 +270,19 @@ def _number(digits: bytes) -> int:
     try:
         return int(digits.strip(b" \0") or b"0", 8)
     except ValueError as error:
-        raise LayerUnreadable("not a tar: a number is none") from error
+        raise LayerUnreadable("not a tar: a number field is malformed") from error
 
 
 def _size(text: str | None) -> int | None:
     if text is None:
         return None
     if not (text.isascii() and text.isdecimal() and len(text) < 20):  # noqa: PLR2004 - below 2 to the 64
-        raise LayerUnreadable("not a tar: a pax size is no number")
+        raise LayerUnreadable("not a tar: a pax size is not a number")
     return int(text)
 
 
 def _pax(content: bytes) -> dict[str, str]:
-    """Records of `length key=value` and a line's end; a malformed rest is left out, as other readers do."""
+    """Parse records of `length key=value` and a newline; a malformed rest is ignored, as other readers do."""
     records = {}
     while content:
         length, space, _ = content.partition(b" ")

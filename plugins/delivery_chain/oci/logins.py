@@ -1,4 +1,4 @@
-"""Logins as other container tools keep them: the auth files of docker, skopeo and podman, read and never written.
+"""Read logins from the auth files of docker, skopeo and podman. Never writes them.
 
 Source: containers-auth.json(5); docker's `config.json`.
 """
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_FILE = 1024 * 1024
-"""Bytes of an auth file: a hundred registries are 20 KiB."""
+"""Most bytes of an auth file: a hundred registries take 20 KiB."""
 
 
 def auth_files(environment: Mapping[str, str]) -> tuple[Path, ...]:
-    """Where logins are looked for, in that order; a file that is named by hand is the only one.
+    """Auth files to search, in order; `REGISTRY_AUTH_FILE` replaces all others.
 
     Args:
-        environment: `REGISTRY_AUTH_FILE`, `XDG_RUNTIME_DIR`, `DOCKER_CONFIG` and `HOME` count.
+        environment: `REGISTRY_AUTH_FILE`, `XDG_RUNTIME_DIR`, `DOCKER_CONFIG` and `HOME` are read.
     """
     if named := environment.get("REGISTRY_AUTH_FILE"):
         return (Path(named),)
@@ -40,16 +40,16 @@ def auth_files(environment: Mapping[str, str]) -> tuple[Path, ...]:
 
 
 def find_login(host: str, name: str, files: tuple[Path, ...], *, must_exist: bool = False) -> tuple[str, str]:
-    """The user name and password for a repository; two empty texts for anonymous access.
+    """Return the user name and password for a repository; two empty strings for anonymous access.
 
     Args:
         host: `registry.example.com` or `127.0.0.1:5000`.
-        name: Repository; an entry for `host/shop` counts before one for `host`.
-        files: Looked through in this order.
-        must_exist: Whether a missing file is an error: somebody named it.
+        name: Repository; an entry for `host/shop` takes precedence over one for `host`.
+        files: Searched in this order.
+        must_exist: Whether a missing file is an error, because the user named it.
 
     Raises:
-        ConfigurationError: A file can't be read, or holds a login of a kind that is not known here.
+        ConfigurationError: A file can't be read, or holds a login of an unsupported kind.
     """
     for file in files:
         if not file.exists() and not must_exist:
@@ -60,8 +60,8 @@ def find_login(host: str, name: str, files: tuple[Path, ...], *, must_exist: boo
             return _login(entry, file, host)
         if host in _table(data.get("credHelpers")):
             raise ConfigurationError(
-                f"{file}: the login for {host} is kept by a credential helper, which is not asked. "
-                "Log in to a file instead: REGISTRY_AUTH_FILE=… and skopeo login, or podman login"
+                f"{file}: the login for {host} is in a credential helper, which is not supported. "
+                "Log in to a file instead: set REGISTRY_AUTH_FILE and run skopeo login or podman login"
             )
     return "", ""
 
@@ -98,7 +98,7 @@ def _entry(auths: Any, host: str, name: str) -> dict[str, Any] | None:
 
 
 def _plain(key: str) -> str:
-    """`https://host/v1/`, as docker writes some keys, is `host`."""
+    """Reduce a key such as docker's `https://host/v1/` to `host`."""
     bare = key.partition("://")[2] or key
     bare = bare.rstrip("/")
     return bare.removesuffix("/v1").removesuffix("/v2")

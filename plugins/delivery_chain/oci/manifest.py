@@ -1,6 +1,6 @@
 """Manifests, indexes and descriptors as values: parsed strictly, kept byte for byte, built deterministically.
 
-A parsed manifest keeps the bytes that it came from, for they are what the digest is of.
+A parsed manifest keeps its original bytes, since the digest covers them.
 
 Source: OCI image spec 1.1 (manifest, image-index, descriptor); Docker image manifest version 2, schema 2.
 """
@@ -32,12 +32,12 @@ MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_LIST})
 IMAGE_CONFIG_TYPES = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 ACCEPT = f"{OCI_INDEX}, {OCI_MANIFEST}, {DOCKER_LIST}, {DOCKER_MANIFEST}"
-"""`Accept` for every manifest this project can copy. Schema 1 is not among them."""
+"""`Accept` header for every manifest this project can copy. Schema 1 is not among them."""
 
 SCHEMA_VERSION = 2
-"""The only one there is for these types."""
+"""The only version defined for these types."""
 MAX_MANIFEST = 4 * 1024 * 1024
-"""Bytes of a manifest: the size that the distribution spec asks registries to take at least."""
+"""Bytes of a manifest: the minimum that the distribution spec asks registries to accept."""
 MAX_ENTRIES = 1000
 """Layers of one manifest, or children of one index. Runtimes stop at 127 layers."""
 
@@ -45,12 +45,12 @@ _ARTIFACT_KEYS = {"mediaType", "artifactType", "annotations"}
 _MANIFEST_KEYS = _ARTIFACT_KEYS | {"schemaVersion", "config", "layers", "manifests", "subject", "fsLayers"}
 _DESCRIPTOR_KEYS = _ARTIFACT_KEYS | {"digest", "size", "urls", "data", "platform"}
 EMPTY_BLOB = b"{}"
-"""The config of an artifact that has none (OCI image spec, "Guidance for an Empty Descriptor")."""
+"""Config of an artifact without one (OCI image spec, "Guidance for an Empty Descriptor")."""
 
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """What a manifest says of something it points at."""
+    """Reference from a manifest to other content."""
 
     media_type: str
     digest: str
@@ -61,11 +61,11 @@ class Descriptor:
     """`{"os", "architecture"[, "variant"]}`, on an index's children."""
     annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
     urls: tuple[str, ...] = ()
-    """Where a layer can be had that may not be stored in registries. Never fetched by this project."""
+    """Download URLs of a non-distributable layer. Never fetched by this project."""
 
     @property
     def platform_name(self) -> str:
-        """`linux/arm64`; empty where the descriptor names no platform."""
+        """Platform such as `linux/arm64`; empty if the descriptor has none."""
         return platform_name(dict(self.platform)) if self.platform is not None else ""
 
     @property
@@ -74,7 +74,7 @@ class Descriptor:
         return bool(self.urls)
 
     def to_json(self) -> dict[str, Any]:
-        """The descriptor as JSON types, keys in the spec's order, empty ones left out."""
+        """Convert to JSON types, keys in the spec's order, empty ones omitted."""
         optional: dict[str, Any] = {
             "artifactType": self.artifact_type,
             "platform": dict(self.platform) if self.platform is not None else None,
@@ -93,13 +93,13 @@ class Manifest:
     """One image or artifact: a config and layers."""
 
     raw: bytes = field(repr=False)
-    """Exactly what the registry holds."""
+    """Original bytes, as the registry holds them."""
     digest: str
     media_type: str
     config: Descriptor
     layers: tuple[Descriptor, ...]
     subject: Descriptor | None = None
-    """The manifest that this one is about, on referrers."""
+    """Subject of a referrer."""
     artifact_type: str = ""
     annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
 
@@ -110,11 +110,11 @@ class Manifest:
 
     @property
     def children(self) -> tuple[Descriptor, ...]:
-        """None: an image points at no other manifest."""
+        """Empty: an image references no other manifest."""
         return ()
 
     def descriptor(self) -> Descriptor:
-        """How an index or a referrers list points at this manifest."""
+        """Descriptor of this manifest for an index or referrers list."""
         kind = self.artifact_type or self.config.media_type
         return Descriptor(self.media_type, self.digest, len(self.raw), kind, annotations=self.annotations)
 
@@ -124,7 +124,7 @@ class Index:
     """Several manifests under one digest: an image index or a Docker manifest list."""
 
     raw: bytes = field(repr=False)
-    """Exactly what the registry holds."""
+    """Original bytes, as the registry holds them."""
     digest: str
     media_type: str
     children: tuple[Descriptor, ...]
@@ -134,11 +134,11 @@ class Index:
 
     @property
     def blobs(self) -> tuple[Descriptor, ...]:
-        """None: only an index's children have blobs."""
+        """Empty: only an index's children have blobs."""
         return ()
 
     def descriptor(self) -> Descriptor:
-        """How another index or a referrers list points at this index."""
+        """Descriptor of this index for another index or referrers list."""
         return Descriptor(
             self.media_type, self.digest, len(self.raw), self.artifact_type, annotations=self.annotations
         )
@@ -148,18 +148,18 @@ AnyManifest = Manifest | Index
 
 
 def parse_manifest(raw: bytes, media_type: str = "") -> AnyManifest:
-    """Read a manifest's bytes.
+    """Parse a manifest.
 
     Args:
         raw: At most 4 MiB.
-        media_type: What the registry's `Content-Type` or a descriptor said; empty where nothing did.
+        media_type: From the registry's `Content-Type` or a descriptor; empty if unknown.
 
     Returns:
         A `Manifest` or an `Index`, with `raw` kept and its sha256 as `digest`.
 
     Raises:
-        ProtocolViolation: Too large, not JSON, of a type we do not know (Docker schema 1 among them), of two
-            types at once (CVE-2021-41190), or with a part of the wrong shape. Not retryable.
+        ProtocolViolation: Too large, not JSON, of an unknown type (such as Docker schema 1), of two types at
+            once (CVE-2021-41190), or with a part of the wrong shape. Not retryable.
     """
     digest = sha256_digest(raw)
     what = f"manifest {digest}"
@@ -186,10 +186,10 @@ def parse_manifest(raw: bytes, media_type: str = "") -> AnyManifest:
 
 
 def parse_descriptor(data: Any, what: str) -> Descriptor:
-    """Read one descriptor.
+    """Parse one descriptor.
 
     Raises:
-        ProtocolViolation: Not an object, a part missing or of the wrong type, or a digest of an unknown kind.
+        ProtocolViolation: Not an object, a field missing or of the wrong type, or an unsupported digest.
     """
     if not isinstance(data, dict):
         raise ProtocolViolation(f"{what}: expected a descriptor object, found {type(data).__name__}")
@@ -214,7 +214,7 @@ def parse_descriptor(data: Any, what: str) -> Descriptor:
 
 
 def _check_embedded(text: str, digest: str, what: str) -> None:
-    """Refuse an embedded copy (`data`) of other bytes than the digest's: some would read the copy."""
+    """Reject embedded content (`data`) that does not match the digest: some clients would read it."""
     if not text:
         return
     try:
@@ -222,7 +222,7 @@ def _check_embedded(text: str, digest: str, what: str) -> None:
     except ValueError as error:
         raise ProtocolViolation(f"{what}: expected base64 in 'data', found something else") from error
     if digest != digest_of(content, digest.partition(":")[0]):
-        raise ProtocolViolation(f"{what}: its 'data' is not what its digest {digest} says")
+        raise ProtocolViolation(f"{what}: its 'data' does not match its digest {digest}")
 
 
 def build_index(
@@ -230,12 +230,12 @@ def build_index(
     annotations: Mapping[str, str] | None = None,
     subject: Descriptor | None = None,
 ) -> bytes:
-    """An OCI image index: equal arguments give equal bytes.
+    """Build an OCI image index: equal arguments give equal bytes.
 
     Args:
-        children: In the order that the index shall have. The first fitting one is what runtimes take.
+        children: In index order. Runtimes pick the first one that fits.
         annotations: Of the index itself; written sorted by key.
-        subject: What the index is about, for an index that is a referrer.
+        subject: The manifest it refers to, for an index that is a referrer.
     """
     return _encode(
         {
@@ -253,7 +253,7 @@ def build_artifact_manifest(
     layers: Sequence[Descriptor],
     annotations: Mapping[str, str] | None = None,
 ) -> bytes:
-    """A manifest with the empty config that says something about `subject`: equal arguments, equal bytes.
+    """Build a referrer of `subject` with the empty config: equal arguments give equal bytes.
 
     Source: OCI image spec 1.1, "Guidelines for Artifact Usage".
     """
@@ -270,7 +270,7 @@ def build_artifact_manifest(
 
 
 def plain(descriptor: Descriptor) -> Descriptor:
-    """The descriptor with media type, digest and size only: what a `subject` holds."""
+    """Reduce a descriptor to media type, digest and size, as a `subject` holds."""
     return Descriptor(descriptor.media_type, descriptor.digest, descriptor.size)
 
 

@@ -1,6 +1,6 @@
-"""What proves that something in an image's tree is no image; see `inventory` for why names prove nothing.
+"""Prove that something in an image's tree is not an image; see `inventory` for why names prove nothing.
 
-Each proof gives what the thing is, or an empty text: then it is an image, as far as anybody can tell.
+Each proof returns what the thing is, or an empty string if it has to be treated as an image.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ ATTESTATION = "attestation-manifest"
 IN_TOTO = "application/vnd.in-toto+json"
 CACHE_CONFIG = "application/vnd.buildkit.cacheconfig.v0"
 TAKEN_FOR_IMAGES = IMAGE_CONFIG_TYPES | {"application/octet-stream", "application/json", "text/html", ""}
-"""Types of a config with which some runtime takes a manifest for an image."""
+"""Config media types with which some runtime treats a manifest as an image."""
 IMAGE_LAYERS = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.")
-"""How the media types of an image's layers begin."""
+"""Prefixes of the media types of image layers."""
 MAX_CONFIG = 8 * 1024 * 1024
-"""Bytes of an image's config: history and labels of the longest Dockerfiles stay below 1 MiB."""
+"""Most bytes of an image's config: history and labels of the longest Dockerfiles stay below 1 MiB."""
 MAX_STATEMENT = 32 * 1024 * 1024
-"""Bytes of one attestation or signature: SBOMs of large images have 10 to 20 MB."""
+"""Most bytes of one attestation or signature: SBOMs of large images have 10 to 20 MB."""
 MAX_STATEMENTS = 128 * 1024 * 1024
-"""Bytes of all of them in one tree. What is beyond counts as an image."""
+"""Most bytes of all of them in one tree. Anything beyond counts as an image."""
 _MANIFEST_KEYS = {"schemaversion", "mediatype", "manifests", "config", "fslayers"}
 _PACKED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
-"""How gzip and zstd begin."""
+"""Magic bytes of gzip and zstd."""
 _SHOWN = 100
 
 
 @dataclass(slots=True)
 class Content:
-    """Blobs of one repository, for proofs. Remembers what it found, and reads no more than it has to."""
+    """Blobs of one repository, read for proofs. Caches results and reads no more than necessary."""
 
     name: str
     fetch: Callable[[str, int], bytes]
-    """A blob of at most so many bytes by its digest, checked."""
+    """Return a blob by digest, verified, up to a number of bytes."""
     begin: Callable[[Descriptor], bytes]
-    """The first bytes of a blob, not checked."""
+    """Return the first bytes of a blob, not verified."""
     left: int = MAX_STATEMENTS
     json: dict[str, bool] = field(default_factory=dict)
 
@@ -62,7 +62,7 @@ class Content:
         return self.fetch(manifest.config.digest, MAX_CONFIG)
 
     def is_json(self, blob: Descriptor) -> bool:
-        """Whether a blob is one JSON document and thus no file system in whatever packing."""
+        """Whether a blob is one JSON document, and so not a file system in any compression."""
         if blob.digest not in self.json:
             self.json[blob.digest] = self._is_json(blob)
         return self.json[blob.digest]
@@ -78,7 +78,7 @@ class Content:
 
 
 def artifact(content: Content, manifest: Manifest) -> str:
-    """An artifact: neither the type of its config nor the config itself would make a runtime take it for an image."""
+    """Prove an artifact: neither its config's type nor the config itself would make a runtime treat it as an image."""
     if manifest.media_type != OCI_MANIFEST or _kind(manifest.config) in TAKEN_FOR_IMAGES:
         return ""
     if manifest.config.digest != EMPTY_CONFIG.digest and _has_root(content.config(manifest)):
@@ -87,7 +87,7 @@ def artifact(content: Content, manifest: Manifest) -> str:
 
 
 def statements(content: Content, manifest: Manifest) -> str:
-    """A signature or attestation as cosign writes it: an image's config, and layers that are JSON documents."""
+    """Prove a signature or attestation as cosign writes it: an image config, and layers that are JSON documents."""
     if manifest.media_type != OCI_MANIFEST or not manifest.layers:
         return ""
     if any(_kind(layer).startswith(IMAGE_LAYERS) or layer.foreign for layer in manifest.layers):
@@ -98,7 +98,7 @@ def statements(content: Content, manifest: Manifest) -> str:
 
 
 def attestation(content: Content, manifest: Manifest, entry: Descriptor, index: Index) -> str:
-    """An attestation as BuildKit puts it beside images: annotation, config and layers say so together."""
+    """Prove an attestation as BuildKit puts it beside images: annotation, config and layers must agree."""
     about = entry.annotations.get(REFERENCE_DIGEST)
     beside = {child.digest for child in index.children if child.digest != entry.digest}
     if entry.annotations.get(REFERENCE_TYPE) != ATTESTATION or about not in beside:
@@ -115,12 +115,12 @@ def attestation(content: Content, manifest: Manifest, entry: Descriptor, index: 
 
 
 def blob_child(content: Content, index: Index, child: Descriptor) -> str:
-    """A child that is a blob, as in the indexes that BuildKit keeps caches in.
+    """Prove a child that is a blob, as in the indexes in which BuildKit keeps caches.
 
-    Some registries serve any blob as a manifest if its bytes are one, so the bytes have to be something else.
+    Some registries serve any blob as a manifest if its bytes parse as one, so they must not.
 
     Raises:
-        ProtocolViolation: It is nothing that is known to be a blob.
+        ProtocolViolation: It is not a known kind of blob.
     """
     kind = _kind(child)
     if kind.startswith(IMAGE_LAYERS) and _is_packed(content, child):
@@ -131,15 +131,15 @@ def blob_child(content: Content, index: Index, child: Descriptor) -> str:
             return "build cache"
     raise ProtocolViolation(
         f"{content.name}@{index.digest}: its child {child.digest} of media type {child.media_type[:_SHOWN]!r} is "
-        "neither an image nor known to be none, so the whole does not pass. Make the index again without it"
+        "neither an image nor proven not to be one, so the index is rejected. Build the index again without it"
     )
 
 
 def image_platform(content: Content, manifest: Manifest, said: Mapping[str, Any] | None) -> str:
-    """An image's platform by its own config; the index adds the variant, or all of it, where the config says nothing.
+    """An image's platform from its own config; the index supplies the variant, or all of it, if the config does not.
 
     Raises:
-        ProtocolViolation: The config is none that a runtime could read.
+        ProtocolViolation: A runtime could not read the config.
     """
     what = f"config of {content.name}@{manifest.digest}"
     config = json_fields.load_object(content.config(manifest), what)
@@ -162,18 +162,18 @@ def _has_root(raw: bytes) -> bool:
 
 
 def _first_json(raw: bytes) -> Any:
-    """The first JSON value, read at least as willingly as any tool written in Go does; None where there is none."""
+    """First JSON value, parsed at least as leniently as Go's decoder does; None without one."""
     decoder = json.JSONDecoder(strict=False, parse_int=len, parse_float=len)
     try:
         return decoder.raw_decode(raw.decode(errors="replace").lstrip())[0]
     except ValueError:
         return None
     except RecursionError:
-        # Go reads deeper than Python does: what can't be told counts as an image.
+        # Go parses deeper nesting than Python: if in doubt, count it as an image.
         return {"rootfs": None, "config": None}
 
 
 def _is_packed(content: Content, child: Descriptor) -> bool:
-    """Whether a layer begins as an archive does: a manifest is JSON, which has no such bytes."""
+    """Whether a layer begins like an archive: a manifest is JSON, which never starts with these bytes."""
     begin = content.begin(child)
     return begin.startswith(_PACKED) or b"\0" in begin

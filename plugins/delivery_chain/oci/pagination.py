@@ -1,4 +1,4 @@
-"""Lists that come in pages: tags, repositories, referrers. Bounded, each entry checked."""
+"""Paginated lists: tags, repositories, referrers. Bounded, with every entry checked."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from delivery_chain.oci.http.session import Session
 
 MAX_LISTED = 100_000
-"""Entries of one list: more tags than a repository can have and still be usable."""
+"""Most entries of one list: more tags than a usable repository has."""
 PAGE_SIZE = 1000
-"""Entries asked for in one page; registries may give fewer."""
+"""Page size to request; registries may return fewer."""
 
 
 def list_names(session: Session, path: str, key: str, *, what: str, scopes: Scopes) -> tuple[str, ...]:
-    """The strings under `key` of every page of `path`, each once, in the registry's order.
+    """Return the strings under `key` of every page of `path`, without duplicates, in the registry's order.
 
     Raises:
-        ProtocolViolation: More than 100,000, or one that is no string.
+        ProtocolViolation: More than 100,000, or one that is not a string.
     """
     found: dict[str, None] = {}
     for entry in _entries(session, path, key, what=what, scopes=scopes, accept="application/json"):
@@ -35,10 +35,10 @@ def list_names(session: Session, path: str, key: str, *, what: str, scopes: Scop
 
 
 def list_descriptors(session: Session, path: str, *, what: str, scopes: Scopes) -> tuple[Descriptor, ...]:
-    """The `manifests` of an index that comes in pages.
+    """Return the `manifests` of a paginated index.
 
     Raises:
-        ProtocolViolation: More than 100,000, or one that is no descriptor.
+        ProtocolViolation: More than 100,000, or one that is not a descriptor.
     """
     entries = _entries(session, path, "manifests", what=what, scopes=scopes, accept=OCI_INDEX)
     return tuple(parse_descriptor(entry, what) for entry in entries)

@@ -1,4 +1,4 @@
-"""Paths, token scopes and names of what a registry holds, as the client asks for them."""
+"""Paths, token scopes and display names of registry resources."""
 
 from __future__ import annotations
 
@@ -13,46 +13,46 @@ if TYPE_CHECKING:
 
 
 def pull(name: str) -> Scopes:
-    """What reading a repository needs."""
+    """Token scopes to read a repository."""
     return (repository_scope(name, "pull"),)
 
 
 def push(name: str) -> Scopes:
-    """What writing to a repository needs."""
+    """Token scopes to write to a repository."""
     return (repository_scope(name, "pull,push"),)
 
 
 def is_digest(ref: str) -> bool:
-    """Whether a reference is a digest and no tag."""
+    """Whether a reference is a digest rather than a tag."""
     return ":" in ref
 
 
 def manifest_name(name: str, ref: str) -> str:
-    """A manifest for people: `manifest shop/api:v1`."""
+    """Name a manifest for messages: `manifest shop/api:v1`."""
     return f"manifest {name}{'@' if is_digest(ref) else ':'}{ref}"
 
 
 def manifest_path(name: str, ref: str) -> str:
-    """The path of a manifest by tag or digest.
+    """Path of a manifest by tag or digest.
 
     Raises:
-        InvalidReference: `name` or `ref` is none that a registry takes.
+        InvalidReference: `name` or `ref` is not valid in a registry.
     """
     checked = check_digest(ref) if is_digest(ref) else check_tag(ref)
     return f"/v2/{check_name(name)}/manifests/{checked}"
 
 
 def blob_path(name: str, digest: str) -> str:
-    """The path of a blob.
+    """Path of a blob.
 
     Raises:
-        InvalidReference: `name` or `digest` is none that a registry takes.
+        InvalidReference: `name` or `digest` is not valid in a registry.
     """
     return f"/v2/{check_name(name)}/blobs/{check_digest(digest)}"
 
 
 def answered(check: Callable[[str], str], value: str, what: str) -> str:
-    """`value` as a registry answered it, if `check` lets it pass.
+    """Return `value` from a registry's response if `check` accepts it.
 
     Raises:
         ProtocolViolation: It does not.
@@ -60,4 +60,4 @@ def answered(check: Callable[[str], str], value: str, what: str) -> str:
     try:
         return check(value)
     except InvalidReference as error:
-        raise ProtocolViolation(f"{what}: the registry's answer holds a wrong {error}") from error
+        raise ProtocolViolation(f"{what}: the registry's answer holds an invalid {error}") from error

@@ -1,4 +1,4 @@
-"""Leaving platforms out of an index: what stays is byte for byte what was pushed, and is pulled by the same digests."""
+"""Drop platforms from an index: the remaining images stay byte for byte as pushed, with the same digests."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 def without_the_rest(
     index: Index, fetch: Callable[[str], AnyManifest], images: Collection[str], others: Collection[str]
 ) -> bytes:
-    """An index of the images that stay and their attestations; the very same bytes where nothing has to go.
+    """Build an index of the kept images and their attestations; the original bytes if nothing is dropped.
 
     Args:
-        index: What was pushed; indexes in it are taken apart.
-        fetch: The manifest of a digest.
-        images: Digests of the images that stay.
-        others: Digests of what is proven to be no image. Of these, what is about an image that stays, stays.
+        index: The index as pushed; nested indexes are flattened.
+        fetch: Returns the manifest of a digest.
+        images: Digests of the images to keep.
+        others: Digests of proven non-images. Those about a kept image are kept.
 
     Returns:
-        The bytes of an index of the same media type. Equal arguments give equal bytes.
+        Bytes of an index of the same media type. Equal arguments give equal bytes.
     """
     entries = list(_leaves(index, fetch))
     kept = [
@@ -43,7 +43,7 @@ def without_the_rest(
 
 
 def _leaves(index: Index, fetch: Callable[[str], AnyManifest]) -> Iterator[tuple[dict[str, Any], Descriptor]]:
-    """Every child that is no index, as it was written and as it is understood."""
+    """Yield every child that is not an index, as written and as parsed."""
     written = json_fields.load_object(index.raw, f"manifest {index.digest}")["manifests"]
     for entry, child in zip(written, index.children, strict=True):
         below = fetch(child.digest) if child.media_type in INDEX_TYPES else None

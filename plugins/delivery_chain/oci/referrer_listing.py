@@ -1,4 +1,4 @@
-"""Asking for the referrers of many manifests of one repository with as few requests as that can be done."""
+"""List the referrers of many manifests of one repository with as few requests as possible."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class ReferrersOf:
-    """The referrers lists of one repository. Safe to use from threads.
+    """Referrers lists of one repository. Thread-safe.
 
-    A registry without the API is asked for its tags once instead of once for each manifest: who has no fallback
-    tag there has no referrers. What was attached after that is not seen.
+    At a registry without the API, the tags are listed once instead of one request per manifest: a manifest without
+    a fallback tag has no referrers. Referrers attached after that are not seen.
     """
 
     def __init__(self, client: RegistryClient, name: str) -> None:
@@ -29,7 +29,7 @@ class ReferrersOf:
         self._lock = threading.Lock()
 
     def __call__(self, digest: str) -> tuple[Descriptor, ...]:
-        """The referrers of a manifest, each once."""
+        """Return the referrers of a manifest, without duplicates."""
         if self._api is not False:
             found = self._client.referrers_api(self._name, digest)
             self._api = found is not None
@@ -55,5 +55,5 @@ class ReferrersOf:
         except RegistryError as error:
             if error.retryable:
                 raise
-            # Some registries keep the list to themselves.
+            # Some registries do not let this login list tags.
             return None

@@ -1,7 +1,7 @@
-"""What else a registry holds about an image: reports, SBOMs and signatures that name it as their subject.
+"""List and attach referrers: reports, SBOMs and signatures that name an image as their subject.
 
-Registries with the referrers API keep the list themselves; for the others it is an index under the tag
-`sha256-<hex>`, which whoever pushes a referrer has to keep.
+Registries with the referrers API maintain the list; at others it is an index under the tag `sha256-<hex>`, which
+the client that pushes a referrer has to update.
 
 Source: OCI distribution spec 1.1, "Listing Referrers" and "Referrers Tag Schema".
 """
@@ -31,28 +31,28 @@ if TYPE_CHECKING:
     from delivery_chain.oci.client import RegistryClient
 
 ATTEMPTS = 5
-"""Times that a fallback index is written when others write it too."""
+"""Writes of a fallback index before giving up on concurrent writers."""
 
 
 def fallback_tag(digest: str) -> str:
-    """The tag under which registries without the API hold the referrers of `digest`."""
+    """Tag that holds the referrers of `digest` at registries without the API."""
     return check_digest(digest).replace(":", "-")[:128]
 
 
 def list_referrers(
     client: RegistryClient, name: str, digest: str, *, artifact_type: str = ""
 ) -> tuple[Descriptor, ...]:
-    """The referrers of a manifest, each once, in the registry's order.
+    """Return the referrers of a manifest, without duplicates, in the registry's order.
 
     Args:
         client: The registry.
         name: Repository.
-        digest: The manifest they are about; it need not exist.
+        digest: The subject; it need not exist.
         artifact_type: Only those of this type; empty for all.
 
     Returns:
-        Descriptors with artifact type and annotations, as the list has them: who believes them has to fetch
-        the manifest.
+        Descriptors with artifact type and annotations as listed. Not verified: fetch the manifest before trusting
+        them.
     """
     found = client.referrers_api(name, digest)
     if found is None:
@@ -61,7 +61,7 @@ def list_referrers(
 
 
 def once(found: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
-    """The entries of a list with each digest once, as it is first described."""
+    """Drop duplicate digests from a list; the first description wins."""
     unique: dict[str, Descriptor] = {}
     for entry in found:
         unique.setdefault(entry.digest, entry)
@@ -77,22 +77,22 @@ def attach(  # the order is that of the manifest's parts
     media_type: str,
     annotations: Mapping[str, str] | None = None,
 ) -> Descriptor:
-    """Store `blob` as a referrer of `subject`. The same arguments twice give one entry.
+    """Store `blob` as a referrer of `subject`. Idempotent: equal arguments give one entry.
 
     Args:
         client: The registry.
         name: Repository that holds `subject`.
-        subject: The manifest it is about.
-        artifact_type: What the referrer is, a media type.
+        subject: The manifest it refers to.
+        artifact_type: Media type that says what the referrer is.
         blob: Its content.
         media_type: Of `blob`.
-        annotations: Of the referrer's manifest. A time among them makes each call's referrer a new one.
+        annotations: Of the referrer's manifest. With a time among them, each call adds a new referrer.
 
     Returns:
-        The referrer's descriptor, as the list has it.
+        The referrer's descriptor, as listed.
 
     Raises:
-        ContentMismatch: Others kept writing the list over; a retry goes on. Retryable.
+        ContentMismatch: Concurrent writers kept overwriting the list. Retryable.
     """
     client.put_blob_bytes(name, EMPTY_BLOB)
     layer = replace(client.put_blob_bytes(name, blob), media_type=media_type)
@@ -104,14 +104,14 @@ def attach(  # the order is that of the manifest's parts
 
 
 def link(client: RegistryClient, name: str, subject: str, entry: Descriptor) -> None:
-    """Make sure that the referrers of `subject` hold `entry`, whose manifest is stored already.
+    """Ensure that the referrers of `subject` include `entry`, whose manifest is stored already.
 
-    With the API the registry has done it. Without, the fallback index is read, written and read again; two
-    writers at the very same moment can still lose one entry, for registries have no compare-and-set: who
-    needs certainty calls this again, it is idempotent.
+    With the API the registry has done it. Without, the fallback index is read, written and read again. Two
+    concurrent writers can still lose an entry, since registries have no compare-and-set; call this again to be
+    certain, it is idempotent.
 
     Raises:
-        ContentMismatch: The entry was gone again after each of five writes. Retryable.
+        ContentMismatch: The entry was overwritten after each of five writes. Retryable.
         ProtocolViolation: The list is full (1000 entries).
     """
     if client.referrers_api(name, subject) is not None:
@@ -128,13 +128,13 @@ def link(client: RegistryClient, name: str, subject: str, entry: Descriptor) -> 
         client.put_manifest(name, tag, build_index((*present, entry)), OCI_INDEX)
     if not any(known.digest == entry.digest for known in fallback_referrers(client, name, subject)):
         raise ContentMismatch(
-            f"referrers of {name}@{subject}: {entry.digest} was gone again after {ATTEMPTS} writes. "
-            "Somebody else writes this list too; a retry goes on"
+            f"referrers of {name}@{subject}: {entry.digest} was overwritten after each of {ATTEMPTS} writes. "
+            "Another client keeps writing this list; a retry tries again"
         )
 
 
 def fallback_referrers(client: RegistryClient, name: str, digest: str) -> tuple[Descriptor, ...]:
-    """What the index under the fallback tag lists; nothing where there is no such tag."""
+    """Referrers listed in the index under the fallback tag; empty if the tag does not exist."""
     tag = fallback_tag(digest)
     try:
         found = client.get_manifest(name, tag)

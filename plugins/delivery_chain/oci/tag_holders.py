@@ -1,7 +1,7 @@
-"""Who else serves a manifest: the tags that point at it, and the tagged indexes that have it among their children.
+"""Find the tags that serve a manifest, directly or through an index that has it among its children.
 
-An index without a tag can't be found: registries list tags, not manifests. What refers to a manifest by its `subject`
-(reports, signatures) serves it to nobody, and is no holder.
+An untagged index can't be found: registries list tags, not manifests. Referrers (reports, signatures) do not serve
+their subject, and are no holders.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from delivery_chain.oci.client import RegistryClient
 
 MOST_TAGS = 5000
-"""Tags of a repository that are asked: each costs a request."""
+"""Most tags to resolve in a repository: each costs a request."""
 MOST_INDEXES = 2000
-"""Different indexes that are read."""
+"""Most distinct indexes to read."""
 LOOK_SECONDS = 300.0
-"""How long the look may take: the most tags, at 60 ms each."""
+"""Time limit of the search: the most tags, at 60 ms each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,40 +35,40 @@ class Holder:
 
     tag: str
     digest: str
-    """What the tag points at: the manifest itself, or the index that has it, at whatever depth."""
+    """Target of the tag: the manifest itself, or an index that has it at any depth."""
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What one look at a repository found."""
+    """Result of searching a repository."""
 
     by: dict[str, tuple[Holder, ...]]
-    """Digest to who serves it, in the order of the tags' names."""
+    """Digest to its holders, sorted by tag name."""
     limit: str = ""
-    """Why there may be more; empty where everything was looked at."""
+    """Why the search is incomplete; empty if it is complete."""
 
     def others(self, digest: str, own: Collection[str] = ()) -> tuple[Holder, ...]:
-        """Who serves a digest apart from some tags."""
+        """Holders of a digest, except for some tags."""
         return tuple(one for one in self.by.get(digest, ()) if one.tag not in own)
 
 
 def holders(
     client: RegistryClient, name: str, digests: Collection[str], *, seconds: float = LOOK_SECONDS
 ) -> Held:
-    """Look through a repository's tags, and the indexes under them, for some manifests.
+    """Search a repository's tags, and the indexes under them, for some manifests.
 
     Args:
         client: The registry.
         name: Repository.
-        digests: What is looked for.
-        seconds: How long it may take.
+        digests: Manifests to find.
+        seconds: Time limit.
 
     Raises:
-        RegistryError: The registry does not say. Retryable where its class says so.
+        RegistryError: The tags can't be listed or resolved. Retryable if its class says so.
     """
-    look = _Look(client, name, frozenset(digests), time.monotonic() + seconds)
+    look = _Search(client, name, frozenset(digests), time.monotonic() + seconds)
     try:
-        # Registries list them in any order.
+        # Registries list tags in any order.
         tags = tuple(sorted(client.list_tags(name)))
     except NotFound:
         tags = ()
@@ -85,27 +85,27 @@ def holders(
 
 
 @dataclass(slots=True)
-class _Look:
+class _Search:
     client: RegistryClient
     name: str
     wanted: frozenset[str]
     deadline: float
     plain: set[str] = field(default_factory=set)
-    """Digests that are no index."""
+    """Digests known not to be an index."""
     below: dict[str, frozenset[str]] = field(default_factory=dict)
-    """Index to the wanted digests that it serves."""
+    """Index digest to the wanted digests it serves."""
     unread: str = ""
-    """What could not be looked into."""
+    """Why something could not be read."""
 
     def limit(self) -> str:
         if self.unread:
             return self.unread
         if len(self.below) > MOST_INDEXES:
             return f"it has more than {MOST_INDEXES} indexes"
-        return "it takes too long to look through" if time.monotonic() > self.deadline else ""
+        return "it takes too long to search" if time.monotonic() > self.deadline else ""
 
     def tagged(self, tag: str) -> str:
-        """What a tag points at; empty where it went away meanwhile."""
+        """Digest of a tag; empty if it was deleted meanwhile."""
         try:
             found = self.client.head_type(self.name, tag)
         except ProtocolViolation:
@@ -119,12 +119,12 @@ class _Look:
         return digest
 
     def served(self, digest: str, depth: int = 0) -> frozenset[str]:
-        """The wanted ones among a manifest and all below it."""
+        """Wanted digests among a manifest and its descendants."""
         own = self.wanted & {digest}
         if digest in self.plain:
             return own
         if depth > MAX_DEPTH:
-            self.unread = f"it has more than {MAX_DEPTH} indexes inside each other"
+            self.unread = f"it has more than {MAX_DEPTH} levels of nested indexes"
         if self.limit():
             return own
         if digest not in self.below:
@@ -134,7 +134,7 @@ class _Look:
         return own | self.below[digest]
 
     def _below(self, digest: str, media_type: str, depth: int) -> frozenset[str]:
-        # What says of itself that it is an image has nothing below. Of anything else the manifest is asked.
+        # A declared image has no children. For anything else, read the manifest.
         if media_type in MANIFEST_TYPES or (digest in self.wanted and media_type not in INDEX_TYPES):
             return self.wanted & {digest}
         return self.served(digest, depth + 1)
@@ -150,7 +150,7 @@ class _Look:
         try:
             yield from _entries(json.loads(raw))
         except (ValueError, RecursionError, TypeError):
-            # Nobody knows what this is. It may serve whatever it names.
+            # Unknown format: assume that it serves whatever it references.
             yield from ((one, "") for one in self.wanted if one.encode() in raw)
 
 

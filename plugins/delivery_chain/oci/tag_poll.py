@@ -1,4 +1,4 @@
-"""One look at a registry: which digest each tag of some repositories stands for now."""
+"""Poll a registry once: resolve the tags of some repositories to digests."""
 
 from __future__ import annotations
 
@@ -30,61 +30,61 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 MAX_TAGS = 5000
-"""Tags of one watch: each costs a request a look, and all of them some 1 MB in Airflow's database."""
+"""Most tags of one watch: each costs a request per poll, and all of them take 1 MB in Airflow's database."""
 MAX_REPOSITORIES = 1000
-"""Repositories of one watch: each costs a request a look."""
-LOOK_TIME = 300.0
-"""Seconds that one look may take: the most tags, at 60 ms each."""
+"""Most repositories of one watch: each costs a request per poll."""
+POLL_SECONDS = 300.0
+"""Time limit of one poll: the most tags, at 60 ms each."""
 LONGEST_PUT_OFF = 1.0
-"""Seconds that a look waits for its turn itself; a registry that asks for more gets another look, later."""
+"""Longest `Retry-After`, in seconds, that a poll waits for itself; for more, a later poll tries again."""
 BUSY_PAUSE = 10.0
-"""Seconds without a request to a registry that asked to slow down and did not say for how long."""
+"""Seconds to pause requests to a registry that asked to slow down without a `Retry-After`."""
 
 
-def look_at(
+def poll_tags(
     client: RegistryClient,
     repositories: Sequence[str] = (),
     *,
     namespaces: Sequence[str] = (),
     exclude: Collection[str] = (),
     tags: str | None = None,
-    seconds: float = LOOK_TIME,
+    seconds: float = POLL_SECONDS,
     limits: Limits = SHARED,
 ) -> dict[str, str]:
-    """What the tags stand for, as `name:tag` to digest, by one HEAD for each.
+    """Map `name:tag` to its digest, with one HEAD request per tag.
 
-    Staging tags, the referrers' own tags and those that are being deleted do not count. A repository that is not
-    there has no tags.
+    Staging tags, referrers' fallback tags and tags being deleted are skipped. A repository that does not exist has
+    no tags.
 
     Args:
         client: Of the registry.
         repositories: Full names: `shop/api`.
-        namespaces: Every repository of these too, as the registry's catalogue lists them.
-        exclude: Full names of repositories that are left out.
+        namespaces: Prefixes whose repositories are added, as listed in the registry's catalog.
+        exclude: Full names of repositories to leave out.
         tags: Name, or regular expression for whole names; None for every tag.
-        seconds: How long the look may take.
-        limits: Whose gates are entered for each request.
+        seconds: Time limit of the poll.
+        limits: Gates to enter for each request.
 
     Raises:
-        ConfigurationError: Nothing is named, a wrong pattern, more than `MAX_TAGS` tags or `MAX_REPOSITORIES`
+        ConfigurationError: Nothing to poll, an invalid pattern, more than `MAX_TAGS` tags or `MAX_REPOSITORIES`
             repositories, or the registry does not list its repositories. Not retryable.
-        InvalidReference: A name is none. Not retryable.
-        RegistryError: Retryable where its class says so: the look took too long, the registry is not there, …
+        InvalidReference: A name is invalid. Not retryable.
+        RegistryError: Retryable if its class says so: the poll took too long, the registry is unreachable, …
     """
     if not repositories and not namespaces:
-        raise ConfigurationError("image tags: expected a repository or a namespace to look at, found none")
+        raise ConfigurationError("image tags: expected a repository or a namespace to watch, found none")
     pattern = tag_pattern(tags)
     with _watched(client, seconds) as check:
-        look = _Look(client, limits, check)
+        look = _Poll(client, limits, check)
         names = dict.fromkeys((*repositories, *look.listed(namespaces)))
         found = look.tags([name for name in names if name not in exclude], pattern)
         seen = look.digests(found)
-        look.doubt_away()
+        look.rule_out_outage()
     return seen
 
 
-class _Look:
-    """The requests of one look, one after the other."""
+class _Poll:
+    """Sequential requests of one poll."""
 
     def __init__(self, client: RegistryClient, limits: Limits, check: Callable[[], None]) -> None:
         self._client = client
@@ -93,7 +93,7 @@ class _Look:
         self._doubtful = False
 
     def listed(self, namespaces: Sequence[str]) -> tuple[str, ...]:
-        """The repositories of namespaces."""
+        """List the repositories of namespaces."""
         if not namespaces:
             return ()
         prefixes = tuple(f"{namespace}/" for namespace in namespaces)
@@ -103,14 +103,14 @@ class _Look:
             if error.retryable:
                 raise
             self._doubt(error)
-            self.doubt_away()
+            self.rule_out_outage()
             raise ConfigurationError(
                 f"repositories of {', '.join(namespaces)}: expected a registry that lists them, found: {error}. "
                 "Where it does not list them for this login, name the repositories one by one"
             ) from error
 
     def tags(self, names: Collection[str], pattern: Pattern) -> list[tuple[str, str]]:
-        """Repository and tag of all that counts."""
+        """List repository and tag of every watched tag."""
         if len(names) > MAX_REPOSITORIES:
             raise _too_many("repositories", MAX_REPOSITORIES, "name fewer repositories")
         found: list[tuple[str, str]] = []
@@ -121,7 +121,7 @@ class _Look:
         return found
 
     def digests(self, found: Sequence[tuple[str, str]]) -> dict[str, str]:
-        """What each tag stands for; those that went away meanwhile are left out."""
+        """Resolve each tag; those deleted meanwhile are left out."""
         seen = {}
         for name, tag in found:
             digest = self._ask(lambda name=name, tag=tag: self._client.head_digest(name, tag))  # type: ignore[misc]
@@ -131,21 +131,21 @@ class _Look:
                 seen[f"{name}:{tag}"] = digest
         return seen
 
-    def doubt_away(self) -> None:
-        """Where something was not there by a bare 404, ask whether a registry is there at all.
+    def rule_out_outage(self) -> None:
+        """After a bare 404, check that a registry responds at all.
 
-        A proxy that says 404 to everything while its registry restarts would make every tag gone, and new
-        afterwards.
+        Otherwise a proxy that answers 404 to everything while its registry restarts would make every tag look
+        deleted, and new afterwards.
         """
         if not self._doubtful:
             return
         try:
             self._ask(self._client.ping)
         except Unauthorized:
-            return  # Some registries let nobody in without a repository to ask for. They are there.
+            return  # Some registries deny a ping without a repository scope. They are up.
         except NotFound as error:
             raise RegistryFailure(
-                f"{error} (what answers now is no registry)", url=error.url, status=404
+                f"{error} (the server that answers now is not a registry)", url=error.url, status=404
             ) from error
 
     def _tags_of(self, name: str) -> tuple[str, ...]:
@@ -156,7 +156,7 @@ class _Look:
             return ()
 
     def _doubt(self, error: RegistryError) -> None:
-        """A registry says which thing is not there; a proxy does not."""
+        """Note a 404 without an error code: a registry says what is missing, a proxy does not."""
         self._doubtful = self._doubtful or (isinstance(error, NotFound) and not error.codes)
 
     def _ask(self, work: Callable[[], Result]) -> Result:
@@ -168,7 +168,7 @@ class _Look:
                 self._gate.busy(BUSY_PAUSE if error.retry_after is None else error.retry_after)
                 raise
             except RegistryError:
-                # An abort at the deadline shows as a broken connection.
+                # An abort at the deadline surfaces as a broken connection.
                 self._check()
                 raise
         self._gate.worked()
@@ -177,22 +177,22 @@ class _Look:
 
 @contextmanager
 def _watched(client: RegistryClient, seconds: float) -> Iterator[Callable[[], None]]:
-    """A deadline over many requests: it breaks the one that is under way. Gives what raises once it passed."""
+    """Enforce a deadline over many requests by aborting the one in flight. Yields a check that raises past it."""
     deadline = time.monotonic() + seconds
     done = threading.Event()
 
     def check() -> None:
         if time.monotonic() >= deadline:
             raise RegistryUnreachable(
-                f"{client.registry.base_url}: expected a look at the tags to take at most {seconds:g} s, it took "
-                "longer. Watch fewer tags, or look whether the registry is slow",
+                f"{client.registry.base_url}: expected to poll the tags within {seconds:g} s, it took longer. "
+                "Watch fewer tags, or check whether the registry is slow",
                 url=client.registry.base_url,
             )
 
     def end() -> None:
         wait = seconds
         while not done.wait(wait):
-            # Again and again: the client opens a new connection where a kept one broke.
+            # Repeatedly: the client opens a new connection after a kept one broke.
             client.abort()
             wait = 0.5
 
@@ -207,7 +207,7 @@ def _watched(client: RegistryClient, seconds: float) -> Iterator[Callable[[], No
 
 def _put_off(seconds: float) -> None:
     if seconds > LONGEST_PUT_OFF:
-        raise RegistryBusy("the registry asked to slow down: the look waits", retry_after=seconds)
+        raise RegistryBusy("the registry asked to slow down: the poll waits", retry_after=seconds)
     time.sleep(seconds)
 
 

@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     from delivery_chain.core.results import Subject
     from delivery_chain.core.spec.model import ChainSpec
     from delivery_chain.oci.client import RegistryClient
+    from delivery_chain.operators.task_instance import TaskInstance
 
 MOST_MARKS = 50
 """Marks of one image that are read."""
 
 
-def not_told_again(ti: Any, spec: ChainSpec, event: Event, plan: Plan) -> Plan:
+def not_told_again(ti: TaskInstance, spec: ChainSpec, event: Event, plan: Plan) -> Plan:
     """The plan of an image that is to be delivered: a new push, or somebody's wish.
 
     Raises:

@@ -19,8 +19,11 @@ from delivery_chain.operators.base import MOST_RUNS, ChainOperator, names_in_sco
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from airflow.sdk import Context
+
     from delivery_chain.core.spec.delivery import ReplicateRule
     from delivery_chain.core.spec.model import ChainSpec
+    from delivery_chain.oci.client import RegistryClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class ExistingOperator(ChainOperator):
         super().__init__(**kwargs)
         self.specs = {spec.name: spec for spec in specs}
 
-    def execute(self, context: Any) -> list[dict[str, Any]]:
+    def execute(self, context: Context) -> list[dict[str, Any]]:
         """Return one entry per image, at most `MOST_RUNS`; the log names each, and says if there is more."""
         from delivery_chain.hooks.registry import OciRegistryHook
 
@@ -67,7 +70,7 @@ class ExistingOperator(ChainOperator):
 
 
 def missing(
-    spec: ChainSpec, connect: Callable[[str], Any], *, rule: str = "", tags: str = ".*"
+    spec: ChainSpec, connect: Callable[[str], RegistryClient], *, rule: str = "", tags: str = ".*"
 ) -> Iterator[Missing]:
     """What replication rules cover and their regions lack, in natural order of the tags.
 
@@ -95,7 +98,7 @@ def missing(
                     yield image
 
 
-def _tags(home: Any, name: str, pattern: str) -> list[str]:
+def _tags(home: RegistryClient, name: str, pattern: str) -> list[str]:
     try:
         listed = home.list_tags(name)
     except NotFound:
@@ -106,7 +109,11 @@ def _tags(home: Any, name: str, pattern: str) -> list[str]:
 
 
 def _look(
-    spec: ChainSpec, rules: Sequence[ReplicateRule], clients: Mapping[str, Any], repository: str, tag: str
+    spec: ChainSpec,
+    rules: Sequence[ReplicateRule],
+    clients: Mapping[str, RegistryClient],
+    repository: str,
+    tag: str,
 ) -> Missing | None:
     goals = [destination(spec, rule, repository, (tag,)) for rule in rules]
     covered = [goal for goal in goals if isinstance(goal, Destination)]

@@ -12,17 +12,23 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from delivery_chain.core.plan import Planned, made_for
 from delivery_chain.core.results import Subject
-from delivery_chain.core.seal import Place, claimed_index, opened, sealed
+from delivery_chain.core.seal import claimed_index, opened, sealed
 from delivery_chain.core.steps import Step
 from delivery_chain.core.value import Value
 from delivery_chain.errors import ConfigurationError, SealBroken, Unjudged
 from delivery_chain.operators.reasons import LeavesReason
+from delivery_chain.operators.task_instance import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from airflow.sdk import Context
+
     from delivery_chain.core.plan import Plan
+    from delivery_chain.core.seal import Place
     from delivery_chain.core.spec.model import ChainSpec
+    from delivery_chain.oci.client import RegistryClient
+    from delivery_chain.operators.task_instance import TaskInstance
 
 V = TypeVar("V", bound=Value)
 
@@ -39,7 +45,7 @@ class ChainOperator(BaseOperator, LeavesReason):
     ui_color = "#eef4fb"
 
 
-def names_in_scope(client: Any, spec: ChainSpec) -> tuple[str, ...]:
+def names_in_scope(client: RegistryClient, spec: ChainSpec) -> tuple[str, ...]:
     """The repositories that a chain covers, as `namespace/repository`; for a whole namespace the registry is asked."""
     namespace = spec.scope.namespace
     repositories: Iterable[str] = spec.scope.repositories
@@ -54,7 +60,7 @@ def skip(reason: str) -> AirflowSkipException:
     return AirflowSkipException(reason)
 
 
-def leave(context: Any, value: Value) -> dict[str, Any]:
+def leave(context: Context, value: Value) -> dict[str, Any]:
     """What a step returns for the steps after it: the value with the proof that this task instance left it."""
     return sealed(value.to_xcom(), place_of(context["ti"]), _secret())
 
@@ -66,14 +72,7 @@ def _secret() -> str:
     return signing_secret()
 
 
-def place_of(ti: Any, task_id: str | None = None, map_index: int | None = None) -> Place:
-    """Where a task of this run leaves what it returns; by default this very task instance."""
-    if task_id is None:
-        task_id, map_index = ti.task_id, ti.map_index
-    return Place(ti.dag_id, ti.run_id, task_id, -1 if map_index is None else map_index)
-
-
-def pull(ti: Any, task_id: str, model: type[V], *, map_index: int | None = None) -> V | None:
+def pull(ti: TaskInstance, task_id: str, model: type[V], *, map_index: int | None = None) -> V | None:
     """What a task of this run returned, or None where it returned nothing.
 
     Raises:
@@ -83,7 +82,7 @@ def pull(ti: Any, task_id: str, model: type[V], *, map_index: int | None = None)
     return None if data is None else _open(data, place_of(ti, task_id, map_index), model)
 
 
-def pull_all(ti: Any, task_id: str, model: type[V]) -> tuple[V, ...]:
+def pull_all(ti: TaskInstance, task_id: str, model: type[V]) -> tuple[V, ...]:
     """What the instances of a mapped task returned, in their order, skipped and failed ones left out.
 
     Raises:
@@ -103,7 +102,7 @@ def _open(data: Any, place: Place, model: type[V]) -> V:
     return model.from_xcom(opened(data, place, _secret()))
 
 
-def planned(ti: Any) -> tuple[Plan, ChainSpec]:
+def planned(ti: TaskInstance) -> tuple[Plan, ChainSpec]:
     """The run's plan and the spec it was made from.
 
     Raises:
@@ -116,7 +115,7 @@ def planned(ti: Any) -> tuple[Plan, ChainSpec]:
     return found.plan, found.spec
 
 
-def subject_of(ti: Any) -> Subject:
+def subject_of(ti: TaskInstance) -> Subject:
     """The digest that the run is about.
 
     Raises:

@@ -25,6 +25,8 @@ from delivery_chain.operators.slots import SlotOperator
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from airflow.sdk import Context
+
     from delivery_chain.core.plan import BuildPlan, Plan
     from delivery_chain.core.spec.model import ChainSpec
     from delivery_chain.jobs.job import BuildJob, ReadRef
@@ -37,7 +39,7 @@ MOST_IMAGES = 64
 class BuildOperator(SlotOperator, JobOperator):
     """Builds one platform and pushes it under the run's staging tag."""
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Return a BuildResult as JSON; skipped where the plan does not build this platform."""
         plan, spec = planned(context["ti"])
         platform = self.item(spec)
@@ -116,7 +118,7 @@ def _reads(plan: Plan, spec: ChainSpec) -> tuple[ReadRef, ...]:
 class AssembleOperator(ChainOperator):
     """Names the run's digest: the one image, or an index of all platforms, less what the chain does not ship."""
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Return a Subject as JSON.
 
         Raises:
@@ -173,7 +175,7 @@ class AssembleOperator(ChainOperator):
         return _read_subject(client, plan.name, client.put_manifest(plan.name, ref, raw, index.media_type))
 
 
-def _assemble(client: Any, plan: Plan, built: Mapping[str, str]) -> str:
+def _assemble(client: RegistryClient, plan: Plan, built: Mapping[str, str]) -> str:
     from delivery_chain.oci.manifest import OCI_INDEX, Descriptor, build_index
 
     platforms = plan.build.platforms if plan.build else ()
@@ -195,7 +197,7 @@ def _assemble(client: Any, plan: Plan, built: Mapping[str, str]) -> str:
     return str(client.put_manifest(plan.name, plan.staging(), index, OCI_INDEX))
 
 
-def _read_subject(client: Any, name: str, digest: str) -> Subject:
+def _read_subject(client: RegistryClient, name: str, digest: str) -> Subject:
     from delivery_chain.oci.inventory import inventory
 
     manifest = client.get_manifest(name, digest)

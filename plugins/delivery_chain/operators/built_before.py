@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from delivery_chain.core.plan import Plan, SourceSelection
     from delivery_chain.core.spec.model import ChainSpec
     from delivery_chain.oci.client import RegistryClient
+    from delivery_chain.operators.task_instance import TaskInstance
 
 MOST_TIMED = 5
 """Tags of each rule with a time in them that are looked at, the newest: more pushes of one commit are told apart."""
@@ -81,7 +82,7 @@ def _origins(client: RegistryClient, name: str, tags: Iterable[str]) -> Iterator
             yield origin
 
 
-def await_earlier(ti: Any, spec: ChainSpec, event: Event) -> None:
+def await_earlier(ti: TaskInstance, spec: ChainSpec, event: Event) -> None:
     """Wait for earlier runs of the same push: whether it was built is known when they have ended.
 
     There is one only where it was in doubt whether a push was told again, see `delivery_chain.core.events.dedupe`.
@@ -106,7 +107,7 @@ def await_earlier(ti: Any, spec: ChainSpec, event: Event) -> None:
             )
 
 
-def _await_removed(ti: Any, spec: ChainSpec, event: Event, ids: list[str]) -> None:
+def _await_removed(ti: TaskInstance, spec: ChainSpec, event: Event, ids: list[str]) -> None:
     """Wait for runs of the push in chains that were removed: one that was renamed ends its runs under its old name."""
     from delivery_chain.spec_store.in_force import removed_chains
 
@@ -118,7 +119,7 @@ def _await_removed(ti: Any, spec: ChainSpec, event: Event, ids: list[str]) -> No
             )
 
 
-def await_elsewhere(ti: Any, spec: ChainSpec, event: Event) -> None:
+def await_elsewhere(ti: TaskInstance, spec: ChainSpec, event: Event) -> None:
     """Wait for runs of where the ref was before: what they let out would take the place of the image.
 
     Raises:

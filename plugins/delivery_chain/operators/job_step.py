@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from delivery_chain.core.names.tags import run_key
 from delivery_chain.errors import JobFailed
 from delivery_chain.operators.base import ChainOperator
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
+
     from delivery_chain.jobs.job import Job
+    from delivery_chain.operators.task_instance import TaskInstance
     from delivery_chain.runners.interface import Handle, Runner
 
 RUNNER = "local"
@@ -21,25 +24,26 @@ class JobOperator(ChainOperator):
 
     _running: tuple[Runner, Handle] | None = None
 
-    def run_job(self, context: Any, job: Job, done: type[D]) -> D:
+    def run_job(self, context: Context, job: Job, done: type[D], *, part: str = "") -> D:
         """Run a job to its end; its lines go to the task's log.
 
         Args:
             context: Airflow's.
             job: The job.
             done: Type of its result.
+            part: Tells the jobs of one task apart, where it has several: at most 20 of `a-z 0-9`.
 
         Raises:
             DeliveryChainError: The job's own error; TaskStopped where `on_kill` ended it.
         """
         from delivery_chain.hooks.logins import logins_for
         from delivery_chain.jobs.failure import Failure, error_of
-        from delivery_chain.runners.interface import load_runner
+        from delivery_chain.runners.table import load_runner
         from delivery_chain.settings import Settings
 
         logins = logins_for(job, Settings.load().git_transports)
         runner = load_runner(RUNNER)
-        handle = runner.submit(job, logins, job_key(context["ti"]))
+        handle = runner.submit(job, logins, job_key(context["ti"], part))
         self._running = runner, handle
         try:
             result = runner.watch(handle, self.log.info)
@@ -58,7 +62,7 @@ class JobOperator(ChainOperator):
             runner.cancel(handle)
 
 
-def job_key(ti: Any) -> str:
-    """Return the name of a task's job: the same for each of its tries."""
+def job_key(ti: TaskInstance, part: str = "") -> str:
+    """Return the name of a task's job, or of one of them: the same for each of its tries."""
     slot = "" if ti.map_index is None or ti.map_index < 0 else f"-{ti.map_index}"
-    return f"{run_key(ti.dag_id, ti.run_id)}-{ti.task_id}{slot}"
+    return f"{run_key(ti.dag_id, ti.run_id)}-{ti.task_id}{slot}{part and '-'}{part}"

@@ -1,40 +1,47 @@
 """What became of a change that was seen: the runs that it makes, and remembering it only after they were started.
 
-Webhooks tell the same pushes, mostly earlier. A push has one run whoever saw it:
-see `delivery_chain.core.events.dedupe`.
+Webhooks report the same pushes, mostly earlier. A push has one run whoever saw it:
+see `delivery_chain.core.events.pipeline`.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
+from dataclasses import replace
 from datetime import datetime, timedelta
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.events.dedupe import SUPERSEDED, Change, choose, look_at
-from delivery_chain.core.events.ledger import DELETED, LEDGER, SENSOR, Entry, Looked, Outcome
+from delivery_chain.core.events import pipeline
+from delivery_chain.core.events.dedupe import Change
+from delivery_chain.core.events.event import Kind
+from delivery_chain.core.events.ledger import DELETED, SENSOR, Looked
+from delivery_chain.core.events.push import Push
 from delivery_chain.core.events.refs import natural_key
-from delivery_chain.core.events.routing import Start, image_starts, made_by_us, source_starts
+from delivery_chain.core.events.routing import Routed, made_by_us, route_image, route_ref
 from delivery_chain.core.steps import Step, WatchStep
 from delivery_chain.core.times import not_after, read_time
+from delivery_chain.core.xcom_keys import HANDLED, LEDGER, POSITIONS
 from delivery_chain.operators.base import MOST_RUNS, ChainOperator
 from delivery_chain.operators.watch import FIRST, Cursor, told_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from delivery_chain.core.events.dedupe import Seen
+    from delivery_chain.core.events.event import Event
+    from delivery_chain.core.events.history import History, Told
+    from delivery_chain.core.events.ledger import Entry, Outcome
+    from delivery_chain.core.events.pipeline import RunsThere
+    from delivery_chain.core.events.routing import Start
     from delivery_chain.core.spec.model import ChainSpec
 
+NOTHING_SEEN: dict[str, Any] = {"changes": [], "looked": "1970-01-01T00:00:00+00:00"}
 NOTHING = "no build rule matches, or no chain takes it"
 IDS_AT_ONCE = 50
 FIRST_SHOWN = 50
 """Refs of a first look that the ledger names: the last ones in natural order, so the newest versions."""
 BEFORE_US = "it was there at the first look, which starts nothing; to run it: {}"
-HANDLED = "handled"
-"""XCom of `match`: how many of the changes it took, where it left some for later."""
-POSITIONS = "positions"
-"""XCom of `match`: the position of the change that each run is for."""
+LATER = "it waits for the next look"
 
 
 class MatchOperator(ChainOperator):
@@ -69,91 +76,172 @@ class MatchOperator(ChainOperator):
 
         Changes that would start more than `MOST_RUNS` wait for the next look.
         """
-        seen = context["ti"].xcom_pull(task_ids=WatchStep.WATCH) or {
-            "changes": [],
-            "looked": "1970-01-01T00:00:00+00:00",
-        }
-        told = told_of(self.cursor)
-        looked = datetime.fromisoformat(seen["looked"])
+        ti = context["ti"]
+        seen = ti.xcom_pull(task_ids=WatchStep.WATCH) or NOTHING_SEEN
+        intake = LookIntake(ti, seen, told_of(self.cursor), self.route)
         if FIRST in seen:
-            return self._first(context, seen[FIRST], looked)
-        since = datetime.fromisoformat(seen["since"]) if seen.get("since") else None
-        runs: list[dict[str, Any]] = []
-        positions: list[int] = []
-        ledger: list[Looked] = []
-        found = [self._starts(change) for change in seen["changes"]]
-        new = _new_to(context["ti"], found)
-        for position, (change, starts) in enumerate(zip(seen["changes"], found, strict=True)):
-            if runs and len(runs) + len(starts) > MOST_RUNS:
-                self.log.info("%d more changes wait for the next look", len(seen["changes"]) - position)
-                context["ti"].xcom_push(HANDLED, position)
-                break
-            places = {"commit": change["commit"], "previous": change["previous"]}
-            known = look_at(told.refs.get(change["ref"], ()), Change(**places, looked=looked, since=since))
-            # Seen in one look, refs are in natural order: the later one counts as the newer push.
-            at = looked + timedelta(microseconds=position)
-            made = [{} if start.chain in new else _Made(context["ti"], start, looked) for start in starts]
-            entry, more = _decide(change, starts, made, known, at)
+            there = sorted(seen[FIRST].items(), key=lambda one: natural_key(one[0]))
+            pushes = [self._push(ref, commit, None) for ref, commit in there]
+            entries = _first(intake, intake.route(pushes))
+        else:
+            pushes = [self._push(one["ref"], one["commit"], one["previous"]) for one in seen["changes"]]
+            done = pipeline.take(intake, pushes)
+            handled = next((at for at, one in enumerate(done) if one.why == LATER), None)
+            if handled is not None:
+                self.log.info("%d more changes wait for the next look", len(done) - handled)
+                ti.xcom_push(HANDLED, handled)
+            entries = pipeline.record(intake, done[:handled])
+        for entry in entries:
             self.log.info("%s", entry.sentence)
-            ledger.append(Looked(**dict(entry), since=since))
-            runs += more
-            positions += [position] * len(more)
-        ledger += [_deleted(ref, looked, since) for ref in seen.get("gone", ())]
-        context["ti"].xcom_push(POSITIONS, positions)
-        context["ti"].xcom_push(LEDGER, [entry.to_xcom() for entry in ledger])
-        return runs
+        entries += [intake.deleted(ref) for ref in seen.get("gone", ())]
+        ti.xcom_push(POSITIONS, intake.positions)
+        ti.xcom_push(LEDGER, [entry.to_xcom() for entry in entries])
+        return intake.runs
 
-    def _first(self, context: Any, there: Mapping[str, str], looked: datetime) -> list[dict[str, Any]]:
-        """Start nothing: nobody knows whether what is there was pushed today or years ago. The ledger says how to."""
-        found = [
-            (ref, starts)
-            for ref in sorted(there, key=natural_key)
-            if (starts := self._starts({"ref": ref, "commit": there[ref], "previous": None}))
+    def _push(self, ref: str, commit: str, previous: str | None) -> Push:
+        kind = Kind.IMAGE_PUSH if self.images_of else Kind.SOURCE_PUSH
+        return Push(kind=kind, ref=ref, before=previous, after=commit)
+
+    def route(self, push: Push, at: datetime) -> Routed:
+        """The runs of one change."""
+        if not self.images_of:
+            return route_ref(push, self.chains, place=self.cursor, at=at)
+        found = route_image(push, self.specs, instance=self.images_of, at=at)
+        # A chain that builds has its runs by its sources. What it publishes itself is here, too, and a task can't ask
+        # Airflow's database which of its images are its own, as the receiver of webhooks does.
+        building = {spec.name for spec in self.specs if spec.build_rules}
+        built = any(start.chain in building for start in found.starts)
+        return replace(found, starts=(), why=NOTHING) if built else found
+
+
+class LookIntake:
+    """What one look saw, on its way to runs: an `Intake` of `delivery_chain.core.events.pipeline`.
+
+    The runs are made by the task `start`, from what `match` returns.
+    """
+
+    by = SENSOR
+    facts: Mapping[str, Any] = {"sender": SENSOR}
+    said: datetime | None = None
+
+    def __init__(
+        self, ti: Any, seen: Mapping[str, Any], told: Told, route: Callable[[Push, datetime], Routed]
+    ) -> None:
+        """Take what the task `watch` gave.
+
+        Args:
+            ti: The task instance, which can be asked for runs.
+            seen: See `watch`.
+            told: Moves of the place's refs, as webhooks reported them.
+            route: Finds the runs of a change that was seen at a time.
+        """
+        self.ti = ti
+        self.told = told
+        self.looked = datetime.fromisoformat(seen["looked"])
+        self.since = datetime.fromisoformat(seen["since"]) if seen.get("since") else None
+        self.runs: list[dict[str, Any]] = []
+        self.positions: list[int] = []
+        self._route = route
+        self._position: dict[str, int] = {}
+        self._waiting: float = math.inf
+
+    def route(self, pushes: Sequence[Push]) -> list[Routed]:
+        """Seen in one look, refs are in natural order: the later one counts as the newer push."""
+        self._position = {push.ref: at for at, push in enumerate(pushes)}
+        routed = [
+            self._route(push, self.looked + timedelta(microseconds=at)) for at, push in enumerate(pushes)
         ]
-        shown, left_out = found[-FIRST_SHOWN:], len(found) - FIRST_SHOWN
-        more = f"and {left_out} more that were there, which are not listed" if left_out > 0 else ""
-        ledger = []
-        for at, (ref, starts) in enumerate(shown):
-            outcomes = tuple(
-                Outcome(chain=one.chain, rule=one.event.rule, why=BEFORE_US.format(one.command))
-                for one in starts
-            )
-            entry = Looked(
-                ref=ref,
-                commit=there[ref],
-                at=looked + timedelta(microseconds=at),
-                by=SENSOR,
-                outcomes=outcomes,
-                why="" if at else more,
-            )
-            self.log.info("%s", entry.sentence)
-            ledger.append(entry.to_xcom())
-        context["ti"].xcom_push(POSITIONS, [])
-        context["ti"].xcom_push(LEDGER, ledger)
-        return []
+        return [replace(one, why=NOTHING) if one.why else one for one in routed]
 
-    def _starts(self, change: Mapping[str, Any]) -> tuple[Start, ...]:
-        if self.images_of:
-            name, _, tag = change["ref"].rpartition(":")
-            found = image_starts(
-                self.specs, instance=self.images_of, name=name, tag=tag, digest=change["commit"]
-            )
-            # A chain that builds has its runs by its sources; its images are its own.
-            building = {spec.name for spec in self.specs if spec.build_rules}
-            return () if isinstance(found, str) or found[0].chain in building else found
-        return source_starts(
-            self.chains, ref=change["ref"], commit=change["commit"], previous=change["previous"]
+    def known(self, one: Routed) -> tuple[History, None]:
+        """What webhooks reported; where the sensor saw a ref last is in the change."""
+        return self.told.refs.get(one.push.ref, ()), None
+
+    def word(self, one: Routed) -> Change:
+        """What changed between two looks."""
+        return Change(commit=one.push.after, previous=one.push.before, looked=self.looked, since=self.since)
+
+    def there(self, starts: Sequence[Start]) -> list[RunsThere]:
+        """Mostly no run is there, and then nobody asks for each push."""
+        new = _new_to(self.ti, starts)
+        return [{} if start.chain in new else self._runs_of(start) for start in starts]
+
+    def _runs_of(self, start: Start) -> RunsThere:
+        found: dict[int, Event | None] = {}
+        visit = 1
+        while self.ti.get_dr_count(dag_id=start.chain, run_ids=[start.run_id(visit)]):
+            found[visit] = self._event(start, start.run_id(visit))
+            visit += 1
+        return found
+
+    def _event(self, start: Start, run_id: str) -> Event | None:
+        """None also for a run that found its ref elsewhere before the look: the push of now has another one."""
+        run = _run(start.chain, run_id)
+        if not start.made(run.run_type, run.triggering_user_name, run.conf):
+            return None
+        if run.end_date and run.end_date < self.looked:
+            states = self.ti.get_task_states(dag_id=start.chain, task_ids=[Step.PLAN], run_ids=[run_id])
+            if states.get(run_id, {}).get(Step.PLAN) == "skipped":
+                return None
+        # No push was seen after its run was made.
+        seen_at = not_after(read_time(run.conf.get("seen_at")), run.run_after)
+        return start.event.model_copy(update={"seen_at": seen_at})
+
+    def wait(self, one: Routed) -> str:
+        """The cursor moves over the first changes alone: after one that waits all others do."""
+        position = self._position[one.push.ref]
+        if self.runs and len(self.runs) + len(one.starts) > MOST_RUNS:
+            self._waiting = min(position, self._waiting)
+        return LATER if position >= self._waiting else ""
+
+    def make(self, one: Routed, start: Start, run_id: str, event: Event) -> Outcome:
+        """Leave it to the task `start`."""
+        conf = event.model_copy(update={"delivery_id": run_id}).to_conf()
+        self.runs.append({"trigger_dag_id": start.chain, "trigger_run_id": run_id, "conf": conf})
+        self.positions.append(self._position[one.push.ref])
+        return start.outcome(run_id=run_id, made=True)
+
+    def remember(self, one: Routed, history: History) -> None:
+        """Nothing: the task `remember` moves the cursor on, after the runs were started."""
+
+    def entry(self, one: Routed) -> Looked:
+        """As this look saw it."""
+        return Looked(
+            ref=one.push.ref,
+            commit=one.push.after,
+            before=one.push.before,
+            at=one.at,
+            by=SENSOR,
+            outcomes=one.outcomes,
+            why=one.why,
+            since=self.since,
         )
 
+    def deleted(self, ref: str) -> Looked:
+        """The ledger's line of a ref that is not there any more."""
+        return Looked(ref=ref, commit="", at=self.looked, since=self.since, by=SENSOR, why=DELETED)
 
-def _deleted(ref: str, looked: datetime, since: datetime | None) -> Looked:
-    return Looked(ref=ref, commit="", at=looked, since=since, by=SENSOR, why=DELETED)
+
+def _first(intake: LookIntake, routed: Sequence[Routed]) -> list[Entry]:
+    """The ledger's lines of a first look, which starts nothing, but says how to.
+
+    Nobody knows whether what is there was pushed today or years ago.
+    """
+    found = [one for one in routed if one.starts]
+    shown, left_out = found[-FIRST_SHOWN:], len(found) - FIRST_SHOWN
+    more = f"and {left_out} more that were there, which are not listed" if left_out > 0 else ""
+    entries: list[Entry] = []
+    for position, one in enumerate(shown):
+        outcomes = tuple(start.outcome(why=BEFORE_US.format(start.command)) for start in one.starts)
+        at = intake.looked + timedelta(microseconds=position)
+        entries.append(intake.entry(replace(one, at=at, outcomes=outcomes, why="" if position else more)))
+    return entries
 
 
-def _new_to(ti: Any, found: Sequence[Sequence[Start]]) -> frozenset[str]:
-    """The chains that have no run of any of these pushes yet: mostly all, and then nobody asks for each push."""
+def _new_to(ti: Any, starts: Iterable[Start]) -> frozenset[str]:
+    """The chains that have no run of any of these pushes yet."""
     ids: dict[str, list[str]] = defaultdict(list)
-    for start in chain.from_iterable(found):
+    for start in starts:
         ids[start.chain].append(start.run_id(1))
     return frozenset(
         dag_id
@@ -164,62 +252,6 @@ def _new_to(ti: Any, found: Sequence[Sequence[Start]]) -> frozenset[str]:
             for first in range(0, len(wanted), IDS_AT_ONCE)
         )
     )
-
-
-def _decide(
-    change: Mapping[str, Any],
-    starts: Sequence[Start],
-    made: Sequence[Mapping[int, datetime]],
-    known: Seen,
-    at: datetime,
-) -> tuple[Entry, list[dict[str, Any]]]:
-    times = {"pushed_at": min(at, known.first or at), "seen_at": at}
-    told = {"left": known.left, "elsewhere": known.elsewhere, "sender": "sensor"}
-    runs: list[dict[str, Any]] = []
-    outcomes: list[Outcome] = []
-    for start, there in zip(starts, made, strict=True):
-        visit, is_known = choose(there, known.since)
-        run_id = start.run_id(visit)
-        outcomes.append(Outcome(chain=start.chain, rule=start.event.rule, run_id=run_id, made=not is_known))
-        if not is_known:
-            event = start.event.model_copy(update={**times, **told, "delivery_id": run_id})
-            runs.append({"trigger_dag_id": start.chain, "trigger_run_id": run_id, "conf": event.to_conf()})
-    entry = Entry(
-        ref=change["ref"],
-        commit=change["commit"],
-        before=change["previous"],
-        at=at,
-        by=SENSOR,
-        outcomes=tuple(outcomes),
-        why="" if starts else NOTHING,
-    )
-    return entry, runs
-
-
-class _Made(dict[int, datetime]):
-    """The runs of a start that are there, as `choose` takes them. Asks when asked."""
-
-    def __init__(self, ti: Any, start: Start, looked: datetime) -> None:
-        super().__init__()
-        self.ti = ti
-        self.start = start
-        self.looked = looked
-
-    def __contains__(self, visit: object) -> bool:
-        assert isinstance(visit, int)  # noqa: S101 - for the type checker
-        return bool(self.ti.get_dr_count(dag_id=self.start.chain, run_ids=[self.start.run_id(visit)]))
-
-    def __missing__(self, visit: int) -> datetime:
-        dag_id, run_id = self.start.chain, self.start.run_id(visit)
-        run = _run(dag_id, run_id)
-        if not self.start.made(run.run_type, run.triggering_user_name, run.conf):
-            return SUPERSEDED
-        if run.end_date and run.end_date < self.looked:
-            states = self.ti.get_task_states(dag_id=dag_id, task_ids=[Step.PLAN], run_ids=[run_id])
-            if states.get(run_id, {}).get(Step.PLAN) == "skipped":
-                return SUPERSEDED
-        # No push was seen after its run was made.
-        return not_after(read_time(run.conf.get("seen_at")), run.run_after)
 
 
 def _run(dag_id: str, run_id: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from delivery_chain.core.names.tags import run_key
 from delivery_chain.operators.base import ChainOperator
@@ -11,6 +11,8 @@ from delivery_chain.operators.base import ChainOperator
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from airflow.sdk import Context
 
 
 SWEEP_SECONDS = 20.0
@@ -40,7 +42,7 @@ class WorkerOperator(ChainOperator):
             yield
 
     @contextlib.contextmanager
-    def folder(self, context: Any) -> Iterator[Path]:
+    def folder(self, context: Context) -> Iterator[Path]:
         """The task's folder on this worker, for the time of the block, which `on_kill` leaves.
 
         Raises:

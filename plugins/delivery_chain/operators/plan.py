@@ -33,7 +33,10 @@ from delivery_chain.operators.on_worker import WorkerOperator
 from delivery_chain.spec_store.in_force import version_for
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
+
     from delivery_chain.core.spec.model import ChainSpec
+    from delivery_chain.operators.task_instance import TaskInstance
 
 LOOK_SECONDS = 120.0
 """How long git may take to list a source's refs."""
@@ -48,7 +51,7 @@ class PlanOperator(WorkerOperator):
         super().__init__(doc_json=spec.model_dump_json(by_alias=True, exclude_defaults=True), **kwargs)
         self.spec = spec
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Return a Planned as JSON.
 
         Raises:
@@ -81,7 +84,7 @@ class PlanOperator(WorkerOperator):
             context, Planned(plan=plan, spec=self.spec, number=number, fingerprint=fingerprint(self.spec))
         )
 
-    def _not_told_again(self, ti: Any, event: Event, plan: Plan) -> Plan:
+    def _not_told_again(self, ti: TaskInstance, event: Event, plan: Plan) -> Plan:
         try:
             return not_told_again(ti, self.spec, event, plan)
         except BuiltBefore as before:
@@ -110,7 +113,7 @@ class PlanOperator(WorkerOperator):
         raise EventRefused(reason) if refused else skip(reason)
 
 
-def _once(context: Any, spec: ChainSpec, selection: SourceSelection, event: Event, plan: Plan) -> Plan:
+def _once(context: Context, spec: ChainSpec, selection: SourceSelection, event: Event, plan: Plan) -> Plan:
     """The plan of a push that was not built before. What was seen earlier is never newer than it was then.
 
     Raises:

@@ -10,6 +10,7 @@ from delivery_chain.core.gate.judge import Verdict
 from delivery_chain.core.names.reference import short_digest
 from delivery_chain.core.results import Published, TagMove
 from delivery_chain.core.steps import Step
+from delivery_chain.core.xcom_keys import REGISTRY_URL
 from delivery_chain.errors import ConfigurationError
 from delivery_chain.operators.base import ChainOperator, leave, pull, skip
 from delivery_chain.operators.links import RegistryLink
@@ -17,7 +18,11 @@ from delivery_chain.operators.missing_image import check_there
 from delivery_chain.operators.verdict import passed
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
+
     from delivery_chain.core.plan import Plan
+    from delivery_chain.oci.client import RegistryClient
+    from delivery_chain.operators.task_instance import TaskInstance
 
 
 class PublishOperator(ChainOperator):
@@ -25,7 +30,7 @@ class PublishOperator(ChainOperator):
 
     operator_extra_links = (RegistryLink(),)
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Return a Published as JSON.
 
         Raises:
@@ -37,7 +42,7 @@ class PublishOperator(ChainOperator):
 
         first = plan.tags[0] if plan.tags else ""
         url = OciRegistryHook(plan.instance).ui_url(plan.namespace, plan.repository, first, subject.digest)
-        context["ti"].xcom_push("registry_url", url)
+        context["ti"].xcom_push(REGISTRY_URL, url)
         if plan.build is None and subject.digest == plan.digest:
             self.log.info("The image was pushed by others: its tags are there already")
             moves = tuple(TagMove(tag=t, state="unchanged", digest=subject.digest) for t in plan.tags)
@@ -50,7 +55,7 @@ class PublishOperator(ChainOperator):
         return leave(context, Published(digest=subject.digest, tags=moves))
 
 
-def move_tag(client: Any, plan: Plan, tag: str, digest: str) -> TagMove:
+def move_tag(client: RegistryClient, plan: Plan, tag: str, digest: str) -> TagMove:
     """Point one tag of the home registry at `digest`, unless a newer push holds it."""
     from delivery_chain.oci.copy.api import put_tag
 
@@ -67,11 +72,11 @@ def move_tag(client: Any, plan: Plan, tag: str, digest: str) -> TagMove:
     return TagMove(tag=tag, state="moved", digest=digest, previous=found.digest if found else "")
 
 
-def _may_move(client: Any, plan: Plan, digest: str) -> bool:
+def _may_move(client: RegistryClient, plan: Plan, digest: str) -> bool:
     return may_move(plan, client.get_manifest(plan.name, digest).annotations, datetime.now(UTC))
 
 
-def blocked_verdict(ti: Any) -> Verdict:
+def blocked_verdict(ti: TaskInstance) -> Verdict:
     """The verdict of a run whose gate refused the image.
 
     Raises:

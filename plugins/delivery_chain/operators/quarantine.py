@@ -8,6 +8,7 @@ from delivery_chain.core.names.tags import quarantine_name, quarantine_tag
 from delivery_chain.core.results import Quarantined, Subject
 from delivery_chain.core.run.blocked import fate
 from delivery_chain.core.steps import Step
+from delivery_chain.core.xcom_keys import RETURNED
 from delivery_chain.errors import (
     DeletesDisabled,
     PolicyViolation,
@@ -22,6 +23,8 @@ from delivery_chain.operators.publish import blocked_verdict
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from airflow.sdk import Context
+
     from delivery_chain.core.gate.judge import Verdict
     from delivery_chain.core.plan import Plan
     from delivery_chain.oci.client import RegistryClient
@@ -33,7 +36,7 @@ class QuarantineOperator(ChainOperator):
 
     operator_extra_links = (RegistryLink(), ScanReportLink())
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Return a Quarantined as JSON.
 
         Raises:
@@ -57,7 +60,7 @@ class QuarantineOperator(ChainOperator):
                 if refused.retryable:
                     raise
                 left = Quarantined(digest=subject.digest, backup=backup, kept=here.kept())
-                ti.xcom_push("return_value", leave(context, left))
+                ti.xcom_push(RETURNED, leave(context, left))
                 self.log.warning("Not removed: %s. %s", refused, fate(plan, left))
                 raise
             found = Quarantined(digest=subject.digest, backup=backup, deleted=deleted, kept=here.kept())
@@ -168,7 +171,7 @@ class DeniedOperator(ChainOperator):
     ui_color = "#fbe3e1"
     operator_extra_links = (ScanReportLink(),)
 
-    def execute(self, context: Any) -> None:
+    def execute(self, context: Context) -> None:
         """Raise the refusal.
 
         Raises:

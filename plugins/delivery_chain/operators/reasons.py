@@ -5,17 +5,23 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.sdk.exceptions import AirflowSkipException, AirflowTaskTimeout
 
 from delivery_chain.core.run.reason import one_line
-from delivery_chain.core.seal import Place, is_sealed, sealed
-from delivery_chain.core.steps import REASON, SKIPPED, SKIPS
+from delivery_chain.core.seal import is_sealed, sealed
+from delivery_chain.core.steps import SKIPPED, SKIPS
+from delivery_chain.core.xcom_keys import REASON
 from delivery_chain.errors import DeliveryChainError
+from delivery_chain.operators.task_instance import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from airflow.sdk import Context
+
+    from delivery_chain.operators.task_instance import TaskInstance
 
 
 class LeavesReason:
@@ -47,7 +53,7 @@ def _leaving(execute: Callable[..., Any]) -> Callable[..., Any]:
         except (Exception, AirflowTaskTimeout) as error:
             given = [one for one in (*args, *kwargs.values()) if isinstance(one, Mapping) and "ti" in one]
             if given and not self.killed:
-                _leave(given[0], error)
+                _leave(cast("Context", given[0]), error)
             raise
 
     return wrapper
@@ -62,7 +68,7 @@ def _noting(on_kill: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
-def _leave(context: Any, error: BaseException) -> None:
+def _leave(context: Context, error: BaseException) -> None:
     kind, reason = _told(error)
     # What can't be left, for example because Airflow does not answer, must not hide why the task failed.
     with suppress(Exception):
@@ -88,7 +94,7 @@ def _without_secrets(text: str) -> str:
     return str(redact(text))
 
 
-def leave_reason(context: Any, reason: str, error: str) -> None:
+def leave_reason(context: Context, reason: str, error: str) -> None:
     """Leave why a task ends without a result.
 
     Args:
@@ -99,16 +105,15 @@ def leave_reason(context: Any, reason: str, error: str) -> None:
     from delivery_chain.hooks.signing_secret import signing_secret
 
     ti = context["ti"]
-    place = Place(ti.dag_id, ti.run_id, ti.task_id, ti.map_index, REASON)
-    ti.xcom_push(REASON, sealed({"reason": reason, "error": error}, place, signing_secret()))
+    said = {"reason": reason, "error": error}
+    ti.xcom_push(REASON, sealed(said, place_of(ti, key=REASON), signing_secret()))
 
 
-def reason_of(ti: Any, step: str, index: int) -> tuple[str, str]:
+def reason_of(ti: TaskInstance, step: str, index: int) -> tuple[str, str]:
     """Why another task of the run ended without a result, and the error's name; empty where it left no reason."""
     from delivery_chain.hooks.signing_secret import signing_secret
 
     data = ti.xcom_pull(task_ids=step, key=REASON, map_indexes=index)
-    place = Place(ti.dag_id, ti.run_id, step, index, REASON)
-    if data is None or not is_sealed(data, place, signing_secret()):
+    if data is None or not is_sealed(data, place_of(ti, step, index, key=REASON), signing_secret()):
         return "", ""
     return str(data.get("reason", "")), str(data.get("error", ""))

@@ -20,7 +20,10 @@ from delivery_chain.operators.verdict import passed
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from airflow.sdk import Context
+
     from delivery_chain.core.plan import Plan
+    from delivery_chain.oci.client import RegistryClient
     from delivery_chain.oci.copy.limits import Limits
     from delivery_chain.settings import Settings
 
@@ -36,7 +39,7 @@ class TaskState:
     their seal alone.
     """
 
-    def __init__(self, context: Any) -> None:
+    def __init__(self, context: Context) -> None:
         self._memory = Memory(context, UPLOADS)
 
     def load(self) -> Mapping[str, str]:
@@ -61,7 +64,7 @@ def _limits(settings: Settings) -> Limits:
 class ReplicateOperator(SlotOperator, WorkerOperator):
     """Copies the digest to one region, verifies it there, and moves the tags there."""
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Return a RegionResult as JSON; skipped where the rule is not for this image.
 
         Raises:
@@ -81,7 +84,7 @@ class ReplicateOperator(SlotOperator, WorkerOperator):
             result = self._copy(plan, goal, subject.digest, context)
         return leave(context, result)
 
-    def _copy(self, plan: Plan, goal: Destination, digest: str, context: Any) -> RegionResult:
+    def _copy(self, plan: Plan, goal: Destination, digest: str, context: Context) -> RegionResult:
         from delivery_chain.hooks.registry import OciRegistryHook
         from delivery_chain.oci.copy.api import copy_image
         from delivery_chain.oci.copy.report import PacedLog
@@ -130,7 +133,14 @@ class ReplicateOperator(SlotOperator, WorkerOperator):
 
 
 def _mirror_tag(
-    home: Any, name: str, target: Any, goal: Destination, tag: str, digest: str, *, judged: bool
+    home: RegistryClient,
+    name: str,
+    target: RegistryClient,
+    goal: Destination,
+    tag: str,
+    digest: str,
+    *,
+    judged: bool,
 ) -> TagMove:
     """Give a region's tag what the home registry's tag holds.
 
@@ -165,7 +175,7 @@ def _mirror_tag(
     return TagMove(tag=tag, state=state, digest=digest, previous=previous)
 
 
-def _put(target: Any, goal: Destination, tag: str, digest: str, *, overwrite: bool) -> None:
+def _put(target: RegistryClient, goal: Destination, tag: str, digest: str, *, overwrite: bool) -> None:
     """Set a region's tag and see that it is set.
 
     Raises:
@@ -183,6 +193,6 @@ def _put(target: Any, goal: Destination, tag: str, digest: str, *, overwrite: bo
         raise ContentMismatch(f"{conflict} A retry asks the home registry again") from conflict
 
 
-def _holder(client: Any, name: str, tag: str) -> str:
+def _holder(client: RegistryClient, name: str, tag: str) -> str:
     found = client.head_manifest(name, tag)
     return found.digest if found else ""

@@ -18,16 +18,20 @@ from delivery_chain.core.run.state import End, Facts, Outcome, closed
 from delivery_chain.core.spec.in_force import version
 from delivery_chain.core.spec.slots import label_of
 from delivery_chain.core.steps import FAILED, SKIPPED, STEPS, Step, Task
+from delivery_chain.core.xcom_keys import RETURNED
 from delivery_chain.errors import NotDelivered, RegistryError, SealBroken
 from delivery_chain.operators.announced import leave_mark
-from delivery_chain.operators.base import ChainOperator, leave, pull, pull_all
+from delivery_chain.operators.base import ChainOperator, V, leave, pull, pull_all
 from delivery_chain.operators.quarantine import staging_tags
 from delivery_chain.operators.reasons import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from airflow.sdk import Context
+
     from delivery_chain.core.spec.model import ChainSpec
+    from delivery_chain.operators.task_instance import TaskInstance
 
 CLEANING_TRIES = 3
 """Tries of this task that wait for a registry in order to clean up; the sweep does what they could not."""
@@ -39,7 +43,7 @@ class ReportOperator(ChainOperator):
     As a teardown it runs whatever became of the other tasks, and its state is the run's (`on_failure_fail_dagrun`).
     """
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Return a Record as JSON.
 
         Raises:
@@ -47,17 +51,17 @@ class ReportOperator(ChainOperator):
             RegistryError: Staging tags could not be removed yet; the Record is left before. Retryable.
         """
         ti = context["ti"]
-        facts = _facts(ti, context["dag_run"], self.log)
+        facts = _facts(ti, self.log.warning)
         found = closed(facts)
         record = _record(context["dag"].dag_id, facts, found, context["dag_run"].clear_number or 0)
         # At once: whatever happens while it cleans up, the run has its record.
-        ti.xcom_push("return_value", leave(context, record))
+        ti.xcom_push(RETURNED, leave(context, record))
         self._mark(facts, found)
         removed = self._clean(ti, facts)
         left = leave(context, record.model_copy(update={"removed_staging": removed}))
         self.log.info("%s", found.sentence)
         if not found.good:
-            ti.xcom_push("return_value", left)
+            ti.xcom_push(RETURNED, left)
             raise NotDelivered(found.sentence)
         return left
 
@@ -67,7 +71,7 @@ class ReportOperator(ChainOperator):
         if plan and plan.build is None and plan.announce and facts.subject and found.end is End.DELIVERED:
             leave_mark(plan, facts.subject, self.log)
 
-    def _clean(self, ti: Any, facts: Facts) -> tuple[str, ...]:
+    def _clean(self, ti: TaskInstance, facts: Facts) -> tuple[str, ...]:
         """Remove the run's staging tags, unless a blocked image stays under them by its chain's wish."""
         if facts.planned is None or facts.altered:
             # What was changed has to be looked at.
@@ -87,12 +91,12 @@ class ReportOperator(ChainOperator):
         return tuple(removed)
 
 
-def tries_of(ti: Any, retries: int) -> int:
+def tries_of(ti: TaskInstance, retries: int) -> int:
     """How often a task has been tried since it was last cleared, this try included.
 
     Clearing sets `max_tries` anew, to the tries there were and the task's retries.
     """
-    return int(ti.try_number) - (int(ti.max_tries) - retries)
+    return ti.try_number - (ti.max_tries - retries)
 
 
 def _remove(plan: Plan, removed: list[str]) -> None:
@@ -105,39 +109,59 @@ def _remove(plan: Plan, removed: list[str]) -> None:
             removed.append(tag)
 
 
-def _facts(ti: Any, run: Any, log: Any) -> Facts:
-    """What the run's steps left, and their states."""
-    altered: list[str] = []
+class _Left:
+    """What the run's steps left, as far as it is proven."""
 
-    def proven(task: str, model: Any, read: Callable[..., Any] = pull) -> Any:
+    def __init__(self, ti: TaskInstance, warn: Callable[..., object]) -> None:
+        self._ti = ti
+        self._warn = warn
+        self.altered: list[str] = []
+        """Steps whose result is not what they left."""
+
+    def one(self, task: str, model: type[V]) -> V | None:
         try:
-            return read(ti, task, model)
+            return pull(self._ti, task, model)
         except SealBroken as broken:
-            altered.append(task)
-            log.warning("%s", broken)
-            return () if read is pull_all else None
+            self._note(task, broken)
+            return None
 
-    planned = proven(Step.PLAN, Planned)
-    tasks = _tasks(ti, run, planned.spec if planned else None)
+    def all(self, task: str, model: type[V]) -> tuple[V, ...]:
+        try:
+            return pull_all(self._ti, task, model)
+        except SealBroken as broken:
+            self._note(task, broken)
+            return ()
+
+    def _note(self, task: str, broken: SealBroken) -> None:
+        self.altered.append(task)
+        self._warn("%s", broken)
+
+
+def _facts(ti: TaskInstance, warn: Callable[..., object]) -> Facts:
+    """What the run's steps left, and their states."""
+    left = _Left(ti, warn)
+    planned = left.one(Step.PLAN, Planned)
+    tasks = _tasks(ti, planned.spec if planned else None)
     there = {task.step for task in tasks}
     return Facts(
         state="running",
         tasks=tasks,
         deleted=tuple(step for step in STEPS if step not in there),
         planned=planned,
-        subject=proven(Step.ASSEMBLE, Subject),
-        verdict=proven(Step.GATE, Verdict),
-        published=proven(Step.PUBLISH, Published),
-        regions=proven(Step.REPLICATE, RegionResult, pull_all),
-        deliveries=proven(Step.DISTRIBUTE, DeliveryResult, pull_all),
-        quarantined=proven(Step.QUARANTINE, Quarantined),
-        altered=tuple(altered),
+        subject=left.one(Step.ASSEMBLE, Subject),
+        verdict=left.one(Step.GATE, Verdict),
+        published=left.one(Step.PUBLISH, Published),
+        regions=left.all(Step.REPLICATE, RegionResult),
+        deliveries=left.all(Step.DISTRIBUTE, DeliveryResult),
+        quarantined=left.one(Step.QUARANTINE, Quarantined),
+        # Read last: what is altered is known by now.
+        altered=tuple(left.altered),
     )
 
 
-def _tasks(ti: Any, run: Any, spec: ChainSpec | None) -> tuple[Task, ...]:
+def _tasks(ti: TaskInstance, spec: ChainSpec | None) -> tuple[Task, ...]:
     """The run's task instances in the order of the steps, with the reasons of those that have one."""
-    states = ti.get_task_states(dag_id=run.dag_id, run_ids=[run.run_id]).get(run.run_id, {})
+    states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
     found = [_task(ti, *_split(name), str(state or ""), spec) for name, state in states.items()]
     order = {step: number for number, step in enumerate(STEPS)}
     return tuple(sorted(found, key=lambda one: (order.get(one.step, len(order)), one.index)))
@@ -149,7 +173,7 @@ def _split(name: str) -> tuple[str, int]:
     return (step, int(index)) if step and index.isdecimal() else (name, -1)
 
 
-def _task(ti: Any, step: str, index: int, state: str, spec: ChainSpec | None) -> Task:
+def _task(ti: TaskInstance, step: str, index: int, state: str, spec: ChainSpec | None) -> Task:
     reason, error = reason_of(ti, step, index) if state in {FAILED, SKIPPED} else ("", "")
     label = label_of(spec, step, index)
     return Task(step=step, index=index, state=state, label=label, reason=reason, error=error)

@@ -2,107 +2,99 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.standard.operators.branch import BaseBranchOperator
 
 from delivery_chain.core.names.platform import OTHER_PLATFORMS
-from delivery_chain.core.names.reference import sha256_digest, short_digest
 from delivery_chain.core.results import Scanned, ScanResult
+from delivery_chain.core.spec.slots import scan_slots
 from delivery_chain.core.steps import Step
+from delivery_chain.core.xcom_keys import REPORT_URL, RETURNED
 from delivery_chain.operators.base import leave, planned, skip, subject_of
+from delivery_chain.operators.job_step import JobOperator
 from delivery_chain.operators.links import ScanReportLink
 from delivery_chain.operators.missing_image import check_there
-from delivery_chain.operators.on_worker import WorkerOperator
 from delivery_chain.operators.reasons import LeavesReason
 from delivery_chain.operators.slots import SlotOperator
-from delivery_chain.operators.verdict import CREATED, REPORT_TYPE, judge_run
+from delivery_chain.operators.verdict import judge_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
+
+    from airflow.sdk import Context
 
     from delivery_chain.core.gate.judge import Verdict
     from delivery_chain.core.plan import Plan
     from delivery_chain.core.results import Image
     from delivery_chain.core.spec.model import ChainSpec
+    from delivery_chain.jobs.job import ScanJob
+
+PART = 12
+"""Hex digits of an image's digest in the name of its scan."""
 
 
-class ScanOperator(SlotOperator, WorkerOperator):
-    """Scans every image of one platform with every engine of the spec; the reports become referrers of the images."""
+class ScanOperator(SlotOperator, JobOperator):
+    """Scans every image of one platform with one engine; the reports become referrers of the images."""
 
     operator_extra_links = (ScanReportLink(),)
 
-    def execute(self, context: Any) -> dict[str, Any]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """Return a Scanned as JSON; skipped where the image has nothing of the platform.
 
         Raises:
             NotFound: The image is not in the registry any more. Not retryable.
         """
         plan, spec = planned(context["ti"])
-        platform = self.item(spec)
+        self.item(spec)
+        slot = scan_slots(spec)[self.slot]
         subject = subject_of(context["ti"])
         if not spec.scan.enabled:
             raise skip("the chain has scan.enabled: false")
         if not subject.images:
             raise skip("it is no image: there is nothing to scan")
-        images = [image for image in subject.images if _takes(platform, image, spec)]
+        images = [image for image in subject.images if _takes(slot.platform, image, spec)]
         if not images:
-            raise skip(f"the image has no {platform}")
+            raise skip(f"the image has no {slot.platform}")
         from delivery_chain.hooks.registry import OciRegistryHook
 
         with OciRegistryHook(plan.instance).client() as client:
             check_there(client, plan, *(image.digest for image in images))
-        results = []
-        with self.folder(context) as folder:
-            for image in images:
-                deadline = time.monotonic() + 60 * spec.scan.timeout_minutes
-                results += [self._scan(engine, plan, image, folder, deadline) for engine in spec.scan.engine]
-        context["ti"].xcom_push("report_url", _blob_url(plan, results[0].report))
+        results = [self._scan(context, _job(plan, spec, slot.engine, image)) for image in images]
+        context["ti"].xcom_push(REPORT_URL, _blob_url(plan, results[0].report))
         return leave(context, Scanned(results=tuple(results)))
 
-    def _scan(self, name: str, plan: Plan, image: Image, folder: Path, deadline: float) -> ScanResult:
-        from delivery_chain.hooks.registry import OciRegistryHook
-        from delivery_chain.oci.referrers import attach
-        from delivery_chain.scanners.interface import ScanRequest, load_engine
-        from delivery_chain.scanners.trivy.databases import TrivySettings
-        from delivery_chain.settings import Settings
+    def _scan(self, context: Any, job: ScanJob) -> ScanResult:
+        from delivery_chain.jobs.job import ScanDone
 
-        settings = Settings.load()
-        hook = OciRegistryHook(plan.instance)
-        trivy = TrivySettings(
-            settings.trivy_cache_dir,
-            settings.trivy_db_repository,
-            settings.trivy_db_max_age_hours,
-            settings.trivy_java_db_repository,
-            settings.trivy_java_db_max_age_hours,
-            wheel=settings.trivy_wheel == "allow",
-        )
-        request = ScanRequest(hook.registry(), plan.name, image.digest, image.platform, trivy, folder)
-        output = load_engine(name).scan(request, deadline=deadline, on_line=self.log.info)
-        report = output.report
-        with hook.client() as client:
-            about = client.get_manifest(plan.name, image.digest).descriptor()
-            notes = {CREATED: report.database.updated_at.isoformat()}
-            referrer = attach(
-                client, plan.name, about, output.media_type, output.raw, output.media_type, notes
-            )
-            facts = report.model_dump_json().encode()
-            attach(client, plan.name, about, REPORT_TYPE, facts, REPORT_TYPE, notes)
-        counts = report.counts()
-        self.log.info("%s looked at %s: %s", name, image.platform, report.coverage.sentence)
-        found = ", ".join(f"{n} {s}" for s, n in counts.items())
-        self.log.info("%s on %s (%s): %s", name, short_digest(image.digest), image.platform, found)
+        done = self.run_job(context, job, ScanDone, part=job.digest.rpartition(":")[2][:PART])
         return ScanResult(
-            engine=name,
-            platform=image.platform,
-            digest=image.digest,
-            counts=counts,
-            database=report.database,
-            report=sha256_digest(facts),
-            referrer=referrer.digest,
+            engine=job.engine,
+            platform=job.platform,
+            digest=job.digest,
+            counts=done.counts,
+            database=done.database,
+            report=done.report,
+            referrer=done.referrer,
         )
+
+
+def _job(plan: Plan, spec: ChainSpec, engine: str, image: Image) -> ScanJob:
+    """Return the scan of one image, by reference."""
+    from delivery_chain.core.section import Section
+    from delivery_chain.jobs.job import ScanJob
+    from delivery_chain.scanners.table import load_scanner
+    from delivery_chain.settings import airflow_option
+
+    return ScanJob(
+        engine=engine,
+        options=load_scanner(engine).options.read(Section(airflow_option)).to_xcom(),
+        registry=plan.instance,
+        name=plan.name,
+        digest=image.digest,
+        platform=image.platform,
+        seconds=60 * spec.scan.timeout_minutes,
+    )
 
 
 def _takes(platform: str, image: Image, spec: ChainSpec) -> bool:
@@ -123,7 +115,7 @@ class GateOperator(BaseBranchOperator, LeavesReason):
     ui_color = "#fdf3d8"
     operator_extra_links = (ScanReportLink(),)
 
-    def choose_branch(self, context: Any) -> str | Iterable[str]:
+    def choose_branch(self, context: Context) -> str | Iterable[str]:
         """Return the next task id, and leave the verdict as the task's return value.
 
         Raises:
@@ -132,7 +124,7 @@ class GateOperator(BaseBranchOperator, LeavesReason):
         verdict = judge_run(context["ti"])
         self._explain(verdict)
         # A branch leaves its task by an exception, so there is no return value: the verdict is pushed as one.
-        context["ti"].xcom_push("return_value", leave(context, verdict))
+        context["ti"].xcom_push(RETURNED, leave(context, verdict))
         return Step.PUBLISH if verdict.passed else Step.QUARANTINE
 
     def _explain(self, verdict: Verdict) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.spec.in_force import REMEMBER
 from delivery_chain.errors import DeliveryChainError
 from delivery_chain.operators.base import ChainOperator, skip
 from delivery_chain.operators.sweep import RUNNING, SweepOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
 
 
 class SettleOperator(ChainOperator):
@@ -18,7 +21,7 @@ class SettleOperator(ChainOperator):
         super().__init__(**kwargs)
         self.chain = chain
 
-    def execute(self, context: Any) -> list[str]:
+    def execute(self, context: Context) -> list[str]:
         """Return the staging tags that were removed; skipped while runs are on their way, or with nothing to do.
 
         Runs that somebody clears after that bring the chain's Dag back: without it Airflow would never end them.

@@ -11,6 +11,7 @@ from delivery_chain.operators.base import ChainOperator, planned, skip
 
 if TYPE_CHECKING:
     from delivery_chain.core.spec.model import ChainSpec
+    from delivery_chain.operators.task_instance import TaskInstance
 
 LABEL = "{{ task.about(ti) }}"
 """The template that names an instance in Airflow's pages."""
@@ -41,7 +42,7 @@ class SlotOperator(ChainOperator):
         self._about = slot_names(spec)[self.task_id][self.slot]
         return self._about
 
-    def about(self, ti: Any) -> str:
+    def about(self, ti: TaskInstance) -> str:
         """The name, for Airflow's pages; empty where there is none or it can't be told. Never raises.
 
         Airflow renders it before the step and after it, and what is raised then hides why a step failed.
@@ -54,7 +55,7 @@ class SlotOperator(ChainOperator):
                 self.log.debug("This instance has no name", exc_info=True)
         return self._about
 
-    def _spec(self, ti: Any) -> ChainSpec:
+    def _spec(self, ti: TaskInstance) -> ChainSpec:
         try:
             return planned(ti)[1]
         except DeliveryChainError:

@@ -18,7 +18,11 @@ from delivery_chain.operators.base import ChainOperator, names_in_scope
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from airflow.sdk import Context
+
     from delivery_chain.core.spec.model import ChainSpec
+    from delivery_chain.oci.client import RegistryClient
+    from delivery_chain.operators.task_instance import TaskInstance
 
 RUNNING = frozenset({"queued", "running"})
 
@@ -30,13 +34,13 @@ class SweepOperator(ChainOperator):
         super().__init__(**kwargs)
         self.spec = spec
 
-    def execute(self, context: Any) -> list[str]:
+    def execute(self, context: Context) -> list[str]:
         """Return what was removed, as `namespace/repository:tag`."""
         from delivery_chain.settings import Settings
 
         return self.sweep(context, datetime.now(UTC) - timedelta(hours=Settings.load().staging_keep_hours))
 
-    def sweep(self, context: Any, oldest: datetime) -> list[str]:
+    def sweep(self, context: Context, oldest: datetime) -> list[str]:
         """Remove those of runs that are over and whose push was before `oldest`."""
         from delivery_chain.hooks.registry import OciRegistryHook
 
@@ -52,13 +56,17 @@ class SweepOperator(ChainOperator):
         self.log.info("Removed %d staging tags: %s", len(removed), ", ".join(removed) or "none")
         return removed
 
-    def _left_over(self, ti: Any, client: Any, oldest: datetime) -> Iterator[tuple[str, str]]:
+    def _left_over(
+        self, ti: TaskInstance, client: RegistryClient, oldest: datetime
+    ) -> Iterator[tuple[str, str]]:
         for name in names_in_scope(client, self.spec):
             for tag in _staging_tags(client, name):
                 if self._is_left_over(ti, client, name, tag, oldest):
                     yield name, tag
 
-    def _is_left_over(self, ti: Any, client: Any, name: str, tag: str, oldest: datetime) -> bool:
+    def _is_left_over(
+        self, ti: TaskInstance, client: RegistryClient, name: str, tag: str, oldest: datetime
+    ) -> bool:
         from delivery_chain.core.placeholder import DELETED_TAG
 
         try:
@@ -77,7 +85,7 @@ class SweepOperator(ChainOperator):
         return not (keep and _blocked(ti, dag_id, run_id))
 
 
-def _blocked(ti: Any, dag_id: str, run_id: str) -> bool:
+def _blocked(ti: TaskInstance, dag_id: str, run_id: str) -> bool:
     """Whether a run's gate refused its image; a verdict that was changed by others may have been a refusal."""
     verdict = ti.xcom_pull(dag_id=dag_id, run_id=run_id, task_ids=Step.GATE, map_indexes=-1)
     if verdict is None:
@@ -91,14 +99,14 @@ def _blocked(ti: Any, dag_id: str, run_id: str) -> bool:
     return not Verdict.from_xcom(proven).passed
 
 
-def _staging_tags(client: Any, name: str) -> list[str]:
+def _staging_tags(client: RegistryClient, name: str) -> list[str]:
     try:
         return [tag for tag in client.list_tags(name) if tag.startswith(STAGING_PREFIX)]
     except NotFound:
         return []
 
 
-def _state(ti: Any, dag_id: str, run_id: str) -> str:
+def _state(ti: TaskInstance, dag_id: str, run_id: str) -> str:
     """The run's state; empty for one that Airflow no longer knows."""
     from airflow.sdk.exceptions import AirflowRuntimeError
 

@@ -8,15 +8,19 @@ while it ran.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.seal import Place, is_sealed, sealed
+from delivery_chain.core.seal import is_sealed, sealed
+from delivery_chain.operators.task_instance import place_of
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
 
 
 class Memory:
     """A value in the task's state. It is sealed: whoever may edit a Dag may edit that state, too."""
 
-    def __init__(self, context: Any, key: str) -> None:
+    def __init__(self, context: Context, key: str) -> None:
         """Read nothing yet.
 
         Args:
@@ -27,7 +31,7 @@ class Memory:
         self._store = context["task_state_store"]
         self._key = key
         self._generation = ti.max_tries
-        self._place = Place(ti.dag_id, ti.run_id, ti.task_id, ti.map_index, f"state {key}")
+        self._place = place_of(ti, key=f"state {key}")
 
     def get(self) -> Any:
         """What this try or one before it set since the task was last cleared; None where that is nothing proven."""
@@ -45,7 +49,7 @@ class Memory:
 
     def _proven(self) -> dict[str, Any]:
         data = self._store.get(self._key)
-        return data if data is not None and is_sealed(data, self._place, _secret()) else {}
+        return data if isinstance(data, dict) and is_sealed(data, self._place, _secret()) else {}
 
 
 def _secret() -> str:

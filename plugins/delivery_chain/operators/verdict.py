@@ -8,9 +8,9 @@ reports that the registry keeps by digest, and from every later report on the sa
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from delivery_chain.core.gate.findings import ScanReport
+from delivery_chain.core.gate.findings import CREATED, REPORT_TYPE, ScanReport
 from delivery_chain.core.gate.judge import Verdict, judge
 from delivery_chain.core.names.reference import short_digest
 from delivery_chain.core.plan import made_for
@@ -27,18 +27,15 @@ if TYPE_CHECKING:
     from delivery_chain.core.plan import Plan
     from delivery_chain.core.spec.model import ChainSpec
     from delivery_chain.oci.client import RegistryClient
+    from delivery_chain.operators.task_instance import TaskInstance
 
-REPORT_TYPE = "application/vnd.delivery-chain.scan-report.v1+json"
-"""Media type of the blob that the gate reads: a ScanReport as JSON."""
 LARGEST_REPORT = 64 * 1024 * 1024
 """Bytes; an image of 10,000 findings has about 20 MB."""
-CREATED = "org.opencontainers.image.created"
-"""Annotation of a report: when its database was made."""
 MOST_LATER = 20
 """Later reports of one image that are read; where there are more, the image has to be scanned again."""
 
 
-def judge_run(ti: Any) -> Verdict:
+def judge_run(ti: TaskInstance) -> Verdict:
     """Judge the run's image by the reports of its scans.
 
     Raises:
@@ -50,7 +47,7 @@ def judge_run(ti: Any) -> Verdict:
     return _judge(plan, spec, subject, results, later=False)
 
 
-def passed(ti: Any) -> tuple[Plan, ChainSpec, Subject, Verdict]:
+def passed(ti: TaskInstance) -> tuple[Plan, ChainSpec, Subject, Verdict]:
     """Plan, spec, image and verdict of a run whose gate passed exactly this image, and that passes now.
 
     Raises:
@@ -83,7 +80,7 @@ def passed(ti: Any) -> tuple[Plan, ChainSpec, Subject, Verdict]:
     return plan, spec, subject, verdict
 
 
-def scan_results(ti: Any) -> list[ScanResult]:
+def scan_results(ti: TaskInstance) -> list[ScanResult]:
     """What the run's scans left."""
     return [result for scanned in pull_all(ti, Step.SCAN, Scanned) for result in scanned.results]
 
@@ -160,7 +157,8 @@ def _later(
         except (NotFound, ValueError):
             continue
         if report.digest == digest and report.engine in spec.scan.engine:
-            yield report
+            # Its findings make the verdict stricter; its advice could be anybody's.
+            yield report.without_advice()
 
 
 def _read(client: RegistryClient, name: str, digest: str) -> ScanReport:

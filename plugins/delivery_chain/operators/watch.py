@@ -20,6 +20,8 @@ from delivery_chain.sensors.image_tag import ImageTagSensor
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from airflow.sdk import Context
+
 FIRST = "first"
 """Key of what a first look found, in what `watch` gives."""
 
@@ -68,7 +70,7 @@ class Cursor:
 class OverOperator(ChainOperator):
     """Ends the last run of a Dag that no chain needs any more, whatever its `watch` was about."""
 
-    def execute(self, context: Any) -> None:
+    def execute(self, context: Context) -> None:
         """Look at nothing.
 
         Raises:
@@ -77,7 +79,9 @@ class OverOperator(ChainOperator):
         del context
         raise skip("no chain in force takes anything from there")
 
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> None:
+    def resume_execution(
+        self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
+    ) -> None:
         """The same, for a wait that is over.
 
         Raises:
@@ -99,7 +103,7 @@ class _Watching(RefSensor):
         self.cursor = cursor
         self.told_in = told_key(cursor)
 
-    def execute(self, context: Any) -> Any:
+    def execute(self, context: Context) -> Any:
         """Wait for a change; the first look waits for nothing, nor does one that finds a change at once.
 
         Raises:
@@ -113,7 +117,7 @@ class _Watching(RefSensor):
         self.log.info("First look: %d are known from now on", len(found))
         return {"changes": [], "gone": [], "since": None, "looked": looked, FIRST: found}
 
-    def looked(self, context: Any, event: dict[str, Any], started: float) -> Any:
+    def looked(self, context: Context, event: dict[str, Any], started: float) -> Any:
         """Take the trigger's event; that no chain needs this is not true any more where it is this Dag's.
 
         Raises:
@@ -123,7 +127,7 @@ class _Watching(RefSensor):
             return self.execute(context)
         return super().looked(context, event, started)
 
-    def _at_once(self, context: Any) -> dict[str, Any] | None:
+    def _at_once(self, context: Context) -> dict[str, Any] | None:
         """What came while the last changes were taken; None for nothing, or where what is asked does not answer now.
 
         A trigger that finds it would fire before a busy scheduler has seen that this task is deferred. Airflow then
@@ -137,18 +141,18 @@ class _Watching(RefSensor):
             self.log.info("Nothing was seen yet: %s", error)
             return None
 
-    def _known(self, context: Any) -> dict[str, str]:
+    def _known(self, context: Context) -> dict[str, str]:
         del context
         known = Cursor(self.cursor).read()
         # Somebody removed the Variable while the Dag waited.
         return known[1] if known else {}
 
-    def _since(self, context: Any) -> str | None:
+    def _since(self, context: Context) -> str | None:
         del context
         known = Cursor(self.cursor).read()
         return known[0] if known else None
 
-    def _result(self, context: Any, event: dict[str, Any]) -> Any:
+    def _result(self, context: Context, event: dict[str, Any]) -> Any:
         known = self._known(context)
         changes = [self._change(change) for change in event["refs"]]
         times = {key: event.get(key) for key in ("since", "looked")}
@@ -171,5 +175,5 @@ class WatchImagesOperator(_Watching, ImageTagSensor):
 
 
 def told_of(cursor: str) -> Told:
-    """What webhooks told of the place that a cursor is of."""
+    """Moves that webhooks reported of the place that a cursor is of."""
     return Told.read(_read(told_key(cursor)))

@@ -1,39 +1,65 @@
-"""Scan engines: what every one of them takes and gives, and the table of names. They load when asked for."""
+"""The port of scan engines: what each takes and gives. `scanners.table` has them by name.
+
+An engine keeps its own options, its own databases with their rule of freshness, and its own advice.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from importlib import import_module
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
-from delivery_chain.errors import ConfigurationError
+from delivery_chain.core.value import Value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
+    from delivery_chain.core.diagnosis import Check
     from delivery_chain.core.gate.findings import ScanReport
     from delivery_chain.core.names.registry import Registry
-    from delivery_chain.scanners.trivy.databases import TrivySettings
+    from delivery_chain.core.section import Section
 
-ENGINES = {"trivy": "delivery_chain.scanners.trivy.scanner:TrivyEngine"}
-"""Name in a spec to `module:class`."""
+Log = Callable[[str], None]
+"""Takes one line, secrets masked."""
+
+
+class Options(Value):
+    """What this installation decides for an engine. JSON both ways: read where a job is made, it travels in the job.
+
+    Paths are no part of it. Those are read from `Workplace.section`, where the job runs.
+    """
+
+    @classmethod
+    def read(cls, section: Section) -> Self:
+        """Read the engine's own options.
+
+        Raises:
+            ConfigurationError: One has a value that it does not take. Not retryable.
+        """
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
-class ScanRequest:
-    """One image to scan, by digest, in its registry."""
+class ImageRef:
+    """One image by digest, in its registry."""
 
     registry: Registry
     name: str
     """Repository with its namespace."""
     digest: str
     """An image's own manifest; no index."""
-    platform: str
-    """The image's, as its config says: `linux/arm64`. For the report; the digest alone says what is scanned."""
-    settings: TrivySettings
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """Where a scan runs."""
+
     folder: Path
-    """The job's own: all that the engine writes is below it, but for its databases."""
+    """The job's own: all that an engine writes is below it, but for its databases."""
+    section: Section
+    """The settings there."""
+    logins: tuple[Registry, ...] = ()
+    """Registries that the engine may log in to, for its databases too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,45 +67,47 @@ class ScanOutput:
     """What a scan gives."""
 
     report: ScanReport
-    """The findings, in the one shape that the gate reads."""
+    """The findings, in the one shape that the gate reads; each database in it says whether it is stale."""
     raw: bytes = field(repr=False)
     """The engine's own report, to be kept beside the image."""
     media_type: str
     """Media type of `raw`."""
 
 
-class ScanEngine(Protocol):
-    """Finds known vulnerabilities in one image."""
+O = TypeVar("O", bound=Options)  # noqa: E741 - options
+D = TypeVar("D")
+
+
+class Scanner(Protocol[O, D]):
+    """Finds known vulnerabilities in one image. `O` are its options, `D` is what it makes ready on a machine."""
 
     name: str
-    """As in the spec."""
+    """As in the spec and in reports."""
+    options: type[O]
 
-    def scan(
-        self, request: ScanRequest, *, deadline: float, on_line: Callable[[str], None] | None
-    ) -> ScanOutput:
-        """Scan one image; a full report on exactly that digest, or an error.
+    def prepare(self, options: O, workplace: Workplace, *, seconds: float, log: Log) -> D:
+        """Make the program and its databases ready.
+
+        Raises:
+            DatabaseUnavailable: There is none, and none can be fetched. Retryable.
+            ToolMissing, ToolTimeout, ConfigurationError, ScanFailed: As they say. Not retryable.
+        """
+
+    def scan(self, image: ImageRef, platform: str, database: D, *, seconds: float, log: Log) -> ScanOutput:
+        """Scan one image: a full report on exactly that digest, or an error.
 
         Args:
-            request: What to scan.
-            deadline: Point on the clock of `time.monotonic()`, seconds.
-            on_line: Gets the engine's log lines, secrets masked.
+            image: What to scan.
+            platform: The image's, as its config says: `linux/arm64`. For the report; the digest says what to scan.
+            database: What `prepare` gave. More may be fetched, if the image turns out to need it.
+            seconds: How long it may take.
+            log: Gets the engine's lines.
 
         Raises:
             ScanFailed: There is no full report. Not retryable, apart from DatabaseUnavailable.
             RegistryError: The image could not be read; see its subclasses for what may be retried.
-            ToolMissing, ToolTimeout: As they say. Not retryable.
+            ToolTimeout: The time is over. Not retryable.
         """
 
-
-def load_engine(name: str) -> ScanEngine:
-    """The engine of that name.
-
-    Raises:
-        ConfigurationError: No engine has the name. Not retryable.
-    """
-    if name not in ENGINES:
-        known = ", ".join(sorted(ENGINES))
-        raise ConfigurationError(f"scan engine {name!r}: expected one of {known}; correct `scan.engine`")
-    module, _, attribute = ENGINES[name].partition(":")
-    engine: ScanEngine = getattr(import_module(module), attribute)()
-    return engine
+    def checks(self, section: Section) -> Iterable[Check]:
+        """What `delivery-chain doctor` looks at on this machine."""

@@ -1,1 +1,1 @@
-"""Who sends webhooks: each module is one kind of sender, and turns an authentic request into a `Delivery`. Pure."""
+"""One module per kind of webhook sender: it turns an authentic request into a `Notification`. Pure."""

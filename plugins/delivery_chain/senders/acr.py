@@ -13,13 +13,14 @@ from __future__ import annotations
 from datetime import timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.senders.base import Sender, bearer, delivery, fields, json_object, text
+from delivery_chain.senders.base import Sender, bearer, fields, json_object, notification, text
 from delivery_chain.senders.images import event_id, image, moment, sift, wanted
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from delivery_chain.core.events.delivery import Delivery, ImagePush
+    from delivery_chain.core.events.notification import Notification
+    from delivery_chain.core.events.push import Push
     from delivery_chain.senders.base import Request
 
 CHINA = timezone(timedelta(hours=8))
@@ -36,30 +37,30 @@ def _authentic(request: Request, secret: str, _now: datetime) -> bool:
     return bearer(request, secret)
 
 
-def _parse(request: Request) -> Delivery:
+def _parse(request: Request) -> Notification:
     payload = json_object(request)
     return _event(payload) if "specversion" in payload else _trigger(payload)
 
 
-def _trigger(payload: dict[str, Any]) -> Delivery:
+def _trigger(payload: dict[str, Any]) -> Notification:
     name = text(payload, "repository.repo_full_name", longest=1000)
     if not name:
         name = f"{wanted(payload, 'repository.namespace')}/{wanted(payload, 'repository.name')}"
     push = image(name, wanted(payload, "push_data.tag"), _digest(payload, "push_data.digest"))
     time = moment(fields(payload, "push_data.pushed_at"), CHINA)
     images, why = sift([push])
-    return delivery(
+    return notification(
         event="push",
-        delivery_id=event_id(time, text(payload, "repository.region"), push.name, push.tag, push.digest),
-        images=images,
+        delivery_id=event_id(time, text(payload, "repository.region"), push.name, push.tag, push.after),
+        pushes=images,
         pushed_at=time if images else None,
         ignored=why,
     )
 
 
-def _event(payload: dict[str, Any]) -> Delivery:
+def _event(payload: dict[str, Any]) -> Notification:
     kind, data = wanted(payload, "type"), payload.get("data")
-    images: tuple[ImagePush, ...] = ()
+    images: tuple[Push, ...] = ()
     if kind == BUILT and text(data, "BuildStatus") != "SUCCESS":
         why = "a build that made no image"
     elif kind in {PUSHED, BUILT}:
@@ -67,10 +68,10 @@ def _event(payload: dict[str, Any]) -> Delivery:
         images, why = sift([image(name, wanted(data, "Tag"), _digest(data, "Digest"))])
     else:
         why = OTHERS.get(kind, f"{kind[:60]!r} is no push")
-    return delivery(
+    return notification(
         event=kind,
         delivery_id=wanted(payload, "id"),
-        images=images,
+        pushes=images,
         pushed_at=moment(payload.get("time")) if images else None,
         ignored=why,
     )

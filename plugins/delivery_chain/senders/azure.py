@@ -11,13 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from delivery_chain.errors import WebhookRefused
-from delivery_chain.senders.base import Sender, bearer, delivery, fields, json_object, text
+from delivery_chain.senders.base import Sender, bearer, fields, json_object, notification, text
 from delivery_chain.senders.pushes import entries, moment, no_chain, pushed, ref_push
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from delivery_chain.core.events.delivery import Delivery
+    from delivery_chain.core.events.notification import Notification
     from delivery_chain.senders.base import Request
 
 
@@ -25,7 +25,7 @@ def _authentic(request: Request, secret: str, _now: datetime) -> bool:
     return bearer(request, secret)
 
 
-def _parse(request: Request) -> Delivery:
+def _parse(request: Request) -> Notification:
     payload = json_object(request)
     event, event_id = text(payload, "eventType"), text(payload, "id")
     if not event or not event_id:
@@ -39,7 +39,7 @@ def _parse(request: Request) -> Delivery:
     }
     if event != "git.push":
         ignored = "pull requests start no chain" if event.startswith("git.pullrequest") else no_chain(event)
-        return delivery(**known, ignored=ignored)
+        return notification(**known, ignored=ignored)
     if fields(payload, "resource.refUpdates") is None:
         raise WebhookRefused(400, "the push names no refs: let the service hook send all resource details")
     pushes = [
@@ -47,10 +47,10 @@ def _parse(request: Request) -> Delivery:
         for update in entries(payload, "resource.refUpdates")
     ]
     at = moment(fields(payload, "resource.date"))
-    return pushed(places=_places(payload), pushes=pushes, pushed_at=at, **known)
+    return pushed(repositories=_names(payload), pushes=pushes, pushed_at=at, **known)
 
 
-def _places(payload: dict[str, Any]) -> list[Any]:
+def _names(payload: dict[str, Any]) -> list[Any]:
     repository = fields(payload, "resource.repository")
     project, name = text(repository, "project.name"), text(repository, "name")
     full = f"{project}/{name}" if project and name else None

@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from delivery_chain.core.events.delivery import Delivery
+from delivery_chain.core.events.notification import Notification
 from delivery_chain.errors import WebhookRefused
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Sender:
     """For people."""
     authentic: Callable[[Request, str, datetime], bool]
     """Whether the request proves to know this secret, now. Looks at raw bytes only; compares in constant time."""
-    parse: Callable[[Request], Delivery]
+    parse: Callable[[Request], Notification]
     """Reads an authentic request.
 
     Raises:
@@ -54,11 +54,11 @@ class Sender:
     largest: int = MEBIBYTE
     """Bytes of a body."""
     proves_id: bool = True
-    """Whether the proof is over the delivery's id, too. If not, whoever saw a request could send it again under another
+    """Whether the proof covers the delivery id, too. If not, whoever saw a request could send it again under another
     one; so the body's digest is the id."""
 
 
-def receive(sender: Sender, request: Request, secrets: Sequence[str], now: datetime) -> Delivery:
+def receive(sender: Sender, request: Request, secrets: Sequence[str], now: datetime) -> Notification:
     """Verify, then read.
 
     Args:
@@ -155,14 +155,14 @@ def text(data: Any, path: str, *, longest: int = 200) -> str:
     return found[:longest] if isinstance(found, str) else ""
 
 
-def delivery(**known: Any) -> Delivery:
-    """A Delivery from what a payload says.
+def notification(**known: Any) -> Notification:
+    """The Notification from what a payload says.
 
     Raises:
         WebhookRefused: 400, with what is wrong.
     """
     try:
-        return Delivery(**known)
+        return Notification(**known)
     except ValidationError as error:
         wrong = error.errors(include_url=False)[0]
         where = ".".join(map(str, wrong["loc"]))

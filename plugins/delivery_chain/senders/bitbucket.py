@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.names.git_ref import BRANCHES, REF_BYTES, TAGS
 from delivery_chain.errors import WebhookRefused
-from delivery_chain.senders.base import Sender, delivery, fields, hmac_hex, json_object, text
+from delivery_chain.senders.base import Sender, fields, hmac_hex, json_object, notification, text
 from delivery_chain.senders.pushes import entries, header, moment, no_chain, pushed, ref_push
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from delivery_chain.core.events.delivery import Delivery
+    from delivery_chain.core.events.notification import Notification
     from delivery_chain.senders.base import Request
 
 _PREFIXES = {"branch": BRANCHES, "tag": TAGS, "annotated_tag": TAGS}
@@ -32,7 +32,7 @@ def _authentic(request: Request, secret: str, _now: datetime) -> bool:
     return hmac_hex(request, "x-hub-signature", secret, prefix="sha256=")
 
 
-def _parse_cloud(request: Request) -> Delivery:
+def _parse_cloud(request: Request) -> Notification:
     event = header(request, "X-Event-Key")
     payload = json_object(request)
     known: dict[str, Any] = {
@@ -42,10 +42,10 @@ def _parse_cloud(request: Request) -> Delivery:
         "actor": text(payload, "actor.nickname") or text(payload, "actor.display_name"),
     }
     if event != "repo:push":
-        return delivery(**known, ignored=_ignored(event))
-    places = [fields(payload, path) for path in ("repository.full_name", "repository.links.html.href")]
+        return notification(**known, ignored=_ignored(event))
+    names = [fields(payload, path) for path in ("repository.full_name", "repository.links.html.href")]
     pushes = [_change(change) for change in entries(payload, "push.changes")]
-    return pushed(places=places, pushes=pushes, **known)
+    return pushed(repositories=names, pushes=pushes, **known)
 
 
 def _change(change: dict[str, Any]) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def _change(change: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def _parse_data_center(request: Request) -> Delivery:
+def _parse_data_center(request: Request) -> Notification:
     event = header(request, "X-Event-Key")
     payload = json_object(request)
     known: dict[str, Any] = {
@@ -73,7 +73,7 @@ def _parse_data_center(request: Request) -> Delivery:
         "actor": text(payload, "actor.name") or text(payload, "actor.displayName"),
     }
     if event != "repo:refs_changed":
-        return delivery(**known, ignored=_ignored(event))
+        return notification(**known, ignored=_ignored(event))
     changes = entries(payload, "changes")
     # With several changes it is not said whose commit it is.
     tag_commit = fields(payload, "toCommit.id") if len(changes) == 1 else None
@@ -87,10 +87,10 @@ def _parse_data_center(request: Request) -> Delivery:
         for change in changes
     ]
     at = moment(payload.get("date"))
-    return pushed(places=_data_center_places(payload), pushes=pushes, pushed_at=at, **known)
+    return pushed(repositories=_data_center_names(payload), pushes=pushes, pushed_at=at, **known)
 
 
-def _data_center_places(payload: dict[str, Any]) -> list[Any]:
+def _data_center_names(payload: dict[str, Any]) -> list[Any]:
     repository = fields(payload, "repository")
     key, slug = text(repository, "project.key"), text(repository, "slug")
     found: list[Any] = [f"{key}/{slug}" if key and slug else None]

@@ -13,13 +13,14 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from delivery_chain.errors import WebhookRefused
-from delivery_chain.senders.base import Sender, bearer, delivery, fields, json_object, text
+from delivery_chain.senders.base import Sender, bearer, fields, json_object, notification, text
 from delivery_chain.senders.images import entries, image, moment, sift, together, wanted
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from delivery_chain.core.events.delivery import Delivery, ImagePush
+    from delivery_chain.core.events.notification import Notification
+    from delivery_chain.core.events.push import Push
     from delivery_chain.senders.base import Request
 
 INDEXES = frozenset(
@@ -48,7 +49,7 @@ def _authentic(request: Request, secret: str, _now: datetime) -> bool:
     return bearer(request, secret)
 
 
-def _parse(request: Request) -> Delivery:
+def _parse(request: Request) -> Notification:
     events = entries(json_object(request), "events")
     if not events:
         raise WebhookRefused(400, "expected one event or more at events, found none")
@@ -57,10 +58,10 @@ def _parse(request: Request) -> Delivery:
     images, why = sift(map(_image, pushes))
     actors = {text(event, "actor.name") for event in pushes or events}
     times = [time for event in pushes if (time := moment(event.get("timestamp")))]
-    return delivery(
+    return notification(
         event=", ".join(sorted({wanted(event, "action") for event in events}))[:200],
         delivery_id=_delivery_id(events),
-        images=images,
+        pushes=images,
         actor=actors.pop() if len(actors) == 1 else "",
         pushed_at=max(times, default=None) if images else None,
         ignored="" if images else together([*reasons, why if pushes else ""]),
@@ -92,7 +93,7 @@ def _other_artifact(event: dict[str, Any]) -> str:
     return f"an artifact that is no image: {kinds[0]}"
 
 
-def _image(event: dict[str, Any]) -> ImagePush:
+def _image(event: dict[str, Any]) -> Push:
     tag = fields(event, "target.tag")
     return image(
         wanted(event, "target.repository"), "" if tag is None else tag, wanted(event, "target.digest")

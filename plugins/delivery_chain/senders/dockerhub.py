@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from delivery_chain.senders.base import Sender, bearer, delivery, fields, json_object, text
+from delivery_chain.senders.base import Sender, bearer, fields, json_object, notification, text
 from delivery_chain.senders.images import event_id, image, moment, sift, wanted
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from delivery_chain.core.events.delivery import Delivery
+    from delivery_chain.core.events.notification import Notification
     from delivery_chain.senders.base import Request
 
 
@@ -24,16 +24,16 @@ def _authentic(request: Request, secret: str, _now: datetime) -> bool:
     return bearer(request, secret)
 
 
-def _parse(request: Request) -> Delivery:
+def _parse(request: Request) -> Notification:
     payload = json_object(request)
     push = image(wanted(payload, "repository.repo_name"), wanted(payload, "push_data.tag"))
     time, actor = moment(fields(payload, "push_data.pushed_at")), text(payload, "push_data.pusher")
     images, why = sift([push])
-    return delivery(
+    return notification(
         event="push",
         # Of the facts and not of the bytes: these hold counters of stars and comments.
         delivery_id=event_id(time, push.name, push.tag, actor),
-        images=images,
+        pushes=images,
         actor=actor,
         pushed_at=time if images else None,
         ignored=why,

@@ -15,12 +15,12 @@ from delivery_chain.senders.base import fields, text
 from delivery_chain.senders.images import image, sift, wanted
 
 if TYPE_CHECKING:
-    from delivery_chain.core.events.delivery import ImagePush
+    from delivery_chain.core.events.push import Push
 
 ACTIONS = frozenset({"published", "updated"})
 
 
-def pushed_images(payload: dict[str, Any]) -> tuple[tuple[ImagePush, ...], str]:
+def pushed_images(payload: dict[str, Any]) -> tuple[tuple[Push, ...], str]:
     """What a `registry_package` or `package` event says was pushed.
 
     Args:

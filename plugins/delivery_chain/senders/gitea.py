@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.names.git_ref import BRANCHES, REF_BYTES, TAGS
 from delivery_chain.errors import WebhookRefused
-from delivery_chain.senders.base import Sender, delivery, fields, json_object, same, text
+from delivery_chain.senders.base import Sender, fields, json_object, notification, same, text
 from delivery_chain.senders.pushes import no_chain, pushed, ref_push
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from delivery_chain.core.events.delivery import Delivery
+    from delivery_chain.core.events.notification import Notification
     from delivery_chain.senders.base import Request
 
 KINDS = ("forgejo", "gitea", "gogs")
@@ -44,7 +44,7 @@ def _authentic(request: Request, secret: str, _now: datetime) -> bool:
     return True in [same(request.headers.get(f"x-{kind}-signature", ""), expected) for kind in KINDS]
 
 
-def _parse(request: Request) -> Delivery:
+def _parse(request: Request) -> Notification:
     said = {kind: request.headers.get(f"x-{kind}-event", "") for kind in KINDS}
     event = next(filter(None, said.values()), "")
     if not event:
@@ -62,29 +62,29 @@ def _parse(request: Request) -> Delivery:
         return _deleted(payload, known)
     if gogs and event == "create" and payload.get("ref_type") == "tag":
         return _created_tag(payload, known)
-    return delivery(**known, ignored=IGNORED.get(event) or no_chain(event))
+    return notification(**known, ignored=IGNORED.get(event) or no_chain(event))
 
 
-def _push(payload: dict[str, Any], known: dict[str, Any]) -> Delivery:
+def _push(payload: dict[str, Any], known: dict[str, Any]) -> Notification:
     ref, before, after = (payload.get(name) for name in ("ref", "before", "after"))
     if before == after:
-        return delivery(**known, ignored="a test: no ref moved")
+        return notification(**known, ignored="a test: no ref moved")
     push = ref_push(ref, before=before, after=after, tag_commit=fields(payload, "head_commit.id"))
     if push["ref"].startswith(TAGS) and not push["before"]:
         push["before"] = None
-    return pushed(places=_places(payload), pushes=[push], **known)
+    return pushed(repositories=_names(payload), pushes=[push], **known)
 
 
-def _created_tag(payload: dict[str, Any], known: dict[str, Any]) -> Delivery:
+def _created_tag(payload: dict[str, Any], known: dict[str, Any]) -> Notification:
     if not payload.get("sha"):
-        return delivery(**known, ignored="this version of Gogs names no commit; a sensor finds the tag")
+        return notification(**known, ignored="this version of Gogs names no commit; a sensor finds the tag")
     push = ref_push(_full(payload), before=None, after=payload["sha"])
-    return pushed(places=_places(payload), pushes=[push], **known)
+    return pushed(repositories=_names(payload), pushes=[push], **known)
 
 
-def _deleted(payload: dict[str, Any], known: dict[str, Any]) -> Delivery:
+def _deleted(payload: dict[str, Any], known: dict[str, Any]) -> Notification:
     push = ref_push(_full(payload), before=None, after="")
-    return pushed(places=_places(payload), pushes=[push], **known)
+    return pushed(repositories=_names(payload), pushes=[push], **known)
 
 
 def _full(payload: dict[str, Any]) -> str:
@@ -99,7 +99,7 @@ def _full(payload: dict[str, Any]) -> str:
     return prefix + text(payload, "ref", longest=REF_BYTES)
 
 
-def _places(payload: dict[str, Any]) -> list[Any]:
+def _names(payload: dict[str, Any]) -> list[Any]:
     repository = fields(payload, "repository")
     return [fields(repository, name) for name in ("full_name", "clone_url", "ssh_url", "html_url")]
 

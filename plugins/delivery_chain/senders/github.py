@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 from gidgethub import ValidationFailure
 from gidgethub.sansio import validate_event
 
-from delivery_chain.senders.base import MEBIBYTE, Sender, delivery, fields, json_object, text
+from delivery_chain.senders.base import MEBIBYTE, Sender, fields, json_object, notification, text
 from delivery_chain.senders.ghcr import pushed_images
 from delivery_chain.senders.pushes import header, no_chain, pushed, ref_push, unix_time
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from delivery_chain.core.events.delivery import Delivery
+    from delivery_chain.core.events.notification import Notification
     from delivery_chain.senders.base import Request
 
 PACKAGES = frozenset({"package", "registry_package"})
@@ -45,7 +45,7 @@ def _authentic(request: Request, secret: str, _now: datetime) -> bool:
     return True
 
 
-def _parse(request: Request) -> Delivery:
+def _parse(request: Request) -> Notification:
     event = header(request, "X-GitHub-Event")
     payload = json_object(request)
     known: dict[str, Any] = {
@@ -58,25 +58,25 @@ def _parse(request: Request) -> Delivery:
         return _push(payload, known)
     if event in PACKAGES:
         return _package(payload, known)
-    return delivery(**known, ignored=IGNORED.get(event) or no_chain(event))
+    return notification(**known, ignored=IGNORED.get(event) or no_chain(event))
 
 
-def _push(payload: dict[str, Any], known: dict[str, Any]) -> Delivery:
+def _push(payload: dict[str, Any], known: dict[str, Any]) -> Notification:
     repository = fields(payload, "repository")
-    names = ("full_name", "clone_url", "ssh_url", "git_url", "html_url")
     push = ref_push(
         payload.get("ref"),
         before=payload.get("before"),
         after=payload.get("after"),
         tag_commit=fields(payload, "head_commit.id"),
     )
-    places = [fields(repository, name) for name in names]
-    return pushed(places=places, pushes=[push], pushed_at=unix_time(fields(repository, "pushed_at")), **known)
+    names = [fields(repository, key) for key in ("full_name", "clone_url", "ssh_url", "git_url", "html_url")]
+    at = unix_time(fields(repository, "pushed_at"))
+    return pushed(repositories=names, pushes=[push], pushed_at=at, **known)
 
 
-def _package(payload: dict[str, Any], known: dict[str, Any]) -> Delivery:
+def _package(payload: dict[str, Any], known: dict[str, Any]) -> Notification:
     images, ignored = pushed_images(payload)
-    return delivery(**known, images=images, ignored=ignored)
+    return notification(**known, pushes=images, ignored=ignored)
 
 
 GITHUB = Sender(title="GitHub", authentic=_authentic, parse=_parse, largest=25 * MEBIBYTE, proves_id=False)

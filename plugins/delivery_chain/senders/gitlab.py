@@ -14,14 +14,14 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from delivery_chain.errors import WebhookRefused
-from delivery_chain.senders.base import MEBIBYTE, Sender, delivery, fields, json_object, same, text
+from delivery_chain.senders.base import MEBIBYTE, Sender, fields, json_object, notification, same, text
 from delivery_chain.senders.pushes import no_chain, pushed, ref_push
 from delivery_chain.senders.signed import standard_signature
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from delivery_chain.core.events.delivery import Delivery
+    from delivery_chain.core.events.notification import Notification
     from delivery_chain.senders.base import Request
 
 IGNORED = {
@@ -38,7 +38,7 @@ def _authentic(request: Request, secret: str, now: datetime) -> bool:
     return standard_signature(request, secret, now) or token
 
 
-def _parse(request: Request) -> Delivery:
+def _parse(request: Request) -> Notification:
     payload = json_object(request)
     # System hooks have `event_name` only for what is not about a repository's content.
     kind = text(payload, "object_kind") or text(payload, "event_name")
@@ -53,10 +53,10 @@ def _parse(request: Request) -> Delivery:
     }
     if kind in {"push", "tag_push"}:
         return _push(payload, known)
-    return delivery(**known, ignored=IGNORED.get(kind) or no_chain(kind or event))
+    return notification(**known, ignored=IGNORED.get(kind) or no_chain(kind or event))
 
 
-def _push(payload: dict[str, Any], known: dict[str, Any]) -> Delivery:
+def _push(payload: dict[str, Any], known: dict[str, Any]) -> Notification:
     project = fields(payload, "project")
     names = ("path_with_namespace", "git_http_url", "git_ssh_url", "web_url", "http_url", "ssh_url")
     push = ref_push(
@@ -65,7 +65,7 @@ def _push(payload: dict[str, Any], known: dict[str, Any]) -> Delivery:
         after=payload.get("after"),
         tag_commit=payload.get("checkout_sha"),
     )
-    return pushed(places=[fields(project, name) for name in names], pushes=[push], **known)
+    return pushed(repositories=[fields(project, name) for name in names], pushes=[push], **known)
 
 
 def _delivery_id(request: Request) -> str:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.senders.base import Sender, bearer, delivery, fields, json_object, text
+from delivery_chain.senders.base import Sender, bearer, fields, json_object, notification, text
 from delivery_chain.senders.images import entries, event_id, image, moment, sift, wanted
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from delivery_chain.core.events.delivery import Delivery, ImagePush
+    from delivery_chain.core.events.notification import Notification
+    from delivery_chain.core.events.push import Push
     from delivery_chain.senders.base import Request
 
 PUSHED = frozenset({"PUSH_ARTIFACT", "harbor.artifact.pushed"})
@@ -52,7 +53,7 @@ def _authentic(request: Request, secret: str, _now: datetime) -> bool:
     return bearer(request, secret)
 
 
-def _parse(request: Request) -> Delivery:
+def _parse(request: Request) -> Notification:
     payload = json_object(request)
     kind = wanted(payload, "type")
     if "specversion" in payload:
@@ -62,11 +63,11 @@ def _parse(request: Request) -> Delivery:
         time = moment(payload.get("occur_at"))
         data, unique, hook = payload.get("event_data"), event_id(time, request.body), ""
     images, why = sift(_images(data)) if kind in PUSHED else ((), _other(kind))
-    return delivery(
+    return notification(
         event=kind,
         delivery_id=unique,
         hook=hook,
-        images=images,
+        pushes=images,
         actor=text(payload, "operator"),
         pushed_at=time if images else None,
         ignored=why,
@@ -77,14 +78,14 @@ def _other(kind: str) -> str:
     return OTHERS.get(IN_CLOUD_EVENTS.get(kind, kind), f"{kind[:60]!r} is no push")
 
 
-def _images(data: Any) -> list[ImagePush]:
+def _images(data: Any) -> list[Push]:
     name = text(data, "repository.repo_full_name", longest=1000)
     if not name:
         name = f"{wanted(data, 'repository.namespace')}/{wanted(data, 'repository.name')}"
     return [_image(name, resource) for resource in entries(data, "resources")]
 
 
-def _image(name: str, resource: dict[str, Any]) -> ImagePush:
+def _image(name: str, resource: dict[str, Any]) -> Push:
     digest, tag = wanted(resource, "digest"), fields(resource, "tag")
     # What was pushed by its digest alone has the digest as its tag.
     return image(name, "" if tag is None or tag == digest else tag, digest)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime, tzinfo
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, ValidationError
 
-from delivery_chain.core.events.delivery import MOST_PUSHES, ImagePush
+from delivery_chain.core.events.notification import MOST_PUSHES
+from delivery_chain.core.events.push import Push
+from delivery_chain.core.names.reference import check_digest, check_name, check_tag
 from delivery_chain.core.names.tags import is_reserved
 from delivery_chain.core.times import EPOCH, in_utc
+from delivery_chain.core.value import Value
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import fields
 
@@ -19,7 +22,22 @@ if TYPE_CHECKING:
 
 BY_DIGEST = "pushed without a tag, as the platforms of an index and what refers to an image are"
 _REASONS = 3
-"""How many reasons one delivery tells."""
+"""How many reasons one notification gives."""
+
+
+class ImageForm(Value):
+    """An image as a payload names it."""
+
+    name: Annotated[str, AfterValidator(check_name)]
+    """Repository in the registry, with its namespace: `shop/api`."""
+    tag: Annotated[str, AfterValidator(lambda tag: tag and check_tag(tag))] = ""
+    digest: Annotated[str, AfterValidator(lambda digest: digest and check_digest(digest))] = ""
+    """Empty where the sender does not say."""
+
+    @property
+    def push(self) -> Push:
+        """Its push."""
+        return Push.of_image(name=self.name, tag=self.tag, digest=self.digest)
 
 
 def wanted(data: Any, path: str) -> str:
@@ -58,20 +76,20 @@ def bounded(found: Sequence[Any], path: str) -> None:
         raise WebhookRefused(400, f"expected at most {MOST_PUSHES} at {path}, found {len(found)}")
 
 
-def image(name: Any, tag: Any, digest: Any = "") -> ImagePush:
+def image(name: Any, tag: Any, digest: Any = "") -> Push:
     """A pushed image out of what a payload says.
 
     Raises:
         WebhookRefused: 400: the name, tag or digest is none that a registry takes.
     """
     try:
-        return ImagePush(name=name, tag=tag, digest=digest)
+        return ImageForm(name=name, tag=tag, digest=digest).push
     except ValidationError as error:
         wrong = error.errors(include_url=False)[0]
         raise WebhookRefused(400, f"the payload names no image: {wrong['msg'][:400]}") from None
 
 
-def sift(found: Iterable[ImagePush]) -> tuple[tuple[ImagePush, ...], str]:
+def sift(found: Iterable[Push]) -> tuple[tuple[Push, ...], str]:
     """Keep what may start a chain.
 
     Left out are manifests without a tag: platforms of an index, attestations and other referrers. So are tags that
@@ -80,7 +98,7 @@ def sift(found: Iterable[ImagePush]) -> tuple[tuple[ImagePush, ...], str]:
     Returns:
         The images, in their order; and if there are none, why.
     """
-    kept: list[ImagePush] = []
+    kept: list[Push] = []
     reasons: list[str] = []
     for push in found:
         if not push.tag:

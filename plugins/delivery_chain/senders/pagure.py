@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.names.git_ref import BRANCHES, TAGS
 from delivery_chain.errors import WebhookRefused
-from delivery_chain.senders.base import Sender, delivery, fields, hmac_hex, json_object, text
+from delivery_chain.senders.base import Sender, fields, hmac_hex, json_object, notification, text
 from delivery_chain.senders.pushes import no_chain, pushed, ref_push, unix_time
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from delivery_chain.core.events.delivery import Delivery
+    from delivery_chain.core.events.notification import Notification
     from delivery_chain.senders.base import Request
 
 MOVED = "git.receive"
@@ -38,7 +38,7 @@ def _authentic(request: Request, secret: str, _now: datetime) -> bool:
     return hmac_hex(request, "x-pagure-signature-256", secret)
 
 
-def _parse(request: Request) -> Delivery:
+def _parse(request: Request) -> Notification:
     payload = json_object(request)
     topic, message_id = text(payload, "topic"), text(payload, "msg_id")
     if not topic or not message_id:
@@ -50,10 +50,10 @@ def _parse(request: Request) -> Delivery:
         "actor": text(message, "agent"),
     }
     if (ignored := _ignored(topic, message)) is not None:
-        return delivery(**known, ignored=ignored)
+        return notification(**known, ignored=ignored)
     push = _moved(message) if topic == MOVED else _made_or_gone(topic, message)
     at = unix_time(payload.get("timestamp"))
-    return pushed(places=_places(message), pushes=[push], pushed_at=at, **known)
+    return pushed(repositories=_names(message), pushes=[push], pushed_at=at, **known)
 
 
 def _ignored(topic: str, message: Any) -> str | None:
@@ -107,7 +107,7 @@ def _name(message: Any, key: str) -> str:
     return found
 
 
-def _places(message: Any) -> list[Any]:
+def _names(message: Any) -> list[Any]:
     instance, path = (text(message, name, longest=900) for name in ("pagure_instance", "repo.url_path"))
     page = f"{instance.rstrip('/')}/{path}" if instance and path else None
     return [fields(message, "project_fullname"), page, fields(message, "repo.fullname")]

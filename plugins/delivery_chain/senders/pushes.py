@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.names.git_ref import TAGS
 from delivery_chain.errors import WebhookRefused
-from delivery_chain.senders.base import commit, delivery, fields
+from delivery_chain.senders.base import commit, fields, notification
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from delivery_chain.core.events.delivery import Delivery
+    from delivery_chain.core.events.notification import Notification
     from delivery_chain.senders.base import Request
 
 _ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -48,7 +48,7 @@ def entries(data: Any, path: str) -> list[dict[str, Any]]:
 
 
 def ref_push(ref: Any, *, before: Any, after: Any, tag_commit: Any = None) -> dict[str, Any]:
-    """One ref that moved, for a `RefPush` to check.
+    """One ref that moved, for a `Push` to check.
 
     Args:
         ref: Full name.
@@ -72,22 +72,22 @@ def ref_push(ref: Any, *, before: Any, after: Any, tag_commit: Any = None) -> di
     return {"ref": ref, "before": old, "after": new, "peeled": peeled}
 
 
-def pushed(*, places: Sequence[Any], pushes: Sequence[dict[str, Any]], **known: Any) -> Delivery:
-    """The delivery of a push.
+def pushed(*, repositories: Sequence[Any], pushes: Sequence[dict[str, Any]], **known: Any) -> Notification:
+    """The notification of a push.
 
     Args:
-        places: Whatever the payload has where it should name the repository; what is no text is left out.
+        repositories: Whatever the payload has where it should name the repository; what is no text is left out.
         pushes: From `ref_push`. Forges send none when there were too many.
-        known: The rest of a `Delivery`.
+        known: The rest of a `Notification`.
 
     Raises:
         WebhookRefused: 400, it names no repository, or what it names is wrong.
     """
-    named = tuple(dict.fromkeys(place for place in places if isinstance(place, str) and place))
+    named = tuple(dict.fromkeys(name for name in repositories if isinstance(name, str) and name))
     if not named:
         raise WebhookRefused(400, "the payload names no repository")
     ignored = "" if pushes else "the push names no ref; a sensor finds what moved"
-    return delivery(places=named, pushes=tuple(pushes), ignored=ignored, **known)
+    return notification(repositories=named, pushes=tuple(pushes), ignored=ignored, **known)
 
 
 def no_chain(event: str) -> str:

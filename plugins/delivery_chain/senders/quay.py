@@ -12,13 +12,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from delivery_chain.errors import WebhookRefused
-from delivery_chain.senders.base import Sender, bearer, delivery, json_object, text
+from delivery_chain.senders.base import Sender, bearer, json_object, notification, text
 from delivery_chain.senders.images import bounded, image, sift, wanted
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from delivery_chain.core.events.delivery import Delivery
+    from delivery_chain.core.events.notification import Notification
     from delivery_chain.senders.base import Request
 
 TEST = {"updated_tags": ["latest", "foo"], "pruned_image_count": 3}
@@ -29,23 +29,23 @@ def _authentic(request: Request, secret: str, _now: datetime) -> bool:
     return bearer(request, secret)
 
 
-def _parse(request: Request) -> Delivery:
+def _parse(request: Request) -> Notification:
     payload = json_object(request)
     name = text(payload, "repository", longest=1000)
     if not name:
         name = f"{wanted(payload, 'namespace')}/{wanted(payload, 'name')}"
     if "updated_tags" not in payload:
-        return delivery(event="notification", delivery_id="", ignored=_other(payload))
+        return notification(event="notification", delivery_id="", ignored=_other(payload))
     if {key: payload.get(key) for key in TEST} == TEST:
-        return delivery(event="repo_push", delivery_id="", ignored="a test notification")
+        return notification(event="repo_push", delivery_id="", ignored="a test notification")
     tags = payload["updated_tags"]
     # Old versions send an object of tag and image id.
     if not isinstance(tags, list | dict) or not all(tags):
         raise WebhookRefused(400, "expected a list of tags at updated_tags")
     bounded(list(tags), "updated_tags")
     images, why = sift(image(name, tag) for tag in tags)
-    return delivery(
-        event="repo_push", delivery_id="", images=images, ignored=why if tags else "no tag was updated"
+    return notification(
+        event="repo_push", delivery_id="", pushes=images, ignored=why if tags else "no tag was updated"
     )
 
 

@@ -42,17 +42,23 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, Field, ValidationError, field_validator, model_validator
 
-from delivery_chain.core.events.delivery import MOST_PUSHES, Commit, ImagePush, RefPush, Text
+from delivery_chain.core.events.notification import MOST_PUSHES, Text
+from delivery_chain.core.events.push import Push
 from delivery_chain.core.names.git_ref import check_ref
 from delivery_chain.core.value import Value
 from delivery_chain.errors import WebhookRefused
-from delivery_chain.senders.base import Sender, delivery, json_object
+from delivery_chain.senders.base import Sender, json_object, notification
+from delivery_chain.senders.images import ImageForm
 from delivery_chain.senders.pushes import header, ref_push
 from delivery_chain.senders.signed import standard_signature
 
 if TYPE_CHECKING:
-    from delivery_chain.core.events.delivery import Delivery
+    from delivery_chain.core.events.notification import Notification
     from delivery_chain.senders.base import Request
+
+# pydantic's regexes are those of Rust: `$` is the end of the text, not also the line break before it.
+Commit = Annotated[str, Field(pattern=r"^(?:[0-9a-f]{40}|[0-9a-f]{64})?$")]
+"""A full commit id; empty for none."""
 
 
 class Ping(Value):
@@ -62,7 +68,7 @@ class Ping(Value):
 
 
 class MovedRef(Value):
-    """A ref that moved: a `RefPush` that is always by its commits."""
+    """A ref that moved: a `Push` that is always by its commits."""
 
     ref: Annotated[str, AfterValidator(check_ref)]
     before: Commit | None = None
@@ -85,7 +91,7 @@ class SourcePush(Value):
         return [_without_zeros(push) for push in pushes] if isinstance(pushes, list) else pushes
 
 
-class NamedImage(ImagePush):
+class NamedImage(ImageForm):
     """An image with a tag, a digest or both."""
 
     @model_validator(mode="after")
@@ -111,7 +117,7 @@ FORMS: dict[str, type[Ping | SourcePush | ImagesPush]] = {
 }
 
 
-def _parse(request: Request) -> Delivery:
+def _parse(request: Request) -> Notification:
     payload = json_object(request)
     name = payload.get("type")
     form = FORMS.get(name) if isinstance(name, str) else None
@@ -126,13 +132,13 @@ def _parse(request: Request) -> Delivery:
     known: dict[str, Any] = {"event": name, "delivery_id": header(request, "webhook-id")}
     match said:
         case SourcePush():
-            moved = tuple(RefPush(**push.model_dump()) for push in said.pushes)
-            known |= {"places": (said.repository,), "pushes": moved}
+            moved = tuple(Push(**push.model_dump()) for push in said.pushes)
+            known |= {"repositories": (said.repository,), "pushes": moved}
         case ImagesPush():
-            known |= {"images": tuple(ImagePush(**image.model_dump()) for image in said.images)}
+            known |= {"pushes": tuple(image.push for image in said.images)}
         case Ping():
-            return delivery(**known, ignored="a ping: the webhook works")
-    return delivery(actor=said.actor, pushed_at=said.pushed_at, **known)
+            return notification(**known, ignored="a ping: the webhook works")
+    return notification(actor=said.actor, pushed_at=said.pushed_at, **known)
 
 
 def _without_zeros(push: Any) -> Any:

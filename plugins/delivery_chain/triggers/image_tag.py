@@ -96,7 +96,7 @@ def look(
         RegistryError: The registry refuses. Retryable where its class says so.
     """
     from delivery_chain.hooks.registry import OciRegistryHook  # noqa: PLC0415 - not for a Dag parse
-    from delivery_chain.oci.tag_poll import look_at  # noqa: PLC0415
+    from delivery_chain.oci.tag_poll import poll_tags  # noqa: PLC0415
 
     with OciRegistryHook(connection).client(timeout=REQUEST_TIME) as client:
-        return look_at(client, repositories, namespaces=namespaces, exclude=exclude, tags=tags)
+        return poll_tags(client, repositories, namespaces=namespaces, exclude=exclude, tags=tags)

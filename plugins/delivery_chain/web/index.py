@@ -17,14 +17,19 @@ from pydantic import ValidationError
 from delivery_chain.airflow_db.chain_dags import dag_hashes, stored_dags
 from delivery_chain.airflow_db.session import transaction
 from delivery_chain.core.events.repository_path import ends_of, path_of
+from delivery_chain.core.events.routing import NO_CHAIN, Routed, route_image
 from delivery_chain.core.events.watch_dags import watched
 from delivery_chain.core.spec.model import ChainSpec, Source
 from delivery_chain.core.steps import Step
+from delivery_chain.core.times import EPOCH
 from delivery_chain.errors import DeliveryChainError
 from delivery_chain.hooks.git import addresses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from delivery_chain.core.events.push import Push
 
 FRESH_SECONDS = 5.0
 """How old the index may be: Airflow itself takes longer to notice an edited spec."""
@@ -68,9 +73,9 @@ class Chains:
     sources: Mapping[tuple[str, str], tuple[Watched, ...]] = field(default_factory=dict)
     """By git connection and path, see `path_of`."""
 
-    def at(self, connections: Collection[str], places: Iterable[str]) -> tuple[Watched, ...]:
-        """The sources of these connections that one of the places names."""
-        paths = {path for place in places if (path := path_of(place))}
+    def at(self, connections: Collection[str], repositories: Iterable[str]) -> tuple[Watched, ...]:
+        """The sources of these connections that one of the names of a repository means, in the order of their ids."""
+        paths = {path for name in repositories if (path := path_of(name))}
         found = {
             one.dag_id: one
             for connection in connections
@@ -78,6 +83,20 @@ class Chains:
             for one in self.sources.get((connection, path), ())
         }
         return tuple(found[dag_id] for dag_id in sorted(found))
+
+    def for_image(self, push: Push, connections: Sequence[str], at: datetime) -> Routed:
+        """The run of an image that was pushed to one of these registries, or why there is none."""
+        found = Routed(push=push, at=at, why=NO_CHAIN)
+        for instance in connections:
+            found = route_image(push, tuple(self.specs.values()), instance=instance, at=at)
+            if not found.why:
+                break
+        return found
+
+    def registry_of(self, push: Push, connections: Sequence[str]) -> str:
+        """The one of these registries that a chain takes an image from; empty where none does."""
+        starts = self.for_image(push, connections, EPOCH).starts
+        return self.specs[starts[0].chain].scope.instance if starts else ""
 
 
 class Index:

@@ -1,250 +1,183 @@
-"""From a delivery to runs, in one transaction: either all of it is in Airflow's database, or nothing is.
+"""From a notification to runs, in one transaction: either all of it is in Airflow's database, or nothing is.
 
-Deliveries about one source are judged one after the other, whichever server process takes them: see `Record`.
+Notifications about one source are judged one after the other, whichever server process takes them: see `RefHistory`.
 """
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
+from dataclasses import replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.airflow_db.event_log import record as log_entries
-from delivery_chain.airflow_db.ref_history import Record
-from delivery_chain.airflow_db.runs import Known, Runs, built_here
+from delivery_chain.airflow_db.event_log import log_entries
+from delivery_chain.airflow_db.ref_history import RefHistory
+from delivery_chain.airflow_db.runs import Runs, built_here
 from delivery_chain.airflow_db.session import transaction
-from delivery_chain.core.events.dedupe import AGAIN, Judgement, Move, judge
+from delivery_chain.core.events import pipeline
+from delivery_chain.core.events.dedupe import Move
 from delivery_chain.core.events.event import WEBHOOK
-from delivery_chain.core.events.ledger import DELETED, OURS, SENSOR, Entry, Outcome
-from delivery_chain.core.events.routing import NO_CHAIN, NO_RULE, Start, image_starts, source_starts
-from delivery_chain.core.events.watch_dags import images_dag_id
+from delivery_chain.core.events.ledger import OURS, Entry
+from delivery_chain.core.events.routing import Routed, route_ref
 from delivery_chain.core.times import not_after
-from delivery_chain.errors import DeliveryChainError, WebhookRefused
-from delivery_chain.hooks.registry import TEST_TIMEOUT, OciRegistryHook
-from delivery_chain.web.limits import AGAIN_SOON
-from delivery_chain.web.tag_objects import peel
+from delivery_chain.web.resolve import resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy.orm import Session
 
-    from delivery_chain.core.events.delivery import Delivery, ImagePush, RefPush
+    from delivery_chain.core.events.event import Event
+    from delivery_chain.core.events.history import History, Sighting
+    from delivery_chain.core.events.ledger import Outcome
+    from delivery_chain.core.events.notification import Notification
+    from delivery_chain.core.events.pipeline import RunsThere
+    from delivery_chain.core.events.push import Push
+    from delivery_chain.core.events.routing import Start
     from delivery_chain.hooks.webhook_sender import WebhookSender
-    from delivery_chain.web.index import Chains, Watched
+    from delivery_chain.web.index import Chains
 
-log = logging.getLogger(__name__)
 MOST_RUNS = 100
-"""Runs of one delivery, for its sender does not wait long. The sensor starts the rest."""
+"""Runs of one notification, for its sender does not wait long. The sensor starts the rest."""
 GONE = "the registry has no such tag any more, or can't be asked for it"
 UNPEELED = "an annotated tag that can't be asked for its commit now; the sensor finds it"
 LEFT = f"more than {MOST_RUNS} runs in one delivery: the sensor starts the rest"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Intake:
-    """One delivery on its way into Airflow."""
+def take(*, sender: WebhookSender, notification: Notification, chains: Chains, now: datetime) -> list[Entry]:
+    """Make the runs and the ledger's entries; returned are the latter.
 
-    sender: WebhookSender
-    delivery: Delivery
-    chains: Chains
-    now: datetime
+    Raises:
+        WebhookRefused: 503: a registry does not say what a tag points at.
+        SQLAlchemyError: Nothing was written. The sender should try again.
+    """
+    pushes = resolve(notification, sender.speaks_for, chains)
+    with transaction() as session:
+        intake = WebhookIntake(session, sender, notification, chains, now)
+        return intake.write(pipeline.take(intake, pushes))
 
-    def take(self) -> list[Entry]:
-        """Make the runs and the ledger's entries; returned are the latter.
 
-        Raises:
-            WebhookRefused: 503: a registry does not say what a tag points at.
-            SQLAlchemyError: Nothing was written. The sender should try again.
-        """
-        images = self._with_digests()
-        pushes = self._peeled()
-        with transaction() as session:
-            runs = Runs(session, by=self._by, facts=self._facts())
-            return [*self._pushes(session, runs, pushes), *self._images(session, runs, images)]
+class WebhookIntake:
+    """One notification on its way into Airflow: an `Intake` of `delivery_chain.core.events.pipeline`."""
 
-    @property
-    def _by(self) -> str:
-        return f"{WEBHOOK}{self.sender.conn_id}"[:200]
-
-    def _facts(self) -> dict[str, Any]:
-        return {
-            "actor": self.delivery.actor,
-            "sender": self._by,
-            "delivery_id": self.delivery.delivery_id,
-            "pushed_at": self._said,
+    def __init__(
+        self,
+        session: Session,
+        sender: WebhookSender,
+        notification: Notification,
+        chains: Chains,
+        now: datetime,
+    ) -> None:
+        self.session = session
+        self.sender = sender
+        self.notification = notification
+        self.chains = chains
+        self.now = now
+        self.by = f"{WEBHOOK}{sender.conn_id}"[:200]
+        self.facts: Mapping[str, Any] = {
+            "actor": notification.actor,
+            "sender": self.by,
+            "delivery_id": notification.delivery_id,
         }
+        self.said = not_after(notification.pushed_at, now) if notification.pushed_at else None
+        self._runs = Runs(session, by=self.by)
+        self._histories: dict[str, RefHistory] = {}
 
-    @property
-    def _said(self) -> datetime | None:
-        """When the push was by the sender's clock, where it says so."""
-        said = self.delivery.pushed_at
-        return not_after(said, self.now) if said else None
+    def route(self, pushes: Sequence[Push]) -> list[Routed]:
+        """Git refs, then images. By the ids of places, so that two notifications never wait for each other's locks."""
+        refs = [push for push in pushes if not push.is_image]
+        images = [self._image(push) for push in pushes if push.is_image]
+        return [*self._refs(refs), *sorted(images, key=self._shelf)]
 
-    def _found(self) -> tuple[Watched, ...]:
-        return self.chains.at(self.sender.speaks_for, self.delivery.places) if self.delivery.pushes else ()
-
-    def _peeled(self) -> tuple[RefPush, ...]:
-        """The pushes by their commits: of annotated tags some senders name just the tag object."""
-        pushes, found = self.delivery.pushes, self._found()
-        if not found or all(push.peeled for push in pushes):
-            return pushes
-        return peel(found[0].source, pushes)
-
-    def _pushes(self, session: Session, runs: Runs, pushes: tuple[RefPush, ...]) -> list[Entry]:
-        found = self._found()
-        if pushes and not found:
-            place = self.delivery.places[0] if self.delivery.places else "this repository"
-            why = f"no chain builds {place[:200]} from a source of {', '.join(self.sender.speaks_for)}"
-            entries = [self._entry(push.ref, push.after, push.before, why=why) for push in pushes]
-            log_entries(session, None, entries)
-            return entries
-        # In the order of their ids, so that two deliveries never wait for each other's locks.
-        return [entry for source in found for entry in self._source(session, runs, source, pushes)]
-
-    def _source(
-        self, session: Session, runs: Runs, source: Watched, pushes: tuple[RefPush, ...]
-    ) -> list[Entry]:
-        record = Record(session, source.dag_id)
-        entries = [self._push(record, runs, source, push) for push in pushes]
-        record.write()
-        log_entries(session, source.dag_id, entries)
-        return entries
-
-    def _push(self, record: Record, runs: Runs, source: Watched, push: RefPush) -> Entry:
-        # Of a deleted ref it is asked what its last commit would have started: nothing else knows of it.
-        commit = push.after or push.before or "0" * 40
-        starts = source_starts(source.for_ref(push.ref), ref=push.ref, commit=commit, previous=push.before)
-        if not starts:
-            return self._entry(push.ref, push.after, push.before, why=NO_RULE)
-        if not push.peeled:
-            return self._entry(push.ref, push.after, push.before, why=UNPEELED)
-        starts = starts if push.after else ()
-        return self._change(record, runs, push.ref, push.before, push.after, starts)
-
-    def _images(self, session: Session, runs: Runs, images: Sequence[ImagePush]) -> list[Entry]:
-        entries: list[Entry] = []
-        by_place: dict[tuple[str, str], list[tuple[ImagePush, Start]]] = {}
-        for image in images:
-            found = self._image_starts(image)
-            if isinstance(found, str) or not image.digest:
-                why = found if isinstance(found, str) else GONE
-                entries.append(self._entry(_ref(image), image.digest, None, why=why))
-                continue
-            instance, start = found
-            watch = images_dag_id(instance, start.namespace)
-            # Nobody watches for images that a chain builds: Airflow shows no log of a Dag that is not there.
-            shown = start.chain if self.chains.specs[start.chain].build_rules else watch
-            by_place.setdefault((watch, shown), []).append((image, start))
-        log_entries(session, None, entries)
-        for watch, shown in sorted(by_place):
-            taken = self._namespace(session, runs, watch, by_place[watch, shown])
-            log_entries(session, shown, taken)
-            entries += taken
-        return entries
-
-    def _namespace(
-        self, session: Session, runs: Runs, dag_id: str, images: Iterable[tuple[ImagePush, Start]]
-    ) -> list[Entry]:
-        record = Record(session, dag_id)
-        entries = [
-            self._entry(_ref(image), image.digest, None, why=OURS)
-            if built_here(session, start.chain, image, self.chains.specs[start.chain].scope.instance)
-            else self._change(record, runs, _ref(image), None, image.digest, (start,))
-            for image, start in images
+    def _refs(self, pushes: Sequence[Push]) -> list[Routed]:
+        named = self.notification.repositories
+        sources = self.chains.at(self.sender.speaks_for, named) if pushes else ()
+        if not sources:
+            name = named[0] if named else "this repository"
+            why = f"no chain builds {name[:200]} from a source of {', '.join(self.sender.speaks_for)}"
+            return [Routed(push=push, at=self.now, why=why) for push in pushes]
+        found = [
+            route_ref(push, source.for_ref(push.ref), place=source.dag_id, at=self.now)
+            for source in sources
+            for push in pushes
         ]
-        record.write()
-        return entries
+        return [one if one.why or one.push.peeled else replace(one, why=UNPEELED) for one in found]
 
-    def _image_starts(self, image: ImagePush) -> tuple[str, Start] | str:
-        why = NO_CHAIN
-        for instance in self.sender.speaks_for:
-            found = image_starts(
-                list(self.chains.specs.values()),
-                instance=instance,
-                name=image.name,
-                tag=image.tag,
-                digest=image.digest,
-            )
-            if not isinstance(found, str):
-                return instance, found[0]
-            why = found
-        return why
+    def _image(self, push: Push) -> Routed:
+        found = self.chains.for_image(push, self.sender.speaks_for, self.now)
+        if found.why:
+            return found
+        if not push.after:
+            return replace(found, place="", starts=(), why=GONE)
+        chain = found.starts[0].chain
+        own = built_here(self.session, chain, push, self.chains.specs[chain].scope.instance)
+        return replace(found, why=OURS) if own else found
 
-    def _with_digests(self) -> list[ImagePush]:
-        """Ask the registry, where the sender does not tell: without a digest nobody knows which push it is."""
-        images = list(self.delivery.images)
-        # Of more than may start, the sensor finds the rest.
-        for position, image in enumerate(images[:MOST_RUNS]):
-            if not image.digest and not isinstance(found := self._image_starts(image), str):
-                images[position] = _asked(found[0], image)
-        return images
+    def _shelf(self, one: Routed) -> tuple[str, str]:
+        """Place, and the Dag whose readers may see it: Airflow shows no log of a Dag that is not there.
 
-    def _change(
-        self, record: Record, runs: Runs, ref: str, before: str | None, after: str, starts: tuple[Start, ...]
-    ) -> Entry:
-        if runs.made + len(starts) > MOST_RUNS and runs.made:
-            return self._entry(ref, after, before, why=LEFT)
-        there = [runs.there(start) for start in starts]
-        judged = self._judge(
-            record, ref, before, after, [run for one in there for run in one.values() if run.ours]
-        )
-        if not judged.fresh:
-            outcomes = [runs.find(start, one) for start, one in zip(starts, there, strict=True)]
-        else:
-            outcomes = [runs.start(start, one, judged) for start, one in zip(starts, there, strict=True)]
-        # What could not be started is not known either: the next word of it counts.
-        if all(outcome.run_id for outcome in outcomes):
-            record.remember(ref, judged.history)
-        return self._entry(ref, after, before, outcomes, judged.why if after or not judged.fresh else DELETED)
+        Nobody watches for images that a chain builds, so there the chain is shown.
+        """
+        builds = one.push.is_image and one.starts and self.chains.specs[one.starts[0].chain].build_rules
+        return one.place, one.starts[0].chain if builds else one.place
 
-    def _judge(
-        self, record: Record, ref: str, before: str | None, after: str, there: Sequence[Known]
-    ) -> Judgement:
-        delivery_id = self.delivery.delivery_id
-        if delivery_id and any((run.sender, run.delivery_id) == (self._by, delivery_id) for run in there):
-            return Judgement(history=record.history(ref), fresh=False, why=AGAIN)
-        move = Move(
-            before=before,
-            after=after,
-            teller=f"{self.sender.conn_id}/{self.delivery.hook}",
-            delivery_id=delivery_id,
+    def known(self, one: Routed) -> tuple[History, Sighting | None]:
+        """Locks the place at its first ref."""
+        if one.place not in self._histories:
+            self._histories[one.place] = RefHistory(self.session, one.place)
+        history = self._histories[one.place]
+        return history.told(one.push.ref), history.watched(one.push.ref)
+
+    def word(self, one: Routed) -> Move:
+        """The sender's word, by the webhook that it has for it."""
+        return Move(
+            before=one.push.before,
+            after=one.push.after,
+            teller=f"{self.sender.conn_id}/{self.notification.hook}",
+            delivery_id=self.notification.delivery_id,
             now=self.now,
-            pushed_at=self._said,
+            pushed_at=self.said,
         )
-        sensed = max((run.seen_at for run in there if run.sender == SENSOR), default=None)
-        return judge(record.history(ref), move, record.watched(ref), sensed)
 
-    def _entry(
-        self, ref: str, commit: str, before: str | None, outcomes: Iterable[Outcome] = (), why: str = ""
-    ) -> Entry:
+    def there(self, starts: Sequence[Start]) -> list[RunsThere]:
+        """By Airflow's database."""
+        return [self._runs.there(start) for start in starts]
+
+    def wait(self, one: Routed) -> str:
+        """Of one notification `MOST_RUNS`, or all of one push."""
+        made = self._runs.made
+        return LEFT if made and made + len(one.starts) > MOST_RUNS else ""
+
+    def make(self, one: Routed, start: Start, run_id: str, event: Event) -> Outcome | None:
+        """In this transaction."""
+        del one
+        return self._runs.make(start, run_id, event)
+
+    def remember(self, one: Routed, history: History) -> None:
+        """In the place's Variable, by `write`."""
+        self._histories[one.place].remember(one.push.ref, history)
+
+    def entry(self, one: Routed) -> Entry:
+        """As this webhook saw it."""
         return Entry(
-            ref=ref,
-            commit=commit,
-            before=before,
-            at=self.now,
-            by=self._by,
-            delivery_id=self.delivery.delivery_id,
-            actor=self.delivery.actor,
-            outcomes=tuple(outcomes),
-            why=why,
+            ref=one.push.ref,
+            commit=one.push.after,
+            before=one.push.before,
+            at=one.at,
+            by=self.by,
+            delivery_id=self.notification.delivery_id,
+            actor=self.notification.actor,
+            outcomes=one.outcomes,
+            why=one.why,
         )
 
-
-def _asked(instance: str, image: ImagePush) -> ImagePush:
-    try:
-        with OciRegistryHook(instance).client(timeout=TEST_TIMEOUT) as client:
-            manifest = client.head_manifest(image.name, image.tag)
-    except DeliveryChainError as error:
-        why = f"what {_ref(image)} points at can't be asked: {error}"
-        if error.retryable:
-            raise WebhookRefused(503, why, retry_after=AGAIN_SOON) from error
-        # The same again would get the same answer; a registry would send it for ever.
-        log.warning("%s", why)
-        return image
-    return image.model_copy(update={"digest": manifest.digest}) if manifest else image
-
-
-def _ref(image: ImagePush) -> str:
-    return f"{image.name}:{image.tag}" if image.tag else f"{image.name}@{image.digest}"
+    def write(self, done: Iterable[Routed]) -> list[Entry]:
+        """Put all of it into the transaction; gives the ledger's entries."""
+        for history in self._histories.values():
+            history.write()
+        entries: list[Entry] = []
+        for (_, shown), some in groupby(done, key=self._shelf):
+            some_entries = pipeline.record(self, some)
+            log_entries(self.session, shown or None, some_entries)
+            entries += some_entries
+        return entries

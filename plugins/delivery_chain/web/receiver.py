@@ -28,17 +28,17 @@ from delivery_chain.senders.base import receive
 from delivery_chain.senders.table import SENDERS
 from delivery_chain.web import IN_ADDRESS
 from delivery_chain.web.index import Index
-from delivery_chain.web.intake import Intake
+from delivery_chain.web.intake import take
 from delivery_chain.web.limits import AGAIN_SOON, Bodies, Rate
-from delivery_chain.web.sender_cache import Known, unproved
+from delivery_chain.web.sender_cache import SenderCache, unproved
 
 if TYPE_CHECKING:
-    from delivery_chain.core.events.delivery import Delivery
+    from delivery_chain.core.events.notification import Notification
     from delivery_chain.hooks.webhook_sender import WebhookSender
     from delivery_chain.senders.base import Sender
 
 WORKERS = 4
-"""Deliveries that are written at once: Airflow's own pages need the database, too."""
+"""Notifications that are written at once: Airflow's own pages need the database, too."""
 MOST_WAITING = 200
 LARGE = 256 * 1024
 """Bytes from which a body is verified and parsed beside the event loop."""
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 
 class Answer(BaseModel):
-    """What came of a delivery."""
+    """What came of a notification."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -56,11 +56,11 @@ class Answer(BaseModel):
     ignored: str = ""
     """Why there was nothing to do."""
     changes: list[Entry] = []
-    """Every ref or image that the delivery names, with the runs that it made or the reason why it made none."""
+    """Every ref or image that the notification names, with the runs that it made or the reason why it made none."""
 
 
 class Refusal(BaseModel):
-    """Why a delivery was not taken."""
+    """Why a notification was not taken."""
 
     detail: str
 
@@ -74,7 +74,7 @@ class Receiver:
         self.bodies = Bodies()
         self.workers = anyio.CapacityLimiter(WORKERS)
         self.waiting = 0
-        self.known = Known(self.rate, self.workers)
+        self.senders = SenderCache(self.rate, self.workers)
 
     async def take(self, connection: str, request: Request) -> Answer:
         """Answer one request.
@@ -87,46 +87,48 @@ class Receiver:
         if kind is None:
             raise unproved(f"field sender: expected one of {', '.join(SENDERS)}, found {sender.kind[:100]!r}")
         async with self.bodies.read(request, kind.largest, name=connection) as body:
-            delivery = await _read(
+            notification = await _read(
                 kind, Received(request.headers, body, request.scope.get(IN_ADDRESS, "")), sender
             )
         self.rate.take(connection, sender.per_minute)
-        answer = Answer(delivery=delivery.delivery_id, event=delivery.event, ignored=delivery.ignored)
-        if not delivery.ignored:
-            answer.changes = await self.write(sender, delivery)
+        answer = Answer(
+            delivery=notification.delivery_id, event=notification.event, ignored=notification.ignored
+        )
+        if not notification.ignored:
+            answer.changes = await self.write(sender, notification)
         return answer
 
     async def _sender(self, connection: str) -> WebhookSender:
         try:
-            return await self.known.sender(connection)
+            return await self.senders.sender(connection)
         except SQLAlchemyError as error:
             raise _database_failed(error) from error
 
-    async def write(self, sender: WebhookSender, delivery: Delivery) -> list[Entry]:
+    async def write(self, sender: WebhookSender, notification: Notification) -> list[Entry]:
         """Make the runs, beside the event loop."""
         if self.waiting >= MOST_WAITING:
             raise WebhookRefused(503, "too many deliveries wait", retry_after=AGAIN_SOON)
         self.waiting += 1
         try:
-            return await run_sync(partial(self._write, sender, delivery), limiter=self.workers)
+            return await run_sync(partial(self._write, sender, notification), limiter=self.workers)
         except SQLAlchemyError as error:
             raise _database_failed(error) from error
         finally:
             self.waiting -= 1
 
-    def _write(self, sender: WebhookSender, delivery: Delivery) -> list[Entry]:
+    def _write(self, sender: WebhookSender, notification: Notification) -> list[Entry]:
         chains = self.index.chains()
-        return Intake(sender=sender, delivery=delivery, chains=chains, now=datetime.now(UTC)).take()
+        return take(sender=sender, notification=notification, chains=chains, now=datetime.now(UTC))
 
 
-async def _read(kind: Sender, received: Received, sender: WebhookSender) -> Delivery:
+async def _read(kind: Sender, received: Received, sender: WebhookSender) -> Notification:
     read = partial(receive, kind, received, sender.secrets, datetime.now(UTC))
     return await run_sync(read) if len(received.body) > LARGE else read()
 
 
 def _database_failed(error: SQLAlchemyError) -> WebhookRefused:
     refused = WebhookRefused(503, "Airflow's database did not take it", retry_after=AGAIN_SOON)
-    # The driver's own first line: SQLAlchemy's text and the driver's details have the delivery's values in them.
+    # The driver's own first line: SQLAlchemy's text and the driver's details hold the notification's values.
     first = str(getattr(error, "orig", None) or "").partition("\n")[0]
     refused.add_note(f"{type(error).__name__}: {first[:300]}")
     return refused

@@ -34,8 +34,8 @@ def unproved(why: str) -> WebhookRefused:
     return error
 
 
-class Known:
-    """What one server process knows of senders. One lookup of a name at a time, however many ask for it.
+class SenderCache:
+    """The senders that one server process knows. One lookup of a name at a time, however many ask for it.
 
     Those that are no senders are remembered apart: whoever makes names up displaces no sender, and no sender that is
     known waits for the lookups of made-up names. One that is not known yet may have to.

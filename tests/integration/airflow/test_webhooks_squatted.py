@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
 from delivery_chain.airflow_db.runs import Runs
-from delivery_chain.core.events.routing import image_starts, source_starts
+from delivery_chain.core.events.push import Push
+from delivery_chain.core.events.routing import route_image, source_starts
 from support.webhook_airflow import DIGEST, MAIN, A, B, connect, images, moved, pushed, spec
 
 if TYPE_CHECKING:
@@ -25,8 +27,8 @@ pytestmark = [
 ]
 CHAIN = spec()
 START = source_starts([(CHAIN, "api")], ref=MAIN, commit=A, previous="")[0]
-IMAGE = image_starts([images()], instance="home", name="base/python", tag="v1", digest=DIGEST)[0]
-assert not isinstance(IMAGE, str)
+PUSH = Push.of_image(name="base/python", tag="v1", digest=DIGEST)
+(IMAGE,) = route_image(PUSH, [images()], instance="home", at=datetime(2026, 11, 23, tzinfo=UTC)).starts
 OURS = START.event.to_conf()
 CONFS: list[dict[str, Any]] = [
     {},

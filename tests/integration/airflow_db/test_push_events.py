@@ -14,10 +14,11 @@ import anyio
 import httpx
 import pytest
 
-from delivery_chain.core.events.ledger import EVENT, LEDGER, Change, Entry, Looked, Outcome
+from delivery_chain.core.events.ledger import EVENT, Entry, LedgerLine, Looked, Outcome
 from delivery_chain.core.events.watch_dags import source_dag_id
 from delivery_chain.core.run.state import Facts
 from delivery_chain.core.spec.model import Source
+from delivery_chain.core.xcom_keys import LEDGER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -204,7 +205,7 @@ def test_both_kinds_of_records_are_read(records: Records, read: Callable[..., Le
     records.looked(PLACE, entry(ref, 597, by="sensor", outcomes=run_of(ref, made=False)))
     ledger = read()
     assert lines(ledger) == [("branch x", HOOK, (), ()), ("tag v1", HOOK, ("sensor",), ())]
-    assert ledger.changes[1] == Change.model_validate(
+    assert ledger.changes[1] == LedgerLine.model_validate(
         {
             "place": PLACE, "ref": ref, "commit": A, "at": NOW - timedelta(seconds=600), "by": HOOK, "actor": "mona",
             "last": NOW - timedelta(seconds=597), "also": [{"by": "sensor", "after": 3.0}],
@@ -494,7 +495,7 @@ def test_the_command_reads_the_same(reader: Reader) -> None:
         text=True,
         env=os.environ | {"PYTHONPATH": path},
     )
-    found = [Change.model_validate_json(line) for line in done.stdout.splitlines()]
+    found = [LedgerLine.model_validate_json(line) for line in done.stdout.splitlines()]
     assert sorted(change.name for change in found) == ["tag v1", "tag v2", "tag v3"]
 
 

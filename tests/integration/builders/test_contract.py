@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from delivery_chain.builders.interface import BUILDERS, BuildWork, load_builder
+from delivery_chain.builders.interface import BuildWork
+from delivery_chain.builders.table import BUILDERS, load_builder
 from delivery_chain.core.names.platform import Platform
 from delivery_chain.core.names.reference import sha256_digest
 from delivery_chain.core.names.registry import Registry
@@ -225,7 +226,8 @@ def test_killed_worker_and_retry(build: Builder, registry: Registry, tmp_path: P
 from pathlib import Path
 from delivery_chain.core.names.platform import Platform
 from delivery_chain.core.names.registry import Registry
-from delivery_chain.builders.interface import BUILDERS, BuildWork, load_builder
+from delivery_chain.builders.interface import BuildWork
+from delivery_chain.builders.table import load_builder
 context = Path({str(build.context)!r})
 work = BuildWork(
     context, context / "Dockerfile", Platform.LINUX_AMD64, "{registry.host}/shop/api:killed",

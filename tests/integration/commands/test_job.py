@@ -12,13 +12,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from delivery_chain.core.gate.findings import ScanReport
 from delivery_chain.jobs.failure import Failure
-from delivery_chain.jobs.job import BuildDone, result_from_json
+from delivery_chain.jobs.job import BuildDone, ScanDone, ScanJob, result_from_json
 from delivery_chain.jobs.logins import Logins
 from delivery_chain.oci.client import RegistryClient
+from delivery_chain.oci.referrers import list_referrers
+from delivery_chain.scanners.table import SCANNERS
 from delivery_chain.tools.secret_files import passed_file
 from support.builds import PASSWORD, locked_registry
 from support.jobs import WAITS, Source
+from support.scan_images import OLD, push_files
+from support.scanner_benches import BENCHES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +67,7 @@ def start(work: Path, *arguments: str, logins: int | None = None) -> subprocess.
         "PATH": os.environ["PATH"],
         "PYTHONPATH": os.pathsep.join(sys.path),
         "AIRFLOW__DELIVERY_CHAIN__WORK_FOLDER": str(work),
+        "AIRFLOW__DELIVERY_CHAIN__TRIVY_CACHE_DIR": str(work.with_name("cache")),
     }
     passed = () if logins is None else (logins,)
     handed = () if logins is None else ("--logins", f"/dev/fd/{logins}")
@@ -87,6 +93,36 @@ def test_a_build(tmp_path: Path, source: Source, registry: Registry) -> None:
     with RegistryClient(registry) as client:
         assert client.get_manifest("shop/api", "built").digest == found.digest
     assert (process.returncode, out.count(b"\n"), b"build of" in log) == (0, 1, True)
+    assert (PASSWORD.encode() in out + log, left(tmp_path / "work")) == (False, [])
+
+
+@pytest.mark.parametrize("name", sorted(SCANNERS))
+def test_a_scan(tmp_path: Path, registry: Registry, name: str) -> None:
+    """The same for each engine: the result names reports that are beside the image in the registry."""
+    with RegistryClient(registry) as client:
+        bench = BENCHES[name](client, tmp_path / "job")
+        digest = push_files(client, "shop/old", OLD)
+    job = ScanJob(
+        engine=name,
+        options=bench.options.to_xcom(),
+        registry="home",
+        name="shop/old",
+        digest=digest,
+        platform="linux/amd64",
+        seconds=90,
+    )
+    with (
+        passed_file(Logins({"home": registry}).to_json().decode()) as descriptor,
+        start(tmp_path / "work", logins=descriptor) as process,
+    ):
+        out, log = process.communicate(job.model_dump_json().encode(), timeout=120)
+    found = result_from_json(out)
+    assert isinstance(found, ScanDone), (found, log)
+    with RegistryClient(registry) as client:
+        report = ScanReport.model_validate_json(client.get_blob("shop/old", found.report))
+        kept = [one.digest for one in list_referrers(client, "shop/old", digest)]
+    assert (report.engine, report.digest, report.counts()) == (name, digest, found.counts)
+    assert (found.referrer in kept, len(kept), sum(found.counts.values()) > 0) == (True, 2, True)
     assert (PASSWORD.encode() in out + log, left(tmp_path / "work")) == (False, [])
 
 
@@ -147,6 +183,6 @@ def test_logins_that_can_not_be_read(tmp_path: Path, source: Source) -> None:
     (tmp_path / "other").write_text(Logins().to_json().decode() + "}")
     other = failing(tmp_path, job, "--logins", str(tmp_path / "other"))
     assert (missing.message, other.message.partition(",")[0]) == (
-        f"--logins {tmp_path}/none: expected a file that can be read, found No such file or directory",
+        f"--logins {tmp_path}/none: expected a readable file, found No such file or directory",
         "logins: expected JSON as a runner writes it",
     )

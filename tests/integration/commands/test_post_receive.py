@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from standardwebhooks import Webhook
 
-from delivery_chain.core.events.delivery import RefPush
+from delivery_chain.core.events.push import Push
 from delivery_chain.senders.base import Request, receive
 from delivery_chain.senders.standard import STANDARD
 from support.webhook_target import Target, answer, drip, hang, webhook_target
@@ -61,7 +61,7 @@ class Forge:
         """Set one of the hook's settings."""
         self.git("config", f"delivery-chain.{name}", value, at=self.bare)
 
-    def told(self) -> list[tuple[RefPush, ...]]:
+    def told(self) -> list[tuple[Push, ...]]:
         """The pushes of each request, by the receiver's own reading, which includes the signature."""
         return [
             receive(STANDARD, Request(got.headers, got.body), [SECRET], datetime.now(UTC)).pushes
@@ -133,7 +133,7 @@ def test_one_request_for_one_push(forge: Forge) -> None:
     forge.git("tag", "--annotate", "--message", "x", "v3", "v2")
     assert forge.push("main", "v1", "v2", "v3") == ""
     names = ("refs/heads/main", "refs/tags/v1", "refs/tags/v2", "refs/tags/v3")
-    assert forge.told() == [tuple(RefPush(ref=name, before="", after=first) for name in names)]
+    assert forge.told() == [tuple(Push(ref=name, before="", after=first) for name in names)]
 
 
 def test_the_body(forge: Forge) -> None:
@@ -168,7 +168,7 @@ def test_what_it_was_and_is(forge: Forge) -> None:
     names = ("refs/heads/main", "refs/tags/v1")
     moved = [("", first), (first, second), (second, "")]
     assert forge.told() == [
-        tuple(RefPush(ref=name, before=was, after=now) for name in names) for was, now in moved
+        tuple(Push(ref=name, before=was, after=now) for name in names) for was, now in moved
     ]
 
 
@@ -227,7 +227,7 @@ def test_sha256(make: Any) -> None:
     first = forge.commit()
     forge.git("tag", "--annotate", "--message", "x", "v1")
     forge.push("v1")
-    assert (len(first), forge.told()) == (64, [(RefPush(ref="refs/tags/v1", before="", after=first),)])
+    assert (len(first), forge.told()) == (64, [(Push(ref="refs/tags/v1", before="", after=first),)])
 
 
 def test_who_and_where(forge: Forge) -> None:

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from delivery_chain.commands.main import main
-from delivery_chain.core.gate.findings import Database
 from delivery_chain.oci.manifest import OCI_MANIFEST
 from delivery_chain.sandbox.vulndb import publish_sample_database
 from delivery_chain.scanners.trivy.command import run_trivy
-from delivery_chain.scanners.trivy.databases import TrivySettings, ensure_database
+from delivery_chain.scanners.trivy.databases import ensure_database
+from delivery_chain.scanners.trivy.options import TrivyOptions
 
 if TYPE_CHECKING:
     from delivery_chain.oci.client import RegistryClient
@@ -89,10 +89,16 @@ def test_a_mirror_serves_both_databases(
     copies = [oci_target.head_manifest(*name.split(":")) for name in names]
     assert [one.digest for one in copies if one] == digests
     vulnerabilities, java = (f"{oci_target.registry.host}/{name}" for name in names)
-    settings = TrivySettings(tmp_path / "cache", vulnerabilities, wheel=True)
     deadline = time.monotonic() + 60
-    found = ensure_database(settings, now=BUILT + timedelta(hours=1), deadline=deadline)
-    assert found.facts == Database(repository=vulnerabilities, updated_at=BUILT, sample=True, stale=False)
+    options = TrivyOptions(db_repository=vulnerabilities, wheel=True)
+    found = ensure_database(options, tmp_path / "cache", now=BUILT + timedelta(hours=1), deadline=deadline)
+    facts = found.facts
+    assert (facts.repository, facts.updated_at, facts.sample, facts.stale) == (
+        vulnerabilities,
+        BUILT,
+        True,
+        False,
+    )
     run_trivy(
         ["image", "--download-java-db-only", "--no-progress", "--java-db-repository", java],
         cache_dir=tmp_path / "java",

@@ -365,7 +365,7 @@ def test_a_list_without_end_ends_after_some_time(
 
     with (
         RegistryClient(oci_script.registry) as client,
-        pytest.raises(RegistryUnreachable, match="still going on after 1 pages"),
+        pytest.raises(RegistryUnreachable, match="found it unfinished after 1 pages"),
     ):
         ask(client)
 

@@ -27,7 +27,7 @@ from delivery_chain.oci.copy.limits import Limits
 from delivery_chain.oci.http.connector import Connector
 from delivery_chain.oci.manifest import OCI_MANIFEST
 from delivery_chain.oci.referrers import fallback_tag
-from delivery_chain.oci.tag_poll import look_at
+from delivery_chain.oci.tag_poll import poll_tags
 from support.oci_images import push_image
 from support.oci_registry import docker_registry, free_port
 
@@ -54,7 +54,7 @@ def push(client: RegistryClient, name: str, *tags: str, seed: int = 1) -> str:
 def ask(script: Script, *names: str, **more: Any) -> dict[str, str]:
     """Look at a scripted registry, with limits of this look's own."""
     with RegistryClient(script.registry, timeout=5) as client:
-        return look_at(client, names, **{"limits": Limits(), **more})
+        return poll_tags(client, names, **{"limits": Limits(), **more})
 
 
 def say_tags(script: Script, name: str, **tags: str) -> None:
@@ -71,7 +71,7 @@ def test_tags_of_several_repositories(oci_client: RegistryClient, oci_repository
     one, two = f"{oci_repository}/one", f"{oci_repository}/two"
     first = push(oci_client, one, "v1", "v2", "latest", seed=1)
     second = push(oci_client, two, "v1", seed=2)
-    assert look_at(oci_client, [one, two, f"{oci_repository}/three"], tags="v.*") == {
+    assert poll_tags(oci_client, [one, two, f"{oci_repository}/three"], tags="v.*") == {
         f"{one}:v1": first,
         f"{one}:v2": first,
         f"{two}:v1": second,
@@ -83,7 +83,7 @@ def test_own_tags_never_count(oci_client: RegistryClient, oci_repository: str) -
     digest = push(oci_client, oci_repository)
     own = [fallback_tag(digest), *(f"{fallback_tag(digest)}.{kind}" for kind in ("sig", "att", "sbom"))]
     push(oci_client, oci_repository, "v1", "_staging-0123456789ab", *own)
-    assert look_at(oci_client, [oci_repository]) == {f"{oci_repository}:v1": digest}
+    assert poll_tags(oci_client, [oci_repository]) == {f"{oci_repository}:v1": digest}
 
 
 def test_whole_namespaces(oci_client: RegistryClient, oci_repository: str) -> None:
@@ -91,7 +91,7 @@ def test_whole_namespaces(oci_client: RegistryClient, oci_repository: str) -> No
     digest = push(oci_client, f"{oci_repository}/api", "v1")
     for name in ("/old", "-2/api"):
         push(oci_client, f"{oci_repository}{name}", "v1")
-    found = look_at(oci_client, namespaces=[oci_repository], exclude=[f"{oci_repository}/old"])
+    found = poll_tags(oci_client, namespaces=[oci_repository], exclude=[f"{oci_repository}/old"])
     assert found == {f"{oci_repository}/api:v1": digest}
 
 
@@ -104,7 +104,7 @@ def test_a_tag_that_is_being_deleted_is_gone(
         patch.setattr(oci_client, "delete_manifest", lambda *_: None)
         oci_client.delete_tag(oci_repository, "v1")
     assert oci_client.head_manifest(oci_repository, "v1") is not None
-    assert look_at(oci_client, [oci_repository]) == {}
+    assert poll_tags(oci_client, [oci_repository]) == {}
 
 
 def test_a_look_costs_one_request_a_tag(oci_script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,10 +166,10 @@ def test_a_registry_that_says_no_digest_is_read(oci_script: Script) -> None:
 
 def test_a_proxy_that_says_404_to_all_is_no_empty_registry(oci_script: Script) -> None:
     """Else every tag would be gone while a registry restarts, and new when it is back."""
-    with pytest.raises(RegistryFailure, match="what answers now is no registry") as caught:
+    with pytest.raises(RegistryFailure, match="the server that answers now is not a registry") as caught:
         ask(oci_script, "shop/api")
     assert caught.value.retryable
-    with pytest.raises(RegistryFailure, match="what answers now is no registry"):
+    with pytest.raises(RegistryFailure, match="the server that answers now is not a registry"):
         ask(oci_script, namespaces=["shop"])
 
 
@@ -203,7 +203,7 @@ def test_a_registry_without_a_catalogue(oci_script: Script, status: int) -> None
 @pytest.mark.parametrize(
     ("names", "more", "kind", "message"),
     [
-        ((), {}, ConfigurationError, "image tags: expected a repository or a namespace to look at"),
+        ((), {}, ConfigurationError, "image tags: expected a repository or a namespace to watch"),
         (("shop/api",), {"tags": "v("}, ConfigurationError, r"image tags 'v\(': not a regular expression"),
         (("Shop/api",), {}, InvalidReference, "repository name 'Shop/api': expected lowercase"),
         (
@@ -244,7 +244,7 @@ def test_a_login_that_is_refused_is_an_error(tmp_path: Path) -> None:
     with docker_registry(tmp_path, htpasswd=True) as registry:
         wrong = replace(registry, password="another-password")
         with RegistryClient(wrong) as client, pytest.raises(Unauthorized) as caught:
-            look_at(client, ["shop/api"])
+            poll_tags(client, ["shop/api"])
     assert (caught.value.retryable, "another-password" in str(caught.value)) == (False, False)
 
 
@@ -252,7 +252,7 @@ def test_a_registry_that_is_down_is_a_retryable_error() -> None:
     """Nothing was seen, so nothing is gone."""
     registry = Registry(host=f"127.0.0.1:{free_port()}", plain_http=True)
     with RegistryClient(registry) as client, pytest.raises(RegistryUnreachable):
-        look_at(client, ["shop/api"])
+        poll_tags(client, ["shop/api"])
 
 
 def test_a_registry_that_asks_to_slow_down_is_left_alone(oci_script: Script) -> None:
@@ -278,12 +278,12 @@ def test_a_look_has_an_end(oci_script: Script) -> None:
         ask(oci_script, "shop/api", seconds=0.3)
     assert time.monotonic() - started < 4
     assert str(caught.value) == (
-        f"{oci_script.registry.base_url}: expected a look at the tags to take at most 0.3 s, it took longer. "
-        "Watch fewer tags, or look whether the registry is slow"
+        f"{oci_script.registry.base_url}: expected to poll the tags within 0.3 s, it took longer. "
+        "Watch fewer tags, or check whether the registry is slow"
     )
     assert [one for one in threading.enumerate() if one.name == "delivery-chain-look"] == []
 
 
 def test_the_limits_of_a_look_fit_together() -> None:
     """The most tags and repositories can be asked for in time, at a usual registry's speed."""
-    assert (tag_poll.MAX_TAGS + tag_poll.MAX_REPOSITORIES) * 0.05 <= tag_poll.LOOK_TIME
+    assert (tag_poll.MAX_TAGS + tag_poll.MAX_REPOSITORIES) * 0.05 <= tag_poll.POLL_SECONDS

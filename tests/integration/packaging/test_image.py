@@ -31,7 +31,8 @@ import json, os, shutil, signal, sys
 from pathlib import Path
 from delivery_chain.core.names.platform import Platform
 from delivery_chain.core.names.registry import Registry
-from delivery_chain.builders.interface import BuildWork, load_builder
+from delivery_chain.builders.interface import BuildWork
+from delivery_chain.builders.table import load_builder
 from delivery_chain.tools.job_folder import job_folder
 
 host, work = sys.argv[1], Path(sys.argv[2])

@@ -15,7 +15,8 @@ from delivery_chain.errors import ConfigurationError
 from delivery_chain.jobs.failure import Failure
 from delivery_chain.jobs.job import BuildDone
 from delivery_chain.oci.client import RegistryClient
-from delivery_chain.runners.interface import RUNNERS, Handle, load_runner
+from delivery_chain.runners.interface import Handle
+from delivery_chain.runners.table import RUNNERS, load_runner
 from support.builds import PASSWORD, locked_registry
 from support.jobs import WAITS, Source
 
@@ -129,7 +130,7 @@ DYING = f"""
 import os, signal, sys
 from pathlib import Path
 from delivery_chain.core.names.registry import Registry
-from delivery_chain.runners.interface import load_runner
+from delivery_chain.runners.table import load_runner
 from support.jobs import Source
 source = Source(sys.argv[2], sys.argv[3])
 registry = Registry(sys.argv[4], username="robot", password=sys.stdin.read(), plain_http=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -14,12 +13,13 @@ from delivery_chain.errors import DeliveryChainError, ProtocolViolation, ScanFai
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.inventory import inventory
 from delivery_chain.sandbox import vulndb
-from delivery_chain.scanners.interface import ScanRequest
-from delivery_chain.scanners.trivy.databases import TrivySettings
-from delivery_chain.scanners.trivy.scanner import TrivyEngine
+from delivery_chain.scanners.interface import ImageRef, Workplace
+from delivery_chain.scanners.trivy.options import TrivyOptions
+from delivery_chain.scanners.trivy.scanner import TrivyScanner
 from support.image_trees import IN_TOTO, UNKNOWN, ZSTD, Entry, Forest, attests
 from support.oci_registry import docker_registry
 from support.scan_images import CLEAN, OLD
+from support.sections import section
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,17 +40,18 @@ def say(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Callable
     (folder / "registry").mkdir()
     with docker_registry(folder / "registry") as registry, RegistryClient(registry) as client:
         vulndb.publish_sample_database(client, now=BUILT)
-        settings = TrivySettings(folder / "cache", f"{registry.host}/aquasecurity/trivy-db:2", 72, wheel=True)
-        engine = TrivyEngine(clock=lambda: NOW)
+        options = TrivyOptions(db_repository=f"{registry.host}/aquasecurity/trivy-db:2", wheel=True)
+        scanner = TrivyScanner(clock=lambda: NOW)
+        workplace = Workplace(folder, section(trivy_cache_dir=folder / "cache"))
 
         def run(make: Callable[[Forest], Entry]) -> str:
             forest = Forest()
             digest = forest.upload(client, NAME, "v1", make(forest))
             images, _ = inventory(client, NAME, digest)
+            ready = scanner.prepare(options, workplace, seconds=60, log=print)
             reports = [
-                engine.scan(
-                    ScanRequest(registry, NAME, image.digest, image.platform, settings, folder),
-                    deadline=time.monotonic() + 60,
+                scanner.scan(
+                    ImageRef(registry, NAME, image.digest), image.platform, ready, seconds=60, log=print
                 ).report
                 for image in images
             ]
@@ -113,7 +114,7 @@ REFUSED: dict[str, tuple[Callable[[Forest], Entry], type[DeliveryChainError], st
     "a child of an unknown type": (
         lambda f: f.index(clean(f), f.image(OLD) | {"mediaType": "application/x-foo"}),
         ProtocolViolation,
-        "'application/x-foo' is neither an image nor known to be none",
+        "'application/x-foo' is neither an image nor proven not to be one",
     ),
     "a manifest for a layer": (
         lambda f: f.index(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -38,7 +37,15 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 def facts(bench: Bench, *, stale: bool = False) -> Database:
     repository = f"{bench.registry.host}/{JAVA_DATABASE}:1"
-    return Database(repository=repository, updated_at=BUILT, sample=True, stale=stale)
+    return Database(
+        kind="Java database",
+        repository=repository,
+        updated_at=BUILT,
+        sample=True,
+        stale=stale,
+        limit="[delivery_chain] trivy_java_db_max_age_hours",
+        remedy="let the worker reach a newer one, or name a mirror in [delivery_chain] trivy_java_db_repository",
+    )
 
 
 def test_a_vulnerable_jar_is_found_on_a_fresh_worker(bench: Bench) -> None:
@@ -53,14 +60,14 @@ def test_a_vulnerable_jar_is_found_on_a_fresh_worker(bench: Bench) -> None:
             "app/log4j-core-2.14.1.jar",
         )
     ]
-    assert report.java_database == facts(bench)
+    assert report.databases[1:] == (facts(bench),)
 
 
 def test_an_image_without_jars_fetches_no_java_database(bench: Bench) -> None:
     """It is large, so only an image that needs it brings it to a worker."""
     report = bench.scan("demo/clean", bench.push("demo/clean", CLEAN)).report
 
-    assert (report.java_database, bench.downloads(), bench.downloads("java")) == (None, 1, 0)
+    assert (report.databases[1:], bench.downloads(), bench.downloads("java")) == ((), 1, 0)
 
 
 def test_the_java_database_is_fetched_once_for_many_scans(bench: Bench) -> None:
@@ -78,7 +85,7 @@ def test_a_jar_without_a_name_fails_no_scan(bench: Bench) -> None:
     """The empty database does not know it; the report says that it was made with a sample."""
     report = bench.scan("demo/java", bench.push("demo/java", {**CLEAN, "a.jar": jar()})).report
 
-    assert (report.findings, report.java_database) == ((), facts(bench))
+    assert (report.findings, report.databases[1:]) == ((), (facts(bench),))
 
 
 def test_an_old_java_database_is_stale(bench: Bench) -> None:
@@ -89,12 +96,14 @@ def test_an_old_java_database_is_stale(bench: Bench) -> None:
 
     report = bench.scan("demo/java", digest).report
 
-    assert (report.database.stale, report.java_database) == (False, facts(bench, stale=True))
+    assert (report.database.stale, report.databases[1:]) == (False, (facts(bench, stale=True),))
 
 
 def test_a_java_database_out_of_reach_is_worth_a_retry(bench: Bench) -> None:
     """The image does not pass meanwhile, and the error says what to set."""
-    bench.settings = replace(bench.settings, java_db_repository=f"127.0.0.1:{free_port()}/{JAVA_DATABASE}:1")
+    bench.options = bench.options.model_copy(
+        update={"java_db_repository": f"127.0.0.1:{free_port()}/{JAVA_DATABASE}:1"}
+    )
     digest = bench.push("demo/java", JAVA_IMAGE)
 
     with pytest.raises(
@@ -107,7 +116,7 @@ def test_a_damaged_java_database_is_fetched_again(bench: Bench) -> None:
     """Trivy itself takes one that it can't read for one that knows no archive, and says nothing."""
     digest = bench.push("demo/java", JAVA_IMAGE)
     bench.scan("demo/java", digest)
-    (file,) = bench.settings.cache_dir.rglob("trivy-java.db")
+    (file,) = bench.cache.rglob("trivy-java.db")
     file.write_bytes(b"x" * file.stat().st_size)
 
     assert len(bench.scan("demo/java", digest).report.findings) == 1

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from delivery_chain.core.events.delivery import Delivery, ImagePush
+from delivery_chain.core.events.notification import Notification
+from delivery_chain.core.events.push import Push
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.senders.base import Request, receive
@@ -53,7 +54,7 @@ def tag(client: RegistryClient, name: str, tag: str, entry: Descriptor) -> None:
     client.put_manifest(name, tag, client.get_manifest(name, entry.digest).raw, entry.media_type)
 
 
-def deliveries(told: Endpoint) -> list[Delivery]:
+def deliveries(told: Endpoint) -> list[Notification]:
     return [receive(DISTRIBUTION, Request(headers, body), [SECRET], NOW) for headers, body in told.received]
 
 
@@ -73,13 +74,13 @@ def test_a_registry_tells_each_tagged_push_once(client: RegistryClient, told: En
     tag(client, "shop/api", "v1.2.1", index)
     told.wait(lambda received: len(tagged(received)) == 3)
 
-    found = [delivery for delivery in deliveries(told) if delivery.images]
+    found = [delivery for delivery in deliveries(told) if delivery.pushes]
     events = [tagged(told.received)[at] for at in (0, 2)]
     assert found == [
-        Delivery(
+        Notification(
             event="push",
             delivery_id=event["id"],
-            images=(ImagePush(name="shop/api", tag=name, digest=entry.digest),),
+            pushes=(Push.of_image(name="shop/api", tag=name, digest=entry.digest),),
             actor="robot",
             pushed_at=datetime.fromisoformat(event["timestamp"]),
         )
@@ -89,7 +90,7 @@ def test_a_registry_tells_each_tagged_push_once(client: RegistryClient, told: En
         delivery.pushed_at and since <= delivery.pushed_at <= since + timedelta(minutes=1)
         for delivery in found
     )
-    others = [delivery for delivery in deliveries(told) if not delivery.images]
+    others = [delivery for delivery in deliveries(told) if not delivery.pushes]
     assert {(delivery.event, delivery.ignored) for delivery in others} == {
         ("push", "a layer or another blob"),
         ("push", "pushed without a tag, as the platforms of an index and what refers to an image are"),

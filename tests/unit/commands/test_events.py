@@ -10,13 +10,13 @@ from delivery_chain.commands import events as command
 from delivery_chain.commands.events import plain, table
 from delivery_chain.commands.main import main
 from delivery_chain.core.events.gaps import Watch
-from delivery_chain.core.events.ledger import Change, Outcome, Sight
+from delivery_chain.core.events.ledger import LedgerLine, Outcome, Sight
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 RUN = "tag__v1.0.0__aaaaaaaaaaaa__release__12345678"
 
 
-def change(**given: Any) -> Change:
+def change(**given: Any) -> LedgerLine:
     whole = {
         "place": "delivery-chain-source--git--shop-api-000000",
         "ref": "refs/tags/v1.0.0",
@@ -28,7 +28,7 @@ def change(**given: Any) -> Change:
         "also": (Sight(by="sensor", after=4.2),),
         "outcomes": (Outcome(chain="shop-api", rule="release", run_id=RUN, made=True),),
     }
-    return Change.model_validate(whole | given)
+    return LedgerLine.model_validate(whole | given)
 
 
 LOST = change(
@@ -98,12 +98,12 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, list[
 def test_json_is_one_object_a_line(ledger: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """Each line is the change; what is to say about the whole is on standard error."""
     code, out, err = run(capsys, "--json")
-    assert (code, [Change.model_validate_json(line) for line in out]) == (0, ledger.changes)
+    assert (code, [LedgerLine.model_validate_json(line) for line in out]) == (0, ledger.changes)
     assert err == [
         "2 changes since 2026-11-22 12:00 UTC, 1 with gaps",
-        "there is more: only the newest were read; the time above is from when on it is all",
-        "3 records are of another version of this package, and were left out",
-        "not looking: source git shop/web.git: its Dag is paused",
+        "more exist: only the newest were read, and the list is complete since the time above",
+        "3 records were written by another version of this package, and were skipped",
+        "not polling: source git shop/web.git: its Dag is paused",
     ]
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery_chain.core.events.delivery import Delivery
 from delivery_chain.core.events.event import Event
+from delivery_chain.core.events.notification import Notification
 from delivery_chain.core.times import CLOCKS_APART, EPOCH, claimed, in_utc, not_after, read_time
 from delivery_chain.errors import UsageError
 
@@ -74,5 +74,5 @@ def test_an_event_takes_or_refuses_any_time(said: dict[str, Any]) -> None:
 @given(times)
 def test_a_delivery_has_a_possible_time_or_none(time: datetime) -> None:
     """So that nothing after it fails on a sender's odd clock."""
-    found = Delivery(event="push", delivery_id="d", pushed_at=time).pushed_at
+    found = Notification(event="push", delivery_id="d", pushed_at=time).pushed_at
     assert found is None or (found > EPOCH and found.tzinfo is UTC)

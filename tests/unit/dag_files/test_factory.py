@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from delivery_chain.core.events.event import Event
 from delivery_chain.core.events.watch_dags import images_dag_id, source_dag_id, watch_words
+from delivery_chain.core.spec import engines
 from delivery_chain.core.spec.in_force import Entry, State
 from delivery_chain.core.spec.model import ChainSpec, Source
 from delivery_chain.core.spec.standing import Standing
@@ -140,6 +141,14 @@ def test_steps_are_mapped_over_what_the_spec_says(body: dict[str, Any], mapped: 
     assert {name: task.partial_kwargs["map_index_template"] for name, task in found.items()} == dict.fromkeys(
         mapped, "{{ task.about(ti) }}"
     )
+
+
+def test_scans_are_mapped_over_engines_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each platform with each engine."""
+    monkeypatch.setattr(engines, "SCAN_ENGINES", ("trivy", "other"))
+    body = FULL | {"scan": FULL["scan"] | {"engine": ["trivy", "other"]}}
+    dag = factory.make_chain_dag(spec(body))
+    assert dag.get_task("scan").expand_input.value == {"slot": list(range(8))}
 
 
 def test_every_task_can_be_started() -> None:
@@ -297,12 +306,12 @@ def standing(state: State, **fields: Any) -> Standing:
         (
             State.INVALID,
             {"invalid spec"},
-            "**The spec is invalid.** This is version 3 (01234567), the last good one;",
+            "**The spec is invalid.** This is version 3 (01234567), the last valid one;",
         ),
         (
             State.NO_FILES,
             {"no spec files"},
-            "**There is no spec in the specs folder.** This is version 3 (01234567)",
+            "**The specs folder has no spec.** This is version 3 (01234567)",
         ),
         (State.REMOVED, {"removed chain"}, "**This chain was removed** from the specs (`team/shop.yaml`)."),
     ],

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from delivery_chain.errors import ConfigurationError
-from delivery_chain.hooks.webhook import WebhookHook, WebhookTarget
+from delivery_chain.hooks.webhook import WebhookHook
+from delivery_chain.targets.webhook import WebhookTarget
 
 if TYPE_CHECKING:
     from collections.abc import Callable

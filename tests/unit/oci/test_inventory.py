@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from delivery_chain.errors import NotFound, ProtocolViolation
-from delivery_chain.oci.inventory import take_stock
+from delivery_chain.oci.inventory import take_inventory
 from delivery_chain.oci.manifest import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST
 from support.image_trees import HELM_CONFIG, IN_TOTO, LAYER, UNKNOWN, ZSTD, Entry, Forest, archive, attests
 
@@ -19,7 +19,7 @@ TAR = gzip.compress(archive({"bin/sh": "#!"}), mtime=0)
 
 
 def found(forest: Forest, root: Entry) -> tuple[list[tuple[str, str]], dict[str, str]]:
-    images, others = take_stock("shop/api", forest.fetch, forest.content(), root["digest"])
+    images, others = take_inventory("shop/api", forest.fetch, forest.content(), root["digest"])
     return [(one.digest, one.platform) for one in images], {one.digest: one.what for one in others}
 
 
@@ -182,23 +182,23 @@ NEITHER = {
         lambda forest: forest.index(
             forest.image(), forest.image({"b": ""}) | {"mediaType": "application/x-foo"}
         ),
-        "'application/x-foo' is neither an image nor known to be none",
+        "'application/x-foo' is neither an image nor proven not to be one",
     ),
     "unknown blob": (
         lambda forest: forest.index(forest.image(), forest.blob(b"x", "application/octet-stream")),
-        "is neither an image nor known to be none",
+        "is neither an image nor proven not to be one",
     ),
-    "a manifest for a layer": (hidden_in_a_layer, "is neither an image nor known to be none"),
+    "a manifest for a layer": (hidden_in_a_layer, "is neither an image nor proven not to be one"),
     "another type": (
         lambda forest: forest.index(forest.image(), forest.image({"b": ""}) | {"mediaType": OCI_INDEX}),
-        "says that sha256:",
+        "expected media type",
     ),
     "another size": (
         lambda forest: forest.index(forest.image(), forest.image({"b": ""}) | {"size": 1}),
-        "says 1 bytes of",
+        "expected 1 bytes for",
     ),
-    "nothing": (lambda forest: forest.index(), "an index with nothing in it"),
-    "too deep": (deep, "at most 4 indexes inside each other"),
+    "nothing": (lambda forest: forest.index(), "an empty index"),
+    "too deep": (deep, "at most 4 levels of nested indexes"),
     "a child that is not there": (
         lambda forest: forest.index({"mediaType": OCI_MANIFEST, "digest": "sha256:" + "0" * 64, "size": 1}),
         "no manifest sha256:000",

@@ -21,7 +21,7 @@ from delivery_chain.core.gate.findings import Database, ScanReport
 from delivery_chain.core.gate.judge import judge
 from delivery_chain.core.spec.scan import Scan
 from delivery_chain.errors import DeliveryChainError, ScanFailed
-from delivery_chain.oci.inventory import take_stock
+from delivery_chain.oci.inventory import take_inventory
 from delivery_chain.oci.manifest import DOCKER_CONFIG, DOCKER_LIST, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST
 from support.image_trees import (
     CACHE_CONFIG,
@@ -150,7 +150,7 @@ def plant(forest: Forest, recipe: list[Maker], media_type: str = OCI_INDEX) -> E
 
 def report(digest: str) -> ScanReport:
     database = Database(repository="example.org/db:2", updated_at=NOW)
-    return ScanReport(engine="trivy", engine_version="1", digest=digest, platform="", database=database)
+    return ScanReport(engine="trivy", engine_version="1", digest=digest, platform="", databases=(database,))
 
 
 @settings(max_examples=3000, deadline=None, suppress_health_check=list(HealthCheck))
@@ -162,7 +162,7 @@ def test_what_can_be_reached_is_judged_or_proven_to_be_no_image(
     forest = Forest()
     root = plant(forest, recipe)["digest"]
     try:
-        images, others = take_stock("shop/api", forest.fetch, forest.content(), root)
+        images, others = take_inventory("shop/api", forest.fetch, forest.content(), root)
     except DeliveryChainError:
         return
     judged, proven = {image.digest for image in images}, {other.digest for other in others}
@@ -207,9 +207,9 @@ def test_honest_trees_are_understood(recipe: list[Maker]) -> None:
     forest = Forest()
     root = plant(forest, recipe)["digest"]
     try:
-        images, others = take_stock("shop/api", forest.fetch, forest.content(), root)
+        images, others = take_inventory("shop/api", forest.fetch, forest.content(), root)
     except DeliveryChainError as error:
-        if "indexes inside each other" not in str(error):
+        if "levels of nested indexes" not in str(error):
             raise
         return
     expected = {digest for digest in below(forest, root) if pullable(forest, digest)}

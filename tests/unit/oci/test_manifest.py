@@ -81,7 +81,7 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
     "not UTF-8": (b"\xff\xfe\xff", "", "expected a JSON object"),
     "a list": (b"[]", "", "found list"),
     "nested without end": (b'{"a":' * 100_000, "", "nesting too deep|JSON object"),
-    "a key twice": (b'{"schemaVersion":2,"schemaVersion":2}', "", "stands twice"),
+    "a key twice": (b'{"schemaVersion":2,"schemaVersion":2}', "", "duplicate key"),
     "NaN": (b'{"schemaVersion":NaN}', "", "JSON does not have"),
     "too large": (b" " * (MAX_MANIFEST + 1), "", "at most 4194304 bytes"),
     "schema 1": (

@@ -127,10 +127,10 @@ def test_what_is_too_much_to_look_at_is_said(home: MemoryRegistry, monkeypatch: 
     home.tags[f"{NAME}:v9"] = deep
     limits.append(look(home).limit)
     assert limits == [
-        "it takes too long to look through",
+        "it takes too long to search",
         "it has more than 2 tags",
         "it has more than 2 indexes",
-        "it has more than 4 indexes inside each other",
+        "it has more than 4 levels of nested indexes",
     ]
 
 

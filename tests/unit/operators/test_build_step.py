@@ -284,7 +284,7 @@ def test_an_empty_index_of_others_is_no_image(home: MemoryRegistry) -> None:
             json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []}).encode(),
             OCI_INDEX,
         )
-    with pytest.raises(ProtocolViolation, match="an index with nothing in it"):
+    with pytest.raises(ProtocolViolation, match="an empty index"):
         Run(chain(), image_plan(digest, "v7")).do(AssembleOperator(task_id="assemble"))
 
 

@@ -20,7 +20,7 @@ from delivery_chain.operators import distribute
 from delivery_chain.operators.distribute import DistributeOperator
 from delivery_chain.operators.publish import PublishOperator
 from delivery_chain.operators.replicate import ReplicateOperator
-from delivery_chain.targets.acr_body import delivery_id
+from delivery_chain.targets.order import delivery_id
 from support.chain_steps import DAY, NAME, Run, build_plan, chain, judged, verdict
 from support.webhook_target import Target, answer, webhook_target
 

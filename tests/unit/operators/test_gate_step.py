@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
-from delivery_chain.core.gate.findings import Database, Finding, ScanReport, Severity
+from delivery_chain.core.gate.findings import REPORT_TYPE, Database, Finding, ScanReport, Severity
 from delivery_chain.core.gate.judge import Verdict
 from delivery_chain.core.names.reference import sha256_digest
 from delivery_chain.core.results import Scanned, ScanResult
@@ -21,48 +20,28 @@ from delivery_chain.errors import (
 )
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.referrers import list_referrers
-from delivery_chain.operators.scan import REPORT_TYPE, GateOperator, ScanOperator
-from delivery_chain.scanners import interface
-from delivery_chain.scanners.interface import ScanOutput, ScanRequest
+from delivery_chain.operators.scan import GateOperator, ScanOperator
 from support.chain_steps import NAME, Run, build_plan, built, chain
+from support.toy_scanner import RAW_TYPE, Toy, plug
 
 if TYPE_CHECKING:
     from delivery_chain.core.spec.model import ChainSpec
     from support.oci_memory import MemoryRegistry
 
 BOTH = ("linux/amd64", "linux/arm64")
-FRESH = Database(repository="db.example.com/trivy-db:2", updated_at=datetime(2026, 5, 20, 6, 0, tzinfo=UTC))
+FRESH = Database(
+    repository="db.example.com/trivy-db:2",
+    updated_at=datetime(2026, 5, 20, 6, 0, tzinfo=UTC),
+    limit="[delivery_chain] trivy_db_max_age_hours",
+)
 BAD = Finding(id="CVE-2026-0001", severity=Severity.HIGH, package="libc6", installed="2.36", fixed="2.37")
 MILD = Finding(id="CVE-2026-0002", severity=Severity.LOW, package="zlib", installed="1.2")
 BLOCKING = chain(scan={"block": {"severity": "high"}})
-RAW_TYPE = "application/vnd.scanner+json"
 
 
-@dataclass
-class Engine:
-    """Finds what a test tells it to, per platform."""
-
-    findings: dict[str, tuple[Finding, ...]]
-    database: Database = FRESH
-    other_digest: str = ""
-    asked: list[tuple[str, str, str]] | None = None
-
-    def scan(self, request: ScanRequest, *, deadline: float, on_line: Any) -> ScanOutput:
-        self.asked = [*(self.asked or []), (request.name, request.digest, request.platform)]
-        report = ScanReport(
-            engine="trivy",
-            engine_version="1",
-            digest=self.other_digest or request.digest,
-            platform=request.platform,
-            database=self.database,
-            findings=self.findings.get(request.platform, ()),
-        )
-        return ScanOutput(report, b'{"raw": true}', RAW_TYPE)
-
-
-def engine(monkeypatch: pytest.MonkeyPatch, *findings: Finding, **fields: Any) -> Engine:
-    made = Engine(dict.fromkeys(BOTH, findings), **fields)
-    monkeypatch.setattr(interface, "load_engine", lambda name: made)
+def engine(monkeypatch: pytest.MonkeyPatch, *findings: Finding, **fields: Any) -> Toy:
+    made = Toy(dict.fromkeys(BOTH, findings), **{"database": FRESH, **fields})
+    plug(monkeypatch, made)
     return made
 
 
@@ -148,7 +127,7 @@ def test_a_scan_that_is_not_for_the_image_is_skipped(
     run, _ = built(home.registry, chain(scan=scan), build_plan(*BOTH))
     with pytest.raises(AirflowSkipException) as caught:
         run.do(ScanOperator(task_id="scan", slot=slot), slot)
-    assert (str(caught.value), made.asked) == (reason, None)
+    assert (str(caught.value), made.asked) == (reason, [])
 
 
 @pytest.mark.parametrize("error", [ScanFailed("no report"), DatabaseUnavailable("no database")])
@@ -156,16 +135,12 @@ def test_a_scan_that_fails_leaves_nothing(
     home: MemoryRegistry, monkeypatch: pytest.MonkeyPatch, error: ScanFailed
 ) -> None:
     """The engine's error is the task's, and there is nothing that a gate could read."""
-
-    class Broken(Engine):
-        def scan(self, request: ScanRequest, *, deadline: float, on_line: Any) -> ScanOutput:
-            raise error
-
-    monkeypatch.setattr(interface, "load_engine", lambda name: Broken({}))
+    engine(monkeypatch, error=error)
     run, _ = built(home.registry, BLOCKING, build_plan(*BOTH))
     with pytest.raises(ScanFailed) as caught:
         run.do(ScanOperator(task_id="scan", slot=0), 0)
-    assert (caught.value, run.left("scan", index=0)) == (error, None)
+    assert (type(caught.value), str(caught.value)) == (type(error), str(error))
+    assert run.left("scan", index=0) is None
     with pytest.raises(ScanFailed):
         gate(run)
 

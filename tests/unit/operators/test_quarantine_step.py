@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
-from delivery_chain.core.gate.findings import Finding, Severity
+from delivery_chain.core.gate.findings import REPORT_TYPE, Finding, Severity
 from delivery_chain.core.results import Quarantined
 from delivery_chain.errors import ConfigurationError, DeletesDisabled, DeliveryChainError, PolicyViolation
 from delivery_chain.oci import tag_holders
@@ -14,7 +14,6 @@ from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.manifest import OCI_INDEX, build_index
 from delivery_chain.oci.referrers import attach, list_referrers
 from delivery_chain.operators.quarantine import DeniedOperator, QuarantineOperator
-from delivery_chain.operators.verdict import REPORT_TYPE
 from delivery_chain.retry import ChainRetryPolicy
 from support.chain_steps import (
     NAME,

@@ -80,7 +80,7 @@ def test_a_referrer_that_is_or_holds_an_image_stays_behind(
     bad, good = replicated(home, west, BAD[case], GOOD["a file"])
     assert {f"{NAME}@{bad}", f"{NAME}@{good}"} & set(west.manifests) == {f"{NAME}@{good}"}
     assert not any(b'"bad"' in content for content in west.blobs.values())
-    assert f"referrer {bad} of {NAME} stays behind: " in capsys.readouterr().out
+    assert f"referrer {bad} of {NAME} left behind: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("case", GOOD)

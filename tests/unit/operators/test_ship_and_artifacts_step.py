@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
-from delivery_chain.core.gate.findings import Database, ScanReport
 from delivery_chain.core.gate.judge import Verdict
 from delivery_chain.core.results import Scanned, Subject
 from delivery_chain.core.spec.slots import widths
@@ -19,10 +18,9 @@ from delivery_chain.operators.publish import PublishOperator
 from delivery_chain.operators.quarantine import QuarantineOperator
 from delivery_chain.operators.replicate import ReplicateOperator
 from delivery_chain.operators.scan import GateOperator, ScanOperator
-from delivery_chain.scanners import interface
-from delivery_chain.scanners.interface import ScanOutput, ScanRequest
-from support.chain_steps import DAY, NAME, Run, chain, report_of, verdict
+from support.chain_steps import NAME, Run, chain, report_of, verdict
 from support.image_trees import DOCKER_LIST, Entry, Forest
+from support.toy_scanner import Toy, plug
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,26 +31,17 @@ TAG = "v7"
 
 
 @pytest.fixture(autouse=True)
-def scans(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """Digest and platform of each scan; nothing is found."""
-    asked: list[tuple[str, str]] = []
+def scanner(monkeypatch: pytest.MonkeyPatch) -> Toy:
+    """An engine that finds nothing."""
+    made = Toy()
+    plug(monkeypatch, made)
+    return made
 
-    class Engine:
-        name = "trivy"
 
-        def scan(self, request: ScanRequest, *, deadline: float, on_line: Any) -> ScanOutput:
-            asked.append((request.digest, request.platform))
-            report = ScanReport(
-                engine="trivy",
-                engine_version="1",
-                digest=request.digest,
-                platform=request.platform,
-                database=Database(repository="db.example.com/trivy-db:2", updated_at=DAY),
-            )
-            return ScanOutput(report, b"{}", "application/vnd.scanner+json")
-
-    monkeypatch.setattr(interface, "load_engine", lambda name: Engine())
-    return asked
+@pytest.fixture
+def scans(scanner: Toy) -> list[tuple[str, str, str]]:
+    """Repository, digest and platform of each scan."""
+    return scanner.asked
 
 
 def pushed(home: MemoryRegistry, make: Callable[[Forest], Entry]) -> str:
@@ -99,13 +88,13 @@ def official(forest: Forest) -> Entry:
 
 
 def test_every_image_is_scanned_whatever_its_platform(
-    home: MemoryRegistry, west: MemoryRegistry, scans: list[tuple[str, str]]
+    home: MemoryRegistry, west: MemoryRegistry, scans: list[tuple[str, str, str]]
 ) -> None:
     """Those that no scan is named after by the last one, two of one platform each for itself."""
     pushed(home, official)
     subject = through(run_of())
-    assert sorted(scans) == sorted((image.digest, image.platform) for image in subject.images)
-    assert [platform for _, platform in scans] == [
+    assert sorted(scans) == sorted((NAME, image.digest, image.platform) for image in subject.images)
+    assert [platform for _, _, platform in scans] == [
         "linux/amd64", "linux/arm64", "linux/s390x", "linux/arm/v5", "windows/amd64", "windows/amd64",
     ]  # fmt: skip
 
@@ -121,19 +110,19 @@ def test_a_scan_that_does_nothing_says_why(home: MemoryRegistry, west: MemoryReg
 
 
 def test_images_of_one_platform_are_all_scanned(
-    home: MemoryRegistry, west: MemoryRegistry, scans: list[tuple[str, str]]
+    home: MemoryRegistry, west: MemoryRegistry, scans: list[tuple[str, str, str]]
 ) -> None:
     """By the task of that platform, which leaves a result for each."""
     pushed(home, lambda forest: forest.index(forest.image({"a": "1"}), forest.image({"b": "2"})))
     run = run_of()
     through(run)
     left = {key: value for key, value in run.left("scan", index=0).items() if key != "seal"}
-    assert [result.digest for result in Scanned.from_xcom(left).results] == [digest for digest, _ in scans]
+    assert [result.digest for result in Scanned.from_xcom(left).results] == [digest for _, digest, _ in scans]
     assert len(scans) == 2
 
 
 def test_what_is_not_shipped_is_left_out_everywhere(
-    home: MemoryRegistry, west: MemoryRegistry, scans: list[tuple[str, str]]
+    home: MemoryRegistry, west: MemoryRegistry, scans: list[tuple[str, str, str]]
 ) -> None:
     """The tag moves to an index of what is shipped and its attestations; that one is scanned, judged and copied."""
     whole = pushed(home, official)
@@ -264,14 +253,14 @@ def test_an_artifact_may_be_passed_on_and_the_verdict_says_so(
 
 
 def test_an_image_in_the_dress_of_an_artifact_is_scanned(
-    home: MemoryRegistry, west: MemoryRegistry, scans: list[tuple[str, str]]
+    home: MemoryRegistry, west: MemoryRegistry, scans: list[tuple[str, str, str]]
 ) -> None:
     """Also where artifacts are passed on."""
     digest = pushed(
         home, lambda f: f.image(config_type="application/x-chart", artifactType="application/x-chart")
     )
     through(run_of(artifacts="copy"))
-    assert scans == [(digest, "linux/amd64")]
+    assert scans == [(NAME, digest, "linux/amd64")]
 
 
 def test_a_blocked_image_is_removed_as_it_was_pushed(home: MemoryRegistry, west: MemoryRegistry) -> None:

@@ -9,9 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from delivery_chain.core.gate.findings import Database, Finding, Severity
+from delivery_chain.core.gate.findings import CREATED, REPORT_TYPE, Database, Finding, Severity
 from delivery_chain.core.seal import SEAL, Place, sealed
-from delivery_chain.errors import ConfigurationError, DeliveryChainError, NotDelivered, SealBroken, Unjudged
+from delivery_chain.errors import (
+    ConfigurationError,
+    DeliveryChainError,
+    NotDelivered,
+    ScanFailed,
+    SealBroken,
+    Unjudged,
+)
 from delivery_chain.hooks import signing_secret as signing
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.referrers import attach
@@ -22,7 +29,6 @@ from delivery_chain.operators.quarantine import DeniedOperator, QuarantineOperat
 from delivery_chain.operators.replicate import ReplicateOperator
 from delivery_chain.operators.report import ReportOperator
 from delivery_chain.operators.scan import GateOperator, ScanOperator
-from delivery_chain.operators.verdict import CREATED, REPORT_TYPE
 from support.chain_steps import DATABASE, NAME, Run, build_plan, chain, judged, report_on, scanned, verdict
 
 if TYPE_CHECKING:
@@ -240,6 +246,17 @@ def test_other_reports_hold_nothing_back(
     child = image_of(run, platform)
     report_on(home.registry, platform, child, *findings, database=database)
     assert run.do(PublishOperator(task_id="publish"))["digest"] == digest
+
+
+def test_a_later_reports_advice_is_not_repeated(home: MemoryRegistry) -> None:
+    """It may be a stranger's: that its database is stale holds the image back, in words of our own."""
+    run, _ = judged(home.registry, SPEC, build_plan(*BOTH))
+    words = {"kind": "stranger's", "limit": "a stranger", "remedy": "ask the stranger"}
+    stale = LATER.model_copy(update={"stale": True, **words})
+    report_on(home.registry, "linux/amd64", image_of(run, "linux/amd64"), database=stale)
+    with pytest.raises(ScanFailed, match="older than this installation allows") as caught:
+        run.do(PublishOperator(task_id="publish"))
+    assert "stranger" not in str(caught.value)
 
 
 def put_referrer(home: MemoryRegistry, child: str, blob: bytes, created: str) -> None:

@@ -24,18 +24,18 @@ sources: {api: {connection: git_shop, url: shop/api.git}}
 build:
   rules: [{name: release, tag: 'v.*', tags: [{tag: latest}]}]
 """
-LATER = "no run yet: Airflow does not run; after `up` the source's watch finds it"
+LATER = "no run yet: Airflow is not running; after `up` the source's sensor finds the push"
 
 
 @pytest.mark.parametrize(
     ("kind", "specs", "said"),
     [
         ("tag", SPEC, LATER),
-        ("branch", SPEC, "no run: no build rule of the chains in {specs} takes it"),
+        ("branch", SPEC, "no run: no build rule of the chains in {specs} matches the push"),
         (
             "tag",
             SPEC.replace("git_shop", "mine"),
-            "run of mine: where its connection leads here, its watch makes it; see `delivery-chain events`",
+            "run of mine: if its connection points here, its sensor starts it; see `delivery-chain events`",
         ),
         ("branch", "", LATER),
     ],
@@ -43,7 +43,7 @@ LATER = "no run yet: Airflow does not run; after `up` the source's watch finds i
 def test_a_push_that_no_run_is_awaited_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, specs: str, said: str
 ) -> None:
-    """Airflow does not run, no chain takes it, or one does by a connection that is not the sandbox's."""
+    """Airflow is down, no chain takes the push, or one takes it by a connection that is not the sandbox's."""
     (tmp_path / "mine.yaml").write_text(specs)
     monkeypatch.setattr(services, "running", lambda *_: False)
     lines: list[str] = []

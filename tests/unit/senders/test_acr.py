@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from delivery_chain.core.events.delivery import Delivery, ImagePush
+from delivery_chain.core.events.notification import Notification
+from delivery_chain.core.events.push import Push
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.acr import ACR
 from delivery_chain.senders.base import Request, receive
@@ -13,26 +14,26 @@ from support.registry_samples import NOW, SECRET, changed, sample
 DIGEST = "sha256:457f4aa83fc9a6663ab9d1b0a6e2dce25a12a943ed5bf2c1747c58d48bbb4917"
 
 
-def read(request: Request) -> Delivery:
+def read(request: Request) -> Notification:
     return receive(ACR, request, [SECRET], NOW)
 
 
 def test_a_trigger() -> None:
     """The documented body; its time is China's."""
-    assert read(sample("acr", "push")) == Delivery(
+    assert read(sample("acr", "push")) == Notification(
         event="push",
         delivery_id="sha256:daeaf53a7089db8d5d3d911e0a45f7d5c13ca3ddf101ec8e5451e928baae5eec",
-        images=(ImagePush(name="namespace/repo-test", tag="latest", digest=DIGEST),),
+        pushes=(Push.of_image(name="namespace/repo-test", tag="latest", digest=DIGEST),),
         pushed_at=datetime(2016, 11, 29, 4, 25, 46, tzinfo=UTC),
     )
 
 
 def test_a_finished_build_as_an_event() -> None:
     """The documented CloudEvent of EventBridge, which names no digest."""
-    assert read(sample("acr", "build-completed")) == Delivery(
+    assert read(sample("acr", "build-completed")) == Notification(
         event="cr:Artifact:BuildCompleted",
         delivery_id="45ef4dewdwe1-7c35-447a-bd93-fab****",
-        images=(ImagePush(name="scan/mix-vuls", tag="mix-vuls"),),
+        pushes=(Push.of_image(name="scan/mix-vuls", tag="mix-vuls"),),
         pushed_at=datetime(2020, 11, 19, 13, 4, 41, tzinfo=UTC),
     )
 
@@ -40,7 +41,7 @@ def test_a_finished_build_as_an_event() -> None:
 def test_a_push_as_an_event() -> None:
     """Its shape is not documented: it is read like a build's, with a digest where there is one."""
     found = read(changed("acr", "build-completed", type="cr:Artifact:PushCompleted", data__Digest=DIGEST))
-    assert found.images == (ImagePush(name="scan/mix-vuls", tag="mix-vuls", digest=DIGEST),)
+    assert found.pushes == (Push.of_image(name="scan/mix-vuls", tag="mix-vuls", digest=DIGEST),)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +58,7 @@ def test_a_push_as_an_event() -> None:
 def test_other_events_say_why(change: dict[str, object], why: str) -> None:
     """Each documented type of event."""
     found = read(changed("acr", "build-completed", **change))
-    assert (found.images, found.pushed_at, found.ignored) == ((), None, why)
+    assert (found.pushes, found.pushed_at, found.ignored) == ((), None, why)
 
 
 def test_ids_of_triggers() -> None:
@@ -78,7 +79,7 @@ def test_ids_of_triggers() -> None:
 def test_without_a_time_there_is_no_id(value: object) -> None:
     """A later push of the tag would look the same."""
     found = read(changed("acr", "push", push_data__pushed_at=value))
-    assert (found.delivery_id, found.pushed_at, len(found.images)) == ("", None, 1)
+    assert (found.delivery_id, found.pushed_at, len(found.pushes)) == ("", None, 1)
 
 
 @pytest.mark.parametrize(

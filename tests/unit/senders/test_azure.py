@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from delivery_chain.core.events.delivery import Delivery, RefPush
+from delivery_chain.core.events.notification import Notification
+from delivery_chain.core.events.push import Push
 from delivery_chain.senders.table import SENDERS
 from support.webhook_samples import NOW, SECRET, edited, read, sample, why_not, with_headers
 
@@ -23,16 +24,16 @@ ID = "03c164c2-8912-4d5e-8009-3707d5f8370"
 
 def test_many_refs() -> None:
     """One push with a moved and a deleted branch, an annotated tag (by its tag object) and a deleted tag."""
-    assert read("azure", sample("azure", "push-many")) == Delivery(
+    assert read("azure", sample("azure", "push-many")) == Notification(
         event="git.push",
         delivery_id=ID + "1",
         hook=HOOK,
-        places=("web/api", "https://shop@dev.azure.com/shop/web/_git/api"),
+        repositories=("web/api", "https://shop@dev.azure.com/shop/web/_git/api"),
         pushes=(
-            RefPush(ref="refs/heads/main", before=A, after=B),
-            RefPush(ref="refs/heads/wip", before=C, after=""),
-            RefPush(ref="refs/tags/v1.2.0", before="", after=TAG, peeled=False),
-            RefPush(ref="refs/tags/v0.9", before=A, after=""),
+            Push(ref="refs/heads/main", before=A, after=B),
+            Push(ref="refs/heads/wip", before=C, after=""),
+            Push(ref="refs/tags/v1.2.0", before="", after=TAG, peeled=False),
+            Push(ref="refs/tags/v0.9", before=A, after=""),
         ),
         actor="Mona L.",
         pushed_at=datetime(2024, 5, 31, 16, 48, 37, 330958, tzinfo=UTC),
@@ -42,7 +43,7 @@ def test_many_refs() -> None:
 def test_ignored() -> None:
     """Pull requests, and events of which nothing is known, say why nothing is run."""
     request = sample("azure", "pull-request")
-    expected = Delivery(
+    expected = Notification(
         event="git.pullrequest.created",
         delivery_id=ID + "3",
         hook=HOOK,

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from delivery_chain.core.events.delivery import MOST_PUSHES, Delivery, RefPush
+from delivery_chain.core.events.notification import MOST_PUSHES, Notification
+from delivery_chain.core.events.push import Push
 from support.webhook_samples import edited, read, sample, why_not, with_headers
 
 A, B, C = (
@@ -17,13 +18,13 @@ TAG = "d9b1d2a4c5e6f708192a3b4c5d6e7f8091a2b3c4"
 CLOUD: dict[str, Any] = {
     "event": "repo:push",
     "hook": "b4eb4d37-3c5e-4ec1-9f4b-1f1f8c11a6c0",
-    "places": ("shop/api", "https://bitbucket.org/shop/api"),
+    "repositories": ("shop/api", "https://bitbucket.org/shop/api"),
     "actor": "mona",
 }
 ID = "5f0ff1a7-9d3e-4d6b-8a53-0c6f2c5b900"
 DC: dict[str, Any] = {
     "event": "repo:refs_changed",
-    "places": (
+    "repositories": (
         "SHOP/api",
         "ssh://git@bitbucket.example.com:7999/shop/api.git",
         "https://bitbucket.example.com/scm/shop/api.git",
@@ -37,44 +38,44 @@ DC_ID = "7d1d9f35-52c6-4c4f-9f7c-0a5c3f1e200"
 
 def test_many_refs() -> None:
     """One push of Cloud with a moved, a new and a deleted branch, an annotated tag and a deleted tag."""
-    assert read("bitbucket", sample("bitbucket", "push-many")) == Delivery(
+    assert read("bitbucket", sample("bitbucket", "push-many")) == Notification(
         **CLOUD,
         delivery_id=ID + "1",
         pushes=(
-            RefPush(ref="refs/heads/main", before=A, after=B),
-            RefPush(ref="refs/heads/feature/new", before="", after=C),
-            RefPush(ref="refs/heads/old", before=A, after=""),
-            RefPush(ref="refs/tags/v1.2.0", before="", after=B),
-            RefPush(ref="refs/tags/v0.9", before=A, after=""),
+            Push(ref="refs/heads/main", before=A, after=B),
+            Push(ref="refs/heads/feature/new", before="", after=C),
+            Push(ref="refs/heads/old", before=A, after=""),
+            Push(ref="refs/tags/v1.2.0", before="", after=B),
+            Push(ref="refs/tags/v0.9", before=A, after=""),
         ),
     )
 
 
 def test_many_refs_of_data_center() -> None:
     """The same of Data Center, where the tag object stands for the annotated tag."""
-    assert read("bitbucket-dc", sample("bitbucket-dc", "push-many")) == Delivery(
+    assert read("bitbucket-dc", sample("bitbucket-dc", "push-many")) == Notification(
         **DC,
         delivery_id=DC_ID + "1",
         pushes=(
-            RefPush(ref="refs/heads/main", before=A, after=B),
-            RefPush(ref="refs/heads/feature/wip", before=C, after=""),
-            RefPush(ref="refs/tags/v1.2.0", before="", after=TAG, peeled=False),
-            RefPush(ref="refs/tags/v0.9", before=A, after=""),
+            Push(ref="refs/heads/main", before=A, after=B),
+            Push(ref="refs/heads/feature/wip", before=C, after=""),
+            Push(ref="refs/tags/v1.2.0", before="", after=TAG, peeled=False),
+            Push(ref="refs/tags/v0.9", before=A, after=""),
         ),
     )
 
 
 def test_annotated_tag_of_data_center() -> None:
     """A tag that was pushed alone is given by the commit that Data Center names beside it."""
-    assert read("bitbucket-dc", sample("bitbucket-dc", "tag-annotated")) == Delivery(
-        **DC, delivery_id=DC_ID + "2", pushes=(RefPush(ref="refs/tags/v1.2.0", before="", after=B),)
+    assert read("bitbucket-dc", sample("bitbucket-dc", "tag-annotated")) == Notification(
+        **DC, delivery_id=DC_ID + "2", pushes=(Push(ref="refs/tags/v1.2.0", before="", after=B),)
     )
 
 
 def test_one_of_several() -> None:
     """With several changes the one commit beside them belongs to none for sure."""
     found = read("bitbucket-dc", edited(sample("bitbucket-dc", "push-many"), toCommit={"id": B}))
-    assert found.pushes[2] == RefPush(ref="refs/tags/v1.2.0", before="", after=TAG, peeled=False)
+    assert found.pushes[2] == Push(ref="refs/tags/v1.2.0", before="", after=TAG, peeled=False)
 
 
 @pytest.mark.parametrize(
@@ -83,12 +84,14 @@ def test_one_of_several() -> None:
         (
             "bitbucket-dc",
             "ping",
-            Delivery(event="diagnostics:ping", delivery_id=DC_ID + "3", ignored="a ping: the webhook works"),
+            Notification(
+                event="diagnostics:ping", delivery_id=DC_ID + "3", ignored="a ping: the webhook works"
+            ),
         ),
         (
             "bitbucket-dc",
             "pull-request",
-            Delivery(
+            Notification(
                 event="pr:opened",
                 delivery_id=DC_ID + "4",
                 actor="mona",
@@ -98,7 +101,7 @@ def test_one_of_several() -> None:
         (
             "bitbucket",
             "pull-request",
-            Delivery(
+            Notification(
                 event="pullrequest:created",
                 delivery_id=ID + "4",
                 hook=CLOUD["hook"],
@@ -109,13 +112,13 @@ def test_one_of_several() -> None:
         (
             "bitbucket",
             "push-too-many",
-            Delivery(
+            Notification(
                 **CLOUD, delivery_id=ID + "3", ignored="the push names no ref; a sensor finds what moved"
             ),
         ),
     ],
 )
-def test_ignored(sender: str, case: str, expected: Delivery) -> None:
+def test_ignored(sender: str, case: str, expected: Notification) -> None:
     """Pings, pull requests and pushes without a ref say why nothing is run."""
     assert read(sender, sample(sender, case)) == expected
 
@@ -143,7 +146,7 @@ def test_old_data_center() -> None:
     """Versions that send no links name the repository by project and slug."""
     repository = {"slug": "api", "project": {"key": "SHOP"}}
     found = read("bitbucket-dc", edited(sample("bitbucket-dc", "push-many"), repository=repository))
-    assert found.places == ("SHOP/api",)
+    assert found.repositories == ("SHOP/api",)
 
 
 def one(**side: Any) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from delivery_chain.core.events.delivery import Delivery, ImagePush
+from delivery_chain.core.events.notification import Notification
+from delivery_chain.core.events.push import Push
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import Request, receive
 from delivery_chain.senders.distribution import DISTRIBUTION
@@ -18,7 +19,7 @@ INDEX = "sha256:049400b1ee14a1a18bfa855815cb9965b7174a9f4006f8a01cc24a8b572224ec
 DIGEST_ONLY = "pushed without a tag, as the platforms of an index and what refers to an image are"
 
 
-def read(request: Request) -> Delivery:
+def read(request: Request) -> Notification:
     return receive(DISTRIBUTION, request, [SECRET], NOW)
 
 
@@ -38,10 +39,10 @@ def envelope(*events: Any) -> Request:
 def test_a_tagged_push_is_an_image(case: str, tag: str, digest: str) -> None:
     """An image and an index under a tag, as docker-registry 2.8.2 sent them."""
     recorded = event(case)
-    assert read(sample("distribution", case)) == Delivery(
+    assert read(sample("distribution", case)) == Notification(
         event="push",
         delivery_id=recorded["id"],
-        images=(ImagePush(name="shop/api", tag=tag, digest=digest),),
+        pushes=(Push.of_image(name="shop/api", tag=tag, digest=digest),),
         actor="robot",
         pushed_at=datetime.fromisoformat(recorded["timestamp"]),
     )
@@ -56,11 +57,11 @@ def test_dockers_own_kinds_of_manifest_count_as_well() -> None:
         events__0__timestamp="2018-10-11T13:53:21.859222576Z",
     )
     found = read(request)
-    assert found == Delivery(
+    assert found == Notification(
         event="push",
         delivery_id=read(sample("distribution", "documented-envelope")).delivery_id,
-        images=(
-            ImagePush(
+        pushes=(
+            Push.of_image(
                 name="library/test",
                 tag="0.01",
                 digest="sha256:fea8895f450959fa676bcc1df0611ea93823a735a01205fd8622846041d0c7cf",
@@ -83,7 +84,7 @@ def test_dockers_own_kinds_of_manifest_count_as_well() -> None:
 )
 def test_what_is_no_push_of_a_tagged_image_is_ignored(case: str, action: str, why: str) -> None:
     """Each kind of event that one push of an index causes beside the one that counts."""
-    assert read(sample("distribution", case)) == Delivery(
+    assert read(sample("distribution", case)) == Notification(
         event=action, delivery_id=event(case)["id"], actor="robot", ignored=why
     )
 
@@ -91,7 +92,7 @@ def test_what_is_no_push_of_a_tagged_image_is_ignored(case: str, action: str, wh
 def test_the_documented_envelope_holds_no_image() -> None:
     """Several events of one request: both reasons are told, and the id is made of both ids."""
     ids = repr(["asdf-asdf-asdf-asdf-0", "asdf-asdf-asdf-asdf-1"]).encode()
-    assert read(sample("distribution", "documented-envelope")) == Delivery(
+    assert read(sample("distribution", "documented-envelope")) == Notification(
         event="push",
         delivery_id=f"sha256:{hashlib.sha256(ids).hexdigest()}",
         actor="test-actor",
@@ -104,7 +105,7 @@ def test_an_envelope_keeps_the_order_of_its_pushes() -> None:
     first, second = event("image-push"), event("index-push")
     second["actor"] = {"name": "other"}
     found = read(envelope(event("pull"), first, event("blob-push"), second, first))
-    assert [push.tag for push in found.images] == ["v1.2.0", "v1.2.1", "v1.2.0"]
+    assert [push.tag for push in found.pushes] == ["v1.2.0", "v1.2.1", "v1.2.0"]
     assert (found.event, found.actor, found.pushed_at, found.ignored) == (
         "pull, push",
         "",
@@ -151,12 +152,12 @@ def test_other_artifacts_are_ignored(kind: str, config: str, why: str) -> None:
         events__0__target__mediaType=kind,
         events__0__target__references__0__mediaType=config,
     )
-    assert (read(request).images, read(request).ignored) == ((), why)
+    assert (read(request).pushes, read(request).ignored) == ((), why)
 
 
 def test_without_references_the_kind_decides() -> None:
     """A registry does not tell references unless it is configured to."""
-    assert read(changed("distribution", "image-push", events__0__target__references=None)).images
+    assert read(changed("distribution", "image-push", events__0__target__references=None)).pushes
 
 
 @pytest.mark.parametrize(

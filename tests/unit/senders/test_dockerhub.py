@@ -4,23 +4,24 @@ from datetime import UTC, datetime
 
 import pytest
 
-from delivery_chain.core.events.delivery import Delivery, ImagePush
+from delivery_chain.core.events.notification import Notification
+from delivery_chain.core.events.push import Push
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import Request, receive
 from delivery_chain.senders.dockerhub import DOCKERHUB
 from support.registry_samples import NOW, SECRET, changed, sample
 
 
-def read(request: Request) -> Delivery:
+def read(request: Request) -> Notification:
     return receive(DOCKERHUB, request, [SECRET], NOW)
 
 
 def test_a_push() -> None:
     """As documented. There is no digest and no id: one is made of what was pushed when."""
-    assert read(sample("dockerhub", "push")) == Delivery(
+    assert read(sample("dockerhub", "push")) == Notification(
         event="push",
         delivery_id="sha256:f49f8223454a708129e609e2b07d26b8ff15ab10674cfc60b34fe7cddf11fed3",
-        images=(ImagePush(name="svendowideit/testhook", tag="latest"),),
+        pushes=(Push.of_image(name="svendowideit/testhook", tag="latest"),),
         actor="trustedbuilder",
         pushed_at=datetime(2014, 12, 3, 0, 22, 41, tzinfo=UTC),
     )
@@ -57,13 +58,13 @@ def test_another_push_has_another_id() -> None:
 def test_without_a_time_there_is_no_id() -> None:
     """A later push of the tag would look the same."""
     found = read(changed("dockerhub", "push", push_data__pushed_at=None))
-    assert (found.delivery_id, found.pushed_at, len(found.images)) == ("", None, 1)
+    assert (found.delivery_id, found.pushed_at, len(found.pushes)) == ("", None, 1)
 
 
 def test_a_signature_starts_nothing() -> None:
     """Cosign pushes its signatures as tags."""
     found = read(changed("dockerhub", "push", push_data__tag="sha256-ab.sig"))
-    assert (found.images, found.pushed_at, found.ignored) == (
+    assert (found.pushes, found.pushed_at, found.ignored) == (
         (),
         None,
         "the tag sha256-ab.sig is a referrer's or the chain's own",

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from delivery_chain.core.events.delivery import ImagePush
+from delivery_chain.core.events.push import Push
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.ghcr import pushed_images
 from support.registry_samples import changed, sample
@@ -32,7 +32,7 @@ def payload(case: str, **values: Any) -> dict[str, Any]:
 def test_a_tagged_container_is_an_image(case: str, digest: str, action: str) -> None:
     """Both of GitHub's events; the name is in lower case, as ghcr.io has it, and a version is named by its digest."""
     assert pushed_images(payload(case, action=action)) == (
-        (ImagePush(name="codertocat/hello-world-npm", tag="nightly", digest=digest),),
+        (Push.of_image(name="codertocat/hello-world-npm", tag="nightly", digest=digest),),
         "",
     )
 

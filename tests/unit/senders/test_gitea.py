@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from delivery_chain.core.events.delivery import Delivery, RefPush
+from delivery_chain.core.events.notification import Notification
+from delivery_chain.core.events.push import Push
 from support.webhook_samples import edited, read, sample, why_not, with_headers
 
 BEFORE, COMMIT = "9836a96a253cce25d17988fcf41b8c4205cf779f", "4522cbcefc20728a5b72b3a86af35e608622c514"
@@ -13,7 +14,7 @@ TAG, ZEROS = "d9b1d2a4c5e6f708192a3b4c5d6e7f8091a2b3c4", "0" * 40
 HOSTS = {"gitea": "git.example.com", "forgejo": "forge.example.org", "gogs": "gogs.example.net"}
 
 
-def told(sender: str, case: str, event: str, **more: Any) -> Delivery:
+def told(sender: str, case: str, event: str, **more: Any) -> Notification:
     """What the samples have in common."""
     host = HOSTS[sender]
     known: dict[str, Any] = {
@@ -22,36 +23,36 @@ def told(sender: str, case: str, event: str, **more: Any) -> Delivery:
         "actor": "mona",
     }
     if "ignored" not in more:
-        known["places"] = (
+        known["repositories"] = (
             "shop/api",
             f"https://{host}/shop/api.git",
             f"git@{host}:shop/api.git",
             f"https://{host}/shop/api",
         )
-    return Delivery(**known, **more)
+    return Notification(**known, **more)
 
 
 @pytest.mark.parametrize(
     ("sender", "case", "event", "push"),
     [
-        ("gitea", "push", "push", RefPush(ref="refs/heads/main", before=BEFORE, after=COMMIT)),
-        ("forgejo", "push", "push", RefPush(ref="refs/heads/main", before=BEFORE, after=COMMIT)),
-        ("gogs", "push", "push", RefPush(ref="refs/heads/main", before=BEFORE, after=COMMIT)),
-        ("gitea", "branch-deleted", "push", RefPush(ref="refs/heads/wip", before=COMMIT, after="")),
+        ("gitea", "push", "push", Push(ref="refs/heads/main", before=BEFORE, after=COMMIT)),
+        ("forgejo", "push", "push", Push(ref="refs/heads/main", before=BEFORE, after=COMMIT)),
+        ("gogs", "push", "push", Push(ref="refs/heads/main", before=BEFORE, after=COMMIT)),
+        ("gitea", "branch-deleted", "push", Push(ref="refs/heads/wip", before=COMMIT, after="")),
         # `after` is the tag object there; and zeros in `before` do not say that the tag is new.
-        ("gitea", "tag-annotated", "push", RefPush(ref="refs/tags/v1.2.0", before=None, after=COMMIT)),
-        ("gitea", "tag-deleted", "push", RefPush(ref="refs/tags/v1.2.0", before=TAG, after="")),
+        ("gitea", "tag-annotated", "push", Push(ref="refs/tags/v1.2.0", before=None, after=COMMIT)),
+        ("gitea", "tag-deleted", "push", Push(ref="refs/tags/v1.2.0", before=TAG, after="")),
         (
             "gogs",
             "tag-created",
             "create",
-            RefPush(ref="refs/tags/v1.2.0", before=None, after=COMMIT, peeled=False),
+            Push(ref="refs/tags/v1.2.0", before=None, after=COMMIT, peeled=False),
         ),
-        ("gogs", "tag-deleted", "delete", RefPush(ref="refs/tags/v1.2.0", before=None, after="")),
-        ("gogs", "branch-deleted", "delete", RefPush(ref="refs/heads/wip", before=None, after="")),
+        ("gogs", "tag-deleted", "delete", Push(ref="refs/tags/v1.2.0", before=None, after="")),
+        ("gogs", "branch-deleted", "delete", Push(ref="refs/heads/wip", before=None, after="")),
     ],
 )
-def test_pushes(sender: str, case: str, event: str, push: RefPush) -> None:
+def test_pushes(sender: str, case: str, event: str, push: Push) -> None:
     """Branches and tags that moved, and how Gogs tells of those without a push event."""
     assert read(sender, sample(sender, case)) == told(sender, case, event, pushes=(push,))
 
@@ -73,7 +74,7 @@ def test_ignored(sender: str, case: str, event: str, ignored: str) -> None:
 def test_a_new_branch() -> None:
     """Zeros in a branch's `before` are true."""
     found = read("gitea", edited(sample("gitea", "push"), before=ZEROS))
-    assert found.pushes == (RefPush(ref="refs/heads/main", before="", after=COMMIT),)
+    assert found.pushes == (Push(ref="refs/heads/main", before="", after=COMMIT),)
 
 
 def test_a_replay() -> None:
@@ -87,7 +88,7 @@ def test_a_replay() -> None:
 def test_gitea_without_head_commit() -> None:
     """Gitea before 1.16 sends no `head_commit` with a tag: what it points at is given as it is."""
     found = read("gitea", edited(sample("gitea", "tag-annotated"), head_commit=None))
-    assert found.pushes == (RefPush(ref="refs/tags/v1.2.0", before=None, after=TAG, peeled=False),)
+    assert found.pushes == (Push(ref="refs/tags/v1.2.0", before=None, after=TAG, peeled=False),)
 
 
 def test_old_gogs() -> None:

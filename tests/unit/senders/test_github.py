@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from delivery_chain.core.events.delivery import Delivery, RefPush
+from delivery_chain.core.events.notification import Notification
+from delivery_chain.core.events.push import Push
 from support.webhook_samples import edited, read, sample, why_not, with_headers
 
 COMMIT, TAG, ZEROS = "6113728f27ae82c7b1a177c8d03f9e96e0adf246", "d" * 40, "0" * 40
@@ -21,7 +22,7 @@ PLACES = (
 KNOWN: dict[str, Any] = {
     "event": "push",
     "hook": "292430182",
-    "places": PLACES,
+    "repositories": PLACES,
     "actor": "Codertocat",
     "pushed_at": datetime(2019, 5, 15, 15, 20, 57, tzinfo=UTC),
 }
@@ -31,14 +32,14 @@ ID = "72d3162e-cc78-11e3-81ab-4c9367dc09"
 @pytest.mark.parametrize(
     ("case", "number", "push"),
     [
-        ("tag-created", "50", RefPush(ref="refs/tags/simple-tag", before="", after=COMMIT)),
-        ("tag-deleted", "51", RefPush(ref="refs/tags/simple-tag", before=COMMIT, after="")),
-        ("branch-created", "52", RefPush(ref="refs/heads/master", before="", after=COMMIT)),
+        ("tag-created", "50", Push(ref="refs/tags/simple-tag", before="", after=COMMIT)),
+        ("tag-deleted", "51", Push(ref="refs/tags/simple-tag", before=COMMIT, after="")),
+        ("branch-created", "52", Push(ref="refs/heads/master", before="", after=COMMIT)),
     ],
 )
-def test_pushes(case: str, number: str, push: RefPush) -> None:
+def test_pushes(case: str, number: str, push: Push) -> None:
     """What GitHub sent for a new tag, a deleted one and a new branch."""
-    assert read("github", sample("github", case)) == Delivery(
+    assert read("github", sample("github", case)) == Notification(
         **KNOWN, delivery_id=ID + number, pushes=(push,)
     )
 
@@ -48,35 +49,35 @@ def test_pushes(case: str, number: str, push: RefPush) -> None:
     [
         (
             {"ref": "refs/heads/main", "before": "a" * 40, "after": COMMIT, "created": False},
-            RefPush(ref="refs/heads/main", before="a" * 40, after=COMMIT),
+            Push(ref="refs/heads/main", before="a" * 40, after=COMMIT),
         ),
         (
             {"ref": "refs/heads/main", "before": COMMIT, "after": ZEROS, "head_commit": None},
-            RefPush(ref="refs/heads/main", before=COMMIT, after=""),
+            Push(ref="refs/heads/main", before=COMMIT, after=""),
         ),
         # An annotated tag: `after` is the tag object, `head_commit` the commit.
-        ({"after": TAG}, RefPush(ref="refs/tags/simple-tag", before="", after=COMMIT)),
-        ({"before": TAG}, RefPush(ref="refs/tags/simple-tag", before=TAG, after=COMMIT)),
+        ({"after": TAG}, Push(ref="refs/tags/simple-tag", before="", after=COMMIT)),
+        ({"before": TAG}, Push(ref="refs/tags/simple-tag", before=TAG, after=COMMIT)),
         # A tag of something else than a commit.
         (
             {"after": TAG, "head_commit": None},
-            RefPush(ref="refs/tags/simple-tag", before="", after=TAG, peeled=False),
+            Push(ref="refs/tags/simple-tag", before="", after=TAG, peeled=False),
         ),
         (
             {"after": "b" * 64, "before": "0" * 64, "head_commit": None},
-            RefPush(ref="refs/tags/simple-tag", before="", after="b" * 64, peeled=False),
+            Push(ref="refs/tags/simple-tag", before="", after="b" * 64, peeled=False),
         ),
         # A branch's head is its own word.
         (
             {"ref": "refs/heads/main", "after": "e" * 40},
-            RefPush(ref="refs/heads/main", before="", after="e" * 40),
+            Push(ref="refs/heads/main", before="", after="e" * 40),
         ),
     ],
 )
-def test_other_pushes(changes: dict[str, Any], push: RefPush) -> None:
+def test_other_pushes(changes: dict[str, Any], push: Push) -> None:
     """The same delivery with other refs and ids: moved and deleted branches, annotated tags, SHA-256."""
     found = read("github", edited(sample("github", "tag-created"), **changes))
-    assert found == Delivery(**KNOWN, delivery_id=ID + "50", pushes=(push,))
+    assert found == Notification(**KNOWN, delivery_id=ID + "50", pushes=(push,))
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ def test_other_pushes(changes: dict[str, Any], push: RefPush) -> None:
 def test_ignored(case: str, event: str, number: str, ignored: str) -> None:
     """Events that are no push are answered, and say why nothing is run."""
     found = read("github", sample("github", case))
-    expected = Delivery(
+    expected = Notification(
         event=event, delivery_id=ID + number, hook="292430182", actor="Codertocat", ignored=ignored
     )
     assert found == expected
@@ -98,7 +99,7 @@ def test_ignored(case: str, event: str, number: str, ignored: str) -> None:
 
 def test_form() -> None:
     """A form as GitHub sent it."""
-    assert read("github", sample("github", "ping-form")) == Delivery(
+    assert read("github", sample("github", "ping-form")) == Notification(
         event="ping",
         delivery_id="44840d80-36a8-11e7-89d0-954e94e187c2",
         actor="brettcannon",
@@ -125,9 +126,7 @@ def test_packages() -> None:
     }
     request = edited(sample("github", "ping"), action="published", registry_package=package)
     found = read("github", with_headers(request, {"x-github-event": "registry_package"}))
-    assert [image.model_dump() for image in found.images] == [
-        {"name": "shop/api", "tag": "v1", "digest": "sha256:" + "a" * 64}
-    ]
+    assert found.pushes == (Push.of_image(name="shop/api", tag="v1", digest="sha256:" + "a" * 64),)
     assert (found.delivery_id, found.ignored) == (ID + "53", "")
 
 
@@ -159,7 +158,10 @@ def test_other_times(pushed_at: object) -> None:
         ({"head_commit": {"id": "main"}}, "400 the payload is not one of this sender: pushes.0.after: "),
         ({"repository": None}, "400 the payload names no repository"),
         ({"repository": {"full_name": 7}}, "400 the payload names no repository"),
-        ({"repository": {"full_name": "a" * 2001}}, "400 the payload is not one of this sender: places.0: "),
+        (
+            {"repository": {"full_name": "a" * 2001}},
+            "400 the payload is not one of this sender: repositories.0: ",
+        ),
     ],
 )
 def test_refusals(changes: dict[str, Any], why: str) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from delivery_chain.core.events.delivery import Delivery, RefPush
+from delivery_chain.core.events.notification import Notification
+from delivery_chain.core.events.push import Push
 from delivery_chain.senders.base import Request
 from delivery_chain.senders.table import SENDERS
 from support.webhook_samples import NOW, edited, read, sample, standard_of, why_not, with_headers
@@ -18,36 +19,36 @@ COMMIT, BEFORE, TAGGED = (
 )
 ID = "f5e57caf-6b20-4a40-a4a7-0d1e2f3a4b0"
 HOOK = "1ba8af4b-0c2f-4ad4-b4b5-9d2d7f1c3a55"
-PUSH = Delivery(
+PUSH = Notification(
     event="Push Hook",
     delivery_id=ID + "1",
     hook=HOOK,
-    places=(
+    repositories=(
         "mike/diaspora",
         "http://example.com/mike/diaspora.git",
         "git@example.com:mike/diaspora.git",
         "http://example.com/mike/diaspora",
     ),
-    pushes=(RefPush(ref="refs/heads/master", before=BEFORE, after=COMMIT),),
+    pushes=(Push(ref="refs/heads/master", before=BEFORE, after=COMMIT),),
     actor="jsmith",
 )
-TAG = Delivery(
+TAG = Notification(
     event="Tag Push Hook",
     delivery_id=ID + "2",
     hook=HOOK,
-    places=(
+    repositories=(
         "jsmith/example",
         "http://example.com/jsmith/example.git",
         "git@example.com:jsmith/example.git",
         "http://example.com/jsmith/example",
     ),
-    pushes=(RefPush(ref="refs/tags/v1.0.0", before="", after=TAGGED),),
+    pushes=(Push(ref="refs/tags/v1.0.0", before="", after=TAGGED),),
     actor="jsmith",
 )
 
 
 @pytest.mark.parametrize(("case", "expected"), [("push", PUSH), ("tag-push", TAG)])
-def test_pushes(case: str, expected: Delivery) -> None:
+def test_pushes(case: str, expected: Notification) -> None:
     """GitLab's documented pushes of a branch and of a tag."""
     assert read("gitlab", sample("gitlab", case)) == expected
 
@@ -56,15 +57,15 @@ def test_pushes(case: str, expected: Delivery) -> None:
     ("changes", "push"),
     [
         # An annotated tag: `after` is the tag object, `checkout_sha` the commit.
-        ({"after": "d" * 40}, RefPush(ref="refs/tags/v1.0.0", before="", after=TAGGED)),
+        ({"after": "d" * 40}, Push(ref="refs/tags/v1.0.0", before="", after=TAGGED)),
         (
             {"after": "d" * 40, "checkout_sha": None},
-            RefPush(ref="refs/tags/v1.0.0", before="", after="d" * 40, peeled=False),
+            Push(ref="refs/tags/v1.0.0", before="", after="d" * 40, peeled=False),
         ),
-        ({"before": "d" * 40}, RefPush(ref="refs/tags/v1.0.0", before="d" * 40, after=TAGGED)),
+        ({"before": "d" * 40}, Push(ref="refs/tags/v1.0.0", before="d" * 40, after=TAGGED)),
         (
             {"before": TAGGED, "after": "0" * 40, "checkout_sha": None},
-            RefPush(ref="refs/tags/v1.0.0", before=TAGGED, after=""),
+            Push(ref="refs/tags/v1.0.0", before=TAGGED, after=""),
         ),
         (
             {
@@ -74,12 +75,12 @@ def test_pushes(case: str, expected: Delivery) -> None:
                 "after": "0" * 40,
                 "checkout_sha": None,
             },
-            RefPush(ref="refs/heads/x", before=TAGGED, after=""),
+            Push(ref="refs/heads/x", before=TAGGED, after=""),
         ),
-        ({"ref": "refs/heads/x", "after": "e" * 40}, RefPush(ref="refs/heads/x", before="", after="e" * 40)),
+        ({"ref": "refs/heads/x", "after": "e" * 40}, Push(ref="refs/heads/x", before="", after="e" * 40)),
     ],
 )
-def test_other_pushes(changes: dict[str, Any], push: RefPush) -> None:
+def test_other_pushes(changes: dict[str, Any], push: Push) -> None:
     """Annotated, moved and deleted tags, and a deleted branch."""
     found = read("gitlab", edited(sample("gitlab", "tag-push"), **changes))
     assert found == TAG.model_copy(update={"pushes": (push,)})
@@ -109,7 +110,7 @@ def test_system_hooks() -> None:
 def test_ignored(case: str, changes: dict[str, Any], ignored: str) -> None:
     """Events that are no push are answered, and say why nothing is run."""
     found = read("gitlab", edited(sample("gitlab", case), **changes))
-    assert (found.ignored, found.pushes, found.places) == (ignored, (), ())
+    assert (found.ignored, found.pushes, found.repositories) == (ignored, (), ())
 
 
 @pytest.mark.parametrize(

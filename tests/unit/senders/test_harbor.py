@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from delivery_chain.core.events.delivery import Delivery, ImagePush
+from delivery_chain.core.events.notification import Notification
+from delivery_chain.core.events.push import Push
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import Request, receive
 from delivery_chain.senders.harbor import HARBOR
@@ -17,16 +18,16 @@ DIGEST_ONLY = "pushed without a tag, as the platforms of an index and what refer
 SCANNER = "robot$library+scanner-Trivy-51fe4548-bbe5-11ed-9217-0242ac14000d"
 
 
-def read(request: Request) -> Delivery:
+def read(request: Request) -> Notification:
     return receive(HARBOR, request, [SECRET], NOW)
 
 
 def test_a_push_in_the_default_format() -> None:
     """As in Harbor's documentation. It has no id: one is made of the bytes, which Harbor stores."""
-    assert read(sample("harbor", "push-default")) == Delivery(
+    assert read(sample("harbor", "push-default")) == Notification(
         event="PUSH_ARTIFACT",
         delivery_id="sha256:bcd3c52d9dcb7908475bbc5bd4ccab0e0f8b74e321525aea62c88b7786b7f97a",
-        images=(ImagePush(name="test-webhook/debian", tag="latest", digest=DEBIAN),),
+        pushes=(Push.of_image(name="test-webhook/debian", tag="latest", digest=DEBIAN),),
         actor="admin",
         pushed_at=datetime(2020, 4, 15, 3, 45, 8, tzinfo=UTC),
     )
@@ -34,11 +35,11 @@ def test_a_push_in_the_default_format() -> None:
 
 def test_a_push_as_a_cloud_event() -> None:
     """The event's own id, and the webhook's policy as the hook."""
-    assert read(sample("harbor", "push-cloudevents")) == Delivery(
+    assert read(sample("harbor", "push-cloudevents")) == Notification(
         event="harbor.artifact.pushed",
         delivery_id="4b2f89a6-548d-4c12-9993-a1f5790b97d2",
         hook="/projects/1/webhook/policies/3",
-        images=(ImagePush(name="library/busybox", tag="1.36", digest=BUSYBOX),),
+        pushes=(Push.of_image(name="library/busybox", tag="1.36", digest=BUSYBOX),),
         actor=SCANNER,
         pushed_at=datetime(2023, 3, 6, 6, 8, 43, tzinfo=UTC),
     )
@@ -48,8 +49,8 @@ def test_several_resources_are_several_images() -> None:
     """One event may name more than one; what has its digest as its tag was pushed without a tag."""
     resources = [{"digest": BUSYBOX, "tag": tag} for tag in ("1.36", BUSYBOX, "1", "sha256-aa.sig")]
     found = read(changed("harbor", "push-cloudevents", data__resources=resources))
-    assert found.images == tuple(
-        ImagePush(name="library/busybox", tag=tag, digest=BUSYBOX) for tag in ("1.36", "1")
+    assert found.pushes == tuple(
+        Push.of_image(name="library/busybox", tag=tag, digest=BUSYBOX) for tag in ("1.36", "1")
     )
     assert found.ignored == ""
 
@@ -69,7 +70,7 @@ def test_several_resources_are_several_images() -> None:
 def test_recorded_events_that_start_nothing(case: str, actor: str, why: str) -> None:
     """They have no image and no time of a push, and say why."""
     found = read(sample("harbor", case))
-    assert (found.images, found.pushed_at, found.actor, found.ignored) == ((), None, actor, why)
+    assert (found.pushes, found.pushed_at, found.actor, found.ignored) == ((), None, actor, why)
     assert found.delivery_id
 
 
@@ -97,20 +98,20 @@ def test_recorded_events_that_start_nothing(case: str, actor: str, why: str) -> 
 def test_other_kinds_say_why(kind: str, why: str) -> None:
     """Every documented kind of event, and one that is not."""
     found = read(changed("harbor", "push-default", type=kind))
-    assert (found.event, found.images, found.ignored) == (kind, (), why)
+    assert (found.event, found.pushes, found.ignored) == (kind, (), why)
 
 
 def test_a_signature_starts_nothing() -> None:
     """Cosign pushes its signatures as tags."""
     tag = f"sha256-{'a' * 64}.sig"
     found = read(changed("harbor", "push-default", event_data__resources__0__tag=tag))
-    assert (found.images, found.ignored) == ((), f"the tag {tag} is a referrer's or the chain's own")
+    assert (found.pushes, found.ignored) == ((), f"the tag {tag} is a referrer's or the chain's own")
 
 
 def test_an_old_payload_without_the_full_name() -> None:
     """The project and the name make the repository's name."""
     found = read(changed("harbor", "push-default", event_data__repository__repo_full_name=None))
-    assert [push.name for push in found.images] == ["test-webhook/debian"]
+    assert [push.name for push in found.pushes] == ["test-webhook/debian"]
 
 
 def test_ids_are_the_same_for_the_same_bytes_and_time_only() -> None:
@@ -125,7 +126,7 @@ def test_ids_are_the_same_for_the_same_bytes_and_time_only() -> None:
 def test_without_a_time_there_is_no_id() -> None:
     """Two pushes of one tag would have the same bytes: none may count as the other's redelivery."""
     found = read(changed("harbor", "push-default", occur_at=None))
-    assert (found.delivery_id, found.pushed_at, len(found.images)) == ("", None, 1)
+    assert (found.delivery_id, found.pushed_at, len(found.pushes)) == ("", None, 1)
 
 
 @pytest.mark.parametrize(
@@ -170,11 +171,11 @@ def test_a_cloud_event_needs_its_id() -> None:
 def test_a_time_that_is_none_is_left_out(time: object) -> None:
     """A push counts also where its time can't be read."""
     found = read(changed("harbor", "push-default", occur_at=time))
-    assert (len(found.images), found.pushed_at) == (1, None)
+    assert (len(found.pushes), found.pushed_at) == (1, None)
 
 
 def test_an_empty_list_of_resources_holds_no_image() -> None:
     """Nothing was pushed: nothing starts, and the delivery says so."""
     request = changed("harbor", "push-default", event_data__resources=[])
     assert json.loads(request.body)["event_data"]["resources"] == []
-    assert (read(request).images, read(request).ignored) == ((), "it names no image")
+    assert (read(request).pushes, read(request).ignored) == ((), "it names no image")

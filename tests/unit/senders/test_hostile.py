@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from delivery_chain.core.events.delivery import Delivery
+from delivery_chain.core.events.notification import Notification
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import NO_PROOF, Request, receive
 from delivery_chain.senders.table import SENDERS
@@ -32,7 +32,7 @@ HEADERS = st.dictionaries(st.sampled_from(NAMES), st.text(max_size=40), max_size
 BODIES = st.binary(max_size=200) | JSON.map(json.dumps).map(str.encode)
 
 
-def outcome(sender: str, request: Request, secret: str = SECRET) -> Delivery | str:
+def outcome(sender: str, request: Request, secret: str = SECRET) -> Notification | str:
     """What was read, or the refusal by its status and reason; anything else that is raised fails the test."""
     try:
         return receive(SENDERS[sender], request, [secret], NOW)
@@ -40,10 +40,10 @@ def outcome(sender: str, request: Request, secret: str = SECRET) -> Delivery | s
         return f"{error.status} {error}"
 
 
-def proper(found: Delivery | str) -> bool:
+def proper(found: Notification | str) -> bool:
     """Whether it is something to do, a reason why not, or a refusal in one line."""
-    if isinstance(found, Delivery):
-        return bool(found.pushes or found.images) is not bool(found.ignored)
+    if isinstance(found, Notification):
+        return bool(found.pushes) is not bool(found.ignored)
     return found.startswith(("400 ", "401 ")) and "\n" not in found and len(found) < 600
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from delivery_chain.core.events.delivery import Delivery
+from delivery_chain.core.events.notification import Notification
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import Request, receive
 from delivery_chain.senders.ghcr import pushed_images
@@ -81,7 +81,7 @@ def check_message(message: str) -> None:
     assert 0 < len(message.encode()) < 600
 
 
-def checked(sender: str, request: Request, secrets: list[str]) -> Delivery | int:
+def checked(sender: str, request: Request, secrets: list[str]) -> Notification | int:
     """What came out, or the refusal's status."""
     try:
         return receive(REGISTRIES[sender], request, secrets, NOW)
@@ -100,9 +100,9 @@ def test_no_request_breaks_a_sender(sender: str, case: str, data: st.DataObject)
     # The sender's own secret stays in the address; what the headers say changes nothing.
     hostile = Request(headers=headers, body=data.draw(bodies(recorded.body)), token=SECRET)
     found = checked(sender, hostile, [SECRET])
-    if isinstance(found, Delivery):
-        assert bool(found.images) == (not found.ignored)
-        assert Delivery.from_xcom(found.to_xcom()) == found
+    if isinstance(found, Notification):
+        assert bool(found.pushes) == (not found.ignored)
+        assert Notification.from_xcom(found.to_xcom()) == found
     else:
         assert found == 400
     for request in (replace(hostile, token=""), replace(hostile, token=data.draw(TEXTS))):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from delivery_chain.core.events.delivery import Delivery, RefPush
+from delivery_chain.core.events.notification import Notification
+from delivery_chain.core.events.push import Push
 from delivery_chain.senders.base import receive
 from delivery_chain.senders.table import SENDERS
 from support.webhook_samples import SECRET, cases, origin, read, sample, why_not, with_headers
@@ -37,15 +38,15 @@ OBJECT, SECOND_OBJECT = (
 NOT_YET = "the creation of the branch or tag tells the same"
 
 
-def told(topic: str, message_id: str, said: int | RefPush | str = "", at: int = 0) -> Delivery:
+def told(topic: str, message_id: str, said: int | Push | str = "", at: int = 0) -> Notification:
     """What the samples have in common: a push at a time, or why there is nothing to do."""
     known: dict[str, Any] = {"event": topic, "delivery_id": f"2026-{message_id}", "actor": "robot"}
     if isinstance(said, str):
-        return Delivery(**known, ignored=said)
-    return Delivery(
+        return Notification(**known, ignored=said)
+    return Notification(
         **known,
-        places=("shop", "https://pagure.example.com/shop"),
-        pushes=(said,) if isinstance(said, RefPush) else (),
+        repositories=("shop", "https://pagure.example.com/shop"),
+        pushes=(said,) if isinstance(said, Push) else (),
         pushed_at=datetime.fromtimestamp(1795450000 + at, UTC),
     )
 
@@ -54,20 +55,20 @@ EXPECTED = {
     "first-push-created": told(
         "git.branch.creation",
         "c0c74d5c-1bce-421b-bffd-f3c3f90f2fc2",
-        RefPush(ref="refs/heads/main", before="", after=FIRST),
+        Push(ref="refs/heads/main", before="", after=FIRST),
         209,
     ),
     "first-push": told("git.receive", "8b2ef15d-34de-4318-a4c5-9ba38bb0b7df", NOT_YET),
     "branch-push": told(
         "git.receive",
         "84dff46b-0705-40e6-ad78-6458d44bee36",
-        RefPush(ref="refs/heads/main", before=FIRST, after=SECOND),
+        Push(ref="refs/heads/main", before=FIRST, after=SECOND),
         214,
     ),
     "branch-created-with-commits": told(
         "git.branch.creation",
         "73ab81db-db37-47c2-adb7-3c4780a99330",
-        RefPush(ref="refs/heads/feature/über", before="", after=FEATURE),
+        Push(ref="refs/heads/feature/über", before="", after=FEATURE),
         220,
     ),
     "branch-created-with-commits-receive": told(
@@ -76,63 +77,63 @@ EXPECTED = {
     "branch-created": told(
         "git.branch.creation",
         "593ba8bd-27cd-4066-afab-aad257e37cd4",
-        RefPush(ref="refs/heads/release", before="", after=SECOND),
+        Push(ref="refs/heads/release", before="", after=SECOND),
         225,
     ),
     # `old_commit` is not where the branch was.
     "forced-push": told(
         "git.receive",
         "3662fb91-f215-46a9-b1fa-eda058452752",
-        RefPush(ref="refs/heads/main", before=None, after=THIRD),
+        Push(ref="refs/heads/main", before=None, after=THIRD),
         231,
     ),
     "tag-created": told(
         "git.tag.creation",
         "0f15fb47-04ac-4925-8b53-a3c30d5a729e",
-        RefPush(ref="refs/tags/v1.0", before="", after=TAGGED, peeled=False),
+        Push(ref="refs/tags/v1.0", before="", after=TAGGED, peeled=False),
         245,
     ),
     "annotated-tag-created": told(
         "git.tag.creation",
         "bd9d36ed-2d75-4850-ac4f-b744e6e35397",
-        RefPush(ref="refs/tags/v1.1", before="", after=OBJECT, peeled=False),
+        Push(ref="refs/tags/v1.1", before="", after=OBJECT, peeled=False),
         257,
     ),
     "tag-with-commits-created": told(
         "git.tag.creation",
         "e39d6de7-cd15-44f3-96dc-fdab970b179d",
-        RefPush(ref="refs/tags/v2.0", before="", after=SECOND_OBJECT, peeled=False),
+        Push(ref="refs/tags/v2.0", before="", after=SECOND_OBJECT, peeled=False),
         268,
     ),
     "tag-with-commits-receive": told("git.receive", "425ca4ba-4586-4980-87ab-66ea2b101d37", NOT_YET),
     "tag-moved": told(
         "git.receive",
         "194e42d1-5e6c-493f-8ca6-5fec2f66fe5c",
-        RefPush(ref="refs/tags/v1.0", before=None, after=MOVED),
+        Push(ref="refs/tags/v1.0", before=None, after=MOVED),
         278,
     ),
     "annotated-tag-moved": told(
         "git.receive",
         "598e1f86-9fa2-41e7-bef8-dcf3ba4d7199",
-        RefPush(ref="refs/tags/v1.1", before=None, after=MOVED),
+        Push(ref="refs/tags/v1.1", before=None, after=MOVED),
         287,
     ),
     "tag-deleted": told(
         "git.tag.deletion",
         "0ae78c21-bb1d-4f5f-a7fb-55e80c62f1c6",
-        RefPush(ref="refs/tags/v1.0", before=None, after=""),
+        Push(ref="refs/tags/v1.0", before=None, after=""),
         296,
     ),
     "annotated-tag-deleted": told(
         "git.tag.deletion",
         "0ad121b1-530b-4699-93f6-fcdd609b99db",
-        RefPush(ref="refs/tags/v1.1", before=None, after=""),
+        Push(ref="refs/tags/v1.1", before=None, after=""),
         305,
     ),
     "branch-deleted": told(
         "git.branch.deletion",
         "3bb0ac44-8d0b-4620-a759-d541f2288ad5",
-        RefPush(ref="refs/heads/release", before=SECOND, after=""),
+        Push(ref="refs/heads/release", before=SECOND, after=""),
         316,
     ),
     "project-edit": told(
@@ -197,7 +198,7 @@ def test_a_fork_in_a_namespace() -> None:
     """A fork's clone address and its page have different names; each that Pagure has is a place."""
     repository = {"fullname": "forks/mona/shop/api", "url_path": "fork/mona/shop/api"}
     found = read("pagure", said("branch-push", project_fullname="forks/mona/shop/api", repo=repository))
-    assert found.places == ("forks/mona/shop/api", "https://pagure.example.com/fork/mona/shop/api")
+    assert found.repositories == ("forks/mona/shop/api", "https://pagure.example.com/fork/mona/shop/api")
 
 
 @pytest.mark.parametrize(
@@ -207,26 +208,26 @@ def test_a_fork_in_a_namespace() -> None:
         (
             "branch-push",
             {"forced": None},
-            RefPush(ref="refs/heads/main", before=None, after=SECOND),
+            Push(ref="refs/heads/main", before=None, after=SECOND),
         ),
         (
             "tag-moved",
             {"forced": True},
-            RefPush(ref="refs/tags/v1.0", before=None, after=MOVED),
+            Push(ref="refs/tags/v1.0", before=None, after=MOVED),
         ),
         (
             "tag-created",
             {"tag": "refs/heads/main"},
-            RefPush(ref="refs/tags/refs/heads/main", before="", after=TAGGED, peeled=False),
+            Push(ref="refs/tags/refs/heads/main", before="", after=TAGGED, peeled=False),
         ),
         (
             "branch-push",
             {"branch": "v1.0"},
-            RefPush(ref="refs/heads/v1.0", before=FIRST, after=SECOND),
+            Push(ref="refs/heads/v1.0", before=FIRST, after=SECOND),
         ),
     ],
 )
-def test_other_pushes(case: str, changes: dict[str, Any], push: RefPush) -> None:
+def test_other_pushes(case: str, changes: dict[str, Any], push: Push) -> None:
     """Refs that are named like others, and what is not said."""
     assert read("pagure", said(case, **changes)).pushes == (push,)
 

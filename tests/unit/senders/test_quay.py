@@ -4,28 +4,31 @@ from dataclasses import replace
 
 import pytest
 
-from delivery_chain.core.events.delivery import Delivery, ImagePush
+from delivery_chain.core.events.notification import Notification
+from delivery_chain.core.events.push import Push
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import Request, receive
 from delivery_chain.senders.quay import QUAY
 from support.registry_samples import NOW, SECRET, changed, sample
 
 
-def read(request: Request) -> Delivery:
+def read(request: Request) -> Notification:
     return receive(QUAY, request, [SECRET], NOW)
 
 
 def test_a_push() -> None:
     """A name and tags is all that Quay says: no digest, time, person or id."""
-    assert read(sample("quay", "push")) == Delivery(
-        event="repo_push", delivery_id="", images=(ImagePush(name="mynamespace/repository", tag="1.2.3"),)
+    assert read(sample("quay", "push")) == Notification(
+        event="repo_push", delivery_id="", pushes=(Push.of_image(name="mynamespace/repository", tag="1.2.3"),)
     )
 
 
 def test_an_old_version_sends_tags_with_image_ids() -> None:
     """These ids are no digests, and are left out."""
-    assert read(sample("quay", "push-old")) == Delivery(
-        event="repo_push", delivery_id="", images=(ImagePush(name="mynamespace/repository", tag="latest"),)
+    assert read(sample("quay", "push-old")) == Notification(
+        event="repo_push",
+        delivery_id="",
+        pushes=(Push.of_image(name="mynamespace/repository", tag="latest"),),
     )
 
 
@@ -38,7 +41,7 @@ def test_an_old_version_sends_tags_with_image_ids() -> None:
 )
 def test_what_is_no_push_is_ignored(case: str, event: str, why: str) -> None:
     """Quay's own test looks like a push of two tags: its count of pruned images gives it away."""
-    assert read(sample("quay", case)) == Delivery(event=event, delivery_id="", ignored=why)
+    assert read(sample("quay", case)) == Notification(event=event, delivery_id="", ignored=why)
 
 
 @pytest.mark.parametrize(
@@ -51,13 +54,13 @@ def test_what_is_no_push_is_ignored(case: str, event: str, why: str) -> None:
 def test_other_notifications_say_why(more: dict[str, object], why: str) -> None:
     """Quay names no kind of event: it is told by what the event holds."""
     found = read(changed("quay", "push", updated_tags=None, **more))
-    assert (found.images, found.ignored) == ((), why)
+    assert (found.pushes, found.ignored) == ((), why)
 
 
 def test_several_tags_are_several_images() -> None:
     """Tags of signatures are left out."""
     found = read(changed("quay", "push", updated_tags=["1.2.3", f"sha256-{'a' * 64}.att", "1.2"]))
-    assert [push.tag for push in found.images] == ["1.2.3", "1.2"]
+    assert [push.tag for push in found.pushes] == ["1.2.3", "1.2"]
 
 
 def test_a_push_that_updated_no_tag() -> None:

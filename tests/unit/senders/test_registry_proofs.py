@@ -39,14 +39,14 @@ def basic(user: str, password: str) -> str:
 @pytest.mark.parametrize("secrets", [(SECRET,), (SECRET, "next"), ("next", SECRET), ("", SECRET)])
 def test_each_valid_secret_is_taken_as_the_sender_sends_it(name: str, secrets: tuple[str, ...]) -> None:
     """While a secret is changed, both are valid, in whichever order."""
-    assert receive(REGISTRIES[name], sample(name, CASES[name]), secrets, NOW).images
+    assert receive(REGISTRIES[name], sample(name, CASES[name]), secrets, NOW).pushes
 
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("value", [SECRET, f"Bearer {SECRET}", f"bearer  {SECRET}", basic("chain", SECRET)])
 def test_a_header_may_hold_the_secret_in_each_usual_form(name: str, value: str) -> None:
     """An administrator types the header: as it is, as a bearer's token, or as the password of a login."""
-    assert receive(REGISTRIES[name], login(name, value), [SECRET], NOW).images
+    assert receive(REGISTRIES[name], login(name, value), [SECRET], NOW).pushes
 
 
 WITHOUT_PROOF = {

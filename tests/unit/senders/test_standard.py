@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
-from delivery_chain.core.events.delivery import MOST_PUSHES, Delivery, ImagePush, RefPush
+from delivery_chain.core.events.notification import MOST_PUSHES, Notification
+from delivery_chain.core.events.push import Push
 from delivery_chain.senders import standard as module
 from delivery_chain.senders.base import Request, receive
 from delivery_chain.senders.table import SENDERS
@@ -26,15 +27,15 @@ DIGEST = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b85
 
 def test_source_push() -> None:
     """Refs that moved, as a post-receive hook knows them."""
-    assert read("standard", sample("standard", "source-push")) == Delivery(
+    assert read("standard", sample("standard", "source-push")) == Notification(
         event="source.push",
         delivery_id="push-5f0c1a01",
-        places=("shop/api",),
+        repositories=("shop/api",),
         pushes=(
-            RefPush(ref="refs/heads/main", before=A, after=B),
-            RefPush(ref="refs/heads/new", before="", after=C),
-            RefPush(ref="refs/heads/old", before=C, after=""),
-            RefPush(ref="refs/tags/v1.2.0", before=None, after=B),
+            Push(ref="refs/heads/main", before=A, after=B),
+            Push(ref="refs/heads/new", before="", after=C),
+            Push(ref="refs/heads/old", before=C, after=""),
+            Push(ref="refs/tags/v1.2.0", before=None, after=B),
         ),
         actor="mona",
         pushed_at=datetime(2024, 5, 31, 16, 48, 37, tzinfo=UTC),
@@ -43,12 +44,12 @@ def test_source_push() -> None:
 
 def test_image_push() -> None:
     """Images that were pushed."""
-    assert read("standard", sample("standard", "image-push")) == Delivery(
+    assert read("standard", sample("standard", "image-push")) == Notification(
         event="image.push",
         delivery_id="push-5f0c1a02",
-        images=(
-            ImagePush(name="shop/api", tag="v1.2.0", digest=DIGEST),
-            ImagePush(name="shop/web", tag="latest"),
+        pushes=(
+            Push.of_image(name="shop/api", tag="v1.2.0", digest=DIGEST),
+            Push.of_image(name="shop/web", tag="latest"),
         ),
         actor="ci",
     )
@@ -56,7 +57,7 @@ def test_image_push() -> None:
 
 def test_ping() -> None:
     """A test of the connection does nothing."""
-    expected = Delivery(event="ping", delivery_id="push-5f0c1a03", ignored="a ping: the webhook works")
+    expected = Notification(event="ping", delivery_id="push-5f0c1a03", ignored="a ping: the webhook works")
     assert read("standard", sample("standard", "ping")) == expected
 
 
@@ -75,7 +76,7 @@ def test_the_documented_way_to_sign(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_documented_bodies() -> None:
     """The keys that the module's text shows are those that the forms have."""
     assert module.__doc__ is not None
-    for form in (module.SourcePush, module.ImagesPush, module.MovedRef, ImagePush):
+    for form in (module.SourcePush, module.ImagesPush, module.MovedRef, module.NamedImage):
         assert [name for name in form.model_fields if f'"{name}":' not in module.__doc__] == []
 
 
@@ -188,7 +189,7 @@ def test_an_empty_before_is_a_new_ref() -> None:
         found = read(
             "standard", edited(request, pushes=[{"ref": "refs/heads/x", "before": before, "after": B}])
         )
-        assert found.pushes == (RefPush(ref="refs/heads/x", before="", after=B),)
+        assert found.pushes == (Push(ref="refs/heads/x", before="", after=B),)
     assert json.loads(request.body)["pushes"][1]["before"] == "0" * 40
 
 

@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 
-from delivery_chain.targets.acr_body import delivery_body, delivery_id
+from delivery_chain.targets.acr_body import delivery_body
+from delivery_chain.targets.order import delivery_id
+from support.orders import order
 
 DIGEST = "sha256:" + "c" * 64
 ACR_PART = (
@@ -17,15 +19,17 @@ ACR_PART = (
 def test_body_is_acrs() -> None:
     """The body is ACR's, key by key in its order with times in UTC+8; our own keys come after."""
     body = delivery_body(
-        name="namespace/repoTest",
-        tag="latest",
-        digest=DIGEST,
-        pushed_at=datetime(2016, 11, 29, 4, 25, 46, tzinfo=UTC),
-        host="registry.example.com",
-        region="cn-hangzhou",
-        chain="shop",
-        run_id="r1",
-        regions={"to-far": "far.example.com/namespace/repoTest:latest"},
+        order(
+            name="namespace/repoTest",
+            tag="latest",
+            digest=DIGEST,
+            pushed_at=datetime(2016, 11, 29, 4, 25, 46, tzinfo=UTC),
+            host="registry.example.com",
+            region="cn-hangzhou",
+            chain="shop",
+            run_id="r1",
+            regions={"to-far": "far.example.com/namespace/repoTest:latest"},
+        )
     )
     assert json.dumps(body, separators=(",", ":")) == (
         ACR_PART + ',"delivery_chain":{"chain":"shop","run_id":"r1",'

@@ -67,15 +67,11 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
         outcomes=(Outcome(chain="shop", rule="main", run_id="r1", made=True),),
     )
 
-    class Intake:
-        def __init__(self, **about: Any) -> None:
-            self.about = about
-
-        def take(self) -> list[Entry]:
-            if made.fails:
-                raise made.fails.pop(0)
-            made.deliveries.append(self.about["delivery"])
-            return [entry]
+    def take(**about: Any) -> list[Entry]:
+        if made.fails:
+            raise made.fails.pop(0)
+        made.deliveries.append(about["notification"])
+        return [entry]
 
     class Hook(WebhookSenderHook):
         def sender(self) -> Any:
@@ -86,7 +82,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
         if made.database:
             raise made.database
 
-    monkeypatch.setattr(module, "Intake", Intake)
+    monkeypatch.setattr(module, "take", take)
     monkeypatch.setattr(module, "Index", type("Index", (), {"chains": lambda _: None}))
     monkeypatch.setattr(sender_cache, "WebhookSenderHook", Hook)
     monkeypatch.setattr(sender_cache, "ping", ping)
@@ -331,14 +327,14 @@ def test_no_more_wait_than_may(receiver: Receiver, fakes: Fakes, monkeypatch: py
     """Beyond that they are asked to come again; those before are taken, and then there is room again."""
     monkeypatch.setattr(module, "MOST_WAITING", 3)
     entered, go = threading.Semaphore(0), threading.Event()
-    take = module.Intake.take
+    take = module.take
 
-    def slow(intake: Any) -> Any:
+    def slow(**about: Any) -> Any:
         entered.release()
         assert go.wait(10)
-        return take(intake)
+        return take(**about)
 
-    monkeypatch.setattr(module.Intake, "take", slow)
+    monkeypatch.setattr(module, "take", slow)
     watch = threading.Thread(target=lambda: (entered.acquire(timeout=10), go.set()))
     watch.start()
     found = receiver.all([signed(PUSH)] * 10)

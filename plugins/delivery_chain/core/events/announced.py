@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MARK = "application/vnd.delivery-chain.delivered.v1+json"
 """Artifact type of a mark. Its content is empty; what it says are its annotations."""
-PLACE = "dev.delivery-chain.place"
+IMAGE = "dev.delivery-chain.place"
 """Annotation: `registry.example.com/base/busybox:1.0` as that chain names it: a copy elsewhere says nothing."""
 
 
@@ -33,7 +33,8 @@ class Mark:
 
     digest: str
     """The image's."""
-    place: str
+    image: str
+    """Its name with registry and tag."""
     run: str
     """Dag id and run id."""
     seen_at: datetime
@@ -41,10 +42,10 @@ class Mark:
     @classmethod
     def read(cls, digest: str, annotations: Mapping[str, str], now: datetime) -> Mark | None:
         """What a mark says; None where it is not whole. A time of the future counts as the beginning of time."""
-        if not all(annotations.get(key) for key in (PLACE, RUN, SEEN_AT)):
+        if not all(annotations.get(key) for key in (IMAGE, RUN, SEEN_AT)):
             return None
         seen_at = claimed(annotations[SEEN_AT], now)
-        return cls(digest=digest, place=annotations[PLACE], run=annotations[RUN], seen_at=seen_at)
+        return cls(digest=digest, image=annotations[IMAGE], run=annotations[RUN], seen_at=seen_at)
 
     @property
     def run_id(self) -> str:
@@ -52,8 +53,8 @@ class Mark:
         return self.run.partition(" ")[2]
 
 
-def place_of(plan: Plan, host: str) -> str:
-    """Where the image is that a plan is about."""
+def image_name(plan: Plan, host: str) -> str:
+    """The image that a plan is about, as its chain names it."""
     return f"{host}/{plan.name}:{plan.tags[0]}" if plan.tags else f"{host}/{plan.name}"
 
 
@@ -61,16 +62,16 @@ def says(plan: Plan, host: str) -> dict[str, str]:
     """The annotations of the mark that a run leaves of its image."""
     seen_at = plan.seen_at or plan.pushed_at
     return {
-        PLACE: place_of(plan, host),
+        IMAGE: image_name(plan, host),
         RUN: f"{plan.chain} {plan.run_id}",
         SEEN_AT: seen_at.isoformat(),
     }
 
 
 def ours(plan: Plan, host: str, marks: Iterable[Mark]) -> tuple[Mark, ...]:
-    """Those of some marks that are of the plan's chain and place."""
-    place = place_of(plan, host)
-    return tuple(one for one in marks if one.place == place and one.run.partition(" ")[0] == plan.chain)
+    """Those of some marks that are of the plan's chain and image."""
+    image = image_name(plan, host)
+    return tuple(one for one in marks if one.image == image and one.run.partition(" ")[0] == plan.chain)
 
 
 def same_image(plan: Plan, left: datetime | None, marks: Iterable[Mark]) -> Mark | None:

@@ -1,4 +1,4 @@
-"""One push, one run: which of a ref's stays at a commit a delivery is about. Pure.
+"""One push, one run: which of a ref's stays at a commit a notification is about. Pure.
 
 A ref moves A -> B -> A: three stays, three runs. Webhooks tell the moves: twice, late, out of order, or never. The
 sensor sees where the ref is now and then, and never the moves in between. Both number a ref's stays at one commit
@@ -6,9 +6,9 @@ alike, and the number is in the run's id, so that what both saw is one run:
 
     a run for this ref and commit, made since the ref was last known to be elsewhere, is this very push.
 
-`judge` finds that time for a webhook, `look_at` for the sensor; `choose` picks the stay. A delivery that fits nowhere
-into what is known makes no run where the sensor has one of that commit; else it makes one, which builds nothing if it
-finds its ref elsewhere.
+`judge` finds that time for a webhook, `look_at` for the sensor; `choose` picks the stay. A notification that fits
+nowhere into what is known makes no run where the sensor has one of that commit; else it makes one, which builds nothing
+if it finds its ref elsewhere.
 
 Where it is in doubt whether a push is told again, it gets a run: that asks the registry whether the push was built, see
 `delivery_chain.core.events.built`. A run too many is skipped, a push without one would be lost.
@@ -32,7 +32,7 @@ MOST_SIGHTINGS = 8
 """What is remembered of one ref. A redelivery of an older push is told by its run."""
 MOST_TOLD = 8
 OVERTAKEN = timedelta(seconds=60)
-"""A delivery that is later than another one by more than this was not overtaken by it: its move is the newer one."""
+"""A notification that comes later than another one by more than this was not overtaken by it: its move is newer."""
 SUPERSEDED = datetime.min.replace(tzinfo=UTC)
 """Stands for the time of a run that is not the push's, though its number is taken: one that found its ref elsewhere
 before the sensor looked, or one that somebody else started under the id."""
@@ -48,12 +48,12 @@ _BEFORE = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """A delivery's word that a ref moved."""
+    """A notification's word that a ref moved."""
 
     before: str | None
     after: str
     teller: str
-    """Which webhook; two of them may tell the same move."""
+    """Which webhook; two of them may report the same move."""
     delivery_id: str
     """Empty where the sender gives none."""
     now: datetime
@@ -74,18 +74,8 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """What is known of a push that the sensor sees; the fields are those of `Judgement`."""
-
-    since: datetime | None
-    left: datetime | None
-    elsewhere: tuple[str, ...]
-    first: datetime | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """What a move is."""
+    """Whether a move or change is a push of its own, and what is known of its ref."""
 
     history: History
     """What is known from now on."""
@@ -98,7 +88,7 @@ class Judgement:
     left: datetime | None = None
     """When the sensor last saw it elsewhere, or it was deleted, by which its images are told apart; None for never."""
     elsewhere: tuple[str, ...] = ()
-    """Where webhooks told the ref to be: the registry knows what came of it."""
+    """Other commits or digests that webhooks reported the ref at: the registry knows what came of them."""
     at: datetime | None = None
     """When a fresh push was seen; of one that came late, when it must have been."""
     first: datetime | None = None
@@ -111,8 +101,8 @@ def judge(
     """Tell a push from a redelivery.
 
     Args:
-        history: What webhooks told of this ref before.
-        move: What one tells now.
+        history: Earlier moves of this ref, as webhooks reported them.
+        move: The one that is reported now.
         watched: Where the sensor saw the ref last, if it did.
         sensed: When the sensor saw the ref come to where the move ends, as the newest run says that it made of it.
     """
@@ -134,17 +124,17 @@ def _judged(history: History, move: Move, watched: Sighting | None, sensed: date
     if known := [one for one in history if _same(one, move)]:
         if not move.delivery_id:
             return Judgement(history=history, fresh=False, why=REPLAYED)
-        # A delivery of the same move, which does not begin where the ref is: it may have been made twice.
+        # A notification of the same move, which does not begin where the ref is: it may have been made twice.
         return _doubt(history, view, known[-1], move)
     return _sensed(history, view, move, sensed) or _out_of_order(history, view, move)
 
 
-def look_at(history: History, change: Change) -> Seen:
-    """What is known of a push that the sensor sees.
+def look_at(history: History, change: Change) -> Judgement:
+    """What is known of a push that the sensor sees. It is always a fresh one: its runs show whether it was reported.
 
     Args:
-        history: What webhooks told of its ref.
-        change: What the sensor sees. What was told after its look began may be newer than the look.
+        history: Moves of its ref, as webhooks reported them.
+        change: What the sensor sees. A move that was reported after its look began may be newer than the look.
     """
     before = change.looked - CLOCKS
     known = tuple(one for one in history if one.at <= before)
@@ -153,7 +143,10 @@ def look_at(history: History, change: Change) -> Seen:
     hearsay = any(one.commit == change.previous and looked and one.at > looked for one in history)
     again = [one.again for one in known if one.commit != change.commit and one.again and one.again <= before]
     told = _latest(_elsewhere(known, change.commit), looked)
-    return Seen(
+    return Judgement(
+        history=history,
+        fresh=True,
+        why="",
         since=_latest(told, *again),
         left=_latest(_surely_elsewhere(known, change.commit), None if hearsay else looked),
         elsewhere=elsewhere(history, change.commit),
@@ -166,12 +159,12 @@ def _latest(*times: datetime | None) -> datetime | None:
 
 
 def elsewhere(history: History, commit: str) -> tuple[str, ...]:
-    """Where webhooks told the ref to be but at a commit: commits or digests, each once."""
+    """Commits or digests other than one that webhooks reported the ref at, each once."""
     return tuple(dict.fromkeys(one.commit for one in history if one.told and one.commit not in ("", commit)))
 
 
 def first_at(history: History, commit: str, left: datetime | None) -> datetime | None:
-    """When the ref was first known to be at a commit, since it was elsewhere; None where nobody told of it."""
+    """When the ref was first known to be at a commit, since it was elsewhere; None where that was never reported."""
     times = (one.at for one in history if one.commit == commit and one.at > (left or SUPERSEDED))
     return min(times, default=None)
 
@@ -306,7 +299,7 @@ def _sensed(history: History, view: History, move: Move, at: datetime | None) ->
 
 def _out_of_order(history: History, view: History, move: Move) -> Judgement:
     """A move that does not begin where the ref was: it came late, or moves before it were not told."""
-    later = _place(view, move) if move.before is not None else None
+    later = _next_after(view, move) if move.before is not None else None
     if later:
         return _late(history, view, replace(move, now=min(move.now, later.at - _BEFORE)))
     if move.pushed_at and move.pushed_at < view[-1].at - OVERTAKEN:
@@ -321,7 +314,7 @@ def _late(history: History, view: History, move: Move) -> Judgement:
     return replace(late, history=_sorted((*history, *late.history)), why=LATE)
 
 
-def _place(view: History, move: Move) -> Sighting | None:
+def _next_after(view: History, move: Move) -> Sighting | None:
     """The sighting that a late move comes before: where moves are missing, and it fits on one side."""
     for earlier, later in zip((None, *view), view, strict=False):
         joined = later.before is None or (earlier and earlier.commit == later.before)

@@ -38,7 +38,7 @@ def _commit(commit: str) -> str:
     return commit
 
 
-def _place(where: str) -> str:
+def _commit_or_digest(where: str) -> str:
     return _commit(where) if COMMIT.fullmatch(where) else check_digest(where)
 
 
@@ -73,7 +73,9 @@ class Event(Value):
 
     An image of the same ref and commit that was seen after that is of this very push.
     """
-    elsewhere: Annotated[tuple[Annotated[str, AfterValidator(_place)], ...], Field(max_length=8)] = ()
+    elsewhere: Annotated[
+        tuple[Annotated[str, AfterValidator(_commit_or_digest)], ...], Field(max_length=8)
+    ] = ()
     """Other commits or digests that the ref or tag was last told to be at: what came of them, the registry knows."""
     actor: Annotated[str, Field(max_length=200)] = ""
     """Who pushed or asked, for people to read."""
@@ -201,8 +203,8 @@ def image_run_id(*, name: str, tag: str, digest: str, visit: int) -> str:
         visit: Which of the tag's stays at this digest, counted from 1.
     """
     short = digest.partition(":")[2][:12]
-    place = f"{name.rpartition('/')[2]}-{tag}" if tag else name.rpartition("/")[2]
-    return f"image__{_readable(place)}__{short}__{_unique(name, tag, digest, visit)}"
+    readable = f"{name.rpartition('/')[2]}-{tag}" if tag else name.rpartition("/")[2]
+    return f"image__{_readable(readable)}__{short}__{_unique(name, tag, digest, visit)}"
 
 
 def _readable(name: str) -> str:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from delivery_chain.core.events.dedupe import AGAIN, ANOTHER, LATE, LOST, REPLAYED
 from delivery_chain.core.events.event import WEBHOOK
 from delivery_chain.core.events.history import CLOCKS
-from delivery_chain.core.events.ledger import SENSOR, Change, Entry, Line, Looked, Outcome
+from delivery_chain.core.events.ledger import SENSOR, Entry, EntryGroup, LedgerLine, Looked, Outcome
 from delivery_chain.core.names.git_ref import short_ref
 from delivery_chain.core.run.state import End
 from delivery_chain.core.times import EPOCH
@@ -79,11 +79,11 @@ class Watch:
 
 
 def changes(
-    lines: Iterable[Line],
+    lines: Iterable[EntryGroup],
     watches: Mapping[str, Watch],
     now: datetime,
     unplanned: Mapping[tuple[str, str], Unplanned] | None = None,
-) -> list[Change]:
+) -> list[LedgerLine]:
     """The lines with their gaps.
 
     Args:
@@ -96,7 +96,7 @@ def changes(
     lines = list(lines)
     begun = _begun(lines, watches)
     newest: set[tuple[str, str]] = set()
-    found: list[Change] = []
+    found: list[LedgerLine] = []
     for line in lines:
         change = line.change()
         gaps: list[str] = []
@@ -116,8 +116,8 @@ def changes(
     return found
 
 
-def settled(change: Change) -> Change:
-    """The change without the gap that the sensor missed it, where its runs found that it is an old push told again.
+def settled(change: LedgerLine) -> LedgerLine:
+    """Drop the gap that the sensor missed a push, where each of its runs found that it is an old push redelivered.
 
     Args:
         change: With its runs as they stand now.
@@ -128,7 +128,7 @@ def settled(change: Change) -> Change:
     return change.model_copy(update={"gaps": gaps})
 
 
-def _begun(lines: Iterable[Line], watches: Mapping[str, Watch]) -> dict[str, datetime]:
+def _begun(lines: Iterable[EntryGroup], watches: Mapping[str, Watch]) -> dict[str, datetime]:
     """Since when webhooks tell of each place: what was pushed before has no gap for their silence."""
     found = {place: watch.begun or EPOCH for place, watch in watches.items() if watch.senders}
     for line in lines:
@@ -141,7 +141,7 @@ def _begun(lines: Iterable[Line], watches: Mapping[str, Watch]) -> dict[str, dat
     return found
 
 
-def _untold(line: Line, begun: datetime | None, now: datetime) -> list[str]:
+def _untold(line: EntryGroup, begun: datetime | None, now: datetime) -> list[str]:
     """The sensor's alone, and it found no run of somebody else's."""
     made = any(outcome.made for entry in line.entries for outcome in entry.outcomes)
     first = line.entries[0]
@@ -155,7 +155,7 @@ def _untold(line: Line, begun: datetime | None, now: datetime) -> list[str]:
     return [f"no webhook told it: the sensor found it{late}"]
 
 
-def _unseen(line: Line, watch: Watch, now: datetime) -> list[str]:
+def _unseen(line: EntryGroup, watch: Watch, now: datetime) -> list[str]:
     """A webhook's alone, which the sensor should know by now."""
     told = [entry for entry in line.entries if entry.why not in NOT_FRESH]
     if not told or any(entry.by == SENSOR for entry in line.entries):
@@ -189,7 +189,7 @@ class Wanted:
     own: bool = False
     """Those too that chains wrote themselves: staging tags, backups, the images that they built."""
 
-    def takes(self, change: Change, watch: Watch | None) -> bool:
+    def takes(self, change: LedgerLine, watch: Watch | None) -> bool:
         """Whether a line is wanted."""
         # What no chain takes is at no place; the reason names the repository.
         place = f"{change.place} {watch.title if watch else ''}" if change.place else change.why
@@ -202,7 +202,7 @@ class Wanted:
         )
 
 
-def for_reader(change: Change, readable: Collection[str]) -> Change:
+def for_reader(change: LedgerLine, readable: Collection[str]) -> LedgerLine:
     """The line without the chains that its reader may not see."""
     kept: tuple[Outcome, ...] = tuple(one for one in change.outcomes if one.chain in readable)
     if len(kept) == len(change.outcomes):
@@ -221,6 +221,6 @@ def span(time: timedelta) -> str:
     return f"{seconds // 60} min" if seconds >= 120 else f"{seconds} s"  # noqa: PLR2004 - two minutes
 
 
-def _names(change: Change) -> set[str]:
+def _names(change: LedgerLine) -> set[str]:
     repository, colon, _ = change.ref.rpartition(":")
     return {change.ref, short_ref(change.ref)[1], *([repository] if colon else ())}

@@ -1,4 +1,4 @@
-"""What webhooks told of a source's refs, or of a namespace's images. Pure.
+"""Moves of a source's refs, or of a namespace's images, as webhooks reported them. Pure.
 
 It is remembered in an Airflow Variable per source, within bounds. Its use is in `delivery_chain.core.events.dedupe`.
 """
@@ -34,7 +34,7 @@ def utc(text: str) -> datetime:
 
 
 class Sighting(Value):
-    """A ref came to a commit, as somebody told."""
+    """A ref came to a commit, by the word of a webhook or the sensor."""
 
     commit: str
     """Commit, or an image's digest; empty for a ref that was deleted."""
@@ -45,9 +45,9 @@ class Sighting(Value):
     said: AwareDatetime | None = None
     """When it was by the sender's clock, where it says so."""
     again: AwareDatetime | None = None
-    """When it was last told in doubt: that may have been another push of the same move."""
+    """When it was last reported in doubt: that may have been another push of the same move."""
     told: tuple[tuple[str, str], ...] = ()
-    """Who told it, and with which delivery id."""
+    """The webhooks that reported it, each with its delivery id."""
 
 
 History = tuple[Sighting, ...]
@@ -55,7 +55,7 @@ History = tuple[Sighting, ...]
 
 
 class Told(Value):
-    """What webhooks told of one source's refs, or of one namespace's images; in an Airflow Variable."""
+    """All that webhooks reported of one source's refs, or of one namespace's images; in an Airflow Variable."""
 
     refs: dict[str, History] = {}
 
@@ -71,7 +71,7 @@ class Told(Value):
             return cls()
 
     def to_text(self) -> str:
-        """For the Variable; of more than fits the refs go that nobody told anything of for longest."""
+        """For the Variable; of more than fits, the refs are evicted that no webhook named for longest."""
         told = self
         while len(text := told.model_dump_json(exclude_defaults=True)) > MOST_TEXT and told.refs:
             kept = sorted(told.refs, key=lambda name: told.refs[name][-1].at)[len(told.refs) // 4 + 1 :]
@@ -79,7 +79,7 @@ class Told(Value):
         return text
 
     def with_history(self, ref: str, history: History) -> Told:
-        """Remember; the refs that nobody told anything of for longest are forgotten."""
+        """Remember; beyond `MOST_REFS` the refs are evicted that no webhook named for longest."""
         refs = {**{name: old for name, old in self.refs.items() if name != ref}, ref: history}
         if len(refs) > MOST_REFS:
             kept = sorted(refs, key=lambda name: refs[name][-1].at)[-MOST_REFS:]
@@ -87,7 +87,7 @@ class Told(Value):
         return Told(refs=refs)
 
     def between(self, seen: Mapping[str, str], *, since: datetime, looked: datetime) -> dict[str, str]:
-        """What was told to be elsewhere than two looks saw it, between them: name to that place.
+        """Refs that were reported elsewhere between two looks that saw them unmoved: name to that commit or digest.
 
         Args:
             seen: What both looks saw.

@@ -7,44 +7,28 @@ from typing import TYPE_CHECKING, Any
 from delivery_chain.core.events.refs import natural_key
 from delivery_chain.core.names.pattern import Pattern
 from delivery_chain.core.names.tags import is_reserved
-from delivery_chain.core.value import Value
 from delivery_chain.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
-class TagChange(Value):
-    """A tag that is new or points elsewhere."""
-
-    name: str
-    """Repository with its namespace: `shop/api`."""
-    tag: str
-    digest: str
-    """What it points to now."""
-    previous: str | None = None
-    """What it pointed to before; None for a new tag."""
-
-    def to_dict(self) -> dict[str, str | None]:
-        """`{"name", "tag", "digest", "previous"}`, always with all four keys."""
-        return {"name": self.name, "tag": self.tag, "digest": self.digest, "previous": self.previous}
-
-
-def tag_changes(known: Mapping[str, str], seen: Mapping[str, str]) -> tuple[TagChange, ...]:
-    """The tags of `seen` that are new or moved since `known`.
+def tag_changes(known: Mapping[str, str], seen: Mapping[str, str]) -> list[dict[str, str | None]]:
+    """The tags of `seen` that are new or moved since `known`: `[{"name", "tag", "digest", "previous"}, …]`.
 
     Args:
-        known: `name:tag` to digest, before.
+        known: `name:tag` to digest, before; `name` is the repository with its namespace.
         seen: `name:tag` to digest, now.
 
     Returns:
-        In natural order: by repository, and in each `v1.9` before `v1.10`.
+        In natural order: by repository, and in each `v1.9` before `v1.10`. All have all four keys; `previous` is None
+        for a new tag.
     """
     moved = sorted((split(key) for key in seen if known.get(key) != seen[key]), key=_order)
-    return tuple(
-        TagChange(name=name, tag=tag, digest=seen[f"{name}:{tag}"], previous=known.get(f"{name}:{tag}"))
+    return [
+        {"name": name, "tag": tag, "digest": seen[f"{name}:{tag}"], "previous": known.get(f"{name}:{tag}")}
         for name, tag in moved
-    )
+    ]
 
 
 def tag_difference(known: Mapping[str, str], seen: Mapping[str, str]) -> dict[str, Any]:
@@ -55,7 +39,7 @@ def tag_difference(known: Mapping[str, str], seen: Mapping[str, str]) -> dict[st
     """
     gone = sorted(map(split, known.keys() - seen.keys()), key=_order)
     return {
-        "refs": [change.to_dict() for change in tag_changes(known, seen)],
+        "refs": tag_changes(known, seen),
         "gone": [f"{name}:{tag}" for name, tag in gone],
         "seen": dict(seen),
     }

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 EVENT = "delivery-chain push"
 """What the webhooks' rows of Airflow's event log are called; each holds an Entry as JSON."""
-LEDGER = "ledger"
-"""XCom of the sensor's task `match`: a Looked as JSON for each change that it took."""
 SENSOR = "sensor"
 DELETED = "deleted, so there is nothing to run"
 OURS = "the chain built this image itself"
@@ -145,7 +143,7 @@ class Sight(Value):
     """How often it told: redeliveries, or several webhooks of one connection."""
 
 
-class Change(Value):
+class LedgerLine(Value):
     """One change, whoever saw it: a line of the ledger."""
 
     place: str
@@ -196,8 +194,8 @@ class Change(Value):
         return self.commit.rpartition(":")[2][:12] or "deleted"
 
 
-class Line:
-    """A change while its entries are being found."""
+class EntryGroup:
+    """The entries of one change, while they are being found."""
 
     def __init__(self, first: Seen) -> None:
         self.place = first.place
@@ -209,7 +207,7 @@ class Line:
         self.entries.append(entry)
         self.runs |= _runs(entry)
 
-    def change(self) -> Change:
+    def change(self) -> LedgerLine:
         """The finished line."""
         first = min(self.entries, key=_seen_at)
         times: dict[str, list[Entry]] = {}
@@ -222,7 +220,7 @@ class Line:
         ]
         outcomes = _best(outcome for entry in self.entries for outcome in entry.outcomes)
         whys = [first.why, *(entry.why for entry in self.entries if not outcomes)]
-        return Change(
+        return LedgerLine(
             place=self.place,
             ref=first.ref,
             commit=first.commit,
@@ -237,7 +235,7 @@ class Line:
         )
 
 
-def join(seen: Iterable[Seen]) -> list[Line]:
+def join(seen: Iterable[Seen]) -> list[EntryGroup]:
     """Bring together what tells of the same change; the newest first.
 
     Two entries about the same ref, at the same commit and the same place, are the same change
@@ -246,10 +244,10 @@ def join(seen: Iterable[Seen]) -> list[Line]:
     - or if they are the same delivery, sent once more;
     - or, where they have no two runs to compare, if the ref was at no other commit between them.
     """
-    lines: list[Line] = []
-    by_run: dict[tuple[str, str, str, tuple[str, str]], Line] = {}
-    by_delivery: dict[tuple[str, str, str, str, str], Line] = {}
-    newest: dict[tuple[str, str], Line] = {}
+    lines: list[EntryGroup] = []
+    by_run: dict[tuple[str, str, str, tuple[str, str]], EntryGroup] = {}
+    by_delivery: dict[tuple[str, str, str, str, str], EntryGroup] = {}
+    newest: dict[tuple[str, str], EntryGroup] = {}
     for one in sorted(seen, key=lambda one: one.entry.at):
         place, entry = one
         runs = [(place, entry.ref, entry.commit, run) for run in sorted(_runs(entry))]
@@ -260,7 +258,7 @@ def join(seen: Iterable[Seen]) -> list[Line]:
         if line is None and _stays(last := newest.get((place, entry.ref)), entry):
             line = last
         if line is None:
-            line = newest[place, entry.ref] = Line(one)
+            line = newest[place, entry.ref] = EntryGroup(one)
             lines.append(line)
         else:
             line.add(entry)
@@ -297,7 +295,7 @@ def _runs(entry: Entry) -> set[tuple[str, str]]:
     return {(outcome.chain, outcome.run_id) for outcome in entry.outcomes if outcome.run_id}
 
 
-def _stays(line: Line | None, entry: Entry) -> bool:
+def _stays(line: EntryGroup | None, entry: Entry) -> bool:
     return line is not None and line.entries[0].commit == entry.commit and not (line.runs and _runs(entry))
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.names.git_ref import BRANCHES, TAGS
 from delivery_chain.core.names.pattern import Pattern
-from delivery_chain.core.value import Value
 from delivery_chain.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -18,36 +17,22 @@ MAX_WATCHED = 20_000
 _DIGITS = re.compile(r"([0-9]+)")
 
 
-class RefChange(Value):
-    """A branch or tag that is new or points elsewhere."""
-
-    ref: str
-    """Full name: `refs/heads/…` or `refs/tags/…`."""
-    commit: str
-    """What it points to now."""
-    previous: str | None = None
-    """What it pointed to before; None for a new ref."""
-
-    def to_dict(self) -> dict[str, str | None]:
-        """`{"ref", "commit", "previous"}`, always with all three keys."""
-        return {"ref": self.ref, "commit": self.commit, "previous": self.previous}
-
-
-def changes(known: Mapping[str, str], seen: Mapping[str, str]) -> tuple[RefChange, ...]:
-    """The refs of `seen` that are new or moved since `known`.
+def changes(known: Mapping[str, str], seen: Mapping[str, str]) -> list[dict[str, str | None]]:
+    """The refs of `seen` that are new or moved since `known`: `[{"ref", "commit", "previous"}, …]`.
 
     Args:
         known: Full ref name to commit, before.
         seen: Full ref name to commit, now.
 
     Returns:
-        In natural order of the names: branches before tags, `v1.9` before `v1.10`.
+        In natural order of the names: branches before tags, `v1.9` before `v1.10`. All have all three keys; `previous`
+        is None for a new ref.
     """
-    return tuple(
-        RefChange(ref=ref, commit=seen[ref], previous=known.get(ref))
+    return [
+        {"ref": ref, "commit": seen[ref], "previous": known.get(ref)}
         for ref in sorted(seen, key=natural_key)
         if known.get(ref) != seen[ref]
-    )
+    ]
 
 
 def gone(known: Mapping[str, str], seen: Mapping[str, str]) -> tuple[str, ...]:
@@ -58,7 +43,7 @@ def gone(known: Mapping[str, str], seen: Mapping[str, str]) -> tuple[str, ...]:
 def difference(known: Mapping[str, str], seen: Mapping[str, str]) -> dict[str, Any]:
     """Two looks compared, as JSON: `{"refs": [{"ref", "commit", "previous"}, …], "gone": [ref, …], "seen": {…}}`."""
     return {
-        "refs": [change.to_dict() for change in changes(known, seen)],
+        "refs": changes(known, seen),
         "gone": list(gone(known, seen)),
         "seen": dict(seen),
     }

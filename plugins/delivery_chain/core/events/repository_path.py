@@ -10,7 +10,7 @@ _PREFIXES = ("scm", "v3")
 """First segments that are no part of the name: Bitbucket Data Center's https, Azure DevOps' ssh."""
 
 
-def path_of(place: str) -> str:
+def path_of(address: str) -> str:
     """The path of a clone URL, an scp-like address, a web page or a full name, as forges compare names.
 
     `https://git.example.com/Shop/API.git`, `git@git.example.com:shop/api.git` and `shop/api` are all `shop/api`.
@@ -19,10 +19,10 @@ def path_of(place: str) -> str:
     Source: git-clone(1), "GIT URLS"; forges take names of either case as the same.
     """
     try:
-        path = urlsplit(place).path if "://" in place else place
+        path = urlsplit(address).path if "://" in address else address
     except ValueError:
         return ""
-    if "://" not in place and (scp := _SCP.fullmatch(place)):
+    if "://" not in address and (scp := _SCP.fullmatch(address)):
         path = scp[1]
     segments = [part for part in unquote(path).split("/") if part and part != "_git"]
     if len(segments) > 1 and segments[0].lower() in _PREFIXES:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from delivery_chain.core.events.event import Event, Kind, image_run_id, push_run_id
-from delivery_chain.core.events.ledger import BACKUP, DELETION, RESERVED
+from delivery_chain.core.events.ledger import BACKUP, DELETION, RESERVED, Outcome
+from delivery_chain.core.events.watch_dags import images_dag_id
 from delivery_chain.core.names.git_ref import BRANCHES, TAGS
 from delivery_chain.core.names.tags import is_backup, is_reserved
 from delivery_chain.core.placeholder import deleted_tag_digest
@@ -15,11 +16,16 @@ from delivery_chain.core.plan import matching_rules, owner
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
 
+    from delivery_chain.core.events.dedupe import Judgement
+    from delivery_chain.core.events.pipeline import RunsThere
+    from delivery_chain.core.events.push import Push
     from delivery_chain.core.spec.model import ChainSpec
 
 NO_RULE = "no build rule matches"
 NO_CHAIN = "no chain covers this image"
+NO_COMMIT = "0" * 40
 
 OPERATOR_TRIGGERED = "operator_triggered"
 """Airflow's type of the runs that a task starts, as the sensors' do; of what a person asks for it is `manual`."""
@@ -74,6 +80,79 @@ class Start:
         """Whether a run with one of these ids is one of ours, see `made_by_us`."""
         return made_by_us(run_type, user, conf, self.event.to_conf())
 
+    def outcome(self, *, run_id: str = "", made: bool = False, why: str = "") -> Outcome:
+        """What came of it, for the ledger."""
+        return Outcome(chain=self.chain, rule=self.event.rule, run_id=run_id, made=made, why=why)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routed:
+    """A push with the runs that it stands for; the steps after `route` fill in the rest."""
+
+    push: Push
+    at: datetime
+    """When it was seen."""
+    place: str = ""
+    """The Dag that watches where it was made; empty where no chain takes anything from there."""
+    starts: tuple[Start, ...] = ()
+    why: str = ""
+    """Why it makes no run; after `start` also what is odd about it."""
+    there: tuple[RunsThere, ...] = ()
+    """From `dedupe`: the runs of each start that are there."""
+    judged: Judgement | None = None
+    """From `dedupe`; None for one that has its answer without."""
+    outcomes: tuple[Outcome, ...] = ()
+    """From `start`."""
+
+
+def route_ref(push: Push, chains: Iterable[tuple[ChainSpec, str]], *, place: str, at: datetime) -> Routed:
+    """The runs of a push of a git ref.
+
+    Args:
+        push: Of a ref; of a deleted one it is only found out whether a chain takes it.
+        chains: Each chain with the repository that it builds from the source.
+        place: The Dag that watches the source.
+        at: When the push was seen.
+    """
+    commit = push.after or push.before or NO_COMMIT
+    starts = source_starts(chains, ref=push.ref, commit=commit, previous=push.before)
+    return Routed(
+        push=push,
+        at=at,
+        place=place,
+        starts=starts if push.after else (),
+        why="" if starts else NO_RULE,
+    )
+
+
+def route_image(push: Push, specs: Sequence[ChainSpec], *, instance: str, at: datetime) -> Routed:
+    """The run of an image that others pushed.
+
+    Args:
+        push: Of an image, whose digest need not be known.
+        specs: All chains.
+        instance: Connection of the registry.
+        at: When the push was seen.
+    """
+    why = _own_write(push, (spec.scope.namespace for spec in specs if spec.scope.instance == instance))
+    covering = [
+        (namespace, spec)
+        for namespace in ([] if why else _namespaces(push.name))
+        if (spec := owner(specs, instance, namespace, push.name.removeprefix(f"{namespace}/")))
+    ]
+    if not covering:
+        return Routed(push=push, at=at, why=why or NO_CHAIN)
+    # Of nested namespaces the longest.
+    namespace, spec = covering[-1]
+    repository = push.name.removeprefix(f"{namespace}/")
+    event = Event(kind=Kind.IMAGE_PUSH, repository=repository, tag=push.tag, digest=push.after)
+    return Routed(
+        push=push,
+        at=at,
+        place=images_dag_id(instance, namespace),
+        starts=(Start(spec.name, namespace, event),),
+    )
+
 
 def source_starts(
     chains: Iterable[tuple[ChainSpec, str]], *, ref: str, commit: str, previous: str | None
@@ -109,35 +188,13 @@ def source_starts(
     )
 
 
-def image_starts(
-    specs: Sequence[ChainSpec], *, instance: str, name: str, tag: str, digest: str
-) -> tuple[Start, ...] | str:
-    """The run of an image that others pushed, or why there is none.
-
-    Args:
-        specs: All chains.
-        instance: Connection of the registry.
-        name: Repository with its namespace; the longest namespace of a chain that fits is taken.
-        tag: Empty for an image that was pushed by its digest alone.
-        digest: What the tag points at.
-    """
-    if is_reserved(tag):
+def _own_write(push: Push, namespaces: Iterable[str]) -> str:
+    """What chains themselves write that an image is; empty for one that they may take."""
+    if is_reserved(push.tag):
         return RESERVED
-    if tag and digest == deleted_tag_digest(tag):
+    if push.tag and push.after == deleted_tag_digest(push.tag):
         return DELETION
-    if is_backup(name, (spec.scope.namespace for spec in specs if spec.scope.instance == instance)):
-        return BACKUP
-    covering = [
-        (namespace, spec)
-        for namespace in _namespaces(name)
-        if (spec := owner(specs, instance, namespace, name.removeprefix(f"{namespace}/")))
-    ]
-    if not covering:
-        return NO_CHAIN
-    namespace, spec = covering[-1]
-    repository = name.removeprefix(f"{namespace}/")
-    event = Event(kind=Kind.IMAGE_PUSH, repository=repository, tag=tag, digest=digest)
-    return (Start(spec.name, namespace, event),)
+    return BACKUP if is_backup(push.name, namespaces) else ""
 
 
 def _namespaces(name: str) -> list[str]:

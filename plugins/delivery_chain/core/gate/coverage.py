@@ -43,7 +43,7 @@ _PROBLEMS = {
     Gap.UNIDENTIFIED: "names no operating system and holds more than static programs, which were not looked at",
 }
 _REMEDIES = {
-    Gap.STALE_DATABASE: "let the worker reach a newer one, or name a mirror in [delivery_chain] trivy_db_repository or trivy_java_db_repository",  # noqa: E501 - a message
+    Gap.STALE_DATABASE: "let the worker reach a newer one",
     Gap.UNSUPPORTED_OS: "use a base image of a system that the engine supports",
     Gap.NO_PACKAGES: "keep the package database in the image (/var/lib/dpkg, /lib/apk/db, /var/lib/rpm)",
     Gap.END_OF_LIFE: "move to a release that is supported",

@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, StringConstraints, model_validator
 
 from delivery_chain.core.gate.coverage import Coverage
 from delivery_chain.core.value import Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+
+REPORT_TYPE = "application/vnd.delivery-chain.scan-report.v1+json"
+"""Media type of a `ScanReport` as JSON, the blob that the gate reads."""
+CREATED = "org.opencontainers.image.created"
+"""Annotation of a report: when its database was made."""
 
 
 class Severity(StrEnum):
@@ -88,17 +96,29 @@ class Finding(Value):
         return f"{self.id} {self.severity.value}: {self.package} {self.installed} ({fixed})"
 
 
-class Database(Value):
-    """A database that a scan was made with."""
+Words = Annotated[str, StringConstraints(max_length=300, pattern=r"^[^\x00-\x1f\x7f]*$")]
+"""A text that goes into messages: one line."""
 
+
+class Database(Value):
+    """A database that a scan was made with; says by itself what to do about its age."""
+
+    kind: Words | None = None
+    """For people: `vulnerability database`; None in reports that say less."""
     repository: str
-    """Where it came from, such as `ghcr.io/aquasecurity/trivy-db:2`."""
+    """Where it came from, such as `registry.example.com/vulnerabilities:2`."""
     updated_at: datetime
     """When its makers built it, UTC."""
     sample: bool = False
     """A small database for demonstrations: it knows a handful of vulnerabilities, a pass proves nothing."""
     stale: bool = False
     """Older than this installation allowed at the time of the scan."""
+    limit: Words | None = None
+    """What says how old it may be, such as an option of this installation."""
+    remedy: Words | None = None
+    """How to get a newer one, as an instruction."""
+
+    # None where nothing is said, not an empty text: what older versions left has the same fingerprint then.
 
 
 class ScanReport(Value):
@@ -109,14 +129,35 @@ class ScanReport(Value):
     digest: str
     """Manifest digest of the platform's image that was scanned."""
     platform: str
-    database: Database
-    """Of vulnerabilities."""
-    java_database: Database | None = None
-    """Names Java archives; None where the image needed none."""
+    databases: tuple[Database, ...] = Field(min_length=1, max_length=20)
+    """Every database that it was made with; first the one of vulnerabilities."""
     coverage: Coverage = Coverage()
     """What was looked at."""
     findings: tuple[Finding, ...] = ()
     """In the order worst first, then id, then package."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older_form(cls, data: Any) -> Any:
+        """Reports of older versions name one database, and maybe one of Java archives."""
+        if not isinstance(data, dict) or "database" not in data:
+            return data
+        named = {"database": "vulnerability database", "java_database": "Java database"}
+        found = [(data[key], kind) for key, kind in named.items() if data.get(key) is not None]
+        databases = [one | {"kind": kind} if isinstance(one, dict) else one for one, kind in found]
+        return {key: value for key, value in data.items() if key not in named} | {"databases": databases}
+
+    @property
+    def database(self) -> Database:
+        """The one of vulnerabilities."""
+        return self.databases[0]
+
+    def without_advice(self) -> ScanReport:
+        """The same facts without the engine's words on its databases: somebody else may have written the report."""
+        silent = {"kind": None, "limit": None, "remedy": None}
+        return self.model_copy(
+            update={"databases": tuple(one.model_copy(update=silent) for one in self.databases)}
+        )
 
     def counts(self) -> dict[str, int]:
         """Findings per severity, every severity named."""

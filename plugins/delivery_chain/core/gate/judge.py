@@ -153,9 +153,7 @@ def _at_most(lines: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _samples(reports: Sequence[ScanReport]) -> Iterable[str]:
-    for database in (
-        found for report in reports for found in (report.database, report.java_database) if found
-    ):
+    for database in (found for report in reports for found in report.databases):
         if database.sample:
             yield f"scanned with the sample database {database.repository}: it knows few vulnerabilities, a pass proves nothing"  # noqa: E501 - a message
 
@@ -167,36 +165,40 @@ def _accepted_gaps(scan: Scan, reports: Sequence[ScanReport]) -> list[str]:
         ScanFailed: There are gaps that it does not accept; names them all.
     """
     found = dict.fromkeys(gap for report in reports for gap in _gaps(report))
-    refused = [(gap, where) for gap, where in found if gap not in scan.accept]
+    refused = [one for one in found if one.gap not in scan.accept]
     if not refused:
-        return [f"{where}; accepted by the chain ({gap.value})" for gap, where in found]
-    lines = "".join(f"\n    {gap.value}: {where}" for gap, where in refused)
-    gaps = sorted({gap for gap, _ in refused}, key=list(Gap).index)
-    words = ", ".join(gap.value for gap in gaps)
+        return [f"{one.where}; accepted by the chain ({one.gap.value})" for one in found]
+    refused.sort(key=lambda one: list(Gap).index(one.gap))
+    lines = "".join(f"\n    {one.gap.value}: {one.where}" for one in found if one in refused)
+    words = ", ".join(dict.fromkeys(one.gap.value for one in refused))
     raise ScanFailed(
         f"the scan did not see enough, so the image does not pass:{lines}\n"
-        f"Next: {'; '.join(gap.remedy for gap in gaps)}. Or take the risk for this chain, in its scan section: "
-        f"`accept: [{words}]`; docs/chain-spec.md says what each means"
+        f"Next: {'; '.join(dict.fromkeys(one.remedy for one in refused))}. Or take the risk for this chain, in its "
+        f"scan section: `accept: [{words}]`; docs/chain-spec.md says what each means"
     )
 
 
-def _gaps(report: ScanReport) -> Iterator[tuple[Gap, str]]:
-    named = (
-        (report.database, "vulnerability", "trivy_db"),
-        (report.java_database, "Java", "trivy_java_db"),
-    )
-    for database, kind, setting in named:
-        if database is not None and database.stale:
-            yield (
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A gap in one report."""
+
+    gap: Gap
+    where: str
+    remedy: str
+
+
+def _gaps(report: ScanReport) -> Iterator[_Found]:
+    for database in report.databases:
+        if database.stale:
+            yield _Found(
                 Gap.STALE_DATABASE,
-                (
-                    f"the {kind} database {database.repository} is of {database.updated_at:%Y-%m-%d %H:%M} UTC, older "
-                    f"than [delivery_chain] {setting}_max_age_hours allows"
-                ),
+                f"the {database.kind or 'database'} {database.repository} is of {database.updated_at:%Y-%m-%d %H:%M} "
+                f"UTC, older than {database.limit or 'this installation'} allows",
+                database.remedy or Gap.STALE_DATABASE.remedy,
             )
     where = f"{report.platform} ({short_digest(report.digest)})"
     for gap in report.coverage.gaps:
-        yield gap, f"{where} {gap.problem}: {report.coverage.sentence}"
+        yield _Found(gap, f"{where} {gap.problem}: {report.coverage.sentence}", gap.remedy)
 
 
 def _excused_counts(excused: Sequence[Finding], findings: Sequence[Finding]) -> dict[str, int]:

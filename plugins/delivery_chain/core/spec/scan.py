@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
 from delivery_chain.core.gate.coverage import Gap
 from delivery_chain.core.gate.findings import Severity
-from delivery_chain.core.spec.types import Day, FindingId, Flag, PlatformText, RepositoryName, single
+from delivery_chain.core.spec.engines import SCAN_ENGINES, EngineNames
+from delivery_chain.core.spec.types import Day, FindingId, Flag, PlatformText, RepositoryName
 from delivery_chain.core.value import Value
 
 
@@ -132,9 +133,7 @@ class Scan(Value):
 
     enabled: Flag = True
     """`false` lets images through unscanned; the record says so."""
-    engine: Annotated[tuple[Literal["trivy"], ...], BeforeValidator(single)] = Field(
-        default=("trivy",), min_length=1
-    )
+    engine: EngineNames = Field(default=SCAN_ENGINES[:1], min_length=1)
     """One engine or several."""
     block: Block | None = None
     """Left out: findings are recorded, nothing is blocked."""

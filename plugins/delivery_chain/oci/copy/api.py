@@ -1,6 +1,6 @@
-"""Copying one image to one target, and moving a tag to it afterwards; `Copier` is for more than one.
+"""Copy one image to one target, and move a tag to it afterwards; use `Copier` for more than one.
 
-A copy moves no tag: an image that is half there can't be pulled by anybody. `put_tag` is a step of its own.
+A copy moves no tag, so a partial image can't be pulled. `put_tag` is a separate step.
 """
 
 from __future__ import annotations
@@ -37,28 +37,29 @@ def copy_image(
     on_progress: Callable[[Progress], None] | None = None,
     left_behind: Callable[[str], None] | None = None,
 ) -> CopyResult:
-    """Copy a manifest or index with all it points at to one target, and check there that it is all there.
+    """Copy a manifest or index with everything it references, and verify that the target has all of it.
 
-    What the target has is not sent again, so a copy that was cut short goes on where it stopped.
+    Content that the target has is not sent again, so an interrupted copy resumes where it stopped.
 
     Args:
-        source: Where the image is.
-        source_name: Its repository.
-        digest: Its manifest or index.
-        target: Where it shall be.
-        target_name: The repository there.
-        referrers: Whether reports, SBOMs and signatures that name any of the image's manifests go along.
-        thorough: Ask for blobs one by one also where the target has the manifest that names them.
-        limits: How hard registries are used.
-        resume: Where open uploads are remembered for the next attempt.
-        on_progress: Called at most ten times a second, from any thread; what it raises ends the copy.
-        left_behind: Given, referrers that are images or hold some stay behind, and it is told of each in a line.
+        source: Source registry.
+        source_name: Source repository.
+        digest: Manifest or index to copy.
+        target: Target registry.
+        target_name: Target repository.
+        referrers: Whether to copy reports, SBOMs and signatures of any of the image's manifests.
+        thorough: Check every blob, even if the target has the manifest that references it.
+        limits: Concurrency and rate per registry.
+        resume: Storage of open uploads for the next attempt.
+        on_progress: Called at most ten times a second, from any thread; an exception in it ends the copy.
+        left_behind: If given, referrers that are or contain images are left behind, and it is called with a line
+            for each.
 
     Raises:
         NotFound: The source lacks the image or a part of it.
-        ContentMismatch: Bytes are not what their digest says, or the target lacks a part in the end.
-        ProtocolViolation: Deeper than 4 indexes, more than 1000 manifests, or no image.
-        RegistryError: See `errors`; what was sent stays at the target, under no tag.
+        ContentMismatch: Bytes do not match their digest, or the target lacks a part in the end.
+        ProtocolViolation: Nested deeper than 4 indexes, more than 1000 manifests, or not an image.
+        RegistryError: See `errors`; uploaded content stays at the target, untagged.
     """
     with Copier(
         Place(source, source_name),

@@ -1,7 +1,7 @@
-"""One blob on its way from a source to one or more targets: read once, written to all, gone on with when cut.
+"""Transfer one blob from a source to one or more targets: read once, write to all, resume when interrupted.
 
-A source that breaks off is asked for the rest (`Range`) while the uploads stay open. An upload that breaks off
-goes on from where its registry says, alone, if the registry can say; else this one blob starts again there.
+If the source breaks off, the rest is requested (`Range`) while the uploads stay open. If an upload breaks off, it
+resumes on its own from the offset its registry reports, or starts this blob over there if the registry reports none.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from delivery_chain.oci.manifest import Descriptor
 
 PROGRESS = 64 * 1024
-"""Bytes that count as getting on: what breaks after fewer, again and again, is given up."""
+"""Bytes that count as progress: a transfer that keeps breaking after fewer is given up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What all transfers of a copy share."""
+    """Collaborators shared by all transfers of a copy."""
 
     patience: Patience
     uploads: OpenUploads
@@ -44,38 +44,38 @@ class Tools:
 
 @dataclass(slots=True, eq=False)
 class Arrival:
-    """One target of one blob, and how far it got."""
+    """Progress of one blob at one target."""
 
     target: Place
     tries: Tries
     mount_from: str = ""
     """Repository of the target's registry that may have the blob."""
     way: str = ""
-    """`copied` or `mounted`, once it is there."""
+    """`copied` or `mounted`, once the target has it."""
     error: RegistryError | None = None
-    """Why it never will be."""
+    """Error that ended the transfer for good."""
     sent: int = 0
-    """Bytes that went out, those included that had to go twice."""
+    """Bytes sent, including those sent again."""
     location: str | None = None
-    """The upload, once it is open."""
+    """The upload session, once it is open."""
     offset: int = 0
     """Bytes that the registry is known to hold."""
     reached: int = 0
-    """Bytes up to where this round came."""
+    """Offset reached in this round."""
     fault: RegistryError | None = None
-    """What ended this round."""
+    """Error that ended this round."""
     outgoing: Outgoing | None = None
     renewed: bool = False
-    """Whether a login that ended in the middle was renewed; it happens once."""
+    """Whether a login that expired midway was renewed; this is done once."""
 
     @property
     def waiting(self) -> bool:
-        """Whether there is something left to do."""
+        """Whether the transfer is unfinished."""
         return not self.way and self.error is None
 
 
 class Transfer:
-    """Brings one blob to all its targets; each ends with a `way` or an `error`, whatever becomes of the others."""
+    """Transfer of one blob to all its targets; each ends with a `way` or an `error`, independent of the others."""
 
     def __init__(self, source: Place, blob: Descriptor, arrivals: Sequence[Arrival], tools: Tools) -> None:
         self._source = source
@@ -87,10 +87,10 @@ class Transfer:
         self._refusals = tools.refusals
 
     def run(self) -> None:
-        """Do it.
+        """Run the transfer.
 
         Raises:
-            RegistryError: The source fails for good; nothing of the blob was committed anywhere.
+            RegistryError: The source fails for good; the blob was committed nowhere.
         """
         try:
             while True:
@@ -100,7 +100,7 @@ class Transfer:
                 waiting = self._waiting()
                 if not waiting:
                     return
-                # Those that are equally far need the same bytes.
+                # Targets at the same offset need the same bytes.
                 group = [one for one in waiting if one.offset == waiting[0].offset]
                 with self._patience.hold([self._source.registry, *(one.target.registry for one in group)]):
                     self._round(group, waiting[0].offset)
@@ -138,10 +138,10 @@ class Transfer:
             self._uploads.put(target.key(self._blob), arrival.location)
 
     def _held(self, arrival: Arrival, location: str) -> int:
-        """Bytes of an upload that can be gone on with; where there are none, it is forgotten."""
+        """Bytes of an upload to resume from; if none, the upload is forgotten."""
         target = arrival.target
         offset = 0
-        # Whatever is wrong with an old address, a new upload is the answer.
+        # Whatever is wrong with an old address, a new upload solves it.
         with suppress(RegistryError):
             offset = target.client.upload_offset(target.name, location)
         if offset:
@@ -156,7 +156,7 @@ class Transfer:
             target.client.cancel_upload(target.name, location)
         return 0
 
-    # A round: the bytes from one offset on to everybody who needs them.
+    # A round: send the bytes from one offset on to every target that needs them.
 
     def _round(self, group: list[Arrival], offset: int) -> None:
         self._patience.check()
@@ -173,7 +173,7 @@ class Transfer:
                 self._guarded(arrival, self._close)
 
     def _send(self, group: list[Arrival], offset: int) -> None:
-        # The middle of a blob has no digest; `_held` goes on only where the registry checks the whole.
+        # A partial read can't be verified; `_held` resumes only if the registry verifies the whole blob.
         trusted = all(self._refusals.known(arrival.target) for arrival in group)
         what = f"blob {self._blob.digest} of {self._source}"
         check = None if offset or trusted else ContentCheck(self._blob.digest, what)
@@ -182,7 +182,7 @@ class Transfer:
             if check is not None:
                 check.add(piece)
                 if offset == self._blob.size:
-                    # Before the last bytes go out: so nobody ever holds a whole wrong blob.
+                    # Before sending the last bytes, so that no target ever has a complete wrong blob.
                     check.finish()
             for arrival in group:
                 if arrival.fault is None:
@@ -191,7 +191,7 @@ class Transfer:
                 return
 
     def _pieces(self, offset: int) -> Iterator[memoryview]:
-        """The source's bytes from `offset` on, each piece in the same buffer."""
+        """Yield the source's bytes from `offset`, each piece in the same buffer."""
         source, size = self._source, self._blob.size
         tries = Tries(self._patience)
         buffer = memoryview(bytearray(min(CHUNK, size - offset)))
@@ -226,7 +226,7 @@ class Transfer:
     def _write(self, arrival: Arrival, piece: memoryview) -> None:
         if arrival.outgoing is None:
             return
-        # Counted first: of a piece that breaks off, nobody knows how much went out.
+        # Count first: if the write breaks off, the number of bytes sent is unknown.
         arrival.reached += len(piece)
         arrival.sent += len(piece)
         self._meter.sent(str(arrival.target), len(piece))
@@ -259,7 +259,7 @@ class Transfer:
             arrival.outgoing.abort()
             arrival.outgoing = None
 
-    # After a round: what a target's fault means.
+    # After a round: handle each target's fault.
 
     def _settle(self, arrival: Arrival) -> None:
         fault, arrival.fault = arrival.fault, None
@@ -287,10 +287,10 @@ class Transfer:
         return True
 
     def _recover(self, arrival: Arrival, fault: RegistryError) -> None:
-        """See what the registry made of it: the whole blob, a part to go on from, or nothing."""
+        """Check the registry's state: the whole blob, a part to resume from, or nothing."""
         target = arrival.target
         if target.client.head_blob(target.name, self._blob.digest) == self._blob.size:
-            # The answer got lost, not the blob; or somebody else brought it.
+            # The response got lost, not the blob; or another client uploaded it.
             self._meter.sent(str(target), self._blob.size - arrival.reached)
             self._arrived(arrival)
             return
@@ -298,7 +298,7 @@ class Transfer:
         if location is None:
             return
         if isinstance(fault, ContentMismatch):
-            # What is there are wrong bytes.
+            # The bytes stored there are wrong.
             self._forget(arrival, location)
         else:
             arrival.offset = self._held(arrival, location)

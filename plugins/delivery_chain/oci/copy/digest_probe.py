@@ -1,8 +1,8 @@
-"""Whether a registry refuses a blob that is not its digest: asked of the registry itself, with a blob that is not.
+"""Probe whether a registry verifies digests, by uploading a blob with a wrong digest.
 
-Registries hash what they receive, and a second hash on this side would only cost time: a quarter of a large copy's.
-But that is to be known and not hoped: who was seen to refuse wrong bytes is trusted with large blobs and with
-uploads that go on in the middle; for all others each byte is hashed here before the last one is sent.
+Registries hash what they receive, and hashing again on this side would take a quarter of the time of a large copy.
+But that has to be proven: a registry that rejected wrong bytes is trusted with large blobs and with resumed uploads;
+for all others every byte is hashed here before the last one is sent.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
     from delivery_chain.oci.copy.endpoint import Place
 
 WORTH_ASKING = 64 * 1024 * 1024
-"""Bytes to send: hashing fewer takes less time than the two requests."""
+"""Least bytes to send before probing: hashing fewer takes less time than the two requests."""
 _BYTES = b"wrong bytes"
 _DIGEST = sha256_digest(b"airflow-delivery-chain asks whether digests are checked")
 
 
 class Refusals:
-    """What is known of the registries of one copy. Safe to use from threads."""
+    """Probe results of the registries of one copy. Thread-safe."""
 
     def __init__(self) -> None:
         self._known: dict[str, bool] = {}
         self._lock = threading.Lock()
 
     def ask(self, target: Place) -> None:
-        """Find out about a target's registry, once. Nothing is stored where it refuses."""
+        """Probe a target's registry, once. A registry that rejects the blob stores nothing."""
         with self._lock:
             if target.registry.base_url not in self._known:
                 self._known[target.registry.base_url] = _refuses(target)
 
     def known(self, target: Place) -> bool:
-        """Whether a target's registry was seen to refuse wrong bytes."""
+        """Whether a target's registry has rejected wrong bytes."""
         with self._lock:
             return self._known.get(target.registry.base_url, False)
 

@@ -1,4 +1,4 @@
-"""One repository of one registry, as the end of a copy."""
+"""Endpoint of a copy: one repository of one registry."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Place:
-    """A repository and the client that reaches it."""
+    """A repository and the client of its registry."""
 
     client: RegistryClient
     name: str
     """Repository: `shop/api`."""
     mount_from: tuple[str, ...] = ()
-    """Other repositories of this registry that may have blobs of the image, for a target: the first is tried."""
+    """For a target, other repositories of this registry that may have the image's blobs; the first is tried."""
 
     def __str__(self) -> str:
         return f"{self.registry.host}/{self.name}"
@@ -30,10 +30,10 @@ class Place:
         return self.client.registry
 
     def mountable_from(self, other: Place) -> bool:
-        """Whether the target's login can be expected to see the other repository, in the same registry."""
+        """Whether the other repository is in the same registry and probably visible to this login."""
         here, there = self.registry, other.registry
         return (here.base_url, here.username) == (there.base_url, there.username) and self.name != other.name
 
     def key(self, blob: Descriptor) -> str:
-        """A name for a blob here that no other has."""
+        """Unique key of a blob in this repository."""
         return f"{self.registry.base_url}/{self.name}@{blob.digest}"

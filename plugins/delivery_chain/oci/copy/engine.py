@@ -1,6 +1,6 @@
-"""Copying images by digest to one or more targets: plan, blobs, manifests from the leaves up, referrers, check.
+"""Copy images by digest to one or more targets: plan, blobs, manifests from the leaves up, referrers, check.
 
-No tag is moved here: an image that is half there can't be pulled by anybody.
+No tag is moved here, so a partial image can't be pulled.
 """
 
 from __future__ import annotations
@@ -34,33 +34,33 @@ if TYPE_CHECKING:
     from delivery_chain.oci.manifest import AnyManifest, Descriptor
 
 WORKERS = 4
-"""Blobs under way at once: more win nothing on one machine, and over a long line little."""
+"""Blobs in flight: more gain nothing on one machine, and little over a long-distance link."""
 
 
 @dataclass(frozen=True, slots=True)
 class CopyResult:
-    """What a copy to one target did. Everything it counts was seen there."""
+    """Result of a copy to one target. Everything counted was verified there."""
 
     digest: str
     manifests: int
     """Manifests and indexes at the target, referrers included."""
     blobs: int
-    """Different blobs at the target: copied + mounted + skipped."""
+    """Distinct blobs at the target: copied + mounted + skipped."""
     copied: int
     mounted: int
     skipped: int
-    """Blobs that the target had."""
+    """Blobs that the target already had."""
     bytes: int
     """Bytes sent."""
     referrers: int = 0
     """Referrers among the manifests."""
     resent: int = 0
-    """Bytes among those sent that had been sent before, because something broke."""
+    """Bytes sent more than once because a transfer broke."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a copy to one target ended: with a result, or with the error that ended it."""
+    """Outcome of a copy to one target: a result, or the error that ended it."""
 
     target: str
     """`host/name`."""
@@ -70,7 +70,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class _Side:
-    """One target during a run."""
+    """State of one target during a run."""
 
     place: Place
     plan: TargetPlan
@@ -81,7 +81,7 @@ class _Side:
 
 
 class Copier:
-    """Copies images of one repository to the same targets. Use it as a context manager; safe to use from threads."""
+    """Copier of images from one repository to the same targets. Thread-safe; use it as a context manager."""
 
     def __init__(
         self,
@@ -96,18 +96,19 @@ class Copier:
         on_progress: Callable[[Progress], None] | None = None,
         left_behind: Callable[[str], None] | None = None,
     ) -> None:
-        """Ask nothing yet.
+        """Create a copier; no request is sent yet.
 
         Args:
-            source: Where the images are.
-            targets: Where they shall be; one that fails leaves the others alone.
-            referrers: Whether reports, SBOMs and signatures that name any of an image's manifests go along.
-            thorough: Ask for blobs one by one also where the target has the manifest that names them.
-            workers: Blobs under way at once; 1 makes the order of requests the plan's.
-            limits: How hard registries are used.
-            resume: Where open uploads are remembered for the next attempt.
-            on_progress: Called at most ten times a second, from any thread; what it raises ends the copy.
-            left_behind: Given, referrers that are images or hold some stay behind, and it is told of each in a line.
+            source: Source repository.
+            targets: Target repositories; a failure of one does not affect the others.
+            referrers: Whether to copy reports, SBOMs and signatures of any of an image's manifests.
+            thorough: Check every blob, even if the target has the manifest that references it.
+            workers: Blobs in flight; with 1, requests are in the plan's order.
+            limits: Concurrency and rate per registry.
+            resume: Storage of open uploads for the next attempt.
+            on_progress: Called at most ten times a second, from any thread; an exception in it ends the copy.
+            left_behind: If given, referrers that are or contain images are left behind, and it is called with a
+                line for each.
         """
         self._source = source
         self._targets = {str(target): target for target in targets}
@@ -136,27 +137,26 @@ class Copier:
         self._pool.shutdown(cancel_futures=True)
 
     def stop(self) -> None:
-        """End everything under way now."""
+        """Abort everything in flight."""
         self._stop.set()
         for place in (self._source, *self._targets.values()):
             place.client.abort()
 
     def plan(self, digest: str) -> CopyPlan:
-        """Find out what the targets lack of an image.
+        """Find out which parts of an image the targets lack.
 
         Raises:
             NotFound: The source lacks the image or a part of it.
-            ProtocolViolation: Deeper than 4 indexes, more than 1000 manifests, or no image.
+            ProtocolViolation: Nested deeper than 4 indexes, more than 1000 manifests, or not an image.
             RegistryError: See `errors`.
         """
         return self._planner.plan(digest)
 
     def run(self, plan: CopyPlan) -> tuple[Outcome, ...]:
-        """Bring what is missing, and check at each target that all is there.
+        """Send what is missing, and verify that each target has everything.
 
         Returns:
-            One outcome for each target, in the plan's order. What was sent to a target that failed stays there,
-            under no tag.
+            One outcome per target, in the plan's order. Content sent to a failed target stays there, untagged.
 
         Raises:
             RegistryError: The source failed.
@@ -173,11 +173,11 @@ class Copier:
         return tuple(_outcome(side, plan) for side in sides)
 
     def tag(self, target: Place, tag: str, plan: CopyPlan, *, overwrite: bool = True) -> None:
-        """Let a target's tag point at an image that `run` brought there; the one step that people see.
+        """Point a target's tag at an image that `run` copied; the one step visible to users.
 
         Raises:
-            TagConflict: It points elsewhere and may not be moved, or somebody else moved it at the same moment.
-            NotFound: The image is not there.
+            TagConflict: It points elsewhere and may not be moved, or another client moved it at the same moment.
+            NotFound: The target does not have the image.
         """
         root = next(one for one in plan.closure.manifests if one.digest == plan.digest)
         put = partial(
@@ -200,12 +200,12 @@ class Copier:
             raise
 
     def _bring(self, blob: Descriptor, sides: list[_Side]) -> None:
-        """Bring one blob to the targets that lack it; two images that share it don't send it twice."""
+        """Send one blob to the targets that lack it; images that share it send it once."""
         with self._guard:
             lock = self._locks.setdefault(blob.digest, threading.Lock())
         with lock:
             groups = _by_registry([side for side in sides if side.error is None])
-            # Within a registry one upload is enough: its other repositories mount the blob from the first.
+            # One upload per registry is enough: its other repositories mount the blob from the first.
             self._transfer(blob, [(group[0], "") for group in groups])
             self._transfer(blob, [(side, group[0].place.name) for group in groups for side in group[1:]])
 
@@ -256,7 +256,7 @@ class Copier:
         )
 
     def _check(self, target: Place, plan: CopyPlan) -> None:
-        """Ask a target by digest for every part of the image.
+        """Check by digest that a target has every part of the image.
 
         Raises:
             ContentMismatch: A part is missing, or of another size. Retryable: a copy sends it again.
@@ -286,7 +286,7 @@ class Copier:
 
     def _map(self, work: Callable[[Any], Any], things: Iterable[Any]) -> Iterable[Any]:
         some = list(things)
-        # One alone is done here: another thread would only have to be woken for it.
+        # Run a single item here: waking another thread for it gains nothing.
         return self._pool.map(work, some) if len(some) > 1 else map(work, some)
 
     def _guarded(self, side: _Side, step: Callable[[_Side], None]) -> None:

@@ -1,7 +1,7 @@
-"""How hard one registry is used: requests at once and bytes a second, shared by all copies of this process.
+"""Limit the concurrency and the rate per registry, shared by all copies of this process.
 
-A registry that answers 429 or 503 gets half as many requests at once from then on, and none before the time it
-asked for; each request that works lets the number grow again, by about one a round (AIMD, as TCP does).
+After a 429 or 503 the concurrency is halved, and nothing is sent before the time the registry asked for; each
+successful request lets it grow again, by about one per round (AIMD, like TCP).
 """
 
 from __future__ import annotations
@@ -19,41 +19,41 @@ if TYPE_CHECKING:
     from delivery_chain.core.names.registry import Registry
 
 FIRST_WAIT = 0.2
-"""Seconds before a second try of what failed; doubled each time."""
+"""Seconds before the first retry; doubled each time."""
 REQUESTS_AT_ONCE = 8
-"""Per registry: what public registries take from one client without a word."""
+"""Concurrent requests per registry: what public registries accept from one client."""
 LONGEST_PAUSE = 60.0
-"""Seconds that a registry's `Retry-After` is waited for here; who asks for more gets the task's own retry."""
+"""Longest `Retry-After`, in seconds, to wait for here; beyond that the task itself is retried."""
 _BURST = 0.25
-"""Seconds of the allowed rate that may go out at once, so that pieces of 1 MiB are no stutter."""
+"""Burst, in seconds of the allowed rate, so that pieces of 1 MiB do not stutter."""
 
 
 @dataclass(slots=True)
 class GateState:
-    """What is known of one registry's patience."""
+    """Current limits of one registry."""
 
     allowed: float
-    """Requests at once; whole ones count."""
+    """Concurrent requests, rounded down."""
     closed_until: float = 0.0
-    """Seconds of the clock until which nothing is sent."""
+    """Clock time, in seconds, until which nothing is sent."""
     paid_until: float = 0.0
-    """Seconds of the clock until which the bytes that went out are within the rate."""
+    """Clock time, in seconds, at which the bytes sent so far are within the rate."""
 
 
 class Store(Protocol):
-    """Where a gate keeps its state, and how it counts who is inside."""
+    """Storage of a gate's state and its slots."""
 
     def state(self, fresh: GateState) -> AbstractContextManager[GateState]:
-        """The state, for the caller alone until the block ends; `fresh` where there is none yet."""
+        """Lock and yield the state; `fresh` if none is stored yet."""
 
     def place(
         self, allowed: Callable[[], int], sleep: Callable[[float], object]
     ) -> AbstractContextManager[None]:
-        """Wait for a free place among those allowed now, and hold it."""
+        """Wait for a free slot among those currently allowed, and hold it."""
 
 
 class MemoryStore:
-    """A gate of this process alone."""
+    """Store of a gate within this process."""
 
     def __init__(self) -> None:
         self._state: GateState | None = None
@@ -70,7 +70,7 @@ class MemoryStore:
 
     @contextmanager
     def place(self, allowed: Callable[[], int], sleep: Callable[[float], object]) -> Iterator[None]:
-        """See `Store`; a place that is given back wakes the next in line."""
+        """See `Store`; a released slot wakes the next in line."""
         del sleep
         with self._changed:
             while self._inside >= allowed():
@@ -85,7 +85,7 @@ class MemoryStore:
 
 
 class Gate:
-    """The way to one registry. Safe to use from threads."""
+    """Gate that every request to one registry passes. Thread-safe."""
 
     def __init__(
         self,
@@ -96,14 +96,14 @@ class Gate:
         clock: Callable[[], float] = time.monotonic,
         store: Store | None = None,
     ) -> None:
-        """Open, with nobody inside.
+        """Create an open gate with no requests in flight.
 
         Args:
             key: The registry's base URL; gates are entered in this order.
-            requests: Most requests at once.
-            rate: Bytes a second; None for no limit.
+            requests: Most concurrent requests.
+            rate: Bytes per second; None for no limit.
             clock: Seconds.
-            store: Where the state is; in this process unless given.
+            store: Storage of the state; in this process by default.
         """
         self.key = key
         self._most = requests
@@ -113,16 +113,16 @@ class Gate:
 
     @property
     def allowed(self) -> int:
-        """Requests at once, as things are now."""
+        """Concurrent requests currently allowed."""
         with self._state() as state:
             return max(1, min(self._most, int(state.allowed)))
 
     @contextmanager
     def entered(self, sleep: Callable[[float], object]) -> Iterator[None]:
-        """Wait for a free place, and for the registry's pause to be over; then hold the place.
+        """Wait for a free slot and for the end of the registry's pause; then hold the slot.
 
         Args:
-            sleep: Waits that many seconds; what it raises ends the wait.
+            sleep: Sleeps a number of seconds; an exception in it ends the wait.
         """
         with self._store.place(lambda: self.allowed, sleep):
             while (wait := self._pause()) > 0:
@@ -130,25 +130,25 @@ class Gate:
             yield
 
     def worked(self) -> None:
-        """A request was answered: a little more may be asked of the registry."""
+        """Record a successful request: raise the concurrency a little."""
         with self._state() as state:
             state.allowed = min(float(self._most), state.allowed + 1 / state.allowed)
 
     def busy(self, pause: float) -> None:
-        """The registry asked to slow down.
+        """Record that the registry asked to slow down.
 
         Args:
-            pause: Seconds in which nothing is sent to it.
+            pause: Seconds during which nothing is sent to it.
         """
         with self._state() as state:
             now = self._clock()
             if now >= state.closed_until:
-                # Those that were under way at the time all hear the same; it counts once.
+                # All requests in flight at the time get the same answer; it counts once.
                 state.allowed = max(1.0, state.allowed / 2)
             state.closed_until = max(state.closed_until, now + min(pause, LONGEST_PAUSE))
 
     def spend(self, size: int, sleep: Callable[[float], object]) -> None:
-        """Pay for `size` bytes; waits where they are more than the rate allows."""
+        """Account for `size` bytes; wait if they exceed the rate."""
         if self._rate is None:
             return
         with self._state() as state:
@@ -167,7 +167,7 @@ class Gate:
 
 
 class Limits:
-    """The gates of this process, one for each registry, and how patient it is."""
+    """Gates of this process, one per registry, and the retry delay."""
 
     def __init__(
         self,
@@ -176,12 +176,12 @@ class Limits:
         rate: float | None = None,
         first_wait: float = FIRST_WAIT,
     ) -> None:
-        """No gate yet.
+        """Start without gates.
 
         Args:
-            requests: Most requests at once to one registry.
-            rate: Bytes a second to or from one registry; None for no limit.
-            first_wait: Seconds before a second try of what failed; doubled each time.
+            requests: Most concurrent requests to one registry.
+            rate: Bytes per second to or from one registry; None for no limit.
+            first_wait: Seconds before the first retry; doubled each time.
         """
         self.first_wait = first_wait
         self._requests = requests
@@ -190,7 +190,7 @@ class Limits:
         self._lock = threading.Lock()
 
     def of(self, registry: Registry) -> Gate:
-        """The gate of a registry, the same one each time."""
+        """Return the gate of a registry, the same one each time."""
         key = registry.base_url
         with self._lock:
             if key not in self._gates:
@@ -202,12 +202,12 @@ class Limits:
 
 
 SHARED = Limits()
-"""What copies use that are given no limits of their own."""
+"""Default limits of copies."""
 
 
 @contextmanager
 def all_entered(gates: Iterable[Gate], sleep: Callable[[float], object]) -> Iterator[None]:
-    """A place at each of several registries, taken in one order so that two copies can't lock each other out."""
+    """Hold a slot at each of several registries, taken in one order so that two copies can't deadlock."""
     with ExitStack() as stack:
         for gate in sorted(set(gates), key=lambda one: one.key):
             stack.enter_context(gate.entered(sleep))

@@ -1,7 +1,7 @@
-"""What a copy will do, as a value, before it does anything: what is missing at each target, in the order to send it.
+"""Plan a copy as a value before anything is sent: the missing parts of each target, in the order to send them.
 
-A manifest that a registry holds is taken as its word that it holds the blobs too: it had to have them to take the
-manifest, and copies of ours send blobs first. `thorough` asks for every blob all the same.
+A registry that has a manifest is trusted to have its blobs: it required them to accept the manifest, and these copies
+send blobs first. `thorough` checks every blob all the same.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TargetPlan:
-    """What one target lacks."""
+    """Parts that one target lacks."""
 
     target: str
     """`host/name`."""
     blobs: tuple[Descriptor, ...]
-    """Largest first, so that the last one under way is a small one."""
+    """Largest first, so that the last one in flight is small."""
     manifests: tuple[AnyManifest, ...]
-    """Children before the index that names them, referrers after what they are about."""
+    """Children before their index, referrers after their subjects."""
     links: tuple[tuple[str, Descriptor], ...]
-    """Subject's digest and referrer, for referrers that are not listed there."""
+    """Subject's digest and referrer, for referrers that the target does not list."""
     asked: int
-    """Blobs that were looked for: `blobs`, and those that are there."""
+    """Blobs checked: `blobs`, and those that the target has."""
 
     @property
     def in_sync(self) -> bool:
@@ -63,15 +63,15 @@ class TargetPlan:
 
 @dataclass(frozen=True, slots=True)
 class CopyPlan:
-    """One image on its way to one or more targets."""
+    """Plan to copy one image to one or more targets."""
 
     source: str
     """`host/name`."""
     digest: str
     closure: Closure = field(repr=False)
-    """All that belongs to the image."""
+    """Everything that belongs to the image."""
     targets: tuple[TargetPlan, ...]
-    """In the order that was asked for."""
+    """In the order of the targets."""
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON types: `{"source", "digest", "manifests", "blobs", "bytes", "targets": […]}`."""
@@ -87,7 +87,7 @@ class CopyPlan:
 
 @dataclass(slots=True)
 class Planner:
-    """Finds out what is missing. Keeps what it learned, so that images of one repository can share it."""
+    """Planner of copies. Caches what it learned, so that images of one repository share it."""
 
     source: Place
     targets: Sequence[Place]
@@ -96,7 +96,7 @@ class Planner:
     referrers: bool
     thorough: bool
     left_behind: Callable[[str], None] | None = None
-    """Given, referrers that are images or hold some stay behind, and it is told of each."""
+    """If given, referrers that are or contain images are left behind, and it is called with a line for each."""
     _source_lists: ReferrersOf = field(init=False)
     _target_lists: dict[Place, ReferrersOf] = field(init=False)
 
@@ -105,7 +105,7 @@ class Planner:
         self._target_lists = {target: ReferrersOf(target.client, target.name) for target in self.targets}
 
     def plan(self, digest: str) -> CopyPlan:
-        """Ask source and targets about one image.
+        """Compare one image at the source and the targets.
 
         Raises:
             NotFound: The source lacks it, or a part of it that a target lacks too.
@@ -141,7 +141,7 @@ class Planner:
         return {"unfit": unfit, "left_behind": self.left_behind}
 
     def _fetch(self, digest: str, held: dict[Place, set[str]]) -> AnyManifest:
-        """A manifest, and who holds it. Wherever the bytes come from, they are checked against the digest."""
+        """Fetch a manifest and note which targets have it. Wherever it comes from, its digest is verified."""
         found: AnyManifest | None = None
         for target in self.targets:
             if found is None:
@@ -197,7 +197,7 @@ class Planner:
         """Whether a target has a blob.
 
         Raises:
-            ProtocolViolation: It has one of another size.
+            ProtocolViolation: It has one of a different size.
         """
         size = self.patience.call(target.registry, lambda: target.client.head_blob(target.name, blob.digest))
         if size is not None and size != blob.size:

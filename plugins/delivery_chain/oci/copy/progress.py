@@ -1,4 +1,4 @@
-"""How far a copy is: counted while it runs, read as one frozen value at any moment."""
+"""Progress of a copy: counted while it runs, read as a frozen snapshot at any moment."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 WINDOW = 5.0
-"""Seconds over which the present rate is taken."""
+"""Window of the current rate, in seconds."""
 EVERY = 0.1
-"""Seconds between two reports at least: a piece of 1 MiB comes every few milliseconds."""
+"""Least seconds between two reports: a piece of 1 MiB comes every few milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class TargetProgress:
-    """One target's share."""
+    """Progress of one target."""
 
     target: str
     """`host/name`."""
     blobs_done: int
     blobs_total: int
     bytes_done: int
-    """Bytes of blobs that are at the target, those that it had or mounted included."""
+    """Bytes of blobs at the target, including those it had or mounted."""
     bytes_total: int
     sent: int
-    """Bytes that went over the wire to it."""
+    """Bytes sent over the wire."""
     rate: float
-    """Bytes a second over the last seconds."""
+    """Bytes per second over the last seconds."""
     seconds_left: float | None
-    """None while there is no rate yet; 0 when all blobs are there."""
+    """None while no rate is known; 0 once all blobs are there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """All targets at one moment."""
+    """Snapshot of all targets."""
 
     seconds: float
     """Since the copy began."""
@@ -56,7 +56,7 @@ class _Row:
 
 
 class Meter:
-    """Counts for all targets of a copy. Safe to use from threads."""
+    """Counters for all targets of a copy. Thread-safe."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Meter:
 
         Args:
             targets: `host/name` of each.
-            report: Called with the state of things, at most ten times a second and by one thread at a time.
+            report: Called with a snapshot, at most ten times a second and by one thread at a time.
             clock: Seconds.
         """
         self._rows = {target: _Row() for target in targets}
@@ -80,46 +80,46 @@ class Meter:
         self._lock = threading.Lock()
 
     def expect(self, target: str, blobs: int, size: int) -> None:
-        """More is to come: `blobs` with `size` bytes together."""
+        """Add `blobs` blobs of `size` bytes in total to the expected work."""
         with self._lock:
             self._rows[target].blobs_total += blobs
             self._rows[target].bytes_total += size
-            self._tell()
+            self._report_due()
 
     def kept(self, target: str, size: int) -> None:
-        """Bytes are at a target from an attempt before."""
+        """Count bytes that a target has from a previous attempt."""
         with self._lock:
             self._rows[target].bytes_done += size
-            self._tell()
+            self._report_due()
 
     def sent(self, target: str, size: int) -> None:
-        """Bytes went out to a target; negative where they went for nothing."""
+        """Count bytes sent to a target; negative if they were lost."""
         with self._lock:
             row = self._rows[target]
             row.bytes_done += size
             row.sent += max(size, 0)
             _remember(row, self._clock())
-            self._tell()
+            self._report_due()
 
     def blob_done(self, target: str, size: int = 0) -> None:
-        """A blob is at a target; `size` bytes of it were not sent."""
+        """Count a completed blob, of which `size` bytes did not have to be sent."""
         with self._lock:
             self._rows[target].blobs_done += 1
             self._rows[target].bytes_done += size
-            self._tell()
+            self._report_due()
 
     def finish(self) -> None:
-        """Report the end, whenever the last report was."""
+        """Report the final state, whenever the last report was."""
         with self._lock:
             self._told = float("-inf")
-            self._tell()
+            self._report_due()
 
     def now(self) -> Progress:
-        """The state of things."""
+        """Return a snapshot."""
         with self._lock:
             return self._now()
 
-    def _tell(self) -> None:
+    def _report_due(self) -> None:
         now = self._clock()
         if self._report is not None and now - self._told >= EVERY:
             self._told = now

@@ -1,4 +1,4 @@
-"""Progress for people: one line a target in a terminal, a line now and then in a log."""
+"""Display progress: one line per target in a terminal, or an occasional line in a log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from delivery_chain.oci.copy.progress import Progress, TargetProgress
 
 LOG_EVERY = 10.0
-"""Seconds between two lines of a log at least."""
+"""Least seconds between two lines of a log."""
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _STEP = 1000.0
 _MINUTE = 60
@@ -21,7 +21,7 @@ _HOUR = 3600
 
 
 def size_text(size: float) -> str:
-    """Bytes for people: `1.5 GB`, `0 B`."""
+    """Format bytes: `1.5 GB`, `0 B`."""
     for unit in _UNITS[:-1]:
         if size < _STEP:
             return f"{size:.0f} {unit}" if unit == "B" or size >= _STEP / 10 else f"{size:.1f} {unit}"
@@ -30,7 +30,7 @@ def size_text(size: float) -> str:
 
 
 def time_text(seconds: float) -> str:
-    """A time for people: `8 s`, `2 min 5 s`, `1 h 10 min`."""
+    """Format a duration: `8 s`, `2 min 5 s`, `1 h 10 min`."""
     whole = round(seconds)
     if whole < _MINUTE:
         return f"{whole} s"
@@ -40,7 +40,7 @@ def time_text(seconds: float) -> str:
 
 
 def target_line(row: TargetProgress) -> str:
-    """One target in one line: `eu.example.com/shop/api: 12 of 30 blobs, 1.1 of 2.0 GB, 310 MB/s, 3 s left`."""
+    """Format one target: `eu.example.com/shop/api: 12 of 30 blobs, 1.1 of 2.0 GB, 310 MB/s, 3 s left`."""
     if row.blobs_done == row.blobs_total:
         return f"{row.target}: all {row.blobs_total} blobs, {size_text(row.bytes_total)} ({size_text(row.sent)} sent)"
     left = "" if row.seconds_left is None else f", {time_text(row.seconds_left)} left"
@@ -51,7 +51,7 @@ def target_line(row: TargetProgress) -> str:
 
 
 class PacedLog:
-    """Writes to a log: at the start, at most every ten seconds, and at the end (call `close`)."""
+    """Progress log: a line at the start, at most every ten seconds, and at the end (call `close`)."""
 
     def __init__(
         self,
@@ -60,11 +60,11 @@ class PacedLog:
         every: float = LOG_EVERY,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Write nothing yet.
+        """Create a log; nothing is written yet.
 
         Args:
-            write: Takes one line: `log.info`.
-            every: Seconds between two lines at least.
+            write: Writes one line: `log.info`.
+            every: Least seconds between two lines.
             clock: Seconds.
         """
         self._write = write
@@ -76,14 +76,14 @@ class PacedLog:
         self._lock = threading.Lock()
 
     def __call__(self, progress: Progress) -> None:
-        """Take note, and write if it is time."""
+        """Record the progress, and write it if due."""
         with self._lock:
             self._last = progress
             if self._clock() >= self._next:
                 self._show(progress)
 
     def close(self) -> None:
-        """Write how it ended, unless the last line said so."""
+        """Write the final progress, unless the last line did."""
         with self._lock:
             if self._last is not None and self._last.targets != self._shown:
                 self._show(self._last)
@@ -96,10 +96,10 @@ class PacedLog:
 
 
 class LiveLines:
-    """Draws one line a target over the lines drawn before; for a terminal."""
+    """Progress display for a terminal: one line per target, redrawn in place."""
 
     def __init__(self, stream: TextIO, width: int) -> None:
-        """Draw nothing yet.
+        """Create a display; nothing is drawn yet.
 
         Args:
             stream: The terminal.
@@ -110,7 +110,7 @@ class LiveLines:
         self._drawn = 0
 
     def __call__(self, progress: Progress) -> None:
-        """Draw the lines anew."""
+        """Redraw the lines."""
         back = f"\x1b[{self._drawn}F" if self._drawn else ""
         lines = "".join(f"\x1b[2K{target_line(row)[: self._width - 1]}\n" for row in progress.targets)
         self._stream.write(back + lines)

@@ -1,7 +1,7 @@
-"""What a copy remembers for its next attempt: the uploads that were open when it ended.
+"""Resume state of a copy for its next attempt: the uploads that were open when it ended.
 
-Finished blobs and manifests need no memory: the target is asked for them. An open upload is asked too, for how
-much of it the registry holds, so the state is only where to ask.
+Finished blobs and manifests need no state: the target knows them. The registry also knows how much of an open upload
+it has, so only the upload's address is kept.
 """
 
 from __future__ import annotations
@@ -13,64 +13,64 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 WORTH_KEEPING = 8 * 1024 * 1024
-"""Bytes: smaller blobs are sent again sooner than their state is saved."""
+"""Bytes: sending a smaller blob again is faster than saving its state."""
 
 
 class Resume(Protocol):
-    """Where a copy's state is kept between attempts; Airflow's task state can hold it."""
+    """Storage of a copy's state between attempts, such as Airflow's task state."""
 
     def load(self) -> Mapping[str, str]:
-        """What `save` was given last; empty where nothing was. Addresses in it can hold a registry's signature."""
+        """Return the last saved state; empty if none. Addresses in it can hold a registry's signature."""
 
     def save(self, state: Mapping[str, str]) -> None:
-        """Keep the state in place of the one before. Called from one thread at a time, a few times a blob.
+        """Replace the saved state. Called from one thread at a time, a few times per blob.
 
         Args:
-            state: JSON-able: `{"http://host/name@sha256:…": "upload address"}`; empty when nothing is open.
+            state: JSON-able: `{"http://host/name@sha256:…": "upload address"}`; empty if nothing is open.
         """
 
 
 class Forget:
-    """For copies that have no next attempt."""
+    """No storage, for copies without a next attempt."""
 
     def load(self) -> Mapping[str, str]:
         """Nothing."""
         return {}
 
     def save(self, state: Mapping[str, str]) -> None:
-        """Keep nothing."""
+        """Discard the state."""
 
 
 class OpenUploads:
-    """The uploads under way, mirrored into a `Resume`. Safe to use from threads."""
+    """Open uploads, mirrored into a `Resume`. Thread-safe."""
 
     def __init__(self, resume: Resume) -> None:
         self._resume = resume
         self.kept = not isinstance(resume, Forget)
-        """Whether there is a next attempt that an open upload is of use to."""
+        """Whether a next attempt can resume open uploads."""
         self._lock = threading.Lock()
         self._open: dict[str, str] | None = None
 
     def get(self, key: str) -> str | None:
-        """The address of an upload that was open."""
+        """Return the address of an open upload."""
         with self._lock:
             return self._loaded().get(key)
 
     def put(self, key: str, location: str) -> None:
-        """An upload was opened."""
+        """Add an opened upload."""
         with self._lock:
             self._loaded()[key] = location
             self._resume.save(dict(self._loaded()))
 
     def drop(self, key: str) -> None:
-        """An upload has ended, well or not."""
+        """Remove a finished or failed upload."""
         with self._lock:
             if self._loaded().pop(key, None) is not None:
                 self._resume.save(dict(self._loaded()))
 
     def _loaded(self) -> dict[str, str]:
         if self._open is None:
-            # From outside: what is no text is none of ours.
+            # Untrusted input: ignore anything that is not a string.
             kept = self._resume.load().items()
             self._open = {str(key): value for key, value in kept if isinstance(value, str)}
         return self._open

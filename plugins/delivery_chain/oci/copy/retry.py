@@ -1,4 +1,4 @@
-"""Trying again, for as long as there is hope: the one place that waits for a registry to come round."""
+"""Retry requests with backoff: the one place that waits for a registry to recover."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 ATTEMPTS = 5
-"""Tries of one request in a row that did nothing."""
+"""Consecutive failed tries of one request."""
 BUSY_ATTEMPTS = 10
-"""Tries of one request that the registry put off: it is there, and says when."""
+"""Tries of one request that the registry throttled: it is up, and says when to retry."""
 WRONG_BYTES_ATTEMPTS = 2
-"""Tries at bytes that are not what their digest says: chance does not strike twice."""
+"""Tries after bytes that do not match their digest: corruption by chance does not repeat."""
 LONGEST_WAIT = 10.0
-"""Seconds between two tries that nobody asked for."""
+"""Longest backoff in seconds, unless the registry asks for more."""
 
 
 class Stopped(Exception):
-    """The copy was ended from outside; its threads unwind with this."""
+    """Raised in a copy's threads when the copy is stopped from outside."""
 
 
 class Patience:
-    """Waits and tries again within one copy. Safe to use from threads."""
+    """Retry policy within one copy. Thread-safe."""
 
     def __init__(self, limits: Limits, stop: threading.Event) -> None:
-        """Nothing was tried yet.
+        """Start without failures.
 
         Args:
-            limits: Whose gates are entered for each try.
+            limits: Gates to enter for each try.
             stop: Ends every wait at once.
         """
         self._limits = limits
@@ -47,14 +47,14 @@ class Patience:
         self._random = random.Random()  # noqa: S311  # spreads retries, keeps no secret
 
     def gate(self, registry: Registry) -> Gate:
-        """The registry's gate."""
+        """Return the registry's gate."""
         return self._limits.of(registry)
 
     def call(self, registry: Registry, work: Callable[[], Result]) -> Result:
-        """Do one thing at a registry, within its limits, until it works or there is no hope.
+        """Do one operation at a registry, within its limits, until it succeeds or retries are exhausted.
 
         Raises:
-            RegistryError: Not retryable, or tried often enough, or put off for longer than a minute.
+            RegistryError: Not retryable, retries exhausted, or asked to wait for longer than a minute.
         """
         tries = Tries(self)
         while True:
@@ -69,16 +69,16 @@ class Patience:
                 return found
 
     def hold(self, registries: Sequence[Registry]) -> AbstractContextManager[None]:
-        """A place at each registry, as a context manager."""
+        """Hold a slot at each registry, as a context manager."""
         return all_entered((self.gate(registry) for registry in registries), self.wait)
 
     def spend(self, registry: Registry, size: int) -> None:
-        """Pay for bytes that go to or come from a registry."""
+        """Account for bytes sent to or received from a registry."""
         self.check()
         self.gate(registry).spend(size, self.wait)
 
     def check(self) -> None:
-        """Raise `Stopped` where the copy was ended."""
+        """Raise `Stopped` if the copy was stopped."""
         if self._stop.is_set():
             raise Stopped
 
@@ -88,14 +88,14 @@ class Patience:
             raise Stopped
 
     def backoff(self, failures: int) -> float:
-        """Seconds before the next try after that many failures in a row."""
+        """Seconds before the next try after a number of consecutive failures."""
         return float(
             min(LONGEST_WAIT, self._limits.first_wait * 2 ** (failures - 1)) * self._random.uniform(0.5, 1.0)
         )
 
 
 class Tries:
-    """The failures of one thing, up to where it is given up."""
+    """Failure count of one operation, up to its limit."""
 
     def __init__(self, patience: Patience) -> None:
         self._patience = patience
@@ -103,7 +103,7 @@ class Tries:
         self._put_off = 0
 
     def progressed(self) -> None:
-        """Something was reached since the last failure: hope starts anew."""
+        """Reset the count after progress since the last failure."""
         self._failures = 0
         self._put_off = 0
 
@@ -111,7 +111,7 @@ class Tries:
         """Wait before the next try.
 
         Raises:
-            RegistryError: `error` itself, where another try has no hope.
+            RegistryError: `error` itself, if no try is left.
         """
         self._patience.check()
         if isinstance(error, RegistryBusy):

@@ -1,4 +1,4 @@
-"""Moving one tag to a manifest that is all there: the last step of a copy, and the only one that people see."""
+"""Move one tag to a complete manifest: the last step of a copy, and the only one visible to users."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def put_tag(
     overwrite: bool = True,
     manifest: AnyManifest | None = None,
 ) -> None:
-    """Let a tag point at a manifest that is in the repository already, and check that it does.
+    """Point a tag at a manifest that is already in the repository, and verify that it does.
 
     Args:
         client: The registry.
         name: Repository.
-        tag: The tag. One that points there already is left alone.
+        tag: The tag. Left alone if it points there already.
         digest: The manifest or index.
         overwrite: Whether a tag that points at another digest may be moved.
-        manifest: The manifest of `digest`, where the caller has it; it is fetched otherwise.
+        manifest: The manifest of `digest`, if the caller has it; fetched otherwise.
 
     Raises:
-        TagConflict: It points elsewhere and may not be moved, or somebody else moved it at the same moment.
+        TagConflict: It points elsewhere and may not be moved, or another client moved it at the same moment.
         NotFound: The manifest is not in the repository.
     """
     where = f"{name}:{tag} at {client.registry.host}"
@@ -41,7 +41,7 @@ def put_tag(
     if current is not None and not overwrite:
         raise TagConflict(
             f"TAG_CONFLICT: {where} is {current.digest}, expected no such tag or {digest}. The rule does "
-            "not let it be overwritten: delete the tag, or set override"
+            "not allow overwriting: delete the tag, or set override"
         )
     manifest = manifest or client.get_manifest(name, digest)
     client.put_manifest(name, tag, manifest.raw, manifest.media_type)
@@ -49,5 +49,5 @@ def put_tag(
     if after is None or after.digest != digest:
         found = after.digest if after else "no such tag"
         raise TagConflict(
-            f"TAG_CONFLICT: {where} was set to {digest}, found {found} right after. Who else moves it?"
+            f"TAG_CONFLICT: {where} was set to {digest}, found {found} right after. Check who else moves it"
         )

@@ -1,7 +1,7 @@
-"""Limits that all processes of one worker share: a few files in a folder, locked while they are used.
+"""Share limits among all processes of one worker: a few files in a folder, locked while in use.
 
-Airflow runs each task in a process of its own. The kernel drops a lock when its process dies, so that a task that
-is killed holds no place for good.
+Airflow runs each task in its own process. The kernel releases a lock when its process dies, so a killed task does not
+keep its slot.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 _FORM = struct.Struct("<ddd")
 KEPT = 86_400.0
-"""Seconds that a registry's files stay after their last use."""
+"""Seconds that a registry's files are kept after their last use."""
 _FIRST_LOOK, _LONGEST_LOOK = 0.005, 0.25
-"""Seconds between two looks for a free place; doubled each time."""
+"""Seconds before polling again for a free slot; doubled each time."""
 
 
 class WorkerLimits(Limits):
@@ -42,13 +42,13 @@ class WorkerLimits(Limits):
         rate: float | None = None,
         first_wait: float = FIRST_WAIT,
     ) -> None:
-        """No gate yet.
+        """Start without gates.
 
         Args:
-            folder: On a disk of this machine; made where it is missing. Holds no secret.
-            requests: Most requests at once to one registry.
-            rate: Bytes a second to or from one registry; None for no limit.
-            first_wait: Seconds before a second try of what failed; doubled each time.
+            folder: On a local disk; created if missing. Holds no secret.
+            requests: Most concurrent requests to one registry.
+            rate: Bytes per second to or from one registry; None for no limit.
+            first_wait: Seconds before the first retry; doubled each time.
         """
         super().__init__(requests=requests, rate=rate, first_wait=first_wait)
         self._folder = folder
@@ -61,10 +61,10 @@ class WorkerLimits(Limits):
 
 
 def _forget(folder: Path) -> None:
-    """Remove what belongs to registries, and to starts of the machine, that nothing was heard of for a day."""
+    """Remove files of registries, and of previous boots, that were unused for a day."""
     oldest = time.time() - KEPT
     for state in folder.glob("*/state"):
-        # Other processes do the same.
+        # Other processes clean up too.
         with contextlib.suppress(OSError):
             if state.stat().st_mtime < oldest:
                 shutil.rmtree(state.parent, ignore_errors=True)
@@ -72,7 +72,7 @@ def _forget(folder: Path) -> None:
 
 @cache
 def _boot() -> str:
-    """An id of the machine's start: its monotonic clock begins anew then."""
+    """Boot id of the machine: its monotonic clock restarts at boot."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
@@ -80,15 +80,15 @@ def _boot() -> str:
 
 
 class FileStore:
-    """A gate's state and places in the files of one folder. The clock has to be the machine's monotonic one."""
+    """Store of a gate in the files of one folder. The clock has to be the machine's monotonic one."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._random = random.Random()  # noqa: S311 - spreads the looks, keeps no secret
+        self._random = random.Random()  # noqa: S311 - spreads the polls, keeps no secret
 
     @contextmanager
     def state(self, fresh: GateState) -> Iterator[GateState]:
-        """The state, for this process alone until the block ends; `fresh` where there is none yet."""
+        """Lock and yield the state; `fresh` if none is stored yet."""
         with self._locked("state", fcntl.LOCK_EX) as file:
             kept = os.pread(file, _FORM.size, 0)
             state = GateState(*_FORM.unpack(kept)) if len(kept) == _FORM.size else fresh
@@ -97,7 +97,7 @@ class FileStore:
 
     @contextmanager
     def place(self, allowed: Callable[[], int], sleep: Callable[[float], object]) -> Iterator[None]:
-        """Wait for a free place among those allowed now, and hold it."""
+        """Wait for a free slot among those currently allowed, and hold it."""
         pause = _FIRST_LOOK
         while (file := self._take(allowed())) is None:
             sleep(pause * self._random.uniform(0.5, 1.0))
@@ -136,6 +136,6 @@ class FileStore:
         try:
             return os.open(self._folder / name, flags, 0o600)
         except FileNotFoundError:
-            # Another process took it for forgotten.
+            # Another process removed it as unused.
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             return os.open(self._folder / name, flags, 0o600)

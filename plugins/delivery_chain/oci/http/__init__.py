@@ -1,1 +1,1 @@
-"""Sends one request to a registry: connections, logins, redirects, and which addresses are allowed."""
+"""HTTP to one registry: connections, logins, redirects, and the addresses that are allowed."""

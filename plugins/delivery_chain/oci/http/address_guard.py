@@ -1,7 +1,7 @@
-"""Which addresses a registry may send us to, as pure rules.
+"""Pure rules for the addresses a registry may send the client to.
 
-A registry names other addresses in three places: token realms, redirects of blobs, and upload locations.
-It may be hostile, so each is checked before anything is sent there.
+A registry names other addresses in three places: token realms, blob redirects, and upload locations.
+It may be hostile, so each one is checked before anything is sent there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a connection goes."""
+    """Scheme, host and port of a connection."""
 
     scheme: str
     """`http` or `https`."""
@@ -37,7 +37,7 @@ class Origin:
 
     @property
     def loopback(self) -> bool:
-        """Whether the name itself says this machine."""
+        """Whether the name itself denotes this machine."""
         try:
             return named_reach(self.host) is Reach.MACHINE
         except ValueError:
@@ -45,7 +45,7 @@ class Origin:
 
     @classmethod
     def parse(cls, url: str) -> Origin:
-        """Read an absolute URL's origin.
+        """Parse the origin of an absolute URL.
 
         Raises:
             ProtocolViolation: Not an absolute http or https URL of printable ASCII, or one with a user name.
@@ -67,22 +67,22 @@ class Origin:
 
 
 def check_target(registry: Origin, target: Origin, what: str) -> None:
-    """Let pass an address that a registry may send us to, as far as its text tells.
+    """Check the text of an address that a registry sends the client to.
 
-    A name is judged again, by the addresses that it stands for, when the connection is made.
+    A name is checked again at connect time, by the addresses it resolves to.
 
     Args:
         registry: The registry itself.
-        target: Where it sends us.
+        target: The address it names.
         what: `token realm`, `redirect` or `upload location`, for the message.
 
     Raises:
-        ProtocolViolation: Plain http, where the registry is https or another host; or a forbidden address.
+        ProtocolViolation: Plain http, unless the registry is the same host over http; or a forbidden address.
     """
     if target.scheme == "http" and (registry.scheme == "https" or target.host != registry.host):
         raise ProtocolViolation(
             f"{registry}: expected an https {what} or one on the registry's own plain-http host, "
-            f"found {target}. If the registry is behind a proxy, tell it its outside URL (X-Forwarded-Proto)"
+            f"found {target}. If the registry is behind a proxy, have the proxy send X-Forwarded-Proto"
         )
     if target.host == registry.host:
         return  # The user named it.
@@ -91,9 +91,7 @@ def check_target(registry: Origin, target: Origin, what: str) -> None:
     except ValueError as error:
         raise ProtocolViolation(f"{registry}: the {what} {target} is refused: {error}") from None
     if found is Reach.NOBODY or (found is Reach.MACHINE and not registry.loopback):
-        raise ProtocolViolation(
-            f"{registry}: the {what} {target} is an address that a registry may not send us to"
-        )
+        raise ProtocolViolation(f"{registry}: the {what} {target} is an address that a registry may not name")
 
 
 def _origin_only(url: str) -> str:

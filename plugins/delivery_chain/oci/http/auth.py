@@ -1,4 +1,4 @@
-"""Logging in: anonymous, basic, or a bearer token for just the repositories at hand.
+"""Authenticate: anonymously, by Basic, or by a bearer token scoped to the repositories in use.
 
 Source: RFC 7617; distribution "Token Authentication Specification".
 """
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     from delivery_chain.core.names.registry import Registry
 
 MAX_TOKEN_BODY = 256 * 1024
-"""Bytes of a token server's answer: a token with many rights has a few KiB."""
+"""Most bytes of a token response: a token with many scopes takes a few KiB."""
 DEFAULT_LIFE = 60.0
-"""Seconds a token lives where the server does not say (the token spec's default)."""
+"""Default token lifetime in seconds, from the token spec."""
 MARGIN = 15.0
-"""Seconds before its end at which a token counts as over, for a request takes a while to arrive."""
+"""Seconds before its expiry at which a token is renewed, as a request takes a while to arrive."""
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,65536}")
 
 Scopes = tuple[str, ...]
-"""Such as `("repository:shop/api:pull,push",)`: what one request needs."""
+"""Token scopes of one request, such as `("repository:shop/api:pull,push",)`."""
 
 
 def repository_scope(name: str, actions: str) -> str:
-    """The token scope for `actions` (`pull`, `pull,push`, `delete`) on one repository."""
+    """Token scope for `actions` (`pull`, `pull,push`, `delete`) on one repository."""
     return f"repository:{name}:{actions}"
 
 
@@ -54,15 +54,15 @@ class _Token:
 
 
 class Authenticator:
-    """What to put into `Authorization` for one registry. Safe to use from threads."""
+    """Source of `Authorization` headers for one registry. Thread-safe."""
 
     def __init__(
         self, registry: Registry, send: Callable[[Request], Response], clock: Callable[[], float]
     ) -> None:
-        """Ask nothing yet: the registry's first 401 says how it wants to be asked.
+        """Start without a header: the registry's first 401 names the scheme.
 
         Args:
-            registry: Whose credentials go to the registry itself and to its checked token realm only.
+            registry: Its credentials go only to the registry itself and to its checked token realm.
             send: Sends the token request; redirects are not followed.
             clock: Seconds since the epoch.
         """
@@ -76,10 +76,10 @@ class Authenticator:
         self._lock = threading.Lock()
 
     def header(self, scopes: Scopes) -> str | None:
-        """The header for a request, or None where the registry has not asked for any.
+        """Header for a request, or None if the registry has not asked for one.
 
         Raises:
-            Unauthorized: The token server refuses.
+            Unauthorized: The token server rejects the login.
         """
         with self._lock:
             if self._basic:
@@ -92,17 +92,17 @@ class Authenticator:
             return f"Bearer {token.value}"
 
     def answer(self, challenges: Sequence[Challenge], scopes: Scopes, sent: str | None) -> str:
-        """The header for a second try after a 401.
+        """Header for a retry after a 401.
 
         Args:
-            challenges: What the 401 offers.
-            scopes: What the request needs. The challenge's own scope is not asked for: a registry could name
-                a repository of another registry that shares its token server.
-            sent: The header that was refused.
+            challenges: Challenges of the 401.
+            scopes: Scopes of the request. The challenge's own scope is ignored: a registry could name a
+                repository of another registry that shares its token server.
+            sent: The header that was rejected.
 
         Raises:
-            Unauthorized: There is no login to offer, or it was refused just now.
-            ProtocolViolation: The realm is not one that credentials may be sent to.
+            Unauthorized: No login is configured, or it was just rejected.
+            ProtocolViolation: Credentials may not be sent to the realm.
         """
         bearer = next((c for c in challenges if c.scheme == "bearer"), None)
         with self._lock:
@@ -123,7 +123,7 @@ class Authenticator:
     def _try_basic(self, sent: str | None) -> str:
         login = self._login()
         if not self._registry.username or sent == login:
-            missing = "was refused" if self._registry.username else "is missing"
+            missing = "was rejected" if self._registry.username else "is missing"
             raise Unauthorized(
                 f"{self._home}: the login {missing} (HTTP 401). Check login and password of the "
                 f"connection for host {self._registry.host}",

@@ -1,4 +1,4 @@
-"""Opening connections: TLS with the registry's own CA, the worker's proxy settings, and refused addresses."""
+"""Open connections: TLS with the registry's own CA, the worker's proxy settings, and forbidden addresses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class _Lines(io.BufferedReader):
-    """Remembers the last line that was read."""
+    """Reader that keeps the last line read."""
 
     last = b""
 
@@ -32,7 +32,7 @@ class _Lines(io.BufferedReader):
 
 
 class WholeHead(http.client.HTTPResponse):
-    """An answer whose head came to its end; the standard library takes one that was cut short for a short one."""
+    """Response with a complete head; the standard library accepts one that was cut short."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -42,7 +42,7 @@ class WholeHead(http.client.HTTPResponse):
         """Read the head.
 
         Raises:
-            ConnectionResetError: The connection ended in its middle.
+            ConnectionResetError: The connection closed in the middle of it.
         """
         lines = self.fp
         try:
@@ -56,14 +56,14 @@ class WholeHead(http.client.HTTPResponse):
 
 
 class Connector:
-    """How connections are opened for one registry and for the addresses that it sends us to."""
+    """Opener of connections to one registry and to the addresses it names."""
 
     def __init__(self, registry: Registry, *, timeout: float) -> None:
-        """Read the proxy settings `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` as they are now.
+        """Read the current proxy settings `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`.
 
         Args:
-            registry: Its CA is the only one trusted for its own host, and one more for other hosts.
-            timeout: Seconds for a connect, and for each wait for bytes.
+            registry: Its CA is the only one trusted for its own host, and an additional one for other hosts.
+            timeout: Seconds for a connect, and for each read.
         """
         self.home = Origin.parse(registry.base_url)
         self._timeout = timeout
@@ -76,16 +76,16 @@ class Connector:
         self._lock = threading.Lock()
 
     def open(self, origin: Origin) -> http.client.HTTPConnection:
-        """A fresh connection.
+        """Open a new connection.
 
         Raises:
             OSError, http.client.HTTPException: It could not be opened; not translated yet.
-            ProtocolViolation: The name leads to an address that a registry may not send us to.
+            ProtocolViolation: The name resolves to an address that the registry may not name.
             ConfigurationError: The CA or the proxy setting can't be read.
         """
         proxy = self._proxy(origin)
         if proxy is None:
-            # Looked up once and judged before anything is sent: a refusal does not tell what listens there.
+            # Resolve once, and check before connecting: the refusal must not reveal whether the port is open.
             found = self._resolver.look_up(origin)
         else:
             self._resolver.check_text(origin)
@@ -100,7 +100,7 @@ class Connector:
         return connection
 
     def proxy_headers(self, origin: Origin) -> Mapping[str, str] | None:
-        """What a plain-http request through a proxy carries; None where it goes straight."""
+        """Proxy headers of a plain-http request; None without a proxy."""
         proxy = self._proxy(origin) if origin.scheme == "http" else None
         return _proxy_address(proxy)[2] if proxy is not None else None
 
@@ -149,7 +149,7 @@ def _tls_context(ca: str, *, only: bool, host: str) -> ssl.SSLContext:
 
 
 def _proxy_address(proxy: str) -> tuple[str, int, dict[str, str]]:
-    """Host, port and headers of a proxy."""
+    """Parse a proxy setting into host, port and headers."""
     try:
         parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         host, port = parts.hostname, parts.port or 80

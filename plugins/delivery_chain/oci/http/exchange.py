@@ -1,4 +1,4 @@
-"""One request and its answer: bodies as streams both ways, bounded, with a deadline on every wait."""
+"""One request and its response: bodies streamed both ways, bounded, with a deadline on every wait."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from delivery_chain.errors import DeliveryChainError, ProtocolViolation, Registr
 from delivery_chain.oci.http.wire import redact
 
 CHUNK = 1024 * 1024
-"""Bytes asked of a socket at a time: larger ones cost memory and win nothing."""
+"""Bytes per socket read: larger reads cost memory and gain nothing."""
 SLOWEST = 1024
-"""Bytes a second: a body that is slower than this for five timeouts on end counts as stuck."""
+"""Bytes per second: a body slower than this for five timeouts in a row counts as stalled."""
 _DRAIN = 64 * 1024
 _REFUSED_EARLY = (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError)
 
 Done = Callable[[bool], None]
-"""Takes a connection back; told whether it can be used again."""
+"""Releases a connection; its argument says whether the connection is reusable."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request, small enough to be sent again."""
+    """A request small enough to be sent again."""
 
     method: str
     url: str
@@ -35,7 +35,7 @@ class Request:
 
 
 class Response:
-    """An answer whose body has not been read yet. Close it, or use it as a context manager."""
+    """A response with an unread body. Close it, or use it as a context manager."""
 
     def __init__(self, request: Request, raw: http.client.HTTPResponse, timeout: float, done: Done) -> None:
         self.method = request.method
@@ -43,7 +43,7 @@ class Response:
         self.status = raw.status
         self.headers = raw.headers
         self.length = raw.length
-        """Bytes of the body; None where the server does not say."""
+        """Bytes of the body; None if the server does not say."""
         self._raw = raw
         self._timeout = timeout
         self._done: Done | None = done
@@ -52,13 +52,13 @@ class Response:
         self._started = time.monotonic()
 
     def readinto(self, view: memoryview) -> int:
-        """Put what has come of the body into `view`.
+        """Read available bytes of the body into `view`.
 
         Returns:
-            Bytes, at least one; 0 at the body's end.
+            Bytes read, at least one; 0 at the body's end.
 
         Raises:
-            RegistryUnreachable: It broke, ended early, stood still for the timeout, or is too slow to ever end.
+            RegistryUnreachable: The body broke off, ended early, stalled for the timeout, or is far too slow.
         """
         if self._complete:
             return 0
@@ -69,7 +69,7 @@ class Response:
         return size
 
     def read(self, limit: int) -> bytes:
-        """The whole body.
+        """Read the whole body.
 
         Raises:
             ProtocolViolation: It is longer than `limit` bytes.
@@ -93,7 +93,7 @@ class Response:
         return bytes(found)
 
     def close(self) -> None:
-        """Give the connection back if the body was read to its end, else end it."""
+        """Release the connection if the body was read to its end, else close it."""
         if self._done is None:
             return
         done, self._done = self._done, None
@@ -102,7 +102,7 @@ class Response:
         done(reusable)
 
     def discard(self) -> None:
-        """Read what is left if it is little, so that the connection can be kept, and close."""
+        """Drain a short rest of the body so that the connection can be reused, and close."""
         buffer = memoryview(bytearray(min(_DRAIN, self.length or 4096)))
         try:
             while not self._complete and self._seen < _DRAIN and (self.length or 0) <= _DRAIN:
@@ -121,7 +121,7 @@ class Response:
             self.close()
 
     def _receive(self, view: memoryview) -> int:
-        # One system call each, so that a deadline can be looked at between two of them.
+        # One system call per read, so that the deadline is checked in between.
         try:
             if self._raw.chunked:
                 piece = self._raw.read1(len(view))
@@ -164,7 +164,7 @@ class Outgoing:
         """Send bytes.
 
         Returns:
-            False where the server has answered instead of reading on: `answer` has what it said.
+            False if the server responded instead of reading on; `answer` returns its response.
 
         Raises:
             RegistryUnreachable: The connection broke, or took nothing for the timeout.
@@ -172,7 +172,7 @@ class Outgoing:
         if self._early is not None:
             return False
         try:
-            # Not `sendall`: its timeout is one for all bytes, and slow lines take their time.
+            # Not `sendall`: its timeout covers all bytes, which is too short for slow links.
             while piece:
                 piece = piece[self._connection.sock.send(piece) :]
         except _REFUSED_EARLY as error:
@@ -184,11 +184,11 @@ class Outgoing:
         return True
 
     def answer(self) -> Response:
-        """What the server says to it.
+        """Wait for the server's response.
 
         Raises:
-            RegistryUnreachable: No answer.
-            ProtocolViolation: What answers is not HTTP.
+            RegistryUnreachable: No response.
+            ProtocolViolation: The response is not HTTP.
         """
         if self._early is not None:
             return self._early
@@ -199,17 +199,17 @@ class Outgoing:
             raise translate(error, self._request) from error
 
     def abort(self) -> None:
-        """Close the connection, so that the server knows the body as cut short."""
+        """Close the connection, so that the server sees a truncated body."""
         if not self._ended:
             self._ended = True
-            self._done(False)  # noqa: FBT003  # it is the one thing said
+            self._done(False)  # noqa: FBT003  # the only argument
 
     def _response(self, raw: http.client.HTTPResponse) -> Response:
         self._ended = True
         return Response(self._request, raw, self._timeout, self._done)
 
     def _early_answer(self, error: Exception) -> Response:
-        # A server that refuses early stops reading; its answer says why, if it is still there.
+        # A server that rejects a request early stops reading; its response, if it arrived, says why.
         try:
             raw = self._connection.getresponse()
         except (OSError, http.client.HTTPException):
@@ -221,7 +221,7 @@ class Outgoing:
 
 
 def translate(error: Exception, request: Request) -> DeliveryChainError:
-    """The error that a broken exchange stands for."""
+    """Map a failed exchange to an error of this project."""
     if isinstance(error, http.client.HTTPException) and not isinstance(error, OSError):
         return ProtocolViolation(
             f"{request.method} {redact(request.url)}: expected an HTTP answer, found {type(error).__name__}. "
@@ -241,7 +241,7 @@ def translate(error: Exception, request: Request) -> DeliveryChainError:
 
 
 def unreachable(method: str, url: str, reason: str) -> RegistryUnreachable:
-    """Nobody there, or not any more."""
+    """Build the error for a server that can't be reached, or no longer."""
     return RegistryUnreachable(
         f"{method} {redact(url)}: {reason}. Check that the registry runs and can be reached from this worker",
         method=method,

@@ -1,4 +1,4 @@
-"""From where an address can be reached, and which texts are plain addresses or names at all. Pure."""
+"""Classify addresses by where they can be reached from, and reject unusual spellings. Pure."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ LOCAL_NAMES = frozenset(
     {"localhost", "localhost.localdomain", "localhost6", "localhost6.localdomain6", "ip6-localhost"}
     | {"ip6-loopback", "loopback", "broadcasthost"}
 )
-"""What hosts files call this machine; a proxy has such a file too."""
+"""Names of this machine in hosts files; a proxy has such a file too."""
 
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"(?=.{{1,254}}$){_LABEL}(?:\.{_LABEL})*\.?")
 _NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)\.?")
 _EXAMPLES = ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")
-"""Nobody's: in documents and tests they stand for public addresses."""
+"""Reserved for documentation: in documents and tests they stand for public addresses."""
 _THIS_NETWORK = "0.0.0.0/8"
 _SITE_LOCAL = "fec0::/10"
 _LAST_BITS = ("::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "::/96")
@@ -31,42 +31,42 @@ _ISATAP = 0x5EFE
 
 
 class Reach(IntEnum):
-    """Who can reach an address: the larger, the fewer."""
+    """Scope of an address: the larger, the fewer can reach it."""
 
     PUBLIC = 0
     PRIVATE = 1
-    """Only a network that is not the internet."""
+    """Private networks only."""
     MACHINE = 2
-    """Only this machine: loopback."""
+    """This machine only: loopback."""
     NOBODY = 3
-    """Metadata services, link-local, multicast, unspecified and reserved addresses: no registry is there."""
+    """Metadata services, link-local, multicast, unspecified and reserved addresses: never a registry."""
 
 
 def reach(address: str) -> Reach:
-    """Who can reach an IP address; one that holds another address (IPv4 in IPv6) counts as the inner one too.
+    """Return the reach of an IP address; one that embeds another (IPv4 in IPv6) counts as the inner one too.
 
     Args:
-        address: As `getaddrinfo` and sockets give it, a zone included.
+        address: As returned by `getaddrinfo` and sockets, possibly with a zone.
 
     Raises:
-        ValueError: It is no IP address.
+        ValueError: It is not an IP address.
     """
     found = ipaddress.ip_address(address.partition("%")[0])
     return max(_reach(found), *map(_reach, _inner(found)), Reach.PUBLIC)
 
 
 def named_reach(host: str) -> Reach:
-    """What can be told from a host's text alone, before any name is looked up.
+    """Return the reach of a host from its text alone, without resolving names.
 
     Args:
         host: Lowercase; a name, or an address without brackets.
 
     Returns:
-        PUBLIC where only looking it up will tell.
+        PUBLIC if it has to be resolved to know.
 
     Raises:
         ValueError: Neither a name nor an address in its usual spelling. `2130706433`, `127.1`, `0x7f.0.0.1` and
-            `0177.0.0.1` are taken for 127.0.0.1 by some programs and for names by others.
+            `0177.0.0.1` mean 127.0.0.1 to some programs and are names to others.
     """
     try:
         return reach(host) if "%" not in host else Reach.NOBODY
@@ -81,7 +81,7 @@ def named_reach(host: str) -> Reach:
 
 
 def _reach(found: IPAddress) -> Reach:
-    """The reach of an address by itself."""
+    """Reach of an address by itself."""
     if found.is_loopback:
         return Reach.MACHINE
     if found.is_link_local or found.is_multicast or found.is_unspecified or str(found) in METADATA:
@@ -95,7 +95,7 @@ def _reach(found: IPAddress) -> Reach:
 
 
 def _inner(found: IPAddress) -> tuple[ipaddress.IPv4Address, ...]:
-    """The IPv4 addresses that an IPv6 address leads to: mapped, translated, NAT64, 6to4, Teredo, ISATAP.
+    """IPv4 addresses embedded in an IPv6 address: mapped, translated, NAT64, 6to4, Teredo, ISATAP.
 
     Source: RFC 4291 2.5.5, RFC 2765, RFC 6052, RFC 8215, RFC 3056, RFC 4380, RFC 5214.
     """

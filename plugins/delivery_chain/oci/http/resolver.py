@@ -1,4 +1,4 @@
-"""Names to addresses: looked up once, judged, and connected to as judged, so that no second answer counts."""
+"""Resolve names once, check the addresses, and connect to exactly those, so that DNS rebinding has no effect."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
     from delivery_chain.oci.http.address_guard import Origin
 
 Found = tuple[int, int, int, str, tuple[Any, ...]]
-"""One address as `socket.getaddrinfo` gives it: family, kind, protocol, name, and address with port."""
+"""One result of `socket.getaddrinfo`: family, kind, protocol, name, and address with port."""
 MOST_ADDRESSES = 8
-"""Addresses of one name that are tried: a name may have any number, each good for a timeout."""
+"""Most addresses to try per name: a name may have any number, and each can cost a timeout."""
 
 
 class Resolver:
-    """Gives the addresses of a registry, and of places that it sends us to. Safe to use from threads.
+    """Resolver for a registry and the hosts it names. Thread-safe.
 
-    A registry may send us to addresses that are no closer to us than its own: one on the internet not into a
-    private network, and none to this machine, unless the registry's own name says this machine. Its own name is
-    the user's choice and may lead anywhere, but not closer later than at first.
+    A registry may only name addresses no closer than its own: one on the internet may not point into a private
+    network, and none to this machine, unless the registry's own name denotes this machine. Its own name is the
+    user's choice and may resolve to anything, but not to something closer later on.
     """
 
     def __init__(self, home: Origin, private_hosts: Collection[str], *, proxied: bool) -> None:
-        """Look nothing up yet.
+        """Start without any lookup.
 
         Args:
             home: The registry.
-            private_hosts: Hosts in private networks that the user lets it send us to; `*` for any.
-            proxied: Whether the registry is reached by a proxy, which looks names up itself.
+            private_hosts: Hosts in private networks that the user allows it to name; `*` for any.
+            proxied: Whether the registry is reached through a proxy, which resolves names itself.
         """
         self._home = home
         self._private_hosts = frozenset(private_hosts)
@@ -44,11 +44,11 @@ class Resolver:
         self._lock = threading.Lock()
 
     def look_up(self, origin: Origin) -> list[Found]:
-        """The addresses behind an origin, all of them allowed.
+        """Resolve an origin; all addresses returned are allowed.
 
         Raises:
-            OSError: The name is not known.
-            ProtocolViolation: It leads to an address that this registry may not send us to.
+            OSError: The name does not resolve.
+            ProtocolViolation: It resolves to an address that this registry may not name.
         """
         self.check_text(origin)
         found = _look_up(origin.host, origin.port)
@@ -61,17 +61,17 @@ class Resolver:
         return found
 
     def check_text(self, origin: Origin) -> None:
-        """Judge what can be told without looking a name up: that is left to the proxy.
+        """Check an origin without resolving it: the proxy does that.
 
         Raises:
-            ProtocolViolation: An address that this registry may not send us to.
+            ProtocolViolation: An address that this registry may not name.
         """
         if origin.host == self._home.host:
             return
         try:
             found = named_reach(origin.host)
         except ValueError as error:
-            raise ProtocolViolation(f"{self._home}: it sent us to {origin}: {error}") from None
+            raise ProtocolViolation(f"{self._home}: redirected to {origin}: {error}") from None
         self._judge(origin, found, origin.host)
 
     def _check_home(self, addresses: Sequence[str]) -> None:
@@ -81,8 +81,8 @@ class Resolver:
             closer = [one for one in addresses if one not in self._first and reach(one) > limit]
         if closer:
             raise ProtocolViolation(
-                f"{self._home}: its name led to {', '.join(sorted(self._first))} and now to {closer[0]}, which is "
-                "closer to this machine. If that is meant, name the registry by that address"
+                f"{self._home}: its name resolved to {', '.join(sorted(self._first))} before and now to {closer[0]}, "
+                "which is closer to this machine. If that is intended, use that address in the connection"
             )
 
     def _judge(self, origin: Origin, found: Reach, address: str) -> None:
@@ -91,11 +91,11 @@ class Resolver:
         advice = ""
         if found is Reach.PRIVATE:
             advice = (
-                ". That is in a private network, and the registry is not; if it belongs there, list "
+                ". It is in a private network, and the registry is not; if that is intended, list "
                 f"{origin.host} under private_hosts in the registry's connection"
             )
         raise ProtocolViolation(
-            f"{self._home}: it sent us to {origin}, which is {address}: not allowed{advice}"
+            f"{self._home}: redirected to {origin}, which is {address}: not allowed{advice}"
         )
 
     def _limit(self, host: str) -> Reach:
@@ -111,7 +111,7 @@ class Resolver:
         with self._lock:
             first = self._first
         if not first:
-            # The first place we go to for it is not its own: an upload that goes on after a restart.
+            # The first connection is not to the registry itself: an upload resumed after a restart.
             try:
                 self.look_up(self._home)
             except OSError:
@@ -120,14 +120,14 @@ class Resolver:
 
 
 def dial(found: Sequence[Found], timeout: float) -> socket.socket:
-    """A connection to the first of some addresses that takes one; no name is looked up.
+    """Connect to the first address that accepts; no name is resolved.
 
     Args:
-        found: What `Resolver.look_up` gave.
+        found: Addresses from `Resolver.look_up`.
         timeout: Seconds for each; twice that for all.
 
     Raises:
-        OSError: None took it, with the last one's reason.
+        OSError: None accepted; carries the last one's reason.
     """
     until = time.monotonic() + 2 * timeout
     last: OSError = TimeoutError("timed out")

@@ -1,4 +1,4 @@
-"""One registry, spoken to: a request goes out, an answer or an error comes back."""
+"""HTTP session with one registry: authentication, redirects, errors and paging."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ if TYPE_CHECKING:
     from delivery_chain.core.names.registry import Registry
 
 MAX_REDIRECTS = 5
-"""Registries that keep blobs elsewhere send one, mirrors in front of them another."""
+"""Redirects of one request: a registry with external blob storage sends one, a mirror in front another."""
 MAX_PAGES = 1000
-"""Pages of one list: at 100 entries a page, more tags than a repository can have and still be usable."""
+"""Most pages of one list: at 100 entries a page, more tags than a usable repository has."""
 LIST_SECONDS = 180.0
-"""Seconds that one list may take, all its pages together; the page under way has its own timeout."""
+"""Time limit for all pages of one list; the page in flight has its own timeout."""
 PAGE_BYTES = 4 * 1024 * 1024
-"""Bytes of one page: 1000 of the longest tags are a thirtieth of it."""
+"""Most bytes of one page: 1000 of the longest tags take a thirtieth of it."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 class Session:
-    """A registry's address, login and connections. Safe to use from threads; close it when done."""
+    """A registry's address, login and connections. Thread-safe; close it when done."""
 
     def __init__(self, registry: Registry, *, timeout: float) -> None:
-        """Open nothing yet.
+        """Create a session; connections are opened on first use.
 
         Args:
-            registry: Where to, and with which login.
-            timeout: Seconds for a connect, and for each wait for bytes.
+            registry: Address and login.
+            timeout: Seconds for a connect, and for each read.
         """
         self.registry = registry
         self._home = Origin.parse(registry.base_url)
@@ -64,11 +64,11 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Close the kept connections."""
+        """Close idle connections."""
         self._transport.close()
 
     def abort(self) -> None:
-        """Break the connections in use: threads that wait for them get RegistryUnreachable."""
+        """Break the connections in use: threads waiting on them get RegistryUnreachable."""
         self._transport.abort()
 
     def call(
@@ -83,20 +83,20 @@ class Session:
         body: bytes | None = None,
         follow: bool = False,
     ) -> Response:
-        """Send one request, log in where the registry asks for it, and give an answer that was expected.
+        """Send one request, authenticate if the registry asks for it, and return an expected response.
 
         Args:
             method: `GET`, `HEAD`, `POST`, `PUT`, `PATCH` or `DELETE`.
             target: Path from `/v2/` on, or an absolute URL that the registry gave.
-            what: The thing that is asked for, for messages: `manifest shop/api:v1`.
-            expect: Statuses that are answers; all others are raised as errors.
-            scopes: The rights a token needs for this.
-            headers: Beyond `Authorization` and `User-Agent`.
-            body: What is sent; `stream` is for more than fits into memory.
-            follow: Whether redirects are followed, for blobs.
+            what: Name of the resource for messages: `manifest shop/api:v1`.
+            expect: Statuses to return; all others are raised as errors.
+            scopes: Token scopes of the request.
+            headers: In addition to `Authorization` and `User-Agent`.
+            body: Request body; use `stream` for more than fits into memory.
+            follow: Whether to follow redirects, for blobs.
 
         Raises:
-            RegistryError: See `wire.error_from`; connections that fail are RegistryUnreachable.
+            RegistryError: See `wire.error_from`; failed connections are RegistryUnreachable.
         """
         url = f"{self._home}{target}" if target.startswith("/") else target
         request = Request(method, url, dict(headers or {}), body)
@@ -108,21 +108,21 @@ class Session:
             try:
                 login = self._auth.answer(challenges, scopes, login)
             except Unauthorized as error:
-                # The registry's own words say which thing it was about.
+                # The refusal names the resource; the token error does not.
                 raise error_from(refusal, what=what, now=time.time()) from error
             response = self._send(request, login, follow=follow)
         return judged(response, what, expect)
 
     def stream(self, method: str, url: str, *, scopes: Scopes, headers: Mapping[str, str]) -> Outgoing:
-        """Begin a request whose body follows piece by piece. Its answer goes through `judged`.
+        """Begin a request whose body is streamed. Pass its response to `judged`.
 
-        It can't be sent twice, so a login that is over now is an error; the request before it renews the login.
+        It can't be sent twice, so an expired login is an error; the preceding request renews it.
 
         Args:
             method: `PUT` or `PATCH`.
             url: Absolute; a checked `location`.
-            scopes: The rights a token needs for this.
-            headers: With `Content-Length`.
+            scopes: Token scopes of the request.
+            headers: Including `Content-Length`.
 
         Raises:
             RegistryUnreachable: No connection. Retryable.
@@ -131,10 +131,10 @@ class Session:
         return self._transport.open(Request(method, url, self._headers(headers, login)))
 
     def pages(self, path: str, *, what: str, scopes: Scopes, headers: Mapping[str, str]) -> Iterator[bytes]:
-        """The pages of a list, each at most 4 MiB; the next is asked for when the one before was used.
+        """Yield the pages of a list, each at most 4 MiB; a page is requested when the previous one is consumed.
 
         Raises:
-            ProtocolViolation: A page comes twice, lies elsewhere, or there are more than 1000.
+            ProtocolViolation: A page repeats, is on another origin, or more than 1000 pages.
             RegistryUnreachable: The list took longer than 180 s. Retryable.
         """
         url: str | None = f"{self._home}{path}"
@@ -143,8 +143,8 @@ class Session:
         while url is not None:
             if seen and time.monotonic() >= until:
                 raise RegistryUnreachable(
-                    f"{what} at {self._home}: expected the whole list within {LIST_SECONDS:g} s, found it still going "
-                    f"on after {len(seen)} pages. Look whether the registry is slow, or its list without an end",
+                    f"{what} at {self._home}: expected the whole list within {LIST_SECONDS:g} s, found it unfinished "
+                    f"after {len(seen)} pages. Check whether the registry is slow, or its list endless",
                     url=str(self._home),
                 )
             if url in seen or len(seen) >= MAX_PAGES:
@@ -160,10 +160,10 @@ class Session:
             url = next_page(response.headers.get("Link", "")[: MAX_HEADER + 1], url)
 
     def location(self, response: Response, what: str) -> str:
-        """The absolute URL of a `Location` header, checked: where an upload goes on.
+        """Return the checked absolute URL of a `Location` header, where an upload continues.
 
         Raises:
-            ProtocolViolation: Missing, or an address that the registry may not send us to.
+            ProtocolViolation: Missing, or an address that the registry may not name.
         """
         value = response.headers.get("Location", "")
         if not value:
@@ -171,10 +171,10 @@ class Session:
         return self.checked(resolve(response.url, value))
 
     def checked(self, url: str) -> str:
-        """`url`, if it is one that this registry may send us to.
+        """Return `url` if this registry may name it.
 
         Raises:
-            ProtocolViolation: It is not.
+            ProtocolViolation: It may not.
         """
         check_target(self._home, Origin.parse(url), "location")
         return url
@@ -207,7 +207,7 @@ class Session:
 
 
 def judged(response: Response, what: str, expect: frozenset[int]) -> Response:
-    """The answer, if its status is one that was expected.
+    """Return the response if its status was expected.
 
     Raises:
         RegistryError: See `wire.error_from`.
@@ -218,7 +218,7 @@ def judged(response: Response, what: str, expect: frozenset[int]) -> Response:
 
 
 def _refusal(response: Response) -> Refusal:
-    """The answer as a value; what is beyond 64 KiB of an error's body is not waited for."""
+    """Read the response into a value; an error body is read up to 64 KiB."""
     with response:
         body = (
             b"" if response.method == "HEAD" or (response.length or 0) > MAX_ERROR_BODY else _some(response)

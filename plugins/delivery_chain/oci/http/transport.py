@@ -1,4 +1,4 @@
-"""HTTP as the standard library speaks it: connections are kept, each used by one thread at a time."""
+"""HTTP over the standard library with connection reuse; each connection serves one thread at a time."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from delivery_chain.oci.http.exchange import Done
 
 IDLE_CONNECTIONS = 8
-"""Connections kept per host when nobody uses them."""
+"""Most idle connections per host."""
 
 
 class Transport:
-    """Connections for one registry and for the addresses that it sends us to. Safe to use from threads."""
+    """Connection pool for one registry and the addresses it names. Thread-safe."""
 
     def __init__(self, registry: Registry, *, timeout: float) -> None:
-        """Open nothing yet.
+        """Create a pool; connections are opened on first use.
 
         Args:
-            registry: Its CA is the only one trusted for its own host, and one more for other hosts.
-            timeout: Seconds for a connect, and for each wait for bytes.
+            registry: Its CA is the only one trusted for its own host, and an additional one for other hosts.
+            timeout: Seconds for a connect, and for each read.
         """
         self._connector = Connector(registry, timeout=timeout)
         self._timeout = timeout
@@ -51,7 +51,7 @@ class Transport:
         self.close()
 
     def close(self) -> None:
-        """Close the connections that nobody uses."""
+        """Close idle connections."""
         with self._lock:
             idle, self._idle = self._idle, {}
         for connections in idle.values():
@@ -59,7 +59,7 @@ class Transport:
                 connection.close()
 
     def abort(self) -> None:
-        """Break the connections in use, so that threads that wait for them go on with an error."""
+        """Break the connections in use, so that threads waiting on them fail."""
         with self._lock:
             busy = list(self._busy)
         for connection in busy:
@@ -67,11 +67,11 @@ class Transport:
                 connection.sock.shutdown(socket.SHUT_RDWR)
 
     def send(self, request: Request) -> Response:
-        """Send one request and wait for the answer's head. Redirects are not followed here.
+        """Send one request and wait for the response head. Redirects are not followed here.
 
         Raises:
             RegistryUnreachable: No connection, or it broke. Retryable.
-            ProtocolViolation: What answers is not HTTP, or the address must not be used.
+            ProtocolViolation: The response is not HTTP, or the address is forbidden.
         """
         origin = Origin.parse(request.url)
         connection = self._take(origin)
@@ -79,13 +79,13 @@ class Transport:
             try:
                 return self._exchange(connection, origin, request)
             except RegistryUnreachable as error:
-                # A kept connection that the server closed meanwhile says nothing about the server.
+                # The server may close an idle connection at any time: that is not an error.
                 if not isinstance(error.__cause__, ConnectionError | ssl.SSLEOFError):
                     raise
         return self._exchange(self._connect(origin, request), origin, request)
 
     def open(self, request: Request) -> Outgoing:
-        """Send a request's head; the body follows piece by piece. `Content-Length` is among the headers.
+        """Send a request head; the body is streamed. The headers include `Content-Length`.
 
         Raises:
             RegistryUnreachable: No connection, or it broke. Retryable.
@@ -132,7 +132,7 @@ class Transport:
         try:
             raw = _speak(connection, request, self._connector.proxy_headers(origin))
         except (OSError, http.client.HTTPException) as error:
-            done(False)  # noqa: FBT003  # it is the one thing said
+            done(False)  # noqa: FBT003  # the only argument
             raise translate(error, request) from error
         except BaseException:
             done(False)  # noqa: FBT003
@@ -163,7 +163,7 @@ def _speak(
     try:
         connection.request(request.method, _target(request, proxy), body=request.body, headers=headers)
     except (BrokenPipeError, ConnectionResetError):
-        # A server that refuses early stops reading; its answer says why, if it is still there.
+        # A server that rejects a request early stops reading; its response, if it arrived, says why.
         try:
             answer = connection.getresponse()
         except (OSError, http.client.HTTPException) as error:

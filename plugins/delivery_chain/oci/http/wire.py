@@ -1,4 +1,4 @@
-"""What registries say, read without any I/O: errors, challenges, paging, waits, and URLs fit to be shown.
+"""Interpret registry responses without I/O: errors, challenges, paging, waits, and redacted URLs.
 
 Source: OCI distribution spec 1.1, "Error Codes"; RFC 9110 sections 10.2.3 and 11.6.1; RFC 8288.
 """
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 MAX_ERROR_BODY = 64 * 1024
-"""Bytes of an error's body that are read: real ones are far below 4 KiB."""
+"""Most bytes of an error body to read: real ones are far below 4 KiB."""
 MAX_HEADER = 8 * 1024
-"""Characters of a `WWW-Authenticate` or `Link` header that are read."""
+"""Most characters of a `WWW-Authenticate` or `Link` header."""
 MAX_WAIT = 3600.0
-"""Seconds: a longer `Retry-After` counts as this, so that one answer can't park a task for a day."""
+"""Upper limit of `Retry-After` in seconds, so that one response can't park a task for a day."""
 
 _FULL = re.compile(r"quota|exceed\S*\s.*\blimit|insufficient.storage", re.IGNORECASE)
-"""How registries say that there is no room; Harbor's words are `… will exceed the configured upper limit of …`."""
+"""Registries' wording for an exhausted quota; Harbor's is `… will exceed the configured upper limit of …`."""
 _SHOWN_KEYS = frozenset({"scope", "service", "mount", "from", "digest", "n", "last", "artifactType"})
 
 _BY_CODE: Mapping[str, type[RegistryError]] = {
@@ -49,7 +49,7 @@ _BY_CODE: Mapping[str, type[RegistryError]] = {
     "MANIFEST_BLOB_UNKNOWN": NotFound,
     "DIGEST_INVALID": ContentMismatch,
     "SIZE_INVALID": ContentMismatch,
-    # The upload session is gone; a new one may work.
+    # The upload session expired; a new one may work.
     "BLOB_UPLOAD_UNKNOWN": RegistryFailure,
     "BLOB_UPLOAD_INVALID": RegistryFailure,
     "TAG_CONFLICT": TagConflict,
@@ -67,37 +67,37 @@ _BY_STATUS: Mapping[int, type[RegistryError]] = {
     503: RegistryBusy,
 }
 _STATUS_FIRST = frozenset({401, 403, 429, 503})
-"""Statuses that mean one thing whatever the body says."""
+"""Statuses with one meaning whatever the body says."""
 
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """One way in that a 401 offers."""
+    """One challenge of a 401."""
 
     scheme: str
-    """Lowercase: `basic` or `bearer`; others are of no use to us."""
+    """Lowercase: `basic` or `bearer`; others are not supported."""
     parameters: Mapping[str, str]
     """Names in lowercase: `realm`, `service`, `scope`, `error`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An answer that is not what was asked for."""
+    """A response with an unexpected status."""
 
     method: str
     url: str
     status: int
     headers: Mapping[str, str]
     body: bytes
-    """At most 64 KiB of it."""
+    """At most 64 KiB."""
 
 
 def error_from(refusal: Refusal, *, what: str, now: float) -> RegistryError:
-    """The error that an answer stands for; the one place where status and code decide about a retry.
+    """Map a response to an error; the one place where status and code decide whether a retry helps.
 
     Args:
-        refusal: The answer.
-        what: The thing that was asked for: `manifest shop/api:v1`.
+        refusal: The response.
+        what: Name of the requested resource: `manifest shop/api:v1`.
         now: Seconds since the epoch, for a `Retry-After` that is a date.
     """
     origin = Origin.parse(refusal.url)
@@ -130,7 +130,7 @@ def _kind(refusal: Refusal, codes: tuple[str, ...], message: str) -> type[Regist
         return TagConflict
     if status in _STATUS_FIRST:
         return _BY_STATUS[status]
-    # A conflict of uploads has nothing to do with tags.
+    # An upload conflict has nothing to do with tags.
     fallback = RegistryFailure if status == HTTPStatus.CONFLICT and not of_tag else _BY_STATUS.get(status)
     return next((_BY_CODE[code] for code in codes if code in _BY_CODE), fallback or RegistryError)
 
@@ -144,22 +144,22 @@ def _advice(
     kind: type[RegistryError], refusal: Refusal, codes: tuple[str, ...], message: str, origin: Origin
 ) -> str:
     host = f"host {origin.host}:{origin.port}"
-    # Who asks to slow down may speak of a limit too.
+    # A rate limit message may mention a limit too.
     if kind is not RegistryBusy and _FULL.search(" ".join((*codes, message))):
-        return f"The quota of {host} is used up: remove images there, or have it raised"
+        return f"The quota of {host} is exhausted: remove images there, or have it raised"
     if kind is Unauthorized and refusal.status != HTTPStatus.FORBIDDEN:
         return f"Check login and password of the connection for {host}"
     if kind is NotFound and "MANIFEST_BLOB_UNKNOWN" in codes:
-        return "The registry lacks a part of this manifest. Run the copy again: it sends what is missing"
+        return "The registry lacks a blob or child of this manifest. Run the copy again: it sends what is missing"
     return {
         Unauthorized: f"The login of the connection for {host} lacks this right. Ask the registry's owner",
         NotFound: "Check repository, tag or digest, and that the connection's user may see them",
         RegistryBusy: "The registry asks to slow down. A retry waits as long as it asks",
-        RegistryFailure: f"The registry failed. A retry may work; if it goes on, look into the log of {host}",
-        ContentMismatch: "The bytes did not arrive as they were sent. A retry sends them again",
-        TagConflict: "TAG_CONFLICT: the registry holds this tag. Use another one, or lift its protection",
-        ProtocolViolation: f"The OCI distribution spec has no such answer. Check that {host} is a registry",
-    }.get(kind, "The registry does not take this request; nothing was changed")
+        RegistryFailure: f"The registry failed. A retry may work; if it keeps failing, check the log of {host}",
+        ContentMismatch: "The bytes were corrupted in transit. A retry sends them again",
+        TagConflict: "TAG_CONFLICT: this tag is immutable at the registry. Use another one, or lift its protection",
+        ProtocolViolation: f"The OCI distribution spec has no such response. Check that {host} is a registry",
+    }.get(kind, "The registry rejected this request; nothing was changed")
 
 
 def _codes(body: bytes) -> tuple[tuple[str, ...], str]:
@@ -176,14 +176,14 @@ def _codes(body: bytes) -> tuple[tuple[str, ...], str]:
 
 
 def _printable(value: Any) -> str:
-    # A registry's words go to logs and pages: no control characters, no essays.
+    # Registry text goes to logs and pages: no control characters, bounded length.
     return (
         "".join(char if char.isprintable() else " " for char in value[:200]) if isinstance(value, str) else ""
     )
 
 
 def parse_retry_after(value: str, now: float) -> float | None:
-    """Seconds to wait, from 0 to 3600; None where the header is missing or unreadable.
+    """Seconds to wait, from 0 to 3600; None if the header is missing or unreadable.
 
     Args:
         value: Whole seconds, or an HTTP date.
@@ -209,16 +209,16 @@ _TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*(?=[ \t]*(?:,|$))")
 
 
 def parse_challenges(headers: Iterable[str]) -> tuple[Challenge, ...]:
-    """Read the `WWW-Authenticate` headers of one answer.
+    """Parse the `WWW-Authenticate` headers of one response.
 
     Args:
         headers: Raw values, each at most 8 KiB; one may hold several challenges.
 
     Returns:
-        The challenges in the order sent; a parameter that stands twice keeps its first value.
+        The challenges in the order sent; a duplicate parameter keeps its first value.
 
     Raises:
-        ProtocolViolation: Too long, or not the grammar. Not retryable.
+        ProtocolViolation: Too long, or malformed. Not retryable.
 
     Source: RFC 9110 section 11.6.1.
     """
@@ -262,11 +262,11 @@ _NEXT = re.compile(r';[ \t]*rel[ \t]*=[ \t]*(?:"(?:[^"]* )?next(?: [^"]*)?"|next
 
 
 def next_page(link: str, url: str) -> str | None:
-    """The next page's absolute URL out of a `Link` header, or None on the last page.
+    """Absolute URL of the next page from a `Link` header, or None on the last page.
 
     Args:
-        link: Raw header; empty where there was none.
-        url: The URL that was asked for: what a relative link is relative to.
+        link: Raw header; empty if absent.
+        url: The requested URL: base of a relative link.
 
     Raises:
         ProtocolViolation: Too long, or the page is on another origin than `url`. Not retryable.
@@ -292,10 +292,10 @@ def _same_origin(target: str, url: str) -> str:
 
 
 def resolve(url: str, target: str) -> str:
-    """`target`, which may be relative, as an absolute URL without a fragment.
+    """Resolve `target`, which may be relative, to an absolute URL without a fragment.
 
     Raises:
-        ProtocolViolation: It is no URL. Not retryable.
+        ProtocolViolation: It is not a URL. Not retryable.
     """
     try:
         return urljoin(url, target).partition("#")[0]
@@ -304,12 +304,12 @@ def resolve(url: str, target: str) -> str:
 
 
 def with_digest(location: str, digest: str) -> str:
-    """An upload's location with `digest` added, everything that the registry put there kept as it is."""
+    """Add `digest` to an upload location, keeping the registry's own query unchanged."""
     return f"{location}{'&' if '?' in location else '?'}digest={quote(digest, safe=':')}"
 
 
 def redact(url: str) -> str:
-    """A URL fit for logs: no user, no fragment, query values only of keys that are known to be harmless."""
+    """Redact a URL for logs: no user info, no fragment, query values only of allowlisted keys."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""

@@ -27,7 +27,9 @@ class DatabaseKind:
     defaults: str
     """Where Trivy 0.76 looks by itself, in that order."""
     setting: str
-    """Our setting for a mirror of it."""
+    """Our option for a mirror of it."""
+    limit: str
+    """Our option for how old it may be."""
     seconds: float
     """How long fetching it may take."""
 
@@ -42,6 +44,7 @@ VULNERABILITIES: Final = DatabaseKind(
     repository="--db-repository",
     defaults="mirror.gcr.io/aquasec/trivy-db:2 or ghcr.io/aquasecurity/trivy-db:2",
     setting="trivy_db_repository",
+    limit="trivy_db_max_age_hours",
     seconds=300.0,
 )
 """80 MB to fetch, built every six hours."""
@@ -55,6 +58,7 @@ JAVA: Final = DatabaseKind(
     repository="--java-db-repository",
     defaults="mirror.gcr.io/aquasec/trivy-java-db:1 or ghcr.io/aquasecurity/trivy-java-db:1",
     setting="trivy_java_db_repository",
+    limit="trivy_java_db_max_age_hours",
     seconds=1800.0,
 )
 """Names the archives that do not name themselves; larger than the other one, built every week."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from delivery_chain.core.gate.findings import Database
 from delivery_chain.core.names.reference import Reference
 from delivery_chain.core.names.registry import Registry
+from delivery_chain.core.section import SECTION
 from delivery_chain.errors import (
     ConfigurationError,
     DatabaseUnavailable,
@@ -26,15 +27,16 @@ from delivery_chain.errors import (
 )
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.scanners.trivy.command import run_trivy
-from delivery_chain.scanners.trivy.database_kinds import JAVA, VULNERABILITIES
+from delivery_chain.scanners.trivy.database_kinds import VULNERABILITIES
 from delivery_chain.scanners.trivy.database_store import DatabaseStore, Stored
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
     from pathlib import Path
 
     from delivery_chain.scanners.trivy.database_kinds import DatabaseKind
+    from delivery_chain.scanners.trivy.options import TrivyOptions
 
 SAMPLE_ANNOTATION = "dev.delivery-chain.sample"
 """On a database artifact's manifest, with the value `true`: it knows a handful of vulnerabilities only."""
@@ -43,32 +45,6 @@ PAUSE = timedelta(minutes=10)
 _AHEAD = timedelta(days=1)
 """How far a build time may lie in the future before it is not believed."""
 _DOWNLOADED = re.compile(r'successfully downloaded\s+repo="([^"\s]{1,300})"')
-
-
-@dataclass(frozen=True, slots=True)
-class TrivySettings:
-    """The part of this installation's settings that scans with Trivy need."""
-
-    cache_dir: Path
-    """Folder for databases, shared by the tasks of a worker."""
-    db_repository: str = ""
-    """`host[:port]/name[:tag]` of a mirror; empty for Trivy's own default."""
-    max_age_hours: int = 72
-    """A vulnerability database older than this is reported as stale."""
-    java_db_repository: str = ""
-    """A mirror of the Java database; empty for Trivy's own default."""
-    java_db_max_age_hours: int = 336
-    """A Java database older than this is reported as stale. It is built once a week."""
-    wheel: bool = False
-    """Whether the Trivy of a PyPI wheel will do where there is no other, see `trivy_command.find_trivy`."""
-
-    def repository(self, kind: DatabaseKind) -> str:
-        """The mirror of one kind of database, or empty."""
-        return self.java_db_repository if kind is JAVA else self.db_repository
-
-    def max_age(self, kind: DatabaseKind) -> timedelta:
-        """How old one kind of database may be."""
-        return timedelta(hours=self.java_db_max_age_hours if kind is JAVA else self.max_age_hours)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,24 +58,26 @@ class LocalDatabase:
 
 
 def ensure_database(
-    settings: TrivySettings,
+    options: TrivyOptions,
+    folder: Path,
     *,
     now: datetime,
     deadline: float,
     kind: DatabaseKind = VULNERABILITIES,
     on_line: Callable[[str], None] | None = None,
-    login: Registry | None = None,
+    logins: Sequence[Registry] = (),
     damaged: LocalDatabase | None = None,
 ) -> LocalDatabase:
     """A database, fetched if it is missing or due; once per worker, however many tasks ask.
 
     Args:
-        settings: Folder, mirrors, highest ages.
+        options: Mirrors, highest ages.
+        folder: The machine's, see `cache_folder`.
         now: The time, UTC.
         deadline: Point on the clock of `time.monotonic()`, seconds.
         kind: Which one.
         on_line: Gets Trivy's log lines and a line when an old database is kept.
-        login: How to reach the mirror, if it is the same registry; else it is asked anonymously.
+        logins: How to reach the mirror, if it is one of these registries; else it is asked anonymously.
         damaged: One that Trivy could not read: it is fetched again, unless another task has done so. It stays
             where no other is to be had, since the fault may lie in the image.
 
@@ -112,26 +90,31 @@ def ensure_database(
         ConfigurationError: The mirror's name or the folder can't be used.
         ToolMissing: Trivy is not installed.
     """
-    mirror = _mirror(settings, kind)
-    store = DatabaseStore(settings.cache_dir, kind)
+    mirror = _mirror(options, kind)
+    store = DatabaseStore(folder, kind)
     unusable = damaged.stored.folder if damaged is not None else None
 
     def usable() -> tuple[Stored | None, bool]:
-        found = store.current(settings.repository(kind))
+        found = store.current(options.repository(kind))
         if found is None or found.folder == unusable:
             return None, True
-        return found, _is_due(found, settings.max_age(kind), now)
+        return found, _is_due(found, options.max_age(kind), now)
 
     stored, due = usable()
     if stored is None or due:
         with store.locked(deadline):
             stored, due = usable()
             if stored is None or due:
-                fetch = _Fetch(kind, store, settings, mirror, now, deadline, on_line, login)
+                fetch = _Fetch(kind, store, options, mirror, now, deadline, on_line, logins)
                 stored = _refreshed(fetch, stored)
-    stale = not -_AHEAD <= now - stored.updated_at <= settings.max_age(kind)
     facts = Database(
-        repository=stored.repository, updated_at=stored.updated_at, sample=stored.sample, stale=stale
+        kind=kind.name,
+        repository=stored.repository,
+        updated_at=stored.updated_at,
+        sample=stored.sample,
+        stale=not -_AHEAD <= now - stored.updated_at <= options.max_age(kind),
+        limit=f"[{SECTION}] {kind.limit}",
+        remedy=f"let the worker reach a newer one, or name a mirror in [{SECTION}] {kind.setting}",
     )
     return LocalDatabase(store.cache_dir(stored), facts, stored)
 
@@ -142,12 +125,12 @@ class _Fetch:
 
     kind: DatabaseKind
     store: DatabaseStore
-    settings: TrivySettings
+    options: TrivyOptions
     mirror: Reference | None
     now: datetime
     deadline: float
     on_line: Callable[[str], None] | None
-    login: Registry | None
+    logins: Sequence[Registry]
 
     def run(self, stored: Stored | None) -> Stored:
         """Ask the mirror, or have Trivy ask its own repositories, and take what is newer."""
@@ -181,7 +164,7 @@ class _Fetch:
                 arguments,
                 cache_dir=folder,
                 work_dir=self.store.scratch(folder),
-                wheel=self.settings.wheel,
+                wheel=self.options.wheel,
                 registry=registry,
                 deadline=until,
                 on_line=watch,
@@ -189,7 +172,7 @@ class _Fetch:
             repository = str(self.mirror or (repositories or [self.kind.defaults])[-1])
             return self.store.adopt(
                 folder,
-                source=self.settings.repository(self.kind),
+                source=self.options.repository(self.kind),
                 repository=repository,
                 digest=digest,
                 sample=sample,
@@ -197,9 +180,8 @@ class _Fetch:
             )
 
     def _registry(self, mirror: Reference) -> Registry:
-        if self.login is not None and self.login.host == mirror.host:
-            return self.login
-        return Registry(host=mirror.host, plain_http=is_loopback(mirror.host))
+        known = next((registry for registry in self.logins if registry.host == mirror.host), None)
+        return known or Registry(host=mirror.host, plain_http=is_loopback(mirror.host))
 
 
 def _refreshed(fetch: _Fetch, stored: Stored | None) -> Stored:
@@ -226,8 +208,8 @@ def _unavailable(fetch: _Fetch, error: RegistryError | ToolError) -> ScanFailed:
         return error
     return DatabaseUnavailable(
         f"{fetch.kind.name}: expected one from {fetch.mirror or fetch.kind.defaults}, found none there "
-        "and no readable one on this worker. Let the worker reach it, or name a mirror in [delivery_chain] "
-        f"{fetch.kind.setting}. Reason: {error}",
+        "and no readable one on this worker. Let the worker reach it, or name a mirror in "
+        f"[{SECTION}] {fetch.kind.setting}. Reason: {error}",
         tool="trivy",
     )
 
@@ -239,13 +221,13 @@ def _is_due(stored: Stored, max_age: timedelta, now: datetime) -> bool:
     return now >= stored.next_update and not timedelta(0) <= now - stored.checked_at < PAUSE
 
 
-def _mirror(settings: TrivySettings, kind: DatabaseKind) -> Reference | None:
-    if not settings.repository(kind):
+def _mirror(options: TrivyOptions, kind: DatabaseKind) -> Reference | None:
+    if not options.repository(kind):
         return None
     try:
-        return Reference.parse(settings.repository(kind))
+        return Reference.parse(options.repository(kind))
     except InvalidReference as error:
-        raise ConfigurationError(f"[delivery_chain] {kind.setting}: {error}") from error
+        raise ConfigurationError(f"[{SECTION}] {kind.setting}: {error}") from error
 
 
 def is_loopback(host: str) -> bool:

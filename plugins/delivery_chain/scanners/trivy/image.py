@@ -20,19 +20,20 @@ from delivery_chain.oci.non_images import MAX_CONFIG
 
 if TYPE_CHECKING:
     from delivery_chain.oci.manifest import Manifest
-    from delivery_chain.scanners.interface import ScanRequest
+    from delivery_chain.scanners.interface import ImageRef
 
 MOST_BYTES = 2**50
 """Unpacked bytes of an image. The scan's time ends before that."""
 
 
-def image_to_scan(request: ScanRequest, *, deadline: float) -> tuple[Reference, Manifest]:
-    """The image that a request is about, and its manifest.
+def image_to_scan(image: ImageRef, platform: str, *, deadline: float) -> tuple[Reference, Manifest]:
+    """The image as Trivy is given it, and its manifest.
 
     Asked for with our own client, so that a wrong login has its own error.
 
     Args:
-        request: What to scan.
+        image: What to scan.
+        platform: Its platform, for messages.
         deadline: Point on the clock of `time.monotonic()`, seconds.
 
     Raises:
@@ -40,68 +41,72 @@ def image_to_scan(request: ScanRequest, *, deadline: float) -> tuple[Reference, 
         ToolTimeout: Reading the layers took all the time. Not retryable.
         RegistryError: It can't be read.
     """
-    with RegistryClient(request.registry) as client:
-        manifest = client.get_manifest(request.name, request.digest)
+    what = f"scan of {image.name}@{image.digest} for {platform}"
+    try:
+        return Reference(host=image.registry.host, name=image.name, digest=image.digest), _seen(
+            image, deadline
+        )
+    except TooLate as error:
+        raise ToolTimeout(
+            f"{what}, before trivy began: {error}; raise timeout_minutes in the chain's scan section",
+            tool="trivy",
+        ) from error
+    except _Unseen as error:
+        raise ScanFailed(f"{what}: {error}", tool="trivy") from error
+
+
+class _Unseen(Exception):
+    """Trivy would not see all of the image; says why, and what to do."""
+
+
+def _seen(image: ImageRef, deadline: float) -> Manifest:
+    """The manifest, after a look at every layer."""
+    with RegistryClient(image.registry) as client:
+        manifest = client.get_manifest(image.name, image.digest)
         if isinstance(manifest, Index):
-            raise _refused(
-                request, "expected one image, found an index of several; scan each by its own digest"
-            )
-        _check_present(request, client, manifest)
-        listed = _listed(request, client, manifest)
+            raise _Unseen("expected one image, found an index of several; scan each by its own digest")
+        _check_present(image, client, manifest)
+        listed = _listed(image, client, manifest)
         budget = Budget(deadline, most_bytes=MOST_BYTES)
         try:
             for layer, diff_id in dict.fromkeys(zip(manifest.layers, listed, strict=True)):
-                check_layer(client, request.name, layer, diff_id, budget)
-        except TooLate as error:
-            raise ToolTimeout(
-                f"scan of {request.name}@{request.digest} for {request.platform}, before trivy began: {error}; raise "
-                "timeout_minutes in the chain's scan section",
-                tool="trivy",
-            ) from error
+                check_layer(client, image.name, layer, diff_id, budget)
+        except TooLate:
+            raise
         except LayerUnreadable as error:
-            raise _refused(
-                request, f"not every reader would see the same files: {error}. Build it again"
-            ) from error
-    return Reference(host=request.registry.host, name=request.name, digest=request.digest), manifest
+            raise _Unseen(f"not every reader would see the same files: {error}. Build it again") from error
+    return manifest
 
 
-def _check_present(request: ScanRequest, client: RegistryClient, manifest: Manifest) -> None:
+def _check_present(image: ImageRef, client: RegistryClient, manifest: Manifest) -> None:
     """Refuse layers that are kept elsewhere: nobody has looked at them."""
     missing = [
         layer.digest
         for layer in manifest.layers
-        if layer.foreign and client.head_blob(request.name, layer.digest) is None
+        if layer.foreign and client.head_blob(image.name, layer.digest) is None
     ]
     if missing:
-        raise _refused(
-            request,
+        raise _Unseen(
             f"{len(missing)} of its layers are kept elsewhere (non-distributable), such as {missing[0]}, so they can't "
             "be looked at. Push the image with these layers, or leave its platform out with "
-            "`platforms: {ship: […]}` in the chain's scan section",
+            "`platforms: {ship: […]}` in the chain's scan section"
         )
 
 
-def _listed(request: ScanRequest, client: RegistryClient, manifest: Manifest) -> list[str]:
+def _listed(image: ImageRef, client: RegistryClient, manifest: Manifest) -> list[str]:
     """The config's list of layers, the digest of each unpacked tar, as long as the manifest's."""
-    what = f"config of {request.name}@{request.digest}"
+    what = f"config of {image.name}@{image.digest}"
     try:
         config = json_fields.load_object(
-            client.get_blob(request.name, manifest.config.digest, MAX_CONFIG), what
+            client.get_blob(image.name, manifest.config.digest, MAX_CONFIG), what
         )
         listed = json_fields.rows(
             json_fields.table(config, "rootfs", what) or {}, "diff_ids", what, limit=MAX_ENTRIES
         )
     except ProtocolViolation as error:
-        raise _refused(request, str(error)) from error
+        raise _Unseen(str(error)) from error
     if len(listed) != len(manifest.layers):
-        raise _refused(
-            request,
-            f"its config lists {len(listed)} layers, its manifest {len(manifest.layers)}. Build it again",
+        raise _Unseen(
+            f"its config lists {len(listed)} layers, its manifest {len(manifest.layers)}. Build it again"
         )
     return [str(diff_id) for diff_id in listed]
-
-
-def _refused(request: ScanRequest, problem: str) -> ScanFailed:
-    return ScanFailed(
-        f"scan of {request.name}@{request.digest} for {request.platform}: {problem}", tool="trivy"
-    )

@@ -17,7 +17,7 @@ from delivery_chain.scanners.trivy.coverage import CLASSES, OS_PACKAGES, read_co
 from delivery_chain.scanners.trivy.fields import LONGEST, clean, items, mapping, refused, shown, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from delivery_chain.core.gate.findings import Database
 
@@ -38,8 +38,7 @@ def parse_report(
     *,
     digest: str,
     platform: str,
-    database: Database,
-    java_database: Database | None = None,
+    databases: Sequence[Database],
     unknown_release: bool = False,
 ) -> ScanReport:
     """Read the report on one image.
@@ -49,8 +48,7 @@ def parse_report(
             "ArtifactType", "Metadata": {"RepoDigests", "ImageConfig"}, "Results": [...]}`.
         digest: The manifest that was to be scanned.
         platform: Its platform, `linux/arm64`.
-        database: What the scan was made with; the report itself does not say.
-        java_database: The same for Java archives, if it was needed.
+        databases: What the scan was made with, the one of vulnerabilities first; the report itself does not say.
         unknown_release: Whether Trivy warned that it does not know the release; the report does not say.
 
     Returns:
@@ -74,9 +72,8 @@ def parse_report(
         engine_version=text(mapping(document.get("Trivy"), "Trivy"), "Version", "Trivy"),
         digest=digest,
         platform=platform,
-        database=database,
-        java_database=java_database,
-        findings=worst_first(_findings(results, platform, database.updated_at)),
+        databases=tuple(databases),
+        findings=worst_first(_findings(results, platform, databases[0].updated_at)),
         coverage=read_coverage(metadata.get("OS"), results, unknown_release=unknown_release),
     )
 

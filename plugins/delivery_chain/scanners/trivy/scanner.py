@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,21 +23,26 @@ from delivery_chain.scanners.trivy.command import find_trivy, run_trivy, wheel_o
 from delivery_chain.scanners.trivy.database_kinds import JAVA, VULNERABILITIES
 from delivery_chain.scanners.trivy.databases import ensure_database
 from delivery_chain.scanners.trivy.image import image_to_scan
+from delivery_chain.scanners.trivy.options import TrivyOptions, cache_folder
 from delivery_chain.scanners.trivy.report import MAX_REPORT, parse_report
 from delivery_chain.scanners.trivy.version import check_version
 from delivery_chain.tools.known_flaws import lines as flaws
 from delivery_chain.tools.process import failure, is_disk_full
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
+    from delivery_chain.core.diagnosis import Check
     from delivery_chain.core.gate.findings import ScanReport
     from delivery_chain.core.names.reference import Reference
+    from delivery_chain.core.section import Section
     from delivery_chain.oci.manifest import Manifest
-    from delivery_chain.scanners.interface import ScanEngine, ScanRequest
+    from delivery_chain.scanners.interface import ImageRef, Log, Scanner, Workplace
     from delivery_chain.scanners.trivy.database_kinds import DatabaseKind
     from delivery_chain.scanners.trivy.databases import LocalDatabase
     from delivery_chain.tools.process import Completed
+
+    Databases = dict[DatabaseKind, LocalDatabase]
 
 REPORT_TYPE = "application/vnd.aquasec.trivy.report+json"
 """Media type of the report that is kept; Trivy itself names none for its own JSON."""
@@ -57,76 +63,99 @@ _LINUX = "linux"
 LARGEST = "100TB"
 """Unpacked size of an image, in Trivy's words."""
 
-Databases = dict["DatabaseKind", "LocalDatabase"]
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Trivy with its vulnerability database on one machine."""
+
+    options: TrivyOptions
+    workplace: Workplace
+    vulnerabilities: LocalDatabase
 
 
-class TrivyEngine:
-    """Trivy as a `ScanEngine`."""
+class TrivyScanner:
+    """Trivy as a `Scanner`."""
 
     name = "trivy"
+    options = TrivyOptions
 
     def __init__(self, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._clock = clock
 
-    def scan(
-        self, request: ScanRequest, *, deadline: float, on_line: Callable[[str], None] | None = None
-    ) -> ScanOutput:
-        """Scan one image, see `ScanEngine.scan`."""
-        program = find_trivy(wheel=request.settings.wheel)
+    def prepare(self, options: TrivyOptions, workplace: Workplace, *, seconds: float, log: Log) -> Ready:
+        """Find the program and the vulnerability database, see `Scanner.prepare`."""
+        until = time.monotonic() + seconds
+        program = find_trivy(wheel=options.wheel)
         if wheel := wheel_of(program):
-            _say(
-                on_line,
-                f"trivy: {program} is from the PyPI wheel {wheel}, not from its makers: sandboxes only",
-            )
+            log(f"trivy: {program} is from the PyPI wheel {wheel}, not from its makers: sandboxes only")
         for line in flaws("trivy", check_version(program)):
-            _say(on_line, line)
-        image, manifest = image_to_scan(request, deadline=deadline)
-        databases = {VULNERABILITIES: self._database(VULNERABILITIES, request, deadline, on_line)}
-        scan = _Scan(request, image, deadline, on_line)
-        raw = self._scanned(scan, databases)
-        java = databases.get(JAVA)
+            log(line)
+        return Ready(options, workplace, self._database(VULNERABILITIES, options, workplace, until, log))
+
+    def scan(
+        self, image: ImageRef, platform: str, database: Ready, *, seconds: float, log: Log
+    ) -> ScanOutput:
+        """Scan one image, see `Scanner.scan`."""
+        until = time.monotonic() + seconds
+        reference, manifest = image_to_scan(image, platform, deadline=until)
+        scan = _Scan(database, image, reference, platform, until, log)
+        raw, used = self._scanned(scan)
         report = parse_report(
             raw,
-            digest=request.digest,
-            platform=request.platform,
-            database=databases[VULNERABILITIES].facts,
-            java_database=java.facts if java is not None else None,
+            digest=image.digest,
+            platform=platform,
+            databases=[used[kind].facts for kind in (VULNERABILITIES, JAVA) if kind in used],
             unknown_release=scan.unknown_release,
         )
-        return ScanOutput(_with_root(report, request, manifest, deadline), raw, REPORT_TYPE)
+        return ScanOutput(_with_root(report, image, manifest, until), raw, REPORT_TYPE)
 
-    def _scanned(self, scan: _Scan, databases: Databases) -> bytes:
-        """The report; a database that turns out to be missing is fetched, one that can't be read once more."""
+    def checks(self, section: Section) -> Iterator[Check]:
+        """The program and both databases, see `Scanner.checks`."""
+        from delivery_chain.scanners.trivy.checks import checks  # noqa: PLC0415 - for doctor alone
+
+        return checks(section)
+
+    def _scanned(self, scan: _Scan) -> tuple[bytes, Databases]:
+        """The report, and what it was made with.
+
+        A database that turns out to be missing is fetched, one that can't be read once more.
+        """
+        databases = {VULNERABILITIES: scan.ready.vulnerabilities}
         again: set[DatabaseKind] = set()
         while True:
             result = scan.run(databases)
             if isinstance(result, bytes):
-                return result
+                return result, databases
             damaged = databases.get(result)
             if damaged is not None:
                 if result in again:
                     raise scan.unreadable(result, damaged)
                 again.add(result)
-                _say(scan.on_line, f"{result.name}: Trivy can't read it, it is fetched again")
+                scan.log(f"{result.name}: Trivy can't read it, it is fetched again")
             else:
-                _say(scan.on_line, f"{result.name}: the image holds Java archives, so it is needed")
-            databases[result] = self._database(result, scan.request, scan.deadline, scan.on_line, damaged)
+                scan.log(f"{result.name}: the image holds Java archives, so it is needed")
+            ready = scan.ready
+            databases[result] = self._database(
+                result, ready.options, ready.workplace, scan.deadline, scan.log, damaged
+            )
 
     def _database(
         self,
         kind: DatabaseKind,
-        request: ScanRequest,
+        options: TrivyOptions,
+        workplace: Workplace,
         deadline: float,
-        on_line: Callable[[str], None] | None,
+        log: Log,
         damaged: LocalDatabase | None = None,
     ) -> LocalDatabase:
         return ensure_database(
-            request.settings,
+            options,
+            cache_folder(workplace.section),
             now=self._clock(),
             deadline=deadline,
             kind=kind,
-            on_line=on_line,
-            login=request.registry,
+            on_line=log,
+            logins=workplace.logins,
             damaged=damaged,
         )
 
@@ -135,10 +164,13 @@ class TrivyEngine:
 class _Scan:
     """Trivy on one image, with one set of databases or another."""
 
-    request: ScanRequest
-    image: Reference
+    ready: Ready
+    image: ImageRef
+    reference: Reference
+    platform: str
     deadline: float
-    on_line: Callable[[str], None] | None
+    """Point on the clock of `time.monotonic()`, seconds."""
+    log: Log
     last: tuple[str, ...] = ()
     """Trivy's last lines."""
     unknown_release: bool = False
@@ -148,7 +180,7 @@ class _Scan:
     def run(self, databases: Mapping[DatabaseKind, LocalDatabase]) -> bytes | DatabaseKind:
         """The report's bytes, or the database that is missing or that Trivy can't read."""
         self._damaged = self.unknown_release = False
-        with tempfile.TemporaryDirectory(prefix="scan-", dir=self.request.folder) as folder:
+        with tempfile.TemporaryDirectory(prefix="scan-", dir=self.ready.workplace.folder) as folder:
             report, cache = Path(folder, "report.json"), Path(folder, "databases")
             cache.mkdir()
             for kind, database in databases.items():
@@ -156,8 +188,8 @@ class _Scan:
             completed = run_trivy(
                 self._arguments(report),
                 cache_dir=cache,
-                wheel=self.request.settings.wheel,
-                registry=self.request.registry,
+                wheel=self.ready.options.wheel,
+                registry=self.image.registry,
                 deadline=self.deadline,
                 work_dir=Path(folder),
                 on_line=self._watch,
@@ -176,7 +208,7 @@ class _Scan:
         """The error for a database that was fetched twice in vain."""
         return ScanFailed(
             f"{kind.name} from {database.facts.repository}: Trivy can't read it, nor a second copy of it; look at that "
-            f"repository, or empty {self.request.settings.cache_dir}",
+            f"repository, or empty {cache_folder(self.ready.workplace.section)}",
             tool="trivy",
             output=self.last,
         )
@@ -194,25 +226,25 @@ class _Scan:
             # One cache on disk is one lock, and a second scan fails on it.
             *("--cache-backend", "memory"),
             *("--skip-db-update", "--skip-java-db-update", "--offline-scan", "--no-progress"),
-            str(self.image),
+            str(self.reference),
         ]
 
     def _watch(self, line: str) -> None:
         self._damaged = self._damaged or bool(_DAMAGED.search(line) and not _JAVA.search(line))
         self.unknown_release = self.unknown_release or bool(_UNKNOWN_RELEASE.search(line))
-        _say(self.on_line, line)
+        self.log(line)
 
     def _failure(self, completed: Completed) -> Exception:
         lines = "\n".join(completed.output)
         if is_disk_full(completed.output):
-            return failure(completed, tool="trivy", what=f"scan of {self.image}")
+            return failure(completed, tool="trivy", what=f"scan of {self.reference}")
         if _NETWORK.search(lines):
             return RegistryUnreachable(
-                f"{self.image}: the connection to the registry broke during the scan; Trivy says: "
+                f"{self.reference}: the connection to the registry broke during the scan; Trivy says: "
                 f"{completed.output[-1]}"
             )
         return ScanFailed(
-            f"scan of {self.image} for {self.request.platform}: expected a report, found a failure; Trivy's last "
+            f"scan of {self.reference} for {self.platform}: expected a report, found a failure; Trivy's last "
             "lines:",
             tool="trivy",
             exit_code=completed.exit_code,
@@ -220,16 +252,16 @@ class _Scan:
         )
 
 
-def _with_root(report: ScanReport, request: ScanRequest, manifest: Manifest, deadline: float) -> ScanReport:
+def _with_root(report: ScanReport, image: ImageRef, manifest: Manifest, deadline: float) -> ScanReport:
     """The report, with what the image holds where it names no operating system."""
     coverage = report.coverage
     if coverage.os_family or coverage.gaps:
         return report
-    if not request.platform.startswith(f"{_LINUX}/"):
-        root = f"files of {request.platform}"
+    if not report.platform.startswith(f"{_LINUX}/"):
+        root = f"files of {report.platform}"
         coverage = coverage.model_copy(update={"root": root, "gaps": (Gap.UNSUPPORTED_OS,)})
     else:
-        coverage = with_root_files(coverage, request.registry, request.name, manifest, deadline=deadline)
+        coverage = with_root_files(coverage, image.registry, image.name, manifest, deadline=deadline)
     return report.model_copy(update={"coverage": coverage})
 
 
@@ -244,10 +276,5 @@ def _read(report: Path) -> bytes:
         ) from error
 
 
-def _say(on_line: Callable[[str], None] | None, line: str) -> None:
-    if on_line is not None:
-        on_line(line)
-
-
 if TYPE_CHECKING:
-    _ENGINE: type[ScanEngine] = TrivyEngine
+    _SCANNER: type[Scanner[TrivyOptions, Ready]] = TrivyScanner

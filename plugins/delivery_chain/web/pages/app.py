@@ -5,7 +5,7 @@ The page of all pushes is in `delivery_chain.web.pages.events`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import HTMLResponse, JSONResponse
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from delivery_chain.core.plan import Plan
     from delivery_chain.core.results import ScanResult
     from delivery_chain.core.run.state import Facts
+    from delivery_chain.oci.client import RegistryClient
 
 LARGEST_REPORT = 16 * 1024 * 1024
 """Bytes of a report that the web server reads. A worker takes more."""
@@ -112,7 +113,7 @@ def _reports(plan: Plan, scans: tuple[ScanResult, ...]) -> tuple[tuple[ScanRepor
     return tuple(reports), ""
 
 
-def _blob(client: Any, plan: Plan, digest: str) -> bytes:
+def _blob(client: RegistryClient, plan: Plan, digest: str) -> bytes:
     """A report, from beside the image or from beside its backup: `bytes`."""
     try:
         return bytes(client.get_blob(plan.name, digest, LARGEST_REPORT))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from delivery_chain.core.events.gaps import Watch
-    from delivery_chain.core.events.ledger import Change
+    from delivery_chain.core.events.ledger import LedgerLine
 
 MOST_SHOWN = 500
 """Rows of the page; the rest is counted."""
@@ -37,7 +37,7 @@ class Asked:
 class Shown:
     """What there is to show."""
 
-    changes: Sequence[Change] = ()
+    changes: Sequence[LedgerLine] = ()
     watches: Mapping[str, Watch]
     chains: Iterable[str] = ()
     """Names to offer."""
@@ -74,7 +74,7 @@ def render(asked: Asked, shown: Shown, *, up: str = "") -> str:
     )
 
 
-def _count(changes: Sequence[Change]) -> str:
+def _count(changes: Sequence[LedgerLine]) -> str:
     gaps = sum(bool(change.gaps) for change in changes)
     few = "1 change" if len(changes) == 1 else f"{len(changes) or 'No'} changes"
     return f"{few}, {gaps} with gaps" if gaps else few

@@ -13,7 +13,8 @@ import pytest
 
 from delivery_chain.builders.buildah import builder
 from delivery_chain.builders.buildah.isolation import Isolation, Network
-from delivery_chain.builders.interface import BuildWork, load_builder
+from delivery_chain.builders.interface import BuildWork
+from delivery_chain.builders.table import load_builder
 from delivery_chain.core.names.platform import Platform
 from delivery_chain.core.names.registry import Registry
 from delivery_chain.errors import BuildFailed, ConfigurationError, DeliveryChainError

@@ -57,7 +57,13 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 def facts(bench: Bench, *, stale: bool = False) -> Database:
     return Database(
-        repository=f"{bench.registry.host}/{DATABASE}:2", updated_at=BUILT, sample=True, stale=stale
+        kind="vulnerability database",
+        repository=f"{bench.registry.host}/{DATABASE}:2",
+        updated_at=BUILT,
+        sample=True,
+        stale=stale,
+        limit="[delivery_chain] trivy_db_max_age_hours",
+        remedy="let the worker reach a newer one, or name a mirror in [delivery_chain] trivy_db_repository",
     )
 
 
@@ -120,7 +126,7 @@ def test_a_clean_image_gives_an_empty_report(bench: Bench, files: dict[str, str]
         engine_version="0.76.0",
         digest=digest,
         platform=AMD64,
-        database=facts(bench),
+        databases=(facts(bench),),
         coverage=coverage,
     )
 
@@ -222,7 +228,7 @@ def test_scans_at_once_on_a_fresh_worker_all_work(bench: Bench) -> None:
     assert reports == [reports[0]] * 4
     assert sum("successfully downloaded" in line for line in bench.lines) == 1
     # Trivy's own cache on disk would be one lock for all scans.
-    assert not list(bench.settings.cache_dir.rglob("fanal"))
+    assert not list(bench.cache.rglob("fanal"))
 
 
 def test_the_database_is_fetched_by_the_digest_that_was_looked_at(bench: Bench) -> None:
@@ -299,15 +305,21 @@ class _Case:
         return bench.scan(DATABASE, head.digest)
 
     def no_database(self, bench: Bench) -> ScanOutput:
-        bench.settings = replace(bench.settings, db_repository=f"127.0.0.1:{free_port()}/{DATABASE}:2")
+        bench.options = bench.options.model_copy(
+            update={"db_repository": f"127.0.0.1:{free_port()}/{DATABASE}:2"}
+        )
         return bench.scan("demo/image", bench.push("demo/image", CLEAN))
 
     def database_not_in_the_mirror(self, bench: Bench) -> ScanOutput:
-        bench.settings = replace(bench.settings, db_repository=f"{bench.registry.host}/other/name:2")
+        bench.options = bench.options.model_copy(
+            update={"db_repository": f"{bench.registry.host}/other/name:2"}
+        )
         return bench.scan("demo/image", bench.push("demo/image", CLEAN))
 
     def mirror_holds_an_image(self, bench: Bench) -> ScanOutput:
-        bench.settings = replace(bench.settings, db_repository=f"{bench.registry.host}/demo/image:1")
+        bench.options = bench.options.model_copy(
+            update={"db_repository": f"{bench.registry.host}/demo/image:1"}
+        )
         return bench.scan("demo/image", bench.push("demo/image", CLEAN))
 
     def another_source_is_down(self, bench: Bench) -> ScanOutput:
@@ -374,7 +386,7 @@ def test_without_trivy_the_error_says_how_to_install_it(
 ) -> None:
     """The program is looked for before anything else."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    bench.settings = replace(bench.settings, wheel=False)
+    bench.options = bench.options.model_copy(update={"wheel": False})
 
     with pytest.raises(ToolMissing, match="from its makers"):
         bench.scan("demo/old", NO_DIGEST)
@@ -394,7 +406,7 @@ def test_the_log_says_that_trivy_is_not_its_makers(bench: Bench) -> None:
         bench.lines[0]
         == f"trivy: {program} is from the PyPI wheel {wheel}, not from its makers: sandboxes only"
     )
-    bench.settings = replace(bench.settings, wheel=False)
+    bench.options = bench.options.model_copy(update={"wheel": False})
     with pytest.raises(ToolMissing, match="which is for sandboxes"):
         bench.scan("demo/old", digest)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from delivery_chain.core.events.dedupe import AGAIN, LATE, LOST
 from delivery_chain.core.events.gaps import Wanted, Watch, changes, for_reader, settled, span
-from delivery_chain.core.events.ledger import OWN_WRITES, Change, Entry, Looked, Outcome, Seen, join
+from delivery_chain.core.events.ledger import OWN_WRITES, Entry, LedgerLine, Looked, Outcome, Seen, join
 from delivery_chain.core.events.watch_dags import images_dag_id, source_dag_id, watches
 from delivery_chain.core.spec.model import Source
 
@@ -164,9 +164,9 @@ def test_own_writes_are_left_out_unless_asked_for(why: str) -> None:
     assert found == [[False, True], [True, True]]
 
 
-def change(**given: Any) -> Change:
+def change(**given: Any) -> LedgerLine:
     whole = {"place": PLACE, "ref": REF, "commit": A, "at": NOW, "last": NOW, "by": HOOK, "outcomes": (MADE,)}
-    return Change.model_validate(whole | given)
+    return LedgerLine.model_validate(whole | given)
 
 
 @pytest.mark.parametrize(
@@ -259,4 +259,4 @@ def test_an_old_push_told_again_was_not_missed(notes: list[str], gaps: tuple[str
         "place": PLACE, "ref": REF, "commit": A, "at": NOW, "last": NOW, "by": HOOK, "runs": runs,
         "gaps": ["no webhook told it", "the sensor has not seen it: so"],
     }  # fmt: skip
-    assert settled(Change.model_validate(given)).gaps == gaps
+    assert settled(LedgerLine.model_validate(given)).gaps == gaps

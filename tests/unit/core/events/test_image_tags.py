@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery_chain.core.events.image_tags import TagChange, counted, tag_changes, tag_difference, tag_pattern
+from delivery_chain.core.events.image_tags import counted, tag_changes, tag_difference, tag_pattern
 from delivery_chain.errors import ConfigurationError
 
 A, B = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
@@ -30,22 +30,19 @@ def test_new_and_moved_tags_in_natural_order() -> None:
         "shop/api:v1.2": B,
         "shop/api:latest": B,
     }
-    assert tag_changes(known, seen) == (
-        TagChange(name="shop/api", tag="latest", digest=B, previous=A),
-        TagChange(name="shop/api", tag="v1.2", digest=B),
-        TagChange(name="shop/api", tag="v1.10", digest=B),
-        TagChange(name="shop/api-2", tag="v1", digest=A),
-    )
+    assert tag_changes(known, seen) == [
+        {"name": "shop/api", "tag": "latest", "digest": B, "previous": A},
+        {"name": "shop/api", "tag": "v1.2", "digest": B, "previous": None},
+        {"name": "shop/api", "tag": "v1.10", "digest": B, "previous": None},
+        {"name": "shop/api-2", "tag": "v1", "digest": A, "previous": None},
+    ]
 
 
 def test_a_change_as_json_has_all_keys() -> None:
     """Dags need not ask whether a key is there."""
-    assert TagChange(name="shop/api", tag="v1", digest=A).to_dict() == {
-        "name": "shop/api",
-        "tag": "v1",
-        "digest": A,
-        "previous": None,
-    }
+    assert tag_changes({}, {"shop/api:v1": A}) == [
+        {"name": "shop/api", "tag": "v1", "digest": A, "previous": None}
+    ]
 
 
 @given(looks, looks)
@@ -67,7 +64,7 @@ def test_the_order_is_that_of_the_names(seen: dict[str, str], random: object) ->
     random.shuffle(keys)  # type: ignore[attr-defined]
     found = tag_changes({}, {key: seen[key] for key in keys})
     assert found == tag_changes({}, seen)
-    names = [change.name for change in found]
+    names = [change["name"] for change in found]
     assert len([name for at, name in enumerate(names) if names[at - 1 : at] != [name]]) == len(set(names))
 
 
@@ -96,5 +93,5 @@ def test_a_pattern_that_re2_does_not_take_is_refused() -> None:
     with pytest.raises(ConfigurationError) as caught:
         tag_pattern("v(1")
     assert str(caught.value) == (
-        "image tags 'v(1': not a regular expression that RE2 takes: missing ): v(1; correct the pattern"
+        "image tags 'v(1': not a regular expression that RE2 accepts: missing ): v(1; correct the pattern"
     )

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery_chain.core.events.ledger import Change, Entry, Outcome, Seen, Sight, join, parse_since
+from delivery_chain.core.events.ledger import Entry, LedgerLine, Outcome, Seen, Sight, join, parse_since
 from delivery_chain.errors import UsageError
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -31,11 +31,11 @@ def seen(by: str, after: float = 0, *outcomes: Outcome, place: str = PLACE, **gi
     return Seen(place, Entry.model_validate(whole))
 
 
-def changes(*found: Seen) -> list[Change]:
+def changes(*found: Seen) -> list[LedgerLine]:
     return [line.change() for line in join(found)]
 
 
-def told(change: Change) -> tuple[str, float, int, list[tuple[str, float, int]]]:
+def told(change: LedgerLine) -> tuple[str, float, int, list[tuple[str, float, int]]]:
     """Who saw it: the first, when, how often, and the others."""
     also = [(sight.by, sight.after, sight.times) for sight in change.also]
     return change.by, (change.at - NOW).total_seconds(), change.times, also
@@ -48,7 +48,7 @@ def test_a_webhook_and_the_sensor_are_one_line() -> None:
         seen("webhook gh", 0, outcome(), actor="mona", delivery_id="1"),
     )
     assert found == [
-        Change(
+        LedgerLine(
             place=PLACE, ref=REF, commit=A, at=NOW, by="webhook gh", last=NOW + timedelta(seconds=4), actor="mona",
             also=(Sight(by="sensor", after=4.0),), outcomes=(outcome(),),
         )

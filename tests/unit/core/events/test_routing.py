@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from delivery_chain.core.events.event import Event, Kind, image_run_id, push_run_id
+from delivery_chain.core.events.push import Push
 from delivery_chain.core.events.routing import (
     BACKUP,
     DELETION,
     NO_CHAIN,
     RESERVED,
+    Routed,
     Start,
-    image_starts,
+    route_image,
     source_starts,
 )
 from delivery_chain.core.placeholder import deleted_tag_digest
@@ -20,11 +23,19 @@ from support.webhook_airflow import DIGEST, MAIN, A, B, images, spec
 if TYPE_CHECKING:
     from delivery_chain.core.spec.model import ChainSpec
 
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 PLACE = {"connection": "git_shop", "url": "api.git"}
 
 
 def starts(*chains: tuple[ChainSpec, str], ref: str = MAIN, previous: str | None = B) -> tuple[Start, ...]:
     return source_starts(chains or ((spec(), "api"),), ref=ref, commit=A, previous=previous)
+
+
+def routed(
+    specs: list[ChainSpec], name: str, tag: str = "v1", *, digest: str = DIGEST, instance: str = "home"
+) -> Routed:
+    push = Push.of_image(name=name, tag=tag, digest=digest)
+    return route_image(push, specs, instance=instance, at=NOON)
 
 
 @pytest.mark.parametrize(("previous", "said"), [(B, B), ("", ""), (None, "")])
@@ -85,8 +96,7 @@ def test_the_run_of_a_push_has_its_id() -> None:
 
 def test_the_run_of_an_image_has_its_id() -> None:
     """By its whole name."""
-    (start,) = image_starts([images()], instance="home", name="base/a/b", tag="v1", digest=DIGEST)
-    assert isinstance(start, Start)
+    (start,) = routed([images()], "base/a/b").starts
     assert start.run_id(3) == image_run_id(name="base/a/b", tag="v1", digest=DIGEST, visit=3)
 
 
@@ -118,32 +128,25 @@ def test_images(instance: str, name: str, tag: str, found: tuple[str, str, str] 
     """The chain whose namespace is the longest that fits takes it; or the reason why none does."""
     inner = images("inner", scope={"instance": "home", "namespace": "base/inner", "all": True})
     other = images("other", scope={"instance": "home", "namespace": "other-quarantine", "all": True})
-    made = image_starts(
-        [images(), inner, other, spec()], instance=instance, name=name, tag=tag, digest=DIGEST
-    )
+    made = routed([images(), inner, other, spec()], name, tag, instance=instance)
     if isinstance(found, str):
-        assert made == found
+        assert (made.starts, made.why) == ((), found)
         return
     chain, namespace, repository = found
     event = Event(kind=Kind.IMAGE_PUSH, repository=repository, tag=tag, digest=DIGEST)
-    assert made == (Start(chain, namespace, event),)
+    assert (made.starts, made.why) == ((Start(chain, namespace, event),), "")
 
 
 def test_a_deletion_is_no_push() -> None:
     """The mark that a tag holds while it is deleted is told as any push; by its digest it is known for that tag."""
     own, another = (deleted_tag_digest(tag) for tag in ("v1", "v2"))
-    assert image_starts([images()], instance="home", name="base/python", tag="v1", digest=own) == DELETION
-    assert not isinstance(
-        image_starts([images()], instance="home", name="base/python", tag="v1", digest=another), str
-    )
+    assert routed([images()], "base/python", digest=own).why == DELETION
+    assert routed([images()], "base/python", digest=another).why == ""
 
 
 def test_a_chain_of_named_repositories_goes_before_one_of_all() -> None:
     """Whichever is loaded first."""
     some = images("some", scope=SOME)
     for specs in ([some, images()], [images(), some]):
-        found = [
-            image_starts(specs, instance="home", name=f"base/{name}", tag="v1", digest=DIGEST)
-            for name in ("python", "ruby")
-        ]
-        assert [one[0].chain for one in found if not isinstance(one, str)] == ["some", "base"]
+        found = [routed(specs, f"base/{name}").starts for name in ("python", "ruby")]
+        assert [start.chain for (start,) in found] == ["some", "base"]

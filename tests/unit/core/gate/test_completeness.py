@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from delivery_chain.core.gate.completeness import check_complete
+from delivery_chain.core.gate.coverage import Gap
 from delivery_chain.core.gate.findings import Database, ScanReport
+from delivery_chain.core.gate.judge import judge
 from delivery_chain.core.results import Image
+from delivery_chain.core.spec.scan import Scan
 from delivery_chain.errors import ScanFailed
 
 A, B, C = ("sha256:" + letter * 64 for letter in "abc")
@@ -22,7 +26,9 @@ def image(digest: str, platform: str = "linux/amd64") -> Image:
 
 
 def report(digest: str, engine: str = "trivy", platform: str = "linux/amd64") -> ScanReport:
-    return ScanReport(engine=engine, engine_version="1", digest=digest, platform=platform, database=DATABASE)
+    return ScanReport(
+        engine=engine, engine_version="1", digest=digest, platform=platform, databases=(DATABASE,)
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,3 +74,21 @@ def test_complete_is_equality_by_digest_for_each_engine(
         assert not complete
     else:
         assert complete
+
+
+_NAMES, _IMAGES = ("one", "two", "three"), (A, B)
+_PAIRS = [(name, digest) for name in _NAMES for digest in _IMAGES]
+_POLICIES = st.sampled_from([None, {"severity": "critical", "count": 99}, {"severity": "unknown"}])
+
+
+@given(_POLICIES, st.sampled_from([(), tuple(Gap)]), st.sets(st.sampled_from(_PAIRS), min_size=1))
+def test_a_failing_engine_never_makes_a_pass(
+    block: dict[str, Any] | None, accept: tuple[Gap, ...], failed: set[tuple[str, str]]
+) -> None:
+    """Whatever the policy accepts, and whatever the other engines say: there is no verdict at all."""
+    scan = Scan.model_validate({"block": block, "accept": accept})
+    scan = scan.model_copy(update={"engine": _NAMES})
+    reports = [report(digest, name) for name, digest in _PAIRS if (name, digest) not in failed]
+    images = [image(digest) for digest in _IMAGES]
+    with pytest.raises(ScanFailed, match=r"^no (one|two|three) report on "):
+        judge(scan, reports, digest=C, images=images, repository="api", now=DATABASE.updated_at)

@@ -142,14 +142,14 @@ def test_no_scan_passes_and_says_so() -> None:
             [report(stale=True)],
             [IMAGE],
             (
-                f"{UNSEEN}    stale_database: the vulnerability {STALE} trivy_db_max_age_hours allows\n"
-                "Next: let the worker reach a newer one"
+                f"{UNSEEN}    stale_database: the vulnerability {STALE} some_max_age_hours allows\n"
+                "Next: let the worker reach a newer one, or name a mirror in [delivery_chain] some_repository. Or"
             ),
         ),
         (
-            [report(java=DATABASE.model_copy(update={"stale": True}))],
+            [report(java=DATABASE.model_copy(update={"stale": True, "kind": "Java database"}))],
             [IMAGE],
-            f"{UNSEEN}    stale_database: the Java {STALE} trivy_java_db_max_age_hours allows\n",
+            f"{UNSEEN}    stale_database: the Java {STALE} some_max_age_hours allows\n",
         ),
     ],
 )

@@ -128,7 +128,7 @@ def test_stale_database_accepted_by_name() -> None:
     found = judged({"block": {"severity": "high"}, "accept": ["stale_database"]}, reports)
     assert (found.passed, found.notes) == (
         True,
-        (f"the vulnerability {STALE} trivy_db_max_age_hours allows; accepted by the chain (stale_database)",),
+        (f"the vulnerability {STALE} some_max_age_hours allows; accepted by the chain (stale_database)",),
     )
 
 

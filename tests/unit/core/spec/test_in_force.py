@@ -22,6 +22,7 @@ from delivery_chain.core.spec.in_force import (
     version,
 )
 from delivery_chain.core.spec.parse import parse_spec
+from delivery_chain.core.spec.scan import Scan
 from delivery_chain.core.spec.slots import widest, widths
 from support.chain_steps import chain
 
@@ -231,6 +232,15 @@ def test_there_is_room_for_rules_that_are_gone() -> None:
     assert [one["shop"].room["replicate"] for one in (known, after, again, at_last)] == [5, 5, 5, 2]
 
 
+def test_there_is_room_for_an_engine_that_is_gone() -> None:
+    """Runs that were planned with it have their scans yet."""
+    two = named("shop")
+    two = two.model_copy(update={"scan": Scan().model_copy(update={"engine": ("trivy", "other")})})
+    one = named("shop").model_copy(update={"scan": Scan()})
+    after = judge(Found({"shop.yaml": one}), {"shop": entry(two)}, NOW).chains["shop"]
+    assert (after.slots["scan"], after.room["scan"]) == (3, 6)
+
+
 @pytest.mark.parametrize("slots", [{"replicate": 10**9}, {"replicate": -1}, {"replicate": "many"}])
 def test_what_somebody_wrote_by_hand_is_bounded(slots: dict[str, Any]) -> None:
     """A Dag would be made with so many instances."""
@@ -243,7 +253,7 @@ def test_what_is_kept_is_what_was_good() -> None:
     kept = Kept.of(SHOP, entry(SHOP))
     again = Kept.model_validate_json(kept.model_dump_json(exclude_defaults=True))
     assert again.read() == SHOP
-    with pytest.raises(ValueError, match=r"^what is kept of chain 'shop' was changed$"):
+    with pytest.raises(ValueError, match=r"^the stored spec of chain 'shop' was changed$"):
         again.model_copy(update={"spec": again.spec | {"description": "other"}}).read()
 
 

@@ -4,7 +4,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from delivery_chain.core.spec.slots import ANY, nothing_there, slot_names, widest, widths
+from delivery_chain.core.spec import engines
+from delivery_chain.core.spec.slots import (
+    ANY,
+    ScanSlot,
+    nothing_there,
+    scan_slots,
+    slot_names,
+    widest,
+    widths,
+)
 from support.chain_steps import both_platforms, chain
 
 if TYPE_CHECKING:
@@ -28,6 +37,11 @@ IMAGES: dict[str, Any] = {"sources": None, "build": None}
             },
         ),
         (
+            chain(**IMAGES, scan={"engine": ["trivy", "trivy"]}),
+            {"build": (), "scan": ("linux/amd64", "linux/arm64", "other platforms")}
+            | {"replicate": (), "distribute": ()},
+        ),
+        (
             chain(**IMAGES),
             {
                 "build": (),
@@ -42,6 +56,19 @@ def test_what_the_instances_are_about(spec: ChainSpec, names: dict[str, tuple[st
     """In the order of their map indexes, whichever rule of the spec names a platform first."""
     assert slot_names(spec) == names
     assert widths(spec) == {step: len(found) for step, found in names.items()}
+
+
+def test_several_engines_have_an_instance_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For each platform; each is named by both, and found again at its position."""
+    monkeypatch.setattr(engines, "SCAN_ENGINES", ("trivy", "other"))
+    spec = chain(**IMAGES, scan={"engine": ["other", "trivy"], "platforms": {"ship": ["linux/amd64"]}})
+    assert slot_names(spec)["scan"] == (
+        "linux/amd64 with other",
+        "linux/amd64 with trivy",
+        "other platforms with other",
+        "other platforms with trivy",
+    )
+    assert scan_slots(spec)[1] == ScanSlot("linux/amd64", "trivy")
 
 
 def test_the_widest_has_room_for_all() -> None:

@@ -50,9 +50,9 @@ ERRORS = {
             "configured upper limit of 9.0 GiB.",
         ),
         Unauthorized,
-        "is used up: remove images there",
+        "is exhausted: remove images there",
     ),
-    "full, 507": (refusal("PUT", MANIFESTS, 507, "QUOTA_EXCEEDED"), RegistryFailure, "is used up"),
+    "full, 507": (refusal("PUT", MANIFESTS, 507, "QUOTA_EXCEEDED"), RegistryFailure, "is exhausted"),
     "401": (
         refusal("GET", MANIFESTS, 401, "UNAUTHORIZED"),
         Unauthorized,
@@ -66,9 +66,13 @@ ERRORS = {
     ),
     "404 without a body": (refusal("GET", MANIFESTS, 404), NotFound, "Check repository, tag or digest"),
     "404 name": (refusal("GET", MANIFESTS, 404, "NAME_UNKNOWN"), NotFound, "NAME_UNKNOWN"),
-    "400 missing part": (refusal("PUT", MANIFESTS, 400, "MANIFEST_BLOB_UNKNOWN"), NotFound, "lacks a part"),
+    "400 missing part": (
+        refusal("PUT", MANIFESTS, 400, "MANIFEST_BLOB_UNKNOWN"),
+        NotFound,
+        "lacks a blob or child",
+    ),
     "400 digest": (refusal("PUT", UPLOADS, 400, "DIGEST_INVALID"), ContentMismatch, "sends them again"),
-    "400 other": (refusal("PUT", MANIFESTS, 400, "MANIFEST_INVALID"), RegistryError, "does not take this"),
+    "400 other": (refusal("PUT", MANIFESTS, 400, "MANIFEST_INVALID"), RegistryError, "rejected this request"),
     "429 of a limit": (
         refusal("GET", MANIFESTS, 429, "TOOMANYREQUESTS", "you exceeded your pull rate limit"),
         RegistryBusy,
@@ -76,24 +80,24 @@ ERRORS = {
     ),
     "429": (refusal("GET", MANIFESTS, 429), RegistryBusy, "slow down"),
     "503": (refusal("GET", MANIFESTS, 503), RegistryBusy, "slow down"),
-    "500": (refusal("GET", MANIFESTS, 500), RegistryFailure, "look into the log"),
+    "500": (refusal("GET", MANIFESTS, 500), RegistryFailure, "check the log"),
     "502 whatever the code": (refusal("GET", MANIFESTS, 502, "DENIED"), RegistryFailure, "retry may work"),
     "409 of a tag": (refusal("PUT", MANIFESTS, 409), TagConflict, "TAG_CONFLICT"),
     "409 of an upload": (refusal("PUT", UPLOADS, 409), RegistryFailure, "retry may work"),
     "412 immutable": (
         refusal("PUT", MANIFESTS, 412, "PRECONDITION", "tag is immutable"),
         TagConflict,
-        "holds",
+        "is immutable at",
     ),
     "403 immutable": (
         refusal("PUT", MANIFESTS, 403, "DENIED", "Immutable tag"),
         TagConflict,
-        "holds this tag",
+        "is immutable at the registry",
     ),
     "400 tag exists": (
         refusal("PUT", MANIFESTS, 400, "ImageTagAlreadyExistsException"),
         TagConflict,
-        "holds",
+        "is immutable at",
     ),
     "read of an immutable tag": (
         refusal("GET", MANIFESTS, 403, "DENIED", "immutable"),
@@ -101,8 +105,8 @@ ERRORS = {
         "right",
     ),
     "upload lost": (refusal("PUT", UPLOADS, 404, "BLOB_UPLOAD_UNKNOWN"), RegistryFailure, "retry may work"),
-    "302": (refusal("GET", MANIFESTS, 302), ProtocolViolation, "no such answer"),
-    "405": (refusal("DELETE", MANIFESTS, 405, "UNSUPPORTED"), RegistryError, "does not take this"),
+    "302": (refusal("GET", MANIFESTS, 302), ProtocolViolation, "no such response"),
+    "405": (refusal("DELETE", MANIFESTS, 405, "UNSUPPORTED"), RegistryError, "rejected this request"),
 }
 
 

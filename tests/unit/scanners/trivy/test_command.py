@@ -14,7 +14,6 @@ import pytest
 
 from delivery_chain.core.names.registry import Registry
 from delivery_chain.errors import ConfigurationError, ToolMissing
-from delivery_chain.scanners.interface import ENGINES, load_engine
 from delivery_chain.scanners.trivy import command
 from delivery_chain.scanners.trivy.command import find_trivy, run_trivy, wheel_of
 
@@ -232,15 +231,3 @@ def test_no_trivy_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
     with pytest.raises(ToolMissing, match=r"found nothing; install it from its makers.*trivy\.dev"):
         find_trivy(wheel=True)
-
-
-@pytest.mark.parametrize("name", ENGINES)
-def test_every_engine_of_the_table_loads_under_its_name(name: str) -> None:
-    """What a spec may say leads to an engine that calls itself so."""
-    assert load_engine(name).name == name
-
-
-def test_an_unknown_engine_is_named() -> None:
-    """A typing error in a spec says what there is."""
-    with pytest.raises(ConfigurationError, match="scan engine 'grype': expected one of trivy"):
-        load_engine("grype")

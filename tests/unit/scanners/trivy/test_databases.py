@@ -18,7 +18,8 @@ import pytest
 from delivery_chain.core.gate.findings import Database
 from delivery_chain.errors import ConfigurationError, DatabaseUnavailable, ScanFailed, ToolMissing
 from delivery_chain.scanners.trivy.database_kinds import VULNERABILITIES
-from delivery_chain.scanners.trivy.databases import LocalDatabase, TrivySettings, ensure_database, is_loopback
+from delivery_chain.scanners.trivy.databases import LocalDatabase, ensure_database, is_loopback
+from delivery_chain.scanners.trivy.options import TrivyOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 REPOSITORY = "ghcr.io/aquasecurity/trivy-db:2"
+FACTS = Database(
+    kind="vulnerability database",
+    repository=REPOSITORY,
+    updated_at=NOW,
+    limit="[delivery_chain] trivy_db_max_age_hours",
+    remedy="let the worker reach a newer one, or name a mirror in [delivery_chain] trivy_db_repository",
+)
 
 STAND_IN = f"""#!{sys.executable}
 import json, os, pathlib, sys
@@ -49,7 +57,8 @@ class Bench:
     """A worker with a stand-in for Trivy, and a clock."""
 
     folder: Path
-    settings: TrivySettings
+    options: TrivyOptions
+    cache: Path
     lines: list[str]
     now: datetime = NOW
 
@@ -64,7 +73,8 @@ class Bench:
 
     def ensure(self, **more: Any) -> LocalDatabase:
         return ensure_database(
-            self.settings,
+            self.options,
+            self.cache,
             now=self.now,
             deadline=time.monotonic() + more.pop("patience", 30),
             on_line=self.lines.append,
@@ -84,14 +94,14 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     (folder / "trivy").write_text(STAND_IN)
     (folder / "trivy").chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    made = Bench(folder, TrivySettings(tmp_path / "cache", max_age_hours=72), [])
+    made = Bench(folder, TrivyOptions(), tmp_path / "cache", [])
     made.plan()
     return made
 
 
 def test_a_missing_database_is_fetched_and_its_origin_kept(bench: Bench) -> None:
     """The facts name the repository that Trivy itself chose, and the build time."""
-    assert bench.ensure().facts == Database(repository=REPOSITORY, updated_at=NOW, sample=False, stale=False)
+    assert bench.ensure().facts == FACTS
 
 
 def test_a_current_database_is_used_as_it_is(bench: Bench) -> None:
@@ -148,7 +158,7 @@ def test_a_failed_refresh_keeps_a_database_of_allowed_age(bench: Bench) -> None:
 
     facts = [bench.ensure().facts for _ in range(3)][-1]
 
-    assert facts == Database(repository=REPOSITORY, updated_at=NOW, sample=False, stale=False)
+    assert facts == FACTS
     assert bench.calls == 2
     assert any("could not be refreshed, the one of 2026-11-20 12:00 UTC is used" in at for at in bench.lines)
 
@@ -204,7 +214,7 @@ def test_what_is_no_database_is_refused(bench: Bench, metadata: str, message: st
     with pytest.raises(ScanFailed, match=message):
         bench.ensure()
 
-    assert list((bench.settings.cache_dir / "databases").iterdir()) == []
+    assert list((bench.cache / "databases").iterdir()) == []
 
 
 def test_no_database_at_all_names_the_offline_way(bench: Bench) -> None:
@@ -244,7 +254,7 @@ DAMAGE = {
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
 def test_a_damaged_cache_is_fetched_again(bench: Bench, damage: Callable[[Path, Path], object]) -> None:
     """Files that were cut, removed or overwritten count as missing."""
-    damage(bench.ensure().cache_dir, bench.settings.cache_dir)
+    damage(bench.ensure().cache_dir, bench.cache)
 
     assert bench.ensure().facts.updated_at == NOW
     assert bench.calls == 2
@@ -288,8 +298,8 @@ def test_tasks_at_once_fetch_once(bench: Bench) -> None:
 
 def test_waiting_for_another_task_ends(bench: Bench) -> None:
     """A lock that is never given back is an error that may be retried."""
-    bench.settings.cache_dir.mkdir()
-    with (bench.settings.cache_dir / "lock").open("w") as lock:
+    bench.cache.mkdir()
+    with (bench.cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(DatabaseUnavailable, match="another task of this worker is still fetching"):
             bench.ensure(patience=0.3)
@@ -297,7 +307,7 @@ def test_waiting_for_another_task_ends(bench: Bench) -> None:
 
 def test_what_a_killed_task_left_is_removed(bench: Bench) -> None:
     """Half a download of a worker that died does not stay on the disk."""
-    left = bench.settings.cache_dir / "databases" / "incoming-abcdefgh"
+    left = bench.cache / "databases" / "incoming-abcdefgh"
     left.mkdir(parents=True)
 
     bench.ensure()
@@ -307,7 +317,7 @@ def test_what_a_killed_task_left_is_removed(bench: Bench) -> None:
 
 def test_a_folder_that_is_none_is_said(bench: Bench) -> None:
     """A cache folder that can't be made is the installation's fault."""
-    bench.settings.cache_dir.write_text("a file")
+    bench.cache.write_text("a file")
 
     with pytest.raises(ConfigurationError, match=r"\[delivery_chain\] trivy_cache_dir"):
         bench.ensure()
@@ -316,15 +326,15 @@ def test_a_folder_that_is_none_is_said(bench: Bench) -> None:
 @pytest.mark.parametrize("name", ["trivy-db", "example.com/UPPER", "https://example.com/x", "--config/x.y"])
 def test_a_mirror_that_is_no_reference_is_said(bench: Bench, name: str) -> None:
     """The setting is named, and nothing that looks like an option gets to Trivy."""
-    settings = TrivySettings(bench.settings.cache_dir, name, 72)
+    options = TrivyOptions(db_repository=name)
 
     with pytest.raises(ConfigurationError, match=r"\[delivery_chain\] trivy_db_repository"):
-        ensure_database(settings, now=NOW, deadline=time.monotonic() + 5)
+        ensure_database(options, bench.cache, now=NOW, deadline=time.monotonic() + 5)
 
 
 def test_trivy_missing_is_not_a_missing_database(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the program there is nothing to retry."""
-    monkeypatch.setenv("PATH", str(bench.settings.cache_dir))
+    monkeypatch.setenv("PATH", str(bench.cache))
 
     with pytest.raises(ToolMissing, match="from its makers"):
         bench.ensure()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SAMPLES = Path(__file__).parents[3] / "samples" / "trivy"
 DATABASE = Database(repository="127.0.0.1:5000/db:2", updated_at=datetime(2026, 11, 20, tzinfo=UTC))
+JAVA = DATABASE.model_copy(update={"repository": "127.0.0.1:5000/java:1"})
 AMD64 = "linux/amd64"
 
 
@@ -38,7 +39,7 @@ def digest_of(document: dict[str, Any]) -> str:
 def parse(document: dict[str, Any], platform: str = AMD64) -> ScanReport:
     digest = digest_of(sample("outdated"))
     raw = json.dumps(document).encode()
-    return parse_report(raw, digest=digest, platform=platform, database=DATABASE)
+    return parse_report(raw, digest=digest, platform=platform, databases=(DATABASE,))
 
 
 OUTDATED = sample("outdated")
@@ -84,7 +85,7 @@ def test_a_package_of_the_system_has_no_digest_in_its_place() -> None:
     """Its source package and its family stand there: equal on every platform, though Trivy's target is not."""
     arm = sample("outdated-arm64")
     other = parse_report(
-        json.dumps(arm).encode(), digest=digest_of(arm), platform="linux/arm64", database=DATABASE
+        json.dumps(arm).encode(), digest=digest_of(arm), platform="linux/arm64", databases=(DATABASE,)
     )
     libc = [next(f for f in report.findings if f.package == "libc6") for report in (parse(OUTDATED), other)]
 
@@ -129,14 +130,14 @@ def test_a_report_says_what_was_looked_at(name: str, coverage: Coverage) -> None
     document = sample(name)
     digest = digest_of(document)
 
-    report = parse_report(json.dumps(document).encode(), digest=digest, platform=AMD64, database=DATABASE)
+    report = parse_report(json.dumps(document).encode(), digest=digest, platform=AMD64, databases=(DATABASE,))
 
     assert report == ScanReport(
         engine="trivy",
         engine_version="0.76.0",
         digest=digest,
         platform=AMD64,
-        database=DATABASE,
+        databases=(DATABASE,),
         coverage=coverage,
     )
 
@@ -146,14 +147,12 @@ def test_java_archives_are_among_what_was_looked_at() -> None:
     document = sample("java")
     raw = json.dumps(document).encode()
 
-    report = parse_report(
-        raw, digest=digest_of(document), platform=AMD64, database=DATABASE, java_database=DATABASE
-    )
+    report = parse_report(raw, digest=digest_of(document), platform=AMD64, databases=(DATABASE, JAVA))
 
     assert [(f.id, f.aliases, f.location) for f in report.findings] == [
         ("CVE-2021-44228", ("GHSA-jfh8-c2jp-5v3q",), "app/log4j-core-2.14.1.jar")
     ]
-    assert report.java_database == DATABASE
+    assert report.databases == (DATABASE, JAVA)
     assert report.coverage.sentence == (
         "debian 12.0 with 1 package; 1 jar with 1 package; 1 python-pkg with 1 package"
     )
@@ -167,7 +166,7 @@ def test_a_release_that_trivy_warned_about_is_unknown() -> None:
         json.dumps(document).encode(),
         digest=digest_of(document),
         platform=AMD64,
-        database=DATABASE,
+        databases=(DATABASE,),
         unknown_release=True,
     )
 
@@ -258,13 +257,13 @@ NO_JSON = {
 def test_bytes_that_are_no_document_are_refused(raw: bytes) -> None:
     """Half a file, binary data or hostile JSON is no report."""
     with pytest.raises(ScanFailed, match="trivy report"):
-        parse_report(raw, digest="sha256:" + "0" * 64, platform=AMD64, database=DATABASE)
+        parse_report(raw, digest="sha256:" + "0" * 64, platform=AMD64, databases=(DATABASE,))
 
 
 def test_a_report_over_the_limit_is_refused() -> None:
     """More bytes than allowed are not even parsed."""
     with pytest.raises(ScanFailed, match="expected at most"):
-        parse_report(b" " * (MAX_REPORT + 1), digest="", platform=AMD64, database=DATABASE)
+        parse_report(b" " * (MAX_REPORT + 1), digest="", platform=AMD64, databases=(DATABASE,))
 
 
 def test_text_from_a_report_stays_on_its_line() -> None:

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 from delivery_chain.core.events.gaps import Watch
-from delivery_chain.core.events.ledger import Change, Outcome, Sight
+from delivery_chain.core.events.ledger import LedgerLine, Outcome, Sight
 from delivery_chain.web.pages.events_page import MOST_SHOWN, Asked, Shown, render
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -50,7 +50,7 @@ class Page(HTMLParser):
         return [attrs[name] for found, attrs in self.elements if found == tag and name in attrs]
 
 
-def change(**given: Any) -> Change:
+def change(**given: Any) -> LedgerLine:
     whole = {
         "place": PLACE,
         "ref": "refs/tags/v1.0.0",
@@ -60,10 +60,10 @@ def change(**given: Any) -> Change:
         "by": "webhook gh",
         "outcomes": (Outcome(chain="shop-api", rule="release", run_id="run/1", made=True),),
     }
-    return Change.model_validate(whole | given)
+    return LedgerLine.model_validate(whole | given)
 
 
-def page(*changes: Change, notes: tuple[str, ...] = (), **asked: Any) -> Page:
+def page(*changes: LedgerLine, notes: tuple[str, ...] = (), **asked: Any) -> Page:
     watches = {PLACE: Watch(title="source git shop/api.git")}
     form = Asked(**{"since": "1d"} | asked)
     return Page(render(form, Shown(changes=changes, watches=watches, chains=["shop-api"], notes=notes)))

@@ -86,7 +86,7 @@ def report(*findings: Finding, **database: Any) -> ScanReport:
         engine_version="1",
         digest=DIGEST,
         platform="linux/amd64",
-        database=made,
+        databases=(made,),
         findings=findings,
     )
 
@@ -170,8 +170,9 @@ def test_a_sample_database_is_named() -> None:
 def test_what_was_looked_at_is_said() -> None:
     """With every database that took part; the text of an image in it is text."""
     seen = Coverage(root="<b>no package database</b>")
-    java = Database(repository="java-db", updated_at=NOW)
-    made = report().model_copy(update={"coverage": seen, "java_database": java})
+    java = Database(kind="Java database", repository="java-db", updated_at=NOW)
+    made = report()
+    made = made.model_copy(update={"coverage": seen, "databases": (*made.databases, java)})
 
     html = render(facts(reports=(made,)))
 

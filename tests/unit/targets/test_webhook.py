@@ -1,4 +1,4 @@
-"""One delivery to a target: a real server on this machine, with a short timeout."""
+"""One delivery to a webhook: a real server on this machine, with a short timeout."""
 
 from __future__ import annotations
 
@@ -15,18 +15,24 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from delivery_chain.errors import DeliveryChainError, DeliveryFailed, DeliveryUnavailable
-from delivery_chain.hooks.webhook import WebhookTarget
-from delivery_chain.operators.distribute import ANSWER_BYTES, Delivery, _check, headers_for, send
+from delivery_chain.core.results import Attempt, Outcome
+from delivery_chain.targets.acr_body import delivery_body
+from delivery_chain.targets.webhook import WebhookTarget
+from delivery_chain.targets.webhook_request import ANSWER_BYTES, headers_for
+from support.orders import order
 from support.webhook_target import OK, Target, answer, drip, hang, webhook_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from delivery_chain.targets.order import Order
+
 SECRET = "whsec_" + base64.b64encode(b"k" * 24).decode()
 NOW = datetime(2026, 5, 20, 12, 0, tzinfo=UTC)
-DELIVERY = Delivery("dlv_1", "v1.2", "POST", '{"tag":"v1.2","who":"Zoë"}'.encode())
-GET = Delivery("dlv_1", "v1.2", "GET", DELIVERY.body)
+ORDER = order()
+BODY = json.dumps(delivery_body(ORDER), ensure_ascii=False, separators=(",", ":")).encode()
+GET = order(method="GET")
+DONE, REFUSED, LATER = Outcome.DONE, Outcome.REFUSED, Outcome.LATER
 TIMEOUT = 0.5
 
 
@@ -46,64 +52,58 @@ def to(url: str, *, secret: str = "", query: str = "") -> WebhookTarget:
     )
 
 
-def outcome(where: WebhookTarget, delivery: Delivery = DELIVERY) -> tuple[Any, ...]:
-    """What a task sees: the error's class, whether it is tried again and when, and the message."""
-    attempt, wait = send(where, delivery)
-    try:
-        _check("prod", where.shown_url, attempt, wait)
-    except DeliveryChainError as error:
-        return type(error), error.retryable, error.retry_after, attempt.status, str(error)
-    return None, None, None, attempt.status, attempt.answer
+def send(where: WebhookTarget, what: Order = ORDER) -> Attempt:
+    return where.deliver(what, ())
 
 
 @pytest.mark.parametrize(
-    ("reply", "error", "wait", "status", "message"),
+    ("reply", "outcome", "after", "status", "message"),
     [
-        (OK, None, None, 200, "ok"),
-        (answer(202, b"queued"), None, None, 202, "queued"),
-        (answer(204), None, None, 204, ""),
-        (answer(299), None, None, 299, ""),
+        (OK, DONE, None, 200, "ok"),
+        (answer(202, b"queued"), DONE, None, 202, "queued"),
+        (answer(204), DONE, None, 204, ""),
+        (answer(299), DONE, None, 299, ""),
         (
             answer(301, Location="http://127.0.0.2:9/x"),
-            DeliveryFailed,
+            REFUSED,
             None,
             301,
             "redirects are not followed",
         ),
-        (answer(307, Location="/elsewhere"), DeliveryFailed, None, 307, "put the final address"),
-        (answer(400, b"bad body"), DeliveryFailed, None, 400, "bad body"),
-        (answer(401), DeliveryFailed, None, 401, "look at the connection's address and secret"),
-        (answer(404), DeliveryFailed, None, 404, "look at the connection's address and secret"),
-        (answer(410), DeliveryFailed, None, 410, "look at the connection's address and secret"),
-        (answer(429), DeliveryUnavailable, None, 429, "429 in "),
-        (answer(429, Retry_After="7"), DeliveryUnavailable, 7.0, 429, "429 in "),
-        (answer(429, Retry_After="0"), DeliveryUnavailable, 0.0, 429, "429 in "),
-        (answer(429, Retry_After="9" * 400), DeliveryUnavailable, 3600.0, 429, "429 in "),
-        (answer(429, Retry_After="-5"), DeliveryUnavailable, None, 429, "429 in "),
-        (answer(429, Retry_After="\u00b2"), DeliveryUnavailable, None, 429, "429 in "),
-        (answer(429, Retry_After="Wed, 20 May 2026 12:00:00 GMT"), DeliveryUnavailable, None, 429, "429 in "),
-        (answer(500, b"oops"), DeliveryUnavailable, None, 500, "oops"),
-        (answer(503, Retry_After="3"), DeliveryUnavailable, 3.0, 503, "503 in "),
-        (answer(599), DeliveryUnavailable, None, 599, "599 in "),
-        (hang, DeliveryUnavailable, None, 0, "no answer within 0.5 s"),
-        (b"", DeliveryUnavailable, None, 0, "no connection: ConnectionError"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", DeliveryUnavailable, None, 0, "no connection: ConnectionError"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", None, None, 200, ""),
+        (answer(307, Location="/elsewhere"), REFUSED, None, 307, "put the final address"),
+        (answer(400, b"bad body"), REFUSED, None, 400, "bad body"),
+        (answer(401), REFUSED, None, 401, "look at the connection's address and secret"),
+        (answer(404), REFUSED, None, 404, "look at the connection's address and secret"),
+        (answer(410), REFUSED, None, 410, "look at the connection's address and secret"),
+        (answer(429), LATER, None, 429, ""),
+        (answer(429, Retry_After="7"), LATER, 7.0, 429, ""),
+        (answer(429, Retry_After="0"), LATER, 0.0, 429, ""),
+        (answer(429, Retry_After="9" * 400), LATER, 3600.0, 429, ""),
+        (answer(429, Retry_After="-5"), LATER, None, 429, ""),
+        (answer(429, Retry_After="\u00b2"), LATER, None, 429, ""),
+        (answer(429, Retry_After="Wed, 20 May 2026 12:00:00 GMT"), LATER, None, 429, ""),
+        (answer(500, b"oops"), LATER, None, 500, "oops"),
+        (answer(503, Retry_After="3"), LATER, 3.0, 503, ""),
+        (answer(599), LATER, None, 599, ""),
+        (hang, LATER, None, 0, "no answer within 0.5 s"),
+        (b"", LATER, None, 0, "no connection: ConnectionError"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", LATER, None, 0, "no connection: ConnectionError"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", DONE, None, 200, ""),
     ],
 )
 def test_what_a_target_says_decides(
     target: Target,
     reply: Any,
-    error: type[DeliveryFailed] | None,
-    wait: float | None,
+    outcome: Outcome,
+    after: float | None,
     status: int,
     message: str,
 ) -> None:
     """Delivered, refused for good, or to be tried again after the time that the target asks for."""
     target.replies = [reply]
-    found = outcome(to(target.url))
-    assert found[:4] == (error, error and error.retryable, wait, status)
-    assert message in found[4]
+    found = send(to(target.url))
+    assert (found.outcome, found.after, found.status) == (outcome, after, status)
+    assert message in f"{found.answer} {found.advice}"
     assert len(target.got) == 1
 
 
@@ -111,27 +111,27 @@ def test_a_target_that_is_not_there_is_tried_again() -> None:
     """A refused connection is no refused delivery."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    found = outcome(to(f"http://127.0.0.1:{port}/hook"))
-    assert found[:4] == (DeliveryUnavailable, True, None, 0)
-    assert "no connection: ConnectionError" in found[4]
+    found = send(to(f"http://127.0.0.1:{port}/hook"))
+    assert (found.outcome, found.after, found.status) == (LATER, None, 0)
+    assert found.answer == "no connection: ConnectionError"
 
 
 def test_a_redirect_takes_nothing_to_another_host(target: Target) -> None:
     """The secret address and the signature stay with the host of the connection."""
     with webhook_target() as other:
         target.replies = [answer(307, Location=other.url)]
-        outcome(to(target.url, secret=SECRET, query="token=hunter2"))
+        send(to(target.url, secret=SECRET, query="token=hunter2"))
         assert other.got == []
 
 
 def test_a_request_carries_the_delivery(target: Target) -> None:
     """Body, id, time and signature arrive as they were made."""
-    attempt, _ = send(to(target.url, secret=SECRET, query="token=hunter2"), DELIVERY)
+    attempt = send(to(target.url, secret=SECRET, query="token=hunter2"))
     (got,) = target.got
-    assert (got.method, got.path, got.body) == ("POST", "/hook?token=hunter2", DELIVERY.body)
+    assert (got.method, got.path, got.body) == ("POST", "/hook?token=hunter2", BODY)
     assert (got.headers["webhook-id"], got.headers["content-type"]) == ("dlv_1", "application/json")
     assert got.headers["webhook-timestamp"] == str(int(attempt.at.timestamp()))
-    assert Webhook(SECRET).verify(got.body, got.headers) == json.loads(DELIVERY.body)
+    assert Webhook(SECRET).verify(got.body, got.headers) == delivery_body(ORDER)
 
 
 def test_a_get_has_no_body(target: Target) -> None:
@@ -150,16 +150,16 @@ def test_a_get_has_no_body(target: Target) -> None:
 )
 def test_a_signature_is_for_one_delivery(target: Target, change: dict[str, str]) -> None:
     """Nobody can use it with another id, time or body."""
-    send(to(target.url, secret=SECRET), DELIVERY)
+    send(to(target.url, secret=SECRET))
     headers = target.got[0].headers
-    for body, said in ((DELIVERY.body, headers | change), (b'{"tag":"v9"}', headers)):
+    for body, said in ((BODY, headers | change), (b'{"tag":"v9"}', headers)):
         with pytest.raises(WebhookVerificationError):
             Webhook(SECRET).verify(body, said)
 
 
 def test_without_a_secret_nothing_is_signed() -> None:
     """There is no header that looks like a signature; the id is there all the same."""
-    assert headers_for(to("http://x/"), DELIVERY, NOW) == {
+    assert headers_for(to("http://x/"), ORDER, NOW) == {
         "User-Agent": "airflow-delivery-chain",
         "webhook-id": "dlv_1",
         "webhook-timestamp": "1779278400",
@@ -171,7 +171,7 @@ def test_an_attempt_is_a_fact(target: Target) -> None:
     """Time, tag, status and the answer's first bytes are kept."""
     target.replies = [answer(500, b"x" * 5000)]
     began = datetime.now(UTC)
-    attempt, _ = send(to(target.url), DELIVERY)
+    attempt = send(to(target.url))
     assert began <= attempt.at <= datetime.now(UTC)
     assert 0 <= attempt.seconds < TIMEOUT
     assert (attempt.tag, attempt.status, attempt.answer) == ("v1.2", 500, "x" * ANSWER_BYTES)
@@ -191,10 +191,8 @@ def test_an_answer_that_repeats_a_secret_is_not_kept(target: Target, body: str) 
     """Error pages show the address that was asked for: what is kept, logged and raised does not."""
     target.replies = [answer(404, body.encode())]
     where = to(target.url, secret=SECRET, query="token=hunter2-token&again=hunter2%20token")
-    attempt, wait = send(where, DELIVERY)
-    with pytest.raises(DeliveryFailed) as caught:
-        _check("prod", where.shown_url, attempt, wait)
-    shown = f"{attempt.answer} {caught.value}"
+    attempt = send(where)
+    shown = f"{attempt!r} {attempt}"
     assert [part for part in ("hunter2", SECRET[6:]) if part in shown] == []
     assert "***" in attempt.answer
 
@@ -211,7 +209,7 @@ def test_a_target_that_drips_is_left(target: Target, reply: Any) -> None:
     """The status is there: an answer that never ends keeps no worker."""
     target.replies = [reply]
     began = time.monotonic()
-    attempt, _ = send(to(target.url), DELIVERY)
+    attempt = send(to(target.url))
     assert (attempt.status, time.monotonic() - began < 4 * TIMEOUT) == (200, True)
 
 
@@ -227,5 +225,5 @@ def test_a_target_that_drips_is_left(target: Target, reply: Any) -> None:
 def test_no_answer_takes_the_worker_down(target: Target, head: bytes, rest: bytes) -> None:
     """Whatever bytes come, they are a status and a text, or a reason why there is none."""
     target.replies = [head + rest]
-    attempt, _ = send(to(target.url), DELIVERY)
+    attempt = send(to(target.url))
     assert len(attempt.answer) <= ANSWER_BYTES

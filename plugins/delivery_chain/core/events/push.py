@@ -1,0 +1,81 @@
+"""A git ref or an image tag that moved, whoever reports it: what enters `delivery_chain.core.events.pipeline`. Pure."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import ValidationInfo, field_validator
+
+from delivery_chain.core.events.event import COMMIT, Kind
+from delivery_chain.core.names.git_ref import check_ref
+from delivery_chain.core.names.reference import check_digest, check_name, check_tag
+from delivery_chain.core.value import Value
+
+
+class Push(Value):
+    """A git ref or an image tag that moved: the same value from a webhook and from the sensor."""
+
+    kind: Literal[Kind.SOURCE_PUSH, Kind.IMAGE_PUSH] = Kind.SOURCE_PUSH
+    ref: str
+    """`refs/heads/…` or `refs/tags/…`; of an image `shop/api:1.0`, or `shop/api@sha256:…` where it has no tag."""
+    before: str | None = None
+    """Commit or digest that it pointed at; empty for a new one, None where that is not known."""
+    after: str
+    """Commit or digest that it points at; empty for a ref that was deleted, and an image whose digest is not known."""
+    peeled: bool = True
+    """Whether `after` is a commit for sure; False for a tag that may be an annotated one, which the sender gives by the
+    tag object's id."""
+
+    @field_validator("ref")
+    @classmethod
+    def _named(cls, ref: str, info: ValidationInfo) -> str:
+        if info.data.get("kind") is not Kind.IMAGE_PUSH:
+            return check_ref(ref)
+        name, tag, digest = _image_parts(ref)
+        check_name(name)
+        if tag:
+            check_tag(tag)
+        elif digest:
+            check_digest(digest)
+        return ref
+
+    @field_validator("before", "after")
+    @classmethod
+    def _whole(cls, at: str | None, info: ValidationInfo) -> str | None:
+        if not at:
+            return at
+        if info.data.get("kind") is Kind.IMAGE_PUSH:
+            return check_digest(at)
+        if not COMMIT.fullmatch(at):
+            raise ValueError(f"expected a full commit id of 40 or 64 hex digits, found {at[:100]!r}")
+        return at
+
+    @classmethod
+    def of_image(cls, *, name: str, tag: str = "", digest: str = "") -> Self:
+        """The push of an image: repository with its namespace, tag and digest, either of which may be unknown."""
+        ref = f"{name}:{tag}" if tag else f"{name}@{digest}"
+        return cls(kind=Kind.IMAGE_PUSH, ref=ref, after=digest)
+
+    @property
+    def is_image(self) -> bool:
+        """Whether an image moved, not a git ref."""
+        return self.kind is Kind.IMAGE_PUSH
+
+    @property
+    def name(self) -> str:
+        """Repository of an image, with its namespace: `shop/api`."""
+        return _image_parts(self.ref)[0]
+
+    @property
+    def tag(self) -> str:
+        """Tag of an image; empty for one that was pushed by its digest alone."""
+        return _image_parts(self.ref)[1]
+
+
+def _image_parts(ref: str) -> tuple[str, str, str]:
+    """Repository, tag and digest: a repository's name holds neither `:` nor `@`."""
+    name, at, digest = ref.partition("@")
+    if at:
+        return name, "", digest
+    name, _, tag = ref.partition(":")
+    return name, tag, ""

@@ -1,0 +1,57 @@
+"""What an installation decides for scans with Trivy: section `[delivery_chain]`, options `trivy_*`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from delivery_chain.scanners.interface import Options
+from delivery_chain.scanners.trivy.database_kinds import JAVA
+
+if TYPE_CHECKING:
+    from delivery_chain.core.section import Section
+    from delivery_chain.scanners.trivy.database_kinds import DatabaseKind
+
+WHEELS = ("refuse", "allow")
+LONGEST_AGE = 24 * 365
+"""Hours: a year."""
+
+
+class TrivyOptions(Options):
+    """The options that travel in a job."""
+
+    db_repository: str = ""
+    """`host[:port]/name[:tag]` of a mirror of the vulnerability database; empty for Trivy's own default."""
+    db_max_age_hours: int = 72
+    """A vulnerability database older than this is stale: no pass unless the spec says so."""
+    java_db_repository: str = ""
+    """The same as `db_repository` for the database that names Java archives."""
+    java_db_max_age_hours: int = 336
+    """A Java database older than this is stale; its makers build it once a week."""
+    wheel: bool = False
+    """Whether the Trivy of a PyPI wheel will do where there is no other, see `command.find_trivy`."""
+
+    @classmethod
+    def read(cls, section: Section) -> Self:
+        """Read them, see `Options.read`."""
+        return cls(
+            db_repository=section.image("trivy_db_repository"),
+            db_max_age_hours=section.whole("trivy_db_max_age_hours", 72, 1, LONGEST_AGE),
+            java_db_repository=section.image("trivy_java_db_repository"),
+            java_db_max_age_hours=section.whole("trivy_java_db_max_age_hours", 336, 1, LONGEST_AGE),
+            wheel=section.one("trivy_wheel", "refuse", WHEELS) == "allow",
+        )
+
+    def repository(self, kind: DatabaseKind) -> str:
+        """The mirror of one kind of database, or empty."""
+        return self.java_db_repository if kind is JAVA else self.db_repository
+
+    def max_age(self, kind: DatabaseKind) -> timedelta:
+        """How old one kind of database may be."""
+        return timedelta(hours=self.java_db_max_age_hours if kind is JAVA else self.db_max_age_hours)
+
+
+def cache_folder(section: Section) -> Path:
+    """Where this machine keeps Trivy's databases, shared by all its tasks."""
+    return section.folder("trivy_cache_dir", lambda: Path.home() / ".cache" / "delivery-chain" / "trivy")

@@ -1,0 +1,44 @@
+"""What a target is asked to take: one image under one tag, by reference."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from delivery_chain.core.spec.delivery import Trigger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """One image under one tag that a target has to learn of."""
+
+    id: str
+    """From `delivery_id`: a target that knows it has this order already."""
+    trigger: Trigger
+    """With the options of its kind."""
+    tag: str
+    digest: str
+    """Of the manifest or index."""
+    name: str
+    """`namespace/repository`."""
+    pushed_at: datetime
+    """When the source was pushed."""
+    host: str
+    """Home registry."""
+    region: str
+    """Home region."""
+    chain: str
+    run_id: str
+    regions: Mapping[str, str]
+    """Image reference by digest per replication rule, for targets that pull near by."""
+
+
+def delivery_id(*, chain: str, run_id: str, trigger: str, tag: str, digest: str) -> str:
+    """The id of one order: the same for every attempt and every retry of it."""
+    parts = f"{chain}\x00{run_id}\x00{trigger}\x00{tag}\x00{digest}"
+    return f"dlv_{hashlib.sha256(parts.encode()).hexdigest()[:32]}"

@@ -1,0 +1,171 @@
+"""Delivers to a webhook: reads where it is and how to sign, and sorts what it answers."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, ClassVar, Self
+from urllib.parse import urlsplit, urlunsplit
+
+from delivery_chain.core.results import Attempt, Outcome
+from delivery_chain.core.spec.connections import TRIGGER
+from delivery_chain.targets.interface import Settled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from urllib.parse import SplitResult
+
+    from delivery_chain.core.connection_fields import ConnectionFields
+    from delivery_chain.targets.interface import Target
+    from delivery_chain.targets.order import Order
+
+DEFAULT_TIMEOUT = 10
+"""Seconds a target may take to answer."""
+LONGEST_TIMEOUT = 300
+SHORTEST_SECRET = 24
+"""Bytes of a signing secret, at least. Source: Standard Webhooks specification, "Symmetric"."""
+TOO_MANY = 429
+SERVER_ERROR = 500
+DELIVERED = range(200, 300)
+REDIRECTS = range(300, 400)
+PORTS = {"http": 80, "https": 443}
+_PREFIX = "whsec_"
+_URL = re.compile(r"[!-~]{1,4096}")
+_QUERY = re.compile(r"[!-~]{1,4096}")
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookTarget:
+    """An address that takes deliveries, and how they are signed. Never logged; `shown_url` is what people see."""
+
+    connection_type: ClassVar[str] = TRIGGER
+
+    url: str = field(repr=False)
+    """With the secret part of its query."""
+    shown_url: str
+    """Without the values of its query."""
+    secret: str = field(repr=False)
+    """`whsec_…`; empty for deliveries that are not signed."""
+    ca_certificate: str = field(repr=False)
+    """PEM text; empty for the CAs that the system trusts."""
+    timeout: float
+    """Seconds."""
+
+    @classmethod
+    def of(cls, fields: ConnectionFields) -> Self:
+        """The target that a connection of type `delivery_webhook` leads to, its secrets masked.
+
+        Raises:
+            ConfigurationError: A field is wrong. Not retryable.
+        """
+        parts = _parts(fields)
+        query = _secret_query(fields)
+        url = urlunsplit(parts._replace(query="&".join(text for text in (parts.query, query) if text)))
+        return cls(
+            url=url,
+            shown_url=urlunsplit(parts._replace(query=_without_values(parts.query))),
+            secret=_secret(fields),
+            ca_certificate=fields.certificate(),
+            timeout=float(fields.whole("timeout_seconds", DEFAULT_TIMEOUT, 1, LONGEST_TIMEOUT)),
+        )
+
+    def deliver(self, order: Order, earlier: Sequence[Attempt]) -> Attempt:
+        """Send once; redirects are not followed, for they would take the secret to another host."""
+        # `requests` is nothing to load for who only reads the connection.
+        from delivery_chain.targets.webhook_request import NO_ANSWER, exchange  # noqa: PLC0415
+
+        del earlier
+        now = datetime.now(UTC)
+        began = time.monotonic()
+        status, answer, after = exchange(self, order, now, until=began + self.timeout)
+        outcome = Outcome.LATER if status == NO_ANSWER else _outcome(status)
+        return Attempt(
+            at=now,
+            tag=order.tag,
+            seconds=round(time.monotonic() - began, 3),
+            status=status,
+            answer=answer,
+            outcome=outcome,
+            after=after if outcome is Outcome.LATER else None,
+            advice=_advice(status) if outcome is Outcome.REFUSED else None,
+        )
+
+    def settled(self, order: Order) -> Settled:
+        """At once: what the receiver does with a delivery is its own."""
+        return Settled(good=True, sentence=f"{self.shown_url} took {order.tag}")
+
+
+def _outcome(status: int) -> Outcome:
+    if status in DELIVERED:
+        return Outcome.DONE
+    if status == TOO_MANY or status >= SERVER_ERROR:
+        return Outcome.LATER
+    return Outcome.REFUSED
+
+
+def _advice(status: int) -> str:
+    if status in REDIRECTS:
+        return "redirects are not followed: put the final address into the connection"
+    return "look at the connection's address and secret"
+
+
+def _parts(fields: ConnectionFields) -> SplitResult:
+    try:
+        parts = urlsplit(fields.host) if _URL.fullmatch(fields.host) else None
+        port = parts.port if parts else None
+    except ValueError:
+        parts = port = None
+    if parts is None or parts.scheme not in PORTS or not parts.hostname or port == 0:
+        raise fields.wrong("host", "a URL that begins with https:// or http://", "another text")
+    if "@" in parts.netloc or parts.fragment:
+        raise fields.wrong("host", "a URL without user name, password and fragment", "one of them")
+    return _with_port(fields, parts)
+
+
+def _with_port(fields: ConnectionFields, parts: SplitResult) -> SplitResult:
+    """The URL with the connection's port, which may be in both places, but not differ."""
+    usual = PORTS[parts.scheme]
+    if not fields.port or fields.port == (parts.port or usual):
+        return parts
+    if parts.port:
+        raise fields.wrong("port", f"{parts.port}, as the URL says, or nothing", str(fields.port))
+    return parts._replace(netloc=f"{parts.netloc.rstrip(':')}:{fields.port}")
+
+
+def _secret_query(fields: ConnectionFields) -> str:
+    query = fields.secret("secret_query").strip().lstrip("?&")
+    fields.mask(query)
+    for pair in query.split("&"):
+        fields.mask(pair.partition("=")[2])
+    if query and (not _QUERY.fullmatch(query) or "#" in query):
+        raise fields.wrong("secret_query", "name=value pairs joined with &, without spaces", "another text")
+    return query
+
+
+def _secret(fields: ConnectionFields) -> str:
+    secret = fields.password.strip()
+    try:
+        key = base64.b64decode(secret.removeprefix(_PREFIX), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if secret and len(key) < SHORTEST_SECRET:
+        raise fields.wrong(
+            "password",
+            f"a signing secret: {_PREFIX} and at least {SHORTEST_SECRET} bytes in base64",
+            "another text",
+        )
+    return secret
+
+
+def _without_values(query: str) -> str:
+    return "&".join(
+        f"{pair.partition('=')[0]}=***" if "=" in pair else "***" for pair in query.split("&") if pair
+    )
+
+
+if TYPE_CHECKING:
+    _held_to_the_port: type[Target] = WebhookTarget

@@ -1,0 +1,34 @@
+"""Loads the implementation of a port by its name: the module is imported when the name is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from delivery_chain.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+LONGEST = 100
+"""Characters of an unknown name that an error repeats."""
+
+
+def load(table: Mapping[str, str], name: str, what: str, advice: str = "") -> Any:
+    """Return the object that a table has under a name.
+
+    Args:
+        table: Name to `module:attribute`.
+        name: The name that was asked for.
+        what: What the table holds, for the error: `scan engine`.
+        advice: What to correct, for the error.
+
+    Raises:
+        ConfigurationError: The table has no such name. Not retryable.
+    """
+    if name not in table:
+        known = ", ".join(sorted(table))
+        end = f"; {advice}" if advice else ""
+        raise ConfigurationError(f"{what} {name[:LONGEST]!r}: expected one of {known}{end}")
+    module, _, attribute = table[name].partition(":")
+    return getattr(import_module(module), attribute)

@@ -1,0 +1,53 @@
+"""A target whose effect takes time, such as a rollout, and does what a test tells it to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from delivery_chain.core.results import Attempt, Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from delivery_chain.targets.interface import Settled
+    from delivery_chain.targets.order import Order
+
+ROW = "support.scripted_target:ScriptedTarget"
+"""Of the table of targets."""
+
+
+@dataclass(slots=True)
+class Script:
+    """What the target says, and what it was asked."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    """Of the next attempts; `DONE` after them."""
+    ends: list[Settled | None] = field(default_factory=list)
+    """Of the next questions; nothing has settled after them."""
+    taken: list[tuple[str, list[Outcome]]] = field(default_factory=list)
+    """Tag, and how the earlier attempts went, of each order."""
+    looked: list[str] = field(default_factory=list)
+    """Tags whose end was asked for."""
+
+
+class ScriptedTarget:
+    """The port, scripted: `script` is set by the test."""
+
+    connection_type: ClassVar[str] = "delivery_webhook"
+    script: ClassVar[Script]
+    shown_url = "https://cluster.example.com/shop/api"
+
+    @classmethod
+    def of(cls, fields: Any) -> ScriptedTarget:
+        return cls()
+
+    def deliver(self, order: Order, earlier: Sequence[Attempt]) -> Attempt:
+        self.script.taken.append((order.tag, [one.outcome for one in earlier]))
+        outcome = self.script.outcomes.pop(0) if self.script.outcomes else Outcome.DONE
+        return Attempt(at=datetime.now(UTC), tag=order.tag, seconds=0.1, outcome=outcome)
+
+    def settled(self, order: Order) -> Settled | None:
+        self.script.looked.append(order.tag)
+        return self.script.ends.pop(0) if self.script.ends else None

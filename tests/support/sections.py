@@ -1,0 +1,16 @@
+"""Our section of Airflow's configuration, as a test sets it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from delivery_chain.core.section import SECTION, Section
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def section(**options: str | Path) -> Section:
+    """A section that holds these options, and no other."""
+    found = {(SECTION, name): str(value) for name, value in options.items()}
+    return Section(lambda where, name: found.get((where, name)))
