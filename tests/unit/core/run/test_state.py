@@ -46,6 +46,19 @@ ROWS: dict[str, tuple[Facts, End, str, str, bool]] = {
         f"delivered: {TITLE} passed with no findings, published, copied to west, 1 trigger fired",
         True,
     ),
+    "delivered, one of its tags stayed with a newer push": (
+        replace(
+            DONE,
+            published=Published(
+                digest=DIGEST, tags=(*PUBLISHED.tags, TagMove(tag="latest", state="kept", digest=OTHER))
+            ),
+        ),
+        End.DELIVERED,
+        "",
+        (f"delivered: {TITLE} passed with no findings, published but for latest, which a newer push holds, "
+        "copied to west, 1 trigger fired"),
+        True,
+    ),
     "a region's copy failed": (
         replace(
             DONE, state="failed", regions=(), deliveries=(),
@@ -339,3 +352,6 @@ def test_a_good_end_is_a_green_run(state: str, row: str) -> None:
     found = outcome(replace(ROWS[row][0], state=state))
     assert not found.good or (state == "success" and found.end in FINE)
     assert (found.end in OPEN) == (state not in {"success", "failed"})
+
+
+from delivery_chain.core.run.state import End, Facts

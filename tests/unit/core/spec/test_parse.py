@@ -124,6 +124,7 @@ def test_keys(rest: str, expected: list[str]) -> None:
             "      tags: [{tag: a}, {tag: b}, {tag: c}, {tag: d}]\n"
             "    - {name: b, tag: 'v(?<n>.*)', tags: [{tag: '${m}'}]}\n"
             "    - {name: c, branch: '(?=x)', tags: [{tag: a}]}\n"
+            "    - {name: f, tag: 'v*', tags: [{tag: '${m}'}]}\n"
             "    - {name: d, branch: v, tag: v, tags: [{tag: a}]}\n"
             "    - {name: e, tags: [{tag: a, build_time: hour, commit_id: 41}]}\n",
             [
@@ -131,9 +132,13 @@ def test_keys(rest: str, expected: list[str]) -> None:
                 "10: build.rules[0].tags: at most 3 tags, found 4",
                 "11: build.rules[1]: tag '${m}': ${m} is not captured; the pattern names n",
                 "12: build.rules[2]: `branch`: not a regular expression that RE2 accepts: invalid perl operator: (?=",
-                "13: build.rules[3]: expected either `branch` or `tag`",
-                "14: build.rules[4].tags[0].build_time: expected 'date' or 'minute', found 'hour'",
-                "14: build.rules[4].tags[0].commit_id: expected less than or equal to 40, found 41",
+                (
+                    "13: build.rules[3]: tag '${m}': ${m} is not captured; the pattern names no group ('v*' looks like "
+                    "a glob and is read as a regular expression for the whole name; write 'v(?<m>.*)')"
+                ),
+                "14: build.rules[4]: expected either `branch` or `tag`",
+                "15: build.rules[5].tags[0].build_time: expected 'date' or 'minute', found 'hour'",
+                "15: build.rules[5].tags[0].commit_id: expected less than or equal to 40, found 41",
             ],
         ),
         (
@@ -203,7 +208,8 @@ def test_keys(rest: str, expected: list[str]) -> None:
             HEAD
             + "distribute:\n  - {name: a, url_connection: c, on: {}}\n  - {name: b, url_connection: c, on: some}\n"
             "  - {name: c, url_connection: c, on: {regexp: '('}}\n  - {name: d, url_connection: c, method: PUT}\n"
-            "  - {name: e}\n  - {name: f, url_connection: c, on: {tags: [.x]}}\n",
+            "  - {name: e}\n  - {name: f, url_connection: c, on: {tags: [.x, 'v*']}}\n"
+            "  - {name: g, url_connection: c, on: true}\n  - {name: h, url_connection: c, on: [x]}\n",
             [
                 "5: distribute[0].on: expected `all`, {regexp: …} or {tags: […]}",
                 (
@@ -216,6 +222,15 @@ def test_keys(rest: str, expected: list[str]) -> None:
                 (
                     "10: distribute[5].on.tags[0]: tag '.x': expected 1 to 128 characters of [A-Za-z0-9_.-], the first "
                     "not . or -"
+                ),
+                (
+                    "10: distribute[5].on.tags[1]: tag 'v*': expected 1 to 128 characters of [A-Za-z0-9_.-], the first "
+                    "not . or -; here are whole tags, a pattern goes into {regexp: 'v.*'}"
+                ),
+                "11: distribute[6].on: expected `all`, {regexp: …} or {tags: […]}, found true",
+                (
+                    "12: distribute[7].on: expected `all`, {regexp: …} or {tags: […]}, found ['x']; as a list: "
+                    "{tags: ['x']}"
                 ),
             ],
         ),
