@@ -16,7 +16,7 @@ from delivery_chain.core.results import (
     TagMove,
 )
 from delivery_chain.core.run.marks import Mark
-from delivery_chain.core.run.state import FINE, OPEN, End, Facts, outcome
+from delivery_chain.core.run.state import FINE, OPEN, End, Facts, in_a_word, outcome
 from delivery_chain.core.steps import Task
 from support.run_facts import (
     AFTER_GATE,
@@ -29,6 +29,7 @@ from support.run_facts import (
     NOTHING_OUT,
     OTHER,
     PASSED,
+    PUBLISHED,
     RETRYING,
     SKIPPED,
     TITLE,
@@ -354,4 +355,23 @@ def test_a_good_end_is_a_green_run(state: str, row: str) -> None:
     assert (found.end in OPEN) == (state not in {"success", "failed"})
 
 
-from delivery_chain.core.run.state import End, Facts
+@pytest.mark.parametrize(
+    ("state", "note", "word"),
+    [
+        ("success", "delivered: so", "success"),
+        ("success", "blocked: so; marked as success by anna", "success (blocked)"),
+        ("success", "superseded: so", "success (superseded)"),
+        ("failed", "partly delivered: so", "failed (partly delivered)"),
+        ("failed", "delivered: so; marked as failed by anna", "failed (delivered)"),
+        ("failed", "cancelled by anna in plan; nothing was built", "failed (cancelled)"),
+        ("failed", "cancelled in plan; nothing was built", "failed (cancelled)"),
+        ("failed", "failed in plan: so", "failed"),
+        ("failed", "blocked until Monday", "failed"),
+        ("success", "", "success"),
+        ("running", "failed in plan: so", "running"),
+        ("gone", "", "gone"),
+    ],
+)
+def test_a_state_in_a_list(state: str, note: str, word: str) -> None:
+    """Airflow's, and the end in brackets where the state would be taken for another; people's notes say nothing."""
+    assert in_a_word(state, note) == word
