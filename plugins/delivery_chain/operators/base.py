@@ -93,7 +93,7 @@ def pull_all(ti: TaskInstance, task_id: str, model: type[V]) -> tuple[V, ...]:
     if len(by_index) < len(found):
         raise SealBroken(
             f"what the task `{task_id}` left in run {ti.run_id!r} is present twice, so it was copied through Airflow's "
-            f"REST API or in its database: clear `{task_id}` and all downstream tasks, so that it is produced again"
+            f"REST API or in its database: clear `{task_id}` and everything downstream, so that it is produced again"
         )
     return tuple(_open(by_index[index], place_of(ti, task_id, index), model) for index in sorted(by_index))
 
@@ -130,6 +130,6 @@ def subject_of(ti: TaskInstance) -> Subject:
         )
     if subject.plan != made_for(*planned(ti)):
         raise Unjudged(
-            "the run was planned again after its image was made: clear `build`, `assemble` and all downstream tasks"
+            "the run was planned again after its image was made: clear `build`, `assemble` and everything downstream"
         )
     return subject

@@ -135,7 +135,7 @@ class AssembleOperator(ChainOperator):
         results = pull_all(context["ti"], Step.BUILD, BuildResult) if plan.build else ()
         if old := [result.platform for result in results if result.plan != made_for(plan, spec)]:
             raise Unjudged(
-                f"the run was planned again after {', '.join(old)} was built: clear `build` and all downstream tasks"
+                f"the run was planned again after {', '.join(old)} was built: clear `build` and everything downstream"
             )
         built = {result.platform: result.digest for result in results}
         with OciRegistryHook(plan.instance).client() as client:
@@ -182,7 +182,7 @@ def _assemble(client: RegistryClient, plan: Plan, built: Mapping[str, str]) -> s
     missing = [platform for platform in platforms if platform not in built]
     if missing:
         raise BuildFailed(
-            f"`build` left no image for {', '.join(missing)}: clear `build` and all downstream tasks"
+            f"`build` left no image for {', '.join(missing)}: clear `build` and everything downstream"
         )
     if len(platforms) == 1:
         raw = client.get_manifest(plan.name, built[platforms[0]])

@@ -28,7 +28,7 @@ def check_there(client: RegistryClient, plan: Plan, *digests: str) -> None:
         return
     what = ", ".join(f"{plan.name}@{short_digest(digest)}" for digest in missing)
     again = (
-        "clear `build` and all downstream tasks, so that it is rebuilt from the same commit"
+        "clear `build` and everything downstream, so that it is rebuilt from the same commit"
         if plan.build
         else "push it again, which starts a new run; a blocked image may be in the chain's quarantine"
     )

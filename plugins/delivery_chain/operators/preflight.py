@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from delivery_chain.core.spec.connections import Needed
 
-THEN = "Then clear `plan` and all downstream tasks"
+THEN = "Then clear `plan` and everything downstream"
 
 
 def check(needed: Iterable[Needed]) -> None:

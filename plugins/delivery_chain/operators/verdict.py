@@ -120,7 +120,7 @@ def _reports(plan: Plan, spec: ChainSpec, results: Sequence[ScanResult], *, late
         except NotFound as missing:
             check_there(client, plan, *dict.fromkeys(result.digest for result in results))
             raise Unjudged(
-                f"a report of this run's scans is no longer in the registry: clear `scan` and all downstream tasks. "
+                f"a report of this run's scans is no longer in the registry: clear `scan` and everything downstream. "
                 f"{missing}"
             ) from missing
         if later:

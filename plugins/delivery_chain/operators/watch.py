@@ -34,7 +34,7 @@ def _read(key: str) -> str | None:
 
 
 class Cursor:
-    """What a watching Dag has seen, kept in an Airflow Variable: `{"looked": time, "refs": {ref: commit}}`."""
+    """The refs that a watching Dag has seen, kept in an Airflow Variable: `{"looked": time, "refs": {ref: commit}}`."""
 
     def __init__(self, key: str) -> None:
         self.key = key

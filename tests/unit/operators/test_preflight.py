@@ -115,7 +115,7 @@ def test_a_missing_connection(
         f"connection {name!r} is missing, needed for {what}: add it with `delivery-chain connect {command}` or "
         "correct its name in the spec. "
     )
-    assert str(caught.value) == f"{told}Then clear `plan` and all downstream tasks"
+    assert str(caught.value) == f"{told}Then clear `plan` and everything downstream"
     assert (caught.value.retryable, len(looks)) == (False, looked)
     connect()
     assert plan()["plan"]["tags"] == ["v1.2"]

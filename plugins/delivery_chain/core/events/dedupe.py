@@ -93,10 +93,17 @@ class Judgement:
     """When a fresh push was seen; of one that came late, when it must have been."""
     first: datetime | None = None
     """When the ref was first known to be where it goes, since it was elsewhere: `at`, or earlier where in doubt."""
+    gone: bool = False
+    """Whether it is fresh just because a run of it was deleted: those that are there stand."""
 
 
 def judge(
-    history: History, move: Move, watched: Sighting | None = None, sensed: datetime | None = None
+    history: History,
+    move: Move,
+    watched: Sighting | None = None,
+    sensed: datetime | None = None,
+    *,
+    gone: bool = False,
 ) -> Judgement:
     """Tell a push from a redelivery.
 
@@ -105,8 +112,12 @@ def judge(
         move: The one that is reported now.
         watched: Where the sensor saw the ref last, if it did.
         sensed: When the sensor saw the ref come to where the move ends, as the newest run says that it made of it.
+        gone: Whether a chain has no run of where the move ends (any more): a redelivery then gets one in doubt.
     """
     judged = _judged(history, move, watched, sensed)
+    known = [one for one in history if one.commit == move.after]
+    if gone and known and not judged.fresh:
+        judged = replace(_doubt(history, _view(history, watched), known[-1], move), gone=True)
     if watched is None or not judged.fresh or watched.commit == move.after:
         return judged
     return replace(judged, left=_latest(judged.left, watched.at))

@@ -116,7 +116,7 @@ class Database(Value):
     limit: Words | None = None
     """The setting that limits its age, such as an option of this installation."""
     remedy: Words | None = None
-    """How to get a newer one, as an instruction."""
+    """Instruction for getting a newer one."""
 
     # None, not an empty text, if absent: results of older versions then keep their fingerprints.
 
