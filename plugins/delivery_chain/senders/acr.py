@@ -67,7 +67,7 @@ def _event(payload: dict[str, Any]) -> Notification:
         name = f"{wanted(data, 'RepoNamespaceName')}/{wanted(data, 'RepoName')}"
         images, why = sift([image(name, wanted(data, "Tag"), _digest(data, "Digest"))])
     else:
-        why = OTHERS.get(kind, f"{kind[:60]!r} is no push")
+        why = OTHERS.get(kind, f"{kind[:60]!r} is not a push")
     return notification(
         event=kind,
         delivery_id=wanted(payload, "id"),

@@ -167,7 +167,7 @@ def notification(**known: Any) -> Notification:
         wrong = error.errors(include_url=False)[0]
         where = ".".join(map(str, wrong["loc"]))
         raise WebhookRefused(
-            400, f"the payload is not one of this sender: {where}: {wrong['msg'][:300]}"
+            400, f"the payload is not valid for this sender: {where}: {wrong['msg'][:300]}"
         ) from None
 
 

@@ -72,7 +72,7 @@ def _other(event: dict[str, Any]) -> str:
     """Why an event is not the push of an image's manifest; empty if it is."""
     action = wanted(event, "action")
     if action != "push":
-        return OTHER_ACTIONS.get(action, f"{action[:40]!r} is no push")
+        return OTHER_ACTIONS.get(action, f"{action[:40]!r} is not a push")
     kind = text(event, "target.mediaType")
     if kind in INDEXES:
         return ""

@@ -75,7 +75,7 @@ def _parse(request: Request) -> Notification:
 
 
 def _other(kind: str) -> str:
-    return OTHERS.get(IN_CLOUD_EVENTS.get(kind, kind), f"{kind[:60]!r} is no push")
+    return OTHERS.get(IN_CLOUD_EVENTS.get(kind, kind), f"{kind[:60]!r} is not a push")
 
 
 def _images(data: Any) -> list[Push]:

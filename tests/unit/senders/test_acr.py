@@ -52,7 +52,7 @@ def test_a_push_as_an_event() -> None:
         ({"type": "cr:Artifact:SigningCompleted"}, "a signature"),
         ({"type": "cr:Artifact:DeliveryChainCompleted"}, "the end of a chain of ACR itself"),
         ({"type": "cr:Artifact:SynchronizationCompleted"}, "a synchronization's own report"),
-        ({"type": "cr:ActionTrail:ApiCall"}, "'cr:ActionTrail:ApiCall' is no push"),
+        ({"type": "cr:ActionTrail:ApiCall"}, "'cr:ActionTrail:ApiCall' is not a push"),
     ],
 )
 def test_other_events_say_why(change: dict[str, object], why: str) -> None:

@@ -116,7 +116,7 @@ def test_other_times(date: object) -> None:
         ),
         (
             resource(refUpdates=[{"name": "refs/heads/x"}]),
-            "400 the payload is not one of this sender: pushes.0.after",
+            "400 the payload is not valid for this sender: pushes.0.after",
         ),
         (resource(repository=None), "400 the payload names no repository"),
     ],

@@ -149,8 +149,8 @@ def test_token_is_no_signing_token() -> None:
     [
         ({"ref": "-x"}, "400 expected a full git ref such as refs/heads/main, found '-x'"),
         ({"ref": {}}, "400 expected a full git ref"),
-        ({"after": 1}, "400 the payload is not one of this sender: pushes.0.after: "),
-        ({"checkout_sha": "HEAD"}, "400 the payload is not one of this sender: pushes.0.after: "),
+        ({"after": 1}, "400 the payload is not valid for this sender: pushes.0.after: "),
+        ({"checkout_sha": "HEAD"}, "400 the payload is not valid for this sender: pushes.0.after: "),
         ({"project": "x"}, "400 the payload names no repository"),
         ({"project": {"path_with_namespace": []}}, "400 the payload names no repository"),
     ],

@@ -91,8 +91,8 @@ def test_recorded_events_that_start_nothing(case: str, actor: str, why: str) -> 
             "a replication's own report; each image that it brings comes as a push",
         ),
         ("harbor.quota.warned", "a warning about a quota"),
-        ("harbor.tag.created", "'harbor.tag.created' is no push"),
-        ("x" * 190, f"'{'x' * 60}' is no push"),
+        ("harbor.tag.created", "'harbor.tag.created' is not a push"),
+        ("x" * 190, f"'{'x' * 60}' is not a push"),
     ],
 )
 def test_other_kinds_say_why(kind: str, why: str) -> None:

@@ -270,7 +270,7 @@ def test_other_times(timestamp: object) -> None:
 
 
 NO_NAME = "400 the payload has no `topic` or no `msg_id`: it is none of Pagure's"
-WRONG = "400 the payload is not one of this sender: "
+WRONG = "400 the payload is not valid for this sender: "
 
 
 @pytest.mark.parametrize(

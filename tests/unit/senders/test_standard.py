@@ -179,7 +179,7 @@ def test_refusals(case: str, changes: dict[str, Any], why: str) -> None:
 def test_long_ids() -> None:
     """An id that is longer than the form has it is refused."""
     request = with_headers(sample("standard", "ping"), {"webhook-id": "x" * 201})
-    assert why_not("standard", request).startswith("400 the payload is not one of this sender: delivery_id: ")
+    assert why_not("standard", request).startswith("400 the payload is not valid for this sender: delivery_id: ")
 
 
 def test_an_empty_before_is_a_new_ref() -> None:

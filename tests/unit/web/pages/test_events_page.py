@@ -140,5 +140,5 @@ def test_a_long_ledger_is_cut() -> None:
     many = [change(at=NOW - timedelta(seconds=second)) for second in range(MOST_SHOWN + 3)]
     html = render(Asked(since="1d"), Shown(changes=many, watches={}))
     assert html.count("<tr") == MOST_SHOWN + 1
-    assert "3 more are not shown: ask for less" in html
+    assert "3 more are not shown: narrow the filter" in html
     assert f"{MOST_SHOWN + 3} changes" in html
