@@ -84,7 +84,7 @@ def test_other_pushes(changes: dict[str, Any], push: Push) -> None:
     ("case", "event", "number", "ignored"),
     [
         ("ping", "ping", "53", "a ping: the webhook works"),
-        ("create", "create", "54", "the push event tells the same"),
+        ("create", "create", "54", "the push event reports the same"),
         ("pull-request", "pull_request", "55", "pull requests start no chain"),
     ],
 )

@@ -103,7 +103,7 @@ def test_system_hooks() -> None:
             {"object_kind": None, "event_name": "project_create"},
             "'project_create' events start no chain",
         ),
-        ("note", {"object_kind": None, "event_name": "repository_update"}, "the push event tells the same"),
+        ("note", {"object_kind": None, "event_name": "repository_update"}, "the push event reports the same"),
         ("note", {"object_kind": ["push"]}, "'Note Hook' events start no chain"),
     ],
 )
@@ -162,5 +162,5 @@ def test_refusals(changes: dict[str, Any], why: str) -> None:
 
 def test_no_event() -> None:
     """Neither a header nor the body say what happened."""
-    why = "400 the request says of no event: no X-Gitlab-Event, no `object_kind`"
+    why = "400 the request names no event: no X-Gitlab-Event, no `object_kind`"
     assert why_not("gitlab", Request(headers={}, body=b"{}")) == why
