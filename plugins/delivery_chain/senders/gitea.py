@@ -1,8 +1,8 @@
 """Gitea, Forgejo and Gogs, which share a webhook format.
 
 Signed with HMAC-SHA256 over the JSON. JSON inside a form is refused: the signature does not cover the bytes sent, and
-recovering the signed bytes would cost more than checking the signature. A redelivery has the same JSON under a new UUID,
-so the digest of the JSON is the delivery id. None of the three gives the time of the push.
+recovering the signed bytes would cost more than checking them. A redelivery has the same JSON under a new UUID, so the
+digest of the JSON is the delivery id. None of the three gives the time of the push.
 
 Gitea and Forgejo send a `push` for each ref, with `head_commit.id` as the commit of an annotated tag. For a moved tag
 they give zeros in `before`, as for a new one, so a tag's `before` counts as unknown. Gogs sends a `push` for branches

@@ -148,8 +148,8 @@ def test_without_a_time_there_is_no_id() -> None:
             "event_data__repository__repo_full_name",
             "Test/Debian",
             (
-                "the payload names no valid image: Value error, repository name 'Test/Debian': expected lowercase words "
-                "of [a-z0-9] joined by . _ __ - and /, at most 255 characters"
+                "the payload names no valid image: Value error, repository name 'Test/Debian': expected lowercase "
+                "words of [a-z0-9] joined by . _ __ - and /, at most 255 characters"
             ),
         ),
     ],
