@@ -1,46 +1,46 @@
-"""Every error the project raises, and whether trying again helps.
+"""Every error the project raises, and whether a retry helps.
 
-    DeliveryChainError                  not retryable unless said otherwise below
+    DeliveryChainError                  not retryable unless noted below
     ├── SpecError                       problems: file, line, key path, message of each
-    ├── UsageError                      a command or a form was filled in wrongly
-    ├── InvalidReference                also ValueError: a repository, tag or digest no registry takes
-    ├── EventRefused                    the event makes no run; says why
-    │   ├── Superseded                  a newer push of the same ref is there
-    │   └── BuiltBefore                 the push was told again, and its image is there
+    ├── UsageError                      invalid arguments of a command or values of a form
+    ├── InvalidReference                also ValueError: an invalid repository, tag or digest
+    ├── EventRefused                    the event starts no run; says why
+    │   ├── Superseded                  superseded by a newer push of the same ref
+    │   └── BuiltBefore                 a redelivered push whose image exists
     ├── UnderWay                        retryable: an earlier run has to end first
-    ├── WebhookRefused                  a webhook's request is not taken: status, and why in one line
+    ├── WebhookRefused                  a webhook request is rejected: status, and why in one line
     ├── ConfigurationError              a connection, setting or file of this installation is missing or wrong
-    │   └── ConnectionMissing           Airflow has no connection of a name
-    ├── TaskStopped                     retryable: Airflow told the task to end
-    ├── JobFailed                       a job ended with an error that this release does not know
+    │   └── ConnectionMissing           Airflow has no connection of this name
+    ├── TaskStopped                     retryable: Airflow asked the task to stop
+    ├── JobFailed                       a job ended with an error unknown to this release
     ├── JobLost                         retryable: a job ended without a result
     ├── RegistryError                   method, url (redacted), status, codes
     │   ├── RegistryUnreachable         retryable
     │   ├── RegistryBusy                retryable; retry_after from 429/503
     │   ├── RegistryFailure             retryable: 5xx
     │   ├── Unauthorized                401 or 403; never shows the credential
-    │   ├── DeletesDisabled             the registry deletes nothing, as docker-registry by default
+    │   ├── DeletesDisabled             the registry has deletes disabled, the default of docker-registry
     │   ├── NotFound                    manifest, blob or repository
-    │   ├── ContentMismatch             retryable: the bytes are not what their digest or size says
+    │   ├── ContentMismatch             retryable: the bytes do not match their digest or size
     │   ├── TagConflict                 the target tag exists with another digest, or is immutable
     │   └── ProtocolViolation           the registry broke the OCI distribution spec
     ├── ToolError                       tool, exit code, last lines of its output
     │   ├── ToolMissing                 names the tool and how to install it
     │   ├── ToolTimeout                 the deadline passed; the tool was stopped
-    │   ├── ProbeFailed                 retryable: what this worker can do could not be found out
+    │   ├── ProbeFailed                 retryable: probing this worker's capabilities failed
     │   ├── DiskFull                    retryable: the machine may have room later
-    │   ├── SourceError                 git: refused transport, missing ref, no permission
+    │   ├── SourceError                 git: forbidden transport, missing ref, no permission
     │   │   └── SourceUnreachable       retryable
     │   ├── BuildFailed                 the Dockerfile's own failure, or the context's
     │   ├── ScanFailed                  no report, a partial or unreadable one, no or a stale database
     │   │   └── DatabaseUnavailable     retryable: the vulnerability database can't be fetched now
     │   └── AirflowUnreachable          retryable: Airflow's API or database did not answer
-    ├── DeliveryFailed                  a trigger's target answered wrongly; attempts tells all
+    ├── DeliveryFailed                  a trigger's target rejected the delivery; `attempts` has the details
     │   └── DeliveryUnavailable         retryable: timeout, connection error, 429, 5xx
-    ├── NotDelivered                    the run did not do what it should; says how it ended
-    └── PolicyViolation                 the scan worked, the image is refused; carries the clauses hit
-        ├── Unjudged                    a step was asked to let out a digest that no gate passed
-        └── SealBroken                  what a step left was changed by somebody else, or copied from elsewhere
+    ├── NotDelivered                    the run did not succeed; says how it ended
+    └── PolicyViolation                 the scan worked, the image is refused; carries the matching clauses
+        ├── Unjudged                    a step would release a digest that no gate passed
+        └── SealBroken                  a step's result was changed by others, or copied from elsewhere
 
 Airflow's retry decision is made from two attributes, see `delivery_chain.retry`.
 """
@@ -54,14 +54,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 OUTPUT_LINES = 20
-"""Lines of a tool's output that an error keeps: enough for a compiler's message, short enough to read."""
+"""Lines of a tool's output to keep in an error: enough for a compiler's message, short enough to read."""
 
 
 class DeliveryChainError(Exception):
     """Base of all errors: the message names the thing, what was expected, what was found and the next step."""
 
     retryable: ClassVar[bool] = False
-    """Whether the same call may work later with nothing changed."""
+    """Whether the same call may succeed later with nothing changed."""
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -71,7 +71,7 @@ class DeliveryChainError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong in a spec file."""
+    """One problem in a spec file."""
 
     file: str
     line: int
@@ -86,7 +86,7 @@ class Problem:
 
 
 class SpecError(DeliveryChainError):
-    """A chain spec is wrong. Nothing was started. Running it again without an edit gives the same answer."""
+    """Invalid chain spec. Nothing was started. A retry without an edit fails again."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
@@ -94,23 +94,23 @@ class SpecError(DeliveryChainError):
 
 
 class UsageError(DeliveryChainError):
-    """A command line or form has a wrong value. Nothing was started. Correct it and try again."""
+    """Invalid value in a command line or form. Nothing was started. Correct it and try again."""
 
 
 class InvalidReference(DeliveryChainError, ValueError):
-    """A repository, tag or digest is not one that a registry takes. Nothing was sent."""
+    """Invalid repository, tag or digest. Nothing was sent."""
 
 
 class EventRefused(DeliveryChainError):
-    """An event makes no run, for the reason in the message. Nothing was built or moved."""
+    """The event starts no run, for the reason in the message. Nothing was built or moved."""
 
 
 class Superseded(EventRefused):
-    """A newer push of the same ref is there; its own run does the work. Nothing was moved."""
+    """Superseded by a newer push of the same ref, whose own run does the work. Nothing was moved."""
 
 
 class BuiltBefore(EventRefused):
-    """A push was told again whose image is in the registry. Nothing was built or moved."""
+    """A redelivered push whose image is in the registry. Nothing was built or moved."""
 
 
 class UnderWay(DeliveryChainError):
@@ -120,40 +120,40 @@ class UnderWay(DeliveryChainError):
 
 
 class WebhookRefused(DeliveryChainError):
-    """A webhook's request is not taken. Nothing was started. The sender has to send another one."""
+    """A webhook request is rejected. Nothing was started. The sender has to send a corrected one."""
 
     def __init__(self, status: int, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message, retry_after=retry_after)
         self.status = status
-        """What the sender is answered: 400, 401, 413, 429 or 503."""
+        """Status of the response: 400, 401, 413, 429 or 503."""
 
 
 class ConfigurationError(DeliveryChainError):
-    """This installation lacks something, or has it wrong. Nothing was done. Fix it, then clear the task."""
+    """Something in this installation is missing or wrong. Nothing was done. Fix it, then clear the task."""
 
 
 class ConnectionMissing(ConfigurationError):
-    """Airflow has no connection of a name. Nothing was done. Add it, then clear the task."""
+    """Airflow has no connection of this name. Nothing was done. Add it, then clear the task."""
 
 
 class TaskStopped(DeliveryChainError):
-    """Airflow told the task to end. What it had under way was stopped and removed. A retry starts it over."""
+    """Airflow asked the task to stop. Work in flight was stopped and removed. A retry starts it over."""
 
     retryable = True
 
 
 class JobFailed(DeliveryChainError):
-    """A job failed in a way that this release does not know, and trying again does not help."""
+    """A job failed in a way unknown to this release; a retry does not help."""
 
 
 class JobLost(DeliveryChainError):
-    """A job ended without a result: its process, container or machine went away. A retry starts it over."""
+    """A job ended without a result: its process, container or machine was lost. A retry starts it over."""
 
     retryable = True
 
 
 class RegistryError(DeliveryChainError):
-    """A registry did not do what was asked."""
+    """A registry did not fulfil a request."""
 
     def __init__(
         self,
@@ -168,54 +168,54 @@ class RegistryError(DeliveryChainError):
         super().__init__(message, retry_after=retry_after)
         self.method = method
         self.url = url
-        """Redacted: query values apart from an allow-list are left out."""
+        """Redacted: query values outside an allowlist are left out."""
         self.status = status
         self.codes = tuple(codes)
         """The registry's own error codes, such as `MANIFEST_UNKNOWN`."""
 
 
 class RegistryUnreachable(RegistryError):
-    """No answer: name, route, TLS or a connection that broke. What was uploaded stays. A retry goes on."""
+    """No response: name, route, TLS or a broken connection. Uploaded content stays. A retry resumes."""
 
     retryable = True
 
 
 class RegistryBusy(RegistryError):
-    """The registry asked to slow down (429, 503). What was uploaded stays. A retry waits `retry_after`."""
+    """The registry asked to slow down (429, 503). Uploaded content stays. A retry waits `retry_after`."""
 
     retryable = True
 
 
 class RegistryFailure(RegistryError):
-    """The registry failed itself (5xx). What was uploaded stays. A retry may work."""
+    """The registry itself failed (5xx). Uploaded content stays. A retry may work."""
 
     retryable = True
 
 
 class Unauthorized(RegistryError):
-    """The registry knows no such user (401) or does not let it (403). Nothing was changed."""
+    """The registry does not know the user (401) or denies access (403). Nothing was changed."""
 
 
 class DeletesDisabled(RegistryError):
-    """The registry deletes nothing. Nothing was changed. Enable deletes there, then clear the task."""
+    """The registry has deletes disabled. Nothing was changed. Enable deletes there, then clear the task."""
 
 
 class NotFound(RegistryError):
-    """The manifest, blob or repository is not there. Nothing was changed."""
+    """The manifest, blob or repository does not exist. Nothing was changed."""
 
 
 class ContentMismatch(RegistryError):
-    """Bytes did not match their digest or size. They were thrown away. A retry fetches them again."""
+    """Bytes did not match their digest or size. They were discarded. A retry fetches them again."""
 
     retryable = True
 
 
 class TagConflict(RegistryError):
-    """TAG_CONFLICT: the tag exists with another digest and may not be moved. The tag was left alone."""
+    """TAG_CONFLICT: the tag exists with another digest and may not be moved. The tag is unchanged."""
 
 
 class ProtocolViolation(RegistryError):
-    """The registry's answer breaks the OCI distribution spec. Nothing was taken from it."""
+    """The registry's response violates the OCI distribution spec. Nothing in it was used."""
 
 
 class ToolError(DeliveryChainError):
@@ -246,23 +246,23 @@ class ToolMissing(ToolError):
 
 
 class ToolTimeout(ToolError):
-    """A program ran past its deadline and was stopped with its children. What it wrote was removed."""
+    """A program exceeded its deadline and was stopped with its children. Its output was removed."""
 
 
 class DiskFull(ToolError):
-    """The worker's disk is full. What was half written was removed. A retry may find room."""
+    """The worker's disk is full. Partial files were removed. A retry may find space."""
 
     retryable = True
 
 
 class ProbeFailed(ToolError):
-    """What this worker offers could not be found out. Nothing was built. A retry may work."""
+    """Probing this worker's capabilities failed. Nothing was built. A retry may work."""
 
     retryable = True
 
 
 class SourceError(ToolError):
-    """Git refused: a transport that is not allowed, a ref that is not there, no permission."""
+    """Git failed: a transport that is not allowed, a missing ref, no permission."""
 
 
 class SourceUnreachable(SourceError):
@@ -276,7 +276,7 @@ class BuildFailed(ToolError):
 
 
 class ScanFailed(ToolError):
-    """There is no full and current report, so the image does not pass. Nothing was published."""
+    """Without a complete and current report, the image does not pass. Nothing was published."""
 
 
 class DatabaseUnavailable(ScanFailed):
@@ -286,13 +286,13 @@ class DatabaseUnavailable(ScanFailed):
 
 
 class AirflowUnreachable(ToolError):
-    """Airflow's API or database did not answer. Whether it heard the request is not known. A retry may work."""
+    """Airflow's API or database did not answer. Whether it got the request is unknown. A retry may work."""
 
     retryable = True
 
 
 class DeliveryFailed(DeliveryChainError):
-    """A trigger's target refused the delivery. Sending the same again gives the same answer."""
+    """A trigger's target rejected the delivery. Sending the same again fails again."""
 
 
 class DeliveryUnavailable(DeliveryFailed):
@@ -302,9 +302,9 @@ class DeliveryUnavailable(DeliveryFailed):
 
 
 class NotDelivered(DeliveryChainError):
-    """The run did not end well; its task `report` fails with this, so that Airflow has the run as failed, too.
+    """The run did not succeed; its task `report` fails with this, so that the run fails in Airflow, too.
 
-    Mend what the message names and clear the task that failed: `report` is run again by itself.
+    Fix what the message names and clear the failed task: `report` runs again by itself.
     """
 
 
@@ -313,8 +313,8 @@ class PolicyViolation(DeliveryChainError):
 
 
 class Unjudged(PolicyViolation):
-    """No gate of this run passed this digest, so it is not let out. Nothing was moved or sent."""
+    """No gate of this run passed this digest, so it is not released. Nothing was moved or sent."""
 
 
 class SealBroken(PolicyViolation):
-    """What a step left for others was not left by a step: it was changed, or copied. Nothing was moved or sent."""
+    """A result was not left by the step itself: it was changed, or copied. Nothing was moved or sent."""

@@ -1,4 +1,4 @@
-"""What Airflow loads in each of its processes; what only the API server needs is built when it asks."""
+"""Registers the plugin that every Airflow process loads; parts for the API server alone are built on demand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class DeliveryChainPlugin(AirflowPlugin):
 
     name = "delivery_chain"
     listeners = [listener]
-    # The first that fits takes a request, so the longer prefix comes first.
+    # The first match handles a request, so the longer prefix comes first.
     fastapi_apps = [
         {"app": webhooks, "url_prefix": WEBHOOKS, "name": "delivery-chain webhooks"},
         {"app": pages, "url_prefix": PAGES, "name": "delivery-chain"},
@@ -22,7 +22,7 @@ class DeliveryChainPlugin(AirflowPlugin):
     external_views = [
         {
             "name": "Push events",
-            # Relative to Airflow's own address, which may be below a path.
+            # Relative to Airflow's own address, which may include a path.
             "href": "delivery-chain/events",
             "destination": "nav",
             "category": "browse",

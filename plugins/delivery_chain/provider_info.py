@@ -1,4 +1,4 @@
-"""What Airflow reads about this package before it imports any of it: connection types, links and options."""
+"""Provider info that Airflow reads before it imports the package: connection types, links and options."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ SENDERS = (
     "quay",
     "standard",
 )
-"""The names of `delivery_chain.senders.table.SENDERS`, repeated: nothing is imported here. A test compares them."""
+"""Names of `delivery_chain.senders.table.SENDERS`, repeated since nothing is imported here. A test compares them."""
 
 
 def get_provider_info() -> dict[str, Any]:
-    """The package in Airflow's provider-info form.
+    """Describe the package in Airflow's provider-info format.
 
     Returns:
-        A dict as `airflow/provider_info.schema.json` and `provider.yaml.schema.json` describe it.
+        A dict that follows `airflow/provider_info.schema.json` and `provider.yaml.schema.json`.
     """
     return {
         "package-name": "airflow-delivery-chain",
@@ -46,8 +46,8 @@ def get_provider_info() -> dict[str, Any]:
 
 
 def _oci_registry() -> dict[str, Any]:
-    # The port is a field of its own, and not hidden: Airflow 3.3's Test button refuses with "Bad Request" every
-    # connection that has none (its page sends 0, its server compares that with nothing).
+    # The port is a separate, visible field: Airflow 3.3's Test button rejects connections without one with "Bad
+    # Request" (its page sends 0, its server compares that with nothing).
     return {
         "connection-type": "oci_registry",
         "hook-class-name": "delivery_chain.hooks.registry.OciRegistryHook",
@@ -62,7 +62,7 @@ def _oci_registry() -> dict[str, Any]:
             },
         },
         "conn-fields": {
-            "region": _text("Region", "For people and for the record, such as ap-southeast-1."),
+            "region": _text("Region", "For display and records, such as ap-southeast-1."),
             "ui_url": _text(
                 "Web page of an image",
                 "Template, such as https://harbor.example.com/{namespace}/{repository}/{digest}; "
@@ -71,13 +71,13 @@ def _oci_registry() -> dict[str, Any]:
             "plain_http": {
                 "label": "Plain HTTP",
                 "schema": {"type": ["boolean", "null"], "default": False},
-                "description": "Speak http, not https. For registries on a trusted network only.",
+                "description": "Use http instead of https. For registries on a trusted network only.",
             },
             "ca_certificate": _lines("CA certificate", "PEM text; empty for the CAs that the system trusts."),
             "private_hosts": _text(
                 "Private hosts",
-                "Hosts in private networks that a registry on the internet may send us to, for logins and blobs: "
-                "names or addresses, parted by blanks; * for any.",
+                "Hosts in private networks that a registry on the internet may redirect to, for logins and blobs: "
+                "names or addresses, separated by spaces; * for any.",
             ),
         },
     }
@@ -106,7 +106,7 @@ def _delivery_webhook() -> dict[str, Any]:
             "timeout_seconds": {
                 "label": "Timeout in seconds",
                 "schema": {"type": ["integer", "null"], "minimum": 1, "maximum": 300, "default": 10},
-                "description": "How long the target may take to answer.",
+                "description": "Time limit for the target to respond.",
             },
             "ca_certificate": _lines("CA certificate", "PEM text; empty for the CAs that the system trusts."),
         },
@@ -127,21 +127,21 @@ def _webhook_sender() -> dict[str, Any]:
             "sender": {
                 "label": "Sender",
                 "schema": {"type": ["string", "null"], "enum": [None, *SENDERS]},
-                "description": "Who sends. `standard` is signed JSON of git hooks, scripts and CI jobs.",
+                "description": "Kind of sender. `standard` is signed JSON from git hooks, scripts and CI jobs.",
             },
             "speaks_for": _text(
                 "Speaks for",
-                "The connections, of type git or oci_registry, whose pushes it tells: ids, parted by blanks.",
+                "Connections, of type git or oci_registry, whose pushes it reports: ids, separated by spaces.",
             ),
             "second_secret": {
                 "label": "Second secret",
                 "schema": {"type": ["string", "null"], "format": "password"},
-                "description": "Still taken while the sender is given the new one. Empty afterwards.",
+                "description": "Still accepted while the sender switches to the new one. Empty afterwards.",
             },
             "per_minute": {
                 "label": "Deliveries a minute",
                 "schema": {"type": ["integer", "null"], "minimum": 1, "maximum": 1_000_000, "default": 600},
-                "description": "More are asked to come later.",
+                "description": "Further ones are asked to come back later.",
             },
         },
     }
@@ -167,22 +167,22 @@ def _options() -> dict[str, Any]:
         ),
         "work_folder": _option(
             "Folder for checkouts, builds and scans while a task runs, on the worker's own disk.\n"
-            "What a killed task left there is removed before the worker's next one starts.\n"
+            "Leftovers of a killed task are removed before the worker's next one starts.\n"
             "Empty: ``delivery-chain-<user id>`` in the system's temporary folder.",
             example="/var/tmp/delivery-chain",  # noqa: S108 - an example in a text
         ),
         "git_transports": _option(
-            "How git sources may be reached: a comma-separated list of https, ssh, file and http.",
+            "Transports for git sources: a comma-separated list of https, ssh, file and http.",
             "https,ssh",
         ),
         "git_poll_seconds": _option(
-            "Seconds between two looks at a git source, 1 to 3600.", "30", kind="float"
+            "Seconds between two polls of a git source, 1 to 3600.", "30", kind="float"
         ),
         "image_poll_seconds": _option(
-            "Seconds between two looks at the image tags of a registry, 5 to 3600.", "60", kind="float"
+            "Seconds between two polls of the image tags of a registry, 5 to 3600.", "60", kind="float"
         ),
         "trivy_db_repository": _option(
-            "Where to take Trivy's vulnerability database from. Empty: Trivy's own default.",
+            "Image of Trivy's vulnerability database. Empty: Trivy's own default.",
             example="registry.example.com/mirror/trivy-db:2",
         ),
         "trivy_cache_dir": _option(
@@ -195,7 +195,7 @@ def _options() -> dict[str, Any]:
             kind="integer",
         ),
         "trivy_java_db_repository": _option(
-            "Where to take the database from that names Java archives; fetched only when an image holds some.\n"
+            "Image of the database that identifies Java archives; fetched only if an image has some.\n"
             "Empty: Trivy's own default.",
             example="registry.example.com/mirror/trivy-java-db:1",
         ),
@@ -205,29 +205,31 @@ def _options() -> dict[str, Any]:
             kind="integer",
         ),
         "trivy_wheel": _option(
-            "Whether scans may use a Trivy that came with a PyPI wheel, which its makers did not make: refuse or "
+            "Whether scans may use a Trivy from a PyPI wheel, which is not built by Trivy's maintainers: refuse or "
             "allow. For sandboxes.",
             "refuse",
         ),
         "build_isolation": _option(
-            "What stands between RUN steps and the worker: auto, container, namespaces or chroot.", "auto"
+            "Isolation of RUN steps from the worker: auto, container, namespaces or chroot.", "auto"
         ),
-        "build_network": _option("Where RUN steps may connect to: auto, private, host or none.", "auto"),
+        "build_network": _option(
+            "Network that RUN steps may connect to: auto, private, host or none.", "auto"
+        ),
         "staging_keep_hours": _option(
-            "Staging tags older than this may be removed by the maintenance Dag.", "24", kind="integer"
+            "Minimum age of staging tags that the maintenance Dag may remove, in hours.", "24", kind="integer"
         ),
         "registry_requests": _option(
-            "Requests that one worker has under way at one registry at most, all its replications together.",
+            "Most concurrent requests of one worker to one registry, across all its replications.",
             "8",
             kind="integer",
         ),
         "registry_megabytes_per_second": _option(
-            "Megabytes a second that one worker sends to or takes from one registry at most; 0 for no limit.",
+            "Most megabytes per second that one worker sends to or receives from one registry; 0 for no limit.",
             "0",
             kind="float",
         ),
         "replicate_pool": _option(
-            "Airflow pool that replications take a slot of; bounds them over all workers.", "default_pool"
+            "Airflow pool in which replications take a slot; limits them across all workers.", "default_pool"
         ),
     }
 

@@ -1,9 +1,9 @@
-"""Which failures are tried again, when, and for how long.
+"""Retry policy: which failures are retried, when, and for how long.
 
-Two ways lead to another try. The first is the policy here, for an exception that a task raised and could still report:
-the error itself says whether trying again helps, see `delivery_chain.errors`. The second is Airflow's own, where the
-task could report nothing: it never began, its worker died, or Airflow's API server was away. There only the numbers
-count that the Dag was serialised with, so `STEPS`, `PLAN` and `WATCHES` hold those for both ways.
+A retry happens in two ways. First, by the policy here, for an exception that a task raised and could still report: the
+error itself says whether a retry helps, see `delivery_chain.errors`. Second, by Airflow itself, if the task could not
+report anything: it never began, its worker died, or Airflow's API server was down. Then only the values serialized
+with the Dag count, so `STEPS`, `PLAN` and `WATCHES` hold those for both ways.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 FIRST_DELAY = 10.0
-"""Seconds before the second try where the other side named none; doubled for each further one."""
+"""Seconds before the first retry, unless the server names a delay; doubled for each further one."""
 LONGEST_DELAY = 300.0
-"""Seconds: the bound for back-off and for what the other side asks, where the task names none."""
+"""Upper limit in seconds of the backoff and of a server's delay, unless the task sets one."""
 UNKNOWN_RETRIES = 3
-"""For errors that nobody foresaw: once is too few after a hiccup, and an hour of a bug helps nobody."""
+"""For unexpected errors: one retry is too few after a hiccup, and retrying a bug for an hour is pointless."""
 
 
 class ChainRetryPolicy(RetryPolicy):
-    """Fails at once what trying again cannot mend, soon what nobody knows, and backs off from what may heal."""
+    """Policy that fails permanent errors at once, unknown ones soon, and backs off from transient ones."""
 
     def evaluate(
         self,
@@ -36,13 +36,13 @@ class ChainRetryPolicy(RetryPolicy):
         max_tries: int,
         context: Context | None = None,
     ) -> RetryDecision:
-        """Decide from the error's `retryable` and `retry_after`; an Airflow that does not answer is waited for.
+        """Decide by the error's `retryable` and `retry_after`; wait for an Airflow that does not answer.
 
         Args:
             exception: What the task raised.
-            try_number: 1 for the first try; a clear goes on counting.
-            max_tries: The tries before the last clear plus the task's retries. Airflow itself holds to it.
-            context: Airflow's; without one the task's own retries and longest delay are not known.
+            try_number: 1 for the first try; counting continues after a clear.
+            max_tries: Tries before the last clear plus the task's retries. Airflow itself enforces it.
+            context: Airflow's; without it the task's own retries and longest delay are unknown.
         """
         from delivery_chain.hooks.absence import is_away  # noqa: PLC0415 - not in a module that a parse imports
 
@@ -52,20 +52,20 @@ class ChainRetryPolicy(RetryPolicy):
         asked = exception.retry_after if isinstance(exception, DeliveryChainError) else None
         if isinstance(exception, DeliveryChainError):
             if not exception.retryable:
-                return RetryDecision.fail(f"{name}: the same again gives the same answer")
+                return RetryDecision.fail(f"{name}: a retry would fail in the same way")
         elif not is_away(exception) and tries > UNKNOWN_RETRIES:
-            return RetryDecision.fail(f"{name}: not an error that is known to pass, after {tries} tries")
+            return RetryDecision.fail(f"{name}: not known to be transient, after {tries} tries")
         longest = task.max_retry_delay.total_seconds() if task and task.max_retry_delay else LONGEST_DELAY
         delay = delay_after(tries, asked, longest)
-        return RetryDecision.retry(timedelta(seconds=delay), f"{name}: trying again in {delay:g} s")
+        return RetryDecision.retry(timedelta(seconds=delay), f"{name}: retrying in {delay:g} s")
 
     def serialize(self) -> dict[str, Any]:
-        """The policy as JSON; it has no parameters."""
+        """Serialize the policy; it has no parameters."""
         return {"__type": "ChainRetryPolicy"}
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> ChainRetryPolicy:  # noqa: ARG003 - Airflow's signature
-        """The policy that `serialize` gave."""
+        """Restore the policy from `serialize`."""
         return cls()
 
 
@@ -74,7 +74,7 @@ def delay_after(tries: int, retry_after: float | None = None, longest: float = L
 
     Args:
         tries: The try that failed, 1 for the first.
-        retry_after: Seconds that the other side asked for; wins over the back-off.
+        retry_after: Delay that the server asked for, in seconds; takes precedence over the backoff.
         longest: The bound for both.
 
     Returns:
@@ -94,14 +94,14 @@ STEPS: dict[str, Any] = {
 }
 """For a step: 70 minutes of a lost registry, database or API server, not counting the tries themselves."""
 PLAN: dict[str, Any] = {"retries": 2100, "max_retry_delay": timedelta(minutes=10)}
-"""For `plan`: two weeks. Its push is told once; with the run's plan it would be lost."""
+"""For `plan`: two weeks. Its push is sent once, and without a plan for the run it would be lost."""
 WATCHES: dict[str, Any] = {
     "retries": 30,
     "retry_delay": timedelta(seconds=20),
     "retry_exponential_backoff": 2.0,
     "max_retry_delay": timedelta(seconds=45),
 }
-"""For a Dag that always runs: what waiting can't mend is looked at again within a minute of somebody's mending it.
+"""For a Dag that always runs: a permanent error is checked again within a minute after it is fixed.
 
 No policy: its next run would start at once, and fail again without a pause.
 """

@@ -1,4 +1,4 @@
-"""This installation's settings: section `[delivery_chain]` of Airflow's configuration, read when asked for.
+"""Settings of this installation: section `[delivery_chain]` of Airflow's configuration, read on demand.
 
 What one scan engine alone needs is not here: each reads its own options, see `delivery_chain.scanners.interface`.
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 GIT_TRANSPORTS = ("https", "ssh", "file", "http")
-"""What `git_transports` may list; the same names as `delivery_chain.tools.git.source.Transport`."""
+"""Values allowed in `git_transports`; the same names as `delivery_chain.tools.git.source.Transport`."""
 BUILD_ISOLATIONS = ("auto", "container", "namespaces", "chroot")
 BUILD_NETWORKS = ("auto", "private", "host", "none")
 LONGEST_POLL = 3600.0
-"""Seconds between two looks at a git source or a registry's tags, at most."""
+"""Longest poll interval of a git source or a registry's tags, in seconds."""
 LONGEST_AGE = 24 * 365
 """Hours: a year."""
 
 
 def airflow_option(section: str, option: str) -> str | None:
-    """Return what Airflow's configuration and environment say of an option, None where they say nothing."""
+    """Return an option from Airflow's configuration and environment, None if not set."""
     from airflow.sdk.configuration import conf  # noqa: PLC0415 - slow, and not needed to import this module
 
     found: str | None = conf.get(section, option, fallback=None)
@@ -38,37 +38,37 @@ def airflow_option(section: str, option: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What an administrator decides for all chains. Holds no secret."""
+    """Administrator's settings for all chains. Holds no secret."""
 
     specs_folder: Path
-    """Where the chain specs are; `chain_specs` beside the Dags folder unless set."""
+    """Folder of the chain specs; `chain_specs` beside the Dags folder by default."""
     work_folder: Path
-    """Where a worker keeps checkouts and builds while a task runs; on its own disk."""
+    """A worker's folder for checkouts and builds while a task runs; on a local disk."""
     git_transports: frozenset[str]
-    """How git sources may be reached: any of https, ssh, file, http."""
+    """Transports for git sources: any of https, ssh, file, http."""
     git_poll_seconds: float
-    """Time between two looks at a git source."""
+    """Poll interval of a git source."""
     image_poll_seconds: float
-    """Time between two looks at the image tags of a registry."""
+    """Poll interval of the image tags of a registry."""
     build_isolation: str
     """auto, container, namespaces or chroot; see docs/build-isolation.md."""
     build_network: str
-    """auto, private, host or none: where RUN steps may connect to."""
+    """auto, private, host or none: network that RUN steps may connect to."""
     staging_keep_hours: int
-    """Staging tags older than this may be removed by the maintenance Dag."""
+    """Minimum age of staging tags that the maintenance Dag may remove."""
     registry_requests: int
-    """Requests that one worker has under way at one registry at most, all its replications together."""
+    """Most concurrent requests of one worker to one registry, across all its replications."""
     registry_megabytes_per_second: float
-    """Megabytes a second that one worker sends to or takes from one registry at most; 0 for no limit."""
+    """Most megabytes per second that one worker sends to or receives from one registry; 0 for no limit."""
     replicate_pool: str
-    """Airflow pool that replications take a slot of; bounds them over all workers."""
+    """Airflow pool in which replications take a slot; limits them across all workers."""
 
     @classmethod
     def load(cls) -> Settings:
         """Read the settings from Airflow's configuration and environment.
 
         Raises:
-            ConfigurationError: An option has a value that it does not take; names both.
+            ConfigurationError: An option has an invalid value; names both.
         """
         return cls.read(airflow_option)
 
@@ -77,10 +77,10 @@ class Settings:
         """Read the settings from any source of options.
 
         Args:
-            get: Section and option to the text that is set there; None or an empty text for the default.
+            get: Maps section and option to its value; None or an empty string for the default.
 
         Raises:
-            ConfigurationError: An option has a value that it does not take; names both.
+            ConfigurationError: An option has an invalid value; names both.
         """
         options = Section(get)
         return cls(

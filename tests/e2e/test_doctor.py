@@ -95,7 +95,7 @@ def mended(sandbox: Sandbox, spec: Path, tmp_path_factory: pytest.TempPathFactor
     typo = run(sandbox, "typo")
     assert problems["cn-hangzhuo"][1].endswith(f", or write 'cn-hangzhou' in {spec}")
     spec.write_text(SPEC.replace("cn-hangzhuo", "cn-hangzhou"), "ascii")
-    room = problems["doctor_git"][1].partition(", or where nothing else takes this one: ")[2]
+    room = problems["doctor_git"][1].partition(", or if nothing else uses this one: ")[2]
     said = {"doctor_git": follow(sandbox, room, "URL", sandbox.layout.git.as_uri())}
     missing = run(sandbox, "missing")
     near = sandbox.registries["ap-southeast-1"]

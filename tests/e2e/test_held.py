@@ -111,7 +111,7 @@ def test_a_run_of_a_paused_dag_waits(held: Held) -> None:
     assert WAITING[0].upper() + WAITING[1:] in held.page
     code, out, err = held.command
     paused = f"{CHAIN} is paused: its run stays queued until the Dag is unpaused in the UI"
-    late = f"{CHAIN}: run {held.moves} has not ended in time, last seen queued ({WAITING}); it goes on"
+    late = f"{CHAIN}: run {held.moves} did not finish in time, last state queued ({WAITING}); it continues"
     assert (code, out.split()[:2], err.splitlines()) == (3, ["exists", held.moves], [paused, late])
 
 

@@ -73,7 +73,7 @@ def test_refusals(sandbox: Sandbox) -> None:
     address = sandbox.api.address
     code, out, err = trigger(sandbox, "shop-apy", "--ref", "v1.0.0")
     assert (code, out) == (3, "")
-    assert err.startswith(f"{address}: no chain 'shop-apy'; chains that this login sees: base-images, ")
+    assert err.startswith(f"{address}: no chain 'shop-apy'; chains visible to this login: base-images, ")
     assert ", shop-api, shop-web" in err
     for words, reason in (
         (("--ref", "v9"), "no build rule of chain 'shop-api' matches 'v9' as a whole name (release: tag "),
@@ -88,13 +88,13 @@ def test_refusals(sandbox: Sandbox) -> None:
     ):
         code, out, err = trigger(sandbox, "shop-api", *words)
         assert (code, out) == (1, "")
-        assert err.startswith(f"shop-api takes no such event, nothing was started: {reason}")
+        assert err.startswith(f"shop-api does not take this event, nothing was started: {reason}")
     code, out, err = trigger(sandbox, "shop-api", "--ref", "v1.0.0", AIRFLOW_API_PASSWORD="wrong")
-    assert (code, out, err.startswith(f"{address}/auth/token: Airflow does not take ")) == (3, "", True)
+    assert (code, out, err.startswith(f"{address}/auth/token: Airflow rejects ")) == (3, "", True)
     code, out, err = trigger(
         sandbox, "shop-api", "--ref", "v1.0.0", AIRFLOW_API_TOKEN="eyJhbGciOiJIUzUxMiJ9.e30.AA"
     )
-    assert (code, out, err.startswith(f"{address}: Airflow does not take AIRFLOW_API_TOKEN (status 4")) == (
+    assert (code, out, err.startswith(f"{address}: Airflow rejects AIRFLOW_API_TOKEN (status 4")) == (
         3,
         "",
         True,

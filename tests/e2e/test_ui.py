@@ -73,10 +73,10 @@ def test_the_trigger_form_starts_a_run(sandbox: Sandbox, page: Page) -> None:
     form = trigger_form(page, "shop-api")
     for text in (
         "Branch or tag to build",
-        "Stands in for a push of this ref",
+        "Replaces a push of this ref",
         "Build rule",
         "the one that matches",
-        "Or take an image that is there",
+        "Or use an existing image",
     ):
         expect(form.get_by_text(text)).to_be_visible()
     form.locator("[name=element_ref]").fill("asked-in-the-form")
@@ -195,7 +195,7 @@ def test_a_run_s_page_asks_for_a_login(visitor: BrowserContext, clean: Ended) ->
 @pytest.mark.parametrize(
     ("wrong", "title", "message"),
     [
-        (False, "Test Connection Successful", "is an OCI registry and lets us in anonymously"),
+        (False, "Test Connection Successful", "is an OCI registry and grants access anonymously"),
         (True, "Test Connection Failed", "Connection refused. Check that the registry runs"),
     ],
     ids=["right", "wrong"],

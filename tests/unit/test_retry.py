@@ -38,14 +38,14 @@ def test_every_error_decides_by_its_own_word(kind: type[DeliveryChainError]) -> 
 def test_a_fail_says_why() -> None:
     """Airflow shows the reason on the task instance; it holds no part of the message."""
     assert ChainRetryPolicy().evaluate(ConfigurationError("secret"), 1, 3) == RetryDecision.fail(
-        "ConfigurationError: the same again gives the same answer"
+        "ConfigurationError: a retry would fail in the same way"
     )
 
 
 def test_the_other_sides_wish_counts() -> None:
     """`retry_after` wins over the back-off."""
     decision = ChainRetryPolicy().evaluate(RegistryBusy("slow down", retry_after=42), 5, 9)
-    assert decision == RetryDecision.retry(timedelta(seconds=42), "RegistryBusy: trying again in 42 s")
+    assert decision == RetryDecision.retry(timedelta(seconds=42), "RegistryBusy: retrying in 42 s")
 
 
 def context(retries: int = 18) -> Any:
@@ -99,7 +99,7 @@ def test_an_airflow_that_does_not_answer_is_waited_for(error: Exception, *, away
 def test_the_task_bounds_the_delay() -> None:
     """The plan waits up to ten minutes, others five: the same as where Airflow alone decides."""
     decision = ChainRetryPolicy().evaluate(RegistryBusy("x"), 18, 18, context())
-    assert decision == RetryDecision.retry(timedelta(minutes=10), "RegistryBusy: trying again in 600 s")
+    assert decision == RetryDecision.retry(timedelta(minutes=10), "RegistryBusy: retrying in 600 s")
 
 
 def test_a_clear_begins_with_short_delays() -> None:

@@ -1,4 +1,4 @@
-"""Who may read what, as Airflow's auth manager decides it."""
+"""Authorizes readers through Airflow's auth manager."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from airflow.api_fastapi.core_api.security import GetUserDep, get_user, requires
 from fastapi import Depends, HTTPException
 
 User = GetUserDep
-"""A route's parameter of this type is whoever asks; 401 for who is not logged in."""
+"""Type of a route parameter: the logged-in user; 401 otherwise."""
 LOGGED_IN = Depends(get_user)
-"""A route's dependency: 401 for who is not logged in."""
+"""Route dependency: 401 unless logged in."""
 READS_XCOMS = Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.XCOM))
-"""A route's dependency: whoever may read the XComs of the Dag in its path."""
+"""Route dependency: requires read access to XComs of the Dag in the path."""
 READS_RUNS = Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.RUN))
-"""The same of its runs."""
+"""Route dependency: requires read access to runs of the Dag in the path."""
 
 
 def readable_dags(user: Any) -> set[str]:
-    """The ids of the Dags that a user may read."""
+    """Ids of the Dags that a user may read."""
     manager: Any = get_auth_manager()
     return set(manager.get_authorized_dag_ids(user=user, method="GET"))
 
 
 def reads_audit_log(user: User) -> set[str]:
-    """The ids of the Dags that a user may read; 403 for who may not read the audit log.
+    """Ids of the Dags that a user may read; 403 if the user may not read the audit log.
 
-    Not `requires_access_dag`: that takes the right for one Dag from the address, and some pages show many.
+    `requires_access_dag` does not fit: it checks the one Dag in the path, and some pages show many.
     """
     manager: Any = get_auth_manager()
     entity = DagAccessEntity.AUDIT_LOG

@@ -1,4 +1,4 @@
-"""The chains' Dags as Airflow stored them: the newest version of each."""
+"""Reads the latest serialized version of each chain's Dag."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 
 def dag_hashes(session: Session) -> dict[str, str]:
-    """The hash of each chain's Dag by its id: another hash, another Dag."""
+    """Hash of each chain's Dag by Dag id; it changes with the Dag."""
     return dict(session.execute(_latest(SerializedDagModel.dag_hash)).all())
 
 
 def stored_dags(session: Session, dag_ids: Collection[str]) -> dict[str, Any]:
-    """What Airflow stored of these chains' Dags, as JSON, by their ids."""
+    """The serialized Dags of these chains, as JSON, by Dag id."""
     wanted = _latest(SerializedDagModel.id).where(SerializedDagModel.dag_id.in_(dag_ids)).subquery()
     rows = session.scalars(select(SerializedDagModel).where(SerializedDagModel.id.in_(select(wanted.c.id))))
     return {row.dag_id: row.data for row in rows}
 
 
 def all_dag_ids(session: Session) -> set[str]:
-    """The ids of all Dags of this Airflow."""
+    """Ids of all Dags of this Airflow."""
     return set(session.scalars(select(DagModel.dag_id)))
 
 
 def _latest(*columns: Any) -> Any:
-    """Columns of the newest version of each chain's Dag, after its id; not of chains that were removed."""
+    """Select the Dag id and the given columns of the latest version of each chain's Dag, except removed chains."""
     removed = select(DagTag.dag_id).where(DagTag.name == REMOVED_TAG)
     newest = (
         select(DagVersion.dag_id, func.max(DagVersion.version_number).label("number"))

@@ -1,7 +1,7 @@
-"""Tasks of a run that somebody deleted, in the UI or over REST: Airflow never makes them anew by itself.
+"""Restores tasks of a run that a user deleted in the UI or over REST, which Airflow never recreates by itself.
 
-What follows such a task waits for it for ever, and Airflow does not see that the run is stuck while a task of it has a
-limit of its own, as `publish` does. Source: airflow issue 71540.
+Tasks downstream of a deleted one wait forever, and Airflow does not detect the deadlock while a task of the run has
+its own concurrency limit, as `publish` does. Source: airflow issue 71540.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 
 def deleted_of(connection: Session | Connection, dag_id: str, run_id: str) -> tuple[str, ...]:
-    """The steps of a run that have no task instance at all, in their order."""
+    """The steps of a run without any task instance, in step order."""
     one = TaskInstance
     wanted = select(one.task_id).where(one.dag_id == dag_id, one.run_id == run_id).distinct()
     there = set(connection.scalars(wanted))
     return tuple(step for step in STEPS if step not in there)
 
 
-def make_anew(connection: Connection, dag_run: DagRun) -> tuple[str, ...]:
-    """Give a run that begins or goes on the tasks that it lacks, as Airflow made them at first.
+def restore(connection: Connection, dag_run: DagRun) -> tuple[str, ...]:
+    """Recreate the missing tasks of a run that starts or resumes, as Airflow first created them.
 
     Mapped ones are left to Airflow, which expands them again.
 
     Returns:
-        Their ids.
+        Ids of the restored tasks.
     """
     dag = dag_run.dag
     if dag is None:

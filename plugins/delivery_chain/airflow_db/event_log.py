@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from delivery_chain.core.events.ledger import Entry
 
 MOST_ROWS = 500
-"""Rows of the event log that one notification writes of one place."""
+"""Maximum number of event log rows per notification and place."""
 
 
 def log_entries(session: Session, dag_id: str | None, entries: Sequence[Entry]) -> None:
-    """Add a row per entry.
+    """Add one row per entry.
 
     Args:
         session: Of the transaction.
-        dag_id: Whose readers may see the rows; None for changes that belong to no Dag.
-        entries: Of more than `MOST_ROWS` the first.
+        dag_id: The Dag whose readers may see the rows; None for changes that belong to no Dag.
+        entries: Only the first `MOST_ROWS` are written.
     """
     if not entries:
         return

@@ -1,6 +1,6 @@
-"""Set up Airflow's database: schema and connections in one process; each `airflow` command costs seconds.
+"""Sets up Airflow's database, schema and connections, in one process, because each `airflow` command takes seconds.
 
-Run as `python -m delivery_chain.airflow_db.first_setup` with Airflow's settings in the environment and the
+Run it as `python -m delivery_chain.airflow_db.first_setup` with Airflow's settings in the environment and the
 connections on standard input: a JSON list of objects with `conn_id` and Connection's other arguments.
 """
 
@@ -19,7 +19,7 @@ MAX_INPUT = 1 << 20
 
 
 def write_connections(wanted: list[dict[str, Any]]) -> None:
-    """Make each connection as wanted, or bring it back to that; others are left alone."""
+    """Create or reset each given connection; leave others unchanged."""
     with create_session() as session:
         for values in wanted:
             extra = json.dumps(values.pop("extra")) if "extra" in values else None
@@ -33,7 +33,7 @@ def write_connections(wanted: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Bring the schema up to date, then write the connections."""
+    """Migrate the schema, then write the connections."""
     wanted = json.loads(sys.stdin.read(MAX_INPUT))
     db.upgradedb()
     write_connections(wanted)

@@ -1,4 +1,4 @@
-"""Facts of this Airflow for `delivery-chain doctor`: SQLAlchemyError from each where the database does not answer."""
+"""Reads facts of this Airflow for `delivery-chain doctor`; each raises SQLAlchemyError if the database is down."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One of Airflow's processes, by its newest job."""
+    """One of Airflow's processes, by its latest job."""
 
     host: str
     alive: bool
@@ -35,31 +35,31 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class DagRow:
-    """A Dag that Airflow has."""
+    """A Dag known to Airflow."""
 
     has_import_errors: bool
     is_paused: bool
 
 
 def connections() -> dict[str, str]:
-    """The connections in Airflow's database, and their types."""
+    """Map the ids of the connections in Airflow's database to their types."""
     with transaction() as session:
         rows = session.execute(select(Connection.conn_id, Connection.conn_type)).all()
     return {str(name): (conn_type or "").replace("-", "_") for name, conn_type in rows}
 
 
 def dialect_and_time() -> tuple[str, datetime | None]:
-    """The kind of database, and its time; SQLite is a file of this machine, and has no clock."""
+    """The kind of database, and its time; None for SQLite, a local file without its own clock."""
     with transaction() as session:
         kind = session.get_bind().dialect.name
-        told: datetime = session.execute(select(func.current_timestamp())).scalar_one()
+        now: datetime = session.execute(select(func.current_timestamp())).scalar_one()
     if kind == "sqlite":
         return kind, None
-    return kind, told if told.tzinfo else told.replace(tzinfo=UTC)
+    return kind, now if now.tzinfo else now.replace(tzinfo=UTC)
 
 
 def processes(job_types: Collection[str]) -> dict[str, Process]:
-    """The newest job of each type that ever ran."""
+    """The latest job of each type that ever ran."""
     found: dict[str, Process] = {}
     with transaction() as session:
         for job_type in job_types:
@@ -72,14 +72,14 @@ def processes(job_types: Collection[str]) -> dict[str, Process]:
 
 
 def dag_rows(dag_ids: Collection[str]) -> dict[str, DagRow]:
-    """Those of the Dags that Airflow has, and does not count as gone."""
+    """The Dags among these that Airflow has and does not consider stale."""
     with transaction() as session:
         models = session.scalars(select(DagModel).where(DagModel.dag_id.in_(dag_ids), ~DagModel.is_stale))
         return {one.dag_id: DagRow(bool(one.has_import_errors), bool(one.is_paused)) for one in models}
 
 
 def failing_dags(dag_ids: Collection[str]) -> set[str]:
-    """Dags whose newest run failed, or waits for another try."""
+    """Dags whose latest run failed, or waits for a retry."""
     with transaction() as session:
         return _failing(session, dag_ids)
 
@@ -94,12 +94,12 @@ def _failing(session: Session, dag_ids: Collection[str]) -> set[str]:
 
 
 def pool_slots(name: str) -> int | None:
-    """The slots of a pool; None where there is no such pool."""
+    """Number of slots of a pool; None if it does not exist."""
     with transaction() as session:
         return session.scalar(select(Pool.slots).where(Pool.pool == name))
 
 
 def signing_secret() -> str:
-    """The installation's signing secret; empty where there is none yet."""
+    """The installation's signing secret; empty if not created yet."""
     with transaction() as session:
         return stored_secret(session)

@@ -1,4 +1,4 @@
-"""Adding a row to a table of Airflow's where others may add the same one at this very moment."""
+"""Inserts a row into one of Airflow's tables while others may insert the same row concurrently."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def insert_or_leave(connection: Connection, table: Any) -> Any:
-    """An insert into `table` that does nothing where its unique key is taken: no IntegrityError, no lost row."""
+    """Return an insert into `table` that does nothing if its unique key exists: no IntegrityError, no lost row."""
     match connection.dialect.name:
         case "postgresql":
             return postgresql.insert(table).on_conflict_do_nothing()

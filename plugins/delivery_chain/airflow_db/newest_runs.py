@@ -1,4 +1,4 @@
-"""Every chain with its newest run, for the first page."""
+"""Lists every chain with its latest run, for the start page."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Newest:
-    """A chain's newest run."""
+    """A chain's latest run."""
 
     run_id: str
     state: str
-    """Airflow's."""
+    """Airflow's state."""
     at: datetime
     note: str = ""
-    """What the chain wrote about it, or a person."""
+    """The note that the chain or a user wrote."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class Chain:
 
 
 def newest_runs(readable: set[str]) -> list[Chain]:
-    """The chains among the Dags that the reader may read."""
+    """The chains among the Dags that the user may read."""
     tagged = select(DagTag.dag_id).where(DagTag.name == CHAIN_TAG)
     with transaction() as session:
         dags = session.scalars(

@@ -1,6 +1,6 @@
-"""How runs ended, from Airflow's database: task states, what steps left, and who marked or cleared what.
+"""Collects the facts of runs from Airflow's database: task states, XComs of the steps, and users' marks and clears.
 
-Reads and writes go through the connection or session that is given, and join its transaction.
+Reads and writes use the given connection or session, and join its transaction.
 """
 
 from __future__ import annotations
@@ -39,25 +39,25 @@ if TYPE_CHECKING:
     from delivery_chain.core.spec.model import ChainSpec
 
 RENDERED = TaskInstance.__table__.c.rendered_map_index
-"""The name of a mapped instance; NULL until it has one."""
+"""The rendered map index of a mapped instance; NULL until it has one."""
 MOST_ROWS = 500
-"""Rows of the event log that are read for one run, the newest."""
+"""Maximum number of event log rows read for one run, newest first."""
 
 
 def facts_of(
     connection: Session | Connection, dag_id: str, run_id: str, *, state: str = "", left: Left | None = None
 ) -> Facts | None:
-    """All that is known of a run; None where there is no such run.
+    """Collect all facts of a run; None if the run does not exist.
 
     Args:
         connection: To Airflow's database.
         dag_id: Its Dag.
         run_id: Its id.
-        state: Airflow's state of it, where the transaction is about to change that; else the database's.
-        left: What its steps left, where that has been read.
+        state: Its state, if the transaction is about to change it; otherwise read from the database.
+        left: The XComs of its steps, if already read.
 
     Raises:
-        pydantic.ValidationError: What its steps left is of another version of this package.
+        pydantic.ValidationError: Another version of this package wrote the XComs.
     """
     wanted = select(DagRun.state, DagRun.clear_number).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)
     run = connection.execute(wanted).first()
@@ -88,7 +88,7 @@ def _held(connection: Session | Connection, dag_id: str) -> str:
     wanted = select(DagModel.is_paused, DagModel.is_stale).where(DagModel.dag_id == dag_id)
     dag = connection.execute(wanted).first()
     if dag is None or dag.is_stale:
-        return "its Dag is gone: bring the chain's spec back"
+        return "its Dag no longer exists: restore the chain's spec"
     return "its Dag is paused: unpause it" if dag.is_paused else ""
 
 
@@ -110,8 +110,8 @@ def _tasks(
 
 
 def marks_in(connection: Session | Connection, dag_id: str, run_id: str) -> tuple[Mark, ...]:
-    """Who marked or cleared what of a run, as far as it is in force."""
-    # A request about many runs names them in its body alone.
+    """Users' marks and clears of a run that are still in effect."""
+    # A request about many runs names them only in its body.
     named = Log.extra.contains(json.dumps(run_id), autoescape=True)
     wanted = (
         select(Log.event, Log.owner, Log.dag_id, Log.task_id, Log.extra)
@@ -132,7 +132,7 @@ def marks_in(connection: Session | Connection, dag_id: str, run_id: str) -> tupl
 
 
 def name_instances(connection: Connection, dag_id: str, run_id: str, spec: ChainSpec) -> None:
-    """Give the instances of mapped tasks their names, which Airflow would give them only when they have run."""
+    """Set the names of mapped instances, which Airflow sets only once they have run."""
     one = TaskInstance
     for step, labels in slot_names(spec).items():
         for index, label in enumerate(labels):

@@ -1,4 +1,4 @@
-"""The two Variables of a watched place: what webhooks reported, which only we write, and what the sensor saw."""
+"""Reads and writes the two Variables of a watched place: the webhooks' history, ours alone, and the sensor's cursor."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-DESCRIPTION = "What webhooks told of {}"
+DESCRIPTION = "Webhook history of {}"
 MOST_WRITTEN = 16
-"""Places whose text is kept in memory, some 0.5 MB each at most: reading it is a tenth of what a push costs."""
+"""Number of places cached in memory, at most about 0.5 MB each: reading one is a tenth of the cost of a push."""
 _written: dict[str, tuple[str, Told]] = {}
 
 
 class RefHistory:
-    """Moves of one place's refs, as webhooks reported them. Holds its row's lock until the session ends."""
+    """The moves of one place's refs, as reported by webhooks. Holds its row's lock until the session ends."""
 
     def __init__(self, session: Session, dag_id: str) -> None:
-        """Lock and read.
+        """Lock and read the history.
 
         Args:
             session: Of the transaction.
@@ -40,29 +40,29 @@ class RefHistory:
         self._key = told_key(dag_id)
         about = {"description": DESCRIPTION.format(dag_id)}
         values = {"key": self._key, **about, **_stored("{}")}
-        # Locks the row whether it is there or not: Postgres the row, SQLite the database, before anything is read.
+        # Locks before reading, whether the row exists or not: Postgres locks the row, SQLite the database.
         session.execute(build_upsert_stmt(get_dialect_name(session), Variable, ["key"], values, about))
         found = stored(session, (self._key, dag_id))
-        self._was = self._told = _told(self._key, *found[self._key])
+        self._was = self._told = _parse(self._key, *found[self._key])
         self._seen = _cursor(*found[dag_id]) if dag_id in found else None
 
     def told(self, ref: str) -> History:
-        """Moves of a ref, as webhooks reported them."""
+        """The moves of a ref, as reported by webhooks."""
         return self._told.refs.get(ref, ())
 
     def watched(self, ref: str) -> Sighting | None:
-        """The ref as the sensor saw it last; None where it looked at none, gone where it did not see this one."""
+        """The sensor's last sighting of a ref; None if it has not polled, marked as gone if the ref was absent."""
         if self._seen is None:
             return None
         looked, refs = self._seen
         return Sighting(commit=refs.get(ref, ""), before=None, at=looked)
 
     def remember(self, ref: str, history: History) -> None:
-        """Keep what is known of a ref from now on."""
+        """Set the history of a ref."""
         self._told = self._told.with_history(ref, history)
 
     def write(self) -> None:
-        """Put it into the transaction."""
+        """Write the history in the transaction."""
         if self._told == self._was:
             return
         values = _stored(self._told.to_text())
@@ -72,15 +72,15 @@ class RefHistory:
 
 
 def _stored(text: str) -> dict[str, Any]:
-    """The columns of a Variable with this text, encrypted where Airflow has a key."""
+    """The columns of a Variable with this text, encrypted if Airflow has a key."""
     made = Variable(val=text)  # type: ignore[no-untyped-call]
     return {"val": made._val, "is_encrypted": made.is_encrypted}  # noqa: SLF001 - as Variable.set does
 
 
-def _told(key: str, row: str, encrypted: bool) -> Told:  # noqa: FBT001 - a column
-    """What is in the row; from memory, where this process wrote this very text."""
-    text, told = _written.get(key, ("", None))
-    return told if told and text == row else Told.read(plain(row, encrypted))
+def _parse(key: str, row: str, encrypted: bool) -> Told:  # noqa: FBT001 - a column
+    """Parse the row; from memory if this process wrote the same text."""
+    text, cached = _written.get(key, ("", None))
+    return cached if cached and text == row else Told.read(plain(row, encrypted))
 
 
 def _keep(key: str, row: str, told: Told) -> None:
@@ -91,11 +91,11 @@ def _keep(key: str, row: str, told: Told) -> None:
 
 @lru_cache(maxsize=4)
 def _cursor(row: str, encrypted: bool) -> tuple[datetime, Mapping[str, str]] | None:  # noqa: FBT001 - a column
-    """What a watching Dag saw last: when that look began, and every ref with its commit.
+    """Parse a watching Dag's cursor: the time when its last poll began, and every ref with its commit.
 
-    None where somebody made it unreadable by hand: the sensor says so, and webhooks go on.
+    None if a user's edit made it unreadable: the sensor reports that, and webhooks keep working.
 
-    By the stored text: a source with thousands of refs is read once per look, not once per notification.
+    Cached by the stored text: a source with thousands of refs is parsed once per poll, not once per notification.
     """
     try:
         found = json.loads(plain(row, encrypted))

@@ -1,6 +1,6 @@
-"""Lets tasks of a run be looked at again that Airflow was done with, as Airflow itself clears a task.
+"""Resets finished tasks of a run, so that Airflow schedules them again, the way Airflow itself clears a task.
 
-Reads and writes go through the connection that is given, and join its transaction.
+Reads and writes use the given connection, and join its transaction.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 
 def reset_closing(connection: Connection, dag_id: str, run_id: str, retries: Mapping[str, int]) -> None:
-    """Let the steps that tell what happened before them run again, for a run goes on after its end.
+    """Reset the closing steps of a finished run that resumes, so that they report again.
 
     Args:
         connection: To Airflow's database.
         dag_id: The run's Dag.
         run_id: Its id.
-        retries: Of each step, by its task id.
+        retries: Number of retries by task id.
     """
     _reset(connection, dag_id, run_id, TaskInstance.task_id.in_(CLOSING), retries)
 
@@ -39,7 +39,7 @@ def reset_closing(connection: Connection, dag_id: str, run_id: str, retries: Map
 def reset(
     connection: Connection, dag_id: str, run_id: str, tasks: Iterable[Task], retries: Mapping[str, int]
 ) -> None:
-    """Let these task instances be looked at again, those left out that are on their way by now."""
+    """Reset these task instances, except those already scheduled or running."""
     one = TaskInstance
     wanted = [(one.task_id == task.step) & (one.map_index == task.index) for task in tasks]
     if wanted:
@@ -49,7 +49,7 @@ def reset(
 def note_reopening(
     connection: Connection, dag_id: str, run_id: str, owner: str, tasks: Iterable[Task]
 ) -> None:
-    """Say in Airflow's event log that a run goes on which had ended although it was to go on."""
+    """Record in Airflow's event log that a run resumes that had finished despite cleared tasks."""
     extra = json.dumps({"tasks": [task.name for task in tasks]})
     values = {"event": REOPEN, "owner": owner, "dag_id": dag_id, "run_id": run_id, "extra": extra}
     connection.execute(insert(Log).values(dttm=func.now(), **values))
@@ -58,7 +58,7 @@ def note_reopening(
 def _reset(
     connection: Connection, dag_id: str, run_id: str, which: ColumnElement[bool], retries: Mapping[str, int]
 ) -> None:
-    """As Airflow clears a task: the try is kept in the history, and `max_tries` starts anew."""
+    """Reset as Airflow clears a task: keep the try in the history, and restart the count of `max_tries`."""
     one = TaskInstance
     wanted = select(one.id, one.task_id, one.try_number).where(
         one.dag_id == dag_id, one.run_id == run_id, which, one.state.in_(DONE)
@@ -72,7 +72,7 @@ def _reset(
 
 
 def _remember(connection: Connection, key: Any) -> None:
-    """Keep a task's last try in Airflow's history, where its log is found."""
+    """Keep a task's last try in Airflow's history, through which its log is found."""
     now, past = TaskInstance.__table__.c, TaskInstanceHistory.__table__
     names = [column.name for column in past.c if column.name in now and column.name != "task_instance_id"]
     there = exists().where(

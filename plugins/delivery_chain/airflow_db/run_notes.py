@@ -1,7 +1,7 @@
-"""The notes of runs: our own are brought up to date, those that people wrote stay.
+"""Writes the notes of runs: updates our own, and keeps those that users wrote.
 
-The form that marks a run sends its note back, under the name of whoever marks it: an empty one where there is none, and
-else ours, word for word. So an empty note is nobody's, and what we wrote is kept in Airflow's event log, too.
+Airflow's form for marking a run resubmits its note under the name of the user who marks it: empty if none exists,
+otherwise ours, verbatim. So an empty note counts as unowned, and our notes are also recorded in Airflow's event log.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Row
 
 AUTHOR = "delivery-chain"
-"""The user id of our notes."""
+"""User id of our notes."""
 EVENT = "delivery-chain note"
-"""Name of the event log's rows with what we wrote."""
+"""Name of the event log rows that record our notes."""
 LONGEST = 1000
-"""Characters, as Airflow's column takes them."""
-PAUSED = "the Dag is paused: the run waits until somebody unpauses it"
-"""The note of a run that is made while its Dag is paused, without the capital."""
+"""Length of Airflow's column, in characters."""
+PAUSED = "the Dag is paused: the run waits until it is unpaused"
+"""The note of a run created while its Dag is paused, without the initial capital."""
 
 
 class Noted(NamedTuple):
-    """A run, as far as its note goes."""
+    """The fields of a run that its note needs."""
 
     dag_id: str
     run_id: str
     number: int
-    """Of the run in the database."""
+    """The run's primary key."""
 
 
 def is_noted(connection: Connection, run: Noted) -> bool:
-    """Whether a run bears a note of ours that says something."""
+    """Whether a run has a non-empty note of ours."""
     row = _row(connection, run)
     return row is not None and bool(row.content) and _is_ours(connection, run, row)
 
 
 def write(connection: Connection, run: Noted, sentence: str) -> None:
-    """Make a sentence the run's note, unless a person wrote one."""
+    """Set the run's note, unless a user wrote one."""
     if _row(connection, run) is None:
-        # A person may write a note at this very moment: theirs stays, and ours raises no IntegrityError.
+        # A user may write a note concurrently: theirs stays, and ours raises no IntegrityError.
         values = {"dag_run_id": run.number, "content": sentence[:LONGEST], "user_id": AUTHOR}
         connection.execute(insert_or_leave(connection, DagRunNote).values(values))
         _remember(connection, run, sentence[:LONGEST])
@@ -55,7 +55,7 @@ def write(connection: Connection, run: Noted, sentence: str) -> None:
 
 
 def rewrite(connection: Connection, run: Noted, sentence: str) -> bool:
-    """Replace our own note of a run; gives whether there was one."""
+    """Replace our own note of a run; return whether it existed."""
     row = _row(connection, run)
     if row is None or not _is_ours(connection, run, row):
         return False

@@ -1,4 +1,4 @@
-"""How the runs of pushes stand now, from Airflow's database."""
+"""Reads the current states of the runs of pushes from Airflow's database."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 IDS_AT_ONCE = 500
 LONGEST_NOTE = 300
-"""Characters of a run's note that a line of the ledger shows."""
+"""Maximum length of a run's note in a line of the ledger, in characters."""
 
 
 def with_states(session: Session, changes: Sequence[LedgerLine]) -> list[LedgerLine]:
-    """The lines with the state and note that each of their runs has at this moment."""
+    """Add to each line the current state and note of its runs."""
     ids: dict[str, set[str]] = defaultdict(set)
     for change in changes:
         for one in change.outcomes:

@@ -1,4 +1,4 @@
-"""Making runs through Airflow's own code, inside the caller's transaction."""
+"""Creates runs through Airflow's own code, inside the caller's transaction."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 VISITS_AT_ONCE = 16
 RECENT = 100
 RECENT_OF_ALL = 1000
-"""Runs of a chain, and of all chains, that are asked whether they built an image."""
+"""Maximum number of runs, of one chain and of all chains, checked for having built an image."""
 _dag_bag = create_dag_bag()
 
 
@@ -45,37 +45,37 @@ class Runs:
     """The runs of one notification."""
 
     def __init__(self, session: Session, *, by: str) -> None:
-        """Make none yet.
+        """Create no runs yet.
 
         Args:
             session: Of the transaction.
-            by: Who triggers them, for Airflow's pages.
+            by: The triggering user, for Airflow's pages.
         """
         self.session = session
         self.by = by
         self.made = 0
 
     def there(self, start: Start) -> RunsThere:
-        """The runs of this ref and commit."""
+        """The existing runs of this ref and commit."""
         return _made(self.session, start)
 
     def make(self, start: Start, run_id: str, event: Event) -> Outcome | None:
-        """Make a run, or say why not; None where somebody else took its id at this very moment.
+        """Create a run, or return the reason why not; None if its id was taken concurrently.
 
         Args:
-            start: Of what.
+            start: The run to start.
             run_id: Its id.
             event: Its conf.
         """
         model = self.session.get(DagModel, start.chain)
         dag = self._dag(start.chain) if model else None
         if model is None or model.is_stale or dag is None:
-            return start.outcome(why="Airflow has no such Dag now; the sensor tries again")
+            return start.outcome(why="Airflow does not have its Dag now; the sensor retries")
         if model.has_import_errors:
-            return start.outcome(why="the Dag's file has import errors; the sensor tries again")
+            return start.outcome(why="the Dag's file has import errors; the sensor retries")
         why = PAUSED if model.is_paused else ""
         try:
-            # A savepoint: another one of us, the sensor, or a person may make it at this very moment.
+            # A savepoint, because another receiver, the sensor or a user may create it concurrently.
             with self.session.begin_nested():
                 self._create(dag, run_id, event, event.seen_at or datetime.now(UTC), why)
         except IntegrityError:
@@ -87,7 +87,7 @@ class Runs:
         return start.outcome(run_id=run_id, made=True, why=why)
 
     def _dag(self, dag_id: str) -> Any:
-        """The newest version of a Dag, from memory where it was read before: a tenth of what a run costs."""
+        """The latest version of a Dag, cached in memory: reading it is a tenth of the cost of a run."""
         version = DagVersion.get_latest_version(dag_id, session=self.session)
         return _dag_bag.get_dag(version.id, session=self.session) if version else None
 
@@ -108,12 +108,12 @@ class Runs:
 
 
 def built_here(session: Session, chain: str, image: Push, instance: str) -> bool:
-    """Whether a run of a chain made an image for a tag: then its publishing is what the registry tells.
+    """Whether a run of a chain made the image of a tag, so that the registry's event reports our own publishing.
 
-    It built the image, or left platforms out of one. A run about an image that others pushed made none. Runs of all
-    chains are asked: the one that covers the repository now need not be the one that built there, as specs are renamed
-    while runs are on their way. Asked of what is proven alone: nobody makes the receiver overlook a push by editing a
-    run's XComs.
+    The run built the image, or removed platforms from one. A run about an image that others pushed made none. Runs of
+    all chains are checked: the chain that covers the repository now may not be the one that built there, because specs
+    are renamed while runs are in flight. Only proven values count, so that editing a run's XComs can't make the
+    receiver ignore a push.
     """
     recent = select(DagRun.id).order_by(DagRun.id.desc())
     of_chains = select(DagTag.dag_id).where(DagTag.name == CHAIN_TAG)
@@ -131,7 +131,7 @@ def built_here(session: Session, chain: str, image: Push, instance: str) -> bool
 
 
 def _repository(plan: Any) -> tuple[Any, str]:
-    """Connection of the registry, and repository with its namespace."""
+    """The registry's connection, and the repository with its namespace."""
     return fields(
         plan, "plan.instance"
     ), f"{fields(plan, 'plan.namespace')}/{fields(plan, 'plan.repository')}"
@@ -154,7 +154,7 @@ def _made(session: Session, start: Start) -> RunsThere:
 
 
 def _look(session: Session, start: Start, ids: Mapping[str, int]) -> RunsThere:
-    """The runs with these ids, by their numbers."""
+    """The runs with these ids, by number of the stay."""
     columns = DagRun.run_id, DagRun.run_after, DagRun.run_type, DagRun.triggering_user_name, DagRun.conf
     wanted = select(*columns).where(DagRun.dag_id == start.chain, DagRun.run_id.in_(ids))
     return {
@@ -164,9 +164,9 @@ def _look(session: Session, start: Start, ids: Mapping[str, int]) -> RunsThere:
 
 
 def _event(start: Start, run_after: datetime, conf: Mapping[str, Any]) -> Event:
-    """The event of a run of ours, as far as another push is compared with it."""
+    """The event of one of our runs, reduced to the fields that are compared with another push."""
     said = {
-        # No push was seen after its run was made.
+        # A push is always seen before its run is created.
         "seen_at": not_after(read_time(conf.get("seen_at")), run_after),
         "sender": text(conf, "sender"),
         "delivery_id": text(conf, "delivery_id"),

@@ -1,4 +1,4 @@
-"""The senders of webhooks that Airflow's database has, what each speaks for, and since when it may."""
+"""Reads the webhook senders from Airflow's database: the connections each speaks for, and since when."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 ADDED = ("post_connection", "bulk_connections")
-"""What Airflow's event log calls the requests that add connections; `DELETED` the one that removes one."""
+"""Event log names of the requests that add connections; `DELETED` is the one that removes one."""
 ADDED_BY_COMMAND = "cli_connections_add"
 DELETED = "delete_connection"
 
@@ -31,11 +31,11 @@ class Sender:
     name: str
     speaks_for: tuple[str, ...]
     begun: datetime | None
-    """When it was made, or first told something; None where it is older than all records."""
+    """Time of its creation or first delivery; None if older than all records."""
 
 
 def senders_in(session: Session) -> list[Sender]:
-    """Every sender, by name."""
+    """All senders, sorted by name."""
     wanted = select(Connection).where(Connection.conn_type == "webhook_sender").order_by(Connection.conn_id)
     return [_sender(session, one) for one in session.scalars(wanted)]
 
@@ -45,11 +45,11 @@ def _sender(session: Session, connection: Connection) -> Sender:
     said = extra.get("speaks_for")
     names = tuple(said.replace(",", " ").split()) if isinstance(said, str) else ()
     name = str(connection.conn_id)
-    return Sender(name, names, _said(extra) or _added(session, name) or _first_word(session, name))
+    return Sender(name, names, _recorded(extra) or _added(session, name) or _first_word(session, name))
 
 
-def _said(extra: Any) -> datetime | None:
-    """What `delivery-chain webhook` wrote down."""
+def _recorded(extra: Any) -> datetime | None:
+    """The creation time that `delivery-chain webhook` recorded."""
     try:
         return utc(extra.get("since"))
     except (TypeError, ValueError, OverflowError):
@@ -57,7 +57,7 @@ def _said(extra: Any) -> datetime | None:
 
 
 def _added(session: Session, name: str) -> datetime | None:
-    """The first request to add it since it was last removed: a later one found it there."""
+    """Time of the first request to add it since its last removal; later requests found it present."""
     named = Log.extra.contains(f'"connection_id": "{name}"', autoescape=True)
     removed = session.scalar(select(func.max(Log.dttm)).where(Log.event == DELETED, named))
     command = (Log.event == ADDED_BY_COMMAND) & Log.extra.contains(f"'{name}'", autoescape=True)

@@ -1,4 +1,4 @@
-"""Sessions of Airflow's database."""
+"""Opens sessions of Airflow's database."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 @contextmanager
 def transaction() -> Iterator[Session]:
-    """A session of its own, which commits at its end, or rolls back where something was raised."""
+    """Open a session that commits at its end, or rolls back on an exception."""
     with create_session(scoped=False) as session:
         yield session
 
 
 def ping() -> None:
-    """Ask the database for nothing.
+    """Check that the database responds.
 
     Raises:
-        SQLAlchemyError: It does not answer.
+        SQLAlchemyError: It does not respond.
     """
     with transaction() as session:
         session.execute(text("SELECT 1"))

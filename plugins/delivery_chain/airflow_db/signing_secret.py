@@ -1,6 +1,6 @@
-"""The installation's signing secret as Airflow's servers have it: the scheduler makes it, the web server reads it.
+"""Stores the installation's signing secret: the scheduler creates it, the web server reads it.
 
-It is a Variable: encrypted with Airflow's Fernet key, masked in pages, and for role `op` and above.
+It is a Variable: encrypted with Airflow's Fernet key, masked in pages, and readable by role `op` and above.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ log = logging.getLogger(__name__)
 
 
 def stored_secret(connection: Session | Connection) -> str:
-    """The secret as tasks are given it: from a secrets backend where one has it, else from the Variable.
+    """Read the secret as tasks do: from a secrets backend if one has it, otherwise from the Variable.
 
     Returns:
-        Empty where there is none: then nothing is believed.
+        The secret; empty if it does not exist, in which case no value is trusted.
     """
     return _elsewhere() or _variable(connection)
 
 
 def make_secret(connection: Connection) -> None:
-    """Make the secret where there is none, in the caller's transaction: of two that do it at once, one is kept."""
+    """Create the secret if absent, in the caller's transaction; of two concurrent ones, one is kept."""
     if stored(connection, [SIGNING_SECRET]) or _elsewhere():
         return
     fernet = get_fernet()
@@ -46,8 +46,8 @@ def make_secret(connection: Connection) -> None:
             key=SIGNING_SECRET,
             val=text,
             is_encrypted=fernet.is_encrypted,
-            description="With it chains prove what their steps leave for each other. Deleted, it is made anew, "
-            "and runs on their way have to be cleared from their plan on.",
+            description="Signs the values that steps of chains pass to each other. If deleted, it is recreated, "
+            "and runs in flight must be cleared from their plan on.",
         )
     )
 
@@ -58,16 +58,18 @@ def _variable(connection: Session | Connection) -> str:
 
 
 def _elsewhere() -> str:
-    """What Airflow's other secrets backends say, which are asked before the database."""
+    """The secret from Airflow's other secrets backends, which take precedence over the database."""
     for backend in ensure_secrets_loaded():
-        # Its own way of reading ends the caller's transaction.
+        # The database's own backend would end the caller's transaction.
         if isinstance(backend, MetastoreBackend):
             continue
         try:
             found = backend.get_variable(key=SIGNING_SECRET)
         except Exception:
-            # Airflow itself goes on with the next one, too.
-            log.warning("%s was not asked for the signing secret", type(backend).__name__, exc_info=True)
+            # Airflow itself also continues with the next backend.
+            log.warning(
+                "%s could not be queried for the signing secret", type(backend).__name__, exc_info=True
+            )
             continue
         if found:
             return str(found)

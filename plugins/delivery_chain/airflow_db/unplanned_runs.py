@@ -1,4 +1,4 @@
-"""Which runs of pushes have no plan, from Airflow's database."""
+"""Finds the runs of pushes that have no plan in Airflow's database."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 IDS_AT_ONCE = 500
 DONE = (TaskInstanceState.SUCCESS, TaskInstanceState.SKIPPED)
-"""A plan that is skipped is one, too: nothing is to be done."""
+"""A skipped plan counts as one: it means that no work is needed."""
 
 
 def unplanned(session: Session, runs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Unplanned]:
-    """Of some runs, by chain and id, those whose task `plan` has not ended well; what is gone is none of them."""
+    """Among the given runs, by chain and id, those whose task `plan` has not succeeded; deleted runs are left out."""
     by_chain: dict[str, list[str]] = defaultdict(list)
     for chain, run_id in sorted(set(runs)):
         by_chain[chain].append(run_id)
@@ -70,7 +70,7 @@ def _of_chain(session: Session, chain: str, ids: list[str]) -> list[Unplanned]:
 
 
 def _errors(session: Session, chain: str, ids: list[str]) -> dict[str, str]:
-    """The name of the error that each plan left, where it is proven that the plan left it."""
+    """Name of the error of each plan, if proven to come from the plan."""
     if not ids:
         return {}
     wanted = select(XComModel.run_id, XComModel.value).where(

@@ -1,7 +1,7 @@
-"""Airflow's Variables by their columns.
+"""Reads Airflow's Variables column by column.
 
-A Variable that Airflow loads gives its text to the log's filter, as a secret to look for in every line from then on:
-slow with large texts, and wrong, for ours hold none.
+Loading a Variable as an object registers its text with the log filter as a secret to mask in every later line:
+slow for large texts, and wrong for ours, which contain no secrets.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 def stored(session: Session | Connection, keys: Iterable[str]) -> dict[str, tuple[str, bool]]:
-    """What is in the rows of these Variables, by their keys: the text, and whether it is encrypted."""
+    """The stored text of these Variables by key, and whether it is encrypted."""
     columns = (Variable.key, Variable._val, Variable.is_encrypted)  # noqa: SLF001 - the column
     rows = session.execute(select(*columns).where(Variable.key.in_(sorted(keys)))).all()
     return {key: (text, encrypted) for key, text, encrypted in rows}
 
 
 def plain(text: str, encrypted: bool) -> str:  # noqa: FBT001 - a column
-    """The text of a row; nothing where it was encrypted with a key that is gone."""
+    """Decrypt the text of a row; empty if its encryption key no longer exists."""
     try:
         return get_fernet().decrypt(text.encode()).decode() if encrypted else text
     except InvalidToken:

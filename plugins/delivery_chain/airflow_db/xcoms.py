@@ -1,4 +1,4 @@
-"""What the steps of a run left, as Airflow's database has it: each value proven, or named as changed."""
+"""Reads the XComs of a run's steps from Airflow's database: each value proven, or reported as changed."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ class Left:
     """The XComs of one run's steps."""
 
     values: Mapping[str, list[dict[str, Any]]]
-    """By task id, in the order of the map indexes; those alone that carry their proof."""
+    """Proven values by task id, ordered by map index."""
     reasons: Mapping[tuple[str, int], tuple[str, str]] = field(default_factory=dict)
-    """Why a task ended without a result, and the error's name: by task id and map index."""
+    """Reason and error name of each task without a result, by task id and map index."""
     altered: tuple[str, ...] = ()
-    """Tasks whose value is not what they left, as `gate` or `scan[1]`."""
+    """Tasks whose value was changed, as `gate` or `scan[1]`."""
 
     def one(self, task: str, model: type[V]) -> V | None:
-        """What a task left; None where it left nothing, or what is there is not proven."""
+        """The value of a task; None if absent or not proven."""
         return next(iter(self.all(task, model)), None)
 
     def all(self, task: str, model: type[V]) -> tuple[V, ...]:
-        """What the instances of a mapped task left."""
+        """The values of a mapped task's instances."""
         return tuple(model.from_xcom(value) for value in self.values.get(task, ()))
 
 
 def left_in(connection: Session | Connection, dag_id: str, run_id: str) -> Left:
-    """What a run's steps left."""
+    """Read the XComs of a run's steps."""
     values: dict[str, list[dict[str, Any]]] = {}
     reasons: dict[tuple[str, int], tuple[str, str]] = {}
     altered: list[str] = []
     wanted = (XComModel.dag_id == dag_id, XComModel.run_id == run_id, XComModel.task_id.in_(STEPS))
     for place, value in _proven(connection, *wanted, keys=(RETURNED, REASON)):
         if place.key == REASON:
-            # One that is not proven says nothing; it is no result on which anything rests.
+            # Unproven reasons are ignored; no decision depends on them.
             said = value or {}
             reasons[place.task_id, place.map_index] = str(said.get("reason", "")), str(said.get("error", ""))
         elif value is None:
@@ -63,15 +63,15 @@ def left_in(connection: Session | Connection, dag_id: str, run_id: str) -> Left:
 
 
 def left_of_image(session: Session, asked: Iterable[Any], digest: str) -> list[dict[str, dict[str, Any]]]:
-    """What `plan` and `assemble` left in the runs that are about an image, proven values alone: by task id.
+    """Read the proven values of `plan` and `assemble` in the runs about an image, by task id.
 
     Args:
         session: Of Airflow's database.
-        asked: Selects of ids of `DagRun`, of some of the runs.
+        asked: Selects of `DagRun` ids that limit the runs.
         digest: The image's.
     """
     model = XComModel
-    # The database finds the few of a thousand values that name the digest; what they say counts only as it is proven.
+    # The database finds the few among a thousand values that contain the digest; only proven ones count.
     about = select(model.dag_run_id).where(
         or_(*(model.dag_run_id.in_(ids.subquery().select()) for ids in asked)),
         model.task_id == Step.ASSEMBLE,
@@ -92,7 +92,7 @@ def left_of_image(session: Session, asked: Iterable[Any], digest: str) -> list[d
 def _proven(
     connection: Session | Connection, *conditions: Any, keys: tuple[str, ...] = (RETURNED,)
 ) -> Iterator[tuple[Place, dict[str, Any] | None]]:
-    """Each value under these keys, and where; None in the place of one that is not what its task left."""
+    """Yield each value under these keys and its location, with None for an unproven value."""
     model = XComModel
     columns = (model.dag_id, model.run_id, model.task_id, model.map_index, model.key, model.value)
     wanted = select(*columns).where(model.key.in_(keys), *conditions)

@@ -1,1 +1,1 @@
-"""Builds images from a context. Each builder has a folder of its own."""
+"""Builds images from a context. Each builder has its own folder."""

@@ -1,4 +1,4 @@
-"""Where a build's context and Dockerfile are, and that both are inside the checkout."""
+"""Locates a build's context and Dockerfile, and checks that both are inside the checkout."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ def resolve_context(checkout: Path, context: str, dockerfile: str) -> tuple[Path
     Args:
         checkout: The folder with the source's files.
         context: Folder relative to the checkout, `.` for all of it.
-        dockerfile: File relative to the context, or else to the checkout, as `docker build` users write both.
+        dockerfile: File relative to the context, otherwise to the checkout; `docker build` users write both.
 
     Returns:
-        Context folder and Dockerfile, absolute, without links.
+        Context folder and Dockerfile, absolute, with symlinks resolved.
 
     Raises:
-        BuildFailed: One of them is absolute, climbs out, is a link that leads out, or is not there.
+        BuildFailed: A path is absolute, leaves the checkout by `..` or a symlink, or does not exist.
             Not retryable.
     """
     root = checkout.resolve(strict=True)
@@ -46,8 +46,8 @@ def _inside(root: Path, base: Path, name: str, what: str) -> Path:
         raise _refused(what, name, "a relative path inside the checkout without '..'", "one that leaves it")
     try:
         found = (base / path).resolve()
-        found.exists()  # raises where the kernel can't take the name
-    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
+        found.exists()  # raises if the kernel rejects the name
+    except (OSError, RuntimeError) as error:  # RuntimeError: a symlink loop, before Python 3.13
         raise _refused(
             what, name, "a path that can be followed", "a loop of links, or a name too long"
         ) from error

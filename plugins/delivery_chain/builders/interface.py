@@ -1,4 +1,4 @@
-"""The builder port: builds one platform's image and pushes it."""
+"""Defines the builder port, which builds and pushes the image of one platform."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BuildWork:
-    """One build: what goes in, where the image goes, and what the build may read on the way."""
+    """One build: its inputs, its target, and the base images it may read."""
 
     context: Path
-    """Folder that COPY and ADD see, from `resolve_context`. It is only read."""
+    """Folder that COPY and ADD see, from `resolve_context`; read-only."""
     dockerfile: Path
     platform: Platform
     target: str
     """`host[:port]/name:tag` in `registry`; also names the build, so that a retry finds its leftovers."""
     registry: Registry
-    """Where the image is pushed, with the login for it."""
+    """Registry to push to, with its login."""
     folder: Path
-    """On a disk with room for the image three times; files go below it and are removed."""
+    """Folder for temporary files, on a disk with space for three copies of the image."""
     args: Mapping[str, str] = field(default_factory=dict)
-    """Build arguments. Not for secrets: they are in the image's history."""
+    """Build arguments. Not for secrets: they end up in the image's history."""
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     reads: PullPolicy = field(default_factory=PullPolicy)
-    """Base images that the build may have; by default any that needs no login."""
+    """Base images that the build may read; by default any that needs no login."""
     options: Mapping[str, str] = field(default_factory=dict)
     """The builder's own settings, such as buildah's `isolation` and `network`."""
 
 
 @dataclass(frozen=True, slots=True)
 class BuildOutput:
-    """A pushed image, and the seconds that it took."""
+    """A pushed image, and the durations in seconds."""
 
     digest: str
-    """Of the manifest that the registry has now."""
+    """Digest of the pushed manifest."""
     build_seconds: float
     push_seconds: float
     isolation: str
-    """How RUN steps were kept apart from the machine, for people."""
+    """Description of how RUN steps were isolated from the machine."""
     pull_seconds: float = 0.0
-    """Time for base images."""
+    """Time spent pulling base images."""
 
 
 class Builder(Protocol):
@@ -61,23 +61,22 @@ class Builder(Protocol):
 
         Args:
             work: The build.
-            seconds: Time for all of it.
-            log: Gets each line of the build, credentials masked.
+            seconds: Timeout.
+            log: Gets each line of output, credentials masked.
 
         Raises:
-            BuildFailed: The Dockerfile or its context is at fault, or asks for what it may not have. Not retryable.
+            BuildFailed: The Dockerfile or its context is wrong, or asks for something forbidden. Not retryable.
             InvalidReference: `work.target` is not a tag in `work.registry`. Not retryable.
-            RegistryError: A base image could not be pulled, or the image not pushed; its kind says whether a retry
-                helps.
-            DiskFull: No room. Retryable.
+            RegistryError: Pulling a base image or pushing the image failed; its class says whether to retry.
+            DiskFull: No space left. Retryable.
             ToolMissing: A program that the builder needs is missing. Not retryable.
-            ConfigurationError: An option can't be had here. Not retryable.
+            ConfigurationError: This machine does not support an option. Not retryable.
             ProbeFailed: The machine could not be probed. Retryable.
-            ToolTimeout: The seconds ran out. Not retryable.
+            ToolTimeout: The timeout expired. Not retryable.
         """
 
     def probe(self, options: Mapping[str, str], folder: Path) -> str:
-        """Return the isolation that builds get on this machine, found by a trial build, in words for people.
+        """Describe the isolation that builds get on this machine, found by a trial build.
 
         Raises:
             ConfigurationError, ToolMissing, ProbeFailed: As `build`.

@@ -1,4 +1,4 @@
-"""`delivery-chain check`: every problem of chain specs, as file:line."""
+"""`delivery-chain check`: reports every problem of chain specs as file:line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
-    parser.add_argument("place", type=Path, nargs="+", metavar="SPEC", help="spec file, or folder of them")
+    parser.add_argument("place", type=Path, nargs="+", metavar="SPEC", help="spec file or folder of specs")
     parser.set_defaults(func=_check)
 
 
@@ -61,7 +61,7 @@ def _many(number: int, thing: str) -> str:
 
 
 def _warnings(specs: Mapping[str, ChainSpec], today: date) -> Iterator[Problem]:
-    """What fails nothing but wants a look: exceptions that have ended or end soon, patterns that look like globs."""
+    """Yield warnings, which fail nothing: exceptions that have expired or soon will, patterns that look like globs."""
     for file, spec in specs.items():
         if complaints := [*exception_warnings(spec, today), *glob_warnings(spec)]:
             yield from locate(read_text(Path(file)), file, complaints)

@@ -1,7 +1,7 @@
-"""The command `delivery-chain connect`: make the Airflow connection of a registry, a git source or a trigger's target.
+"""`delivery-chain connect`: creates the Airflow connection of a registry, a git source or a trigger's target.
 
-Nothing is sent before the fields were read the way a task will read them. Secrets come from a prompt, standard input or
-the environment, never from the command line.
+The fields are validated as a task will read them before anything is sent. Secrets come from a prompt, standard input
+or the environment, never from the command line.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ TRANSPORTS = ("https", "ssh", "file", "http")
 USUAL_TRANSPORTS = {"https", "ssh"}
 _ADVICE = "; correct it under Admin > Connections"
 _ABOUT = f"""\
-Make an Airflow connection that chains name, checked before it is sent. Runs on any machine: the address is --url or
-AIRFLOW_API_URL, the login AIRFLOW_API_TOKEN, or AIRFLOW_API_USERNAME and AIRFLOW_API_PASSWORD.
-The connection's own secret is asked for, or read from {SECRET}, or with --secret-stdin from standard input.
-Exit code: 0 it is there now; 1 --test failed, nothing was made; 2 wrong usage, nothing was sent; 3 Airflow can't be
-reached, or refused."""
+Create an Airflow connection for use in chain specs, validated before it is sent. Runs on any machine: the address is
+--url or AIRFLOW_API_URL, the login AIRFLOW_API_TOKEN, or AIRFLOW_API_USERNAME and AIRFLOW_API_PASSWORD.
+The connection's own secret is prompted for, or read from {SECRET}, or with --secret-stdin from standard input.
+Exit code: 0 the connection exists now; 1 --test failed, nothing was created; 2 wrong usage, nothing was sent;
+3 Airflow can't be reached, or refused."""
 
 
 class TestFailed(DeliveryChainError):
-    """What a connection leads to was tried, and did not work. Nothing was made."""
+    """The `--test` of a connection failed. Nothing was created."""
 
     __test__ = False
 
@@ -56,26 +56,32 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.description = _ABOUT
     kinds = parser.add_subparsers(required=True, metavar="registry|git|trigger")
     registry = _kind(kinds, "registry", "HOST", "host or host:port, without https://", registry_given)
-    registry.add_argument("--username", default="", help="left out: anonymous access")
-    registry.add_argument("--region", default="", help="for people and the record: ap-southeast-1")
-    registry.add_argument("--plain-http", action="store_true", help="speak http; for trusted networks only")
+    registry.add_argument("--username", default="", help="anonymous access if omitted")
+    registry.add_argument("--region", default="", help="shown to people and in the record: ap-southeast-1")
+    registry.add_argument(
+        "--plain-http", action="store_true", help="use plain HTTP; for trusted networks only"
+    )
     registry.add_argument("--ca-certificate", type=Path, metavar="FILE", help="PEM file of the registry's CA")
     registry.add_argument("--ui-url", default="", metavar="TEMPLATE", help="web page of an image")
-    registry.add_argument("--private-hosts", default="", metavar="HOST[,…]", help="it may send us to these")
-    git = _kind(kinds, "git", "URL", "a repository's URL, or that of the folder of several", git_given)
-    git.add_argument("--username", default="", help="of https; its password or token is the secret")
+    registry.add_argument(
+        "--private-hosts", default="", metavar="HOST[,…]", help="private hosts it may redirect to"
+    )
+    git = _kind(kinds, "git", "URL", "a repository's URL, or the URL above several repositories", git_given)
+    git.add_argument("--username", default="", help="for https; the secret is its password or token")
     git.add_argument(
         "--key-file", type=Path, metavar="FILE", help="ssh key without a passphrase; its text is sent"
     )
     git.add_argument("--known-hosts", type=Path, metavar="FILE", help="what `ssh-keyscan HOST` prints")
     git.add_argument("--any-host-key", action="store_true", help="don't check the ssh server's key")
     git.add_argument(
-        "--submodule-hosts", default="", metavar="HOST[,…]", help="others that submodules may be at"
+        "--submodule-hosts", default="", metavar="HOST[,…]", help="other hosts that submodules may use"
     )
-    git.add_argument("--repository", default="", metavar="PATH", help="below URL; what --test asks for")
-    trigger = _kind(kinds, "trigger", "URL", "where deliveries are sent", trigger_given)
-    trigger.add_argument("--unsigned", action="store_true", help="no signing secret; else a new one is made")
-    trigger.add_argument("--timeout", type=int, metavar="SECONDS", help="for the target to answer (10)")
+    git.add_argument("--repository", default="", metavar="PATH", help="repository below URL for --test")
+    trigger = _kind(kinds, "trigger", "URL", "the URL that deliveries are sent to", trigger_given)
+    trigger.add_argument(
+        "--unsigned", action="store_true", help="no signing secret; by default a new one is generated"
+    )
+    trigger.add_argument("--timeout", type=int, metavar="SECONDS", help="for the target to respond (10)")
     trigger.add_argument("--ca-certificate", type=Path, metavar="FILE", help="PEM file of the target's CA")
 
 
@@ -83,13 +89,15 @@ def _kind(
     kinds: Any, word: str, address: str, about: str, read: Callable[..., Connection]
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = kinds.add_parser(word, description=_ABOUT)
-    parser.add_argument("name", metavar="NAME", help="the connection's id, as chains name it")
+    parser.add_argument("name", metavar="NAME", help="the connection's id, as used in chain specs")
     parser.add_argument("address", metavar=address, help=about)
     parser.add_argument("--secret-stdin", action="store_true", help="read the secret from standard input")
     parser.add_argument(
-        "--update", action="store_true", help="change the one that is there; no new secret: it stays"
+        "--update",
+        action="store_true",
+        help="change the existing connection; keeps its secret unless a new one is given",
     )
-    parser.add_argument("--test", action="store_true", help="try it from this machine first")
+    parser.add_argument("--test", action="store_true", help="try the connection from this machine first")
     add_arguments(parser)
     parser.set_defaults(func=_connect, read=read)
     return parser
@@ -99,7 +107,7 @@ def _connect(args: argparse.Namespace) -> int:
     try:
         lines = connect(args, os.environ)
     except TestFailed as error:
-        print(f"{error}\nnothing was made", file=sys.stderr)  # noqa: T201
+        print(f"{error}\nnothing was created", file=sys.stderr)  # noqa: T201
         return FAILED
     except (UsageError, ConfigurationError) as error:
         print(str(error).replace(_ADVICE, "; nothing was sent"), file=sys.stderr)  # noqa: T201
@@ -112,14 +120,14 @@ def _connect(args: argparse.Namespace) -> int:
 
 
 def connect(args: argparse.Namespace, environment: Mapping[str, str]) -> list[str]:
-    """Make or change the connection; what to tell the user.
+    """Create or change the connection; return the lines to print.
 
     Raises:
-        UsageError, ConfigurationError: Nothing was made.
-        TestFailed: It does not work. Nothing was made.
-        ToolError: Airflow did not answer, or refused.
+        UsageError, ConfigurationError: Nothing was created.
+        TestFailed: The connection does not work. Nothing was created.
+        ToolError: Airflow did not respond, or refused.
     """
-    # Airflow's own log is no answer to whoever types this.
+    # Airflow's own log would only clutter this command's output.
     os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "ERROR")
     if not NAME.fullmatch(args.name):
         raise UsageError(f"{args.name[:300]!r}: expected a connection's id such as cn-hangzhou")
@@ -134,18 +142,20 @@ def connect(args: argparse.Namespace, environment: Mapping[str, str]) -> list[st
             change(server, connection.body())
         elif not make(server, connection.body()):
             raise ToolError(
-                f"connection {args.name!r} is there already, and was left alone: --update makes it what you say",
+                f"connection {args.name!r} already exists and was not changed; use --update to change it",
                 tool="airflow",
             )
-    word = "changed" if args.update else "made   "
+    word = "changed" if args.update else "created"
     lines = [f"{word} connection {args.name} ({connection.conn_type}): {shown}", *tested]
     return (
-        [*lines, f"secret  {new}  (set it at the target, which checks signatures with it)"] if new else lines
+        [*lines, f"secret  {new}  (configure it at the target, which verifies signatures with it)"]
+        if new
+        else lines
     )
 
 
 def _secret(args: argparse.Namespace, environment: Mapping[str, str]) -> str:
-    """What was given; asked for where a login lacks one, and empty where there is none to give."""
+    """The given secret, prompted for if a login lacks one; empty if none is needed."""
     if args.secret_stdin:
         text = sys.stdin.read(LONGEST_SECRET + 1).removesuffix("\n").removesuffix("\r")
         if not text or len(text) > LONGEST_SECRET:
@@ -157,16 +167,16 @@ def _secret(args: argparse.Namespace, environment: Mapping[str, str]) -> str:
         return ""
     if not sys.stdin.isatty():
         raise UsageError(
-            f"--username {args.username[:100]!r} has a password: pipe it in with --secret-stdin, or set {SECRET}"
+            f"--username {args.username[:100]!r} needs a password: pipe it in with --secret-stdin, or set {SECRET}"
         )
     return getpass(f"Password or token of {args.username!r} (not shown): ")
 
 
 def _checked(connection: Connection) -> str:
-    """The connection in words, if a task can use it.
+    """Describe the connection, provided that a task can use it.
 
     Raises:
-        ConfigurationError: It can't.
+        ConfigurationError: A task could not use it.
     """
     fields = connection.fields()
     who = f"as {connection.login}" if connection.login else "without a login"
@@ -182,20 +192,20 @@ def _checked(connection: Connection) -> str:
         transport = str(source_of(fields, "", TRANSPORTS).address.transport)
         shown = f"{connection.host} {'with a key' if connection.extra.get('private_key') else who}"
         unusual = transport not in USUAL_TRANSPORTS
-        return f"{shown}; [delivery_chain] git_transports has to name {transport}" if unusual else shown
+        return f"{shown}; [delivery_chain] git_transports must include {transport}" if unusual else shown
     from delivery_chain.targets.webhook import WebhookTarget  # noqa: PLC0415
 
     return f"{WebhookTarget.of(fields).shown_url}, {'not signed' if connection.secret == '' else 'signed'}"
 
 
 def _tried(args: argparse.Namespace, connection: Connection) -> str:
-    """What came of trying it from here.
+    """Try the connection from this machine; return the result in words.
 
     Raises:
-        TestFailed: It does not work.
+        TestFailed: The connection does not work.
     """
     if connection.secret is None:
-        raise UsageError("--test: expected the secret, too: the one that is there can't be read from Airflow")
+        raise UsageError("--test: expected the secret as well: the stored one can't be read from Airflow")
     fields = connection.fields()
     try:
         if connection.conn_type == REGISTRY:
@@ -222,10 +232,10 @@ def _tried(args: argparse.Namespace, connection: Connection) -> str:
 
 
 def _kept(connection: Connection, there: Mapping[str, Any]) -> Connection:
-    """The connection with the secrets that stay: those that were not given anew.
+    """Carry over the stored secrets for which no new one was given.
 
     Raises:
-        UsageError: There is none to keep.
+        UsageError: No secret is stored.
     """
     if connection.secret is None and connection.login and not there.get("password"):
         raise UsageError(

@@ -1,4 +1,4 @@
-"""What `delivery-chain connect` was given, as the connection of a registry, a git source or a trigger's target."""
+"""Builds the connection of a registry, a git source or a trigger's target from `delivery-chain connect`'s arguments."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 SECRET, SECRET_QUERY = "DELIVERY_CHAIN_SECRET", "DELIVERY_CHAIN_SECRET_QUERY"
 LARGEST_FILE = 64 * 1024
-"""Bytes of a certificate, a key or a list of host keys."""
+"""Maximum size in bytes of a certificate, a key or a list of host keys."""
 KEPT = "***"
-"""What Airflow takes for a secret of the extra that stays as it is."""
+"""The value with which Airflow keeps a stored secret of the extra."""
 PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"(.*?)(?::([0-9]{1,5}))?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """What is sent to Airflow."""
+    """A connection to be sent to Airflow."""
 
     name: str
     conn_type: str
@@ -39,11 +39,11 @@ class Connection:
     port: int | None = None
     login: str = ""
     secret: str | None = field(default="", repr=False)
-    """Empty for none, None for the one that is there."""
+    """Empty for none, None for the stored one."""
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def body(self) -> dict[str, Any]:
-        """As Airflow's REST API takes it."""
+        """The JSON body for Airflow's REST API."""
         found: dict[str, Any] = {
             "connection_id": self.name,
             "conn_type": self.conn_type,
@@ -55,7 +55,7 @@ class Connection:
         return found if self.secret is None else found | {"password": self.secret or None}
 
     def fields(self) -> ConnectionFields:
-        """As a task reads it."""
+        """The fields as a task reads them."""
         from delivery_chain.hooks.connection import mask  # noqa: PLC0415 - Airflow, seconds
 
         secret = KEPT if self.secret is None and self.login else self.secret or ""
@@ -70,8 +70,8 @@ def registry_given(args: argparse.Namespace, environment: Mapping[str, str], sec
     found = _HOST.fullmatch(args.address)
     host, port = (found[1], found[2]) if found else (args.address, None)
     extra: dict[str, Any] = {"plain_http": True} if args.plain_http else {}
-    extra |= _said(region=args.region, ui_url=args.ui_url, private_hosts=args.private_hosts)
-    extra |= _said(ca_certificate=_text(args.ca_certificate, "--ca-certificate"))
+    extra |= _given(region=args.region, ui_url=args.ui_url, private_hosts=args.private_hosts)
+    extra |= _given(ca_certificate=_text(args.ca_certificate, "--ca-certificate"))
     return Connection(
         name=args.name,
         conn_type=REGISTRY,
@@ -86,7 +86,7 @@ def registry_given(args: argparse.Namespace, environment: Mapping[str, str], sec
 
 def git_given(args: argparse.Namespace, environment: Mapping[str, str], secret: str) -> Connection:
     del environment
-    extra = _said(
+    extra = _given(
         private_key=_text(args.key_file, "--key-file"),
         known_hosts=_text(args.known_hosts, "--known-hosts"),
         submodule_hosts=args.submodule_hosts,
@@ -106,7 +106,7 @@ def trigger_given(args: argparse.Namespace, environment: Mapping[str, str], secr
     if args.unsigned and secret:
         raise UsageError("--unsigned: expected no secret, found one")
     made = None if args.update else "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
-    extra: dict[str, Any] = _said(
+    extra: dict[str, Any] = _given(
         secret_query=environment.get(SECRET_QUERY, ""),
         ca_certificate=_text(args.ca_certificate, "--ca-certificate"),
     )
@@ -127,7 +127,7 @@ def _of_login(args: argparse.Namespace, secret: str) -> str | None:
     return None if args.update and args.username and not secret else secret
 
 
-def _said(**texts: str) -> dict[str, Any]:
+def _given(**texts: str) -> dict[str, Any]:
     return {key: text for key, text in texts.items() if text}
 
 
@@ -149,4 +149,4 @@ def _port(url: str) -> int | None:
         parts = urlsplit(url)
         return parts.port or PORTS.get(parts.scheme)
     except ValueError:
-        return None  # The hook says what is wrong with it.
+        return None  # The hook reports the error.

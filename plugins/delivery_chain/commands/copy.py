@@ -1,4 +1,4 @@
-"""The command `delivery-chain copy`: images from any registry to any others."""
+"""`delivery-chain copy`: copies images from any registry to any others."""
 
 from __future__ import annotations
 
@@ -41,38 +41,39 @@ if TYPE_CHECKING:
     from delivery_chain.oci.copy.plan import CopyPlan
 
 IMAGES_AT_ONCE = 4
-"""Images of `--all-tags` under way at once: small ones are all waiting, no bytes."""
+"""Images of `--all-tags` in flight: copying small ones is all latency, few bytes."""
 
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     parser.add_argument("source", metavar="SRC", help="host/repository:tag or host/repository@sha256:…")
     parser.add_argument(
-        "targets", metavar="DST", nargs="+", help="host/repository[:tag]; the source's tag if left out"
+        "targets", metavar="DST", nargs="+", help="host/repository[:tag]; defaults to the source's tag"
     )
+    parser.add_argument("--all-tags", metavar="REGEXP", help="every tag that fully matches the RE2 pattern")
+    parser.add_argument("--no-overwrite", action="store_true", help="fail if a tag points to another image")
     parser.add_argument(
-        "--all-tags", metavar="REGEXP", help="every tag that the RE2 pattern matches as a whole"
+        "--no-referrers", action="store_true", help="don't copy reports, SBOMs and signatures"
     )
-    parser.add_argument("--no-overwrite", action="store_true", help="fail where a tag holds another image")
-    parser.add_argument(
-        "--no-referrers", action="store_true", help="leave reports, SBOMs and signatures behind"
-    )
-    parser.add_argument(
-        "--thorough", action="store_true", help="ask for each blob even below known manifests"
-    )
+    parser.add_argument("--thorough", action="store_true", help="check each blob, even below known manifests")
     parser.add_argument("--dry-run", action="store_true", help="print what is missing, send nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of text")
     parser.add_argument(
-        "--plain-http", metavar="HOST", action="append", default=[], help="speak http to this host"
+        "--plain-http", metavar="HOST", action="append", default=[], help="use plain HTTP for this host"
     )
     parser.add_argument(
         "--ca-file", metavar="HOST=FILE", action="append", default=[], help="PEM file of a host's CA"
     )
     parser.add_argument(
-        "--authfile", type=Path, metavar="FILE", help="logins; else as docker and skopeo find them"
+        "--authfile",
+        type=Path,
+        metavar="FILE",
+        help="file of logins; by default found as docker and skopeo do",
     )
-    parser.add_argument("--jobs", type=int, default=WORKERS, metavar="N", help="blobs at once (%(default)s)")
-    parser.add_argument("--limit-rate", metavar="BYTES", help="bytes a second per registry: 500k, 20M")
+    parser.add_argument(
+        "--jobs", type=int, default=WORKERS, metavar="N", help="concurrent blobs (%(default)s)"
+    )
+    parser.add_argument("--limit-rate", metavar="BYTES", help="bytes per second and registry: 500k, 20M")
     parser.add_argument(
         "--timeout", type=float, default=60, metavar="SECONDS", help="of each wait (%(default)s)"
     )
@@ -81,10 +82,10 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One tag, or one digest, on its way."""
+    """One tag or digest to copy."""
 
     tag: str
-    """Empty where a digest was asked for and no tag."""
+    """Empty if a digest without a tag was requested."""
     digest: str
 
 
@@ -104,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
         print(in_options(str(error)), file=sys.stderr)  # noqa: T201
         return FAILED
     except KeyboardInterrupt:
-        print("stopped; no tag was moved to an image that is not all there", file=sys.stderr)  # noqa: T201
+        print("stopped; no tag was moved to an incomplete image", file=sys.stderr)  # noqa: T201
         return FAILED
 
 
@@ -148,7 +149,7 @@ class _Command:
         finally:
             if view is not None:
                 view.close()
-        return self.tell(results)
+        return self.report(results)
 
     def place(self, reference: Reference) -> Place:
         args, host = self.args, reference.host
@@ -175,7 +176,7 @@ class _Command:
                 raise NotFound(f"{self.source}: not there. Check the name, the tag and the login")
             return [Image(self.source.tag or "", found.digest)]
         tags = [tag for tag in source.client.list_tags(source.name) if fullmatch(self.args.all_tags, tag)]
-        # Tags of referrers lists go along as what they are, with the images they are about.
+        # Fallback tags of referrers are copied as referrers, with their images.
         tags = [tag for tag in tags if not _is_fallback(tag)]
         if not tags:
             raise NotFound(f"{source}: no tag matches {self.args.all_tags!r}")
@@ -224,7 +225,7 @@ class _Command:
             row |= {"bytes": done.bytes, "resent": done.resent}
         return row | {"error": str(error) if error else ""}
 
-    def tell(self, results: list[dict[str, Any]]) -> int:
+    def report(self, results: list[dict[str, Any]]) -> int:
         seconds = round(time.monotonic() - self.began, 3)
         if self.args.json:
             print(json.dumps({"images": results, "seconds": seconds}, indent=2))  # noqa: T201
@@ -257,7 +258,7 @@ def _check_references(args: argparse.Namespace, source: Reference, targets: list
         raise UsageError(f"--jobs {args.jobs}: expected at least 1")
     named = [f"{target.host}/{target.name}" for target in targets]
     if len(set(named)) < len(named):
-        raise UsageError("each target repository can be named once")
+        raise UsageError("expected each target repository at most once")
 
 
 def _is_fallback(tag: str) -> bool:
@@ -271,7 +272,7 @@ def _rate(text: str | None) -> float | None:
     unit = {"k": 1e3, "M": 1e6, "G": 1e9}.get(text[-1:], 1.0)
     number = text[:-1] if unit != 1.0 else text
     if not number.isdecimal() or not int(number):
-        raise UsageError(f"--limit-rate {text!r}: expected bytes a second such as 500k, 20M or 1G")
+        raise UsageError(f"--limit-rate {text!r}: expected bytes per second such as 500k, 20M or 1G")
     return int(number) * unit
 
 

@@ -1,4 +1,4 @@
-"""The registry client's errors in the words of `delivery-chain copy`, which knows no Airflow, connection or worker."""
+"""Rewords the registry client's errors for `delivery-chain copy`, which has no Airflow, connection or worker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IN_OPTIONS = (
     (r", and the registry is not; if that is intended, list \S+ under private_hosts in the registry's connection",
      ", and the registry is not"),
 )  # fmt: skip
-"""What errors of the registry client say of Airflow's connections and workers, and how the same is said here."""
+"""Patterns of the registry client's advice about connections and workers, and their replacements."""
 
 
 def in_options(message: str) -> str:

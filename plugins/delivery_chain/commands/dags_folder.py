@@ -1,4 +1,4 @@
-"""`delivery-chain dags-folder`: the folder to point Airflow's `dags_folder` at."""
+"""`delivery-chain dags-folder`: prints the folder for Airflow's `dags_folder` option."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `delivery-chain doctor`: whether everything is there that chains need, and what to do where it is not."""
+"""`delivery-chain doctor`: checks everything that chains need, and prints a remedy for each problem."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 DATABASE_SECONDS = 20.0
 _ABOUT = """\
-Look at everything that chains need: settings, connections with their logins and rights, sources, targets, programs,
+Check everything that chains need: settings, connections with their logins and rights, sources, targets, programs,
 folders, vulnerability databases, clocks, and Airflow's processes and Dags. Each line is ok, a warning or a problem with
-its remedy. Nothing is changed: no image, tag or request is sent. What is said of programs, folders and reach is true of
-the machine it runs on, so run it where tasks run. Exit code: 0; 1 with problems; 2 for a wrong command line."""
+its remedy. Nothing is changed: no image, tag or request is sent. Results for programs, folders and reachability hold
+for this machine only, so run it where tasks run. Exit code: 0; 1 with problems; 2 for a wrong command line."""
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -36,23 +36,23 @@ def register(parser: argparse.ArgumentParser) -> None:
         "specs",
         nargs="*",
         metavar="SPEC",
-        help="spec file, folder, or a chain's name; all of specs_folder if left out",
+        help="spec file, folder, or chain name; default: all of specs_folder",
     )
     parser.add_argument(
-        "--json", action="store_true", help="one JSON object a line, the first of them the machine"
+        "--json", action="store_true", help="one JSON object per line, the first one for the machine"
     )
     parser.set_defaults(func=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what was found.
+    """Print the results.
 
     Returns:
-        0; 1 if there is a problem; 2 for a wrong command line.
+        0; 1 if a check found a problem; 2 for a wrong command line.
     """
-    # The records are in Airflow's database, which a task may not read but a command of the server's may.
+    # The records are in Airflow's database, which tasks may not read but server commands may.
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
-    # Airflow writes its log to standard output, where the answer belongs.
+    # Airflow logs to standard output, which is reserved for the results.
     os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "ERROR")
     try:
         lines = examine(args.specs)
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def here() -> dict[str, str]:
-    """The machine that the answer is true of."""
+    """Describe the machine for which the results hold."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
@@ -84,10 +84,10 @@ def here() -> dict[str, str]:
 
 
 def examine(wanted: Sequence[str]) -> list[Line]:
-    """Every line, in the order in which they are read best.
+    """All lines, in reading order.
 
     Raises:
-        UsageError: A spec that is named is not there.
+        UsageError: A requested spec does not exist.
     """
     from airflow.configuration import conf  # noqa: PLC0415 - seconds
 
@@ -141,20 +141,20 @@ def _catalogue(word: str, folder: Path) -> Catalogue:
     path = Path(word)
     if path.is_file():
         return load(path)
-    # A folder may bear a chain's name by chance, as the checkout of what it builds does: the chain is meant.
+    # A folder may share a chain's name, as the checkout of its source does: the chain takes precedence.
     named = {file: spec for file, spec in load(folder).specs.items() if spec.name == word}
     if named:
         return Catalogue(specs=named)
     if not path.exists():
-        raise UsageError(f"{word}: no such file or folder, and no chain of this name in {folder}")
+        raise UsageError(f"{word}: no such file or folder, and no chain with this name in {folder}")
     found = load(path)
     if not found.specs and not found.problems:
-        raise UsageError(f"{word}: holds no chain spec, and no chain is named so in {folder}")
+        raise UsageError(f"{word}: no chain spec inside, and no chain with this name in {folder}")
     return found
 
 
 def _database() -> tuple[dict[str, str] | None, list[Line]]:
-    """The connections that Airflow has, None where its database does not answer here; and what to say of that."""
+    """Airflow's connections, or None if its database can't be reached from here; and lines about that."""
     from delivery_chain.doctor.running import run_all  # noqa: PLC0415
 
     known: list[dict[str, str]] = []
@@ -175,18 +175,18 @@ def _database() -> tuple[dict[str, str] | None, list[Line]]:
 
     lines = run_all([Check("database", "Airflow's", ask, DATABASE_SECONDS)])
     if not known:
-        # Connections are then looked for where workers have them: environment variables and secrets backends.
+        # Connections are then looked up as workers do: in environment variables and secrets backends.
         os.environ.pop("_AIRFLOW_PROCESS_CONTEXT", None)
         return None, [line if line.level is Level.WARNING else unread(line.said) for line in lines]
     return known[0], lines
 
 
 def unread(reason: str) -> Line:
-    """The line of a database that does not answer here, as on a worker, which has no way to it."""
+    """The line for a database that can't be reached from here, as is normal on a worker."""
     return warning(
         "database",
         "Airflow's",
-        f"can't be read from here ({reason}): Dags, processes, senders, and connections that are kept in it were not "
-        "looked at",
-        "on a worker that is as it should be; run this also where Airflow's servers run",
+        f"can't be read from here ({reason}): Dags, processes, senders, and connections stored in it were not "
+        "checked",
+        "on a worker this is expected; run this command also where Airflow's servers run",
     )

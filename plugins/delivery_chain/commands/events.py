@@ -1,4 +1,4 @@
-"""The command `delivery-chain events`: every ref change that was seen, the runs that it made, and what was missed."""
+"""`delivery-chain events`: lists every ref change seen, the runs it started, and the changes that were missed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 HEADS = ("TIME (UTC)", "REF", "COMMIT", "SEEN BY", "RUNS, OR WHY NONE")
 LEAST = 45
-"""Columns that the runs take beside the rest; with fewer they go below it."""
+"""Minimum width for the runs as a column; in a narrower terminal they are printed below the rest."""
 REF_WIDTH = 32
 NO_TERMINAL = (200, 0)
 
@@ -36,15 +36,11 @@ def register(parser: argparse.ArgumentParser) -> None:
         "--since", default="1d", metavar="TIME", help="30m, 12h, 1d, or an ISO time (%(default)s)"
     )
     parser.add_argument("--source", default="", help="part of a source's or registry's connection or path")
-    parser.add_argument("--chain", default="", help="just what this chain takes")
-    parser.add_argument("--ref", default="", help="branch, tag or image; may have `*`")
-    parser.add_argument(
-        "--gaps", action="store_true", help="just what was missed; exit code 1 if there is any"
-    )
-    parser.add_argument(
-        "--own", action="store_true", help="also what chains wrote into registries themselves"
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--chain", default="", help="only changes that this chain takes")
+    parser.add_argument("--ref", default="", help="branch, tag or image; may contain `*`")
+    parser.add_argument("--gaps", action="store_true", help="only missed changes; exit code 1 if any")
+    parser.add_argument("--own", action="store_true", help="include the chains' own writes to registries")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line")
     parser.set_defaults(func=run)
 
 
@@ -52,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the ledger.
 
     Returns:
-        0; 1 with `--gaps` if there are any; 2 for a wrong command line.
+        0; 1 with `--gaps` if any are found; 2 for a wrong command line.
     """
     now = datetime.now(UTC)
     try:
@@ -74,9 +70,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _read(since: datetime, now: datetime) -> Ledger:
-    # The records are in Airflow's database, which a task may not read but a command of the server's may.
+    # The records are in Airflow's database, which tasks may not read but server commands may.
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
-    # Airflow writes its log to standard output, where the answer belongs.
+    # Airflow logs to standard output, which is reserved for the results.
     os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "ERROR")
     from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
 
@@ -95,7 +91,7 @@ def _read(since: datetime, now: datetime) -> Ledger:
 
 
 def table(shown: Sequence[LedgerLine], width: int) -> list[str]:
-    """The changes as lines for a terminal of some width."""
+    """Format the changes as lines for a terminal of `width` columns."""
     rows = [_cells(change) for change in shown]
     sizes = [
         max(len(HEADS[at]), *(len(text) for row in rows for text in row[at])) for at in range(len(HEADS) - 1)
@@ -103,31 +99,33 @@ def table(shown: Sequence[LedgerLine], width: int) -> list[str]:
     used = sum(sizes) + 2 * len(sizes)
     beside = width - used >= LEAST
     lines = [_line([*HEADS[:-1], HEADS[-1] if beside else ""], sizes)]
-    for *cells, told in rows:
+    for *cells, runs in rows:
         if beside:
-            wrapped = _wrapped(told, width - used, "  ")
+            wrapped = _wrapped(runs, width - used, "  ")
             lines += [_line(texts, sizes) for texts in zip_longest(*cells, wrapped, fillvalue="")]
         else:
             lines += [_line(texts, sizes) for texts in zip_longest(*cells, [], fillvalue="")]
-            lines += ["    " + line for line in _wrapped(told, max(20, width - 4), "  ")]
+            lines += ["    " + line for line in _wrapped(runs, max(20, width - 4), "  ")]
     return lines
 
 
 def summary(ledger: Ledger, shown: Sequence[LedgerLine]) -> list[str]:
-    """What to know about the table."""
+    """Summary lines below the table."""
     gaps = sum(bool(change.gaps) for change in shown)
     missed = f", {gaps} with gaps" if gaps else ""
     lines = [f"{len(shown)} changes since {ledger.since:%Y-%m-%d %H:%M} UTC{missed}"]
     if ledger.cut:
-        lines.append("there is more: only the newest were read; the time above is from when on it is all")
+        lines.append("more exist: only the newest were read, and the list is complete since the time above")
     if ledger.skipped:
-        lines.append(f"{ledger.skipped} records are of another version of this package, and were left out")
-    lines += [f"not looking: {plain(one.title)}: {one.idle}" for one in ledger.watches.values() if one.idle]
+        lines.append(
+            f"{ledger.skipped} records were written by another version of this package, and were skipped"
+        )
+    lines += [f"not polling: {plain(one.title)}: {one.idle}" for one in ledger.watches.values() if one.idle]
     return lines
 
 
 def plain(text: str) -> str:
-    """A text that others wrote, without what a terminal would obey."""
+    """Strip terminal control characters from untrusted text."""
     return "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
     )
@@ -138,10 +136,10 @@ def _cells(change: LedgerLine) -> tuple[list[str], ...]:
     by += [
         f"{_times(sight.by, sight.times)} +{span(timedelta(seconds=sight.after))}" for sight in change.also
     ]
-    told = [_told(change, outcome) for outcome in change.outcomes]
-    told += [change.why] if change.why else []
-    told = told or ["no run"]
-    told += [f"GAP {gap}" for gap in change.gaps]
+    runs = [_outcome_line(change, outcome) for outcome in change.outcomes]
+    runs += [change.why] if change.why else []
+    runs = runs or ["no run"]
+    runs += [f"GAP {gap}" for gap in change.gaps]
     name = plain(change.name)
     short = name if len(name) <= REF_WIDTH else f"{name[: REF_WIDTH - 1]}…"
     time = f"{change.at.astimezone(UTC):%m-%d %H:%M:%S}"
@@ -150,11 +148,11 @@ def _cells(change: LedgerLine) -> tuple[list[str], ...]:
         [short],
         [plain(change.short)],
         [plain(text) for text in by],
-        [plain(text) for text in told],
+        [plain(text) for text in runs],
     )
 
 
-def _told(change: LedgerLine, outcome: Outcome) -> str:
+def _outcome_line(change: LedgerLine, outcome: Outcome) -> str:
     run = change.standing(outcome)
     return f"{outcome.sentence}, {run.state}" if run else outcome.sentence
 
@@ -168,7 +166,7 @@ def _wrapped(texts: Iterable[str], width: int, indent: str) -> list[str]:
 
 
 def _folded(text: str, width: int, indent: str) -> list[str]:
-    # A command that is told in a line is copied: it is not parted within its words.
+    # A command in a line will be copied, so it is not broken within a word.
     return textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False)
 
 

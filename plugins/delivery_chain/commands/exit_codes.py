@@ -1,9 +1,9 @@
-"""Exit codes of every verb."""
+"""Exit codes of all verbs."""
 
 DONE = 0
 FAILED = 1
-"""A spec, event, run, copy or check is not as it should be; the output says what."""
+"""A spec, event, run, copy or check failed; the output says why."""
 USAGE = 2
 """The command line is wrong; nothing was done."""
 UNREACHABLE = 3
-"""Airflow's API did not answer; the same command may work later."""
+"""Airflow's API did not respond; a retry may succeed."""

@@ -35,7 +35,7 @@ def register(parser: argparse.ArgumentParser) -> None:
         "--logins",
         type=Path,
         metavar="FILE",
-        help="file with the job's logins as JSON, such as /dev/fd/3 or a mounted secret; left out: none",
+        help="file with the job's logins as JSON, such as /dev/fd/3 or a mounted secret; none if omitted",
     )
     parser.set_defaults(func=_job)
 
@@ -47,7 +47,7 @@ def _job(args: argparse.Namespace) -> int:
 
 
 def _result(logins_file: Path | None) -> Done | Failure:
-    # A runner ends a container or pod by SIGTERM; Airflow's own handler is not here.
+    # A runner stops a container or pod with SIGTERM; Airflow's own handler is not installed here.
     signal.signal(signal.SIGTERM, lambda *_: stop())
     try:
         data = sys.stdin.buffer.read(LARGEST + 1)
@@ -65,13 +65,11 @@ def _read(file: Path, most: int) -> bytes:
         with file.open("rb") as opened:
             return opened.read(most)
     except OSError as error:
-        raise UsageError(
-            f"--logins {file}: expected a file that can be read, found {error.strerror}"
-        ) from error
+        raise UsageError(f"--logins {file}: expected a readable file, found {error.strerror}") from error
 
 
 def _option(section: str, option: str) -> str | None:
-    """Return an option of Airflow's from the environment: a job's image need not have Airflow."""
+    """Read an Airflow option from the environment: a job's image need not have Airflow."""
     return os.environ.get(f"AIRFLOW__{section}__{option}".upper())
 
 

@@ -1,4 +1,4 @@
-"""The command `delivery-chain`: check specs, plan and start runs, list pushes, copy images, run a sandbox."""
+"""`delivery-chain`: checks specs, plans and starts runs, lists pushes, copies images, runs a sandbox."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ VERBS = {
     "copy": "copy an image, with all platforms and referrers, to other registries",
     "check": "check chain specs and print every problem as file:line",
     "schema": "print the JSON Schema of a chain spec, for editors",
-    "dags-folder": "print the folder to point Airflow's dags_folder at",
+    "dags-folder": "print the folder for Airflow's dags_folder option",
     "git-hook": "print the file to install as hooks/post-receive of a bare repository",
-    "plan": "print what an event would do; nothing is run or looked up",
-    "replicate": "send what was there before a replication rule was, as the chain's runs; needs this machine's Airflow",
+    "plan": "print what an event would do, without running or looking up anything",
+    "replicate": "backfill regions with images older than a replication rule; needs this machine's Airflow",
     "trigger": "start a chain's run over Airflow's REST API",
-    "events": "list every push that was seen, by whom first, and its runs; needs this machine's Airflow",
+    "events": "list every push seen, who saw it first, and its runs; needs this machine's Airflow",
     "webhook": "let a forge or registry start chains by webhook",
-    "connect": "make the connection of a registry, a git source or a trigger",
-    "doctor": "check that everything is there that chains need",
-    "job": "run one build or scan, a JSON document on standard input; for runners",
-    "sandbox": "a whole delivery chain on this machine, in one command",
+    "connect": "create the connection of a registry, a git source or a trigger",
+    "doctor": "check everything that chains need",
+    "job": "run one build or scan from a JSON document on standard input; for runners",
+    "sandbox": "run a whole delivery chain on this machine",
 }
-"""Each verb with its line of help. Its module has the same name, and is imported for that verb alone."""
+"""Each verb with its help line. Its module has the same name, and is imported for that verb alone."""
 
 
 def main(
@@ -41,11 +41,11 @@ def main(
     """Run one command.
 
     Args:
-        arguments: The command line; the process's own if left out.
+        arguments: The command line; defaults to the process's own.
         clock: The time, UTC.
 
     Returns:
-        One of `delivery_chain.commands.exit_codes`; 0 if all is well.
+        One of `delivery_chain.commands.exit_codes`; 0 on success.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     args = parser_for(words).parse_args(words, argparse.Namespace(clock=clock))
@@ -53,7 +53,7 @@ def main(
         code = int(args.func(args))
         sys.stdout.flush()
     except BrokenPipeError:
-        # Who read it has seen enough, as `| head` does; what Python itself flushes at its end must not fail again.
+        # The reader closed the pipe, as `| head` does; Python's own flush at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except DeliveryChainError as error:
@@ -63,7 +63,7 @@ def main(
 
 
 def parser_for(words: Sequence[str]) -> argparse.ArgumentParser:
-    """Return the parser of a command line. It lists every verb, and knows the arguments of the first word's."""
+    """Return the parser for a command line: it lists every verb, with arguments for the first word's only."""
     parser = argparse.ArgumentParser(prog="delivery-chain", description=__doc__)
     parser.add_argument("--version", action="version", version=f"delivery-chain {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

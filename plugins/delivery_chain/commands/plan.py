@@ -1,4 +1,4 @@
-"""The command `delivery-chain plan`: what an event would do. Nothing is run or looked up."""
+"""`delivery-chain plan`: prints what an event would do, without running or looking up anything."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from delivery_chain.core.spec.model import ChainSpec
 
 STAND_INS = ("0" * 40, "f" * 40)
-"""Commits that stand for one that nobody named: what comes out differently for them is what a commit decides."""
+"""Placeholders for an unnamed commit: parts of the plan that differ between them depend on the commit."""
 MADE_UP = "<commit>"
 
 
@@ -40,11 +40,9 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--commit",
         default="",
-        help=f"full commit id that the ref points at; {MADE_UP} stands for it if left out",
+        help=f"full commit id that the ref points at; shown as {MADE_UP} if omitted",
     )
-    parser.add_argument(
-        "--at", type=_time, help="time of the push, such as 2026-01-31T12:00; now if left out"
-    )
+    parser.add_argument("--at", type=_time, help="time of the push, such as 2026-01-31T12:00; default: now")
     parser.set_defaults(func=run)
 
 
@@ -65,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         0; 2 for a wrong command line.
 
     Raises:
-        SpecError, EventRefused: The spec is not one, or the event makes no run.
+        SpecError, EventRefused: The spec is invalid, or the event starts no run.
     """
     spec = parse_spec(read_text(args.spec), str(args.spec))
     commits = (args.commit,) if args.commit or args.image is not None else STAND_INS
@@ -89,16 +87,16 @@ def _event(args: argparse.Namespace, commit: str) -> Event:
 
 
 def _plan(spec: ChainSpec, event: Event, now: datetime) -> Plan:
-    # Nothing is looked up: the ref is taken to be where the event says, the image to be any.
+    # Nothing is looked up: the ref is assumed to point where the event says, and the image to be anything.
     present = event.commit or "sha256:" + "0" * 64
     return make_plan(spec, select(spec, event), event, run_id="dry-run", now=now, present=present)
 
 
 def _describe(spec: ChainSpec, plans: Sequence[Plan]) -> Iterator[str]:
-    """The plan as lines; of two that differ in their made-up commit alone, with `MADE_UP` in its place."""
+    """Yield the plan's lines; of two plans that differ only in a placeholder commit, with `MADE_UP` in its place."""
     yield from (_common(lines) for lines in zip(*(_lines(spec, plan) for plan in plans), strict=True))
     if len(plans) > 1:
-        yield f"{MADE_UP} stands for the commit that the ref points at: name it with --commit"
+        yield f"{MADE_UP} stands for the commit that the ref points at: pass it with --commit"
 
 
 def _common(lines: tuple[str, ...]) -> str:
@@ -115,7 +113,7 @@ def _word(first: str, last: str) -> str:
 
 
 def _alike(first: str, last: str) -> str:
-    """What two texts have in common at their beginning."""
+    """The longest common prefix of two texts."""
     return "".join(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
 
 
@@ -128,7 +126,7 @@ def _lines(spec: ChainSpec, plan: Plan) -> list[str]:
         )
         lines += [f"            --build-arg {name}={value}" for name, value in plan.build.args.items()]
     else:
-        lines.append("build       nothing: the image is there already")
+        lines.append("build       nothing: the image already exists")
     lines.append(f"image       {plan.name}: {', '.join(plan.tags)}")
     engines = ", ".join(spec.scan.engine)
     lines.append(

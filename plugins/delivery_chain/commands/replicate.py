@@ -1,4 +1,4 @@
-"""The command `delivery-chain replicate`: what a chain's regions lack, and the runs that bring it there."""
+"""`delivery-chain replicate`: lists the images that a chain's regions lack, and starts the runs that copy them."""
 
 from __future__ import annotations
 
@@ -20,28 +20,26 @@ if TYPE_CHECKING:
     import argparse
 
 TRIGGER_SECONDS = 120.0
-"""How long Airflow's own command may take."""
+"""Timeout of Airflow's own command."""
 
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     parser.add_argument("spec", type=Path, metavar="SPEC")
     parser.add_argument(
-        "--existing", action="store_true", required=True, help="images that are in the home registry already"
+        "--existing", action="store_true", required=True, help="images that are already in the home registry"
     )
-    parser.add_argument("--rule", default="", help="just this replication rule; every rule by default")
-    parser.add_argument(
-        "--tags", default=".*", metavar="REGEXP", help="just tags that match as a whole (RE2)"
-    )
-    parser.add_argument("--dry-run", action="store_true", help="print what regions lack, and start nothing")
+    parser.add_argument("--rule", default="", help="only this replication rule; every rule by default")
+    parser.add_argument("--tags", default=".*", metavar="REGEXP", help="only tags that fully match (RE2)")
+    parser.add_argument("--dry-run", action="store_true", help="print the missing images, and start nothing")
     parser.set_defaults(func=_replicate)
 
 
 def _replicate(args: argparse.Namespace) -> int:
     spec = parse_spec(read_text(args.spec), str(args.spec))
-    # The connections are in Airflow's database, which a task may not read but a command of the server's may.
+    # The connections are in Airflow's database, which tasks may not read but server commands may.
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
-    # Airflow writes its log to standard output, where the answer belongs.
+    # Airflow logs to standard output, which is reserved for the results.
     os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "ERROR")
     from delivery_chain.hooks.registry import OciRegistryHook  # noqa: PLC0415 - imports Airflow
     from delivery_chain.operators.backfill import missing  # noqa: PLC0415
@@ -67,6 +65,6 @@ def _trigger(conf: dict[str, Any]) -> str:
     env = process.base_env() | ours | {"HOME": str(Path.home())}
     argv = [str(program), "dags", "trigger", "--output=json", f"--conf={json.dumps(conf)}", EXISTING]
     done = process.run(argv, tool="airflow", env=env, deadline=time.monotonic() + TRIGGER_SECONDS)
-    # Logs may come before the answer.
+    # Log lines may precede the JSON.
     answer = json.loads(done.stdout[done.stdout.index(b"[{") :])
     return str(answer[0]["dag_run_id"])

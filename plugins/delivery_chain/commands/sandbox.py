@@ -1,4 +1,4 @@
-"""The `delivery-chain sandbox` commands: arguments in, exit code out."""
+"""`delivery-chain sandbox`: parses the arguments of each command, runs it, and returns its exit code."""
 
 from __future__ import annotations
 
@@ -20,23 +20,30 @@ if TYPE_CHECKING:
 
 MOST_SECONDS = 1e6
 SIGNALLED = 128
-"""What shells add to a signal's number."""
+"""Added by shells to a signal's number."""
 
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    up = _command(commands, "up", _up, "start what does not run yet, and wait until all of it is ready")
+    up = _command(
+        commands, "up", _up, "start all services that are not running, and wait until they are ready"
+    )
     _add_up_options(up)
     run = _command(
-        commands, "demo", _demo, "start all, push a clean and a vulnerable release, show the outcome"
+        commands, "demo", _demo, "start everything, push a clean and a vulnerable release, show the outcome"
     )
     _add_up_options(run)
     down = _command(commands, "down", _down, "stop every process; data stays")
-    down.add_argument("--purge", action="store_true", help="delete the data too")
+    down.add_argument("--purge", action="store_true", help="also delete the data")
     push = _command(commands, "push", _push, "commit a release of a sample application and push it")
     _add_push_options(push)
-    _command(commands, "status", _status, "show what runs, where, and the login; exit code 1 unless all runs")
+    _command(
+        commands,
+        "status",
+        _status,
+        "show each service's state and address, and the login; exit code 1 unless all run",
+    )
 
 
 def _add_push_options(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +54,7 @@ def _add_push_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--vulnerable",
         action="store_true",
-        help="with packages that the sample database knows to be vulnerable",
+        help="use packages that the sample database lists as vulnerable",
     )
     _add_timeout(parser, following.TIMEOUT_SECONDS)
 
@@ -71,25 +78,27 @@ def _add_up_options(parser: argparse.ArgumentParser) -> None:
         "--database",
         choices=KINDS,
         default="auto",
-        help="auto: PostgreSQL if installed, else SQLite",
+        help="auto: PostgreSQL if installed, otherwise SQLite",
     )
-    parser.add_argument("--port-base", type=int, help="use the ports from this one on, not any free ones")
+    parser.add_argument(
+        "--port-base", type=int, help="use consecutive ports from this one, instead of any free ones"
+    )
     parser.add_argument(
         "--registry",
         action="append",
         default=[],
         metavar="REGION=HOST[,USER,PASSWORD_VARIABLE]",
-        help="use an existing registry for a region; the password is in that environment variable",
+        help="use an existing registry for a region, with the password in an environment variable",
     )
     parser.add_argument(
         "--real-vulnerability-database",
         action="store_true",
-        help="let Trivy fetch its own database, not the sample with a handful of known vulnerabilities",
+        help="let Trivy fetch its own database, instead of the sample with a handful of vulnerabilities",
     )
     parser.add_argument(
-        "--specs", default="", help="folder of chain specs (default: ./chain_specs, else the examples)"
+        "--specs", default="", help="folder of chain specs (default: ./chain_specs, otherwise the examples)"
     )
-    parser.add_argument("--dags", default="", help="another Dags folder than the package's own")
+    parser.add_argument("--dags", default="", help="Dags folder (default: the package's own)")
     _add_timeout(parser, stack.TIMEOUT_SECONDS)
 
 
@@ -99,7 +108,7 @@ def _add_timeout(parser: argparse.ArgumentParser, seconds: float) -> None:
         type=_seconds,
         default=seconds,
         metavar="SECONDS",
-        help="give up after so long; nothing that runs is stopped (default: %(default).0f)",
+        help="give up after this many seconds; running services keep running (default: %(default).0f)",
     )
 
 
@@ -114,7 +123,7 @@ def _seconds(text: str) -> float:
 
 
 def _guarded(func: Callable[[argparse.Namespace, Layout, Console], int], given: argparse.Namespace) -> int:
-    """Run one command; foreseeable failures end as a message and an exit code."""
+    """Run one command; turn expected failures into a message and an exit code."""
     try:
         with interrupts.raised():
             return func(given, Layout(given.state.absolute()), Console())

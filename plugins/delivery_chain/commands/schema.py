@@ -1,4 +1,4 @@
-"""`delivery-chain schema`: the JSON Schema of a chain spec, or of a run's conf."""
+"""`delivery-chain schema`: prints the JSON Schema of a chain spec, or of a run's conf."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
-    parser.add_argument("--event", action="store_true", help="of a run's conf instead, for who starts runs")
+    parser.add_argument(
+        "--event",
+        action="store_true",
+        help="print the schema of a run's conf instead, for clients that start runs",
+    )
     parser.set_defaults(func=_schema)
 
 

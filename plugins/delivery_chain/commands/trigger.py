@@ -1,4 +1,4 @@
-"""The command `delivery-chain trigger`: start a chain's run over Airflow's REST API, from any machine."""
+"""`delivery-chain trigger`: starts a chain's run over Airflow's REST API, from any machine."""
 
 from __future__ import annotations
 
@@ -34,31 +34,30 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-"""Where the plugin's own pages are on Airflow's server."""
 URL = "AIRFLOW_API_URL"
-"""Tag of every chain's Dag."""
+"""The environment variable with Airflow's address."""
 WAIT_SECONDS = 3600.0
 FIRST_POLL, SLOWEST_POLL = 0.5, 5.0
-"""Seconds between two looks at a run: they get longer."""
+"""Seconds between two polls of a run; the interval grows."""
 SUCCESS = "success"
 ENDED = (SUCCESS, "failed")
-"""States of a run that has ended."""
+"""States of a finished run."""
 DELIVERED = "delivered"
-"""First word of the outcome that alone is exit code 0."""
+"""First word of the only outcome with exit code 0."""
 LONGEST_NOTE = 1000
-"""Characters; Airflow takes no longer one."""
+"""Airflow's maximum, in characters."""
 ENDS = (*(str(end) for end in End), WARNING)
-"""What notes of ours begin with."""
+"""Prefixes of the notes that this package writes."""
 CONFLICT, TOO_MANY, SERVER_ERROR = 409, 429, 500
 _CHAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,249}")
 _RUN_ID = re.compile(r"(?!.*\.\.)[A-Za-z0-9_.~:+-]{1,250}")
-"""What Airflow takes: `[scheduler] allowed_run_id_pattern`."""
+"""Ids that Airflow accepts: `[scheduler] allowed_run_id_pattern`."""
 _ABOUT = f"""\
 Start a run over Airflow's REST API, from any machine. The login comes from the environment only:
 AIRFLOW_API_TOKEN, or AIRFLOW_API_USERNAME and AIRFLOW_API_PASSWORD. The address is --url or {URL}.
-Exit code: 0 the run was started, is there already, or (--wait) delivered its image; 1 it ended in any other way:
-partly delivered, blocked, superseded by a newer push, not for this chain, refused, cancelled, failed, or marked by
-hand as what it was not; or the chain takes no such event and nothing was started;
+Exit code: 0 the run was started, already exists, or (--wait) delivered its image; 1 it ended in any other way:
+partly delivered, blocked, superseded by a newer push, not for this chain, refused, cancelled, failed, or its state
+was set by hand; or the chain does not take the event, and nothing was started;
 2 wrong usage, nothing was sent; 3 Airflow can't be reached, refused, or the run did not end in time."""
 
 
@@ -68,26 +67,33 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("chain", metavar="CHAIN")
     source = parser.add_argument_group("what to build, in place of a push")
     source.add_argument("--ref", default="", help="branch or tag: v1.2.0, refs/heads/main")
-    source.add_argument("--rule", default="", help="build rule; the one that matches if left out")
+    source.add_argument("--rule", default="", help="build rule; by default the one that matches")
     source.add_argument(
         "--commit",
         default="",
-        help="full commit id; an older one of the ref is rebuilt without moving tags of others",
+        help="full commit id; an older one is rebuilt without moving tags away from newer images",
     )
-    image = parser.add_argument_group("or an image that is there already")
-    image.add_argument("--repository", default="", help="of the chain's scope, without the namespace")
+    image = parser.add_argument_group("or an existing image")
+    image.add_argument(
+        "--repository", default="", help="repository in the chain's scope, without the namespace"
+    )
     image.add_argument("--tag", default="", help="the image's tag")
-    image.add_argument("--digest", default="", help="sha256:…; instead of the tag, or together with it")
-    parser.add_argument("--no-announce", action="store_true", help="fire no trigger at the run's end")
-    parser.add_argument("--run-id", default="", metavar="ID", help="the same id twice makes one run")
+    image.add_argument("--digest", default="", help="sha256:…; instead of the tag or in addition to it")
+    parser.add_argument("--no-announce", action="store_true", help="fire no trigger at the end of the run")
     parser.add_argument(
-        "--wait", action="store_true", help="until the run has ended; prints its state and note"
+        "--run-id",
+        default="",
+        metavar="ID",
+        help="makes the command idempotent: the same id starts one run only",
     )
     parser.add_argument(
-        "--timeout", type=float, default=WAIT_SECONDS, metavar="SECONDS", help="of --wait (%(default)g)"
+        "--wait", action="store_true", help="wait until the run finishes; print its state and note"
     )
-    parser.add_argument("--url", default="", help=f"Airflow's address, as in a browser; else {URL}")
-    parser.add_argument("--allow-http", action="store_true", help="send the login over plain http")
+    parser.add_argument(
+        "--timeout", type=float, default=WAIT_SECONDS, metavar="SECONDS", help="for --wait (%(default)g)"
+    )
+    parser.add_argument("--url", default="", help=f"Airflow's address, as in a browser (default: {URL})")
+    parser.add_argument("--allow-http", action="store_true", help="allow sending the login over plain HTTP")
     parser.set_defaults(func=_trigger)
 
 
@@ -101,7 +107,7 @@ def _trigger(args: argparse.Namespace) -> int:
         print(error, file=sys.stderr)  # noqa: T201
         return UNREACHABLE
     except KeyboardInterrupt:
-        print("interrupted; a run that was started goes on", file=sys.stderr)  # noqa: T201
+        print("interrupted; a run already started continues", file=sys.stderr)  # noqa: T201
         return UNREACHABLE
 
 
@@ -114,10 +120,10 @@ def _start(args: argparse.Namespace) -> int:
     address = check_address(url, allow_http=args.allow_http)
     with AirflowServer(address, Login.from_environment(os.environ)) as server:
         if reason := refusal(server, chain, conf):
-            print(f"{chain} takes no such event, nothing was started: {reason}", file=sys.stderr)  # noqa: T201
+            print(f"{chain} does not take this event, nothing was started: {reason}", file=sys.stderr)  # noqa: T201
             return FAILED
         word = start(server, chain, run_id, conf)
-        # Said at once, also into a pipe: the run goes on whatever becomes of the wait.
+        # Flushed at once, even into a pipe: the run continues whatever happens to the wait.
         print(f"{word}  {run_id}  {address}/dags/{part(chain)}/runs/{part(run_id)}", flush=True)  # noqa: T201
         if is_paused(server, chain):
             print(  # noqa: T201
@@ -133,20 +139,20 @@ def _start(args: argparse.Namespace) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a run ended."""
+    """The end of a run."""
 
     state: str
-    """Airflow's: `success` or `failed`."""
+    """Airflow's state: `success` or `failed`."""
     sentence: str
     delivered: bool
-    """Whether its image is proven to be where it should be, and told to all that should know."""
+    """Whether its image is proven to be in every region, and every trigger was delivered."""
 
 
 def conf_of(args: argparse.Namespace) -> dict[str, Any]:
     """The run's `conf`, checked as the chain's first step will check it.
 
     Raises:
-        UsageError: With every wrong option.
+        UsageError: Options are wrong; the message names all of them.
     """
     names = ("ref", "rule", "commit", "repository", "tag", "digest")
     said = {name: getattr(args, name).strip() for name in names} | {"announce": not args.no_announce}
@@ -154,7 +160,7 @@ def conf_of(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _checked(args: argparse.Namespace, conf: dict[str, Any]) -> tuple[str, str]:
-    """The chain's name and the run's id."""
+    """Return the chain's name and the run's id."""
     if not _CHAIN.fullmatch(args.chain):
         raise UsageError(f"chain {args.chain[:300]!r}: expected a chain's name such as shop-api")
     if args.run_id and not _RUN_ID.fullmatch(args.run_id):
@@ -167,7 +173,7 @@ def _checked(args: argparse.Namespace, conf: dict[str, Any]) -> tuple[str, str]:
 
 
 def _new_run_id(conf: dict[str, Any]) -> str:
-    """An id of our own: whoever gets no answer can send the same again."""
+    """Generate the run id on the client, so that a request that got no response can be retried safely."""
     about = (
         short_ref(conf.get("ref", ""))[1]
         or conf.get("tag")
@@ -179,13 +185,13 @@ def _new_run_id(conf: dict[str, Any]) -> str:
 
 
 def refusal(server: AirflowServer, chain: str, conf: dict[str, Any]) -> str:
-    """Why the chain would refuse the event.
+    """Ask the plugin whether the chain would refuse the event.
 
     Returns:
-        Empty where it takes it, and where that can't be asked: then the run itself says so.
+        The reason; empty if the chain takes the event, or if the plugin can't be asked: then the run itself refuses.
 
     Raises:
-        ToolError: The server does not answer, or not to this login. Nothing was started.
+        ToolError: The server does not respond, or rejects the login. Nothing was started.
     """
     path = f"/chains/{part(chain)}/takes"
     server.log_in()
@@ -194,23 +200,23 @@ def refusal(server: AirflowServer, chain: str, conf: dict[str, Any]) -> str:
     except AirflowUnreachable:
         raise
     except ToolError:
-        # A proxy may let nobody but browsers to the pages.
+        # A proxy may allow only browsers to reach the pages.
         return ""
     reason = answer.data.get("refused") if answer.ok else ""
     return clean(reason, LONGEST_NOTE) if isinstance(reason, str) else ""
 
 
 def start(server: AirflowServer, chain: str, run_id: str, conf: dict[str, Any]) -> str:
-    """Ask for the run.
+    """Request the run.
 
     Returns:
-        `started`, or `exists` where a run of this id is there.
+        `started`, or `exists` if a run with this id exists.
 
     Raises:
-        ToolError: Airflow did not take it, or did not answer.
+        ToolError: Airflow refused it, or did not respond.
     """
     body = {"dag_run_id": run_id, "logical_date": None, "conf": conf}
-    again = f"to try again without the risk of a second run, add --run-id {run_id}"
+    again = f"to retry without the risk of a second run, add --run-id {run_id}"
     try:
         answer = server.call("POST", f"/dags/{part(chain)}/dagRuns", body=body)
     except AirflowUnreachable as error:
@@ -229,35 +235,35 @@ def _refused(server: AirflowServer, chain: str, answer: Answer, again: str) -> N
     elif answer.status == NOT_FOUND:
         where, what = server.address, _no_such(server, chain)
     elif answer.status == TOO_MANY or answer.status >= SERVER_ERROR:
-        what = f"Airflow fails or is busy (status {answer.status}: {answer.text}); {again}"
+        what = f"Airflow failed or is busy (status {answer.status}: {answer.text}); {again}"
     elif answer.ok:
-        what = "the answer is none of Airflow's REST API; the address is that of the UI's first page"
+        what = "the response is not from Airflow's REST API; expected the address of the UI's first page"
     else:
-        what = f"Airflow refuses the run (status {answer.status}): {answer.text}"
+        what = f"Airflow refused the run (status {answer.status}): {answer.text}"
     raise ToolError(f"{where}: {what}", tool="airflow")
 
 
 def _no_such(server: AirflowServer, chain: str) -> str:
-    """Why there was a 404: the chains that are there, or that this is no Airflow."""
+    """Explain a 404: list the existing chains, or say that this is not an Airflow."""
     answer = server.call("GET", "/dags", query={"tags": CHAIN_TAG, "limit": 100, "order_by": "dag_id"})
     dags = answer.data.get("dags")
     if not answer.ok or not isinstance(dags, list):
         return (
-            f"no Airflow REST API at /api/v2 (status {answer.status}); the address is that of the UI's first page, "
-            "with its path if it has one"
+            f"no Airflow REST API at /api/v2 (status {answer.status}); expected the address of the UI's first page, "
+            "including its path, if any"
         )
     names = [str(dag.get("dag_id")) for dag in dags if isinstance(dag, dict)]
     more = ", …" if answer.data.get("total_entries", 0) > len(names) else ""
     seen = (
-        f"chains that this login sees: {', '.join(names)}{more}"
+        f"chains visible to this login: {', '.join(names)}{more}"
         if names
-        else "this login sees no chain at all"
+        else "no chains are visible to this login"
     )
     return f"no chain {chain!r}; {seen}"
 
 
 def is_paused(server: AirflowServer, chain: str) -> bool:
-    """Whether the chain's Dag is paused; False where that can't be found out, for the run is there all the same."""
+    """Whether the chain's Dag is paused; False if unknown, because the run exists in any case."""
     try:
         return server.call("GET", f"/dags/{part(chain)}").data.get("is_paused") is True
     except ToolError:
@@ -272,32 +278,32 @@ def wait(
     until: float,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Ended:
-    """Wait until the run has ended. A server that is away or failing for a while is asked again.
+    """Wait until the run finishes. An unreachable or failing server is retried.
 
     Args:
-        server: Where the run is.
+        server: The run's Airflow.
         chain: Its chain.
         run_id: Its id.
-        until: Point on the clock of `time.monotonic()`, seconds.
-        sleep: Seconds in.
+        until: Deadline in seconds on the clock of `time.monotonic()`.
+        sleep: Sleeps for a number of seconds.
 
     Returns:
-        How it ended: its outcome, or where the plugin's pages are not to be reached, its state and note.
+        Its outcome, or its state and note if the plugin's pages can't be reached.
 
     Raises:
-        ToolError: The time is over, the run is gone, or Airflow refuses to tell.
+        ToolError: The deadline passed, the run was deleted, or Airflow refused the request.
     """
     pause = FIRST_POLL
     while True:
-        state, note = _look(server, chain, run_id)
+        state, note = _poll(server, chain, run_id)
         if state in ENDED:
             return _outcome(server, chain, run_id) or _by_note(state, note)
         left = until - time.monotonic()
         if left <= 0:
-            said = _told(server, chain, run_id).get("sentence")
-            why = f" ({clean(said, LONGEST_NOTE)})" if isinstance(said, str) and said else ""
+            sentence = _plugin_data(server, chain, run_id).get("sentence")
+            why = f" ({clean(sentence, LONGEST_NOTE)})" if isinstance(sentence, str) and sentence else ""
             raise ToolError(
-                f"{chain}: run {run_id} has not ended in time, last seen {state}{why}; it goes on",
+                f"{chain}: run {run_id} did not finish in time, last state {state}{why}; it continues",
                 tool="airflow",
             )
         sleep(min(pause, left))
@@ -305,17 +311,17 @@ def wait(
 
 
 def _outcome(server: AirflowServer, chain: str, run_id: str) -> Ended | None:
-    """What the plugin says of a run that ended; None where it is not there, does not answer, or says something else."""
-    told = _told(server, chain, run_id)
-    said, state = told.get("sentence"), told.get("state")
-    if not isinstance(said, str) or state not in ENDED:
+    """Ask the plugin for the outcome of a finished run; None if the plugin is absent, or gives no valid outcome."""
+    data = _plugin_data(server, chain, run_id)
+    sentence, state = data.get("sentence"), data.get("state")
+    if not isinstance(sentence, str) or state not in ENDED:
         return None
-    whole = told.get("end") == DELIVERED and told.get("good") is True
-    return Ended(str(state), clean(said, LONGEST_NOTE), whole)
+    whole = data.get("end") == DELIVERED and data.get("good") is True
+    return Ended(str(state), clean(sentence, LONGEST_NOTE), whole)
 
 
-def _told(server: AirflowServer, chain: str, run_id: str) -> dict[str, Any]:
-    """What the plugin says of a run; empty where it is not there, or does not answer."""
+def _plugin_data(server: AirflowServer, chain: str, run_id: str) -> dict[str, Any]:
+    """Ask the plugin about a run; empty if it is absent or does not respond."""
     try:
         answer = server.call("GET", f"/runs/{part(chain)}/{part(run_id)}/outcome", below=PAGES)
     except ToolError:
@@ -324,22 +330,22 @@ def _told(server: AirflowServer, chain: str, run_id: str) -> dict[str, Any]:
 
 
 def _by_note(state: str, note: str) -> Ended:
-    """The same from what Airflow alone says: a note of ours begins with the end, and one that people wrote does not."""
+    """Derive the outcome from Airflow alone: our notes begin with the outcome, a user's note does not."""
     ours = note.startswith(ENDS)
     return Ended(state, note, state == SUCCESS and (not ours or note.startswith(DELIVERED)))
 
 
-def _look(server: AirflowServer, chain: str, run_id: str) -> tuple[str, str]:
+def _poll(server: AirflowServer, chain: str, run_id: str) -> tuple[str, str]:
     try:
         answer = server.call("GET", _path(chain, run_id))
     except AirflowUnreachable as error:
-        return f"nowhere: {error}", ""
+        return f"unknown: {error}", ""
     if answer.ok and isinstance(answer.data.get("state"), str):
         return answer.data["state"], clean(str(answer.data.get("note") or ""), LONGEST_NOTE)
     if answer.ok or answer.status == TOO_MANY or answer.status >= SERVER_ERROR:
-        return f"nowhere: status {answer.status} {answer.text}", ""
+        return f"unknown: status {answer.status} {answer.text}", ""
     raise ToolError(
-        f"{server.address}: run {run_id} of {chain!r} can't be seen (status {answer.status}): {answer.text}",
+        f"{server.address}: run {run_id} of {chain!r} can't be read (status {answer.status}): {answer.text}",
         tool="airflow",
     )
 

@@ -1,4 +1,4 @@
-"""The command `delivery-chain webhook`: make the connection of a sender, and say what to set at the sender."""
+"""`delivery-chain webhook`: creates the connection of a sender, and prints the settings for the sender."""
 
 from __future__ import annotations
 
@@ -25,31 +25,33 @@ if TYPE_CHECKING:
 
 SECRET = "DELIVERY_CHAIN_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
 MOST_NAMED = 50
-"""Ids that a message lists."""
+"""Maximum number of ids listed in a message."""
 _FIT = re.compile(r"[!-~]{16,1000}")
-"""As `delivery_chain.hooks.webhook_sender` takes it."""
+"""As `delivery_chain.hooks.webhook_sender` accepts it."""
 _ABOUT = f"""\
-Make the Airflow connection of a sender of webhooks, with a new secret, and print what to set at the sender.
+Create the Airflow connection of a webhook sender, with a new secret, and print the settings for the sender.
 Runs on any machine: the address is --url or {URL}, the login AIRFLOW_API_TOKEN, or AIRFLOW_API_USERNAME and
-AIRFLOW_API_PASSWORD. A secret that the sender made is taken from {SECRET}.
-Exit code: 0 it is there now; 2 wrong usage, nothing was sent; 3 Airflow can't be reached, or refused."""
+AIRFLOW_API_PASSWORD. A secret that the sender generated is read from {SECRET}.
+Exit code: 0 the connection exists now; 2 wrong usage, nothing was sent; 3 Airflow can't be reached, or refused."""
 
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     parser.description = _ABOUT
-    parser.add_argument("connection", metavar="CONNECTION", help="a new connection's id; part of the address")
+    parser.add_argument(
+        "connection", metavar="CONNECTION", help="id of the new connection; part of the address"
+    )
     parser.add_argument("--sender", required=True, choices=sorted(SETUP), help="who sends")
     parser.add_argument(
         "--speaks-for",
         required=True,
         metavar="CONNECTION[,…]",
-        help="git or registry connections whose pushes it tells",
+        help="git or registry connections whose pushes it reports",
     )
     parser.add_argument(
         "--unlisted",
         action="store_true",
-        help="take ids that Airflow can't list: of environment variables or a secrets backend",
+        help="accept ids that Airflow can't list: from environment variables or a secrets backend",
     )
     add_arguments(parser)
     parser.set_defaults(func=_webhook)
@@ -69,11 +71,11 @@ def _webhook(args: argparse.Namespace) -> int:
 
 
 def add(args: argparse.Namespace, environment: Any) -> list[str]:
-    """Make the connection; what to tell the user.
+    """Create the connection; return the lines to print.
 
     Raises:
         UsageError, ConfigurationError: Nothing was sent.
-        ToolError: Airflow did not answer, or refused.
+        ToolError: Airflow did not respond, or refused.
     """
     if not NAME.fullmatch(args.connection):
         raise UsageError(f"{args.connection[:300]!r}: expected a connection's id such as github_hooks")
@@ -86,7 +88,7 @@ def add(args: argparse.Namespace, environment: Any) -> list[str]:
         if not args.unlisted:
             check_spoken_for(speaks_for, listed(server))
         secret = _secret(args.sender, environment)
-        # What was pushed before is no gap of its.
+        # Pushes before this moment are not gaps of this sender.
         since = datetime.now(UTC).isoformat(timespec="seconds")
         extra = {"sender": args.sender, "speaks_for": ", ".join(speaks_for), "since": since}
         body = {
@@ -97,8 +99,8 @@ def add(args: argparse.Namespace, environment: Any) -> list[str]:
         }
         if not make(server, body):
             raise ToolError(
-                f"connection {args.connection!r} is there already: choose another id, or change its secret under "
-                "Admin > Connections (a second secret may be valid beside it for the time of the change)",
+                f"connection {args.connection!r} already exists: choose another id, or change its secret under "
+                "Admin > Connections (a second secret may be valid during a rotation)",
                 tool="airflow",
             )
         place = f"{server.address}{webhook_path(args.connection)}"
@@ -113,32 +115,32 @@ def _secret(sender: str, environment: Any) -> str:
     given = str(environment.get(SECRET, ""))
     if given and not _FIT.fullmatch(given):
         raise ConfigurationError(
-            f"{SECRET}: expected 16 to 1000 printable ASCII characters, found another text of {len(given)}"
+            f"{SECRET}: expected 16 to 1000 printable ASCII characters, found a value of {len(given)} characters"
         )
     if given:
         return given
     if sender in OWN_SECRET:
-        raise ConfigurationError(f"{sender} makes its secret itself: put it into {SECRET}")
+        raise ConfigurationError(f"{sender} generates the secret itself: put it into {SECRET}")
     if sender == "standard":
         return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
     return secrets.token_urlsafe(32)
 
 
 def check_spoken_for(speaks_for: Iterable[str], known: Mapping[str, str]) -> None:
-    """See that a sender speaks for connections that are there.
+    """Check that a sender speaks for existing connections.
 
     Args:
         speaks_for: Ids.
         known: The ids that Airflow lists, and their types.
 
     Raises:
-        UsageError: One is not, or is of a type whose pushes nobody tells. Nothing was made.
+        UsageError: A connection does not exist, or its type has no pushes. Nothing was created.
     """
     places = sorted(name for name, conn_type in known.items() if conn_type in {GIT, REGISTRY})
     for name in speaks_for:
         if name in places:
             continue
-        found = f"type {known[name]}" if name in known else "no connection of this id"
+        found = f"type {known[name]}" if name in known else "no connection with this id"
         like = nearest(name, places)
         meant = f"; did you mean {like!r}?" if like else ""
         commands = " or ".join(connect_command(one, name) for one in (GIT, REGISTRY))
@@ -146,6 +148,6 @@ def check_spoken_for(speaks_for: Iterable[str], known: Mapping[str, str]) -> Non
         shown = ", ".join(places[:MOST_NAMED]) + (", …" if len(places) > MOST_NAMED else "")
         raise UsageError(
             f"--speaks-for {name!r}: expected a connection of type {GIT} or {REGISTRY}, found {found}{meant or '.'} "
-            f"There are: {shown or 'none yet'}.{adds} "
-            "One that an environment variable or a secrets backend holds is not listed: add --unlisted"
+            f"Existing ones: {shown or 'none yet'}.{adds} "
+            "Connections in environment variables or a secrets backend are not listed: add --unlisted for those"
         )

@@ -1,4 +1,4 @@
-"""What `delivery-chain doctor` says: what is ok, a warning or a problem, the latter two with a remedy. Pure."""
+"""Findings of `delivery-chain doctor`: ok, or a warning or problem with a remedy. Pure."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ if TYPE_CHECKING:
 
 
 class Level(StrEnum):
-    """How bad it is."""
+    """Severity of a finding."""
 
     OK = "ok"
     WARNING = "warning"
-    """Runs go on, or it could not be found out from here."""
+    """Runs still work, or the check was not possible from here."""
     PROBLEM = "problem"
     """Some run will fail, or never start."""
 
 
 class Line(Value):
-    """One thing that was looked at."""
+    """Result of one check."""
 
     level: Level
     topic: str
-    """What kind of thing: `registry`, `git`, `disk`."""
+    """Kind of thing: `registry`, `git`, `disk`."""
     about: str
-    """Which one: a connection, a program, a folder."""
+    """The thing checked: a connection, a program, a folder."""
     said: str
     remedy: str = ""
-    """What to do about it; empty for what is ok."""
+    """Next step; empty if ok."""
 
 
 def ok(topic: str, about: str, said: str) -> Line:
-    """A line of what is as it should be."""
+    """Build a line for a passed check."""
     return Line(level=Level.OK, topic=topic, about=about, said=said)
 
 
 def warning(topic: str, about: str, said: str, remedy: str) -> Line:
-    """A line of what may be wrong."""
+    """Build a line for a possible problem."""
     return Line(level=Level.WARNING, topic=topic, about=about, said=said, remedy=remedy)
 
 
 def problem(topic: str, about: str, said: str, remedy: str) -> Line:
-    """A line of what is wrong."""
+    """Build a line for a problem."""
     return Line(level=Level.PROBLEM, topic=topic, about=about, said=said, remedy=remedy)
 
 
@@ -66,26 +66,26 @@ class Check:
 
 
 CLOSE, FAR = 5.0, 60.0
-"""Seconds that clocks may be apart: up to the first no push is taken for another, beyond the second signatures fail."""
+"""Clock skew in seconds: up to the first, pushes are told apart correctly; beyond the second, signatures fail."""
 
 
 def clock(about: str, ahead: timedelta) -> Line:
-    """How far another clock is from this one.
+    """Check another clock against this one.
 
     Args:
-        about: Whose.
+        about: Owner of the clock.
         ahead: Its time minus ours.
     """
     seconds = ahead.total_seconds()
     if abs(seconds) <= CLOSE:
-        return ok("clock", about, "tells the time of this machine")
+        return ok("clock", about, "agrees with this machine")
     said = f"is {abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} this machine"
     make = problem if abs(seconds) > FAR else warning
     return make("clock", about, said, "set both machines' clocks by NTP (timedatectl set-ntp true)")
 
 
 def text(lines: Sequence[Line]) -> list[str]:
-    """The lines for a terminal, remedies below."""
+    """Format the lines for a terminal, remedies below."""
     width = max((len(line.topic) for line in lines), default=0)
     found = []
     for line in lines:
@@ -98,7 +98,7 @@ def text(lines: Sequence[Line]) -> list[str]:
 
 
 def summary(lines: Iterable[Line]) -> str:
-    """How many of each."""
+    """Count the lines of each level."""
     levels = [line.level for line in lines]
     counts = {level: levels.count(level) for level in Level}
     bad, odd = counts[Level.PROBLEM], counts[Level.WARNING]

@@ -1,6 +1,6 @@
-"""The tiny manifest that a tag holds for a moment while it is deleted, where a registry deletes by digest alone. Pure.
+"""Tiny manifest that a tag points at briefly while it is deleted at a registry that deletes only by digest. Pure.
 
-Registries tell of it as of any push; so its digest has to be known to whoever hears of pushes.
+Registries send events for it as for any push, so receivers of events need to know its digest.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _EMPTY = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": sha256_dig
 
 
 def stand_in(tag: str) -> bytes:
-    """The manifest: the tag's name makes it unique, so no other tag can share its digest and go with it."""
+    """Build the manifest; the tag's name makes it unique, so that no other tag shares its digest and is deleted too."""
     document = {
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
@@ -28,5 +28,5 @@ def stand_in(tag: str) -> bytes:
 
 
 def deleted_tag_digest(tag: str) -> str:
-    """What `tag` stands for while it is deleted by its stand-in."""
+    """Digest of `tag` while it is being deleted by its stand-in."""
     return sha256_digest(stand_in(tag))

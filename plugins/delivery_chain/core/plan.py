@@ -1,7 +1,7 @@
-"""From a spec and an event to what one run does: pure, apart from what the caller looked up in between.
+"""Plan one run from a spec and an event. Pure, given what the caller looks up in between.
 
-selection = select(spec, event)            which rule, or which image; refuses with a reason
-plan = make_plan(spec, selection, …)       with the commit or digest that the source holds now
+selection = select(spec, event)            the rule or the image; rejects an event with a reason
+plan = make_plan(spec, selection, …)       with the commit or digest that the source has now
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class BuildPlan(Value):
-    """What is built, from what."""
+    """Source and options of a build."""
 
     rule: str
     source: Source
@@ -40,7 +40,7 @@ class BuildPlan(Value):
     args: dict[str, str]
     platforms: tuple[Platform, ...]
     older: bool = False
-    """Whether the ref has moved on from this commit: a rebuild that a person named the commit for."""
+    """Whether the ref has moved on from this commit: a rebuild of a commit that a user named."""
 
 
 class Plan(Value):
@@ -54,19 +54,19 @@ class Plan(Value):
     namespace: str
     repository: str
     tags: tuple[str, ...]
-    """The user's tags, in the rule's order."""
+    """User tags, in the rule's order."""
     pushed_at: datetime
-    """When the push happened; tags go to the latest. Of a push that was seen before, when that was."""
+    """Time of the push; tags go to the latest. For a redelivered push, its original time."""
     seen_at: datetime | None = None
-    """When we saw the push that this run is for, by our own clock."""
+    """Time at which this installation first saw the push, by its own clock."""
     actor: str = ""
     build: BuildPlan | None = None
     digest: str = ""
-    """The image that is there already, for a run without a build."""
+    """Existing image, for a run without a build."""
     announce: bool = True
-    """Whether triggers fire."""
+    """Whether to fire triggers."""
     again: int = 0
-    """Earlier pushes of the image that were delivered under this run's id, which was free again since."""
+    """Earlier pushes of the image delivered under this run's id, which has become free since."""
 
     @property
     def name(self) -> str:
@@ -75,16 +75,16 @@ class Plan(Value):
 
     @property
     def key(self) -> str:
-        """12 hex digits that stand for this run."""
+        """12 hex digits that identify this run."""
         return run_key(self.chain, self.run_id)
 
     def staging(self, platform: Platform | None = None) -> str:
-        """The run's staging tag, or that of one platform."""
+        """Staging tag of the run, or of one platform."""
         return staging_tag(self.key, platform.slug if platform else "")
 
     @property
     def title(self) -> str:
-        """The image for people: `shop/api v1.2.0, latest`, or its digest where it has no tag."""
+        """Image for display: `shop/api v1.2.0, latest`, or its digest if untagged."""
         named = f"{self.name} {', '.join(self.tags) or self.digest}"
         if self.build is None or not self.build.older:
             return named
@@ -92,35 +92,35 @@ class Plan(Value):
 
 
 class Planned(Value):
-    """What the first step leaves: the plan, and the spec that it was made from."""
+    """Result of the first step: the plan, and the spec it was made from."""
 
     plan: Plan
     spec: ChainSpec
     number: int = 0
-    """Of the spec's version; 0 where none is known."""
+    """Version of the spec; 0 if unknown."""
     fingerprint: str = ""
     """Of the spec."""
 
 
 def made_for(plan: Plan, spec: ChainSpec) -> str:
-    """What a value says of the plan that it was made for: a cleared plan may decide otherwise than the one before."""
+    """Fingerprint of the plan that a value belongs to: a cleared plan may decide differently than the previous one."""
     return fingerprint(plan.to_xcom(), spec.to_xcom())
 
 
 @dataclass(frozen=True, slots=True)
 class SourceSelection:
-    """A rule that builds a ref of a source."""
+    """Build rule and ref of a source."""
 
     rule: BuildRule
     repository: str
     source: Source
     ref: str
-    """Full ref; short where a person gave a short name that may be both, then `rule` says which."""
+    """Full ref; short if a user gave a short name that may be either, then `rule` decides."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSelection:
-    """An image that is there already."""
+    """Existing image."""
 
     repository: str
     tag: str
@@ -131,10 +131,10 @@ Selection = SourceSelection | ImageSelection
 
 
 def select(spec: ChainSpec, event: Event) -> Selection:
-    """What the event is about in this chain.
+    """Select the rule or image of an event in this chain.
 
     Raises:
-        EventRefused: With the reason: outside the scope, no rule matches, several match, or not by hand.
+        EventRefused: Outside the scope, no rule matches, several match, or not possible by hand.
     """
     if event.repository and not spec.scope.covers(event.repository):
         raise EventRefused(f"repository {event.repository!r} is not in the scope of chain {spec.name!r}")
@@ -142,9 +142,9 @@ def select(spec: ChainSpec, event: Event) -> Selection:
 
 
 def matching_rules(spec: ChainSpec, ref: str, repository: str = "") -> tuple[BuildRule, ...]:
-    """The build rules that a push of `ref` (full, or a short name of either kind) starts.
+    """Return the build rules that a push of `ref` (full, or a short name of either kind) starts.
 
-    None for a full name of another kind, such as `refs/pull/1/head`.
+    Empty for a full name of another kind, such as `refs/pull/1/head`.
     """
     kind, name = short_ref(ref)
     if not kind and name.startswith("refs/"):
@@ -161,9 +161,9 @@ def matching_rules(spec: ChainSpec, ref: str, repository: str = "") -> tuple[Bui
 def _select_image(spec: ChainSpec, event: Event) -> ImageSelection:
     repository = event.repository or _only(spec)
     if not repository:
-        raise EventRefused(f"say the `repository`: chain {spec.name!r} covers more than one")
+        raise EventRefused(f"name the `repository`: chain {spec.name!r} covers more than one")
     if event.tag and is_reserved(event.tag):
-        raise EventRefused(f"tag {event.tag!r} is a name the chain keeps for itself")
+        raise EventRefused(f"tag {event.tag!r} is a name reserved for the chain")
     return ImageSelection(repository, event.tag, event.digest)
 
 
@@ -200,20 +200,20 @@ def _one_rule(spec: ChainSpec, event: Event) -> BuildRule:
         )
     if len(chosen) > 1:
         names = ", ".join(rule.name for rule in chosen)
-        raise EventRefused(f"{event.ref!r} matches several build rules, say which `rule`: {names}")
+        raise EventRefused(f"{event.ref!r} matches several build rules, name the `rule`: {names}")
     return chosen[0]
 
 
 def _rule_by_hand(spec: ChainSpec, event: Event) -> BuildRule:
     if not event.rule:
         raise EventRefused(
-            "say a `rule` or a `ref` to build, or a `repository` and an image's `tag` or `digest`"
+            "name a `rule` or a `ref` to build, or a `repository` and an image's `tag` or `digest`"
         )
     rule = _named(spec, event.rule)
     if rule.system_only:
         raise EventRefused(
             f"build rule {rule.name!r} has a pattern, a build time or a commit id, so it can't be built by its "
-            f"name alone: say the `ref` ({rule.ref_kind}) to build, as if it had just been pushed"
+            f"name alone: name the `ref` ({rule.ref_kind}) to build, as if it had just been pushed"
         )
     return rule
 
@@ -238,16 +238,16 @@ def make_plan(
     Args:
         spec: The chain.
         selection: From `select`.
-        event: What started the run.
+        event: The event that started the run.
         run_id: Airflow's id of the run.
-        now: Stands in for the push's time where the event has none, or one that lies in the future.
-        present: What the source holds now: the commit that the ref points at, or the digest that the tag does;
-            empty where there is no such ref or image.
+        now: Used if the event has no push time, or one in the future.
+        present: The source's current commit of the ref, or digest of the tag; empty if the ref or image does not
+            exist.
 
     Raises:
-        Superseded: The ref or tag moved on since the push; the newer push has its own run. Not where a person named
-            the commit: that is built, and moves no tag of another commit.
-        EventRefused: The ref or image is gone, or a tag comes out that no registry takes.
+        Superseded: The ref or tag moved on since the push; the newer push has its own run. Not if a user named the
+            commit: that is built, and moves no tag of another commit.
+        EventRefused: The ref or image no longer exists, or a resulting tag is invalid.
     """
     pushed_at = not_after(event.pushed_at, now)
     common = {
@@ -289,10 +289,10 @@ def make_plan(
 def tags_of(
     spec: ChainSpec, selection: SourceSelection, *, commit: str, pushed_at: datetime
 ) -> tuple[str, ...]:
-    """The tags that a rule gives to a commit of a ref, each once.
+    """Compose the tags that a rule gives to a commit of a ref, without duplicates.
 
     Raises:
-        EventRefused: No registry takes one of them.
+        EventRefused: One of them is invalid.
     """
     captured = selection.rule.pattern.captures(short_ref(selection.ref)[1]) or {}
     timezone = spec.build.timezone if spec.build else "UTC"
@@ -304,18 +304,18 @@ def tags_of(
 
 
 def timed_tags(selection: SourceSelection, *, commit: str) -> tuple[re.Pattern[str], ...]:
-    """Patterns of the tags with a time in them that a rule gives to a commit of a ref, at whatever time."""
+    """Patterns of the tags with a build time that a rule gives to a commit of a ref, for any time."""
     captured = selection.rule.pattern.captures(short_ref(selection.ref)[1]) or {}
     timed = (tag for tag in selection.rule.tags if tag.build_time)
     return tuple(any_time(tag, captured=captured, commit=commit) for tag in timed)
 
 
 def check_still(spec: ChainSpec, selection: SourceSelection, event: Event, present: str) -> str:
-    """The commit that a ref is at, which has to be the event's; a person may name another one.
+    """Return the current commit of a ref, which has to be the event's; a user may name another one.
 
     Raises:
         Superseded: The ref moved on; the newer push has its own run.
-        EventRefused: It is gone.
+        EventRefused: The ref no longer exists.
     """
     anyway = f"delivery-chain trigger {spec.name} --ref {selection.ref} --commit {event.commit}"
     expected = "" if event.kind is Kind.MANUAL else event.commit
@@ -324,7 +324,7 @@ def check_still(spec: ChainSpec, selection: SourceSelection, event: Event, prese
 
 def _still(expected: str, present: str, what: str, anyway: str = "") -> str:
     if not present:
-        raise EventRefused(f"{what} is not there any more: it was deleted, or never pushed")
+        raise EventRefused(f"{what} does not exist: it was deleted, or never pushed")
     if expected and expected != present:
         raise Superseded(
             f"{what} moved on from {expected[:19]} to {present[:19]}: the newer push has its own run"
@@ -334,7 +334,7 @@ def _still(expected: str, present: str, what: str, anyway: str = "") -> str:
 
 
 def owner(specs: Iterable[ChainSpec], instance: str, namespace: str, repository: str) -> ChainSpec | None:
-    """The chain that takes an image event: a listed repository goes before a whole namespace."""
+    """Return the chain responsible for an image event: a listed repository takes precedence over a whole namespace."""
     covering = [
         spec
         for spec in specs

@@ -1,4 +1,4 @@
-"""What each step hands to the next and to the record: small facts keyed by digest."""
+"""Results that each step passes on and puts into the record: small facts keyed by digest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from delivery_chain.core.value import Value
 
 
 class BuildResult(Value):
-    """One platform's image, pushed under its staging tag."""
+    """Image of one platform, pushed under its staging tag."""
 
     platform: str
     digest: str
@@ -22,7 +22,7 @@ class BuildResult(Value):
     plan: str = ""
     """Fingerprint of the plan that it was built for."""
     sandbox: str
-    """How the build was kept apart from the worker: isolation and network."""
+    """Isolation of the build from the worker, and its network."""
 
 
 class Image(Value):
@@ -30,11 +30,11 @@ class Image(Value):
 
     digest: str
     platform: str
-    """For people and for engines: `linux/arm/v5`, `windows/amd64`. Several images may have one, so it is no key."""
+    """For display and for engines: `linux/arm/v5`, `windows/amd64`. Not a key, since several images may share one."""
 
 
 class Other(Value):
-    """A manifest, index or blob of an index that is proven to be no image."""
+    """Manifest, index or blob of an index that is proven not to be an image."""
 
     digest: str
     what: str
@@ -42,18 +42,18 @@ class Other(Value):
 
 
 class Subject(Value):
-    """The one digest that the run is about. All that can be reached below it is in `images` or in `others`."""
+    """The digest that a run is about. Everything reachable from it is in `images` or in `others`."""
 
     plan: str = ""
     """Fingerprint of the plan that it was made for."""
     digest: str
     media_type: str
     size: int
-    """Bytes of the manifest."""
+    """Size of the manifest in bytes."""
     images: tuple[Image, ...] = ()
-    """Every image manifest, each digest once, in the index's order; a single manifest itself."""
+    """Every image manifest, without duplicates, in the index's order; a single manifest itself."""
     others: tuple[Other, ...] = ()
-    """All else, proven to be no image."""
+    """Everything else, proven not to be an image."""
 
 
 class ScanResult(Value):
@@ -67,25 +67,25 @@ class ScanResult(Value):
     report: str
     """Digest of the blob that holds our `ScanReport` as JSON."""
     referrer: str
-    """Digest of the referrer manifest under which the engine's own report is kept."""
+    """Digest of the referrer manifest that holds the engine's own report."""
 
 
 class Scanned(Value):
-    """What one scan task did: a result per engine and image of its platform."""
+    """Results of one scan task: one per engine and image of its platform."""
 
     results: tuple[ScanResult, ...]
 
 
 class TagMove(Value):
-    """What became of one tag."""
+    """Result for one tag."""
 
     tag: str
     state: str
-    """`moved`, `unchanged`, or `kept` where a newer push holds it."""
+    """`moved`, `unchanged`, or `kept` if a newer push holds it."""
     digest: str
-    """What the tag points at now."""
+    """Digest that the tag points at now."""
     previous: str = ""
-    """What it pointed at before, empty if it was new."""
+    """Digest that it pointed at before, empty if it was new."""
 
 
 class Published(Value):
@@ -101,7 +101,7 @@ class Published(Value):
 
 
 class RegionResult(Value):
-    """One region that holds the image: what `replicate` leaves."""
+    """Copy of the image in one region: the result of `replicate`."""
 
     rule: str
     region: str
@@ -112,7 +112,7 @@ class RegionResult(Value):
     copied: int
     """Blobs sent."""
     skipped: int
-    """Blobs that were there, or were mounted from another repository."""
+    """Blobs that the region already had, or mounted from another repository."""
     bytes: int
     """Bytes sent."""
     seconds: float
@@ -136,12 +136,12 @@ class Attempt(Value):
     tag: str
     seconds: float
     status: int = 0
-    """HTTP status; 0 where there was no answer."""
+    """HTTP status; 0 without a response."""
     answer: str = ""
-    """First bytes of the answer, or the reason why there was none."""
+    """First bytes of the response, or the reason why there was none."""
     outcome: Outcome
     after: float | None = None
-    """Seconds that the target asked to wait."""
+    """Seconds the target asked to wait."""
     advice: str | None = None
     """What to do about a refusal."""
 
@@ -159,33 +159,33 @@ class Attempt(Value):
 
 
 class DeliveryResult(Value):
-    """One trigger's deliveries."""
+    """Deliveries of one trigger."""
 
     trigger: str
     url: str
     """Without its secret part."""
     digest: str = ""
-    """What was told about; empty in what older versions left."""
+    """Subject of the message; empty in results of older versions."""
     delivered: tuple[str, ...]
-    """Tags that were told about."""
+    """Tags in the message."""
     attempts: tuple[Attempt, ...]
 
 
 class Quarantined(Value):
-    """Where a blocked image went."""
+    """Location of a blocked image."""
 
     digest: str
     backup: str = ""
-    """`host/namespace-quarantine/repository:tag`, empty where the rule keeps no backup."""
+    """`host/namespace-quarantine/repository:tag`, empty if the rule keeps no backup."""
     deleted: tuple[str, ...] = ()
-    """Tags and digests that were removed."""
+    """Removed tags and digests."""
     kept: str = ""
-    """Every tag and index that serves the image or a platform of it afterwards, as `host/shop/api:v2@sha256:…` and a
-    note in brackets where it is not the image itself; by digest alone where no tag does, empty where nothing does."""
+    """Every tag and index that still serves the image or a platform of it, as `host/shop/api:v2@sha256:…`, with a
+    note in parentheses if it is not the image itself; only the digest if no tag does, empty if nothing does."""
 
 
 class Record(Value):
-    """A run in one value: what `report` leaves behind."""
+    """Record of a run: the result of `report`."""
 
     chain: str
     image: str
@@ -196,17 +196,17 @@ class Record(Value):
     end: str = ""
     """How the run ended: `delivered`, `blocked`, …"""
     step: str = ""
-    """The step that it ended in; empty for an end that is no step's."""
+    """Step in which it ended; empty if it did not end in a step."""
     sentence: str
-    """The end in one sentence. The run's note also names people: they are in Airflow's event log alone."""
+    """Summary in one sentence. Only the run's note also names users, who are in Airflow's event log."""
     commit: str = ""
     ref: str = ""
     version: str = ""
-    """Of the spec that the run was planned with: its number and fingerprint."""
+    """Number and fingerprint of the spec that the run was planned with."""
     regions: dict[str, str] = {}
     """State per replication rule: `success`, `failed`, …"""
     triggers: dict[str, str] = {}
     """State per trigger."""
     clears: int = 0
-    """How often the run had been cleared when this was told: cleared since, it is out of date."""
+    """Number of clears of the run when this was recorded: with more clears since, it is out of date."""
     removed_staging: tuple[str, ...] = ()

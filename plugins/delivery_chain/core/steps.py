@@ -1,4 +1,4 @@
-"""The steps of a chain as Airflow's task instances show them: their order, and the names of mapped ones. Pure."""
+"""Steps of a chain as Airflow's task instances: their order, states and the names of mapped ones. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 class Step:
-    """Task ids of a chain. They are the record's columns, and part of what is sealed: they never change."""
+    """Task ids of a chain. They are the record's columns and part of each seal, so they never change."""
 
     PLAN = "plan"
     BUILD = "build"
@@ -19,7 +19,7 @@ class Step:
     REPLICATE = "replicate"
     DISTRIBUTE = "distribute"
     REPORT = "report"
-    """The last step: it says how the run ended, and its own end is the run's."""
+    """The last step: it reports how the run ended, and its own state is the run's."""
 
 
 class WatchStep:
@@ -44,7 +44,7 @@ STEPS = (
     Step.DISTRIBUTE,
     Step.REPORT,
 )
-"""In the order in which a person reads them."""
+"""Display order."""
 BEFORE = {
     Step.BUILD: (Step.PLAN,),
     Step.ASSEMBLE: (Step.PLAN, Step.BUILD),
@@ -55,24 +55,24 @@ BEFORE = {
     Step.REPLICATE: (Step.PUBLISH,),
     Step.DISTRIBUTE: (Step.PUBLISH, Step.REPLICATE),
 }
-"""The steps that each waits for, those left out that only tell what happened; in the order in which they run."""
+"""Upstream steps of each, without those that only report; in execution order."""
 CLOSING = (Step.DENIED, Step.REPORT)
-"""Steps that tell what happened before them, and have to tell it anew when a run goes on after its end."""
+"""Steps that report what happened upstream, and report again when a run resumes after its end."""
 SUCCESS, FAILED, SKIPPED = "success", "failed", "skipped"
 SUPERSEDED = "Superseded"
 BUILT = "BuiltBefore"
 SKIPS = frozenset({SKIPPED, SUPERSEDED, BUILT})
-"""What stands for the error's name where a step had nothing to do."""
+"""In place of the error's name if a step had nothing to do."""
 NOT_RUN = frozenset({SKIPPED, "upstream_failed"})
-"""Airflow's states of a task that it will never begin by itself."""
+"""Airflow's states of a task that it will never start by itself."""
 DONE = NOT_RUN | {SUCCESS, FAILED, "removed"}
 """Airflow's states of a task that will not run again by itself."""
 NOT_BEGUN = NOT_RUN | {"", "removed"}
-"""Airflow's states of a task that has not run, or not since it was cleared: what it left earlier is out of date."""
+"""Airflow's states of a task that has not run, or not since it was cleared: its earlier results are out of date."""
 RETRYING = "up_for_retry"
-"""Airflow's state of a task that failed and will be tried again."""
+"""Airflow's state of a task that failed and will be retried."""
 RUNNING = frozenset({"running", "deferred", "queued", "scheduled", "restarting", "up_for_reschedule"})
-"""Airflow's states of a task that is on its way."""
+"""Airflow's states of a task in flight."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +84,9 @@ class Task:
     index: int = -1
     """Map index; -1 for a task that is not mapped."""
     state: str = ""
-    """Airflow's; empty where it has not been looked at."""
+    """Airflow's state; empty if not known."""
     label: str = ""
-    """What a mapped instance stands for: a platform, a rule, a trigger."""
+    """Label of a mapped instance: a platform, a rule, a trigger."""
     reason: str = ""
     """Why it ended without a result, in one line, as the step itself left it."""
     error: str = ""
@@ -94,7 +94,7 @@ class Task:
 
     @property
     def name(self) -> str:
-        """`gate`, or `build [linux/arm64]` for an instance of a mapped task."""
+        """Name such as `gate`, or `build [linux/arm64]` for an instance of a mapped task."""
         label = self.label or (str(self.index) if self.index >= 0 else "")
         return f"{self.step} [{label}]" if label else self.step
 
@@ -105,5 +105,5 @@ class Task:
 
     @property
     def stopped(self) -> bool:
-        """Whether it can't but have been stopped from outside: it was about to be tried again, and is skipped."""
+        """Whether it was certainly stopped from outside: it was due for a retry, and is skipped."""
         return self.state == SKIPPED and bool(self.error) and self.error not in SKIPS

@@ -1,4 +1,4 @@
-"""Paths of our pages and webhooks below Airflow's own base URL."""
+"""Paths of this package's pages and webhooks below Airflow's base URL."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Makes the Dags: what the files in `dags/` call."""
+"""Builds the Dags for the files in `dags/`."""

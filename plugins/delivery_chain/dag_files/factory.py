@@ -1,6 +1,6 @@
-"""The only module that makes Dags: one per chain, one per git source, one that sweeps.
+"""Builds all Dags: one per chain, one per git source, and those for maintenance.
 
-A parse imports no tool, no HTTP client and no provider beyond the standard one, and reads no connection.
+Parsing imports no tool, no HTTP client and no provider except the standard one, and reads no connection.
 """
 
 from __future__ import annotations
@@ -35,42 +35,42 @@ if TYPE_CHECKING:
 
 SOURCE_DOC = """Waits for a branch or tag to change, then starts a run of each chain that builds it: {chains}.
 
-One run is always waiting: its task `watch` is deferred, and takes no worker slot.
-What was seen last is in the Variable `{variable}`. Pause this Dag, and pushes wait until it goes on.
+One run is always active: its task `watch` is deferred, and takes no worker slot.
+The cursor is in the Variable `{variable}`. While this Dag is paused, pushes wait.
 """
-IMAGES_DOC = """Waits for an image tag to be new or to move, then starts a run of the chain that takes it: {chains}.
+IMAGES_DOC = """Waits for an image tag to appear or to move, then starts a run of the chain that takes it: {chains}.
 
-For images that others push; those that chains build have runs already.
-What was seen last is in the Variable `{variable}`. Pause this Dag, and pushes wait until it goes on.
+For images that others push; images built by chains already have runs.
+The cursor is in the Variable `{variable}`. While this Dag is paused, pushes wait.
 """
-OVER_DOC = """Watched for chains that are gone from the specs. Its last run ends within minutes.
+OVER_DOC = """Watched for chains that were removed from the specs. Its last run ends within minutes.
 
-What was seen last is remembered for a day: if a chain that needs it is back by then, nothing was missed. Then this Dag
-goes, too.
+The cursor is kept for a day: if a chain that needs it is restored by then, no push was missed. Then this Dag is removed
+as well.
 """
 MAINTENANCE_DOC = """Removes staging tags that crashed runs left behind, one task per chain.
 
-Tags younger than `[delivery_chain] staging_keep_hours` stay: their run may be on its way.
+Tags younger than `[delivery_chain] staging_keep_hours` stay: their run may be in flight.
 """
-REMOVED_DOC = """Is here while removed chains are remembered: for a day, and while they have runs.
+REMOVED_DOC = """Exists while removed chains are remembered: for a day, and while they have runs.
 
-One task per chain looks whether runs are on their way, and when there are none removes staging tags that they left.
-The chain's Dag goes then; its runs stay in Airflow's history. Clear one of them within that day, and the Dag comes back
-for it within minutes.
+One task per chain checks for runs in flight, and once none are left removes their staging tags.
+The chain's Dag is then removed; its runs stay in Airflow's history. If one of them is cleared within that day, the Dag
+comes back for it within minutes.
 """
-EXISTING_DOC = """Sends images to regions that were there before their replication rule was.
+EXISTING_DOC = """Backfills regions with images that are older than their replication rule.
 
-What a region lacks becomes a run of the chain: scanned, judged and copied like any other, without firing triggers.
-What is there under the same digest starts nothing, so this may be started again.
+Each image that a region lacks gets a run of the chain: scanned, judged and copied as usual, without firing triggers.
+Images already there under the same digest are skipped, so this Dag can be run repeatedly.
 """
 TRIGGER_TIMEOUT = timedelta(minutes=15)
-"""A target that drips its answer byte by byte resets every shorter clock."""
+"""A target that drips its response byte by byte resets every shorter timeout."""
 FOR_EVER = 10 * 365 * 86400
-"""Seconds that a watching task waits for a change."""
+"""Seconds for which a watching task waits for a change."""
 OWNER = "delivery-chain"
 MOST_RUNS = 64
-"""Runs of a chain on their way at once. A run that waits for something that is away takes no worker, so there may be
-many more than `[core] max_active_tasks_per_dag` lets work; each costs the scheduler a look now and then."""
+"""Maximum number of active runs of a chain. A run that waits for an unreachable server takes no worker, so many more
+are allowed than `[core] max_active_tasks_per_dag` lets work; each costs the scheduler only an occasional check."""
 
 
 def make_chain_dag(
@@ -80,13 +80,13 @@ def make_chain_dag(
     standing: Standing | None = None,
     room: Mapping[str, int] | None = None,
 ) -> DAG:
-    """The Dag of one chain: plan, build, assemble, scan, gate, then publish or quarantine, and the report.
+    """Build the Dag of one chain: plan, build, assemble, scan, gate, then publish or quarantine, and the report.
 
     Args:
         spec: The chain.
-        replicate_pool: Airflow pool that its copies take a slot of.
-        standing: How this version of the spec stands.
-        room: How many instances each mapped step has; as many as the spec and its earlier versions need by default.
+        replicate_pool: Airflow pool in which its copies take a slot.
+        standing: Status of this version of the spec.
+        room: Number of instances of each mapped step; by default as many as the spec and its earlier versions need.
     """
     standing = standing or Standing()
     room = room or widest(widths(spec), standing.room)
@@ -98,14 +98,14 @@ def make_chain_dag(
         schedule=None,
         catchup=False,
         max_active_runs=MOST_RUNS,
-        # A run that is further on goes first: of many pushes at once the first image is out before the last is begun.
+        # Runs that have progressed further go first: of many pushes, the first image ships before the last starts.
         default_args={"owner": OWNER, "weight_rule": "upstream", **STEPS},
         tags=[CHAIN_TAG, spec.scope.namespace, *standing.tags],
         is_paused_upon_creation=None,
     )
     with dag:
         _add_steps(spec, replicate_pool, room)
-    # Set after the tasks: else each task gets its own copy of the form, and is many times slower to serialise.
+    # Set after the tasks: otherwise each task gets its own copy of the form, and is many times slower to serialise.
     dag.params = chain_form(spec)
     return dag
 
@@ -135,13 +135,13 @@ def _add_steps(spec: ChainSpec, replicate_pool: str, room: Mapping[str, int]) ->
     quarantine >> denied
     publish >> replicate >> distribute
     publish >> distribute
-    # The run's state is this one's: it runs whatever became of the others, and fails where the end is no good one.
+    # This task decides the run's state: it runs whatever the others did, and fails unless the outcome is good.
     report = ReportOperator(task_id=Step.REPORT).as_teardown(setups=[], on_failure_fail_dagrun=True)
     [distribute, denied] >> report
 
 
 def make_source_dags(specs: Iterable[ChainSpec], wanted: str | None = None) -> dict[str, DAG]:
-    """The Dags that watch the sources and images of all chains, by id; just the `wanted` one, if given."""
+    """Build the Dags that watch the sources and images of all chains, by id; only the `wanted` one, if given."""
     specs = list(specs)
     sources = {
         dag_id: _source_dag(dag_id, source, chains)
@@ -187,7 +187,7 @@ def _images_dag(dag_id: str, specs: list[ChainSpec]) -> DAG:
     takers = [spec for spec in specs if not spec.build_rules]
     names = [f"{scope.namespace}/{name}" for spec in takers for name in spec.scope.repositories]
     everything = next((spec.scope for spec in takers if spec.scope.all), None)
-    # What a chain lists that builds is that chain's, whoever takes the rest of the namespace.
+    # Repositories listed by a building chain belong to it, whichever chain takes the rest of the namespace.
     built = [name for spec in specs if spec.build_rules for name in spec.scope.repositories]
     left_out = dict.fromkeys((*everything.exclude, *built)) if everything else {}
     chains = ", ".join(spec.name for spec in takers)
@@ -218,7 +218,7 @@ def _watching_dag(dag_id: str, **about: Any) -> DAG:
     return DAG(
         dag_id=dag_id,
         schedule="@continuous",
-        # Without a start the first two runs of a continuous Dag get the same logical date, and it stops for good.
+        # Without a start date, the first two runs of a continuous Dag get the same logical date, and it stops forever.
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
         max_active_runs=1,
         catchup=False,
@@ -228,7 +228,7 @@ def _watching_dag(dag_id: str, **about: Any) -> DAG:
 
 
 def _start(watch: Any, match: Any) -> None:
-    """What every watching Dag does with what it saw."""
+    """Add the tasks with which every watching Dag handles changes."""
     from delivery_chain.operators.match import RememberOperator
     from delivery_chain.operators.start import StartOperator
 
@@ -242,7 +242,7 @@ def _start(watch: Any, match: Any) -> None:
 
 
 def make_over_dags(dag_ids: Iterable[str]) -> dict[str, DAG]:
-    """Watching Dags that no chain needs any more: without a Dag Airflow would never end their last runs."""
+    """Build the watching Dags that no chain needs any more: without them Airflow would never finish their last runs."""
     from delivery_chain.operators.watch import OverOperator
 
     made = {}
@@ -261,7 +261,7 @@ def make_over_dags(dag_ids: Iterable[str]) -> dict[str, DAG]:
 
 
 def make_maintenance_dag(specs: Iterable[ChainSpec]) -> DAG:
-    """The Dag that removes staging tags of crashed runs, one task per chain, once a day."""
+    """Build the Dag that removes staging tags of crashed runs, one task per chain, once a day."""
     from delivery_chain.operators.sweep import SweepOperator
 
     with DAG(
@@ -281,21 +281,21 @@ def make_maintenance_dag(specs: Iterable[ChainSpec]) -> DAG:
 
 
 def make_removed_dag(names: Iterable[str], *, unsettled: bool) -> DAG:
-    """The Dag that sees the last runs of removed chains end, one task per chain."""
+    """Build the Dag that waits for the last runs of removed chains, one task per chain."""
     from delivery_chain.operators.settle import SettleOperator
 
     with DAG(
         dag_id=REMOVED,
-        description="Sees the last runs of removed chains end, and sweeps up after them.",
+        description="Waits for the last runs of removed chains, and cleans up after them.",
         doc_md=REMOVED_DOC,
-        # Runs of settled chains may be cleared, too.
+        # Runs of settled chains may be cleared as well.
         schedule=timedelta(minutes=1 if unsettled else 5),
         start_date=datetime(2026, 1, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=1,
         default_args={"owner": OWNER, **STEPS},
         tags=[MAINTENANCE],
-        # It comes and goes by itself: nobody would be there to unpause it.
+        # It appears and disappears by itself, so no user would unpause it.
         is_paused_upon_creation=False,
     ) as dag:
         for name in names:
@@ -304,14 +304,14 @@ def make_removed_dag(names: Iterable[str], *, unsettled: bool) -> DAG:
 
 
 def make_existing_dag(specs: Iterable[ChainSpec]) -> DAG:
-    """The Dag that sends what was there before a replication rule was."""
+    """Build the Dag that backfills regions with images older than a replication rule."""
     from delivery_chain.operators.backfill import ExistingOperator
     from delivery_chain.operators.start import StartOperator
 
     replicating = [spec for spec in specs if spec.replicate]
     with DAG(
         dag_id=EXISTING,
-        description="Sends images to regions that were there before their replication rule was.",
+        description="Backfills regions with images that are older than their replication rule.",
         doc_md=EXISTING_DOC,
         schedule=None,
         catchup=False,

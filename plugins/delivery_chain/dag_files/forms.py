@@ -1,4 +1,4 @@
-"""The forms that Airflow shows for a run started by hand."""
+"""Builds the forms that Airflow shows for triggering a run manually."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def chain_form(spec: ChainSpec) -> Any:
-    """The trigger form: a rule and ref to build, or an image that is there.
+    """Build the trigger form: a rule and ref to build, or an existing image.
 
-    Airflow opens the fields without a section, and shows the others under a closed headline.
+    Airflow shows the fields without a section, and the others under a collapsed heading.
     """
     fields = _git_fields(spec) if spec.build_rules else {}
-    fields |= _image_fields(spec, "Or take an image that is there" if fields else None)
+    fields |= _image_fields(spec, "Or use an existing image" if fields else None)
     if spec.distribute:
-        about = "Off: the image is built and copied, and nobody is told."
+        about = "Off: the image is built and copied, but no trigger fires."
         fields["announce"] = Param(default=True, type="boolean", title="Fire triggers", description_md=about)
     return ParamsDict(fields)
 
@@ -31,7 +31,7 @@ def _git_fields(spec: ChainSpec) -> dict[str, Param]:
     return {
         "ref": _field(
             "Branch or tag to build",
-            "Stands in for a push of this ref, for example `v1.2.0`. May be left out for rules with a fixed ref.",
+            "Replaces a push of this ref, for example `v1.2.0`. Optional for rules with a fixed ref.",
         ),
         "rule": _field(
             "Build rule",
@@ -48,14 +48,14 @@ def _image_fields(spec: ChainSpec, section: str | None) -> dict[str, Param]:
     return {
         "repository": _field("Repository", about, section, choice=covered, empty="choose one"),
         "tag": _field("Image tag", "For example `v1.2.0`.", section),
-        "digest": _field("Image digest", "`sha256:…`; instead of the tag, or together with it.", section),
+        "digest": _field("Image digest", "`sha256:…`; instead of the tag or in addition to it.", section),
     }
 
 
 def _field(
     title: str, about: str, section: str | None = None, *, choice: Iterable[str] = (), empty: str = ""
 ) -> Param:
-    """A text that may be left out; with a choice, `empty` is what the form shows for nothing."""
+    """An optional text field; with a choice, the form shows `empty` for no value."""
     more: dict[str, Any] = {"section": section} if section else {}
     if names := list(choice):
         more |= {"enum": [None, *names], "values_display": {"null": empty}}
@@ -67,9 +67,12 @@ def existing_form(specs: Iterable[ChainSpec]) -> Any:
     return ParamsDict(
         {
             "chain": _field(
-                "Chain", "Its replication rules say what goes where.", choice=names, empty="choose one"
+                "Chain",
+                "Its replication rules define what is copied where.",
+                choice=names,
+                empty="choose one",
             ),
-            "rule": _field("Replication rule", "Just this one; all of the chain's if left out."),
-            "tags": _field("Tags", "A pattern for whole tags, for example `v2.*`; all if left out."),
+            "rule": _field("Replication rule", "Only this one; default: all rules of the chain."),
+            "tags": _field("Tags", "A pattern for whole tags, for example `v2.*`; default: all tags."),
         }
     )

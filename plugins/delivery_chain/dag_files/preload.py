@@ -1,6 +1,6 @@
-"""Imports what a chain's tasks need, for a scheduler whose tasks are its forks: LocalExecutor.
+"""Imports the modules of a chain's tasks into a scheduler that forks its tasks: LocalExecutor.
 
-A task's process then has the modules already, instead of importing them again at each start. Imported from
+Task processes then inherit the modules instead of importing them at each start. Imported from
 `airflow_local_settings.py` in the scheduler only (see docs/sandbox.md); nothing else imports it.
 """
 

@@ -1,4 +1,4 @@
-"""Airflow itself: its database and clock, its processes, the chains' Dags, senders of webhooks, the signing secret."""
+"""Checks Airflow itself: database and clock, processes, the chains' Dags, webhook senders, the signing secret."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     from delivery_chain.doctor.scene import Scene
 
 PROCESSES = {
-    "SchedulerJob": ("scheduler", "no run starts or goes on"),
+    "SchedulerJob": ("scheduler", "no run starts or proceeds"),
     "DagProcessorJob": ("dag-processor", "no new or changed chain becomes a Dag"),
     "TriggererJob": ("triggerer", "no source and no registry is watched"),
 }
-"""By the type of Airflow's job: the command that starts it, and what is missing without it."""
+"""The command that starts each type of Airflow job, and the effect of its absence."""
 
 
 def database_line() -> Line:
-    """That the database answers, and how far its clock is from ours."""
-    kind, told = health.dialect_and_time()
-    if told is None:
-        return ok("database", "Airflow's", "answers (SQLite, for trying things out only)")
-    line = clock("Airflow's database", told - datetime.now(UTC))
-    return line if line.remedy else ok("database", "Airflow's", f"answers ({kind}), and tells our time")
+    """The line for the database and the offset of its clock from this machine's."""
+    kind, now = health.dialect_and_time()
+    if now is None:
+        return ok("database", "Airflow's", "responds (SQLite, for evaluation only)")
+    line = clock("Airflow's database", now - datetime.now(UTC))
+    return line if line.remedy else ok("database", "Airflow's", f"responds ({kind}), and its clock agrees")
 
 
 def checks(scene: Scene) -> Iterator[Check]:
-    """What Airflow's database tells of the chains."""
+    """Yield the checks that read Airflow's database."""
     yield Check("airflow", "processes", _processes)
     yield Check("dag", "chains", lambda: _dags(scene))
     yield Check("airflow", "pool", lambda: _pool(scene))
@@ -54,7 +54,7 @@ def _processes() -> Iterator[Line]:
             yield ok("airflow", command, f"runs on {newest.host}")
             continue
         last = newest.heard_of if newest is not None else None
-        since = f"has not been heard of since {last:%Y-%m-%d %H:%M:%S} UTC" if last else "has never run"
+        since = f"last heartbeat was at {last:%Y-%m-%d %H:%M:%S} UTC" if last else "has never run"
         yield problem("airflow", command, f"{since}: {without}", f"start it: airflow {command}")
 
 
@@ -71,8 +71,8 @@ def _dags(scene: Scene) -> Iterator[Line]:
 def _dag(dag_id: str, what: str, row: DagRow | None, failing: set[str]) -> Line:
     if row is None:
         remedy = (
-            "point [core] dags_folder at what `delivery-chain dags-folder` prints, see that the Dag processor runs and "
-            "reads the same specs_folder, and wait a minute"
+            "set [core] dags_folder to the output of `delivery-chain dags-folder`, check that the Dag processor runs "
+            "and reads the same specs_folder, and wait a minute"
         )
         return problem("dag", dag_id, "Airflow has no such Dag", remedy)
     if row.has_import_errors:
@@ -83,11 +83,11 @@ def _dag(dag_id: str, what: str, row: DagRow | None, failing: set[str]) -> Line:
         waits = "its runs wait" if what == "chain" else "nothing is watched"
         return warning("dag", dag_id, f"is paused: {waits}", f"airflow dags unpause {dag_id}")
     if dag_id in failing:
-        said = "its last look failed: pushes are found by webhooks alone, if at all"
+        said = "its last poll failed: pushes are found by webhooks only, if at all"
         return warning(
             "dag", dag_id, said, "the lines of its connection say why; so does the log of its task `watch`"
         )
-    return ok("dag", dag_id, "is there and not paused")
+    return ok("dag", dag_id, "exists and is not paused")
 
 
 def _pool(scene: Scene) -> Iterator[Line]:
@@ -97,7 +97,7 @@ def _pool(scene: Scene) -> Iterator[Line]:
     slots = health.pool_slots(name)
     if slots is None:
         remedy = f"airflow pools set {name} 8 'replications', or correct [delivery_chain] replicate_pool"
-        yield problem("airflow", f"pool {name}", "there is none, so no region is ever sent to", remedy)
+        yield problem("airflow", f"pool {name}", "does not exist, so no image is ever replicated", remedy)
     else:
         yield ok("airflow", f"pool {name}", f"{slots} slots for replications")
 
@@ -122,27 +122,28 @@ def _sender(scene: Scene, name: str, places: set[str], dags: list[str]) -> Line:
         if one not in known | scene.names():
             like = nearest(one, known)
             meant = f"; did you mean {like!r}?" if like else ""
-            return problem(
-                "webhook", name, f"speaks for {one!r}, and there is no such connection{meant}", edit
-            )
+            return problem("webhook", name, f"speaks for {one!r}, but no such connection exists{meant}", edit)
     if not any(one in places or any(watches(dag, one) for dag in dags) for one in sender.speaks_for):
-        said = (
-            f"speaks for {', '.join(sender.speaks_for)}, of which no chain that was looked at takes anything"
-        )
+        said = f"speaks for {', '.join(sender.speaks_for)}, from which no checked chain takes anything"
         return warning("webhook", name, said, f"{edit}, or add a chain")
-    return ok("webhook", name, f"{sender.kind} tells of {', '.join(sender.speaks_for)}")
+    return ok("webhook", name, f"{sender.kind} speaks for {', '.join(sender.speaks_for)}")
 
 
 def _signing_secret() -> Iterator[Line]:
     secret = health.signing_secret()
     if not secret:
         yield ok(
-            "secret", SIGNING_SECRET, "not there yet: the scheduler makes it with the first run of a chain"
+            "secret", SIGNING_SECRET, "not created yet: the scheduler does so with the first run of a chain"
         )
     elif len(secret) < SHORTEST:
-        remedy = f"airflow variables delete {SIGNING_SECRET}; the scheduler makes another with the next run"
+        remedy = (
+            f"airflow variables delete {SIGNING_SECRET}; the scheduler creates a new one with the next run"
+        )
         yield problem(
-            "secret", SIGNING_SECRET, f"is shorter than {SHORTEST} characters: no step is believed", remedy
+            "secret",
+            SIGNING_SECRET,
+            f"is shorter than {SHORTEST} characters: no step's results are trusted",
+            remedy,
         )
     else:
         yield ok("secret", SIGNING_SECRET, "is there")

@@ -1,7 +1,7 @@
-"""Registries, git sources and triggers' targets, asked from this machine with the logins of their connections.
+"""Checks registries, git sources and triggers' targets from this machine, with the logins of their connections.
 
-Nothing is changed anywhere: a right to push is tried by an upload that is cancelled before a byte of it, one to delete
-by the deletion of a digest that is not there, and a target gets a connection and no request.
+Nothing is changed: push permission is tested with an upload session that is cancelled before the first byte, delete
+permission by deleting a digest that does not exist, and a target gets a connection but no request.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ if TYPE_CHECKING:
 TOPICS = {REGISTRY: "registry", GIT: "git", TRIGGER: "trigger"}
 LOOK_SECONDS = 25.0
 NOT_ALLOWED = "is not allowed (allowed:"
-"""Words of a source whose transport the settings don't take."""
+"""Part of the error for a source whose transport the settings do not allow."""
 MOST_NAMES = 10
-"""Repositories of one registry whose rights are tried."""
+"""Maximum number of repositories per registry whose permissions are tested."""
 ANY_NAME = "delivery-chain-doctor"
-"""Stands for the repositories of a namespace that a chain takes as a whole; nothing is left in it."""
+"""Test repository for a namespace that a chain takes as a whole; nothing is left in it."""
 
 
 def checks(scene: Scene) -> Iterator[Check]:
-    """A check for each connection that a chain names; for git sources, for each of their repositories."""
+    """Yield a check for each connection that a chain names, and for each repository of git sources."""
     seen: dict[tuple[str, str, str], Needed] = {}
     for one in scene.needed:
         seen.setdefault((one.connection, one.conn_type, one.url), one)
@@ -74,12 +74,12 @@ def _asking(scene: Scene, needed: Needed, about: str) -> Callable[[], Iterator[L
 
 
 def _set_right(scene: Scene, needed: Needed) -> str:
-    """The remedy for a connection that can't be used. One of another type may be somebody else's: it stays."""
+    """The remedy for an unusable connection. One of another type may belong to other users, so it is kept."""
     name = needed.connection
     if (scene.known or {}).get(name, needed.conn_type) == needed.conn_type:
         return f"{needed.command} --update, or another name in {scene.files(needed)}"
     room = f"airflow connections delete {name} && {needed.command}"
-    return f"another name in {scene.files(needed)}, or where nothing else takes this one: {room}"
+    return f"another name in {scene.files(needed)}, or if nothing else uses this one: {room}"
 
 
 def _missing(scene: Scene, needed: Needed, about: str, said: str) -> Line:
@@ -94,7 +94,7 @@ def _missing(scene: Scene, needed: Needed, about: str, said: str) -> Line:
         )
     like = nearest(needed.connection, scene.names() - {needed.connection})
     meant = f"; did you mean {like!r}?" if like else ""
-    # One that is there and still not found is in a database that went away meanwhile.
+    # A known connection that is not found is in a database that became unreachable meanwhile.
     found = (
         said if needed.connection in scene.known else f"no connection of this name, needed for {needed.what}"
     )
@@ -112,10 +112,10 @@ def _registry(scene: Scene, needed: Needed, about: str) -> Iterator[Line]:
         except RegistryError as error:
             yield problem("registry", about, str(error), _login_remedy(needed, registry, error))
             return
-        yield ok("registry", about, f"{registry.host} is an OCI registry and lets us in {who}")
-        if (told := _time(date)) is not None:
-            # It counts whole seconds, and its answer took a while.
-            early, late = told - datetime.now(UTC), told - sent
+        yield ok("registry", about, f"{registry.host} is an OCI registry and grants access {who}")
+        if (served := _time(date)) is not None:
+            # The header has a resolution of one second, and the response took time.
+            early, late = served - datetime.now(UTC), served - sent
             yield clock(f"registry {about}", min(early, late, key=abs))
         yield from _rights(scene, needed, client)
 
@@ -125,9 +125,7 @@ def _login_remedy(needed: Needed, registry: Registry, error: RegistryError) -> s
         user = registry.username or "USER"
         command = connect_command(REGISTRY, needed.connection).replace("HOST", registry.host)
         return f"{command} --username {user} --update --test, with a login that is valid"
-    return (
-        f"see that {registry.base_url} answers this machine, or correct the host: {needed.command} --update"
-    )
+    return f"make {registry.base_url} reachable from this machine, or correct the host: {needed.command} --update"
 
 
 def _time(date: str) -> datetime | None:
@@ -147,7 +145,7 @@ def _rights(scene: Scene, needed: Needed, client: RegistryClient) -> Iterator[Li
 
 
 def _written(scene: Scene, connection: str) -> tuple[dict[str, None], dict[str, None]]:
-    """The repositories of a registry that chains push to, and those that they delete from."""
+    """The repositories of a registry that chains push to, and those they delete from."""
     pushed: dict[str, None] = {}
     deleted: dict[str, None] = {}
     for spec in scene.specs.values():
@@ -166,7 +164,7 @@ def _written(scene: Scene, connection: str) -> tuple[dict[str, None], dict[str, 
 
 
 def _deletes(spec: ChainSpec) -> bool:
-    """Whether a chain removes images that it blocks."""
+    """Whether a chain deletes images that it blocks."""
     return bool(spec.scan.block and spec.scan.block.on_block.delete)
 
 
@@ -176,7 +174,7 @@ def _push(needed: Needed, client: RegistryClient, name: str) -> Line:
         digest = f"sha256:{secrets.token_hex(32)}"
         location = client.begin_upload(name, digest)
         if location is not None:
-            # Some registries cancel nothing; what is begun is then forgotten by itself.
+            # Some registries can't cancel an upload session; it then expires by itself.
             with contextlib.suppress(RegistryError):
                 client.cancel_upload(name, location)
     except RegistryError as error:
@@ -217,7 +215,7 @@ def _git(scene: Scene, needed: Needed, about: str) -> Iterator[Line]:
     except SourceError as error:
         remedy = f"correct the URL in {scene.files(needed)}, or the connection: {needed.command} --update"
         if NOT_ALLOWED in str(error):
-            remedy = f"take another URL, or let [delivery_chain] git_transports name this way, too; {remedy}"
+            remedy = f"use another URL, or add its transport to [delivery_chain] git_transports; {remedy}"
         yield problem("git", about, str(error), remedy)
         return
     matched = sum(any(matching_rules(spec, ref) for spec in _builders(scene, needed)) for ref in refs)
@@ -239,5 +237,7 @@ def _trigger(scene: Scene, needed: Needed, about: str) -> Iterator[Line]:
     if good:
         yield ok("trigger", about, said)
     else:
-        remedy = f"see that {target.shown_url} answers this machine, or correct it: {needed.command} --update"
+        remedy = (
+            f"make {target.shown_url} reachable from this machine, or correct it: {needed.command} --update"
+        )
         yield problem("trigger", about, said, remedy)

@@ -1,4 +1,4 @@
-"""Checks side by side, each with a bounded time: what hangs or breaks is one line, and stops no other."""
+"""Runs checks concurrently, each with a timeout: one that hangs or crashes becomes a line, and stops no other."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _Job:
 
     def start(self) -> None:
         self.until = time.monotonic() + self.check.seconds
-        # A daemon: one that hangs for ever does not keep the command from ending.
+        # A daemon thread, so that a hanging check does not keep the command from exiting.
         self.thread = threading.Thread(target=self._run, daemon=True, name=f"doctor {self.check.about}")
         self.thread.start()
 
@@ -39,14 +39,14 @@ class _Job:
             self.done.notify_all()
 
     def over(self) -> bool:
-        """Whether it has ended, or its time has. Needs the lock."""
+        """Whether it has finished or timed out. Needs the lock."""
         if self.lines is None and time.monotonic() >= self.until:
             self.lines = [
                 problem(
                     self.check.topic,
                     self.check.about,
                     f"no answer within {self.check.seconds:g} s",
-                    "see what keeps it from answering this machine: its load, a firewall, a proxy",
+                    "find out what keeps it from responding to this machine: its load, a firewall, a proxy",
                 )
             ]
         return self.lines is not None
@@ -57,7 +57,7 @@ class _Running:
     jobs: list[_Job] = field(default_factory=list)
 
     def wait(self, done: threading.Condition) -> None:
-        """Until one of them is over."""
+        """Wait until one of them is over."""
         with done:
             while not any(job.over() for job in self.jobs):
                 nearest = min(job.until for job in self.jobs)
@@ -66,7 +66,7 @@ class _Running:
 
 
 def run_all(checks: Sequence[Check]) -> list[Line]:
-    """What the checks say, in their order. Never raises for one of them."""
+    """Run the checks; return their lines in order. Never raises for one of them."""
     done = threading.Condition()
     jobs = [_Job(check, done) for check in checks]
     waiting, running = deque(jobs), _Running()
@@ -83,7 +83,7 @@ def _lines(check: Check) -> list[Line]:
     try:
         return list(check.ask())
     except DeliveryChainError as error:
-        return [problem(check.topic, check.about, str(error), "do what it says, and run this again")]
+        return [problem(check.topic, check.about, str(error), "follow the message, and run this again")]
     except Exception as error:  # noqa: BLE001 - a fault of one check is no reason to say nothing of the others
         said = f"the check itself failed: {type(error).__name__}: {str(error)[:300]}"
-        return [problem(check.topic, check.about, said, "please report it; the other lines stand")]
+        return [problem(check.topic, check.about, said, "please report it; the other lines are valid")]

@@ -1,7 +1,7 @@
-"""Telling "there is none" from "nobody could look" in what Airflow's API server says of Variables and connections.
+"""Distinguishes an absent Variable or connection from an unreachable API server or database.
 
-Where the API server does not answer, or its database does not, Airflow's SDK says of a Variable or a connection that
-it is not there. Taken at its word, a sensor would forget what it has seen, and a build would fail for good.
+If the API server or its database does not respond, Airflow's SDK reports a Variable or connection as absent. Trusting
+that, a sensor would forget its cursor, and a build would fail permanently.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 NO_DAG = "delivery-chain"
-"""An id to ask about: any question that the database has to answer does, and this one costs it nothing."""
+"""An id to query: any query that reaches the database will do, and this one is cheap."""
 CLIENT_ERRORS = range(400, 500)
 SLOW_DOWN = frozenset({408, 425, 429})
-"""Of the client's errors, those that pass."""
+"""The client's transient errors."""
 
 
 def surely(ask: Callable[[], T | None]) -> T | None:
-    """What `ask` gives; None only after Airflow's database has answered another question.
+    """Call `ask`; return None only after Airflow's database has answered another query.
 
     Args:
-        ask: Asks Airflow's SDK for one thing, and gives None where that says there is none.
+        ask: Queries Airflow's SDK for one object, and returns None if the SDK reports it absent.
 
     Raises:
-        AirflowUnreachable: It is not known whether there is one. Retryable.
+        AirflowUnreachable: It is unknown whether the object exists. Retryable.
     """
     found = ask()
     if found is not None:
         return found
     check_database()
-    # It may have come back between the two.
+    # Airflow may have become reachable between the two queries.
     return ask()
 
 
 def read_variable(key: str) -> str | None:
-    """A Variable's text; None where there is surely none.
+    """The value of a Variable; None only if it certainly does not exist.
 
     Raises:
-        AirflowUnreachable: Neither is known. Retryable.
+        AirflowUnreachable: It is unknown whether it exists. Retryable.
     """
     from airflow.sdk import Variable  # noqa: PLC0415 - not in a module that a parse imports
 
@@ -50,10 +50,10 @@ def read_variable(key: str) -> str | None:
 
 
 def check_database() -> None:
-    """See that the API server and its database answer; nothing is asked outside tasks and triggers.
+    """Check that the API server and its database respond; does nothing outside tasks and triggers.
 
     Raises:
-        AirflowUnreachable: One of them does not. Retryable.
+        AirflowUnreachable: One of them does not respond. Retryable.
     """
     from airflow.sdk.exceptions import AirflowRuntimeError  # noqa: PLC0415 - not in a module that a parse imports
     from airflow.sdk.execution_time import task_runner  # noqa: PLC0415
@@ -74,12 +74,12 @@ def check_database() -> None:
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether an error of Airflow's SDK says that the API server or its database does not answer."""
+    """Whether an error of Airflow's SDK means that the API server or its database did not respond."""
     from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType  # noqa: PLC0415 - as above
 
     if not isinstance(error, AirflowRuntimeError) or error.error.error is not ErrorType.API_SERVER_ERROR:
         return False
-    # Without a status there was no answer at all.
+    # Without a status there was no response at all.
     detail: dict[str, Any] = error.error.detail or {}
     status = detail.get("status_code")
     return status not in CLIENT_ERRORS or status in SLOW_DOWN

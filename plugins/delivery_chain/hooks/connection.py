@@ -1,4 +1,4 @@
-"""One Airflow connection, read once into a frozen value; its secrets are masked in logs from then on."""
+"""Reads one Airflow connection into a frozen value, and masks its secrets in logs from then on."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def read_connection(conn_id: str, conn_type: str) -> ConnectionFields:
 
     Args:
         conn_id: Airflow's connection id.
-        conn_type: The type that it has to have, such as `oci_registry`.
+        conn_type: The expected type, such as `oci_registry`.
 
     Raises:
-        ConnectionMissing: There is none of this name. Not retryable.
-        ConfigurationError: Of another type, or its extra is no JSON object. Not retryable.
-        AirflowUnreachable: Airflow did not say whether it is there. Retryable.
+        ConnectionMissing: No connection has this id. Not retryable.
+        ConfigurationError: It has another type, or its extra is not a JSON object. Not retryable.
+        AirflowUnreachable: Airflow did not say whether it exists. Retryable.
     """
     connection = surely(lambda: _found(conn_id))
     if connection is None:
@@ -63,7 +63,7 @@ def _found(conn_id: str) -> Connection | None:
 
 
 def mask(secret: str) -> None:
-    """Have Airflow show `***` for a secret, in this process's logs and its supervisor's."""
+    """Make Airflow replace a secret with `***` in this process's logs and its supervisor's."""
     if secret:
         mask_secret(secret)
 
@@ -76,7 +76,7 @@ def _extra(conn_id: str, text: str) -> dict[str, Any]:
     try:
         extra = json.loads(text) if text.strip() else {}
     except ValueError:
-        extra = None  # The text is not repeated: it may hold a credential.
+        extra = None  # The text is not repeated, because it may contain a credential.
     if not isinstance(extra, dict):
         raise ConfigurationError(
             f"connection {conn_id!r}, extra: expected a JSON object, found something else; "

@@ -1,4 +1,4 @@
-"""A connection of Airflow's own type `git` as a git source. Its fields are those of the git provider."""
+"""Reads a connection of Airflow's own type `git` as a git source. Its fields are those of the git provider."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from delivery_chain.tools.git.source import GitSource
 
 MAX_FILE = 1024 * 1024
-"""Bytes of a key or known_hosts file."""
+"""Maximum size in bytes of a key or known_hosts file."""
 _ABSOLUTE = re.compile(r"[^/]*:.*|/.*", re.DOTALL)
 _CHECKING = {"yes": True, "": True, "ask": True, "accept-new": False, "no": False, "off": False}
-"""`strict_host_key_checking` to whether a server has to be listed. There is no memory between two tasks, so
-`accept-new` accepts any server that is not listed, as `no` does."""
+"""Maps `strict_host_key_checking` to whether a server must be listed. Tasks remember nothing between each other, so
+`accept-new` accepts any unlisted server, as `no` does."""
 _UNSUPPORTED = (
     "private_key_passphrase",
     "ssh_config_file",
@@ -46,32 +46,32 @@ class GitSourceHook(BaseHook):
     def __init__(
         self, conn_id: str = default_conn_name, transports: Iterable[str] = ("https", "ssh")
     ) -> None:
-        """Read nothing yet.
+        """Create the hook; reads nothing yet.
 
         Args:
             conn_id: Airflow's connection id.
-            transports: The only ways that may be used: any of https, ssh, file, http.
+            transports: Allowed transports: any of https, ssh, file, http.
         """
         super().__init__()
         self.conn_id = conn_id
         self.transports = frozenset(transports)
 
     def source(self, url: str = "") -> GitSource:
-        """The repository with its credentials.
+        """Return the repository with its credentials.
 
         Args:
-            url: Empty for the connection's own URL; relative to it (`shop/api.git`); or absolute, then on the
+            url: Empty for the connection's own URL; relative to it (`shop/api.git`); or absolute, on the
                 connection's own server.
 
         Raises:
-            ConfigurationError: The connection is missing or wrong, or `url` leads off its server.
-            SourceError: Malformed, or a transport that is not allowed. Not retryable.
+            ConfigurationError: The connection is missing or wrong, or `url` is not on its server.
+            SourceError: The URL is malformed, or its transport is not allowed. Not retryable.
         """
         return source_of(read_connection(self.conn_id, self.conn_type), url, self.transports)
 
 
 def source_of(fields: ConnectionFields, url: str, transports: Iterable[str]) -> GitSource:
-    """What the fields of a connection come down to for one repository; see `GitSourceHook.source`."""
+    """Build the source of one repository from a connection's fields; see `GitSourceHook.source`."""
     from delivery_chain.tools.git.source import GitSource, Transport  # noqa: PLC0415 - only in a task
 
     _refuse_unsupported(fields)
@@ -96,21 +96,21 @@ def source_of(fields: ConnectionFields, url: str, transports: Iterable[str]) -> 
 
 
 def addresses(conn_id: str) -> Callable[[str], str]:
-    """What makes the address of a repository from its `url`, as `GitSourceHook.source` does, credentials aside.
+    """Return a function from a repository's `url` to its address, as in `GitSourceHook.source` but without credentials.
 
-    The connection is read once, here.
+    The connection is read only once.
 
     Args:
         conn_id: Airflow's connection id.
 
     Raises:
-        ConfigurationError: As there. What is returned raises it too, or SourceError.
+        ConfigurationError: As in `GitSourceHook.source`. The returned function raises it too, or SourceError.
     """
     return partial(_resolve, read_connection(conn_id, GitSourceHook.conn_type))
 
 
 def _resolve(fields: ConnectionFields, url: str) -> str:
-    """The URL on the connection's own server: credentials go nowhere else."""
+    """Resolve a URL on the connection's own server, the only one to get its credentials."""
     from delivery_chain.tools.git.source import Transport, parse_url  # noqa: PLC0415 - only in a task
 
     base = fields.host

@@ -1,4 +1,4 @@
-"""Logins of a job, read from Airflow's connections by the ids that the job names."""
+"""Reads the logins of a job from Airflow's connections, by the ids in the job."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def logins_for(job: Job, transports: Iterable[str]) -> Logins:
 
     Args:
         job: The job.
-        transports: Ways that git sources may be reached: any of https, ssh, file, http.
+        transports: Allowed git transports: any of https, ssh, file, http.
 
     Raises:
         ConfigurationError: A connection is missing or wrong. Not retryable.
-        SourceError: The source's URL is malformed, or its transport not allowed. Not retryable.
+        SourceError: The source's URL is malformed, or its transport is not allowed. Not retryable.
     """
     return Logins(
         registries={name: OciRegistryHook(name).registry() for name in job.registries},

@@ -1,4 +1,4 @@
-"""Reading a connection the way a step will read it, to see that it can."""
+"""Checks that a connection can be read the way a step will read it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 def check_connection(needed: Needed, transports: Iterable[str]) -> None:
-    """See that a connection is there, is of the type that is needed, and says what it has to. Nobody else is asked.
+    """Check that a connection exists, has the needed type, and valid fields. Contacts only Airflow.
 
     Args:
-        needed: Which, and as what.
-        transports: How git sources may be reached.
+        needed: The connection and its purpose.
+        transports: Allowed git transports.
 
     Raises:
-        ConnectionMissing: There is none of this name. Not retryable.
-        ConfigurationError, SourceError: Of another type, or a field is wrong. Not retryable.
-        AirflowUnreachable: Airflow does not answer. Retryable.
+        ConnectionMissing: No connection has this id. Not retryable.
+        ConfigurationError, SourceError: It has another type, or a field is wrong. Not retryable.
+        AirflowUnreachable: Airflow does not respond. Retryable.
     """
     if needed.conn_type == REGISTRY:
         OciRegistryHook(needed.connection).registry()

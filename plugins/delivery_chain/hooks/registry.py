@@ -1,4 +1,4 @@
-"""A connection of type `oci_registry` as a registry's address, a client and links to its pages."""
+"""Turns a connection of type `oci_registry` into a registry's address, a client, and links to its web pages."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from delivery_chain.oci.client import RegistryClient
 
 TIMEOUT = 60.0
-"""Seconds for a connect, and for each wait for bytes."""
+"""Timeout in seconds of a connect, and of each read."""
 TEST_TIMEOUT = 10.0
-"""Seconds for the same while a person waits for the connection test."""
+"""The same timeout for the connection test, for which a person is waiting."""
 HTTP_PORT, HTTPS_PORT = 80, 443
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
@@ -36,7 +36,7 @@ class OciRegistryHook(BaseHook):
     hook_name: ClassVar[str] = "OCI registry"
 
     def __init__(self, conn_id: str = default_conn_name) -> None:
-        """Read nothing yet.
+        """Create the hook; reads nothing yet.
 
         Args:
             conn_id: Airflow's connection id.
@@ -45,7 +45,7 @@ class OciRegistryHook(BaseHook):
         self.conn_id = conn_id
 
     def registry(self) -> Registry:
-        """The registry's address and login.
+        """Return the registry's address and login.
 
         Raises:
             ConfigurationError: The connection is missing or wrong. Not retryable.
@@ -53,10 +53,10 @@ class OciRegistryHook(BaseHook):
         return registry_of(read_connection(self.conn_id, self.conn_type))
 
     def client(self, *, timeout: float = TIMEOUT) -> RegistryClient:
-        """A client for the registry; use it as a context manager.
+        """Return a client for the registry, a context manager.
 
         Args:
-            timeout: Seconds for a connect, and for each wait for bytes.
+            timeout: Seconds for a connect, and for each read.
 
         Raises:
             ConfigurationError: The connection is missing or wrong. Not retryable.
@@ -66,7 +66,7 @@ class OciRegistryHook(BaseHook):
         return RegistryClient(self.registry(), timeout=timeout)
 
     def ui_url(self, namespace: str, repository: str, tag: str, digest: str) -> str:
-        """The page of an image: from the connection's template, else its manifest's own URL.
+        """URL of an image's page, from the connection's template, otherwise the URL of its manifest.
 
         Args:
             namespace: As in the spec.
@@ -88,19 +88,19 @@ class OciRegistryHook(BaseHook):
         )
 
     def test_connection(self) -> tuple[bool, str]:
-        """Ask the registry whether it is one and takes the login. Airflow's button "Test" calls this."""
+        """Check that the registry is one and accepts the login. Called by Airflow's "Test" button."""
         try:
             return True, try_registry(self.registry())
         except DeliveryChainError as error:
-            # Airflow tests a copy of the connection, under a random name that nobody has seen.
+            # Airflow tests a copy of the connection under a random name, which means nothing to the user.
             return False, str(error).replace(f"connection {self.conn_id!r}", "this connection")
 
 
 def try_registry(registry: Registry) -> str:
-    """Ask a registry whether it is one and takes the login; what to say of it.
+    """Check that a registry is one and accepts the login; return the result in words.
 
     Raises:
-        RegistryError: It does not.
+        RegistryError: The check failed.
     """
     from delivery_chain.oci.client import RegistryClient  # noqa: PLC0415 - keeps HTTP out of a Dag parse
 
@@ -108,16 +108,16 @@ def try_registry(registry: Registry) -> str:
         client.ping()
     who = f"as {registry.username!r}" if registry.username else "anonymously"
     region = f" in region {registry.region}" if registry.region else ""
-    return f"{registry.host}{region} is an OCI registry and lets us in {who}"
+    return f"{registry.host}{region} is an OCI registry and grants access {who}"
 
 
 def registry_of(fields: ConnectionFields) -> Registry:
-    """What the fields of a connection come down to.
+    """Build a registry from the fields of a connection.
 
     Raises:
-        ConfigurationError: One is wrong. Not retryable.
+        ConfigurationError: A field is wrong. Not retryable.
     """
-    # Airflow's connection page sends 0 where no port was given.
+    # Airflow's connection page sends 0 if no port was given.
     usual = HTTP_PORT if fields.flag("plain_http") else HTTPS_PORT
     host = f"{fields.host}:{fields.port}" if fields.port and fields.port != usual else fields.host
     if not _HOST.fullmatch(host):
@@ -140,7 +140,7 @@ def registry_of(fields: ConnectionFields) -> Registry:
 
 
 def checked_template(fields: ConnectionFields, template: str) -> str:
-    """The page of an image, if a browser may follow it: http(s), a host of its own, only names that we can fill in."""
+    """Validate the template of an image's page: http(s), a fixed host, only known placeholders."""
     host_and_path = _PLACEHOLDER.sub("x", template)
     unknown = sorted(set(_PLACEHOLDER.findall(template)) - set(_NAMES))
     if unknown:

@@ -1,7 +1,7 @@
-"""The installation's signing secret as tasks get it: an Airflow Variable, which role `op` and above may read.
+"""Reads the installation's signing secret in tasks: an Airflow Variable, readable by role `op` and above.
 
-The scheduler makes it before it starts a chain's first run, see `delivery_chain.airflow_db.listener`. Tasks never do:
-two of them at once would each believe in their own, as Airflow's API can't add a Variable only where there is none.
+The scheduler creates it before it starts a chain's first run, see `delivery_chain.airflow_db.listener`. Tasks never
+do: concurrent tasks would each trust their own, because Airflow's API has no insert-if-absent for Variables.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from delivery_chain.hooks.absence import read_variable
 
 @cache
 def signing_secret() -> str:
-    """The secret, asked for once a process.
+    """Read the secret, once per process.
 
     Raises:
-        ConfigurationError: There is none, or one that is too short. Not retryable.
-        AirflowUnreachable: Airflow did not say whether there is one. Retryable.
+        ConfigurationError: It does not exist, or is too short. Not retryable.
+        AirflowUnreachable: Airflow did not say whether it exists. Retryable.
     """
     found = read_variable(SIGNING_SECRET)
     if not isinstance(found, str) or len(found) < SHORTEST:

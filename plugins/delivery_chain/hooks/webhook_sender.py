@@ -1,4 +1,4 @@
-"""A connection of type `webhook_sender`: who may send webhooks here, with which secret, and for what it speaks."""
+"""Reads a connection of type `webhook_sender`: a sender of webhooks, its secrets, and the connections it speaks for."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from delivery_chain.core.connection_fields import ConnectionFields
 
 SHORTEST_SECRET = 16
-"""Characters of a secret, at least: a shorter one can be guessed at the rate that requests are answered."""
+"""Minimum length of a secret: at the rate at which requests are answered, a shorter one can be guessed."""
 LONGEST_SECRET = 1000
 PER_MINUTE = 600
-"""Deliveries that one sender may make, unless the connection says otherwise."""
+"""Default rate limit of one sender, in deliveries per minute."""
 _EXPECTED = (
     f"{SHORTEST_SECRET} to {LONGEST_SECRET} characters, of ASCII that can be printed (`openssl rand -hex 32`)"
 )
@@ -26,21 +26,21 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,199}")
 
 @dataclass(frozen=True, slots=True)
 class WebhookSender:
-    """One sender as its connection describes it."""
+    """One sender, as described by its connection."""
 
     conn_id: str
     kind: str
     """A name of `delivery_chain.senders.table.SENDERS`, not checked here."""
     secrets: tuple[str, ...] = field(repr=False)
-    """Those that are valid: two while a secret is being changed, none where none is set."""
+    """The valid secrets: two during a rotation, none if none is set."""
     speaks_for: tuple[str, ...]
-    """Connections, of type git or oci_registry, whose pushes it may tell."""
+    """Connections, of type git or oci_registry, whose pushes it may report."""
     per_minute: int
-    """Deliveries that are taken."""
+    """Rate limit in deliveries per minute."""
 
 
 class WebhookSenderHook(BaseHook):
-    """Airflow's connection to one sender of webhooks."""
+    """Airflow's connection for one webhook sender."""
 
     conn_name_attr: ClassVar[str] = "conn_id"
     default_conn_name: ClassVar[str] = "webhook_sender_default"
@@ -48,7 +48,7 @@ class WebhookSenderHook(BaseHook):
     hook_name: ClassVar[str] = "Webhook sender"
 
     def __init__(self, conn_id: str = default_conn_name) -> None:
-        """Read nothing yet.
+        """Create the hook; reads nothing yet.
 
         Args:
             conn_id: Airflow's connection id, which is also the last part of the webhook's address.
@@ -57,7 +57,7 @@ class WebhookSenderHook(BaseHook):
         self.conn_id = conn_id
 
     def sender(self) -> WebhookSender:
-        """The sender, its secrets masked in logs.
+        """Return the sender, its secrets masked in logs.
 
         Raises:
             ConfigurationError: The connection is missing or wrong. Not retryable.
@@ -79,7 +79,7 @@ def _secrets(fields: ConnectionFields) -> tuple[str, ...]:
         if secret and not SHORTEST_SECRET <= len(secret) <= LONGEST_SECRET:
             raise fields.wrong(name, _EXPECTED, str(len(secret)))
         if not (secret.isascii() and secret.isprintable()):
-            # Headers are Latin-1, addresses are percent-encoded, and senders differ in how they encode the rest.
+            # Headers are Latin-1, URLs are percent-encoded, and senders differ in how they encode the rest.
             raise fields.wrong(name, _EXPECTED, "others")
     return tuple(dict.fromkeys(secret for secret in found if secret))
 
@@ -89,7 +89,7 @@ def _speaks_for(fields: ConnectionFields) -> tuple[str, ...]:
     if not names or not all(_NAME.fullmatch(name) for name in names):
         raise fields.wrong(
             "speaks_for",
-            "the ids of the git or registry connections whose pushes it tells",
+            "the ids of the git or registry connections whose pushes it reports",
             repr(names)[:100],
         )
     return tuple(dict.fromkeys(names))

@@ -1,1 +1,1 @@
-"""Builds and scans as values that run anywhere: JSON both ways, by reference, without Airflow."""
+"""Defines builds and scans as values that run anywhere: serializable to JSON, by reference, without Airflow."""

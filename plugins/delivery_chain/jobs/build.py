@@ -1,4 +1,4 @@
-"""The build job: checks out the commit, builds one platform and pushes it."""
+"""Runs the build job: checks out the commit, builds one platform and pushes it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def run(job: BuildJob, logins: Logins, machine: Machine, log: Callable[[str], None]) -> BuildDone:
-    """Build and push.
+    """Build and push the image.
 
     Raises:
-        SourceError: Git refused; its subclass is retryable.
+        SourceError: Git failed; the class says whether to retry.
         BuildFailed, RegistryError, ToolError, ConfigurationError: As `Builder.build`.
     """
     deadline = time.monotonic() + job.seconds
@@ -65,7 +65,7 @@ def run(job: BuildJob, logins: Logins, machine: Machine, log: Callable[[str], No
 
 
 def _reads(job: BuildJob, logins: Logins) -> PullPolicy:
-    """Return the base images that the build may have, with the logins for them."""
+    """Return the base images that the build may read, with their logins."""
     rules = []
     for read in job.reads:
         registry = logins.registry(read.connection)

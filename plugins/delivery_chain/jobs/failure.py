@@ -1,4 +1,4 @@
-"""Errors as JSON: how a failed job tells the task that waits for it, in another process or on another machine."""
+"""Serializes errors to JSON, from a failed job to the waiting task in another process or on another machine."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from delivery_chain.core.value import Value
 from delivery_chain.errors import DeliveryChainError, JobFailed, JobLost
 
 LONGEST = 64 * 1024
-"""Characters of a message that cross."""
+"""Maximum length of a serialized message, in characters."""
 _CARRIED = ("method", "url", "status", "codes", "tool", "exit_code", "output")
-"""Attributes of errors that cross beside the message; none of them holds a secret."""
+"""Attributes of errors that are serialized besides the message; none contains a secret."""
 
 
 class Failure(Value):
@@ -23,13 +23,13 @@ class Failure(Value):
     message: str
     retryable: bool
     retry_after: float | None = None
-    """Seconds the other side asked to wait before the next attempt."""
+    """Seconds that the server asked to wait before the next attempt."""
     details: dict[str, str | int | tuple[str, ...]] = {}
     """The error's other attributes, those that are set."""
 
 
 def failure_of(error: DeliveryChainError) -> Failure:
-    """Return an error as JSON."""
+    """Convert an error to its JSON form."""
     carried = {
         name: value for name, value in vars(error).items() if name in _CARRIED and value not in (None, "", ())
     }
@@ -43,14 +43,14 @@ def failure_of(error: DeliveryChainError) -> Failure:
 
 
 def error_of(failure: Failure) -> DeliveryChainError:
-    """Return the error that `failure_of` was given.
+    """Rebuild the error from `failure_of`.
 
-    An error that this release does not know, or knows otherwise, becomes a JobFailed, or a JobLost where a retry helps.
+    An error that this release does not know, or defines differently, becomes a JobFailed, or a JobLost if retryable.
     """
     known = _known().get(failure.error)
     if known is None or known.retryable is not failure.retryable:
         known = JobLost if failure.retryable else JobFailed
-    # Its own constructor may build the message anew, from parts that did not cross.
+    # Its own constructor may compose the message from parts that were not serialized.
     error = known.__new__(known, failure.message)
     attributes: dict[str, Any] = {**_defaults(known), **failure.details, "retry_after": failure.retry_after}
     for name, value in attributes.items():

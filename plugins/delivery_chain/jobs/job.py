@@ -1,4 +1,4 @@
-"""A job: one build or scan as JSON. It names connections, commits and digests, and holds no path, clock or password."""
+"""Defines a job, one build or scan as JSON: it names connections, commits and digests, but no path or password."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from delivery_chain.errors import UsageError
 from delivery_chain.jobs.failure import Failure
 
 LARGEST = 1024 * 1024
-"""Bytes of a job, of its logins and of its result."""
+"""Maximum size in bytes of a job, of its logins and of its result."""
 
 
 class SourceRef(Value):
@@ -22,12 +22,12 @@ class SourceRef(Value):
     connection: str
     """Airflow connection of type `git`."""
     url: str
-    """As in the spec: empty, relative to the connection's URL, or absolute."""
+    """URL as in the spec: empty, relative to the connection's URL, or absolute."""
     ref: str
     """Full ref."""
     commit: str
     older: bool = False
-    """Whether the ref may have moved on from the commit."""
+    """Whether the ref may have moved past the commit."""
     submodules: bool = False
 
 
@@ -38,7 +38,7 @@ class ReadRef(Value):
     """Name for messages: `build.from[0]`."""
     connection: str
     host: str = ""
-    """Registry as images name it; empty for the connection's own."""
+    """Registry's name in image references; empty for the connection's own host."""
     namespaces: tuple[str, ...] = ()
     """Namespaces that may be read; empty for all."""
 
@@ -67,7 +67,7 @@ class BuildJob(Value):
     strangers: bool = False
     """Whether images of registries that `reads` does not list are read without a login."""
     seconds: float = Field(gt=0)
-    """Time for all of it."""
+    """Timeout."""
 
     @property
     def registries(self) -> tuple[str, ...]:
@@ -117,11 +117,11 @@ class BuildDone(Value):
     build_seconds: float
     push_seconds: float
     isolation: str
-    """How RUN steps were kept apart from the machine, for people."""
+    """Description of how RUN steps were isolated from the machine."""
 
 
 class ScanDone(Value):
-    """A scanned image; both reports are beside it in the registry."""
+    """A scanned image; the registry has both reports as referrers."""
 
     kind: Literal["scan"] = "scan"
     counts: dict[str, int]
@@ -129,7 +129,7 @@ class ScanDone(Value):
     database: Database
     """Of vulnerabilities."""
     report: str
-    """Digest of the blob that holds our `ScanReport` as JSON."""
+    """Digest of the blob with our `ScanReport` as JSON."""
     referrer: str
     """Digest of the referrer manifest under which the engine's own report is kept."""
 
@@ -142,10 +142,10 @@ _RESULT: TypeAdapter[Done | Failure] = TypeAdapter(JobResult)
 
 
 def job_from_json(data: bytes) -> Job:
-    """Return the job that `model_dump_json` wrote.
+    """Parse a job written by `model_dump_json`.
 
     Raises:
-        UsageError: It is too large, or no job of this release. Not retryable.
+        UsageError: It is too large, or not a job of this release. Not retryable.
     """
     if len(data) > LARGEST:
         raise UsageError(f"job: expected at most {LARGEST} bytes, found more")
@@ -156,10 +156,10 @@ def job_from_json(data: bytes) -> Job:
 
 
 def result_from_json(data: bytes) -> Done | Failure:
-    """Return the result that `model_dump_json` wrote.
+    """Parse a result written by `model_dump_json`.
 
     Raises:
-        UsageError: It is too large, or no result of this release. Not retryable.
+        UsageError: It is too large, or not a result of this release. Not retryable.
     """
     if len(data) > LARGEST:
         raise UsageError(f"job's result: expected at most {LARGEST} bytes, found more")
@@ -172,7 +172,7 @@ def result_from_json(data: bytes) -> Done | Failure:
 
 
 def _first(error: ValidationError) -> str:
-    """Return where and why the first value was refused, without the value."""
+    """Describe the location and reason of the first invalid value, without the value."""
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     return f"{where}: {first['msg']}" if where else first["msg"]

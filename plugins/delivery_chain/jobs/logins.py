@@ -1,4 +1,4 @@
-"""Logins of a job. They go to it beside the job, never in it, nor by an argument or the environment."""
+"""Defines the logins of a job. They are passed separately, never in the job, its arguments or its environment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Logins:
-    """Registries and git sources of a job by connection id, with their credentials. Never logged."""
+    """A job's registries and git sources by connection id, with their credentials. Never logged."""
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
@@ -45,20 +45,20 @@ class Logins:
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Texts that must not be shown."""
+        """The secrets, for masking."""
         passwords = [registry.password for registry in self.registries.values() if registry.password]
         return (*passwords, *(text for source in self.sources.values() for text in source.secrets))
 
     def to_json(self) -> bytes:
-        """Return them as JSON, credentials included."""
+        """Serialize the logins to JSON, credentials included."""
         return _LOGINS.dump_json(self)
 
     @classmethod
     def from_json(cls, data: bytes) -> Logins:
-        """Return the logins that `to_json` wrote.
+        """Parse the logins from `to_json`.
 
         Raises:
-            UsageError: They are too many, or in another form. The message shows none of them. Not retryable.
+            UsageError: They are too large or malformed. The message contains none of them. Not retryable.
             SourceError: A git source uses a transport that it does not allow. Not retryable.
         """
         if len(data) > LARGEST:

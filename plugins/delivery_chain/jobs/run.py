@@ -1,4 +1,4 @@
-"""Runs a job on this machine, by its kind."""
+"""Runs a job on this machine according to its kind."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from delivery_chain.jobs.logins import Logins
 
 KINDS = {"build": "delivery_chain.jobs.build", "scan": "delivery_chain.jobs.scan"}
-"""Kind of a job to the module whose `run` does it."""
+"""Maps each kind of job to the module with its `run`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,22 +22,22 @@ class Machine:
     """The machine that a job runs on."""
 
     folder: Path
-    """The job's own, empty, removed after it."""
+    """The job's own folder: initially empty, removed afterwards."""
     option: Callable[[str, str], str | None]
-    """Section and option to what this machine's configuration says, None where it says nothing."""
+    """Looks up a section and option in this machine's configuration; returns None if not set."""
 
 
 def run(job: Job, logins: Logins, machine: Machine, log: Callable[[str], None]) -> Done:
-    """Do the job.
+    """Run the job.
 
     Args:
         job: The job.
-        logins: Of every connection that the job names.
-        machine: Where it runs.
+        logins: For every connection that the job names.
+        machine: The machine to run on.
         log: Gets each line, credentials masked.
 
     Raises:
-        DeliveryChainError: As the job's kind says; whether a retry helps is in the error.
+        DeliveryChainError: As documented for the kind of job; the class says whether to retry.
     """
     done: Done = import_module(KINDS[job.kind]).run(job, logins, machine, log)
     return done

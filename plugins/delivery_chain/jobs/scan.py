@@ -1,4 +1,4 @@
-"""The scan job: scans one image with one engine, and keeps both reports beside the image."""
+"""Runs the scan job: scans one image with one engine, and attaches both reports to the image."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 
 def run(job: ScanJob, logins: Logins, machine: Machine, log: Callable[[str], None]) -> ScanDone:
-    """Scan, and attach the engine's report and ours to the image.
+    """Scan the image, and attach the engine's report and ours to it.
 
     Raises:
-        UsageError: The engine does not take the job's options. Not retryable.
+        UsageError: The engine does not accept the job's options. Not retryable.
         ScanFailed, RegistryError, ToolError, ConfigurationError: As `Scanner.prepare` and `Scanner.scan`.
     """
     until = time.monotonic() + job.seconds
@@ -40,7 +40,7 @@ def run(job: ScanJob, logins: Logins, machine: Machine, log: Callable[[str], Non
     scanner = load_scanner(job.engine)
     options = _options(job, scanner.options)
     with RegistryClient(registry) as client:
-        # First of all, so that an image that is gone, or a login that is not taken, has its own error.
+        # First, so that a missing image or a rejected login gets its own error.
         image = client.get_manifest(job.name, job.digest).descriptor()
     workplace = Workplace(machine.folder, Section(machine.option), (registry,))
     database = scanner.prepare(options, workplace, seconds=job.seconds, log=log)

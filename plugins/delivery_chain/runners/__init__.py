@@ -1,1 +1,1 @@
-"""Decides where a job runs. Each runner has a module of its own."""
+"""Runs jobs somewhere. Each runner has its own module."""

@@ -1,4 +1,4 @@
-"""The runner port: where a job runs."""
+"""Defines the runner port, which decides where a job runs."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Handle:
-    """A job that was submitted. Text that survives the process that submitted it."""
+    """A submitted job. Plain text, so that it outlives the process that submitted it."""
 
     key: str
-    """As it was submitted."""
+    """The job as submitted."""
     id: str = ""
-    """The runner's own name of the job, such as a container's; empty where the key is enough."""
+    """The runner's own name for the job, such as a container's; empty if the key suffices."""
 
 
 class Runner(Protocol):
-    """Runs jobs somewhere, and hands back their results."""
+    """Runs jobs somewhere, and returns their results."""
 
     def submit(self, job: Job, logins: Logins, key: str) -> Handle:
-        """Start a job, or find the one that was started under the same key.
+        """Start a job, or reconnect to the one started under the same key.
 
         Args:
             job: The job.
-            logins: Of every connection that it names.
-            key: Same for every try of a task, and for no other task; at most 200 of `a-z A-Z 0-9 - _ .`.
+            logins: For every connection that it names.
+            key: The same for every try of a task, and unique to the task; at most 200 of `a-z A-Z 0-9 - _ .`.
 
         Raises:
-            ConfigurationError: The runner can't run here. Not retryable.
+            ConfigurationError: The runner does not work here. Not retryable.
         """
 
     def watch(self, handle: Handle, log: Callable[[str], None]) -> Done | Failure:
-        """Wait for a job's end, also after the process that submitted it died; a lost job is a Failure of JobLost.
+        """Wait for a job to finish, even after its submitter died; a lost job is a Failure of JobLost.
 
         Args:
             handle: From `submit`.
-            log: Gets the job's lines as they come, credentials masked.
+            log: Gets the job's lines as they arrive, credentials masked.
         """
 
     def cancel(self, handle: Handle) -> None:
-        """End a job and remove what it left. For `on_kill`: returns, or raises, within 5 seconds."""
+        """Stop a job and clean up after it. For `on_kill`: returns, or raises, within 5 seconds."""

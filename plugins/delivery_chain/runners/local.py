@@ -1,4 +1,4 @@
-"""Runs a job in this very process, in a folder of its own that nobody else uses meanwhile."""
+"""Runs a job in the current process, in its own locked folder."""
 
 from __future__ import annotations
 
@@ -21,21 +21,23 @@ if TYPE_CHECKING:
 
 
 class LocalRunner:
-    """The `Runner` of a worker without containers: the job runs when it is watched, and ends with its process."""
+    """The `Runner` of a worker without containers: `watch` runs the job, which ends with its process."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, tuple[Job, Logins]] = {}
 
     def submit(self, job: Job, logins: Logins, key: str) -> Handle:
-        """Note a job, see `Runner.submit`."""
+        """Record a job, see `Runner.submit`."""
         self._jobs.setdefault(key, (job, logins))
         return Handle(key)
 
     def watch(self, handle: Handle, log: Callable[[str], None]) -> Done | Failure:
-        """Run the job, see `Runner.watch`. An exception that is none of ours is a bug and comes as it is."""
+        """Run the job, see `Runner.watch`. Any exception that is not ours is a bug and propagates."""
         try:
             if handle.key not in self._jobs:
-                raise JobLost(f"job {handle.key}: the process that ran it is gone; a retry starts it over")
+                raise JobLost(
+                    f"job {handle.key}: the process that ran it no longer exists; a retry starts it again"
+                )
             job, logins = self._jobs.pop(handle.key)
             with job_folder(Settings.load().work_folder, handle.key, log=log) as folder, stoppable():
                 return run(job, logins, Machine(folder, airflow_option), log)
@@ -43,6 +45,6 @@ class LocalRunner:
             return failure_of(error)
 
     def cancel(self, handle: Handle) -> None:
-        """Leave the job where it runs, in this thread, and forget it where it does not run yet."""
+        """Abort the job if it runs in this thread, and drop it if it has not started."""
         if self._jobs.pop(handle.key, None) is None:
             stop()

@@ -1,4 +1,4 @@
-"""Airflow for the sandbox: its settings as environment variables, its processes, its first-time set-up."""
+"""Configures Airflow for the sandbox: settings as environment variables, processes, first-time setup."""
 
 from __future__ import annotations
 
@@ -28,51 +28,51 @@ if TYPE_CHECKING:
 API_SERVER = "airflow-api-server"
 ADMIN = "admin"
 URL = "AIRFLOW_API_URL"
-"""Where `delivery-chain connect`, `trigger` and `webhook` look for Airflow's address."""
+"""The environment variable from which `delivery-chain connect`, `trigger` and `webhook` read Airflow's address."""
 PARALLELISM = 8
-"""Task processes at once; see docs/sandbox.md for what was measured."""
+"""Concurrent task processes; docs/sandbox.md has the measurements."""
 PARSE_SECONDS = 300
-"""For one Dag file. A tenth of a second of work; Airflow's own 30 s were too few at a load of 25 on two cores."""
+"""For parsing one Dag file, 0.1 s of work; Airflow's default of 30 s was too short at a load of 25 on two cores."""
 PACKAGE = Path(delivery_chain.__file__).parent
 
-PRELOAD = """# Tasks are forks of the scheduler: what it has imported, they need not.
+PRELOAD = """# Tasks are forks of the scheduler, so they inherit what it has already imported.
 import sys
 
 if "scheduler" in sys.argv:
     import delivery_chain.dag_files.preload  # noqa: F401
 """
-"""Airflow's local settings: it imports this file from `config` of its home in every process."""
+"""Airflow's local settings: every Airflow process imports this file from `$AIRFLOW_HOME/config`."""
 
 
 def python() -> str:
-    """The interpreter that runs this: the one with Airflow."""
+    """Path of the running interpreter, which is the one with Airflow."""
     return sys.executable
 
 
 def program_folder() -> Path:
-    """Where this environment's programs are: `airflow`, and `trivy` from its wheel."""
+    """The folder with this environment's programs: `airflow`, and `trivy` from its wheel."""
     return Path(sys.executable).parent
 
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """Where Airflow finds the Dags, the plugin and the specs."""
+    """The folders from which Airflow reads the Dags, the plugin and the specs."""
 
     dags: Path
     plugins: Path
     specs: Path
     python_path: Path | None
-    """What has to be on PYTHONPATH; None where the package is installed."""
+    """The entry to add to PYTHONPATH; None if the package is installed."""
 
 
 def find_folders(layout: Layout, *, dags: str = "", specs: str = "") -> Folders:
     """Decide between folder mode and wheel mode.
 
-    A package that is installed, also editable, brings its plugin by entry point. Then Airflow's plugins
-    folder is an empty one: the same plugin from a folder too would be loaded twice.
+    An installed package, editable or not, provides its plugin by entry point. Airflow then gets an empty plugins
+    folder, or it would load the same plugin twice.
 
     Raises:
-        ConfigurationError: A folder is not there.
+        ConfigurationError: A folder does not exist.
     """
     checkout = PACKAGE.parent.parent
     in_checkout = (checkout / "dags" / "delivery_chains.py").exists()
@@ -97,7 +97,7 @@ def find_folders(layout: Layout, *, dags: str = "", specs: str = "") -> Folders:
 
 
 def settings(layout: Layout, state: State, secrets: Mapping[str, str], folders: Folders) -> dict[str, str]:
-    """Every setting of Airflow and of the chain, as environment variables.
+    """All settings of Airflow and of the chain, as environment variables.
 
     Returns:
         Names `AIRFLOW_HOME` and `AIRFLOW__SECTION__OPTION`, plus PATH and, in folder mode, PYTHONPATH.
@@ -133,8 +133,8 @@ def settings(layout: Layout, state: State, secrets: Mapping[str, str], folders: 
         },
         "api_auth": {"jwt_secret": secrets["jwt"], "jwt_issuer": "delivery-chain-sandbox"},
         "scheduler": {"scheduler_idle_sleep_time": 0.1},
-        # A supervisor often notices its task's end only at its next heartbeat, and holds the slot until then.
-        # Its time for an answer of the API server is 5 s otherwise, which a busy machine misses.
+        # A supervisor often notices that its task ended only at the next heartbeat, and holds the slot until then.
+        # The default timeout for an API server response is 5 s, which a busy machine misses.
         "workers": {"min_heartbeat_interval": 1, "execution_api_timeout": 60},
         "dag_processor": {
             "refresh_interval": 5,
@@ -149,7 +149,7 @@ def settings(layout: Layout, state: State, secrets: Mapping[str, str], folders: 
             "specs_folder": folders.specs,
             "work_folder": layout.root / "work",
             "trivy_cache_dir": layout.root / "trivy",
-            # So that a sandbox needs nothing but Python packages; a Trivy of its makers on PATH comes first.
+            # Lets a sandbox run on Python packages alone; an upstream Trivy on PATH takes precedence.
             "trivy_wheel": "allow",
             "git_transports": "file,https,ssh",
             "git_poll_seconds": 1,
@@ -157,7 +157,7 @@ def settings(layout: Layout, state: State, secrets: Mapping[str, str], folders: 
     }
     for kind in ("trivy_db", "trivy_java_db"):
         if repository := state.settings.get(f"{kind}_repository"):
-            # The sample is as good after a year as on its first day; it says that it is a sample either way.
+            # The sample does not age, and it is marked as a sample in any case.
             sample = {f"{kind}_repository": repository, f"{kind}_max_age_hours": 365 * 24}
             sections["delivery_chain"] |= sample
     found = {"AIRFLOW_HOME": str(layout.airflow_home)}
@@ -171,7 +171,7 @@ def settings(layout: Layout, state: State, secrets: Mapping[str, str], folders: 
 
 
 def write_files(layout: Layout, secrets: Mapping[str, str], env: Mapping[str, str]) -> None:
-    """Write the file to `source`, the login's password and the empty plugins folder."""
+    """Write the file to `source`, the password file and the empty plugins folder."""
     login = {URL: env["AIRFLOW__API__BASE_URL"], USER: ADMIN, PASSWORD: secrets["admin"]}
     exported = {name: value for name, value in {**env, **login}.items() if name != "PATH"}
     lines = [f"export {name}={shlex.quote(value)}" for name, value in sorted(exported.items())]
@@ -187,7 +187,7 @@ def write_files(layout: Layout, secrets: Mapping[str, str], env: Mapping[str, st
 def set_up(
     layout: Layout, env: Mapping[str, str], connections: list[dict[str, Any]], *, deadline: float
 ) -> None:
-    """Bring the database to this Airflow's schema and write the connections, in one process.
+    """Migrate the database to this Airflow's schema and write the connections, in one process.
 
     Args:
         layout: Of the sandbox.
@@ -196,7 +196,7 @@ def set_up(
         deadline: On the clock of `time.monotonic()`.
 
     Raises:
-        ToolError: It failed; the message has the last lines.
+        ToolError: The setup failed; the message has the last lines of output.
     """
     log = layout.log("airflow-setup")
     with log.open("a", encoding="utf-8") as output:
@@ -206,29 +206,29 @@ def set_up(
                 tool="airflow",
                 env=child_environment(env),
                 deadline=deadline,
-                # The connections hold secrets, so they come by standard input.
+                # The connections hold secrets, so they are passed on standard input.
                 stdin=json.dumps(connections).encode(),
                 on_line=lambda line: print(line, file=output),
                 merge=True,
             )
         except ToolError as error:
             raise ToolError(
-                f"Airflow's database set-up failed; its log is {log}. `delivery-chain sandbox down --purge` "
-                f"and `up` start from nothing. {error}",
+                f"Airflow's database setup failed; its log is {log}. `delivery-chain sandbox down --purge` "
+                f"and `up` start from scratch. {error}",
                 tool="airflow",
             ) from error
 
 
 def services(state: State, env: Mapping[str, str], *, since: datetime) -> list[Service]:
-    """Airflow's four processes. Logs are read from their files, so no log server listens anywhere.
+    """Airflow's four processes. Logs are read from their files, so no log server listens.
 
-    The API server and the Dag processor come first, and are what the others need: on a busy machine four cold starts at
-    once would keep each other from answering.
+    The API server and the Dag processor come first because the others need them: on a busy machine, four simultaneous
+    cold starts would starve each other.
 
     Args:
         state: For the ports and processes.
         env: From `settings`.
-        since: Only a heartbeat after this moment counts.
+        since: Earlier heartbeats are ignored.
     """
     port = state.ports[API_SERVER]
     health = f"http://{LOCALHOST}:{port}/api/v2/monitor/health"
@@ -260,12 +260,12 @@ def _later(mark: Mark, since: datetime) -> datetime:
 
 
 def beats(health: Mapping[str, Any], part: str, *, after: datetime) -> str:
-    """Read Airflow's health: what is missing, or nothing.
+    """Check a component's health: empty if healthy, otherwise the problem.
 
     Args:
-        health: As `/api/v2/monitor/health` has it.
-        part: `scheduler`, `triggerer` or `dag_processor`; empty for the API server with its database.
-        after: Its last heartbeat has to be newer: that of a predecessor which was killed counts for half a minute more.
+        health: The response of `/api/v2/monitor/health`.
+        part: `scheduler`, `triggerer` or `dag_processor`; empty for the API server and its database.
+        after: The last heartbeat must be newer: Airflow counts that of a killed predecessor for another half minute.
     """
     if not part:
         status = health.get("metadatabase", {}).get("status")

@@ -1,4 +1,4 @@
-"""What the sandbox asks Airflow's REST API: runs, task instances, XComs."""
+"""Queries Airflow's REST API for the sandbox: runs, task instances, XComs."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 TIMEOUT_SECONDS = 30.0
 PATIENCE_SECONDS = 180.0
-"""From a question's first try to its last: an API server on a busy machine misses one now and then."""
+"""Retry window of a GET request: an API server on a busy machine occasionally fails to respond."""
 PAUSE_SECONDS = 1.0
 PAGE = 100
-"""Airflow's own upper limit of a page, `[api] maximum_page_limit`."""
+"""Page size; Airflow's own maximum, `[api] maximum_page_limit`."""
 MOST_PAGES = 100
 SERVER_ERROR = 500
 
 
 class AirflowApi:
-    """One login at one Airflow on this machine. A context manager."""
+    """A client for one Airflow on this machine, with one login. A context manager."""
 
     def __init__(
         self,
@@ -34,21 +34,21 @@ class AirflowApi:
         patience: float = PATIENCE_SECONDS,
         timeout: float = TIMEOUT_SECONDS,
     ) -> None:
-        """Nothing is sent yet.
+        """Create the client; sends nothing yet.
 
         Args:
             base: Airflow's address.
             user: Of the login.
             password: Of the login.
-            patience: Seconds for which a question that got no answer is asked again.
-            timeout: Seconds for one answer.
+            patience: Seconds to retry GET requests that got no response.
+            timeout: Seconds to wait for one response.
         """
         self._server = AirflowServer(base, Login(user=user, password=password), timeout=timeout)
         self._patience = patience
 
     @property
     def address(self) -> str:
-        """Where it is, as in a browser."""
+        """Airflow's address, as in a browser."""
         return self._server.address
 
     def __enter__(self) -> Self:
@@ -58,21 +58,21 @@ class AirflowApi:
         self._server.close()
 
     def runs(self, dag_id: str) -> list[dict[str, Any]]:
-        """The newest runs of a Dag, newest first; empty when there is no such Dag (yet). `~` is all Dags."""
+        """The latest runs of a Dag, newest first; empty if the Dag does not exist (yet). `~` means all Dags."""
         answer = self.call(
             "GET", f"/dags/{part(dag_id)}/dagRuns", query={"order_by": "-run_after", "limit": PAGE}
         )
         return list(answer.get("dag_runs", []))
 
     def dags(self, *, tag: str = "") -> list[dict[str, Any]]:
-        """The Dags, or those with a tag."""
+        """All Dags, or those with a tag."""
         given: dict[str, str | int] = {"tags": tag} if tag else {}
         return self._all("/dags", "dags", given | {"order_by": "dag_id"})
 
     def connections(self) -> dict[str, str]:
-        """The ids of all connections, and their types."""
+        """Map the ids of all connections to their types."""
         found = self._all("/connections", "connections", {"order_by": "connection_id"})
-        # Airflow's own command stores the type as it was written, and finds the hook of `oci-registry` too.
+        # Airflow's CLI stores the type as it was typed, and finds the hook of `oci-registry` too.
         return {one["connection_id"]: (one["conn_type"] or "").replace("-", "_") for one in found}
 
     def _all(self, path: str, key: str, query: Mapping[str, str | int]) -> list[dict[str, Any]]:
@@ -85,7 +85,7 @@ class AirflowApi:
         return found
 
     def failure(self, dag_id: str, run_id: str, task_id: str, number: int) -> tuple[str, str]:
-        """The exception that ended a try of a task, from its log: its class and its words; empty where none is told."""
+        """Class and message of the exception that ended a task attempt, from its log; both empty if none is logged."""
         path = f"/dags/{part(dag_id)}/dagRuns/{part(run_id)}/taskInstances/{part(task_id)}/logs/{number}"
         lines = self.call("GET", path, query={"full_content": "true"}).get("content")
         for line in reversed(lines if isinstance(lines, list) else []):
@@ -94,7 +94,7 @@ class AirflowApi:
         return "", ""
 
     def import_errors(self) -> list[str]:
-        """What keeps Dag files from being read, as `file: last line`."""
+        """Import errors of Dag files, as `file: last line`."""
         answer = self.call("GET", "/importErrors", query={"limit": PAGE})
         return [
             f"{error['filename']}: {error['stack_trace'].strip().splitlines()[-1]}"
@@ -102,23 +102,23 @@ class AirflowApi:
         ]
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        """All task instances of a run, mapped ones too."""
+        """All task instances of a run, including mapped ones."""
         path = f"/dags/{part(dag_id)}/dagRuns/{part(run_id)}/taskInstances"
         return list(self.call("GET", path, query={"limit": PAGE}).get("task_instances", []))
 
     def xcom(
         self, dag_id: str, run_id: str, task_id: str, *, map_index: int = -1, key: str = RETURNED
     ) -> Any:
-        """One XCom's value, or None when there is none."""
+        """The value of an XCom, or None if it does not exist."""
         path = f"/dags/{part(dag_id)}/dagRuns/{part(run_id)}/taskInstances/{part(task_id)}/xcomEntries"
         return self.call("GET", f"{path}/{part(key)}", query={"map_index": map_index}).get("value")
 
     def variable(self, key: str) -> str | None:
-        """A Variable's text, or None when there is none."""
+        """The value of a Variable, or None if it does not exist."""
         return self.call("GET", f"/variables/{part(key)}").get("value")
 
     def trigger(self, dag_id: str, run_id: str, conf: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Start a run by hand."""
+        """Trigger a manual run."""
         body = {"dag_run_id": run_id, "logical_date": None, "conf": conf or {}}
         return self.call("POST", f"/dags/{part(dag_id)}/dagRuns", body=body)
 
@@ -130,10 +130,10 @@ class AirflowApi:
         body: dict[str, Any] | None = None,
         query: Mapping[str, str | int] | None = None,
     ) -> dict[str, Any]:
-        """Send one request below `/api/v2`, a question again while none answers it; an absent thing is an empty object.
+        """Send one request below `/api/v2`; retry a GET that gets no response; return an empty object for a 404.
 
         Raises:
-            AirflowUnreachable: No answer, or a server error.
+            AirflowUnreachable: No response, or a server error.
             ToolError: Any other status than success and 404.
         """
         until = time.monotonic() + (self._patience if method == "GET" else 0)

@@ -1,6 +1,6 @@
-"""Writes a bbolt file, the key-value format of Trivy's vulnerability database: whole trees, at once.
+"""Writes whole trees as bbolt files, the key-value format of Trivy's vulnerability database.
 
-Only what a bulk load needs: buckets and byte strings, no changes to an existing file. Equal trees give
+Supports only bulk loads: buckets and byte strings, no changes to an existing file. Equal trees give
 equal bytes.
 
 Source: go.etcd.io/bbolt, "Page", "Meta", "Bucket" (format version 2); checked against Go's `tx.Check()`.
@@ -24,9 +24,9 @@ Tree: TypeAlias = Mapping[bytes, "Tree | bytes"]
 """A bucket: keys to values or to further buckets. Keys are not empty."""
 
 PAGE_SIZE = 4096
-"""Bytes. A file's own page size is in its meta page, so any machine reads it."""
+"""Bytes. The meta page states the file's page size, so any machine can read it."""
 MAX_KEY = 32768
-"""Longest key that bbolt takes, bytes."""
+"""Longest key that bbolt accepts, bytes."""
 _MAX_ENTRIES = 65_534
 _HEADER = struct.Struct("<QHHI")
 _LEAF_ELEMENT = struct.Struct("<IIII")
@@ -79,14 +79,14 @@ class _Pages:
 
 
 def write_bbolt(path: Path, tree: Tree) -> None:
-    """Write `tree` as a bbolt file. The file appears whole or not at all.
+    """Write `tree` as a bbolt file, atomically.
 
     Args:
         path: Target; an existing file is replaced.
-        tree: Top level: every value has to be a bucket, as bbolt itself asks.
+        tree: Every value at the top level must be a bucket, as bbolt itself requires.
 
     Raises:
-        ConfigurationError: A key is empty or too long, or a value stands at the top level.
+        ConfigurationError: A key is empty or too long, or the top level has a plain value.
     """
     content = dump_bbolt(tree)
     partial = path.with_name(f"{path.name}.partial")
@@ -100,7 +100,7 @@ def write_bbolt(path: Path, tree: Tree) -> None:
 def dump_bbolt(tree: Tree) -> bytes:
     """The bytes that `write_bbolt` writes."""
     if any(not isinstance(value, Mapping) for value in tree.values()):
-        raise ConfigurationError("bbolt: every entry of the top level has to be a bucket, found a value")
+        raise ConfigurationError("bbolt: every entry of the top level must be a bucket, found a value")
     pages = _Pages()
     root = _write_bucket(pages, tree)
     high_water = pages.next_page
@@ -110,7 +110,7 @@ def dump_bbolt(tree: Tree) -> bytes:
 
 
 def _write_bucket(pages: _Pages, bucket: Tree) -> int:
-    """Lay out a bucket's pages; the id of its root page."""
+    """Lay out a bucket's pages; return the id of its root page."""
     entries = [_entry(pages, key, bucket[key]) for key in sorted(bucket)]
     level = [
         _Child(run[0].key if run else b"", pages.add(_LEAF, len(run), _leaf_body(run)))
@@ -136,7 +136,7 @@ def _entry(pages: _Pages, key: bytes, value: Tree | bytes) -> _Entry:
 
 
 def _inline(bucket: Tree) -> bytes | None:
-    """A small bucket of plain values, as it stands inside its parent's page; None if it needs pages.
+    """Encode a small bucket of plain values for its parent's page; return None if it needs pages of its own.
 
     Source: bbolt `Bucket.inlineable`: no nested bucket, at most a quarter of a page.
     """
@@ -158,8 +158,8 @@ _E = TypeVar("_E", _Entry, _Child)
 def _runs(elements: Sequence[_E], *, at_least: int = 1) -> Iterator[Sequence[_E]]:
     """Split a level's elements into pages; one empty run for an empty bucket.
 
-    A branch page takes at least two children, however long their keys are: a tree of single children
-    would never come to one root.
+    A branch page holds at least two children, however long their keys are: a tree of single children
+    would never converge to one root.
     """
     start, size = 0, _HEADER.size
     for index, element in enumerate(elements):

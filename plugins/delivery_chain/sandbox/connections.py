@@ -1,4 +1,4 @@
-"""The Airflow connections of a sandbox: those that the example chains name."""
+"""Defines the Airflow connections of a sandbox: those that the example chains use."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ REGISTRY_HOOKS = "registry_hooks"
 def connections(
     registries: Mapping[str, Registry], git: Path, receiver: str, secrets: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """Every connection, as arguments of Airflow's Connection; `extra` is a dict.
+    """All connections, as arguments of Airflow's Connection; `extra` is a dict.
 
     Args:
         registries: By region.
         git: The folder of the bare repositories.
         receiver: Base URL of the webhook receiver.
-        secrets: The signing secret of each stage and of each sender of webhooks.
+        secrets: The signing secret of each stage and of each webhook sender.
     """
     return [
         *(_registry(region, registry) for region, registry in registries.items()),

@@ -1,4 +1,4 @@
-"""What the sandbox prints: plain lines on a pipe, redrawn lines and some colour on a terminal."""
+"""Prints plain lines to a pipe, and redrawn, coloured lines to a terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COLOURS = {"green": "32", "red": "31", "yellow": "33", "dim": "2", "bold": "1"}
 
 
 class Console:
-    """Lines for a person; a block of them can be redrawn in place on a terminal."""
+    """An output stream for people; on a terminal, a block of lines can be redrawn in place."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stdout
@@ -24,7 +24,7 @@ class Console:
         self._drawn = 0
 
     def line(self, text: str = "") -> None:
-        """Print one line, below a block that was drawn."""
+        """Print one line, below any block already drawn."""
         self._drawn = 0
         self._write(text + "\n")
 
@@ -33,25 +33,25 @@ class Console:
             self._stream.write(text)
             self._stream.flush()
         except BrokenPipeError:
-            # The reader is gone (`up | head`): what was begun goes on, and nothing is said any more. The file
-            # itself is redirected, for Python flushes it once more at its end.
+            # The reader closed the pipe (`up | head`): carry on silently. The descriptor itself is redirected,
+            # because Python flushes the stream again at exit.
             # Source: Python's documentation of the module signal, "Note on SIGPIPE".
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
     def paint(self, text: str, colour: str) -> str:
-        """Text in a colour of COLOURS where colours are shown."""
+        """Wrap text in a colour of COLOURS if colours are enabled."""
         return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m" if self._colour and colour else text
 
     def redraw(self, lines: Sequence[tuple[str, str]]) -> None:
-        """Draw a block in place of the one drawn last; nothing where lines can't be redrawn.
+        """Draw a block in place of the last one; do nothing if lines can't be redrawn.
 
         Args:
-            lines: Text and colour of each; too long ones are cut to the terminal's width.
+            lines: Text and colour of each line; long lines are cut to the terminal's width.
         """
         if not self.live:
             return
         size = shutil.get_terminal_size()
-        # A block taller than the screen would scroll, and its first lines could not be reached any more.
+        # A block taller than the screen would scroll its first lines out of reach.
         shown = [(text[: size.columns - 1], colour) for text, colour in lines[-(size.lines - 1) :]]
         up = f"\x1b[{self._drawn}A" if self._drawn else ""
         body = "".join(f"\x1b[2K{self.paint(text, colour)}\n" for text, colour in shown)
@@ -59,13 +59,13 @@ class Console:
         self._drawn = len(shown)
 
     def table(self, rows: Sequence[Sequence[str]], *, indent: str = "  ") -> None:
-        """Print rows with aligned columns; the first row is the head."""
+        """Print rows with aligned columns; the first row is the header."""
         for number, text in enumerate(align(rows)):
             self.line(indent + (self.paint(text, "dim") if number == 0 else text))
 
 
 def align(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as lines with aligned columns, two blanks between them."""
+    """Format rows as lines with aligned columns, two spaces apart."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -73,9 +73,9 @@ def align(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def seconds(value: float) -> str:
-    """A duration for people: `0.4 s`, `12 s`, `2 min 05 s`."""
+    """Format a duration for people: `0.4 s`, `12 s`, `2 min 05 s`."""
     minute = 60
-    if value < 10:  # noqa: PLR2004 - tenths matter only in short times
+    if value < 10:  # noqa: PLR2004 - tenths matter only in short durations
         return f"{value:.1f} s"
     if value < minute:
         return f"{value:.0f} s"

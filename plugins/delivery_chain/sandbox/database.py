@@ -1,4 +1,4 @@
-"""Airflow's metadata database for the sandbox: SQLite, or a PostgreSQL cluster of its own."""
+"""Runs Airflow's metadata database for the sandbox: SQLite, or a PostgreSQL cluster of its own."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 NAME = "postgresql"
 KINDS = ("auto", "sqlite", "postgresql")
 SERVER_USER = "postgres"
-"""Who runs the server when the sandbox runs as root, which PostgreSQL refuses."""
+"""The user that runs the server if the sandbox runs as root, which PostgreSQL refuses."""
 DEBIAN = Path("/usr/lib/postgresql")
 PROGRAMS = ("initdb", "postgres", "pg_isready")
 PROBE_SECONDS = 30
-"""`pg_isready` asks for two seconds; the rest is the machine's."""
+"""`pg_isready` itself gives up after two seconds; the rest is slack for a busy machine."""
 ORPHAN_SECONDS = 20
-"""The children of a server that was killed end by themselves, each when it next looks."""
+"""Time for the children of a killed server to exit; each does so when it next checks for its parent."""
 PATH_LIMIT_MODE = 0o001
-"""Others may enter a folder."""
+"""Permission bit that lets others enter a folder."""
 
 
 def binaries() -> Path | None:
-    """The folder with the server's programs: that of `initdb` on PATH, else Debian's newest, else None."""
+    """The folder with the server's programs: that of `initdb` on PATH, otherwise Debian's newest, otherwise None."""
     on_path = shutil.which("initdb")
     folders = [Path(on_path).resolve().parent] if on_path else []
     folders += sorted(DEBIAN.glob("*/bin"), key=lambda folder: float(folder.parent.name), reverse=True)
@@ -44,7 +44,7 @@ def binaries() -> Path | None:
 
 
 def missing_for_postgresql() -> list[str]:
-    """What keeps PostgreSQL from being used here; empty when nothing does."""
+    """List the missing prerequisites of PostgreSQL; empty if it can be used."""
     missing = []
     if binaries() is None:
         missing.append("the PostgreSQL server (apt-get install postgresql)")
@@ -56,7 +56,7 @@ def missing_for_postgresql() -> list[str]:
 
 
 def choose(wanted: str) -> str:
-    """`sqlite` or `postgresql`: what was asked for, or the better one that is there for `auto`."""
+    """`sqlite` or `postgresql`: the requested one, or for `auto` PostgreSQL if available."""
     if wanted != "auto":
         return wanted
     return "sqlite" if missing_for_postgresql() else "postgresql"
@@ -70,14 +70,14 @@ def url(kind: str, layout: Layout, state: State, password: str) -> str:
 
 
 def create_cluster(layout: Layout, state: State, password: str, *, deadline: float) -> None:
-    """Make the PostgreSQL cluster unless it is there; its folder is recorded in the state.
+    """Create the PostgreSQL cluster unless it exists, and record its folder in the state.
 
     Raises:
         ToolError: `initdb` failed.
     """
     if state.database_folder and (Path(state.database_folder) / "postmaster.opts").exists():
         return
-    # No server ever ran on it: what is there was left by an `initdb` that was interrupted.
+    # No server ever ran here: the contents are from an interrupted `initdb`.
     remove_cluster(state)
     folder = _cluster_folder(layout)
     state.database_folder = str(folder)
@@ -96,7 +96,7 @@ def create_cluster(layout: Layout, state: State, password: str, *, deadline: flo
 
 
 def service(state: State) -> Service:
-    """How to run the server: on 127.0.0.1 only, no Unix socket, fsync on."""
+    """The server as a service: on 127.0.0.1 only, no Unix socket, fsync on."""
     port = state.ports[NAME]
     options = {
         "listen_addresses": LOCALHOST,
@@ -111,21 +111,21 @@ def service(state: State) -> Service:
         argv=(*_as_server_user(), _binary("postgres"), "-D", state.database_folder, *flags),
         url=f"postgresql://airflow@{LOCALHOST}:{port}/postgres",
         ready=lambda: _answers(port),
-        remedy="`--database sqlite` does without it.",
+        remedy="`--database sqlite` runs without it.",
     )
 
 
 def remove_cluster(state: State) -> None:
-    """Delete the cluster's folder, also when it is outside the state folder."""
+    """Delete the cluster's folder, even if it is outside the state folder."""
     if state.database_folder:
         shutil.rmtree(state.database_folder, ignore_errors=True)
 
 
-def clear_the_way(state: State) -> None:
-    """Remove what keeps a server from starting after its predecessor was killed: its children, its lock file.
+def remove_leftovers(state: State) -> None:
+    """Remove a killed server's children and lock file, which would keep a new server from starting.
 
-    PostgreSQL takes the lock file for a living server's while the dead one's pid is there, which it is for good where
-    nobody reaps it, as in a container without an init.
+    PostgreSQL considers the lock file live while the dead server's pid exists, and it exists forever if it is never
+    reaped, as in a container without an init.
     """
     if not state.database_folder:
         return
@@ -146,7 +146,7 @@ def _answers(port: int) -> str:
     try:
         done = _run(argv, "pg_isready", time.monotonic() + PROBE_SECONDS, check=False)
     except ToolTimeout:
-        return "pg_isready does not end"
+        return "pg_isready does not finish"
     return "" if done.exit_code == 0 else done.stdout.decode("utf-8", "replace").strip()
 
 
@@ -155,7 +155,7 @@ def _cluster_folder(layout: Layout) -> Path:
     if os.geteuid() != 0:
         inside.mkdir(mode=0o700, exist_ok=True)
         return inside
-    # The server's user must be able to enter every folder above its data; root's home it can't.
+    # The server's user must be able to enter every folder above its data, and it can't enter root's home.
     if all(folder.stat().st_mode & PATH_LIMIT_MODE for folder in inside.parents):
         inside.mkdir(mode=0o700, exist_ok=True)
     else:

@@ -1,4 +1,4 @@
-"""`sandbox demo`: one release that passes the gate, one that does not, and what came of each."""
+"""Runs `sandbox demo`: pushes one release that passes the gate and one that does not, and shows both outcomes."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ POLL_SECONDS = 0.5
 
 @dataclass(slots=True)
 class Watched:
-    """One push and the run that it made."""
+    """One push and the run it started."""
 
     push: Push
     run_id: str = ""
-    """Empty until the run is there."""
+    """Empty until the run exists."""
     state: str = ""
     instances: list[Instance] = field(default_factory=list)
     values: dict[tuple[str, int], Any] = field(default_factory=dict)
-    """What the tasks left, by task and map index, once the run is over."""
+    """The tasks' XComs by task and map index, once the run has finished."""
 
     @property
     def title(self) -> str:
@@ -65,27 +65,27 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What came of one push, read back from where it counts."""
+    """The outcome of one push, read back from the registries."""
 
     title: str
     state: str
-    """The run's."""
+    """State of the run."""
     ended_at: str
-    """The task that failed and was meant to, or the first one that failed; empty when none did."""
+    """The first step that failed; empty if none did."""
     digests: Mapping[str, str]
-    """By region; empty where the tag is not there."""
+    """By region; empty in a region without the tag."""
     quarantined: tuple[str, ...] = ()
     """Tags in the quarantine repository."""
 
 
 def run_demo(layout: Layout, options: stack.Options, console: Console) -> bool:
-    """Bring the sandbox up, push both releases, watch their runs, print what came of them.
+    """Bring the sandbox up, push both releases, follow their runs, print the outcomes.
 
     Returns:
-        Whether the clean release is in every region and the vulnerable one nowhere.
+        Whether the clean release is in every region and the vulnerable one in none.
 
     Raises:
-        DeliveryChainError: The sandbox did not come up, or a push made no run.
+        DeliveryChainError: The sandbox did not start, or a push started no run.
     """
     sandbox = stack.up(layout, options, console)
     known = len(read_deliveries(layout.deliveries))
@@ -104,7 +104,7 @@ def run_demo(layout: Layout, options: stack.Options, console: Console) -> bool:
         for one in watched:
             read_values(api, one)
             print_record(one, console)
-    clean, blocked = (look(sandbox, one) for one in watched)
+    clean, blocked = (read_back(sandbox, one) for one in watched)
     print_outcome(clean, blocked, console)
     print_deliveries(outcome.deliveries(read_deliveries(layout.deliveries)[known:], secrets), console)
     problems = judge(clean, blocked)
@@ -125,21 +125,21 @@ def run_demo(layout: Layout, options: stack.Options, console: Console) -> bool:
 
 
 def watch(api: AirflowApi, watched: Sequence[Watched], sandbox: stack.Stack, patience: float) -> None:
-    """Follow the runs to their ends: redrawn on a terminal, one line a change elsewhere.
+    """Follow the runs until they finish: redrawn on a terminal, one line per change elsewhere.
 
-    An answer of Airflow's that does not come is waited for while all of the sandbox lives.
+    Requests that Airflow does not answer are retried while every service of the sandbox runs.
 
     Args:
-        api: Asked again and again.
+        api: Polled.
         watched: The pushes; filled in.
         sandbox: For its processes and its console.
-        patience: Seconds for all of it.
+        patience: Timeout in seconds.
 
     Raises:
-        ToolError: A part of the sandbox has ended, or a run did not begin or end in time; says where to look.
+        ToolError: A service exited, or a run did not start or finish in time; the message says where to look.
     """
     console, begin = sandbox.console, time.monotonic()
-    with Waiting(console, "") as told:
+    with Waiting(console, "") as waiting:
         while True:
             passed = time.monotonic() - begin
             with contextlib.suppress(AirflowUnreachable):
@@ -148,7 +148,7 @@ def watch(api: AirflowApi, watched: Sequence[Watched], sandbox: stack.Stack, pat
             console.redraw(runs.board(titles, [runs.fold(one.instances) for one in watched]))
             if all(one.is_over for one in watched):
                 return
-            told.what = "" if console.live else "; ".join(one.doing for one in watched if not one.is_over)
+            waiting.what = "" if console.live else "; ".join(one.doing for one in watched if not one.is_over)
             _check_alive(sandbox)
             if passed > patience:
                 raise _late(api, watched, patience)
@@ -171,7 +171,7 @@ def _refresh(api: AirflowApi, watched: Sequence[Watched], console: Console, pass
 def _check_alive(sandbox: stack.Stack) -> None:
     if ended := sandbox.ended:
         raise ToolError(
-            f"{', '.join(ended)}: ended; `{sandbox.layout.command('up')}` brings that back, and the runs go on",
+            f"{', '.join(ended)}: exited; `{sandbox.layout.command('up')}` restarts it, and the runs resume",
             tool="sandbox",
             output=processes.tail(sandbox.layout.log(ended[0])),
         )
@@ -196,7 +196,7 @@ def _late(api: AirflowApi, watched: Sequence[Watched], patience: float) -> ToolE
 
 
 def read_values(api: AirflowApi, one: Watched) -> None:
-    """Read what the tasks of a finished run left."""
+    """Read the XComs of a finished run's tasks."""
     for instance in one.instances:
         value = api.xcom(CHAIN, one.run_id, instance.task, map_index=instance.index)
         if value is not None:
@@ -204,7 +204,7 @@ def read_values(api: AirflowApi, one: Watched) -> None:
 
 
 def print_record(one: Watched, console: Console) -> None:
-    """Print each step of a run, every mapped instance on its own, and the findings that blocked it."""
+    """Print each step of a run, mapped instances separately, and the findings that blocked it."""
     console.line()
     console.line(console.paint(f"{one.title}: run {one.state}", "bold"))
     console.table(record.rows(one.instances, one.values))
@@ -212,8 +212,8 @@ def print_record(one: Watched, console: Console) -> None:
         console.line(f"  {line}")
 
 
-def look(sandbox: stack.Stack, one: Watched) -> Seen:
-    """Read back what came of a push."""
+def read_back(sandbox: stack.Stack, one: Watched) -> Seen:
+    """Read the outcome of a push from the registries."""
     registries = sandbox.registries()
     states = {instance.task: instance.state for instance in one.instances}
     failed = [task for task in STEPS if states.get(task) == "failed"]
@@ -228,7 +228,7 @@ def look(sandbox: stack.Stack, one: Watched) -> Seen:
 
 
 def judge(clean: Seen, blocked: Seen) -> list[str]:
-    """What is not as it has to be; empty when all is well."""
+    """List the ways in which the outcomes differ from what is expected; empty if none."""
     problems = []
     if clean.state != "success":
         problems.append(
@@ -245,19 +245,19 @@ def judge(clean: Seen, blocked: Seen) -> list[str]:
 
 
 def print_outcome(clean: Seen, blocked: Seen, console: Console) -> None:
-    """Print the digests that the registries gave, region by region."""
+    """Print the digests read from the registries, by region."""
     console.line()
     console.line(console.paint("Read back from the registries", "bold"))
     rows = [("region", f"{IMAGE}:{clean.title}", f"{IMAGE}:{blocked.title}")]
     for region, digest in clean.digests.items():
-        rows.append((region, digest or "not there", blocked.digests[region] or "not there"))
+        rows.append((region, digest or "absent", blocked.digests[region] or "absent"))
     console.table(rows)
     for tag in blocked.quarantined:
         console.line(f"  quarantined as {QUARANTINE}:{tag} in {HOME}")
 
 
 def print_deliveries(deliveries: Sequence[outcome.Delivery], console: Console) -> None:
-    """Print what the webhook receiver got."""
+    """Print the deliveries that the webhook receiver got."""
     console.line()
     console.line(console.paint("Deliveries that arrived", "bold"))
     rows = [("time (UTC)", "to", "image", "signature")]

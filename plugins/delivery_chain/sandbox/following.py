@@ -1,4 +1,4 @@
-"""After a push: which runs came of it."""
+"""Finds the runs that a push started."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
     from delivery_chain.sandbox.stack import Stack
 
 TIMEOUT_SECONDS = 300.0
-"""From a push to its runs. A second where its hook tells it, else a look of the source's watch."""
+"""From a push to its runs: a second if the hook delivers it, otherwise one poll interval of the source's sensor."""
 POLL_SECONDS = 0.5
 
 
 def follow(stack: Stack, push: Push, patience: float) -> None:
-    """Print the runs of a push once they are there, or why there are none.
+    """Print the runs of a push once they exist, or why none will.
 
     Raises:
-        ToolError: They are not there in time. The push is.
+        ToolError: The push succeeded, but its runs did not start in time.
     """
     console, layout = stack.console, stack.layout
     if push.said:
-        console.line(f"not told at once: {push.said}")
+        console.line(f"not delivered at once: {push.said}")
     if not services.running(stack.state, airflow_parts.API_SERVER):
         console.line(
-            f"no run yet: Airflow does not run; after `{layout.command('up')}` the source's watch finds it"
+            f"no run yet: Airflow is not running; after `{layout.command('up')}` the source's sensor finds the push"
         )
         return
     folder = stack.state.settings.get("folders", {}).get("specs", "")
@@ -48,14 +48,14 @@ def follow(stack: Stack, push: Push, patience: float) -> None:
         load(Path(folder)).specs.values() if folder else (), push, source.bare(layout, push.repository)
     )
     if not chains:
-        console.line(f"no run: no build rule of the chains in {folder} takes it")
+        console.line(f"no run: no build rule of the chains in {folder} matches the push")
         return
     for chain, run_id in _await_runs(stack, push, chains, patience).items():
         console.line(f"run {run_id} of {chain}: {stack.ui}/dags/{chain}/runs/{quote(run_id, safe='')}")
 
 
 def taking(specs: Iterable[ChainSpec], push: Push, repository: Path) -> list[str]:
-    """The chains with a build rule for a push of one of the sandbox's repositories, which `repository` is."""
+    """Names of the chains with a build rule that matches a push to `repository`, one of the sandbox's own."""
     names = [
         start.chain
         for origin, chains in watched(specs).values()
@@ -73,28 +73,28 @@ def _is(origin: Source, push: Push, repository: Path) -> bool:
 
 
 def _await_runs(stack: Stack, push: Push, chains: list[str], patience: float) -> dict[str, str]:
-    """The id of each chain's run."""
+    """Wait for the run of each chain; return its id by chain."""
     begin = time.monotonic()
     found: dict[str, str] = {}
-    with stack.api(patient=False) as api, Waiting(stack.console, "") as told:
+    with stack.api(patient=False) as api, Waiting(stack.console, "") as waiting:
         while missing := [chain for chain in chains if chain not in found]:
-            told.what = f"the run of {', '.join(missing)}"
+            waiting.what = f"the run of {', '.join(missing)}"
             try:
                 found |= {chain: run_id for chain in missing if (run_id := _run_of(api, chain, push))}
             except AirflowUnreachable as error:
-                told.what += f" ({error})"
+                waiting.what += f" ({error})"
             if len(found) == len(chains):
                 break
             if ended := stack.ended:
                 raise ToolError(
-                    f"the push is in the source, but {', '.join(ended)} has ended, and {', '.join(missing)} has no run "
-                    f"for it yet; `{stack.layout.command('up')}` brings it back, and the watch finds the push",
+                    f"the push is in the source, but {', '.join(ended)} exited, and {', '.join(missing)} has no run "
+                    f"for it yet; `{stack.layout.command('up')}` restarts it, and the sensor finds the push",
                     tool="sandbox",
                 )
             if time.monotonic() - begin > patience:
                 raise ToolError(
                     f"the push is in the source, but {', '.join(missing)} has no run for it after {seconds(patience)}; "
-                    "the page Browse > Push events says what became of it",
+                    "the page Browse > Push events shows what happened to it",
                     tool="airflow",
                 )
             time.sleep(POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""What Airflow stands on in a sandbox: registries with the sample databases, webhook receiver, database server."""
+"""Defines the services below Airflow: registries with the sample databases, webhook receiver, database server."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ def known_registries(state: State) -> dict[str, Registry]:
 
 
 def webhook_url(state: State, connection: str) -> str:
-    """Where a sender of webhooks sends to."""
+    """The URL to which a webhook sender posts."""
     return f"http://{LOCALHOST}:{state.ports[airflow_parts.API_SERVER]}{webhook_path(connection)}"
 
 
 def services_below(
     layout: Layout, state: State, secrets: Mapping[str, str], console: Console, *, until: float
 ) -> list[Service]:
-    """What Airflow stands on: registries, receiver, database server. Makes the database's cluster if there is none.
+    """The services that Airflow depends on. Creates the PostgreSQL cluster if it does not exist.
 
     Args:
         layout: Of the sandbox.
         state: With its settings and ports.
         secrets: By name, see `layout.load_secrets`.
-        console: Told while `initdb` takes long.
-        until: When that has to be done, on the clock of `time.monotonic()`.
+        console: Shows progress if `initdb` takes long.
+        until: Deadline for `initdb`, on the clock of `time.monotonic()`.
     """
     token = secrets[REGISTRY_HOOKS]
-    told = {registries.HOME: registries.Notified(webhook_url(state, REGISTRY_HOOKS), token)}
+    notified = {registries.HOME: registries.Notified(webhook_url(state, REGISTRY_HOOKS), token)}
     found = [
-        registries.service(layout, region, state.ports[name], secrets["registry"], told.get(region))
+        registries.service(layout, region, state.ports[name], secrets["registry"], notified.get(region))
         for region in registries.REGIONS
         if (name := registries.name_of(region)) in state.settings["services"]
     ]
@@ -75,7 +75,7 @@ def services_below(
 
 
 def publish_databases(state: State) -> dict[str, str]:
-    """Put the sample databases into the home registry: settings that name them, empty ones for the real ones."""
+    """Publish the sample databases to the home registry; return the settings naming them, empty for the real ones."""
     if state.settings["real_vulnerability_database"]:
         return dict.fromkeys(("trivy_db_repository", "trivy_java_db_repository"), "")
     home = known_registries(state)[registries.HOME]

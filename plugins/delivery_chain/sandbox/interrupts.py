@@ -1,4 +1,4 @@
-"""Being asked to stop: Ctrl-C, a closed terminal, a service manager's or CI's SIGTERM. All end a command alike."""
+"""Turns Ctrl-C, a closed terminal and a service manager's or CI's SIGTERM into one exception."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(KeyboardInterrupt):
-    """One of NUMBERS came."""
+    """The process received one of NUMBERS."""
 
     def __init__(self, number: signal.Signals) -> None:
         super().__init__(number.name)
@@ -23,9 +23,10 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def raised() -> Iterator[None]:
-    """Raise `Interrupted` in the main thread for each of NUMBERS, but for those that this process was told to ignore.
+    """Raise `Interrupted` in the main thread for each of NUMBERS, except those that this process ignores.
 
-    A shell starts its background jobs with SIGINT ignored, and `nohup` its program with SIGHUP: that stays so.
+    A shell starts background jobs with SIGINT ignored, and `nohup` starts its program with SIGHUP ignored: both stay
+    ignored.
     """
     before = {number: signal.getsignal(number) for number in NUMBERS}
     taken = [number for number, known in before.items() if known is not signal.SIG_IGN]
@@ -44,7 +45,7 @@ def _raise(number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Let none of NUMBERS in between what belongs together, such as a start and its record; it comes afterwards."""
+    """Block NUMBERS while an atomic sequence runs, such as a start and its record; they are delivered afterwards."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Where a sandbox keeps its files, what it remembers between commands, and its secrets."""
+"""Defines a sandbox's files, the state it keeps between commands, and its secrets."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ SECRET_NAMES = (
     "registry_hooks",
 )
 SIGNING = ("prod", "staging", "git_hooks")
-"""Those that sign, in the form of Standard Webhooks."""
+"""The signing secrets, in the format of Standard Webhooks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The paths below a sandbox's state folder. Making one touches no file."""
+    """The paths below a sandbox's state folder. Creating one touches no file."""
 
     root: Path
     """Absolute path of the state folder."""
 
     def command(self, words: str) -> str:
-        """The command line that does something with this sandbox from here: `delivery-chain sandbox up`."""
+        """A command line for this sandbox, from the current folder: `delivery-chain sandbox up`."""
         usual = self.root == Path(".sandbox").absolute()
         return f"delivery-chain sandbox {words}{'' if usual else f' --state {shlex.quote(str(self.root))}'}"
 
@@ -79,7 +79,7 @@ class Layout:
 
     @property
     def hook_secret(self) -> Path:
-        """The secret of the repositories' post-receive hooks."""
+        """The file with the secret of the repositories' post-receive hooks."""
         return self.root / "git-hooks.secret"
 
     @property
@@ -89,7 +89,7 @@ class Layout:
 
     @property
     def deliveries(self) -> Path:
-        """What the webhook receiver got, one JSON object a line."""
+        """The deliveries that the webhook receiver stored, one JSON object per line."""
         return self.root / "deliveries.jsonl"
 
     def log(self, service: str) -> Path:
@@ -103,20 +103,20 @@ class Layout:
 
 @dataclass(slots=True)
 class State:
-    """What a sandbox remembers between commands; kept in `state.json`."""
+    """A sandbox's state between commands; stored in `state.json`."""
 
     settings: dict[str, Any] = field(default_factory=dict)
-    """What `up` was asked for: database, specs, dags, registries, real_vulnerability_database."""
+    """The options of `up`: database, specs, dags, registries, real_vulnerability_database."""
     ports: dict[str, int] = field(default_factory=dict)
-    """TCP port by service name. A port stays the same over `down` and `up` while it is free."""
+    """TCP port by service name. A port survives `down` and `up` unless another program takes it."""
     processes: dict[str, Mark] = field(default_factory=dict)
     """The process of each service that was started and not stopped."""
     database_folder: str = ""
-    """Where the PostgreSQL cluster is; empty for SQLite."""
+    """The folder of the PostgreSQL cluster; empty for SQLite."""
 
     @classmethod
     def load(cls, layout: Layout) -> Self:
-        """Read `state.json`; an absent file gives an empty state.
+        """Read `state.json`; return an empty state if the file is absent.
 
         Raises:
             ConfigurationError: The file is unreadable, or of another version.
@@ -128,23 +128,23 @@ class State:
         except (OSError, ValueError) as error:
             raise ConfigurationError(
                 f"{layout.state_file}: expected the sandbox's state as JSON, found {error}; "
-                "stop the processes in it by hand and remove the folder"
+                "stop the processes listed in it by hand and remove the folder"
             ) from error
         if not isinstance(raw, dict) or raw.pop("version", None) != STATE_VERSION:
             raise ConfigurationError(
-                f"{layout.state_file}: expected version {STATE_VERSION}; this folder was made by another "
-                "version of delivery-chain: stop it with that one, or remove the folder"
+                f"{layout.state_file}: expected version {STATE_VERSION}; this folder was created by another "
+                "version of delivery-chain: stop the sandbox with that version, or remove the folder"
             )
         processes = {name: Mark(**mark) for name, mark in raw.pop("processes").items()}
         return cls(processes=processes, **raw)
 
     def save(self, layout: Layout) -> None:
-        """Write `state.json` in one step, readable by its owner only."""
+        """Write `state.json` atomically, readable by its owner only."""
         write_private(layout.state_file, json.dumps({"version": STATE_VERSION, **asdict(self)}, indent=2))
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file of mode 0600 so that a reader sees the old text or the new, never a part."""
+    """Write a file of mode 0600 atomically: a reader sees the old text or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -154,7 +154,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def load_secrets(layout: Layout) -> dict[str, str]:
-    """Read the sandbox's secrets by name, making those that are missing.
+    """Read the sandbox's secrets by name, generating missing ones.
 
     Returns:
         `admin`, `api`, `database`, `jwt`, `registry`, `registry_hooks` (URL-safe text), `fernet` (a Fernet key),
@@ -174,10 +174,10 @@ def load_secrets(layout: Layout) -> dict[str, str]:
 
 @contextmanager
 def locked(layout: Layout) -> Iterator[None]:
-    """Hold the sandbox for one command that changes it.
+    """Lock the sandbox for a command that changes it.
 
     Raises:
-        UsageError: Another command holds it.
+        UsageError: Another command holds the lock.
     """
     layout.root.mkdir(parents=True, exist_ok=True, mode=0o755)
     with (layout.root / "lock").open("w") as file:
@@ -186,6 +186,6 @@ def locked(layout: Layout) -> Iterator[None]:
         except BlockingIOError as error:
             raise UsageError(
                 f"{layout.root}: another delivery-chain sandbox command is changing this sandbox; "
-                "wait for it to end, or end it with Ctrl-C or SIGTERM"
+                "wait for it to finish, or stop it with Ctrl-C or SIGTERM"
             ) from error
         yield

@@ -1,4 +1,4 @@
-"""What the sandbox needs on the machine: programs, and the packages they come in."""
+"""Checks that the programs the sandbox needs are installed, and names the packages that provide them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ PACKAGES = {
 
 
 def check_programs(kind: str, *, needs_registry: bool) -> None:
-    """Look for everything at once.
+    """Check for all programs at once.
 
     Args:
         kind: `sqlite` or `postgresql`.
         needs_registry: Whether the sandbox runs a registry of its own.
 
     Raises:
-        ConfigurationError: Names all that is missing, and how to get it.
+        ConfigurationError: Programs are missing; the message names all of them and how to install them.
     """
     programs = ["buildah", "busybox", "git", *(["setpriv"] if kind == "postgresql" else [])]
     missing = [name for name in programs if shutil.which(name) is None]
@@ -39,4 +39,6 @@ def check_programs(kind: str, *, needs_registry: bool) -> None:
         packages = " ".join(sorted(PACKAGES[name] for name in missing))
         notes.insert(0, f"{', '.join(missing)} (apt-get install {packages})")
     if notes:
-        raise ConfigurationError(f"the sandbox needs what is not on this machine: {'; '.join(notes)}")
+        raise ConfigurationError(
+            f"the sandbox needs programs that are not on this machine: {'; '.join(notes)}"
+        )

@@ -1,4 +1,4 @@
-"""What came of a push, read back from where it counts: the registries and the webhook receiver."""
+"""Reads the outcome of a push back from the registries and the webhook receiver."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One webhook that the receiver got."""
+    """One webhook received."""
 
     received: str
     """UTC, ISO 8601."""
     stage: str
     """`prod` or `staging`, from its path."""
     image: str
-    """`shop/api:v1.0.0` as its body says; empty when the body is something else."""
+    """`shop/api:v1.0.0`, from its body; empty if the body has another form."""
     signed: bool
-    """Whether its signature is right."""
+    """Whether its signature is valid."""
 
 
 def digests(registries: Mapping[str, Registry], name: str, tag: str) -> dict[str, str]:
     """Fetch the manifest of a tag from each region.
 
     Returns:
-        Its digest by region, computed from the bytes that came; empty where the tag is not there.
+        Its digest by region, computed from the bytes received; empty in a region without the tag.
     """
     found = {}
     for region, registry in registries.items():
@@ -48,7 +48,7 @@ def digests(registries: Mapping[str, Registry], name: str, tag: str) -> dict[str
 
 
 def tags(registry: Registry, name: str) -> tuple[str, ...]:
-    """The tags of a repository; none when there is no such repository."""
+    """The tags of a repository; empty if the repository does not exist."""
     with RegistryClient(registry) as client:
         try:
             return client.list_tags(name)
@@ -57,7 +57,7 @@ def tags(registry: Registry, name: str) -> tuple[str, ...]:
 
 
 def deliveries(kept: Iterable[Mapping[str, Any]], secrets: Mapping[str, str]) -> list[Delivery]:
-    """Read what the receiver kept, checking each signature with its stage's secret."""
+    """Parse the stored deliveries, checking each signature with its stage's secret."""
     found = []
     for one in kept:
         stage = str(one["path"]).partition("?")[0].rpartition("/")[2]

@@ -1,7 +1,6 @@
-"""Start background processes, recognise them later, stop them with all their children. Linux only.
+"""Starts background processes, recognises them later, stops them with all their children. Linux only.
 
-A process is known by its pid, its start time and the boot it started in, so a pid that was given to
-another process since is never signalled.
+A process is identified by its pid, its start time and the boot it started in, so a reused pid is never signalled.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ if TYPE_CHECKING:
 
 PROC = Path("/proc")
 TAIL_BYTES = 64 * 1024
-"""How much of the end of a log file is read to find its last lines."""
+"""Bytes read from the end of a log file to find its last lines."""
 POLL_SECONDS = 0.05
 KILL_SECONDS = 5.0
-"""How long the kernel gets to end a process after SIGKILL."""
+"""Time allowed for the kernel to end a process after SIGKILL."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One process, told apart from any later one with the same pid."""
+    """The identity of one process, distinct from any later one with the same pid."""
 
     pid: int
     started: int
@@ -54,7 +53,7 @@ def _stat(pid: int, boot: str) -> _Stat | None:
         text = (PROC / str(pid) / "stat").read_text("utf-8", "replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The name in parentheses may hold anything, parentheses and blanks too: fields count from the last one.
+    # The name in parentheses may contain anything, even parentheses and spaces: count fields from the last one.
     fields = text[text.rindex(")") + 2 :].split()
     mark = Mark(pid, int(fields[19]), boot)
     return _Stat(mark, int(fields[1]), int(fields[3]), fields[0] in "ZX")
@@ -73,14 +72,14 @@ def identify(pid: int) -> Mark | None:
 
 
 def is_alive(mark: Mark) -> bool:
-    """Whether just this process still runs. A zombie does not; one of our own children is reaped."""
+    """Whether exactly this process still runs. A zombie does not; our own children are reaped."""
     with suppress(ChildProcessError):
         os.waitpid(mark.pid, os.WNOHANG)
     return identify(mark.pid) == mark
 
 
 def started_at(mark: Mark) -> datetime:
-    """When a process of this boot was started, UTC."""
+    """Start time of a process of this boot, UTC."""
     passed = time.clock_gettime(time.CLOCK_BOOTTIME) - mark.started / os.sysconf("SC_CLK_TCK")
     return datetime.now(UTC) - timedelta(seconds=passed)
 
@@ -91,10 +90,10 @@ def start(argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> Mark:
     Args:
         argv: The program's absolute path and its arguments.
         env: The whole environment.
-        log: Made with mode 0600 if it is not there.
+        log: Created with mode 0600 if absent.
 
     Raises:
-        FileNotFoundError: There is no such program.
+        FileNotFoundError: The program does not exist.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     pid = os.posix_spawn(
@@ -111,7 +110,7 @@ def start(argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> Mark:
         setsigdef=(signal.SIGINT, signal.SIGPIPE, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM),
     )
     stat = _stat(pid, _boot_id())
-    # Our own child stays a zombie until it is reaped, so only a /proc that is not there gets here.
+    # Our own child stays a zombie until it is reaped, so this happens only without /proc.
     if stat is None:
         raise ChildProcessError(
             f"process {pid}: expected its /proc/{pid}/stat, found none; is /proc mounted?"
@@ -120,10 +119,10 @@ def start(argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> Mark:
 
 
 def family(mark: Mark) -> set[Mark]:
-    """The process, its descendants, and whatever else is in its session; nothing once its pid is another's.
+    """The process, its descendants, and every other process in its session; empty once its pid is reused.
 
-    While a session has members, the kernel gives its number to no new process. So where another process has
-    the pid, or the machine was booted since, nothing of the family is left.
+    The kernel does not reuse a session's id while the session has members. So if another process has the pid, or
+    the machine has rebooted, no member is left.
     """
     everything = _everything()
     if mark.boot != _boot_id() or any(stat.mark.pid == mark.pid and stat.mark != mark for stat in everything):
@@ -138,20 +137,20 @@ def family(mark: Mark) -> set[Mark]:
 
 
 def stop(mark: Mark, *, number: signal.Signals = signal.SIGTERM, patience: float = 20.0) -> bool:
-    """End a process and its family: ask it, ask it again at half of the time, then kill what is left.
+    """Stop a process and its family: signal it, signal it again after half the grace period, then kill the rest.
 
     Args:
-        mark: The process to end; nothing is done when it is gone or its pid belongs to another by now.
-        number: The signal that asks it.
-        patience: Seconds until the rest is killed.
+        mark: The process to stop; ignored if it has exited or its pid has been reused.
+        number: The signal that asks it to stop.
+        patience: Grace period in seconds.
 
     Returns:
-        Whether asking was enough.
+        Whether the process stopped without SIGKILL.
     """
     members = family(mark)
     if is_alive(mark):
         members.add(mark)
-        # Airflow takes a second signal as "do not wait any longer", and others ignore it.
+        # Airflow takes a second signal as "stop waiting"; other programs ignore it.
         for _ in range(2):
             _signal((mark,), number)
             wait_gone({mark}, patience / 2)
@@ -173,7 +172,7 @@ def _signal(marks: Iterable[Mark], number: signal.Signals) -> None:
 
 
 def wait_gone(marks: set[Mark], patience: float) -> set[Mark]:
-    """Wait until these processes have ended, at most `patience` seconds; those that have not."""
+    """Wait at most `patience` seconds for these processes to exit; return those still running."""
     deadline = time.monotonic() + patience
     while (left := {mark for mark in marks if is_alive(mark)}) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
@@ -181,7 +180,7 @@ def wait_gone(marks: set[Mark], patience: float) -> set[Mark]:
 
 
 def working_in(folder: Path) -> set[Mark]:
-    """Every process whose working folder this is."""
+    """Every process whose working directory is `folder`."""
     found = set()
     for stat in _everything():
         with suppress(OSError):
@@ -191,7 +190,7 @@ def working_in(folder: Path) -> set[Mark]:
 
 
 def tail(path: Path, lines: int = 12) -> list[str]:
-    """The last lines of a log file; empty when there is none."""
+    """The last lines of a log file; empty if it does not exist."""
     try:
         with path.open("rb") as file:
             file.seek(0, os.SEEK_END)

@@ -1,4 +1,4 @@
-"""What a long wait says: what it waits for and since when, every 15 seconds."""
+"""Reports every 15 seconds what a long wait is waiting for, and for how long."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ EVERY_SECONDS = 15.0
 
 
 class Waiting:
-    """Prints a line each EVERY_SECONDS for as long as it is entered. A thread does it: the wait itself may block."""
+    """A context that prints a line every EVERY_SECONDS. It uses a thread because the wait itself may block."""
 
     def __init__(self, console: Console, what: str, *, every: float = EVERY_SECONDS) -> None:
         self.what = what
-        """What is waited for; may change meanwhile. With an empty text nothing is said."""
+        """The thing awaited; may change during the wait. Nothing is printed while it is empty."""
         self._console = console
         self._every = every
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._tell, daemon=True)
+        self._thread = threading.Thread(target=self._report, daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -33,7 +33,7 @@ class Waiting:
         self._over.set()
         self._thread.join()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         begin = time.monotonic()
         while not self._over.wait(self._every):
             if self.what:

@@ -1,6 +1,6 @@
-"""Waits until Airflow has read the chains and each source is watched, so that no push is taken for old.
+"""Waits until Airflow has parsed the chains and every source has a baseline, so that no push is taken for an old one.
 
-What can't come about is told, and not waited for: the way to mend it often leads through the Airflow that is up.
+Conditions that can't become true are reported instead of awaited: fixing them often requires a running Airflow.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 FILES = ("delivery_chains.py", "delivery_chain_sources.py")
-"""The Dag files that make Dags of specs."""
+"""The Dag files that build Dags from specs."""
 SLOW = "reducing-dag-complexity"
-"""In Airflow's words for a file that took too long to read: it tries again by itself."""
+"""Part of Airflow's error for a Dag file whose parsing timed out: Airflow retries it by itself."""
 FOREIGN_SECONDS = 120.0
-"""For the first Dag of a folder of which nothing is known; it may hold none."""
+"""Time to wait for the first Dag of a user's own Dags folder, which may hold none."""
 POLL_SECONDS = 0.3
 ENDED_BADLY = frozenset({"failed", "up_for_retry", "upstream_failed"})
 
 
 class Api(Protocol):
-    """What is asked of Airflow; see `api.AirflowApi`."""
+    """The requests to Airflow; see `api.AirflowApi`."""
 
     def dags(self, *, tag: str = "") -> list[dict[str, Any]]: ...
     def import_errors(self) -> list[str]: ...
@@ -40,37 +40,37 @@ class Api(Protocol):
 
 @dataclass(slots=True)
 class Readiness:
-    """One wait for the Dags and for the first look at every source and namespace of images."""
+    """One wait for the Dags and for the first poll of every source and image namespace."""
 
     api: Api
     dags: Collection[str]
-    """Ids of the Dags that the specs make."""
+    """Ids of the Dags built from the specs."""
     watches: Collection[str]
-    """Those of them that watch something, but for those whose connection is missing."""
+    """The watching ones among them, except those whose connection is missing."""
     check: Callable[[str], None] = lambda _missing: None
-    """Called before each look with what is still missing; raises to give up."""
+    """Called before each poll with what is still missing; raises to give up."""
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     warnings: list[str] = field(default_factory=list)
-    """What could not come about."""
+    """Conditions that can't become true, for the user."""
 
     def wait(self, *, foreign: bool = False) -> list[str]:
-        """Wait.
+        """Wait until everything is ready or reported.
 
         Args:
-            foreign: Whether the Dags folder is another than the package's, so that nobody knows what is in it.
+            foreign: Whether the Dags folder is not the package's own, so that its contents are unknown.
 
         Returns:
-            What is not watched or not read, and why; everything else works all the same.
+            The Dags that are not watching and the files that were not parsed, and why; everything else works.
         """
         if foreign:
             until = self.clock() + FOREIGN_SECONDS
-            self._until(lambda: [] if self._any() or self.clock() > until else ["the first Dag"])
+            self._until(lambda: [] if self._has_dag() or self.clock() > until else ["the first Dag"])
         self._until(self._unread)
         self._until(self._unwatched)
         broken: list[str] = []
         broken = self._asked(self.api.import_errors, broken)
-        return [*self.warnings, *(f"not read: {error}" for error in broken)]
+        return [*self.warnings, *(f"not parsed: {error}" for error in broken)]
 
     def _until(self, missing: Callable[[], list[str]]) -> None:
         left = ["an answer"]
@@ -80,17 +80,17 @@ class Readiness:
             self.sleep(POLL_SECONDS if left else 0)
 
     def _asked(self, question: Callable[[], T], otherwise: T) -> T:
-        """An answer; where none came, the API server is slow, and whether it lives `check` knows."""
+        """Query Airflow; return `otherwise` if it does not respond: it may be slow, and `check` notices if it exits."""
         try:
             return question()
         except AirflowUnreachable:
             return otherwise
 
-    def _any(self) -> bool:
+    def _has_dag(self) -> bool:
         return bool(self.api.dags() or self.api.import_errors())
 
     def _unread(self) -> list[str]:
-        """The Dags that Airflow has not read yet; none where it can't read their file."""
+        """The Dags that Airflow has not parsed yet; empty if it can't parse their file."""
         if not self.dags:
             return []
         unread = sorted(set(self.dags) - {dag["dag_id"] for dag in self.api.dags()})
@@ -100,29 +100,29 @@ class Readiness:
         return [] if broken else [f"the Dag {one}" for one in unread]
 
     def _unwatched(self) -> list[str]:
-        """The watching Dags that have not stored what was there before: their Variable, named as the Dag."""
+        """The watching Dags that have not stored their baseline yet, a Variable named after the Dag."""
         if not self.watches:
             return []
         dags = {dag["dag_id"]: dag for dag in self.api.dags() if dag["dag_id"] in self.watches}
-        told = {one.partition(":")[0] for one in self.warnings}
+        reported = {one.partition(":")[0] for one in self.warnings}
         unwatched = []
         for dag_id, dag in dags.items():
-            if dag_id in told or self.api.variable(dag_id):
+            if dag_id in reported or self.api.variable(dag_id):
                 continue
             runs = self.api.runs(dag_id)
             if any(run["state"] == "success" for run in runs):
                 continue
             if why := "it is paused" if dag.get("is_paused") else self._hindrance(dag_id, runs):
-                self.warnings.append(f"{dag_id}: does not watch its source: {why}")
+                self.warnings.append(f"{dag_id}: is not watching its source: {why}")
             else:
-                unwatched.append(f"the first look of {dag_id}")
+                unwatched.append(f"the first poll of {dag_id}")
         return unwatched
 
     def _hindrance(self, dag_id: str, runs: Sequence[dict[str, Any]]) -> str:
-        """Why the newest run can't look, in the words of its task; empty while it may still be about to.
+        """The error that keeps the latest run from polling; empty while it may still succeed.
 
-        What is not this package's own error, such as an API server that did not answer the task, is waited for: Airflow
-        tries again by itself.
+        Errors from outside this package, such as an API server that did not respond to the task, are waited out:
+        Airflow retries them by itself.
         """
         for run in runs[:1]:
             for one in self.api.task_instances(dag_id, run["dag_run_id"]):
@@ -131,7 +131,7 @@ class Readiness:
         return ""
 
     def _reason(self, dag_id: str, run_id: str, number: int) -> str:
-        # A task that waits for its next try may have that one's number already.
+        # A task in up_for_retry may already carry the number of its next try.
         for tried in range(number, max(number - 2, 0), -1):
             kind, words = self.api.failure(dag_id, run_id, WatchStep.WATCH, tried)
             known = getattr(errors, kind, None) if kind else None

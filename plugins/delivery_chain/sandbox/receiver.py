@@ -1,9 +1,9 @@
-"""A webhook receiver that keeps what it gets, so that a demo can show what was delivered.
+"""Receives webhooks and stores them, so that the demo can show what was delivered.
 
-Run as a process of its own: `python -m delivery_chain.sandbox.receiver --port 8090 --file deliveries.jsonl`.
-It listens on 127.0.0.1 only and checks no signature: `read_deliveries` has the exact body for that.
+Runs as a process of its own: `python -m delivery_chain.sandbox.receiver --port 8090 --file deliveries.jsonl`.
+It listens on 127.0.0.1 only and verifies no signature; `read_deliveries` returns the exact body for that.
 
-    POST or GET /hooks/...   kept; answers 200 {"received": true}
+    POST or GET /hooks/...   stored; responds 200 {"received": true}
     GET /deliveries          {"deliveries": [...]}, the newest 200, oldest first
     GET /health              {"status": "ok"}
 """
@@ -21,12 +21,12 @@ from typing import Any
 
 MAX_BODY_BYTES = 1 << 20
 IDLE_SECONDS = 10.0
-"""A sender that is silent for longer loses its connection."""
+"""Idle timeout of a sender's connection."""
 SHOWN = 200
 
 
 class Receiver(ThreadingHTTPServer):
-    """The server; `file` gets one JSON object a line."""
+    """An HTTP server that appends each delivery to `file`, one JSON object per line."""
 
     daemon_threads = True
 
@@ -83,7 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(200, {"received": True})
 
     def _refuse(self, status: int, message: str) -> None:
-        # The rest of the request is unread: the connection can't be used again.
+        # The rest of the request is unread, so the connection can't be reused.
         self.close_connection = True
         self._answer(status, {"error": message})
 
@@ -99,7 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def read_deliveries(file: Path) -> list[dict[str, Any]]:
-    """The newest deliveries of a file, oldest first; empty when nothing has come yet.
+    """The newest deliveries of a file, oldest first; empty if none has arrived.
 
     Each has `received` (UTC), `method`, `path`, `headers` (names in lower case) and `body` (text).
     """
@@ -111,7 +111,7 @@ def read_deliveries(file: Path) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Serve until the process is ended."""
+    """Serve until the process is stopped."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--file", type=Path, required=True)

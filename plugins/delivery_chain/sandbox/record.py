@@ -1,4 +1,4 @@
-"""A finished run as a person reads it: each step with its state, its time, and what it found or made."""
+"""Renders a finished run as a table: each step with its state, duration and result."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 
 def rows(instances: Sequence[Instance], values: Mapping[tuple[str, int], Any]) -> list[tuple[str, ...]]:
-    """The record's rows, a head first.
+    """Return the record's rows, the header first.
 
-    Mapped instances that have no label never ran, and stand in one row.
+    Mapped instances without a label never ran, and share one row.
 
     Args:
         instances: Of one run.
-        values: XCom by task and map index, of those that left one.
+        values: XCom by task and map index, for the instances that pushed one.
     """
     found: list[tuple[str, ...]] = [("step", "state", "time", "result")]
     shown = [one for one in instances if one.task in STEPS]
@@ -46,12 +46,12 @@ def rows(instances: Sequence[Instance], values: Mapping[tuple[str, int], Any]) -
 
 
 def result(task: str, value: Any) -> str:
-    """What a step's XCom says, in a few words; empty for a step without one."""
+    """Summarize a step's XCom in a few words; empty for a step without one."""
     return _WORDS[task](unproven(value)) if task in _WORDS and value is not None else ""
 
 
 def deciding(values: Mapping[tuple[str, int], Any]) -> list[str]:
-    """A line for each finding that blocked the run."""
+    """One line for each finding that blocked the run."""
     value = values.get((Step.GATE, -1))
     return [finding.line for finding in Verdict.from_xcom(unproven(value)).deciding] if value else []
 

@@ -1,4 +1,4 @@
-"""The sandbox's registries: one docker-registry process per region, or existing ones by address."""
+"""Configures the sandbox's registries: one docker-registry process per region, or existing ones by address."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
 HOME = "cn-hangzhou"
 REGIONS = (HOME, "ap-southeast-1", "eu-central-1")
 PROGRAMS = ("docker-registry", "registry")
-"""The name in Debian, and the name in the distribution project's own builds."""
+"""The program's name in Debian, and in the distribution project's own builds."""
 _GIVEN = re.compile(r"(?P<region>[a-z0-9-]+)=(?P<host>[^,\s/]+)(?:,(?P<user>[^,]+),(?P<env>[A-Za-z_]\w*))?")
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """An existing registry that stands in for one of the sandbox's own."""
+    """An existing registry that replaces one of the sandbox's own."""
 
     region: str
     host: str
     username: str = ""
     password_variable: str = ""
-    """The environment variable that holds the password: it is in no argument list and no file."""
+    """The environment variable that holds the password, which never appears in an argument list or file."""
 
     @property
     def password(self) -> str:
-        """The password.
+        """The password, from the environment.
 
         Raises:
             UsageError: The variable is not set.
@@ -59,7 +59,7 @@ def parse_given(texts: Sequence[str]) -> dict[str, Given]:
     """Read `REGION=HOST[,USER,PASSWORD_VARIABLE]` arguments.
 
     Raises:
-        UsageError: Another form, an unknown region, or a region given twice.
+        UsageError: Wrong format, an unknown region, or a duplicate region.
     """
     found: dict[str, Given] = {}
     for text in texts:
@@ -76,12 +76,12 @@ def parse_given(texts: Sequence[str]) -> dict[str, Given]:
 
 
 def is_local(host: str) -> bool:
-    """Whether a host is this machine, where plain http is fine."""
+    """Whether a host is this machine, for which plain HTTP is fine."""
     return host.rpartition(":")[0] in {LOCALHOST, "localhost", "[::1]"}
 
 
 def addresses(ports: Mapping[str, int], given: Mapping[str, Given]) -> dict[str, Registry]:
-    """How each region's registry is reached, home first."""
+    """Map each region to its registry, home first."""
     found = {}
     for region in REGIONS:
         if one := given.get(region):
@@ -94,7 +94,7 @@ def addresses(ports: Mapping[str, int], given: Mapping[str, Given]) -> dict[str,
 
 
 def name_of(region: str) -> str:
-    """The service's name."""
+    """Name of a region's service."""
     return f"registry-{region}"
 
 
@@ -105,14 +105,14 @@ def program() -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Notified:
-    """Whom a registry tells what is pushed to it."""
+    """The endpoint to which a registry sends its notifications."""
 
     url: str
     token: str
 
 
 def service(layout: Layout, region: str, port: int, secret: str, notified: Notified | None = None) -> Service:
-    """Write one registry's configuration and say how to run it."""
+    """Write one registry's configuration and return its service."""
     config = layout.registry(region) / "config.yml"
     content = _configuration(layout.registry(region) / "data", port, secret)
     if notified:
@@ -133,11 +133,11 @@ def _configuration(data: Path, port: int, secret: str) -> dict[str, Any]:
         "log": {"level": "warn"},
         "storage": {
             "filesystem": {"rootdirectory": str(data)},
-            # On for the quarantine rule "delete".
+            # Needed by the quarantine rule "delete".
             "delete": {"enabled": True},
             "maintenance": {"uploadpurging": {"enabled": False}},
         },
-        # Without a lasting secret, uploads that were open over a restart are refused.
+        # Without a persistent secret, the registry rejects upload sessions that were open across a restart.
         "http": {"addr": f"{LOCALHOST}:{port}", "secret": secret},
     }
 

@@ -1,4 +1,4 @@
-"""Runs of a chain as the demo shows them: task instances of the REST API folded into one line a step."""
+"""Folds the task instances of a run, as the REST API returns them, into one line per step for the demo."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Instance:
 
     task: str
     index: int
-    """The map index; -1 for instances of tasks that are not mapped."""
+    """The map index; -1 for unmapped tasks."""
     label: str
-    """What a mapped instance stands for, such as `linux/amd64`; empty until it has run, and for others."""
+    """The rendered map index, such as `linux/amd64`; empty until the instance has run, and for unmapped tasks."""
     state: str
-    """Airflow's state; empty while there is none."""
+    """Airflow's state; empty before the task is scheduled."""
     seconds: float | None
 
 
@@ -40,7 +40,7 @@ class Step:
     done: int
     total: int
     seconds: float | None
-    """The longest instance's."""
+    """Duration of the longest instance."""
 
     def __str__(self) -> str:
         if self.state in {"", "skipped"}:
@@ -51,7 +51,7 @@ class Step:
 
 
 def read_instances(raw: Iterable[Mapping[str, Any]]) -> list[Instance]:
-    """Task instances of the REST API in reading order; those of unknown tasks come last."""
+    """Parse the REST API's task instances, sorted in step order; those of unknown tasks come last."""
     order = {task: number for number, task in enumerate(STEPS)}
     ordered = sorted(raw, key=lambda one: (order.get(one["task_id"], len(order)), one.get("map_index", -1)))
     return [
@@ -67,20 +67,20 @@ def read_instances(raw: Iterable[Mapping[str, Any]]) -> list[Instance]:
 
 
 def _label(raw: Mapping[str, Any]) -> str:
-    # Airflow gives the index itself where the label's template was not rendered.
+    # Airflow returns the index itself if the label's template was not rendered.
     label = str(raw.get("rendered_map_index") or "")
     return "" if label == str(raw.get("map_index")) else label
 
 
 def fold(instances: Sequence[Instance]) -> list[Step]:
-    """One step a task, in the order of the instances."""
+    """Fold instances into one step per task, in their order."""
     tasks = dict.fromkeys(instance.task for instance in instances)
     return [_fold_one(task, [one for one in instances if one.task == task]) for task in tasks]
 
 
 def _fold_one(task: str, instances: Sequence[Instance]) -> Step:
     states = [instance.state for instance in instances]
-    # A step of which one platform was skipped and another built is a success.
+    # A step that built one platform and skipped another succeeded.
     state = next((state for state in _WORST_FIRST if state in states), "")
     if not state and all(one in FINISHED for one in states):
         state = "success" if "success" in states else states[0]
@@ -92,20 +92,20 @@ def _fold_one(task: str, instances: Sequence[Instance]) -> Step:
 
 
 def board(titles: Sequence[str], runs: Sequence[Sequence[Step]]) -> list[tuple[str, str]]:
-    """A table of runs side by side: one line a step, one column a run; with each line's colour."""
+    """Lay out runs side by side, one line per step and one column per run, with each line's colour."""
     by_task = [{step.task: step for step in run} for run in runs]
     rows = [["step", *titles]]
     rows += [[task, *(str(run[task]) if task in run else "-" for run in by_task)] for task in STEPS]
     colours = ["dim"]
     for task in STEPS:
         states = [run[task].state for run in by_task if task in run]
-        told = (COLOURS[one] for one in ("running", "failed", "success") if one in states)
-        colours.append(next(told, "dim"))
+        shown = (COLOURS[one] for one in ("running", "failed", "success") if one in states)
+        colours.append(next(shown, "dim"))
     return [("  " + line, colour) for line, colour in zip(align(rows), colours, strict=True)]
 
 
 def changes(before: Sequence[Instance], after: Sequence[Instance]) -> list[str]:
-    """What to say on a pipe: one line for each instance that has finished or begun since."""
+    """One line for each instance that has started or finished since, for output to a pipe."""
     known = {(one.task, one.index): one.state for one in before}
     said = []
     for one in after:

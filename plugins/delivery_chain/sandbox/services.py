@@ -1,4 +1,4 @@
-"""What the sandbox runs: services, their ports, and how they are asked and stopped."""
+"""Describes the sandbox's services and their ports; probes and stops them."""
 
 from __future__ import annotations
 
@@ -23,45 +23,45 @@ if TYPE_CHECKING:
 
 LOCALHOST = "127.0.0.1"
 PROBE_SECONDS = 10.0
-"""A health endpoint on this machine that takes longer is asked again: the machine may be busy."""
+"""Timeout of one health check; a slower response is retried, because the machine may be busy."""
 FREED_SECONDS = 10.0
 PAUSE_SECONDS = 0.1
 STOPPING = {
-    # "Fast" shutdown: clients are cut off, the data is flushed.
+    # "Fast" shutdown: disconnects clients and flushes data.
     "postgresql": (signal.SIGINT, 20.0),
-    # It waits for the tasks that run.
+    # Waits for running tasks.
     "airflow-scheduler": (signal.SIGTERM, 20.0),
-    # It misses the end of its child at times, and would wait 10 s more for what is gone.
+    # Sometimes misses its child's exit, and would then wait another 10 s for nothing.
     "airflow-triggerer": (signal.SIGTERM, 4.0),
 }
-"""The signal that asks a service to end, and the seconds from it to SIGKILL."""
+"""The signal that stops a service gracefully, and the grace period before SIGKILL in seconds."""
 STOPPING_OTHERS = (signal.SIGTERM, 8.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One background process of the sandbox and how to tell that it is ready."""
+    """One background process of the sandbox and its readiness probe."""
 
     name: str
     argv: tuple[str, ...]
     url: str
-    """Where it answers, for people; empty when nowhere."""
+    """Its address, for people; empty if it has none."""
     ready: Callable[[], str]
-    """Says what is still missing; an empty text when it is ready."""
+    """Returns what is still missing; empty once the service is ready."""
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     remedy: str = ""
-    """What to do when it does not come up, beyond reading its log."""
+    """Advice for when it fails to start, beyond reading its log."""
 
 
 def probe(url: str, *, expect: Callable[[requests.Response], str] | None = None) -> str:
-    """Ask a health endpoint.
+    """Probe a health endpoint.
 
     Args:
-        url: On this machine; proxies from the environment are left out.
-        expect: Reads an answer of status 200 and says what is missing.
+        url: On this machine; proxies from the environment are ignored.
+        expect: Reads a response of status 200 and returns what is missing.
 
     Returns:
-        An empty text when it answered well, else what was found.
+        An empty string if healthy, otherwise the problem.
     """
     with requests.Session() as session:
         session.trust_env = False
@@ -88,7 +88,7 @@ def free_ports(names: Sequence[str], *, base: int | None = None) -> dict[str, in
         for offset, name in enumerate(names):
             sock = socket.socket()
             held.append(sock)
-            # As servers do: a port whose last connections are still closing counts as free.
+            # As servers do: a port in TIME_WAIT counts as free.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             wanted = 0 if base is None else base + offset
             try:
@@ -116,7 +116,7 @@ def is_free(port: int) -> bool:
 
 
 def is_freed(port: int, *, patience: float = FREED_SECONDS) -> bool:
-    """Whether a port is free, or soon: a killed process counts as gone before its last thread has let go of it."""
+    """Whether a port is free, or becomes so: a killed process may exit before its last thread releases the port."""
     until = time.monotonic() + patience
     while not (free := is_free(port)) and time.monotonic() < until:
         time.sleep(PAUSE_SECONDS)
@@ -124,9 +124,9 @@ def is_freed(port: int, *, patience: float = FREED_SECONDS) -> bool:
 
 
 def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of a background process: this one's, without what slows down or diverts it.
+    """The environment of a background process: this one's, without variables that slow or divert it.
 
-    PYTHONDONTWRITEBYTECODE goes because without bytecode each Airflow task costs seconds more; calls to
+    PYTHONDONTWRITEBYTECODE is dropped because without bytecode each Airflow task takes seconds longer; calls to
     127.0.0.1 never go through a proxy.
     """
     dropped = {"PYTHONDONTWRITEBYTECODE", "PYTHONPATH"}
@@ -142,7 +142,7 @@ def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def running(state: State, name: str) -> bool:
-    """Whether this service's recorded process lives."""
+    """Whether this service's recorded process is alive."""
     mark = state.processes.get(name)
     return mark is not None and processes.is_alive(mark)
 
@@ -150,14 +150,14 @@ def running(state: State, name: str) -> bool:
 def halt_in_order(
     names: Sequence[str], layout: Layout, state: State, console: Console, *, patience: float | None = None
 ) -> None:
-    """Stop services and say so: Airflow first, for it uses all the others. Each is forgotten once it is gone.
+    """Stop services and report each: Airflow first, because it uses all the others. Stopped ones leave the state.
 
     Args:
         names: Recorded in the state.
         layout: Where the state is kept.
         state: For the processes.
         console: Gets a line for each.
-        patience: Seconds until one is killed; its own as in STOPPING if left out, and never more than that.
+        patience: Grace period in seconds; capped by the service's own in STOPPING, which is also the default.
     """
     airflow = [name for name in names if name.startswith("airflow-")]
     for group in (airflow, [name for name in names if name not in airflow]):
@@ -174,11 +174,11 @@ def halt(
     names: Iterable[str],
     layout: Layout,
     state: State,
-    tell: Callable[[str, bool], None],
+    report: Callable[[str, bool], None],
     *,
     patience: float | None = None,
 ) -> None:
-    """Stop services, all at once, and forget them; `tell` gets each name and whether asking it was enough."""
+    """Stop services concurrently and drop them from the state; `report` gets each name, and False if it was killed."""
 
     def end(name: str) -> tuple[str, bool]:
         number, usual = STOPPING.get(name, STOPPING_OTHERS)
@@ -189,4 +189,4 @@ def halt(
         for name, asked in pool.map(end, tuple(names)):
             del state.processes[name]
             state.save(layout)
-            tell(name, asked)
+            report(name, asked)

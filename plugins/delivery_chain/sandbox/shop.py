@@ -1,7 +1,7 @@
-"""The shop's two applications, as files of a git commit: small, real, and with known package versions.
+"""Renders the shop's two applications as files of a git commit: small, real, with known package versions.
 
-`api` is a web server (busybox) with a page; `web` is a page for two platforms. Both carry the package
-databases of a Debian 12 with a few packages, so that a scanner has something to look at.
+`api` is a web server (busybox) with a page; `web` is a page for two platforms. Both contain the package
+databases of a Debian 12 with a few packages, so that a scanner has something to read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 APPLICATIONS = ("api", "web")
 ELF_HEAD = 4096
-"""Bytes from the start of a program in which its loader is named, if it has one."""
+"""The dynamic loader, if any, is named within this many bytes of a program's start."""
 
 FIXED_DEBIAN = {"glibc": "2.36-9+deb12u14", "openssl": "3.0.18-1~deb12u2"}
 VULNERABLE_DEBIAN = FIXED_DEBIAN | {"glibc": "2.36-9"}
@@ -59,22 +59,22 @@ ID=debian
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What one commit of an application is."""
+    """One release of an application, from which its commit is made."""
 
     application: str
     """One of APPLICATIONS."""
     name: str
-    """The tag or branch it is for; shown on the page."""
+    """The tag or branch it is pushed to; shown on the page."""
     made: datetime
-    """Makes every commit differ."""
+    """Makes every commit unique."""
     vulnerable: bool
 
 
 def files(release: Release, busybox: Path | None) -> dict[str, bytes]:
-    """All files of the commit by path; `busybox` only where the application runs a program.
+    """All files of the commit by path; pass `busybox` only if the application runs a program.
 
     Raises:
-        ToolMissing: The busybox is not a static one: it would not start in an image without libraries.
+        ToolMissing: The busybox is not static, so it would not start in an image without libraries.
     """
     debian, python = (
         (VULNERABLE_DEBIAN, VULNERABLE_PYTHON) if release.vulnerable else (FIXED_DEBIAN, FIXED_PYTHON)
@@ -110,7 +110,7 @@ def _static(program: Path) -> bytes:
 
 
 def _dpkg_status(versions: dict[str, str]) -> str:
-    # Architecture all: one file serves every platform.
+    # Architecture "all": one file serves every platform.
     return "\n".join(
         f"Package: {binary}\nStatus: install ok installed\nPriority: optional\nSection: libs\n"
         f"Maintainer: Shop <shop@example.com>\nArchitecture: all\nSource: {source}\n"

@@ -1,4 +1,4 @@
-"""The sandbox's git source: bare repositories in a folder, and pushes to them from working clones."""
+"""Creates the sandbox's git source, bare repositories in a folder, and pushes to them from working clones."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 NAMESPACE = "shop"
 GIT_SECONDS = 300
-"""More than the hook `post-receive` takes in all, which is 75 s where nothing answers, and more on a busy machine."""
+"""Timeout of one git command. The `post-receive` hook takes up to 75 s if nothing answers, longer on a busy machine."""
 HOOK_SAYS = "delivery-chain: "
-"""How the hook's own words begin, behind git's `remote: `."""
+"""Prefix of the hook's own messages, after git's `remote: `."""
 IDENTITY = "Shop Developer"
 EMAIL = "developer@shop.example.com"
 _VERSION = re.compile(r"v1\.(\d{1,9})\.\d{1,9}")
@@ -31,7 +31,7 @@ _VERSION = re.compile(r"v1\.(\d{1,9})\.\d{1,9}")
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """One push that was made."""
+    """One completed push."""
 
     repository: str
     """`api`."""
@@ -42,7 +42,7 @@ class Push:
     """40 hex digits."""
     vulnerable: bool
     said: str = ""
-    """What kept the hook from telling the push at once; empty when nothing did."""
+    """The hook's error message if it could not deliver the push; otherwise empty."""
 
     @property
     def ref(self) -> str:
@@ -51,22 +51,22 @@ class Push:
 
 
 def create_repositories(layout: Layout, webhook: str) -> None:
-    """Make the bare repositories that are not there yet, empty; each tells its pushes.
+    """Create the missing bare repositories, empty, and install the `post-receive` hook in each.
 
     Args:
         layout: Of the sandbox.
-        webhook: Where the hook `post-receive` sends to.
+        webhook: The URL to which the hook posts.
     """
     for application in shop.APPLICATIONS:
         folder = bare(layout, application)
         if not (folder / "HEAD").exists():
             folder.parent.mkdir(parents=True, exist_ok=True)
             _git(layout, "init", "--quiet", "--bare", "--initial-branch=main", str(folder))
-        tell_pushes(layout, folder, webhook)
+        install_hook(layout, folder, webhook)
 
 
-def tell_pushes(layout: Layout, folder: Path, webhook: str) -> None:
-    """Install the hook `post-receive` in a bare repository, as docs/events.md has it."""
+def install_hook(layout: Layout, folder: Path, webhook: str) -> None:
+    """Install the `post-receive` hook in a bare repository, as docs/events.md describes."""
     hook = folder / "hooks" / "post-receive"
     hook.parent.mkdir(exist_ok=True)
     shutil.copyfile(git_hook(), hook)
@@ -76,7 +76,7 @@ def tell_pushes(layout: Layout, folder: Path, webhook: str) -> None:
 
 
 def bare(layout: Layout, application: str) -> Path:
-    """Where an application's repository is."""
+    """Path of an application's bare repository."""
     return layout.git / NAMESPACE / f"{application}.git"
 
 
@@ -86,16 +86,16 @@ def push(
     """Commit a new release of an application and push it as a tag, else to a branch.
 
     Raises:
-        UsageError: There is no such repository, or the tag is there already.
-        ToolError: git failed; the message has its last lines.
-        ToolMissing: There is no static busybox here.
+        UsageError: The repository does not exist, or the tag already does.
+        ToolError: git failed; the message has the last lines of its output.
+        ToolMissing: No static busybox is installed.
     """
     if not bare(layout, application).exists():
         raise UsageError(
-            f"{layout.root}: no repository {application!r}; `delivery-chain sandbox up` makes it"
+            f"{layout.root}: no repository {application!r}; `delivery-chain sandbox up` creates it"
         )
     if tag and tag in tags(layout, application):
-        raise UsageError(f"{application}: the tag {tag!r} is there already; choose another")
+        raise UsageError(f"{application}: the tag {tag!r} already exists; choose another")
     clone = _clone(layout, application)
     release = shop.Release(application, tag or branch, datetime.now(UTC), vulnerable)
     _write(clone, shop.files(release, _busybox() if application == "api" else None))
@@ -109,11 +109,11 @@ def push(
 
 
 def _send(layout: Layout, made: Push, clone: Path) -> str:
-    """Push a commit; what kept the hook from telling it."""
+    """Push a commit; return the hook's error message, or an empty string."""
     try:
         done = _run(layout, "push", "--quiet", "origin", f"HEAD:{made.ref}", cwd=clone)
     except ToolTimeout:
-        # The ref is moved before the hook runs: then it is the hook that did not end.
+        # git moves the ref before it runs the hook: if the ref has moved, the hook is what hung.
         there = _git(
             layout, "for-each-ref", "--format=%(objectname)", made.ref, cwd=bare(layout, made.repository)
         )
@@ -131,7 +131,7 @@ def tags(layout: Layout, application: str) -> list[str]:
 
 
 def next_minor(known: list[str]) -> int:
-    """The first n of `v1.n.0` above all version tags that are there."""
+    """The lowest n for which `v1.n.0` is above every existing version tag."""
     return 1 + max((int(match[1]) for tag in known if (match := _VERSION.fullmatch(tag))), default=-1)
 
 
@@ -146,7 +146,7 @@ def _clone(layout: Layout, application: str) -> Path:
 
 
 def _write(clone: Path, files: dict[str, bytes]) -> None:
-    """Make the working tree hold just these files."""
+    """Replace the contents of the working tree with these files."""
     for entry in clone.iterdir():
         if entry.is_dir() and entry.name != ".git":
             shutil.rmtree(entry)
@@ -173,7 +173,7 @@ def _git(layout: Layout, *arguments: str, cwd: Path | None = None) -> str:
 
 def _run(layout: Layout, *arguments: str, cwd: Path | None = None) -> process.Completed:
     env = process.base_env() | {
-        # Nothing of the user's configuration: no hooks, no signing, no other identity.
+        # Ignore the user's configuration: no hooks, no signing, no other identity.
         "HOME": str(layout.root),
         "GIT_CONFIG_GLOBAL": "/dev/null",
         "GIT_CONFIG_NOSYSTEM": "1",

@@ -1,4 +1,4 @@
-"""Bring the whole local stack up, take it down again."""
+"""Brings the whole local stack up, and takes it down again."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ if TYPE_CHECKING:
     from delivery_chain.core.names.registry import Registry
 
 TIMEOUT_SECONDS = 1800.0
-"""For all of `up`; measured 12 s on two idle cores, and minutes where others use them."""
+"""For all of `up`, which took 12 s on two idle cores and minutes on busy ones."""
 ALIVE = timedelta(seconds=30)
-"""A part with a heartbeat in this time works; as Airflow's own `[scheduler] scheduler_health_check_threshold`."""
-LOOK_SECONDS = 15.0
-"""For one answer of Airflow's while `up` waits, so that the end of a process is noticed in between."""
+"""A component is healthy if its heartbeat is no older; Airflow's `[scheduler] scheduler_health_check_threshold`."""
+POLL_TIMEOUT_SECONDS = 15.0
+"""Timeout of one Airflow request while `up` waits, short enough to notice a process exit in between."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What `sandbox up` was asked for."""
+    """The options of `sandbox up`."""
 
     database: str = "auto"
     port_base: int | None = None
@@ -60,7 +60,7 @@ class Options:
 
 @dataclass(slots=True)
 class Stack:
-    """One sandbox: its folder, what it remembers, where it prints."""
+    """One sandbox: its folder, its state, its console."""
 
     layout: Layout
     state: State
@@ -73,17 +73,17 @@ class Stack:
 
     @property
     def names(self) -> list[str]:
-        """The services of this sandbox, in starting order."""
+        """The services of this sandbox, in start order."""
         return list(self.state.settings.get("services", []))
 
     @property
     def ended(self) -> list[str]:
-        """Those of them that do not run."""
+        """Names of the services that are not running."""
         return [name for name in self.names if not services.running(self.state, name)]
 
     @property
     def is_up(self) -> bool:
-        """Whether each of its processes runs."""
+        """Whether every service is running."""
         return bool(self.names) and not self.ended
 
     def registries(self) -> dict[str, Registry]:
@@ -91,11 +91,11 @@ class Stack:
         return ground.known_registries(self.state)
 
     def api(self, *, patient: bool = True) -> AirflowApi:
-        """Airflow's REST API as its admin; not patient is for loops that ask again by themselves."""
+        """Open Airflow's REST API as its admin; `patient=False` is for loops that poll anyway."""
         password = load_secrets(self.layout)["admin"]
         if patient:
             return AirflowApi(self.ui, airflow_parts.ADMIN, password)
-        return AirflowApi(self.ui, airflow_parts.ADMIN, password, patience=0, timeout=LOOK_SECONDS)
+        return AirflowApi(self.ui, airflow_parts.ADMIN, password, patience=0, timeout=POLL_TIMEOUT_SECONDS)
 
 
 def open_stack(layout: Layout, console: Console) -> Stack:
@@ -104,36 +104,36 @@ def open_stack(layout: Layout, console: Console) -> Stack:
 
 
 def up(layout: Layout, options: Options, console: Console) -> Stack:
-    """Start what does not run yet and wait until all of it is ready.
+    """Start the services that are not running and wait until all are ready.
 
-    What came up stays up whatever fails: the next `up` goes on from there. Only an interrupt stops what this call
-    had started, and nothing else.
+    After a failure, the services that started stay up and the next `up` resumes from there. Only an interrupt stops
+    the services that this call started, and no others.
 
     Raises:
-        UsageError: The options differ from those of the sandbox that runs.
+        UsageError: The options differ from those of the running sandbox.
         ConfigurationError: A program is missing, or a port is taken.
-        ToolError: A service ended, or it all takes longer than the options say.
+        ToolError: A service exited, or startup took longer than the timeout.
         Interrupted: By Ctrl-C or a signal.
     """
     with locked(layout):
         stack = open_stack(layout, console)
         running = [name for name, mark in stack.state.processes.items() if processes.is_alive(mark)]
         begin = time.monotonic()
-        _clear_the_way(stack)
+        _remove_leftovers(stack)
         _settle(stack, options, running=bool(running))
         starter = Starter(layout, stack.state, console, until=begin + options.timeout)
-        with _left_well(stack, starter):
+        with _cleanup(stack, starter):
             _bring_up(stack, starter)
         if starter.started:
             console.line(f"up in {seconds(time.monotonic() - begin)}")
         else:
-            console.line("everything runs already")
+            console.line("everything is already running")
     return stack
 
 
 @contextmanager
-def _left_well(stack: Stack, starter: Starter) -> Iterator[None]:
-    """Stop what was started when interrupted; say how to go on when something failed."""
+def _cleanup(stack: Stack, starter: Starter) -> Iterator[None]:
+    """Stop the started services on an interrupt; add a note on how to resume to an error."""
     try:
         yield
     except KeyboardInterrupt:
@@ -142,17 +142,19 @@ def _left_well(stack: Stack, starter: Starter) -> Iterator[None]:
     except DeliveryChainError as error:
         if any(services.running(stack.state, name) for name in stack.names):
             command = stack.layout.command
-            error.add_note(f"What came up stays up: `{command('up')}` goes on, `{command('down')}` stops it.")
+            error.add_note(
+                f"The services that started stay up: `{command('up')}` resumes, `{command('down')}` stops them."
+            )
         raise
 
 
-def _clear_the_way(stack: Stack) -> None:
-    """End what processes that died have left: children that hold a port or a lock."""
+def _remove_leftovers(stack: Stack) -> None:
+    """Stop the orphaned children of dead processes, which may hold a port or a lock."""
     for name, mark in stack.state.processes.items():
         if not services.running(stack.state, name):
             processes.stop(mark)
     if not services.running(stack.state, database.NAME):
-        database.clear_the_way(stack.state)
+        database.remove_leftovers(stack.state)
 
 
 _OPTIONS = {
@@ -161,7 +163,7 @@ _OPTIONS = {
     "specs": "specs",
     "dags": "dags",
 }
-"""Names on the command line of what a sandbox keeps as long as it runs."""
+"""Command-line names of the settings that are fixed while a sandbox runs."""
 
 
 def _settle(stack: Stack, options: Options, *, running: bool) -> None:
@@ -174,22 +176,22 @@ def _settle(stack: Stack, options: Options, *, running: bool) -> None:
         "dags": options.dags,
     }
     known = state.settings
-    # The database's kind stays what the folder was made with: its history is in there.
+    # The folder keeps the kind of database it was created with, because its history is in there.
     kind = known.get("database") or database.choose(options.database)
     if options.database not in {"auto", kind}:
         raise UsageError(
-            f"{stack.layout.root}: has its data in {kind}, found --database {options.database}; "
+            f"{stack.layout.root}: expected --database {kind}, which holds its data, found {options.database}; "
             f"`{stack.layout.command('down --purge')}` first, or choose another --state"
         )
     changed = [name for name, value in asked.items() if value and value != known.get(name)]
     if running and changed:
         shown = ", ".join(f"--{_OPTIONS[name]}" for name in changed)
         raise UsageError(
-            f"{stack.layout.root}: runs, and was not started with this {shown}; "
-            f"`{stack.layout.command('down')}` first, or leave it out"
+            f"{stack.layout.root}: is running, and was not started with this {shown}; "
+            f"run `{stack.layout.command('down')}` first, or omit the option"
         )
     if not running:
-        # What is not said again stays as it was, so that `down` and `up` give the same sandbox.
+        # Options that are not given again keep their values, so that `down` and `up` restore the same sandbox.
         kept = {name: known[name] for name in asked if name in known and not asked[name]}
         state.settings = asked | kept | {"database": kind}
     given = registries.parse_given(state.settings["registries"])
@@ -204,18 +206,18 @@ def _settle(stack: Stack, options: Options, *, running: bool) -> None:
 
 
 def _choose_ports(stack: Stack, names: Sequence[str], base: int | None, *, running: bool) -> None:
-    """Give a port to each service that has none, or whose port another program has taken since.
+    """Assign a port to each service that has none, or whose port another program has taken.
 
     Raises:
-        ConfigurationError: Such a service's port is known to others that run.
+        ConfigurationError: Running services already use the taken port to reach this service.
     """
     state = stack.state
     for name in names:
         port = state.ports.get(name)
         if running and port and not services.running(state, name) and not services.is_freed(port):
             raise ConfigurationError(
-                f"{name}: another program has taken its port {port}, where the rest of the sandbox looks for it; "
-                f"stop that program (`ss -ltnp sport = :{port}` names it), or "
+                f"{name}: another program has taken port {port}, where the rest of the sandbox expects it; "
+                f"stop that program (`ss -ltnp sport = :{port}` names it), or run "
                 f"`{stack.layout.command('down')}`: the next `up` chooses another port"
             )
     lost = [
@@ -235,7 +237,7 @@ def _bring_up(stack: Stack, starter: Starter) -> None:
         ground.services_below(stack.layout, state, secrets, stack.console, until=starter.until)
     )
     now = datetime.now(UTC)
-    # What ran when its database went is asked for a sign of life from after it came back.
+    # If the database was restarted, only heartbeats since then count for components that kept running.
     alive_since = now if database.NAME in new else now - ALIVE
     home = registries.name_of(registries.HOME)
     if home in new or "trivy_db_repository" not in state.settings:
@@ -247,7 +249,7 @@ def _bring_up(stack: Stack, starter: Starter) -> None:
     env = airflow_parts.settings(layout, state, secrets, folders)
     airflow_parts.write_files(layout, secrets, env)
     parts = airflow_parts.services(state, env, since=alive_since)
-    # While a part of Airflow runs, the database is as it has to be, and connections are as people made them.
+    # While a part of Airflow runs, the database is already set up, and users may have edited the connections.
     if not any(services.running(state, part.name) for part in parts):
         _set_up_airflow(stack, env, secrets, starter)
     first, others = parts[:2], parts[2:]
@@ -258,7 +260,7 @@ def _bring_up(stack: Stack, starter: Starter) -> None:
 
 
 def _folders(stack: Stack) -> airflow_parts.Folders:
-    """Where Airflow finds what it reads: as decided when its first process was started, for a part that comes back."""
+    """Airflow's folders; a restarted component uses those chosen when the first process started."""
     settings = stack.state.settings
     running = any(services.running(stack.state, name) for name in stack.names if name.startswith("airflow-"))
     known = settings.get("folders", {}) if running else {}
@@ -276,7 +278,7 @@ def _set_up_airflow(stack: Stack, env: dict[str, str], secrets: dict[str, str], 
     begin = time.monotonic()
     receiver = f"http://{LOCALHOST}:{stack.state.ports[ground.RECEIVER]}"
     given = connections(stack.registries(), stack.layout.git, receiver, secrets)
-    with Waiting(stack.console, "Airflow's database set-up"):
+    with Waiting(stack.console, "Airflow's database setup"):
         airflow_parts.set_up(stack.layout, env, given, deadline=starter.until)
     stack.console.line(f"  {'airflow database':<24}{'ready':<8}{seconds(time.monotonic() - begin)}")
 
@@ -287,33 +289,33 @@ def _await_dags(stack: Stack, folders: airflow_parts.Folders, starter: Starter) 
     specs = list(load(folders.specs).specs.values()) if ours else []
     with stack.api() as patient:
         known = patient.connections() if specs else {}
-    lacking = wanted.missing(specs, known)
-    without = {one.connection for one in lacking}
+    missing_connections = wanted.missing(specs, known)
+    without = {one.connection for one in missing_connections}
     watches = wanted.watches(specs)
 
-    with stack.api(patient=False) as api, Waiting(stack.console, "") as told:
+    with stack.api(patient=False) as api, Waiting(stack.console, "") as waiting:
 
         def check(missing: str) -> None:
-            told.what = missing
+            waiting.what = missing
             starter.check()
             starter.check_time(missing)
 
-        waiting = readiness.Readiness(
+        ready = readiness.Readiness(
             api,
             dags=[*(spec.name for spec in specs), *watches],
             watches=[dag_id for dag_id, connection in watches.items() if connection not in without],
             check=check,
         )
-        warnings = waiting.wait(foreign=not ours)
+        warnings = ready.wait(foreign=not ours)
     stack.console.line(f"  {'dags':<24}{'ready':<8}{seconds(time.monotonic() - begin)}")
-    for line in (*warnings, *wanted.advice(lacking, known, stack.layout.airflow_env)):
+    for line in (*warnings, *wanted.advice(missing_connections, known, stack.layout.airflow_env)):
         stack.console.line(stack.console.paint(f"  {line}", "yellow"))
 
 
 def down(layout: Layout, console: Console, *, purge: bool = False) -> None:
-    """Stop every process of the sandbox; with `purge`, delete its folder too."""
+    """Stop every process of the sandbox; with `purge`, also delete its folder."""
     if not layout.root.exists():
-        console.line(f"{layout.root}: there is no sandbox here")
+        console.line(f"{layout.root}: no sandbox here")
         return
     with locked(layout):
         stack = open_stack(layout, console)

@@ -1,4 +1,4 @@
-"""One `up` at work: starts what does not run, waits for it, notices at once what ends."""
+"""Starts missing services for one `up`, waits until they are ready, and notices at once if one exits."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.1
 HANGING_SECONDS = 120.0
-"""Heartbeats come every 5 s; on a busy machine the odd one is a minute late."""
-LONGER = "`--timeout SECONDS` gives it longer"
+"""Heartbeats come every 5 s; on a busy machine one is occasionally a minute late."""
+LONGER = "`--timeout SECONDS` allows more time"
 STOP_PATIENCE = 4.0
-"""Seconds to end for what hangs, and for what has done nothing yet because its start was interrupted."""
+"""Grace period in seconds for a hanging service, and for one whose start was interrupted before it did any work."""
 
 
 @dataclass(slots=True)
 class Starter:
-    """What one call starts, and how long it may take."""
+    """The work of one `up`: services to start, and the deadline."""
 
     layout: Layout
     state: State
     console: Console
     until: float
-    """When it gives up, on the clock of `time.monotonic()`."""
+    """Deadline, on the clock of `time.monotonic()`."""
     hanging: float = HANGING_SECONDS
-    """Seconds after which one that ran before and is not ready counts as hanging."""
+    """Seconds after which a service that was already running but is not ready counts as hanging."""
     started: list[str] = field(default_factory=list)
-    """Names of what this call started."""
+    """Names of the services that this call started."""
     _watched: dict[str, Service] = field(default_factory=dict)
     _told: set[str] = field(init=False)
-    """Of whose readiness nothing needs to be said any more."""
+    """Names of the services whose readiness has been printed."""
 
     def __post_init__(self) -> None:
         self._told = {name for name in self.state.processes if services.running(self.state, name)}
 
     def launch(self, wanted: Sequence[Service]) -> list[str]:
-        """Start those that do not run, after ending what a dead one left; the names of the started ones."""
+        """Start the services that are not running, after stopping a dead one's leftovers; return their names."""
         new = [service for service in wanted if not services.running(self.state, service.name)]
         for service in new:
             self._start(service)
@@ -55,23 +55,23 @@ class Starter:
         return [service.name for service in new]
 
     def bring_up(self, wanted: Sequence[Service]) -> list[str]:
-        """Start those that do not run and wait until each of them is ready, also those that ran before.
+        """Start the services that are not running and wait until all are ready, including those already running.
 
         Returns:
-            The names of the started ones.
+            Names of the services started.
 
         Raises:
-            ToolError: One ended, with its log's last lines, or it takes too long. The others are left alone.
+            ToolError: A service exited (with the last lines of its log), or it takes too long. The others keep running.
         """
         begin = time.monotonic()
         new = self.launch(wanted)
         waiting = {service.name: service for service in wanted}
         missing: dict[str, str] = {}
         first: dict[str, float] = {}
-        with Waiting(self.console, "") as told:
+        with Waiting(self.console, "") as progress:
             while waiting:
                 for name, service in tuple(waiting.items()):
-                    # Asked after its process is: an answer from a dead service's port is some other program's.
+                    # Probed after the process check: a response from a dead service's port is another program's.
                     waiting |= self.check()
                     if why := service.ready():
                         missing[name] = why
@@ -81,22 +81,22 @@ class Starter:
                     if missing.pop(name, "") or name not in self._told:
                         self._told.add(name)
                         self.console.line(_ready(service, time.monotonic() - begin))
-                told.what = "; ".join(f"{name} ({why})" for name, why in missing.items())
+                progress.what = "; ".join(f"{name} ({why})" for name, why in missing.items())
                 if waiting:
-                    self.check_time(told.what)
+                    self.check_time(progress.what)
                     time.sleep(POLL_SECONDS)
         return new
 
     def check(self) -> dict[str, Service]:
-        """Look whether all live. What ran before this call and has ended since is started again, once.
+        """Check that all services are alive. Restart, once, one that ran before this call and has exited since.
 
-        A scheduler ends when its database does: whoever brings the database back wants the scheduler, too.
+        A scheduler exits with its database, so bringing back the database must bring back the scheduler too.
 
         Returns:
-            What was started again, by name.
+            The restarted services, by name.
 
         Raises:
-            ToolError: One that this call started has ended.
+            ToolError: A service that this call started has exited.
         """
         again = {}
         for name, service in self._watched.items():
@@ -104,41 +104,41 @@ class Starter:
                 continue
             if name in self.started:
                 raise _ended(service, self.layout)
-            self.console.line(f"  {name:<24}ended meanwhile; starting it again")
+            self.console.line(f"  {name:<24}exited meanwhile; restarting it")
             self._start(service)
             again[name] = service
         return again
 
     def _check_hanging(self, service: Service, since: float) -> None:
-        """Start one again that ran before and does nothing any more, once.
+        """Restart, once, a service that ran before this call and hangs.
 
-        A scheduler that lost its database may wait for ever for the tasks that it had.
+        A scheduler that lost its database may wait forever for its tasks.
         """
         if service.name not in self.started and time.monotonic() - since > self.hanging:
-            self.console.line(f"  {service.name:<24}runs and does nothing; starting it again")
+            self.console.line(f"  {service.name:<24}running but not responding; restarting it")
             self._start(service)
 
     def check_time(self, missing: str) -> None:
-        """Look whether there is time left.
+        """Check the deadline.
 
         Raises:
-            ToolError: There is none.
+            ToolError: It has passed.
         """
         if time.monotonic() > self.until:
             raise ToolError(f"not ready in time: {missing}. {LONGER}", tool="sandbox")
 
     def stop(self) -> None:
-        """End what this call started, whatever comes in between."""
+        """Stop the services that this call started; further interrupts are held back."""
         with interrupts.held():
             names = [name for name in self.started if name in self.state.processes]
             if names:
-                self.console.line("interrupted: stopping what this call had started")
+                self.console.line("interrupted: stopping the services that this call started")
                 services.halt_in_order(names, self.layout, self.state, self.console, patience=STOP_PATIENCE)
 
     def _start(self, service: Service) -> None:
         if mark := self.state.processes.get(service.name):
             processes.stop(mark, patience=STOP_PATIENCE)
-        # Between a start and its record, an interrupt would leave a process that nobody knows.
+        # An interrupt between a start and its record would leave an untracked process.
         with interrupts.held():
             self.state.processes[service.name] = processes.start(
                 service.argv,
@@ -158,7 +158,7 @@ def _ended(service: Service, layout: Layout) -> ToolError:
     log = layout.log(service.name)
     remedy = f" {service.remedy}" if service.remedy else ""
     return ToolError(
-        f"{service.name}: its process ended before all was ready.{remedy} Its log is {log}; the last lines:",
+        f"{service.name}: its process exited before everything was ready.{remedy} Its log is {log}; the last lines:",
         tool=service.argv[0],
         output=processes.tail(log),
     )

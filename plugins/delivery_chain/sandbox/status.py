@@ -1,4 +1,4 @@
-"""What of a sandbox runs, what does not and how to bring it back, where its pages are."""
+"""Prints the state of a sandbox's services, the command that restarts them, and the addresses of its pages."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def status(layout: Layout, console: Console) -> bool:
-    """Print each process and whether it runs. Returns whether all of them do."""
+    """Print each service and its state. Return whether all are running."""
     stack = open_stack(layout, console)
     if not stack.names:
-        console.line(f"{layout.root}: no sandbox yet; `{layout.command('up')}` makes one")
+        console.line(f"{layout.root}: no sandbox yet; `{layout.command('up')}` creates one")
         return False
     ended = stack.ended
     rows = [("name", "pid", "state", "address")]
@@ -35,7 +35,7 @@ def status(layout: Layout, console: Console) -> bool:
     for name in died:
         console.line(console.paint(f"{name} died; its log is {layout.log(name)}", "red"))
     if died:
-        console.line(f"`{layout.command('up')}` brings back {', '.join(ended)} and leaves the others alone")
+        console.line(f"`{layout.command('up')}` restarts {', '.join(ended)} and leaves the others alone")
     elif ended:
         console.line(f"`{layout.command('up')}` starts {', '.join(ended)}")
     else:
@@ -51,7 +51,7 @@ def _address(stack: Stack, name: str) -> str:
 
 
 def login(stack: Stack) -> None:
-    """Print where the pages are and how to log in."""
+    """Print the addresses and the login."""
     secrets = load_secrets(stack.layout)
     stack.console.line(f"Airflow     {stack.ui}   user {ADMIN}, password {secrets['admin']}")
     stack.console.line(f"Deliveries  http://{LOCALHOST}:{stack.state.ports[RECEIVER]}/deliveries")

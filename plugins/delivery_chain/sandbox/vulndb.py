@@ -1,10 +1,10 @@
-"""The sample databases: reviewed facts in, the artifacts that Trivy downloads out.
+"""Builds the sample databases: reviewed facts in, the artifacts that Trivy downloads out.
 
-The one of vulnerabilities knows a handful of them. The one of Java archives is empty: Trivy then names the archives
-that say themselves what they are (`pom.properties`), which needs no internet.
+The vulnerability database has a handful of entries. The Java database is empty: Trivy then identifies only archives
+that identify themselves (`pom.properties`), which needs no internet.
 
-For a sandbox without internet only. The artifact says of itself that it is a sample, the scan report and
-the gate's verdict repeat it, and nothing here ever stands in for Trivy's own database unasked.
+For a sandbox without internet only. The artifact declares itself a sample, the scan report and the gate's verdict
+repeat that, and nothing here ever replaces Trivy's own database unasked.
 
 Source: aquasecurity/trivy-db, schema 2 (buckets and values); Trivy, "Self-Hosting Trivy's Databases".
 """
@@ -40,16 +40,16 @@ CONFIG_TYPE = "application/vnd.aquasec.trivy.config.v1+json"
 LAYER_TYPE = "application/vnd.aquasec.trivy.db.layer.v1.tar+gzip"
 JAVA_LAYER_TYPE = "application/vnd.aquasec.trivy.javadb.layer.v1.tar+gzip"
 VALID_FOR = timedelta(days=1)
-"""How long it names itself current, as Trivy's own does: a newer one in the mirror is then picked up."""
+"""Stated validity, the same as in Trivy's own database, after which Trivy picks up a newer one from the mirror."""
 _SEVERITIES = ("unknown", "low", "medium", "high", "critical")
 _AFFECTED = 2
 _DESCRIPTION = (
     "Sample vulnerability database of airflow-delivery-chain: {count} vulnerabilities, for demonstrations "
-    "without internet. A scan that finds nothing with it proves nothing."
+    "without internet. A clean scan with it proves nothing."
 )
 _JAVA_DESCRIPTION = (
-    "Sample Java database of airflow-delivery-chain: empty, for demonstrations without internet. Archives that do not "
-    "name themselves stay unknown with it."
+    "Sample Java database of airflow-delivery-chain: empty, for demonstrations without internet. It can't identify "
+    "archives that do not identify themselves."
 )
 _JAVA_TABLES = (
     "CREATE TABLE artifacts(id INTEGER PRIMARY KEY, group_id TEXT, artifact_id TEXT)",
@@ -68,19 +68,19 @@ def publish_sample_database(
     *,
     now: datetime,
 ) -> str:
-    """Push the sample database to a registry, for `[delivery_chain] trivy_db_repository` to name.
+    """Push the sample database to a registry, for use in `[delivery_chain] trivy_db_repository`.
 
     Args:
         client: The registry.
         name: Repository.
-        tag: Trivy asks for its schema version, `2`, where nobody names a tag.
-        now: The build time that the database states. Equal times give equal bytes and digests.
+        tag: Without one, Trivy requests its schema version, `2`.
+        now: The build time stated in the database. Equal times give equal bytes and digests.
 
     Returns:
         The manifest's digest.
 
     Raises:
-        RegistryError: The push failed; see its subclasses for what may be retried.
+        RegistryError: The push failed; its subclass says whether to retry.
     """
     return _publish(client, name, tag, database_layer(now))
 
@@ -92,7 +92,7 @@ def publish_sample_java_database(
     *,
     now: datetime,
 ) -> str:
-    """Push the empty Java database, for `[delivery_chain] trivy_java_db_repository`; see the other one."""
+    """Push the empty Java database, for `[delivery_chain] trivy_java_db_repository`; see `publish_sample_database`."""
     return _publish(client, name, tag, java_layer(now), java=True)
 
 
@@ -129,17 +129,17 @@ def sample_manifest(*, layer: bytes, config: bytes, java: bool = False) -> bytes
 
 
 def database_layer(now: datetime) -> bytes:
-    """The artifact's one layer: a gzipped tar of `trivy.db` and `metadata.json`."""
+    """The artifact's only layer: a gzipped tar of `trivy.db` and `metadata.json`."""
     return _layer(VULNERABILITIES, dump_bbolt(sample_tree()), now)
 
 
 def java_layer(now: datetime, database: bytes | None = None) -> bytes:
-    """The same of the Java database: `trivy-java.db`, an empty one if none is given."""
+    """The layer of the Java database, with `trivy-java.db`; an empty one by default."""
     return _layer(JAVA, empty_java_database() if database is None else database, now)
 
 
 def empty_java_database() -> bytes:
-    """A SQLite file with the two tables that Trivy looks into, and nothing in them."""
+    """A SQLite file with the two tables that Trivy queries, both empty."""
     with contextlib.closing(sqlite3.connect(":memory:")) as database:
         for table in _JAVA_TABLES:
             database.execute(table)
@@ -173,12 +173,12 @@ def metadata(now: datetime, kind: DatabaseKind = VULNERABILITIES) -> bytes:
 
 
 def sample_ids() -> tuple[str, ...]:
-    """Ids of all vulnerabilities that the sample knows, sorted."""
+    """Ids of all vulnerabilities in the sample, sorted."""
     return tuple(sorted(fact["id"] for source in _facts() for fact in source["vulnerabilities"]))
 
 
 def sample_tree() -> Tree:
-    """The facts as Trivy's buckets: `data-source`, `vulnerability` and one bucket for each source."""
+    """Arrange the facts in Trivy's buckets: `data-source`, `vulnerability` and one bucket for each source."""
     tree: dict[bytes, dict[bytes, Any]] = {b"data-source": {}, b"vulnerability": {}}
     for source in _facts():
         bucket = source["bucket"].encode()
@@ -198,7 +198,7 @@ def _facts() -> list[dict[str, Any]]:
 
 
 def _advisory(fact: Mapping[str, Any]) -> dict[str, Any]:
-    """What one package's bucket says of one vulnerability."""
+    """The entry of one vulnerability in its package's bucket."""
     ids = {"VendorIDs": [fact["advisory"]]} if "advisory" in fact else {}
     if "fixed" in fact:
         return {"FixedVersion": str(fact["fixed"]), **ids}
@@ -212,9 +212,9 @@ def _advisory(fact: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _detail(fact: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """What the `vulnerability` bucket says of it, whatever the package.
+    """The entry of one vulnerability in the `vulnerability` bucket, independent of the package.
 
-    Only GitHub rates what it publishes; for Debian the rating in the CVE record is stated without a vendor.
+    Only GitHub rates its own advisories; for Debian, the CVE record's rating is stated without a vendor.
     """
     published = datetime.combine(fact["published"], datetime.min.time(), UTC)
     rated = {"VendorSeverity": {source: _severity(fact["severity"])}} if source == "ghsa" else {}

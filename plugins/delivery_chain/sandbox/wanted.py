@@ -1,4 +1,4 @@
-"""What the specs want of Airflow: Dags, watches, connections, and the commands that add those. Pure."""
+"""Derives from the specs the Dags, watches and connections they need, and the commands that add them. Pure."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def watches(specs: Iterable[ChainSpec]) -> dict[str, str]:
-    """The Dags that watch sources and images, and the connection that each needs."""
+    """Map each Dag that watches a source or images to the connection it needs."""
     specs = list(specs)
     sources = {dag_id: source.connection for dag_id, (source, _) in watched(specs).items()}
     return sources | {dag_id: chains[0].scope.instance for dag_id, chains in watched_images(specs).items()}
 
 
 def missing(specs: Iterable[ChainSpec], known: Mapping[str, str]) -> list[Needed]:
-    """What the chains need and is not there, or is there with another type; each connection once.
+    """List the connections that the chains need and that are absent or of another type, each once.
 
     Args:
         specs: The chains.
@@ -34,12 +34,12 @@ def missing(specs: Iterable[ChainSpec], known: Mapping[str, str]) -> list[Needed
 
 
 def advice(lacking: Iterable[Needed], known: Mapping[str, str], environment: Path) -> list[str]:
-    """What to tell of them, as lines; none where nothing is lacking.
+    """Lines that name each missing connection and the command that adds it; empty if none is missing.
 
     Args:
         lacking: From `missing`.
         known: Connection id to type.
-        environment: The file that makes commands speak to this sandbox.
+        environment: The file to source so that commands address this sandbox.
     """
     lines = []
     for one in sorted(lacking, key=lambda one: one.connection):
@@ -51,9 +51,9 @@ def advice(lacking: Iterable[Needed], known: Mapping[str, str], environment: Pat
             )
         else:
             near = nearest(one.connection, [name for name, kind in known.items() if kind == one.conn_type])
-            meant = f" (is {near} meant?)" if near else ""
+            meant = f" (did you mean {near}?)" if near else ""
             lines.append(f"connection {one.connection} is missing: {one.what}{meant}")
         lines.append(f"  {one.command}")
     if lines:
-        lines.append(f"these commands speak to this sandbox after `. {environment}`")
+        lines.append(f"run `. {environment}` first, so that these commands address this sandbox")
     return lines

@@ -1,4 +1,4 @@
-"""The folder of chain specs: which are good, which are not and why. Every spec stands for itself."""
+"""Reads the folder of chain specs: the valid ones, the invalid ones and why. Every spec is independent."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".yaml", ".yml")
 LARGEST_FILE = 4 * LARGEST_SPEC
-"""Bytes: as many as the characters of the largest spec can have."""
+"""Maximum file size in bytes: that of the longest allowed spec in UTF-8."""
 _NAME = re.compile(r"""^name:[ \t]*["']?([a-z0-9][a-z0-9._-]{0,63})""", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """What a folder of specs holds."""
+    """The contents of a folder of specs."""
 
     specs: dict[str, ChainSpec] = field(default_factory=dict)
-    """Good specs by file."""
+    """Valid specs by file."""
     bad: dict[str, str] = field(default_factory=dict)
-    """Files that are no good, with the chain that they seem to be of; empty where that can't be told."""
+    """Invalid files, with the chain that they seem to define; empty if unknown."""
     problems: tuple[Problem, ...] = ()
-    """Everything wrong with the others, in file and line order."""
+    """All problems of the invalid files, in file and line order."""
 
 
 def spec_files(place: Path) -> list[Path]:
-    """The spec files of a folder, its sub-folders included, in order; or the one file that `place` is.
+    """The spec files of a folder and its subfolders, sorted; or the single file `place`.
 
-    Hidden files and folders are left out: editors keep locks in them, and a mounted ConfigMap its older versions.
+    Hidden files and folders are skipped: editors keep locks in them, and a mounted ConfigMap its older versions.
     """
     if place.is_file():
         return [place]
@@ -54,11 +54,11 @@ def spec_files(place: Path) -> list[Path]:
 
 
 def load(place: Path, *, mentioning: Collection[str] = ()) -> Catalogue:
-    """Read every spec. Never raises for a bad one: its problems are listed, and the others are fine.
+    """Read every spec. Never raises for an invalid one: its problems are listed, and the others are unaffected.
 
     Args:
         place: A folder, or one file.
-        mentioning: Leave out files whose text lacks one of these words; for a task's start, which needs few of them.
+        mentioning: Skip files whose text lacks any of these words; for the start of a task, which needs few of them.
     """
     specs: dict[str, ChainSpec] = {}
     texts: dict[str, str] = {}
@@ -84,27 +84,27 @@ def load(place: Path, *, mentioning: Collection[str] = ()) -> Catalogue:
 
 
 def _name_in(text: str) -> str:
-    """The chain that a file which is no good YAML seems to be of."""
+    """The name of the chain that a file of invalid YAML seems to define."""
     found = _NAME.search(text)
     return found[1] if found else ""
 
 
 def load_one(place: Path, name: str) -> ChainSpec | None:
-    """The chain `name`, for a task's start: reads one file of however many, if the file is named after its chain."""
+    """The chain `name`, for the start of a task: reads only one file, if it is named after its chain."""
     return next((spec for path in _likely_first(place, name) if (spec := _chain_in(path, name))), None)
 
 
 def _likely_first(place: Path, name: str) -> Iterator[Path]:
     named = [place / f"{name}{suffix}" for suffix in SUFFIXES]
     yield from (path for path in named if path.is_file())
-    # Only now is the folder listed. In a sub-folder, too, the file that bears the name comes before the others.
+    # The folder is listed only now. In subfolders too, the file with the chain's name comes first.
     yield from sorted(spec_files(place), key=lambda path: path.stem != name)
 
 
 def _chain_in(path: Path, name: str) -> ChainSpec | None:
     try:
         text = read_text(path)
-        # A search is 1,000 times faster than a parse.
+        # Searching is 1,000 times faster than parsing.
         spec = parse_spec(text, str(path)) if name in text else None
     except SpecError:
         return None
@@ -112,19 +112,19 @@ def _chain_in(path: Path, name: str) -> ChainSpec | None:
 
 
 def read_text(path: Path) -> str:
-    """A spec file's text.
+    """Read a spec file's text.
 
     Raises:
-        SpecError: It can't be read, is too large, or is not UTF-8.
+        SpecError: The file can't be read, is too large, or is not UTF-8.
     """
     try:
         if not path.is_file() and path.exists():
-            # A pipe would be waited for.
+            # Reading a pipe would block.
             raise SpecError([Problem(str(path), 1, "", "expected a file, found a device, pipe or folder")])
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
         if len(content) > LARGEST_FILE:
-            raise SpecError([Problem(str(path), 1, "", f"at most {LARGEST_FILE} bytes, found more")])
+            raise SpecError([Problem(str(path), 1, "", f"expected at most {LARGEST_FILE} bytes, found more")])
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise SpecError(

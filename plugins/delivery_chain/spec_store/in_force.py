@@ -1,7 +1,7 @@
-"""Reads and keeps what is in force: files first, and Airflow's Variables for what files do not tell any more.
+"""Reads and stores the specs in force: from files, and from Airflow's Variables if the files no longer have them.
 
-The Variable `delivery_chain_specs` is the index, and each chain has one with its last good spec. The Dag processor
-writes them while it parses, where something changed. Without a supervisor, as on a command line, just files count.
+The Variable `delivery_chain_specs` is the index, and each chain has a Variable with its last good spec. The Dag
+processor writes them on changes while it parses. Without a supervisor, as on a command line, only files count.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ if TYPE_CHECKING:
 INDEX = "delivery_chain_specs"
 KEPT = "delivery_chain_spec_"
 MOST_AT_ONCE = 100
-"""Chains that one parse may keep: its time is limited, and the next parse goes on."""
-ABOUT_INDEX = "Which version of each delivery chain is in force"
-ABOUT_OVER = "Since when no chain needs {}; its last run ends for it"
+"""Maximum number of chains stored per parse, whose time is limited; the next parse continues."""
+ABOUT_INDEX = "The version of each delivery chain that is in force"
+ABOUT_OVER = "Time since which no chain needs {}; it makes the last run finish"
 ABOUT_KEPT = "The last good spec of the delivery chain {}"
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class InForce:
-    """One chain's version that is in force, or that ends its runs."""
+    """The version of one chain that is in force, or that its remaining runs use."""
 
     spec: ChainSpec
     entry: Entry | None = None
-    """None where no Variable can be read."""
+    """None if Variables can't be read."""
 
     @property
     def runs(self) -> bool:
@@ -54,29 +54,29 @@ class InForce:
 
     @property
     def standing(self) -> Standing:
-        """What its Dag says of it."""
+        """The status that its Dag shows."""
         return Standing.of(self.entry) if self.entry else Standing()
 
 
 @dataclass(frozen=True, slots=True)
 class Chains:
-    """All chains that have a Dag, and the removed ones that are remembered."""
+    """All chains with a Dag, and the removed chains still remembered."""
 
     in_force: tuple[InForce, ...]
     removed: tuple[str, ...] = ()
     unsettled: bool = False
-    """Whether a removed one may have runs on their way."""
+    """Whether a removed chain may have runs in flight."""
     watched_before: tuple[str, ...] = ()
-    """The watching Dags that no chain needs any more, for as long as they are remembered."""
+    """The watching Dags that no chain needs any more but that are still remembered."""
 
     @property
     def open(self) -> list[ChainSpec]:
-        """The specs of those that take new runs."""
+        """The specs of the chains that take new runs."""
         return [chain.spec for chain in self.in_force if chain.runs]
 
 
 def look(place: Path, *, keep: bool = False) -> Chains:
-    """Judge all files by what is known; `keep` what changed, as the Dag processor does."""
+    """Judge all files against the stored versions; with `keep`, store changes, as the Dag processor does."""
     catalogue = load(place)
     found = Found(
         {_relative(file, place): spec for file, spec in catalogue.specs.items()},
@@ -86,12 +86,12 @@ def look(place: Path, *, keep: bool = False) -> Chains:
         try:
             return _look(found, keep=keep)
         except Exception:
-            log.warning("Which versions are in force can't be told, so just the files count", exc_info=True)
+            log.warning("The versions in force can't be read, so only the files count", exc_info=True)
     return Chains(tuple(InForce(spec) for spec in found.specs.values()))
 
 
 def chain(place: Path, name: str) -> ChainSpec | None:
-    """One chain, for the start of one of its tasks: of its file, or else as it was kept."""
+    """One chain, for the start of one of its tasks: from its file, otherwise as stored."""
     spec = load_one(place, name)
     if spec is None and supervised.is_supervised():
         kept = _kept(kept_key(name))
@@ -100,7 +100,7 @@ def chain(place: Path, name: str) -> ChainSpec | None:
 
 
 def mentioning(place: Path, words: Collection[str]) -> list[ChainSpec]:
-    """The chains that take new runs and whose specs have these words, for the start of a watching Dag's task."""
+    """The chains that take new runs and whose specs contain these words, for the start of a watching Dag's task."""
     catalogue = load(place, mentioning=words)
     specs = {spec.name: spec for spec in catalogue.specs.values()}
     index = _index() if supervised.is_supervised() else None
@@ -116,24 +116,24 @@ def mentioning(place: Path, words: Collection[str]) -> list[ChainSpec]:
 
 
 def watched_before(dag_id: str) -> bool:
-    """Whether a watching Dag is one that no chain needs any more, for the start of one of its tasks."""
+    """Whether no chain needs this watching Dag any more, for the start of one of its tasks."""
     index = _index() if supervised.is_supervised() else None
     return bool(index and index.watches.get(dag_id))
 
 
 def version_for(spec: ChainSpec, run_after: datetime) -> tuple[ChainSpec, int]:
-    """The version of a chain that a new run is planned with, and its number; 0 where none is known.
+    """The version of a chain for planning a new run, and its number; 0 if unknown.
 
-    That is the one that its Dag shows. What a file says more than that comes with the next parse, and until then the
-    Dag may lack the instances for it.
+    It is the version that its Dag shows. Newer contents of the file take effect with the next parse; until then the
+    Dag may lack instances for them.
 
     Args:
-        spec: What the file says.
-        run_after: Since when the run is due.
+        spec: The spec in the file.
+        run_after: The time since which the run is due.
 
     Raises:
-        EventRefused: The chain was removed before. Not retryable.
-        AirflowRuntimeError: Airflow can't tell. Retryable.
+        EventRefused: The chain was removed earlier. Not retryable.
+        AirflowRuntimeError: Airflow did not respond. Retryable.
     """
     index = _index() if supervised.is_supervised() else None
     entry = index.chains.get(spec.name) if index else None
@@ -143,7 +143,7 @@ def version_for(spec: ChainSpec, run_after: datetime) -> tuple[ChainSpec, int]:
         when = f" on {entry.since:%Y-%m-%d %H:%M} UTC" if entry.since else ""
         raise EventRefused(
             f"chain {spec.name!r} was removed from the specs{when} ({entry.file} was its file), so it takes no new "
-            "runs. Start this in the chain that took its place; or put the spec back, and start it again"
+            "runs. Start the run in the chain that replaced it, or restore the spec and start it again"
         )
     if entry.fingerprint == fingerprint(spec):
         return spec, entry.number
@@ -154,34 +154,34 @@ def version_for(spec: ChainSpec, run_after: datetime) -> tuple[ChainSpec, int]:
 
 
 def missing(place: Path) -> tuple[Problem, ...]:
-    """What is wrong where the folder has no spec, and chains are known; nothing where none are."""
+    """The problem of a folder without specs while chains are known; empty if none are."""
     index = _index() if supervised.is_supervised() else None
     known = [name for name, entry in index.chains.items() if entry.state.runs] if index else []
     if not known:
         return ()
     message = (
-        f"expected specs, found none; the last good versions of {', '.join(known)} stay in force. Put the specs back "
-        f"(is the volume mounted?); or, where these chains are to go and none runs, delete the Variable {INDEX}"
+        f"expected specs, found none; the last good versions of {', '.join(known)} stay in force. Restore the specs "
+        f"(is the volume mounted?); or, to remove these chains once none is running, delete the Variable {INDEX}"
     )
     return (Problem(str(place), 1, "", message),)
 
 
 def removed_chains() -> tuple[str, ...]:
-    """The names of removed chains that are remembered; a renamed one is there under its old name."""
+    """Names of the removed chains still remembered; a renamed one appears under its old name."""
     index = _index() if supervised.is_supervised() else None
     entries = index.chains.items() if index else ()
     return tuple(name for name, entry in entries if entry.state is State.REMOVED)
 
 
 def settle(name: str, *, settled: bool = True) -> None:
-    """Keep whether a removed chain has no runs any more, so that the next parse leaves its Dag out, or has it again."""
+    """Store whether a removed chain has no runs any more, so that the next parse drops or restores its Dag."""
     kept = _kept(kept_key(name))
     if kept is not None:
         _keep(kept.model_copy(update={"settled": settled}))
 
 
 def removed_since(name: str) -> tuple[ChainSpec, datetime, bool] | None:
-    """The last version of a removed chain, since when it is, and whether it was settled; None for any other."""
+    """The last version of a removed chain, the time of removal, and whether it is settled; None for other chains."""
     index = _index()
     entry = index.chains.get(name) if index else None
     kept = _kept(kept_key(name))
@@ -191,9 +191,9 @@ def removed_since(name: str) -> tuple[ChainSpec, datetime, bool] | None:
 
 
 def kept_key(name: str) -> str:
-    """The name of the Variable with a chain's last good spec.
+    """Name of the Variable with a chain's last good spec.
 
-    Not the chain's own name: of a chain called `token-service` Airflow would take the Variable for a secret.
+    Not the chain's own name: for a chain called `token-service`, Airflow would treat the Variable as a secret.
     """
     return f"{KEPT}{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
@@ -203,7 +203,7 @@ def _look(found: Found, *, keep: bool) -> Chains:
     before = _index(recover=True)
     known = dict(before.chains) if before else {}
     if before is not None:
-        # The index may have lost one: two Dag processors may write it at once.
+        # The index may have lost an entry if two Dag processors wrote it concurrently.
         new = [spec.name for spec in found.specs.values() if spec.name not in known]
         known |= {name: _known(kept) for name in new[:MOST_AT_ONCE] if (kept := _kept(kept_key(name)))}
     judged = judge(found, known, now)
@@ -212,10 +212,10 @@ def _look(found: Found, *, keep: bool) -> Chains:
     for name in judged.kept:
         kept = _kept(kept_key(name))
         if kept is None:
-            log.warning("Nothing is kept of chain %s, and its file is no good: it has no Dag", name)
+            log.warning("Chain %s has no stored version, and its file is invalid: it has no Dag", name)
             del entries[name]
             continue
-        # A run of it that somebody cleared brings the Dag of a removed chain back, until that one has ended, too.
+        # Clearing a run of a removed chain brings its Dag back until that run has finished.
         settled = kept.settled and entries[name].state is State.REMOVED
         entries[name] = entries[name].model_copy(update={"settled": settled})
         if not settled:
@@ -233,18 +233,18 @@ def _look(found: Found, *, keep: bool) -> Chains:
 
 
 def _known(kept: Kept) -> Entry:
-    """What an index that lost a chain would say of it."""
+    """Rebuild the index entry of a chain that the index lost."""
     return kept.entry.model_copy(update={"state": State.REMOVED}) if kept.settled else kept.entry
 
 
 def _write(
     before: Index, entries: dict[str, Entry], judged: Judged, specs: Iterable[ChainSpec], now: datetime
 ) -> None:
-    """Keep what changed. The index comes last: what it names is there."""
+    """Store the changes. The index comes last, so that everything it names exists."""
     chains = dict(entries)
     for position, name in enumerate(judged.changed):
         if position >= MOST_AT_ONCE or not _tried(_keep, Kept.of(judged.good[name], entries[name])):
-            # As it was: the next parse finds it changed again.
+            # Keep the old entry, so that the next parse finds the change again.
             chains.pop(name)
             chains |= {name: before.chains[name]} if name in before.chains else {}
     needed = {**watched(specs), **watched_images(specs)}
@@ -261,7 +261,7 @@ def _write(
 
 
 def _tell_over(dag_id: str, since: datetime | None) -> None:
-    """Let the trigger of a watching Dag know whether it is needed: it asks for this Variable alone."""
+    """Signal to the trigger of a watching Dag whether it is needed; it reads only this Variable."""
     key = over_key(told_key(dag_id))
     if since is None:
         supervised.delete(key)
@@ -270,7 +270,7 @@ def _tell_over(dag_id: str, since: datetime | None) -> None:
 
 
 def _tried(do: Any, *about: Any) -> bool:
-    """Whether it was done. Parsing goes on where it was not, and the next parse tries again."""
+    """Whether the write succeeded. If not, parsing continues, and the next parse retries."""
     try:
         do(*about)
     except Exception:
@@ -285,14 +285,14 @@ def _keep(kept: Kept) -> None:
 
 
 def _index(*, recover: bool = False) -> Index | None:
-    """The index; None where there is none yet, or one that nobody can read."""
+    """Read the index; None if it does not exist yet, or is unreadable."""
     text = supervised.read(INDEX)
     if text is None:
         return None
     try:
         return Index.model_validate_json(text)
     except ValidationError:
-        log.warning("The Variable %s was changed by hand: it is made anew", INDEX)
+        log.warning("The Variable %s was changed by hand: recreating it", INDEX)
     if not recover:
         return None
     found = [kept for key in supervised.keys(KEPT) if (kept := _kept(key))]
@@ -300,7 +300,7 @@ def _index(*, recover: bool = False) -> Index | None:
 
 
 def _kept(key: str) -> Kept | None:
-    """What is kept of a chain; None where there is nothing that can be believed."""
+    """Read the stored version of a chain; None if absent or invalid."""
     text = supervised.read(key)
     if text is None:
         return None
@@ -308,7 +308,7 @@ def _kept(key: str) -> Kept | None:
         kept = Kept.model_validate_json(text)
         kept.read()
     except ValueError:
-        log.warning("The Variable %s holds no spec of this version of the package: it is left out", key)
+        log.warning("The Variable %s holds no spec of this version of the package: ignoring it", key)
         return None
     return kept if kept_key(kept.chain) == key else None
 

@@ -1,6 +1,6 @@
-"""Airflow's Variables as a supervisor gives them to a task's or a Dag file's process.
+"""Reads and writes Airflow's Variables through the supervisor of a task's or a Dag file's process.
 
-The SDK's own `Variable.get` takes a server that does not answer for a Variable that is not there; here they differ.
+Unlike the SDK's own `Variable.get`, this distinguishes an unreachable server from an absent Variable.
 """
 
 from __future__ import annotations
@@ -10,26 +10,26 @@ from typing import Any
 
 _RUNNER = "airflow.sdk.execution_time.task_runner"
 LARGEST = 4 * 1024 * 1024
-"""Characters of a Variable that is read."""
+"""Maximum length of a Variable to read, in characters."""
 
 
 def is_supervised() -> bool:
-    """Whether there is a supervisor to ask: in the Dag processor and in tasks, not on a command line."""
+    """Whether this process has a supervisor: true in the Dag processor and in tasks, not on a command line."""
     return _comms() is not None
 
 
 def read(key: str) -> str | None:
-    """A Variable's text; None where there is surely none.
+    """The value of a Variable; None only if it certainly does not exist.
 
-    Airflow says of a Variable that there is none where its database is away, too. Its list of keys tells the two apart:
-    that comes from the database or not at all.
+    Airflow reports a Variable as absent even if its database is unreachable. The list of keys distinguishes the two: it
+    comes from the database or not at all.
 
     Raises:
-        AirflowRuntimeError: Airflow can't tell. Another time it may.
-        ValueError: It is larger than anything of ours.
+        AirflowRuntimeError: Airflow did not respond. Retryable.
+        ValueError: It is larger than any Variable of ours.
     """
-    from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType  # noqa: PLC0415 - loaded where there is a supervisor
-    from airflow.sdk.execution_time.comms import ErrorResponse, GetVariable  # noqa: PLC0415 - loaded where there is a supervisor
+    from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType  # noqa: PLC0415 - loaded wherever a supervisor exists
+    from airflow.sdk.execution_time.comms import ErrorResponse, GetVariable  # noqa: PLC0415 - loaded wherever a supervisor exists
 
     answer = _comms().send(GetVariable(key=key))
     if isinstance(answer, ErrorResponse):
@@ -46,36 +46,36 @@ def write(key: str, text: str, about: str) -> None:
     """Set a Variable.
 
     Raises:
-        AirflowRuntimeError: Airflow did not take it. Another time it may.
+        AirflowRuntimeError: Airflow did not accept it. Retryable.
     """
-    from airflow.sdk import Variable  # noqa: PLC0415 - loaded where there is a supervisor
+    from airflow.sdk import Variable  # noqa: PLC0415 - loaded wherever a supervisor exists
 
     Variable.set(key, text, description=about)
 
 
 def delete(key: str) -> None:
-    """Remove a Variable, if there is one.
+    """Delete a Variable if it exists.
 
     Raises:
-        AirflowRuntimeError: Airflow did not take it. Another time it may.
+        AirflowRuntimeError: Airflow did not accept it. Retryable.
     """
-    from airflow.sdk import Variable  # noqa: PLC0415 - loaded where there is a supervisor
+    from airflow.sdk import Variable  # noqa: PLC0415 - loaded wherever a supervisor exists
 
     if read(key) is not None:
         Variable.delete(key)
 
 
 def keys(prefix: str) -> list[str]:
-    """The names of all Variables that begin so.
+    """Names of all Variables with this prefix.
 
     Raises:
-        AirflowRuntimeError: Airflow can't tell. Another time it may.
+        AirflowRuntimeError: Airflow did not respond. Retryable.
     """
-    from airflow.sdk import Variable  # noqa: PLC0415 - loaded where there is a supervisor
+    from airflow.sdk import Variable  # noqa: PLC0415 - loaded wherever a supervisor exists
 
     return list(Variable.keys(prefix))
 
 
 def _comms() -> Any:
-    # Where nobody has imported it there is no supervisor, and the import would be for nothing.
+    # If it is not imported yet, this process has no supervisor, and importing it would be pointless.
     return getattr(sys.modules.get(_RUNNER), "SUPERVISOR_COMMS", None)

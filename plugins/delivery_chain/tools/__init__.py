@@ -1,1 +1,1 @@
-"""Runs outside programs: bounded, with an environment by allow-list."""
+"""Runs external programs: bounded, with an allowlisted environment."""

@@ -1,4 +1,4 @@
-"""Airflow's connections over its REST API, for the commands that make them from any machine."""
+"""Manage Airflow connections over its REST API, for commands that run on any machine."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ URL = "AIRFLOW_API_URL"
 CONFLICT = 409
 PAGE = 100
 MOST = 10_000
-"""Connections that are listed."""
+"""Most connections to list."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,199}")
-"""As a chain spec takes it."""
+"""Connection id as a chain spec accepts it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Where Airflow is."""
+    """Add the options that locate Airflow."""
     parser.add_argument("--url", default="", help=f"Airflow's address, as in a browser; else {URL}")
     parser.add_argument("--allow-http", action="store_true", help="send the login over plain http")
 
 
 def server_of(args: argparse.Namespace, environment: Mapping[str, str]) -> AirflowServer:
-    """The Airflow that a command line and the environment name. Nothing is sent yet.
+    """Return the Airflow server named by command line and environment. Nothing is sent yet.
 
     Raises:
-        UsageError, ConfigurationError: No address, no login, or one that can't be used.
+        UsageError, ConfigurationError: Address or login is missing or unusable.
     """
     url = args.url or environment.get(URL, "")
     if not url:
@@ -41,10 +41,10 @@ def server_of(args: argparse.Namespace, environment: Mapping[str, str]) -> Airfl
 
 
 def listed(server: AirflowServer) -> dict[str, str]:
-    """The ids of all connections in Airflow's database, and their types.
+    """Map the ids of all connections in Airflow's database to their types.
 
     Raises:
-        ToolError: Airflow did not answer, or refused.
+        ToolError: Airflow did not answer, or rejected the request.
     """
     found: dict[str, str] = {}
     while len(found) < MOST:
@@ -66,34 +66,36 @@ def listed(server: AirflowServer) -> dict[str, str]:
 
 
 def make(server: AirflowServer, body: Mapping[str, Any]) -> bool:
-    """Make a connection; False where one of this id is there.
+    """Create a connection; False if the id exists already.
 
     Raises:
-        ToolError: Airflow did not answer, or refused.
+        ToolError: Airflow did not answer, or rejected the request.
     """
     answer = server.call("POST", "/connections", body=dict(body))
     if answer.status == CONFLICT:
         return False
     if not answer.ok:
-        raise refused(f"connection {body['connection_id']!r}", "that Airflow makes it", answer)
+        raise refused(f"connection {body['connection_id']!r}", "Airflow to create it", answer)
     return True
 
 
 def look(server: AirflowServer, name: str, conn_type: str) -> dict[str, Any]:
-    """A connection of a type as it is, its secrets masked.
+    """Return a connection of a given type, its secrets masked.
 
     Raises:
-        ToolError: There is none, it is of another type; Airflow did not answer, or refused.
+        ToolError: It does not exist or is of another type; Airflow did not answer, or rejected the request.
     """
     there = server.call("GET", f"/connections/{part(name)}")
     if there.status == NOT_FOUND:
-        raise ToolError(f"connection {name!r} is not there: leave out --update to make it", tool="airflow")
+        raise ToolError(
+            f"connection {name!r} does not exist: leave out --update to create it", tool="airflow"
+        )
     if not there.ok:
-        raise refused(f"connection {name!r}", "what it is now", there)
+        raise refused(f"connection {name!r}", "its current values", there)
     found = str(there.data.get("conn_type") or "").replace("-", "_")
     if found != conn_type:
         raise ToolError(
-            f"connection {name!r}: expected type {conn_type}, found {found!r}, and it was left alone; "
+            f"connection {name!r}: expected type {conn_type}, found {found!r}; it was left unchanged; "
             "choose another id, or delete it under Admin > Connections",
             tool="airflow",
         )
@@ -101,19 +103,19 @@ def look(server: AirflowServer, name: str, conn_type: str) -> dict[str, Any]:
 
 
 def change(server: AirflowServer, body: Mapping[str, Any]) -> None:
-    """Make a connection that is there into another one.
+    """Update an existing connection.
 
     Raises:
-        ToolError: Airflow did not answer, or refused.
+        ToolError: Airflow did not answer, or rejected the request.
     """
     name = str(body["connection_id"])
     answer = server.call("PATCH", f"/connections/{part(name)}", body=dict(body))
     if not answer.ok:
-        raise refused(f"connection {name!r}", "that Airflow changes it", answer)
+        raise refused(f"connection {name!r}", "Airflow to update it", answer)
 
 
 def refused(what: str, expected: str, answer: Answer) -> ToolError:
-    """The error for an answer that is none."""
+    """Build the error for a rejected request."""
     may = "it was deleted just now" if answer.status == NOT_FOUND else "a user of role op or admin may"
     return ToolError(
         f"{what}: expected {expected}, found status {answer.status}: {answer.text}; {may}", tool="airflow"

@@ -1,6 +1,6 @@
-"""Airflow's public REST API from outside: one address, one login, plain requests. Needs no Airflow on this machine.
+"""Client for Airflow's public REST API: one address, one login, plain requests. Needs no local Airflow.
 
-Secrets come from the environment, go into headers and bodies only, and are in no message.
+Secrets come from the environment, go into headers and bodies only, and never into messages.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 TIMEOUT_SECONDS = 30.0
-"""Of a connection, of each silence, and of an answer's body as a whole."""
+"""Seconds for a connect, for each read, and for a whole response body."""
 LARGEST_ANSWER = 8 * 1024 * 1024
-"""Bytes. A page of 100 Dags has some 200 KB."""
+"""Most bytes of a response. A page of 100 Dags takes some 200 KB."""
 SHOWN = 600
-"""Characters of a server's own words in a message."""
+"""Most characters of server text in a message."""
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 401, 403, 404
 TOKEN, USER, PASSWORD = "AIRFLOW_API_TOKEN", "AIRFLOW_API_USERNAME", "AIRFLOW_API_PASSWORD"
-WRONG_TOKEN = "Invalid JWT token"  # noqa: S105 - words of an answer
-"""Airflow's words, with status 403, for a token that it has not made; for one that has expired it has status 401."""
+WRONG_TOKEN = "Invalid JWT token"  # noqa: S105 - text of a response
+"""Airflow's message, with status 403, for a token that it did not issue; an expired one gets status 401."""
 _SECRET = re.compile(r"[\x21-\x7e]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A token, or a user and password that are exchanged for one."""
+    """A token, or a user and password to exchange for one."""
 
     token: str = field(default="", repr=False)
     user: str = ""
@@ -47,13 +47,13 @@ class Login:
         """Read `AIRFLOW_API_TOKEN`, else `AIRFLOW_API_USERNAME` and `AIRFLOW_API_PASSWORD`.
 
         Raises:
-            ConfigurationError: None or half of them is set, or the token is none.
+            ConfigurationError: None or only half of them is set, or the token is malformed.
         """
         token = environment.get(TOKEN, "").strip()
         if token:
-            # requests would show a header that it does not take.
+            # requests would show an invalid header in its error.
             if not _SECRET.fullmatch(token):
-                raise ConfigurationError(f"{TOKEN}: expected a token without blanks, found something else")
+                raise ConfigurationError(f"{TOKEN}: expected a token without spaces, found something else")
             return cls(token=token)
         user, password = environment.get(USER, ""), environment.get(PASSWORD, "")
         if user and password:
@@ -68,30 +68,30 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the server said."""
+    """Response of the server."""
 
     status: int
     data: dict[str, Any]
-    """The JSON object; empty where it is none."""
+    """The JSON object; empty if the body is not one."""
     text: str
-    """The server's own reason, in at most 600 characters without control characters."""
+    """The server's reason, at most 600 characters, without control characters."""
 
     @property
     def ok(self) -> bool:
-        """Whether the status tells of success."""
+        """Whether the status means success."""
         return 200 <= self.status < 300  # noqa: PLR2004 - RFC 9110 section 15.3
 
     @property
     def unknown(self) -> bool:
-        """Whether the token was not taken, whatever it may do."""
+        """Whether the token itself was rejected, not its permissions."""
         return self.status == UNAUTHORIZED or (self.status == FORBIDDEN and self.text == WRONG_TOKEN)
 
 
 def check_address(url: str, *, allow_http: bool = False) -> str:
-    """The address of an Airflow without a slash or `/api/v2` at its end.
+    """Return an Airflow address without a trailing slash or `/api/v2`.
 
     Raises:
-        UsageError: It is no http(s) address, carries a login or query, or would show the login to the network.
+        UsageError: It is not an http(s) address, carries a login or query, or would expose the login to the network.
     """
     try:
         parts = urlsplit(url)
@@ -99,7 +99,7 @@ def check_address(url: str, *, allow_http: bool = False) -> str:
     except ValueError:
         parts, host = urlsplit(""), ""
     if parts.scheme not in {"http", "https"} or not host or re.search(r"[\x00-\x20\x7f]", url):
-        # An address that can't be read may hold a password anywhere.
+        # A malformed address may hold a password anywhere.
         found = "" if "@" in url else f", found {url[:200]!r}"
         raise UsageError(f"Airflow's address: expected one such as https://airflow.example.com{found}")
     if "@" in parts.netloc:
@@ -111,7 +111,7 @@ def check_address(url: str, *, allow_http: bool = False) -> str:
     if parts.scheme == "http" and not allow_http and not is_loopback(host):
         raise UsageError(
             f"{parts.scheme}://{parts.netloc}: the login would cross the network in the clear; use https, "
-            "or --allow-http where the way is safe"
+            "or --allow-http on a trusted network"
         )
     return url.rstrip("/").removesuffix("/api/v2").rstrip("/")
 
@@ -125,19 +125,19 @@ def is_loopback(host: str) -> bool:
 
 
 def part(text: str) -> str:
-    """A text as one part of a path."""
+    """Quote a string as one path segment."""
     return quote(text, safe="")
 
 
 class AirflowServer:
-    """One login at one Airflow. A context manager."""
+    """Session with one Airflow server. Use it as a context manager."""
 
     def __init__(self, address: str, login: Login, *, timeout: float = TIMEOUT_SECONDS) -> None:
-        """Nothing is sent yet.
+        """Create a session; nothing is sent yet.
 
         Args:
             address: From `check_address`.
-            login: The token is asked for with the first request, where it is not given.
+            login: Without a token, one is requested before the first request.
             timeout: Seconds, see `TIMEOUT_SECONDS`.
         """
         self.address = address
@@ -145,12 +145,12 @@ class AirflowServer:
         self._token = login.token
         self._timeout = timeout
         self._session = requests.Session()
-        # Neither a zip bomb nor a decoder that waits for more.
+        # No compression: neither zip bombs nor decoders that wait for more.
         self._session.headers["Accept-Encoding"] = "identity"
-        # The environment's proxies are not asked for this machine itself.
+        # Never use the environment's proxies for this machine itself.
         host = urlsplit(address).hostname or ""
         self._proxies = {"no_proxy": host} if is_loopback(host) else None
-        # A login of ~/.netrc would replace ours otherwise.
+        # Otherwise a login from ~/.netrc would replace ours.
         self._session.auth = self._sign
 
     def __enter__(self) -> Self:
@@ -164,11 +164,11 @@ class AirflowServer:
         self._session.close()
 
     def log_in(self) -> bool:
-        """Get a token, where there is none yet; whether it is a new one.
+        """Get a token if none is known; return whether it is a new one.
 
         Raises:
             AirflowUnreachable: No answer.
-            ToolError: There is no token for this login, or the server is none of Airflow's.
+            ToolError: No token for this login, or the server is not Airflow.
         """
         fresh = not self._token
         if fresh:
@@ -184,13 +184,13 @@ class AirflowServer:
         query: Mapping[str, str | int] | None = None,
         below: str = "/api/v2",
     ) -> Answer:
-        """Send one request `below` Airflow's REST API, or another path of its server.
+        """Send one request `below` Airflow's REST API, or to another path of its server.
 
-        A token that has expired is exchanged for a new one, once.
+        An expired token is renewed once.
 
         Raises:
             AirflowUnreachable: No answer.
-            ToolError: A redirect, no trusted TLS, an endless answer, or the login is not taken.
+            ToolError: A redirect, untrusted TLS, an oversized response, or the login was rejected.
         """
         fresh = self.log_in()
         answer = self._send(method, below + path, body, query)
@@ -216,26 +216,26 @@ class AirflowServer:
         where = f"{self.address}/auth/token"
         if answer.status in {UNAUTHORIZED, FORBIDDEN}:
             raise ToolError(
-                f"{where}: Airflow does not take {USER} and {PASSWORD} (status {answer.status}); "
+                f"{where}: Airflow rejects {USER} and {PASSWORD} (status {answer.status}); "
                 "try them in the UI's login form",
                 tool="airflow",
             )
         raise ToolError(
-            f"{where}: expected a token for {USER} and {PASSWORD}, found status {answer.status}; where this Airflow's "
-            f"auth manager gives tokens in another way, set {TOKEN}",
+            f"{where}: expected a token for {USER} and {PASSWORD}, found status {answer.status}; if this Airflow's "
+            f"auth manager issues tokens in another way, set {TOKEN}",
             tool="airflow",
         )
 
     def _not_taken(self, answer: Answer) -> str:
         if self._login.user:
             return (
-                f"{self.address}: Airflow gave a token and does not take it (status {answer.status}: {answer.text}); "
-                "do its API servers share one [api_auth] jwt_secret?"
+                f"{self.address}: Airflow issued a token and rejects it (status {answer.status}: {answer.text}); "
+                "check that its API servers share one [api_auth] jwt_secret"
             )
         return (
-            f"{self.address}: Airflow does not take {TOKEN} (status {answer.status}: {answer.text}); it has "
-            f"expired or is of another server. POST /auth/token with a user and password gives a new one, or set "
-            f"{USER} and {PASSWORD}"
+            f"{self.address}: Airflow rejects {TOKEN} (status {answer.status}: {answer.text}); it has "
+            f"expired or belongs to another server. Get a new one from POST /auth/token with a user and password, or "
+            f"set {USER} and {PASSWORD}"
         )
 
     def _send(
@@ -250,7 +250,7 @@ class AirflowServer:
                 params=query,
                 timeout=self._timeout,
                 proxies=self._proxies,
-                # The login would go along to whatever the answer names.
+                # A redirect would send the login to whatever address the response names.
                 allow_redirects=False,
                 stream=True,
             ) as response:
@@ -261,7 +261,7 @@ class AirflowServer:
             ) from error
         except requests.exceptions.SSLError as error:
             raise ToolError(
-                f"{url}: no trusted TLS connection: {_innermost(error)}; where the server's CA is your own, "
+                f"{url}: no trusted TLS connection: {_innermost(error)}; if the server has a private CA, "
                 "name its PEM file in REQUESTS_CA_BUNDLE",
                 tool="airflow",
             ) from error
@@ -273,7 +273,7 @@ class AirflowServer:
     def _read(self, response: requests.Response, url: str) -> Answer:
         until = time.monotonic() + self._timeout
         content = b""
-        # `read1` gives what has come; `iter_content` would wait for a whole chunk, a timeout for each byte of it.
+        # `read1` returns what is available; `iter_content` would wait for a whole chunk, one timeout per byte of it.
         while chunk := response.raw.read1(65536, decode_content=True):
             content += chunk
             if len(content) > LARGEST_ANSWER:
@@ -282,13 +282,13 @@ class AirflowServer:
                 )
             if time.monotonic() > until:
                 raise AirflowUnreachable(
-                    f"{url}: the answer was not whole after {self._timeout:g} s", tool="airflow"
+                    f"{url}: the answer was not complete after {self._timeout:g} s", tool="airflow"
                 )
         if response.is_redirect:
             goal = urlsplit(response.headers.get("Location", ""))
             raise ToolError(
-                f"{url}: redirects to {clean(f'{goal.scheme}://{goal.netloc}{goal.path}')}, which the login does not "
-                "follow; give the address that answers by itself",
+                f"{url}: redirects to {clean(f'{goal.scheme}://{goal.netloc}{goal.path}')}, where the login is not "
+                "sent; give the final address",
                 tool="airflow",
             )
         return _answer(response.status_code, content)
@@ -306,7 +306,7 @@ def _answer(status: int, content: bytes) -> Answer:
 
 
 def _reason(detail: Any) -> str:
-    """Airflow's `detail`: a text, an object with a reason, or FastAPI's list of wrong fields."""
+    """Format Airflow's `detail`: a string, an object with a reason, or FastAPI's list of invalid fields."""
     if isinstance(detail, list):
         return "; ".join(_reason(one) for one in detail)
     if isinstance(detail, dict):
@@ -317,13 +317,13 @@ def _reason(detail: Any) -> str:
 
 
 def clean(text: str, longest: int = SHOWN) -> str:
-    """A server's words, cut to `longest` characters, without what a terminal would obey."""
+    """Cut server text to `longest` characters and drop what a terminal would interpret."""
     words = "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text[:longest])
     return words.strip()
 
 
 def _innermost(error: BaseException) -> str:
-    """What the system said: requests and urllib3 wrap it several times."""
+    """Innermost message of an error: requests and urllib3 wrap it several times."""
     for _ in range(8):
         inner = getattr(error, "reason", None)
         if not isinstance(inner, BaseException):

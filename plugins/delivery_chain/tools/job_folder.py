@@ -1,9 +1,9 @@
-"""The folder of one job on a worker: named after the job, locked while it is used, removed at the job's end.
+"""Folder of one job on a worker: named after the job, locked while in use, removed when the job ends.
 
-A killed job can't remove its own. The kernel drops its lock, and the next job of the worker sweeps what is unlocked.
+A killed job can't clean up. The kernel releases its lock, and the worker's next job sweeps unlocked folders.
 
-    <work folder>/<user id>/jobs/<job>          on a disk of this machine
-    <work folder>/<user id>-<host>/jobs/<job>   on a network's, where hosts may not see each other's locks
+    <work folder>/<user id>/jobs/<job>          on a local disk
+    <work folder>/<user id>-<host>/jobs/<job>   on a network file system, where locks may not be visible across hosts
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SWEEP_SECONDS = 120.0
-"""How long one job may spend on what others left; the next one goes on."""
+"""Time limit for one job to sweep leftovers; the next job continues."""
 _NETWORKS = (
     "9p",
     "ceph",
@@ -42,18 +42,18 @@ _NETWORKS = (
     "smb",
     "virtiofs",
 )
-"""How the names of file systems begin that several machines may have."""
+"""Prefixes of file system types that several machines may share."""
 
 
 @contextlib.contextmanager
 def job_folder(work_folder: Path, job: str, *, log: Callable[[str], None]) -> Iterator[Path]:
-    """Sweep what killed jobs left, then give an empty folder that is this process's own until the block ends.
+    """Sweep leftovers of killed jobs, then yield an empty folder owned by this process until the block ends.
 
     Args:
         work_folder: The setting.
-        job: Name of the job, the same for each of its tries. Where a process of an earlier try still lives, the
-            folder has a number behind it.
-        log: Told what was swept, and what could not be.
+        job: Name of the job, the same for all its tries. If a process of an earlier try is still alive, the
+            folder gets a number as a suffix.
+        log: Called with what was swept, and what could not be.
 
     Raises:
         ConfigurationError: The work folder can't be used. Not retryable.
@@ -71,13 +71,13 @@ def job_folder(work_folder: Path, job: str, *, log: Callable[[str], None]) -> It
 
 
 def sweep(work_folder: Path, *, log: Callable[[str], None], seconds: float = SWEEP_SECONDS) -> Path:
-    """Remove the folders of jobs whose processes are gone; what can't be removed stays for the next sweep.
+    """Remove the folders of jobs whose processes have died; what can't be removed stays for the next sweep.
 
     Returns:
         The folder of this user's jobs.
 
     Raises:
-        ConfigurationError, DiskFull: As `job_folder`.
+        ConfigurationError, DiskFull: Like `job_folder`.
     """
     with _usable(work_folder):
         jobs = home(work_folder) / "jobs"
@@ -88,19 +88,19 @@ def sweep(work_folder: Path, *, log: Callable[[str], None], seconds: float = SWE
         left = until - time.monotonic()
         try:
             if left > 0 and _swept(Path(entry.path), left):
-                log(f"removed what a killed job left: {entry.path}")
+                log(f"removed leftovers of a killed job: {entry.path}")
         except (OSError, ToolError) as error:
             log(
-                f"what a killed job left could not be removed, the next job tries again: {entry.path}: {error}"
+                f"leftovers of a killed job could not be removed, the next job tries again: {entry.path}: {error}"
             )
     return jobs
 
 
 def home(work_folder: Path) -> Path:
-    """The part of the work folder that is this user's, and on a network's disk this host's; made where missing.
+    """This user's part of the work folder, on a network file system also this host's; created if missing.
 
     Raises:
-        ConfigurationError, DiskFull: As `job_folder`.
+        ConfigurationError, DiskFull: Like `job_folder`.
     """
     with _usable(work_folder):
         work_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -109,18 +109,18 @@ def home(work_folder: Path) -> Path:
         folder.mkdir(mode=0o700, exist_ok=True)
         if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
             raise ConfigurationError(
-                f"[delivery_chain] work_folder: expected {folder} to be a folder of this user's, found somebody "
-                "else's, or a link; remove it, or name another work folder"
+                f"[delivery_chain] work_folder: expected {folder} to be a folder owned by this user, found another "
+                "user's, or a link; remove it, or name another work folder"
             )
         return folder
 
 
 def _check_owner(folder: Path) -> None:
-    """Refuse a folder that another user made where all may make some, as in /tmp: it can be exchanged under us."""
+    """Reject a folder created by another user in a shared place such as /tmp: its owner could swap it."""
     everybodys = folder.resolve().parent.stat().st_mode & stat.S_ISVTX
     if everybodys and folder.stat().st_uid not in (os.geteuid(), 0):
         raise ConfigurationError(
-            f"[delivery_chain] work_folder {folder}: expected a folder of this user's, found user "
+            f"[delivery_chain] work_folder {folder}: expected a folder owned by this user, found user "
             f"{folder.stat().st_uid}'s; remove it, or name another one"
         )
 
@@ -148,12 +148,12 @@ def _locked_new(jobs: Path, job: str) -> tuple[Path, int]:
             lock = _lock(folder)
             if lock is not None:
                 return folder, lock
-            # Another job's sweep was faster than the lock.
+            # Another job swept the folder before it was locked.
     raise AssertionError
 
 
 def _swept(folder: Path, seconds: float) -> bool:
-    """Remove one entry, unless a job is in it, or it is another user's."""
+    """Remove one entry, unless a job is using it, or it belongs to another user."""
     about = folder.lstat()
     if about.st_uid != os.geteuid():
         return False
@@ -174,7 +174,7 @@ def _swept(folder: Path, seconds: float) -> bool:
 
 
 def _lock(folder: Path) -> int | None:
-    """A lock on a folder that is there; None where another process has it, or has removed the folder meanwhile."""
+    """Lock an existing folder; None if another process holds the lock, or has removed the folder meanwhile."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -190,7 +190,7 @@ def _lock(folder: Path) -> int | None:
 
 
 def _host_suffix(folder: Path) -> str:
-    """Empty on a disk of this machine's own."""
+    """Host name as a suffix on network file systems; empty on a local disk."""
     if not _file_system(folder).startswith(_NETWORKS):
         return ""
     known = socket.gethostname()
@@ -200,7 +200,7 @@ def _host_suffix(folder: Path) -> str:
 
 
 def _file_system(folder: Path) -> str:
-    """Kind of the file system that a folder is on, such as `ext4`; empty where the kernel does not say."""
+    """Type of the file system of a folder, such as `ext4`; empty if the kernel does not say."""
     device = folder.stat().st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
     for line in Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines():

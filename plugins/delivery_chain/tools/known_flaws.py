@@ -1,7 +1,7 @@
-"""Flaws of the programs that a chain runs, and the releases that fix them. Pure: told by a version's number.
+"""Known vulnerabilities of the programs that a chain runs, and the releases that fix them. Pure: by version number.
 
-A distributor may have fixed a flaw and kept the number. That is why nothing stops here for a number: it is said
-in the log, and what an old buildah must not be given is refused by `mount_rules`.
+A distributor may have backported a fix without changing the number. So a version number never stops a chain: it is
+logged, and `mount_rules` rejects what an old buildah must not be given.
 
 Source: the projects' security advisories.
 """
@@ -17,18 +17,18 @@ _VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
-    """One flaw."""
+    """One known vulnerability."""
 
     tool: str
     cve: str
     what: str
     fixed: tuple[str, ...]
-    """Releases with the fix, one of each line that got it, oldest first."""
+    """Releases with the fix, one for each release line that got it, oldest first."""
     since: str = "0.0.0"
-    """First release that has the flaw."""
+    """First affected release."""
 
     def affects(self, version: Version) -> bool:
-        """Whether a release has the flaw, going by its number."""
+        """Whether a release is affected, going by its number."""
         fixed = [parse(one) for one in self.fixed]
         if version >= max(fixed) or version < parse(self.since):
             return False
@@ -36,7 +36,7 @@ class Flaw:
 
     @property
     def fix(self) -> str:
-        """For messages: `1.33.7, 1.34.3 and 1.35.1`."""
+        """Fixed releases for messages: `1.33.7, 1.34.3 and 1.35.1`."""
         *others, last = self.fixed
         return f"{', '.join(others)} and {last}" if others else last
 
@@ -109,26 +109,26 @@ FLAWS = (
 
 
 def parse(text: str) -> Version:
-    """The first version number in a text, such as what `git --version` prints; zeros when there is none."""
+    """Parse the first version number in a text such as the output of `git --version`; zeros without one."""
     found = _VERSION.search(text)
     return (int(found[1]), int(found[2]), int(found[3] or 0)) if found else (0, 0, 0)
 
 
 def known(tool: str, version: Version) -> list[Flaw]:
-    """The flaws that a release of a program has, going by its number."""
+    """Vulnerabilities of a program's release, going by its number."""
     return [flaw for flaw in FLAWS if flaw.tool == tool and flaw.affects(version)]
 
 
 def lines(tool: str, text: str) -> list[str]:
-    """What the log says of an installed program, a line per flaw.
+    """Log lines for an installed program, one per vulnerability.
 
     Args:
         tool: As in `FLAWS`.
-        text: What the program says of its version.
+        text: Version output of the program.
     """
     version = parse(text)
     if version == (0, 0, 0):
-        return [f"{tool}: its version could not be read, so that its known flaws are not told"]
+        return [f"{tool}: its version could not be read, so its known vulnerabilities can't be listed"]
     shown = ".".join(map(str, version))
     return [
         f"{tool} {shown} has {flaw.cve} by its version ({flaw.what}): fixed in {flaw.fix}; your distributor may "

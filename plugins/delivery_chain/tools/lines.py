@@ -1,4 +1,4 @@
-"""Turns a program's output into log lines: bounded, printable, secrets masked. Pure."""
+"""Turn a program's output into log lines: bounded, printable, secrets masked. Pure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
 LINE_LENGTH = 2_000
-"""Characters of a line that are kept."""
+"""Most characters of a line to keep."""
 _BUFFER = 64 * 1024
-"""Bytes without a line end that are held; what follows up to the line end is dropped."""
+"""Most bytes to buffer without a newline; the rest of the line is dropped."""
 _MASK = "***"
 _SHORTEST_PART = 8
-"""Shortest line of a secret of several lines (a key) that is masked by itself."""
+"""Shortest line of a multi-line secret (a key) to mask by itself."""
 _ENDS = re.compile(rb"[\r\n]+")
 _ESCAPES = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
@@ -26,7 +26,7 @@ _ESCAPES = re.compile(
 
 
 class Masker:
-    """Replaces secrets in texts by `***`, also where they are url-encoded."""
+    """Masker of secrets in text as `***`, including their URL-encoded forms."""
 
     def __init__(self, secrets: Collection[str]) -> None:
         texts: set[str] = set()
@@ -35,17 +35,17 @@ class Masker:
             for text in (secret, secret.strip(), *parts):
                 texts |= {text, quote(text), quote(text, safe="")}
         texts.discard("")
-        # Longest first: a secret that contains another one is masked whole.
+        # Longest first, so that a secret containing another one is masked whole.
         ordered = sorted(texts, key=lambda text: (-len(text), text))
         self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
 
     def __call__(self, text: str) -> str:
-        """`text` without any secret."""
+        """Return `text` with secrets masked."""
         return self._pattern.sub(_MASK, text) if self._pattern else text
 
 
 class LineReader:
-    """Collects bytes and gives them out as lines."""
+    """Splitter of a byte stream into lines."""
 
     def __init__(self, mask: Callable[[str], str], on_line: Callable[[str], None] | None = None) -> None:
         self._mask = mask
@@ -55,7 +55,7 @@ class LineReader:
         self._kept: deque[str] = deque(maxlen=OUTPUT_LINES)
 
     def feed(self, chunk: bytes) -> None:
-        """Take bytes as they come; every full line goes to `on_line`."""
+        """Add bytes; every complete line goes to `on_line`."""
         parts = _ENDS.split(chunk)
         for part in parts[:-1]:
             self._append(part)
@@ -63,7 +63,7 @@ class LineReader:
         self._append(parts[-1])
 
     def close(self) -> None:
-        """Give out a last line that has no end."""
+        """Emit a last line without a newline."""
         self._end()
 
     def last(self) -> tuple[str, ...]:

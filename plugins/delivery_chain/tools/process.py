@@ -1,8 +1,7 @@
-"""Runs one outside program: a list of arguments, an environment by allow-list, a deadline, masked output.
+"""Run one external program: a list of arguments, an allowlisted environment, a deadline, masked output.
 
-Every program of this package is started here and nowhere else. It gets a process group of its own; the
-whole group is gone when `run` returns or raises, whatever the reason, and the program itself also goes
-when this process is killed outright.
+Every program of this package is started here and nowhere else. It gets its own process group; the whole group has
+ended when `run` returns or raises, whatever the reason, and the program also dies if this process is killed.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ if TYPE_CHECKING:
 
 MEBIBYTE = 1024 * 1024
 MAX_STDOUT = 16 * MEBIBYTE
-"""Bytes of captured standard output that `run` accepts unless told otherwise."""
+"""Default limit of captured standard output, in bytes."""
 GRACE = 5.0
-"""Seconds between asking a group of processes to end and killing it."""
+"""Seconds between terminating a process group and killing it."""
 _NO_ROOM = "the worker's disk is full; free some room or give the worker more"
 _DISK_FULL = ("no space left on device", "disk quota exceeded", "enospc")
 
@@ -53,10 +52,10 @@ PASSED_ON = (
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
 )
-"""The only variables of the worker that a tool sees: where programs, temporary files, proxies and CAs are.
+"""The only variables of the worker that a tool sees: locations of programs, temporary files, proxies and CAs.
 
-HOME is not among them: it leads to people's own configuration and logins. A tool that needs one gets a
-folder of its own.
+HOME is not among them: it leads to users' configuration and logins. A tool that needs one gets a folder of its
+own.
 """
 
 INSTALL: Mapping[str, str] = {
@@ -70,23 +69,23 @@ INSTALL: Mapping[str, str] = {
     "trivy": "install it from its makers' Debian repository, release or image (trivy.dev, docs/trivy.md)",
     "unshare": "install the Debian package util-linux",
 }
-"""What to do when a program is not there."""
+"""Installation hints for missing programs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """How a program ended."""
+    """Result of a program."""
 
     exit_code: int
-    """Negative: the number of the signal that ended it."""
+    """Exit code; negative for the signal that ended it."""
     stdout: bytes
-    """Captured standard output; empty when it was merged into the lines."""
+    """Captured standard output; empty if merged into the lines."""
     output: tuple[str, ...]
-    """The last lines it printed, secrets masked."""
+    """Its last lines of output, secrets masked."""
 
 
 def base_env() -> dict[str, str]:
-    """The part of this process's environment that a tool may see, see `PASSED_ON`."""
+    """Variables of this process's environment that a tool may see, see `PASSED_ON`."""
     env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     env.setdefault("PATH", os.defpath)
     env.setdefault("LANG", "C.UTF-8")
@@ -94,7 +93,7 @@ def base_env() -> dict[str, str]:
 
 
 def require(tool: str, env: Mapping[str, str]) -> str:
-    """The full path of a program.
+    """Full path of a program.
 
     Raises:
         ToolMissing: It is not on `env`'s PATH; the message says how to install it. Not retryable.
@@ -122,23 +121,23 @@ def run(
     descriptors: Sequence[int] = (),
     umask: int = -1,
 ) -> Completed:
-    """Run a program to its end.
+    """Run a program to completion.
 
     Args:
         argv: The program and its arguments. It must hold no secret: any user of the machine can read it.
         tool: Name for messages.
-        env: The whole environment; nothing is inherited. Usually `base_env()` and a few names more.
+        env: The whole environment; nothing is inherited. Usually `base_env()` and a few more variables.
         deadline: Point on the clock of `time.monotonic()`, seconds.
-        cwd: Folder to run in; default is the root folder, so that no checkout is found by accident.
+        cwd: Working directory; the root folder by default, so that no checkout is found by accident.
         on_line: Called with every line of standard error (and of standard output with `merge`), masked,
-            without its end, at most 2,000 characters. An exception from it stops the program.
-        stdin: What the program reads; None is an empty input.
-        secrets: Texts that lines and errors show as `***`.
-        max_stdout: Bytes of standard output that are taken; a program that prints more is stopped.
-        merge: Send standard output to the lines as well, in order, and capture nothing.
-        check: Raise when the exit code is not 0.
-        descriptors: Open files that the program finds under the same numbers.
-        umask: For the program's files; by default this process's own.
+            without its newline, at most 2,000 characters. An exception from it stops the program.
+        stdin: Input of the program; None for empty input.
+        secrets: Strings that lines and errors show as `***`.
+        max_stdout: Most bytes of standard output; a program that prints more is stopped.
+        merge: Merge standard output into the lines, in order, and capture nothing.
+        check: Raise if the exit code is not 0.
+        descriptors: Open files to pass to the program under the same numbers.
+        umask: For the program's files; this process's own by default.
 
     Returns:
         Exit code, captured output and last lines.
@@ -146,7 +145,7 @@ def run(
     Raises:
         ToolMissing: The program is not installed. Not retryable.
         ToolTimeout: The deadline passed. Not retryable.
-        DiskFull: It says that the disk is full. Retryable.
+        DiskFull: It reports a full disk. Retryable.
         ToolError: It could not be started, printed too much, or (with `check`) failed. Not retryable.
     """
     program = require(argv[0], env)
@@ -172,12 +171,12 @@ def run(
 
 
 def failure(completed: Completed, *, tool: str, what: str = "") -> ToolError:
-    """The error for a program that failed: `DiskFull` where it says so, else `ToolError`.
+    """Build the error for a program that failed: `DiskFull` if it says so, else `ToolError`.
 
     Args:
         completed: How it ended.
         tool: Name for the message.
-        what: What it was asked to do, such as `push of shop/api`.
+        what: The operation, such as `push of shop/api`.
     """
     code = completed.exit_code
     ended = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
@@ -199,7 +198,7 @@ def failure(completed: Completed, *, tool: str, what: str = "") -> ToolError:
 
 @contextlib.contextmanager
 def disk_full_said(tool: str) -> Iterator[None]:
-    """Raise `DiskFull` where this process itself finds no room for a tool's files."""
+    """Raise `DiskFull` if this process itself runs out of space for a tool's files."""
     try:
         yield
     except OSError as error:
@@ -209,15 +208,15 @@ def disk_full_said(tool: str) -> Iterator[None]:
 
 
 def is_disk_full(lines: Sequence[str]) -> bool:
-    """Whether a program's last lines say that there is no room."""
+    """Whether a program's last lines report a full disk."""
     return any(text in line.lower() for line in lines for text in _DISK_FULL)
 
 
 @functools.cache
 def _dying_with_parent(path: str) -> tuple[str, ...]:
-    """The wrapper that has the kernel kill a program when the thread that started it is gone.
+    """Wrapper that has the kernel kill a program when the thread that started it ends.
 
-    `preexec_fn` could do the same but is unsafe beside other threads, which Airflow's task process has.
+    `preexec_fn` could do the same but is unsafe with other threads, which Airflow's task process has.
     """
     setpriv = shutil.which("setpriv", path=path)
     return (setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()
@@ -258,11 +257,11 @@ def _translated(error: OSError, tool: str) -> ToolError:
 
 
 def _stop(process: subprocess.Popen[bytes], grace: float = GRACE) -> None:
-    """Ask the group to end, kill it after a grace period, and reap the program."""
+    """Terminate the group, kill it after a grace period, and reap the program."""
     try:
         _signal_group(process.pid, signal.SIGTERM)
         until = time.monotonic() + grace
-        # The pipes stay unread here: a program that blocks on one is killed at the end of the grace period.
+        # The pipes are not drained here: a program that blocks on one is killed after the grace period.
         while time.monotonic() < until and not has_ended(process.pid):
             time.sleep(0.02)
     finally:
@@ -276,7 +275,7 @@ def _kill_group(pid: int) -> None:
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:
-    # PermissionError: only members of another user are left in the group, such as a set-uid helper.
+    # PermissionError: only another user's processes are left in the group, such as a set-uid helper.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
 

@@ -1,4 +1,4 @@
-"""Moves bytes between this process and a program that it started, within a deadline and bounds."""
+"""Move bytes between this process and a program that it started, within a deadline and bounds."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from delivery_chain.tools.lines import LineReader
 
 _TICK = 0.2
-"""Seconds after which a program that ended while a child of it holds its output is noticed."""
+"""Poll interval, in seconds, for a program that ended while a child of it keeps its output open."""
 _CHUNK = 64 * 1024
 
 
 class Pump:
-    """One program's pipes. `captured` and the lines are complete once `run` has returned."""
+    """Pipes of one program. `captured` and the lines are complete once `run` has returned."""
 
     def __init__(
         self, process: subprocess.Popen[bytes], tool: str, lines: LineReader, *, merge: bool, max_stdout: int
@@ -41,8 +41,8 @@ class Pump:
         """Feed `stdin` and read until the program has ended; the program is left unreaped.
 
         Raises:
-            ToolTimeout: `deadline` (of `time.monotonic()`) passed; the program still runs. Not retryable.
-            ToolError: It printed more than allowed; it still runs. Not retryable.
+            ToolTimeout: `deadline` (of `time.monotonic()`) passed; the program is still running. Not retryable.
+            ToolError: It printed more than allowed; it is still running. Not retryable.
         """
         self._pending = memoryview(stdin)
         with selectors.DefaultSelector() as selector:
@@ -51,7 +51,7 @@ class Pump:
                 for key, _ in selector.select(min(self._left(deadline), _TICK)):
                     if not key.data():
                         selector.unregister(key.fileobj)
-            # What the program itself wrote is in the pipes by now; children that live on are not waited for.
+            # The program's own output is in the pipes by now; surviving children are not waited for.
             for key in list(selector.get_map().values()):
                 while key.fileobj is not self._process.stdin and self._is_readable(key.fd) and key.data():
                     self._left(deadline)
@@ -84,7 +84,7 @@ class Pump:
             return bool(selector.select(0))
 
     def _feed(self) -> bool:
-        """Write what fits. False: all is written, or the program reads no more, and its input is closed."""
+        """Write what fits. False once all is written, or the program reads no more, and its input is closed."""
         stdin = self._process.stdin
         if stdin is None:
             return False
@@ -113,7 +113,7 @@ class Pump:
             self._lines.close()
             raise ToolTimeout(
                 f"{self._tool}: expected to end before its deadline, found it running; it was stopped. "
-                "Give the task more time, or look at its last lines:",
+                "Give the task more time, or check its last lines:",
                 tool=self._tool,
                 output=self._lines.last(),
             )
@@ -121,5 +121,5 @@ class Pump:
 
 
 def has_ended(pid: int) -> bool:
-    """Whether a child has ended. It is left unreaped, so that its number can't be given to another group."""
+    """Whether a child has ended. It is left unreaped, so that its pid can't be reused for another group."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None

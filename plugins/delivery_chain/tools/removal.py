@@ -1,4 +1,4 @@
-"""Removes a folder of a build or a job, whoever owns what is in it and however deep it is."""
+"""Remove a folder of a build or a job, regardless of ownership and depth."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 _REMOVAL_SECONDS = 600.0
 _OCTAL = re.compile(r"\\([0-7]{3})")
-"""How the kernel writes blanks in the names of places where something is mounted."""
+"""The kernel's escapes for blanks in mount points."""
 
 
 def remove(folder: Path, *, seconds: float = _REMOVAL_SECONDS) -> None:
-    """Remove a folder with all that is in it; links are not followed.
+    """Remove a folder recursively; links are not followed.
 
-    By `rm`, as Python's own way stops at a thousand folders that are one in the other, which a step may make.
+    Uses `rm`, as Python's own function fails at a nesting depth of a thousand, which a step may create.
 
     Args:
-        folder: What to remove; nothing happens where it is not there.
-        seconds: How long it may take.
+        folder: Folder to remove; a missing one is ignored.
+        seconds: Time limit.
 
     Raises:
         OSError: It could not be removed, or something is mounted in it.
-        ToolError: As `process.run` says.
+        ToolError: See `process.run`.
     """
     deadline = time.monotonic() + seconds
     if mounted := _mounts_below(folder):
@@ -44,7 +44,7 @@ def remove(folder: Path, *, seconds: float = _REMOVAL_SECONDS) -> None:
     for entry in entries:
         last = _run_on(folder, [*entry, "rm", "-rf", "--one-file-system"], deadline)
     if os.path.lexists(folder):
-        # A folder may forbid its own user to remove what is in it.
+        # A folder's mode may prevent even its owner from removing its content.
         _run_on(folder, ["chmod", "-R", "u+rwX"], deadline)
         last = _run_on(folder, ["rm", "-rf", "--one-file-system"], deadline) or last
     if os.path.lexists(folder):
@@ -52,7 +52,7 @@ def remove(folder: Path, *, seconds: float = _REMOVAL_SECONDS) -> None:
 
 
 def _run_on(folder: Path, command: Sequence[str], deadline: float) -> str:
-    """The last line that a command says about a folder, if any."""
+    """Last line that a command prints about a folder, if any."""
     if not os.path.lexists(folder):
         return ""
     argv = [*command, "--", str(folder)]
@@ -61,7 +61,7 @@ def _run_on(folder: Path, command: Sequence[str], deadline: float) -> str:
 
 
 def _mounts_below(folder: Path) -> str:
-    """A place in or at a folder where something is mounted; empty where there is none."""
+    """Mount point in or at a folder; empty without one."""
     below = str(folder.parent.resolve() / folder.name)
     for line in Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines():
         place = _OCTAL.sub(lambda found: chr(int(found[1], 8)), line.split()[4])

@@ -1,4 +1,4 @@
-"""Files for secrets that a tool can only read from a path. They live in memory and leave nothing behind."""
+"""Files in memory for secrets that a tool can only read from a path. They leave nothing behind."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def memory_file(content: str) -> Iterator[Path]:
-    """A path with `content`, mode 0600, that only this user's processes of this machine can open.
+    """Yield a path with `content`, mode 0600, that only this user's processes on this machine can open.
 
-    It is a memfd, reached through this process's own folder in /proc: no disk holds it, and it is gone with
-    the process, also after `kill -9`.
+    It is a memfd, reached through this process's folder in /proc: it is never on disk, and vanishes with the
+    process, even after `kill -9`.
     """
     descriptor = os.memfd_create("delivery-chain")
     try:
@@ -31,10 +31,10 @@ def memory_file(content: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def passed_file(content: str) -> Iterator[int]:
-    """A descriptor of a file with `content`, for a program that inherits it and opens `/proc/self/fd/N`.
+    """Yield a descriptor of a file with `content`, for a program that inherits it and opens `/proc/self/fd/N`.
 
-    The program may run as another user, so that the mode lets all read. Yet nobody gets at it who does not
-    have the descriptor, or may trace a process that has: it is in no folder.
+    The program may run as another user, so the mode lets everyone read. But the file is in no folder: access takes
+    the descriptor, or permission to trace a process that has it.
     """
     descriptor = os.memfd_create("delivery-chain")
     try:

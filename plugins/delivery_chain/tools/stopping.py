@@ -1,8 +1,7 @@
-"""Ends a task at once when Airflow says so: a cancelled run's, or that of a worker that is being stopped.
+"""Stop a task at once when Airflow asks: when its run is cancelled, or its worker shuts down.
 
-Airflow then calls `on_kill` from the handler of SIGTERM, goes on with the task as if nothing had been, and kills the
-process 5 s later, so that no `finally` ever runs. Here the work is left by an exception instead: programs are killed,
-folders removed.
+Airflow calls `on_kill` from its SIGTERM handler, lets the task continue, and kills the process 5 s later, so that no
+`finally` ever runs. This module leaves the work by an exception instead: programs are killed, folders removed.
 """
 
 from __future__ import annotations
@@ -18,19 +17,19 @@ if TYPE_CHECKING:
 
 
 class Stopping(BaseException):
-    """The work ends now. Not an `Exception`, so that nothing on the way takes it for a failure and goes on."""
+    """Raised to stop the work. Not an `Exception`, so that no handler on the way treats it as a failure."""
 
 
 _working_in: int | None = None
-"""The thread that is in a block that may be left; a task's process has one such block at a time."""
+"""Thread that is in a stoppable block; a task's process has at most one such block at a time."""
 
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """A block that `stop` leaves.
+    """Run a block that `stop` can interrupt.
 
     Raises:
-        TaskStopped: It was left. Retryable.
+        TaskStopped: It was interrupted. Retryable.
     """
     global _working_in  # noqa: PLW0603 - a signal is the process's, and so is what it ends
     before, _working_in = _working_in, threading.get_ident()
@@ -38,15 +37,15 @@ def stoppable() -> Iterator[None]:
         yield
     except Stopping:
         raise TaskStopped(
-            "the task was told to end (SIGTERM), because somebody marked it or its run, or because its worker stops; "
-            "what it had under way was stopped and removed. A retry starts it over"
+            "the task was asked to stop (SIGTERM), because its state or its run's was set, or its worker shuts down; "
+            "work in flight was stopped and removed. A retry starts it over"
         ) from None
     finally:
         _working_in = before
 
 
 def stop() -> None:
-    """Leave the block, where this thread is in one; else, and the second time, do nothing. For `on_kill`."""
+    """Interrupt the block if this thread is in one; otherwise, and the second time, do nothing. For `on_kill`."""
     global _working_in  # noqa: PLW0603
     if _working_in == threading.get_ident():
         _working_in = None

@@ -1,4 +1,4 @@
-"""Which versions of the outside programs are installed, and what is known of them. Asked once per process."""
+"""Versions of the installed external programs and their known vulnerabilities. Determined once per process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SECONDS = 30.0
 
 @functools.cache
 def version_text(tool: str) -> str:
-    """What a program says of its version; empty when it says nothing."""
+    """Version output of a program; empty if it prints none."""
     env = process.base_env()
     env["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"
     try:
@@ -25,5 +25,5 @@ def version_text(tool: str) -> str:
 
 @functools.cache
 def flaw_lines(tool: str) -> tuple[str, ...]:
-    """What a log says of an installed program: a line per known flaw."""
+    """Log lines for an installed program, one per known vulnerability."""
     return tuple(known_flaws.lines(tool, version_text(tool)))

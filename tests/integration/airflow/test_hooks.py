@@ -30,7 +30,7 @@ def test_the_registry_is_asked_for_real(tmp_path: Path, monkeypatch: pytest.Monk
     with docker_registry(tmp_path, htpasswd=True) as registry:
         assert ask(PASSWORD) == (
             True,
-            f"{registry.host} in region ap-southeast-1 is an OCI registry and lets us in as 'robot'",
+            f"{registry.host} in region ap-southeast-1 is an OCI registry and grants access as 'robot'",
         )
         good, message = ask("another-password")
     assert (good, "another-password" in message, "401" in message or "login" in message) == (

@@ -96,7 +96,7 @@ def test_a_run_that_is_cleared_with_downstream_has_no_old_end(chain: Chain) -> N
     chain.clear("plan")
     chain.clear("report")
     chain.begin()
-    assert chain.note == ("going on: cleared by carl", OURS)
+    assert chain.note == ("resumed: cleared by carl", OURS)
 
 
 def test_a_run_that_goes_on_tells_its_end_anew(chain: Chain) -> None:
@@ -110,7 +110,7 @@ def test_a_run_that_goes_on_tells_its_end_anew(chain: Chain) -> None:
     chain.clear("distribute")
     before = chain.instances()["report"]
     chain.begin()
-    assert chain.note == ("going on: cleared by carl", OURS)
+    assert chain.note == ("resumed: cleared by carl", OURS)
     assert (before[:2], chain.instances()["report"][:2]) == (("failed", 1), ("", 1))
     assert (chain.instances()["report"][2], chain.tries("report")) == (
         1 + chain.dag.get_task("report").retries,
@@ -232,8 +232,8 @@ def test_the_form_that_marks_a_run_sends_our_note_back(chain: Chain) -> None:
     chain.write(DELIVERED, "anna")
     chain.mark("clear_dag_run", "carl")
     chain.begin()
-    assert chain.note == ("going on: cleared by carl", OURS)
-    chain.write("going on: cleared by carl", "anna")
+    assert chain.note == ("resumed: cleared by carl", OURS)
+    chain.write("resumed: cleared by carl", "anna")
     chain.states(quarantine="skipped", denied="skipped")
     chain.end()
     assert chain.note == (DELIVERED, OURS)

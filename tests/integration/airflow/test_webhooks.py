@@ -273,7 +273,7 @@ def test_a_paused_dag_queues_with_a_note(stored: Stored, receiver: Receiver) -> 
     stored.add(spec())
     stored.mark("shop", is_paused=True)
     found = receiver.push(MAIN, "", A)
-    why = "the Dag is paused: the run waits until somebody unpauses it"
+    why = "the Dag is paused: the run waits until it is unpaused"
     assert [outcome.why for outcome in found.entries[0].outcomes] == [why]
     run = stored.run("shop", found.made[0])
     assert (run["state"], run["note"]) == ("queued", why[0].upper() + why[1:])
@@ -282,8 +282,8 @@ def test_a_paused_dag_queues_with_a_note(stored: Stored, receiver: Receiver) -> 
 @pytest.mark.parametrize(
     ("state", "why"),
     [
-        ({"is_stale": True}, "Airflow has no such Dag now; the sensor tries again"),
-        ({"has_import_errors": True}, "the Dag's file has import errors; the sensor tries again"),
+        ({"is_stale": True}, "Airflow does not have its Dag now; the sensor retries"),
+        ({"has_import_errors": True}, "the Dag's file has import errors; the sensor retries"),
     ],
     ids=["stale", "import errors"],
 )

@@ -74,7 +74,7 @@ def test_a_registry(
         "oci_registry", "registry.example.com", port=5443, login="robot", password=GIVEN, extra=extra
     )
     assert (code, err, posted(airflow)) == (0, "", [registry])
-    assert out == "made    connection here (oci_registry): https://registry.example.com:5443 as robot\n"
+    assert out == "created connection here (oci_registry): https://registry.example.com:5443 as robot\n"
 
 
 def test_an_anonymous_registry(airflow: FakeAirflow, capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,7 +82,7 @@ def test_an_anonymous_registry(airflow: FakeAirflow, capsys: pytest.CaptureFixtu
     code, out, _ = run(capsys, "registry", "here", "registry.local", "--plain-http")
     plain = body("oci_registry", "registry.local", port=80, extra={"plain_http": True})
     assert (code, posted(airflow)) == (0, [plain])
-    assert out == "made    connection here (oci_registry): http://registry.local without a login\n"
+    assert out == "created connection here (oci_registry): http://registry.local without a login\n"
 
 
 def test_a_git_source_over_https(
@@ -94,7 +94,7 @@ def test_a_git_source_over_https(
     code, out, _ = run(capsys, "git", "here", "https://git.example.com/shop", *options)
     source = body("git", "https://git.example.com/shop", login="bot", password=GIVEN)
     assert (code, posted(airflow)) == (0, [source])
-    assert out == "made    connection here (git): https://git.example.com/shop as bot\n"
+    assert out == "created connection here (git): https://git.example.com/shop as bot\n"
 
 
 def test_a_git_source_over_ssh(
@@ -108,13 +108,15 @@ def test_a_git_source_over_ssh(
     code, out, _ = run(capsys, "git", "here", "git@git.example.com:shop/api.git", *options)
     extra = {"private_key": KEY, "known_hosts": HOSTS}
     assert (code, posted(airflow)) == (0, [body("git", "git@git.example.com:shop/api.git", extra=extra)])
-    assert out == "made    connection here (git): git@git.example.com:shop/api.git with a key\n"
+    assert out == "created connection here (git): git@git.example.com:shop/api.git with a key\n"
 
 
 def test_a_transport_that_is_off_by_default(airflow: FakeAirflow, capsys: pytest.CaptureFixture[str]) -> None:
     """Is taken, and the setting that it needs is named."""
     code, out, _ = run(capsys, "git", "here", "file:///srv/git")
-    said = "made    connection here (git): file:///srv/git without a login; [delivery_chain] git_transports has to"
+    said = (
+        "created connection here (git): file:///srv/git without a login; [delivery_chain] git_transports must"
+    )
     assert (code, out) == (0, f"{said} name file\n")
 
 
@@ -128,8 +130,8 @@ def test_a_trigger_with_a_new_secret(airflow: FakeAirflow, capsys: pytest.Captur
     del target["password"]
     assert (code, sent) == (0, target)
     assert out == (
-        "made    connection here (delivery_webhook): https://deploy.example.com/hooks/shop?env=***, signed\n"
-        f"secret  {secret}  (set it at the target, which checks signatures with it)\n"
+        "created connection here (delivery_webhook): https://deploy.example.com/hooks/shop?env=***, signed\n"
+        f"secret  {secret}  (configure it at the target, which verifies signatures with it)\n"
     )
 
 
@@ -153,7 +155,7 @@ def test_a_trigger_with_another_secret(
     extra = {"secret_query": "token=hidden", "timeout_seconds": 20}
     target = body("delivery_webhook", "https://deploy.example.com/", port=443, password=password, extra=extra)
     assert (code, posted(airflow)) == (0, [target])
-    assert out == f"made    connection here (delivery_webhook): https://deploy.example.com/, {said}\n"
+    assert out == f"created connection here (delivery_webhook): https://deploy.example.com/, {said}\n"
 
 
 REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
@@ -168,7 +170,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "an id": (("git", "a/b", "https://git.example.com"), "'a/b': expected a connection's id"),
     "no secret": (
         ("registry", "here", "registry.example.com", "--username", "robot"),
-        f"--username 'robot' has a password: pipe it in with --secret-stdin, or set {SECRET}",
+        f"--username 'robot' needs a password: pipe it in with --secret-stdin, or set {SECRET}",
     ),
     "no file": (
         ("git", "here", "git@g.example.com:a", "--key-file", "/nosuch"),
@@ -212,7 +214,7 @@ def test_one_that_is_there_is_left_alone(airflow: FakeAirflow, capsys: pytest.Ca
     words = ("registry", "here", "registry.example.com")
     assert run(capsys, *words)[0] == 0
     code, out, err = run(capsys, *words, "--region", "eu")
-    said = "connection 'here' is there already, and was left alone: --update makes it what you say\n"
+    said = "connection 'here' already exists and was not changed; use --update to change it\n"
     assert (code, out, err) == (3, "", said)
     code, out, _ = run(capsys, *words, "--region", "eu", "--update")
     said = "changed connection here (oci_registry): https://registry.example.com without a login\n"
@@ -238,10 +240,10 @@ def test_an_update_keeps_the_secrets_that_are_not_given(
 @pytest.mark.parametrize(
     ("there", "options", "code", "said"),
     [
-        (None, (), 3, "connection 'here' is not there: leave out --update to make it"),
-        ("git", (), 3, "connection 'here': expected type oci_registry, found 'git', and it was left alone"),
+        (None, (), 3, "connection 'here' does not exist: leave out --update to create it"),
+        ("git", (), 3, "connection 'here': expected type oci_registry, found 'git'; it was left unchanged"),
         ("oci_registry", ("--username", "bob"), 2, "connection 'here' has no password yet: pipe it in with"),
-        ("oci_registry", ("--username", "bob", "--test"), 2, "has a password: pipe it in"),
+        ("oci_registry", ("--username", "bob", "--test"), 2, "needs a password: pipe it in"),
     ],
 )
 def test_an_update_that_cannot_be(
@@ -280,10 +282,10 @@ def test_a_registry_is_tried_first(
         monkeypatch.setenv(SECRET, GIVEN)
         code, out, err = run(capsys, *words)
         assert (code, out, "HTTP 401" in err or "401" in err, airflow.posted) == (1, "", True, [])
-        assert err.endswith("nothing was made\n")
+        assert err.endswith("nothing was created\n")
         monkeypatch.setenv(SECRET, ROBOTS)
         code, out, err = run(capsys, *words)
-    tested = f"tested  {registry.host} is an OCI registry and lets us in as '{ROBOT}'"
+    tested = f"tested  {registry.host} is an OCI registry and grants access as '{ROBOT}'"
     assert (code, err, out.splitlines()[1:]) == (0, "", [tested])
 
 

@@ -183,6 +183,6 @@ def test_logins_that_can_not_be_read(tmp_path: Path, source: Source) -> None:
     (tmp_path / "other").write_text(Logins().to_json().decode() + "}")
     other = failing(tmp_path, job, "--logins", str(tmp_path / "other"))
     assert (missing.message, other.message.partition(",")[0]) == (
-        f"--logins {tmp_path}/none: expected a file that can be read, found No such file or directory",
+        f"--logins {tmp_path}/none: expected a readable file, found No such file or directory",
         "logins: expected JSON as a runner writes it",
     )

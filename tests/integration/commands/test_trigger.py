@@ -101,7 +101,7 @@ def test_netrc_is_left_alone(
 def test_an_event_that_the_chain_does_not_take(airflow: FakeAirflow, run: Run) -> None:
     """Exit code 1 at once with the chain's reason, and no run."""
     airflow.say[TAKES] = [(200, {"refused": "no build rule matches 'v9'"})]
-    words = "shop-api takes no such event, nothing was started: no build rule matches 'v9'\n"
+    words = "shop-api does not take this event, nothing was started: no build rule matches 'v9'\n"
     assert run("shop-api", "--ref", "v9", "--wait") == (1, "", words)
     assert airflow.seen == ["POST /auth/token", TAKES]
 
@@ -117,7 +117,7 @@ def test_the_same_id_twice(airflow: FakeAirflow, run: Run) -> None:
 def test_another_conflict(airflow: FakeAirflow, run: Run) -> None:
     """A conflict that is not about this id is no success."""
     airflow.say[RUNS] = [(409, {"detail": {"reason": "Unique constraint violation"}})]
-    words = "chain 'shop-api': Airflow refuses the run (status 409): Unique constraint violation"
+    words = "chain 'shop-api': Airflow refused the run (status 409): Unique constraint violation"
     assert run("shop-api", "--run-id", "x") == (3, "", f"{airflow.url}: {words}\n")
 
 
@@ -149,7 +149,7 @@ def test_waits_no_longer_than_said(airflow: FakeAirflow, run: Run) -> None:
     """After --timeout the run goes on alone."""
     airflow.looks = [("running", "")]
     started = f"started  x  {airflow.url}/dags/shop-api/runs/x\n"
-    late = "shop-api: run x has not ended in time, last seen running; it goes on\n"
+    late = "shop-api: run x did not finish in time, last state running; it continues\n"
     assert run("shop-api", "--run-id", "x", "--wait", "--timeout", "0.2") == (3, started, late)
 
 
@@ -159,12 +159,12 @@ def test_says_what_a_run_waits_for(airflow: FakeAirflow, run: Run) -> None:
     airflow.say["GET /delivery-chain/runs/shop-api/x/outcome"] = [
         (200, {"end": "waiting", "sentence": "waiting: its Dag is paused: unpause it", "state": "queued"})
     ]
-    late = "last seen queued (waiting: its Dag is paused: unpause it); it goes on\n"
+    late = "last state queued (waiting: its Dag is paused: unpause it); it continues\n"
     code, _, err = run("shop-api", "--run-id", "x", "--wait", "--timeout", "0.2")
     assert (code, err) == (3, f"shop-api: run x has not ended in time, {late}")
 
 
-AGAIN = "to try again without the risk of a second run, add --run-id x"
+AGAIN = "to retry without the risk of a second run, add --run-id x"
 
 
 @pytest.mark.parametrize(
@@ -178,33 +178,33 @@ AGAIN = "to try again without the risk of a second run, add --run-id x"
         (
             404,
             {"detail": "not found"},
-            "no chain 'shop-api'; chains that this login sees: base-images, shop-api",
+            "no chain 'shop-api'; chains visible to this login: base-images, shop-api",
         ),
         (
             400,
             {"detail": "Invalid input for param rule: 'x' is not one of [None, 'release']"},
-            "chain 'shop-api': Airflow refuses the run (status 400): Invalid input for param rule: 'x' is not one of",
+            "chain 'shop-api': Airflow refused the run (status 400): Invalid input for param rule: 'x' is not one of",
         ),
         (
             422,
             {"detail": [{"loc": ["body", "conf"], "msg": "Input should be a valid dictionary"}]},
-            "chain 'shop-api': Airflow refuses the run (status 422): body.conf: Input should be a valid dictionary",
+            "chain 'shop-api': Airflow refused the run (status 422): body.conf: Input should be a valid dictionary",
         ),
         (
             503,
             b"<html>\x1b[2Jsorry",
-            f"chain 'shop-api': Airflow fails or is busy (status 503: <html>?[2Jsorry); {AGAIN}",
+            f"chain 'shop-api': Airflow failed or is busy (status 503: <html>?[2Jsorry); {AGAIN}",
         ),
-        (429, {}, f"chain 'shop-api': Airflow fails or is busy (status 429: {{}}); {AGAIN}"),
+        (429, {}, f"chain 'shop-api': Airflow failed or is busy (status 429: {{}}); {AGAIN}"),
         (
             200,
             b"<html>Welcome</html>",
-            "chain 'shop-api': the answer is none of Airflow's REST API; the address is that of the UI's first page",
+            "chain 'shop-api': the response is not from Airflow's REST API; expected the address of the UI's first",
         ),
         (
             200,
             b"[" * 100_000,
-            "chain 'shop-api': the answer is none of Airflow's REST API; the address is that of",
+            "chain 'shop-api': the response is not from Airflow's REST API; expected the address of",
         ),
     ],
 )
@@ -219,7 +219,7 @@ def test_no_such_address(airflow: FakeAirflow, run: Run) -> None:
     """Where nothing of Airflow's is, the address is at fault and not the chain's name."""
     airflow.say[RUNS] = [(404, b"nothing here")]
     airflow.say["GET /api/v2/dags"] = [(404, b"nothing here")]
-    words = "no Airflow REST API at /api/v2 (status 404); the address is that of the UI's first"
+    words = "no Airflow REST API at /api/v2 (status 404); expected the address of the UI's first"
     code, out, err = run("shop-api", "--run-id", "x")
     assert (code, out, err.startswith(f"{airflow.url}: {words}")) == (3, "", True)
 
@@ -229,7 +229,7 @@ def test_a_password_that_is_not_taken(
 ) -> None:
     """The login is refused: the variables are named, and no run is asked for."""
     monkeypatch.setenv("AIRFLOW_API_PASSWORD", "hush")
-    words = "Airflow does not take AIRFLOW_API_USERNAME and AIRFLOW_API_PASSWORD (status 401); try them in the UI's"
+    words = "Airflow rejects AIRFLOW_API_USERNAME and AIRFLOW_API_PASSWORD (status 401); try them in the UI's"
     assert run("shop-api") == (3, "", f"{airflow.url}/auth/token: {words} login form\n")
     assert airflow.posted == []
 
@@ -249,9 +249,7 @@ def test_a_token_that_is_not_taken(
     airflow.say[RUNS] = [(status, {"detail": detail})]
     monkeypatch.setenv("AIRFLOW_API_TOKEN", "hush")
     code, out, err = run("shop-api")
-    start = (
-        f"{airflow.url}: Airflow does not take AIRFLOW_API_TOKEN (status {status}: {detail}); it has expired"
-    )
+    start = f"{airflow.url}: Airflow rejects AIRFLOW_API_TOKEN (status {status}: {detail}); it has expired"
     assert (code, out, err.startswith(start), "POST /auth/token" in err) == (3, "", True, True)
 
 
@@ -260,7 +258,7 @@ def test_redirects_are_not_followed(airflow: FakeAirflow, run: Run) -> None:
     with webhook_target() as other:
         airflow.say[RUNS] = [(307, other.url.encode() + b"?secret=hush")]
         code, out, err = run("shop-api", "--run-id", "x")
-        words = f"redirects to {other.url}, which the login does not follow; give the address that answers by itself"
+        words = f"redirects to {other.url}, where the login is not sent; give the final address"
         assert (code, out, err) == (3, "", f"{airflow.url}/api/v2/dags/shop-api/dagRuns: {words}\n")
         assert other.got == []
 
@@ -278,7 +276,7 @@ def test_nobody_there(airflow: FakeAirflow, run: Run) -> None:
         (hang, "no answer within 0.5 s"),
         (
             drip(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b"x"),
-            "the answer was not whole after 0.5 s",
+            "the answer was not complete after 0.5 s",
         ),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nab", "no answer from Airflow: "),
         (b"not HTTP\r\n\r\n", "no answer from Airflow: "),

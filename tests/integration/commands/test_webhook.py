@@ -71,7 +71,7 @@ def test_a_secret_that_the_sender_made(
     assert run(capsys, *words) == (
         2,
         "",
-        f"pagure makes its secret itself: put it into {SECRET}\n",
+        f"pagure generates the secret itself: put it into {SECRET}\n",
     )
     monkeypatch.setenv(SECRET, "0123456789abcdef")
     code, out, _ = run(capsys, *words)
@@ -114,7 +114,7 @@ def test_nothing_is_sent_for_a_typo(
 @pytest.mark.parametrize(
     ("status", "said"),
     [
-        (409, "connection 'hooks' is there already: choose another id"),
+        (409, "connection 'hooks' already exists: choose another id"),
         (403, "a user of role op or admin may"),
         (500, "found status 500"),
     ],
@@ -133,16 +133,16 @@ def test_refusals_say_what_to_do(
     [
         (
             "git_shp",
-            "no connection of this id; did you mean 'git_shop'? There are: git_shop, other. To add it: ",
+            "no connection with this id; did you mean 'git_shop'? Existing ones: git_shop, other. To add it: ",
         ),
         (
             "nosuch",
             (
-                "no connection of this id. There are: git_shop, other. To add it: delivery-chain connect git nosuch "
-                "URL or delivery-chain connect registry nosuch HOST. One that "
+                "no connection with this id. Existing ones: git_shop, other. To add it: delivery-chain connect git "
+                "nosuch URL or delivery-chain connect registry nosuch HOST. One that "
             ),
         ),
-        ("tell", "type delivery_webhook. There are: git_shop, other. One that "),
+        ("tell", "type delivery_webhook. Existing ones: git_shop, other. Connections in "),
     ],
 )
 def test_who_is_spoken_for_has_to_be_there(

@@ -326,7 +326,7 @@ FAULTS: dict[str, tuple[Callable[[Doctor], None], tuple[str, str], str, str, str
         ("trigger", "prod"),
         "problem",
         "expected type delivery_webhook",
-        "where nothing else takes this one: airflow connections delete prod && delivery-chain connect trigger prod URL",
+        "if nothing else uses this one: airflow connections delete prod && delivery-chain connect trigger prod URL",
     ),
     "host": (break_host, ("registry", "eu"), "problem", "127.0.0.1:9", "answers this machine"),
     "source": (
@@ -341,7 +341,7 @@ FAULTS: dict[str, tuple[Callable[[Doctor], None], tuple[str, str], str, str, str
         ("git", "git_shop api.git"),
         "problem",
         "transport http is not allowed",
-        "let [delivery_chain] git_transports name",
+        "add its transport to [delivery_chain] git_transports",
     ),
     "target": (
         break_target,
@@ -527,7 +527,7 @@ def test_the_command(
     assert main(["doctor", "nosuch"]) == 2
     assert (
         capsys.readouterr().err
-        == f"nosuch: no such file or folder, and no chain of this name in {doctor.specs}\n"
+        == f"nosuch: no such file or folder, and no chain with this name in {doctor.specs}\n"
     )
     assert main(["doctor", str(doctor.specs / "shop.yaml")]) == 1
     # A folder that bears the chain's name by chance, and one that bears none.
@@ -539,6 +539,7 @@ def test_the_command(
     assert '"trigger"' in capsys.readouterr().out
     assert main(["doctor", "other"]) == 2
     assert (
-        capsys.readouterr().err == f"other: holds no chain spec, and no chain is named so in {doctor.specs}\n"
+        capsys.readouterr().err
+        == f"other: no chain spec inside, and no chain with this name in {doctor.specs}\n"
     )
     assert os.environ["_AIRFLOW_PROCESS_CONTEXT"] == "server"

@@ -50,7 +50,7 @@ def test_what_killed_builds_leave_goes_with_the_next_job(worker: BuildWorker, fo
     other = worker.start("other")
     assert worker.end(other) == "TaskInstanceState.SUCCESS"
     assert left(folder).files == ()
-    assert "removed what a killed job left: " in other.said()
+    assert "removed leftovers of a killed job: " in other.said()
 
 
 def test_a_day_ends_as_it_began(worker: BuildWorker, folder: Path) -> None:

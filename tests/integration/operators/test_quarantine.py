@@ -138,10 +138,10 @@ def test_what_is_said_is_so(
         case.run.do(DeniedOperator(task_id="denied"))
     text = str(refused.value)
     assert ("published nothing" in text) == build
-    assert ("was there, and could be pulled, before it was judged" in text) == (not build)
+    assert ("existed, and could be pulled, before it was judged" in text) == (not build)
     said = [*serving, *([found.backup] if backup else ()), *deleted]
     assert [one for one in said if one not in text] == []
-    assert ("can't be pulled from there any more" in text) == (not serving)
+    assert ("can no longer be pulled from there" in text) == (not serving)
     case.run.states = {"quarantine": "failed"} if delete and not deletes else {}
     sentence = report_of(case.run).sentence
     assert sentence.startswith(BLOCKED)

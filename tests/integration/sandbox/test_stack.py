@@ -113,7 +113,7 @@ def test_a_second_up_starts_nothing(layout: Layout, options: stack.Options) -> N
     out = io.StringIO()
     stack.up(layout, options, Console(out))
     assert State.load(layout).processes == before
-    assert "everything runs already" in out.getvalue()
+    assert "everything is already running" in out.getvalue()
 
 
 def test_a_spec_of_ones_own_comes_up_with_what_it_lacks(
@@ -125,7 +125,7 @@ def test_a_spec_of_ones_own_comes_up_with_what_it_lacks(
         "delivery-chain connect trigger prod_target URL",
         "connection team_git is missing: the source of api",
         "delivery-chain connect git team_git URL",
-        f"these commands speak to this sandbox after `. {layout.airflow_env}`",
+        f"run `. {layout.airflow_env}` first, so that these commands address this sandbox",
     ]
     assert {"shop", "small"} <= {dag["dag_id"] for dag in api.dags()}
 
@@ -158,7 +158,7 @@ def test_up_brings_back_what_was_killed_and_nothing_else(
     out = io.StringIO()
     assert not status.status(layout, Console(out))
     assert all(f"{name} died; its log is {layout.log(name)}" in out.getvalue() for name in killed)
-    assert f"`delivery-chain sandbox up --state {layout.root}` brings back" in out.getvalue()
+    assert f"`delivery-chain sandbox up --state {layout.root}` restarts" in out.getvalue()
     stack.up(layout, options, Console(io.StringIO()))
     after = State.load(layout)
     changed = {name for name, mark in after.processes.items() if mark != before.processes[name]}
@@ -176,7 +176,7 @@ def test_a_port_that_others_know_is_not_changed(layout: Layout, options: stack.O
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(("127.0.0.1", before.ports[name]))
         sock.listen()
-        with pytest.raises(ConfigurationError, match=f"{name}: another program has taken its port"):
+        with pytest.raises(ConfigurationError, match=f"{name}: another program has taken port"):
             stack.up(layout, options, Console(io.StringIO()))
     stack.up(layout, options, Console(io.StringIO()))
     after = State.load(layout)

@@ -59,7 +59,7 @@ def test_one_that_ends_is_told_at_once_and_the_others_stay(calls: Calls) -> None
     with pytest.raises(ToolError) as caught:
         calls.call().bring_up([good, bad])
     assert all(
-        part in str(caught.value) for part in ("bad: its process ended", "Mend it.", "bad.log", "broken")
+        part in str(caught.value) for part in ("bad: its process exited", "Mend it.", "bad.log", "broken")
     )
     assert services.running(calls.state, "good")
 
@@ -67,7 +67,7 @@ def test_one_that_ends_is_told_at_once_and_the_others_stay(calls: Calls) -> None
 def test_one_that_ends_after_it_was_ready_is_told_too(calls: Calls) -> None:
     """While others are waited for."""
     first = calls.service("first", "sleep 0.3; echo gone")
-    with pytest.raises(ToolError, match="first: its process ended"):
+    with pytest.raises(ToolError, match="first: its process exited"):
         calls.call().bring_up([first, calls.service("slow", FOREVER, "silent")])
 
 
@@ -154,7 +154,7 @@ def test_a_killed_database_comes_back(calls: Calls) -> None:
             os.waitid(os.P_PID, dead.pid, os.WEXITED | os.WNOWAIT)
             lock = Path(calls.state.database_folder) / "postmaster.pid"
             assert lock.read_text().splitlines()[0] == str(dead.pid)
-            database.clear_the_way(calls.state)
+            database.remove_leftovers(calls.state)
             calls.call().bring_up([server])
             assert services.running(calls.state, database.NAME)
     finally:

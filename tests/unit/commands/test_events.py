@@ -101,9 +101,9 @@ def test_json_is_one_object_a_line(ledger: Any, capsys: pytest.CaptureFixture[st
     assert (code, [LedgerLine.model_validate_json(line) for line in out]) == (0, ledger.changes)
     assert err == [
         "2 changes since 2026-11-22 12:00 UTC, 1 with gaps",
-        "there is more: only the newest were read; the time above is from when on it is all",
-        "3 records are of another version of this package, and were left out",
-        "not looking: source git shop/web.git: its Dag is paused",
+        "more exist: only the newest were read, and the list is complete since the time above",
+        "3 records were written by another version of this package, and were skipped",
+        "not polling: source git shop/web.git: its Dag is paused",
     ]
 
 

@@ -82,7 +82,7 @@ def test_plan_of_an_image(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "plan", SPECS / "base-images.yaml", "--image", "alpine:edge") == (
         0,
         r"""chain       base-images
-build       nothing: the image is there already
+build       nothing: the image already exists
 image       base/alpine: edge
 scan        trivy, blocking
 replicate   to-frankfurt: no, no tag of edge matches '\\d.*'
@@ -105,7 +105,7 @@ image       shop/web: main-202611231130-<commit>, edge
 scan        trivy, blocking
 replicate   to-singapore: ap-southeast-1 shop/web: main-202611231130-<commit>, edge
 distribute  redeploy-staging: edge
-<commit> stands for the commit that the ref points at: name it with --commit
+<commit> stands for the commit that the ref points at: pass it with --commit
 """,
         "",
     )

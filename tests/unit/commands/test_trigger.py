@@ -41,7 +41,7 @@ def test_addresses(given: str, address: str) -> None:
 
 
 EXAMPLE = "Airflow's address: expected one such as https://airflow.example.com"
-CLEAR = "the login would cross the network in the clear; use https, or --allow-http where the way is safe"
+CLEAR = "the login would cross the network in the clear; use https, or --allow-http on a trusted network"
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ NONE = f"no login for Airflow: set {TOKEN}, or {USER} and {PASSWORD}, in the env
         ({TOKEN: " "}, NONE),
         ({USER: "bob"}, "AIRFLOW_API_PASSWORD is not set, but its other half is"),
         ({PASSWORD: "hush"}, "AIRFLOW_API_USERNAME is not set, but its other half is"),
-        ({TOKEN: "se\ncret"}, "AIRFLOW_API_TOKEN: expected a token without blanks, found something else"),
+        ({TOKEN: "se\ncret"}, "AIRFLOW_API_TOKEN: expected a token without spaces, found something else"),
     ],
 )
 def test_logins_refused(environment: dict[str, str], message: str) -> None:
@@ -236,10 +236,13 @@ def test_what_is_waited_for(look: Answer, outcome: Answer | ToolError | None, en
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        (state("running"), "c: run r has not ended in time, last seen running; it goes on"),
-        (AirflowUnreachable("away"), "c: run r has not ended in time, last seen nowhere: away; it goes on"),
-        (Answer(404, {}, "gone"), "https://h: run r of 'c' can't be seen (status 404): gone"),
-        (Answer(403, {}, "no"), "https://h: run r of 'c' can't be seen (status 403): no"),
+        (state("running"), "c: run r did not finish in time, last state running; it continues"),
+        (
+            AirflowUnreachable("away"),
+            "c: run r did not finish in time, last state unknown: away; it continues",
+        ),
+        (Answer(404, {}, "gone"), "https://h: run r of 'c' can't be read (status 404): gone"),
+        (Answer(403, {}, "no"), "https://h: run r of 'c' can't be read (status 403): no"),
         (ToolError("login not taken"), "login not taken"),
     ],
 )

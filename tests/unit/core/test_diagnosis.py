@@ -10,8 +10,8 @@ from delivery_chain.core.diagnosis import Level, clock, ok, problem, summary, te
 @pytest.mark.parametrize(
     ("seconds", "level", "said"),
     [
-        (0, Level.OK, "tells the time of this machine"),
-        (-5, Level.OK, "tells the time of this machine"),
+        (0, Level.OK, "agrees with this machine"),
+        (-5, Level.OK, "agrees with this machine"),
         (6, Level.WARNING, "is 6 s ahead of this machine"),
         (-60, Level.WARNING, "is 60 s behind this machine"),
         (61, Level.PROBLEM, "is 61 s ahead of this machine"),

@@ -56,16 +56,16 @@ def planned(spec: ChainSpec, present: str = A, **conf: Any) -> Plan:
             {"ref": "main"},
             "chain 'shop' has no build rule: name a `repository` and its image's `tag`",
         ),
-        (IMAGES, {"tag": "v1"}, "say the `repository`: chain 'shop' covers more than one"),
+        (IMAGES, {"tag": "v1"}, "name the `repository`: chain 'shop' covers more than one"),
         (
             IMAGES,
             {"repository": "api", "tag": "_staging-0123456789ab"},
-            "tag '_staging-0123456789ab' is a name the chain keeps for itself",
+            "tag '_staging-0123456789ab' is a name reserved for the chain",
         ),
         (
             SPEC,
             {},
-            "say a `rule` or a `ref` to build, or a `repository` and an image's `tag` or `digest`",
+            "name a `rule` or a `ref` to build, or a `repository` and an image's `tag` or `digest`",
         ),
         (
             SPEC,
@@ -82,7 +82,7 @@ def planned(spec: ChainSpec, present: str = A, **conf: Any) -> Plan:
             {"rule": "release"},
             (
                 "build rule 'release' has a pattern, a build time or a commit id, so it can't be built by its name "
-                "alone: say the `ref` (tag) to build, as if it had just been pushed"
+                "alone: name the `ref` (tag) to build, as if it had just been pushed"
             ),
         ),
         (
@@ -90,7 +90,7 @@ def planned(spec: ChainSpec, present: str = A, **conf: Any) -> Plan:
             {"rule": "stamped"},
             (
                 "build rule 'stamped' has a pattern, a build time or a commit id, so it can't be built by its name "
-                "alone: say the `ref` (branch) to build, as if it had just been pushed"
+                "alone: name the `ref` (branch) to build, as if it had just been pushed"
             ),
         ),
         (
@@ -119,9 +119,9 @@ def planned(spec: ChainSpec, present: str = A, **conf: Any) -> Plan:
         (
             SPEC,
             {"ref": "refs/tags/v1.2"},
-            "'refs/tags/v1.2' matches several build rules, say which `rule`: release, any",
+            "'refs/tags/v1.2' matches several build rules, name the `rule`: release, any",
         ),
-        (SPEC, {"ref": "main"}, "'main' matches several build rules, say which `rule`: main, stamped"),
+        (SPEC, {"ref": "main"}, "'main' matches several build rules, name the `rule`: main, stamped"),
     ],
 )
 def test_select_refuses(spec: ChainSpec, conf: dict[str, Any], message: str) -> None:
@@ -138,7 +138,7 @@ def test_select_refuses(spec: ChainSpec, conf: dict[str, Any], message: str) -> 
             {"rule": "main", "ref": "main", "commit": A},
             "",
             EventRefused,
-            "'refs/heads/main' is not there any more: it was deleted, or never pushed",
+            "'refs/heads/main' does not exist: it was deleted, or never pushed",
         ),
         (
             {"kind": "source_push", "rule": "main", "ref": "refs/heads/main", "commit": A},
@@ -153,7 +153,7 @@ def test_select_refuses(spec: ChainSpec, conf: dict[str, Any], message: str) -> 
             {"repository": "api", "tag": "v1"},
             "",
             EventRefused,
-            "tag 'v1' is not there any more: it was deleted, or never pushed",
+            "tag 'v1' does not exist: it was deleted, or never pushed",
         ),
         (
             {"repository": "api", "tag": "v1", "digest": DIGEST},
@@ -166,7 +166,7 @@ def test_select_refuses(spec: ChainSpec, conf: dict[str, Any], message: str) -> 
             A,
             EventRefused,
             (
-                "the tag rule '${all}' makes no tag that a registry takes: tag 'feature/a': expected 1 to 128 "
+                "the tag rule '${all}' produces an invalid tag: tag 'feature/a': expected 1 to 128 "
                 "characters of [A-Za-z0-9_.-], the first not . or -"
             ),
         ),

@@ -306,12 +306,12 @@ def standing(state: State, **fields: Any) -> Standing:
         (
             State.INVALID,
             {"invalid spec"},
-            "**The spec is invalid.** This is version 3 (01234567), the last good one;",
+            "**The spec is invalid.** This is version 3 (01234567), the last valid one;",
         ),
         (
             State.NO_FILES,
             {"no spec files"},
-            "**There is no spec in the specs folder.** This is version 3 (01234567)",
+            "**The specs folder has no spec.** This is version 3 (01234567)",
         ),
         (State.REMOVED, {"removed chain"}, "**This chain was removed** from the specs (`team/shop.yaml`)."),
     ],

@@ -31,7 +31,7 @@ def test_one_that_hangs_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
         found = run_all([Check("t", "a", hang, 0.05), Check("t", "b", hang, 0.05), fine("c")])
     finally:
         never.set()
-    remedy = "see what keeps it from answering this machine: its load, a firewall, a proxy"
+    remedy = "find out what keeps it from responding to this machine: its load, a firewall, a proxy"
     late = [problem("t", name, "no answer within 0.05 s", remedy) for name in "ab"]
     assert found == [*late, ok("t", "c", "well")]
 
@@ -41,7 +41,7 @@ def test_one_that_hangs_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (
             ConfigurationError("field x: wrong"),
-            problem("t", "a", "field x: wrong", "do what it says, and run this again"),
+            problem("t", "a", "field x: wrong", "follow the message, and run this again"),
         ),
         (
             ZeroDivisionError("division"),
@@ -49,7 +49,7 @@ def test_one_that_hangs_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
                 "t",
                 "a",
                 "the check itself failed: ZeroDivisionError: division",
-                "please report it; the other lines stand",
+                "please report it; the other lines are valid",
             ),
         ),
     ],

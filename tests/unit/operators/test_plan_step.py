@@ -95,15 +95,15 @@ def test_a_push_that_was_overtaken_is_skipped(refs: dict[str, str]) -> None:
     [
         (chain(), PUSH | {"ref": "refs/heads/main"}, EventRefused, "no build rule of chain 'shop' matches"),
         (chain(), PUSH | {"ref": "refs/tags/v1.2.3"}, EventRefused, "as a whole name (release: tag v("),
-        (chain(), PUSH | {"ref": "refs/tags/v9.9"}, EventRefused, "'refs/tags/v9.9' is not there any more"),
-        (chain(), {"ref": "v9.9"}, EventRefused, "'refs/tags/v9.9' is not there any more"),
-        (WIDE, {"ref": "feature/x"}, EventRefused, "makes no tag that a registry takes"),
+        (chain(), PUSH | {"ref": "refs/tags/v9.9"}, EventRefused, "'refs/tags/v9.9' does not exist"),
+        (chain(), {"ref": "v9.9"}, EventRefused, "'refs/tags/v9.9' does not exist"),
+        (WIDE, {"ref": "feature/x"}, EventRefused, "produces an invalid tag"),
         (chain(), {"rule": "release"}, EventRefused, "can't be built by its name alone"),
         (chain(), {"repository": "web", "tag": "v1"}, EventRefused, "not in the scope of chain 'shop'"),
-        (chain(), {"tag": "_staging-0123456789ab"}, EventRefused, "a name the chain keeps for itself"),
+        (chain(), {"tag": "_staging-0123456789ab"}, EventRefused, "a name reserved for the chain"),
         (chain(), {"ref": "--upload-pack=x"}, UsageError, "expected a git ref"),
         (chain(), {"ref": "v1.2", "digets": "x"}, UsageError, "digets: Extra inputs are not permitted"),
-        (chain(), {}, EventRefused, "say a `rule` or a `ref` to build"),
+        (chain(), {}, EventRefused, "name a `rule` or a `ref` to build"),
     ],
 )
 def test_an_event_that_makes_no_run_is_refused(
@@ -150,8 +150,8 @@ def test_an_image_by_digest_has_no_tag(home: MemoryRegistry) -> None:
 @pytest.mark.parametrize(
     ("conf", "error", "message"),
     [
-        ({"tag": "v8"}, EventRefused, "tag 'v8' is not there any more"),
-        ({"digest": DIGEST}, EventRefused, f"tag {DIGEST!r} is not there any more"),
+        ({"tag": "v8"}, EventRefused, "tag 'v8' does not exist"),
+        ({"digest": DIGEST}, EventRefused, f"tag {DIGEST!r} does not exist"),
         ({"tag": "v7", "digest": DIGEST}, AirflowSkipException, "tag 'v7' moved on from sha256:999999999999"),
     ],
 )

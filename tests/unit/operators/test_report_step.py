@@ -76,7 +76,7 @@ def at_end(states: dict[str, str], *regions: str, judged: str = "passed", held: 
 
 
 TITLE = f"{NAME} v7 at {short_digest(DIGEST)}"
-LOST = "it left no reason: somebody marked it, or its worker was lost"
+LOST = "it left no reason: it was marked by hand, or its worker was lost"
 PARTLY = (
     f"partly delivered: {TITLE} passed with 2 low, published, copied to west; NOT DONE: to-east failed, prod failed; "
     f"replicate [to-east]: {LOST}; distribute [prod]: {LOST}"

@@ -137,7 +137,7 @@ def test_equal_trees_give_equal_bytes() -> None:
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        ({b"a": b"value"}, "has to be a bucket"),
+        ({b"a": b"value"}, "must be a bucket"),
         ({b"": {}}, "a key has 0 bytes"),
         ({b"a": {b"": b"v"}}, "a key has 0 bytes"),
         ({b"a": {b"k" * (MAX_KEY + 1): b"v"}}, f"expected 1 to {MAX_KEY}"),

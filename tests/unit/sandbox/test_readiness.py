@@ -101,7 +101,7 @@ def test_however_slow_it_is() -> None:
 
 def test_what_gives_up_names_what_is_missing() -> None:
     """The caller's bound ends the wait for a poll that never ends, and is told for which."""
-    with pytest.raises(ToolError, match=f"first look of {SOURCE}"):
+    with pytest.raises(ToolError, match=f"first poll of {SOURCE}"):
         wait(FakeAirflow(source_at=0))
 
 
@@ -111,7 +111,7 @@ def test_a_poll_that_failed_is_told_and_not_waited_for(kind: str, state: str) ->
     """Its reason is the watch's own, of the last try that had one."""
     failures = {1: (kind, "no such repository\nmore")}
     airflow = FakeAirflow(source_at=0, watch_state=state, failures=failures | {2: ("", "")})
-    assert wait(airflow) == [f"{SOURCE}: does not watch its source: no such repository"]
+    assert wait(airflow) == [f"{SOURCE}: is not watching its source: no such repository"]
     assert airflow.now < 1
 
 
@@ -126,7 +126,7 @@ def test_a_failure_of_airflows_own_is_waited_for(failures: dict[int, tuple[str, 
 def test_a_paused_watch_is_told() -> None:
     """It will not look before somebody switches it on."""
     assert wait(FakeAirflow(source_at=0, paused=True)) == [
-        f"{SOURCE}: does not watch its source: it is paused"
+        f"{SOURCE}: is not watching its source: it is paused"
     ]
 
 
@@ -150,7 +150,7 @@ def test_a_folder_of_other_dags_is_ready_with_its_first() -> None:
 @pytest.mark.parametrize("file", ["/dags/delivery_chain_sources.py: no", "/dags/delivery_chains.py: no"])
 def test_files_that_can_not_be_read_are_told(file: str) -> None:
     """A broken Dag file does not keep the sandbox from being ready: its Dags are not waited for."""
-    assert wait(FakeAirflow(errors=[file])) == [f"not read: {file}"]
+    assert wait(FakeAirflow(errors=[file])) == [f"not parsed: {file}"]
 
 
 def test_a_file_that_took_too_long_is_waited_for() -> None:
@@ -159,12 +159,12 @@ def test_a_file_that_took_too_long_is_waited_for() -> None:
         "delivery_chains.py: * https://airflow.apache.org/best-practices.html#reducing-dag-complexity, PID: 1"
     )
     airflow = FakeAirflow(errors=[error], read_at=40, source_at=40, baseline_at=50)
-    assert wait(airflow) == [f"not read: {error}"]
+    assert wait(airflow) == [f"not parsed: {error}"]
     assert airflow.now >= 50
 
 
 def test_an_error_elsewhere_is_told_and_the_rest_is_waited_for() -> None:
     """As that of the file that shows invalid specs."""
     airflow = FakeAirflow(errors=["/dags/specs.py: mine.yaml:3"], read_at=3, source_at=3, baseline_at=5)
-    assert wait(airflow) == ["not read: /dags/specs.py: mine.yaml:3"]
+    assert wait(airflow) == ["not parsed: /dags/specs.py: mine.yaml:3"]
     assert airflow.now >= 5

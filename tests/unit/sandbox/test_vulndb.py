@@ -152,7 +152,7 @@ def test_the_manifest_says_that_it_is_a_sample() -> None:
             "dev.delivery-chain.sample": "true",
             "org.opencontainers.image.description": (
                 "Sample vulnerability database of airflow-delivery-chain: 23 vulnerabilities, for "
-                "demonstrations without internet. A scan that finds nothing with it proves nothing."
+                "demonstrations without internet. A clean scan with it proves nothing."
             ),
         },
     }

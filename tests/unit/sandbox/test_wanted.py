@@ -51,11 +51,11 @@ def test_each_missing_connection_is_told_once_with_its_command() -> None:
     assert advice(missing([chain()], known), known, ENVIRONMENT) == [
         "connection my_git is missing: the source of api",
         "  delivery-chain connect git my_git URL",
-        "connection my_registry_2 is missing: replication rule near (is my_registry meant?)",
+        "connection my_registry_2 is missing: replication rule near (did you mean my_registry?)",
         "  delivery-chain connect registry my_registry_2 HOST",
         "connection my_target is missing: trigger tell",
         "  delivery-chain connect trigger my_target URL",
-        "these commands speak to this sandbox after `. /s/airflow.env`",
+        "run `. /s/airflow.env` first, so that these commands address this sandbox",
     ]
 
 

@@ -98,5 +98,5 @@ def test_a_file_that_is_too_large_says_so(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("a" + "é" * LARGEST_FILE)
 
     assert [str(problem) for problem in load(tmp_path).problems] == [
-        f"{tmp_path}/a.yaml:1: at most 1048576 bytes, found more"
+        f"{tmp_path}/a.yaml:1: expected at most 1048576 bytes, found more"
     ]

@@ -69,7 +69,7 @@ def test_a_running_jobs_folder_stays_until_its_process_is_killed(
     process.wait(10)
     assert jobs(tmp_path) == ["r1-build-0"]
     with job_folder.job_folder(tmp_path, "r2-scan-0", log=lines.append):
-        assert (jobs(tmp_path), lines) == (["r2-scan-0"], [f"removed what a killed job left: {folder}"])
+        assert (jobs(tmp_path), lines) == (["r2-scan-0"], [f"removed leftovers of a killed job: {folder}"])
 
 
 def test_a_retry_beside_a_try_that_still_lives_has_another_folder(
@@ -141,7 +141,7 @@ def test_what_can_not_be_removed_keeps_no_job_from_its_work(
         with job_folder.job_folder(tmp_path, "r1-build-0", log=lines.append) as folder:
             assert folder.name == "r1-build-0~2"
     left = folder.with_name("r1-build-0")
-    said = f"what a killed job left could not be removed, the next job tries again: {left}: rm: the deadline passed"
+    said = f"leftovers of a killed job could not be removed, the next job tries again: {left}: rm: the deadline passed"
     assert lines == [said]
     sweep(tmp_path, log=print)
     assert jobs(tmp_path) == []
@@ -205,7 +205,7 @@ def test_a_folder_that_somebody_else_made_where_all_may_is_refused(tmp_path: Pat
     folder = tmp_path / "delivery-chain-0"
     folder.mkdir()
     os.chown(folder, 65534, 65534)
-    with pytest.raises(ConfigurationError, match="expected a folder of this user's, found user 65534's"):
+    with pytest.raises(ConfigurationError, match="expected a folder owned by this user, found user 65534's"):
         home(folder)
 
 
@@ -213,7 +213,7 @@ def test_a_link_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     """It would lead the sweep to somebody else's files."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / str(os.geteuid())).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ConfigurationError, match="found somebody else's, or a link"):
+    with pytest.raises(ConfigurationError, match="found another user's, or a link"):
         home(tmp_path)
 
 

@@ -74,5 +74,5 @@ def test_a_program_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     versions.version_text.cache_clear()
     assert known_flaws.lines("trivy", versions.version_text("nothing-of-that-name")) == [
-        "trivy: its version could not be read, so that its known flaws are not told"
+        "trivy: its version could not be read, so its known vulnerabilities can't be listed"
     ]

@@ -1,1 +1,1 @@
-"""Builds with buildah: no daemon, and each command in namespaces of its own."""
+"""Builds with buildah: no daemon, and each command in its own namespaces."""

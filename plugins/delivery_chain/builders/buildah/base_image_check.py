@@ -1,7 +1,7 @@
-"""A look at a base image before buildah pulls it: buildah fetches a layer from whatever addresses its manifest names.
+"""Checks a base image before buildah pulls it, because buildah fetches layers from any URL that the manifest names.
 
-It does so over the network of the pull, which for registries of the chain is the worker's. So the manifest is read
-first, and what is pulled is named by the digest that was read: a tag may move in between.
+It does so over the network of the pull, which for the chain's registries is the worker's. So the manifest is read
+first, and the image is then pulled by the digest that was read: a tag may move in between.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _HUB_API = "registry-1.docker.io"
 
 
 def pinned(image: ImageName, registry: Registry, platform: str, written: str) -> ImageName:
-    """The image by the digest that it has now, none of its layers to be fetched from elsewhere.
+    """Pin the image to its current digest, after checking that all its layers are in its registry.
 
     Args:
-        image: What is asked for.
-        registry: Where it is fetched from, and with which login.
-        platform: For which it is pulled; images of other platforms are not looked at.
-        written: Where it is named, for messages.
+        image: The requested image.
+        registry: The registry to fetch it from, with the login.
+        platform: Platform of the pull; images of other platforms are not checked.
+        written: The place that names the image, for messages.
 
     Raises:
-        BuildFailed: A layer names addresses. Nothing was pulled. Not retryable.
-        RegistryError: It could not be read; its kind says whether a retry helps.
+        BuildFailed: A layer has URLs. Nothing was pulled. Not retryable.
+        RegistryError: The manifest could not be read; its class says whether to retry.
     """
     if canonical_host(registry.host) == DOCKER_HUB:
         registry = replace(registry, host=_HUB_API)
@@ -57,7 +57,7 @@ def pinned(image: ImageName, registry: Registry, platform: str, written: str) ->
 def _images(
     client: RegistryClient, name: str, manifest: AnyManifest, platform: str, depth: int
 ) -> Iterator[AnyManifest]:
-    """Every image that may be taken for the platform."""
+    """Yield every image that may be chosen for the platform."""
     if not isinstance(manifest, Index):
         yield manifest
         return
@@ -66,12 +66,12 @@ def _images(
             try:
                 below = client.get_manifest(name, child.digest)
             except NotFound:
-                # An index may lack images; buildah says so if it wants this one.
+                # An index may be sparse; buildah fails if it needs this image.
                 continue
             yield from _images(client, name, below, platform, depth + 1)
 
 
 def _fits(child: Descriptor, platform: str) -> bool:
-    """Whether a child may be chosen: variants are buildah's to weigh."""
+    """Whether a child may be chosen; buildah decides between variants."""
     said = platform_name(dict(child.platform)) if child.platform else platform
     return said.split("/")[:2] == platform.split("/")[:2]

@@ -1,11 +1,11 @@
-"""Builds an image with buildah and pushes it; the worker keeps nothing of it.
+"""Builds an image with buildah and pushes it; nothing stays on the worker.
 
-There are three kinds of buildah commands. Base images are pulled first, each by a command of its own that has
-just the login for it. The build comes next: it has no login and never pulls. The push is last, when no process
-of the build is left. A login is never in a file: the command inherits it as an open descriptor.
+Three kinds of buildah commands run. First, base images are pulled, each by its own command with only the login for
+that image. Next comes the build, which has no login and never pulls. The push is last, when no process of the build
+is left. A login is never in a file: the command inherits it as an open descriptor.
 
-Every build has a storage of its own in one folder that is named after the target: builds don't share layers,
-locks or leftovers, and a build that is repeated after a kill begins by removing what the killed one left.
+Every build has its own storage in one folder named after the target: builds don't share layers, locks or leftovers,
+and the retry of a killed build begins by removing that build's leftovers.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 PROBE_SECONDS = 60.0
 _HEREDOCS = (1, 33, 0)
-"""First buildah that knows them."""
+"""The first buildah that supports them."""
 _PLATFORM = Platform.LINUX_ARM64 if os.uname().machine == "aarch64" else Platform.LINUX_AMD64
 _sandboxes: dict[tuple[Isolation, Network], Sandbox] = {}
 
@@ -69,7 +69,7 @@ class BuildahBuilder:
         return _build_and_push(work, sandbox, deadline, log)
 
     def probe(self, options: Mapping[str, str], folder: Path) -> str:
-        """Return the isolation that builds get on this machine; found once per process, see `Builder.probe`."""
+        """Describe the isolation that builds get on this machine; probed once per process, see `Builder.probe`."""
         return str(_sandbox(*_ways(options), folder))
 
 
@@ -77,7 +77,7 @@ def _ways(options: Mapping[str, str]) -> tuple[Isolation, Network]:
     """Return the isolation and network that the options ask for.
 
     Raises:
-        ConfigurationError: An option is unknown, or has a value that it does not take. Not retryable.
+        ConfigurationError: An option is unknown, or its value is not allowed. Not retryable.
     """
     if unknown := sorted(options.keys() - {"isolation", "network"}):
         raise ConfigurationError(
@@ -126,7 +126,7 @@ class _Pull:
 
 
 def _mounts(dockerfile: bytes, version: Version) -> list[Mount]:
-    """Every mount there may be: whether a `<<` begins a heredoc, only the builder's shell rules say for certain."""
+    """Every possible mount: only the builder's shell rules can decide for certain whether `<<` begins a heredoc."""
     text = decode(dockerfile)
     readings = [False, True] if version >= _HEREDOCS else [False]
     found = [one for heredocs in readings for one in mounts(instructions(text, heredocs=heredocs))]
@@ -134,10 +134,10 @@ def _mounts(dockerfile: bytes, version: Version) -> list[Mount]:
 
 
 def _pulls(work: BuildWork, dockerfile: bytes, version: Version) -> list[_Pull]:
-    """What has to be pulled, each image once, checked before anything is sent.
+    """List the images to pull, each once, checked before anything is sent.
 
     Raises:
-        BuildFailed: A name is none, is not allowed, or is wanted for two platforms. Not retryable.
+        BuildFailed: A name is invalid, is not allowed, or is needed for two platforms. Not retryable.
     """
     found: dict[str, _Pull] = {}
     text = decode(dockerfile)
@@ -155,7 +155,7 @@ def _pulls(work: BuildWork, dockerfile: bytes, version: Version) -> list[_Pull]:
                 tool="buildah",
             )
         if need.is_base:
-            # Wherever else it is named, its ONBUILD instructions run.
+            # Its ONBUILD instructions run wherever else it is named.
             found[str(image)] = pull
     return list(found.values())
 
@@ -163,18 +163,18 @@ def _pulls(work: BuildWork, dockerfile: bytes, version: Version) -> list[_Pull]:
 def _build(room: BuildRoom, work: BuildWork, dockerfile: str) -> None:
     options = [f"--platform={work.platform}"]
     options += [f"--build-arg={name}={value}" for name, value in work.args.items()]
-    # Not by arguments in LABEL: with cached layers those keep their first value.
+    # Not via build arguments in LABEL: cached layers keep their first value.
     options += [f"--label={name}={value}" for name, value in work.labels.items()]
     options += [f"--annotation={name}={value}" for name, value in work.annotations.items()]
     try:
         room.build(options)
     except ToolError as error:
-        # The process's own error has nothing that this one lacks, and would stand in the log beside it.
+        # The process's own error would only repeat this one in the log.
         raise buildah_errors.of_build(error, work.target, dockerfile) from None
 
 
 def _sandbox(kind: Isolation, network: Network, workdir: Path) -> Sandbox:
-    """What works here, found out once per process."""
+    """The sandbox that works on this machine, probed once per process."""
     if (kind, network) not in _sandboxes:
         _sandboxes[kind, network] = isolation.choose(kind, network, lambda sandbox: _probe(sandbox, workdir))
     return _sandboxes[kind, network]
@@ -182,7 +182,7 @@ def _sandbox(kind: Isolation, network: Network, workdir: Path) -> Sandbox:
 
 @process.disk_full_said("buildah")
 def _probe(sandbox: Sandbox, workdir: Path) -> None:
-    """Build something small, with a RUN step where this machine has a program for it."""
+    """Run a small build, with a RUN step if a program for this machine is available."""
     isolation.check_programs(sandbox)
     with tempfile.TemporaryDirectory(dir=workdir, prefix="probe-") as folder:
         context = Path(folder) / "context"

@@ -1,4 +1,4 @@
-"""The configuration files of one build's buildah: nothing of the machine's own takes effect but its policy."""
+"""Writes the configuration files for one build's buildah, which replace the machine's own except for its policy."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from delivery_chain.core.names.registry import Registry
 
 POLICY = Path("/etc/containers/policy.json")
-"""Where an administrator says whose signatures images need."""
+"""The administrator's policy on image signatures."""
 _ACCEPT = [{"type": "insecureAcceptAnything"}]
 _OPEN, _ENTER = 0o644, 0o755
-"""Modes that do not depend on the worker's umask: the build's users have to read them."""
+"""Modes independent of the worker's umask, because the build's users must be able to read the files."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """One build's settings. buildah and RUN steps may read them and never write; no login is among them."""
+    """One build's settings. buildah and RUN steps can read but not write them; they contain no login."""
 
     folder: Path
-    """As this process sees them."""
+    """The folder as this process sees it."""
     seen: Path
-    """As buildah sees them."""
+    """The folder as buildah sees it."""
 
     def write(self, dockerfile: bytes) -> None:
-        """Write what does not depend on a registry, and the Dockerfile."""
+        """Write the settings that do not depend on a registry, and the Dockerfile."""
         self._folder("")
         self._file("Dockerfile", dockerfile)
         self._file("containers.conf", b"[engine]\n[containers]\n")
@@ -41,16 +41,16 @@ class Settings:
         for name in ("home", "home/.config", home, f"{home}/registries.d", "certificates"):
             self._folder(name)
         self._file(f"{home}/policy.json", json.dumps(_policy(POLICY)).encode())
-        # Otherwise signatures are looked for in a folder of the machine's that the build's users can't open.
+        # Otherwise signatures are looked up in a system folder that the build's users can't open.
         lookaside = f"default-docker:\n  lookaside: file://{self.seen}/home/signatures\n"
         self._file(f"{home}/registries.d/default.yaml", lookaside.encode())
 
     def write_registry(self, registry: Registry, host: str) -> None:
-        """Write how one registry is reached, for the next command.
+        """Write the access settings of one registry, for the next command.
 
         Args:
-            registry: Where to fetch from or push to.
-            host: What images call it.
+            registry: Registry to fetch from or push to.
+            host: Its name in image references.
         """
         self._file("registries.conf", _registries(registry, host).encode())
         certificate = self.folder / "certificates" / "0.crt"
@@ -70,7 +70,7 @@ class Settings:
 
 
 def logins(registry: Registry) -> str:
-    """The login for one registry as buildah reads it.
+    """Encode the login for one registry in buildah's format.
 
     Source: containers-auth.json(5).
     """
@@ -81,7 +81,7 @@ def logins(registry: Registry) -> str:
 
 
 def _registries(registry: Registry | None, host: str) -> str:
-    """Plain http for exactly the registry that is said to speak it; short names are Docker Hub's.
+    """Allow plain HTTP for exactly the registry configured so; short names refer to Docker Hub.
 
     Source: containers-registries.conf(5).
     """
@@ -94,9 +94,9 @@ def _registries(registry: Registry | None, host: str) -> str:
 
 
 def _policy(system: Path) -> dict[str, Any]:
-    """Images come from registries only.
+    """Allow images from registries only.
 
-    FROM also takes `oci-archive:/path`, `dir:/path`, `docker-daemon:name` and so on, which would read the
+    FROM also accepts `oci-archive:/path`, `dir:/path`, `docker-daemon:name` and so on, which would read the
     worker's own files and daemons.
 
     Source: containers-policy.json(5).

@@ -1,4 +1,4 @@
-"""What buildah's messages mean. It ends with 125 or 1 whatever went wrong, so that only its words tell."""
+"""Maps buildah's messages to errors: every failure exits with 125 or 1, so only the text distinguishes them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from delivery_chain.errors import (
 if TYPE_CHECKING:
     from delivery_chain.errors import DeliveryChainError, RegistryError
 
-_SILENT = "it did not answer; a retry may work"
-_UNKNOWN = "no host of this name is known: is it spelt right? If it is, a retry may work"
+_SILENT = "it did not respond; a retry may help"
+_UNKNOWN = "the host name can't be resolved: check the spelling; if it is correct, a retry may help"
 _REGISTRY: tuple[tuple[str, type[RegistryError], str], ...] = (
     (r"toomanyrequests|\b429\b", RegistryBusy, "it asks to slow down; a retry waits"),
     (
         r"unauthorized|authentication required|denied|forbidden|status code 40[13]",
         Unauthorized,
-        "it refused the credentials; check user name, password and permissions of its connection",
+        "it rejected the credentials; check user name, password and permissions of its connection",
     ),
     (
         r"certificate|x509|server gave http response to https client",
@@ -40,23 +40,27 @@ _REGISTRY: tuple[tuple[str, type[RegistryError], str], ...] = (
     (r"connection refused|timeout|timed out|network is unreachable", RegistryUnreachable, _SILENT),
     (r"no route to host|reset by peer|\beof\b|broken pipe|temporary failure", RegistryUnreachable, _SILENT),
     (r"closed network connection|server misbehaving", RegistryUnreachable, _SILENT),
-    (r"status(?: code)?:? 5\d\d|\b50[0234] ", RegistryFailure, "it failed itself (5xx); a retry may work"),
+    (
+        r"status(?: code)?:? 5\d\d|\b50[0234] ",
+        RegistryFailure,
+        "it had a server error (5xx); a retry may help",
+    ),
     (
         r"manifest unknown|name unknown|not found|status code 404",
         NotFound,
-        "the image is not there; check its name",
+        "the image does not exist; check its name",
     ),
 )
 _NAMES = re.compile(r"docker://[^\s\"]+|sha256:[0-9a-f]+")
-"""What may look like anything: a digest that holds 429, a repository named `denied`."""
+"""Names, which may contain anything: a digest with 429, a repository named `denied`."""
 _NOT_PULLED = re.compile(
     r"(?:^|: )(\S+): image not known|from=(\S*?): no stage or image found with that name", re.IGNORECASE
 )
-"""What buildah says of an image that is not in its storage, when it may not pull."""
+"""buildah's message for an image that is not in its storage when pulling is disabled."""
 
 
 def of_pull(error: ToolError, what: str) -> DeliveryChainError:
-    """The error of a `buildah pull` that failed."""
+    """Return the error for a failed `buildah pull`."""
     if isinstance(error, DiskFull | ToolMissing | ToolTimeout):
         return error
     found = _of_registry(_said_of_registry(error), what)
@@ -73,11 +77,11 @@ def of_pull(error: ToolError, what: str) -> DeliveryChainError:
 
 
 def of_build(error: ToolError, target: str, dockerfile: str = "") -> DeliveryChainError:
-    """The error of a `buildah bud` that failed.
+    """Return the error for a failed `buildah bud`.
 
     Args:
-        error: What the process ended with.
-        target: What was built.
+        error: The process's error.
+        target: The image's name.
         dockerfile: The Dockerfile's text, from `decode`.
     """
     if isinstance(error, DiskFull | ToolMissing | ToolTimeout):
@@ -86,7 +90,7 @@ def of_build(error: ToolError, target: str, dockerfile: str = "") -> DeliveryCha
     if missing:
         return BuildFailed(
             f"build of {target}: {(missing[1] or missing[2])!r} was not pulled: expected a "
-            "name that the Dockerfile alone tells, found one that the build makes (a variable of the base image, "
+            "name given in full in the Dockerfile, found one that the build computes (a variable of the base image, "
             "ONBUILD); a build itself pulls nothing. Write the image's name into the Dockerfile",
             tool="buildah",
             exit_code=error.exit_code,
@@ -104,7 +108,7 @@ def of_build(error: ToolError, target: str, dockerfile: str = "") -> DeliveryCha
 
 
 def of_push(error: ToolError, target: str) -> DeliveryChainError:
-    """The error of a `buildah push` that failed."""
+    """Return the error for a failed `buildah push`."""
     if isinstance(error, DiskFull | ToolMissing | ToolTimeout):
         return error
     return _of_registry(_said_of_registry(error), f"push of {target}") or ToolError(
@@ -121,7 +125,7 @@ def _said(error: ToolError) -> str:
 
 
 def _said_of_registry(error: ToolError) -> str:
-    """The last error with the lines that follow it: a registry may name several reasons."""
+    """The last error and the lines after it: a registry may give several reasons."""
     starts = [at for at, line in enumerate(error.output) if line.lower().startswith("error")]
     return " ".join(error.output[starts[-1] :]) if starts else ""
 

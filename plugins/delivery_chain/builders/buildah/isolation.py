@@ -1,6 +1,6 @@
-"""How far a build is kept away from its worker; `docs/build-isolation.md` says what each kind closes.
+"""Chooses how a build is isolated from its worker; `docs/build-isolation.md` explains what each kind prevents.
 
-Nothing here trusts that a kind works because its programs are installed: `choose` runs a small build.
+Installed programs are no proof that a kind works: `choose` runs a trial build.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ID_COUNT = 65_536
-"""Users that a build has; as many as images may name."""
+"""Number of user ids in a build; as many as images may use."""
 _FIRST_ID, _ID_RANGES = 1_879_048_192, 4_000
-"""Ids that no system hands out (systemd, "Users, Groups, UIDs and GIDs"), in ranges of one more than `ID_COUNT`:
-a range's first is that of what surrounds the build."""
+"""Ids that no system allocates (systemd, "Users, Groups, UIDs and GIDs"), in ranges of `ID_COUNT` + 1:
+the first id of a range belongs to the processes around the build."""
 _OWN_NAMESPACES = ("--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc", "--")
 
 
 class Isolation(StrEnum):
-    """What stands between a RUN step and the worker."""
+    """The barrier between a RUN step and the worker."""
 
     AUTO = "auto"
-    """The strongest of the next two that works here; a build is refused when neither does."""
+    """The strongest of the next two that works here; a build is refused if neither does."""
     CONTAINER = "container"
-    """An OCI container of runc's in a user namespace: own processes, files, network, devices, seccomp."""
+    """An OCI container run by runc in a user namespace: own processes, files, network, devices, seccomp."""
     NAMESPACES = "namespaces"
     """chroot in own user, process, mount, IPC and host name namespaces."""
     CHROOT = "chroot"
@@ -44,14 +44,14 @@ class Isolation(StrEnum):
 
 
 class Network(StrEnum):
-    """Where RUN steps may connect to."""
+    """The network that RUN steps may reach."""
 
     AUTO = "auto"
-    """PRIVATE where it works, else HOST."""
+    """PRIVATE if it works, otherwise HOST."""
     PRIVATE = "private"
-    """Outwards through slirp4netns; not to the worker's loopback nor to its own addresses."""
+    """Outbound through slirp4netns, except to the worker's loopback and its own addresses."""
     HOST = "host"
-    """Whatever the worker reaches, its loopback included."""
+    """Everything that the worker can reach, including its loopback."""
     NONE = "none"
 
 
@@ -69,36 +69,36 @@ class Sandbox:
 
 
 TRIES = 3
-"""How often a way to build is tried that fails for a reason which may pass."""
+"""Attempts for a sandbox whose trial build fails for a transient reason."""
 _REFUSED = re.compile(
     r"operation not permitted|permission denied|not supported|does not support|invalid argument"
     r"|function not implemented|no such device|read-only file system|cgroup|sub[ug]id|new[ug]idmap"
     r"|unshare\b.*(?:no space left on device|too many users)|/dev/net/tun\b.*no such file",
     re.IGNORECASE,
 )
-"""What the kernel, a runtime or a missing range of ids says where a kind of isolation can't be had.
+"""Errors of the kernel, a runtime or a missing id range on machines that do not support a kind of isolation.
 
-`unshare` finds no space where the number of namespaces is limited to none (user.max_user_namespaces).
+`unshare` reports no space if the number of namespaces is limited to zero (user.max_user_namespaces).
 """
 
 
 def choose(isolation: Isolation, network: Network, probe: Callable[[Sandbox], None]) -> Sandbox:
-    """The strongest way to build that was asked for and that works here.
+    """Return the strongest sandbox that fits the request and works here.
 
-    A way is passed over for two reasons only: a program of it is not installed, or this machine refuses it. A
-    probe that fails otherwise, such as by a time-out or a full disk, says nothing about the way: it is tried
-    again, and then is an error.
+    A sandbox is rejected for two reasons only: one of its programs is not installed, or this machine refuses it. A
+    probe that fails otherwise, such as by a timeout or a full disk, proves nothing: it is retried, and then becomes
+    an error.
 
     Args:
-        isolation: What was asked for.
-        network: What was asked for.
-        probe: Builds something small; raises ToolError where the way does not work.
+        isolation: The requested isolation.
+        network: The requested network.
+        probe: Runs a small build; raises ToolError if the sandbox does not work.
 
     Raises:
-        ConfigurationError: None works; the message says why for each. Or a program is where no sandbox shows
-            it. Not retryable.
-        ToolMissing: There is no buildah. Not retryable.
-        ProbeFailed: A way could not be tried. Retryable.
+        ConfigurationError: None works, and the message says why for each; or a program is outside the folders that
+            sandboxes can see. Not retryable.
+        ToolMissing: buildah is not installed. Not retryable.
+        ProbeFailed: A sandbox could not be probed. Retryable.
     """
     process.require("buildah", process.base_env())
     reasons = []
@@ -115,10 +115,10 @@ def choose(isolation: Isolation, network: Network, probe: Callable[[Sandbox], No
 
 
 def _refusal(sandbox: Sandbox, probe: Callable[[Sandbox], None]) -> str | None:
-    """Why a way does not work on this machine; None if it does.
+    """Return the reason why a sandbox does not work on this machine, or None if it does.
 
     Raises:
-        ProbeFailed: That can't be told. Retryable.
+        ProbeFailed: The probe was inconclusive. Retryable.
     """
     last: ToolError | None = None
     for _ in range(TRIES):
@@ -135,14 +135,14 @@ def _refusal(sandbox: Sandbox, probe: Callable[[Sandbox], None]) -> str | None:
             return None
     raise ProbeFailed(
         f"trial build with {sandbox}: expected it to work or to be refused by this machine, found {TRIES} "
-        "failures of another kind; no weaker way is taken for that. A retry may help. The last one: "
+        "other failures; a weaker isolation is not chosen for those. A retry may help. The last one: "
         f"{last}",
         tool="buildah",
     ) from last
 
 
 def candidates(isolation: Isolation, network: Network) -> list[Sandbox]:
-    """The ways that fit what was asked for, strongest first."""
+    """The sandboxes that fit the request, strongest first."""
     kinds = [Isolation.CONTAINER, Isolation.NAMESPACES] if isolation is Isolation.AUTO else [isolation]
     found = []
     for kind in kinds:
@@ -156,10 +156,10 @@ def candidates(isolation: Isolation, network: Network) -> list[Sandbox]:
 
 
 def first_id(key: str) -> int | None:
-    """First outside id of a build's users, different for most builds at a time; None without root.
+    """First outside id of a build's users, distinct for most concurrent builds; None without root.
 
     Args:
-        key: Hex digits that name the build.
+        key: Hex digits that identify the build.
     """
     if os.geteuid() != 0:
         return None
@@ -168,16 +168,16 @@ def first_id(key: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """The folders of one build, as they are on this machine."""
+    """The folders of one build on this machine."""
 
     work: Path
-    """What buildah writes: `storage`, `run` and `tmp`."""
+    """buildah's writable folder, with `storage`, `run` and `tmp`."""
     settings: Path
-    """What buildah reads. RUN steps never get to write there, nor does buildah."""
+    """buildah's settings, read-only for RUN steps and for buildah itself."""
     context: Path
-    """What COPY and ADD see; only read."""
+    """The folder that COPY and ADD see; read-only."""
     result: Path
-    """Where a push says what it pushed."""
+    """The folder to which a push writes the digest."""
 
 
 WRITTEN = ("storage", "run", "tmp")
@@ -192,22 +192,22 @@ def entry(
     network: Network | None = None,
     registries: bool = False,
 ) -> list[str]:
-    """The arguments before a program that make it run in its namespaces.
+    """The argument prefix that runs a program in its namespaces.
 
     Args:
-        sandbox: The way to build.
+        sandbox: The sandbox.
         room: The build's folders.
         first: From `first_id`.
-        network: Another network than the sandbox's.
-        registries: It fetches or pushes images and runs nothing of the build: it gets the machine's settings
-            of registries, and `room.result`.
+        network: Overrides the sandbox's network.
+        registries: Whether the program only fetches or pushes images and runs nothing of the build: it then gets
+            the machine's registry settings, and `room.result`.
 
     Raises:
-        ToolMissing: A program for it is missing. Not retryable.
+        ToolMissing: A required program is missing. Not retryable.
     """
     unshare = process.require("unshare", process.base_env())
     if sandbox.isolation is Isolation.CHROOT:
-        # So that no process of a build outlives its command. Others than root can't have it.
+        # So that no process of a build outlives its command. Only root can set this.
         return [unshare, *_OWN_NAMESPACES] if os.geteuid() == 0 else []
     folders = [(str(room.work), "build", True), (str(room.settings), "settings", False)]
     handed = [str(room.work / name) for name in WRITTEN]
@@ -221,25 +221,25 @@ def entry(
     if first is not None:
         return command
     process.require("newuidmap", process.base_env())
-    # A new user namespace clears the order to die with the parent, so it is given again inside.
+    # A new user namespace clears the parent-death signal, so it is set again inside.
     setpriv = process.require("setpriv", process.base_env())
     user = [unshare, "--user", "--map-root-user", "--map-auto", "--"]
     return [*user, setpriv, "--pdeathsig", "KILL", "--", *command]
 
 
 def seen(sandbox: Sandbox, room: Room) -> Room:
-    """The folders as a program started with `entry` finds them."""
+    """The folders as seen by a program started with `entry`."""
     if sandbox.isolation is Isolation.CHROOT:
         return room
     return Room(*(INSIDE / name for name in ("build", "settings", "context", "result")))
 
 
 def check_programs(sandbox: Sandbox) -> None:
-    """Check that the programs of a way to build are there, and where the sandbox shows them.
+    """Check that the programs of a sandbox are installed, and are visible inside it.
 
     Raises:
         ToolMissing: One is not installed. Not retryable.
-        ConfigurationError: One is at a place that the sandbox does not show. Not retryable.
+        ConfigurationError: One is in a folder that the sandbox does not show. Not retryable.
     """
     if sandbox.isolation is Isolation.CHROOT:
         return
@@ -256,13 +256,13 @@ def check_programs(sandbox: Sandbox) -> None:
 
 
 def run_options(sandbox: Sandbox) -> list[str]:
-    """Options of `buildah bud` for RUN steps; their network is the one that buildah has.
+    """Options of `buildah bud` for RUN steps, which share buildah's own network.
 
     Raises:
-        ToolMissing: There is no runc. Not retryable.
+        ToolMissing: runc is not installed. Not retryable.
     """
     if sandbox.isolation is not Isolation.CONTAINER:
-        # SYS_CHROOT is what the known way out of a chroot needs.
+        # The known escape from a chroot needs SYS_CHROOT.
         return ["--isolation=chroot", "--cap-drop=CAP_SYS_CHROOT"]
     runc = process.require("runc", with_sbin())
     return ["--isolation=oci", f"--runtime={runc}", "--cgroupns=private", "--network=host", *_limits()]
@@ -270,7 +270,7 @@ def run_options(sandbox: Sandbox) -> list[str]:
 
 @functools.cache
 def _limits() -> tuple[str, ...]:
-    """Limits of RUN steps; buildah's own may be above the worker's, which a runtime refuses."""
+    """Limits of RUN steps; buildah's defaults may exceed the worker's, which a runtime refuses."""
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     tasks = resource.getrlimit(resource.RLIMIT_NPROC)[1]
     tasks = 4_096 if tasks == resource.RLIM_INFINITY else min(tasks, 4_096)
@@ -278,6 +278,6 @@ def _limits() -> tuple[str, ...]:
 
 
 def with_sbin() -> dict[str, str]:
-    """The environment in which programs are looked up that Debian has among the system's."""
+    """The environment with the sbin folders on PATH, where Debian installs some of the programs."""
     env = process.base_env()
     return env | {"PATH": f"{env['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"}

@@ -1,7 +1,7 @@
-"""Mounts of RUN steps that an old buildah must not be given. Pure.
+"""Refuses mounts of RUN steps that are unsafe in an old buildah. Pure.
 
-Flaws of it let a mount leave the build. They are refused by an allow-list, before the build: by their options as
-written, since a variable may get another value from the base image.
+Its vulnerabilities let a mount escape the build. Mounts are checked against an allowlist before the build, by their
+options as written, because the base image may change the value of a variable.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ _INSTALL = "or install a buildah with the fix"
 
 
 def may_leave(version: Version) -> bool:
-    """Whether mounts have to be looked at for this buildah."""
+    """Whether this version of buildah requires mounts to be checked."""
     return any(flaw.affects(version) for flaw in _LEADING_OUT)
 
 
 def check_mounts(mounts: Sequence[Mount], version: Version, where: str, caches: dict[str, str]) -> None:
-    """Refuse mounts that a flaw of this buildah would let out of the build.
+    """Refuse mounts that could escape the build through a vulnerability of this buildah.
 
     Args:
-        mounts: Of the Dockerfile, or of what a base image has in ONBUILD.
+        mounts: From the Dockerfile, or from a base image's ONBUILD.
         version: Of buildah.
-        where: What the mounts are of: `Dockerfile`.
-        caches: The cache mounts of this build so far, and where they are; these ones are put in.
+        where: Origin of the mounts: `Dockerfile`.
+        caches: The build's cache mounts so far, and their location; updated with these.
 
     Raises:
         BuildFailed: Names the line, the mount, the flaw and the releases with the fix. Not retryable.
@@ -79,13 +79,13 @@ def _kinds(mount: Mount) -> set[str | None]:
 
 
 def _complaints(mount: Mount, *, untyped: bool) -> Iterator[tuple[Flaw, str]]:
-    """The flaws that a mount may use, and what to write instead."""
+    """Yield the vulnerabilities that a mount may exploit, and what to write instead."""
     names = [name for name, _ in mount.options]
     kinds = _kinds(mount) or {"bind"}
     vague = None
     if not _PLAIN.fullmatch(mount.text):
         vague = "expected a mount without variables, quotes and blanks; write its values out"
-    # buildah gives a mount without a type that of the mount before.
+    # buildah gives a mount without a type the type of the previous mount.
     elif len(kinds) > 1 or untyped:
         vague = "expected one type for each mount; write them out"
     if vague:
@@ -98,7 +98,7 @@ def _complaints(mount: Mount, *, untyped: bool) -> Iterator[tuple[Flaw, str]]:
 
 def _cache_complaints(mount: Mount, names: Sequence[str]) -> Iterator[tuple[Flaw, str]]:
     for name in sorted(set(names) - _CACHE):
-        # The source of a cache from a stage follows links as that of a bind mount does.
+        # The source of a cache from a stage follows symlinks, as a bind mount's does.
         flaw = BIND_LEAVES if name == "from" else CACHE_LEAVES
         yield flaw, f"expected a cache of the build's own without {name!r}; leave it out"
     for name, value in mount.options:
@@ -116,7 +116,7 @@ def _bind_complaints(names: Sequence[str]) -> Iterator[tuple[Flaw, str]]:
 
 
 def _cache(mount: Mount) -> str:
-    """Where a cache mount's folder is below that of all caches, without slashes at its ends; else empty."""
+    """Path of a cache mount's folder below the folder of all caches, without outer slashes; otherwise empty."""
     options = dict(mount.options)
     if options.get("type") != "cache":
         return ""
@@ -126,7 +126,7 @@ def _cache(mount: Mount) -> str:
 
 
 def _nested(cache: str, earlier: dict[str, str]) -> Iterator[tuple[Flaw, str]]:
-    """A cache inside another one would be found through links that a step put into the other."""
+    """Yield nested caches: a step could plant symlinks in the outer cache that redirect the inner one."""
     for other, where in earlier.items():
         outer, inner = sorted((cache, other), key=len)
         if inner.startswith(f"{outer}/"):

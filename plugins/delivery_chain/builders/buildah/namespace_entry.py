@@ -1,12 +1,11 @@
-"""Runs a program in a root folder, user namespaces and a network of its own: nothing of the machine but programs.
+"""Runs a program in its own root folder, user namespaces and network, with only programs shared from the machine.
 
-Started as a process of its own, because only a fresh one may change its namespaces safely. There are two user
-namespaces, one inside the other. The outer one owns the network and starts slirp4netns. The inner one is the
-program's: it has all ids of the outer one but its root, so that the program's root has no right over the
-network, over slirp4netns, or over what the worker wrote.
+It is a separate process, because only a fresh one can change its namespaces safely. Two user namespaces are nested.
+The outer one owns the network and starts slirp4netns. The inner one is the program's: it has all ids of the outer
+one except root, so the program's root has no rights over the network, slirp4netns, or files that the worker wrote.
 
-The new root has programs, libraries and CA certificates (read-only), a few devices, and the order's folders
-below `/mnt`. Not there: homes, other builds, Airflow.
+The new root contains programs, libraries and CA certificates (read-only), a few devices, and the order's folders
+below `/mnt`. It does not contain homes, other builds, or Airflow.
 """
 
 from __future__ import annotations
@@ -30,23 +29,23 @@ _IDS = ("uid", "gid")
 
 
 class Order(NamedTuple):
-    """What to make. JSON both ways."""
+    """The namespaces and root folder to create. Serializes to JSON."""
 
     first: int | None
-    """First outside id of the outer user namespace, which needs root; None: the caller has made it."""
+    """First outside id of the outer user namespace, which needs root; None if the caller has created it."""
     ids: int
-    """Ids of the program, where the outer user namespace is made here."""
+    """Number of the program's ids, if the outer user namespace is created here."""
     network: str
-    """`host`, `none`, or `private`: outwards only."""
+    """`host`, `none`, or `private` (outbound only)."""
     folders: Sequence[tuple[str, str, bool]]
-    """Folder, its name below `/mnt`, and whether the program may write there."""
+    """Folder, its name below `/mnt`, and whether it is writable."""
     handed: Sequence[str]
-    """Folders that are given to the program's root."""
+    """Folders whose owner becomes the program's root."""
     registry_settings: bool
-    """Whether `/etc/containers` is there: for what fetches images from registries."""
+    """Whether to include `/etc/containers`, for programs that fetch images."""
 
     def command(self, program: Sequence[str]) -> list[str]:
-        """The arguments that run a program as ordered."""
+        """The command line that runs a program in this order."""
         code = (
             "import sys; sys.path.append(sys.argv.pop(1)); "
             "from delivery_chain.builders.buildah import namespace_entry as entry; sys.exit(entry.main(sys.argv[1:]))"
@@ -56,7 +55,7 @@ class Order(NamedTuple):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the program that the arguments after the order name, and return its exit code."""
+    """Run the program named after the order in the arguments, and return its exit code."""
     order, program = Order(*json.loads(arguments[0])), arguments[1:]
     libc = Libc()
     if order.first is None:
@@ -73,7 +72,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _hand_over(folders: Sequence[str], owner: int) -> None:
-    """Give folders of this user's to the program's root; what is in them stays as it is."""
+    """Change the owner of this user's folders to the program's root; their contents are unchanged."""
     for folder in folders:
         if os.lstat(folder).st_uid == os.geteuid():
             os.chown(folder, owner, owner, follow_symlinks=False)
@@ -85,7 +84,7 @@ def _root(libc: Libc, order: Order) -> None:
 
 
 def _outer(libc: Libc, order: Order, program: Sequence[str]) -> int:
-    """As root of the outer user namespace: make the network, then run the program in the inner one."""
+    """As root of the outer user namespace, create the network, then run the program in the inner one."""
     if order.network != "host":
         own = namespace_network.own_addresses()
         outwards = namespace_network.Outwards(libc) if order.network == "private" else None
@@ -93,14 +92,14 @@ def _outer(libc: Libc, order: Order, program: Sequence[str]) -> int:
         namespace_network.prepare()
         if outwards:
             outwards.lead(closed=own)
-        # slirp4netns goes on seeing the worker's.
+        # slirp4netns keeps seeing the worker's.
         libc.call("unshare", _NEW_MOUNTS)
         cover(libc, Path("/etc/resolv.private"), Path("/etc/resolv.conf"))
     return _in_new_users(libc, f"0 1 {_count()}", lambda: os.execvp(program[0], list(program)))  # noqa: S606
 
 
 def _count() -> int:
-    """Ids of this user namespace apart from its root, of users and of groups."""
+    """Number of ids in this user namespace besides root, of users and of groups."""
     counts = []
     for kind in _IDS:
         lines = Path(f"/proc/self/{kind}_map").read_text().splitlines()
@@ -111,10 +110,10 @@ def _count() -> int:
 def _in_new_users(
     libc: Libc, ids: str, run: Callable[[], int], *, before: Callable[[], None] = lambda: None
 ) -> int:
-    """Fork; there call `before`, make a user namespace with the given map of ids, and call `run`.
+    """Fork; in the child call `before`, create a user namespace with the given id map, and call `run`.
 
     Returns:
-        The exit code of `run`, or of what it became.
+        The exit code of `run`, or of the program it executed.
     """
     asked_read, asked = os.pipe()
     answered, answer = os.pipe()
@@ -125,7 +124,7 @@ def _in_new_users(
         os.close(answer)
         before()
         libc.call("unshare", _NEW_USERS)
-        # Otherwise this process's files in /proc, where the ids are set, belong to the machine's root.
+        # Otherwise the machine's root owns this process's files in /proc, through which the ids are set.
         libc.call("prctl", _SET_DUMPABLE, 1, 0, 0, 0)
         os.write(asked, b"x")
         if os.read(answered, 1) != b"x":
@@ -133,10 +132,10 @@ def _in_new_users(
         os.setgroups([])
         os.setgid(0)
         os.setuid(0)
-        # After the change of ids, which clears it.
+        # After the change of ids, which clears this setting.
         libc.call("prctl", _PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
-            sys.exit("enter: the worker is gone")
+            sys.exit("enter: the worker has exited")
         sys.exit(run())
     os.close(asked)
     if os.read(asked_read, 1):

@@ -1,7 +1,7 @@
-"""A network of its own for a program: only its loopback, or outwards through slirp4netns.
+"""Gives a program its own network: loopback only, or outbound through slirp4netns.
 
-It belongs to the outer user namespace of `enter`, so that the program can't change its routes. slirp4netns runs
-in the worker's network as that namespace's root, where the program neither sees nor reaches it.
+The network belongs to the outer user namespace of `enter`, so the program can't change its routes. slirp4netns runs
+in the worker's network as that namespace's root, where the program can neither see nor reach it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from delivery_chain.builders.buildah.namespace_root import Libc
 
 NAME_SERVER = "10.0.2.3"
-"""slirp4netns's own, which asks those of the worker."""
+"""slirp4netns's own name server, which forwards to the worker's."""
 _METADATA = IPv4Network("169.254.0.0/16")
 _OWN = re.compile(r"\|-- (\S+)\n\s+/32 host LOCAL")
 _PARENT_DEATH_SIGNAL = 1
@@ -36,13 +36,13 @@ _MAIN_TABLE, _BY_ADMINISTRATOR, _UNREACHABLE, _DESTINATION = 254, 4, 7, 1
 
 
 def own_addresses() -> list[IPv4Network]:
-    """The IPv4 addresses of this machine that are not its loopback's."""
+    """The IPv4 addresses of this machine, except its loopback."""
     found = {IPv4Address(one) for one in _OWN.findall(Path("/proc/self/net/fib_trie").read_text())}
     return [IPv4Network(one) for one in sorted(found) if not one.is_loopback]
 
 
 def prepare() -> None:
-    """Bring up the loopback of a new network; its ports are open to all users, as builders have it."""
+    """Bring up the loopback of a new network; all users may bind all its ports, as is usual in builders."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         flags = struct.unpack("16sh", fcntl.ioctl(control, _GET_FLAGS, struct.pack("16sh", b"lo", 0)))[1]
         fcntl.ioctl(control, _SET_FLAGS, struct.pack("16sh", b"lo", flags | _UP))
@@ -51,7 +51,7 @@ def prepare() -> None:
 
 
 class Outwards:
-    """slirp4netns, for a network that this process is going to make. It is started in the one that it has."""
+    """A slirp4netns process for a network that this process will create, started in the current network."""
 
     def __init__(self, libc: Libc) -> None:
         self._ours, theirs = socket.socketpair()
@@ -69,20 +69,20 @@ class Outwards:
         theirs.close()
 
     def lead(self, *, closed: Sequence[IPv4Network]) -> None:
-        """Lead outwards from the network that this process has now, and close what must not be reached.
+        """Connect this process's current network to the outside, and block addresses that must not be reached.
 
         Args:
-            closed: The worker's addresses. Its loopback and the cloud's metadata service are closed anyway.
+            closed: The worker's addresses. Its loopback and the cloud's metadata service are always blocked.
         """
         inside = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         socket.send_fds(self._ours, [b"x"], [inside])
         os.close(inside)
         self._ours.close()
-        # It closes its end when it fails.
+        # It closes its end of the pipe if it fails.
         if os.read(self._ready, 1) != b"1":
             os.lseek(self._log, 0, os.SEEK_SET)
             said = os.read(self._log, 4096).decode(errors="replace").strip().splitlines()
-            # The reason comes before its last line, which is that a child of it failed.
+            # The reason precedes the last line, which only says that a child process failed.
             sys.exit(f"enter: slirp4netns did not start: {'; '.join(said) or 'it said nothing'}")
         os.close(self._ready)
         os.close(self._log)
@@ -97,14 +97,14 @@ def _become_slirp(network: int, ready: int, log: int) -> None:
     for descriptor in (network, ready):
         os.set_inheritable(descriptor, True)  # noqa: FBT003 - its only form
     options = ["--configure", "--mtu=65520", "--disable-host-loopback", f"--ready-fd={ready}"]
-    # Processes of its own: it sees nobody else's.
+    # Its own pid namespace: it sees no other processes.
     own = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]
     slirp = ["slirp4netns", *options, "--netns-type=path", f"/proc/self/fd/{network}", "tap0"]
     os.execvp(own[0], [*own, *slirp])  # noqa: S606 - a list, and no shell
 
 
 def _close(network: IPv4Network) -> None:
-    """Make a network unreachable from here."""
+    """Make a network unreachable from this namespace."""
     route = struct.pack(
         "BBBBBBBBI",
         socket.AF_INET,

@@ -1,4 +1,4 @@
-"""The root folder of a program that `enter` runs: programs and libraries of the machine, and chosen folders."""
+"""Creates the root folder of a program that `enter` runs: the machine's programs and libraries, and chosen folders."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 INSIDE = Path("/mnt")
-"""Where the folders are inside; outside, any folder that every machine has, to build the new root on."""
+"""Mount point of the folders inside; outside, a folder that every machine has, on which the new root is built."""
 PROGRAMS = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
 SETTINGS = ("alternatives", "ca-certificates", "pki", "ssl")
-"""Folders of /etc that are shown, read-only."""
+"""Folders of /etc that are bind-mounted, read-only."""
 REGISTRY_SETTINGS = ("containers",)
 FILES = ("gai.conf", "host.conf", "ld.so.cache", "localtime", "nsswitch.conf", "protocols", "services")
 """Files of /etc that are copied."""
@@ -31,19 +31,19 @@ _READ_ONLY, _NO_SETUID, _NO_DEVICES, _NO_PROGRAMS = 1, 2, 4, 8
 
 
 class Libc:
-    """The system calls that Python has no function for."""
+    """System calls that Python does not wrap."""
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
 
     def call(self, name: str, *arguments: object) -> None:
-        """Call a function; end the program with a message when it fails."""
+        """Call a function; exit with a message if it fails."""
         if getattr(self._libc, name)(*arguments) != 0:
             shown = " ".join(os.fsdecode(one) for one in arguments if isinstance(one, bytes))
             sys.exit(f"enter: {name} {shown}: {os.strerror(ctypes.get_errno())}")
 
     def bind(self, source: Path, target: Path, *, flags: int = 0) -> None:
-        """Show a file or folder at another place, which is made."""
+        """Bind-mount a file or folder to `target`, which is created."""
         if source.is_dir():
             target.mkdir(parents=True, exist_ok=True)
         else:
@@ -51,8 +51,8 @@ class Libc:
             target.touch()
         self.call("mount", bytes(source), bytes(target), None, _BIND | _REC, None)
         if flags:
-            # Inside a user namespace the flags that the source has can't be taken away. Otherwise they are:
-            # `RUN --mount` of the context is refused where it would have to drop one.
+            # Inside a user namespace the source's mount flags can't be cleared. Elsewhere they are, because
+            # `RUN --mount` of the context is refused if it would have to clear one.
             inside = not _is_first_namespace()
             given = os.statvfs(source).f_flag & (_NO_SETUID | _NO_DEVICES | _NO_PROGRAMS) if inside else 0
             self.call("mount", None, bytes(target), None, _BIND | _REMOUNT | flags | given, None)
@@ -63,7 +63,7 @@ def _is_first_namespace() -> bool:
 
 
 def cover(libc: Libc, source: Path, target: Path) -> None:
-    """Show a file or folder where another one is."""
+    """Bind-mount a file or folder over another one."""
     libc.call("mount", bytes(source), bytes(target), None, _BIND, None)
 
 
@@ -74,19 +74,19 @@ def new_root(
     registry_settings: bool,
     worker_network: bool,
 ) -> None:
-    """Make a root folder with only what a build needs, and go there.
+    """Create a root folder with only the files that a build needs, and make it this process's root.
 
     Args:
         libc: For system calls.
-        folders: Folder, its name below `INSIDE`, and whether it may be written to.
-        registry_settings: Whether to show the machine's settings of registries.
-        worker_network: Whether the machine's names and its loopback are those of the program too.
+        folders: Folder, its name below `INSIDE`, and whether it is writable.
+        registry_settings: Whether to include the machine's registry settings.
+        worker_network: Whether the program shares the machine's names and loopback.
     """
     os.umask(0o022)
     root = INSIDE
     libc.call("unshare", _NEW_MOUNTS)
     libc.call("mount", b"none", b"/", None, _REC | _PRIVATE, None)
-    # The sources may be below the folder that is covered next.
+    # The sources may be below the folder that is mounted over next.
     held = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path, _, _ in folders]
     libc.call("mount", b"tmpfs", bytes(root), b"tmpfs", _NO_SETUID, b"mode=755,size=16m")
     _system(libc, root, SETTINGS + (REGISTRY_SETTINGS if registry_settings else ()))
@@ -129,7 +129,7 @@ def _system(libc: Libc, root: Path, settings: Sequence[str]) -> None:
 
 
 def _names(etc: Path, *, worker_network: bool) -> None:
-    """The files of host names and name servers; `resolv.private` is for a network that leads outwards only."""
+    """Write the files of host names and name servers; `resolv.private` is for an outbound-only network."""
     (etc / "hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
     (etc / "resolv.conf").touch()
     (etc / "resolv.private").write_text(f"nameserver {NAME_SERVER}\n")
@@ -147,8 +147,8 @@ def _devices(libc: Libc, dev: Path) -> None:
         libc.bind(Path("/dev") / name, dev / name)
     tunnel = Path("/dev") / TUNNEL
     if os.access(tunnel, os.R_OK | os.W_OK) and not tunnel.stat().st_mode & stat.S_IWOTH:
-        # Every user may open it where udev runs. What a tunnel can do depends on who owns the network
-        # namespace it is opened in: here only the build's own.
+        # As udev does, let every user open it. The network namespace in which a tunnel is opened limits what it
+        # can do: here, the build's own.
         (dev / TUNNEL).parent.mkdir()
         os.mknod(dev / TUNNEL, stat.S_IFCHR, os.makedev(10, 200))
         (dev / TUNNEL).chmod(0o666)

@@ -1,4 +1,4 @@
-"""The smallest program there is: what a probe build runs, so that it needs no base image. Pure."""
+"""Generates the minimal program that a probe build runs, so that it needs no base image. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CODE = {
 
 
 def exit_program(machine: str) -> bytes | None:
-    """A static Linux program that ends with 0; None for machines that have none here.
+    """A static Linux program that exits with 0; None for unsupported machines.
 
     Args:
         machine: As `os.uname().machine` names it.

@@ -1,4 +1,4 @@
-"""One build's folders for the time of the build, and buildah's commands as they run in them."""
+"""Creates one build's temporary folders, and runs buildah's commands in them."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ _RESULT_BYTES = 200
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """What every command of one build needs from who asked for it."""
+    """The deadline and the log of one build, for each of its commands."""
 
     deadline: float
-    """Point on the clock of `time.monotonic()`, seconds."""
+    """Seconds on the clock of `time.monotonic()`."""
     on_line: Callable[[str], None] | None = None
     secrets: Sequence[str] = ()
 
 
 class BuildRoom:
-    """The folders of one build. They are made when it is entered, and removed when it is left."""
+    """The folders of one build; created on entry, removed on exit."""
 
     def __init__(self, name: str, context: Path, workdir: Path, sandbox: Sandbox, caller: Caller) -> None:
-        """Make nothing yet.
+        """Create the object; no folders yet.
 
         Args:
-            name: Of the build, so that a retry finds the leftovers of the attempt before.
-            context: What COPY and ADD see.
-            workdir: Folder on a disk with room.
-            sandbox: How to build.
+            name: Of the build, so that a retry finds the leftovers of the previous attempt.
+            context: The folder that COPY and ADD see.
+            workdir: Folder on a disk with free space.
+            sandbox: The sandbox to build in.
             caller: Deadline and log.
         """
         key = hashlib.sha256(name.encode()).hexdigest()[:16]
@@ -68,7 +68,7 @@ class BuildRoom:
         self._settings = Settings(self._room.settings, self._seen.settings)
 
     def __enter__(self) -> Self:
-        # What a killed build of the same target left.
+        # Leftovers of a killed build of the same target.
         remove(self._folder)
         try:
             self._folder.mkdir(mode=0o700)
@@ -84,18 +84,18 @@ class BuildRoom:
         remove(self._folder)
 
     def write_dockerfile(self, content: bytes) -> None:
-        """Lay down what the build reads."""
+        """Write the files that the build reads."""
         self._settings.write(content)
 
     def pull(self, image: ImageName, rule: ReadRule, platform: str, need: Need) -> None:
-        """Pull one base image into this build's storage, with the login of its rule and no other.
+        """Pull one base image into this build's storage, with only the login of its rule.
 
         Raises:
-            BuildFailed: A layer of it is kept outside its registry. Not retryable.
-            RegistryError: It could not be pulled; its kind says whether a retry helps.
+            BuildFailed: One of its layers is outside its registry. Not retryable.
+            RegistryError: The pull failed; its class says whether to retry.
         """
         what = f"{need} ({image}, read by {rule.rule})"
-        # Who may be read without a login is anybody, so that the worker's own services are kept out of reach.
+        # Without a login any host may be named, so the worker's own services must be unreachable.
         private = self._sandbox.network is Network.PRIVATE and not rule.named
         wanted = image if private else self._pinned(image, rule, platform, what)
         try:
@@ -120,10 +120,10 @@ class BuildRoom:
             raise type(error)(f"{what}: {error}", retry_after=error.retry_after) from error
 
     def triggers(self, image: ImageName) -> bytes:
-        """The ONBUILD instructions of a pulled image, one a line.
+        """The ONBUILD instructions of a pulled image, one per line.
 
         Raises:
-            ToolError: As `process.run` says.
+            ToolError: As `process.run`.
         """
         entry = isolation.entry(self._sandbox, self._room, self._first, network=Network.HOST)
         form = "{{range .Docker.Config.OnBuild}}{{println .}}{{end}}"
@@ -131,10 +131,10 @@ class BuildRoom:
         return self._buildah(entry, arguments, self._env(), merge=False)
 
     def build(self, options: Sequence[str]) -> None:
-        """Build the image into this build's storage. No login is there, and nothing is pulled.
+        """Build the image into this build's storage, without logins or pulls.
 
         Raises:
-            ToolError: As `process.run` says.
+            ToolError: As `process.run`.
         """
         settings = self._seen.settings
         entry = isolation.entry(self._sandbox, self._room, self._first)
@@ -148,7 +148,7 @@ class BuildRoom:
         """Push the image and return its digest.
 
         Raises:
-            RegistryError: It could not be pushed; its kind says whether a retry helps.
+            RegistryError: The push failed; its class says whether to retry.
         """
         options = ["push", "--format=oci", f"--digestfile={self._seen.result}/digest"]
         host = target.partition("/")[0]
@@ -167,7 +167,7 @@ class BuildRoom:
         *,
         network: Network = Network.HOST,
     ) -> None:
-        """Run a command that talks to one registry, and runs nothing of the build."""
+        """Run a command that accesses one registry, and executes nothing of the build."""
         self._settings.write_registry(registry, host)
         entry = isolation.entry(self._sandbox, self._room, self._first, network=network, registries=True)
         with passed_file(logins(registry)) as descriptor:
@@ -212,13 +212,13 @@ class BuildRoom:
             "CONTAINERS_REGISTRIES_CONF": f"{settings}/registries.conf",
         }
         if self._sandbox.isolation is not Isolation.CHROOT:
-            # The user namespace is there already; buildah need not make one.
+            # The user namespace already exists; buildah must not create another.
             env |= {"_CONTAINERS_USERNS_CONFIGURED": "done", "_CONTAINERS_ROOTLESS_UID": str(os.geteuid())}
         return env
 
     @staticmethod
     def _proxy_options() -> list[str]:
-        """Proxies are for RUN steps too, except with a password in their URL."""
+        """Options that pass proxies on to RUN steps, except those with a password in their URL."""
         env = process.base_env()
         return ["--http-proxy=false"] if any(_is_login(name, env[name]) for name in env) else []
 
@@ -228,7 +228,7 @@ def _is_login(name: str, value: str) -> bool:
 
 
 def _read(path: Path) -> str:
-    """A small file that a command wrote; a link, which it would not write, is not followed."""
+    """Read a small file that a command wrote, without following symlinks, which it would not write."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with contextlib.closing(os.fdopen(descriptor, "rb")) as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -1,1 +1,1 @@
-"""Reads Dockerfiles: instructions, base images, and where a build failed."""
+"""Reads Dockerfiles: instructions, base images, and the line where a build failed."""

@@ -1,4 +1,4 @@
-"""Which images a Dockerfile needs, and which of its instructions mount something. Pure."""
+"""Find the images that a Dockerfile needs, and the mounts of its instructions. Pure."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _ASSIGNMENT = re.compile(r"""([A-Za-z_]\w*)=((?:\\.|"(?:\\.|[^"\\])*"|'[^']*'|[^
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """An image that the builder will ask for."""
+    """An image that the builder will request."""
 
     name: str
-    """As the builder resolves it: `debian:12`."""
+    """Name as the builder resolves it: `debian:12`."""
     line: int
     instruction: str
-    """For messages: `FROM debian:12`."""
+    """Instruction for messages: `FROM debian:12`."""
     platform: str = ""
-    """Of `FROM --platform`; empty for the build's own."""
+    """From `FROM --platform`; empty for the build's own."""
     is_base: bool = False
-    """Of FROM, so that the image's ONBUILD instructions run."""
+    """Whether it is from FROM, so that the image's ONBUILD instructions run."""
 
     def __str__(self) -> str:
         return f"Dockerfile:{self.line}: {self.instruction}"
@@ -41,45 +41,45 @@ class Need:
 
 @dataclass(slots=True)
 class Stage:
-    """One stage as far as it names others."""
+    """A build stage and its references to others."""
 
     base: Need
     name: str
-    """As written, or its number."""
+    """Name as written, or the stage's number."""
     number: int
     others: list[Need] = field(default_factory=list)
-    """Of COPY --from and RUN --mount."""
+    """From COPY --from and RUN --mount."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One `--mount` of a RUN instruction."""
+    """A `--mount` flag of a RUN instruction."""
 
     line: int
     options: tuple[tuple[str, str | None], ...]
-    """As written: `type` and `bind`, `ro` and None."""
+    """Options as written: `type` and `bind`, `ro` and None."""
     text: str
     """The whole flag."""
 
 
 def platform_args(platform: str) -> dict[str, str]:
-    """The build arguments that buildah sets for a platform."""
+    """Build arguments that buildah sets for a platform."""
     system, _, rest = platform.partition("/")
     architecture = rest.partition("/")[0]
     return {"TARGETPLATFORM": platform, "TARGETOS": system, "TARGETARCH": architecture}
 
 
 def needs(text: str, args: Mapping[str, str], platform: str, *, heredocs: bool = False) -> list[Need]:
-    """The images that a build of a Dockerfile's last stage asks for; each once, in order.
+    """Return the images that a build of a Dockerfile's last stage requests, without duplicates, in order.
 
     Args:
         text: The Dockerfile.
-        args: Build arguments that the build is given.
-        platform: That the build is for: `linux/arm64`.
-        heredocs: Whether the builder knows them.
+        args: Build arguments passed to the build.
+        platform: Target platform: `linux/arm64`.
+        heredocs: Whether the builder supports them.
 
     Raises:
-        BuildFailed: A stage is named in other letter cases, or before it is there. Not retryable.
+        BuildFailed: A stage is named in different letter case, or before it is defined. Not retryable.
     """
     stages = _stages(instructions(text, heredocs=heredocs), platform_args(platform) | dict(args))
     wanted, found = {len(stages) - 1}, {}
@@ -96,12 +96,12 @@ def needs(text: str, args: Mapping[str, str], platform: str, *, heredocs: bool =
 
 
 def mounts(lines: Iterable[Instruction]) -> list[Mount]:
-    """Every mount of RUN instructions, also of those in ONBUILD, as written."""
+    """List every mount of RUN instructions, including those in ONBUILD, as written."""
     found = []
     for line in lines:
         inner = triggered(line) if line.name == "onbuild" else line
         if inner.name == "run":
-            # Anything else that is no mount is refused by the builder, once it has put variables in.
+            # The builder rejects anything else that is not a mount after expanding variables.
             flags = [flag for flag in inner.flags if not _OTHER_FLAG.fullmatch(flag)]
             found += [Mount(line.line, _options(flag.partition("=")[2]), flag) for flag in flags]
     return found
@@ -135,7 +135,7 @@ def _stage(line: Instruction, number: int, heading: Mapping[str, str], args: Map
     image, name = (match[1], match[2]) if match else (line.rest, None)
     platform = ""
     for flag in line.flags:
-        # Only arguments from outside: BUILDPLATFORM and what a Dockerfile sets itself are empty for buildah.
+        # Only external arguments: BUILDPLATFORM and values set in the Dockerfile are empty for buildah here.
         if flag.startswith("--platform="):
             platform = expand(flag, args).removeprefix("--platform=")
     base = Need(expand(image, heading), line.line, f"FROM {image}", platform, is_base=True)
@@ -143,7 +143,7 @@ def _stage(line: Instruction, number: int, heading: Mapping[str, str], args: Map
 
 
 def _others(line: Instruction, args: Mapping[str, str], env: Mapping[str, str]) -> list[Need]:
-    """What COPY and RUN ask for. COPY takes the values of arguments, RUN those of the environment too."""
+    """Images that COPY and RUN request. COPY expands build arguments, RUN the environment too."""
     found = []
     for flag in line.flags:
         if line.name in {"copy", "add"} and flag.startswith("--from="):
@@ -158,7 +158,7 @@ def _others(line: Instruction, args: Mapping[str, str], env: Mapping[str, str]) 
 def _learn(
     line: Instruction, known: ChainMap[str, str], args: Mapping[str, str], heading: Mapping[str, str]
 ) -> None:
-    """Take in what ARG says: values from outside win over its defaults, those over the heading's."""
+    """Apply ARG: external values take precedence over its defaults, and those over the heading's."""
     for word in re.findall(r"""(?:\\.|"[^"]*"|'[^']*'|\S)+""", line.rest):
         name, equals, value = word.partition("=")
         if name in args:
@@ -170,7 +170,7 @@ def _learn(
 
 
 def _environment(line: Instruction, known: Mapping[str, str]) -> dict[str, str]:
-    """What ENV sets, in either of its forms."""
+    """Variables that ENV sets, in either of its forms."""
     pairs = _ASSIGNMENT.findall(line.rest)
     if not pairs and len(words := line.rest.split(None, 1)) == len(("name", "value")):
         pairs = [words]
@@ -178,10 +178,10 @@ def _environment(line: Instruction, known: Mapping[str, str]) -> dict[str, str]:
 
 
 def _stage_of(need: Need, stages: Sequence[Stage], before: int) -> int | None:
-    """The number of the earlier stage that a name means; None for an image.
+    """Number of the earlier stage that a name refers to; None for an image.
 
     Raises:
-        BuildFailed: It would be a stage, were it not for its letter case or its place. Not retryable.
+        BuildFailed: It matches a stage except for letter case or order. Not retryable.
     """
     for stage in reversed(stages[:before]):
         if need.name in {stage.name, str(stage.number)}:
@@ -192,11 +192,11 @@ def _stage_of(need: Need, stages: Sequence[Stage], before: int) -> int | None:
         if need.name.lower() != stage.name.lower() or stage.number == before:
             continue
         if stage.number < before:
-            problem = "and buildah tells letter cases apart: write both the same"
+            problem = "and buildah distinguishes letter case: write both the same"
         elif need.is_base:
             continue
         else:
-            problem = "which comes later: a stage has to be there before it is named"
+            problem = "which comes later: a stage has to be defined before it is used"
         raise BuildFailed(
             f"{need}: {need.name!r} looks like the stage {stage.name!r} of line {stage.base.line}, {problem}. "
             "Nothing of that name is pulled",

@@ -1,4 +1,4 @@
-"""Where in a Dockerfile a build failed, from the Dockerfile and the builder's words. Pure."""
+"""Locate the line of a Dockerfile where a build failed, from the Dockerfile and the builder's output. Pure."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ KNOWN = (
     "add", "arg", "cmd", "copy", "entrypoint", "env", "expose", "from", "healthcheck", "label", "maintainer",
     "onbuild", "run", "shell", "stopsignal", "user", "volume", "workdir",
 )  # fmt: skip
-"""Every instruction there is. Source: the Dockerfile reference."""
+"""All instructions. Source: the Dockerfile reference."""
 LONGEST_STEP = 120
-"""Characters of an instruction that are shown."""
+"""Most characters of an instruction to show."""
 _STEP = re.compile(r"(?:\[\d+/\d+\] )?STEP \d+(?:/\d+)?: (.+)")
 _CAUSE = re.compile(r'Error: building at STEP "(?P<step>.*?)": (?P<cause>.*)')
 _RUNTIME = "while running runtime: "
 
 
 def place(text: str, output: Sequence[str]) -> str:
-    """Where and how a build failed: `Dockerfile:12: RUN make: exit status 2`.
+    """Describe the place and cause of a failed build: `Dockerfile:12: RUN make: exit status 2`.
 
     Args:
         text: The Dockerfile, from `decode`.
         output: The builder's last lines.
 
     Returns:
-        Empty where the builder's words do not tell.
+        Empty if the builder's output does not say.
     """
     found = instructions(text)
     wrong = next((one for one in found if one.name not in KNOWN), None)
@@ -57,13 +57,13 @@ def _unknown(wrong: Instruction) -> str:
 
 
 def _last_step(output: Iterable[str]) -> str:
-    """The step that the builder began last; it may have printed too much since for it to be here."""
+    """Step that the builder began last; empty if it scrolled out of the last lines."""
     steps = [match[1] for line in output if (match := _STEP.fullmatch(line))]
     return steps[-1] if steps else ""
 
 
 def _line(found: Iterable[Instruction], step: str) -> int:
-    """The line on which the step's instruction begins; 0 where none is the same, or variables were put in."""
+    """Line on which the step's instruction begins; 0 if none matches, for example after variable expansion."""
     wanted = [_key(one) for one in instructions(step)]
     return next((one.line for one in found if wanted and _key(one) == wanted[0]), 0)
 

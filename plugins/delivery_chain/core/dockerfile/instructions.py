@@ -1,7 +1,7 @@
-"""Reads a Dockerfile's instructions and flags as buildah does. Pure.
+"""Parse a Dockerfile's instructions and flags as buildah does. Pure.
 
-Only as far as it is asked: which other images and which mounts an instruction names. buildah stays the one that
-builds, without a login and without pulling, so that a name that is read differently here fails the build.
+Only as far as needed to find the images and mounts that an instruction names. buildah still does the build, without a
+login and without pulling, so a name that is parsed differently here fails the build.
 
 Source: github.com/openshift/imagebuilder, dockerfile/parser.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _ESCAPE = re.compile(r"#[ \t]*escape[ \t]*=[ \t]*(.).*")
 _SPACE = re.compile(r"[\t\v\f\r ]+")
 _BLANKS = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
-"""What Go takes for blanks, and so buildah. Python's `strip` takes 1C to 1F, too."""
+"""Whitespace in Go, and so in buildah. Python's `strip` would also strip 1C to 1F."""
 _HEREDOC = re.compile(r"<<(-?)\s*(['\"]?)([A-Za-z0-9_.]+)\2")
 _WITH_HEREDOC = {"run", "copy", "add"}
 
@@ -32,22 +32,22 @@ class Instruction:
     name: str
     """Lowercase: `from`, `run`."""
     flags: tuple[str, ...]
-    """As written, quotes and backslashes taken off: `--from=build`."""
+    """As written, without quotes and backslashes: `--from=build`."""
     rest: str
-    """What follows the flags."""
+    """Rest of the line after the flags."""
 
 
 def decode(content: bytes) -> str:
-    """A Dockerfile's text, with every byte kept: flags are read byte by byte, whatever the encoding."""
+    """Decode a Dockerfile, keeping every byte: flags are parsed byte by byte, whatever the encoding."""
     return content.decode(errors="surrogateescape")
 
 
 def instructions(text: str, *, heredocs: bool = False) -> list[Instruction]:
-    """The instructions of a Dockerfile, in order.
+    """Parse the instructions of a Dockerfile, in order.
 
     Args:
         text: Its content, from `decode`.
-        heredocs: Whether the builder knows `<<END`; an older one takes the lines for instructions.
+        heredocs: Whether the builder supports `<<END`; an older one reads the lines as instructions.
     """
     found = []
     lines = _logical_lines(text.removeprefix("\ufeff"))
@@ -67,7 +67,7 @@ def instructions(text: str, *, heredocs: bool = False) -> list[Instruction]:
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Lines with their continuations, and the number of the first; comments are empty lines."""
+    """Join lines with their continuations, with the number of the first; comments become empty lines."""
     escape, directives = "\\", True
     number, joined = 0, None
     for at, raw in enumerate(text.split("\n"), start=1):
@@ -100,14 +100,14 @@ def _instruction(line: int, text: str) -> Instruction:
 
 
 def triggered(instruction: Instruction) -> Instruction:
-    """What an ONBUILD instruction holds."""
+    """Parse the instruction inside an ONBUILD instruction."""
     return _instruction(instruction.line, " ".join([*instruction.flags, instruction.rest]))
 
 
 def _flags(text: str) -> tuple[list[str], str]:
-    """Words that begin with `--`, and what follows them.
+    """Split off words that begin with `--` from the rest.
 
-    buildah takes each byte for a character here: the bytes 85 and A0 are blanks, inside of letters as well.
+    buildah treats each byte as a character here: the bytes 85 and A0 are blanks, even inside of letters.
     """
     signs = text.encode(errors="surrogateescape").decode("latin-1")
     flags: list[str] = []
@@ -125,7 +125,7 @@ def _flags(text: str) -> tuple[list[str], str]:
 
 
 def _word(text: str, at: int) -> tuple[str, int]:
-    """The word at a place, without quotes and backslashes, and the place after it."""
+    """Return the word at a position, without quotes and backslashes, and the position after it."""
     word, quote = "", ""
     while at < len(text):
         sign = text[at]
@@ -145,15 +145,15 @@ def _word(text: str, at: int) -> tuple[str, int]:
 
 
 def expand(word: str, values: Mapping[str, str]) -> str:
-    """Put values in place of `$name`, `${name}`, `${name:-default}` and `${name:+other}`; take off quotes.
+    """Expand `$name`, `${name}`, `${name:-default}` and `${name:+other}`, and remove quotes.
 
-    An unknown name is empty, as it is for the builder.
+    An unknown name is empty, as for the builder.
     """
     return _Word(word, values).until("")
 
 
 class _Word:
-    """One word while it is expanded. Source: imagebuilder, shell_parser.go."""
+    """Expansion of one word. Source: imagebuilder, shell_parser.go."""
 
     def __init__(self, text: str, values: Mapping[str, str]) -> None:
         self._text = text
@@ -165,7 +165,7 @@ class _Word:
         return self._text[self._at - 1 : self._at]
 
     def until(self, stop: str) -> str:
-        """Expand up to a character; to the end where it is empty."""
+        """Expand up to a character; to the end if it is empty."""
         result = ""
         while self._at < len(self._text):
             sign = self._next()

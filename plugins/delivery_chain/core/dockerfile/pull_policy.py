@@ -1,4 +1,4 @@
-"""Which images a build may read, and with whose login. Pure: decided by an image's name before anything is sent."""
+"""Decide which images a build may pull, and with which login. Pure: by an image's name, before anything is sent."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _TRANSPORTS = {
     "atomic", "containers-storage", "dir", "docker", "docker-archive", "docker-daemon", "oci", "oci-archive",
     "ostree", "sif", "tarball",
 }  # fmt: skip
-"""What buildah takes before a colon for something else than a name. Source: containers-transports(5)."""
+"""Prefixes before a colon that buildah treats as a transport. Source: containers-transports(5)."""
 _HOST = re.compile(r"[A-Za-z0-9.-]+(?::[0-9]{1,5})?|\[[0-9a-fA-F:]+\](?::[0-9]{1,5})?")
 
 
 @dataclass(frozen=True, slots=True)
 class ImageName:
-    """An image as a builder finds it: nothing is left to guess."""
+    """Fully qualified image name, as a builder resolves it."""
 
     host: str
-    """`docker.io` where none is written."""
+    """`docker.io` by default."""
     repository: str
     """With its namespace: `library/debian`."""
     tag: str = ""
@@ -38,20 +38,20 @@ class ImageName:
 
     @property
     def official(self) -> bool:
-        """Whether it is one of Docker's official images, which are everybody's."""
+        """Whether it is one of Docker's official images, which are public."""
         return self.host == DOCKER_HUB and self.repository.startswith("library/")
 
     @property
     def exact(self) -> ImageName:
-        """The same image without its tag where it has a digest: what builders pull."""
+        """The image as builders pull it: without its tag if it has a digest."""
         return replace(self, tag="") if self.digest else self
 
     @classmethod
     def parse(cls, text: str) -> ImageName:
-        """Read a name as FROM takes it: `debian`, `shop/api:1`, `registry.example.com/shop/api@sha256:…`.
+        """Parse a name as in FROM: `debian`, `shop/api:1`, `registry.example.com/shop/api@sha256:…`.
 
         Raises:
-            InvalidReference: It is none. Files and daemons of the worker (`oci:/path`) are none.
+            InvalidReference: It is not an image name. Files and daemons of the worker (`oci:/path`) are not.
         """
         if text.partition(":")[0] in _TRANSPORTS and ":" in text:
             raise InvalidReference(
@@ -74,21 +74,21 @@ class ImageName:
 
 @dataclass(frozen=True, slots=True)
 class ReadRule:
-    """One registry that a build may read."""
+    """Rule that allows a build to read from one registry."""
 
     rule: str
-    """What the rule is called in messages: `build.from[0]`."""
+    """Name of the rule in messages: `build.from[0]`."""
     host: str
-    """As images name it."""
+    """Host as images name it."""
     namespaces: tuple[str, ...]
-    """What may be read there; empty for everything."""
+    """Namespaces that may be read; empty for all."""
     registry: Registry
-    """Where it is fetched from, and with which login."""
+    """Registry to pull from, and its login."""
     named: bool = True
-    """Whether the chain names the registry, so that it may be on the worker itself."""
+    """Whether the chain names the registry, which allows it to be on the worker itself."""
 
     def covers(self, image: ImageName) -> bool:
-        """Whether the rule lets an image be read."""
+        """Whether the rule allows an image to be read."""
         names = self.namespaces or ("",)
         inside = any(not name or f"{image.repository}/".startswith(f"{name}/") for name in names)
         return image.host == canonical_host(self.host) and inside
@@ -96,18 +96,18 @@ class ReadRule:
 
 @dataclass(frozen=True, slots=True)
 class PullPolicy:
-    """All that a build may read."""
+    """Rules for the images that a build may read."""
 
     rules: tuple[ReadRule, ...] = ()
     strangers: bool = True
-    """Whether images of registries that no rule is for are read without a login."""
+    """Whether images of registries without a rule are pulled anonymously."""
 
     def rule_for(self, image: ImageName, written: str) -> ReadRule:
-        """The rule by which an image is read.
+        """Return the rule that allows an image.
 
         Args:
-            image: What is asked for.
-            written: Where, for messages: `Dockerfile:3: FROM debian`.
+            image: The requested image.
+            written: Place for messages: `Dockerfile:3: FROM debian`.
 
         Raises:
             BuildFailed: The policy forbids it. Nothing was sent. Not retryable.
@@ -140,18 +140,18 @@ class PullPolicy:
 
 
 def canonical_host(host: str) -> str:
-    """A registry's host as images name it: Docker Hub has several."""
+    """Normalize a registry's host to the one in image names: Docker Hub has several."""
     return DOCKER_HUB if host.lower() in _HUB_HOSTS else host.lower()
 
 
 def is_own_machine(host: str) -> bool:
-    """Whether a host says by its name or address, however it is spelled, that it is this machine."""
+    """Whether a host denotes this machine by its name or address, however spelled."""
     name = host.removeprefix("[").partition("]")[0] if host.startswith("[") else host.partition(":")[0]
     name = name.rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:
-        # As the C library reads addresses: 127.1, 0x7f000001, 2130706433.
+        # Parse addresses like the C library: 127.1, 0x7f000001, 2130706433.
         address = ip_address(name if ":" in name else socket.inet_aton(name))
     except (OSError, ValueError):
         return False

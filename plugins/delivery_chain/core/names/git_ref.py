@@ -1,4 +1,4 @@
-"""What a git ref is: the one definition, for events, webhooks, specs, sensors and git itself. Pure."""
+"""Git refs: the one definition, for events, webhooks, specs, sensors and git itself. Pure."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 BRANCHES = "refs/heads/"
 TAGS = "refs/tags/"
 REF_BYTES = 4000
-"""UTF-8 bytes of a whole name: a path on disk has at most 4095, the repository's folder among them."""
+"""Most UTF-8 bytes of a whole name: a path on disk has at most 4095, including the repository's folder."""
 PART_BYTES = 250
-"""UTF-8 bytes between two slashes: git makes a file `<part>.lock`, and file systems take 255."""
+"""Most UTF-8 bytes between two slashes: git creates a file `<part>.lock`, and file systems allow 255."""
 
 _RULES = (
     (r"^(?:refs/(?:heads|tags)/)?-", "the name of the branch or tag begins with '-'"),
@@ -28,19 +28,19 @@ _RULES = (
     (r"\.$", "it ends in '.'"),
     (rf"[^/]{{{PART_BYTES + 1}}}", "a part of it is too long"),
 )
-"""Git's rules; the first is that of `git branch` and `git tag`, whose names can be no options.
+"""Git's rules; the first is that of `git branch` and `git tag`, whose names can't be options.
 
 Source: git-check-ref-format(1), with `--branch`.
 """
 REF = re.compile(rf"(?![\s\S]*(?:{'|'.join(f'(?:{rule})' for rule, _ in _RULES)}))[\s\S]+")
-"""The same as one expression, which JavaScript takes too."""
+"""The rules as one expression, compatible with JavaScript."""
 
 
 def check_ref(ref: str) -> str:
     """Return a ref unchanged: a full name (`refs/heads/main`) or a short one (`main`).
 
     Raises:
-        ValueError: With the rule that it breaks.
+        ValueError: It breaks a rule, which the message names.
     """
     if not ref or (broken := broken_rule(ref)):
         raise ValueError(
@@ -54,7 +54,7 @@ def check_full_ref(ref: str) -> str:
     """Return the full name of a branch or tag unchanged.
 
     Raises:
-        ValueError: It is none, with the rule that it breaks.
+        ValueError: It is not one; the message names the broken rule.
     """
     if not ref.startswith((BRANCHES, TAGS)):
         raise ValueError(f"expected refs/heads/… or refs/tags/…, found {ref[:200]!r}")
@@ -62,20 +62,20 @@ def check_full_ref(ref: str) -> str:
 
 
 def broken_rule(ref: str) -> str:
-    """The rule for names that a ref breaks, in words; empty for none."""
+    """Describe the rule that a ref name breaks; empty if none."""
     try:
         size, longest = len(ref.encode()), max(len(part.encode()) for part in ref.split("/"))
     except UnicodeEncodeError:
         return "it is not UTF-8"
     if size > REF_BYTES:
-        return f"it has {size} bytes, and paths on disk take at most {REF_BYTES}"
+        return f"it has {size} bytes, and paths on disk have at most {REF_BYTES}"
     if longest > PART_BYTES:
         return f"a part of it has {longest} bytes, and git can store at most {PART_BYTES} between two slashes"
     return next((words for rule, words in _RULES if re.search(rule, ref)), "")
 
 
 def short_ref(ref: str) -> tuple[str, str]:
-    """A full ref as (`branch` or `tag`, name); a short one as ('', name)."""
+    """Split a full ref into (`branch` or `tag`, name), a short one into ('', name)."""
     if ref.startswith(BRANCHES):
         return "branch", ref.removeprefix(BRANCHES)
     if ref.startswith(TAGS):
@@ -84,7 +84,7 @@ def short_ref(ref: str) -> tuple[str, str]:
 
 
 def counted(refs: Iterable[str]) -> str:
-    """How many branches and tags there are among full refs: `1 branch and 2 tags`."""
+    """Count branches and tags among full refs: `1 branch and 2 tags`."""
     kinds = [short_ref(ref)[0] for ref in refs]
     branches, tags = kinds.count("branch"), kinds.count("tag")
     return f"{branches} branch{'es' if branches != 1 else ''} and {tags} tag{'s' if tags != 1 else ''}"

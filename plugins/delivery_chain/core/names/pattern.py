@@ -1,4 +1,4 @@
-"""What a spec may say about a name: the name itself, or a regular expression that matches all of it.
+"""Name patterns of a spec: the name itself, or a regular expression that matches all of it.
 
 User patterns run on RE2: linear time whatever the pattern, and both `(?<n>…)` and `(?P<n>…)` name a group.
 """
@@ -16,21 +16,21 @@ import re2
 from delivery_chain.core.spec.advice import glob_hint
 
 METACHARACTERS = frozenset("\\^$*+?()[]{}|")
-"""What makes a value a pattern. `.` and `-` are left out: they are common in names."""
+"""Metacharacters that make a value a pattern. `.` and `-` are left out: they are common in names."""
 LONGEST_PATTERN = 1000
-"""Characters; RE2's memory grows with the pattern, and no sane rule is longer."""
+"""Most characters of a pattern; RE2's memory grows with it, and no sane rule is longer."""
 PATTERN_MEMORY = 512 * 1024
-"""Bytes that a pattern may take when compiled: a refusal then takes some 3 ms, with RE2's own 8 MiB fifty.
+"""Most bytes of a compiled pattern: a rejection then takes some 3 ms; with RE2's own 8 MiB, fifty.
 `\\w{1,1000}` and `\\p{L}{1,30}` fit."""
 LONGEST_NAME = 4096
-"""Characters of a name that is matched; git and registries allow less."""
+"""Most characters of a name to match; git and registries allow less."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_/@-]*(?![*?{])")
-"""Characters that stand for themselves, up to one that may be left out."""
+"""Literal characters, up to one that is optional."""
 
 
 class Match(StrEnum):
-    """How a rule's value is read."""
+    """Interpretation of a rule's value."""
 
     LITERAL = "literal"
     REGEXP = "regexp"
@@ -45,10 +45,10 @@ class Pattern:
 
     @classmethod
     def guess(cls, text: str, match: Match | None = None) -> Pattern:
-        """Read `text` as `match` says; where it says nothing, any metacharacter makes it a pattern.
+        """Parse `text` as `match` says; by default, any metacharacter makes it a pattern.
 
         Raises:
-            ValueError: The regular expression is not one that RE2 takes, with RE2's reason.
+            ValueError: RE2 rejects the regular expression; the message has its reason.
         """
         regexp = METACHARACTERS & set(text)
         pattern = cls(text, match or (Match.REGEXP if regexp else Match.LITERAL))
@@ -58,21 +58,21 @@ class Pattern:
 
     @property
     def groups(self) -> frozenset[str]:
-        """Names of the groups it captures."""
+        """Names of the capturing groups."""
         if self.match is Match.LITERAL:
             return frozenset()
         return frozenset(compile_pattern(self.text).groupindex)
 
     @property
     def beginning(self) -> str:
-        """What every name begins with that it matches, as far as its text shows at a glance; empty for anything."""
+        """Literal prefix of every name that matches, as far as easily visible in the text; empty if unknown."""
         if self.match is Match.LITERAL:
             return self.text
         plain = None if "|" in self.text else _PLAIN.match(self.text)
         return plain[0] if plain else ""
 
     def captures(self, name: str) -> dict[str, str] | None:
-        """The named groups if the pattern matches the whole `name`, else None. A group left out gives ''."""
+        """Return the named groups if the pattern matches the whole `name`, else None. An unmatched group gives ''."""
         if self.match is Match.LITERAL:
             return {} if name == self.text else None
         found = fullmatch(self.text, name)
@@ -90,13 +90,15 @@ def compile_pattern(text: str) -> Any:
     compiled, refusal = _compile(text)
     if compiled is None:
         hint = glob_hint(text)
-        raise ValueError(f"not a regular expression that RE2 takes: {refusal}{f' ({hint})' if hint else ''}")
+        raise ValueError(
+            f"not a regular expression that RE2 accepts: {refusal}{f' ({hint})' if hint else ''}"
+        )
     return compiled
 
 
 @lru_cache(maxsize=4096)
 def _compile(text: str) -> tuple[Any, str]:
-    """The pattern or RE2's reason; that is kept too, for it takes the longest to find."""
+    """Return the pattern or RE2's reason; the reason is cached too, as it takes longest to find."""
     options = re2.Options()
     options.log_errors = False
     options.max_mem = PATTERN_MEMORY

@@ -1,4 +1,4 @@
-"""Platforms as the OCI image spec names them: `os/architecture[/variant]`."""
+"""Platforms in the notation of the OCI image spec: `os/architecture[/variant]`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from enum import StrEnum
 from typing import Any
 
 UNKNOWN = "unknown/unknown"
-"""Where nothing is said; BuildKit writes it on attestations."""
+"""Unspecified platform; BuildKit writes it on attestations."""
 OTHER_PLATFORMS = "other platforms"
-"""Stands for every platform that a chain does not name, in the list of its scans."""
+"""Stands for all platforms that a chain does not name, in its list of scans."""
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 
 
 class Platform(StrEnum):
-    """The platforms a build rule may name (the same five as ACR EE)."""
+    """Platforms that a build rule may name (the same five as ACR EE)."""
 
     LINUX_AMD64 = "linux/amd64"
     LINUX_ARM64 = "linux/arm64"
@@ -24,19 +24,19 @@ class Platform(StrEnum):
 
     @property
     def slug(self) -> str:
-        """The platform as part of a tag or file name: `linux-arm-v7`."""
+        """Name for a tag or file: `linux-arm-v7`."""
         return self.value.replace("/", "-")
 
     def descriptor(self) -> dict[str, str]:
-        """The platform as an index's descriptor holds it: `{"os", "architecture"[, "variant"]}`."""
+        """Convert to an index descriptor's platform: `{"os", "architecture"[, "variant"]}`."""
         return dict(zip(("os", "architecture", "variant"), self.value.split("/"), strict=False))
 
 
 def platform_name(fields: dict[str, Any]) -> str:
-    """Name a descriptor's or an image config's platform, `linux/arm64/v8` as `linux/arm64`.
+    """Name the platform of a descriptor or image config, `linux/arm64/v8` as `linux/arm64`.
 
-    Variants that change nothing are folded as containerd folds them: arm64 is v8, and 32-bit arm is v7
-    where nothing is said. A part that is no plain word is `unknown`: it goes into logs and to programs.
+    Variants are normalized like in containerd: arm64 means v8, and 32-bit arm means v7 by default. A part that
+    is not a plain word becomes `unknown`: it goes into logs and to programs.
 
     Source: OCI image spec, image-index "platform"; containerd platforms.Normalize.
     """

@@ -1,4 +1,4 @@
-"""Names of things in a registry, parsed once and strictly: no default host, namespace or tag is guessed.
+"""Parse names of registry content, once and strictly: no default host, namespace or tag is guessed.
 
 Source: OCI distribution spec 1.1, "Pulling manifests" (name and tag grammar); OCI image spec, "Digests".
 """
@@ -16,7 +16,7 @@ NAME = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 NAME_LENGTH = 255
-"""Longest repository name that registries take, the host not counted."""
+"""Longest repository name that registries accept, without the host."""
 
 
 def check_name(name: str) -> str:
@@ -50,7 +50,7 @@ def check_digest(digest: str) -> str:
     """Return a digest unchanged.
 
     Raises:
-        InvalidReference: It is not `sha256:` or `sha512:` and the fitting number of lowercase hex digits.
+        InvalidReference: It is not `sha256:` or `sha512:` and the matching number of lowercase hex digits.
     """
     if not DIGEST.fullmatch(digest):
         raise InvalidReference(f"digest {digest[:200]!r}: expected sha256: and 64 hex digits")
@@ -58,17 +58,17 @@ def check_digest(digest: str) -> str:
 
 
 def sha256_digest(content: bytes) -> str:
-    """The digest of `content` as registries write it."""
+    """Digest of `content` in registry notation."""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def digest_of(content: bytes, algorithm: str) -> str:
-    """The digest of `content` by `sha256` or `sha512`."""
+    """Digest of `content` by `sha256` or `sha512`."""
     return f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
 
 
 def short_digest(digest: str) -> str:
-    """A digest for people to read: `sha256:` and 12 hex digits."""
+    """Shorten a digest for display: `sha256:` and 12 hex digits."""
     algorithm, _, value = digest.partition(":")
     return f"{algorithm}:{value[:12]}"
 
@@ -102,7 +102,7 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str) -> Reference:
-        """Read `host[:port]/name[:tag][@digest]`, the form that `str` prints.
+        """Parse `host[:port]/name[:tag][@digest]`, the form that `str` prints.
 
         Raises:
             InvalidReference: A part is missing or breaks its grammar. A host is never guessed.

@@ -1,4 +1,4 @@
-"""How one registry is reached: what a connection of type `oci_registry` comes down to."""
+"""A registry's address and credentials, from a connection of type `oci_registry`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """A registry's address and the credentials for it. Never written to a log or an XCom."""
+    """A registry's address and credentials. Never written to a log or an XCom."""
 
     host: str
     """`registry.example.com` or `127.0.0.1:5000`."""
@@ -15,15 +15,15 @@ class Registry:
     """Empty for anonymous access."""
     password: str = field(default="", repr=False)
     plain_http: bool = False
-    """Speak http, not https. For registries on the same machine or a trusted network."""
+    """Use http instead of https. For registries on the same machine or a trusted network."""
     ca_certificate: str = field(default="", repr=False)
     """PEM text of the CA that signed the registry's certificate; empty for the system's CAs."""
     region: str = ""
-    """For people and for the record: `ap-southeast-1`."""
+    """Region for display and records: `ap-southeast-1`."""
     private_hosts: tuple[str, ...] = ()
-    """Hosts in private networks, besides its own, that it may send us to though it is on the internet; `*`: any."""
+    """Hosts in private networks, besides its own, that a registry on the internet may redirect to; `*` for any."""
 
     @property
     def base_url(self) -> str:
-        """`http(s)://host`, without a slash at the end."""
+        """`http(s)://host` without a trailing slash."""
         return f"{'http' if self.plain_http else 'https'}://{self.host}"

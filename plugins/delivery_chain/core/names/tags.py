@@ -1,4 +1,4 @@
-"""The image tags that a push gets, and the names that the chain keeps for itself."""
+"""Compose the image tags of a push, and the names reserved for the chain."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 STAGING_PREFIX = "_staging-"
-"""Tags under which a run keeps its image until the gate has passed it."""
+"""Tags of a run's image until the gate has passed it."""
 RESERVED = re.compile(r"_staging-.*|sha(?:256|512)-[0-9a-f]+(?:\..*)?")
-"""Tags that no rule may give: our staging, and the fallback tags of referrers (OCI distribution spec 1.1)."""
+"""Tags that no rule may produce: staging tags, and the fallback tags of referrers (OCI distribution spec 1.1)."""
 _TIME_FORMAT = {BuildTime.DATE: "%Y%m%d", BuildTime.MINUTE: "%Y%m%d%H%M"}
 
 
 def compose_tag(
     rule: TagRule, *, captured: Mapping[str, str], pushed_at: datetime, timezone: str, commit: str
 ) -> str:
-    """The tag as `<tag>-<time>-<commit>`, for example `v1-202010151625-d4ef3d`.
+    """Compose the tag `<tag>-<time>-<commit>`, for example `v1-202010151625-d4ef3d`.
 
     Raises:
-        EventRefused: No registry takes what comes out; nothing is mangled silently.
+        EventRefused: The result is not a valid tag; nothing is mangled silently.
 
     Source: ACR EE, build rules (facts/acr.md 2.3).
     """
@@ -41,18 +41,16 @@ def compose_tag(
     try:
         check_tag(tag)
     except InvalidReference as error:
-        raise EventRefused(
-            f"the tag rule {rule.tag!r} makes no tag that a registry takes: {error}"
-        ) from error
+        raise EventRefused(f"the tag rule {rule.tag!r} produces an invalid tag: {error}") from error
     if is_reserved(tag):
         raise EventRefused(
-            f"the tag rule {rule.tag!r} makes {tag!r}, which is a name the chain keeps for itself"
+            f"the tag rule {rule.tag!r} produces {tag!r}, which is a name reserved for the chain"
         )
     return tag
 
 
 def any_time(rule: TagRule, *, captured: Mapping[str, str], commit: str) -> re.Pattern[str]:
-    """What matches, as a whole, the tags that a rule with a build time makes, whenever the push was."""
+    """Regular expression for the whole tags that a rule with a build time produces, at any time."""
     tag = re.escape(PLACEHOLDER.sub(lambda found: captured[found[1]], rule.tag))
     digits = 8 if rule.build_time is BuildTime.DATE else 12
     end = re.escape(f"-{commit[: rule.commit_id]}") if rule.commit_id else ""
@@ -60,33 +58,33 @@ def any_time(rule: TagRule, *, captured: Mapping[str, str], commit: str) -> re.P
 
 
 def is_reserved(tag: str) -> bool:
-    """Whether a tag is the chain's or the referrers' own, not a user's."""
+    """Whether a tag is reserved for the chain or for referrers."""
     return RESERVED.fullmatch(tag) is not None
 
 
 def run_key(chain: str, run_id: str) -> str:
-    """12 hex digits that stand for one run."""
+    """12 hex digits that identify one run."""
     return hashlib.sha256(f"{chain}\0{run_id}".encode()).hexdigest()[:12]
 
 
 def staging_tag(key: str, part: str = "") -> str:
-    """The staging tag of a run, or of one platform of it: `_staging-0123456789ab-linux-amd64`."""
+    """Staging tag of a run, or of one of its platforms: `_staging-0123456789ab-linux-amd64`."""
     return f"{STAGING_PREFIX}{key}-{part}" if part else f"{STAGING_PREFIX}{key}"
 
 
 def quarantine_name(namespace: str, repository: str) -> str:
-    """Where a blocked image is backed up: `<namespace>-quarantine/<repository>`."""
+    """Repository for the backup of a blocked image: `<namespace>-quarantine/<repository>`."""
     return f"{namespace}{QUARANTINE_SUFFIX}/{repository}"
 
 
 def is_backup(name: str, namespaces: Iterable[str]) -> bool:
-    """Whether a repository is where chains of these namespaces back blocked images up."""
+    """Whether a repository holds backups of blocked images of chains of these namespaces."""
     return any(name.startswith(f"{namespace}{QUARANTINE_SUFFIX}/") for namespace in namespaces)
 
 
 def quarantine_tag(tag: str, judged_at: datetime) -> str:
-    """`<tag>.<UTC time>`, the tag cut where both would be longer than a tag may be.
+    """Compose `<tag>.<UTC time>`, truncating the tag to the length limit of tags.
 
-    The gate's time, not the clock's: a retried backup has the same name.
+    Uses the gate's time, not the clock: a retried backup gets the same name.
     """
     return f"{tag[:111]}.{judged_at.astimezone(UTC):%Y%m%dT%H%M%SZ}"

@@ -1,1 +1,1 @@
-"""How a run ended, from what its steps left and what people did to it."""
+"""The outcome of a run, from the results of its steps and from manual actions on it."""

@@ -1,4 +1,4 @@
-"""What became of a blocked image, in words that are true for every rule, registry and way by which it came. Pure."""
+"""Describe the fate of a blocked image, in words that hold for every rule, registry and origin. Pure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 
 def fate(plan: Plan, found: Quarantined | None) -> str:
-    """Where the image is now, as whole sentences; `found` is None where the task `quarantine` left nothing."""
+    """Describe where the image is now, in whole sentences; `found` is None without a result of task `quarantine`."""
     if plan.build:
         first = f"No tag of {plan.title} was moved by this run: it built the image and published nothing."
     else:
-        first = f"This run built nothing: {plan.title} was there, and could be pulled, before it was judged."
+        first = f"This run built nothing: {plan.title} existed, and could be pulled, before it was judged."
     if found is None:
         return f"{first} The task `quarantine` left no result: the image is where it was, unless its log says more."
     return " ".join((first, *_where(plan, found)))
@@ -25,13 +25,13 @@ def _where(plan: Plan, found: Quarantined) -> list[str]:
     if found.deleted:
         said.append(f"Removed: {', '.join(found.deleted)}.")
     if not found.kept:
-        return [*said, "It can't be pulled from there any more."]
+        return [*said, "It can no longer be pulled from there."]
     still = "It is kept as" if plan.build else "It is still there, as"
     return [*said, f"{still} {found.kept}."]
 
 
 def note(plan: Plan, found: Quarantined | None) -> str:
-    """The same as the end of a run's one sentence; empty where there is nothing to add."""
+    """Describe the same as the end of a run's one sentence; empty if nothing has to be added."""
     if found is None:
         return ""
     said = [f"kept as {found.backup}"] if found.backup else []

@@ -1,4 +1,4 @@
-"""What a run has delivered, by what its steps left for exactly its image. Pure."""
+"""Determine what a run has delivered, from the results its steps left for exactly its image. Pure."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ if TYPE_CHECKING:
     from delivery_chain.core.spec.model import ChainSpec
 
 MOVING_NOTHING = frozenset({"ConfigurationError", "SealBroken", "Unjudged"})
-"""Errors with which `publish` ends before it moves a tag."""
+"""Errors with which `publish` ends before moving a tag."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered:
-    """How far an image came."""
+    """Delivery progress of an image."""
 
     missing: str
-    """The first step without a result for the image; empty where nothing is missing."""
+    """First step without a result for the image; empty if none is missing."""
     judged: str = ""
-    """The gate's sentence, where it passed the image."""
+    """The gate's sentence, if it passed the image."""
     published: bool = False
     overtaken: bool = False
     """Whether newer pushes hold all its tags."""
     attempted: bool = False
-    """Whether `publish` began, and left no result."""
+    """Whether `publish` began but left no result."""
     regions: tuple[str, ...] = ()
-    """Those that hold it."""
-    told: int = 0
-    """Triggers that were fired."""
+    """Regions that have the image."""
+    triggered: int = 0
+    """Number of triggers fired."""
     lacking: tuple[str, ...] = ()
-    """Rules and triggers for its tags that have no result, with their tasks' states: `far failed`."""
+    """Rules and triggers for its tags without a result, with their tasks' states: `far failed`."""
 
     @property
     def whole(self) -> bool:
-        """Whether all that was to be done is proven to be done."""
+        """Whether everything planned is proven to be done."""
         return not self.missing
 
     def __str__(self) -> str:
@@ -51,13 +51,15 @@ class Delivered:
             return "may have some of its tags" if self.attempted else "was not published"
         parts = [self.judged, "a newer push holds its tags" if self.overtaken else "published"]
         parts += [f"copied to {' and '.join(self.regions)}"] if self.regions else []
-        parts += [f"{self.told} trigger{'s' if self.told != 1 else ''} fired"] if self.told else []
+        parts += (
+            [f"{self.triggered} trigger{'s' if self.triggered != 1 else ''} fired"] if self.triggered else []
+        )
         lacking = f"; NOT DONE: {', '.join(self.lacking)}" if self.lacking else ""
         return ", ".join(parts) + lacking
 
 
 def delivered(facts: Facts) -> Delivered:
-    """How far the run's image came."""
+    """Determine how far the run's image came."""
     if facts.planned is None:
         return Delivered(missing=Step.PLAN)
     plan, spec = facts.planned.plan, facts.planned.spec
@@ -78,7 +80,7 @@ def delivered(facts: Facts) -> Delivered:
 
 
 def _first_open(facts: Facts, step: str, after: str) -> str:
-    """The mapped step, where one of its instances had something to do and did not succeed; else the one after it."""
+    """The mapped step if one of its instances had work and did not succeed; else the step after it."""
     states = {task.state for task in facts.tasks if task.step == step and not task.skipped_itself}
     return step if states - {SUCCESS} else after
 
@@ -103,15 +105,15 @@ def _sent(
         published=True,
         overtaken=bool(published.tags) and not held,
         regions=tuple(copies[name] for name in rules if name in copies),
-        told=len([name for name in triggers if name in fired]),
+        triggered=len([name for name in triggers if name in fired]),
         lacking=tuple(f"{name} {state}" for name, state in (no_copy | no_word).items()),
     )
 
 
 def _lacking(facts: Facts, spec: ChainSpec, step: str, names: list[str], proven: set[str]) -> dict[str, str]:
-    """Those of the names that are not done, each with its task's state.
+    """Names that are not done, each with its task's state.
 
-    A result alone does not count: it may be of a pass before the task was cleared, and its task was stopped since.
+    A result alone does not count: it may be from before the task was cleared, and the task stopped since.
     """
     states = {
         label_of(spec, step, task.index) or task.label: task.state

@@ -1,4 +1,4 @@
-"""What people did to a run by hand, as Airflow's event log has it. Pure."""
+"""Manual actions on a run, from Airflow's event log. Pure."""
 
 from __future__ import annotations
 
@@ -14,22 +14,21 @@ if TYPE_CHECKING:
     from delivery_chain.core.steps import Task
 
 MARKED = frozenset({"failed", "success", "skipped"})
-"""What people can mark a task as, and all but the last a run."""
+"""States that users can mark a task as, and all but the last a run."""
 CLEARED, QUEUED = "cleared", "queued"
-"""Deeds beside these: the run goes on after them."""
+"""Other actions: the run resumes after them."""
 REOPENED = "reopened"
-"""A deed of ours: the run ended although it was to go on, and was let go on."""
+"""An action of this package: the run ended although it was to resume, and was reopened."""
 REOPEN = "delivery_chain_reopen"
-"""Event with which that is in the log."""
+"""Its event in the log."""
 ONE = frozenset(
     {"patch_dag_run", "patch_task_instance", "clear_dag_run", "post_clear_task_instances", REOPEN}
 )
-"""Events about one run, which their rows name: of Airflow's REST API, to which the UI's buttons send the same requests,
-and our own."""
+"""Events about one run, named in their rows: of Airflow's REST API, which the UI uses too, and of this package."""
 MANY = frozenset({"bulk_dag_runs", "clear_dag_runs"})
-"""Events about many runs, which only their bodies name. Airflow 3.3 logs no bulk request about task instances."""
+"""Events about many runs, named only in their bodies. Airflow 3.3 logs no bulk request about task instances."""
 LONGEST_NAME = 60
-"""Characters of a person's name that are shown."""
+"""Most characters of a user's name to show."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +37,7 @@ class Row:
 
     event: str
     owner: str
-    """Who did it."""
+    """User who did it."""
     dag_id: str = ""
     task_id: str = ""
     extra: str = ""
@@ -47,13 +46,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """One deed."""
+    """One manual action."""
 
     by: str
     what: str
     """`failed`, `success`, `skipped`, `cleared`, `queued` or `reopened`."""
     step: str = ""
-    """The task; empty where the whole run was marked or cleared."""
+    """The task; empty if the whole run was marked or cleared."""
     index: int | None = None
     """The map index; None for all of them."""
 
@@ -63,13 +62,13 @@ class Mark:
 
 
 def marks_of(dag_id: str, run_id: str, rows: Iterable[Row]) -> tuple[Mark, ...]:
-    """What was done to a run and is in force: whatever is cleared is as if it had never been marked.
+    """Return the actions on a run that are in force: clearing undoes marks.
 
     Args:
         dag_id: Its Dag.
         run_id: Its id.
-        rows: Of the event log, oldest first. A row is written before its request is carried out, and stays where
-            that is refused: what came of it is for the tasks' states to say.
+        rows: Of the event log, oldest first. A row is written before its request is executed, and stays even if
+            that is rejected: only the tasks' states show its effect.
     """
     standing: list[Mark] = []
     for row in rows:
@@ -80,19 +79,19 @@ def marks_of(dag_id: str, run_id: str, rows: Iterable[Row]) -> tuple[Mark, ...]:
 
 
 def _undone(earlier: Mark, later: Mark) -> bool:
-    """Whether the later one makes the earlier one void."""
+    """Whether the later action undoes the earlier one."""
     if later.what in (CLEARED, QUEUED) and not earlier.step and later.step not in CLOSING:
-        # Whatever part of a run is cleared: it goes on. To have its end told again is no word against that.
+        # Clearing any part of a run resumes it. Repeating its report does not revoke that.
         return True
     if not later.step:
-        # Who stops a run has the last word over those who let it go on.
+        # Stopping a run overrides what resumed it.
         return later.what == CLEARED or (later.what in MARKED and earlier.what in (CLEARED, QUEUED))
     return later.step == earlier.step and later.index in (None, earlier.index)
 
 
 def _read(dag_id: str, run_id: str, row: Row) -> Iterator[Mark]:
     body = _json(row.extra)
-    by = " ".join(row.owner.split())[:LONGEST_NAME] or "somebody"
+    by = " ".join(row.owner.split())[:LONGEST_NAME] or "an unknown user"
     match row.event:
         case "patch_dag_run":
             yield from _mark(by, _sent(body, "state"))
@@ -114,7 +113,7 @@ def _read(dag_id: str, run_id: str, row: Row) -> Iterator[Mark]:
 
 
 def _sent(body: Mapping[str, Any], field: str) -> Any:
-    """A field of a request that says by `update_mask` which of its fields count."""
+    """Field of a request whose `update_mask` names the fields that count."""
     return body.get(field) if body.get("update_mask") in (None, field) else None
 
 
@@ -133,14 +132,14 @@ def _cleared(by: str, tasks: Any) -> Iterator[Mark]:
 
 
 def _updated(actions: Any) -> Iterator[Mapping[str, Any]]:
-    """What a bulk request's updates are about."""
+    """Targets of a bulk request's updates."""
     for action in _dicts(actions):
         if action.get("action") == "update":
             yield from _dicts(action.get("entities"))
 
 
 def _is_ours(one: Mapping[str, Any], said: str, dag_id: str, run_id: str) -> bool:
-    """Whether it is about this run. The Dag that it does not name, the request's path did."""
+    """Whether it is about this run. If it names no Dag, the request's path did."""
     return one.get("dag_run_id") == run_id and (one.get("dag_id") or said) == dag_id
 
 
@@ -149,7 +148,7 @@ def _dicts(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def _index(value: Any) -> int | None:
-    # A path's number is a text in the log.
+    # A number from a path is a string in the log.
     text = str(value)
     return int(text) if text.removeprefix("-").isdecimal() and text.isascii() else None
 

@@ -1,16 +1,16 @@
-"""The one line of an error that tells a person what happened. Pure."""
+"""Reduce an error to one line for people. Pure."""
 
 from __future__ import annotations
 
 import re
 
 LONGEST = 300
-"""Characters of a reason."""
+"""Most characters of a reason."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 def one_line(text: str) -> str:
-    """The first line that says something, without control characters, at most `LONGEST` characters."""
+    """First non-blank line, without control characters, at most `LONGEST` characters."""
     for line in text.splitlines():
         said = " ".join(_CONTROL.sub(" ", line).split())
         if said:

@@ -1,7 +1,7 @@
-"""How a run ended: one pure function, which the run's state, note and page and `delivery-chain trigger --wait` share.
+"""The outcome of a run: one pure function, shared by its state, note and page and `delivery-chain trigger --wait`.
 
-Nothing is called delivered that is not proven: by what the steps left under their seals, for the image that the run
-is about. Airflow's states are asked for what went wrong, never for what went well, for a person may have set them.
+A run counts as delivered only with proof: the sealed results of its steps for its image. Airflow's states are trusted
+for failures, never for success, since a user may have set them.
 """
 
 from __future__ import annotations
@@ -44,62 +44,62 @@ if TYPE_CHECKING:
     from delivery_chain.core.run.marks import Mark
 
 MOST_REASONS = 3
-"""Failed tasks of one run whose reasons its sentence tells."""
+"""Most failed tasks of one run whose reasons its sentence lists."""
 JOINS = frozenset({Step.ASSEMBLE, Step.GATE})
-"""Steps that Airflow itself never skips once there is a plan: they run, or something before them failed."""
+"""Steps that Airflow never skips once a plan exists: they run, or something upstream failed."""
 ENDED = frozenset({SUCCESS, FAILED})
 """Airflow's states of a run that has ended."""
 WARNING = "NOT TO BE TRUSTED"
-"""What the sentence of a run begins with of which something was changed."""
-KILLED = "it left no reason: somebody marked it, or its worker was lost"
-"""Why a step failed that did not say so itself."""
+"""Start of a run's sentence if a value was changed afterwards."""
+KILLED = "it left no reason: it was marked by hand, or its worker was lost"
+"""Reason of a failed step that left none itself."""
 REFUSALS = frozenset({"EventRefused", "UsageError"})
-"""Errors with which `plan` says that the event makes no run."""
+"""Errors with which `plan` rejects an event."""
 
 
 class End(StrEnum):
-    """How a run ended, or why it has not yet: the first words of its note."""
+    """End of a run, or why it has not ended: the first words of its note."""
 
     DELIVERED = "delivered"
-    """Published, and in every region and told to every target that the plan names for its tags."""
+    """Published, and in every region and announced to every target that the plan names for its tags."""
     PARTLY = "partly delivered"
-    """Published, and something of the rest is missing."""
+    """Published, but something else is missing."""
     BLOCKED = "blocked"
     """The gate refused the image."""
     SUPERSEDED = "superseded"
     """A newer push has a run of its own."""
     BUILT = "built before"
-    """The push was told again; its image is there."""
+    """A redelivered push; its image exists."""
     IGNORED = "not for this chain"
-    """There is nothing to do about this event."""
+    """The event requires no work."""
     REFUSED = "refused"
-    """The event makes no run, and whoever sent it should know."""
+    """The event starts no run, and its sender should know."""
     CANCELLED = "cancelled"
-    """A person stopped it."""
+    """A user stopped it."""
     FAILED = "failed"
     """A step failed."""
     WAITING = "waiting"
-    """It has not ended, and nothing is being done: `sentence` says what for."""
+    """It has not ended, and nothing is in flight: `sentence` says why."""
     RUNNING = "running"
-    """It has not ended."""
+    """It is in flight."""
 
 
 FINE = frozenset({End.DELIVERED, End.SUPERSEDED, End.BUILT, End.IGNORED})
-"""Ends of a run that did what it should."""
+"""Ends of a successful run."""
 OPEN = frozenset({End.WAITING, End.RUNNING})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """All that is known of a run; None for what no step left, or what is not proven."""
+    """Everything known of a run; None for missing or unproven results."""
 
     state: str
     """Airflow's state of the run."""
     held: str = ""
-    """Why Airflow does not go on with it, such as `the Dag is paused`."""
+    """Why Airflow does not continue it, such as `the Dag is paused`."""
     tasks: tuple[Task, ...] = ()
     deleted: tuple[str, ...] = ()
-    """Steps whose tasks somebody deleted; they are there again when the run is cleared."""
+    """Steps whose tasks a user deleted; clearing the run restores them."""
     altered: tuple[str, ...] = ()
     """Tasks whose values are not what they left."""
     planned: Planned | None = None
@@ -111,23 +111,23 @@ class Facts:
     quarantined: Quarantined | None = None
     record: Record | None = None
     marks: tuple[Mark, ...] = ()
-    """What people did to it and is in force, oldest first."""
+    """Manual actions in force, oldest first."""
     clears: int = 0
-    """How often it was cleared, or parts of it."""
+    """Number of times that it, or part of it, was cleared."""
 
     @property
-    def told_too_soon(self) -> bool:
-        """Whether something was cleared after `report` had begun: what it told, and its state, are out of date."""
+    def reported_too_soon(self) -> bool:
+        """Whether tasks were cleared after `report` had begun: its record and the run's state are out of date."""
         return self.record is not None and self.record.clears < self.clears
 
     def of(self, *states: str) -> list[Task]:
-        """The steps in one of these states, `report` left out: it only tells of the others."""
+        """Tasks in one of these states, except `report`, which only describes the others."""
         return [task for task in self.tasks if task.state in states and task.step != Step.REPORT]
 
     def stands(self, step: str) -> bool:
-        """Whether what a step left is of its last pass.
+        """Whether the result of a step is from its last pass.
 
-        A step that is cleared keeps what it left until it begins, and may be stopped before it does.
+        A cleared step keeps its result until it begins, and may be stopped before it does.
         """
         return not any(
             task.step == step
@@ -138,21 +138,21 @@ class Facts:
 
 
 class Outcome(Value):
-    """How a run ended."""
+    """Outcome of a run."""
 
     end: End
     step: str = ""
-    """The step that it ended in, as `build [linux/amd64]`; empty for an end that is no step's."""
+    """Step in which it ended, such as `build [linux/amd64]`; empty if it did not end in a step."""
     by: str = ""
-    """Who cancelled it, or marked it against what it did."""
+    """User who cancelled it, or marked it contrary to what it did."""
     sentence: str
-    """All of it for people: the run's note."""
+    """Summary for people: the run's note."""
     good: bool
-    """Whether it did what it should; then alone Airflow's state of it is `success`."""
+    """Whether it succeeded; only then its Airflow state is `success`."""
 
 
 def outcome(facts: Facts) -> Outcome:
-    """How the run ended, or where it is."""
+    """Determine how the run ended, or its progress."""
     if facts.state not in ENDED:
         return _open(facts)
     found = closed(facts)
@@ -163,13 +163,13 @@ def outcome(facts: Facts) -> Outcome:
     if marked:
         said.append(f"marked as {facts.state} by {marked}")
     elif found.good and facts.state == FAILED:
-        said.append(f"Airflow has it as failed for its task `{Step.REPORT}`: clear that")
+        said.append(f"Airflow has it as failed because of its task `{Step.REPORT}`: clear that task")
     good = found.good and facts.state == SUCCESS
     return found.model_copy(update={"good": good, "by": found.by or marked, "sentence": "; ".join(said)})
 
 
 def closed(facts: Facts) -> Outcome:
-    """How the run ends by what its steps did, whatever state Airflow will give it."""
+    """Determine how the run ends by what its steps did, whatever state Airflow will give it."""
     found = _closed(facts)
     if not facts.altered:
         return found
@@ -178,7 +178,7 @@ def closed(facts: Facts) -> Outcome:
 
 
 def changed(altered: Iterable[str]) -> str:
-    """What is said of a run whose values are not what its tasks left."""
+    """Warning for a run whose values are not what its tasks left."""
     return f"{WARNING}: what {', '.join(altered)} left was changed afterwards"
 
 
@@ -195,7 +195,7 @@ def _closed(facts: Facts) -> Outcome:
 
 
 def _undone(facts: Facts, done: Delivered) -> Outcome:
-    """The end of a run of which something is missing that the gate did not refuse."""
+    """Outcome of a run that lacks something, without a block by the gate."""
     title = _title(facts)
     stopped = _stopped(facts, done.missing)
     if stopped:
@@ -208,13 +208,13 @@ def _undone(facts: Facts, done: Delivered) -> Outcome:
     if done.published:
         said = f"partly delivered: {title} {done}"
         return _outcome(End.PARTLY, f"{said}; {_why(failed)}" if failed else said, step=step)
-    unsaid = f"{step}: {_unsaid(facts, step)}: clear it and all that follow it"
+    unsaid = f"{step}: {_why_missing(facts, step)}: clear it and all that follow it"
     why = _why(failed) or _deleted(facts, step) or unsaid
     return _outcome(End.FAILED, f"failed in {why}; {title} {done}", step=step)
 
 
 def _by_hand(facts: Facts) -> str:
-    """The steps that somebody marked as a success, in brackets: what they did not do is missing after them."""
+    """Steps marked as success by hand, in parentheses: their work is missing downstream."""
     found = [
         f"{task.name} was marked as success by {mark.by}"
         for task in facts.of(SUCCESS)
@@ -229,8 +229,8 @@ def _deleted(facts: Facts, step: str) -> str:
     return f"{step}: its task was deleted: clear the run" if gone else ""
 
 
-def _unsaid(facts: Facts, step: str) -> str:
-    """Why there is nothing of a step that did not fail."""
+def _why_missing(facts: Facts, step: str) -> str:
+    """Why a step that did not fail has no result."""
     changed_there = any(name.partition("[")[0] == step for name in facts.altered)
     return "what it left was changed" if changed_there else "it did not run, or left nothing"
 
@@ -260,7 +260,7 @@ def _blocked(facts: Facts, verdict: Verdict) -> Outcome:
 
 
 def _open(facts: Facts) -> Outcome:
-    """Where a run is that has not ended."""
+    """Outcome of a run that has not ended."""
     about = f"; {_title(facts)}" if facts.planned else ""
     ending = [mark for mark in facts.marks if _ends(mark)][-1:]
     about += "".join(f"; marked as {mark.what} by {mark.by}" for mark in ending)
@@ -269,28 +269,28 @@ def _open(facts: Facts) -> Outcome:
     if facts.held and not busy:
         return _outcome(End.WAITING, f"waiting: {facts.held}{about}")
     if facts.state == "queued":
-        return _outcome(End.WAITING, f"waiting: Airflow has not begun it yet{about}")
+        return _outcome(End.WAITING, f"waiting: Airflow has not started it yet{about}")
     if again and not busy:
         said = f"waiting to try again: {_why(again)}{about}"
         return _outcome(End.WAITING, said, step=again[0].name)
     if facts.deleted and not busy:
         gone = ", ".join(f"`{step}`" for step in facts.deleted)
-        said = f"waiting for {gone}, which somebody deleted: mark the run as failed, then clear it{about}"
+        said = f"waiting for {gone}, which was deleted by hand: mark the run as failed, then clear it{about}"
         return _outcome(End.WAITING, said, step=facts.deleted[0])
     where = f" {_names(busy)}" if busy else ""
     return _outcome(End.RUNNING, f"running{where}{about}", step=busy[0].name if busy else "")
 
 
 def _ends(mark: Mark) -> bool:
-    """Whether somebody ended the run as a whole, which Airflow does once what tells of its end has run."""
+    """Whether a user ended the run as a whole, which takes effect once its reporting steps have run."""
     return mark.what in MARKED and not mark.step
 
 
 def _stopped(facts: Facts, missing: str) -> list[Task]:
-    """The tasks that a person stopped, failed ones first; none where each step ended in its own way.
+    """Tasks that a user stopped, failed ones first; empty if each step ended on its own.
 
-    A step that ends by itself leaves a result or a reason. When a run is marked, what runs is failed without a
-    reason, what waits for its next try is skipped, and so is what has not begun.
+    A step that ends on its own leaves a result or a reason. When a run is marked, running tasks fail without a
+    reason, and tasks that wait for a retry or have not begun are skipped.
     """
     killed = [task for task in facts.of(FAILED) if not task.reason]
     waited = [task for task in facts.of(SKIPPED) if task.stopped]
@@ -304,7 +304,7 @@ def _stopped(facts: Facts, missing: str) -> list[Task]:
 
 
 def _canceller(facts: Facts, tasks: Iterable[Task]) -> str:
-    """Who stopped one of these tasks, by marking it or the whole run; empty where nobody is known."""
+    """User who stopped one of these tasks, by marking it or the whole run; empty if unknown."""
     for task in tasks:
         for mark in facts.marks:
             if _ends(mark) or (mark.what in MARKED and mark.about(task) and mark.what == task.state):
@@ -313,7 +313,7 @@ def _canceller(facts: Facts, tasks: Iterable[Task]) -> str:
 
 
 def _against(facts: Facts, *, good: bool) -> str:
-    """Who marked the run as what it is not; `hand` where nobody is known, empty where nobody did."""
+    """User who marked the run contrary to what it did; `hand` if unknown, empty if nothing was marked."""
     if good == (facts.state == SUCCESS):
         return ""
     marks = [one for one in facts.marks if one.what == facts.state and one.step in ("", Step.REPORT)]
@@ -334,12 +334,12 @@ def _names(tasks: Iterable[Task]) -> str:
 
 
 def _why(failed: list[Task]) -> str:
-    """`build [linux/amd64]: Dockerfile:12: …`, one for each reason."""
+    """List the reasons: `build [linux/amd64]: Dockerfile:12: …`."""
     return "; ".join(f"{task.name}: {task.reason or KILLED}" for task in _first(failed))
 
 
 def _first(failed: list[Task]) -> list[Task]:
-    """One task for each reason: platforms often fail alike."""
+    """Keep one task per reason: platforms often fail alike."""
     return list({task.reason or task.name: task for task in reversed(failed)}.values())[::-1][:MOST_REASONS]
 
 

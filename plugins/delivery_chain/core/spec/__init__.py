@@ -1,1 +1,1 @@
-"""The chain spec: its model, checks and parser, and which version is in force."""
+"""The chain spec: its model, checks, parser and version in force."""

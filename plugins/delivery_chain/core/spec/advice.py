@@ -1,6 +1,6 @@
-"""What to say beside an error in a spec: the key that was meant, the glob that was taken for a pattern, the quotes.
+"""Hints for errors in a spec: the intended key, a glob read as a pattern, missing quotes.
 
-Pure, and only asked for where something is wrong.
+Pure, and used only if something is wrong.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from delivery_chain.core.spec.model import ChainSpec
 
 NEAR = 0.6
-"""How alike two keys are, from 0 to 1, that one may be meant for the other."""
+"""Least similarity, from 0 to 1, of a misspelled key to the intended one."""
 FORMER = {
     "engines": "engine", "platform": "platforms", "trigger": "distribute", "triggers": "distribute",
     "regions": "replicate", "rule": "rules", "url": "url_connection", "connection": "to", "pattern": "regexp",
 }  # fmt: skip
-"""What people write for a key that has another name here."""
+"""Common names of keys that are called differently here."""
 _GLOB = re.compile(r"[A-Za-z0-9_./@-]*(?<![.)\]}])[*?][A-Za-z0-9_./@*?-]*")
 _DOTTED = re.compile(r"\.[*?]\??")
 
 
 def unknown_key(path: KeyPath, key: str) -> str:
-    """What a key may have been meant for that is none of its mapping's.
+    """Suggest the key that was probably meant by an unknown one.
 
     Args:
-        path: The mapping's, without the key.
+        path: Of the mapping, without the key.
         key: As it was written.
     """
     here = keys_at(path)
@@ -54,14 +54,14 @@ def _near(key: str, keys: Iterable[str], least: float = NEAR) -> str:
 
 
 def keys_at(path: KeyPath) -> frozenset[str]:
-    """The keys that a spec's mapping takes; none for one whose keys are free, such as `args`."""
+    """Keys that a spec's mapping accepts; empty for a mapping with free keys, such as `args`."""
     return _places().get(_general(path), frozenset())
 
 
 def _general(path: KeyPath) -> KeyPath:
-    """A path with all items of a list in one place."""
+    """Merge all items of a list into one path."""
     general = tuple("*" if isinstance(part, int) else part for part in path)
-    # The one mapping of mappings: its keys are the user's.
+    # The only mapping of mappings with free keys.
     return ("sources", "*") if general[:1] == ("sources",) and len(general) == 2 else general  # noqa: PLR2004
 
 
@@ -72,7 +72,7 @@ def _named(place: KeyPath) -> str:
 
 @lru_cache(maxsize=1)
 def _places() -> dict[KeyPath, frozenset[str]]:
-    from delivery_chain.core.spec.model import ChainSpec  # noqa: PLC0415 - that module's checks speak these words
+    from delivery_chain.core.spec.model import ChainSpec  # noqa: PLC0415 - that module's checks use these hints
 
     schema = ChainSpec.model_json_schema(by_alias=True)
     found: dict[KeyPath, set[str]] = {}
@@ -82,7 +82,7 @@ def _places() -> dict[KeyPath, frozenset[str]]:
 
 
 def _walk(node: Any, models: Mapping[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, Iterable[str]]]:
-    """Every mapping of a JSON Schema without recursion, with the keys that it takes."""
+    """Yield every mapping of a JSON Schema without recursion, with the keys that it accepts."""
     if not isinstance(node, dict):
         return
     if "$ref" in node:
@@ -99,9 +99,9 @@ def _walk(node: Any, models: Mapping[str, Any], path: KeyPath) -> Iterator[tuple
 
 
 def glob_hint(text: str) -> str:
-    """How a pattern that looks like a shell's glob is read here, and what was probably meant; empty for any other.
+    """Explain a pattern that looks like a shell glob, with the probable intention; empty for any other.
 
-    `v*` is a regular expression, too: any number of the letter v, and nothing else.
+    `v*` is also a valid regular expression: any number of the letter v, and nothing else.
     """
     bare = _DOTTED.sub("", text)
     if not _GLOB.fullmatch(bare) or not set(bare) & set("*?"):
@@ -114,7 +114,7 @@ def glob_hint(text: str) -> str:
 
 
 def glob_warnings(spec: ChainSpec) -> Iterator[tuple[KeyPath, str]]:
-    """The patterns of a spec that match something else than a glob of the same text would."""
+    """Yield the patterns of a spec that match differently from a glob of the same text."""
     for path, text in _patterns(spec):
         if hint := glob_hint(text):
             yield path, hint
@@ -133,7 +133,7 @@ def _patterns(spec: ChainSpec) -> Iterator[tuple[KeyPath, str]]:
 
 
 def yaml_hint(problem: str, line: str) -> str:
-    """What to do about a text that is no YAML; empty where nothing better than its reason is known.
+    """Suggest a fix for text that is not YAML; empty if libyaml's reason has to do.
 
     Args:
         problem: libyaml's reason.
@@ -142,7 +142,7 @@ def yaml_hint(problem: str, line: str) -> str:
     if "unknown escape character" in problem:
         return r"in double quotes \ begins an escape: put patterns in single quotes, as in 'v\d+'"
     if "cannot start any token" in problem and line.startswith("\t"):
-        return "YAML is indented with blanks, not with tabs"
+        return "YAML is indented with spaces, not with tabs"
     value = line.partition(": ")[2].lstrip(" -[{")
     if value[:1] in {"*", "@", "`", "%", "&", "!", ">", "|"} or "mapping values" in problem:
         return "put the value in single quotes"

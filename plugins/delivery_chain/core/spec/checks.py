@@ -1,4 +1,4 @@
-"""What has to fit together: fields of one spec, and specs with each other."""
+"""Consistency checks: between fields of one spec, and between specs."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ DISTRIBUTE: KeyPath = ("distribute",)
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What is known of a spec that may have faults: its parts that are fine on their own, at their places.
+    """Valid parts of a spec that may have errors, at their positions.
 
-    Names are kept apart, as an item whose other fields are wrong has still been named.
+    Names are kept separately, since an item with other invalid fields still has a name.
     """
 
     scope: Scope | None
     sources: frozenset[str] | None
-    """Repositories that have a source; None if that can't be told."""
+    """Repositories that have a source; None if unknown."""
     rules: Mapping[int, BuildRule]
     replicate: Mapping[int, ReplicateRule]
     distribute: Mapping[int, Trigger]
     names: Mapping[KeyPath, Mapping[int, str] | None]
-    """Names by place in each list; None for what is no list."""
+    """Names by position in each list; None if it is not a list."""
     ship: tuple[str, ...] = ()
     """The only platforms that are published; empty for all."""
 
     @classmethod
     def of(cls, spec: ChainSpec) -> Self:
-        """The draft of a valid spec: all of it."""
+        """Create the draft of a valid spec, which is complete."""
         lists: dict[KeyPath, tuple[BuildRule | ReplicateRule | Trigger, ...]]
         lists = {RULES: spec.build_rules, REPLICATE: spec.replicate, DISTRIBUTE: spec.distribute}
         return cls(
@@ -58,13 +58,13 @@ class Draft:
 
     @property
     def only_repository(self) -> str | None:
-        """The repository that rules mean which name none."""
+        """Default repository of rules that name none."""
         listed = self.scope.repositories if self.scope else ()
         return listed[0] if len(listed) == 1 else None
 
 
 def cross_problems(draft: Draft) -> Iterator[Complaint]:
-    """Everything wrong between the fields of one spec; what needs a part that is not known is left out."""
+    """Yield every inconsistency between the fields of one spec; checks that need an invalid part are skipped."""
     for path, names in draft.names.items():
         yield from _twice(path, names or {})
     for index, rule in draft.rules.items():
@@ -93,7 +93,7 @@ def _outside_scope(draft: Draft, scope: Scope) -> Iterator[Complaint]:
     for index, rule in draft.rules.items():
         repository = rule.repository or draft.only_repository
         if repository is None:
-            yield (*RULES, index), "say `repository`: the scope has more than one"
+            yield (*RULES, index), "name a `repository`: the scope has more than one"
         elif not scope.covers(repository):
             yield (*RULES, index, "repository"), f"{repository!r} is not in the chain's scope"
         elif draft.sources is not None and repository not in draft.sources:
@@ -105,9 +105,9 @@ def _outside_scope(draft: Draft, scope: Scope) -> Iterator[Complaint]:
 def _replication(draft: Draft, scope: Scope, path: KeyPath, rule: ReplicateRule) -> Iterator[Complaint]:
     if rule.level is Level.NAMESPACE:
         if rule.rename.repository:
-            yield (*path, "as", "repository"), "goes with level repository: one name can't hold many"
+            yield (*path, "as", "repository"), "goes with level repository: one name can't stand for many"
     elif rule.repository is None and draft.only_repository is None:
-        yield path, "say `repository` or `level: namespace`: the scope has more than one"
+        yield path, "give `repository` or `level: namespace`: the scope has more than one"
     elif rule.repository is not None and not scope.covers(rule.repository):
         yield (*path, "repository"), f"{rule.repository!r} is not in the chain's scope"
     namespace = rule.rename.namespace or scope.namespace
@@ -124,7 +124,7 @@ def _twice(path: KeyPath, names: Mapping[int, str]) -> Iterator[Complaint]:
 
 
 def fleet_problems(specs: Mapping[str, ChainSpec]) -> Iterator[tuple[str, Complaint]]:
-    """Everything wrong between specs, as (file, complaint): a name used twice, two equally narrow scopes.
+    """Yield every conflict between specs, as (file, complaint): a name used twice, two equally narrow scopes.
 
     Args:
         specs: Valid specs by file name.

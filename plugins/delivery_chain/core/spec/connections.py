@@ -1,4 +1,4 @@
-"""Which of Airflow's connections a chain needs, for what, and the command that makes each. Pure."""
+"""Airflow connections that a chain needs, their uses, and the commands that create them. Pure."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ if TYPE_CHECKING:
 
 REGISTRY, GIT, TRIGGER = "oci_registry", "git", "delivery_webhook"
 COMMANDS = {REGISTRY: "registry {} HOST", GIT: "git {} URL", TRIGGER: "trigger {} URL"}
-"""What follows `delivery-chain connect`, by the type of the connection."""
+"""Arguments of `delivery-chain connect`, by type of connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """One connection that a chain names."""
+    """A connection that a chain names."""
 
     connection: str
     conn_type: str
     what: str
-    """What it is for, as in `trigger redeploy-prod`."""
+    """Use, such as `trigger redeploy-prod`."""
     url: str = ""
-    """Of a git source, as the chain has it."""
+    """URL of a git source, as the chain has it."""
 
     @property
     def command(self) -> str:
-        """What adds it."""
+        """Command that adds it."""
         return connect_command(self.conn_type, self.connection)
 
 
 def connect_command(conn_type: str, connection: str) -> str:
-    """The command that adds a connection, with the address in capitals for the reader to fill in."""
+    """Command that adds a connection, with the address in capitals for the reader to fill in."""
     return f"delivery-chain connect {COMMANDS[conn_type].format(connection)}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that is most like one which is not known; empty where none is."""
+    """Known name most similar to an unknown one; empty if none is similar."""
     return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.7)), "")
 
 
 def needed_by(spec: ChainSpec) -> tuple[Needed, ...]:
-    """Everything that a chain may need, each connection once for each use."""
+    """Connections that a chain may need, one for each use."""
     built = dict.fromkeys(spec.repository_of(rule) for rule in spec.build_rules)
     return (
         _home(spec),
@@ -59,14 +59,14 @@ def needed_by(spec: ChainSpec) -> tuple[Needed, ...]:
 
 
 def needed_first(spec: ChainSpec, selection: Selection) -> tuple[Needed, ...]:
-    """What a run needs before it can be planned: its registry, and for a build the source and the base images."""
+    """Connections needed before planning: the registry, and for a build the source and the base images."""
     if not isinstance(selection, SourceSelection):
         return (_home(spec),)
     return (_home(spec), _source(spec, selection.repository), *_bases(spec))
 
 
 def needed_later(spec: ChainSpec, plan: Plan) -> tuple[Needed, ...]:
-    """What a run needs after its image was judged: the regions and triggers that it is for."""
+    """Connections needed after the gate: the image's regions and triggers."""
     return (*_regions(spec, plan), *_triggers(spec, plan))
 
 

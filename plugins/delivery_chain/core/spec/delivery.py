@@ -1,4 +1,4 @@
-"""The chain spec's replication rules and triggers: where images go, and who is told."""
+"""Replication rules and triggers of the chain spec: the destinations of images, and the systems to notify."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from delivery_chain.core.value import Value
 
 
 class Level(StrEnum):
-    """What one replication rule covers."""
+    """Coverage of a replication rule."""
 
     NAMESPACE = "namespace"
     REPOSITORY = "repository"
 
 
 class Rename(Value):
-    """Another name at the destination."""
+    """New name at the destination."""
 
     namespace: RepositoryName | None = None
     repository: RepositoryName | None = None
 
 
 class ReplicateRule(Value):
-    """Which images go to which region."""
+    """Copies images to a region."""
 
     name: Slug
     to: ConnectionId
     """Airflow connection of type `oci_registry`: the destination."""
     level: Level = Level.REPOSITORY
     repository: RepositoryName | None = None
-    """With level repository; may be left out where the scope has just one."""
+    """With level repository; may be omitted if the scope has just one."""
     repositories: Regexp | None = None
     """With level namespace: only repositories whose whole name matches."""
     tags: Regexp = ".*"
@@ -41,7 +41,7 @@ class ReplicateRule(Value):
     rename: Rename = Field(default=Rename(), alias="as")
     """Target namespace and repository; the source's by default."""
     override: Flag = True
-    """`false`: a target tag with another digest is left alone and the task fails with TAG_CONFLICT."""
+    """`false`: a target tag with another digest is left unchanged and the task fails with TAG_CONFLICT."""
 
     @model_validator(mode="after")
     def _fits_level(self) -> Self:
@@ -53,7 +53,7 @@ class ReplicateRule(Value):
 
 
 class TagFilter(Value):
-    """Which tags a trigger fires for."""
+    """Tags that a trigger fires for."""
 
     regexp: Regexp | None = None
     tags: tuple[TagText, ...] = ()
@@ -83,11 +83,11 @@ OnTags = Annotated[
     | Annotated[TagFilter, Tag("TagFilter")],
     Discriminator(_which_form),
 ]
-"""One form is chosen first, so that a mistake is told once and not once per form."""
+"""Chooses one form first, so that a mistake is reported once and not once per form."""
 
 
 class Trigger(Value):
-    """Who is told, once the image is where it should be."""
+    """Notifies a target once the image is in its regions."""
 
     name: Slug
     url_connection: ConnectionId
@@ -95,9 +95,9 @@ class Trigger(Value):
     on: OnTags = "all"
     """Tags that it fires for: one delivery per tag."""
     method: Literal["POST", "GET"] = "POST"
-    """`GET` serves redeploy addresses that want it; it sends no body."""
+    """`GET` is for redeploy addresses that require it; it sends no body."""
     after: tuple[Slug, ...] | None = None
-    """Replication rules whose regions must hold the image first; all by default, `[]` for none."""
+    """Replication rules whose regions must have the image first; all by default, `[]` for none."""
 
     @property
     def kind(self) -> str:

@@ -1,4 +1,4 @@
-"""A chain in words, for the page of its Dag."""
+"""Describe a chain in words, for the page of its Dag."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def chain_doc(spec: ChainSpec, standing: Standing | None = None) -> str:
-    """The chain as Markdown: how its version stands, what starts it, what blocks it, where it goes."""
+    """Render a chain as Markdown: the standing of its version, what starts and what blocks it, and its destinations."""
     scope = spec.scope
     covered = (
         "every repository" + (f" but {', '.join(scope.exclude)}" if scope.exclude else "")

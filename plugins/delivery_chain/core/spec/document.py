@@ -1,8 +1,8 @@
-"""YAML text to plain data with the line of every key. Bounded: any text is read or refused in a blink.
+"""Parse YAML text to plain data with the line of every key. Bounded: any text is read or rejected instantly.
 
-YAML 1.2's core schema, and of it only data: no tags, no merge of secrets or environment, and no anchors, which would
-let a small file stand for a huge one. The C parser's events and nodes are read, not its Python objects: it takes
-`1:59:59` and `on` by YAML 1.1's rules, nodes know their lines, and a duplicate key is still there to be seen.
+Accepts YAML 1.2's core schema, restricted to data: no tags, no secrets or environment, and no anchors, which would let
+a small file expand to a huge one. It reads the C parser's events and nodes, not its Python objects: that parser treats
+`1:59:59` and `on` by YAML 1.1's rules, while nodes have lines and still show duplicate keys.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ KeyPath = tuple[str | int, ...]
 Complaint = tuple[KeyPath, str]
 
 LARGEST_SPEC = 256 * 1024
-"""Characters; the largest real spec seen has 20,000."""
+"""Most characters; the largest real spec seen has 20,000."""
 DEEPEST = 20
-"""Levels of nesting; the model has 7."""
+"""Most levels of nesting; the model has 7."""
 MOST_NODES = 20_000
-"""Keys and values; a spec with every list as long as it may be has fewer."""
+"""Most keys and values; a spec with every list at its limit has fewer."""
 LONGEST_NUMBER = 30
-"""Characters; no field takes a number of more than a few digits."""
+"""Most characters of a number; no field accepts more than a few digits."""
 LONGEST_KEY = 300
-"""Characters; the longest names that are keys, those of repositories, have 255."""
+"""Most characters of a key; the longest ones, names of repositories, have 255."""
 Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 ALIAS = (
-    "anchors and aliases are not taken: write the value out; a text that begins with * or & goes in quotes"
+    "anchors and aliases are not supported: write the value out; text that begins with * or & goes in quotes"
 )
 _NULL = re.compile(r"null|Null|NULL|~|")
 _TRUE = re.compile(r"true|True|TRUE")
@@ -48,10 +48,10 @@ _FLOAT = re.compile(
 
 
 class Document:
-    """One YAML document: its plain data, the line of each key path, and what is wrong with it as YAML."""
+    """One YAML document: its plain data, the line of each key path, and its problems as YAML."""
 
     def __init__(self, file: str) -> None:
-        """Nothing read yet.
+        """Create an empty document.
 
         Args:
             file: Name for the messages.
@@ -61,7 +61,7 @@ class Document:
         self.problems: list[Problem] = []
 
     def read(self, text: str) -> Any:
-        """Mappings, lists, texts, numbers, booleans and None; None with `problems` where it is no such document."""
+        """Parse mappings, lists, strings, numbers, booleans and None; None with `problems` if malformed."""
         if len(text) > LARGEST_SPEC:
             return self._complain(1, (), f"at most {LARGEST_SPEC} characters, found {len(text)}")
         try:
@@ -90,18 +90,18 @@ class Document:
         return self._plain(node, ())
 
     def locate(self, complaints: Iterable[Complaint]) -> list[Problem]:
-        """Each complaint at its key's line, or at its nearest parent's where the key is missing."""
+        """Locate each complaint at its key's line, or at its nearest parent's if the key is missing."""
         found = {
             Problem(self.file, self._line(path), key_path(path), message) for path, message in complaints
         }
         return sorted(found, key=lambda problem: (problem.line, problem.key, problem.message))
 
     def _check_events(self, text: str) -> None:
-        """Look at the text before a tree of it is made.
+        """Check the text before building a tree.
 
         Raises:
-            yaml.YAMLError: It is no YAML.
-            _Unwanted: More of YAML than a spec may use.
+            yaml.YAMLError: It is not YAML.
+            _Unwanted: It uses a YAML feature that specs don't support.
         """
         depth = nodes = 0
         for event in yaml.parse(text, Loader=Loader):
@@ -116,7 +116,7 @@ class Document:
             if tag := getattr(event, "tag", None):
                 shown = tag.replace("tag:yaml.org,2002:", "!!")[:60]
                 raise _Unwanted(
-                    event, f"the tag {shown} is not taken: write the value without it, a text in quotes"
+                    event, f"the tag {shown} is not supported: write the value without it, text in quotes"
                 )
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > DEEPEST:
@@ -129,7 +129,7 @@ class Document:
         if isinstance(node, yaml.SequenceNode):
             return [self._plain(item, (*path, index)) for index, item in enumerate(node.value)]
         if not isinstance(node, yaml.ScalarNode) or node.style:
-            return node.value  # In quotes, or a block.
+            return node.value  # Quoted, or a block.
         try:
             return scalar(node.value)
         except ValueError as error:
@@ -143,9 +143,7 @@ class Document:
                 self._complain(line, path, f"expected a plain key of at most {LONGEST_KEY} characters")
                 continue
             if key in mapping:
-                self._complain(
-                    line, (*path, key), f"the key is there twice, first in line {self.lines[*path, key]}"
-                )
+                self._complain(line, (*path, key), f"duplicate key, first in line {self.lines[*path, key]}")
                 continue
             self.lines[*path, key] = line
             mapping[key] = self._plain(value_node, (*path, key))
@@ -161,10 +159,10 @@ class Document:
 
 
 def scalar(text: str) -> str | int | float | bool | None:
-    """What a scalar without quotes stands for.
+    """Resolve a plain scalar.
 
     Raises:
-        ValueError: A number of more digits than any field takes.
+        ValueError: A number with more digits than any field accepts.
 
     Source: YAML 1.2.2, 10.3.2 "Tag Resolution" of the core schema.
     """
@@ -180,19 +178,19 @@ def scalar(text: str) -> str | int | float | bool | None:
     if len(text) > LONGEST_NUMBER:
         raise ValueError(
             f"expected a number of at most {LONGEST_NUMBER} characters, found one of {len(text)} "
-            "(a text of digits goes in quotes)"
+            "(text of digits goes in quotes)"
         )
     return int(text, base) if base else float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
 def key_path(path: Sequence[str | int]) -> str:
-    """`('build', 'rules', 0, 'tags')` as `build.rules[0].tags`."""
+    """Format `('build', 'rules', 0, 'tags')` as `build.rules[0].tags`."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return text.removeprefix(".")
 
 
 class _Unwanted(Exception):
-    """YAML that a spec may not use."""
+    """Unsupported YAML in a spec."""
 
     def __init__(self, event: yaml.Event, reason: str) -> None:
         super().__init__(reason)

@@ -1,4 +1,4 @@
-"""Which replication rules and triggers an image with these tags is for."""
+"""Match an image's tags against replication rules and triggers."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """What one replication rule does with one image."""
+    """Destination of one image by one replication rule."""
 
     rule: str
     connection: str
     name: str
     """Repository at the target, with its namespace."""
     tags: tuple[str, ...]
-    """The image's tags that the rule covers."""
+    """Tags of the image that the rule covers."""
     override: bool
 
 
 def destination(
     spec: ChainSpec, rule: ReplicateRule, repository: str, tags: Iterable[str]
 ) -> Destination | str:
-    """Where the rule sends an image, or why it does not: a sentence."""
+    """Return the rule's destination of an image, or a sentence saying why it has none."""
     if rule.level is Level.REPOSITORY and repository != spec.repository_of(rule):
         return f"rule {rule.name!r} is for repository {spec.repository_of(rule)!r}"
     if rule.repositories and not fullmatch(rule.repositories, repository):
@@ -44,7 +44,7 @@ def destination(
 
 
 def fires_for(trigger: Trigger, tags: Iterable[str]) -> tuple[str, ...]:
-    """The tags that a trigger tells about."""
+    """Tags that a trigger fires for."""
     if trigger.on == "all":
         return tuple(tags)
     if trigger.on.regexp:
@@ -53,5 +53,5 @@ def fires_for(trigger: Trigger, tags: Iterable[str]) -> tuple[str, ...]:
 
 
 def waits_for(trigger: Trigger, spec: ChainSpec) -> tuple[str, ...]:
-    """The replication rules whose regions must hold the image before a trigger fires."""
+    """Replication rules whose regions must have the image before a trigger fires."""
     return tuple(rule.name for rule in spec.replicate) if trigger.after is None else trigger.after

@@ -1,8 +1,8 @@
-"""Which version of each chain's spec is in force, whatever people do to the files: pure, the caller reads and writes.
+"""Decide which version of each chain's spec is in force, whatever happens to the files. Pure: the caller does the I/O.
 
-A chain is known by its name. Its versions are numbered; a new one is in force as soon as its file is good. A file that
-is not leaves the last good version in force. A chain that is gone from the files takes no new runs, and its Dag stays
-until those on their way have ended.
+A chain is identified by its name. Its versions are numbered; a new one takes effect as soon as its file is valid. With
+an invalid file, the last valid version stays in force. A chain removed from the files accepts no new runs, and its Dag
+stays until the runs in flight have ended.
 """
 
 from __future__ import annotations
@@ -24,59 +24,59 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
 KEEP_ROOM = timedelta(days=30)
-"""How long a chain's Dag keeps instances for rules that it had: for runs on their way, and for older ones that somebody
-clears."""
+"""Time for which a chain's Dag keeps instances for removed rules: for runs in flight, and for older ones that are
+cleared."""
 ABSENT_FOR = timedelta(seconds=60)
-"""How long a spec's file has to be gone before its chain counts as removed: editors and copies write files anew."""
+"""Time that a spec's file has to be missing before its chain counts as removed: editors and copies rewrite files."""
 REMEMBER = timedelta(days=1)
-"""How long what is known of a removed chain stays: a file that was moved away by mistake loses nothing."""
+"""Retention of a removed chain's data: moving a file away by mistake loses nothing."""
 FINGERPRINT = 16
-"""Hex digits."""
+"""Hex digits of a fingerprint."""
 SHORT = 8
-"""Hex digits of it that people are shown."""
+"""Hex digits to display."""
 
 
 Slots = dict[str, Annotated[int, Field(ge=0, le=1024)]]
 
 
 class State(StrEnum):
-    """How a chain's version in force and the files stand to each other."""
+    """Relation of a chain's version in force to the files."""
 
     CURRENT = "current"
     INVALID = "invalid"
-    """The chain's file is there, and is no good spec."""
+    """The chain's file exists, but is not a valid spec."""
     ABSENT = "absent"
-    """The file is not there, for less than `ABSENT_FOR`."""
+    """The file is missing, for less than `ABSENT_FOR`."""
     NO_FILES = "no files"
-    """There is no spec at all, as where a volume is not mounted."""
+    """No spec at all, for example because a volume is not mounted."""
     REMOVED = "removed"
 
     @property
     def runs(self) -> bool:
-        """Whether the chain takes new runs."""
+        """Whether the chain accepts new runs."""
         return self is not State.REMOVED
 
 
 class Entry(Value):
-    """What is known of one chain, without its spec."""
+    """State of one chain, without its spec."""
 
     number: int
-    """Of the version, from 1: one more with each change of the spec's meaning."""
+    """Number of the version, from 1, incremented with each change of the spec's meaning."""
     fingerprint: str
     file: str
     """Relative to the specs folder."""
     slots: Slots
     """Instances of each mapped step that the version needs."""
     wide: Slots = {}
-    """Those that earlier versions needed."""
+    """Instances that earlier versions needed."""
     wide_until: datetime | None = None
     covers: tuple[str, ...] = ()
-    """The repositories that it takes, see `coverage`."""
+    """Repositories that it covers, see `coverage`."""
     state: State = State.CURRENT
     since: datetime | None = None
-    """When the file was first seen to be gone, for an absent chain; when the chain was, for a removed one."""
+    """Time when the file was first found missing, for an absent chain, or when the chain was removed."""
     settled: bool = False
-    """Whether nothing of a removed chain runs any more."""
+    """Whether all runs of a removed chain have ended."""
 
     @property
     def room(self) -> Widths:
@@ -85,7 +85,7 @@ class Entry(Value):
 
 
 class Kept(Value):
-    """One version with its spec, as it is kept for when its file is no good any more."""
+    """A stored version with its spec, used when its file is no longer valid."""
 
     chain: str
     entry: Entry
@@ -95,73 +95,73 @@ class Kept(Value):
 
     @classmethod
     def of(cls, spec: ChainSpec, entry: Entry) -> Kept:
-        """What is kept of a good spec."""
+        """Create from a valid spec."""
         return cls(chain=spec.name, entry=entry, spec=content(spec))
 
     def read(self) -> ChainSpec:
-        """The spec.
+        """Return the spec.
 
         Raises:
-            ValueError: It is not what was kept: changed by hand, or no spec to this version of the package.
+            ValueError: The stored data was changed, or is not a valid spec for this version of the package.
         """
         spec = ChainSpec.model_validate(self.spec)
         if spec.name != self.chain or fingerprint(spec) != self.entry.fingerprint:
-            raise ValueError(f"what is kept of chain {self.chain!r} was changed")
+            raise ValueError(f"the stored spec of chain {self.chain!r} was changed")
         return spec
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the specs folder holds. Files are relative to it."""
+    """Content of the specs folder. Files are relative to it."""
 
     specs: Mapping[str, ChainSpec] = field(default_factory=dict)
-    """Good specs by file, each of another name."""
+    """Valid specs by file, with distinct names."""
     bad: Mapping[str, str] = field(default_factory=dict)
-    """Files that are no good, with the chain that they seem to be of; empty where that can't be told."""
+    """Invalid files, with the chain that they seem to define; empty if unknown."""
 
 
 class Index(Value):
-    """All that is known between two looks at the files."""
+    """State kept between two reads of the files."""
 
     chains: dict[str, Entry] = {}
     watches: dict[str, datetime | None] = {}
-    """The Dags that watch for chains, with the time since when no chain needs them."""
+    """Dags that watch for chains, with the time since which no chain needs them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What is in force."""
+    """Versions in force."""
 
     chains: dict[str, Entry]
-    """What to know the next time."""
+    """State for the next read."""
     good: dict[str, ChainSpec]
-    """Specs in force that the files have."""
+    """Specs in force that are in the files."""
     kept: tuple[str, ...]
-    """Chains whose spec has to be taken from what was kept: in force, or removed with runs on their way."""
+    """Chains whose stored spec has to be used: in force, or removed with runs in flight."""
     changed: tuple[str, ...]
-    """Good ones whose version has to be kept now."""
+    """Valid chains whose version has to be stored now."""
     over: tuple[str, ...]
-    """Removed ones that need not be remembered any more."""
+    """Removed chains to forget."""
 
 
 def content(spec: ChainSpec) -> dict[str, Any]:
-    """The spec as JSON without what goes without saying."""
+    """The spec as JSON, without defaults."""
     return spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
 def fingerprint(spec: ChainSpec) -> str:
-    """Stands for what a spec means: comments, the order of keys and written-out defaults make no difference."""
+    """Hash of a spec's meaning: comments, the order of keys and explicit defaults make no difference."""
     return seal.fingerprint(content(spec))[:FINGERPRINT]
 
 
 def coverage(spec: ChainSpec) -> tuple[str, ...]:
-    """What a spec covers, as texts: no two chains have one of them in common."""
+    """Coverage of a spec, as strings: no two chains share one."""
     scope = spec.scope
     return tuple(f"{scope.instance} {scope.namespace}/{name}" for name in scope.repositories or ("*",))
 
 
 def version(number: int, print_: str) -> str:
-    """A version for people: `3 (1f0c2a9b)`; without a number where none is known."""
+    """Format a version: `3 (1f0c2a9b)`; without a number if unknown."""
     short = print_[:SHORT]
     return f"{number} ({short})" if number and short else short
 
@@ -170,8 +170,8 @@ def judge(found: Found, index: Mapping[str, Entry], now: datetime) -> Judged:
     """Decide what is in force.
 
     Args:
-        found: What the files are.
-        index: What was known before, by chain.
+        found: Content of the files.
+        index: Previous state, by chain.
         now: The present.
     """
     good = {spec.name: spec for spec in found.specs.values()}
@@ -213,14 +213,14 @@ def _without_file(name: str, entry: Entry, found: Found, taken: AbstractSet[str]
         return entry
     claimed = next((file for file, chain in found.bad.items() if chain == name), None)
     if not taken.isdisjoint(entry.covers):
-        # Under another name, mostly: both would build each push.
+        # Usually a rename: otherwise both would build each push.
         return _as(entry, State.REMOVED, since=now)
     if claimed is not None or entry.file in found.bad:
         return _as(entry, State.INVALID, file=claimed or entry.file)
     if not found.specs and not found.bad:
         return _as(entry, State.NO_FILES)
     since = entry.since if entry.state is State.ABSENT and entry.since else now
-    # Where the file has another chain nobody is in the middle of writing it.
+    # If the file has another chain, it is not in the middle of being rewritten.
     if entry.file not in found.specs and now - since < ABSENT_FOR:
         return _as(entry, State.ABSENT, since=since)
     return _as(entry, State.REMOVED, since=now)
@@ -231,7 +231,7 @@ def _as(entry: Entry, state: State, *, file: str = "", since: datetime | None = 
 
 
 def _to_keep(before: Entry | None, after: Entry) -> bool:
-    """Whether what is kept is not this version, or says that the chain is removed."""
+    """Whether the stored version is a different one, or marks the chain as removed."""
     return before is None or before.fingerprint != after.fingerprint or before.state is State.REMOVED
 
 
@@ -242,7 +242,7 @@ def _is_over(entry: Entry, now: datetime) -> bool:
 def judge_watches(
     known: Mapping[str, datetime | None], needed: Collection[str], now: datetime
 ) -> tuple[dict[str, datetime | None], tuple[str, ...]]:
-    """Which watching Dags are needed, and those that have not been for so long that what they saw is forgotten."""
+    """Return the watching Dags that are needed, and those unneeded for so long that their state is forgotten."""
     since = {dag_id: None if dag_id in needed else known.get(dag_id) or now for dag_id in {*known, *needed}}
     over = tuple(sorted(dag_id for dag_id, time in since.items() if time and now - time >= REMEMBER))
     return {dag_id: since[dag_id] for dag_id in sorted(since) if dag_id not in over}, over

@@ -1,6 +1,6 @@
-"""The chain spec: what each field is. What it means is in `docs/chain-spec.md`; the rules are in their own modules.
+"""Model of the chain spec. `docs/chain-spec.md` explains each field; the rules are in their own modules.
 
-The model follows ACR EE's delivery chain. Everything is checked here once; nothing later asks again.
+The model follows ACR EE's delivery chain. Everything is validated here once, and trusted afterwards.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ from delivery_chain.core.spec.types import (
 from delivery_chain.core.value import Value
 
 HOST = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?$"
-"""A registry's host as images name it."""
+"""Registry host as images name it."""
 
 
 class Scope(Value):
-    """What the chain covers: one namespace of one registry, all of it or some repositories."""
+    """Scope of the chain: one namespace of one registry, all of it or some repositories."""
 
     instance: ConnectionId
     """Airflow connection of type `oci_registry`: the home registry."""
     namespace: RepositoryName
     """Namespace (project) in that registry."""
     repositories: tuple[RepositoryName, ...] = ()
-    """The repositories covered, without the namespace."""
+    """Repositories covered, without the namespace."""
     all: Flag = False
     """Cover every repository of the namespace ("All Effective" in ACR EE)."""
     exclude: tuple[RepositoryName, ...] = Field(default=(), max_length=50)
-    """With `all`: repositories left out, at most 50."""
+    """With `all`: repositories to exclude, at most 50."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -67,9 +67,9 @@ class Scope(Value):
         return self
 
     def covers(self, repository: str) -> bool:
-        """Whether an event on `repository` (without the namespace) is this chain's.
+        """Whether an event on `repository` (without the namespace) belongs to this chain.
 
-        `all` leaves out what chains of namespaces below this one back blocked images up to.
+        `all` excludes repositories where chains of nested namespaces back up blocked images.
         """
         if not self.all:
             return repository in self.repositories
@@ -77,12 +77,12 @@ class Scope(Value):
 
 
 class Source(Value):
-    """Where a repository's source code is."""
+    """Source code of a repository."""
 
     connection: ConnectionId
     """Airflow connection of type `git`: address and credentials."""
     url: Annotated[str, StringConstraints(strict=True, max_length=1000)] = ""
-    """Address of the repository; relative to the connection's, or left out where that is complete."""
+    """Address of the repository; relative to the connection's, or omitted if that is complete."""
     submodules: Flag = False
     """Fetch submodules too, over the same allowed transports."""
 
@@ -92,22 +92,22 @@ class Source(Value):
         if url.startswith("-") or any(character in url for character in "\0\r\n"):
             raise ValueError("expected a git address")
         if re.match(r"[a-z+]+://[^/]*@", url) and not url.startswith("ssh://"):
-            raise ValueError("an address holds no user or password: they belong into the connection")
+            raise ValueError("an address has no user or password: put them into the connection")
         return url
 
 
 class BuildTime(StrEnum):
-    """What of the push's time a tag gets: `-YYYYMMDD` or `-YYYYMMDDHHmm`."""
+    """Format of the push's time in a tag: `-YYYYMMDD` or `-YYYYMMDDHHmm`."""
 
     DATE = "date"
     MINUTE = "minute"
 
 
 class TagRule(Value):
-    """One tag of a build: `<tag>-<time>-<commit>`, the last two where asked for."""
+    """One tag of a build: `<tag>-<time>-<commit>`, the last two if requested."""
 
     tag: Annotated[str, StringConstraints(strict=True, min_length=1, max_length=200)]
-    """Text with `${name}` for what the rule's pattern captured."""
+    """Text with `${name}` for captures of the rule's pattern."""
     build_time: BuildTime | None = None
     """Time of the source push, in the build's `timezone`."""
     commit_id: Annotated[int | None, Field(ge=1, le=40, strict=True), BeforeValidator(commit_length)] = None
@@ -127,7 +127,7 @@ class TagRule(Value):
     def _possible(self) -> Self:
         text = PLACEHOLDER.sub("x", self.tag)
         if "$" in text or "{" in text or "}" in text:
-            raise ValueError(f"expected ${{name}} for a captured text, found {self.tag!r}")
+            raise ValueError(f"expected ${{name}} for a capture, found {self.tag!r}")
         try:
             check_tag(text)
         except ValueError as error:
@@ -136,17 +136,17 @@ class TagRule(Value):
 
 
 class BuildRule(Value):
-    """Which pushes of one repository are built, how, and under which tags."""
+    """Builds pushes of one repository under the given tags."""
 
     name: Slug
     repository: RepositoryName | None = None
-    """May be left out where the scope has just one repository."""
+    """May be omitted if the scope has just one repository."""
     branch: Annotated[str, StringConstraints(strict=True, min_length=1)] | None = None
     """Branch, or regular expression for whole branch names."""
     tag: Annotated[str, StringConstraints(strict=True, min_length=1)] | None = None
     """Git tag, or regular expression for whole tag names."""
     match: Match | None = None
-    """How `branch` or `tag` is read; by default any metacharacter other than . and - makes it a regexp."""
+    """Interpretation of `branch` or `tag`; by default any metacharacter other than . and - makes it a regexp."""
     context: InsidePath = "."
     """Build context, relative to the checkout's root."""
     dockerfile: InsidePath = "Dockerfile"
@@ -154,7 +154,7 @@ class BuildRule(Value):
     tags: tuple[TagRule, ...] = Field(min_length=1)
     """1 to 3 image tags."""
     platforms: tuple[Platform, ...] = Field(default=(Platform.LINUX_AMD64,), min_length=1)
-    """With several, every tag points at one index that holds them all."""
+    """With several, every tag points at one index of all of them."""
     args: dict[ArgName, Annotated[str, StringConstraints(strict=True, max_length=4000)]] = Field(default={})
     """Build arguments, at most 20. They are visible in the image: no secrets."""
 
@@ -169,7 +169,7 @@ class BuildRule(Value):
     @classmethod
     def _distinct(cls, platforms: tuple[Platform, ...]) -> tuple[Platform, ...]:
         if len(set(platforms)) < len(platforms):
-            raise ValueError("each platform once")
+            raise ValueError("expected each platform once")
         return platforms
 
     @field_validator("args")
@@ -195,27 +195,27 @@ class BuildRule(Value):
 
     @property
     def ref_kind(self) -> Literal["branch", "tag"]:
-        """Which kind of git ref starts the rule."""
+        """Kind of git ref that starts the rule."""
         return "branch" if self.branch is not None else "tag"
 
     @property
     def literal_ref(self) -> str:
-        """The full ref that the rule's text names, where it is no regular expression."""
+        """Full ref of a rule that is not a regular expression."""
         return self.prefix + self.pattern.text
 
     @property
     def prefix(self) -> str:
-        """What the full names of its refs begin with."""
+        """Prefix of the full names of its refs."""
         return BRANCHES if self.ref_kind == "branch" else TAGS
 
     @property
     def pattern(self) -> Pattern:
-        """What the ref's short name has to be."""
+        """Pattern for the ref's short name."""
         return Pattern.guess(self.branch if self.branch is not None else self.tag or "", self.match)
 
     @property
     def system_only(self) -> bool:
-        """Whether only a push can be built: the rule alone does not say which ref and tag."""
+        """Whether only a push can be built: the rule alone does not determine ref and tag."""
         return self.pattern.match is Match.REGEXP or not all(tag.literal for tag in self.tags)
 
 
@@ -224,16 +224,16 @@ MOST_ARGS = 20
 
 
 class ReadFrom(Value):
-    """One registry that base images may come from, and what may be read there."""
+    """A registry for base images, and the namespaces that may be read there."""
 
     connection: ConnectionId
-    """Airflow connection of type `oci_registry`, with a login that needs to read only."""
+    """Airflow connection of type `oci_registry`, with a read-only login."""
     namespaces: tuple[RepositoryName, ...] = ()
-    """Namespaces that may be read; with `for` all of them unless some are listed."""
+    """Namespaces that may be read; with `for`, all of them by default."""
     host: Annotated[str | None, StringConstraints(strict=True, pattern=HOST)] = Field(
         default=None, alias="for"
     )
-    """Registry as images name it, where the connection is a mirror of it; else the connection's own."""
+    """Registry as images name it, if the connection is a mirror of it; the connection's own by default."""
 
     @model_validator(mode="after")
     def _says_what(self) -> Self:
@@ -243,15 +243,15 @@ class ReadFrom(Value):
 
 
 class Build(Value):
-    """How images come from source."""
+    """Builds of images from source."""
 
     rules: tuple[BuildRule, ...] = Field(min_length=1)
     read_from: tuple[ReadFrom, ...] | None = Field(default=None, alias="from", max_length=50)
-    """All that base images may come from; left out: the chain's own namespace, and others without a login."""
+    """Allowed sources of base images; by default the chain's own namespace, and others without a login."""
     timezone: Annotated[str, AfterValidator(time_zone)] = "Asia/Shanghai"
-    """Zone of `build_time`: UTC+8, as ACR EE has it, unless told otherwise."""
+    """Time zone of `build_time`; UTC+8 by default, like ACR EE."""
     timeout_minutes: Annotated[int, Field(ge=1, le=1440)] = 60
-    """How long one platform's build may take."""
+    """Time limit of one platform's build."""
 
 
 class ChainSpec(Value):
@@ -265,25 +265,25 @@ class ChainSpec(Value):
     sources: dict[RepositoryName, Source] = Field(default={})
     """Source code per repository of the scope."""
     build: Build | None = None
-    """Left out: the chain starts with images that others push."""
+    """If omitted, the chain starts with images that others push."""
     scan: Scan = Scan()
     replicate: tuple[ReplicateRule, ...] = Field(default=(), max_length=100)
     distribute: tuple[Trigger, ...] = Field(default=(), max_length=100)
 
     @property
     def build_rules(self) -> tuple[BuildRule, ...]:
-        """All build rules, none for a chain without builds."""
+        """All build rules; empty for a chain without builds."""
         return self.build.rules if self.build else ()
 
     @property
     def build_platforms(self) -> tuple[Platform, ...]:
-        """Every platform that some rule builds, in the order of the enum."""
+        """Platforms that any rule builds, in the order of the enum."""
         named = {platform for rule in self.build_rules for platform in rule.platforms}
         return tuple(platform for platform in Platform if platform in named)
 
     @property
     def scan_platforms(self) -> tuple[str, ...]:
-        """The platforms that have a scan task of their own; with nothing said amd64 and arm64."""
+        """Platforms with a scan task of their own; amd64 and arm64 by default."""
         if self.scan.ship:
             return self.scan.ship
         named = [*self.build_platforms, *self.scan.platforms] or [Platform.LINUX_AMD64, Platform.LINUX_ARM64]
@@ -291,5 +291,5 @@ class ChainSpec(Value):
         return tuple(dict.fromkeys([*known, *(str(platform) for platform in named)]))
 
     def repository_of(self, rule: BuildRule | ReplicateRule) -> str:
-        """The repository that a rule is about: its own, or the scope's only one."""
+        """Repository of a rule: its own, or the scope's only one."""
         return rule.repository or self.scope.repositories[0]

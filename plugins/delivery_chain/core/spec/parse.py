@@ -1,4 +1,4 @@
-"""YAML text to chain spec, and every problem of it as `file:line: key path: message`."""
+"""Parse YAML text to a chain spec, and report every problem as `file:line: key path: message`."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ if TYPE_CHECKING:
 
 V = TypeVar("V", bound=Value)
 MOST_PROBLEMS = 50
-"""Problems of one file that are told; nobody corrects more at once."""
+"""Most problems of one file to report."""
 PATTERN_COST = 20_000
-"""Characters of a spec's names and patterns in all; `\\p{…}` counts for 50 more, as RE2 works on it for long."""
+"""Most characters of a spec's names and patterns in total; `\\p{…}` counts as 50 more, since it is slow to compile."""
 LONGEST_MESSAGE = 500
-"""Characters of what is said of one problem, which may repeat what it found."""
+"""Most characters of one problem's message, which may repeat the value found."""
 SHOWN = 80
-"""Characters of a found value that are shown: one line of a terminal."""
+"""Most characters of a value to show: one line of a terminal."""
 _PATTERN_KEYS = frozenset({"branch", "tag", "tags", "repositories", "regexp", "exclude"})
 
 
 def parse_spec(text: str, file: str) -> ChainSpec:
-    """Read one spec.
+    """Parse one spec.
 
     Args:
         text: YAML, at most 256 KiB.
         file: Name for the messages.
 
     Raises:
-        SpecError: With every problem of the text, in line order; of very many the first 50.
+        SpecError: With every problem of the text, in line order, up to the first 50.
     """
     document = Document(file)
     data = document.read(text)
-    # A key that is there twice leaves data that can be checked further; a text that is not YAML leaves None.
+    # Data with a duplicate key can be checked further; text that is not YAML leaves None.
     spec, complaints = (None, []) if data is None and document.problems else _validate(data)
     if spec is None or complaints or document.problems:
         known = {(problem.line, problem.key) for problem in document.problems}
@@ -56,20 +56,20 @@ def parse_spec(text: str, file: str) -> ChainSpec:
 
 
 def locate(text: str, file: str, complaints: Iterable[Complaint]) -> list[Problem]:
-    """Give complaints about a text that parses their lines."""
+    """Locate complaints about text that parses."""
     document = Document(file)
     data = document.read(text)
     return document.locate(_by_name(complaints, data))
 
 
 def _by_name(complaints: Iterable[Complaint], data: Any) -> list[Complaint]:
-    """The complaints with the names of the rules that they are about: who reads them does not count from 0."""
+    """Add the names of rules to complaints: readers don't count from 0."""
     return [(path, f"{message}{_owner(path, data)}") for path, message in complaints]
 
 
 def _owner(path: KeyPath, data: Any) -> str:
     for above, kind in LISTS.items():
-        # Of the name itself nothing more is to say.
+        # The name itself needs no further label.
         if path[: len(above)] == above and len(path) > len(above) and path[len(above) + 1 :] != ("name",):
             item = _at(data, path[: len(above) + 1])
             name = item.get("name") if isinstance(item, dict) else None
@@ -89,7 +89,7 @@ def _at(data: Any, path: KeyPath) -> Any:
 
 
 LISTS: dict[KeyPath, str] = {RULES: "build rule", REPLICATE: "replication rule", DISTRIBUTE: "trigger"}
-"""The lists whose items have names, and what an item is called."""
+"""Lists whose items have names, and the noun for an item."""
 
 
 def _first(problems: Sequence[Problem]) -> list[Problem]:
@@ -107,7 +107,7 @@ def _validate(data: Any) -> tuple[ChainSpec | None, list[Complaint]]:
         return None, [((), f"expected a mapping with `version: 1` at its top, found {type(data).__name__}")]
     if _pattern_cost(data) > PATTERN_COST:
         return None, [
-            ((), f"expected names and patterns of at most {PATTERN_COST} characters in all, found more")
+            ((), f"expected names and patterns of at most {PATTERN_COST} characters in total, found more")
         ]
     try:
         spec = ChainSpec.model_validate(data)
@@ -120,7 +120,7 @@ def _validate(data: Any) -> tuple[ChainSpec | None, list[Complaint]]:
 
 
 def _pattern_cost(data: Any, key: str = "") -> int:
-    """Characters of the texts that may be compiled, each once."""
+    """Total characters of the distinct strings that may be compiled."""
     texts: set[str] = set()
     left = [(key, data)]
     while left:
@@ -135,7 +135,7 @@ def _pattern_cost(data: Any, key: str = "") -> int:
 
 
 def _draft(data: dict[str, Any]) -> Draft:
-    """The parts that are fine on their own, so that one fault does not hide what is wrong between the others."""
+    """Collect the parts that are valid on their own, so that one error does not hide others between the rest."""
     sources = data.get("sources", {})
     build = data.get("build", {})
     lists = {
@@ -175,7 +175,7 @@ def _names(data: Any) -> dict[int, str] | None:
 def _complaints(error: ValidationError, data: Any) -> list[Complaint]:
     items = error.errors(include_url=False)
     kinds = {(item["loc"], item["type"]) for item in items}
-    # A sequence whose items failed is also reported as too short; that would only confuse.
+    # A sequence whose items failed is also reported as too short, which is only confusing.
     above = {loc[:length] for loc, _ in kinds for length in range(len(loc))}
     hollow = {loc for loc, kind in kinds if kind == "too_short" and loc in above}
     return [
@@ -187,7 +187,7 @@ def _complaints(error: ValidationError, data: Any) -> list[Complaint]:
 
 
 def _real_path(loc: Sequence[str | int], data: Any) -> KeyPath:
-    """A pydantic location without the names of union members and the `[key]` marks, which no user wrote."""
+    """Convert a pydantic location to a key path, dropping union members and `[key]` marks, which no user wrote."""
     path: list[str | int] = []
     for position, part in enumerate(loc):
         last = position == len(loc) - 1
@@ -217,7 +217,7 @@ _WORDINGS = {
     "too_short": "expected at least one item, found none",
     "too_long": "expected at most {max_length} items, found {actual_length}",
 }
-"""What is said of each kind of error; other kinds are said in pydantic's words."""
+"""Message for each kind of error; other kinds use pydantic's text."""
 
 
 def _message(item: Any, path: KeyPath) -> str:
@@ -241,7 +241,7 @@ def _quote_hint(found: Any) -> str:
 
 
 def _show(value: Any) -> str:
-    """A value's beginning; never all of a large one, of which many errors may speak."""
+    """Show the beginning of a value; never all of a large one, which many errors may repeat."""
     text = _BRIEF.repr(value) if isinstance(value, dict | list | str) else repr(value)
     return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
 

@@ -1,4 +1,4 @@
-"""What people write as JSON Schemas: the chain spec, for editors, and the `conf` of a run, for who starts it."""
+"""JSON Schemas of the chain spec, for editors, and of a run's `conf`, for its callers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def spec_schema() -> str:
-    """The schema of one spec, as JSON text with sorted keys: equal models give equal bytes.
+    """JSON Schema of one spec, with sorted keys: equal models give equal bytes.
 
-    It is wider than `parse_spec`, never narrower: rules between fields are left to `delivery-chain check`.
+    It accepts at least what `parse_spec` does: rules between fields are left to `delivery-chain check`.
     """
     schema = ChainSpec.model_json_schema(by_alias=True)
     definitions = schema["$defs"]
-    # These forms and limits are checked by validators, which pydantic can't see through.
+    # These forms and limits are checked by validators, which are opaque to pydantic.
     _also(definitions["TagRule"]["properties"]["commit_id"], {"type": "boolean"})
     engine = definitions["Scan"]["properties"]["engine"]
     definitions["Scan"]["properties"]["engine"] = _several(engine)
@@ -35,9 +35,9 @@ def spec_schema() -> str:
 
 
 def event_schema() -> str:
-    """The schema of a run's `conf`, as JSON text with sorted keys.
+    """JSON Schema of a run's `conf`, with sorted keys.
 
-    It describes what a program sends. `Event.from_conf`, made for a form too, also takes null and surrounding blanks.
+    It describes what a program sends. `Event.from_conf` also accepts null and surrounding spaces, as forms send.
     """
     schema = Event.model_json_schema(mode="validation")
     fields = schema["properties"]
@@ -56,8 +56,10 @@ def event_schema() -> str:
         "title": "Event",
         "allOf": [
             _needs("source_push", {"required": ["ref", "commit"]}),
-            _needs("image_push", {"required": ["repository"], "anyOf": [_said("tag"), _said("digest")]}),
-            {"not": {**_said("ref"), "anyOf": [_said("tag"), _said("digest")]}},
+            _needs(
+                "image_push", {"required": ["repository"], "anyOf": [_present("tag"), _present("digest")]}
+            ),
+            {"not": {**_present("ref"), "anyOf": [_present("tag"), _present("digest")]}},
         ],
         "examples": examples,
     }
@@ -77,7 +79,7 @@ def _or_empty(form: re.Pattern[str]) -> str:
     return f"^(?:{form.pattern})?$"
 
 
-def _said(name: str) -> dict[str, Any]:
+def _present(name: str) -> dict[str, Any]:
     return {"properties": {name: {"minLength": 1}}, "required": [name]}
 
 
@@ -90,7 +92,7 @@ def _also(field: dict[str, Any], form: dict[str, Any]) -> None:
 
 
 def _several(field: dict[str, Any]) -> dict[str, Any]:
-    """A list's schema as one that takes a single item too."""
+    """Extend a list's schema to accept a single item, too."""
     outside: dict[str, Any] = {
         key: field.pop(key) for key in ("title", "description", "default") if key in field
     }

@@ -1,9 +1,9 @@
-"""Which instance of a mapped step is about what.
+"""Assign the instances of a mapped step to items of the spec.
 
-The one at a position is about the item at that position of a list in the spec that the run was planned with.
+An instance belongs to the item at its position in a list of the spec that the run was planned with.
 
-Airflow maps over how many there are, never over which: a rule that is added, removed or moved while a run is on its
-way changes the spec, not what the run's instances are about.
+Airflow maps over the number of items, never over the items: a rule that is added, removed or moved while a run is in
+flight changes the spec, but not the assignment of the run's instances.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from delivery_chain.core.spec.model import ChainSpec
 
 Widths = dict[str, int]
-"""How many instances each mapped step has, by task id."""
+"""Number of instances of each mapped step, by task id."""
 NOUNS = {
     Step.BUILD: "platforms to build",
     Step.SCAN: "scans",
     Step.REPLICATE: "replication rules",
     Step.DISTRIBUTE: "triggers",
 }
-"""The mapped steps, with what an instance of each is about."""
+"""Mapped steps, with the noun for their items."""
 ANY: Widths = dict.fromkeys(NOUNS, 1024)
-"""More than any spec has. A task's own process makes its Dag as wide, so that its instance is there whatever the
-spec says by now."""
+"""More than any spec has. A task's own process makes its Dag as wide, so that its instance exists whatever the
+current spec says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def scan_slots(spec: ChainSpec) -> tuple[ScanSlot, ...]:
 
 
 def slot_names(spec: ChainSpec) -> dict[str, tuple[str, ...]]:
-    """What the instances of each mapped step are about, in the order of their map indexes."""
+    """Labels of the instances of each mapped step, in the order of their map indexes."""
     return {
         Step.BUILD: tuple(str(platform) for platform in spec.build_platforms),
         Step.SCAN: tuple(slot.label(spec) for slot in scan_slots(spec)),
@@ -63,17 +63,17 @@ def slot_names(spec: ChainSpec) -> dict[str, tuple[str, ...]]:
 
 
 def widths(spec: ChainSpec) -> Widths:
-    """How many instances a run of this spec needs."""
+    """Number of instances that a run of this spec needs."""
     return {step: len(names) for step, names in slot_names(spec).items()}
 
 
 def widest(*several: Mapping[str, int]) -> Widths:
-    """Enough instances for each of them."""
+    """Maximum number of instances of several."""
     return {step: max((one.get(step, 0) for one in several), default=0) for step in NOUNS}
 
 
 def nothing_there(spec: ChainSpec, step: str, slot: int) -> str:
-    """Why an instance has nothing to do; empty where it has."""
+    """Reason why an instance has nothing to do; empty if it has."""
     there = len(slot_names(spec)[step])
     if slot < there:
         return ""
@@ -81,6 +81,6 @@ def nothing_there(spec: ChainSpec, step: str, slot: int) -> str:
 
 
 def label_of(spec: ChainSpec | None, step: str, index: int) -> str:
-    """What one instance stands for; empty where the spec has none of this number."""
+    """Label of one instance; empty if the spec has no such item."""
     labels = slot_names(spec).get(step, ()) if spec else ()
     return labels[index] if 0 <= index < len(labels) else ""

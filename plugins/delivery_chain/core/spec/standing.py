@@ -1,4 +1,4 @@
-"""What the Dag of a chain says of the version that it was made from."""
+"""Status of a chain's spec version, as shown by its Dag."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ if TYPE_CHECKING:
 INVALID_TAG = "invalid spec"
 NO_FILES_TAG = "no spec files"
 REMOVED_TAG = "removed chain"
-"""Dags with this tag take no new runs: no push is for them."""
+"""Tag of Dags that accept no new runs: pushes are not routed to them."""
 BANNERS = {
-    State.INVALID: "**The spec is invalid.** This is version {version}, the last good one; it takes pushes as before. "
-    "Airflow's import errors and `delivery-chain check` say what is wrong with `{file}`.",
-    State.NO_FILES: "**There is no spec in the specs folder.** This is version {version}, the last one that was there; "
-    "it takes pushes as before.",
-    State.REMOVED: "**This chain was removed** from the specs (`{file}`). Runs on their way end by version {version}, "
-    "new ones are refused. This Dag goes when they have ended.",
+    State.INVALID: "**The spec is invalid.** This is version {version}, the last valid one; it accepts pushes as "
+    "before. Airflow's import errors and `delivery-chain check` say what is wrong with `{file}`.",
+    State.NO_FILES: "**The specs folder has no spec.** This is version {version}, the last one found there; "
+    "it accepts pushes as before.",
+    State.REMOVED: "**This chain was removed** from the specs (`{file}`). Runs in flight finish with version "
+    "{version}, new ones are refused. This Dag is removed when they have ended.",
 }
 TAGS = {State.INVALID: INVALID_TAG, State.NO_FILES: NO_FILES_TAG, State.REMOVED: REMOVED_TAG}
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Of a chain that nothing is known of: a Dag that is made outside of Airflow."""
+    """Default of a chain whose state is unknown: a Dag created outside of Airflow."""
 
     version: str = ""
     banner: str = ""
-    """Markdown; empty for a chain whose file is good."""
+    """Markdown; empty for a chain with a valid file."""
     tags: tuple[str, ...] = ()
     room: Widths = field(default_factory=dict)
 
     @classmethod
     def of(cls, entry: Entry) -> Standing:
-        """What is known of a chain."""
+        """Describe the state of a chain."""
         shown = version(entry.number, entry.fingerprint)
         banner = BANNERS.get(entry.state, "").format(version=shown, file=entry.file)
         tag = TAGS.get(entry.state)

@@ -1,4 +1,4 @@
-"""The texts that a chain spec is made of: names, patterns, paths. Each is checked where it is read."""
+"""String types of a chain spec: names, patterns, paths. Each is validated when parsed."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from delivery_chain.core.names.reference import check_name, check_tag
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
-"""`${name}` in a tag: takes the text that the rule's pattern captured under that name."""
+"""`${name}` in a tag, replaced by the text that the rule's pattern captured under that name."""
 QUARANTINE_SUFFIX = "-quarantine"
-"""Namespaces that end so hold the backups of blocked images of the namespace before it."""
+"""Suffix of namespaces that hold backups of blocked images of the namespace without it."""
 
 PLATFORM = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}(?:/[a-z0-9][a-z0-9._-]{0,31}){1,2}")
 """`os/architecture` or `os/architecture/variant`."""
@@ -58,12 +58,12 @@ def commit_length(value: Any) -> Any:
 
 
 def not_bool(value: Any) -> Any:
-    # Python takes True for 1; a spec's version is a number.
+    # In Python True equals 1, but a spec's version is a number.
     return str(value).lower() if isinstance(value, bool) else value
 
 
 def day(value: Any) -> Any:
-    # Of a number pydantic would make a day by taking it for seconds since 1970.
+    # pydantic would read a number as seconds since 1970.
     if isinstance(value, date) or (isinstance(value, str) and _DAY.fullmatch(value)):
         return value
     raise ValueError("expected a day such as 2027-01-31")
@@ -74,10 +74,10 @@ def single(value: Any) -> Any:
 
 
 def finding_id(text: str) -> str:
-    """Refuse what can be the id of no vulnerability: a list that never matches protects nobody.
+    """Reject anything that can't be the id of a vulnerability: an entry that never matches is useless.
 
-    CVE and GHSA ids have one shape. Other advisories have as many shapes as makers (`DSA-5514-1`, `RHSA-2021:1234`,
-    `ALAS2-2021-001`, `SNYK-JS-LODASH-590103`), so of those only what all have in common is asked for.
+    CVE and GHSA ids have one shape. Other advisories have as many shapes as publishers (`DSA-5514-1`,
+    `RHSA-2021:1234`, `ALAS2-2021-001`, `SNYK-JS-LODASH-590103`), so those only need what all have in common.
     """
     kind = next((kind for kind in _SHAPES if text.lower().startswith(kind)), "")
     if not _SHAPES[kind].fullmatch(text):
@@ -93,12 +93,12 @@ _SHAPES = {
     "ghsa": re.compile(r"(?i:ghsa)(?:-[0-9A-Za-z]{4}){3}"),
     "": re.compile(r"(?=.*[0-9])[A-Za-z][A-Za-z0-9]*(?:[-_.:/#][A-Za-z0-9]+)+|[A-Za-z]{2,8}[0-9]{2,10}"),
 }
-"""By what an id begins with; the last one takes the others."""
+"""By prefix of the id; the last one is for all others."""
 DEFAULT_COMMIT_LENGTH = 6
 """Characters of the commit id in a tag (ACR EE's default)."""
 
 Flag = Annotated[bool, Field(strict=True)]
-"""`true` or `false`; in YAML 1.2 `yes`, `no`, `on` and `off` are texts."""
+"""`true` or `false`; in YAML 1.2 `yes`, `no`, `on` and `off` are strings."""
 Day = Annotated[date, BeforeValidator(day)]
 Text = Annotated[str, StringConstraints(strict=True, max_length=2000)]
 SLUG = r"^[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?$"
@@ -107,9 +107,9 @@ ARGUMENT_NAME = r"^[A-Za-z_][A-Za-z0-9_]{0,127}$"
 IN_WORDS = {
     SLUG: "1 to 64 of a-z, 0-9, '.', '_' and '-', the first and last a letter or digit",
     CONNECTION_ID: "1 to 200 of A-Z, a-z, 0-9, '_', '.' and '-', the first a letter or digit",
-    ARGUMENT_NAME: "1 to 128 of A-Z, a-z, 0-9 and '_', the first no digit",
+    ARGUMENT_NAME: "1 to 128 of A-Z, a-z, 0-9 and '_', the first not a digit",
 }
-"""What a text has to be that has to match one of these patterns."""
+"""Descriptions of the values that match these patterns."""
 Slug = Annotated[str, StringConstraints(strict=True, pattern=SLUG)]
 ConnectionId = Annotated[str, StringConstraints(strict=True, pattern=CONNECTION_ID)]
 RepositoryName = Annotated[str, StringConstraints(strict=True), AfterValidator(check_name)]
@@ -120,5 +120,5 @@ InsidePath = Annotated[
 ArgName = Annotated[str, StringConstraints(strict=True, pattern=ARGUMENT_NAME)]
 FindingId = Annotated[str, StringConstraints(strict=True, max_length=100), AfterValidator(finding_id)]
 PlatformText = Annotated[str, StringConstraints(strict=True, max_length=100), AfterValidator(_platform)]
-"""Any platform, in the form that `platform_name` gives: `linux/arm64/v8` is `linux/arm64`."""
+"""Any platform, normalized by `platform_name`: `linux/arm64/v8` is `linux/arm64`."""
 TagText = Annotated[str, StringConstraints(strict=True), AfterValidator(check_tag)]

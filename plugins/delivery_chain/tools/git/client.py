@@ -1,7 +1,7 @@
-"""Git sources: which refs there are, and one exact commit as a folder.
+"""List the refs of git sources, and check out one exact commit into a folder.
 
-Refs, commits and the repository's content come from outside. None of them becomes an option, a transport
-that was not allowed, a command or a path outside the folder; hooks, filters and `git submodule` never run.
+Refs, commits and repository content are untrusted. None of them becomes an option, a transport that is not allowed,
+a command or a path outside the folder; hooks, filters and `git submodule` never run.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 __all__ = ["GitSource", "Transport", "checkout", "list_refs"]
 
 MAX_REFS_OUTPUT = 16 * 1024 * 1024
-"""Bytes of `git ls-remote`: some 200,000 refs."""
+"""Most bytes of `git ls-remote`: some 200,000 refs."""
 MAX_LISTING = 128 * 1024 * 1024
-"""Bytes of a commit's file list: some million files."""
+"""Most bytes of a commit's file list: some million files."""
 MAX_CONTENT = 16 * 1024 * 1024 * 1024
-"""Bytes of all files of a commit."""
+"""Most bytes of all files of a commit."""
 MAX_SUBMODULES = 100
 MAX_SUBMODULE_DEPTH = 5
 _DEPTHS = ("1", "50", "1000", "2147483647")
-"""How much history is fetched in turn where a server gives no single commit; the last one is all of it."""
+"""History depths to try if a server does not serve single commits; the last one is all of it."""
 _PEELED = "^{}"
 _REFUSES_COMMIT = re.compile(
     r"not our ref|unadvertised object|couldn't find remote ref|shallow capabilities|no such remote ref",
@@ -40,19 +40,19 @@ _REFUSES_COMMIT = re.compile(
 
 
 def list_refs(source: GitSource, *, deadline: float) -> dict[str, str]:
-    """The branches and tags of a source.
+    """Return the branches and tags of a source.
 
     Args:
         source: The repository.
         deadline: Point on the clock of `time.monotonic()`, seconds.
 
     Returns:
-        Full ref name (`refs/heads/…`, `refs/tags/…`) to commit id; of an annotated tag the commit that it
-        names. Refs whose names break git's rules are left out.
+        Full ref name (`refs/heads/…`, `refs/tags/…`) to commit id; an annotated tag is peeled to its commit.
+        Refs whose names break git's rules are left out.
 
     Raises:
         SourceUnreachable: The server did not answer. Retryable.
-        SourceError: Refused, or more than 16 MiB of refs. Not retryable.
+        SourceError: Denied, or more than 16 MiB of refs. Not retryable.
     """
     with session(source, deadline=deadline) as git:
         listing = git.run("ls-remote", "--heads", "--tags", "--", source.url, max_stdout=MAX_REFS_OUTPUT)
@@ -61,18 +61,18 @@ def list_refs(source: GitSource, *, deadline: float) -> dict[str, str]:
 
 
 def tag_objects(source: GitSource, *, deadline: float) -> dict[str, tuple[str, str]]:
-    """What the tags of a source point at, and the commits that they lead to.
+    """Return the objects that the tags of a source point at, and the commits they resolve to.
 
     Args:
         source: The repository.
         deadline: Point on the clock of `time.monotonic()`, seconds.
 
     Returns:
-        Full ref name to the object's id and the commit's; of a tag that is not annotated both are the same.
+        Full ref name to the object's id and the commit's; for a lightweight tag both are the same.
 
     Raises:
         SourceUnreachable: The server did not answer. Retryable.
-        SourceError: Refused, or more than 16 MiB of tags. Not retryable.
+        SourceError: Denied, or more than 16 MiB of tags. Not retryable.
     """
     with session(source, deadline=deadline) as git:
         listing = git.run("ls-remote", "--tags", "--", source.url, max_stdout=MAX_REFS_OUTPUT)
@@ -81,11 +81,11 @@ def tag_objects(source: GitSource, *, deadline: float) -> dict[str, tuple[str, s
 
 
 def _refs(listing: bytes) -> tuple[dict[str, str], dict[str, str]]:
-    """Names to objects as `git ls-remote` lists them, and those of annotated tags to commits."""
+    """Parse the output of `git ls-remote`: names to objects, and annotated tags to commits."""
     refs: dict[str, str] = {}
     peeled: dict[str, str] = {}
-    # Only git's own line ends count: a name may hold others of Unicode's, and would end as another name. What is not
-    # UTF-8 is no name for us; replaced characters would make two refs one.
+    # Split at git's newlines only: a name may hold other Unicode line ends, and would be cut to another name. Names
+    # that are not UTF-8 are skipped; replacement characters would make two refs one.
     for line in listing.decode(errors="surrogateescape").split("\n"):
         commit, _, name = line.partition("\t")
         target, name = (peeled, name.removesuffix(_PEELED)) if name.endswith(_PEELED) else (refs, name)
@@ -105,23 +105,23 @@ def checkout(
     deadline: float,
     on_line: Callable[[str], None] | None = None,
 ) -> None:
-    """Put the files of one exact commit into a folder.
+    """Check out the files of one exact commit into a folder.
 
     As little history as possible is fetched. Git LFS files stay pointers.
 
     Args:
         source: The repository.
-        ref: Full name of the ref that led to the commit; used where the server gives no single commits.
+        ref: Full name of the ref that led to the commit; fetched if the server does not serve single commits.
         commit: 40 or 64 lowercase hex digits.
-        into: A folder that is empty or not there yet. On an error its content is undefined.
+        into: A folder that is empty or does not exist yet. On an error its content is undefined.
         submodules: Also fetch submodules, recursively, under the same rules.
-        of_ref: The commit has to be in the ref's history: servers give single commits of others' forks too.
+        of_ref: Require the commit to be in the ref's history: servers also serve commits of other people's forks.
         deadline: Point on the clock of `time.monotonic()`, seconds.
         on_line: Called with git's progress and messages.
 
     Raises:
         SourceUnreachable: The server did not answer. Retryable.
-        SourceError: Refused; the commit is not there; too large; a submodule breaks a rule. Not retryable.
+        SourceError: Denied; no such commit; too large; a submodule breaks a rule. Not retryable.
         DiskFull: No room. Retryable.
     """
     check_ref(ref)
@@ -141,7 +141,7 @@ def checkout(
 
 @dataclass(frozen=True, slots=True)
 class _Link:
-    """A submodule as the commit's tree and `.gitmodules` name it."""
+    """A submodule as named by the commit's tree and `.gitmodules`."""
 
     path: str
     commit: str
@@ -149,7 +149,7 @@ class _Link:
 
 
 class _Checkout:
-    """One checkout with its submodules; counts them."""
+    """One checkout with a count of its submodules."""
 
     def __init__(
         self, deadline: float, on_line: Callable[[str], None] | None, *, submodules: bool, of_ref: bool
@@ -198,7 +198,7 @@ def _fetch(git: Git, ref: str, commit: str, into: Path, *, of_ref: bool) -> None
     url = git.source.url
     if not of_ref and _fetch_commit(git, fetch, commit, into):
         return
-    # Nothing else is fetched: a commit that is there then is one of the ref's history.
+    # Fetch only the ref: if the commit is present then, it is in the ref's history.
     for depth in _DEPTHS:
         _fetch_ref(git, [*fetch, f"--depth={depth}"], ref, into)
         if _has(git, commit, into):
@@ -206,7 +206,7 @@ def _fetch(git: Git, ref: str, commit: str, into: Path, *, of_ref: bool) -> None
     raise SourceError(
         f"git commit {commit}: expected it on {ref} of {url!r}, did not find it; "
         + (
-            "name a commit of the ref's own history, or a ref that has this one"
+            "name a commit of the ref's own history, or a ref that contains this one"
             if of_ref
             else "it was rewritten by a later push, whose own run builds the new state"
         ),
@@ -215,7 +215,7 @@ def _fetch(git: Git, ref: str, commit: str, into: Path, *, of_ref: bool) -> None
 
 
 def _fetch_commit(git: Git, fetch: Sequence[str], commit: str, into: Path) -> bool:
-    """Fetch just one commit; False where the server gives none by their ids."""
+    """Fetch just one commit; False if the server does not serve commits by id."""
     try:
         git.run(*fetch, "--depth=1", "--", git.source.url, commit, cwd=into)
     except SourceUnreachable:
@@ -232,7 +232,7 @@ def _fetch_ref(git: Git, fetch: list[str], ref: str, into: Path) -> None:
     try:
         git.run(*fetch, *arguments, cwd=into)
     except SourceError as error:
-        # A plain file server ("dumb" http) has no shallow history: everything, then.
+        # A plain file server ("dumb" http) has no shallow history: fetch everything.
         if "shallow capabilities" not in "\n".join(error.output):
             raise
         git.run(*[option for option in fetch if not option.startswith("--depth")], *arguments, cwd=into)
@@ -246,7 +246,7 @@ def _has(git: Git, commit: str, into: Path) -> bool:
 
 
 def _check_listing(git: Git, commit: str, into: Path) -> list[tuple[str, str]]:
-    """Refuse a commit that would fill the disk; return path and commit of each submodule."""
+    """Reject a commit that would fill the disk; return path and commit of each submodule."""
     listing = git.run("ls-tree", "-r", "-l", "-z", "--full-tree", commit, cwd=into, max_stdout=MAX_LISTING)
     total, links = 0, []
     for entry in listing.split(b"\0"):
@@ -266,7 +266,7 @@ def _check_listing(git: Git, commit: str, into: Path) -> list[tuple[str, str]]:
 
 
 def _submodules(git: Git, links: list[tuple[str, str]], commit: str, into: Path) -> list[_Link]:
-    """Pair the tree's submodules with their URLs; the file is read from the commit, not from the folder."""
+    """Pair the tree's submodules with their URLs; `.gitmodules` is read from the commit, not from the folder."""
     try:
         listing = git.run("config", f"--blob={commit}:.gitmodules", "-z", "--list", cwd=into)
     except SourceUnreachable:

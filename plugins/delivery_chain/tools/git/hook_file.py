@@ -1,4 +1,4 @@
-"""Where the hook `post-receive` is that comes along."""
+"""Locate the bundled `post-receive` hook."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import delivery_chain
 
 
 def git_hook() -> Path:
-    """The file, as a checkout has it or as the wheel does."""
+    """Path of the hook in a checkout or in the wheel."""
     package = Path(delivery_chain.__file__).parent
     installed = package / "_post_receive"
     return installed if installed.exists() else package.parents[1] / "docs" / "events" / "post-receive"

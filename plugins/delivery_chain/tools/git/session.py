@@ -1,4 +1,4 @@
-"""Runs git for one source: nothing of this machine's or the repository's configuration takes effect."""
+"""Run git for one source, isolated from the configuration of this machine and of the repository."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from delivery_chain.tools.git.source import GitSource
 
 MAX_PACK = 8 * 1024 * process.MEBIBYTE
-"""Bytes that any one file may have that git writes; a repository's pack is one file."""
+"""Most bytes of any one file that git writes; a repository's pack is one file."""
 
 _LOGIN = """\
 [credential "%s"]
     helper = "!f() { if test \\"$1\\" = get; then printf 'username=%%s\\\\npassword=%%s\\\\n' \\
 \\"$DELIVERY_CHAIN_GIT_USERNAME\\" \\"$DELIVERY_CHAIN_GIT_PASSWORD\\"; fi; }; f"
 """
-"""Gives the login to one server only, so that no redirect or submodule gets it."""
+"""Passes the login to one server only, so that no redirect or submodule gets it."""
 
 _CONFIG = """\
 [core]
@@ -62,11 +62,11 @@ _CONFIG = """\
     lowSpeedLimit = 100
     lowSpeedTime = 60
 """
-"""Settings of every run. They come as the global configuration, which reaches every child of git."""
+"""Settings of every run, passed as the global configuration, which reaches every child of git."""
 
 _NOWHERE = "/nonexistent"
-"""No folder, as Debian names it."""
-_REFUSED = "the server refused the credentials; check user name, password or key of the source's connection"
+"""Nonexistent folder, by Debian's convention."""
+_REFUSED = "the server rejected the credentials; check user name, password or key of the source's connection"
 _PERMANENT: tuple[tuple[str, str], ...] = (
     (r"transport '.*' not allowed", "the transport is not allowed; allow it in the source's connection"),
     (
@@ -88,9 +88,9 @@ _PERMANENT: tuple[tuple[str, str], ...] = (
     ),
     (
         r"repository .*not found|returned error: 404|does not appear to be a git repository|does not exist",
-        "there is no such repository, or the credentials may not see it; check the URL",
+        "no such repository, or the credentials may not see it; check the URL",
     ),
-    (r"couldn't find remote ref", "the ref is not there any more; push it again, or start another run"),
+    (r"couldn't find remote ref", "the ref no longer exists; push it again, or start another run"),
 )
 _UNREACHABLE = re.compile(
     r"could not resolve|connection (?:refused|timed out|reset|closed)|failed to connect|couldn't connect"
@@ -102,12 +102,12 @@ _UNREACHABLE = re.compile(
 
 
 CHECKOUT_UMASK = 0o022
-"""Files of a checkout have the modes that git knows, 644 and 755, whatever the worker's umask is."""
+"""Gives files of a checkout the modes that git knows, 644 and 755, whatever the worker's umask."""
 
 
 @dataclass(frozen=True, slots=True)
 class Git:
-    """Git, ready to talk to one source."""
+    """Git, configured for one source."""
 
     source: GitSource
     env: dict[str, str]
@@ -119,9 +119,9 @@ class Git:
 
         Raises:
             SourceUnreachable: The server did not answer in time, or failed. Retryable.
-            SourceError: Everything else that git refuses. Not retryable.
-            DiskFull: No room. Retryable.
-            ToolMissing: No git, or no ssh. Not retryable.
+            SourceError: Any other failure of git. Not retryable.
+            DiskFull: No space left. Retryable.
+            ToolMissing: git or ssh is not installed. Not retryable.
         """
         if self.source.address.transport is Transport.SSH:
             process.require("ssh", self.env)
@@ -150,7 +150,7 @@ class Git:
 
 
 def translated(error: ToolError, source: GitSource) -> SourceError:
-    """The error that says what git's message means."""
+    """Translate git's message into an error with its meaning."""
     text = "\n".join(error.output)
     name = f"git source {source.url!r}"
     for pattern, meaning in _PERMANENT:
@@ -179,15 +179,15 @@ def translated(error: ToolError, source: GitSource) -> SourceError:
 def session(
     source: GitSource, *, deadline: float, on_line: Callable[[str], None] | None = None
 ) -> Iterator[Git]:
-    """Git with the source's credentials, which exist for the time of the session only.
+    """Yield git with the source's credentials, which exist only during the session.
 
-    The password is in the environment of git alone, the key and git's configuration are in memory: none is ever in
-    an argument, a URL, a file on disk or the repository's configuration, and a killed process leaves nothing.
+    The password is only in git's environment, the key and git's configuration in memory: none is ever in an
+    argument, a URL, a file on disk or the repository's configuration, and a killed process leaves nothing.
     """
     address = source.address
     config = _CONFIG + f'[protocol "{address.transport}"]\n    allow = always\n'
     env = process.base_env() | {
-        # Git finds nothing there, and makes nothing.
+        # Git finds nothing there, and creates nothing.
         "HOME": _NOWHERE,
         "XDG_CONFIG_HOME": _NOWHERE,
         "LC_ALL": "C.UTF-8",
@@ -200,7 +200,7 @@ def session(
         "GIT_SSH_VARIANT": "ssh",
     }
     if address.transport is Transport.FILE:
-        # Git refuses folders of other users unless told; the connection allowed this one by name.
+        # Git rejects folders of other users by default; the connection allowed this one by name.
         config += "[safe]\n    directory = *\n"
     elif address.transport is not Transport.SSH and source.password:
         config += _LOGIN % f"{address.transport}://{address.netloc}"
@@ -215,7 +215,7 @@ def session(
 
 
 def _first_line(text: str) -> str:
-    """Git's protocol of logins has a field a line."""
+    """First line only: git's credential protocol has one field per line."""
     return text.partition("\n")[0].rstrip("\r")
 
 
@@ -248,7 +248,7 @@ def _ssh(source: GitSource, stack: contextlib.ExitStack) -> list[str]:
 
 
 def _limited(argv: list[str], env: dict[str, str]) -> list[str]:
-    """Bound the size of files that git writes, where util-linux is there."""
+    """Limit the size of files that git writes, if util-linux is installed."""
     try:
         process.require("prlimit", env)
     except ToolMissing:

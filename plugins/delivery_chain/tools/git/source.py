@@ -1,4 +1,4 @@
-"""What a git source is: its URL, which transports it may use, and the credentials for it. Pure."""
+"""A git source: its URL, the transports it may use, and its credentials. Pure."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 class Transport(StrEnum):
-    """The ways git may reach a repository; everything else (`git`, `ext`, helpers) is refused."""
+    """Transports to reach a repository; everything else (`git`, `ext`, helpers) is rejected."""
 
     HTTPS = "https"
     SSH = "ssh"
     FILE = "file"
-    """A folder of this machine; for tests and mirrors."""
+    """A local folder; for tests and mirrors."""
     HTTP = "http"
-    """Neither private nor authentic; for trusted networks."""
+    """Neither encrypted nor authenticated; for trusted networks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a git URL leads."""
+    """Parsed git URL."""
 
     transport: Transport
     host: str
@@ -46,7 +46,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class GitSource:
-    """A repository and how it is reached. Checked when made, never logged."""
+    """A repository, with transports and credentials. Validated on creation, never logged."""
 
     url: str
     """`https://…`, `ssh://…`, `user@host:path`, `file:///…` or an absolute path; without a password."""
@@ -54,13 +54,13 @@ class GitSource:
     """The only transports that the repository and its submodules may use."""
     username: str = ""
     password: str = field(default="", repr=False)
-    """Password or token for https and http. Only sent to the URL's own host."""
+    """Password or token for https and http. Sent only to the URL's own host."""
     private_key: str = field(default="", repr=False)
     """Text of an ssh key without a passphrase."""
     known_hosts: str = ""
-    """Lines as in ssh's known_hosts file."""
+    """Lines in the format of ssh's known_hosts file."""
     strict_host_keys: bool = True
-    """Refuse ssh servers that `known_hosts` does not list."""
+    """Reject ssh servers that `known_hosts` does not list."""
     submodule_hosts: frozenset[str] = frozenset()
     """Hosts besides the URL's own that submodules may come from; `*` for any."""
 
@@ -76,19 +76,19 @@ class GitSource:
 
     @property
     def address(self) -> Address:
-        """Where `url` leads."""
+        """Parse `url`."""
         return parse_url(self.url)
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Texts that must not be shown."""
+        """Strings to mask in output."""
         return tuple(text for text in (self.password, self.private_key) if text)
 
     def submodule(self, url: str, path: str) -> GitSource:
-        """The source of a submodule, under the same rules.
+        """Return the source of a submodule, under the same rules.
 
         Args:
-            url: As `.gitmodules` has it; `./` and `../` are relative to this source's URL.
+            url: From `.gitmodules`; `./` and `../` are relative to this source's URL.
             path: The submodule's folder, for messages.
 
         Raises:
@@ -103,16 +103,16 @@ class GitSource:
                 tool="git",
             )
         if source.address.netloc != self.address.netloc:
-            # A password is for one server only; ssh shows a server no more than the public key.
+            # A password is for one server only; ssh reveals only the public key to a server.
             source = replace(source, username="", password="")
         return source
 
 
 def parse_url(url: str) -> Address:
-    """Read a git URL.
+    """Parse a git URL.
 
     Raises:
-        SourceError: Malformed, with a password in it, or a transport that is never used. Not retryable.
+        SourceError: Malformed, with a password in it, or an unsupported transport. Not retryable.
     """
     if not url or len(url) > URL_LENGTH or url.startswith("-") or _UNPRINTABLE.search(url):
         raise _refused(url, "expected a URL without spaces that does not begin with '-'")
@@ -133,7 +133,7 @@ def _parse_absolute(url: str, scheme: str) -> Address:
     except ValueError:
         raise _refused(url, "expected one of https, ssh, file, http, a host and a numeric port") from None
     if parts.password is not None or (user is not None and transport is not Transport.SSH):
-        # The text is not repeated: it may hold a credential.
+        # Don't repeat the text: it may hold a credential.
         raise SourceError(
             f"git source on {host!r}: expected no user name or password in the URL; "
             "put them into the source's connection",
@@ -150,7 +150,7 @@ def _parse_absolute(url: str, scheme: str) -> Address:
 
 
 def join_url(base: str, url: str) -> str:
-    """The URL of a submodule, as git resolves it: relative where it begins with `./` or `../`.
+    """Resolve the URL of a submodule as git does: relative if it begins with `./` or `../`.
 
     Raises:
         SourceError: It climbs above the server's root. Not retryable.

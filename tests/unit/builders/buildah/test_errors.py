@@ -63,7 +63,10 @@ def test_a_base_image_of_an_unknown_host_may_be_misspelt() -> None:
     error = of_pull(
         failed(PULL + "dial tcp: lookup h on 10.0.0.1:53: no such host"), "Dockerfile:3: FROM h/a:1"
     )
-    said = "Dockerfile:3: FROM h/a:1: no host of this name is known: is it spelt right? If it is, a retry may work"
+    said = (
+        "Dockerfile:3: FROM h/a:1: the host name can't be resolved: check the spelling; "
+        "if it is correct, a retry may help"
+    )
     assert (str(error).splitlines()[0], error.retryable) == (said, True)
 
 

@@ -93,5 +93,5 @@ def test_a_pattern_that_re2_does_not_take_is_refused() -> None:
     with pytest.raises(ConfigurationError) as caught:
         tag_pattern("v(1")
     assert str(caught.value) == (
-        "image tags 'v(1': not a regular expression that RE2 takes: missing ): v(1; correct the pattern"
+        "image tags 'v(1': not a regular expression that RE2 accepts: missing ): v(1; correct the pattern"
     )

@@ -71,10 +71,10 @@ def test_no_catastrophe(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("(?=x)", "not a regular expression that RE2 takes: invalid perl operator: (?="),
-        ("(?<!x)y", "not a regular expression that RE2 takes: invalid perl operator: (?<!"),
-        (r"(a)\1", r"not a regular expression that RE2 takes: invalid escape sequence: \1"),
-        ("(", "not a regular expression that RE2 takes: missing ): ("),
+        ("(?=x)", "not a regular expression that RE2 accepts: invalid perl operator: (?="),
+        ("(?<!x)y", "not a regular expression that RE2 accepts: invalid perl operator: (?<!"),
+        (r"(a)\1", r"not a regular expression that RE2 accepts: invalid escape sequence: \1"),
+        ("(", "not a regular expression that RE2 accepts: missing ): ("),
         ("a" * (LONGEST_PATTERN + 1), "at most 1000 characters, found 1001"),
     ],
 )

@@ -58,13 +58,13 @@ def test_composition(rule: dict[str, Any], expected: str) -> None:
 @pytest.mark.parametrize(
     ("captured", "message"),
     [
-        ("", "the tag rule '${a}' makes no tag that a registry takes: tag '': expected 1 to 128"),
+        ("", "the tag rule '${a}' produces an invalid tag: tag '': expected 1 to 128"),
         (
             "feature/x",
-            "the tag rule '${a}' makes no tag that a registry takes: tag 'feature/x': expected 1 to 128",
+            "the tag rule '${a}' produces an invalid tag: tag 'feature/x': expected 1 to 128",
         ),
-        ("x" * 129, "the tag rule '${a}' makes no tag that a registry takes: tag 'xxx"),
-        ("_staging-x", "the tag rule '${a}' makes '_staging-x', which is a name the chain keeps for itself"),
+        ("x" * 129, "the tag rule '${a}' produces an invalid tag: tag 'xxx"),
+        ("_staging-x", "the tag rule '${a}' produces '_staging-x', which is a name reserved for the chain"),
     ],
 )
 def test_refused(captured: str, message: str) -> None:

@@ -91,7 +91,7 @@ CLEARED = Mark(by="anna", what="cleared")
         ([row("clear_dag_run", dry_run=False), row(REOPEN, "dc")], [CLEARED, Mark(by="dc", what="reopened")]),
         ([row(REOPEN, "dc"), row("clear_dag_run", dry_run=False)], [CLEARED]),
         # No name, and one that is no single line.
-        ([row("patch_dag_run", "", state="failed")], [Mark(by="somebody", what="failed")]),
+        ([row("patch_dag_run", "", state="failed")], [Mark(by="an unknown user", what="failed")]),
         (
             [row("patch_dag_run", "a\nb" + "x" * 90, state="failed")],
             [Mark(by="a b" + "x" * 57, what="failed")],

@@ -67,7 +67,7 @@ WEST = RegionResult(
 )  # fmt: skip
 TOLD = DeliveryResult(trigger="prod", url="https://t", digest=DIGEST, delivered=("v7",), attempts=())
 TITLE = "shop/api v7 at sha256:999999999999"
-LOST = "it left no reason: somebody marked it, or its worker was lost"
+LOST = "it left no reason: it was marked by hand, or its worker was lost"
 
 
 def tasks(**changes: Any) -> tuple[Task, ...]:
@@ -332,7 +332,7 @@ ROWS: dict[str, tuple[Facts, End, str, str, bool]] = {
         End.DELIVERED,
         "",
         (f"delivered: {TITLE} passed with no findings, published, copied to west, 1 trigger fired; "
-        "Airflow has it as failed for its task `report`: clear that"),
+        "Airflow has it as failed because of its task `report`: clear that task"),
         False,
     ),
     "its verdict was removed": (
@@ -360,7 +360,7 @@ ROWS: dict[str, tuple[Facts, End, str, str, bool]] = {
         False,
     ),
     "queued": (
-        Facts(state="queued"), End.WAITING, "", "waiting: Airflow has not begun it yet", False,
+        Facts(state="queued"), End.WAITING, "", "waiting: Airflow has not started it yet", False,
     ),
     "waiting for its next try": (
         replace(DONE, state="running", tasks=tasks(prod=RETRYING)),
@@ -373,7 +373,7 @@ ROWS: dict[str, tuple[Facts, End, str, str, bool]] = {
         replace(DONE, state="running", tasks=tasks(west="", prod="", report=""), deleted=("publish",), **NOTHING_OUT),
         End.WAITING,
         "publish",
-        f"waiting for `publish`, which somebody deleted: mark the run as failed, then clear it; {TITLE}",
+        f"waiting for `publish`, which was deleted by hand: mark the run as failed, then clear it; {TITLE}",
         False,
     ),
     "a task was deleted": (

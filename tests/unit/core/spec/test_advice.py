@@ -107,7 +107,7 @@ def test_a_spec_with_globs_is_valid_and_warned_about() -> None:
         (
             "found character that cannot start any token",
             "\trules:",
-            "YAML is indented with blanks, not with tabs",
+            "YAML is indented with spaces, not with tabs",
         ),
         ("found character that cannot start any token", "tag: @x", "put the value in single quotes"),
         ("did not find expected alphabetic or numeric character", "tag: *", "put the value in single quotes"),

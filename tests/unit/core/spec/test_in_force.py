@@ -253,7 +253,7 @@ def test_what_is_kept_is_what_was_good() -> None:
     kept = Kept.of(SHOP, entry(SHOP))
     again = Kept.model_validate_json(kept.model_dump_json(exclude_defaults=True))
     assert again.read() == SHOP
-    with pytest.raises(ValueError, match=r"^what is kept of chain 'shop' was changed$"):
+    with pytest.raises(ValueError, match=r"^the stored spec of chain 'shop' was changed$"):
         again.model_copy(update={"spec": again.spec | {"description": "other"}}).read()
 
 

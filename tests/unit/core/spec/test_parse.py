@@ -44,7 +44,7 @@ def problems(text: str) -> list[str]:
             "a:\n\tb: 1\n",
             [
                 (
-                    "2: not YAML: found character that cannot start any token; YAML is indented with blanks, not with "
+                    "2: not YAML: found character that cannot start any token; YAML is indented with spaces, not with "
                     "tabs"
                 )
             ],
@@ -57,8 +57,8 @@ def problems(text: str) -> list[str]:
             HEAD + "description: &a text\nbuild: *a\n",
             [
                 (
-                    "4: anchors and aliases are not taken: write the value out; a text that begins with * or & goes in "
-                    "quotes"
+                    "4: anchors and aliases are not supported: write the value out; text that begins with * or & goes "
+                    "in quotes"
                 )
             ],
         ),
@@ -66,7 +66,7 @@ def problems(text: str) -> list[str]:
         (
             HEAD + "description: !!python/object:os.system x\n",
             [
-                "4: the tag !!python/object:os.system is not taken: write the value without it, a text in quotes"
+                "4: the tag !!python/object:os.system is not supported: write the value without it, text in quotes"
             ],
         ),
         (
@@ -88,12 +88,12 @@ def test_not_a_document(text: str, expected: list[str]) -> None:
 @pytest.mark.parametrize(
     ("rest", "expected"),
     [
-        ("name: y\n", ["4: name: the key is there twice, first in line 2"]),
+        ("name: y\n", ["4: name: duplicate key, first in line 2"]),
         (
             "scan:\n  engine: trivy\n  engine: trivy\nname: z\nbogus: 1\n",
             [
-                "6: scan.engine: the key is there twice, first in line 5",
-                "7: name: the key is there twice, first in line 2",
+                "6: scan.engine: duplicate key, first in line 5",
+                "7: name: duplicate key, first in line 2",
                 f"8: bogus: unknown key; {TOP}",
             ],
         ),
@@ -158,7 +158,7 @@ def test_keys(rest: str, expected: list[str]) -> None:
         ),
         (
             HEAD + "sources: {api: {connection: g, url: 'https://u:p@h/x'}}\n",
-            ["4: sources.api.url: an address holds no user or password: they belong into the connection"],
+            ["4: sources.api.url: an address has no user or password: put them into the connection"],
         ),
         (
             HEAD + "sources: {web: {connection: g}}\n",
@@ -177,7 +177,7 @@ def test_keys(rest: str, expected: list[str]) -> None:
             + "      platforms: [linux/s390x]\n      args: {a-b: c, D: 1}\n",
             [
                 "10: build.rules[0].tags: expected at least one item, found none",
-                "11: build.rules[1]: `tag`: not a regular expression that RE2 takes: missing ): (",
+                "11: build.rules[1]: `tag`: not a regular expression that RE2 accepts: missing ): (",
                 (
                     "17: build.rules[2].context: expected a path inside the checkout, without '..' and not absolute, "
                     "found '../x'"
@@ -192,7 +192,7 @@ def test_keys(rest: str, expected: list[str]) -> None:
                 ),
                 "20: build.rules[2].args.D: expected text, found 1 (put it in quotes)",
                 (
-                    "20: build.rules[2].args.a-b: expected 1 to 128 of A-Z, a-z, 0-9 and '_', the first no digit, "
+                    "20: build.rules[2].args.a-b: expected 1 to 128 of A-Z, a-z, 0-9 and '_', the first not a digit, "
                     "found 'a-b'"
                 ),
             ],
@@ -208,7 +208,7 @@ def test_keys(rest: str, expected: list[str]) -> None:
                 "6: build.timezone: expected an IANA time zone such as Asia/Shanghai or UTC, found 'Mars/X'",
                 "10: build.rules[0].tags: at most 3 tags, found 4",
                 "11: build.rules[1]: tag '${m}': ${m} is not captured; the pattern names n",
-                "12: build.rules[2]: `branch`: not a regular expression that RE2 takes: invalid perl operator: (?=",
+                "12: build.rules[2]: `branch`: not a regular expression that RE2 accepts: invalid perl operator: (?=",
                 "13: build.rules[3]: expected either `branch` or `tag`",
                 "14: build.rules[4].tags[0].build_time: expected 'date' or 'minute', found 'hour'",
                 "14: build.rules[4].tags[0].commit_id: expected less than or equal to 40, found 41",
@@ -218,7 +218,7 @@ def test_keys(rest: str, expected: list[str]) -> None:
             HEAD + SOURCE + "build:\n  rules:\n    - name: a\n      branch: x\n      tags: [{tag: 'a$b'}]\n"
             f"      args: {{{', '.join(f'A{i}: x' for i in range(21))}}}\n",
             [
-                "9: build.rules[0].tags[0]: expected ${name} for a captured text, found 'a$b'",
+                "9: build.rules[0].tags[0]: expected ${name} for a capture, found 'a$b'",
                 "10: build.rules[0].args: at most 20 build arguments, found 21",
             ],
         ),
@@ -274,7 +274,7 @@ def test_keys(rest: str, expected: list[str]) -> None:
                 "5: replicate[0].repository: 'web' is not in the chain's scope",
                 "6: replicate[1].name: 'a' is used twice",
                 "6: replicate[1].to: is the home registry: the image is there already",
-                "7: replicate[2].as.repository: goes with level repository: one name can't hold many",
+                "7: replicate[2].as.repository: goes with level repository: one name can't stand for many",
             ],
         ),
         (
@@ -288,7 +288,7 @@ def test_keys(rest: str, expected: list[str]) -> None:
                     "6: distribute[1].on: expected `all`, {regexp: …} or {tags: […]}, found 'some'; as a pattern: "
                     "{regexp: 'some'}"
                 ),
-                "7: distribute[2].on.regexp: not a regular expression that RE2 takes: missing ): (",
+                "7: distribute[2].on.regexp: not a regular expression that RE2 accepts: missing ): (",
                 "8: distribute[3].method: expected 'POST' or 'GET', found 'PUT'",
                 "9: distribute[4].url_connection: is missing",
                 (
@@ -310,8 +310,8 @@ def test_keys(rest: str, expected: list[str]) -> None:
             + SOURCE
             + "build: {rules: [{name: r, branch: main, tags: [{tag: a}]}]}\nreplicate: [{name: t, to: far}]\n",
             [
-                "5: build.rules[0]: say `repository`: the scope has more than one",
-                "6: replicate[0]: say `repository` or `level: namespace`: the scope has more than one",
+                "5: build.rules[0]: name a `repository`: the scope has more than one",
+                "6: replicate[0]: give `repository` or `level: namespace`: the scope has more than one",
             ],
         ),
     ],
@@ -398,7 +398,7 @@ RULE = "build:\n  rules:\n    - {name: r, branch: main, tags: [{tag: a}], "
         (
             "distribute: [{name: 'it''s', url_connection: c, on: {regexp: '*'}}]\n",
             (
-                "4: distribute[0].on.regexp: not a regular expression that RE2 takes: no argument for repetition "
+                "4: distribute[0].on.regexp: not a regular expression that RE2 accepts: no argument for repetition "
                 "operator: * ('*' looks like a glob and is read as a regular expression for the whole name; "
                 "write '.*') "
                 '(trigger "it\'s")'

@@ -14,8 +14,8 @@ from delivery_chain.core.events.event import Kind
 from delivery_chain.core.gate.judge import Hit, Verdict
 from delivery_chain.core.plan import Plan, Planned, made_for
 from delivery_chain.core.results import DeliveryResult, Published, RegionResult, Subject, TagMove
-from delivery_chain.core.run.going_on import going_on, is_stuck, left_behind, to_look_at
 from delivery_chain.core.run.marks import Mark
+from delivery_chain.core.run.resume import is_stuck, resumed, stalled, to_reset
 from delivery_chain.core.run.state import Facts
 from delivery_chain.core.spec.model import ChainSpec
 from delivery_chain.core.steps import BEFORE, DONE, NOT_RUN, STEPS, Task
@@ -152,7 +152,7 @@ ROWS: dict[str, tuple[Facts, str]] = {
 @pytest.mark.parametrize(("given_", "steps"), ROWS.values(), ids=ROWS)
 def test_what_did_not_run_is_looked_at_again(given_: Facts, steps: str) -> None:
     """That is what follows a step which is done again, or where a cancelled run stopped."""
-    assert [task.step for task in to_look_at(given_)] == steps.split()
+    assert [task.step for task in to_reset(given_)] == steps.split()
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_a_run_that_ends_though_it_was_cleared_is_stuck(
 ) -> None:
     """Nothing failed, nobody stopped it since, and a step did not run; once for each clear."""
     one = facts(states, *marks, left=left)
-    found = left_behind(one) if is_stuck(one) else ()
+    found = stalled(one) if is_stuck(one) else ()
     assert " ".join(task.step for task in found) == stuck
 
 
@@ -188,7 +188,7 @@ def test_a_run_that_ends_though_it_was_cleared_is_stuck(
 def test_nothing_that_ran_is_reset(states: list[str], marks: list[Mark], left: int) -> None:
     """Whatever the states are: only what did not run is looked at again, once, and never what tells of the end."""
     one = facts("".join(states), *marks, left=left)
-    found = to_look_at(one)
+    found = to_reset(one)
     assert {task.state for task in found} <= NOT_RUN
     assert len(set(found)) == len(found)
     assert {task.step for task in found} <= {"plan", *BEFORE}
@@ -207,13 +207,13 @@ def test_what_is_reset_waits_for_something_that_is_done_again(
 ) -> None:
     """Each one follows a step that is on its way, or is where the run stopped; a second look finds nothing more."""
     one = facts("".join(states), *marks, left=left)
-    found, first = to_look_at(one), left_behind(one)
+    found, first = to_reset(one), stalled(one)
     todo = {task.step for task in (*one.tasks, *found) if task.state not in DONE} | {
         task.step for task in found
     }
     assert all(task in first or todo.intersection(BEFORE[task.step]) for task in found)
     reset = replace(one, tasks=tuple(replace(t, state="") if t in found else t for t in one.tasks))
-    assert to_look_at(reset) == ()
+    assert to_reset(reset) == ()
 
 
 def test_every_step_but_the_closing_ones_waits_for_something() -> None:
@@ -225,4 +225,4 @@ def test_every_step_but_the_closing_ones_waits_for_something() -> None:
 def test_who_let_a_run_go_on_is_said() -> None:
     """The last one who cleared something; nobody where the log does not say."""
     marks = [Mark(by="anna", what="cleared", step="gate"), Mark(by="bob", what="cleared")]
-    assert (going_on(marks), going_on([STOPPED])) == ("going on: cleared by bob", "going on")
+    assert (resumed(marks), resumed([STOPPED])) == ("resumed: cleared by bob", "resumed")

@@ -99,7 +99,7 @@ def test_it_is_cancelled_and_cleared_as_often_as_one_likes(chain: Chain) -> None
         chain.clear_failed()
         chain.begin()
         assert chain.in_state("") == f"build {AFTER_BUILD}"
-    assert chain.note == ("going on: cleared by anna", OURS)
+    assert chain.note == ("resumed: cleared by anna", OURS)
 
 
 def test_a_run_that_is_cleared_while_a_cancel_ends_it_goes_on_once(chain: Chain) -> None:
@@ -143,7 +143,7 @@ def test_the_report_of_a_cancelled_run_may_be_cleared_alone(chain: Chain) -> Non
     chain.begin()
     assert (chain.in_state(""), chain.note) == (
         "denied report",
-        ("going on: cleared by anna", OURS),
+        ("resumed: cleared by anna", OURS),
     )
     chain.set(denied="skipped", report="failed")
     assert (chain.end(), chain.note) == ("failed", before)
