@@ -145,7 +145,7 @@ def test_short_names_need_one_repository(
         sensor(known={"v1": A}, **more).execute({"task_state_store": Store()})
     assert str(caught.value) == (
         "known image tags: expected `name:tag` because more than one repository is watched, found 'v1'; "
-        "write the repository before it"
+        "prefix it with the repository"
     )
 
 
