@@ -162,10 +162,10 @@ def same_push(plan: Plan, left: datetime | None, images: Iterable[Origin]) -> Or
 
 
 def came_back(plan: Plan, images: Iterable[Origin]) -> datetime | None:
-    """When the ref was last at another commit from which an image came, where that is after the plan's own push.
+    """The time when the ref was last at another commit that was built, if that is after the plan's own push.
 
-    Then the push was told late, or the word of a later one was lost. That the ref is at the plan's commit now, and
-    after the registry was asked, makes this the newer one.
+    Then the push was reported late, or a later push was never reported. The ref is at the plan's commit now, after the
+    registry was queried, so this push is the newer one.
     """
     build = plan.build
     if build is None or build.older:
@@ -181,10 +181,10 @@ def came_back(plan: Plan, images: Iterable[Origin]) -> datetime | None:
 
 
 def is_again(plan: Plan, event: Event, image: Origin) -> bool:
-    """Whether a push whose image is there was merely told again, so that nothing is left to do.
+    """Whether an event merely redelivers a push whose image exists, so that the run has nothing to do.
 
-    It was not where a person asks for it, where the very run that built the image is cleared, and where the image was
-    built without triggers and the push is to fire them.
+    It does not if a person asks for the run, if the run that built the image itself is cleared, or if the image was
+    built without triggers and the push should fire them.
     """
     itself = image.run == f"{plan.chain} {plan.run_id}" and image.seen_at >= (plan.seen_at or plan.pushed_at)
     quiet = image.purpose == UNANNOUNCED and plan.announce

@@ -32,7 +32,7 @@ MOST_SIGHTINGS = 8
 """Sightings kept per ref. A redelivery of an older push is recognized by its run."""
 MOST_TOLD = 8
 OVERTAKEN = timedelta(seconds=60)
-"""How far notifications may arrive out of order. One that arrives later than that reports a newer move."""
+"""Window in which notifications may arrive out of order. One that arrives after it reports a newer move."""
 SUPERSEDED = datetime.min.replace(tzinfo=UTC)
 """Stands in for the time of a run that takes a stay's number without being the push's run: it found its ref elsewhere
 before the sensor polled, or another client started it under that id."""

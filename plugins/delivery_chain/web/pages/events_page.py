@@ -1,7 +1,7 @@
 """Renders the page of push events with its filter form.
 
-Airflow's menu shows the page in a frame, which links to Airflow's own pages must leave. Airflow's frame forbids
-that, so a small script has the surrounding page, of the same origin, open them.
+Airflow's menu shows the page in a frame. Links to Airflow's own pages must leave the frame, which it is not allowed to
+do itself, so a small script has the surrounding page, of the same origin, open them.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class RunFacts:
     chain: str
     run_id: str
     outcome: Outcome
-    """How the run ended, or its progress."""
+    """End of the run, or its progress."""
     altered: tuple[str, ...]
     """Tasks whose XComs were altered; their results are not shown."""
     plan: Plan | None
