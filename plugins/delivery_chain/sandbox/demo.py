@@ -182,9 +182,9 @@ def _late(api: AirflowApi, watched: Sequence[Watched], patience: float) -> ToolE
     if unseen := [one.title for one in watched if not one.run_id]:
         errors = api.import_errors()
         return ToolError(
-            f"{', '.join(unseen)}: {seconds(patience)} after the push, {CHAIN} has no run for it; {longer}; look at "
+            f"{', '.join(unseen)}: {seconds(patience)} after the push, {CHAIN} has no run for it; {longer}; check "
             f"the runs of the Dags with the tag {SOURCE_TAG}. "
-            f"{'Dag files that Airflow could not read:' if errors else 'All Dag files were read.'}",
+            f"{'Dag files that Airflow could not parse:' if errors else 'All Dag files were parsed.'}",
             tool="airflow",
             output=errors,
         )

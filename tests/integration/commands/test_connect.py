@@ -117,7 +117,7 @@ def test_a_transport_that_is_off_by_default(airflow: FakeAirflow, capsys: pytest
     said = (
         "created connection here (git): file:///srv/git without a login; [delivery_chain] git_transports must"
     )
-    assert (code, out) == (0, f"{said} name file\n")
+    assert (code, out) == (0, f"{said} include file\n")
 
 
 def test_a_trigger_with_a_new_secret(airflow: FakeAirflow, capsys: pytest.CaptureFixture[str]) -> None:

@@ -161,7 +161,7 @@ def test_says_what_a_run_waits_for(airflow: FakeAirflow, run: Run) -> None:
     ]
     late = "last state queued (waiting: its Dag is paused: unpause it); it continues\n"
     code, _, err = run("shop-api", "--run-id", "x", "--wait", "--timeout", "0.2")
-    assert (code, err) == (3, f"shop-api: run x has not ended in time, {late}")
+    assert (code, err) == (3, f"shop-api: run x did not finish in time, {late}")
 
 
 AGAIN = "to retry without the risk of a second run, add --run-id x"

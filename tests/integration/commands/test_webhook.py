@@ -139,7 +139,7 @@ def test_refusals_say_what_to_do(
             "nosuch",
             (
                 "no connection with this id. Existing ones: git_shop, other. To add it: delivery-chain connect git "
-                "nosuch URL or delivery-chain connect registry nosuch HOST. One that "
+                "nosuch URL or delivery-chain connect registry nosuch HOST. Connections in "
             ),
         ),
         ("tell", "type delivery_webhook. Existing ones: git_shop, other. Connections in "),

@@ -328,7 +328,7 @@ FAULTS: dict[str, tuple[Callable[[Doctor], None], tuple[str, str], str, str, str
         "expected type delivery_webhook",
         "if nothing else uses this one: airflow connections delete prod && delivery-chain connect trigger prod URL",
     ),
-    "host": (break_host, ("registry", "eu"), "problem", "127.0.0.1:9", "answers this machine"),
+    "host": (break_host, ("registry", "eu"), "problem", "127.0.0.1:9", "reachable from this machine"),
     "source": (
         break_url,
         ("git", "git_shop ap.git"),

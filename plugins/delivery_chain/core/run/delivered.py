@@ -63,13 +63,13 @@ def delivered(facts: Facts) -> Delivered:
     if facts.planned is None:
         return Delivered(missing=Step.PLAN)
     plan, spec = facts.planned.plan, facts.planned.spec
-    subject = facts.subject if facts.stands(Step.ASSEMBLE) else None
+    subject = facts.subject if facts.is_current(Step.ASSEMBLE) else None
     if subject is None or subject.plan not in ("", made_for(plan, spec)):
         return Delivered(missing=_first_open(facts, Step.BUILD, Step.ASSEMBLE))
-    verdict = facts.verdict if facts.stands(Step.GATE) else None
+    verdict = facts.verdict if facts.is_current(Step.GATE) else None
     if verdict is None or verdict.digest != subject.digest or not verdict.passed:
         return Delivered(missing=_first_open(facts, Step.SCAN, Step.GATE))
-    published = facts.published if facts.stands(Step.PUBLISH) else None
+    published = facts.published if facts.is_current(Step.PUBLISH) else None
     if published is None or published.digest != subject.digest:
         began = any(
             task.step == Step.PUBLISH and task.state == FAILED and task.error not in MOVING_NOTHING

@@ -101,5 +101,5 @@ class Trigger(Value):
 
     @property
     def kind(self) -> str:
-        """The kind of its target. Webhooks are the only one so far, so a spec has no key for it."""
+        """Kind of its target. Webhooks are the only kind so far, so specs have no key for it."""
         return "webhook"
