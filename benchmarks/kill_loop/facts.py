@@ -21,6 +21,12 @@ class Chain:
     regions: dict[str, str]
     """Region by replication rule."""
 
+    @property
+    def quarantine(self) -> str:
+        """Where its blocked images are backed up."""
+        namespace, _, repository = self.image.partition("/")
+        return f"{namespace}-quarantine/{repository}"
+
     def fires(self, trigger: str, tag: str) -> bool:
         """Whether a trigger is for a tag."""
         return self.triggers[trigger] == (tag == self.moving)
@@ -63,8 +69,6 @@ class Run:
     note: str
     end: str = ""
     """The record's word for how it ended: `delivered`, `blocked`, …"""
-    superseded: bool = False
-    """Whether `plan` found that there is nothing to do, for a newer push has a run of its own."""
     failed: tuple[str, ...] = ()
     """Tasks that failed, with why as far as that is known."""
     digest: str = ""
@@ -86,6 +90,11 @@ class Run:
     def title(self) -> str:
         """For people."""
         return f"{self.chain} {self.run_id}"
+
+    @property
+    def superseded(self) -> bool:
+        """Whether its record says that a newer push has a run of its own; any other reason to do nothing is none."""
+        return self.end == "superseded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.kill_loop import watching
 from benchmarks.kill_loop.chains import HOME, REPOSITORIES
 from benchmarks.kill_loop.facts import Delivery, Facts, Run
-from benchmarks.kill_loop.judge import TOLD_AGAIN
 from benchmarks.kill_loop.parts import parent_of
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ def gather(
     chains = tuple(repository.chain for repository in REPOSITORIES)
     layout = parts.layout
     runs = tuple(run for chain in chains for run in read_runs(api, chain.name))
-    names = [name for chain in chains for name in (chain.image, quarantine(chain.image))]
+    names = [name for chain in chains for name in (chain.image, chain.quarantine)]
     held: dict[tuple[str, str, str], str] = {}
     ever: dict[tuple[str, str, str], frozenset[str]] = {}
     images = dict(watcher.images)
@@ -82,12 +81,6 @@ def gather(
     )
 
 
-def quarantine(image: str) -> str:
-    """Where blocked images of a repository are backed up."""
-    namespace, _, repository = image.partition("/")
-    return f"{namespace}-quarantine/{repository}"
-
-
 def read_runs(api: AirflowApi, chain: str) -> Iterator[Run]:
     """All runs of a chain with what their steps left."""
     for run in api.runs(chain):
@@ -108,7 +101,6 @@ def read_runs(api: AirflowApi, chain: str) -> Iterator[Run]:
             state=run["state"],
             note=run["note"] or "",
             end=record.get("end", ""),
-            superseded=states["plan"] == ["skipped"] and record.get("end") != TOLD_AGAIN,
             failed=tuple(sorted(task for task, found in states.items() if "failed" in found)),
             digest=digest,
             held=tuple(

@@ -16,10 +16,14 @@ LOST, DOUBLED, LET_THROUGH = "lost", "doubled", "let through"
 FALSE_RECORD, LEFT_BEHIND, WENT_BACK = "false record", "left behind", "went back"
 KINDS = (LOST, DOUBLED, LET_THROUGH, FALSE_RECORD, LEFT_BEHIND, WENT_BACK)
 ENDED = frozenset({"success", "failed"})
-FINE = frozenset({"delivered", "superseded"})
+SUPERSEDED = "superseded"
+"""The end of a run that found a newer push of its branch."""
+FINE = frozenset({"delivered", SUPERSEDED})
 """How a run may end that Airflow shows as a success."""
 TOLD_AGAIN = "built before"
 """The end of a run for a push that was told again, which finds its image and does nothing."""
+TOLD_ONCE = frozenset({"hook", "sensor"})
+"""Ways of pushes of which one webhook tells at once, or the sensor alone."""
 RESERVED = ("_staging-", "sha256-", "sha512-")
 """What the chain's and the referrers' own tags begin with."""
 
@@ -39,7 +43,9 @@ def judge(facts: Facts) -> list[Violation]:
     case = _Case(facts)
     found = [
         *case.pushes_and_runs(),
+        *case.told_again(),
         *case.releases(),
+        *case.fixed_tags(),
         *case.moving_tags(),
         *case.blocked(),
         *case.told(),
@@ -137,8 +143,23 @@ class _Case:
                 )
                 yield Violation(kind, f"{run.title}: {run.state}, and {what}", evidence)
 
+    def told_again(self) -> Iterator[Violation]:
+        """A run that was built before is of a push that was told twice; another run has its image, and it made none."""
+        for run in self.facts.runs:
+            if run.end != TOLD_AGAIN:
+                continue
+            key = (run.chain, run.ref, run.commit)
+            evidence = f"runs {_runs(self.of_push[key])}, note {run.note!r}"
+            if not any(other.digest for other in self.of_push[key]):
+                yield Violation(LOST, f"{run.title}: built before, and no run has built it", evidence)
+            if run.digest or run.held:
+                yield Violation(DOUBLED, f"{run.title}: built before, and built again", evidence)
+            ways = {push.way for push in self.facts.pushes if (push.chain, push.ref, push.commit) == key}
+            if ways and ways <= TOLD_ONCE:
+                yield Violation(DOUBLED, f"{run.title}: built before, of a push that was told once", evidence)
+
     def releases(self) -> Iterator[Violation]:
-        """A clean release is under its tag in every region, and its tag never had another digest."""
+        """A clean release is under its tag in every region."""
         for push in self.facts.pushes:
             if not push.tag:
                 continue
@@ -150,14 +171,29 @@ class _Case:
                 if wrong:
                     what = f"{image}:{push.tag} is not in {', '.join(wrong)}"
                     yield Violation(LOST, what, f"held {held}; push {push}")
-            ever = {digest for place in places.values() for digest in self.facts.ever.get(place, ())}
-            ever |= {
-                sight.digest
-                for sight in self.facts.sights
-                if (sight.name, sight.tag) == (image, push.tag) and sight.digest
-            }
-            if len(ever) > 1:
-                yield Violation(DOUBLED, f"{image}:{push.tag} had {len(ever)} digests", f"{sorted(ever)}")
+
+    def fixed_tags(self) -> Iterator[Violation]:
+        """A tag that does not move had the digest of its push's run alone; pushes of one commit may share it."""
+        pushes = Counter((push.chain, push.commit) for push in self.facts.pushes)
+        ever: dict[tuple[str, str], set[str]] = defaultdict(set)
+        for _, name, tag, digest in self.places():
+            ever[name, tag].add(digest)
+        for (name, tag), digests in sorted(ever.items()):
+            chain = self.by_image[name]
+            of_runs = {run.digest: run.commit for run in self.first_told() if run.chain == chain.name}
+            commits = {of_runs.get(digest, "") for digest in digests}
+            due = max(pushes[chain.name, commit] for commit in commits)
+            if tag != chain.moving and (commits == {""} or len(commits) > 1 or len(digests) > due):
+                strange = len(digests - of_runs.keys())
+                what = f"{name}:{tag} had {len(digests)} digests, {strange} of them of no run"
+                yield Violation(DOUBLED, what, f"{sorted(digests)} of commits {sorted(commits)}")
+
+    def places(self) -> list[tuple[str, str, str, str]]:
+        """Every digest that was ever under a user's tag of a chain's image: region, repository, tag, digest."""
+        found = {(one.region, one.name, one.tag, one.digest) for one in self.facts.sights if one.digest}
+        found |= {(*place, digest) for place, digests in self.facts.ever.items() for digest in digests}
+        found |= {(*place, digest) for place, digest in self.facts.held.items() if digest}
+        return sorted(place for place in found if place[1] in self.by_image and is_users(place[2]))
 
     def moving_tags(self) -> Iterator[Violation]:
         """The moving tag ends at the newest clean push in every region, and never went back on its way."""
@@ -198,9 +234,7 @@ class _Case:
             evidence = f"failed {', '.join(run.failed)}, note {run.note!r}"
             if run.state == "success":
                 yield Violation(FALSE_RECORD, f"{run.title}: success, of a vulnerable image", evidence)
-            kept = self.facts.held.get(
-                (self.facts.home, _quarantine(self.chains[run.chain].image), run.backup)
-            )
+            kept = self.facts.held.get((self.facts.home, self.chains[run.chain].quarantine, run.backup))
             if not run.backup or kept != run.digest:
                 what = f"{run.title}: its blocked image is not backed up"
                 yield Violation(LOST, what, f"{run.backup or 'no backup'} holds {kept}; {evidence}")
@@ -211,7 +245,7 @@ class _Case:
 
     def _backups(self, wanted: Counter[tuple[str, str]]) -> Iterator[Violation]:
         for chain in self.facts.chains:
-            name = _quarantine(chain.image)
+            name = chain.quarantine
             tags = [
                 tag
                 for region, repository, tag in self.facts.held
@@ -244,11 +278,7 @@ class _Case:
 
     def seen(self) -> Iterator[Violation]:
         """Nothing vulnerable, and nothing unknown, was ever under a user's tag anywhere."""
-        places = {(one.region, one.name, one.tag, one.digest) for one in self.facts.sights if one.digest}
-        places |= {(*place, digest) for place, digests in self.facts.ever.items() for digest in digests}
-        for region, name, tag, digest in sorted(places):
-            if name not in self.by_image or not is_users(tag):
-                continue
+        for region, name, tag, digest in self.places():
             commit = self.commit_of(digest)
             if commit in self.vulnerable or not commit:
                 what = f"{name}:{tag} in {region} was {'a vulnerable' if commit else 'an unknown'} image"
@@ -256,15 +286,16 @@ class _Case:
 
     def records(self) -> Iterator[Violation]:
         """State, note and record of a run say the same, and what the registries and the receiver say."""
-        for run in self.first_told():
-            if run.state in ENDED and not run.superseded:
-                for what, evidence in self._lies(run):
+        for run in self.facts.runs:
+            if run.state in ENDED:
+                lies = _idle(run) if run.end in {SUPERSEDED, TOLD_AGAIN} else self._lies(run)
+                for what, evidence in lies:
                     yield Violation(FALSE_RECORD, f"{run.title}: {what}", evidence)
 
     def _lies(self, run: Run) -> Iterator[tuple[str, str]]:
         chain = self.chains[run.chain]
-        if not run.sentence or run.sentence not in run.note:
-            yield "its note is not its record's sentence", f"note {run.note!r}, record {run.sentence!r}"
+        if not _noted(run):
+            yield _NOTE, f"note {run.note!r}, record {run.sentence!r}"
             return
         if run.digest and run.recorded != run.digest:
             yield "its record is of another digest", f"{run.recorded}, assembled {run.digest}"
@@ -276,9 +307,10 @@ class _Case:
         for rule, state in run.regions.items():
             region = chain.regions.get(rule, rule)
             holds = [
-                self.facts.held.get((region, chain.image, tag)) for tag in run.held if tag != chain.moving
+                self.facts.held.get((region, chain.image, tag), "") for tag in run.held if tag != chain.moving
             ]
-            if state == "success" and any(digest != run.digest for digest in holds):
+            # Another run of the commit may have taken its tag over.
+            if state == "success" and any(self.commit_of(digest) != run.commit for digest in holds):
                 yield f"its record says that {rule} holds it", f"{holds}, not {run.digest}"
         for trigger, state in run.triggers.items():
             told = any(key[:3] == (run.chain, run.run_id, trigger) for key in self.told_of)
@@ -286,12 +318,22 @@ class _Case:
                 yield f"its record says {trigger} {state}", f"{'a' if told else 'no'} delivery arrived"
 
 
+def _idle(run: Run) -> Iterator[tuple[str, str]]:
+    """What is wrong with the record of a run that had nothing to do."""
+    if not _noted(run):
+        yield _NOTE, f"note {run.note!r}, record {run.sentence!r}"
+    if run.state != "success" or run.failed:
+        yield f"{run.state}, and its record says {run.end}", f"failed {', '.join(run.failed)}"
+    if run.end == SUPERSEDED and (run.digest or run.held):
+        yield "superseded, and it has an image", f"{run.digest}, tags {', '.join(run.held)}"
+
+
+def _noted(run: Run) -> bool:
+    return bool(run.sentence) and run.sentence in run.note
+
+
+_NOTE = "its note is not its record's sentence"
 _GOOD = frozenset({"success", "skipped"})
-
-
-def _quarantine(image: str) -> str:
-    namespace, _, repository = image.partition("/")
-    return f"{namespace}-quarantine/{repository}"
 
 
 def _time(text: str) -> datetime:

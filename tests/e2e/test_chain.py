@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -239,3 +240,28 @@ def test_no_secret_is_in_logs_or_xcoms(
     secrets = {name: secret.removeprefix("whsec_") for name, secret in sandbox.secrets.items()}
     leaks = {(name, place) for place, text in shown.items() for name in secrets if secrets[name] in text}
     assert leaks == set()
+
+
+def test_the_page_of_a_run_without_a_plan_says_why(sandbox: Sandbox, started: object) -> None:
+    """The address that its button leads to has a page, though no image came of it."""
+    del started
+    refused = sandbox.of_run("shop-api", "refused-rule")
+    assert "build rule &#39;release&#39; has a pattern" in sandbox.page(f"shop-api/{refused.run_id}").text
+
+
+def test_the_first_page_has_each_chain_and_its_newest_run(sandbox: Sandbox, branch: Ended) -> None:
+    """As Airflow's database has them."""
+    shown = sandbox.page("").text
+    assert [chain for chain in ("base-images", "shop-api") if f"../dags/{chain}" not in shown] == []
+    row = shown[shown.index("../dags/shop-web") :].partition("</tr>")[0]
+    assert (f"shop-web/{branch.run_id}" in row, branch.note in row) == (True, True)
+
+
+def test_push_events_have_the_state_of_their_runs(sandbox: Sandbox, clean: Ended, blocked: Ended) -> None:
+    """Of a delivered and of a blocked push."""
+    shown = sandbox.page("events?since=1d&source=git_shop&chain=shop-api").text
+    states = {
+        run.run_id: re.findall(rf"<code>{re.escape(run.run_id)}</code></a> <span class=\"(\w+)\"", shown)
+        for run in (clean, blocked)
+    }
+    assert states == {clean.run_id: ["success"], blocked.run_id: ["failed"]}

@@ -9,21 +9,25 @@ import base64
 import io
 import json
 import os
+import shutil
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 import requests
+from benchmarks.kill_loop.watching import ever
 
 from delivery_chain.core.dags import REMOVED
 from delivery_chain.core.events.ledger import EVENT
 from delivery_chain.core.events.watch_dags import TOLD_PREFIX, images_dag_id
-from delivery_chain.core.names.tags import is_reserved
+from delivery_chain.core.names.tags import STAGING_PREFIX, is_reserved
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.copy.api import copy_image, put_tag
 from delivery_chain.oci.manifest import OCI_MANIFEST
@@ -36,7 +40,9 @@ from delivery_chain.sandbox.layout import Layout, load_secrets
 from delivery_chain.sandbox.receiver import read_deliveries
 from delivery_chain.sandbox.runs import RUN_FINISHED
 from support import spec_edits
+from support.branches import git
 from support.chain_runs import POLL_SECONDS, RUN_SECONDS, Sandbox
+from support.faults import FROM
 from support.spec_edits import dag, wait_for
 from support.webhook_samples import standard_of
 
@@ -70,8 +76,14 @@ replicate: [{name: far, to: eu-central-1, level: namespace}]
 distribute: [{name: tell, url_connection: staging_redeploy}]
 """,
 }
+SLOW_SECONDS = "37"
+"""Longer than `airflow db clean` takes; told apart from what others sleep."""
 REGIONS = ("cn-hangzhou", "eu-central-1")
 MOST_CLEANS = 5
+IDLE = BEFORE, OLDER = "built before", "superseded"
+"""How runs end that do nothing."""
+Told = dict[tuple[str, str], set[str]]
+"""How the runs ended that were made of what was told, by ref and commit; empty where none was made of it."""
 SOONER = {"AIRFLOW__DELIVERY_CHAIN__IMAGE_POLL_SECONDS": "5"} | spec_edits.SOONER
 
 
@@ -82,6 +94,9 @@ class House(Sandbox):
     options: stack.Options = field(default_factory=stack.Options)
     branch: list[source.Push] = field(default_factory=list)
     """What was pushed to main."""
+    releases: list[source.Push] = field(default_factory=list)
+    brought: list[str] = field(default_factory=list)
+    """The images that others pushed, by digest."""
 
     def up(self) -> None:
         """Start it, or start it again with all that it keeps."""
@@ -115,14 +130,20 @@ class House(Sandbox):
         rows = self.api.call("GET", "/eventLogs", query={"event": EVENT, "limit": 100, "order_by": "when"})
         return [json.loads(row["extra"]) for row in rows["event_logs"]]
 
-    def tell(self, told: Sequence[dict[str, Any]], *, same_ids: bool) -> None:
+    def tell(self, told: Sequence[dict[str, Any]], *, same_ids: bool) -> Told:
         """Tell all of it again, and wait until every run that it made has ended."""
+        runs: dict[tuple[str, str], set[tuple[str, str]]] = {}
         for entry in told:
             delivery = entry["delivery_id"] if same_ids else token_hex(16)
             send = self._image if entry["by"].endswith(REGISTRY_HOOKS) else self._push
             answer = send(entry, delivery)
             assert answer.status_code == requests.codes.ok, answer.text
+            (change,) = answer.json()["changes"]
+            made = runs.setdefault((entry["ref"], entry["commit"]), set())
+            made |= {(one["chain"], one["run_id"]) for one in change["outcomes"] if one["made"]}
+            assert change["outcomes"] or change["why"], f"{entry}: neither a run nor a reason"
         self.quiet()
+        return {place: {self.outcome(*run)["end"] for run in found} for place, found in runs.items()}
 
     def quiet(self) -> None:
         """Wait until no run of a chain is on its way."""
@@ -166,7 +187,17 @@ class House(Sandbox):
     def release(self, tag: str) -> source.Push:
         pushed = source.push(self.layout, "api", tag=tag)
         assert self.of_push(BUILDS, pushed).state == "success"
+        self.releases.append(pushed)
         return pushed
+
+    def ever(self) -> dict[tuple[str, str], set[str]]:
+        """Every digest that a release's tag ever had at home and in the region, by what their storage remembers."""
+        return {
+            (region, tag): set(digests)
+            for region in REGIONS
+            for (_, tag), digests in ever(self.layout.registry(region) / "data", [API]).items()
+            if tag.startswith("v")
+        }
 
     def bring(self, digest: str) -> None:
         """Push one of the shop's images as base/busybox:1.0, as others would."""
@@ -174,6 +205,7 @@ class House(Sandbox):
             copy_image(client, API, digest, client, BASE, referrers=False)
             put_tag(client, BASE, "1.0", digest)
         assert self.of_image(IMAGES, digest).state == "success"
+        self.brought.append(digest)
 
     def held(self) -> dict[tuple[str, str, str], str]:
         """What every user's tag holds, by region, repository and tag."""
@@ -220,22 +252,82 @@ def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         stack.down(layout, Console(io.StringIO()), purge=True)
 
 
+def expected(house: House) -> dict[tuple[str, str], str]:
+    """How the run of each push ends that is told again, by ref and commit."""
+    older, newer = ((push.ref, push.commit) for push in house.branch)
+    replaced, brought = ((f"{BASE}:1.0", digest) for digest in house.brought)
+    released = {(push.ref, push.commit): BEFORE for push in house.releases}
+    return released | {older: OLDER, newer: BEFORE, replaced: OLDER, brought: BEFORE}
+
+
 def test_nothing_is_doubled(house: House) -> None:
     """Told again under the same ids, then under new ones with what webhooks told forgotten; what is new still runs."""
     told, held, sent = house.told(), house.held(), house.deliveries()
-    assert len(told) >= len(sent) == 10
+    assert len(sent) == 10
+    ends = expected(house)
+    assert {(one["ref"], one["commit"]) for one in told} >= ends.keys()
 
     house.clean()
     house.restart()
-    house.tell(told, same_ids=True)
+    first = house.tell(told, same_ids=True)
     house.forget()
-    house.tell(told, same_ids=False)
+    second = house.tell(told, same_ids=False)
+    assert {place: first[place] for place in ends} == {place: {end} for place, end in ends.items()}
+    # Those have their runs by now; the others are tags that the chain set by itself.
+    assert set().union(*(found for told in (first, second) for found in told.values())) <= set(IDLE)
+    assert {place for place in ends if not second[place] <= {ends[place]}} == set()
     last = house.release("v3")
 
     assert [image for _, image in house.deliveries()[len(sent) :]] == [f"{API}:v3", f"{API}:latest"]
     moved = {place: digest for place, digest in house.held().items() if held.get(place) != digest}
     new = house.of_push(BUILDS, last).xcom("publish")["digest"]
     assert moved == {(region, API, tag): new for region in REGIONS for tag in ("v3", "latest")}
+
+
+def test_a_release_that_was_building_is_built_once(house: House, tmp_path: Path) -> None:
+    """Its run is cleaned away in mid-build. Told again, the release before it does nothing, and it is delivered."""
+    before, sent = house.held(), house.deliveries()
+    last = house.releases[-1].ref
+    (released,) = (one for one in house.told() if one["ref"] == last)
+    commit = push_slow(house, tmp_path, "v4")
+    run_id = house.run_of(BUILDS, commit, "running")
+    wait_for(lambda: any(sleeps(one) for one in psutil.process_iter()), "the build to come to its RUN")
+    (building,) = (one for one in house.told() if one["commit"] == commit)
+
+    house.clean()
+    ends = house.tell([released, building], same_ids=True)
+
+    assert ends == {
+        (last, released["commit"]): {BEFORE},
+        ("refs/tags/v4", commit): {"delivered"},
+    }
+    again = house.of_run(BUILDS, run_id)
+    digest = again.xcom("publish")["digest"]
+    moved = {place: digest for place, digest in house.held().items() if before.get(place) != digest}
+    assert moved == {(region, API, tag): digest for region in REGIONS for tag in ("v4", "latest")}
+    assert [image for _, image in house.deliveries()[len(sent) :]] == [f"{API}:v4", f"{API}:latest"]
+    assert {place for place, digests in house.ever().items() if len(digests) != 1} == set()
+    assert [tag for tag in house.tags(API) if tag.startswith(STAGING_PREFIX)] == []
+
+
+def push_slow(house: House, folder: Path, tag: str) -> str:
+    """Push a release whose Dockerfile sleeps. Returns its commit."""
+    layout, busybox = house.layout, shutil.which("busybox")
+    assert busybox
+    git(layout, "init", "--quiet", str(folder))
+    shutil.copy(busybox, folder / "busybox")
+    (folder / "Dockerfile").write_text(f'{FROM}RUN ["/bin/busybox", "sleep", "{SLOW_SECONDS}"]\n', "ascii")
+    git(layout, "add", "--all", cwd=folder)
+    git(layout, "commit", "--quiet", f"--message=Release {tag}", cwd=folder)
+    git(layout, "push", "--quiet", source.bare(layout, "api").as_uri(), f"HEAD:refs/tags/{tag}", cwd=folder)
+    return git(layout, "rev-parse", "HEAD", cwd=folder).strip()
+
+
+def sleeps(process: psutil.Process) -> bool:
+    """Whether it is the command of the slow release's Dockerfile."""
+    with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+        return process.cmdline()[-2:] == ["sleep", SLOW_SECONDS]
+    return False
 
 
 def test_what_is_older_goes_beside_what_is_newer(house: House) -> None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from delivery_chain.commands.connection_fields import SECRET
 from delivery_chain.core.events.watch_dags import source_dag_id
 from delivery_chain.core.spec.model import Source
-from support.branches import git, push_branches
+from delivery_chain.sandbox.airflow_parts import ADMIN
+from support.branches import git, push_again, push_branches
 from support.chain_runs import RUN_SECONDS
 from support.faults import FROM
 from support.spec_edits import dag, wait_for
@@ -83,6 +87,10 @@ class Mended:
     missing: Ended
     """One after that, while connections were missing."""
     said: dict[str, str]
+    connected: datetime
+    """When the source had its connection."""
+    later: datetime
+    """When it was pushed to after the watch's first look."""
 
 
 @pytest.fixture(scope="module")
@@ -91,12 +99,14 @@ def mended(sandbox: Sandbox, spec: Path, tmp_path_factory: pytest.TempPathFactor
     code, problems = doctor(sandbox)
     assert code == 1
     repository = sandbox.layout.git / CHAIN / "app.git"
-    push_branches(sandbox.layout, tmp_path_factory.mktemp("doctored"), repository, {"works": FROM})
+    clone = tmp_path_factory.mktemp("doctored")
+    push_branches(sandbox.layout, clone, repository, {"works": FROM})
     typo = run(sandbox, "typo")
     assert problems["cn-hangzhuo"][1].endswith(f", or write 'cn-hangzhou' in {spec}")
     spec.write_text(SPEC.replace("cn-hangzhuo", "cn-hangzhou"), "ascii")
     room = problems["doctor_git"][1].partition(", or if nothing else uses this one: ")[2]
     said = {"doctor_git": follow(sandbox, room, "URL", sandbox.layout.git.as_uri())}
+    connected = datetime.now(UTC)
     missing = run(sandbox, "missing")
     near = sandbox.registries["ap-southeast-1"]
     options = " --plain-http --test" + (f" --username {near.username}" if near.username else "")
@@ -105,7 +115,10 @@ def mended(sandbox: Sandbox, spec: Path, tmp_path_factory: pytest.TempPathFactor
     )
     target = sandbox.api.call("GET", "/connections/faults_redeploy")["host"]
     said["tell_team"] = follow(sandbox, problems["tell_team"][1], "URL", f"{target} --test")
-    return Mended(problems, typo, missing, said)
+    wait_for(lambda: sandbox.api.variable(WATCH), "the watch's first look")
+    later = datetime.now(UTC)
+    push_again(sandbox.layout, clone, repository, "works", f'{FROM}LABEL later="yes"\n')
+    return Mended(problems, typo, missing, said, connected, later)
 
 
 def run(sandbox: Sandbox, run_id: str) -> Ended:
@@ -169,3 +182,45 @@ def test_connections_that_are_made_so_work(sandbox: Sandbox, mended: Mended) -> 
     assert again.note.endswith(", copied to near_mirror, 1 trigger fired")
     digests = sandbox.digests(f"{CHAIN}/app", "works")
     assert digests["ap-southeast-1"] == digests["cn-hangzhou"] == again.xcom("assemble")["digest"]
+
+
+def test_the_watch_looks_within_a_minute_of_its_connection(sandbox: Sandbox, mended: Mended) -> None:
+    """Which was of another type until then; the ledger has what the first look saw."""
+    first = min(events(sandbox), key=lambda one: str(one["at"]))
+    assert datetime.fromisoformat(first["at"]) - mended.connected < timedelta(seconds=60)
+
+
+def test_what_was_pushed_before_the_first_look_is_in_the_ledger(sandbox: Sandbox, mended: Mended) -> None:
+    """The look starts nothing of it by itself; the line names the command that does."""
+    del mended
+    first = min(events(sandbox), key=lambda one: str(one["at"]))
+    assert f"delivery-chain trigger {CHAIN} --rule any --ref refs/heads/works" in json.dumps(first)
+
+
+def test_a_sender_that_is_made_late_leaves_no_gap_before_it(sandbox: Sandbox, mended: Mended) -> None:
+    """What the sensor alone saw before is none. By the same push's line it is one of a sender that was there."""
+    login = {"AIRFLOW_API_USERNAME": ADMIN, "AIRFLOW_API_PASSWORD": sandbox.secrets["admin"]}
+    made = typed(
+        sandbox,
+        "delivery-chain webhook doctor_hooks --sender github --speaks-for doctor_git",
+        AIRFLOW_API_URL=sandbox.api.address,
+        **login,
+    )
+    assert made.returncode == 0, made.stderr
+    # A sensor that was faster than a webhook is given a minute.
+    wait_for(
+        lambda: len(events(sandbox)) > 1 and datetime.now(UTC) - mended.later > timedelta(seconds=75),
+        "the watch to see a push, and a minute",
+    )
+    assert events(sandbox, "--gaps") == []
+    extra = {"sender": "github", "speaks_for": "doctor_git", "since": "2026-01-01T00:00:00+00:00"}
+    body = {"connection_id": "doctor_hooks", "conn_type": "webhook_sender", "extra": json.dumps(extra)}
+    assert sandbox.api.call("PATCH", "/connections/doctor_hooks", body=body)
+    (gap,) = events(sandbox, "--gaps")
+    assert "no webhook reported it" in json.dumps(gap)
+
+
+def events(sandbox: Sandbox, *options: str) -> list[dict[str, Any]]:
+    """The lines of the ledger about the chain's source."""
+    done = typed(sandbox, shlex.join(["delivery-chain", "events", "--json", "--source", CHAIN, *options]))
+    return [json.loads(line) for line in done.stdout.splitlines()]

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
+from delivery_chain.core.names.tags import run_key
 from delivery_chain.sandbox.airflow_parts import ADMIN
 from support import ended_chain
 from support.chain_runs import RUN_SECONDS
 from support.ended_chain import CHAIN, IMAGE, TARGET
+from support.spec_edits import wait_for
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from support.chain_runs import Ended, Sandbox
 
 pytestmark = pytest.mark.e2e
@@ -74,11 +81,62 @@ def test_a_task_that_is_marked_failed_was_cancelled(sandbox: Sandbox, ends: dict
     assert (run.state, run.note) == ("failed", said)
 
 
+def test_nothing_of_a_cancelled_and_a_lost_build_stays(sandbox: Sandbox, ends: dict[str, str]) -> None:
+    """One is cancelled; of another the worker is lost, so that nobody cleans up: the next job's start does."""
+    jobs = sandbox.layout.root / "work" / str(os.geteuid()) / "jobs"
+    runs = {branch: run_id_of(sandbox, ends[branch], "running") for branch in ("lost", "dropped")}
+    keys = {branch: run_key(CHAIN, run_id) for branch, run_id in runs.items()}
+
+    def left(branch: str) -> list[Path]:
+        return [file for folder in jobs.glob(f"{keys[branch]}*") for file in (folder, *folder.rglob("*"))]
+
+    lose(sandbox, runs["lost"])
+    assert left("lost")
+    for run_id in runs.values():
+        assert sandbox.api.call("PATCH", f"/dags/{CHAIN}/dagRuns/{run_id}", body={"state": "failed"})
+    sandbox.api.trigger(CHAIN, "after-the-lost", {"ref": "refs/heads/repaired"})
+    wait_for(lambda: has_begun(sandbox, "after-the-lost"), "the next build to begin")
+    for branch in keys:
+        wait_for(lambda branch=branch: not left(branch), f"what the {branch} build left to go")
+
+
+def lose(sandbox: Sandbox, run_id: str) -> None:
+    """Kill the process that builds in a run's Dockerfile, and Airflow's supervisor of it."""
+
+    def building() -> psutil.Process | None:
+        for one in sandbox.api.task_instances(CHAIN, run_id):
+            if one["task_id"] == "build" and one["state"] == "running" and one["pid"]:
+                with suppress(psutil.NoSuchProcess):
+                    process = psutil.Process(one["pid"])
+                    if any("sleep" in child.cmdline() for child in process.children(recursive=True)):
+                        return process
+        return None
+
+    wait_for(building, "the build to come to its RUN")
+    process = building()
+    assert process
+    supervisor = process.parent()
+    assert supervisor
+    assert "LocalExecutor" in " ".join(supervisor.cmdline())
+    supervisor.kill()
+    process.kill()
+
+
+def has_begun(sandbox: Sandbox, run_id: str) -> bool:
+    """Whether a run's build runs, or is over."""
+    states = {one["task_id"]: one["state"] for one in sandbox.api.task_instances(CHAIN, run_id)}
+    return states.get("build") in {"running", "success"}
+
+
 def test_clearing_what_failed_is_enough(sandbox: Sandbox, ends: dict[str, str]) -> None:
     """The target refuses; it is mended, and `distribute` alone is cleared: state, note and outcome are right again."""
     run = ended(sandbox, run_id_of(sandbox, ends["repaired"]))
     assert (run.state, run.note.startswith(f"partly delivered: {IMAGE} repaired at ")) == ("failed", True)
     assert "; NOT DONE: tell failed; distribute [tell]: trigger 'tell': " in run.note
+    words = (CHAIN, "--ref", "refs/heads/repaired", "--run-id", run.run_id, "--wait")
+    code, out, _ = sandbox.triggered(*words)
+    assert (code, out.splitlines()[-1]) == (1, f"failed  {run.note}")
+    assert "tell failed" in sandbox.page(f"{CHAIN}/{run.run_id}").text
     good = sandbox.api.call("GET", "/connections/faults_redeploy")["host"]
     body = {"connection_id": TARGET, "conn_type": "delivery_webhook", "host": good}
     assert sandbox.api.call("PATCH", f"/connections/{TARGET}", body=body)
@@ -90,6 +148,10 @@ def test_clearing_what_failed_is_enough(sandbox: Sandbox, ends: dict[str, str]) 
     assert found == {
         "end": "delivered", "step": "", "by": "", "sentence": again.note, "good": True, "state": "success",
     }  # fmt: skip
+    shown = sandbox.page(f"{CHAIN}/{run.run_id}").text
+    assert ("1 trigger fired" in shown, "tell failed" in shown, "NOT DONE" in shown) == (True, False, False)
+    code, out, _ = sandbox.triggered(*words)
+    assert (code, out.splitlines()[-1]) == (0, f"success  {again.note}")
 
 
 @pytest.mark.parametrize(
@@ -107,6 +169,17 @@ def test_a_failed_build_says_why(sandbox: Sandbox, ends: dict[str, str], branch:
     said = sandbox.outcome(CHAIN, run_id)["sentence"] if branch == "no-base" else ended(sandbox, run_id).note
     first = "waiting to try again: " if branch == "no-base" else "failed in "
     assert said.startswith(f"{first}build [linux/amd64]: {reason}")
+    if branch == "typo":
+        code, out, _ = sandbox.triggered(CHAIN, "--ref", f"refs/heads/{branch}", "--run-id", run_id, "--wait")
+        assert (code, out.splitlines()[-1]) == (1, f"failed  {said}")
+
+
+def test_a_refused_event_is_exit_code_1(sandbox: Sandbox, started: object) -> None:
+    """Of a run that somebody started some other way: the command that waits for it does not call that a success."""
+    del started
+    run = sandbox.of_run("shop-api", "refused-ref")
+    code, out, err = sandbox.triggered("shop-api", "--ref", "v1.0.0", "--run-id", "refused-ref", "--wait")
+    assert (code, out.splitlines()[-1:]) == (1, [f"failed  {run.note}"]), err
 
 
 def test_a_blocked_run_that_is_marked_green_is_blocked(sandbox: Sandbox, blocked: Ended) -> None:

@@ -12,6 +12,7 @@ from delivery_chain.sandbox.airflow_parts import ADMIN
 from support import held_chain
 from support.chain_runs import POLL_SECONDS, RUN_SECONDS
 from support.held_chain import CHAIN, IMAGE
+from support.spec_edits import wait_for
 
 if TYPE_CHECKING:
     from support.chain_runs import Ended, Sandbox
@@ -160,7 +161,16 @@ def repaired(sandbox: Sandbox, held: Held, stopped: dict[str, str]) -> dict[str,
     found = {branch: ended(sandbox, run_id) for branch, run_id in runs.items()}
     for branch, run in found.items():
         clear_build(sandbox, run) if branch == "task" else sandbox.clear_failed(CHAIN, run.run_id)
+    run_id = runs["goes-on"]
+    # Its build takes 15 s.
+    wait_for(
+        lambda: note_of(sandbox, run_id) == f"resumed: cleared by {ADMIN}", "the note of a run that goes on"
+    )
     return found
+
+
+def note_of(sandbox: Sandbox, run_id: str) -> str:
+    return sandbox.api.call("GET", f"/dags/{CHAIN}/dagRuns/{run_id}")["note"] or ""
 
 
 def clear_build(sandbox: Sandbox, run: Ended) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from support.chain_runs import Ended, Sandbox
 
 pytestmark = pytest.mark.e2e
-AWAY_SECONDS = 90
+AWAY = timedelta(seconds=90)
 """Longer than the tries of a task that retries three times ten seconds apart."""
 
 
@@ -59,11 +60,14 @@ def test_a_push_outlives_the_api_server(sandbox: Sandbox, clean: Ended) -> None:
         return [run["dag_run_id"] for run in found if (run["conf"] or {}).get("commit") == pushed.commit]
 
     until(runs, "the push made no run")
+    gone = datetime.now(UTC)
     # The length of the outage is what is tested.
-    seconds_away(Parts(sandbox.layout, Console(io.StringIO())), API_SERVER, AWAY_SECONDS)
+    seconds_away(Parts(sandbox.layout, Console(io.StringIO())), API_SERVER, AWAY.total_seconds())
     path = f"/dags/shop-api/dagRuns/{runs()[0]}/taskInstances/plan"
     # By then its next try may be minutes away.
     until(lambda: sandbox.api.call("GET", path)["state"] == "success", "the push got no plan")
+    # Else it had its plan by then, and the outage went by unnoticed.
+    assert datetime.fromisoformat(sandbox.api.call("GET", path)["end_date"]) > gone + AWAY
     run = sandbox.of_push("shop-api", pushed)
     digests = sandbox.digests("shop/api", "v1.7.0")
     assert (run.state, set(digests.values())) == ("success", {run.xcom("publish")["digest"]})

@@ -31,6 +31,8 @@ DOCKERFILES = {
     "cancelled": SLEEPS,
     "marked-green": SLEEPS + 'LABEL a="b"\n',
     "marked-task": SLEEPS + 'LABEL a="c"\n',
+    "lost": SLEEPS + 'LABEL a="e"\n',
+    "dropped": SLEEPS + 'LABEL a="f"\n',
     "repaired": FROM + 'LABEL a="d"\n',
     "no-dockerfile": "",
     "no-base": "FROM cn-hangzhou.invalid/no/such:1\n",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from delivery_chain.core.names.registry import Registry
 
 _REQUEST = re.compile(rb"(?:^|\r\n)(?:GET|HEAD|POST|PUT|PATCH|DELETE) \S+ HTTP/1\.1\r\n")
+_RESUMED = re.compile(rb"\r\ncontent-range: [1-9]\d*-", re.IGNORECASE)
 _PIECE = 65536
 
 
@@ -43,14 +44,16 @@ class Line:
     """Bytes that went to the registry."""
     down: int = 0
     requests: int = 0
+    resumed: int = 0
+    """Requests that went on with an upload from another byte than its first."""
     broken: int = 0
     """Connections that were broken on purpose."""
     lock: threading.Condition = field(default_factory=threading.Condition)
 
     def wait_for(self, *, up: int) -> None:
-        """Wait until so many bytes went to the registry, for at most 20 s."""
+        """Wait until so many bytes went to the registry, for at most 60 s."""
         with self.lock:
-            assert self.lock.wait_for(lambda: self.up >= up, 20), f"only {self.up} bytes went to the registry"
+            assert self.lock.wait_for(lambda: self.up >= up, 60), f"only {self.up} bytes went to the registry"
 
     def breaks_at(self, *, up: bool, seen: int) -> Break | None:
         """The break that is due, used up."""
@@ -93,6 +96,7 @@ class _Pump:
                 self.line.up += len(piece)
                 self.line.lock.notify_all()
                 self.line.requests += len(_REQUEST.findall(piece))
+                self.line.resumed += len(_RESUMED.findall(piece))
             else:
                 self.line.down += len(piece)
 

@@ -55,7 +55,8 @@ class Watched:
     def doing(self) -> str:
         """`v1.1.0 vulnerable (build, scan)`."""
         open_ = [step.task for step in runs.fold(self.instances) if step.state not in runs.FINISHED | {""}]
-        return f"{self.title} ({', '.join(open_) if self.run_id else 'no run yet'})"
+        where = ", ".join(open_) or "between two steps"
+        return f"{self.title} ({where if self.run_id else 'no run yet'})"
 
     @property
     def is_over(self) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+from support.oci_faulty import memory_registry
 
 from delivery_chain.core.results import RegionResult, Subject
 from delivery_chain.core.seal import unproven
@@ -19,12 +21,26 @@ from support.oci_registry import docker_registry
 from support.replicate_worker import start_try
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from delivery_chain.core.names.registry import Registry
 
 pytestmark = pytest.mark.integration
-LAYERS, LAYER, AT_ONCE = 12, 2_000_000, 4
+LAYERS, AT_ONCE = 12, 4
+SMALL, LARGE = 2_000_000, 12_000_000
+"""Bytes of a layer; `oci.copy.resume.WORTH_KEEPING` is between them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """What the retry did."""
+
+    result: RegionResult
+    more: int
+    """Bytes that went to the region by both tries, beyond what the layers have."""
+    resumed: int
+    """Uploads that it went on with."""
 
 
 def connect(monkeypatch: pytest.MonkeyPatch, name: str, registry: Registry) -> None:
@@ -32,10 +48,10 @@ def connect(monkeypatch: pytest.MonkeyPatch, name: str, registry: Registry) -> N
     monkeypatch.setenv(f"AIRFLOW_CONN_{name.upper()}", json.dumps(fields))
 
 
-def published(home: Registry) -> tuple[Run, str]:
+def published(home: Registry, layers: int, size: int) -> tuple[Run, str]:
     """A run about a large image, up to `replicate`."""
     with RegistryClient(home) as client:
-        image = push_image(client, NAME, sizes=(LAYER,) * LAYERS)
+        image = push_image(client, NAME, sizes=(size,) * layers)
         put_tag(client, NAME, "v1", image.digest)
     spec = chain(replicate=[{"name": "to-west", "to": "west"}])
     run = Run(spec, image_plan(image.digest, "v1"))
@@ -45,38 +61,58 @@ def published(home: Registry) -> tuple[Run, str]:
     return run, image.digest
 
 
-def test_the_retry_of_a_killed_worker_sends_no_finished_blob_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Killed after half of the bytes: no tag has moved; the retry sends the rest, and what was under way once more."""
+@pytest.fixture
+def killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Killed]:
+    """Copies so many layers of a size to a region: a worker is killed after half of the bytes, the retry ends it."""
     folders = {name: tmp_path / name for name in ("home", "west", "task")}
     for folder in folders.values():
         folder.mkdir()
     monkeypatch.setenv("AIRFLOW__DELIVERY_CHAIN__WORK_FOLDER", str(tmp_path / "work"))
     monkeypatch.setenv("AIRFLOW__DELIVERY_CHAIN__REGISTRY_MEGABYTES_PER_SECOND", "16")
-    with (
-        docker_registry(folders["home"]) as home,
-        docker_registry(folders["west"]) as west,
-        line_to(west) as line,
-    ):
-        connect(monkeypatch, "home", home)
-        connect(monkeypatch, "west", line.registry)
-        run, digest = published(home)
-        first = start_try(run, 0, folders["task"])
-        try:
-            line.wait_for(up=LAYERS * LAYER // 2)
-        finally:
-            first.kill()
-            first.join()
-        with RegistryClient(west) as client:
-            assert client.head_manifest(NAME, "v1") is None
-        second = start_try(run, 0, folders["task"])
-        second.join(60)
-        assert second.exitcode == 0
-        result = RegionResult.from_xcom(unproven(json.loads((folders["task"] / "result.json").read_text())))
-        with RegistryClient(west) as client:
-            held = client.head_manifest(NAME, "v1")
-    assert held is not None
-    assert (held.digest, result.digest, result.copied + result.skipped) == (digest, digest, LAYERS + 1)
-    assert result.skipped >= 1
-    assert line.up < (LAYERS + AT_ONCE + 1) * LAYER
+
+    def kill(layers: int, size: int, west: Registry) -> Killed:
+        with docker_registry(folders["home"]) as home, line_to(west) as line:
+            connect(monkeypatch, "home", home)
+            connect(monkeypatch, "west", line.registry)
+            run, digest = published(home, layers, size)
+            first = start_try(run, 0, folders["task"])
+            try:
+                line.wait_for(up=layers * size // 2)
+            finally:
+                first.kill()
+                first.join()
+            with RegistryClient(west) as client:
+                assert client.head_manifest(NAME, "v1") is None
+            second = start_try(run, 0, folders["task"])
+            second.join(120)
+            assert second.exitcode == 0
+            left = json.loads((folders["task"] / "result.json").read_text())
+            result = RegionResult.from_xcom(unproven(left))
+            with RegistryClient(west) as client:
+                held = client.head_manifest(NAME, "v1")
+        assert held is not None
+        assert (held.digest, result.digest) == (digest, digest)
+        assert result.copied + result.skipped == layers + 1
+        return Killed(result, line.up - layers * size, line.resumed)
+
+    return kill
+
+
+def test_the_retry_sends_no_finished_blob_again(killed: Callable[..., Killed], tmp_path: Path) -> None:
+    """Of small layers: those that had arrived are found there; those under way are sent once more."""
+    with docker_registry(tmp_path / "west") as west:
+        again = killed(LAYERS, SMALL, west)
+    assert again.result.skipped >= LAYERS // 2 - AT_ONCE
+    assert again.more < (AT_ONCE + 1) * SMALL
+
+
+def test_the_retry_goes_on_with_open_uploads(killed: Callable[..., Killed]) -> None:
+    """Of large layers, all under way at once: the region is asked how much of each it holds, and gets the rest.
+
+    In memory, for docker-registry can't go on with an upload that was cut.
+    """
+    with memory_registry() as west:
+        again = killed(AT_ONCE, LARGE, west.registry)
+    # One upload for each layer, for the config, and to ask whether digests are checked.
+    assert (again.resumed, west.opened) == (AT_ONCE, AT_ONCE + 2)
+    assert again.more < SMALL

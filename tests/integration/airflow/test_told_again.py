@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 NAME = "shop/api"
-V1, V2 = "refs/tags/v1", "refs/tags/v2"
+V1, V2, V3 = "refs/tags/v1", "refs/tags/v2", "refs/tags/v3"
+E = "5" * 40
 WATCH = source_dag_id(Source(connection="git_shop", url="api.git"))
 SPEC = spec(
     build={
@@ -111,6 +112,16 @@ class House:
             session.execute(update(DagRun).values(**times))
         for row in rows:
             self._run(row)
+
+    def begin(self) -> None:
+        """Every run is on its way, and no step of it has ended."""
+        from airflow.models.dagrun import DagRun
+        from airflow.utils.session import create_session
+        from sqlalchemy import update
+
+        with create_session() as session:
+            queued = update(DagRun).where(DagRun.state == "queued")
+            session.execute(queued.values(start_date=self.now, state="running"))
 
     def _run(self, row: Any) -> None:
         run = OfRow(SPEC, conf=row.conf)
@@ -202,6 +213,24 @@ def test_all_is_told_again(house: House, name: str, cleans: int, forgotten: tupl
         all_told(house, name if number == 0 else f"again-{name}")
     assert (len(house.built), house.tags()) == (4, before)
     assert before["latest"] == before["v2"]
+
+
+@pytest.mark.parametrize("delivery", ["on its way", "new"], ids=["same id", "new id"])
+def test_a_release_whose_run_was_deleted_on_its_way(house: House, delivery: str) -> None:
+    """Told again, it is built once; the release before it, told again beside it, is not, and takes nothing back."""
+    before = house.tags()
+    house.tell(V3, "", E, "on its way")
+    house.begin()
+    house.clean()
+    house.refs[V3] = E
+    house.tell(V2, "", C, "d2")
+    house.tell(V3, "", E, delivery)
+    house.tell(V3, "", E, delivery)
+    house.work()
+    after = house.tags()
+    assert (len(house.built), len(house.reasons)) == (5, 1)
+    assert after == before | {"v3": after["latest"], "latest": after["latest"]}
+    assert after["latest"] not in before.values()
 
 
 def test_a_release_that_is_told_again_says_so(house: House) -> None:

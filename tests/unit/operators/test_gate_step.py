@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +21,7 @@ from delivery_chain.errors import (
 )
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.referrers import list_referrers
+from delivery_chain.operators import verdict as judging
 from delivery_chain.operators.scan import GateOperator, ScanOperator
 from support.chain_steps import NAME, Run, build_plan, built, chain
 from support.toy_scanner import RAW_TYPE, Toy, plug
@@ -110,6 +112,44 @@ def test_a_scan_that_is_repeated_adds_no_second_report(
     before = (dict(home.tags), dict(home.manifests), dict(home.blobs), dict(run.xcoms))
     run.do(ScanOperator(task_id="scan", slot=0), 0)
     assert (home.tags, home.manifests, home.blobs, run.xcoms) == before
+
+
+def test_a_cleared_scan_adds_a_report_by_the_database_of_now(
+    home: MemoryRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The older report stays at the image; the run goes by the new one."""
+    engine(monkeypatch)
+    run, _ = scanned(home, BLOCKING, *BOTH)
+    child = digests(run)[BOTH[0]]
+    (first,) = run.left("scan", index=0)["results"]
+    newer = FRESH.model_copy(update={"updated_at": FRESH.updated_at + timedelta(days=1)})
+    engine(monkeypatch, BAD, database=newer)
+    run.clear("scan", 0)
+    run.do(ScanOperator(task_id="scan", slot=0), 0)
+    (second,) = run.left("scan", index=0)["results"]
+    with RegistryClient(home.registry) as client:
+        entries = list_referrers(client, NAME, child, artifact_type=REPORT_TYPE)
+        layers = [
+            json.loads(client.get_manifest(NAME, one.digest).raw)["layers"][0]["digest"] for one in entries
+        ]
+    assert sorted(layers) == sorted([first["report"], second["report"]])
+    assert (first["report"] != second["report"], gate(run)) == (True, "quarantine")
+
+
+def test_a_cleared_gate_goes_by_the_date_of_now(
+    home: MemoryRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception holds on its last day, and not on the day after."""
+    engine(monkeypatch, BAD)
+    exception = {"id": BAD.id, "reason": "a fix is on its way", "expires": "2026-05-20"}
+    run, _ = scanned(home, chain(scan={"block": {"severity": "high", "exceptions": [exception]}}), *BOTH)
+    found = []
+    for day in (20, 21):
+        now = datetime(2026, 5, day, 12, tzinfo=UTC)
+        monkeypatch.setattr(judging, "datetime", SimpleNamespace(now=lambda _, now=now: now))
+        run.clear("gate")
+        found.append(gate(run))
+    assert found == ["publish", "quarantine"]
 
 
 @pytest.mark.parametrize(

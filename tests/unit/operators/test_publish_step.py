@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +99,36 @@ def test_latest_is_the_newest_push_in_whatever_order(home: MemoryRegistry, order
         assert home.user_tags(NAME) == {"latest": digests[max(digests)]}
 
 
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    tries=st.lists(
+        st.tuples(st.integers(0, 4), st.none() | st.integers(0, 8), st.booleans()), min_size=1, max_size=9
+    )
+)
+def test_latest_never_goes_back_whatever_ends_a_try(
+    home: MemoryRegistry, tries: list[tuple[int, int | None, bool]]
+) -> None:
+    """Of pushes by number: published late, cancelled after some requests, tried again, and built anew."""
+    home.tags.clear()
+    runs: dict[int, Run] = {}
+    pushed = {"": -1}
+    held = -1
+    for count, (number, cancelled_after, anew) in enumerate(tries):
+        if anew or number not in runs:
+            plan = build_plan(tags=("latest",), run_id=f"r{number}", pushed_at=DAY + number * SECOND)
+            runs[number], digest = judged(home.registry, SPEC, plan, seed=str(count))
+            pushed[digest] = number
+        home.dead_from = cancelled_after
+        done = False
+        with suppress(DeliveryChainError):
+            out(runs[number])
+            done = True
+        home.dead_from = None
+        before, held = held, pushed[home.user_tags(NAME).get("latest", "")]
+        assert held in {before, number}
+        assert held >= max(before, number if done else -1)
+
+
 @pytest.mark.parametrize(
     ("left", "error", "message"),
     [
@@ -158,10 +189,8 @@ def test_a_kill_at_any_request_ends_the_same(home: MemoryRegistry, *, lost_answe
     ends = []
     for cut in range(count):
         home.tags = dict(staged)
-        home.dead_from, home.lost_answer = cut, lost_answer
-        with pytest.raises(DeliveryChainError) as caught:
+        with home.dying(cut, lost_answer=lost_answer), pytest.raises(DeliveryChainError) as caught:
             out(run)
-        home.dead_from = None
         assert caught.value.retryable
         ends.append((out(run).held, dict(home.tags)))
     assert count > 5

@@ -94,10 +94,17 @@ class Judgement:
     """When a fresh push was seen; for a late one, an estimate."""
     first: datetime | None = None
     """When the ref was first known to be at its new place, since it was elsewhere: `at`, or earlier if in doubt."""
+    gone: bool = False
+    """Whether it is fresh only because a run of it was deleted: its other runs stay valid."""
 
 
 def judge(
-    history: History, move: Move, watched: Sighting | None = None, sensed: datetime | None = None
+    history: History,
+    move: Move,
+    watched: Sighting | None = None,
+    sensed: datetime | None = None,
+    *,
+    gone: bool = False,
 ) -> Judgement:
     """Distinguish a new push from a redelivery.
 
@@ -106,8 +113,12 @@ def judge(
         move: The move that is reported now.
         watched: The sensor's last sighting of the ref, if any.
         sensed: When the sensor saw the ref arrive at the end of the move, according to the newest run it made for that.
+        gone: Whether a chain has no run (any longer) for the end of the move: a redelivery then gets one, as in doubt.
     """
     judged = _judged(history, move, watched, sensed)
+    known = [one for one in history if one.commit == move.after]
+    if gone and known and not judged.fresh:
+        judged = replace(_doubt(history, _view(history, watched), known[-1], move), gone=True)
     if watched is None or not judged.fresh or watched.commit == move.after:
         return judged
     return replace(judged, left=_latest(judged.left, watched.at))

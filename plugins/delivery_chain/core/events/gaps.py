@@ -23,6 +23,7 @@ from delivery_chain.core.events.event import WEBHOOK
 from delivery_chain.core.events.history import CLOCKS
 from delivery_chain.core.events.ledger import SENSOR, Entry, EntryGroup, LedgerLine, Looked, Outcome
 from delivery_chain.core.names.git_ref import short_ref
+from delivery_chain.core.run.state import End
 from delivery_chain.core.times import EPOCH
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ SLACK = timedelta(seconds=60)
 """Time from a poll to the updated cursor: three Airflow tasks."""
 NOT_FRESH = frozenset({AGAIN, ANOTHER, REPLAYED, LATE})
 """Reasons of webhook entries that report no new position of their ref."""
+UNSEEN = "the sensor has not seen it"
+TOLD_AGAIN = (f"{End.SUPERSEDED}:", f"{End.BUILT}:")
+"""Prefixes of the note of a run that checked the source or the registry, and found its push to be an old one."""
 HIDDEN = "chains that you may not see took it"
 ALSO_HIDDEN = "chains that you may not see took it, too"
 
@@ -111,6 +115,18 @@ def changes(
     return found
 
 
+def settled(change: LedgerLine) -> LedgerLine:
+    """Drop the gap that the sensor missed a push, if all its runs found it to be the redelivery of an old one.
+
+    Args:
+        change: A line with the current states of its runs.
+    """
+    if not change.runs or not all(run.note.startswith(TOLD_AGAIN) for run in change.runs):
+        return change
+    gaps = tuple(gap for gap in change.gaps if not gap.startswith(UNSEEN))
+    return change.model_copy(update={"gaps": gaps})
+
+
 def _begun(lines: Iterable[EntryGroup], watches: Mapping[str, Watch]) -> dict[str, datetime]:
     """When webhooks began to cover each place: earlier pushes have no gap for a missing webhook."""
     found = {place: watch.begun or EPOCH for place, watch in watches.items() if watch.senders}
@@ -149,12 +165,12 @@ def _unseen(line: EntryGroup, watch: Watch, now: datetime) -> list[str]:
         return []
     if watch.looked and watch.looked > first.at + CLOCKS:
         saw = f"it at {here.rpartition(':')[2][:12]}" if here else "no such ref"
-        return [f"the sensor has not seen it: it polled since, and saw {saw}"]
+        return [f"{UNSEEN}: it polled since, and saw {saw}"]
     if watch.idle:
-        return [f"the sensor has not seen it: {watch.idle}"]
+        return [f"{UNSEEN}: {watch.idle}"]
     waited = now - first.at
     if waited > POLLS * watch.poll + SLACK:
-        return [f"the sensor has not seen it for {span(waited)}"]
+        return [f"{UNSEEN} for {span(waited)}"]
     return []
 
 

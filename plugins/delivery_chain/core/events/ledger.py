@@ -32,6 +32,10 @@ OWN_WRITES = frozenset({OURS, RESERVED, DELETION, BACKUP})
 """Reasons why a chain's own writes, which registries report as well, make no run. Stored in the ledger."""
 GONE = "gone"
 """State of a run that is no longer in Airflow's database."""
+SOON = "about to begin"
+"""State of a run that `match` has named and the sensor's task `start` has yet to make."""
+START_PATIENCE = timedelta(minutes=5)
+"""Time from seeing a change to making its run, on a busy machine."""
 FAR = datetime(9000, 1, 1, tzinfo=UTC)
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
@@ -75,8 +79,15 @@ class Standing(Value):
     chain: str
     run_id: str
     state: str
-    """Airflow's state of the run, or `GONE`."""
+    """Airflow's state of the run, or `SOON`, or `GONE`."""
     note: str = ""
+
+    @property
+    def word(self) -> str:
+        """State for people, with an end that it would hide: `success`, `success (superseded)`."""
+        from delivery_chain.core.run.state import in_a_word  # noqa: PLC0415 - not needed to record changes
+
+        return in_a_word(self.state, self.note)
 
 
 class Entry(Value):

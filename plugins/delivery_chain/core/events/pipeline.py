@@ -157,24 +157,29 @@ def _rounds(routed: Sequence[Routed]) -> Iterator[list[Routed]]:
 
 
 def _judge(
-    intake: Intake, one: Routed, known: tuple[History, Sighting | None], there: Iterable[RunsThere]
+    intake: Intake, one: Routed, known: tuple[History, Sighting | None], there: Sequence[RunsThere]
 ) -> Judgement:
     history, watched = known
     word = intake.word(one)
     if isinstance(word, Change):
         return look_at(history, word)
     ours = [run for runs in there for run in runs.values() if run]
+    # Deleted since: if it was on its way, nothing else knows of the push.
+    gone = not all(any(runs.values()) for runs in there)
     again = (intake.by, word.delivery_id)
-    if word.delivery_id and any((run.sender, run.delivery_id) == again for run in ours):
+    if word.delivery_id and not gone and any((run.sender, run.delivery_id) == again for run in ours):
         return Judgement(history=history, fresh=False, why=AGAIN)
     sensed = (run.seen_at for run in ours if run.sender == SENSOR and run.seen_at)
-    return judge(history, word, watched, max(sensed, default=None))
+    return judge(history, word, watched, max(sensed, default=None), gone=gone)
 
 
 def _started(intake: Intake, one: Routed, judged: Judgement) -> Routed:
-    make = _start if judged.fresh else _find
-    pairs = zip(one.starts, one.there, strict=True)
-    outcomes = tuple(make(intake, one, wanted, there) for wanted, there in pairs)
+    outcomes = tuple(
+        _start(intake, one, wanted, there)
+        if judged.fresh and not (judged.gone and any(there.values()))
+        else _find(wanted, there)
+        for wanted, there in zip(one.starts, one.there, strict=True)
+    )
     # A push that could not be started is not remembered, so that its next report counts.
     if all(outcome.run_id for outcome in outcomes):
         intake.remember(one, judged.history)
@@ -182,7 +187,7 @@ def _started(intake: Intake, one: Routed, judged: Judgement) -> Routed:
     return replace(one, outcomes=outcomes, why=why)
 
 
-def _find(_: Intake, __: Routed, wanted: Start, there: RunsThere) -> Outcome:
+def _find(wanted: Start, there: RunsThere) -> Outcome:
     """Name the newest run of a push that was known before."""
     ours = [visit for visit, run in there.items() if run]
     return wanted.outcome(run_id=wanted.run_id(max(ours))) if ours else wanted.outcome(why=NO_RUN)

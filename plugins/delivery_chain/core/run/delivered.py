@@ -31,6 +31,8 @@ class Delivered:
     published: bool = False
     overtaken: bool = False
     """Whether newer pushes hold all its tags."""
+    kept: tuple[str, ...] = ()
+    """Its tags that newer pushes hold; others are published."""
     attempted: bool = False
     """Whether `publish` began but left no result."""
     regions: tuple[str, ...] = ()
@@ -49,7 +51,8 @@ class Delivered:
         """`passed with no findings, published, copied to west and east, 1 trigger fired`."""
         if not self.published:
             return "may have some of its tags" if self.attempted else "was not published"
-        parts = [self.judged, "a newer push holds its tags" if self.overtaken else "published"]
+        newer = f" but for {', '.join(self.kept)}, which a newer push holds" if self.kept else ""
+        parts = [self.judged, "a newer push holds its tags" if self.overtaken else f"published{newer}"]
         parts += [f"copied to {' and '.join(self.regions)}"] if self.regions else []
         parts += (
             [f"{self.triggered} trigger{'s' if self.triggered != 1 else ''} fired"] if self.triggered else []
@@ -104,6 +107,7 @@ def _sent(
         judged=judged,
         published=True,
         overtaken=bool(published.tags) and not held,
+        kept=tuple(move.tag for move in published.tags if move.tag not in held),
         regions=tuple(copies[name] for name in rules if name in copies),
         triggered=len([name for name in triggers if name in fired]),
         lacking=tuple(f"{name} {state}" for name, state in (no_copy | no_word).items()),

@@ -177,6 +177,14 @@ def closed(facts: Facts) -> Outcome:
     return found.model_copy(update={"good": False, "sentence": warning})
 
 
+def in_a_word(state: str, note: str) -> str:
+    """A run's state for a list, with the end that its note begins with where that says more: `success (blocked)`."""
+    heads = {end: (f"{end}:", f"{end} in ", f"{end} by ") for end in (End.CANCELLED, End.FAILED)}
+    end = next((end for end in End if note.startswith(heads.get(end, f"{end}:"))), None)
+    plain = {SUCCESS: End.DELIVERED, FAILED: End.FAILED}.get(state)
+    return state if state not in ENDED or end in {None, plain, *OPEN} else f"{state} ({end})"
+
+
 def changed(altered: Iterable[str]) -> str:
     """Warning for a run whose values are not what its tasks left."""
     return f"{WARNING}: what {', '.join(altered)} left was changed afterwards"

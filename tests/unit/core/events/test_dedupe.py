@@ -11,7 +11,16 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from delivery_chain.core.events.dedupe import MOST_SIGHTINGS, SUPERSEDED, Change, Move, choose, judge, look_at
+from delivery_chain.core.events.dedupe import (
+    DOUBT,
+    MOST_SIGHTINGS,
+    SUPERSEDED,
+    Change,
+    Move,
+    choose,
+    judge,
+    look_at,
+)
 from delivery_chain.core.events.history import CLOCKS, MOST_REFS, MOST_TEXT, History, Sighting, Told
 
 if TYPE_CHECKING:
@@ -358,3 +367,22 @@ def test_a_lost_delivery_adds_no_run(world: World) -> None:
     ref = live(world)
     pushed = Counter(after for _, after, _ in world.moves if after)
     assert Counter(ref.built) <= pushed
+
+
+@pytest.mark.parametrize(
+    ("delivery", "teller", "later"),
+    [("d0", "hook", 3600), ("d0", "hook", 1), ("other", "second hook", 5)],
+    ids=["the same delivery", "the same at once", "another webhook's"],
+)
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_redelivery_of_which_airflow_has_no_run_gets_one_in_doubt(
+    delivery: str, teller: str, later: float, *, gone: bool
+) -> None:
+    """Its run was deleted, maybe on its way; the push is no newer for it than when it was first told."""
+    told = judge((), Move(before="", after="a", teller="hook", delivery_id="d0", now=NOON))
+    move = Move(before="", after="a", teller=teller, delivery_id=delivery, now=at(later))
+    again = judge(told.history, move, gone=gone)
+    assert (again.fresh, again.why == DOUBT, again.at, again.first) == (
+        (True, True, at(later), NOON) if gone else (False, False, None, None)
+    )
+    assert [one.commit for one in again.history] == ["a"]

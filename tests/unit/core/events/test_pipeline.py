@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from delivery_chain.core.events import pipeline
 from delivery_chain.core.events.dedupe import AGAIN, SENSED, Change, Move
 from delivery_chain.core.events.ledger import DELETED, Entry, Outcome
-from delivery_chain.core.events.pipeline import MOST_AT_ONCE, NO_RUN, TAKEN, take
+from delivery_chain.core.events.pipeline import MOST_AT_ONCE, TAKEN, take
 from delivery_chain.core.events.push import Push
 from delivery_chain.core.events.routing import NO_CHAIN, NO_RULE, Routed, Start, route_image, route_ref
 from support.webhook_airflow import DIGEST, MAIN, OTHER_DIGEST, A, B, C, images, spec
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from delivery_chain.core.events.event import Event
     from delivery_chain.core.events.history import History
     from delivery_chain.core.events.pipeline import RunsThere
+    from delivery_chain.core.spec.model import ChainSpec
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 GIT = Push(ref=MAIN, before="", after=A)
@@ -48,6 +49,7 @@ class Memory:
     asked: list[int] = field(default_factory=list)
     """For how many starts runs were looked for, each time."""
     said: datetime | None = None
+    specs: tuple[ChainSpec, ...] = field(default_factory=lambda: (spec(),))
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -57,7 +59,7 @@ class Memory:
         return [
             route_image(push, [images()], instance="home", at=NOON)
             if push.is_image
-            else route_ref(push, [(spec(), "api")], place="source", at=NOON)
+            else route_ref(push, [(one, "api") for one in self.specs], place="source", at=NOON)
             for push in pushes
         ]
 
@@ -186,12 +188,16 @@ def test_what_could_not_be_started_is_not_known() -> None:
     assert [one.made for one in take(intake, [GIT])[0].outcomes] == [True]
 
 
-def test_a_known_push_without_a_run() -> None:
-    """It came to no run, and that was remembered: the ledger says so."""
-    intake = Memory()
-    take(intake, [GIT])
-    intake.runs.clear()
-    assert sentences(take(intake, [GIT])) == [f"shop (main): no run, {NO_RUN}, {AGAIN}"]
+def test_a_known_push_whose_run_was_deleted() -> None:
+    """On its way, maybe: the same notification makes one that finds out, once; the other chain's stands."""
+    rule = {"name": "other", "branch": "main", "tags": [{"tag": "edge"}]}
+    intake = Memory(specs=(spec(), spec("other", build={"rules": [rule]})))
+    ((first, second),) = (done.outcomes for done in take(intake, [GIT]))
+    del intake.runs[second.run_id]
+    again = [take(intake, [GIT])[0].outcomes for _ in range(2)]
+    assert [[(one.run_id, one.made) for one in outcomes] for outcomes in again] == [
+        [(first.run_id, False), (second.run_id, made)] for made in (True, False)
+    ]
 
 
 @pytest.mark.parametrize(("squatters", "made"), [(1, 2), (15, 16)])
