@@ -164,7 +164,7 @@ def _judge(
     if isinstance(word, Change):
         return look_at(history, word)
     ours = [run for runs in there for run in runs.values() if run]
-    # Deleted since: if it was on its way, nothing else knows of the push.
+    # Deleted since: if it was still active, nothing else records the push.
     gone = not all(any(runs.values()) for runs in there)
     again = (intake.by, word.delivery_id)
     if word.delivery_id and not gone and any((run.sender, run.delivery_id) == again for run in ours):
