@@ -5,13 +5,13 @@ RUN := $(VENV)/bin
 
 .PHONY: demo setup test check lock audit down help
 
-help:  ## show these lines
+help:  ## show this help
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
 
-demo: setup  ## set up, start the sandbox, push a clean and a vulnerable release, show what came of them
+demo: setup  ## set up, start the sandbox, push a clean and a vulnerable release, show both outcomes
 	@$(RUN)/delivery-chain sandbox demo
 
-down:  ## stop the sandbox; its data stays in .sandbox
+down:  ## stop the sandbox, keeping its data in .sandbox
 	@$(RUN)/delivery-chain sandbox down
 
 setup:  ## system packages, and the environment in .venv from requirements.lock
@@ -23,15 +23,15 @@ check: setup  ## lint, types, unit tests
 	@$(RUN)/mypy
 	@$(RUN)/pytest -q tests/unit
 
-test: setup  ## all tests, those with real registries, git, buildah, Trivy and Airflow too
+test: setup  ## all tests, including those with real registries, git, buildah, Trivy and Airflow
 	@$(RUN)/python scripts/tests.py $(OPTIONS)
 
-audit: setup  ## look the locked packages up among known vulnerabilities (needs PyPI's own answers; OPTIONS=…)
+audit: setup  ## check the locked packages for known vulnerabilities (needs access to PyPI itself; OPTIONS=…)
 	@$(RUN)/python scripts/audit.py $(OPTIONS)
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
-lock:  ## write requirements.lock and scripts/audit.lock anew (needs uv)
+lock:  ## regenerate requirements.lock and scripts/audit.lock (needs uv)
 	@$(COMPILE) --extra dev pyproject.toml -o requirements.lock
 	@echo pip-audit | $(COMPILE) - -o scripts/audit.lock

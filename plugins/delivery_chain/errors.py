@@ -232,7 +232,7 @@ class ToolError(DeliveryChainError):
         retry_after: float | None = None,
     ) -> None:
         kept = tuple(output)[-OUTPUT_LINES:]
-        # What stands in the log as it came is not said once more.
+        # Don't repeat output that is in the log already.
         shown = "" if logged else "".join(f"\n    {line}" for line in kept)
         super().__init__(f"{message}{shown}", retry_after=retry_after)
         self.tool = tool

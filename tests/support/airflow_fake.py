@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
+
+from support.http_server import Handler, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import pytest
 
 USER, PASSWORD = "deployer", "pässword \"quoted\" 'too' $HOME"
 CHAINS = ("base-images", "shop-api")
@@ -105,37 +107,31 @@ def _masked(body: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
+def airflow_at_hand(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAirflow]:
+    """A fake Airflow, and a login for it in the environment."""
+    with fake_airflow() as fake:
+        monkeypatch.setenv("AIRFLOW_API_URL", fake.url)
+        monkeypatch.setenv("AIRFLOW_API_USERNAME", USER)
+        monkeypatch.setenv("AIRFLOW_API_PASSWORD", PASSWORD)
+        monkeypatch.delenv("AIRFLOW_API_TOKEN", raising=False)
+        yield fake
+
+
+@contextmanager
 def fake_airflow() -> Iterator[FakeAirflow]:
     """Run a fake on a free port of 127.0.0.1 until the block ends."""
     fake = FakeAirflow()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            length = int(self.headers.get("Content-Length", "0"))
-            body = json.loads(self.rfile.read(length)) if length else None
+    class Api(Handler):
+        def answer(self) -> None:
+            body = self.body()
             token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-            status, said = fake.answer(self.command, self.path.partition("?")[0], token, body)
+            status, said = fake.answer(
+                self.command, self.path.partition("?")[0], token, json.loads(body) if body else None
+            )
             content = said if isinstance(said, bytes) else json.dumps(said).encode()
-            self.send_response(status)
-            if 300 <= status < 400:
-                self.send_header("Location", said.decode())
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+            self.reply(status, {"Location": said.decode()} if 300 <= status < 400 else {}, content)
 
-        do_POST = do_PATCH = do_GET  # noqa: N815 - the names that http.server looks for
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        fake.url = f"http://127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield fake
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Api) as port:
+        fake.url = f"http://127.0.0.1:{port}"
+        yield fake

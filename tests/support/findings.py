@@ -23,6 +23,9 @@ DATABASE = Database(
     limit="[delivery_chain] some_max_age_hours",
     remedy="let the worker reach a newer one, or name a mirror in [delivery_chain] some_repository",
 )
+STALE = "database example.org/db:2 is of 2026-05-20 07:00 UTC, older than [delivery_chain]"
+"""What is said of `DATABASE` once it is too old."""
+IMAGE = Image(digest=AMD, platform="linux/amd64")
 SEEN = Coverage(os_family="debian", os_release="12.0", os_packages=88)
 
 
@@ -62,3 +65,24 @@ def judged(scan: dict[str, Any], reports: Sequence[ScanReport], *, repository: s
         repository=repository,
         now=NOW,
     )
+
+
+def verdict(scan: dict[str, Any], *findings: Finding, repository: str = "api") -> Verdict:
+    """The verdict on `IMAGE` with these findings."""
+    return judge(
+        Scan.model_validate(scan),
+        [report(*findings)],
+        digest=AMD,
+        images=[IMAGE],
+        repository=repository,
+        now=NOW,
+    )
+
+
+def blocks(block: dict[str, Any], *findings: Finding) -> bool:
+    """Whether a blocking rule refuses `IMAGE` for these findings."""
+    return not verdict({"block": block}, *findings).passed
+
+
+CRITICAL, LOW = finding("C-1", "critical"), finding("L-1", "low")
+HIGH = finding("H-1", "high", aliases=("GHSA-aaaa-bbbb-cccc",), source="openssl-src")

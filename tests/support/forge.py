@@ -9,9 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
-import time
 import urllib.request
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from support.oci_registry import free_port
+from support.processes import await_port, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -96,7 +95,7 @@ def forge(folder: Path, target: str, *, address: str = "") -> Iterator[Forge]:
         address: What it says its own address is; the real one unless told.
 
     Raises:
-        RuntimeError: A part of it does not start; with the end of that part's log.
+        AssertionError: A part of it does not start; with the end of that part's log.
     """
     port, redis = free_port(), free_port()
     url = f"http://127.0.0.1:{port}"
@@ -115,41 +114,24 @@ def forge(folder: Path, target: str, *, address: str = "") -> Iterator[Forge]:
     }
     with ExitStack() as stack:
 
-        def start(name: str, *command: str) -> subprocess.Popen[bytes]:
-            return stack.enter_context(_process(folder, name, command, environment))
+        def start(name: str, *command: str, port: int = 0) -> None:
+            log = folder / f"{name}.log"
+            process = stack.enter_context(running(command, log, cwd=folder, env=environment))
+            if port:
+                await_port(process, port, log, name=f"Pagure's {name}", seconds=READY_S)
 
         python = str(PLACE / "bin" / "python")
-        store = start("redis", REDIS, "--bind", "127.0.0.1", "--port", str(redis), "--save", "", "--dir", ".")
+        options = ("--bind", "127.0.0.1", "--port", str(redis), "--save", "", "--dir", ".")
+        start("redis", REDIS, *options, port=redis)
         token = _prepare([python, str(HERE / "pagure_user.py"), USER, PASSWORD], folder, environment)
-        _await(store, "redis", redis, folder)
         for name, (program, queues) in WORKERS.items():
             start(name, python, "-m", "celery", "-A", program, "worker", "--pool=solo", "-Q", queues)
-        _await(start("web", python, "-c", WEB), "web", port, folder)
+        start("web", python, "-c", WEB, port=port)
         _call(url, token, "new", name=REPOSITORY, description="For tests.", default_branch=BRANCH, wait="1")
         _call(url, token, f"{REPOSITORY}/options/update", **{"Web-hooks": target})
         secret = _call(url, token, f"{REPOSITORY}/webhook/token")["webhook"]["token"]
         login = f"{USER}:{PASSWORD}@"
         yield Forge(url, f"{url.replace('//', '//' + login)}/{REPOSITORY}.git", secret, folder)
-
-
-@contextmanager
-def _process(
-    folder: Path, name: str, command: Sequence[str], environment: dict[str, str]
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that ends with the block."""
-    with (folder / f"{name}.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
-        try:
-            yield process
-        finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
 
 def _prepare(command: Sequence[str], folder: Path, environment: dict[str, str]) -> str:
@@ -160,18 +142,6 @@ def _prepare(command: Sequence[str], folder: Path, environment: dict[str, str]) 
     if done.returncode:
         raise RuntimeError(f"Pagure's database could not be prepared:\n{done.stderr[-2000:]}")
     return done.stdout.split()[-1]
-
-
-def _await(process: subprocess.Popen[bytes], name: str, port: int, folder: Path) -> None:
-    """Wait until a process listens."""
-    deadline = time.monotonic() + READY_S
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            return socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-    said = (folder / f"{name}.log").read_text(errors="replace")
-    raise RuntimeError(f"Pagure's {name} did not start on port {port}:\n{said[-2000:]}")
 
 
 def _call(url: str, token: str, path: str, **fields: str) -> Any:

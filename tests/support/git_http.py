@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import base64
-import http.server
 import os
 import subprocess
-import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from delivery_chain.tools.git.client import GitSource, Transport
+from support import http_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,25 +36,14 @@ class GitServer:
         return GitSource(url=self.url(name), transports=HTTP, **options)  # type: ignore[arg-type]
 
 
-def handler_for(server: GitServer) -> type[http.server.BaseHTTPRequestHandler]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
-            pass
-
-        def do_GET(self) -> None:
-            self.serve(b"")
-
-        def do_POST(self) -> None:
-            self.serve(self.rfile.read(int(self.headers["Content-Length"])))
-
-        def serve(self, body: bytes) -> None:
-            given = self.headers.get("Authorization")
+def handler_for(server: GitServer) -> type[http_server.Handler]:
+    class Backend(http_server.Handler):
+        def answer(self) -> None:
+            body, given = self.body(), self.headers.get("Authorization")
             server.authorizations.append((self.path, given))
             expected = "Basic " + base64.b64encode(f"robot:{server.password}".encode()).decode()
             if server.password and given != expected:
-                self.send_response(401)
-                self.send_header("WWW-Authenticate", 'Basic realm="git"')
-                self.end_headers()
+                self.reply(401, {"WWW-Authenticate": 'Basic realm="git"'})
                 return
             path, _, query = self.path.partition("?")
             env = {
@@ -78,24 +66,13 @@ def handler_for(server: GitServer) -> type[http.server.BaseHTTPRequestHandler]:
             )
             head, _, content = done.stdout.partition(b"\r\n\r\n")
             headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n") if ": " in line)
-            self.send_response(int(headers.pop("Status", "200").split()[0]))
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
+            self.reply(int(headers.pop("Status", "200").split()[0]), headers, content)
 
-    return Handler
+    return Backend
 
 
 @contextmanager
 def serving(server: GitServer) -> Iterator[GitServer]:
     """Let it serve its folder: on its port, or on a free one where it has none yet."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", server.port), handler_for(server)) as listener:
-        server.port = listener.server_address[1]
-        thread = threading.Thread(target=listener.serve_forever)
-        thread.start()
-        try:
-            yield server
-        finally:
-            listener.shutdown()
-            thread.join()
+    with http_server.serving(handler_for(server), server.port) as server.port:
+        yield server

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
+
+from support.http_server import Handler, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,30 +43,18 @@ def endpoint() -> Iterator[Endpoint]:
     """Listen on a free port of 127.0.0.1 until the block ends."""
     found = Endpoint()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
+    class Receiving(Handler):
+        def answer(self) -> None:
+            body = self.body()
             with found.news:
                 found.received.append(({name.lower(): value for name, value in self.headers.items()}, body))
                 status = 503 if found.refuse else 200
                 found.refuse = max(0, found.refuse - 1)
                 found.news.notify_all()
-            self.send_response(status)
-            self.send_header("content-length", "0")
-            self.end_headers()
+            self.reply(status, {})
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        found.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield found
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Receiving) as found.port:
+        yield found
 
 
 def notifying(url: str, secret: str) -> dict[str, object]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
-import subprocess
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.names.registry import Registry
+from support.processes import await_port, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,35 +61,11 @@ def docker_registry(
     # JSON is YAML.
     (folder / "config.yml").write_text(json.dumps(config))
     secure = "tls" in config["http"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [PROGRAM, "serve", str(folder / "config.yml")], stdout=log, stderr=log, stdin=subprocess.DEVNULL
+    with running([PROGRAM, "serve", str(folder / "config.yml")], folder / "log") as process:
+        await_port(process, port, folder / "log", name="docker-registry")
+        yield Registry(
+            host=f"127.0.0.1:{port}",
+            username=USER if htpasswd else "",
+            password=PASSWORD if htpasswd else "",
+            plain_http=not secure,
         )
-        try:
-            await_port(process, port, folder / "log")
-            yield Registry(
-                host=f"127.0.0.1:{port}",
-                username=USER if htpasswd else "",
-                password=PASSWORD if htpasswd else "",
-                plain_http=not secure,
-            )
-        finally:
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-
-def await_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    """Wait until a process listens."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.02)
-        else:
-            return
-    raise AssertionError(f"docker-registry did not start: {log.read_text()[-2000:]}")

@@ -6,10 +6,10 @@ import re
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.names.registry import Registry
+from support.http_server import Handler, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -80,53 +80,26 @@ def scripted_registry(**registry: Any) -> Iterator[Script]:
     Args:
         registry: More fields of its `Registry`, such as the login.
     """
-    script: Script
+    script = Script(Registry(host=""))
+    lock = threading.Lock()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *args: object) -> None:
-            """Stay quiet."""
-
-        def handle_one_request(self) -> None:
-            try:
-                super().handle_one_request()
-            except ConnectionError:
-                self.close_connection = True
-
+    class Scripted(Handler):
         def answer(self) -> None:
-            size = int(self.headers.get("Content-Length", "0"))
-            body = self.rfile.read(size)
+            size, body = int(self.headers.get("Content-Length", "0")), self.body()
             login = self.headers.get("Authorization", "")
             with lock:
                 script.seen.append(Seen(self.command, self.path, login, body))
-                found = next((a for a in script.answers if a.times and fits(a, self)), Answer("", "", 404))
+                found = next((one for one in script.answers if one.times and fits(one, self)), None)
+                found = found or Answer("", "", 404)
                 found.times -= 1
             if len(body) < size:
                 self.close_connection = True
-                return
-            self.send_response(found.status)
-            for key, value in {"Content-Length": str(len(found.body)), **found.headers}.items():
-                self.send_header(key, value)
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(found.body[: found.cut])
-                self.close_connection = self.close_connection or found.cut is not None
+            else:
+                self.reply(found.status, found.headers, found.body, cut=found.cut)
 
-    def fits(one: Answer, request: BaseHTTPRequestHandler) -> bool:
+    def fits(one: Answer, request: Handler) -> bool:
         return bool(re.fullmatch(one.method, request.command) and re.fullmatch(one.path, request.path))
 
-    for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"):
-        setattr(Handler, f"do_{method}", Handler.answer)
-    lock = threading.Lock()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    script = Script(Registry(host=f"127.0.0.1:{server.server_port}", plain_http=True, **registry))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with serving(Scripted) as port:
+        script.registry = Registry(host=f"127.0.0.1:{port}", plain_http=True, **registry)
         yield script
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

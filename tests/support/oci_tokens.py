@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -16,9 +14,15 @@ import jwt
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from support.http_server import Handler, serving
+from support.oci_registry import PASSWORD, USER, docker_registry
+from support.oci_tls import make_certificates
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from delivery_chain.core.names.registry import Registry
 
 SERVICE = "test-registry"
 ISSUER = "test-issuer"
@@ -37,6 +41,27 @@ class TokenServer:
     """Scopes of each request."""
     asked_by: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
     """User, empty for nobody, and scopes of each request."""
+
+
+@contextmanager
+def token_registry(folder: Path) -> Iterator[tuple[Registry, TokenServer]]:
+    """Run a docker-registry that asks for tokens, and their server, until the block ends.
+
+    Args:
+        folder: Empty; for certificates and the registry.
+    """
+    ca, certificate, key = make_certificates(folder)
+    (folder / "ca.pem").write_text(ca)
+    with token_server(certificate, key) as server:
+        server.logins[USER] = PASSWORD
+        token = {
+            "realm": server.realm,
+            "service": SERVICE,
+            "issuer": ISSUER,
+            "rootcertbundle": str(folder / "ca.pem"),
+        }
+        with docker_registry(folder, auth={"token": token}) as registry:
+            yield replace(registry, username=USER, password=PASSWORD), server
 
 
 @contextmanager
@@ -63,11 +88,8 @@ def token_server(certificate: Path, key: Path) -> Iterator[TokenServer]:
         }  # fmt: skip
         return jwt.encode(claims, secret, algorithm="ES256", headers={"x5c": chain})
 
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *args: object) -> None:
-            """Stay quiet."""
-
-        def do_GET(self) -> None:
+    class Tokens(Handler):
+        def answer(self) -> None:
             query = parse_qs(urlsplit(self.path).query)
             scopes = query.get("scope", [])
             state.asked.append(tuple(scopes))
@@ -75,23 +97,9 @@ def token_server(certificate: Path, key: Path) -> Iterator[TokenServer]:
             user, _, password = base64.b64decode(sent).decode().partition(":")
             state.asked_by.append((user, tuple(scopes)))
             good = bool(user) and state.logins.get(user) == password
-            status = 200 if good or not sent else 401
-            body = json.dumps(
-                {"token": sign(user, scopes if good else []), "expires_in": state.life}
-            ).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            answer = {"token": sign(user, scopes if good else []), "expires_in": state.life}
+            self.reply(200 if good or not sent else 401, {}, json.dumps(answer).encode())
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    state.realm = f"http://127.0.0.1:{server.server_port}/token"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with serving(Tokens) as port:
+        state.realm = f"http://127.0.0.1:{port}/token"
         yield state
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING
 
 from delivery_chain.builders.interface import BuildOutput
 from delivery_chain.builders.table import BUILDERS
+from delivery_chain.errors import JobLost
+from delivery_chain.jobs.failure import failure_of
+from delivery_chain.runners.interface import Handle
+from delivery_chain.runners.table import RUNNERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -14,6 +18,9 @@ if TYPE_CHECKING:
     import pytest
 
     from delivery_chain.builders.interface import BuildWork
+    from delivery_chain.jobs.failure import Failure
+    from delivery_chain.jobs.job import Job
+    from delivery_chain.jobs.logins import Logins
 
 BUILT = "sha256:" + "1" * 64
 
@@ -43,3 +50,33 @@ def noting_builder(monkeypatch: pytest.MonkeyPatch, name: str = "buildah") -> ty
     monkeypatch.setattr(NotingBuilder, "error", None, raising=False)
     monkeypatch.setitem(BUILDERS, name, f"{__name__}:NotingBuilder")
     return NotingBuilder
+
+
+class NotingRunner:
+    """Runs nothing; what is watched is lost, after `meanwhile` was called."""
+
+    cancelled: list[str]
+    meanwhile: Callable[[], None]
+
+    def submit(self, job: Job, logins: Logins, key: str) -> Handle:
+        """Take the key for a handle."""
+        del job, logins
+        return Handle(key)
+
+    def watch(self, handle: Handle, log: Callable[[str], None]) -> Failure:
+        """Let the test do what happens while a job runs."""
+        log(f"job {handle.key}")
+        type(self).meanwhile()
+        return failure_of(JobLost(f"job {handle.key}"))
+
+    def cancel(self, handle: Handle) -> None:
+        """Note the key."""
+        self.cancelled.append(handle.key)
+
+
+def noting_runner(monkeypatch: pytest.MonkeyPatch, name: str = "local") -> type[NotingRunner]:
+    """Put a new NotingRunner into the table; its class holds what it noted."""
+    monkeypatch.setattr(NotingRunner, "cancelled", [], raising=False)
+    monkeypatch.setattr(NotingRunner, "meanwhile", lambda: None, raising=False)
+    monkeypatch.setitem(RUNNERS, name, f"{__name__}:NotingRunner")
+    return NotingRunner

@@ -19,7 +19,7 @@ def rows(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
-PROMISES = rows("What is promised")
+PROMISES = rows("Guarantees")
 
 
 def test_promises_are_numbered() -> None:
@@ -40,7 +40,7 @@ def test_each_promise_names_tests(row: list[str]) -> None:
 
 def test_everybody_of_the_threat_model_is_there() -> None:
     """Each one has something that they may and something that is said about the rest."""
-    people = [row[0] for row in rows("Who may do what")]
+    people = [row[0] for row in rows("Threat model")]
     for who in (
         "anonymous",
         "webhook sender",
@@ -53,7 +53,7 @@ def test_everybody_of_the_threat_model_is_there() -> None:
         assert any(who in one for one in people), who
     for who in ("`viewer`", "`user`", "`op`", "`admin`", "spec", "Dag", "worker", "container"):
         assert any(who in one for one in people), who
-    assert [row for row in rows("Who may do what") if len(row) != 3 or not all(row)] == []
+    assert [row for row in rows("Threat model") if len(row) != 3 or not all(row)] == []
 
 
 @pytest.mark.parametrize("name", PAGES)

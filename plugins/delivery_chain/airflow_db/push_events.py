@@ -23,7 +23,7 @@ from delivery_chain.airflow_db.run_states import with_states
 from delivery_chain.airflow_db.senders import senders_in
 from delivery_chain.airflow_db.unplanned_runs import unplanned
 from delivery_chain.airflow_db.variables import plain, stored
-from delivery_chain.core.events.gaps import Watch, changes, for_reader
+from delivery_chain.core.events.gaps import Watch, changes, for_reader, settled
 from delivery_chain.core.events.history import utc
 from delivery_chain.core.events.ledger import EVENT, Entry, LedgerLine, Looked, Seen, join
 from delivery_chain.core.events.watch_dags import IMAGES_PREFIX, SOURCE_PREFIX, watches
@@ -91,7 +91,7 @@ def read(session: Session, since: datetime, now: datetime, readable: Collection[
         sensors = {dag_id: watch for dag_id, watch in sensors.items() if dag_id in readable}
     whole = max(since, reader.whole)
     return Ledger(
-        changes=with_states(session, kept),
+        changes=[settled(change) for change in with_states(session, kept, now)],
         watches=sensors,
         since=whole,
         cut=reader.whole > since,

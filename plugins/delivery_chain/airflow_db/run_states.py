@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from airflow.models.dagrun import DagRun, DagRunNote
 from sqlalchemy import select
 
-from delivery_chain.core.events.ledger import GONE, Standing
+from delivery_chain.core.events.ledger import GONE, SENSOR, SOON, START_PATIENCE, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from datetime import datetime
 
     from sqlalchemy.orm import Session
 
@@ -22,7 +23,7 @@ LONGEST_NOTE = 300
 """Maximum length of a run's note in a line of the ledger, in characters."""
 
 
-def with_states(session: Session, changes: Sequence[LedgerLine]) -> list[LedgerLine]:
+def with_states(session: Session, changes: Sequence[LedgerLine], now: datetime) -> list[LedgerLine]:
     """Add to each line the current state and note of its runs."""
     ids: dict[str, set[str]] = defaultdict(set)
     for change in changes:
@@ -37,7 +38,8 @@ def with_states(session: Session, changes: Sequence[LedgerLine]) -> list[LedgerL
 
     def stand(change: LedgerLine) -> LedgerLine:
         keys = dict.fromkeys((one.chain, one.run_id) for one in change.outcomes if one.run_id)
-        runs = (found.get(key) or Standing(chain=key[0], run_id=key[1], state=GONE) for key in keys)
+        none = SOON if change.by == SENSOR and now - change.at < START_PATIENCE else GONE
+        runs = (found.get(key) or Standing(chain=key[0], run_id=key[1], state=none) for key in keys)
         return change.model_copy(update={"runs": tuple(runs)})
 
     return [stand(change) for change in changes]

@@ -56,7 +56,7 @@ def register(parser: argparse.ArgumentParser) -> None:
         "--no-referrers", action="store_true", help="don't copy reports, SBOMs and signatures"
     )
     parser.add_argument("--thorough", action="store_true", help="check each blob, even below known manifests")
-    parser.add_argument("--dry-run", action="store_true", help="print what is missing, send nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print the missing parts, send nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of text")
     parser.add_argument(
         "--plain-http", metavar="HOST", action="append", default=[], help="use plain HTTP for this host"
@@ -208,7 +208,7 @@ class _Command:
     def tagged(
         self, copier: Copier, place: Place, tag: str, plan: CopyPlan, outcome: Outcome
     ) -> dict[str, Any]:
-        """One target's row; its tag moves only if everything is there."""
+        """Return one target's row; its tag moves only if the image is complete."""
         row: dict[str, Any] = {"target": outcome.target, "tag": tag, "error": ""}
         error: DeliveryChainError | None = outcome.error
         if error is None and tag:

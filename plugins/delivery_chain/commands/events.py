@@ -113,7 +113,8 @@ def summary(ledger: Ledger, shown: Sequence[LedgerLine]) -> list[str]:
     """Summary lines below the table."""
     gaps = sum(bool(change.gaps) for change in shown)
     missed = f", {gaps} with gaps" if gaps else ""
-    lines = [f"{len(shown)} changes since {ledger.since:%Y-%m-%d %H:%M} UTC{missed}"]
+    count = f"{len(shown)} change{'s' if len(shown) != 1 else ''}"
+    lines = [f"{count} since {ledger.since:%Y-%m-%d %H:%M} UTC{missed}"]
     if ledger.cut:
         lines.append("more exist: only the newest were read, and the list is complete since the time above")
     if ledger.skipped:
@@ -154,7 +155,7 @@ def _cells(change: LedgerLine) -> tuple[list[str], ...]:
 
 def _outcome_line(change: LedgerLine, outcome: Outcome) -> str:
     run = change.standing(outcome)
-    return f"{outcome.sentence}, {run.state}" if run else outcome.sentence
+    return f"{outcome.sentence}, {run.word}" if run else outcome.sentence
 
 
 def _times(by: str, times: int) -> str:

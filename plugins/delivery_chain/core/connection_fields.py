@@ -1,4 +1,4 @@
-"""What an Airflow connection says, read field by field. Pure: who reads the connection says how secrets are masked."""
+"""Typed reads of an Airflow connection's fields. Pure: the caller supplies the function that masks secrets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FALSE = frozenset({"false", "no", "off", "0", ""})
 
 @dataclass(frozen=True, slots=True)
 class ConnectionFields:
-    """What a connection says. Never logged."""
+    """Fields of a connection. Never logged."""
 
     conn_id: str
     conn_type: str
@@ -27,10 +27,10 @@ class ConnectionFields:
     port: int | None
     extra: dict[str, Any] = field(repr=False)
     mask: Callable[[str], None] = field(repr=False)
-    """Keeps a secret out of logs from now on; called with an empty text too."""
+    """Masks a secret in logs from now on; also called with an empty string."""
 
     def text(self, name: str) -> str:
-        """A text of the extra; empty where it is not there."""
+        """Read a string from the extra; empty by default."""
         value = self.extra.get(name)
         if value is None:
             return ""
@@ -39,13 +39,13 @@ class ConnectionFields:
         return value
 
     def secret(self, name: str) -> str:
-        """A text of the extra that must not be shown: masked before it is returned."""
+        """Read a secret from the extra: masked in logs before it is returned."""
         value = self.text(name)
         self.mask(value)
         return value
 
     def flag(self, name: str) -> bool:
-        """A yes or no of the extra; no where it is not there."""
+        """Read a boolean from the extra; false by default."""
         value = self.extra.get(name)
         if value is None or isinstance(value, bool):
             return bool(value)
@@ -55,7 +55,7 @@ class ConnectionFields:
         return text in _TRUE
 
     def whole(self, name: str, default: int, least: int, most: int) -> int:
-        """A whole number of the extra."""
+        """Read a whole number from the extra."""
         value = self.extra.get(name)
         text = str(default) if value is None or value == "" else str(value).strip()
         if not (text.isascii() and text.isdecimal() and least <= int(text[:20]) <= most):
@@ -63,14 +63,14 @@ class ConnectionFields:
         return int(text)
 
     def certificate(self) -> str:
-        """The field `ca_certificate`: PEM text, or empty for the CAs that the system trusts."""
+        """Read the field `ca_certificate`: PEM text, or empty for the CAs that the system trusts."""
         text = self.text("ca_certificate").strip()
         if text and not text.startswith(_CERTIFICATE):
             raise self.wrong("ca_certificate", f"PEM text that begins with {_CERTIFICATE}", "another text")
         return f"{text}\n" if text else ""
 
     def wrong(self, name: str, expected: str, found: str) -> ConfigurationError:
-        """The error for one field; `found` must hold no secret."""
+        """Build the error for one field; `found` must hold no secret."""
         return ConfigurationError(
             f"connection {self.conn_id!r}, field {name}: expected {expected}, found {found}; "
             "correct it under Admin > Connections"

@@ -52,12 +52,12 @@ def problem(topic: str, about: str, said: str, remedy: str) -> Line:
 
 
 CHECK_SECONDS = 45.0
-"""How long one check may take."""
+"""Time limit of one check."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing to look at."""
+    """A check of `delivery-chain doctor`."""
 
     topic: str
     about: str

@@ -1,4 +1,4 @@
-"""Plan one run from a spec and an event. Pure, given what the caller looks up in between.
+"""Plan one run from a spec and an event. Pure: the caller does the lookups in between.
 
 selection = select(spec, event)            the rule or the image; rejects an event with a reason
 plan = make_plan(spec, selection, …)       with the commit or digest that the source has now

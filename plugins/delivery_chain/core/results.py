@@ -119,14 +119,14 @@ class RegionResult(Value):
 
 
 class Outcome(StrEnum):
-    """What came of an attempt to deliver."""
+    """Outcome of a delivery attempt."""
 
     DONE = "done"
-    """The target took it."""
+    """The target accepted it."""
     REFUSED = "refused"
-    """The same again gets the same answer."""
+    """Rejected: sending the same again would fail again."""
     LATER = "later"
-    """The target may take the same later."""
+    """The target may accept the same later."""
 
 
 class Attempt(Value):
@@ -143,12 +143,12 @@ class Attempt(Value):
     after: float | None = None
     """Seconds the target asked to wait."""
     advice: str | None = None
-    """What to do about a refusal."""
+    """Next step after a refusal."""
 
     @model_validator(mode="before")
     @classmethod
     def _older(cls, data: Any) -> Any:
-        """Versions without `outcome` knew webhooks alone; just what arrived counts in what they left."""
+        """Convert results of versions without `outcome`, which only had webhooks: just those that arrived count."""
         if not isinstance(data, dict) or "outcome" in data:
             return data
         arrived = data.get("status") in range(200, 300)
@@ -194,7 +194,7 @@ class Record(Value):
     digest: str = ""
     verdict: str = ""
     end: str = ""
-    """How the run ended: `delivered`, `blocked`, …"""
+    """End of the run: `delivered`, `blocked`, …"""
     step: str = ""
     """Step in which it ended; empty if it did not end in a step."""
     sentence: str

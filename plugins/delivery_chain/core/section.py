@@ -1,4 +1,4 @@
-"""Typed reads of this package's section of Airflow's configuration, wherever its texts come from."""
+"""Typed reads of this package's section of Airflow's configuration, from any source of values."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ SECTION = "delivery_chain"
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """The options of one place; each read refuses a value that the option does not take.
+    """Options of one source; each read rejects an invalid value.
 
-    Every read raises ConfigurationError, not retryable, which names option, value and what is expected.
+    Every read raises ConfigurationError, not retryable, which names the option, its value and the expected one.
     """
 
     get: Callable[[str, str], str | None]
-    """Section and option to the text that is set there; None or an empty text for the default."""
+    """Maps section and option to its value; None or an empty string for the default."""
 
     def text(self, option: str) -> str:
-        """Any text, without surrounding blanks; empty where nothing is set."""
+        """Read any string, without surrounding whitespace; empty if not set."""
         return (self.get(SECTION, option) or "").strip()
 
     def folder(self, option: str, default: Callable[[], Path]) -> Path:
-        """An absolute path; `~` is the home of whoever reads it."""
+        """Read an absolute path; `~` is the home of the current user."""
         text = self.text(option)
         if not text:
             return default()
@@ -40,14 +40,14 @@ class Section:
         return path
 
     def one(self, option: str, default: str, allowed: tuple[str, ...]) -> str:
-        """One of several words."""
+        """Read one of several words."""
         text = self.text(option).lower() or default
         if text not in allowed:
             raise _refused(option, f"one of {', '.join(allowed)}", text)
         return text
 
     def several(self, option: str, default: str, allowed: tuple[str, ...]) -> frozenset[str]:
-        """At least one of several words, separated by commas."""
+        """Read at least one of several words, separated by commas."""
         text = self.text(option).lower() or default
         names = frozenset(part.strip() for part in text.split(",") if part.strip())
         if not names or names - set(allowed):
@@ -55,7 +55,7 @@ class Section:
         return names
 
     def number(self, option: str, default: float, least: float, most: float) -> float:
-        """A number from `least` to `most`."""
+        """Read a number from `least` to `most`."""
         text = self.text(option) or str(default)
         try:
             number = float(text)
@@ -66,14 +66,14 @@ class Section:
         return number
 
     def whole(self, option: str, default: int, least: int, most: int) -> int:
-        """A whole number from `least` to `most`."""
+        """Read a whole number from `least` to `most`."""
         text = self.text(option) or str(default)
         if not (text.isascii() and text.isdecimal() and least <= int(text[:20]) <= most):
             raise _refused(option, f"a whole number from {least} to {most}", text)
         return int(text)
 
     def image(self, option: str) -> str:
-        """An artifact in a registry, by tag or without one; empty where nothing is set."""
+        """Read an artifact in a registry, with or without a tag; empty if not set."""
         text = self.text(option)
         if text and (
             "/" not in text or "://" in text or text.startswith("-") or not text.isprintable() or " " in text

@@ -85,7 +85,7 @@ def _dag(dag_id: str, what: str, row: DagRow | None, failing: set[str]) -> Line:
     if dag_id in failing:
         said = "its last poll failed: pushes are found by webhooks only, if at all"
         return warning(
-            "dag", dag_id, said, "the lines of its connection say why; so does the log of its task `watch`"
+            "dag", dag_id, said, "see the lines of its connection, and the log of its task `watch`"
         )
     return ok("dag", dag_id, "exists and is not paused")
 
@@ -146,4 +146,4 @@ def _signing_secret() -> Iterator[Line]:
             remedy,
         )
     else:
-        yield ok("secret", SIGNING_SECRET, "is there")
+        yield ok("secret", SIGNING_SECRET, "exists")

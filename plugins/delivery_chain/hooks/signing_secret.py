@@ -23,11 +23,11 @@ def signing_secret() -> str:
     """
     found = read_variable(SIGNING_SECRET)
     if not isinstance(found, str) or len(found) < SHORTEST:
-        what = "is too short" if found else "is not there"
+        what = "is too short" if found else "does not exist"
         raise ConfigurationError(
-            f"Airflow's Variable {SIGNING_SECRET}, with which steps prove what they leave for each other, {what}. "
-            f"The scheduler makes it when it starts a run of a chain: delete what is there, then clear this run's "
-            f"task `plan` and all that follow it. Without a scheduler: airflow variables set {SIGNING_SECRET} "
+            f"Airflow's Variable {SIGNING_SECRET}, the key that signs the values steps pass to each other, {what}. "
+            f"The scheduler creates it when it starts a run of a chain: delete the Variable if it exists, then clear "
+            f"`plan` and everything downstream. Without a scheduler: airflow variables set {SIGNING_SECRET} "
             '"$(openssl rand -hex 32)"'
         )
     return found

@@ -1,4 +1,4 @@
-"""The target that a trigger delivers to, whatever its kind."""
+"""Opens the target that a trigger delivers to, of any kind."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 def target_at(kind: str, conn_id: str) -> Target:
-    """The target of a kind that an Airflow connection leads to, its secrets masked in logs.
+    """Build the target that an Airflow connection describes, its secrets masked in logs.
 
     Args:
-        kind: A name of the table of targets.
+        kind: A name in the table of targets.
         conn_id: Airflow's connection id.
 
     Raises:
-        ConfigurationError: No target is of this kind, or the connection is missing or wrong. Not retryable.
-        AirflowUnreachable: Airflow did not say whether the connection is there. Retryable.
+        ConfigurationError: The kind is unknown, or the connection is missing or wrong. Not retryable.
+        AirflowUnreachable: Airflow did not say whether the connection exists. Retryable.
     """
     found = target_class(kind)
     return found.of(read_connection(conn_id, found.connection_type))

@@ -66,7 +66,7 @@ def holders(
     Raises:
         RegistryError: The tags can't be listed or resolved. Retryable if its class says so.
     """
-    look = _Search(client, name, frozenset(digests), time.monotonic() + seconds)
+    search = _Search(client, name, frozenset(digests), time.monotonic() + seconds)
     try:
         # Registries list tags in any order.
         tags = tuple(sorted(client.list_tags(name)))
@@ -75,13 +75,13 @@ def holders(
     found: dict[str, tuple[Holder, ...]] = dict.fromkeys(digests, ())
     limit = "" if len(tags) <= MOST_TAGS else f"it has more than {MOST_TAGS} tags"
     for tag in tags[:MOST_TAGS]:
-        limit = limit or look.limit()
+        limit = limit or search.limit()
         if limit:
             break
-        top = look.tagged(tag)
-        for digest in look.served(top) if top else ():
+        top = search.tagged(tag)
+        for digest in search.served(top) if top else ():
             found[digest] += (Holder(tag, top),)
-    return Held(found, limit or look.limit())
+    return Held(found, limit or search.limit())
 
 
 @dataclass(slots=True)

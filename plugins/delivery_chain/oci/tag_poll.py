@@ -75,11 +75,11 @@ def poll_tags(
         raise ConfigurationError("image tags: expected a repository or a namespace to watch, found none")
     pattern = tag_pattern(tags)
     with _watched(client, seconds) as check:
-        look = _Poll(client, limits, check)
-        names = dict.fromkeys((*repositories, *look.listed(namespaces)))
-        found = look.tags([name for name in names if name not in exclude], pattern)
-        seen = look.digests(found)
-        look.rule_out_outage()
+        poll = _Poll(client, limits, check)
+        names = dict.fromkeys((*repositories, *poll.listed(namespaces)))
+        found = poll.tags([name for name in names if name not in exclude], pattern)
+        seen = poll.digests(found)
+        poll.rule_out_outage()
     return seen
 
 
@@ -196,7 +196,7 @@ def _watched(client: RegistryClient, seconds: float) -> Iterator[Callable[[], No
             client.abort()
             wait = 0.5
 
-    thread = threading.Thread(target=end, name="delivery-chain-look", daemon=True)
+    thread = threading.Thread(target=end, name="delivery-chain-poll", daemon=True)
     thread.start()
     try:
         yield check

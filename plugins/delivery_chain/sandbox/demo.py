@@ -55,7 +55,8 @@ class Watched:
     def doing(self) -> str:
         """`v1.1.0 vulnerable (build, scan)`."""
         open_ = [step.task for step in runs.fold(self.instances) if step.state not in runs.FINISHED | {""}]
-        return f"{self.title} ({', '.join(open_) if self.run_id else 'no run yet'})"
+        where = ", ".join(open_) or "between two steps"
+        return f"{self.title} ({where if self.run_id else 'no run yet'})"
 
     @property
     def is_over(self) -> bool:
@@ -182,9 +183,9 @@ def _late(api: AirflowApi, watched: Sequence[Watched], patience: float) -> ToolE
     if unseen := [one.title for one in watched if not one.run_id]:
         errors = api.import_errors()
         return ToolError(
-            f"{', '.join(unseen)}: {seconds(patience)} after the push, {CHAIN} has no run for it; {longer}; look at "
+            f"{', '.join(unseen)}: {seconds(patience)} after the push, {CHAIN} has no run for it; {longer}; check "
             f"the runs of the Dags with the tag {SOURCE_TAG}. "
-            f"{'Dag files that Airflow could not read:' if errors else 'All Dag files were read.'}",
+            f"{'Dag files that Airflow could not parse:' if errors else 'All Dag files were parsed.'}",
             tool="airflow",
             output=errors,
         )

@@ -38,36 +38,46 @@ def follow(stack: Stack, push: Push, patience: float) -> None:
     console, layout = stack.console, stack.layout
     if push.said:
         console.line(f"not delivered at once: {push.said}")
+    folder = stack.state.settings.get("folders", {}).get("specs", "")
+    specs = list(load(Path(folder)).specs.values()) if folder else []
+    repository = source.bare(layout, push.repository)
+    chains = taking(specs, push, repository)
+    if folder and not chains:
+        others = " and ".join(taking(specs, push, repository, by_others=True))
+        console.line(
+            f"run of {others}: if its connection points here, its sensor starts it; see `delivery-chain events`"
+            if others
+            else f"no run: no build rule of the chains in {folder} matches the push"
+        )
+        return
     if not services.running(stack.state, airflow_parts.API_SERVER):
         console.line(
             f"no run yet: Airflow is not running; after `{layout.command('up')}` the source's sensor finds the push"
         )
         return
-    folder = stack.state.settings.get("folders", {}).get("specs", "")
-    chains = taking(
-        load(Path(folder)).specs.values() if folder else (), push, source.bare(layout, push.repository)
-    )
-    if not chains:
-        console.line(f"no run: no build rule of the chains in {folder} matches the push")
-        return
     for chain, run_id in _await_runs(stack, push, chains, patience).items():
         console.line(f"run {run_id} of {chain}: {stack.ui}/dags/{chain}/runs/{quote(run_id, safe='')}")
 
 
-def taking(specs: Iterable[ChainSpec], push: Push, repository: Path) -> list[str]:
-    """Names of the chains with a build rule that matches a push to `repository`, one of the sandbox's own."""
+def taking(specs: Iterable[ChainSpec], push: Push, repository: Path, *, by_others: bool = False) -> list[str]:
+    """Names of the chains with a build rule that matches a push to `repository`, one of the sandbox's own.
+
+    Args:
+        specs: All chains.
+        push: The push.
+        repository: Its target.
+        by_others: Return instead the chains that reach a repository of that name by another connection.
+    """
     names = [
         start.chain
         for origin, chains in watched(specs).values()
-        if _is(origin, push, repository)
+        if (origin.connection != GIT_SOURCE) == by_others and _is(origin, push, repository)
         for start in source_starts(chains, ref=push.ref, commit=push.commit, previous=None)
     ]
     return sorted(set(names))
 
 
 def _is(origin: Source, push: Push, repository: Path) -> bool:
-    if origin.connection != GIT_SOURCE:
-        return False
     usual = f"{source.NAMESPACE}/{push.repository}"
     return origin.url == repository.as_uri() or origin.url.strip("/").removesuffix(".git") == usual
 

@@ -73,7 +73,7 @@ class Readiness:
         return [*self.warnings, *(f"not parsed: {error}" for error in broken)]
 
     def _until(self, missing: Callable[[], list[str]]) -> None:
-        left = ["an answer"]
+        left = ["a response"]
         while left:
             self.check(", ".join(left))
             left = self._asked(missing, left)

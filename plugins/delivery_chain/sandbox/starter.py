@@ -115,7 +115,7 @@ class Starter:
         A scheduler that lost its database may wait forever for its tasks.
         """
         if service.name not in self.started and time.monotonic() - since > self.hanging:
-            self.console.line(f"  {service.name:<24}running but not responding; restarting it")
+            self.console.line(f"  {service.name:<24}hangs; restarting it")
             self._start(service)
 
     def check_time(self, missing: str) -> None:

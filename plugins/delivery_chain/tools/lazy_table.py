@@ -1,4 +1,4 @@
-"""Loads the implementation of a port by its name: the module is imported when the name is asked for."""
+"""Load the implementation of a port by name, importing its module on demand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LONGEST = 100
-"""Characters of an unknown name that an error repeats."""
+"""Most characters of an unknown name to repeat in an error."""
 
 
 def load(table: Mapping[str, str], name: str, what: str, advice: str = "") -> Any:
@@ -19,9 +19,9 @@ def load(table: Mapping[str, str], name: str, what: str, advice: str = "") -> An
 
     Args:
         table: Name to `module:attribute`.
-        name: The name that was asked for.
-        what: What the table holds, for the error: `scan engine`.
-        advice: What to correct, for the error.
+        name: The requested name.
+        what: Kind of thing in the table, for the error: `scan engine`.
+        advice: Next step, for the error.
 
     Raises:
         ConfigurationError: The table has no such name. Not retryable.

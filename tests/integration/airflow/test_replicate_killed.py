@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+from support.oci_faulty import memory_registry
 
 from delivery_chain.core.results import RegionResult, Subject
 from delivery_chain.core.seal import unproven
@@ -14,7 +15,6 @@ from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.copy.api import put_tag
 from delivery_chain.operators.publish import PublishOperator
 from support.chain_steps import NAME, Run, chain, image_plan, verdict
-from support.oci_faulty import memory_registry
 from support.oci_images import push_image
 from support.oci_proxy import line_to
 from support.oci_registry import docker_registry

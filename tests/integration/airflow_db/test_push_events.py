@@ -216,6 +216,19 @@ def test_both_kinds_of_records_are_read(records: Records, read: Callable[..., Le
 
 
 @pytest.mark.parametrize(
+    ("by", "ago", "state"),
+    [("sensor", 30, "about to begin"), ("sensor", 600, "gone"), (HOOK, 30, "gone")],
+)
+def test_a_run_that_is_not_there(
+    records: Records, read: Callable[..., Ledger], by: str, ago: float, state: str
+) -> None:
+    """What the sensor saw just now has no run yet: it names the run before it makes it."""
+    given = entry("refs/tags/v1", ago, by=by, outcomes=run_of("refs/tags/v1", made=True))
+    (records.looked if by == "sensor" else records.told)(PLACE, given)
+    assert [run.word for change in read().changes for run in change.runs] == [state]
+
+
+@pytest.mark.parametrize(
     ("state", "left", "gap"),
     [
         ("success", {}, ()),

@@ -21,9 +21,8 @@ from delivery_chain.errors import BuildFailed, ConfigurationError
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.manifest import DOCKER_CONFIG, DOCKER_MANIFEST, OCI_INDEX, build_index
 from support.builds import SCRATCH, Builder, own_namespace, run
-from support.oci_registry import PASSWORD, USER, docker_registry
-from support.oci_tls import make_certificates
-from support.oci_tokens import ISSUER, SERVICE, TokenServer, token_server
+from support.oci_registry import USER
+from support.oci_tokens import TokenServer, token_registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,19 +40,11 @@ pytestmark = [
 def tokens(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Registry, TokenServer]]:
     """A registry with a token server, and images in three namespaces."""
     folder = tmp_path_factory.mktemp("tokens")
-    ca, certificate, key = make_certificates(folder)
-    (folder / "ca.pem").write_text(ca)
-    with token_server(certificate, key) as server:
-        server.logins[USER] = PASSWORD
-        token = {
-            "realm": server.realm, "service": SERVICE, "issuer": ISSUER, "rootcertbundle": str(folder / "ca.pem"),
-        }  # fmt: skip
-        with docker_registry(folder, auth={"token": token}) as bare:
-            registry = replace(bare, username=USER, password=PASSWORD)
-            build = Builder(folder)
-            for name in ("shop/base", "base/tools", "secretteam/app"):
-                build(registry, f"{SCRATCH}LABEL from={name}\n", name=name, tag="1")
-            yield registry, server
+    with token_registry(folder) as (registry, server):
+        build = Builder(folder)
+        for name in ("shop/base", "base/tools", "secretteam/app"):
+            build(registry, f"{SCRATCH}LABEL from={name}\n", name=name, tag="1")
+        yield registry, server
 
 
 @pytest.fixture

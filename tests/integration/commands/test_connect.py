@@ -14,7 +14,7 @@ import pytest
 
 from delivery_chain.commands.connection_fields import SECRET, SECRET_QUERY
 from delivery_chain.commands.main import main
-from support.airflow_fake import PASSWORD, USER, FakeAirflow, fake_airflow
+from support.airflow_fake import PASSWORD, FakeAirflow, airflow_at_hand
 from support.oci_registry import PASSWORD as ROBOTS
 from support.oci_registry import USER as ROBOT
 from support.oci_registry import docker_registry
@@ -34,11 +34,8 @@ HOSTS = "git.example.com ssh-ed25519 AAAA\n"
 @pytest.fixture(name="airflow")
 def _airflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAirflow]:
     """A fake Airflow, and a login for it in the environment."""
-    with fake_airflow() as fake:
-        monkeypatch.setenv("AIRFLOW_API_URL", fake.url)
-        monkeypatch.setenv("AIRFLOW_API_USERNAME", USER)
-        monkeypatch.setenv("AIRFLOW_API_PASSWORD", PASSWORD)
-        for name in ("AIRFLOW_API_TOKEN", SECRET, SECRET_QUERY):
+    with airflow_at_hand(monkeypatch) as fake:
+        for name in (SECRET, SECRET_QUERY):
             monkeypatch.delenv(name, raising=False)
         yield fake
 
@@ -117,7 +114,7 @@ def test_a_transport_that_is_off_by_default(airflow: FakeAirflow, capsys: pytest
     said = (
         "created connection here (git): file:///srv/git without a login; [delivery_chain] git_transports must"
     )
-    assert (code, out) == (0, f"{said} name file\n")
+    assert (code, out) == (0, f"{said} include file\n")
 
 
 def test_a_trigger_with_a_new_secret(airflow: FakeAirflow, capsys: pytest.CaptureFixture[str]) -> None:

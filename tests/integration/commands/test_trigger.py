@@ -12,7 +12,7 @@ import pytest
 
 from delivery_chain.commands.main import main
 from delivery_chain.tools import airflow_rest
-from support.airflow_fake import PASSWORD, USER, FakeAirflow, fake_airflow
+from support.airflow_fake import PASSWORD, FakeAirflow, airflow_at_hand
 from support.oci_tls import make_certificates
 from support.webhook_target import answer, drip, hang, webhook_target
 
@@ -31,11 +31,7 @@ A = "a" * 40
 @pytest.fixture(name="airflow")
 def _airflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAirflow]:
     """A fake Airflow, and a login for it in the environment."""
-    with fake_airflow() as fake:
-        monkeypatch.setenv("AIRFLOW_API_URL", fake.url)
-        monkeypatch.setenv("AIRFLOW_API_USERNAME", USER)
-        monkeypatch.setenv("AIRFLOW_API_PASSWORD", PASSWORD)
-        monkeypatch.delenv("AIRFLOW_API_TOKEN", raising=False)
+    with airflow_at_hand(monkeypatch) as fake:
         yield fake
 
 
@@ -161,7 +157,7 @@ def test_says_what_a_run_waits_for(airflow: FakeAirflow, run: Run) -> None:
     ]
     late = "last state queued (waiting: its Dag is paused: unpause it); it continues\n"
     code, _, err = run("shop-api", "--run-id", "x", "--wait", "--timeout", "0.2")
-    assert (code, err) == (3, f"shop-api: run x has not ended in time, {late}")
+    assert (code, err) == (3, f"shop-api: run x did not finish in time, {late}")
 
 
 AGAIN = "to retry without the risk of a second run, add --run-id x"

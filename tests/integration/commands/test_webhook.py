@@ -12,7 +12,7 @@ import pytest
 from delivery_chain.commands.main import main
 from delivery_chain.commands.webhook import SECRET
 from delivery_chain.senders.setup import IN_ADDRESS, SETUP
-from support.airflow_fake import PASSWORD, USER, FakeAirflow, fake_airflow
+from support.airflow_fake import PASSWORD, FakeAirflow, airflow_at_hand
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,13 +25,9 @@ PLACES = {"git_shop": "git", "other": "oci-registry", "tell": "delivery_webhook"
 @pytest.fixture(name="airflow")
 def _airflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAirflow]:
     """A fake Airflow, and a login for it in the environment."""
-    with fake_airflow() as fake:
+    with airflow_at_hand(monkeypatch) as fake:
         for name, conn_type in PLACES.items():
             fake.connections[name] = {"connection_id": name, "conn_type": conn_type}
-        monkeypatch.setenv("AIRFLOW_API_URL", fake.url)
-        monkeypatch.setenv("AIRFLOW_API_USERNAME", USER)
-        monkeypatch.setenv("AIRFLOW_API_PASSWORD", PASSWORD)
-        monkeypatch.delenv("AIRFLOW_API_TOKEN", raising=False)
         monkeypatch.delenv(SECRET, raising=False)
         yield fake
 
@@ -139,7 +135,7 @@ def test_refusals_say_what_to_do(
             "nosuch",
             (
                 "no connection with this id. Existing ones: git_shop, other. To add it: delivery-chain connect git "
-                "nosuch URL or delivery-chain connect registry nosuch HOST. One that "
+                "nosuch URL or delivery-chain connect registry nosuch HOST. Connections in "
             ),
         ),
         ("tell", "type delivery_webhook. Existing ones: git_shop, other. Connections in "),

@@ -14,7 +14,7 @@ if TESTS not in sys.path:
 import pytest  # noqa: E402  # after the path is set, like the helpers below
 
 from delivery_chain.oci.client import RegistryClient  # noqa: E402
-from support.oci_faulty import Memory, memory_registry  # noqa: E402
+from support.oci_memory import MemoryRegistry, memory_registry  # noqa: E402
 from support.oci_registry import docker_registry  # noqa: E402
 from support.oci_scripted import Script, scripted_registry  # noqa: E402
 
@@ -50,14 +50,14 @@ def oci_repository(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def source() -> Iterator[Memory]:
+def source() -> Iterator[MemoryRegistry]:
     """A registry in this process, to copy from."""
-    with memory_registry() as memory:
-        yield memory
+    with memory_registry(resumes=True) as held:
+        yield held
 
 
 @pytest.fixture
-def target() -> Iterator[Memory]:
+def target() -> Iterator[MemoryRegistry]:
     """A registry in this process, to copy to."""
-    with memory_registry() as memory:
-        yield memory
+    with memory_registry(resumes=True) as held:
+        yield held

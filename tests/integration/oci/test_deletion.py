@@ -73,7 +73,6 @@ def test_deletes_can_be_enabled_as_the_error_says(tmp_path: Path, monkeypatch: p
 def home() -> Iterator[MemoryRegistry]:
     """A registry that deletes by digest alone."""
     with memory_registry() as held:
-        held.deletes_tags = False
         yield held
 
 

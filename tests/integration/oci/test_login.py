@@ -16,7 +16,7 @@ from support.oci_images import push_image
 from support.oci_registry import PASSWORD, USER, docker_registry
 from support.oci_scripted import scripted_registry
 from support.oci_tls import make_certificates
-from support.oci_tokens import ISSUER, SERVICE, TokenServer, token_server
+from support.oci_tokens import TokenServer, token_registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,19 +48,8 @@ def tokens(
     tmp_path: object, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Registry, TokenServer]]:
     """A registry with a token server."""
-    folder = tmp_path_factory.mktemp("tokens")
-    ca, certificate, key = make_certificates(folder)
-    (folder / "ca.pem").write_text(ca)
-    with token_server(certificate, key) as server:
-        server.logins[USER] = PASSWORD
-        token = {
-            "realm": server.realm,
-            "service": SERVICE,
-            "issuer": ISSUER,
-            "rootcertbundle": str(folder / "ca.pem"),
-        }
-        with docker_registry(folder, auth={"token": token}) as registry:
-            yield replace(registry, username=USER, password=PASSWORD), server
+    with token_registry(tmp_path_factory.mktemp("tokens")) as found:
+        yield found
 
 
 def test_a_login_opens_the_registry(locked: Registry, oci_repository: str) -> None:

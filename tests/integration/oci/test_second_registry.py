@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,8 @@ from delivery_chain.oci.manifest import DOCKER_CONFIG, DOCKER_MANIFEST
 from delivery_chain.oci.referrers import attach, list_referrers
 from support.oci_images import push_image, push_index
 from support.oci_proxy import Break, line_to
-from support.oci_registry import await_port, free_port
+from support.oci_registry import free_port
+from support.processes import await_port, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,14 +43,9 @@ def crane_registry(folder: Path) -> Iterator[Registry]:
     port = free_port()
     (folder / "blobs").mkdir(parents=True)
     command = [CRANE, "registry", "serve", "--address", f"127.0.0.1:{port}", "--disk", str(folder / "blobs")]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        try:
-            await_port(process, port, folder / "log")
-            yield Registry(host=f"127.0.0.1:{port}", plain_http=True)
-        finally:
-            process.kill()
-            process.wait()
+    with running(command, folder / "log") as process:
+        await_port(process, port, folder / "log", name="crane")
+        yield Registry(host=f"127.0.0.1:{port}", plain_http=True)
 
 
 @pytest.fixture

@@ -281,7 +281,7 @@ def test_a_look_has_an_end(oci_script: Script) -> None:
         f"{oci_script.registry.base_url}: expected to poll the tags within 0.3 s, it took longer. "
         "Watch fewer tags, or check whether the registry is slow"
     )
-    assert [one for one in threading.enumerate() if one.name == "delivery-chain-look"] == []
+    assert [one for one in threading.enumerate() if one.name == "delivery-chain-poll"] == []
 
 
 def test_the_limits_of_a_look_fit_together() -> None:

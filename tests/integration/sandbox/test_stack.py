@@ -120,7 +120,7 @@ def test_a_spec_of_ones_own_comes_up_with_what_it_lacks(
     first: io.StringIO, layout: Layout, api: AirflowApi
 ) -> None:
     """The spec of the docs: each missing connection with its command, no wait for a source that can't be looked at."""
-    assert re.findall(r"  (connection .*|delivery-chain connect .*|these commands .*)", first.getvalue()) == [
+    assert re.findall(r"  (connection .*|delivery-chain connect .*|run `.*)", first.getvalue()) == [
         "connection prod_target is missing: trigger tell-prod",
         "delivery-chain connect trigger prod_target URL",
         "connection team_git is missing: the source of api",

@@ -108,7 +108,7 @@ def test_one_that_hangs_is_started_again(calls: Calls) -> None:
         lambda: "" if calls.pids()["scheduler"] != before else "no heartbeat yet",
     )
     calls.call(hanging=0.2).bring_up([silent])
-    assert "runs and does nothing" in calls.out.getvalue()
+    assert "hangs; restarting it" in calls.out.getvalue()
 
 
 def test_an_interrupt_stops_what_this_call_started_and_nothing_else(calls: Calls) -> None:

@@ -50,10 +50,10 @@ from delivery_chain.commands.copy_messages import in_options
         ),
         (
             (
-                "a: redirected to b, which is 10.0.0.1: not allowed. It is in a private network, and the registry is "
+                "a: it points to b, which is 10.0.0.1: not allowed. It is in a private network, and the registry is "
                 "not; if that is intended, list b under private_hosts in the registry's connection"
             ),
-            "a: redirected to b, which is 10.0.0.1: not allowed. It is in a private network, and the registry is not",
+            "a: it points to b, which is 10.0.0.1: not allowed. It is in a private network, and the registry is not",
         ),
         ("blob: the connection ended after 3 bytes", "blob: the connection ended after 3 bytes"),
     ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
@@ -12,6 +12,9 @@ from airflow.sdk.execution_time.comms import DRCount, ErrorResponse, GetConnecti
 from delivery_chain.errors import AirflowUnreachable, ConfigurationError
 from delivery_chain.hooks.absence import read_variable, surely
 from delivery_chain.hooks.connection import read_connection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 GONE = ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": None})
 FAILED = ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"status_code": 500})
@@ -44,24 +47,21 @@ def around(monkeypatch: pytest.MonkeyPatch, supervisor: Supervisor) -> None:
 AWAY = [Supervisor(GONE, GONE), Supervisor(FAILED, FAILED), Supervisor(FAILED)]
 
 
-@pytest.mark.parametrize("supervisor", AWAY)
-def test_an_airflow_that_is_away_is_no_missing_variable(
-    monkeypatch: pytest.MonkeyPatch, supervisor: Supervisor
-) -> None:
-    """A sensor that took it for missing would begin anew, and every push until then would be lost."""
-    around(monkeypatch, supervisor)
-    with pytest.raises(AirflowUnreachable):
-        read_variable("cursor")
+READS = {
+    "variable": lambda: read_variable("cursor"),
+    "connection": lambda: read_connection("home", "oci_registry"),
+}
 
 
 @pytest.mark.parametrize("supervisor", AWAY)
-def test_an_airflow_that_is_away_is_no_missing_connection(
-    monkeypatch: pytest.MonkeyPatch, supervisor: Supervisor
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_what_an_airflow_that_is_away_has_is_not_missing(
+    monkeypatch: pytest.MonkeyPatch, supervisor: Supervisor, read: Callable[[], object]
 ) -> None:
-    """What can't be read is retried."""
+    """It is read again later: a sensor that took its cursor for missing would begin anew, and lose every push."""
     around(monkeypatch, supervisor)
     with pytest.raises(AirflowUnreachable):
-        read_connection("home", "oci_registry")
+        read()
 
 
 def test_what_is_not_there_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryRegistry]:
     """The home registry, behind the connection `home`."""
-    with memory_registry() as held:
+    with memory_registry(deletes_tags=True) as held:
         connect(monkeypatch, "home", held, "cn-hangzhou")
         yield held
 
@@ -44,7 +44,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryRegistry]:
 @pytest.fixture
 def west(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryRegistry]:
     """A region, behind the connection `west`."""
-    with memory_registry() as held:
+    with memory_registry(deletes_tags=True) as held:
         connect(monkeypatch, "west", held, "us-west")
         yield held
 
@@ -52,6 +52,6 @@ def west(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryRegistry]:
 @pytest.fixture
 def east(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryRegistry]:
     """Another region, behind the connection `east`."""
-    with memory_registry() as held:
+    with memory_registry(deletes_tags=True) as held:
         connect(monkeypatch, "east", held, "us-east")
         yield held

@@ -16,6 +16,7 @@ from delivery_chain.errors import (
     BuildFailed,
     ConfigurationError,
     ContentMismatch,
+    JobLost,
     NotFound,
     ProtocolViolation,
 )
@@ -23,7 +24,6 @@ from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.manifest import OCI_INDEX, OCI_MANIFEST
 from delivery_chain.operators.base import made_for
 from delivery_chain.operators.build import AssembleOperator, BuildOperator, annotations_of
-from delivery_chain.runners.local import LocalRunner
 from support.chain_steps import (
     COMMIT,
     DAY,
@@ -36,7 +36,7 @@ from support.chain_steps import (
     image_plan,
     push_platform,
 )
-from support.ports import BUILT, NotingBuilder, noting_builder
+from support.ports import BUILT, NotingBuilder, noting_builder, noting_runner
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -193,18 +193,20 @@ def test_a_failed_job_fails_its_step_with_the_same_error(builder: type[NotingBui
 
 
 def test_the_end_of_a_task_is_the_end_of_its_job(
-    builder: type[NotingBuilder], monkeypatch: pytest.MonkeyPatch
+    home: MemoryRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`on_kill` cancels the job that runs, and nothing before and after it."""
-    cancelled: list[str] = []
-    monkeypatch.setattr(LocalRunner, "cancel", lambda _, handle: cancelled.append(handle.key))
+    runner = noting_runner(monkeypatch)
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_GIT_SHOP", json.dumps({"conn_type": "git", "host": "https://g.example.com"})
+    )
     step = BuildOperator(task_id="build", slot=0)
     step.on_kill()
-    monkeypatch.setattr("delivery_chain.jobs.build.checkout", lambda *_, **__: step.on_kill())
-    with suppress(BuildFailed):
+    monkeypatch.setattr(runner, "meanwhile", step.on_kill)
+    with pytest.raises(JobLost):
         Run(chain(), build_plan()).do(step, 0)
     step.on_kill()
-    assert cancelled == [f"{build_plan().key}-build-0"]
+    assert runner.cancelled == [f"{build_plan().key}-build-0"]
 
 
 def test_a_retry_removes_what_a_killed_build_left(builder: type[NotingBuilder], tmp_path: Path) -> None:

@@ -189,10 +189,8 @@ def test_a_kill_at_any_request_ends_the_same(home: MemoryRegistry, *, lost_answe
     ends = []
     for cut in range(count):
         home.tags = dict(staged)
-        home.dead_from, home.lost_answer = cut, lost_answer
-        with pytest.raises(DeliveryChainError) as caught:
+        with home.dying(cut, lost_answer=lost_answer), pytest.raises(DeliveryChainError) as caught:
             out(run)
-        home.dead_from = None
         assert caught.value.retryable
         ends.append((out(run).held, dict(home.tags)))
     assert count > 5

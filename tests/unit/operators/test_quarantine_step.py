@@ -1,3 +1,5 @@
+"""What a blocking rule does to an image: kept away, backed up, or left, and the same again after a kill."""
+
 from __future__ import annotations
 
 import re
@@ -6,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
-from delivery_chain.core.gate.findings import REPORT_TYPE, Finding, Severity
+from delivery_chain.core.gate.findings import REPORT_TYPE
 from delivery_chain.core.results import Quarantined
-from delivery_chain.errors import ConfigurationError, DeletesDisabled, DeliveryChainError, PolicyViolation
-from delivery_chain.oci import tag_holders
+from delivery_chain.errors import ConfigurationError, DeliveryChainError, PolicyViolation
 from delivery_chain.oci.client import RegistryClient
-from delivery_chain.oci.manifest import OCI_INDEX, build_index
-from delivery_chain.oci.referrers import attach, list_referrers
+from delivery_chain.oci.referrers import list_referrers
 from delivery_chain.operators.quarantine import DeniedOperator, QuarantineOperator
 from delivery_chain.retry import ChainRetryPolicy
 from support.chain_steps import (
@@ -21,61 +21,13 @@ from support.chain_steps import (
     build_plan,
     chain,
     image_plan,
-    judged,
     push_platform,
-    report_of,
     verdict,
 )
+from support.quarantines import BACKUP, BAD, DIGEST, REPORT, SAFE, blocked, digests, kept_away, policy, pushed
 
 if TYPE_CHECKING:
     from support.oci_memory import MemoryRegistry
-
-SAFE = "shop-quarantine/api"
-BACKUP = f"{SAFE}:v1.2.20260520T120000Z"
-REPORT = "application/vnd.report+json"
-DIGEST = "sha256:" + "9" * 64
-BAD = Finding(id="CVE-2026-1", severity=Severity.HIGH, package="libc6", installed="2.36", fixed="2.37")
-
-
-def policy(*, backup: bool, delete: bool) -> Any:
-    return chain(scan={"block": {"severity": "high", "on_block": {"backup": backup, "delete": delete}}})
-
-
-def digests(run: Run) -> list[str]:
-    """The manifests of a run's images."""
-    return [image["digest"] for image in run.left("assemble")["images"]]
-
-
-def blocked(home: MemoryRegistry, spec: Any, *platforms: str) -> tuple[Run, str]:
-    """A blocked build of one platform or more, with a scan report at each."""
-    run, digest = judged(home.registry, spec, build_plan(*platforms), passed=False)
-    with RegistryClient(home.registry) as client:
-        for child in digests(run):
-            subject = client.get_manifest(NAME, child).descriptor()
-            attach(client, NAME, subject, REPORT, b"{}", REPORT)
-    return run, digest
-
-
-def pushed(home: MemoryRegistry, spec: Any, *tags: str, passed: bool = False) -> tuple[Run, str]:
-    """A blocked image that others pushed."""
-    with RegistryClient(home.registry) as client:
-        digest = push_platform(client, image_plan(DIGEST, *tags))
-    run = Run(spec, image_plan(digest, *tags))
-    run.leave(
-        "assemble",
-        {
-            "digest": digest,
-            "media_type": "m",
-            "size": 1,
-            "images": [{"digest": digest, "platform": "linux/amd64"}],
-        },
-    )
-    run.leave("gate", verdict(digest, passed=passed))
-    return run, digest
-
-
-def kept_away(run: Run) -> Quarantined:
-    return Quarantined.from_xcom(run.do(QuarantineOperator(task_id="quarantine")))
 
 
 @pytest.mark.parametrize("backup", [False, True])
@@ -151,10 +103,8 @@ def test_a_kill_at_any_request_ends_the_same(
     ends = []
     for cut in range(count):
         home.tags, home.manifests, home.blobs = (dict(one) for one in start)
-        home.dead_from, home.lost_answer = cut, lost_answer
-        with pytest.raises(DeliveryChainError):
+        with home.dying(cut, lost_answer=lost_answer), pytest.raises(DeliveryChainError):
             kept_away(run)
-        home.dead_from = None
         assert f"{NAME}@{digest}" in home.manifests or home.tags[BACKUP] == digest
         ends.append((kept_away(run), (dict(home.tags), set(home.manifests))))
     assert count > 20
@@ -163,49 +113,6 @@ def test_a_kill_at_any_request_ends_the_same(
         ended[1],
     )
     assert ends == [(wanted, ended)] * count
-
-
-def test_an_image_of_others_is_removed_with_its_tag(home: MemoryRegistry) -> None:
-    """The rule's `delete` holds for pushed images too."""
-    run, digest = pushed(home, policy(backup=False, delete=True), "v7")
-    assert kept_away(run) == Quarantined(digest=digest, deleted=("v7", digest))
-    assert (home.tags, home.manifests) == ({}, {})
-
-
-def test_an_image_of_others_is_kept_under_its_tag(home: MemoryRegistry) -> None:
-    """Without `delete` the result says where it still is."""
-    run, digest = pushed(home, policy(backup=False, delete=False), "v7")
-    assert kept_away(run).kept == f"{home.registry.host}/{NAME}:v7@{digest}"
-
-
-def test_a_tag_that_was_pushed_again_is_not_removed(home: MemoryRegistry) -> None:
-    """Somebody pushed the fixed image meanwhile: its own run judges it, and this one takes the blocked digest alone."""
-    run, digest = pushed(home, policy(backup=False, delete=True), "v7")
-    with RegistryClient(home.registry) as client:
-        fixed = push_platform(client, image_plan(DIGEST, "v7"), seed="fixed")
-    assert kept_away(run) == Quarantined(digest=digest, deleted=(digest,))
-    assert (home.tags, list(home.manifests)) == ({f"{NAME}:v7": fixed}, [f"{NAME}@{fixed}"])
-
-
-def test_a_digest_under_another_tag_stays(home: MemoryRegistry) -> None:
-    """Registries delete a manifest with all its tags: one that this run is not about is not taken along."""
-    run, digest = pushed(home, policy(backup=False, delete=True), "v7")
-    home.tags[f"{NAME}:stable"] = digest
-    assert kept_away(run) == Quarantined(
-        digest=digest, deleted=("v7",), kept=f"{home.registry.host}/{NAME}:stable@{digest}"
-    )
-    assert (home.tags, list(home.manifests)) == ({f"{NAME}:stable": digest}, [f"{NAME}@{digest}"])
-
-
-def test_parts_of_an_image_of_others_stay(home: MemoryRegistry) -> None:
-    """Its platforms may be parts of other images."""
-    run, digest = pushed(home, policy(backup=False, delete=True), "v7")
-    with RegistryClient(home.registry) as client:
-        child = push_platform(client, image_plan(DIGEST, "part"), seed="child")
-    run.leave("assemble", run.left("assemble") | {"images": [{"digest": child, "platform": "linux/amd64"}]})
-    del home.tags[f"{NAME}:part"]
-    assert kept_away(run).deleted == ("v7", digest)
-    assert list(home.manifests) == [f"{NAME}@{child}"]
 
 
 @pytest.mark.parametrize("step", [QuarantineOperator, DeniedOperator])
@@ -250,100 +157,6 @@ def test_a_backup_under_a_taken_name_is_the_blocked_image(home: MemoryRegistry) 
         assert push_platform(client, other, seed="other") == home.tags[BACKUP]
     kept_away(run)
     assert home.tags[BACKUP] == digest
-
-
-def test_an_index_is_not_broken(home: MemoryRegistry) -> None:
-    """A platform that an index of others has stays for it, also where the index itself was never judged."""
-    run, digest = pushed(home, policy(backup=False, delete=True), "v2-amd64")
-    with RegistryClient(home.registry) as client:
-        arm = push_platform(client, image_plan(DIGEST, "v2-arm64"), "linux/arm64")
-        children = [client.get_manifest(NAME, one).descriptor() for one in (digest, arm)]
-        index = client.put_manifest(NAME, "v2", build_index(children), OCI_INDEX)
-    kept = f"{home.registry.host}/{NAME}:v2@{index} (an index that has it)"
-    assert kept_away(run) == Quarantined(digest=digest, deleted=("v2-amd64",), kept=kept)
-    assert home.tags == {f"{NAME}:v2": index, f"{NAME}:v2-arm64": arm}
-    assert {f"{NAME}@{one}" for one in (digest, arm, index)} == set(home.manifests)
-
-
-def test_another_runs_staging_tag_holds_too(home: MemoryRegistry) -> None:
-    """What another run has under its staging tag is not taken from under it."""
-    run, digest = blocked(home, policy(backup=False, delete=True))
-    home.tags[f"{NAME}:_staging-0123456789ab"] = digest
-    found = kept_away(run)
-    assert (digest in found.deleted, found.kept) == (
-        False,
-        f"{home.registry.host}/{NAME}:_staging-0123456789ab@{digest}",
-    )
-
-
-def test_what_can_not_be_looked_through_is_kept(
-    home: MemoryRegistry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nobody knows who else serves it: its tag goes, the manifest stays, and both are said."""
-    monkeypatch.setattr(tag_holders, "MOST_TAGS", 2)
-    run, digest = pushed(home, policy(backup=False, delete=True), "v7")
-    with RegistryClient(home.registry) as client:
-        for number in range(3):
-            push_platform(client, image_plan(DIGEST, f"v{number}"), seed=str(number))
-    found = kept_away(run)
-    assert (found.deleted, f"{NAME}@{digest}" in home.manifests) == (("v7",), True)
-    assert found.kept == (
-        f"{home.registry.host}/{NAME}@{digest}, perhaps more, for not all of {NAME} was looked through: "
-        "it has more than 2 tags"
-    )
-
-
-@pytest.mark.parametrize("make", ["built", "pushed"])
-@pytest.mark.parametrize("held", [False, True])
-def test_deletes_that_are_off_leave_everything(home: MemoryRegistry, make: str, *, held: bool) -> None:
-    """The backup is made, nothing else is written, and the result says where the image is, though the task fails."""
-    spec = policy(backup=True, delete=True)
-    run, digest = blocked(home, spec) if make == "built" else pushed(home, spec, "v7")
-    if held:
-        home.tags[f"{NAME}:prod"] = digest
-    home.deletes = home.deletes_tags = False
-    before = dict(home.tags)
-    with pytest.raises(DeletesDisabled, match="REGISTRY_STORAGE_DELETE_ENABLED=true"):
-        kept_away(run)
-    left = Quarantined.from_xcom(run.left("quarantine"))
-    assert {tag: to for tag, to in home.tags.items() if not tag.startswith(SAFE)} == before
-    assert (left.deleted, f":prod@{digest}" in left.kept) == ((), held)
-    assert home.tags[left.backup.partition("/")[2]] == digest
-    run.states = {"quarantine": "failed", "denied": "upstream_failed"}
-    sentence = report_of(run).sentence
-    assert f"; kept as {left.backup}" in sentence
-    assert "; failed in quarantine: manifest " in sentence
-
-
-@pytest.mark.parametrize("status", [400, 409, 412])
-def test_registries_that_want_tags_gone_first(home: MemoryRegistry, status: int) -> None:
-    """Some refuse a digest while a tag points at it: the tags go by their names, then the digest."""
-    run, digest = pushed(home, policy(backup=False, delete=True), "v7")
-    home.fail("DELETE", f"/v2/{NAME}/manifests/{digest}", status, times=1)
-    assert kept_away(run) == Quarantined(digest=digest, deleted=("v7", digest))
-    assert (home.tags, home.manifests) == ({}, {})
-
-
-def test_a_registry_that_never_lets_go_of_a_digest(home: MemoryRegistry) -> None:
-    """The tag is gone, and the image is said to be there still by its digest."""
-    run, digest = pushed(home, policy(backup=False, delete=True), "v7")
-    home.fail("DELETE", f"/v2/{NAME}/manifests/{digest}", 409)
-    kept = f"{home.registry.host}/{NAME}@{digest}"
-    assert kept_away(run) == Quarantined(digest=digest, deleted=("v7",), kept=kept)
-
-
-def test_a_tag_that_moves_while_it_is_removed_stays(home: MemoryRegistry) -> None:
-    """The fixed image is pushed between the look and the deletion: by digest, only the blocked one goes."""
-    run, digest = pushed(home, policy(backup=False, delete=True), "v7")
-    with RegistryClient(home.registry) as client:
-        fixed = push_platform(client, image_plan(DIGEST, "fixed"), seed="fixed")
-
-    def move() -> None:
-        home.tags[f"{NAME}:v7"] = fixed
-
-    home.on("DELETE", f"/v2/{NAME}/manifests/{digest}", move)
-    assert kept_away(run) == Quarantined(digest=digest, deleted=(digest,))
-    assert home.tags[f"{NAME}:v7"] == fixed
 
 
 def test_without_a_result_nothing_is_claimed() -> None:

@@ -317,10 +317,8 @@ def test_a_kill_at_any_request_ends_the_same(
     ends = []
     for cut in range(count):
         home.tags, home.manifests, home.blobs = (dict(one) for one in start)
-        home.dead_from, home.lost_answer = cut, lost_answer
-        with pytest.raises(DeliveryChainError) as caught:
+        with home.dying(cut, lost_answer=lost_answer), pytest.raises(DeliveryChainError) as caught:
             report_of(run)
-        home.dead_from = None
         assert caught.value.retryable
         report_of(run)
         ends.append((dict(home.tags), set(home.manifests)))

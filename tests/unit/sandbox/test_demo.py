@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from delivery_chain.sandbox.demo import Seen, judge
+from delivery_chain.sandbox.demo import Seen, Watched, judge
+from delivery_chain.sandbox.source import Push
 
 REGIONS = ("cn-hangzhou", "ap-southeast-1", "eu-central-1")
 CLEAN = Seen("v1.0.0", "success", "", dict.fromkeys(REGIONS, "sha256:a"))
@@ -38,3 +39,12 @@ def test_anything_else_is_a_problem(clean: Seen, blocked: Seen, said: str) -> No
     """Each way in which the demo can go wrong is told."""
     (problem,) = judge(clean, blocked)
     assert said in problem
+
+
+@pytest.mark.parametrize(
+    ("run_id", "said"),
+    [("", "v1 clean (no run yet)"), ("r1", "v1 clean (between two steps)")],
+)
+def test_what_is_waited_for_where_no_step_runs(run_id: str, said: str) -> None:
+    """The run has not begun, or its next step has not."""
+    assert Watched(Push("api", "tag", "v1", "a" * 40, vulnerable=False), run_id=run_id).doing == said

@@ -1,16 +1,17 @@
 from __future__ import annotations
 
 import time
-from itertools import count
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowSensorTimeout, TaskDeferred
+from airflow.sdk.exceptions import AirflowSensorTimeout
 
 from delivery_chain.errors import SourceError
 from delivery_chain.sensors import base
 from delivery_chain.sensors.git_ref import STATE_KEY, GitRefSensor
 from delivery_chain.triggers import git_ref
+from support.scripted_looks import Store, deferred, script
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,34 +21,15 @@ MAIN, TAG = "refs/heads/main", "refs/tags/v1"
 MOVED = [{"ref": MAIN, "commit": B, "previous": A}]
 
 
-class Store(dict[str, Any]):
-    """A task's state, as far as the sensor uses it."""
-
-    def set(self, key: str, value: Any) -> None:
-        self[key] = value
-
-
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, str]]]:
     """Script what the source has at each look."""
 
-    def script(*refs: dict[str, str]) -> list[dict[str, str]]:
-        left, ticks = list(refs), count(1)
-        monkeypatch.setattr(base, "_now", lambda: f"T{next(ticks)}")
-        monkeypatch.setattr(git_ref, "look", lambda *_: left.pop(0))
-        return left
-
-    return script
+    return partial(script, monkeypatch, base, git_ref)
 
 
 def sensor(**arguments: Any) -> GitRefSensor:
     return GitRefSensor(task_id="wait", connection="git_shop", url="api.git", poll_seconds=0, **arguments)
-
-
-def deferred(call: Callable[..., Any], *arguments: Any) -> TaskDeferred:
-    with pytest.raises(TaskDeferred) as caught:
-        call(*arguments)
-    return caught.value
 
 
 def test_it_waits_in_the_triggerer(looks: Callable[..., list[dict[str, str]]]) -> None:

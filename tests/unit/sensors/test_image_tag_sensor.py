@@ -1,16 +1,17 @@
 from __future__ import annotations
 
 import time
-from itertools import count
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowSensorTimeout, TaskDeferred
+from airflow.sdk.exceptions import AirflowSensorTimeout
 
 from delivery_chain.errors import ConfigurationError, RegistryError
 from delivery_chain.sensors import base
 from delivery_chain.sensors.image_tag import STATE_KEY, ImageTagSensor
 from delivery_chain.triggers import image_tag
+from support.scripted_looks import Store, deferred, script
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,35 +21,16 @@ V1, V2 = "shop/api:v1", "shop/api:v2"
 MOVED = [{"name": "shop/api", "tag": "v1", "digest": B, "previous": A}]
 
 
-class Store(dict[str, Any]):
-    """A task's state, as far as the sensor uses it."""
-
-    def set(self, key: str, value: Any) -> None:
-        self[key] = value
-
-
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, str]]]:
-    """Script what the registry has at each look; they begin at T1, T2, …"""
+    """Script what the registry has at each look."""
 
-    def script(*seen: dict[str, str]) -> list[dict[str, str]]:
-        left, ticks = list(seen), count(1)
-        monkeypatch.setattr(base, "_now", lambda: f"T{next(ticks)}")
-        monkeypatch.setattr(image_tag, "look", lambda *_, **__: left.pop(0))
-        return left
-
-    return script
+    return partial(script, monkeypatch, base, image_tag)
 
 
 def sensor(**arguments: Any) -> ImageTagSensor:
     named = {"repository": "shop/api", "poll_seconds": 0} | arguments
     return ImageTagSensor(task_id="wait", connection="home", **named)
-
-
-def deferred(call: Callable[..., Any], *arguments: Any) -> TaskDeferred:
-    with pytest.raises(TaskDeferred) as caught:
-        call(*arguments)
-    return caught.value
 
 
 def test_it_waits_in_the_triggerer(looks: Callable[..., list[dict[str, str]]]) -> None:

@@ -1,23 +1,23 @@
 from __future__ import annotations
 
 import asyncio
-from itertools import count, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk import Variable
 
 from delivery_chain.core.events.watch_dags import over_key, told_key
-from delivery_chain.errors import ConfigurationError, DeliveryChainError, SourceUnreachable
+from delivery_chain.errors import ConfigurationError, SourceUnreachable
 from delivery_chain.triggers import base, git_ref
 from delivery_chain.triggers.git_ref import GitRefTrigger
+from support.scripted_looks import Scripted, fired
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 A, B = "a" * 40, "b" * 40
 MAIN, TAG = "refs/heads/main", "refs/tags/v1"
-Scripted = dict[str, str] | DeliveryChainError
 
 
 @pytest.fixture
@@ -25,28 +25,8 @@ def fire(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Any, list[float
     """Run a trigger over scripted looks; gives its event and the pauses between the looks."""
 
     def run(known: dict[str, str] | None, *looks: Scripted) -> tuple[Any, list[float]]:
-        left, pauses = list(looks), []
-
-        def look(connection: str, url: str, branches: str | None, tags: str | None) -> dict[str, str]:
-            found = left.pop(0)
-            if isinstance(found, DeliveryChainError):
-                raise found
-            return found
-
-        async def sleep(seconds: float) -> None:
-            pauses.append(seconds)
-
-        async def first() -> Any:
-            trigger = GitRefTrigger("git_shop", "api.git", tags="v.*", known=known, poll_seconds=7)
-            return [event.payload async for event in trigger.run()]
-
-        monkeypatch.setattr(git_ref, "look", look)
-        ticks = count(1)
-        monkeypatch.setattr(base, "_now", lambda: f"T{next(ticks)}")
-        monkeypatch.setattr(base.asyncio, "sleep", sleep)
-        events = asyncio.run(first())
-        assert (len(events), left) == (1, [])
-        return events[0], pauses
+        trigger = GitRefTrigger("git_shop", "api.git", tags="v.*", known=known, poll_seconds=7)
+        return fired(monkeypatch, git_ref, trigger, *looks)
 
     return run
 

@@ -1,16 +1,15 @@
 from __future__ import annotations
 
-import asyncio
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from delivery_chain.errors import DeliveryChainError, RegistryBusy, RegistryUnreachable, Unauthorized
-from delivery_chain.triggers import base, image_tag
+from delivery_chain.errors import RegistryBusy, RegistryUnreachable, Unauthorized
+from delivery_chain.triggers import image_tag
 from delivery_chain.triggers.image_tag import ImageTagTrigger
+from support.scripted_looks import Scripted, fired
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 A, B = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"
 V1, V2 = "shop/api:v1", "shop/api:v2"
 DOWN = RegistryUnreachable("down")
-Scripted = dict[str, str] | DeliveryChainError
 
 
 @pytest.fixture
@@ -28,28 +26,8 @@ def fire(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Any, list[float
     def run(
         known: dict[str, str] | None, *looks: Scripted, since: str | None = None
     ) -> tuple[Any, list[float]]:
-        left, pauses, ticks = list(looks), [], count(1)
-
-        def look(*_: Any, **__: Any) -> dict[str, str]:
-            found = left.pop(0)
-            if isinstance(found, DeliveryChainError):
-                raise found
-            return found
-
-        async def sleep(seconds: float) -> None:
-            pauses.append(seconds)
-
-        async def first() -> Any:
-            trigger = ImageTagTrigger("home", ["shop/api"], known=known, poll_seconds=7, since=since)
-            return [event.payload async for event in trigger.run()]
-
-        with monkeypatch.context() as patch:
-            patch.setattr(base, "_now", lambda: f"T{next(ticks)}")
-            patch.setattr(image_tag, "look", look)
-            patch.setattr(base.asyncio, "sleep", sleep)
-            events = asyncio.run(first())
-        assert (len(events), left) == (1, [])
-        return events[0], pauses
+        trigger = ImageTagTrigger("home", ["shop/api"], known=known, poll_seconds=7, since=since)
+        return fired(monkeypatch, image_tag, trigger, *looks)
 
     return run
 

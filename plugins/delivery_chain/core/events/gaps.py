@@ -24,6 +24,7 @@ from delivery_chain.core.events.event import WEBHOOK
 from delivery_chain.core.events.history import CLOCKS
 from delivery_chain.core.events.ledger import SENSOR, Entry, EntryGroup, LedgerLine, Looked, Outcome
 from delivery_chain.core.names.git_ref import short_ref
+from delivery_chain.core.run.state import End
 from delivery_chain.core.times import EPOCH
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ SLACK = timedelta(seconds=60)
 """From a look to the cursor that says so: three tasks of Airflow's."""
 NOT_FRESH = frozenset({AGAIN, ANOTHER, REPLAYED, LATE})
 """What a webhook's entry says that tells of no new place of its ref."""
+UNSEEN = "the sensor has not seen it"
+TOLD_AGAIN = (f"{End.SUPERSEDED}:", f"{End.BUILT}:")
+"""What a run's note begins with that asked the source or the registry, and found the push an old one."""
 HIDDEN = "chains that you may not see took it"
 ALSO_HIDDEN = "chains that you may not see took it, too"
 
@@ -112,6 +116,18 @@ def changes(
     return found
 
 
+def settled(change: LedgerLine) -> LedgerLine:
+    """Drop the gap that the sensor missed a push, where each of its runs found that it is an old push redelivered.
+
+    Args:
+        change: With its runs as they stand now.
+    """
+    if not change.runs or not all(run.note.startswith(TOLD_AGAIN) for run in change.runs):
+        return change
+    gaps = tuple(gap for gap in change.gaps if not gap.startswith(UNSEEN))
+    return change.model_copy(update={"gaps": gaps})
+
+
 def _begun(lines: Iterable[EntryGroup], watches: Mapping[str, Watch]) -> dict[str, datetime]:
     """Since when webhooks tell of each place: what was pushed before has no gap for their silence."""
     found = {place: watch.begun or EPOCH for place, watch in watches.items() if watch.senders}
@@ -150,12 +166,12 @@ def _unseen(line: EntryGroup, watch: Watch, now: datetime) -> list[str]:
         return []
     if watch.looked and watch.looked > first.at + CLOCKS:
         saw = f"it at {here.rpartition(':')[2][:12]}" if here else "no such ref"
-        return [f"the sensor has not seen it: it looked since, and saw {saw}"]
+        return [f"{UNSEEN}: it looked since, and saw {saw}"]
     if watch.idle:
-        return [f"the sensor has not seen it: {watch.idle}"]
+        return [f"{UNSEEN}: {watch.idle}"]
     waited = now - first.at
     if waited > POLLS * watch.poll + SLACK:
-        return [f"the sensor has not seen it for {span(waited)}"]
+        return [f"{UNSEEN} for {span(waited)}"]
     return []
 
 

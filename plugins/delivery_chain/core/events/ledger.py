@@ -32,6 +32,10 @@ OWN_WRITES = frozenset({OURS, RESERVED, DELETION, BACKUP})
 """Why changes make no run that chains made themselves: registries tell of those, too."""
 GONE = "gone"
 """State of a run that Airflow has no record of any more."""
+SOON = "about to begin"
+"""State of a run that the sensor's task `start` has yet to make: `match` names it before."""
+START_PATIENCE = timedelta(minutes=5)
+"""From the sight of a change to the making of its run, on a machine with much to do."""
 FAR = datetime(9000, 1, 1, tzinfo=UTC)
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
@@ -75,8 +79,15 @@ class Standing(Value):
     chain: str
     run_id: str
     state: str
-    """Airflow's, or `GONE`."""
+    """Airflow's, or `SOON`, or `GONE`."""
     note: str = ""
+
+    @property
+    def word(self) -> str:
+        """`success`, or with an end that the state alone hides: `success (superseded)`."""
+        from delivery_chain.core.run.state import in_a_word  # noqa: PLC0415 - who records changes needs none of it
+
+        return in_a_word(self.state, self.note)
 
 
 class Entry(Value):

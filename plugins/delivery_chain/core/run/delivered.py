@@ -31,6 +31,8 @@ class Delivered:
     published: bool = False
     overtaken: bool = False
     """Whether newer pushes hold all its tags."""
+    kept: tuple[str, ...] = ()
+    """Its tags that newer pushes hold; others are published."""
     attempted: bool = False
     """Whether `publish` began but left no result."""
     regions: tuple[str, ...] = ()
@@ -49,7 +51,8 @@ class Delivered:
         """`passed with no findings, published, copied to west and east, 1 trigger fired`."""
         if not self.published:
             return "may have some of its tags" if self.attempted else "was not published"
-        parts = [self.judged, "a newer push holds its tags" if self.overtaken else "published"]
+        newer = f" but for {', '.join(self.kept)}, which a newer push holds" if self.kept else ""
+        parts = [self.judged, "a newer push holds its tags" if self.overtaken else f"published{newer}"]
         parts += [f"copied to {' and '.join(self.regions)}"] if self.regions else []
         parts += (
             [f"{self.triggered} trigger{'s' if self.triggered != 1 else ''} fired"] if self.triggered else []
@@ -63,13 +66,13 @@ def delivered(facts: Facts) -> Delivered:
     if facts.planned is None:
         return Delivered(missing=Step.PLAN)
     plan, spec = facts.planned.plan, facts.planned.spec
-    subject = facts.subject if facts.stands(Step.ASSEMBLE) else None
+    subject = facts.subject if facts.is_current(Step.ASSEMBLE) else None
     if subject is None or subject.plan not in ("", made_for(plan, spec)):
         return Delivered(missing=_first_open(facts, Step.BUILD, Step.ASSEMBLE))
-    verdict = facts.verdict if facts.stands(Step.GATE) else None
+    verdict = facts.verdict if facts.is_current(Step.GATE) else None
     if verdict is None or verdict.digest != subject.digest or not verdict.passed:
         return Delivered(missing=_first_open(facts, Step.SCAN, Step.GATE))
-    published = facts.published if facts.stands(Step.PUBLISH) else None
+    published = facts.published if facts.is_current(Step.PUBLISH) else None
     if published is None or published.digest != subject.digest:
         began = any(
             task.step == Step.PUBLISH and task.state == FAILED and task.error not in MOVING_NOTHING
@@ -104,6 +107,7 @@ def _sent(
         judged=judged,
         published=True,
         overtaken=bool(published.tags) and not held,
+        kept=tuple(move.tag for move in published.tags if move.tag not in held),
         regions=tuple(copies[name] for name in rules if name in copies),
         triggered=len([name for name in triggers if name in fired]),
         lacking=tuple(f"{name} {state}" for name, state in (no_copy | no_word).items()),

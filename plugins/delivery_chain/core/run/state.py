@@ -124,7 +124,7 @@ class Facts:
         """Tasks in one of these states, except `report`, which only describes the others."""
         return [task for task in self.tasks if task.state in states and task.step != Step.REPORT]
 
-    def stands(self, step: str) -> bool:
+    def is_current(self, step: str) -> bool:
         """Whether the result of a step is from its last pass.
 
         A cleared step keeps its result until it begins, and may be stopped before it does.
@@ -177,6 +177,14 @@ def closed(facts: Facts) -> Outcome:
     return found.model_copy(update={"good": False, "sentence": warning})
 
 
+def in_a_word(state: str, note: str) -> str:
+    """A run's state for a list, with the end that its note begins with where that says more: `success (blocked)`."""
+    heads = {end: (f"{end}:", f"{end} in ", f"{end} by ") for end in (End.CANCELLED, End.FAILED)}
+    end = next((end for end in End if note.startswith(heads.get(end, f"{end}:"))), None)
+    plain = {SUCCESS: End.DELIVERED, FAILED: End.FAILED}.get(state)
+    return state if state not in ENDED or end in {None, plain, *OPEN} else f"{state} ({end})"
+
+
 def changed(altered: Iterable[str]) -> str:
     """Warning for a run whose values are not what its tasks left."""
     return f"{WARNING}: what {', '.join(altered)} left was changed afterwards"
@@ -185,7 +193,7 @@ def changed(altered: Iterable[str]) -> str:
 def _closed(facts: Facts) -> Outcome:
     if facts.planned is None:
         return _unplanned(facts)
-    if facts.verdict is not None and not facts.verdict.passed and facts.stands(Step.GATE):
+    if facts.verdict is not None and not facts.verdict.passed and facts.is_current(Step.GATE):
         return _blocked(facts, facts.verdict)
     done = delivered(facts)
     if not done.whole:
@@ -225,8 +233,8 @@ def _by_hand(facts: Facts) -> str:
 
 
 def _deleted(facts: Facts, step: str) -> str:
-    gone = step in facts.deleted and step not in facts.altered
-    return f"{step}: its task was deleted: clear the run" if gone else ""
+    deleted = step in facts.deleted and step not in facts.altered
+    return f"{step}: its task was deleted: clear the run" if deleted else ""
 
 
 def _why_missing(facts: Facts, step: str) -> str:
@@ -274,8 +282,10 @@ def _open(facts: Facts) -> Outcome:
         said = f"waiting to try again: {_why(again)}{about}"
         return _outcome(End.WAITING, said, step=again[0].name)
     if facts.deleted and not busy:
-        gone = ", ".join(f"`{step}`" for step in facts.deleted)
-        said = f"waiting for {gone}, which was deleted by hand: mark the run as failed, then clear it{about}"
+        deleted = ", ".join(f"`{step}`" for step in facts.deleted)
+        said = (
+            f"waiting for {deleted}, which was deleted by hand: mark the run as failed, then clear it{about}"
+        )
         return _outcome(End.WAITING, said, step=facts.deleted[0])
     where = f" {_names(busy)}" if busy else ""
     return _outcome(End.RUNNING, f"running{where}{about}", step=busy[0].name if busy else "")

@@ -98,16 +98,28 @@ def _walk(node: Any, models: Mapping[str, Any], path: KeyPath) -> Iterator[tuple
         yield from _walk(node.get(inner), models, (*path, "*"))
 
 
-def glob_hint(text: str) -> str:
-    """Explain a pattern that looks like a shell glob, with the probable intention; empty for any other.
-
-    `v*` is also a valid regular expression: any number of the letter v, and nothing else.
-    """
+def meant_by_glob(text: str) -> str:
+    """Translate a shell glob into the regular expression that was probably intended; empty for any other text."""
     bare = _DOTTED.sub("", text)
     if not _GLOB.fullmatch(bare) or not set(bare) & set("*?"):
         return ""
     meant = re.sub(r"(?<!\.)\*+", ".*", text)
-    meant = re.sub(r"(?<![.*])\?", ".", meant)
+    return re.sub(r"(?<![.*])\?", ".", meant)
+
+
+def glob_hint(text: str, capture: str = "") -> str:
+    """Explain a pattern that looks like a shell glob, with the probable intention; empty for any other.
+
+    `v*` is also a valid regular expression: any number of the letter v, and nothing else.
+
+    Args:
+        text: The pattern.
+        capture: Name of a group that the pattern lacks; the first star becomes it.
+    """
+    meant = meant_by_glob(text)
+    meant = meant.replace(".*", f"(?<{capture}>.*)", 1) if capture else meant
+    if not meant:
+        return ""
     return (
         f"{text!r} looks like a glob and is read as a regular expression for the whole name; write {meant!r}"
     )

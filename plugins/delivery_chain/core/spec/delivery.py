@@ -66,16 +66,19 @@ class TagFilter(Value):
 
 
 def _which_form(value: Any) -> str:
-    return "All" if isinstance(value, str) else "TagFilter"
+    return "TagFilter" if isinstance(value, dict | TagFilter) else "All"
 
 
 def _only_all(value: Any) -> Any:
-    if value != "all":
-        raise ValueError(
-            f"expected `all`, {{regexp: …}} or {{tags: […]}}, found {value!r:.120}; "
-            f"as a pattern: {{regexp: {value!r:.120}}}"
-        )
-    return value
+    if value == "all":
+        return value
+    meant = ""
+    if isinstance(value, str):
+        meant = f"; as a pattern: {{regexp: {value!r:.120}}}"
+    elif isinstance(value, list):
+        meant = f"; as a list: {{tags: {value!r:.120}}}"
+    found = str(value).lower() if isinstance(value, bool) else f"{value!r:.120}"
+    raise ValueError(f"expected `all`, {{regexp: …}} or {{tags: […]}}, found {found}{meant}")
 
 
 OnTags = Annotated[
@@ -101,5 +104,5 @@ class Trigger(Value):
 
     @property
     def kind(self) -> str:
-        """The kind of its target. Webhooks are the only one so far, so a spec has no key for it."""
+        """Kind of its target. Webhooks are the only kind so far, so specs have no key for it."""
         return "webhook"

@@ -1,4 +1,4 @@
-"""The names of the scan engines, as specs write them: the only list. `scanners.table` has an engine for each."""
+"""Names of the scan engines in specs: the only list. `scanners.table` has an engine for each."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _schema(schema: dict[str, Any]) -> None:
-    """What a JSON schema says of a name; the shape that pydantic gives to a `Literal`."""
+    """Describe a name in a JSON Schema, in the form that pydantic uses for a `Literal`."""
     schema |= {"const": SCAN_ENGINES[0]} if len(SCAN_ENGINES) == 1 else {"enum": list(SCAN_ENGINES)}
 
 
 EngineName = Annotated[str, BeforeValidator(_known), Field(json_schema_extra=_schema)]
 EngineNames = Annotated[tuple[EngineName, ...], BeforeValidator(single), AfterValidator(_each_once)]
-"""One name or several, each counted once."""
+"""One name or several; duplicates are dropped."""

@@ -22,6 +22,7 @@ from delivery_chain.core.names.git_ref import BRANCHES, TAGS
 from delivery_chain.core.names.pattern import Match, Pattern
 from delivery_chain.core.names.platform import Platform
 from delivery_chain.core.names.reference import check_tag
+from delivery_chain.core.spec.advice import glob_hint
 from delivery_chain.core.spec.delivery import ReplicateRule, Trigger
 from delivery_chain.core.spec.scan import Scan
 from delivery_chain.core.spec.types import (
@@ -190,7 +191,11 @@ class BuildRule(Value):
         for rule in self.tags:
             for name in sorted(rule.placeholders - groups):
                 known = ", ".join(sorted(groups)) or "no group"
-                raise ValueError(f"tag {rule.tag!r}: ${{{name}}} is not captured; the pattern names {known}")
+                hint = "" if self.match else glob_hint(self.pattern.text, name)
+                raise ValueError(
+                    f"tag {rule.tag!r}: ${{{name}}} is not captured; the pattern names {known}"
+                    + (f" ({hint})" if hint else "")
+                )
         return self
 
     @property

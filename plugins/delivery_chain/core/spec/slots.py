@@ -35,19 +35,19 @@ current spec says."""
 
 @dataclass(frozen=True, slots=True)
 class ScanSlot:
-    """What one instance of `scan` is about."""
+    """Platform and engine of one instance of `scan`."""
 
     platform: str
-    """Of the images that it scans; `OTHER_PLATFORMS` for those that have no instance of their own."""
+    """Platform of its images; `OTHER_PLATFORMS` for those without an instance of their own."""
     engine: str
 
     def label(self, spec: ChainSpec) -> str:
-        """`linux/arm64`, and the engine too where the spec has several: `linux/arm64 with other`."""
+        """Name such as `linux/arm64`, with the engine if the spec has several: `linux/arm64 with other`."""
         return f"{self.platform} with {self.engine}" if len(spec.scan.engine) > 1 else self.platform
 
 
 def scan_slots(spec: ChainSpec) -> tuple[ScanSlot, ...]:
-    """What the instances of `scan` are about: each platform with each engine, in the order of their map indexes."""
+    """Return the instances of `scan`: each platform with each engine, in the order of their map indexes."""
     platforms = (*spec.scan_platforms, OTHER_PLATFORMS)
     return tuple(ScanSlot(platform, engine) for platform in platforms for engine in spec.scan.engine)
 

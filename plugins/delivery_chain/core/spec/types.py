@@ -12,7 +12,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from delivery_chain.core.names.pattern import compile_pattern
 from delivery_chain.core.names.platform import platform_name
 from delivery_chain.core.names.reference import check_name, check_tag
+from delivery_chain.core.spec.advice import meant_by_glob
 
+_OF_PATTERNS = frozenset("*?+()[]{}|^$\\")
+"""Characters that patterns have, and tags have not."""
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
 """`${name}` in a tag, replaced by the text that the rule's pattern captured under that name."""
@@ -30,6 +33,18 @@ def _plain_path(path: str) -> str:
             f"expected a path inside the checkout, without '..' and not absolute, found {path!r}"
         )
     return path
+
+
+def _whole_tag(text: str) -> str:
+    try:
+        return check_tag(text)
+    except ValueError as error:
+        if not set(text) & _OF_PATTERNS:
+            raise
+        meant = meant_by_glob(text) or text
+        raise ValueError(
+            f"{error}; here are whole tags, a pattern goes into {{regexp: {meant!r:.120}}}"
+        ) from error
 
 
 def _regexp(text: str) -> str:
@@ -121,4 +136,4 @@ ArgName = Annotated[str, StringConstraints(strict=True, pattern=ARGUMENT_NAME)]
 FindingId = Annotated[str, StringConstraints(strict=True, max_length=100), AfterValidator(finding_id)]
 PlatformText = Annotated[str, StringConstraints(strict=True, max_length=100), AfterValidator(_platform)]
 """Any platform, normalized by `platform_name`: `linux/arm64/v8` is `linux/arm64`."""
-TagText = Annotated[str, StringConstraints(strict=True), AfterValidator(check_tag)]
+TagText = Annotated[str, StringConstraints(strict=True), AfterValidator(_whole_tag)]

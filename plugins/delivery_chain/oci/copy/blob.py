@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from delivery_chain.oci.copy.endpoint import Place
     from delivery_chain.oci.copy.progress import Meter
     from delivery_chain.oci.copy.resume import OpenUploads
-    from delivery_chain.oci.copy.retry import Patience
+    from delivery_chain.oci.copy.retry import Retrier
     from delivery_chain.oci.http.exchange import Outgoing
     from delivery_chain.oci.manifest import Descriptor
 
@@ -36,7 +36,7 @@ PROGRESS = 64 * 1024
 class Tools:
     """Collaborators shared by all transfers of a copy."""
 
-    patience: Patience
+    retrier: Retrier
     uploads: OpenUploads
     meter: Meter
     refusals: Refusals
@@ -81,7 +81,7 @@ class Transfer:
         self._source = source
         self._blob = blob
         self._arrivals = arrivals
-        self._patience = tools.patience
+        self._retrier = tools.retrier
         self._uploads = tools.uploads
         self._meter = tools.meter
         self._refusals = tools.refusals
@@ -102,7 +102,7 @@ class Transfer:
                     return
                 # Targets at the same offset need the same bytes.
                 group = [one for one in waiting if one.offset == waiting[0].offset]
-                with self._patience.hold([self._source.registry, *(one.target.registry for one in group)]):
+                with self._retrier.hold([self._source.registry, *(one.target.registry for one in group)]):
                     self._round(group, waiting[0].offset)
                 for arrival in group:
                     self._settle(arrival)
@@ -118,7 +118,7 @@ class Transfer:
 
     def _prepare(self, arrival: Arrival) -> None:
         try:
-            self._patience.call(arrival.target.registry, lambda: self._begin(arrival))
+            self._retrier.call(arrival.target.registry, lambda: self._begin(arrival))
         except RegistryError as error:
             arrival.error = error
 
@@ -159,7 +159,7 @@ class Transfer:
     # A round: send the bytes from one offset on to every target that needs them.
 
     def _round(self, group: list[Arrival], offset: int) -> None:
-        self._patience.check()
+        self._retrier.check()
         for arrival in group:
             arrival.reached = offset
             self._guarded(arrival, self._open)
@@ -193,7 +193,7 @@ class Transfer:
     def _pieces(self, offset: int) -> Iterator[memoryview]:
         """Yield the source's bytes from `offset`, each piece in the same buffer."""
         source, size = self._source, self._blob.size
-        tries = Tries(self._patience)
+        tries = Tries(self._retrier)
         buffer = memoryview(bytearray(min(CHUNK, size - offset)))
         while offset < size:
             began = offset
@@ -204,7 +204,7 @@ class Transfer:
                         if not count:
                             raise _ended(source, self._blob, offset)
                         offset += count
-                        self._patience.spend(source.registry, count)
+                        self._retrier.spend(source.registry, count)
                         yield buffer[:count]
             except RegistryError as error:
                 if offset - began >= PROGRESS:
@@ -231,7 +231,7 @@ class Transfer:
         arrival.sent += len(piece)
         self._meter.sent(str(arrival.target), len(piece))
         try:
-            self._patience.spend(arrival.target.registry, len(piece))
+            self._retrier.spend(arrival.target.registry, len(piece))
             if not arrival.outgoing.write(piece):
                 self._close(arrival)
         except RegistryError as error:
@@ -251,7 +251,7 @@ class Transfer:
         arrival.way = "copied"
         self._uploads.drop(arrival.target.key(self._blob))
         self._meter.blob_done(str(arrival.target))
-        self._patience.gate(arrival.target.registry).worked()
+        self._retrier.gate(arrival.target.registry).worked()
 
     def _fail(self, arrival: Arrival, error: RegistryError) -> None:
         arrival.fault = error
@@ -269,7 +269,7 @@ class Transfer:
         try:
             if not self._login_ended(arrival, fault):
                 arrival.tries.failed(fault, target.registry)
-            self._patience.call(target.registry, lambda: self._recover(arrival, fault))
+            self._retrier.call(target.registry, lambda: self._recover(arrival, fault))
         except RegistryError as error:
             arrival.error = error
             self._give_up(arrival)

@@ -21,7 +21,7 @@ from delivery_chain.oci.copy.limits import SHARED, Limits
 from delivery_chain.oci.copy.plan import CopyPlan, Planner, TargetPlan
 from delivery_chain.oci.copy.progress import Meter, Progress
 from delivery_chain.oci.copy.resume import Forget, OpenUploads, Resume
-from delivery_chain.oci.copy.retry import Patience, Tries
+from delivery_chain.oci.copy.retry import Retrier, Tries
 from delivery_chain.oci.copy.tag import put_tag
 from delivery_chain.oci.manifest import Manifest
 from delivery_chain.oci.referrer_listing import ReferrersOf
@@ -115,12 +115,12 @@ class Copier:
         for target in targets:
             target.client.will_write(target.name)
         self._stop = threading.Event()
-        self._patience = Patience(limits, self._stop)
+        self._retrier = Retrier(limits, self._stop)
         self._pool = ThreadPoolExecutor(workers, "copy")
         self.meter = Meter(tuple(self._targets), on_progress)
-        self._tools = Tools(self._patience, OpenUploads(resume or Forget()), self.meter, Refusals())
+        self._tools = Tools(self._retrier, OpenUploads(resume or Forget()), self.meter, Refusals())
         self._planner = Planner(
-            source, tuple(self._targets.values()), self._patience, self._map, referrers, thorough, left_behind
+            source, tuple(self._targets.values()), self._retrier, self._map, referrers, thorough, left_behind
         )
         self._arrived: set[str] = set()
         self._locks: dict[str, threading.Lock] = {}
@@ -183,7 +183,7 @@ class Copier:
         put = partial(
             put_tag, target.client, target.name, tag, plan.digest, overwrite=overwrite, manifest=root
         )
-        self._patience.call(target.registry, put)
+        self._retrier.call(target.registry, put)
 
     def _send_blobs(self, sides: list[_Side]) -> None:
         wanted: dict[str, tuple[Descriptor, list[_Side]]] = {}
@@ -217,7 +217,7 @@ class Copier:
                 self.meter.blob_done(side.plan.target, blob.size)
                 continue
             origin = mount_from or _mount_from(self._source, side.place)
-            arrivals.append((side, Arrival(side.place, Tries(self._patience), origin)))
+            arrivals.append((side, Arrival(side.place, Tries(self._retrier), origin)))
         Transfer(self._source, blob, [one for _, one in arrivals], self._tools).run()
         for side, arrival in arrivals:
             self._count(side, arrival, blob)
@@ -243,7 +243,7 @@ class Copier:
         self._check(side.place, plan)
 
     def _put_manifest(self, target: Place, manifest: AnyManifest) -> None:
-        self._patience.call(
+        self._retrier.call(
             target.registry,
             lambda: target.client.put_manifest(
                 target.name, manifest.digest, manifest.raw, manifest.media_type
@@ -251,7 +251,7 @@ class Copier:
         )
 
     def _link(self, target: Place, subject: str, entry: Descriptor) -> None:
-        self._patience.call(
+        self._retrier.call(
             target.registry, lambda: referrers_of.link(target.client, target.name, subject, entry)
         )
 
@@ -265,12 +265,12 @@ class Copier:
         self._each(lambda one: self._check_blob(target, one), plan.closure.blobs)
         listed = ReferrersOf(target.client, target.name)
         for subject, entry in plan.closure.links:
-            found = self._patience.call(target.registry, partial(listed, subject))
+            found = self._retrier.call(target.registry, partial(listed, subject))
             if entry.digest not in {one.digest for one in found}:
                 raise _lost(f"referrer {entry.digest} of {short_digest(subject)}", target, "is not listed")
 
     def _check_manifest(self, target: Place, manifest: AnyManifest) -> None:
-        found = self._patience.call(
+        found = self._retrier.call(
             target.registry, lambda: target.client.head_manifest(target.name, manifest.digest)
         )
         if found is None or found.size != len(manifest.raw):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from delivery_chain.oci.closure import Each
     from delivery_chain.oci.copy.endpoint import Place
-    from delivery_chain.oci.copy.retry import Patience
+    from delivery_chain.oci.copy.retry import Retrier
     from delivery_chain.oci.manifest import AnyManifest, Descriptor
 
 
@@ -91,7 +91,7 @@ class Planner:
 
     source: Place
     targets: Sequence[Place]
-    patience: Patience
+    retrier: Retrier
     each: Each
     referrers: bool
     thorough: bool
@@ -136,7 +136,7 @@ class Planner:
                 for blob in referrer.blobs
                 if not blob.foreign and not self._source_has(blob.digest)
             ]
-            return why or (f"its blob {missing[0]} is not there" if missing else "")
+            return why or (f"its blob {missing[0]} is missing" if missing else "")
 
         return {"unfit": unfit, "left_behind": self.left_behind}
 
@@ -148,31 +148,29 @@ class Planner:
                 found = self._maybe(target, digest)
                 there = found is not None
             else:
-                entry = self.patience.call(
+                entry = self.retrier.call(
                     target.registry, partial(target.client.head_manifest, target.name, digest)
                 )
                 there = entry is not None
             if there:
                 held[target].add(digest)
         source = self.source
-        return found or self.patience.call(
+        return found or self.retrier.call(
             source.registry, lambda: source.client.get_manifest(source.name, digest)
         )
 
     def _maybe(self, target: Place, digest: str) -> AnyManifest | None:
         try:
-            return self.patience.call(
-                target.registry, lambda: target.client.get_manifest(target.name, digest)
-            )
+            return self.retrier.call(target.registry, lambda: target.client.get_manifest(target.name, digest))
         except NotFound:
             return None
 
     def _listed(self, digest: str) -> tuple[Descriptor, ...]:
-        return self.patience.call(self.source.registry, lambda: self._source_lists(digest))
+        return self.retrier.call(self.source.registry, lambda: self._source_lists(digest))
 
     def _source_has(self, digest: str) -> bool:
         source = self.source
-        size = self.patience.call(source.registry, lambda: source.client.head_blob(source.name, digest))
+        size = self.retrier.call(source.registry, lambda: source.client.head_blob(source.name, digest))
         return size is not None
 
     def _missing(self, target: Place, closure: Closure, held: set[str]) -> TargetPlan:
@@ -199,7 +197,7 @@ class Planner:
         Raises:
             ProtocolViolation: It has one of a different size.
         """
-        size = self.patience.call(target.registry, lambda: target.client.head_blob(target.name, blob.digest))
+        size = self.retrier.call(target.registry, lambda: target.client.head_blob(target.name, blob.digest))
         if size is not None and size != blob.size:
             raise ProtocolViolation(
                 f"blob {blob.digest} of {target}: expected {blob.size} bytes as the manifest says, found {size}. "
@@ -214,7 +212,7 @@ class Planner:
         lists: dict[str, set[str]] = {}
         for subject, entry in closure.links:
             if subject in held and subject not in lists:
-                found = self.patience.call(target.registry, partial(self._target_lists[target], subject))
+                found = self.retrier.call(target.registry, partial(self._target_lists[target], subject))
                 lists[subject] = {one.digest for one in found}
             if entry.digest not in lists.get(subject, ()):
                 missing.append((subject, entry))

@@ -76,7 +76,7 @@ class Meter:
         self._report = report
         self._clock = clock
         self._began = clock()
-        self._told = float("-inf")
+        self._reported = float("-inf")
         self._lock = threading.Lock()
 
     def expect(self, target: str, blobs: int, size: int) -> None:
@@ -84,13 +84,13 @@ class Meter:
         with self._lock:
             self._rows[target].blobs_total += blobs
             self._rows[target].bytes_total += size
-            self._report_due()
+            self._report_if_due()
 
     def kept(self, target: str, size: int) -> None:
         """Count bytes that a target has from a previous attempt."""
         with self._lock:
             self._rows[target].bytes_done += size
-            self._report_due()
+            self._report_if_due()
 
     def sent(self, target: str, size: int) -> None:
         """Count bytes sent to a target; negative if they were lost."""
@@ -99,30 +99,30 @@ class Meter:
             row.bytes_done += size
             row.sent += max(size, 0)
             _remember(row, self._clock())
-            self._report_due()
+            self._report_if_due()
 
     def blob_done(self, target: str, size: int = 0) -> None:
         """Count a completed blob, of which `size` bytes did not have to be sent."""
         with self._lock:
             self._rows[target].blobs_done += 1
             self._rows[target].bytes_done += size
-            self._report_due()
+            self._report_if_due()
 
     def finish(self) -> None:
         """Report the final state, whenever the last report was."""
         with self._lock:
-            self._told = float("-inf")
-            self._report_due()
+            self._reported = float("-inf")
+            self._report_if_due()
 
     def now(self) -> Progress:
         """Return a snapshot."""
         with self._lock:
             return self._now()
 
-    def _report_due(self) -> None:
+    def _report_if_due(self) -> None:
         now = self._clock()
-        if self._report is not None and now - self._told >= EVERY:
-            self._told = now
+        if self._report is not None and now - self._reported >= EVERY:
+            self._reported = now
             self._report(self._now())
 
     def _now(self) -> Progress:

@@ -32,7 +32,7 @@ class Stopped(Exception):
     """Raised in a copy's threads when the copy is stopped from outside."""
 
 
-class Patience:
+class Retrier:
     """Retry policy within one copy. Thread-safe."""
 
     def __init__(self, limits: Limits, stop: threading.Event) -> None:
@@ -97,8 +97,8 @@ class Patience:
 class Tries:
     """Failure count of one operation, up to its limit."""
 
-    def __init__(self, patience: Patience) -> None:
-        self._patience = patience
+    def __init__(self, retrier: Retrier) -> None:
+        self._retrier = retrier
         self._failures = 0
         self._put_off = 0
 
@@ -113,17 +113,17 @@ class Tries:
         Raises:
             RegistryError: `error` itself, if no try is left.
         """
-        self._patience.check()
+        self._retrier.check()
         if isinstance(error, RegistryBusy):
             self._put_off += 1
-            pause = max(error.retry_after or 0.0, self._patience.backoff(self._put_off))
+            pause = max(error.retry_after or 0.0, self._retrier.backoff(self._put_off))
             if self._put_off >= BUSY_ATTEMPTS or pause > LONGEST_PAUSE:
                 raise error
-            self._patience.gate(registry).busy(pause)
-            self._patience.wait(pause)
+            self._retrier.gate(registry).busy(pause)
+            self._retrier.wait(pause)
             return
         self._failures += 1
         most = WRONG_BYTES_ATTEMPTS if isinstance(error, ContentMismatch) else ATTEMPTS
         if not error.retryable or self._failures >= most:
             raise error
-        self._patience.wait(self._patience.backoff(self._failures))
+        self._retrier.wait(self._retrier.backoff(self._failures))

@@ -71,7 +71,7 @@ class Resolver:
         try:
             found = named_reach(origin.host)
         except ValueError as error:
-            raise ProtocolViolation(f"{self._home}: redirected to {origin}: {error}") from None
+            raise ProtocolViolation(f"{self._home}: it points to {origin}: {error}") from None
         self._judge(origin, found, origin.host)
 
     def _check_home(self, addresses: Sequence[str]) -> None:
@@ -95,7 +95,7 @@ class Resolver:
                 f"{origin.host} under private_hosts in the registry's connection"
             )
         raise ProtocolViolation(
-            f"{self._home}: redirected to {origin}, which is {address}: not allowed{advice}"
+            f"{self._home}: it points to {origin}, which is {address}: not allowed{advice}"
         )
 
     def _limit(self, host: str) -> Reach:

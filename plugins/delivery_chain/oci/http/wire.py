@@ -156,8 +156,8 @@ def _advice(
         NotFound: "Check repository, tag or digest, and that the connection's user may see them",
         RegistryBusy: "The registry asks to slow down. A retry waits as long as it asks",
         RegistryFailure: f"The registry failed. A retry may work; if it keeps failing, check the log of {host}",
-        ContentMismatch: "The bytes were corrupted in transit. A retry sends them again",
-        TagConflict: "TAG_CONFLICT: this tag is immutable at the registry. Use another one, or lift its protection",
+        ContentMismatch: "The bytes did not arrive intact. A retry sends them again",
+        TagConflict: "TAG_CONFLICT: the registry protects this tag. Use another one, or lift its protection",
         ProtocolViolation: f"The OCI distribution spec has no such response. Check that {host} is a registry",
     }.get(kind, "The registry rejected this request; nothing was changed")
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from delivery_chain.core.events.dedupe import AGAIN, LATE, LOST
-from delivery_chain.core.events.gaps import Wanted, Watch, changes, for_reader, span
+from delivery_chain.core.events.gaps import Wanted, Watch, changes, for_reader, settled, span
 from delivery_chain.core.events.ledger import OWN_WRITES, Entry, LedgerLine, Looked, Outcome, Seen, join
 from delivery_chain.core.events.watch_dags import images_dag_id, source_dag_id, watches
 from delivery_chain.core.spec.model import Source
@@ -238,3 +238,25 @@ def test_a_dag_tells_its_connection(connection: str, other: str, url: str) -> No
 def test_a_chain_is_no_watch() -> None:
     """A Dag that is no sensor's watches nothing."""
     assert not watches("git--shop-api-000000", "git")
+
+
+@pytest.mark.parametrize(
+    ("notes", "gaps"),
+    [
+        (["superseded: so"], ("no webhook told it",)),
+        (["built before: so", "superseded: so"], ("no webhook told it",)),
+        (["superseded: so", "delivered: so"], ("no webhook told it", "the sensor has not seen it: so")),
+        ([""], ("no webhook told it", "the sensor has not seen it: so")),
+        ([], ("no webhook told it", "the sensor has not seen it: so")),
+    ],
+)
+def test_an_old_push_told_again_was_not_missed(notes: list[str], gaps: tuple[str, ...]) -> None:
+    """All its runs found that the ref moved on, or its image there: the sensor need not see it; other gaps stay."""
+    runs = [
+        {"chain": "c", "run_id": str(number), "state": "success", "note": n} for number, n in enumerate(notes)
+    ]
+    given = {
+        "place": PLACE, "ref": REF, "commit": A, "at": NOW, "last": NOW, "by": HOOK, "runs": runs,
+        "gaps": ["no webhook told it", "the sensor has not seen it: so"],
+    }  # fmt: skip
+    assert settled(LedgerLine.model_validate(given)).gaps == gaps

@@ -12,30 +12,25 @@ from delivery_chain.core.gate.judge import MOST_DECIDING, Hit, Verdict, describe
 from delivery_chain.core.results import Image
 from delivery_chain.core.spec.scan import Clause, Scan
 from delivery_chain.errors import ScanFailed
-from support.findings import AMD, ARM, DATABASE, INDEX, NOW, finding, judged, report
+from support.findings import (
+    AMD,
+    ARM,
+    CRITICAL,
+    DATABASE,
+    HIGH,
+    IMAGE,
+    INDEX,
+    LOW,
+    NOW,
+    STALE,
+    blocks,
+    finding,
+    judged,
+    report,
+    verdict,
+)
 
-STALE = "database example.org/db:2 is of 2026-05-20 07:00 UTC, older than [delivery_chain]"
-IMAGE = Image(digest=AMD, platform="linux/amd64")
 UNSEEN = "the scan did not see enough, so the image does not pass:\n"
-
-
-def verdict(scan: dict[str, Any], *findings: Finding, repository: str = "api") -> Verdict:
-    return judge(
-        Scan.model_validate(scan),
-        [report(*findings)],
-        digest=AMD,
-        images=[IMAGE],
-        repository=repository,
-        now=NOW,
-    )
-
-
-def blocks(block: dict[str, Any], *findings: Finding) -> bool:
-    return not verdict({"block": block}, *findings).passed
-
-
-CRITICAL, LOW = finding("C-1", "critical"), finding("L-1", "low")
-HIGH = finding("H-1", "high", aliases=("GHSA-aaaa-bbbb-cccc",), source="openssl-src")
 
 
 @pytest.mark.parametrize(

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery_chain.core.events.event import Kind
-from delivery_chain.core.gate.judge import Hit, Verdict
-from delivery_chain.core.plan import Plan, Planned, made_for
-from delivery_chain.core.results import DeliveryResult, Published, RegionResult, Subject, TagMove
+from delivery_chain.core.plan import Planned, made_for
 from delivery_chain.core.run.marks import Mark
 from delivery_chain.core.run.resume import is_stuck, resumed, stalled, to_reset
 from delivery_chain.core.run.state import Facts
 from delivery_chain.core.spec.model import ChainSpec
 from delivery_chain.core.steps import BEFORE, DONE, NOT_RUN, STEPS, Task
+from support.run_facts import BLOCKED, PASSED, PLAN, PUBLISHED, SUBJECT, TOLD, WEST
 
-DAY = datetime(2026, 5, 20, 12, 0, tzinfo=UTC)
-DIGEST = "sha256:" + "9" * 64
 SPEC = ChainSpec.model_validate(
     {
         "version": 1,
@@ -34,27 +29,14 @@ SPEC = ChainSpec.model_validate(
         ],
     }
 )
-PLAN = Plan(
-    chain="shop", run_id="r1", kind=Kind.IMAGE_PUSH, instance="home", namespace="shop", repository="api",
-    tags=("v7",), digest=DIGEST, pushed_at=DAY,
-)  # fmt: skip
 LEFT: dict[str, Any] = {
     "planned": Planned(plan=PLAN, spec=SPEC),
-    "subject": Subject(plan=made_for(PLAN, SPEC), digest=DIGEST, media_type="m", size=1),
-    "verdict": Verdict(digest=DIGEST, passed=True, judged_at=DAY),
-    "published": Published(digest=DIGEST, tags=(TagMove(tag="v7", state="moved", digest=DIGEST),)),
-    "regions": (
-        RegionResult(
-            rule="west", region="west", host="w", name="shop/api", digest=DIGEST, tags=(), copied=1, skipped=0,
-            bytes=1, seconds=1.0,
-        ),
-    ),
-    "deliveries": tuple(
-        DeliveryResult(trigger=name, url="https://t", digest=DIGEST, delivered=("v7",), attempts=())
-        for name in ("prod", "devs")
-    ),
-}  # fmt: skip
-BLOCKED = LEFT["verdict"].model_copy(update={"passed": False, "hits": (Hit(clause="findings", count=3),)})
+    "subject": SUBJECT.model_copy(update={"plan": made_for(PLAN, SPEC)}),
+    "verdict": PASSED,
+    "published": PUBLISHED,
+    "regions": (WEST,),
+    "deliveries": tuple(TOLD.model_copy(update={"trigger": name}) for name in ("prod", "devs")),
+}
 OK, NO, SKIP, UP, TODO = "success", "failed", "skipped", "upstream_failed", ""
 RETRY = {"state": SKIP, "error": "RegistryBusy", "reason": "busy"}
 ITSELF = {"state": SKIP, "error": "skipped", "reason": "nothing to do"}

@@ -1,88 +1,10 @@
+"""Specs with problems: all of them, each with its line and key path."""
+
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from delivery_chain.core.spec.document import LARGEST_SPEC, key_path
-from delivery_chain.core.spec.parse import parse_spec
-from delivery_chain.errors import SpecError
-
-HEAD = "version: 1\nname: x\nscope: {instance: home, namespace: shop, repositories: [api]}\n"
-SOURCE = "sources: {api: {connection: g}}\n"
-SPECS = Path(__file__).parents[4] / "chain_specs"
-
-
-TOP = "expected one of build, description, distribute, name, replicate, scan, scope, sources, version"
-OWNER = re.compile(r" \((?:build rule|replication rule|trigger) '[^']*'\)$")
-
-
-def told(text: str) -> list[str]:
-    with pytest.raises(SpecError) as caught:
-        parse_spec(text, "f.yaml")
-    assert str(caught.value).splitlines() == [str(problem) for problem in caught.value.problems]
-    return [str(problem).removeprefix("f.yaml:") for problem in caught.value.problems]
-
-
-def problems(text: str) -> list[str]:
-    """What is told of a text, without the names of the rules that it is told of."""
-    return [OWNER.sub("", line) for line in told(text)]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("", ["1: the file is empty: expected a chain spec, see chain_specs/ for examples"]),
-        ("# only\n", ["1: the file is empty: expected a chain spec, see chain_specs/ for examples"]),
-        ("- a\n", ["1: expected a mapping with `version: 1` at its top, found list"]),
-        ("hello\n", ["1: expected a mapping with `version: 1` at its top, found str"]),
-        ("a: [1\n", ["2: not YAML: did not find expected ',' or ']'"]),
-        (
-            "a:\n\tb: 1\n",
-            [
-                (
-                    "2: not YAML: found character that cannot start any token; YAML is indented with spaces, not with "
-                    "tabs"
-                )
-            ],
-        ),
-        (HEAD + "---\na: 1\n", ["4: not YAML: but found another document"]),
-        (HEAD + "? [a]\n: b\n", ["4: expected a plain key of at most 300 characters"]),
-        (HEAD + f"description: {'[' * 25}{']' * 25}\n", ["4: nested deeper than 20 levels"]),
-        ("x" * (LARGEST_SPEC + 1), ["1: at most 262144 characters, found 262145"]),
-        (
-            HEAD + "description: &a text\nbuild: *a\n",
-            [
-                (
-                    "4: anchors and aliases are not supported: write the value out; text that begins with * or & goes "
-                    "in quotes"
-                )
-            ],
-        ),
-        (HEAD + "<<: {description: a}\n", [f"4: <<: unknown key; {TOP}"]),
-        (
-            HEAD + "description: !!python/object:os.system x\n",
-            [
-                "4: the tag !!python/object:os.system is not supported: write the value without it, text in quotes"
-            ],
-        ),
-        (
-            'a: "\x01"\n',
-            [
-                (
-                    "1: not YAML: unacceptable character #x0001: control characters are not allowed "
-                    'in "<unicode string>", position 4'
-                )
-            ],
-        ),
-    ],
-)
-def test_not_a_document(text: str, expected: list[str]) -> None:
-    """What is no plain YAML mapping is refused with a line, and no tag, anchor or depth gets anywhere."""
-    assert problems(text) == expected
+from support.spec_problems import HEAD, SOURCE, TOP, problems
 
 
 @pytest.mark.parametrize(
@@ -202,6 +124,7 @@ def test_keys(rest: str, expected: list[str]) -> None:
             "      tags: [{tag: a}, {tag: b}, {tag: c}, {tag: d}]\n"
             "    - {name: b, tag: 'v(?<n>.*)', tags: [{tag: '${m}'}]}\n"
             "    - {name: c, branch: '(?=x)', tags: [{tag: a}]}\n"
+            "    - {name: f, tag: 'v*', tags: [{tag: '${m}'}]}\n"
             "    - {name: d, branch: v, tag: v, tags: [{tag: a}]}\n"
             "    - {name: e, tags: [{tag: a, build_time: hour, commit_id: 41}]}\n",
             [
@@ -209,9 +132,13 @@ def test_keys(rest: str, expected: list[str]) -> None:
                 "10: build.rules[0].tags: at most 3 tags, found 4",
                 "11: build.rules[1]: tag '${m}': ${m} is not captured; the pattern names n",
                 "12: build.rules[2]: `branch`: not a regular expression that RE2 accepts: invalid perl operator: (?=",
-                "13: build.rules[3]: expected either `branch` or `tag`",
-                "14: build.rules[4].tags[0].build_time: expected 'date' or 'minute', found 'hour'",
-                "14: build.rules[4].tags[0].commit_id: expected less than or equal to 40, found 41",
+                (
+                    "13: build.rules[3]: tag '${m}': ${m} is not captured; the pattern names no group ('v*' looks like "
+                    "a glob and is read as a regular expression for the whole name; write 'v(?<m>.*)')"
+                ),
+                "14: build.rules[4]: expected either `branch` or `tag`",
+                "15: build.rules[5].tags[0].build_time: expected 'date' or 'minute', found 'hour'",
+                "15: build.rules[5].tags[0].commit_id: expected less than or equal to 40, found 41",
             ],
         ),
         (
@@ -281,7 +208,8 @@ def test_keys(rest: str, expected: list[str]) -> None:
             HEAD
             + "distribute:\n  - {name: a, url_connection: c, on: {}}\n  - {name: b, url_connection: c, on: some}\n"
             "  - {name: c, url_connection: c, on: {regexp: '('}}\n  - {name: d, url_connection: c, method: PUT}\n"
-            "  - {name: e}\n  - {name: f, url_connection: c, on: {tags: [.x]}}\n",
+            "  - {name: e}\n  - {name: f, url_connection: c, on: {tags: [.x, 'v*']}}\n"
+            "  - {name: g, url_connection: c, on: true}\n  - {name: h, url_connection: c, on: [x]}\n",
             [
                 "5: distribute[0].on: expected `all`, {regexp: …} or {tags: […]}",
                 (
@@ -294,6 +222,15 @@ def test_keys(rest: str, expected: list[str]) -> None:
                 (
                     "10: distribute[5].on.tags[0]: tag '.x': expected 1 to 128 characters of [A-Za-z0-9_.-], the first "
                     "not . or -"
+                ),
+                (
+                    "10: distribute[5].on.tags[1]: tag 'v*': expected 1 to 128 characters of [A-Za-z0-9_.-], the first "
+                    "not . or -; here are whole tags, a pattern goes into {regexp: 'v.*'}"
+                ),
+                "11: distribute[6].on: expected `all`, {regexp: …} or {tags: […]}, found true",
+                (
+                    "12: distribute[7].on: expected `all`, {regexp: …} or {tags: […]}, found ['x']; as a list: "
+                    "{tags: ['x']}"
                 ),
             ],
         ),
@@ -350,67 +287,3 @@ def test_faults_and_cross_faults_together() -> None:
         "4: scan.engine: expected 'trivy', found 'x'",
         "5: replicate[0].to: is the home registry: the image is there already",
     ]
-
-
-@pytest.mark.parametrize(
-    ("path", "expected"),
-    [((), ""), (("name",), "name"), (("build", "rules", 0, "tags", 2, "tag"), "build.rules[0].tags[2].tag")],
-)
-def test_key_path(path: tuple[str | int, ...], expected: str) -> None:
-    """A key path reads as a person would write it."""
-    assert key_path(path) == expected
-
-
-@given(st.data())
-def test_never_anything_but_a_spec_error(data: st.DataObject) -> None:
-    """A good spec with any piece cut out or put in is a spec, or a SpecError with lines; never another exception."""
-    text = (SPECS / "shop-web.yaml").read_text(encoding="utf-8")
-    start = data.draw(st.integers(0, len(text)))
-    end = data.draw(st.integers(start, min(len(text), start + 40)))
-    piece = data.draw(
-        st.text(max_size=5) | st.sampled_from(["{", "- ", ": ", "*a", "&a ", "!!set ", "null", "\n"])
-    )
-    try:
-        parse_spec(text[:start] + piece + text[end:], "f.yaml")
-    except SpecError as error:
-        assert error.problems  # noqa: PT017 - either outcome is fine
-        assert all(problem.line >= 1 for problem in error.problems)  # noqa: PT017
-
-
-RULE = "build:\n  rules:\n    - {name: r, branch: main, tags: [{tag: a}], "
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (
-            RULE + "dockerfil: x}\n",
-            "7: build.rules[0].dockerfil: unknown key; did you mean `dockerfile`? (build rule 'r')",
-        ),
-        (
-            "replicate: [{name: far, to: far, tag: x}]\n",
-            "4: replicate[0].tag: unknown key; did you mean `tags`? (replication rule 'far')",
-        ),
-        (
-            "distribute: [{name: tell, url_connection: c, after: [gone]}]\n",
-            "4: distribute[0].after: no replication rule is named 'gone' (trigger 'tell')",
-        ),
-        (
-            "distribute: [{name: 'it''s', url_connection: c, on: {regexp: '*'}}]\n",
-            (
-                "4: distribute[0].on.regexp: not a regular expression that RE2 accepts: no argument for repetition "
-                "operator: * ('*' looks like a glob and is read as a regular expression for the whole name; "
-                "write '.*') "
-                '(trigger "it\'s")'
-            ),
-        ),
-        (
-            "replicate: [{name: 7, to: far}]\n",
-            "4: replicate[0].name: expected text, found 7 (put it in quotes)",
-        ),
-        ("replicate: [{to: far}]\n", "4: replicate[0].name: is missing"),
-    ],
-)
-def test_whose_problem_it_is(text: str, expected: str) -> None:
-    """A problem of a rule, region or trigger names it: who reads it does not count items from 0."""
-    assert expected in told(HEAD + SOURCE + text if "build:" in text else HEAD + text)

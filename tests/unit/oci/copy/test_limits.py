@@ -16,7 +16,7 @@ from delivery_chain.errors import (
     RegistryUnreachable,
 )
 from delivery_chain.oci.copy.limits import Gate, Limits
-from delivery_chain.oci.copy.retry import ATTEMPTS, BUSY_ATTEMPTS, WRONG_BYTES_ATTEMPTS, Patience, Stopped
+from delivery_chain.oci.copy.retry import ATTEMPTS, BUSY_ATTEMPTS, WRONG_BYTES_ATTEMPTS, Retrier, Stopped
 
 HOME = Registry(host="127.0.0.1:1", plain_http=True)
 
@@ -118,7 +118,7 @@ def test_hope_ends(error: RegistryError, expected: int) -> None:
         raise error
 
     with pytest.raises(type(error)):
-        Patience(Limits(first_wait=0.00001), threading.Event()).call(HOME, work)
+        Retrier(Limits(first_wait=0.00001), threading.Event()).call(HOME, work)
 
     assert len(tries) == expected
 
@@ -132,7 +132,7 @@ def test_what_works_is_given_back() -> None:
             raise errors.pop()
         return "done"
 
-    assert Patience(Limits(first_wait=0.00001), threading.Event()).call(HOME, work) == "done"
+    assert Retrier(Limits(first_wait=0.00001), threading.Event()).call(HOME, work) == "done"
 
 
 def test_a_stop_ends_every_wait() -> None:
@@ -144,4 +144,4 @@ def test_a_stop_ends_every_wait() -> None:
         raise RegistryBusy("x", retry_after=50)
 
     with pytest.raises(Stopped):
-        Patience(Limits(), stop).call(HOME, work)
+        Retrier(Limits(), stop).call(HOME, work)

@@ -87,17 +87,17 @@ ERRORS = {
     "412 immutable": (
         refusal("PUT", MANIFESTS, 412, "PRECONDITION", "tag is immutable"),
         TagConflict,
-        "is immutable at",
+        "protects",
     ),
     "403 immutable": (
         refusal("PUT", MANIFESTS, 403, "DENIED", "Immutable tag"),
         TagConflict,
-        "is immutable at the registry",
+        "protects this tag",
     ),
     "400 tag exists": (
         refusal("PUT", MANIFESTS, 400, "ImageTagAlreadyExistsException"),
         TagConflict,
-        "is immutable at",
+        "protects",
     ),
     "read of an immutable tag": (
         refusal("GET", MANIFESTS, 403, "DENIED", "immutable"),

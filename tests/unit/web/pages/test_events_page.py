@@ -104,7 +104,7 @@ def test_a_row_has_its_run_s_state() -> None:
     """As the run stands now, with its note for who points at it."""
     run = {"chain": "shop-api", "run_id": "run/1", "state": "failed", "note": "blocked: 2 high"}
     found = page(change(runs=[run]))
-    assert found.rows[1][3] == "|shop-api (release): run/1 failed · image"
+    assert found.rows[1][3] == "|shop-api (release): run/1 failed (blocked) · image"
     assert ("span", {"class": "failed", "title": "blocked: 2 high"}) in found.elements
 
 

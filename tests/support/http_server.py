@@ -1,0 +1,84 @@
+"""A small HTTP server in this process: one method answers every request, and the server ends with the block."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Calls `answer` for every request; a client that goes away ends its connection and nothing else."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+
+    def answer(self) -> None:
+        """Answer the request, usually by `reply`."""
+        raise NotImplementedError
+
+    def body(self) -> bytes:
+        """The request's whole body; shorter than announced where the client gave up."""
+        return self.rfile.read(int(self.headers.get("Content-Length", "0")))
+
+    def reply(
+        self, status: int, headers: Mapping[str, str], body: bytes = b"", *, cut: int | None = None
+    ) -> None:
+        """Send an answer.
+
+        Args:
+            status: HTTP status.
+            headers: These come after, or instead of, the `Content-Length` of `body`.
+            body: Left out of an answer to HEAD.
+            cut: Bytes of the body after which the connection is closed; None sends all.
+        """
+        self.send_response(status)
+        for key, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body[:cut])
+            self.close_connection = self.close_connection or cut is not None
+
+    def handle_one_request(self) -> None:
+        """Answer one request, or see the client go."""
+        try:
+            super().handle_one_request()
+        except (ConnectionError, TimeoutError):
+            self.close_connection = True
+
+    def log_message(self, *args: object) -> None:
+        """Stay quiet."""
+
+    def __getattr__(self, name: str) -> object:
+        """Give `answer` as `do_GET`, `do_PUT` and the rest, which is what the base class looks for."""
+        if name.startswith("do_"):
+            return self.answer
+        raise AttributeError(name)
+
+
+@contextmanager
+def serving(handler: type[Handler], port: int = 0) -> Iterator[int]:
+    """Serve on 127.0.0.1 until the block ends.
+
+    Args:
+        handler: Answers.
+        port: 0 takes a free one.
+
+    Yields:
+        The port.
+    """
+    with ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
