@@ -149,7 +149,7 @@ def test_a_chart_is_not_for_this_chain(sandbox: Sandbox, held: Held) -> None:
         CHAIN, "--repository", "app", "--tag", CHART, "--run-id", "chart", "--wait"
     )
     run = ended(sandbox, "chart")
-    first = f"not for this chain: {IMAGE} {CHART} is no image but artifact {held_chain.HELM}"
+    first = f"not for this chain: {IMAGE} {CHART} is not an image but artifact {held_chain.HELM}"
     assert (run.state, run.note.startswith(first)) == ("success", True), run.note
     assert (code, out.splitlines()[-1], err) == (1, f"success  {run.note}", "")
 

@@ -23,7 +23,7 @@ DATABASE = Database(
     limit="[delivery_chain] some_max_age_hours",
     remedy="let the worker reach a newer one, or name a mirror in [delivery_chain] some_repository",
 )
-STALE = "database example.org/db:2 is of 2026-05-20 07:00 UTC, older than [delivery_chain]"
+STALE = "database example.org/db:2 was built on 2026-05-20 07:00 UTC, older than [delivery_chain]"
 """What is said of `DATABASE` once it is too old."""
 IMAGE = Image(digest=AMD, platform="linux/amd64")
 SEEN = Coverage(os_family="debian", os_release="12.0", os_packages=88)

@@ -1,4 +1,4 @@
-"""Sending what was there before a replication rule was: each image as a run of its own, judged like any other."""
+"""Backfill a replication rule: images older than the rule get a run each, and are judged like any other."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A tag of the home registry that some region lacks, or has with another digest."""
+    """A tag of the home registry that a region lacks, or holds with another digest."""
 
     repository: str
     """Without the namespace."""
     tag: str
     digest: str
     rules: tuple[str, ...]
-    """Replication rules whose region lacks it."""
+    """Replication rules whose regions lack it."""
 
 
 class ExistingOperator(ChainOperator):
-    """Lists what regions lack, as runs to start: `[{trigger_dag_id, trigger_run_id, conf}, …]`."""
+    """List the images that regions lack, as runs to start: `[{trigger_dag_id, trigger_run_id, conf}, …]`."""
 
     def __init__(self, *, specs: Sequence[ChainSpec], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.specs = {spec.name: spec for spec in specs}
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        """Return one entry per image, at most `MOST_RUNS`; the log names each, and says if there is more."""
+        """Return one entry per image, at most `MOST_RUNS`; the log names each and says whether more remain."""
         from delivery_chain.hooks.registry import OciRegistryHook
 
         asked = context["params"]
@@ -65,24 +65,24 @@ class ExistingOperator(ChainOperator):
             self.log.info("%s:%s for %s", image.repository, image.tag, ", ".join(image.rules))
             runs.append(_run(spec, image, run_id))
         more = next(found, None) is not None
-        self.log.info("%d images%s", len(runs), "; there are more: start this again" if more else "")
+        self.log.info("%d images%s", len(runs), "; more remain: start this Dag again" if more else "")
         return runs
 
 
 def missing(
     spec: ChainSpec, connect: Callable[[str], RegistryClient], *, rule: str = "", tags: str = ".*"
 ) -> Iterator[Missing]:
-    """What replication rules cover and their regions lack, in natural order of the tags.
+    """Yield the images that replication rules cover and their regions lack, in natural order of their tags.
 
     Args:
         spec: The chain.
-        connect: Gives a registry's client by its connection's id.
-        rule: Just this rule; every rule by default.
-        tags: Just tags that match this pattern as a whole.
+        connect: Returns a registry's client for a connection id.
+        rule: Only this rule; every rule by default.
+        tags: Only tags that match this pattern in full.
 
     Raises:
-        UsageError: There is no such rule.
-        RegistryError: A registry can't be asked.
+        UsageError: The chain has no such rule.
+        RegistryError: A registry can't be queried.
     """
     rules = [one for one in spec.replicate if rule in ("", one.name)]
     if not rules:
@@ -94,7 +94,7 @@ def missing(
         for name in names_in_scope(clients[spec.scope.instance], spec):
             repository = name.removeprefix(f"{spec.scope.namespace}/")
             for tag in _tags(clients[spec.scope.instance], name, tags):
-                if image := _look(spec, rules, clients, repository, tag):
+                if image := _missing_image(spec, rules, clients, repository, tag):
                     yield image
 
 
@@ -108,7 +108,7 @@ def _tags(home: RegistryClient, name: str, pattern: str) -> list[str]:
     )
 
 
-def _look(
+def _missing_image(
     spec: ChainSpec,
     rules: Sequence[ReplicateRule],
     clients: Mapping[str, RegistryClient],
@@ -133,7 +133,7 @@ def _run(spec: ChainSpec, image: Missing, asked_by: str) -> dict[str, Any]:
     event = Event(
         repository=image.repository, tag=image.tag, digest=image.digest, sender="existing", announce=False
     )
-    # New for each time that somebody asks, the same for a retry.
+    # New for each backfill, the same for its retries.
     unique = hashlib.sha256(f"{asked_by}\0{image.repository}\0{image.tag}\0{image.digest}".encode())
     run_id = f"existing__{image.repository.replace('/', '-')[:60]}__{image.tag}__{unique.hexdigest()[:8]}"
     return {"trigger_dag_id": spec.name, "trigger_run_id": run_id, "conf": event.to_conf()}

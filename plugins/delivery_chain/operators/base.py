@@ -1,6 +1,6 @@
-"""What the steps of a chain share: leaving something for later steps, and reading what earlier ones left.
+"""Share what every step of a chain needs: leaving results for later steps and reading those of earlier ones.
 
-The plan holds the spec it was made from, so an edit of the spec never changes a run that is on its way.
+The plan holds the spec it was made from, so editing the spec never changes a run in flight.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ V = TypeVar("V", bound=Value)
 
 
 MOST_RUNS = 1000
-"""Runs that one task may start at once: Airflow maps over no more than `[core] max_map_length`, 1024 by default."""
+"""Most runs that one task starts at once: Airflow maps over at most `[core] max_map_length`, 1024 by default."""
 
 
-# In this order: Airflow takes a first base that is no operator for a constructor of its own, and its mapped tasks then
-# have None in the place of lists.
+# The order matters: Airflow takes the `__init__` of a first base that isn't an operator for the operator's own, and
+# mapped tasks then get None instead of lists.
 class ChainOperator(BaseOperator, LeavesReason):
     """A step of a chain."""
 
@@ -46,7 +46,7 @@ class ChainOperator(BaseOperator, LeavesReason):
 
 
 def names_in_scope(client: RegistryClient, spec: ChainSpec) -> tuple[str, ...]:
-    """The repositories that a chain covers, as `namespace/repository`; for a whole namespace the registry is asked."""
+    """Return the repositories a chain covers, as `namespace/repository`; queries the registry for a whole namespace."""
     namespace = spec.scope.namespace
     repositories: Iterable[str] = spec.scope.repositories
     if spec.scope.all:
@@ -56,44 +56,44 @@ def names_in_scope(client: RegistryClient, spec: ChainSpec) -> tuple[str, ...]:
 
 
 def skip(reason: str) -> AirflowSkipException:
-    """The exception that ends a task as skipped, with its reason in the log."""
+    """Return the exception that marks a task as skipped and logs the reason."""
     return AirflowSkipException(reason)
 
 
 def leave(context: Context, value: Value) -> dict[str, Any]:
-    """What a step returns for the steps after it: the value with the proof that this task instance left it."""
+    """Seal a value as the return value of this task instance, so that later steps can prove where it came from."""
     return sealed(value.to_xcom(), place_of(context["ti"]), _secret())
 
 
 def _secret() -> str:
-    # Not at the top: a parse of a Dag file imports this module, and asks for no Variable.
+    # Imported late: parsing a Dag file imports this module and needs no Variable.
     from delivery_chain.hooks.signing_secret import signing_secret
 
     return signing_secret()
 
 
 def pull(ti: TaskInstance, task_id: str, model: type[V], *, map_index: int | None = None) -> V | None:
-    """What a task of this run returned, or None where it returned nothing.
+    """Return what a task of this run returned, or None if it returned nothing.
 
     Raises:
-        SealBroken: What is there was not left by that task. Not retryable.
+        SealBroken: The value was not left by that task. Not retryable.
     """
     data = ti.xcom_pull(task_ids=task_id, map_indexes=-1 if map_index is None else map_index)
     return None if data is None else _open(data, place_of(ti, task_id, map_index), model)
 
 
 def pull_all(ti: TaskInstance, task_id: str, model: type[V]) -> tuple[V, ...]:
-    """What the instances of a mapped task returned, in their order, skipped and failed ones left out.
+    """Return what the instances of a mapped task returned, in order, without skipped and failed ones.
 
     Raises:
-        SealBroken: One was not left by that task, or is there twice. Not retryable.
+        SealBroken: A value was not left by that task, or is present twice. Not retryable.
     """
     found = [item for item in ti.xcom_pull(task_ids=[task_id]) or () if item is not None]
     by_index = {claimed_index(item): item for item in found}
     if len(by_index) < len(found):
         raise SealBroken(
-            f"what the task `{task_id}` left in run {ti.run_id!r} is there twice, so it was copied over Airflow's REST "
-            f"API or in its database. Clear the task `{task_id}` and all that follow it, so that it is made again"
+            f"what the task `{task_id}` left in run {ti.run_id!r} is present twice, so it was copied through Airflow's "
+            f"REST API or in its database: clear `{task_id}` and everything downstream, so that it is produced again"
         )
     return tuple(_open(by_index[index], place_of(ti, task_id, index), model) for index in sorted(by_index))
 
@@ -103,11 +103,11 @@ def _open(data: Any, place: Place, model: type[V]) -> V:
 
 
 def planned(ti: TaskInstance) -> tuple[Plan, ChainSpec]:
-    """The run's plan and the spec it was made from.
+    """Return the run's plan and the spec it was made from.
 
     Raises:
-        ConfigurationError: plan left nothing, because it was marked by hand, or its XCom was removed.
-        SealBroken: What is there was not left by that task. Not retryable.
+        ConfigurationError: `plan` left nothing: its state was set by hand, or its XCom was removed.
+        SealBroken: The value was not left by `plan`. Not retryable.
     """
     found = pull(ti, Step.PLAN, Planned)
     if found is None:
@@ -116,12 +116,12 @@ def planned(ti: TaskInstance) -> tuple[Plan, ChainSpec]:
 
 
 def subject_of(ti: TaskInstance) -> Subject:
-    """The digest that the run is about.
+    """Return the image that the run is about.
 
     Raises:
-        ConfigurationError: assemble left nothing.
-        Unjudged: What it left was made for another plan than the run has now. Not retryable.
-        SealBroken: What is there was not left by that task. Not retryable.
+        ConfigurationError: `assemble` left nothing.
+        Unjudged: The image was made for an earlier plan of the run. Not retryable.
+        SealBroken: The value was not left by `assemble`. Not retryable.
     """
     subject = pull(ti, Step.ASSEMBLE, Subject)
     if subject is None:
@@ -130,6 +130,6 @@ def subject_of(ti: TaskInstance) -> Subject:
         )
     if subject.plan != made_for(*planned(ti)):
         raise Unjudged(
-            "the run's plan was made again since its image was: clear `build`, `assemble` and all that follow them"
+            "the run was planned again after its image was made: clear `build`, `assemble` and everything downstream"
         )
     return subject

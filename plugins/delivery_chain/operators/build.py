@@ -1,4 +1,4 @@
-"""Building one platform's image from the exact commit, and naming the one digest that the run is about."""
+"""Build each platform's image from the exact commit, and assemble the one digest that the run is about."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ if TYPE_CHECKING:
     from delivery_chain.oci.client import RegistryClient
 
 MOST_IMAGES = 64
-"""Images that one run scans: the official images with the most platforms hold a dozen."""
+"""Most images that one run scans; the official images with the most platforms hold a dozen."""
 
 
 class BuildOperator(SlotOperator, JobOperator):
-    """Builds one platform and pushes it under the run's staging tag."""
+    """Build one platform and push it under the run's staging tag."""
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Return a BuildResult as JSON; skipped where the plan does not build this platform."""
+        """Return a BuildResult as JSON; skipped if the plan does not build this platform."""
         plan, spec = planned(context["ti"])
         platform = self.item(spec)
         build = plan.build
         if build is None:
-            raise skip("the image is there already: nothing to build")
+            raise skip("the image already exists: nothing to build")
         if platform not in build.platforms:
             raise skip(f"build rule {build.rule!r} does not build {platform}")
         from delivery_chain.jobs.job import BuildDone
@@ -116,7 +116,7 @@ def _reads(plan: Plan, spec: ChainSpec) -> tuple[ReadRef, ...]:
 
 
 class AssembleOperator(ChainOperator):
-    """Names the run's digest: the one image, or an index of all platforms, less what the chain does not ship."""
+    """Assemble the run's digest: a single image, or an index of all platforms minus those the chain does not ship."""
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Return a Subject as JSON.
@@ -125,9 +125,9 @@ class AssembleOperator(ChainOperator):
             BuildFailed: A platform is missing. Not retryable.
             EventRefused: The image has none of the platforms that the chain ships. Not retryable.
             ScanFailed: It holds more images than one run scans. Not retryable.
-            ProtocolViolation: It holds something that is neither an image nor proven to be none. Not retryable.
-            NotFound: One is not in the registry any more. Not retryable.
-            Unjudged: One was built for another plan than the run has now. Not retryable.
+            ProtocolViolation: It holds something that is neither an image nor a proven artifact. Not retryable.
+            NotFound: An image is no longer in the registry. Not retryable.
+            Unjudged: A platform was built for an earlier plan of the run. Not retryable.
         """
         plan, spec = planned(context["ti"])
         from delivery_chain.hooks.registry import OciRegistryHook
@@ -135,7 +135,7 @@ class AssembleOperator(ChainOperator):
         results = pull_all(context["ti"], Step.BUILD, BuildResult) if plan.build else ()
         if old := [result.platform for result in results if result.plan != made_for(plan, spec)]:
             raise Unjudged(
-                f"the run's plan was made again since {', '.join(old)} was built: clear `build` and all that follow it"
+                f"the run was planned again after {', '.join(old)} was built: clear `build` and everything downstream"
             )
         built = {result.platform: result.digest for result in results}
         with OciRegistryHook(plan.instance).client() as client:
@@ -146,7 +146,7 @@ class AssembleOperator(ChainOperator):
         if spec.scan.enabled and len(subject.images) > MOST_IMAGES:
             raise ScanFailed(
                 f"{plan.name}@{subject.digest}: expected at most {MOST_IMAGES} images to scan in one run, found "
-                f"{len(subject.images)}; name those that you ship with `platforms: {{ship: […]}}` in the scan section"
+                f"{len(subject.images)}; list the platforms you ship as `platforms: {{ship: […]}}` in the scan section"
             )
         return leave(context, subject.model_copy(update={"plan": made_for(plan, spec)}))
 
@@ -159,11 +159,11 @@ class AssembleOperator(ChainOperator):
         if not kept:
             found = ", ".join(dict.fromkeys(image.platform for image in dropped))
             raise EventRefused(
-                f"{plan.title} is for {found}; the chain ships {', '.join(ship)} alone (scan.platforms), so nothing of "
-                "it is published"
+                f"{plan.title} is for {found}; the chain ships only {', '.join(ship)} (scan.platforms), so none of it "
+                "is published"
             )
         for image in dropped:
-            self.log.info("Not shipped, so left out: %s (%s)", image.platform, image.digest)
+            self.log.info("Left out, as the chain does not ship it: %s (%s)", image.platform, image.digest)
         index = client.get_manifest(plan.name, subject.digest)
         if not isinstance(index, Index):
             return subject
@@ -182,7 +182,7 @@ def _assemble(client: RegistryClient, plan: Plan, built: Mapping[str, str]) -> s
     missing = [platform for platform in platforms if platform not in built]
     if missing:
         raise BuildFailed(
-            f"`build` left no image of {', '.join(missing)}: clear `build` and all that follow it"
+            f"`build` left no image for {', '.join(missing)}: clear `build` and everything downstream"
         )
     if len(platforms) == 1:
         raw = client.get_manifest(plan.name, built[platforms[0]])
@@ -203,7 +203,7 @@ def _read_subject(client: RegistryClient, name: str, digest: str) -> Subject:
     manifest = client.get_manifest(name, digest)
     if manifest.digest != digest:
         raise ContentMismatch(
-            f"asked {name} for {digest}, got {manifest.digest}: the registry is not to be trusted"
+            f"{name}: expected the manifest {digest}, found {manifest.digest}: do not trust this registry"
         )
     images, others = inventory(client, name, digest)
     return Subject(

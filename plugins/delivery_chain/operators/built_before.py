@@ -1,4 +1,4 @@
-"""Whether a push was built before: what the home registry holds for it, and runs of it that are on their way."""
+"""Find out whether a push was built before: its images in the home registry, and its runs in flight."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
     from delivery_chain.operators.task_instance import TaskInstance
 
 MOST_TIMED = 5
-"""Tags of each rule with a time in them that are looked at, the newest: more pushes of one commit are told apart."""
+"""Newest tags inspected per rule with a time in its tags; beyond that, pushes of one commit count as distinct."""
 MOST_STAYS = 32
-"""Stays of a ref at one commit whose runs are asked for."""
+"""Most visits of a ref to one commit whose runs are queried."""
 ACTIVE = ["queued", "running"]
 
 
 def images_of(
     spec: ChainSpec, selection: SourceSelection, event: Event, plan: Plan, *, elsewhere: bool = False
 ) -> list[Origin]:
-    """What the tags hold that the rule gives to the commit, and to the one before: that came out, or did not.
+    """Return the origins of the images under the tags that the rule gives to the commit and to the previous one.
 
-    With `elsewhere`, also to the commits that the ref is said to have been at.
+    With `elsewhere`, also under those of the other commits that the ref reportedly pointed at.
 
     Raises:
-        RegistryError: The registry can't be asked. Its class says whether that is retryable.
+        RegistryError: The registry can't be queried. Its class says whether that is retryable.
     """
     from delivery_chain.hooks.registry import OciRegistryHook
 
@@ -83,12 +83,12 @@ def _origins(client: RegistryClient, name: str, tags: Iterable[str]) -> Iterator
 
 
 def await_earlier(ti: TaskInstance, spec: ChainSpec, event: Event) -> None:
-    """Wait for earlier runs of the same push: whether it was built is known when they have ended.
+    """Wait for earlier runs of the same push: only when they have ended is it known whether it was built.
 
-    There is one only where it was in doubt whether a push was told again, see `delivery_chain.core.events.dedupe`.
+    Such runs exist only if an event might have been a redelivery, see `delivery_chain.core.events.dedupe`.
 
     Raises:
-        UnderWay: One is on its way. Retryable.
+        UnderWay: A run is in flight. Retryable.
     """
     if event.kind is not Kind.SOURCE_PUSH:
         return
@@ -102,28 +102,28 @@ def await_earlier(ti: TaskInstance, spec: ChainSpec, event: Event) -> None:
         active = ti.get_dr_count(dag_id=spec.name, run_ids=[run_id], states=ACTIVE)
         if active and _is_of(spec.name, run_id, start):
             raise UnderWay(
-                f"run {run_id} of {event.ref} at {event.commit[:12]} is on its way, and may be this very push: this "
-                "run goes on when that one has ended"
+                f"run {run_id} of {event.ref} at {event.commit[:12]} is in flight and may be of this very push: this "
+                "run resumes when that one has ended"
             )
 
 
 def _await_removed(ti: TaskInstance, spec: ChainSpec, event: Event, ids: list[str]) -> None:
-    """Wait for runs of the push in chains that were removed: one that was renamed ends its runs under its old name."""
+    """Wait for runs of the push in removed chains: a renamed chain ends its runs under its old name."""
     from delivery_chain.spec_store.in_force import removed_chains
 
     for name in removed_chains():
         if name != spec.name and ti.get_dr_count(dag_id=name, run_ids=ids, states=ACTIVE):
             raise UnderWay(
-                f"a run of {event.ref} at {event.commit[:12]} is on its way in chain {name!r}, which was removed or "
-                "renamed since: this run goes on when that one has ended"
+                f"a run of {event.ref} at {event.commit[:12]} is in flight in chain {name!r}, which was removed or "
+                "renamed since: this run resumes when that one has ended"
             )
 
 
 def await_elsewhere(ti: TaskInstance, spec: ChainSpec, event: Event) -> None:
-    """Wait for runs of where the ref was before: what they let out would take the place of the image.
+    """Wait for runs of where the ref pointed before: what they publish would replace the image.
 
     Raises:
-        UnderWay: One is on its way. Retryable.
+        UnderWay: A run is in flight. Retryable.
     """
     key, what = ("commit", event.ref) if event.ref else ("digest", f"tag {event.tag}")
     for place in dict.fromkeys(filter(None, (event.previous, *event.elsewhere))):
@@ -131,8 +131,8 @@ def await_elsewhere(ti: TaskInstance, spec: ChainSpec, event: Event) -> None:
         ids = _run_ids(Start(spec.name, spec.scope.namespace, before))
         if ti.get_dr_count(dag_id=spec.name, run_ids=ids, states=ACTIVE):
             raise UnderWay(
-                f"a run of {what} at {place[:19]}, where it was before, is on its way: whether there is something to "
-                "do is known when that one has ended"
+                f"a run of {what} at {place[:19]}, where it pointed before, is in flight: this run resumes when that "
+                "one has ended"
             )
 
 
@@ -141,7 +141,7 @@ def _run_ids(start: Start) -> list[str]:
 
 
 def _is_of(dag_id: str, run_id: str, start: Start) -> bool:
-    """Whether a run is of the push, made since its ref was last known to be elsewhere."""
+    """Whether a run is of the push, and was made since its ref was last known to point elsewhere."""
     from airflow.sdk.execution_time.comms import GetDagRun
     from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
 

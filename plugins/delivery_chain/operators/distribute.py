@@ -1,4 +1,4 @@
-"""Delivers to a trigger's target once an image is where it should be: one id per delivery, every attempt kept."""
+"""Deliver to a trigger's target once its regions hold the image: one id per delivery, every attempt recorded."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
     from delivery_chain.targets.interface import Target
 
 MOST_ATTEMPTS = 200
-"""Attempts of one trigger in one run that are kept."""
+"""Most attempts that are kept per trigger and run."""
 
 
 class DistributeOperator(SlotOperator):
-    """Fires one trigger, once for each tag it is for, after its regions hold the digest."""
+    """Fire one trigger, once for each tag it selects, after its regions hold the digest."""
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Return a DeliveryResult as JSON; skipped where the trigger is not for this image.
+        """Return a DeliveryResult as JSON; skipped if the trigger does not select this image.
 
         Raises:
             Unjudged: No gate of this run passed this digest. Not retryable.
-            DeliveryFailed, DeliveryUnavailable: The target did not take it; the latter is retryable.
+            DeliveryFailed, DeliveryUnavailable: The target did not accept it; the latter is retryable.
         """
         ti = context["ti"]
         published = pull(ti, Step.PUBLISH, Published)
@@ -56,7 +56,7 @@ class DistributeOperator(SlotOperator):
         trigger = spec.distribute[self.slot]
         tags = fires_for(trigger, published.held)
         if not tags:
-            raise skip(f"no tag of this image is one that trigger {trigger.name!r} is for")
+            raise skip(f"trigger {trigger.name!r} selects no tag of this image")
         regions = _regions(ti, spec, trigger, subject.digest)
         orders = _orders(plan, trigger, tags, subject.digest, regions)
         return leave(context, self._deliver(context, trigger, orders))
@@ -84,7 +84,7 @@ class DistributeOperator(SlotOperator):
 
 
 class _Attempts:
-    """Every attempt of a trigger in this run, and what arrived since it was last cleared: a clear sends again."""
+    """Every attempt of a trigger in this run, and the deliveries since the last clear: a clear sends again."""
 
     def __init__(self, context: Context) -> None:
         self._ti = context["ti"]
@@ -96,17 +96,17 @@ class _Attempts:
 
     @property
     def arrived(self) -> set[str]:
-        """Tags that the target took since the last clear."""
+        """Tags that the target has accepted since the last clear."""
         return {one.tag for one in self.attempts[self._before :] if one.outcome is Outcome.DONE}
 
     def of(self, tag: str) -> tuple[Attempt, ...]:
-        """The attempts for a tag since the last clear, the oldest first."""
+        """Return the attempts for a tag since the last clear, oldest first."""
         return tuple(one for one in self.attempts[self._before :] if one.tag == tag)
 
     def add(self, attempt: Attempt) -> None:
         self.attempts.append(attempt)
         dropped = max(0, len(self.attempts) - MOST_ATTEMPTS)
-        # The oldest go. What arrived since the last clear stays: its retries make far fewer attempts.
+        # Drop the oldest. Attempts since the last clear stay: retries make far fewer than the limit.
         del self.attempts[:dropped]
         self._before = max(0, self._before - dropped)
         kept = [item.to_xcom() for item in self.attempts]
@@ -117,11 +117,11 @@ class _Attempts:
 def _orders(
     plan: Plan, trigger: Trigger, tags: Iterable[str], digest: str, regions: dict[str, str]
 ) -> list[Order]:
-    """One order per tag."""
+    """Return one order per tag."""
     from delivery_chain.hooks.registry import OciRegistryHook
 
     home = OciRegistryHook(plan.instance).registry()
-    # A target that knows the id would take another push for one that it has.
+    # With the same id, a target that deduplicates would drop another push as already delivered.
     run_id = f"{plan.run_id}+{plan.again}" if plan.again else plan.run_id
     return [
         Order(
@@ -142,7 +142,7 @@ def _orders(
 
 
 def _regions(ti: TaskInstance, spec: ChainSpec, trigger: Trigger, digest: str) -> dict[str, str]:
-    """Where the image is, per rule; every region that the trigger waits for is asked for the digest itself."""
+    """Return the image's reference by rule; checks the digest in every region that the trigger waits for."""
     from delivery_chain.hooks.registry import OciRegistryHook
 
     results = {result.rule: result for result in pull_all(ti, Step.REPLICATE, RegionResult)}
@@ -153,13 +153,13 @@ def _regions(ti: TaskInstance, spec: ChainSpec, trigger: Trigger, digest: str) -
         result = results.get(name)
         if result is None:
             raise ConfigurationError(
-                f"trigger {trigger.name!r} waits for {name!r}, which does not hold the image: clear `replicate` there"
+                f"trigger {trigger.name!r} waits for {name!r}, which lacks the image: clear its task `replicate`"
             )
         connection = next(rule.to for rule in spec.replicate if rule.name == name)
         with OciRegistryHook(connection).client() as client:
             if client.head_manifest(result.name, digest) is None:
                 raise DeliveryUnavailable(
-                    f"{result.host}/{result.name} does not hold {short_digest(digest)} any more"
+                    f"{result.host}/{result.name} no longer holds {short_digest(digest)}"
                 )
     return {
         name: f"{result.host}/{result.name}@{result.digest}"
@@ -169,7 +169,7 @@ def _regions(ti: TaskInstance, spec: ChainSpec, trigger: Trigger, digest: str) -
 
 
 def _skipped_rules(ti: TaskInstance, spec: ChainSpec) -> set[str]:
-    """Rules that are not for this image: their regions are not waited for. Decided from data, not from states."""
+    """Return the rules that do not cover this image, so are not waited for. Decided from data, not task states."""
     from delivery_chain.core.spec.filters import destination
     from delivery_chain.operators.base import planned
 
@@ -186,18 +186,18 @@ def _skipped_rules(ti: TaskInstance, spec: ChainSpec) -> set[str]:
 def _check(trigger: str, url: str, attempt: Attempt) -> None:
     if attempt.outcome is Outcome.DONE:
         return
-    what = f"trigger {trigger!r}: {url} did not take the delivery of {attempt.tag}: {attempt}"
+    what = f"trigger {trigger!r}: {url} did not accept the delivery of {attempt.tag}: {attempt}"
     if attempt.outcome is Outcome.LATER:
         raise DeliveryUnavailable(what, retry_after=attempt.after)
     raise DeliveryFailed(f"{what}; {attempt.advice}" if attempt.advice else what)
 
 
 def _settle(target: Target, orders: Iterable[Order]) -> None:
-    """See that what the orders set off has come to a good end: a retry looks again, and delivers nothing again."""
+    """Check that the rollouts which the orders started have succeeded: a retry polls again and redelivers nothing."""
     for order in orders:
         settled = target.settled(order)
-        about = f"trigger {order.trigger.name!r}: {target.shown_url} took {order.tag}"
+        about = f"trigger {order.trigger.name!r}: {target.shown_url} accepted {order.tag}"
         if settled is None:
-            raise DeliveryUnavailable(f"{about}, and is not done with it")
+            raise DeliveryUnavailable(f"{about}, but has not finished it")
         if not settled.good:
-            raise DeliveryFailed(f"{about}, and failed with it: {settled.sentence}")
+            raise DeliveryFailed(f"{about}, but failed: {settled.sentence}")

@@ -1,4 +1,4 @@
-"""Steps whose work is a job: made here, run where the runner says, ended when Airflow says so."""
+"""Run a step's work as a job: created here, executed by a runner, cancelled when Airflow kills the task."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class JobOperator(ChainOperator):
     _running: tuple[Runner, Handle] | None = None
 
     def run_job(self, context: Context, job: Job, done: type[D], *, part: str = "") -> D:
-        """Run a job to its end; its lines go to the task's log.
+        """Run a job to completion; its output goes to the task's log.
 
         Args:
-            context: Airflow's.
+            context: Airflow's task context.
             job: The job.
-            done: Type of its result.
-            part: Tells the jobs of one task apart, where it has several: at most 20 of `a-z 0-9`.
+            done: Type of the result.
+            part: Distinguishes the jobs of a task that has several: at most 20 characters of `a-z 0-9`.
 
         Raises:
-            DeliveryChainError: The job's own error; TaskStopped where `on_kill` ended it.
+            DeliveryChainError: The job's own error; TaskStopped if `on_kill` cancelled it.
         """
         from delivery_chain.hooks.logins import logins_for
         from delivery_chain.jobs.failure import Failure, error_of
@@ -56,13 +56,13 @@ class JobOperator(ChainOperator):
         return result
 
     def on_kill(self) -> None:
-        """End the job. Airflow calls it in the main thread, in the middle of `execute`."""
+        """Cancel the job. Airflow calls this in the main thread, in the middle of `execute`."""
         if self._running is not None:
             runner, handle = self._running
             runner.cancel(handle)
 
 
 def job_key(ti: TaskInstance, part: str = "") -> str:
-    """Return the name of a task's job, or of one of them: the same for each of its tries."""
+    """Return the name of a task's job, or of one of its jobs: the same for every try."""
     slot = "" if ti.map_index is None or ti.map_index < 0 else f"-{ti.map_index}"
     return f"{run_key(ti.dag_id, ti.run_id)}-{ti.task_id}{slot}{part and '-'}{part}"

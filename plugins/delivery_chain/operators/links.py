@@ -1,8 +1,8 @@
-"""Buttons on a task's page: the image, and what the scanners found in it.
+"""Add buttons to a task's page: the image, and the findings of its scans.
 
-A registry's own addresses are of no use in a browser: manifests answer 404 to it, reports are downloads without a
-name, and both ask for a login that Airflow has and the reader does not. So the buttons lead to the run's page in
-Airflow's web server (`delivery_chain.web`), or to the registry's page where its connection has a template for one.
+A registry's API addresses are useless in a browser: it answers manifests with 404, serves reports as unnamed
+downloads, and wants credentials that Airflow has and the reader lacks. So the buttons link to the run's page in
+Airflow's web server (`delivery_chain.web`), or to the registry's own page if its connection has a template for it.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _MANIFEST = re.compile(r"https?://[^/]+/v2/.+/manifests/[^/]+")
 
 
 def page_of(ti_key: TaskInstanceKey) -> str:
-    """The address of the page of a task's run; a path where Airflow does not know its own address."""
+    """Return the URL of the page of a task's run; only a path if Airflow does not know its own address."""
     base = str(conf.get("api", "base_url", fallback="") or "").rstrip("/")
     return f"{base}{run_page(ti_key.dag_id, ti_key.run_id)}"
 
 
 class RegistryLink(BaseOperatorLink):
-    """The image's page in its registry, or on our page of the run where the registry has none."""
+    """The image's page in its registry, or the run's page if the registry has none."""
 
     name: ClassVar[str] = "Image"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """The address that the task left if a browser can open it, else the run's page."""
+        """Return the URL that the task left if a browser can open it, else that of the run's page."""
         del operator
         left = str(XCom.get_value(ti_key=ti_key, key=REGISTRY_URL) or "")
         usable = left.startswith(("https://", "http://")) and not _MANIFEST.fullmatch(left)
@@ -44,11 +44,11 @@ class RegistryLink(BaseOperatorLink):
 
 
 class ScanReportLink(BaseOperatorLink):
-    """The findings of the run's scans, read from the report that is kept as a referrer of the image."""
+    """The findings of the run's scans, read from the reports that are referrers of the image."""
 
     name: ClassVar[str] = "Scan report"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """The run's page, at its findings."""
+        """Return the URL of the findings on the run's page."""
         del operator
         return f"{page_of(ti_key)}#findings"

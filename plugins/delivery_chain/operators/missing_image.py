@@ -1,4 +1,4 @@
-"""An image of the run that its registry no longer has: what to clear, for the step that misses it can't make it."""
+"""Name the task to clear when an image of the run is missing: the step that needs it can't make it."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
 
 
 def check_there(client: RegistryClient, plan: Plan, *digests: str) -> None:
-    """See that the run's images are still there: they may have been quarantined, swept or deleted since.
+    """Check that the run's images still exist: they may have been quarantined, swept or deleted since.
 
     Args:
         client: The home registry.
-        plan: The run's.
-        digests: What the step is about to use.
+        plan: The run's plan.
+        digests: Images that the step is about to use.
 
     Raises:
-        NotFound: One is not there; the message says how to have it again. Not retryable.
+        NotFound: An image is missing; the message says how to restore it. Not retryable.
     """
-    gone = [digest for digest in digests if client.head_digest(plan.name, digest) is None]
-    if not gone:
+    missing = [digest for digest in digests if client.head_digest(plan.name, digest) is None]
+    if not missing:
         return
-    what = ", ".join(f"{plan.name}@{short_digest(digest)}" for digest in gone)
+    what = ", ".join(f"{plan.name}@{short_digest(digest)}" for digest in missing)
     again = (
-        "clear `build` and all that follow it, so that it is built again from the same commit"
+        "clear `build` and everything downstream, so that it is rebuilt from the same commit"
         if plan.build
-        else "push it again, which starts a run of its own; a blocked image may be in the chain's quarantine"
+        else "push it again, which starts a new run; a blocked image may be in the chain's quarantine"
     )
-    raise NotFound(f"{what} is not in {client.registry.host} any more: it was removed meanwhile; {again}")
+    raise NotFound(f"{what} is no longer in {client.registry.host}: it was removed since; {again}")

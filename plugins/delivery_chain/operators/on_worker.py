@@ -1,4 +1,4 @@
-"""Steps that work on the worker itself: they end when Airflow says so, and leave nothing there."""
+"""Run a step's work on the worker itself: it stops when Airflow kills the task, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 SWEEP_SECONDS = 20.0
-"""How long a step that needs no folder may spend on what others left."""
+"""Longest time that a step without a folder spends on cleaning up after killed jobs."""
 
 
 class WorkerOperator(ChainOperator):
-    """A step that starts programs, or is long: `on_kill` ends it within the 5 s that Airflow leaves it."""
+    """A step that starts programs or runs long: `on_kill` ends it within the 5 s that Airflow allows."""
 
     @contextlib.contextmanager
     def stoppable(self) -> Iterator[None]:
-        """A block that `on_kill` leaves, for work that needs no folder; what killed jobs left is removed first.
+        """Enter a block that `on_kill` interrupts, for work without a folder; first removes what killed jobs left.
 
         Raises:
-            TaskStopped: It was left. Retryable.
+            TaskStopped: `on_kill` interrupted it. Retryable.
         """
         from delivery_chain.errors import ConfigurationError, DiskFull
         from delivery_chain.settings import Settings
@@ -37,18 +37,18 @@ class WorkerOperator(ChainOperator):
         try:
             sweep(Settings.load().work_folder, log=self.log.info, seconds=SWEEP_SECONDS)
         except (ConfigurationError, DiskFull) as error:
-            self.log.info("what killed jobs left could not be looked for: %s", error)
+            self.log.info("could not clean up after killed jobs: %s", error)
         with stoppable():
             yield
 
     @contextlib.contextmanager
     def folder(self, context: Context) -> Iterator[Path]:
-        """The task's folder on this worker, for the time of the block, which `on_kill` leaves.
+        """Enter a block with the task's folder on this worker; `on_kill` interrupts it, and its end removes the folder.
 
         Raises:
-            TaskStopped: It was left. Retryable.
+            TaskStopped: `on_kill` interrupted it. Retryable.
             ConfigurationError: The work folder can't be used. Not retryable.
-            DiskFull: No room. Retryable.
+            DiskFull: The disk has no space left. Retryable.
         """
         from delivery_chain.settings import Settings
         from delivery_chain.tools.job_folder import job_folder
@@ -56,7 +56,7 @@ class WorkerOperator(ChainOperator):
 
         ti = context["ti"]
         slot = "" if ti.map_index is None or ti.map_index < 0 else f"-{ti.map_index}"
-        # The same for each try of the task.
+        # The same for every try of the task.
         job = f"{run_key(ti.dag_id, ti.run_id)}-{ti.task_id}{slot}"
         with (
             job_folder(Settings.load().work_folder, job, log=self.log.info) as folder,
@@ -65,7 +65,7 @@ class WorkerOperator(ChainOperator):
             yield folder
 
     def on_kill(self) -> None:
-        """End the work. Airflow calls it in the main thread, in the middle of `execute`."""
+        """Stop the work. Airflow calls this in the main thread, in the middle of `execute`."""
         from delivery_chain.tools.stopping import stop
 
         stop()

@@ -1,4 +1,4 @@
-"""The first step: one event becomes one plan, or a refusal with its reason."""
+"""Turn one event into one plan, or refuse it with a reason: the first step of a run."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ if TYPE_CHECKING:
     from delivery_chain.operators.task_instance import TaskInstance
 
 LOOK_SECONDS = 120.0
-"""How long git may take to list a source's refs."""
+"""Time limit for git to list a source's refs."""
 _AFTER = timedelta(microseconds=1)
 
 
 class PlanOperator(WorkerOperator):
-    """Reads the event from the run's `conf`, looks at the source once, and decides everything."""
+    """Read the event from the run's `conf`, query the source once, and decide everything."""
 
     def __init__(self, *, spec: ChainSpec, **kwargs: Any) -> None:
-        # Airflow stores it with the Dag: there webhooks find it, and people see what the chain was made from.
+        # Airflow stores it with the Dag, where webhooks find it and people see which spec the chain was made from.
         super().__init__(doc_json=spec.model_dump_json(by_alias=True, exclude_defaults=True), **kwargs)
         self.spec = spec
 
@@ -55,17 +55,17 @@ class PlanOperator(WorkerOperator):
         """Return a Planned as JSON.
 
         Raises:
-            EventRefused, UsageError: The event makes no run. Not retryable.
-            ConfigurationError: A connection that the run will need is missing or wrong. Not retryable.
+            EventRefused, UsageError: The event starts no run. Not retryable.
+            ConfigurationError: A connection that the run needs is missing or wrong. Not retryable.
         """
         run = context["dag_run"]
         self.spec, number = version_for(self.spec, run.run_after)
         event = Event.from_conf(run.conf or {})
-        said_by = actor_of(event, getattr(run, "triggering_user_name", "") or "")
-        event = event.model_copy(update={"actor": said_by})
+        actor = actor_of(event, getattr(run, "triggering_user_name", "") or "")
+        event = event.model_copy(update={"actor": actor})
         selection = select(self.spec, event)
         preflight.check(needed_first(self.spec, selection))
-        # Whoever starts a run may say when it is due, too.
+        # A manual run may set its own due time, even in the future.
         now = not_after(run.run_after, datetime.now(UTC))
         with self.stoppable():
             present = _present(self.spec, selection)
@@ -91,35 +91,35 @@ class PlanOperator(WorkerOperator):
             raise skip(str(before)) from before
 
     def _check_image(self, plan: Plan) -> None:
-        """Do what the chain says about artifacts, if the event is about one.
+        """Apply the chain's rule for artifacts, if the event is about one.
 
         Raises:
-            AirflowSkipException: It is one, and the chain takes none.
-            EventRefused: It is one, and the chain does not want to see any. Not retryable.
+            AirflowSkipException: It is an artifact, and the chain skips those.
+            EventRefused: It is an artifact, and the chain refuses those. Not retryable.
         """
         what = _artifact(plan)
         if not what:
             return
-        reason = f"{plan.title} is no image but {what}"
+        reason = f"{plan.title} is not an image but {what}"
         if self.spec.scan.artifacts is Artifacts.COPY:
-            self.log.info("%s: passed on without a scan", reason)
+            self.log.info("%s: copied without a scan", reason)
             return
         refused = self.spec.scan.artifacts is Artifacts.REFUSE
         reason += (
             ", which the chain refuses (scan.artifacts: refuse)"
             if refused
-            else ", so the chain leaves it alone"
+            else ", which the chain skips (scan.artifacts: skip)"
         )
         raise EventRefused(reason) if refused else skip(reason)
 
 
 def _once(context: Context, spec: ChainSpec, selection: SourceSelection, event: Event, plan: Plan) -> Plan:
-    """The plan of a push that was not built before. What was seen earlier is never newer than it was then.
+    """Return the plan of a push that was not built before. A push seen earlier never gets a later time than it had.
 
     Raises:
-        AirflowSkipException: It was built before, and told again.
-        Superseded: The ref moved on while the registry was asked.
-        UnderWay: An earlier run, which may be of the same push, has not ended. Retryable.
+        AirflowSkipException: It was built before: the event is a redelivery.
+        Superseded: The ref moved while the registry was queried.
+        UnderWay: An earlier run, possibly of the same push, has not ended. Retryable.
     """
     await_earlier(context["ti"], spec, event)
     images = images_of(spec, selection, event, plan)
@@ -144,7 +144,7 @@ def _once(context: Context, spec: ChainSpec, selection: SourceSelection, event: 
 
 
 def _artifact(plan: Plan) -> str:
-    """What the event is about where that is proven to be no image, such as `artifact application/vnd.cncf.helm…`."""
+    """Describe a push proven not to be an image, such as `artifact application/vnd.cncf.helm…`; else empty."""
     from delivery_chain.hooks.registry import OciRegistryHook
     from delivery_chain.oci.inventory import inventory
 
@@ -152,13 +152,13 @@ def _artifact(plan: Plan) -> str:
         try:
             images, others = inventory(client, plan.name, plan.digest)
         except ProtocolViolation:
-            # Neither an image nor proven to be none: `assemble` refuses it by name.
+            # Neither an image nor a proven artifact: `assemble` refuses it by name.
             return ""
     return "" if images else " and ".join(dict.fromkeys(other.what for other in others))
 
 
 def _present(spec: ChainSpec, selection: Selection) -> str:
-    """What the source holds now: a commit or a digest, empty if there is none."""
+    """Return what the source holds now: a commit or a digest, empty if neither exists."""
     if isinstance(selection, SourceSelection):
         return _commit(selection)
     return _digest(spec, selection)
@@ -182,9 +182,7 @@ def _digest(spec: ChainSpec, selection: ImageSelection) -> str:
     with OciRegistryHook(spec.scope.instance).client() as client:
         ref = selection.tag or selection.digest
         if selection.digest == deleted_tag_digest(ref) or is_stand_in(client, name, selection.digest or ref):
-            raise skip(
-                f"{name}:{ref}: a chain's own mark of a tag that is being deleted, nobody pushed an image"
-            )
+            raise skip(f"{name}:{ref}: the placeholder with which a chain deletes a tag, not a pushed image")
         found = client.head_manifest(name, ref)
     return found.digest if found else ""
 

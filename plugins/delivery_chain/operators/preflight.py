@@ -1,4 +1,4 @@
-"""What a run needs is there before anything is built: a missing connection costs a second, not a build."""
+"""Check what a run needs before anything is built: a missing connection costs a second, not a build."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
     from delivery_chain.core.spec.connections import Needed
 
-THEN = "Then clear `plan` and all that follow it"
+THEN = "Then clear `plan` and everything downstream"
 
 
 def check(needed: Iterable[Needed]) -> None:
-    """See that every connection is there, of the right type and well filled in; no registry or server is asked.
+    """Check that every connection exists, has the right type and is filled in correctly, without network requests.
 
     Raises:
-        ConnectionMissing: Some are missing; named are these and those that are wrong. Not retryable.
+        ConnectionMissing: Some are missing; the message names these and any that are wrong. Not retryable.
         ConfigurationError: Some are wrong. Not retryable.
         AirflowUnreachable: Airflow does not answer. Retryable.
     """
@@ -36,7 +36,7 @@ def check(needed: Iterable[Needed]) -> None:
             check_connection(first, transports)
         except ConnectionMissing:
             missing.append(
-                f"connection {first.connection!r} is missing, needed for {what}: add it with `{first.command}`, or "
+                f"connection {first.connection!r} is missing, needed for {what}: add it with `{first.command}` or "
                 "correct its name in the spec"
             )
         except (ConfigurationError, SourceError) as error:

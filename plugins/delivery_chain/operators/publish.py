@@ -1,4 +1,4 @@
-"""Letting an image out at home: the user's tags; and the question whether it was blocked."""
+"""Publish an image in the home registry by moving the user's tags; read the verdict of a blocked one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class PublishOperator(ChainOperator):
-    """Moves the user's tags to the digest that the gate passed. A tag never goes back to an older push."""
+    """Move the user's tags to the digest that the gate passed. A tag never moves back to an older push."""
 
     operator_extra_links = (RegistryLink(),)
 
@@ -35,7 +35,7 @@ class PublishOperator(ChainOperator):
 
         Raises:
             Unjudged: No gate of this run passed this digest. Not retryable.
-            NotFound: The image is not in the registry any more. Not retryable.
+            NotFound: The image is no longer in the registry. Not retryable.
         """
         plan, _, subject, _ = passed(context["ti"])
         from delivery_chain.hooks.registry import OciRegistryHook
@@ -44,7 +44,7 @@ class PublishOperator(ChainOperator):
         url = OciRegistryHook(plan.instance).ui_url(plan.namespace, plan.repository, first, subject.digest)
         context["ti"].xcom_push(REGISTRY_URL, url)
         if plan.build is None and subject.digest == plan.digest:
-            self.log.info("The image was pushed by others: its tags are there already")
+            self.log.info("The image was pushed by others, with its tags: none to move")
             moves = tuple(TagMove(tag=t, state="unchanged", digest=subject.digest) for t in plan.tags)
             return leave(context, Published(digest=subject.digest, tags=moves))
         with OciRegistryHook(plan.instance).client() as client:
@@ -63,7 +63,7 @@ def move_tag(client: RegistryClient, plan: Plan, tag: str, digest: str) -> TagMo
     if found is not None and found.digest == digest:
         return TagMove(tag=tag, state="unchanged", digest=digest, previous=digest)
     if plan.build is None and (found is None or found.digest != plan.digest):
-        # Pushed by others, and the tag has been moved or deleted since: that is not for this run to undo.
+        # Pushed by others, and the tag was moved or deleted since: this run must not undo that.
         there = found.digest if found else ""
         return TagMove(tag=tag, state="kept", digest=there, previous=there)
     if plan.build and found is not None and not _may_move(client, plan, found.digest):
@@ -77,11 +77,11 @@ def _may_move(client: RegistryClient, plan: Plan, digest: str) -> bool:
 
 
 def blocked_verdict(ti: TaskInstance) -> Verdict:
-    """The verdict of a run whose gate refused the image.
+    """Return the verdict of a run whose gate refused the image.
 
     Raises:
-        AirflowSkipException: The gate passed it: there is nothing to block.
-        ConfigurationError: There is no verdict, so nobody knows. Not retryable.
+        AirflowSkipException: The gate passed the image, so nothing is blocked.
+        ConfigurationError: The run has no verdict. Not retryable.
     """
     verdict = pull(ti, Step.GATE, Verdict)
     if verdict is None:

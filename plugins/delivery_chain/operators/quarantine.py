@@ -1,4 +1,4 @@
-"""What is done with a blocked image: kept safe first, then removed, then the run fails with the reason."""
+"""Quarantine a blocked image: back it up, then remove it, then fail the run with the reason."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class QuarantineOperator(ChainOperator):
-    """Backs a blocked image up and removes it, as the chain's `on_block` says. A failed backup removes nothing."""
+    """Back up a blocked image and remove it, as the chain's `on_block` says. A failed backup removes nothing."""
 
     operator_extra_links = (RegistryLink(), ScanReportLink())
 
@@ -40,9 +40,9 @@ class QuarantineOperator(ChainOperator):
         """Return a Quarantined as JSON.
 
         Raises:
-            RegistryError: Where it is not retryable (DeletesDisabled, Unauthorized, TagConflict), the XCom tells what
-                was left: the registry does not let the image go.
-            NotFound: It is neither where it was nor backed up. Not retryable.
+            RegistryError: If not retryable (DeletesDisabled, Unauthorized, TagConflict), the registry refuses to delete
+                the image, and the XCom says what remains.
+            NotFound: The image is neither in its repository nor backed up. Not retryable.
         """
         ti = context["ti"]
         verdict = blocked_verdict(ti)
@@ -75,31 +75,31 @@ def _back_up(client: RegistryClient, plan: Plan, subject: Subject, verdict: Verd
     tag = quarantine_tag(plan.tags[0] if plan.tags else plan.key, verdict.judged_at)
     held = client.head_manifest(name, tag)
     if held is None or held.digest != subject.digest:
-        # An earlier try may have removed it already; then its backup is here, under the tag of another verdict.
+        # An earlier try may have removed it already; its backup is then here, under the tag of another verdict.
         if client.head_digest(plan.name, subject.digest) or not client.head_digest(name, subject.digest):
             check_there(client, plan, subject.digest)
-            # Thorough: what is deleted next has to be here whole.
+            # Thorough: the backup must be complete before the image is deleted.
             copy_image(client, plan.name, subject.digest, client, name, thorough=True)
         put_tag(client, name, tag, subject.digest)
     return f"{client.registry.host}/{name}:{tag}"
 
 
 class _Here:
-    """The blocked image in the repository where it was found."""
+    """The blocked image in its own repository."""
 
     def __init__(self, client: RegistryClient, plan: Plan, subject: Subject) -> None:
         self.client = client
         self.plan = plan
         self.own = staging_tags(plan) or plan.tags
         self.digest = subject.digest
-        # What was pushed, where platforms were left out of it, is as blocked as what is left of it.
+        # If platforms were left out, the index as pushed is as blocked as the one that remains.
         self.wholes = tuple(dict.fromkeys(one for one in (subject.digest, plan.digest) if one))
         self.parts = tuple(dict.fromkeys((*self.wholes, *(image.digest for image in subject.images))))
 
     def remove(self) -> tuple[str, ...]:
-        """Remove the run's tags, and each manifest that nobody else serves; what went, tags first.
+        """Remove the run's tags, and each manifest without another holder; return what was removed, tags first.
 
-        The platforms of an image that others pushed stay: somebody may pull them by their digests.
+        The platforms of an image that others pushed stay: clients may pull them by digest.
         """
         from delivery_chain.oci.referrers import fallback_tag
         from delivery_chain.oci.tag_holders import holders
@@ -109,37 +109,37 @@ class _Here:
         free = [part for part in wanted if not held.limit and not held.others(part, self.own)]
         for part in free:
             self._delete(part)
-        tags = tuple(tag for tag in self.own if self._let_go(tag, wanted))
-        gone = tuple(part for part in free if self._delete(part))
-        for part in gone:
+        tags = tuple(tag for tag in self.own if self._delete_tag(tag, wanted))
+        removed = tuple(part for part in free if self._delete(part))
+        for part in removed:
             self.client.delete_tag(name, fallback_tag(part))
-        return (*tags, *gone)
+        return (*tags, *removed)
 
     def _delete(self, digest: str) -> bool:
-        """By digest: the one request that takes a tag along only if it points there at that very moment."""
+        """Delete by digest: the only request that removes a tag only if it points there at that very moment."""
         try:
             self.client.delete_manifest(self.plan.name, digest)
         except (DeletesDisabled, Unauthorized):
             raise
         except RegistryError as error:
-            # Some registries want a manifest's tags to be gone first; others never let go of an index's children.
+            # Some registries want a manifest's tags deleted first; others never delete an index's children.
             if error.retryable:
                 raise
             return False
         return True
 
-    def _let_go(self, tag: str, wanted: Iterable[str]) -> bool:
-        """Delete a tag of the run, unless it was moved to another image since."""
+    def _delete_tag(self, tag: str, wanted: Iterable[str]) -> bool:
+        """Delete a tag of the run, unless it has since moved to another image."""
         return any(self.client.delete_tag(self.plan.name, tag, part) for part in wanted)
 
     def kept(self) -> str:
-        """Every tag and index that serves the image or a platform of it now; empty where nothing does."""
+        """Name every tag and index that still serves the image or one of its platforms; empty if none does."""
         from delivery_chain.oci.tag_holders import holders
 
         name = self.plan.name
         there = [part for part in self.parts if self.client.head_digest(name, part)]
         held = holders(self.client, name, there)
-        # A build's platforms have staging tags, too; the one of the whole says enough.
+        # A build's platforms have staging tags too; naming that of the whole image is enough.
         hidden = self.own[:-1] if self.plan.build else ()
         whole = held.others(self.digest, hidden)
         said = [self._named(self.digest, one) for one in whole]
@@ -148,25 +148,27 @@ class _Here:
         if self.digest in there and not whole:
             said.append(self._named(self.digest))
         if held.limit and there:
-            said.append(f"perhaps more, for not all of {name} was looked through: {held.limit}")
+            said.append(f"perhaps more, as not all of {name} was searched: {held.limit}")
         return ", ".join(dict.fromkeys(said))
 
     def _named(self, part: str, holder: Holder | None = None) -> str:
-        """A holder for people: `host/shop/api:v2@sha256:…`, and in which way it serves the image."""
+        """Format a holder: `host/shop/api:v2@sha256:…`, with the way in which it serves the image."""
         where = f"{self.client.registry.host}/{self.plan.name}{f':{holder.tag}' if holder else ''}"
         what = holder.digest if holder else part
-        notes = ["an index that has it"] * (what != part) + ["a platform of it"] * (part not in self.wholes)
+        notes = ["an index that contains it"] * (what != part) + ["a platform of it"] * (
+            part not in self.wholes
+        )
         return f"{where}@{what}" + (f" ({', '.join(notes)})" if notes else "")
 
 
 def staging_tags(plan: Plan) -> tuple[str, ...]:
-    """Every staging tag that a run may have made."""
+    """Return every staging tag that a run may have created."""
     platforms = plan.build.platforms if plan.build else ()
     return (*(plan.staging(platform) for platform in platforms), plan.staging()) if plan.build else ()
 
 
 class DeniedOperator(ChainOperator):
-    """Fails the run with the clause that was hit and the findings that hit it."""
+    """Fail the run with the clause that blocked the image and the findings that decided it."""
 
     ui_color = "#fbe3e1"
     operator_extra_links = (ScanReportLink(),)

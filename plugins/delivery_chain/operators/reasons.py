@@ -1,4 +1,4 @@
-"""Why a step ended without a result: one line, left under the step's seal, for the run's note and its page."""
+"""Record why a step ended without a result: one line under the step's seal, for the run's note and page."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 
 class LeavesReason:
-    """Of an operator: whatever ends `execute` is left as the task's reason, and raised as it was.
+    """Mixin for operators: leaves any error that ends `execute` as the task's reason, and reraises it unchanged.
 
-    It comes after Airflow's own base. As the first one it would have Airflow take that base's `__init__` for the
-    operator's, with defaults that mapped tasks can't start with. Source: `BaseOperatorMeta.__new__`.
+    List it after Airflow's own base. If it came first, Airflow would take that base's `__init__` for the operator's,
+    with defaults that mapped tasks can't start with. Source: `BaseOperatorMeta.__new__`.
     """
 
     killed = False
-    """Whether Airflow ends the task's process: what fails from then on is no reason of its own."""
+    """Whether Airflow is killing the task's process: later failures are only consequences of that."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Wrap the operator's own `execute`, or the one that it inherits."""
+        """Wrap the operator's `execute`, its own or inherited."""
         super().__init_subclass__(**kwargs)
         for name, wrap in (("execute", _leaving), ("resume_execution", _leaving), ("on_kill", _noting)):
             found = getattr(cls, name, None)
@@ -69,48 +69,48 @@ def _noting(on_kill: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _leave(context: Context, error: BaseException) -> None:
-    kind, reason = _told(error)
-    # What can't be left, for example because Airflow does not answer, must not hide why the task failed.
+    kind, reason = _kind_and_reason(error)
+    # A reason that can't be left, because Airflow does not answer, say, must not hide why the task failed.
     with suppress(Exception):
         leave_reason(context, reason, kind)
 
 
-def _told(error: BaseException) -> tuple[str, str]:
-    """The name of an error, and its reason for people."""
+def _kind_and_reason(error: BaseException) -> tuple[str, str]:
+    """Return the name of an error and its reason for people."""
     kind = type(error).__name__
-    said = one_line(_without_secrets(str(error)))
+    text = one_line(_without_secrets(str(error)))
     if isinstance(error, AirflowSkipException):
         cause = type(error.__cause__).__name__
-        return (cause if cause in SKIPS else SKIPPED), said
+        return (cause if cause in SKIPS else SKIPPED), text
     if isinstance(error, DeliveryChainError):
-        return kind, said or kind
-    return kind, one_line(f"{kind}: {said}") if said else kind
+        return kind, text or kind
+    return kind, one_line(f"{kind}: {text}") if text else kind
 
 
 def _without_secrets(text: str) -> str:
-    """The text without what Airflow masks in logs: XComs are not masked."""
+    """Return the text without what Airflow masks in logs: it does not mask XComs."""
     from airflow.sdk.log import redact  # type: ignore[attr-defined]
 
     return str(redact(text))
 
 
 def leave_reason(context: Context, reason: str, error: str) -> None:
-    """Leave why a task ends without a result.
+    """Leave the reason why a task ends without a result.
 
     Args:
-        context: Airflow's.
+        context: Airflow's task context.
         reason: One line.
         error: Name of the error's class.
     """
     from delivery_chain.hooks.signing_secret import signing_secret
 
     ti = context["ti"]
-    said = {"reason": reason, "error": error}
-    ti.xcom_push(REASON, sealed(said, place_of(ti, key=REASON), signing_secret()))
+    found = {"reason": reason, "error": error}
+    ti.xcom_push(REASON, sealed(found, place_of(ti, key=REASON), signing_secret()))
 
 
 def reason_of(ti: TaskInstance, step: str, index: int) -> tuple[str, str]:
-    """Why another task of the run ended without a result, and the error's name; empty where it left no reason."""
+    """Return why another task of the run ended without a result, and the error's name; empty if it left no reason."""
     from delivery_chain.hooks.signing_secret import signing_secret
 
     data = ti.xcom_pull(task_ids=step, key=REASON, map_indexes=index)

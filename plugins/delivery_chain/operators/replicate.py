@@ -1,4 +1,4 @@
-"""Copying to one region: the image by digest, then the tags that the home registry gives it."""
+"""Copy to one region: the image by digest, then the tags that the home registry gives it."""
 
 from __future__ import annotations
 
@@ -28,31 +28,30 @@ if TYPE_CHECKING:
     from delivery_chain.settings import Settings
 
 UPLOADS = "uploads"
-"""Key of the task's state store under which open uploads are remembered."""
+"""Key of the open upload sessions in the task's state store."""
 
 
 class TaskState:
-    """Open uploads in Airflow's task state, which outlives a try whose worker was killed (a `Resume`).
+    """Open upload sessions in Airflow's task state, which survives a try whose worker was killed (a `Resume`).
 
-    A clear forgets them: an upload that the region no longer goes on with is a reason to clear. What is whole there is
-    found by its digest either way. Requests with the region's login go to these addresses, so they are believed with
-    their seal alone.
+    A clear forgets them: a session that the region refuses to resume is a reason to clear. Complete blobs are found by
+    digest either way. Requests with the region's credentials go to these addresses, so only sealed ones are trusted.
     """
 
     def __init__(self, context: Context) -> None:
         self._memory = Memory(context, UPLOADS)
 
     def load(self) -> Mapping[str, str]:
-        """What the try before left."""
+        """Return the sessions that the previous try left."""
         return self._memory.get() or {}
 
     def save(self, state: Mapping[str, str]) -> None:
-        """Keep it for the next one."""
+        """Keep the sessions for the next try."""
         self._memory.set(dict(state))
 
 
 def _limits(settings: Settings) -> Limits:
-    """Limits for all replications of this worker: each task is a process of its own."""
+    """Return the limits that all replications on this worker share: each task is a process of its own."""
     from delivery_chain.oci.copy.worker_limits import WorkerLimits
     from delivery_chain.tools.job_folder import home
 
@@ -62,15 +61,15 @@ def _limits(settings: Settings) -> Limits:
 
 
 class ReplicateOperator(SlotOperator, WorkerOperator):
-    """Copies the digest to one region, verifies it there, and moves the tags there."""
+    """Copy the digest to one region, verify it there, and move the tags there."""
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Return a RegionResult as JSON; skipped where the rule is not for this image.
+        """Return a RegionResult as JSON; skipped if the rule does not cover this image.
 
         Raises:
             Unjudged: No gate of this run passed this digest. Not retryable.
             TagConflict: The target tag holds another digest and may not be moved. Not retryable.
-            NotFound: The image is not in the home registry any more. Not retryable.
+            NotFound: The image is no longer in the home registry. Not retryable.
         """
         self.item(planned(context["ti"])[1])
         plan, spec, subject, _ = passed(context["ti"])
@@ -96,7 +95,7 @@ class ReplicateOperator(SlotOperator, WorkerOperator):
         progress = PacedLog(self.log.info)
         with OciRegistryHook(plan.instance).client() as home, hook.client() as target:
             check_there(home, plan, digest)
-            # Thorough: green means that every blob was seen there, also below a manifest that was there before.
+            # Thorough: success means that every blob was seen there, even below a manifest that already existed.
             done = copy_image(
                 home, plan.name, digest, target, goal.name,
                 limits=_limits(Settings.load()), resume=TaskState(context), on_progress=progress,
@@ -108,7 +107,7 @@ class ReplicateOperator(SlotOperator, WorkerOperator):
                 _mirror_tag(home, plan.name, target, goal, tag, digest, judged=judged) for tag in goal.tags
             )
         self.log.info(
-            "%s/%s holds %s: %d blobs sent (%d bytes), %d there or mounted",
+            "%s/%s holds %s: %d blobs sent (%d bytes), %d present or mounted",
             registry.host,
             goal.name,
             digest,
@@ -142,21 +141,21 @@ def _mirror_tag(
     *,
     judged: bool,
 ) -> TagMove:
-    """Give a region's tag what the home registry's tag holds.
+    """Point a region's tag at what the home registry's tag holds.
 
-    Two runs may replicate at once; registries can't compare and set. The home tag is the truth: it is read before
-    and after, and whoever finds a newer digest there leaves or puts that one. So does a retry of a run that was
-    killed between the two.
+    Two runs may replicate at once, and registries have no compare-and-swap. The home tag is the source of truth: it is
+    read before and after, and a run that finds a newer digest there keeps or sets that one. So does a retry of a run
+    that was killed between the two reads.
 
     Args:
         home: The home registry.
         name: Repository there.
         target: The region's registry.
-        goal: Repository and rule there.
+        goal: The region's repository, and the rule.
         tag: The tag.
-        digest: What this run copied.
-        judged: Whether chains alone move the home tag, so that a newer digest there has passed. Where others push, it
-            is nobody's yet: its own run moves the tag.
+        digest: The image that this run copied.
+        judged: Whether only chains move the home tag, so that a newer digest there has passed a gate. If others push
+            it, a newer digest is not judged yet: its own run moves the tag.
     """
     before = target.head_manifest(goal.name, tag)
     previous = before.digest if before else ""
@@ -176,21 +175,21 @@ def _mirror_tag(
 
 
 def _put(target: RegistryClient, goal: Destination, tag: str, digest: str, *, overwrite: bool) -> None:
-    """Set a region's tag and see that it is set.
+    """Set a region's tag and verify it.
 
     Raises:
-        TagConflict: The rule or the registry does not let it move. Not retryable.
-        ContentMismatch: Another run moved it at the same moment. Retryable: the next try asks home again.
+        TagConflict: The rule or the registry forbids moving it. Not retryable.
+        ContentMismatch: Another run moved it at the same moment. Retryable: the next try reads the home tag again.
     """
     from delivery_chain.oci.copy.api import put_tag
 
     try:
         put_tag(target, goal.name, tag, digest, overwrite=overwrite)
     except TagConflict as conflict:
-        # A status is the registry's own refusal, which a retry would get again.
+        # A status means that the registry itself refused, as it would refuse a retry.
         if not overwrite or conflict.status is not None:
             raise
-        raise ContentMismatch(f"{conflict} A retry asks the home registry again") from conflict
+        raise ContentMismatch(f"{conflict} A retry reads the home registry's tag again") from conflict
 
 
 def _holder(client: RegistryClient, name: str, tag: str) -> str:

@@ -1,4 +1,4 @@
-"""The end of a run: how it ended as one value, no staging tag left, and a state of the run that is what happened."""
+"""Close a run: record how it ended, remove its staging tags, and set the run's state to what happened."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ if TYPE_CHECKING:
     from delivery_chain.operators.task_instance import TaskInstance
 
 CLEANING_TRIES = 3
-"""Tries of this task that wait for a registry in order to clean up; the sweep does what they could not."""
+"""Tries in which this task waits for a registry to clean up; the sweep removes what they could not."""
 
 
 class ReportOperator(ChainOperator):
-    """Removes the run's staging tags, leaves a Record, and fails where the run did not do what it should.
+    """Remove the run's staging tags, leave a Record, and fail if the run did not deliver as it should.
 
-    As a teardown it runs whatever became of the other tasks, and its state is the run's (`on_failure_fail_dagrun`).
+    As a teardown it runs whatever the other tasks' states, and its state is the run's (`on_failure_fail_dagrun`).
     """
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Return a Record as JSON.
 
         Raises:
-            NotDelivered: The run's end is no good one; the Record is left before. Not retryable.
-            RegistryError: Staging tags could not be removed yet; the Record is left before. Retryable.
+            NotDelivered: The run did not end well; the Record is left first. Not retryable.
+            RegistryError: Staging tags could not be removed yet; the Record is left first. Retryable.
         """
         ti = context["ti"]
         facts = _facts(ti, self.log.warning)
         found = closed(facts)
         record = _record(context["dag"].dag_id, facts, found, context["dag_run"].clear_number or 0)
-        # At once: whatever happens while it cleans up, the run has its record.
+        # Push it now: whatever happens during cleanup, the run has its record.
         ti.xcom_push(RETURNED, leave(context, record))
         self._mark(facts, found)
         removed = self._clean(ti, facts)
@@ -66,19 +66,19 @@ class ReportOperator(ChainOperator):
         return left
 
     def _mark(self, facts: Facts, found: Outcome) -> None:
-        """Leave word beside an image of others that it is delivered: runs are forgotten one day."""
+        """Mark an image that others pushed as delivered, in its registry: Airflow may purge old runs."""
         plan = facts.planned.plan if facts.planned else None
         if plan and plan.build is None and plan.announce and facts.subject and found.end is End.DELIVERED:
             leave_mark(plan, facts.subject, self.log)
 
     def _clean(self, ti: TaskInstance, facts: Facts) -> tuple[str, ...]:
-        """Remove the run's staging tags, unless a blocked image stays under them by its chain's wish."""
+        """Remove the run's staging tags, unless the chain keeps a blocked image under them."""
         if facts.planned is None or facts.altered:
-            # What was changed has to be looked at.
+            # A person has to inspect what was altered.
             return ()
         plan, verdict, kept = facts.planned.plan, facts.verdict, facts.quarantined
         blocked = verdict is not None and not verdict.passed
-        # A quarantine that failed left nothing: it can be cleared while the image is there.
+        # A failed quarantine left no result: it can still be cleared while the image exists.
         if plan.build is None or (blocked and (kept is None or kept.kept)):
             return ()
         removed: list[str] = []
@@ -92,9 +92,9 @@ class ReportOperator(ChainOperator):
 
 
 def tries_of(ti: TaskInstance, retries: int) -> int:
-    """How often a task has been tried since it was last cleared, this try included.
+    """Count the tries of a task since it was last cleared, including this one.
 
-    Clearing sets `max_tries` anew, to the tries there were and the task's retries.
+    Clearing resets `max_tries` to the tries so far plus the task's retries.
     """
     return ti.try_number - (ti.max_tries - retries)
 
@@ -110,13 +110,13 @@ def _remove(plan: Plan, removed: list[str]) -> None:
 
 
 class _Left:
-    """What the run's steps left, as far as it is proven."""
+    """The proven results of the run's steps."""
 
     def __init__(self, ti: TaskInstance, warn: Callable[..., object]) -> None:
         self._ti = ti
         self._warn = warn
         self.altered: list[str] = []
-        """Steps whose result is not what they left."""
+        """Steps whose result was altered after they left it."""
 
     def one(self, task: str, model: type[V]) -> V | None:
         try:
@@ -138,7 +138,7 @@ class _Left:
 
 
 def _facts(ti: TaskInstance, warn: Callable[..., object]) -> Facts:
-    """What the run's steps left, and their states."""
+    """Collect the results and states of the run's steps."""
     left = _Left(ti, warn)
     planned = left.one(Step.PLAN, Planned)
     tasks = _tasks(ti, planned.spec if planned else None)
@@ -154,13 +154,13 @@ def _facts(ti: TaskInstance, warn: Callable[..., object]) -> Facts:
         regions=left.all(Step.REPLICATE, RegionResult),
         deliveries=left.all(Step.DISTRIBUTE, DeliveryResult),
         quarantined=left.one(Step.QUARANTINE, Quarantined),
-        # Read last: what is altered is known by now.
+        # Last: only now is it known which steps were altered.
         altered=tuple(left.altered),
     )
 
 
 def _tasks(ti: TaskInstance, spec: ChainSpec | None) -> tuple[Task, ...]:
-    """The run's task instances in the order of the steps, with the reasons of those that have one."""
+    """Return the run's task instances in the order of the steps, with their reasons."""
     states = ti.get_task_states(dag_id=ti.dag_id, run_ids=[ti.run_id]).get(ti.run_id, {})
     found = [_task(ti, *_split(name), str(state or ""), spec) for name, state in states.items()]
     order = {step: number for number, step in enumerate(STEPS)}
@@ -168,7 +168,7 @@ def _tasks(ti: TaskInstance, spec: ChainSpec | None) -> tuple[Task, ...]:
 
 
 def _split(name: str) -> tuple[str, int]:
-    """Task id and map index of `replicate_3`, as Airflow names mapped instances here."""
+    """Split `replicate_3`, Airflow's name of a mapped instance here, into task id and map index; -1 if not mapped."""
     step, _, index = name.rpartition("_")
     return (step, int(index)) if step and index.isdecimal() else (name, -1)
 
@@ -186,7 +186,7 @@ def _record(chain: str, facts: Facts, found: Outcome, clears: int) -> Record:
     plan = facts.planned.plan
 
     def states(step: str) -> dict[str, str]:
-        """The state of each instance of a mapped step, by what it stands for."""
+        """Return the state of each instance of a mapped step, by its label."""
         return {task.label or str(task.index): task.state for task in facts.tasks if task.step == step}
 
     return Record(

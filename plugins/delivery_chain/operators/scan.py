@@ -1,4 +1,4 @@
-"""Scanning by digest, and the gate that judges what was found."""
+"""Scan images by digest, and judge the findings at the gate."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
     from delivery_chain.jobs.job import ScanJob
 
 PART = 12
-"""Hex digits of an image's digest in the name of its scan."""
+"""Hex digits of an image's digest in the name of its scan job."""
 
 
 class ScanOperator(SlotOperator, JobOperator):
-    """Scans every image of one platform with one engine; the reports become referrers of the images."""
+    """Scan every image of one platform with one engine; the reports become referrers of the images."""
 
     operator_extra_links = (ScanReportLink(),)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Return a Scanned as JSON; skipped where the image has nothing of the platform.
+        """Return a Scanned as JSON; skipped if the image has nothing for the platform.
 
         Raises:
-            NotFound: The image is not in the registry any more. Not retryable.
+            NotFound: The image is no longer in the registry. Not retryable.
         """
         plan, spec = planned(context["ti"])
         self.item(spec)
@@ -52,7 +52,7 @@ class ScanOperator(SlotOperator, JobOperator):
         if not spec.scan.enabled:
             raise skip("the chain has scan.enabled: false")
         if not subject.images:
-            raise skip("it is no image: there is nothing to scan")
+            raise skip("not an image: nothing to scan")
         images = [image for image in subject.images if _takes(slot.platform, image, spec)]
         if not images:
             raise skip(f"the image has no {slot.platform}")
@@ -110,7 +110,7 @@ def _blob_url(plan: Plan, digest: str) -> str:
 
 
 class GateOperator(BaseBranchOperator, LeavesReason):
-    """Judges all reports together: on to publish, or to quarantine. Its XCom is the verdict."""
+    """Judge all reports together, then branch to publish or to quarantine. The XCom is the verdict."""
 
     ui_color = "#fdf3d8"
     operator_extra_links = (ScanReportLink(),)
@@ -119,17 +119,17 @@ class GateOperator(BaseBranchOperator, LeavesReason):
         """Return the next task id, and leave the verdict as the task's return value.
 
         Raises:
-            ScanFailed: There is no full and current set of reports. Not retryable.
+            ScanFailed: The set of reports is incomplete or out of date. Not retryable.
         """
         verdict = judge_run(context["ti"])
         self._explain(verdict)
-        # A branch leaves its task by an exception, so there is no return value: the verdict is pushed as one.
+        # A branch ends its task with an exception and returns nothing, so push the verdict as the return value.
         context["ti"].xcom_push(RETURNED, leave(context, verdict))
         return Step.PUBLISH if verdict.passed else Step.QUARANTINE
 
     def _explain(self, verdict: Verdict) -> None:
         self.log.info("%s, digest %s", verdict.sentence, verdict.digest)
-        for line in (*verdict.looked_at, *verdict.notes, *(f"excepted {text}" for text in verdict.excepted)):
+        for line in (*verdict.looked_at, *verdict.notes, *(f"excepted: {text}" for text in verdict.excepted)):
             self.log.info("%s", line)
         for finding in verdict.deciding:
             self.log.info("  %s", finding.line)

@@ -1,4 +1,4 @@
-"""Seeing a removed chain to its end: its last runs, then what they left in the registry, then its Dag."""
+"""Wind down a removed chain: await its last runs, sweep what they left in the registry, then drop its Dag."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ if TYPE_CHECKING:
 
 
 class SettleOperator(ChainOperator):
-    """Waits for the runs of one removed chain, and sweeps up after them."""
+    """Wait for the runs of one removed chain, then remove their staging tags."""
 
     def __init__(self, *, chain: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.chain = chain
 
     def execute(self, context: Context) -> list[str]:
-        """Return the staging tags that were removed; skipped while runs are on their way, or with nothing to do.
+        """Return the staging tags that were removed; skipped while runs are in flight, or with nothing to do.
 
-        Runs that somebody clears after that bring the chain's Dag back: without it Airflow would never end them.
+        Clearing a run after that brings the chain's Dag back: without it Airflow would never end the run.
 
         Raises:
-            RegistryError: The registry can't be asked. Retryable; after a day its staging tags are given up.
+            RegistryError: The registry can't be queried. Retryable; after a day the staging tags are given up.
         """
         from delivery_chain.spec_store.in_force import removed_since, settle
 
         found = removed_since(self.chain)
         if found is None:
-            raise skip(f"chain {self.chain} is there again, or forgotten")
+            raise skip(f"chain {self.chain} is in force again, or forgotten")
         spec, since, settled = found
         running = context["ti"].get_dr_count(dag_id=self.chain, states=sorted(RUNNING))
         if running and settled:
             settle(self.chain, settled=False)
         if running:
-            raise skip(f"chain {self.chain} has {running} runs on their way")
+            raise skip(f"chain {self.chain} has {running} runs in flight")
         if settled:
             raise skip(f"chain {self.chain} is settled")
         now = datetime.now(UTC)
@@ -49,8 +49,8 @@ class SettleOperator(ChainOperator):
         except DeliveryChainError as error:
             if error.retryable and now - since < REMEMBER:
                 raise
-            self.log.warning("Staging tags of chain %s may stay: %s", self.chain, error)
+            self.log.warning("Staging tags of chain %s may remain: %s", self.chain, error)
             swept = []
         settle(self.chain)
-        self.log.info("Chain %s has no runs any more: its Dag goes", self.chain)
+        self.log.info("Chain %s has no runs left: its Dag is dropped", self.chain)
         return swept

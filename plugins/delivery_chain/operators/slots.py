@@ -1,4 +1,4 @@
-"""The base of the mapped steps: which item of the plan's spec an instance is about."""
+"""Map each instance of a mapped step to its item of the plan's spec."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ if TYPE_CHECKING:
     from delivery_chain.operators.task_instance import TaskInstance
 
 LABEL = "{{ task.about(ti) }}"
-"""The template that names an instance in Airflow's pages."""
+"""Template of an instance's name on Airflow's pages."""
 
 
 class SlotOperator(ChainOperator):
     """A step with one instance per platform, rule or trigger: see `delivery_chain.core.spec.slots`."""
 
     def __init__(self, *, slot: int, **kwargs: Any) -> None:
-        """Decide nothing yet.
+        """Remember the slot; the plan's spec is read later.
 
         Args:
-            slot: The position of what this instance is about, in the list of the plan's spec; also its map index.
-            kwargs: Airflow's own.
+            slot: Position of this instance's item in the list of the plan's spec; also its map index.
+            kwargs: Arguments of BaseOperator.
         """
         super().__init__(**kwargs)
         self.slot = slot
         self._about = ""
 
     def item(self, spec: ChainSpec) -> str:
-        """The name of what this instance is about.
+        """Return the name of this instance's item.
 
         Raises:
-            AirflowSkipException: The plan's spec has nothing at this position.
+            AirflowSkipException: The plan's spec has no item at this position.
         """
         if reason := nothing_there(spec, self.task_id, self.slot):
             raise skip(reason)
@@ -43,10 +43,10 @@ class SlotOperator(ChainOperator):
         return self._about
 
     def about(self, ti: TaskInstance) -> str:
-        """The name, for Airflow's pages; empty where there is none or it can't be told. Never raises.
+        """Return the name for Airflow's pages; empty if it has none or none can be found. Never raises.
 
-        Airflow renders it before the step and after it, and what is raised then hides why a step failed.
-        Where no plan can be read it is that of the Dag's own spec, which the listener named the instance by, too.
+        Airflow renders it before and after the step, and an error raised then would hide why the step failed.
+        If no plan can be read, the name comes from the Dag's own spec, as the listener's does.
         """
         if not self._about:
             try:

@@ -1,4 +1,4 @@
-"""Starting the runs that a watching Dag decided on."""
+"""Start the runs that a watching Dag decided on."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 class StartOperator(TriggerDagRunOperator):
-    """Starts one run. Nothing of it is a template.
+    """Start one run. No field is a template.
 
-    Airflow 3.3 renders what it expands from an XCom (`expand_kwargs`), and a git ref may be called
-    `{{conn.registry.password}}`: whoever pushes it, or edits the XCom, would read the password in the run's `conf`.
+    Airflow 3.3 renders what it expands from an XCom (`expand_kwargs`), and a git ref may be named
+    `{{conn.registry.password}}`: anyone who pushes it, or edits the XCom, could read the password in the run's `conf`.
     """
 
     template_fields: Sequence[str] = ()

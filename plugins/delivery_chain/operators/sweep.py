@@ -1,4 +1,4 @@
-"""Removing staging tags that crashed runs left behind."""
+"""Remove staging tags that crashed runs left behind."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ RUNNING = frozenset({"queued", "running"})
 
 
 class SweepOperator(ChainOperator):
-    """Removes the staging tags of one chain's runs that are over; those of blocked images stay if the rule says so."""
+    """Remove the staging tags of one chain's finished runs; those of blocked images stay if the spec keeps them."""
 
     def __init__(self, *, spec: ChainSpec, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.spec = spec
 
     def execute(self, context: Context) -> list[str]:
-        """Return what was removed, as `namespace/repository:tag`."""
+        """Return the removed tags, as `namespace/repository:tag`."""
         from delivery_chain.settings import Settings
 
         return self.sweep(context, datetime.now(UTC) - timedelta(hours=Settings.load().staging_keep_hours))
 
     def sweep(self, context: Context, oldest: datetime) -> list[str]:
-        """Remove those of runs that are over and whose push was before `oldest`."""
+        """Remove and return the tags of finished runs whose push was before `oldest`."""
         from delivery_chain.hooks.registry import OciRegistryHook
 
         removed: list[str] = []
@@ -51,8 +51,8 @@ class SweepOperator(ChainOperator):
                     client.delete_tag(name, tag)
                     removed.append(f"{name}:{tag}")
             except (DeletesDisabled, Unauthorized) as refused:
-                # Once: what is true of one tag of this registry is true of all.
-                self.log.warning("Staging tags stay: %s", refused)
+                # One refusal is enough: it applies to every tag of this registry.
+                self.log.warning("Staging tags remain: %s", refused)
         self.log.info("Removed %d staging tags: %s", len(removed), ", ".join(removed) or "none")
         return removed
 
@@ -74,7 +74,7 @@ class SweepOperator(ChainOperator):
         except NotFound:
             return False
         if manifest.artifact_type == DELETED_TAG:
-            return True  # Somebody was killed in the middle of removing it.
+            return True  # A task was killed in the middle of deleting it.
         notes = manifest.annotations
         dag_id, _, run_id = notes.get(RUN, "").partition(" ")
         if not run_id or dag_id != self.spec.name:
@@ -86,7 +86,7 @@ class SweepOperator(ChainOperator):
 
 
 def _blocked(ti: TaskInstance, dag_id: str, run_id: str) -> bool:
-    """Whether a run's gate refused its image; a verdict that was changed by others may have been a refusal."""
+    """Whether a run's gate refused its image; an altered verdict counts, as it may have been a refusal."""
     verdict = ti.xcom_pull(dag_id=dag_id, run_id=run_id, task_ids=Step.GATE, map_indexes=-1)
     if verdict is None:
         return False
@@ -107,13 +107,13 @@ def _staging_tags(client: RegistryClient, name: str) -> list[str]:
 
 
 def _state(ti: TaskInstance, dag_id: str, run_id: str) -> str:
-    """The run's state; empty for one that Airflow no longer knows."""
+    """Return the run's state; empty if Airflow no longer knows the run."""
     from airflow.sdk.exceptions import AirflowRuntimeError
 
     try:
         return str(ti.get_dagrun_state(dag_id, run_id))
     except AirflowRuntimeError as error:
-        # Any other failure says nothing about the run, which may be on its way.
+        # Any other failure says nothing about the run, which may be in flight.
         if (error.error.detail or {}).get("status_code") != HTTPStatus.NOT_FOUND:
             raise
         return ""

@@ -1,4 +1,4 @@
-"""What the steps use of Airflow's running task instance, and where a task instance leaves things."""
+"""Type the part of Airflow's running task instance that the steps use, and name the place of its XComs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class TaskInstance(Protocol):
-    """A task instance while it runs. Source: airflow.sdk.types, RuntimeTaskInstanceProtocol."""
+    """A running task instance. Source: airflow.sdk.types, RuntimeTaskInstanceProtocol."""
 
     @property
     def dag_id(self) -> str: ...
@@ -26,14 +26,14 @@ class TaskInstance(Protocol):
 
     @property
     def try_number(self) -> int:
-        """1 for the first try; a clear goes on counting."""
+        """1 for the first try; not reset by a clear."""
 
     @property
     def max_tries(self) -> int:
         """The tries before the last clear plus the task's retries."""
 
     def xcom_push(self, key: str, value: Any) -> None:
-        """Leave JSON for later tasks under a key."""
+        """Store JSON for later tasks under a key."""
 
     def xcom_pull(
         self,
@@ -44,26 +44,26 @@ class TaskInstance(Protocol):
         map_indexes: int = ...,
         run_id: str | None = None,
     ) -> Any:
-        """JSON as a task left it; None where it left none. Of several tasks or instances a list."""
+        """Return the JSON that a task left, or None; a list for several tasks or instances."""
 
     def get_task_states(
         self, dag_id: str, *, task_ids: list[str] | None = None, run_ids: list[str] | None = None
     ) -> dict[str, Any]:
-        """By run, the states by task id, an instance's with its map index: `{run_id: {"replicate_0": "success"}}`."""
+        """Return states by run and task id, with the map index of instances: `{run_id: {"replicate_0": "success"}}`."""
 
     def get_dr_count(
         self, dag_id: str, *, run_ids: list[str] | None = None, states: list[str] | None = None
     ) -> int:
-        """How many runs of a Dag are in one of the states."""
+        """Return the number of a Dag's runs in any of the states."""
 
     def get_dagrun_state(self, dag_id: str, run_id: str) -> str:
-        """A run's state. Raises AirflowRuntimeError where there is no such run."""
+        """Return a run's state. Raises AirflowRuntimeError if the run does not exist."""
 
 
 def place_of(
     ti: TaskInstance, task_id: str | None = None, map_index: int | None = None, *, key: str = RETURNED
 ) -> Place:
-    """Where a task of this run leaves something, by default what it returns; this very task instance by default."""
+    """Return the place of an XCom of a task of this run; by default, this task instance's return value."""
     if task_id is None:
         task_id, map_index = ti.task_id, ti.map_index
     return Place(ti.dag_id, ti.run_id, task_id, -1 if map_index is None else map_index, key)

@@ -1,7 +1,7 @@
-"""What a task keeps between its tries, in Airflow's task state, and what of it a clear forgets.
+"""Keep values between the tries of a task, in Airflow's task state, until the task is cleared.
 
-Airflow's state of a task outlives a clear, but clearing means doing again. A clear is told from a retry by the task
-instance's `max_tries`: a clear sets it to the tries so far plus the task's retries, a retry leaves it.
+Airflow's task state survives a clear, but clearing means starting over. The task instance's `max_tries` distinguishes
+a clear from a retry: a clear sets it to the tries so far plus the task's retries, a retry leaves it unchanged.
 Source: airflow.models.taskinstance, clear_task_instances; airflow.jobs.scheduler_job_runner for a task that was cleared
 while it ran.
 """
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class Memory:
-    """A value in the task's state. It is sealed: whoever may edit a Dag may edit that state, too."""
+    """A value in the task's state. It is sealed: anyone who may edit the Dag may edit that state too."""
 
     def __init__(self, context: Context, key: str) -> None:
-        """Read nothing yet.
+        """Bind the value to its task; reads nothing yet.
 
         Args:
-            context: Airflow's.
+            context: Airflow's task context.
             key: Name of the value within the task's state.
         """
         ti = context["ti"]
@@ -34,12 +34,12 @@ class Memory:
         self._place = place_of(ti, key=f"state {key}")
 
     def get(self) -> Any:
-        """What this try or one before it set since the task was last cleared; None where that is nothing proven."""
+        """Return what this or an earlier try set since the last clear; None if nothing proven was set."""
         found = self._proven()
         return found.get("value") if found.get("generation") == self._generation else None
 
     def ever(self) -> Any:
-        """What any try set last, also before a clear; None where that is nothing proven."""
+        """Return what any try set last, even before a clear; None if nothing proven was set."""
         return self._proven().get("value")
 
     def set(self, value: Any) -> None:
@@ -53,7 +53,7 @@ class Memory:
 
 
 def _secret() -> str:
-    # Not at the top: a parse of a Dag file imports this module, and asks for no Variable.
+    # Imported late: parsing a Dag file imports this module and needs no Variable.
     from delivery_chain.hooks.signing_secret import signing_secret
 
     return signing_secret()

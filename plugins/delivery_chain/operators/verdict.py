@@ -1,8 +1,8 @@
-"""The one question nobody may skip: was exactly this image passed, by a gate of this run, and would it be now?
+"""Decide the one question no step may skip: did a gate of this run pass exactly this image, and would it pass now?
 
-Tasks' states are not asked, for a person may have changed them. What earlier steps left is asked, and carries their
-seals. An older state of the same run carries them too, so an image is judged again before it is let out: from the
-reports that the registry keeps by digest, and from every later report on the same images.
+Task states don't count, since a person may have changed them; the sealed results of earlier steps do. Older results of
+the same run are sealed too, so an image is judged again before it is published: from the reports that the registry
+keeps by digest, and from every later report on the same images.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 LARGEST_REPORT = 64 * 1024 * 1024
 """Bytes; an image of 10,000 findings has about 20 MB."""
 MOST_LATER = 20
-"""Later reports of one image that are read; where there are more, the image has to be scanned again."""
+"""Most later reports that are read per image; with more, the image has to be scanned again."""
 
 
 def judge_run(ti: TaskInstance) -> Verdict:
     """Judge the run's image by the reports of its scans.
 
     Raises:
-        ScanFailed: There is no full and current set of reports. Not retryable.
-        SealBroken: What an earlier step left was changed. Not retryable.
+        ScanFailed: The set of reports is incomplete or out of date. Not retryable.
+        SealBroken: The result of an earlier step was altered. Not retryable.
     """
     plan, spec = planned(ti)
     subject, results = subject_of(ti), scan_results(ti)
@@ -48,18 +48,18 @@ def judge_run(ti: TaskInstance) -> Verdict:
 
 
 def passed(ti: TaskInstance) -> tuple[Plan, ChainSpec, Subject, Verdict]:
-    """Plan, spec, image and verdict of a run whose gate passed exactly this image, and that passes now.
+    """Return plan, spec, image and verdict of a run whose gate passed exactly this image, which still passes now.
 
     Raises:
-        Unjudged: There is no verdict, it is about something else, or it is not a pass. Not retryable.
-        SealBroken: What an earlier step left was changed. Not retryable.
+        Unjudged: The verdict is missing, about something else, or not a pass. Not retryable.
+        SealBroken: The result of an earlier step was altered. Not retryable.
     """
     plan, spec = planned(ti)
     subject, results = subject_of(ti), scan_results(ti)
     verdict = pull(ti, Step.GATE, Verdict)
     shown = short_digest(subject.digest)
     if verdict is None:
-        raise Unjudged(f"no gate of this run judged {shown}, so it is not let out: clear the task `gate`")
+        raise Unjudged(f"no gate of this run judged {shown}, so it is not published: clear the task `gate`")
     if verdict.digest != subject.digest:
         raise Unjudged(
             f"the gate judged {short_digest(verdict.digest)}, this run's image is {shown} now: clear `scan` and `gate`"
@@ -68,20 +68,20 @@ def passed(ti: TaskInstance) -> tuple[Plan, ChainSpec, Subject, Verdict]:
         raise Unjudged(f"the gate refused {shown}: {verdict.sentence}")
     if verdict.judged != _judged(plan, spec, subject, results):
         raise Unjudged(
-            f"since the gate passed {shown}, the run's plan, image or scans were made again: clear `gate`, and `scan` "
-            "before it if it is older than the image"
+            f"the run's plan, image or scans were made again after the gate passed {shown}: clear `gate`, and first "
+            "`scan` if it is older than the image"
         )
     now = _judge(plan, spec, subject, results, later=True)
     if not now.passed:
         raise Unjudged(
-            f"the gate passed {shown} on {verdict.judged_at:%Y-%m-%d %H:%M} UTC, judged again now it is refused: "
-            f"{now.sentence}. Clear `scan` and `gate`, if a new scan may find less"
+            f"the gate passed {shown} on {verdict.judged_at:%Y-%m-%d %H:%M} UTC, but judged again now it is refused: "
+            f"{now.sentence}. Clear `scan` and `gate` if a new scan may find less"
         )
     return plan, spec, subject, verdict
 
 
 def scan_results(ti: TaskInstance) -> list[ScanResult]:
-    """What the run's scans left."""
+    """Return the results of the run's scans."""
     return [result for scanned in pull_all(ti, Step.SCAN, Scanned) for result in scanned.results]
 
 
@@ -104,11 +104,11 @@ def _judged(plan: Plan, spec: ChainSpec, subject: Subject, results: Sequence[Sca
 
 
 def _reports(plan: Plan, spec: ChainSpec, results: Sequence[ScanResult], *, later: bool) -> list[ScanReport]:
-    """The reports of the scans, read back from the registry by digest, and all later ones on the same images.
+    """Read the reports of the scans back from the registry by digest, and all later ones on the same images.
 
     Raises:
-        Unjudged: One is not there any more. Not retryable.
-        NotFound: Nor is its image. Not retryable.
+        Unjudged: A report is no longer there. Not retryable.
+        NotFound: Its image is missing too. Not retryable.
     """
     if not results:
         return []
@@ -120,7 +120,7 @@ def _reports(plan: Plan, spec: ChainSpec, results: Sequence[ScanResult], *, late
         except NotFound as missing:
             check_there(client, plan, *dict.fromkeys(result.digest for result in results))
             raise Unjudged(
-                f"a report of this run's scans is not in the registry any more: clear `scan` and all that follow it. "
+                f"a report of this run's scans is no longer in the registry: clear `scan` and everything downstream. "
                 f"{missing}"
             ) from missing
         if later:
@@ -133,9 +133,9 @@ def _reports(plan: Plan, spec: ChainSpec, results: Sequence[ScanResult], *, late
 def _later(
     client: RegistryClient, name: str, spec: ChainSpec, digest: str, known: Sequence[ScanResult]
 ) -> Iterator[ScanReport]:
-    """Reports on an image that were made with the same or a newer database; they can only make a verdict stricter.
+    """Yield reports on an image made with the same or a newer database; they can only make a verdict stricter.
 
-    Whoever may push to the repository may add one, so what is no report of ours on this image is passed over.
+    Anyone who may push to the repository may add one, so whatever is not our report on this image is ignored.
     """
     from delivery_chain.oci.referrers import list_referrers
 
@@ -145,7 +145,7 @@ def _later(
     if len(later) > MOST_LATER + len(known):
         raise Unjudged(
             f"{short_digest(digest)} has {len(later)} reports since its scan, more than {MOST_LATER}: clear `scan` and "
-            "`gate`, so that it is judged by a new one"
+            "`gate` to judge it by a new one"
         )
     reports = {result.report for result in known}
     for manifest in later:
@@ -157,7 +157,7 @@ def _later(
         except (NotFound, ValueError):
             continue
         if report.digest == digest and report.engine in spec.scan.engine:
-            # Its findings make the verdict stricter; its advice could be anybody's.
+            # Its findings can only make the verdict stricter; its advice could come from anyone.
             yield report.without_advice()
 
 
@@ -166,7 +166,7 @@ def _read(client: RegistryClient, name: str, digest: str) -> ScanReport:
 
 
 def _time(text: str) -> datetime:
-    """A time from outside; what is none is the end of time, for then the report has to be looked at."""
+    """Parse an untrusted time; an invalid one becomes the end of time, so that the report is read."""
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""Watching one place: what is there that was not, and where what was seen last is kept."""
+"""Watch one place for changes, with a cursor for what was last seen."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 FIRST = "first"
-"""Key of what a first look found, in what `watch` gives."""
+"""Key of the refs that a first poll found, in the result of `watch`."""
 
 
 def _read(key: str) -> str | None:
-    # Not at the top: a parse of a Dag file imports this module, and asks for no Variable.
+    # Imported late: parsing a Dag file imports this module and needs no Variable.
     from delivery_chain.hooks.absence import read_variable
 
     return read_variable(key)
 
 
 class Cursor:
-    """What a watching Dag has seen, in an Airflow Variable: `{"looked": time, "refs": {ref: commit}}`."""
+    """The refs that a watching Dag has seen, kept in an Airflow Variable: `{"looked": time, "refs": {ref: commit}}`."""
 
     def __init__(self, key: str) -> None:
         self.key = key
 
     def read(self) -> tuple[str, dict[str, str]] | None:
-        """When the look at it began, and what was seen; None before the first look.
+        """Return when the last poll began, and what it saw; None before the first poll.
 
         Raises:
-            ConfigurationError: Somebody made it unreadable by hand. Not retryable.
-            AirflowUnreachable: Airflow did not say whether there is one. Retryable.
+            ConfigurationError: The Variable was edited by hand and is unreadable. Not retryable.
+            AirflowUnreachable: Airflow did not say whether the Variable exists. Retryable.
         """
         text = _read(self.key)
         if text is None:
@@ -55,11 +55,11 @@ class Cursor:
         except (ValueError, TypeError, KeyError):
             raise ConfigurationError(
                 f'Variable {self.key}: expected {{"looked": time, "refs": {{ref: commit}}}}, found something '
-                "else; correct it, or remove it: the next look is then a first one, which starts nothing"
+                "else; correct it or remove it: the next poll is then a first one, which starts no runs"
             ) from None
 
     def write(self, looked: str, refs: Mapping[str, str]) -> None:
-        """Remember."""
+        """Store the time and the refs of a poll."""
         Variable.set(
             self.key,
             json.dumps({"looked": looked, "refs": refs}, sort_keys=True),
@@ -68,10 +68,10 @@ class Cursor:
 
 
 class OverOperator(ChainOperator):
-    """Ends the last run of a Dag that no chain needs any more, whatever its `watch` was about."""
+    """End the last run of a Dag that no chain needs any more, whatever its `watch` polled."""
 
     def execute(self, context: Context) -> None:
-        """Look at nothing.
+        """Skip without polling.
 
         Raises:
             AirflowSkipException: Always.
@@ -82,7 +82,7 @@ class OverOperator(ChainOperator):
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
     ) -> None:
-        """The same, for a wait that is over.
+        """Skip likewise when a deferred `watch` resumes.
 
         Raises:
             AirflowSkipException: Always.
@@ -92,10 +92,10 @@ class OverOperator(ChainOperator):
 
 
 class _Watching(RefSensor):
-    """A sensor whose knowledge is the cursor, which a later task moves on once the runs were started.
+    """A sensor that compares with the cursor, which a later task advances once the runs are started.
 
     Its result is `{"changes": [{"ref", "commit", "previous"}, …], "gone": [ref, …], "since": time, "looked": time}`,
-    see `PollTrigger` for the times. That of the first look of all has no changes, and `first` with what is there.
+    see `PollTrigger` for the times. The result of the very first poll has no changes, and all refs under `first`.
     """
 
     def __init__(self, *, cursor: str, **kwargs: Any) -> None:
@@ -104,47 +104,47 @@ class _Watching(RefSensor):
         self.told_in = told_key(cursor)
 
     def execute(self, context: Context) -> Any:
-        """Wait for a change; the first look waits for nothing, nor does one that finds a change at once.
+        """Wait for a change; the first poll returns at once, and so does one that finds a change at once.
 
         Raises:
-            DeliveryChainError: The look failed. Its class says whether it is retryable.
+            DeliveryChainError: The poll failed. Its class says whether that is retryable.
         """
         if Cursor(self.cursor).read() is not None:
             event = self._at_once(context)
             return self.looked(context, event, time.time()) if event else super().execute(context)
         looked = datetime.now(UTC).isoformat()
         found = self._look()
-        self.log.info("First look: %d are known from now on", len(found))
+        self.log.info("First poll: %d refs are known from now on", len(found))
         return {"changes": [], "gone": [], "since": None, "looked": looked, FIRST: found}
 
     def looked(self, context: Context, event: dict[str, Any], started: float) -> Any:
-        """Take the trigger's event; that no chain needs this is not true any more where it is this Dag's.
+        """Process the trigger's event; if no chain needed this place then, but this Dag watches it again, poll.
 
         Raises:
-            DeliveryChainError: What waiting cannot mend. Not retryable.
+            DeliveryChainError: An error that waiting cannot fix. Not retryable.
         """
         if OVER in event:
             return self.execute(context)
         return super().looked(context, event, started)
 
     def _at_once(self, context: Context) -> dict[str, Any] | None:
-        """What came while the last changes were taken; None for nothing, or where what is asked does not answer now.
+        """Return what changed while the last changes were processed; None without a change, or without an answer.
 
-        A trigger that finds it would fire before a busy scheduler has seen that this task is deferred. Airflow then
-        takes the task for one that somebody ended, and again at each retry, for it is there at each.
+        If a trigger found it, it would fire before a busy scheduler had seen that this task is deferred. Airflow would
+        then take the task for killed, and again at each retry, as each finds the change.
         Source: `SchedulerJobRunner.process_executor_events`, which spares such a task until it is queued, not after.
         """
         try:
             return self._armed(self._known(context), self._since(context)).event()
         except DeliveryChainError as error:
-            # The triggerer asks again, ever less often, and says what can't be mended so.
-            self.log.info("Nothing was seen yet: %s", error)
+            # The triggerer polls again with backoff, and reports what that can't fix.
+            self.log.info("No answer yet: %s", error)
             return None
 
     def _known(self, context: Context) -> dict[str, str]:
         del context
         known = Cursor(self.cursor).read()
-        # Somebody removed the Variable while the Dag waited.
+        # The Variable was removed while the Dag waited.
         return known[1] if known else {}
 
     def _since(self, context: Context) -> str | None:
@@ -163,11 +163,11 @@ class _Watching(RefSensor):
 
 
 class WatchOperator(_Watching, GitRefSensor):
-    """Waits until a git source has other refs than the cursor knows."""
+    """Wait until a git source has other refs than the cursor."""
 
 
 class WatchImagesOperator(_Watching, ImageTagSensor):
-    """Waits until a registry has other image tags than the cursor knows; `ref` is `repository:tag`."""
+    """Wait until a registry has other image tags than the cursor; `ref` is `repository:tag`."""
 
     def _change(self, change: dict[str, Any]) -> dict[str, Any]:
         ref = f"{change['name']}:{change['tag']}"
@@ -175,5 +175,5 @@ class WatchImagesOperator(_Watching, ImageTagSensor):
 
 
 def told_of(cursor: str) -> Told:
-    """Moves that webhooks reported of the place that a cursor is of."""
+    """Return the moves that webhooks reported for the place of a cursor."""
     return Told.read(_read(told_key(cursor)))

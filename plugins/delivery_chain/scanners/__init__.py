@@ -1,1 +1,1 @@
-"""Scans images. Each engine has a folder of its own."""
+"""Scans images. Each engine has its own folder."""

@@ -1,6 +1,6 @@
-"""The port of scan engines: what each takes and gives. `scanners.table` has them by name.
+"""Define the port of scan engines, which `scanners.table` lists by name.
 
-An engine keeps its own options, its own databases with their rule of freshness, and its own advice.
+An engine owns its options, its databases with their freshness rule, and its advice.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ Log = Callable[[str], None]
 
 
 class Options(Value):
-    """What this installation decides for an engine. JSON both ways: read where a job is made, it travels in the job.
+    """An engine's settings in this installation. Serializes to JSON: read where a job is created, it travels with it.
 
-    Paths are no part of it. Those are read from `Workplace.section`, where the job runs.
+    Paths are not included: they are read from `Workplace.section`, where the job runs.
     """
 
     @classmethod
@@ -34,7 +34,7 @@ class Options(Value):
         """Read the engine's own options.
 
         Raises:
-            ConfigurationError: One has a value that it does not take. Not retryable.
+            ConfigurationError: An option has an invalid value. Not retryable.
         """
         raise NotImplementedError
 
@@ -47,29 +47,29 @@ class ImageRef:
     name: str
     """Repository with its namespace."""
     digest: str
-    """An image's own manifest; no index."""
+    """Of an image's own manifest, not an index."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """Where a scan runs."""
+    """The environment a scan runs in."""
 
     folder: Path
-    """The job's own: all that an engine writes is below it, but for its databases."""
+    """The job's own folder: an engine writes only here, except for its databases."""
     section: Section
-    """The settings there."""
+    """Settings of the machine that runs the job."""
     logins: tuple[Registry, ...] = ()
-    """Registries that the engine may log in to, for its databases too."""
+    """Registries that the engine may log in to, including those of its databases."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScanOutput:
-    """What a scan gives."""
+    """The result of a scan."""
 
     report: ScanReport
     """The findings, in the one shape that the gate reads; each database in it says whether it is stale."""
     raw: bytes = field(repr=False)
-    """The engine's own report, to be kept beside the image."""
+    """The engine's native report, stored beside the image."""
     media_type: str
     """Media type of `raw`."""
 
@@ -79,35 +79,35 @@ D = TypeVar("D")
 
 
 class Scanner(Protocol[O, D]):
-    """Finds known vulnerabilities in one image. `O` are its options, `D` is what it makes ready on a machine."""
+    """An engine that finds known vulnerabilities in an image. `O` is its options, `D` its prepared database."""
 
     name: str
-    """As in the spec and in reports."""
+    """Name in the spec and in reports."""
     options: type[O]
 
     def prepare(self, options: O, workplace: Workplace, *, seconds: float, log: Log) -> D:
-        """Make the program and its databases ready.
+        """Prepare the program and its databases.
 
         Raises:
-            DatabaseUnavailable: There is none, and none can be fetched. Retryable.
-            ToolMissing, ToolTimeout, ConfigurationError, ScanFailed: As they say. Not retryable.
+            DatabaseUnavailable: No database is present, and none can be fetched. Retryable.
+            ToolMissing, ToolTimeout, ConfigurationError, ScanFailed: As their names say. Not retryable.
         """
 
     def scan(self, image: ImageRef, platform: str, database: D, *, seconds: float, log: Log) -> ScanOutput:
-        """Scan one image: a full report on exactly that digest, or an error.
+        """Scan one image: return a full report on exactly that digest, or raise.
 
         Args:
-            image: What to scan.
-            platform: The image's, as its config says: `linux/arm64`. For the report; the digest says what to scan.
-            database: What `prepare` gave. More may be fetched, if the image turns out to need it.
-            seconds: How long it may take.
-            log: Gets the engine's lines.
+            image: The image to scan.
+            platform: The image's platform from its config, `linux/arm64`. For the report only.
+            database: Result of `prepare`. More may be fetched if the image turns out to need it.
+            seconds: Time limit.
+            log: Receives the engine's output.
 
         Raises:
-            ScanFailed: There is no full report. Not retryable, apart from DatabaseUnavailable.
-            RegistryError: The image could not be read; see its subclasses for what may be retried.
-            ToolTimeout: The time is over. Not retryable.
+            ScanFailed: No full report could be made. Not retryable, except DatabaseUnavailable.
+            RegistryError: The image could not be read; its subclasses say whether to retry.
+            ToolTimeout: The time limit passed. Not retryable.
         """
 
     def checks(self, section: Section) -> Iterable[Check]:
-        """What `delivery-chain doctor` looks at on this machine."""
+        """Return the checks of `delivery-chain doctor` on this machine."""

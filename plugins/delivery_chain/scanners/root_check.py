@@ -1,4 +1,4 @@
-"""Looks at the files of an image whose operating system an engine does not name: is there more than static programs?"""
+"""Check whether an image without a recognized operating system holds more than static programs."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 def with_root_files(
     scanned: Coverage, registry: Registry, name: str, manifest: Manifest, *, deadline: float
 ) -> Coverage:
-    """Add what the image holds beside what an engine looked at.
+    """Add to an engine's coverage what else the image holds.
 
     Args:
-        scanned: What the engine looked at; it names no operating system.
-        registry: Where the image is.
+        scanned: The engine's coverage, which names no operating system.
+        registry: The image's registry.
         name: Repository.
-        manifest: The image.
-        deadline: Point on the clock of `time.monotonic()`, seconds.
+        manifest: The image's manifest.
+        deadline: Time of `time.monotonic()`, seconds.
 
     Returns:
-        With a gap where there is more than static programs, or where the files can't be listed.
+        The coverage, with a gap if the image holds more than static programs or its files can't be listed.
 
     Raises:
-        RegistryError: A layer could not be read; see its subclasses for what may be retried.
+        RegistryError: A layer could not be read; its subclasses say whether to retry.
     """
     files = RootFiles()
     budget = Budget(deadline)

@@ -1,4 +1,4 @@
-"""Each scan engine by its name in specs."""
+"""Load scan engines by their names in specs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from delivery_chain.scanners.interface import Scanner
 
 SCANNERS = {"trivy": "delivery_chain.scanners.trivy.scanner:TrivyScanner"}
-"""Name to `module:class`; the names are those of `delivery_chain.core.spec.engines`."""
+"""Maps names to `module:class`; the names are those of `delivery_chain.core.spec.engines`."""
 
 
 def load_scanner(name: str) -> Scanner[Any, Any]:
-    """The engine of that name.
+    """Return the engine of that name.
 
     Raises:
-        ConfigurationError: No engine has the name. Not retryable.
+        ConfigurationError: No engine has that name. Not retryable.
     """
     made: Scanner[Any, Any] = load(SCANNERS, name, "scan engine", "correct `scan.engine`")()
     return made

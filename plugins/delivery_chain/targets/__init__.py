@@ -1,1 +1,1 @@
-"""Delivers an image to what triggers name, such as a webhook. Each kind of target has a file of its own."""
+"""Delivers an image to the targets of triggers, such as webhooks. Each kind of target has its own file."""

@@ -1,6 +1,6 @@
-"""The body of a webhook target's request, byte-compatible with ACR's webhook; our own keys come after ACR's.
+"""Build the request body of a webhook target, byte-compatible with ACR's webhook; our own keys follow ACR's.
 
-Source: facts of ACR EE's triggers, "Exact request": consumers such as Argo CD Image Updater and Rancher read it.
+Source: facts of ACR EE's triggers, "Exact request"; consumers such as Argo CD Image Updater and Rancher read it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ACR_ZONE = timezone(timedelta(hours=8))
 
 
 def delivery_body(order: Order) -> dict[str, Any]:
-    """The body as JSON keys in ACR's order."""
+    """Return the body, its JSON keys in ACR's order."""
     namespace, _, repository = order.name.partition("/")
     pushed_at = order.pushed_at.astimezone(ACR_ZONE).strftime("%Y-%m-%d %H:%M:%S")
     return {

@@ -1,4 +1,4 @@
-"""What every kind of target does. Which kinds exist says `targets/table.py`; each loads when a trigger needs it."""
+"""Define the port of targets. `targets/table.py` lists the kinds; each loads when a trigger needs it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The end of what an order set off at its target, such as a rollout."""
+    """The outcome of what an order started at its target, such as a rollout."""
 
     good: bool
     sentence: str
-    """What came of it, without secrets."""
+    """The outcome for people, without secrets."""
 
 
 class Target(Protocol):
-    """Somewhere an image is delivered to. Its `repr` shows no secret."""
+    """A receiver of deliveries. Its `repr` shows no secret."""
 
     connection_type: ClassVar[str]
-    """Of the Airflow connection that holds its address and secrets."""
+    """Type of the Airflow connection that holds its address and secrets."""
 
     @property
     def shown_url(self) -> str:
@@ -34,25 +34,25 @@ class Target(Protocol):
 
     @classmethod
     def of(cls, fields: ConnectionFields) -> Self:
-        """The target that a connection leads to, its secrets masked. Reads `fields` alone.
+        """Return the target that a connection describes, its secrets masked. Reads only `fields`.
 
         Raises:
             ConfigurationError: A field is wrong. Not retryable.
         """
 
     def deliver(self, order: Order, earlier: Sequence[Attempt]) -> Attempt:
-        """Send an order once, in bounded time; an order that came before, under the same id, must do no harm.
+        """Send an order once, in bounded time. Idempotent: redelivery under the same id must do no harm.
 
         Args:
-            order: What to deliver.
-            earlier: The attempts of this order so far, the oldest first; none of them is done.
+            order: The order to deliver.
+            earlier: Previous attempts at this order, oldest first; none succeeded.
 
         Returns:
-            What came of it: done, refused, or later. Whatever the target answers is no exception. It repeats no secret.
+            The attempt: done, refused, or later. No answer of the target raises. It contains no secret.
         """
 
     def settled(self, order: Order) -> Settled | None:
-        """The end of what the order set off; None while that is under way. Asked after the order is done.
+        """Poll the outcome of what the order started; None while that is in progress. Called after delivery.
 
-        Looks and changes nothing. A target that is done once it took an order says so at once.
+        Read-only. A target without a rollout of its own returns an outcome at once.
         """

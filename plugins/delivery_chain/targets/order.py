@@ -1,4 +1,4 @@
-"""What a target is asked to take: one image under one tag, by reference."""
+"""Describe a delivery to a target: one image under one tag, by reference."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """One image under one tag that a target has to learn of."""
+    """One image under one tag to deliver to a target."""
 
     id: str
-    """From `delivery_id`: a target that knows it has this order already."""
+    """From `delivery_id`; targets may deduplicate by it."""
     trigger: Trigger
-    """With the options of its kind."""
+    """The trigger, with the options of its kind."""
     tag: str
     digest: str
     """Of the manifest or index."""
     name: str
     """`namespace/repository`."""
     pushed_at: datetime
-    """When the source was pushed."""
+    """Time of the source push."""
     host: str
-    """Home registry."""
+    """Host of the home registry."""
     region: str
     """Home region."""
     chain: str
     run_id: str
     regions: Mapping[str, str]
-    """Image reference by digest per replication rule, for targets that pull near by."""
+    """Image reference by digest per replication rule, for targets that pull from a nearby region."""
 
 
 def delivery_id(*, chain: str, run_id: str, trigger: str, tag: str, digest: str) -> str:
-    """The id of one order: the same for every attempt and every retry of it."""
+    """Return the id of an order: the same for every attempt and retry."""
     parts = f"{chain}\x00{run_id}\x00{trigger}\x00{tag}\x00{digest}"
     return f"dlv_{hashlib.sha256(parts.encode()).hexdigest()[:32]}"

@@ -1,4 +1,4 @@
-"""Each kind of target by its name."""
+"""Load targets by their kind."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from delivery_chain.targets.interface import Target
 
 TARGETS = {"webhook": "delivery_chain.targets.webhook:WebhookTarget"}
-"""The kind of a trigger to `module:class`."""
+"""Maps the kind of a trigger to `module:class`."""
 
 
 def target_class(kind: str) -> type[Target]:
-    """The implementation of a kind, loaded now.
+    """Load and return the implementation of a kind.
 
     Raises:
         ConfigurationError: No target is of this kind. Not retryable.

@@ -1,4 +1,4 @@
-"""Delivers to a webhook: reads where it is and how to sign, and sorts what it answers."""
+"""Deliver to a webhook: read its address and signing secret, send, and classify the response."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from delivery_chain.targets.order import Order
 
 DEFAULT_TIMEOUT = 10
-"""Seconds a target may take to answer."""
+"""Seconds that a target may take to respond."""
 LONGEST_TIMEOUT = 300
 SHORTEST_SECRET = 24
-"""Bytes of a signing secret, at least. Source: Standard Webhooks specification, "Symmetric"."""
+"""Minimum bytes of a signing secret. Source: Standard Webhooks specification, "Symmetric"."""
 TOO_MANY = 429
 SERVER_ERROR = 500
 DELIVERED = range(200, 300)
@@ -40,24 +40,24 @@ _QUERY = re.compile(r"[!-~]{1,4096}")
 
 @dataclass(frozen=True, slots=True)
 class WebhookTarget:
-    """An address that takes deliveries, and how they are signed. Never logged; `shown_url` is what people see."""
+    """An address that accepts deliveries, and the signing secret. Never logged; people see `shown_url`."""
 
     connection_type: ClassVar[str] = TRIGGER
 
     url: str = field(repr=False)
-    """With the secret part of its query."""
+    """URL with the secret part of its query."""
     shown_url: str
-    """Without the values of its query."""
+    """URL without the values of its query."""
     secret: str = field(repr=False)
-    """`whsec_…`; empty for deliveries that are not signed."""
+    """`whsec_…`; empty for unsigned deliveries."""
     ca_certificate: str = field(repr=False)
-    """PEM text; empty for the CAs that the system trusts."""
+    """PEM text; empty to trust the system's CAs."""
     timeout: float
     """Seconds."""
 
     @classmethod
     def of(cls, fields: ConnectionFields) -> Self:
-        """The target that a connection of type `delivery_webhook` leads to, its secrets masked.
+        """Return the target that a connection of type `delivery_webhook` describes, its secrets masked.
 
         Raises:
             ConfigurationError: A field is wrong. Not retryable.
@@ -74,8 +74,8 @@ class WebhookTarget:
         )
 
     def deliver(self, order: Order, earlier: Sequence[Attempt]) -> Attempt:
-        """Send once; redirects are not followed, for they would take the secret to another host."""
-        # `requests` is nothing to load for who only reads the connection.
+        """Send once; does not follow redirects, which would leak the secret to another host."""
+        # Imported late: reading the connection does not need `requests`.
         from delivery_chain.targets.webhook_request import NO_ANSWER, exchange  # noqa: PLC0415
 
         del earlier
@@ -95,8 +95,8 @@ class WebhookTarget:
         )
 
     def settled(self, order: Order) -> Settled:
-        """At once: what the receiver does with a delivery is its own."""
-        return Settled(good=True, sentence=f"{self.shown_url} took {order.tag}")
+        """Return success at once: what the receiver does with a delivery is its own concern."""
+        return Settled(good=True, sentence=f"{self.shown_url} accepted {order.tag}")
 
 
 def _outcome(status: int) -> Outcome:
@@ -109,8 +109,8 @@ def _outcome(status: int) -> Outcome:
 
 def _advice(status: int) -> str:
     if status in REDIRECTS:
-        return "redirects are not followed: put the final address into the connection"
-    return "look at the connection's address and secret"
+        return "redirects are not followed: enter the final address in the connection"
+    return "check the connection's address and secret"
 
 
 def _parts(fields: ConnectionFields) -> SplitResult:
@@ -127,7 +127,7 @@ def _parts(fields: ConnectionFields) -> SplitResult:
 
 
 def _with_port(fields: ConnectionFields, parts: SplitResult) -> SplitResult:
-    """The URL with the connection's port, which may be in both places, but not differ."""
+    """Return the URL with the connection's port; both may give one, but they must not differ."""
     usual = PORTS[parts.scheme]
     if not fields.port or fields.port == (parts.port or usual):
         return parts

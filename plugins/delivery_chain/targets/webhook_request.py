@@ -1,4 +1,4 @@
-"""One delivery over HTTP: a body that is ACR's, headers after the Standard Webhooks specification, a bounded answer."""
+"""Send one delivery over HTTP: ACR's body, headers of the Standard Webhooks specification, a bounded response."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
     from delivery_chain.targets.webhook import WebhookTarget
 
 ANSWER_BYTES = 512
-"""Of a target's answer that is read and kept."""
+"""Most bytes of a target's response that are read and kept."""
 LONGEST_WAIT = 3600.0
-"""Seconds: the bound for what a target may ask to wait."""
+"""Longest wait that a target may ask for, seconds."""
 SHORTEST_HIDDEN = 4
-"""Characters of a value that is taken out of an answer; shorter ones are no secrets."""
+"""Shortest value that is masked in a response, characters; shorter ones are not secrets."""
 NO_ANSWER = 0
-"""In the place of a status."""
+"""Stands in for a status."""
 
 
 def body_of(order: Order) -> bytes:
-    """The bytes that are sent and signed; none for a method without a body."""
+    """Return the bytes that are sent and signed; empty for a method without a body."""
     if order.trigger.method != "POST":
         return b""
     return json.dumps(delivery_body(order), ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def headers_for(target: WebhookTarget, order: Order, now: datetime) -> dict[str, str]:
-    """Headers of one delivery; signed where the connection has a secret.
+    """Return the headers of one delivery; signed if the connection has a secret.
 
     Source: Standard Webhooks specification, "Webhook headers (sending metadata to consumers)".
     """
@@ -59,16 +59,16 @@ def headers_for(target: WebhookTarget, order: Order, now: datetime) -> dict[str,
 def exchange(
     target: WebhookTarget, order: Order, now: datetime, *, until: float
 ) -> tuple[int, str, float | None]:
-    """Send one order and read the beginning of the answer.
+    """Send one order and read the beginning of the response.
 
     Args:
-        target: Where to.
-        order: What.
-        now: The time that is signed.
-        until: Point on the clock of `time.monotonic()`, seconds: nothing is read beyond it.
+        target: The receiver.
+        order: The order to send.
+        now: The time to sign.
+        until: Deadline for reading, in seconds of `time.monotonic()`.
 
     Returns:
-        HTTP status or `NO_ANSWER`; the first bytes of the answer without secrets, or why there is none; the seconds
+        HTTP status or `NO_ANSWER`; the first bytes of the response without secrets, or why it is missing; the seconds
         that the target asked to wait.
     """
     status, answer, after = NO_ANSWER, "", None
@@ -103,9 +103,9 @@ def _asked_to_wait(retry_after: str) -> float | None:
 
 
 def _first_bytes(response: requests.Response, until: float, most: int) -> str:
-    """At most `most` bytes of an answer, and not longer than `until`: a target may drip for ever."""
+    """Read at most `most` bytes of a response, until `until`: a target may trickle bytes forever."""
     got = b""
-    # `read1` gives what has come; `iter_content` would wait for a whole chunk, a timeout for each byte of it.
+    # `read1` returns what has arrived; `iter_content` would wait for a whole chunk, up to a timeout per byte.
     while len(got) < most and time.monotonic() < until:
         chunk = response.raw.read1(most, decode_content=True)
         if not chunk:
@@ -115,7 +115,7 @@ def _first_bytes(response: requests.Response, until: float, most: int) -> str:
 
 
 def _without_secrets(answer: str, target: WebhookTarget) -> str:
-    """The answer without the values of the URL's query: many a server's error page repeats the address."""
+    """Return the response without the values of the URL's query: error pages often repeat the address."""
     pairs = urlsplit(target.url).query.split("&")
     values = [pair.partition("=")[2] or pair for pair in pairs]
     hidden = {*values, *map(unquote_plus, values), target.secret, target.secret.removeprefix("whsec_")}
@@ -126,9 +126,9 @@ def _without_secrets(answer: str, target: WebhookTarget) -> str:
 
 
 def verified_session(target: WebhookTarget) -> requests.Session:
-    """A session that trusts the connection's own CA, where it has one."""
+    """Return a session that trusts the connection's own CA, if it has one."""
     session = requests.Session()
-    # The proxies of the environment, but no credentials from ~/.netrc: those are the connection's alone.
+    # Use the proxies of the environment, but no credentials from ~/.netrc: only the connection has those.
     session.trust_env = True
     session.auth = lambda request: request
     if target.ca_certificate:

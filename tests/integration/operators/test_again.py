@@ -128,7 +128,7 @@ def test_assemble_after_the_build_is_gone_says_what_to_clear(home: RegistryClien
     run, digest = passed(home, namespace)
     clean(run)
     lose(home, namespace, digest)
-    with pytest.raises(NotFound, match=r"is not in .* any more: .* clear `build` and all that follow it"):
+    with pytest.raises(NotFound, match=r"is no longer in .*: .* clear `build` and everything downstream"):
         run.do(AssembleOperator(task_id="assemble"))
 
 
@@ -139,7 +139,7 @@ def test_scan_after_the_image_is_gone_says_what_to_clear(home: RegistryClient, n
     """As after a quarantine that removed a blocked image: people clear the scan, and then learn what is needed."""
     run, _ = blocked(home, namespace)
     run.do(QuarantineOperator(task_id="quarantine"))
-    with pytest.raises(NotFound, match="clear `build` and all that follow it") as caught:
+    with pytest.raises(NotFound, match="clear `build` and everything downstream") as caught:
         run.do(ScanOperator(task_id="scan", slot=0), 0)
     assert not caught.value.retryable
 
@@ -163,7 +163,7 @@ def test_gate_without_its_reports_says_what_to_clear(home: RegistryClient, names
     home.delete_blob(f"{namespace}/api", report) if hasattr(home, "delete_blob") else delete_blob(
         home, namespace, report
     )
-    with pytest.raises(Unjudged, match="clear `scan` and all that follow it"):
+    with pytest.raises(Unjudged, match="clear `scan` and everything downstream"):
         GateOperator(task_id="gate").choose_branch(run.context("gate"))
     assert home.head_digest(f"{namespace}/api", digest) == digest
 
@@ -222,7 +222,7 @@ def test_publish_after_the_image_is_gone_says_what_to_clear(home: RegistryClient
     """Nothing is moved."""
     run, digest = passed(home, namespace)
     lose(home, namespace, digest)
-    with pytest.raises(NotFound, match="clear `build` and all that follow it"):
+    with pytest.raises(NotFound, match="clear `build` and everything downstream"):
         publish(run)
 
 
@@ -254,7 +254,7 @@ def test_quarantine_of_what_is_nowhere_says_what_to_clear(home: RegistryClient, 
     """Neither the image nor a backup: a backup can't be promised."""
     run, digest = blocked(home, namespace)
     lose(home, namespace, digest)
-    with pytest.raises(NotFound, match="clear `build` and all that follow it"):
+    with pytest.raises(NotFound, match="clear `build` and everything downstream"):
         run.do(QuarantineOperator(task_id="quarantine"))
 
 
@@ -311,7 +311,7 @@ def test_replicate_after_the_image_is_gone_says_what_to_clear(
     run, digest = passed(home, namespace, replicate=[REGION])
     publish(run)
     lose(home, namespace, digest)
-    with pytest.raises(NotFound, match="clear `build` and all that follow it"):
+    with pytest.raises(NotFound, match="clear `build` and everything downstream"):
         replicate(run)
 
 

@@ -116,7 +116,7 @@ def test_what_is_said_is_so(
     own_tags = [tag for tag in before if tag.startswith("_staging-")] if build else ["v7"]
     serving = [] if removed else [f"{host}/{name}:{own}@{case.digest}"]
     if other:
-        note = "" if held == case.digest else " (an index that has it)"
+        note = "" if held == case.digest else " (an index that contains it)"
         serving.append(f"{host}/{name}:{other}@{held}{note}")
     tag = next(iter(tags_of(home, safe)), "") if backup else ""
     deleted = (*(sorted(own_tags, reverse=True) if removed else ()), *((case.digest,) if whole else ()))

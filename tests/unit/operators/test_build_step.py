@@ -73,7 +73,7 @@ def test_annotations_of_an_image_without_source() -> None:
 @pytest.mark.parametrize(
     ("plan", "reason"),
     [
-        (image_plan(DIGEST, "v1"), "the image is there already: nothing to build"),
+        (image_plan(DIGEST, "v1"), "the image already exists: nothing to build"),
         (build_plan("linux/amd64"), "build rule 'release' does not build linux/arm64"),
     ],
 )
@@ -313,7 +313,7 @@ def gone(run: Run, home: MemoryRegistry) -> None:
         (
             lacks("build"),
             BuildFailed,
-            "`build` left no image of linux/arm64: clear `build` and all that follow it",
+            "`build` left no image for linux/arm64: clear `build` and everything downstream",
         ),
         (lies, ContentMismatch, "expected sha256:"),
         (gone, NotFound, f"{NAME}@sha256:"),

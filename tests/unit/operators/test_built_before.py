@@ -43,8 +43,8 @@ def test_a_push_that_a_renamed_chain_builds_is_waited_for(monkeypatch: pytest.Mo
     with pytest.raises(UnderWay) as caught:
         await_with({"shop-old": RUN}, monkeypatch)
     assert str(caught.value) == (
-        "a run of refs/tags/v1 at aaaaaaaaaaaa is on its way in chain 'shop-old', which was removed or renamed since: "
-        "this run goes on when that one has ended"
+        "a run of refs/tags/v1 at aaaaaaaaaaaa is in flight in chain 'shop-old', which was removed or renamed since: "
+        "this run resumes when that one has ended"
     )
 
 

@@ -150,6 +150,6 @@ def test_an_earlier_run_is_waited_for(
     if seen < -1:
         assert run.do(step)["plan"]["run_id"] == start.run_id(2)
         return
-    with pytest.raises(UnderWay, match="may be this very push") as caught:
+    with pytest.raises(UnderWay, match="may be of this very push") as caught:
         run.do(step)
     assert caught.value.retryable

@@ -73,7 +73,7 @@ def test_the_outcome_decides_the_error(
     """A refusal is final and carries the target's advice; another attempt is made after the time it asked for."""
     with pytest.raises(DeliveryFailed) as caught:
         _check("prod", "https://x/", found)
-    said = f"trigger 'prod': https://x/ did not take the delivery of v1.2: {message}"
+    said = f"trigger 'prod': https://x/ did not accept the delivery of v1.2: {message}"
     assert (type(caught.value), caught.value.retry_after, str(caught.value)) == (error, after, said)
     assert caught.value.retryable is (found.outcome is LATER)
 
@@ -100,7 +100,7 @@ def test_a_retry_shows_the_earlier_attempts_of_the_order(run: Run, script: Scrip
 def test_what_has_not_settled_is_looked_at_again(run: Run, script: Script) -> None:
     """The task is tried again, and the order is not delivered again."""
     script.ends = [WELL, None, WELL, WELL]
-    with pytest.raises(DeliveryUnavailable, match="took latest, and is not done with it"):
+    with pytest.raises(DeliveryUnavailable, match="accepted latest, but has not finished it"):
         fire(run)
     assert fire(run).delivered == ("v1.2", "latest")
     assert [tag for tag, _ in script.taken] == ["v1.2", "latest"]
@@ -109,7 +109,7 @@ def test_what_has_not_settled_is_looked_at_again(run: Run, script: Script) -> No
 def test_what_settles_badly_fails_the_trigger(run: Run, script: Script) -> None:
     """With what the target says of it; trying again does not help."""
     script.ends = [BADLY]
-    with pytest.raises(DeliveryFailed, match=r"took v1\.2, and failed with it: 0 of 2 pods run it") as caught:
+    with pytest.raises(DeliveryFailed, match=r"accepted v1\.2, but failed: 0 of 2 pods run it") as caught:
         fire(run)
     assert not caught.value.retryable
 

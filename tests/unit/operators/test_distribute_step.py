@@ -141,7 +141,7 @@ def test_a_trigger_that_is_not_for_the_image_is_skipped(
     home: MemoryRegistry, west: MemoryRegistry, target: Target
 ) -> None:
     """The instance ends as skipped with its reason, and nobody is told."""
-    reason = "no tag of this image is one that trigger 'edge' is for"
+    reason = "trigger 'edge' selects no tag of this image"
     run, _ = everywhere(home)
     with pytest.raises(AirflowSkipException) as caught:
         fire(run, "edge")
@@ -206,7 +206,7 @@ def test_a_region_that_failed_is_waited_for(
 ) -> None:
     """Nobody is told of an image that is not where it should be; what to clear is said."""
     run, _ = published(home)
-    with pytest.raises(ConfigurationError, match="waits for 'to-west', which does not hold the image"):
+    with pytest.raises(ConfigurationError, match="waits for 'to-west', which lacks the image"):
         fire(run)
     assert target.got == []
 
@@ -217,7 +217,7 @@ def test_a_region_is_asked_for_the_digest_itself(
     """A replicate that is marked as done, or an image that was removed since, is seen; a retry may find it."""
     run, digest = everywhere(home)
     del west.manifests[f"{NAME}@{digest}"]
-    with pytest.raises(DeliveryUnavailable, match="does not hold sha256:") as caught:
+    with pytest.raises(DeliveryUnavailable, match="no longer holds sha256:") as caught:
         fire(run)
     assert (caught.value.retryable, target.got) == (True, [])
 
@@ -376,4 +376,4 @@ def test_no_secret_is_shown(
         fire(run)
     shown = f"{caught.value} {run.xcoms} {run.stores} {''.join(capfd.readouterr())}"
     assert [part for part in ("hunter2", SECRET.removeprefix("whsec_")) if part in shown] == []
-    assert f"trigger 'prod': {target.url} did not take the delivery of v1.2" in str(caught.value)
+    assert f"trigger 'prod': {target.url} did not accept the delivery of v1.2" in str(caught.value)

@@ -473,7 +473,7 @@ def test_before_the_first_look_there_is_no_cursor(source: Source) -> None:
 def test_a_cursor_that_can_not_be_read(source: Source, text: str) -> None:
     """People may correct it, and err: the message has the Variable's name and what to do."""
     source.variables["cursor"] = text
-    with pytest.raises(ConfigurationError, match=r"Variable cursor: expected .* correct it, or remove it"):
+    with pytest.raises(ConfigurationError, match=r"Variable cursor: expected .* correct it or remove it"):
         Cursor("cursor").read()
 
 

@@ -248,5 +248,5 @@ def test_the_chains_own_deletion_is_skipped(
                 client.put_manifest(NAME, tag, stand_in(tag), OCI_MANIFEST)
     else:
         home.tags.clear()
-    with pytest.raises(AirflowSkipException, match="mark of a tag that is being deleted"):
+    with pytest.raises(AirflowSkipException, match="placeholder with which a chain deletes a tag"):
         plan_of({"kind": "image_push", "repository": "api", **conf})

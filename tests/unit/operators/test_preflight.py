@@ -112,10 +112,10 @@ def test_a_missing_connection(
     with pytest.raises(ConnectionMissing) as caught:
         plan()
     told = (
-        f"connection {name!r} is missing, needed for {what}: add it with `delivery-chain connect {command}`, or "
+        f"connection {name!r} is missing, needed for {what}: add it with `delivery-chain connect {command}` or "
         "correct its name in the spec. "
     )
-    assert str(caught.value) == f"{told}Then clear `plan` and all that follow it"
+    assert str(caught.value) == f"{told}Then clear `plan` and everything downstream"
     assert (caught.value.retryable, len(looks)) == (False, looked)
     connect()
     assert plan()["plan"]["tags"] == ["v1.2"]

@@ -73,7 +73,7 @@ def test_an_index_is_not_broken(home: MemoryRegistry) -> None:
         arm = push_platform(client, image_plan(DIGEST, "v2-arm64"), "linux/arm64")
         children = [client.get_manifest(NAME, one).descriptor() for one in (digest, arm)]
         index = client.put_manifest(NAME, "v2", build_index(children), OCI_INDEX)
-    kept = f"{home.registry.host}/{NAME}:v2@{index} (an index that has it)"
+    kept = f"{home.registry.host}/{NAME}:v2@{index} (an index that contains it)"
     assert kept_away(run) == Quarantined(digest=digest, deleted=("v2-amd64",), kept=kept)
     assert home.tags == {f"{NAME}:v2": index, f"{NAME}:v2-arm64": arm}
     assert {f"{NAME}@{one}" for one in (digest, arm, index)} == set(home.manifests)
@@ -102,7 +102,7 @@ def test_what_can_not_be_looked_through_is_kept(
     found = kept_away(run)
     assert (found.deleted, f"{NAME}@{digest}" in home.manifests) == (("v7",), True)
     assert found.kept == (
-        f"{home.registry.host}/{NAME}@{digest}, perhaps more, for not all of {NAME} was looked through: "
+        f"{home.registry.host}/{NAME}@{digest}, perhaps more, as not all of {NAME} was searched: "
         "it has more than 2 tags"
     )
 

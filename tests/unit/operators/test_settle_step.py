@@ -64,7 +64,7 @@ def settled(variables: Variables) -> bool:
 
 def test_the_last_run_is_waited_for(home: MemoryRegistry, variables: Variables) -> None:
     removed(variables)
-    with pytest.raises(AirflowSkipException, match=r"^chain shop has 2 runs on their way$"):
+    with pytest.raises(AirflowSkipException, match=r"^chain shop has 2 runs in flight$"):
         run(running=2)
     assert not settled(variables)
 
@@ -98,7 +98,7 @@ def test_a_connection_that_is_gone_is_not_waited_for(variables: Variables) -> No
 @pytest.mark.parametrize("state", [State.CURRENT, State.INVALID])
 def test_a_chain_that_is_back_is_left_alone(variables: Variables, state: State) -> None:
     removed(variables, state=state)
-    with pytest.raises(AirflowSkipException, match=r"^chain shop is there again, or forgotten$"):
+    with pytest.raises(AirflowSkipException, match=r"^chain shop is in force again, or forgotten$"):
         run()
     assert not settled(variables)
 
@@ -115,6 +115,6 @@ def test_a_run_that_is_cleared_later_brings_the_dag_back(variables: Variables) -
     """Airflow takes a clear of a Dag that is gone, and would never go on with the run."""
     removed(variables)
     run()
-    with pytest.raises(AirflowSkipException, match=r"^chain shop has 1 runs on their way$"):
+    with pytest.raises(AirflowSkipException, match=r"^chain shop has 1 runs in flight$"):
         run(running=1)
     assert not settled(variables)

@@ -181,7 +181,7 @@ def test_a_tag_that_moved_on_is_left_alone(home: MemoryRegistry, west: MemoryReg
 def test_an_image_without_a_shipped_platform_is_refused(home: MemoryRegistry, west: MemoryRegistry) -> None:
     """By name, and nothing is moved."""
     digest = pushed(home, lambda forest: forest.image(platform="linux/s390x"))
-    with pytest.raises(EventRefused, match="is for linux/s390x; the chain ships linux/amd64 alone"):
+    with pytest.raises(EventRefused, match="is for linux/s390x; the chain ships only linux/amd64"):
         through(run_of(platforms={"ship": ["linux/amd64"]}))
     assert home.user_tags(NAME) == {TAG: digest}
 
@@ -226,14 +226,14 @@ def test_an_artifact_is_skipped_with_its_reason(
     run.states = {"plan": "skipped"}
     found = report_of(run)
     assert (found.end, found.sentence) == ("not for this chain", f"not for this chain: {caught.value}")
-    assert str(caught.value).startswith(f"{NAME} {TAG} is no image but ")
+    assert str(caught.value).startswith(f"{NAME} {TAG} is not an image but ")
 
 
 def test_an_artifact_may_be_refused(home: MemoryRegistry, west: MemoryRegistry) -> None:
     """Then the run fails with the reason."""
     pushed(home, Forest.chart)
     run = run_of(artifacts="refuse")
-    with pytest.raises(EventRefused, match=r"is no image but artifact application/vnd\.cncf\.helm"):
+    with pytest.raises(EventRefused, match=r"is not an image but artifact application/vnd\.cncf\.helm"):
         run.do(PlanOperator(task_id="plan", spec=run.spec))
 
 

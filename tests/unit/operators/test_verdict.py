@@ -147,7 +147,7 @@ def test_an_instances_value_does_not_stand_in_for_another_ones(home: MemoryRegis
     """The clean platform's scan is put in the place of the other one's."""
     run, _ = judged(home.registry, SPEC, build_plan(*BOTH))
     run.xcoms["scan", 1, "return_value"] = run.xcoms["scan", 0, "return_value"]
-    with pytest.raises(SealBroken, match="`scan` left in run 'r1' is there twice"):
+    with pytest.raises(SealBroken, match="`scan` left in run 'r1' is present twice"):
         GateOperator(task_id="gate").choose_branch(run.context("gate"))
 
 
@@ -188,10 +188,10 @@ def fewer_scans(run: Run) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (new_plan, "the run's plan was made again since its image was: clear `build`, `assemble` and all"),
-        (new_spec, "the run's plan was made again since its image was: clear `build`, `assemble` and all"),
-        (new_image, "the run's plan, image or scans were made again: clear `gate`"),
-        (fewer_scans, "the run's plan, image or scans were made again: clear `gate`"),
+        (new_plan, "the run was planned again after its image was made: clear `build`, `assemble` and all"),
+        (new_spec, "the run was planned again after its image was made: clear `build`, `assemble` and all"),
+        (new_image, "the run's plan, image or scans were made again after .*: clear `gate`"),
+        (fewer_scans, "the run's plan, image or scans were made again after .*: clear `gate`"),
     ],
 )
 def test_true_values_of_different_times_do_not_go_together(
@@ -212,7 +212,7 @@ def test_an_image_of_an_earlier_plan_is_not_assembled_again(home: MemoryRegistry
     old = {key: value for key, value in run.xcoms.items() if key[0] == "build"}
     new_plan(run)
     run.xcoms |= old
-    with pytest.raises(Unjudged, match="since linux/amd64, linux/arm64 was built: clear `build`"):
+    with pytest.raises(Unjudged, match="again after linux/amd64, linux/arm64 was built: clear `build`"):
         run.do(AssembleOperator(task_id="assemble"))
 
 

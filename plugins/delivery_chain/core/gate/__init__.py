@@ -1,1 +1,1 @@
-"""Judges scan reports by the block policy. Fails closed."""
+"""Judge scan reports by the block policy. Fails closed."""

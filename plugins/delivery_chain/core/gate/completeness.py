@@ -1,4 +1,4 @@
-"""Whether every image was looked at by every engine: by digest, as a platform's name proves nothing."""
+"""Check that every engine scanned every image: by digest, as a platform's name proves nothing."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ def check_complete(engines: Iterable[str], reports: Iterable[ScanReport], images
     """Refuse reports that do not cover exactly the images to judge.
 
     Args:
-        engines: Of the spec; each has to have looked at each image.
+        engines: Engines of the spec; each has to have scanned each image.
         reports: In any order; two on one image are fine.
-        images: Every image below the digest that is judged.
+        images: Every image under the judged digest.
 
     Raises:
-        ScanFailed: There is no image, an engine has not looked at one, or a report is about something else.
-            Not retryable.
+        ScanFailed: No image is given, an engine has not scanned one, or a report is about something else. Not
+            retryable.
     """
     if not images:
-        raise ScanFailed("there is no image to judge, so it does not pass")
+        raise ScanFailed("expected at least one image to judge, found none, so it does not pass")
     got = {(report.engine, report.digest): report for report in reports}
     wanted = {image.digest for image in images}
     for (engine, digest), report in got.items():
         if digest not in wanted:
             raise ScanFailed(
-                f"a {engine} report is about {short_digest(digest)} ({report.platform}), which is no part of the "
+                f"a {engine} report is about {short_digest(digest)} ({report.platform}), which is not part of the "
                 "image: clear the scan tasks"
             )
     for engine in engines:

@@ -1,7 +1,7 @@
-"""Exceptions of the gate: which findings a chain accepts, and which of its exceptions need a look.
+"""Apply the gate's exceptions: which findings a chain accepts, and which of its exceptions need attention.
 
-They apply to each report's own findings, before reports are merged: what one engine says can't excuse what another
-one found.
+They apply to each report's own findings, before reports are merged: what one engine says can't excuse a finding of
+another.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ if TYPE_CHECKING:
     from delivery_chain.core.spec.scan import GateException
 
 SOON = timedelta(days=14)
-"""An exception that ends within this time is mentioned."""
+"""Exceptions that end within this time are noted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sorted:
-    """Reports, with their findings told apart."""
+    """Reports, split by whether their findings count."""
 
     kept: tuple[ScanReport, ...]
-    """With the findings that count."""
+    """Reports with the findings that count."""
     excused: tuple[ScanReport, ...]
-    """With the others."""
+    """Reports with the excused findings."""
     used: tuple[str, ...]
     """`CVE-… in pkg: reason (owner, until day)` for each finding that was excused."""
     notes: tuple[str, ...]
-    """Exceptions that have ended, end soon, or met nothing."""
+    """Exceptions that have ended, end soon, or matched nothing."""
 
 
 def apply_exceptions(
     exceptions: Sequence[GateException], reports: Sequence[ScanReport], repository: str, today: date
 ) -> Sorted:
-    """Tell findings that count from those that the chain accepts.
+    """Separate the findings that count from those that the chain accepts.
 
     Args:
-        exceptions: Of the chain; those for another repository are left out.
-        reports: Of every engine and platform.
-        repository: Without its namespace.
-        today: UTC; an exception holds up to and with its last day.
+        exceptions: The chain's; those for another repository are ignored.
+        reports: Reports of every engine and platform.
+        repository: Repository without its namespace.
+        today: Date in UTC; an exception holds through its last day.
     """
     ours = [entry for entry in exceptions if entry.repository in (None, repository)]
     valid = [entry for entry in ours if not _ended(entry, today)]
@@ -65,18 +65,18 @@ def apply_exceptions(
                 used[_describe(valid[fitting[0]], finding)] = None
         kept.append(report.model_copy(update={"findings": tuple(counting)}))
         excused.append(report.model_copy(update={"findings": tuple(accepted)}))
-    idle = [f"{_name(entry)} met no finding" for number, entry in enumerate(valid) if number not in met]
+    idle = [f"{_name(entry)} matched no finding" for number, entry in enumerate(valid) if number not in met]
     timed = [note for entry in ours if (note := timing(entry, today))]
     return Sorted(tuple(kept), tuple(excused), tuple(used), tuple(dict.fromkeys((*timed, *idle))))
 
 
 def fits(entry: GateException, finding: Finding) -> bool:
-    """Whether an exception means a finding: by id or alias, whatever the case, and by package or source package."""
+    """Whether an exception matches a finding: by id or alias, ignoring case, and by package or source package."""
     return entry.id.lower() in finding.names and entry.package in (None, finding.package, finding.source)
 
 
 def timing(entry: GateException, today: date) -> str:
-    """What is to be said of an exception's last day: that it is over or near; empty if neither."""
+    """Return a note if an exception's last day is past or near, else an empty text."""
     if entry.expires is None:
         return ""
     if _ended(entry, today):
@@ -87,7 +87,7 @@ def timing(entry: GateException, today: date) -> str:
 
 
 def exception_warnings(spec: ChainSpec, today: date) -> Iterator[Complaint]:
-    """Exceptions of a spec that have ended or end soon, at their places. They fail nothing."""
+    """Yield warnings for exceptions of a spec that have ended or end soon, with their places. They fail nothing."""
     for number, entry in enumerate(spec.scan.block.exceptions if spec.scan.block else ()):
         if note := timing(entry, today):
             yield ("scan", "block", "exceptions", number, "expires"), note

@@ -1,4 +1,4 @@
-"""What a scanner found, in one shape whatever the engine: facts only, no policy."""
+"""Represent scan results in one shape for every engine: facts only, no policy."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 REPORT_TYPE = "application/vnd.delivery-chain.scan-report.v1+json"
 """Media type of a `ScanReport` as JSON, the blob that the gate reads."""
 CREATED = "org.opencontainers.image.created"
-"""Annotation of a report: when its database was made."""
+"""Annotation of a report: the time at which its database was built."""
 
 
 class Severity(StrEnum):
-    """How bad a finding is, worst first. ACR EE has no critical: there it counts as high."""
+    """Severity of a finding, worst first. ACR EE has no critical: it counts as high there."""
 
     CRITICAL = "critical"
     HIGH = "high"
@@ -42,7 +42,7 @@ class Severity(StrEnum):
 
 
 class Witness(Value):
-    """Who reported a finding, and with which words; kept when reports are merged."""
+    """The engine that reported a finding, and its data; kept when reports are merged."""
 
     engine: str
     platform: str
@@ -50,38 +50,38 @@ class Witness(Value):
     severity: Severity
     fixed: str = ""
     database: datetime
-    """When the makers of the engine's database built it, UTC."""
+    """Build time of the engine's database, UTC."""
 
 
 class Finding(Value):
     """One vulnerability in one package: of one platform's image, or of all of them once reports are merged."""
 
     id: str
-    """`CVE-…`, or the advisory's own id where it has no CVE."""
+    """`CVE-…`, or the advisory's own id if it has no CVE."""
     aliases: tuple[str, ...] = ()
-    """Other ids of it, as the engine gives them: `GHSA-…`, `DSA-…`."""
+    """Its other ids, as the engine gives them: `GHSA-…`, `DSA-…`."""
     severity: Severity
     package: str
     source: str = ""
-    """The source package that `package` was built from, `openssl` for `libssl3`; empty where there is none."""
+    """The source package that `package` was built from, `openssl` for `libssl3`; empty if it has none."""
     installed: str
     """Version in the image."""
     fixed: str = ""
-    """First version with a fix, empty where there is none yet."""
+    """First version with a fix; empty if none exists yet."""
     location: str = ""
-    """Path in the image; for a package of the operating system its family, `debian`, equal on all platforms."""
+    """Path in the image; for an operating system package the OS family, `debian`, the same on all platforms."""
     platform: str = ""
-    """Where it was found; several, with commas, once reports are merged."""
+    """Platform it was found on; several, comma-separated, once reports are merged."""
     published: datetime | None = None
-    """When the advisory came out, UTC; None where the engine does not say."""
+    """Publication time of the advisory, UTC; None if the engine does not say."""
     title: str = ""
     url: str = ""
     witnesses: tuple[Witness, ...] = ()
-    """Everybody who reported it, once reports are merged."""
+    """All engines that reported it, once reports are merged."""
 
     @property
     def names(self) -> frozenset[str]:
-        """Its id and aliases in lower case: ids are compared without regard to case."""
+        """Its id and aliases in lower case: ids compare case-insensitively."""
         return frozenset(name.lower() for name in (self.id, *self.aliases))
 
     @property
@@ -97,28 +97,28 @@ class Finding(Value):
 
 
 Words = Annotated[str, StringConstraints(max_length=300, pattern=r"^[^\x00-\x1f\x7f]*$")]
-"""A text that goes into messages: one line."""
+"""One line of text for messages."""
 
 
 class Database(Value):
-    """A database that a scan was made with; says by itself what to do about its age."""
+    """A database that a scan used; carries its own advice on its age."""
 
     kind: Words | None = None
     """For people: `vulnerability database`; None in reports that say less."""
     repository: str
-    """Where it came from, such as `registry.example.com/vulnerabilities:2`."""
+    """Its origin, such as `registry.example.com/vulnerabilities:2`."""
     updated_at: datetime
-    """When its makers built it, UTC."""
+    """Build time, UTC."""
     sample: bool = False
     """A small database for demonstrations: it knows a handful of vulnerabilities, a pass proves nothing."""
     stale: bool = False
     """Older than this installation allowed at the time of the scan."""
     limit: Words | None = None
-    """What says how old it may be, such as an option of this installation."""
+    """The setting that limits its age, such as an option of this installation."""
     remedy: Words | None = None
-    """How to get a newer one, as an instruction."""
+    """Instruction for getting a newer one."""
 
-    # None where nothing is said, not an empty text: what older versions left has the same fingerprint then.
+    # None, not an empty text, if absent: results of older versions then keep their fingerprints.
 
 
 class ScanReport(Value):
@@ -130,16 +130,16 @@ class ScanReport(Value):
     """Manifest digest of the platform's image that was scanned."""
     platform: str
     databases: tuple[Database, ...] = Field(min_length=1, max_length=20)
-    """Every database that it was made with; first the one of vulnerabilities."""
+    """Every database it was made with; the vulnerability database first."""
     coverage: Coverage = Coverage()
-    """What was looked at."""
+    """The scanned part of the image."""
     findings: tuple[Finding, ...] = ()
-    """In the order worst first, then id, then package."""
+    """Sorted by severity, worst first, then id, then package."""
 
     @model_validator(mode="before")
     @classmethod
     def _older_form(cls, data: Any) -> Any:
-        """Reports of older versions name one database, and maybe one of Java archives."""
+        """Convert reports of older versions, which name one database and maybe a Java one."""
         if not isinstance(data, dict) or "database" not in data:
             return data
         named = {"database": "vulnerability database", "java_database": "Java database"}
@@ -149,23 +149,23 @@ class ScanReport(Value):
 
     @property
     def database(self) -> Database:
-        """The one of vulnerabilities."""
+        """The vulnerability database."""
         return self.databases[0]
 
     def without_advice(self) -> ScanReport:
-        """The same facts without the engine's words on its databases: somebody else may have written the report."""
+        """Return the same facts without the advice on databases: anyone may have written the report."""
         silent = {"kind": None, "limit": None, "remedy": None}
         return self.model_copy(
             update={"databases": tuple(one.model_copy(update=silent) for one in self.databases)}
         )
 
     def counts(self) -> dict[str, int]:
-        """Findings per severity, every severity named."""
+        """Count findings per severity, zeros included."""
         return count_by_severity(self.findings)
 
 
 def count_by_severity(findings: Iterable[Finding]) -> dict[str, int]:
-    """Findings per severity, worst first, zeros included."""
+    """Count findings per severity, worst first, zeros included."""
     counted = Counter(finding.severity for finding in findings)
     return {severity.value: counted[severity] for severity in Severity}
 

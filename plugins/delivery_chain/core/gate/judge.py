@@ -1,4 +1,4 @@
-"""The gate: scan reports and a block policy to a verdict. It fails closed and explains itself."""
+"""Turn scan reports and a block policy into a verdict: the gate. It fails closed and explains itself."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from delivery_chain.core.results import Image
 
 MOST_DECIDING = 20
-"""Findings that a verdict names; the full reports are in the registry."""
+"""Most findings that a verdict names; the full reports are in the registry."""
 MOST_NOTES = 50
-"""Exceptions and notes that a verdict names, of each."""
+"""Most exceptions, and most notes, that a verdict names."""
 
 
 class Hit(Value):
-    """A part of a clause that was met."""
+    """A part of a clause that findings met."""
 
     clause: str
     """For people: `findings at or above high (limit 1)`."""
@@ -43,7 +43,7 @@ class Hit(Value):
 
 
 class Verdict(Value):
-    """What the gate says about exactly one digest."""
+    """The gate's decision on exactly one digest."""
 
     digest: str
     passed: bool
@@ -51,17 +51,17 @@ class Verdict(Value):
     judged: str = ""
     """Fingerprint of the plan, the image and the scans that it was made from."""
     counts: dict[str, int] = {}
-    """Findings per severity over all platforms and engines, exceptions left out."""
+    """Findings per severity over all platforms and engines, without excepted ones."""
     accepted: dict[str, int] = {}
-    """Findings per severity that count for nothing else than the chain's exceptions."""
+    """Findings per severity that don't count, thanks only to the chain's exceptions."""
     hits: tuple[Hit, ...] = ()
     deciding: tuple[Finding, ...] = ()
     """Findings that met a clause, worst first, at most 20."""
     excepted: tuple[str, ...] = ()
     """Exceptions that were used: `CVE-… in pkg: reason (owner, until day)`, at most 50."""
     notes: tuple[str, ...] = ()
-    """What a reader has to know: a sample or stale database, what was not looked at, no scan, no policy, exceptions
-    that have ended or met nothing."""
+    """Caveats: a sample or stale database, parts not scanned, no scan, no policy, exceptions that have ended or matched
+    nothing."""
     looked_at: tuple[str, ...] = ()
     """Per report: `linux/amd64: debian 12.0 with 88 packages`."""
 
@@ -95,16 +95,15 @@ def judge(
 
     Args:
         scan: The spec's scan section.
-        reports: Of every engine and platform.
+        reports: Reports of every engine and platform.
         digest: The image, an index or a single manifest.
-        images: All that are below it; for a single manifest itself.
-        repository: Without the namespace, for exceptions.
-        now: UTC; decides on grace, expiry and the verdict's time.
+        images: All images under it; for a single manifest, itself.
+        repository: Repository without the namespace, for exceptions.
+        now: Time in UTC, for grace periods, expiry and the verdict's time.
 
     Raises:
-        ScanFailed: A report is missing, is about another image, was made with a stale database, or says that
-            something was not looked at, and the spec does not accept that by name. That is never a pass, whether
-            or not the chain blocks on findings.
+        ScanFailed: A report is missing, is about another image, or has a gap (a stale database, a part not scanned)
+            that the spec does not accept by name. That is never a pass, whether or not the chain blocks on findings.
     """
     if not scan.enabled:
         return Verdict(
@@ -119,16 +118,16 @@ def judge(
             passed=True,
             judged_at=now,
             notes=(
-                "not scanned: it is no image but an artifact, which the chain passes on (scan.artifacts: copy)",
+                "not scanned: not an image but an artifact, which the chain copies (scan.artifacts: copy)",
             ),
         )
     check_complete(scan.engine, reports, images)
     reports = sorted(reports, key=lambda report: (report.platform, report.engine, report.digest))
     notes = [*_samples(reports), *_accepted_gaps(scan, reports)]
     block = scan.block
-    told = apply_exceptions(block.exceptions if block else (), reports, repository, now.date())
-    findings = merge(told.kept)
-    notes += told.notes
+    sorted_out = apply_exceptions(block.exceptions if block else (), reports, repository, now.date())
+    findings = merge(sorted_out.kept)
+    notes += sorted_out.notes
     if block is None:
         notes.append("nothing blocks: the chain has no scan.block")
     met = [part for clause in (block.clauses if block else ()) for part in _met(clause, findings, now)]
@@ -138,10 +137,10 @@ def judge(
         passed=not met,
         judged_at=now,
         counts=count_by_severity(findings),
-        accepted=_excused_counts(merge(told.excused), findings),
+        accepted=_excused_counts(merge(sorted_out.excused), findings),
         hits=tuple(hit for hit, _ in met),
         deciding=tuple(finding for finding in findings if id(finding) in deciding)[:MOST_DECIDING],
-        excepted=_at_most(told.used),
+        excepted=_at_most(sorted_out.used),
         notes=_at_most(tuple(dict.fromkeys(notes))),
         looked_at=tuple(f"{report.platform}: {report.coverage.sentence}" for report in reports),
     )
@@ -159,10 +158,10 @@ def _samples(reports: Sequence[ScanReport]) -> Iterable[str]:
 
 
 def _accepted_gaps(scan: Scan, reports: Sequence[ScanReport]) -> list[str]:
-    """A note for each gap that the chain accepts.
+    """Return a note for each gap that the chain accepts.
 
     Raises:
-        ScanFailed: There are gaps that it does not accept; names them all.
+        ScanFailed: It does not accept all gaps; the message names those.
     """
     found = dict.fromkeys(gap for report in reports for gap in _gaps(report))
     refused = [one for one in found if one.gap not in scan.accept]
@@ -172,9 +171,9 @@ def _accepted_gaps(scan: Scan, reports: Sequence[ScanReport]) -> list[str]:
     lines = "".join(f"\n    {one.gap.value}: {one.where}" for one in found if one in refused)
     words = ", ".join(dict.fromkeys(one.gap.value for one in refused))
     raise ScanFailed(
-        f"the scan did not see enough, so the image does not pass:{lines}\n"
-        f"Next: {'; '.join(dict.fromkeys(one.remedy for one in refused))}. Or take the risk for this chain, in its "
-        f"scan section: `accept: [{words}]`; docs/chain-spec.md says what each means"
+        f"the scan missed parts of the image, so it does not pass:{lines}\n"
+        f"Next: {'; '.join(dict.fromkeys(one.remedy for one in refused))}. Or accept the risk for this chain, in its "
+        f"scan section: `accept: [{words}]`; docs/chain-spec.md explains each"
     )
 
 
@@ -192,8 +191,8 @@ def _gaps(report: ScanReport) -> Iterator[_Found]:
         if database.stale:
             yield _Found(
                 Gap.STALE_DATABASE,
-                f"the {database.kind or 'database'} {database.repository} is of {database.updated_at:%Y-%m-%d %H:%M} "
-                f"UTC, older than {database.limit or 'this installation'} allows",
+                f"the {database.kind or 'database'} {database.repository} was built on "
+                f"{database.updated_at:%Y-%m-%d %H:%M} UTC, older than {database.limit or 'this installation'} allows",
                 database.remedy or Gap.STALE_DATABASE.remedy,
             )
     where = f"{report.platform} ({short_digest(report.digest)})"
@@ -202,7 +201,7 @@ def _gaps(report: ScanReport) -> Iterator[_Found]:
 
 
 def _excused_counts(excused: Sequence[Finding], findings: Sequence[Finding]) -> dict[str, int]:
-    """Excused findings per severity, without those that another report counts all the same; empty if none."""
+    """Count excused findings per severity, without those that another report counts anyway; empty if none."""
     counted = {
         (finding.package, finding.installed, finding.location, finding.id.lower()) for finding in findings
     }
@@ -215,7 +214,7 @@ def _excused_counts(excused: Sequence[Finding], findings: Sequence[Finding]) -> 
 
 
 def _met(clause: Clause, findings: Sequence[Finding], now: datetime) -> list[tuple[Hit, list[Finding]]]:
-    """The parts of a clause that are met, each with the findings that met it."""
+    """Return the parts of a clause that are met, each with the findings that met it."""
     counted = [finding for finding in findings if _counts(clause, finding, now)]
     wanted = {name.lower() for name in clause.findings}
     met = []
@@ -234,13 +233,13 @@ def _met(clause: Clause, findings: Sequence[Finding], now: datetime) -> list[tup
 def _counts(clause: Clause, finding: Finding, now: datetime) -> bool:
     if clause.fixable and not finding.fixable:
         return False
-    # When it was published is not always known; then it counts. What is of the future by this clock is of today.
+    # A finding of unknown publication counts. One dated in the future, by this clock, counts as published today.
     return finding.published is None or now - min(finding.published, now) >= timedelta(days=clause.grace_days)
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One reason for which a clause blocks: findings that are listed, at or above a level, or in all."""
+    """One reason why a clause blocks: listed findings, findings at or above a level, or findings in all."""
 
     text: str
     limit: int
@@ -263,5 +262,5 @@ def _parts(clause: Clause | Block) -> Iterator[_Part]:
 
 
 def describe(clause: Clause | Block) -> str:
-    """A clause as a person would say it: `fixable findings at or above high (limit 1)`."""
+    """Phrase a clause for people: `fixable findings at or above high (limit 1)`."""
     return " or ".join(part.text for part in _parts(clause))

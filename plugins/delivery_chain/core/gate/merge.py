@@ -1,10 +1,9 @@
-"""Merges the findings of several reports into one list. Another report never makes the list milder.
+"""Merge the findings of several reports into one list. Another report never makes the list more lenient.
 
-One finding is one vulnerability in one package at one place, on however many platforms and by however many
-engines. Where witnesses disagree the strictest counts: the worst severity, a fix if anybody knows one, the earliest
-publication (and one that is not known is earlier than all). Ids that name each other are one vulnerability, but
-only as far as every witness of an id says so: two advisories that one CVE names stay two, since a report that had
-only those two would count two.
+A finding is one vulnerability in one package at one location, whatever the number of platforms and engines. If
+witnesses disagree, the strictest counts: the worst severity, a fix if any witness knows one, the earliest publication
+(an unknown one precedes all). Ids that name each other are one vulnerability, but only if every witness of an id says
+so: two advisories that one CVE names stay two, since a report with only those two would count two.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ if TYPE_CHECKING:
 
 Place = tuple[str, str, str]
 Sighting = tuple[ScanReport, Finding]
-"""A finding, and the report that it is from."""
+"""A finding, and the report it is from."""
 _CVE = "cve-"
 
 
 def merge(reports: Iterable[ScanReport]) -> tuple[Finding, ...]:
-    """All findings of all reports, each once, worst first; the order of reports and findings does not matter."""
+    """Return all findings of all reports, each once, worst first; the order of the input does not matter."""
     places: dict[Place, dict[str, list[Sighting]]] = defaultdict(lambda: defaultdict(list))
     for report in reports:
         for finding in report.findings:
@@ -35,7 +34,7 @@ def merge(reports: Iterable[ScanReport]) -> tuple[Finding, ...]:
 
 
 def _merge_place(ids: Mapping[str, list[Sighting]]) -> list[Finding]:
-    """One package at one place: sightings by id in lower case."""
+    """Merge the findings of one package at one location; `ids` maps ids in lower case to sightings."""
     if len(ids) == 1:
         return [_combined(sightings, sightings) for sightings in ids.values()]
     kin = _kin(ids)
@@ -51,9 +50,9 @@ def _merge_place(ids: Mapping[str, list[Sighting]]) -> list[Finding]:
 
 
 def _kin(ids: Mapping[str, list[Sighting]]) -> dict[str, list[str]]:
-    """For each id all ids that are the same vulnerability if anybody may say so, itself included.
+    """Map each id to all ids, itself included, that any witness calls the same vulnerability.
 
-    Severity, fix and publication are shared among them, so that it makes no difference which two are merged.
+    They share severity, fix and publication, so it does not matter which two are merged.
     """
     said = {name: {alias for _, found in seen for alias in found.names} for name, seen in ids.items()}
     linked: dict[str, set[str]] = {name: set() for name in ids}
@@ -80,15 +79,15 @@ def _reachable(start: str, linked: Mapping[str, set[str]]) -> list[str]:
 
 
 def _may_be_one(name: str, other: str) -> bool:
-    """Two CVEs are two by definition; so are two advisories as long as no CVE joins them."""
+    """Whether two ids may be one vulnerability: two CVEs never are, nor two advisories that no CVE joins."""
     return name.startswith(_CVE) != other.startswith(_CVE)
 
 
 def _partners(ids: Mapping[str, list[Sighting]]) -> dict[str, str]:
-    """Which CVE takes in which advisory: as many as can be, each at most one.
+    """Map advisories to the CVEs that absorb them: as many as possible, at most one each.
 
-    This is a maximum matching, so what is left is the largest set of findings of which no two are known to be the
-    same. That set can only grow with more reports.
+    This is a maximum matching, so the rest is the largest set of findings of which no two are known to be the same.
+    That set can only grow with more reports.
     """
     agreed = {name: frozenset.intersection(*(found.names for _, found in seen)) for name, seen in ids.items()}
     cves = sorted(name for name in ids if name.startswith(_CVE))
@@ -104,7 +103,7 @@ def _partners(ids: Mapping[str, list[Sighting]]) -> dict[str, str]:
 
 
 def _augment(start: str, fitting: Mapping[str, Sequence[str]], taken: dict[str, str]) -> None:
-    """Find room for one more advisory, moving others to another of their CVEs if need be (an augmenting path)."""
+    """Match one more advisory, moving others to another of their CVEs if needed (an augmenting path)."""
     came_from: dict[str, str] = {}
     waiting = deque([start])
     while waiting:
@@ -132,25 +131,25 @@ def _move(cve: str, start: str, came_from: Mapping[str, str], taken: dict[str, s
 
 
 def _combined(own: Sequence[Sighting], related: Sequence[Sighting]) -> Finding:
-    """One finding of several sightings.
+    """Combine several sightings into one finding.
 
     Args:
-        own: Whose names and witnesses it has.
-        related: Whose severity, fix and publication count too; `own` is among them.
+        own: Sightings that give names and witnesses.
+        related: Sightings whose severity, fix and publication count too; includes `own`.
     """
     own = sorted(own, key=_order)
     first = min(
         (found for _, found in own), key=lambda found: (not found.id.lower().startswith(_CVE), found.id)
     )
     others = sorted({name for _, found in own for name in (found.id, *found.aliases)} - {first.id})
-    everybody = [found for _, found in sorted(related, key=_order)]
+    all_found = [found for _, found in sorted(related, key=_order)]
     return first.model_copy(
         update={
             "aliases": tuple(name for name in others if name.lower() != first.id.lower()),
-            "severity": max((found.severity for found in everybody), key=lambda severity: severity.rank),
+            "severity": max((found.severity for found in all_found), key=lambda severity: severity.rank),
             "source": _first(found.source for _, found in own),
-            "fixed": _first(found.fixed for found in everybody),
-            "published": _earliest([found.published for found in everybody]),
+            "fixed": _first(found.fixed for found in all_found),
+            "published": _earliest([found.published for found in all_found]),
             "title": _first(found.title for _, found in own),
             "url": _first(found.url for _, found in own),
             "platform": ", ".join(sorted({report.platform for report, _ in own})),
@@ -180,6 +179,6 @@ def _first(texts: Iterable[str]) -> str:
 
 
 def _earliest(times: Sequence[datetime | None]) -> datetime | None:
-    """The earliest time, UTC. One that is not known may be earlier than all, so it stays unknown."""
+    """Return the earliest time, UTC; None if one is unknown, as that may precede all others."""
     known = [time if time is None or time.tzinfo else time.replace(tzinfo=UTC) for time in times]
     return None if None in known else min(time for time in known if time is not None)

@@ -1,6 +1,6 @@
-"""What an image holds that names no operating system: static programs only, or more than that.
+"""Find out whether an image that names no operating system holds more than static programs.
 
-Pure: it is told the entries of the layers, from the top one down, as a union of layers shows them.
+Pure: takes the entries of the layers from the top one down, and applies whiteouts as a union mount does.
 
 Source: OCI image spec, layer "Whiteouts"; System V ABI, "Program Header".
 """
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HEAD = 4096
-"""Bytes of a file that are looked at: an ELF file's program headers are there."""
+"""Bytes of a file that are inspected: they hold an ELF file's program headers."""
 SHOWN = 120
-"""Characters of a path that a report shows."""
+"""Most characters of a path that a report shows."""
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _NAMES_A_SYSTEM = re.compile(
@@ -46,7 +46,7 @@ class Entry:
     """One entry of a layer."""
 
     path: str
-    """As the tar has it."""
+    """As in the tar."""
     is_file: bool
     """A regular file, or a hard link to one."""
     is_folder: bool = False
@@ -56,25 +56,25 @@ class Entry:
 
 @dataclass(slots=True)
 class RootFiles:
-    """The files of an image, layer by layer from the top one down."""
+    """The files of an image, read layer by layer from the top one down."""
 
     programs: int = 0
-    """Static programs."""
+    """Static programs found."""
     found: dict[Gap, str] = field(default_factory=dict)
     """A path that shows each gap."""
     _hidden: set[str] = field(default_factory=set)
-    """What upper layers removed or replaced, with all below it."""
+    """Paths that upper layers removed or replaced, with everything below them."""
     _opaque: set[str] = field(default_factory=set)
     """Folders that upper layers emptied."""
     _hides: set[str] = field(default_factory=set)
     _empties: set[str] = field(default_factory=set)
 
     def see(self, entry: Entry) -> None:
-        """Take one entry of the present layer."""
+        """Process one entry of the current layer."""
         path = _plain(entry.path)
         folder, _, name = path.rpartition("/")
         if not path or name == _WHITEOUT:
-            # The root itself, or a whiteout of nothing: runtimes pass over them, whatever kind of entry they are.
+            # The root itself, or a whiteout without a name: runtimes ignore both, whatever their entry type.
             return
         if name == _OPAQUE:
             self._empties.add(folder)
@@ -84,16 +84,16 @@ class RootFiles:
             if not entry.is_folder:
                 self._hides.add(path)
             if entry.is_file:
-                self._look(path, entry.head)
+                self._inspect(path, entry.head)
 
     def end_layer(self) -> None:
-        """The present layer is over: what it hides is hidden in those below."""
+        """End the current layer: what it hides is hidden in the layers below."""
         self._hidden |= self._hides
         self._opaque |= self._empties
         self._hides, self._empties = set(), set()
 
     def coverage(self, scanned: Coverage) -> Coverage:
-        """What the engine looked at, with what there is beside it."""
+        """Return what the engine covered, plus what else the image holds."""
         for gap in (Gap.UNSUPPORTED_OS, Gap.UNIDENTIFIED):
             if gap in self.found:
                 root = f"no operating system that the engine knows, but {_shown(self.found[gap])}"
@@ -108,7 +108,7 @@ class RootFiles:
             above in self._hidden or (above != path and above in self._opaque) for above in _upwards(path)
         )
 
-    def _look(self, path: str, head: bytes) -> None:
+    def _inspect(self, path: str, head: bytes) -> None:
         program = head.startswith(_ELF)
         static = program and not needs_loader(head)
         if _NAMES_A_SYSTEM.fullmatch(path) or _PACKAGE_DATABASES.match(path):
@@ -124,7 +124,7 @@ class RootFiles:
 
 
 def needs_loader(head: bytes) -> bool:
-    """Whether an ELF file names a loader, so that it is no static program; also where its head does not say."""
+    """Whether an ELF file names a loader, so is not static; True if its head does not say."""
     try:
         order = "<" if head[5] == _LITTLE else ">"
         if head[4] == _64:
@@ -144,7 +144,7 @@ def needs_loader(head: bytes) -> bool:
 
 
 def _shown(path: str) -> str:
-    """A path from an image, as text that stays on its line."""
+    """Return a path from an image as one printable line."""
     return "".join(letter if letter.isprintable() else "?" for letter in path[:SHOWN])
 
 
@@ -153,7 +153,7 @@ def _plain(path: str) -> str:
 
 
 def _upwards(path: str) -> Iterator[str]:
-    """The path, each folder above it, and the root, which is the empty text."""
+    """Yield the path, each folder above it, and the root, which is the empty text."""
     while path:
         yield path
         path = path.rpartition("/")[0]

@@ -1,4 +1,4 @@
-"""The spec's `scan` section: how images are scanned, what blocks them, and what is done with those."""
+"""Model the spec's `scan` section: how images are scanned, what blocks them, and what happens then."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from delivery_chain.core.value import Value
 
 
 class Logic(StrEnum):
-    """How severity and count go together (ACR EE's Logic)."""
+    """Combination of severity and count (ACR EE's Logic)."""
 
     AND = "and"
     OR = "or"
@@ -27,16 +27,16 @@ class Clause(Value):
     severity: Severity | None = None
     """Findings at or above this level count."""
     count: Annotated[int, Field(ge=1)] = 1
-    """How many block."""
+    """Number of findings that blocks."""
     logic: Logic = Logic.AND
-    """`and`: `count` findings at or above `severity`. `or`: any at or above it, or `count` findings in all; both
-    are to be said then."""
+    """`and`: `count` findings at or above `severity`. `or`: any at or above it, or `count` findings in all; requires
+    both."""
     findings: tuple[FindingId, ...] = ()
-    """Ids or aliases that block on their own, whatever severity and count say; in any case of letters."""
+    """Ids or aliases that block on their own, whatever severity and count say; case-insensitive."""
     fixable: Flag = False
     """Count only findings with a fixed version."""
     grace_days: Annotated[int, Field(ge=0, le=365)] = 0
-    """Do not count findings published less than so many days ago."""
+    """Ignore findings published less than this many days ago."""
 
     @model_validator(mode="after")
     def _or_needs_both(self) -> Self:
@@ -55,34 +55,34 @@ class Clause(Value):
 
 
 class GateException(Value):
-    """A finding that is accepted, by whom, why and until when."""
+    """An accepted finding: by whom, why and until when."""
 
     id: FindingId
-    """Or one of its aliases, in any case of letters."""
+    """Or one of its aliases; case-insensitive."""
     package: Annotated[str, StringConstraints(min_length=1)] | None = None
-    """Only in this package, or in packages that are built from this source package."""
+    """Only in this package, or in packages built from this source package."""
     repository: RepositoryName | None = None
     """Only in this repository."""
     reason: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
     owner: str = ""
     expires: Day | None = None
-    """Last day (UTC) on which it holds."""
+    """Last day (UTC) on which it applies."""
 
 
 class OnBlock(Value):
-    """What happens to an image that is blocked."""
+    """Actions on a blocked image."""
 
     delete: Flag = False
-    """Remove it. Without: it stays, a staged build under its staging tag."""
+    """Delete the image. If false, it stays; a staged build keeps its staging tag."""
     backup: Flag = False
-    """Copy it to `<namespace>-quarantine/<repository>` first, with its report."""
+    """Copy the image to `<namespace>-quarantine/<repository>` first, with its report."""
 
 
 class Block(Clause):
-    """What blocks an image, and what is then done with it. Its own clause and each of `any` block alone."""
+    """Policy that blocks an image, and what happens then. Its own clause and each of `any` block independently."""
 
     any: tuple[Clause, ...] = Field(default=(), max_length=50)
-    """More clauses; a hit of one of them blocks."""
+    """More clauses; meeting any of them blocks."""
     exceptions: tuple[GateException, ...] = Field(default=(), max_length=1000)
     on_block: OnBlock = OnBlock()
 
@@ -101,18 +101,18 @@ class Block(Clause):
 
 
 class Artifacts(StrEnum):
-    """What is done with what is proven to be no image: a chart, a WebAssembly module, a signature."""
+    """Handling of pushes that are proven not to be images: a chart, a WebAssembly module, a signature."""
 
     SKIP = "skip"
-    """The run ends, and says why."""
+    """The run ends and says why."""
     COPY = "copy"
-    """It goes where an image would go, without a scan, and the verdict says so."""
+    """It is delivered like an image, without a scan, and the verdict says so."""
     REFUSE = "refuse"
     """The run fails."""
 
 
 class Ship(Value):
-    """The platforms that are published; all others of an index are dropped."""
+    """Platforms to publish; all others of an index are dropped."""
 
     ship: tuple[PlatformText, ...] = Field(min_length=1, max_length=50)
     """In the form `os/architecture` or `os/architecture/variant`."""
@@ -129,22 +129,22 @@ Platforms = Annotated[
 
 
 class Scan(Value):
-    """How images are scanned, and what blocks them."""
+    """Settings for scanning images and blocking them."""
 
     enabled: Flag = True
     """`false` lets images through unscanned; the record says so."""
     engine: EngineNames = Field(default=SCAN_ENGINES[:1], min_length=1)
     """One engine or several."""
     block: Block | None = None
-    """Left out: findings are recorded, nothing is blocked."""
+    """If omitted, findings are recorded and nothing is blocked."""
     accept: tuple[Gap, ...] = ()
-    """What a scan may have left out and the image pass all the same, by name; the verdict says so."""
+    """Scan gaps, by name, with which an image still passes; the verdict names them."""
     platforms: Platforms = ()
-    """Platforms that get a scan task of their own, beside those of the build rules; or the ones that are published."""
+    """Platforms that get their own scan task, besides those of the build rules; or `ship`, the ones to publish."""
     artifacts: Artifacts = Artifacts.SKIP
-    """What is done with charts and other artifacts that are pushed into the chain's repositories."""
+    """Handling of charts and other artifacts that are pushed to the chain's repositories."""
     timeout_minutes: Annotated[int, Field(ge=1, le=240)] = 15
-    """For one image and engine."""
+    """Time limit for one image and engine."""
 
     @property
     def ship(self) -> tuple[str, ...]:

@@ -1,1 +1,1 @@
-"""Scans with Trivy, and keeps its databases."""
+"""Scan with Trivy, and maintain its databases."""

@@ -1,4 +1,4 @@
-"""What `delivery-chain doctor` says of Trivy on this machine: the program, and the age of its databases."""
+"""Check Trivy on this machine for `delivery-chain doctor`: the program, and the age of its databases."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def checks(section: Section) -> Iterator[Check]:
-    """The program, then each database."""
+    """Yield the check of the program, then one per database."""
     yield Check("tool", "trivy", partial(_program, section))
     for kind in (VULNERABILITIES, JAVA):
         yield Check("database", kind.name, partial(_database, section, kind))
@@ -57,7 +57,7 @@ def _database(section: Section, kind: DatabaseKind) -> Iterator[Line]:
         return
     stored = DatabaseStore(folder, kind).current(mirror)
     if stored is None:
-        # No fault: workers fetch it when they first need it.
+        # Not a fault: workers fetch it when they first need it.
         yield ok("database", kind.name, f"none on this machine yet; the first scan fetches it from {source}")
         return
     age = datetime.now(UTC) - stored.updated_at

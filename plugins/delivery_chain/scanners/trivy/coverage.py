@@ -1,8 +1,8 @@
-"""What Trivy looked at, read from its report: operating system, packages, languages, and what it left out.
+"""Read from Trivy's report what it scanned: operating system, packages, languages, and the gaps.
 
 Source: aquasecurity/trivy 0.76, `pkg/detector/ospkg` (families and their lists of releases), and its reports of
-images made for the purpose (tests/samples/trivy): a family that it does not support has no os-pkgs result, a package
-database that is gone or empty has one without packages.
+images made for the purpose (tests/samples/trivy): an unsupported family has no os-pkgs result, a missing or empty
+package database has one without packages.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ MANAGERS = {
         }
     ),
 }
-"""Families by their package manager, as Trivy's analyzers are called."""
+"""Families by package manager, under the names of Trivy's analyzers."""
 ALSO_RPM = "rpmqa"
-"""The analyzer of the list of packages that images without a database of rpm have."""
+"""Analyzer of the package list in images without an rpm database."""
 NAMELESS = "none"
-"""Trivy's family for packages of a system that nothing names; it leaves all of them out."""
+"""Trivy's family for packages of an unnamed system; it skips all of them."""
 
 
 def read_coverage(system: object, results: Sequence[dict[str, Any]], *, unknown_release: bool) -> Coverage:
-    """Read what was looked at.
+    """Read the coverage of a scan.
 
     Args:
-        system: `Metadata.OS`: `{"Family", "Name"[, "EOSL"]}`; None where the image names no system.
-        results: `Results`, objects all of them.
+        system: `Metadata.OS`: `{"Family", "Name"[, "EOSL"]}`; None if the image names no system.
+        results: `Results`, all of them objects.
         unknown_release: Whether Trivy warned that the release is not on its list.
 
     Raises:
-        ScanFailed: A part is of another shape.
+        ScanFailed: A part has an unexpected shape.
     """
     counts = Counter(result.get("Class") for result in results)
     systems = [(result, at) for at, result in enumerate(results) if result.get("Class") == OS_PACKAGES]
@@ -64,13 +64,13 @@ def read_coverage(system: object, results: Sequence[dict[str, Any]], *, unknown_
     family = text(fields, "Family", "Metadata.OS", required=False) or NAMELESS
     release = text(fields, "Name", "Metadata.OS", required=False)
     if family == NAMELESS:
-        nameless = "packages of a system that is not named"
+        nameless = "packages of an unnamed system"
         return Coverage(root=nameless, languages=languages, gaps=(Gap.UNSUPPORTED_OS,))
     ended = fields.get("EOSL", False)
     if not isinstance(ended, bool):
         raise refused(f"Metadata.OS.EOSL: expected true or false, found {shown(ended)}")
     supported = counts[OS_PACKAGES] > 0
-    # Every release that Trivy has a list for begins with a digit; `sid` and `kali-rolling` do not.
+    # Every release that Trivy has data for begins with a digit; `sid` and `kali-rolling` do not.
     known = release[:1].isdigit() and not unknown_release
     strange = _are_strange(family, [entry for result, _ in systems for entry in result.get("Packages") or ()])
     gaps = {
@@ -89,7 +89,7 @@ def read_coverage(system: object, results: Sequence[dict[str, Any]], *, unknown_
 
 
 def _are_strange(family: str, packages: Sequence[Any]) -> bool:
-    """Whether some are of another package manager than the system's. Trivy looks them up in its list all the same."""
+    """Whether some belong to another package manager than the system's. Trivy looks them up in its data anyway."""
     said = {str(package.get("AnalyzedBy")) for package in packages if isinstance(package, dict)}
     used = {"rpm" if manager == ALSO_RPM else manager for manager in said} & MANAGERS.keys()
     own = {manager for manager, families in MANAGERS.items() if family in families}

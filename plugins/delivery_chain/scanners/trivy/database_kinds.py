@@ -1,4 +1,4 @@
-"""The two databases of Trivy: of vulnerabilities, and of Java archives; they are kept and fetched in one way."""
+"""Describe Trivy's two databases, of vulnerabilities and of Java archives, which are stored and fetched alike."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class DatabaseKind:
-    """What differs between Trivy's databases."""
+    """The differences between Trivy's databases."""
 
     name: str
-    """For people."""
+    """Name for people."""
     folder: str
-    """Where Trivy looks for it, below its cache folder."""
+    """Folder in which Trivy expects it, below its cache folder."""
     file: str
     """The database itself, beside `metadata.json`."""
     schema: int
-    """Schema version that is known; the artifact's tag where nobody names another."""
+    """Supported schema version; also the artifact's default tag."""
     home: str
-    """Folder below ours that it is kept in; empty for ours itself."""
+    """Folder below ours that stores it; empty for ours itself."""
     download: str
-    """Trivy's option to fetch it and do nothing else."""
+    """Trivy's option to only download it."""
     repository: str
-    """Trivy's option for where to fetch it."""
+    """Trivy's option for its repository."""
     defaults: str
-    """Where Trivy 0.76 looks by itself, in that order."""
+    """Default repositories of Trivy 0.76, in order."""
     setting: str
     """Our option for a mirror of it."""
     limit: str
-    """Our option for how old it may be."""
+    """Our option for its maximum age."""
     seconds: float
-    """How long fetching it may take."""
+    """Time limit of a download."""
 
 
 VULNERABILITIES: Final = DatabaseKind(
@@ -47,7 +47,7 @@ VULNERABILITIES: Final = DatabaseKind(
     limit="trivy_db_max_age_hours",
     seconds=300.0,
 )
-"""80 MB to fetch, built every six hours."""
+"""80 MB download, built every six hours."""
 JAVA: Final = DatabaseKind(
     name="Java database",
     folder="java-db",
@@ -61,4 +61,4 @@ JAVA: Final = DatabaseKind(
     limit="trivy_java_db_max_age_hours",
     seconds=1800.0,
 )
-"""Names the archives that do not name themselves; larger than the other one, built every week."""
+"""Identifies archives that lack their own metadata; larger than the other database, built weekly."""

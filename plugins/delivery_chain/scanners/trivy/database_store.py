@@ -1,6 +1,6 @@
-"""Where Trivy's databases lie on a worker: one folder for each, a pointer per kind to the one in use.
+"""Store Trivy's databases on a worker: a folder for each, and a pointer per kind to the one in use.
 
-A refresh never touches a database that a scan is reading: it brings a new folder and moves the pointer.
+A refresh never touches a database that a scan is reading: it adds a new folder and moves the pointer.
 
     <cache folder>/lock                                     held while the pointer may change
     <cache folder>/current.json                             the pointer, and where the database came from
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from delivery_chain.scanners.trivy.database_kinds import DatabaseKind
 
 LOCK_INTERVAL = 0.1
-"""Seconds between two looks at a lock that another task holds."""
+"""Seconds between two attempts to take a lock that another task holds."""
 _MAX_JSON = 64 * 1024
 _INCOMING = "incoming-"
 _SCRATCH = "scratch"
@@ -47,18 +47,18 @@ class Stored:
     folder: str
     """Name below `databases`."""
     source: str
-    """What the settings asked for when it was fetched; empty for Trivy's own default."""
+    """Repository in the settings when it was fetched; empty for Trivy's default."""
     repository: str
-    """Where it came from, such as `ghcr.io/aquasecurity/trivy-db:2`."""
+    """Its origin, such as `ghcr.io/aquasecurity/trivy-db:2`."""
     digest: str
-    """Manifest digest of the artifact; empty where Trivy chose the repository."""
+    """Manifest digest of the artifact; empty if Trivy chose the repository."""
     sample: bool
     size: int
-    """Bytes of the database's file: another size later means a damaged one."""
+    """Bytes of the database's file: a different size later means damage."""
     updated_at: datetime
     next_update: datetime
     checked_at: datetime
-    """When a newer one was last asked for, UTC."""
+    """Time of the last check for a newer one, UTC."""
 
 
 class DatabaseStore:
@@ -69,11 +69,11 @@ class DatabaseStore:
         self._kind = kind
 
     def cache_dir(self, stored: Stored) -> Path:
-        """What Trivy takes as `--cache-dir` for that database."""
+        """Return Trivy's `--cache-dir` for that database."""
         return self._folder / "databases" / stored.folder
 
     def current(self, source: str) -> Stored | None:
-        """The database in use, or None: none there, from another source, or damaged."""
+        """Return the database in use, or None if it is missing, from another source, or damaged."""
         try:
             stored = _stored(_read_json(self._pointer))
             file = self._file(self.cache_dir(stored))
@@ -84,7 +84,7 @@ class DatabaseStore:
 
     @contextlib.contextmanager
     def locked(self, deadline: float) -> Iterator[None]:
-        """Keep other tasks of this worker from refreshing meanwhile; what killed ones left is removed.
+        """Keep other tasks of this worker from refreshing during the block; first remove what killed ones left.
 
         Raises:
             DatabaseUnavailable: Another task held the lock until the deadline. Retryable.
@@ -100,7 +100,7 @@ class DatabaseStore:
             ) from error
         try:
             self._await(descriptor, deadline)
-            # Who was killed in a download held the lock.
+            # A task that was killed in a download held the lock.
             for left_over in (self._folder / "databases").glob(f"{_INCOMING}*"):
                 shutil.rmtree(left_over, ignore_errors=True)
             yield
@@ -109,7 +109,7 @@ class DatabaseStore:
 
     @contextlib.contextmanager
     def incoming(self) -> Iterator[Path]:
-        """A folder for Trivy to download into; removed unless `adopt` took it. Needs the lock."""
+        """Yield a folder for Trivy to download into; removed unless `adopt` took it. Needs the lock."""
         folder = Path(tempfile.mkdtemp(prefix=_INCOMING, dir=self._folder / "databases"))
         try:
             yield folder
@@ -118,7 +118,7 @@ class DatabaseStore:
 
     @staticmethod
     def scratch(incoming: Path) -> Path:
-        """Where Trivy puts temporary files during the download; `adopt` removes it."""
+        """Return the folder of Trivy's temporary files during the download; `adopt` removes it."""
         folder = incoming / _SCRATCH
         folder.mkdir()
         return folder
@@ -129,7 +129,7 @@ class DatabaseStore:
         """Make a downloaded database the one in use. Needs the lock.
 
         Raises:
-            ScanFailed: What was downloaded is no database. Not retryable.
+            ScanFailed: The download is not a database. Not retryable.
         """
         file = self._file(incoming)
         updated_at, next_update = read_metadata(file.with_name("metadata.json"), self._kind)
@@ -137,7 +137,7 @@ class DatabaseStore:
         if not self._sound(file):
             raise ScanFailed(
                 f"{self._kind.name}: expected a SQLite database with the table indices in {file.name}, found something "
-                "else; look at the artifact in the database repository",
+                "else; check the artifact in the database repository",
                 tool="trivy",
             )
         shutil.rmtree(incoming / _SCRATCH, ignore_errors=True)
@@ -155,16 +155,16 @@ class DatabaseStore:
         )
         incoming.rename(self.cache_dir(stored))
         self._point_to(stored)
-        # A scan may have read the pointer a moment ago, so the one before stays until the next refresh.
+        # A scan may have just read the pointer, so the previous database stays until the next refresh.
         self._prune({stored.folder, before})
         return stored
 
     def checked(self, stored: Stored, now: datetime) -> None:
-        """Note that a newer one was asked for. Needs the lock."""
+        """Record that a newer one was checked for. Needs the lock."""
         self._point_to(replace(stored, checked_at=now))
 
     def _sound(self, file: Path) -> bool:
-        """Whether the Java database can be read: Trivy takes one that can't for one that knows no archive."""
+        """Whether the Java database is readable: Trivy treats an unreadable one as one that knows no archive."""
         if self._kind is not JAVA:
             return True
         try:
@@ -216,10 +216,10 @@ class DatabaseStore:
 
 
 def read_metadata(path: Path, kind: DatabaseKind) -> tuple[datetime, datetime]:
-    """`UpdatedAt` and `NextUpdate` of a database's `metadata.json`.
+    """Return `UpdatedAt` and `NextUpdate` of a database's `metadata.json`.
 
     Raises:
-        ScanFailed: It is not there, or of another schema. Not retryable.
+        ScanFailed: It is missing, or has another schema. Not retryable.
     """
     try:
         document = _read_json(path)
@@ -228,13 +228,13 @@ def read_metadata(path: Path, kind: DatabaseKind) -> tuple[datetime, datetime]:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ScanFailed(
             f"{kind.name}: expected metadata.json with Version, UpdatedAt and NextUpdate, found "
-            f"{type(error).__name__}; look at the artifact in the database repository",
+            f"{type(error).__name__}; check the artifact in the database repository",
             tool="trivy",
         ) from error
     if version != kind.schema:
         raise ScanFailed(
             f"{kind.name}: expected schema {kind.schema}, found {str(version)[:50]!r}; "
-            "use the Trivy version that fits it",
+            "use a matching Trivy version",
             tool="trivy",
         )
     return times

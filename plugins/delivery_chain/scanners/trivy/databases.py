@@ -1,6 +1,6 @@
-"""Brings Trivy's databases to a worker and says how old each is and where it came from.
+"""Fetch Trivy's databases to a worker, and report the age and origin of each.
 
-Trivy itself says nothing about a database that is old, and a report does not name the one it was made with.
+Trivy itself accepts an old database silently, and its report does not name the one it was made with.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
     from delivery_chain.scanners.trivy.options import TrivyOptions
 
 SAMPLE_ANNOTATION = "dev.delivery-chain.sample"
-"""On a database artifact's manifest, with the value `true`: it knows a handful of vulnerabilities only."""
+"""Annotation of a database artifact's manifest; `true` means that it knows only a handful of vulnerabilities."""
 PAUSE = timedelta(minutes=10)
-"""Time between two questions for a newer database, while the one there is young enough."""
+"""Time between two checks for a newer database, while the present one is fresh enough."""
 _AHEAD = timedelta(days=1)
-"""How far a build time may lie in the future before it is not believed."""
+"""Furthest that a build time may lie in the future and still be trusted."""
 _DOWNLOADED = re.compile(r'successfully downloaded\s+repo="([^"\s]{1,300})"')
 
 
@@ -52,7 +52,7 @@ class LocalDatabase:
     """A database that Trivy can read here."""
 
     cache_dir: Path
-    """For Trivy's `--cache-dir`."""
+    """Value of Trivy's `--cache-dir`."""
     facts: Database
     stored: Stored
 
@@ -68,25 +68,25 @@ def ensure_database(
     logins: Sequence[Registry] = (),
     damaged: LocalDatabase | None = None,
 ) -> LocalDatabase:
-    """A database, fetched if it is missing or due; once per worker, however many tasks ask.
+    """Return a database, fetched if missing or due; once per worker, however many tasks need it.
 
     Args:
-        options: Mirrors, highest ages.
-        folder: The machine's, see `cache_folder`.
+        options: Mirrors and maximum ages.
+        folder: The machine's folder, see `cache_folder`.
         now: The time, UTC.
-        deadline: Point on the clock of `time.monotonic()`, seconds.
-        kind: Which one.
-        on_line: Gets Trivy's log lines and a line when an old database is kept.
-        logins: How to reach the mirror, if it is one of these registries; else it is asked anonymously.
-        damaged: One that Trivy could not read: it is fetched again, unless another task has done so. It stays
-            where no other is to be had, since the fault may lie in the image.
+        deadline: Time of `time.monotonic()`, seconds.
+        kind: The kind of database.
+        on_line: Receives Trivy's log lines, and a line if an old database is kept.
+        logins: Credentials for the mirror, if it is one of these registries; else access is anonymous.
+        damaged: A database that Trivy could not read: it is fetched again, unless another task has done so. It stays
+            if no other can be fetched, since the fault may lie in the image.
 
     Returns:
         The database. `facts.stale` says that it is older than allowed: the gate decides on that.
 
     Raises:
-        DatabaseUnavailable: There is none here, and none can be fetched. Retryable.
-        ScanFailed: What was fetched is no database. Not retryable.
+        DatabaseUnavailable: None is present, and none can be fetched. Retryable.
+        ScanFailed: The download is not a database. Not retryable.
         ConfigurationError: The mirror's name or the folder can't be used.
         ToolMissing: Trivy is not installed.
     """
@@ -133,7 +133,7 @@ class _Fetch:
     logins: Sequence[Registry]
 
     def run(self, stored: Stored | None) -> Stored:
-        """Ask the mirror, or have Trivy ask its own repositories, and take what is newer."""
+        """Query the mirror, or have Trivy query its own repositories, and adopt a newer database."""
         if self.mirror is None:
             return self._download(None, digest="", sample=False)
         registry = self._registry(self.mirror)
@@ -157,7 +157,7 @@ class _Fetch:
         until = min(self.deadline, time.monotonic() + self.kind.seconds)
         arguments = ["image", self.kind.download, "--no-progress"]
         if self.mirror is not None:
-            # By digest: what is downloaded is what was looked at.
+            # By digest: the download is exactly the artifact that was inspected.
             arguments += [self.kind.repository, f"{self.mirror.host}/{self.mirror.name}@{digest}"]
         with self.store.incoming() as folder:
             run_trivy(
@@ -185,7 +185,7 @@ class _Fetch:
 
 
 def _refreshed(fetch: _Fetch, stored: Stored | None) -> Stored:
-    """What the fetch gives, or the database that is there already."""
+    """Return the fetched database, or fall back to the present one."""
     try:
         return fetch.run(stored)
     except ToolMissing:
@@ -215,7 +215,7 @@ def _unavailable(fetch: _Fetch, error: RegistryError | ToolError) -> ScanFailed:
 
 
 def _is_due(stored: Stored, max_age: timedelta, now: datetime) -> bool:
-    """Whether to ask for a newer one: always if too old, else if its makers promised one, with a pause."""
+    """Whether to check for a newer one: always if too old, else if one is due upstream, with a pause."""
     if now - stored.updated_at > max_age:
         return True
     return now >= stored.next_update and not timedelta(0) <= now - stored.checked_at < PAUSE
@@ -231,7 +231,7 @@ def _mirror(options: TrivyOptions, kind: DatabaseKind) -> Reference | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a registry is on this machine, where registries speak http."""
+    """Whether a registry is on this machine, where plain http is used."""
     name = host.rpartition(":")[0] if re.search(r":[0-9]+$", host) else host
     try:
         return ipaddress.ip_address(name.strip("[]")).is_loopback

@@ -1,4 +1,4 @@
-"""Typed reads of Trivy's report. It is foreign data: what is of another shape is refused, not guessed."""
+"""Read typed fields of Trivy's report. It is untrusted data: an unexpected shape is refused, not guessed."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 from delivery_chain.errors import ScanFailed
 
 LONGEST = 1_000
-"""Characters of an id, a package, a version or a path. Longer ones are no such thing."""
+"""Most characters of an id, a package, a version or a path; longer ones are refused."""
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 
 def text(source: dict[str, Any], key: str, where: str, *, required: bool = True) -> str:
-    """A text, cleaned; at most 1,000 characters."""
+    """Return a cleaned text of at most 1,000 characters."""
     value = source.get(key)
     if value is None and not required:
         return ""
@@ -23,19 +23,19 @@ def text(source: dict[str, Any], key: str, where: str, *, required: bool = True)
 
 
 def clean(text: str) -> str:
-    """Without control characters and halves of characters: what is logged stays on its line."""
+    """Replace control characters and lone surrogates, so that logged text stays on its line."""
     return _CONTROL.sub(" ", text).strip()
 
 
 def mapping(value: object, where: str) -> dict[str, Any]:
-    """A JSON object."""
+    """Return a JSON object, or refuse the report."""
     if not isinstance(value, dict):
         raise refused(f"{where}: expected an object, found {shown(value)}")
     return value
 
 
 def items(value: object, where: str) -> list[Any]:
-    """A list; one that is left out is empty."""
+    """Return a list, empty if omitted, or refuse the report."""
     if value is None:
         return []
     if not isinstance(value, list):
@@ -44,13 +44,13 @@ def items(value: object, where: str) -> list[Any]:
 
 
 def shown(value: object) -> str:
-    """A value as an error shows it: on one line, cut."""
+    """Format a value for an error: on one line, truncated."""
     return clean(repr(value)[:200])
 
 
 def refused(problem: str) -> ScanFailed:
-    """The error for a report that is not understood."""
+    """Return the error for a report that is not understood."""
     return ScanFailed(
-        f"trivy report: {problem}; the image does not pass. Use a Trivy version that this project knows",
+        f"trivy report: {problem}; the image does not pass. Use a Trivy version that this project supports",
         tool="trivy",
     )

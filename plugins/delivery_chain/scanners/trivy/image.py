@@ -1,9 +1,9 @@
-"""The one image that Trivy is given: by digest, after a look at whether Trivy would see all of it.
+"""Select the image for Trivy by digest, after checking that Trivy would see all of it.
 
-Trivy goes by the config's list of layers, not by the manifest's, reads equal entries once, and fetches what the
-registry lacks from addresses that whoever pushed the image wrote. Podman unpacks what the manifest says. Some layers
-are one archive to Trivy and another to a runtime. So each layer is read here first: unpacked it has to be what the
-config says, which is what runtimes ask for.
+Trivy follows the config's list of layers, not the manifest's, reads equal entries once, and fetches what the registry
+lacks from URLs that the pusher of the image wrote. Podman unpacks what the manifest lists. Some layers are one archive
+to Trivy and another to a runtime. So each layer is read here first: unpacked, it has to match the config, which is what
+runtimes require.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from delivery_chain.scanners.interface import ImageRef
 
 MOST_BYTES = 2**50
-"""Unpacked bytes of an image. The scan's time ends before that."""
+"""Most unpacked bytes of an image; the scan times out long before."""
 
 
 def image_to_scan(image: ImageRef, platform: str, *, deadline: float) -> tuple[Reference, Manifest]:
-    """The image as Trivy is given it, and its manifest.
+    """Return the reference to pass to Trivy, and the manifest.
 
-    Asked for with our own client, so that a wrong login has its own error.
+    Uses our own client, so that wrong credentials give a distinct error.
 
     Args:
-        image: What to scan.
+        image: The image to scan.
         platform: Its platform, for messages.
-        deadline: Point on the clock of `time.monotonic()`, seconds.
+        deadline: Time of `time.monotonic()`, seconds.
 
     Raises:
         ScanFailed: It is an index, or Trivy would not see all of its layers. Not retryable.
@@ -56,11 +56,11 @@ def image_to_scan(image: ImageRef, platform: str, *, deadline: float) -> tuple[R
 
 
 class _Unseen(Exception):
-    """Trivy would not see all of the image; says why, and what to do."""
+    """Trivy would not see all of the image; the message says why, and what to do."""
 
 
 def _seen(image: ImageRef, deadline: float) -> Manifest:
-    """The manifest, after a look at every layer."""
+    """Return the manifest after checking every layer."""
     with RegistryClient(image.registry) as client:
         manifest = client.get_manifest(image.name, image.digest)
         if isinstance(manifest, Index):
@@ -79,7 +79,7 @@ def _seen(image: ImageRef, deadline: float) -> Manifest:
 
 
 def _check_present(image: ImageRef, client: RegistryClient, manifest: Manifest) -> None:
-    """Refuse layers that are kept elsewhere: nobody has looked at them."""
+    """Refuse layers that are stored elsewhere, as they can't be scanned."""
     missing = [
         layer.digest
         for layer in manifest.layers
@@ -87,14 +87,14 @@ def _check_present(image: ImageRef, client: RegistryClient, manifest: Manifest) 
     ]
     if missing:
         raise _Unseen(
-            f"{len(missing)} of its layers are kept elsewhere (non-distributable), such as {missing[0]}, so they can't "
-            "be looked at. Push the image with these layers, or leave its platform out with "
+            f"{len(missing)} of its layers are stored elsewhere (non-distributable), such as {missing[0]}, so they "
+            "can't be scanned. Push the image with these layers, or leave its platform out with "
             "`platforms: {ship: […]}` in the chain's scan section"
         )
 
 
 def _listed(image: ImageRef, client: RegistryClient, manifest: Manifest) -> list[str]:
-    """The config's list of layers, the digest of each unpacked tar, as long as the manifest's."""
+    """Return the config's list of layers, the digests of the unpacked tars; it must be as long as the manifest's."""
     what = f"config of {image.name}@{image.digest}"
     try:
         config = json_fields.load_object(

@@ -1,4 +1,4 @@
-"""What an installation decides for scans with Trivy: section `[delivery_chain]`, options `trivy_*`."""
+"""Read an installation's settings for Trivy: section `[delivery_chain]`, options `trivy_*`."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
 
 WHEELS = ("refuse", "allow")
 LONGEST_AGE = 24 * 365
-"""Hours: a year."""
+"""A year, in hours."""
 
 
 class TrivyOptions(Options):
-    """The options that travel in a job."""
+    """The options that travel with a job."""
 
     db_repository: str = ""
     """`host[:port]/name[:tag]` of a mirror of the vulnerability database; empty for Trivy's own default."""
     db_max_age_hours: int = 72
-    """A vulnerability database older than this is stale: no pass unless the spec says so."""
+    """A vulnerability database older than this is stale: no pass unless the spec accepts that."""
     java_db_repository: str = ""
-    """The same as `db_repository` for the database that names Java archives."""
+    """As `db_repository`, for the database of Java archives."""
     java_db_max_age_hours: int = 336
-    """A Java database older than this is stale; its makers build it once a week."""
+    """A Java database older than this is stale; it is built weekly."""
     wheel: bool = False
-    """Whether the Trivy of a PyPI wheel will do where there is no other, see `command.find_trivy`."""
+    """Whether to fall back to the Trivy of a PyPI wheel, see `command.find_trivy`."""
 
     @classmethod
     def read(cls, section: Section) -> Self:
-        """Read them, see `Options.read`."""
+        """Read the options, see `Options.read`."""
         return cls(
             db_repository=section.image("trivy_db_repository"),
             db_max_age_hours=section.whole("trivy_db_max_age_hours", 72, 1, LONGEST_AGE),
@@ -44,14 +44,14 @@ class TrivyOptions(Options):
         )
 
     def repository(self, kind: DatabaseKind) -> str:
-        """The mirror of one kind of database, or empty."""
+        """Return the mirror of one kind of database, or an empty text."""
         return self.java_db_repository if kind is JAVA else self.db_repository
 
     def max_age(self, kind: DatabaseKind) -> timedelta:
-        """How old one kind of database may be."""
+        """Return the maximum age of one kind of database."""
         return timedelta(hours=self.java_db_max_age_hours if kind is JAVA else self.db_max_age_hours)
 
 
 def cache_folder(section: Section) -> Path:
-    """Where this machine keeps Trivy's databases, shared by all its tasks."""
+    """Return the folder of Trivy's databases on this machine, shared by all its tasks."""
     return section.folder("trivy_cache_dir", lambda: Path.home() / ".cache" / "delivery-chain" / "trivy")

@@ -1,6 +1,6 @@
-"""Reads Trivy's JSON report. Pure; the report is foreign data, so whatever is not understood is refused.
+"""Parse Trivy's JSON report. Pure; the report is untrusted, so whatever is not understood is refused.
 
-A report that is wrong in any part is no report: the image behind it must not pass for want of findings.
+A report that is invalid in any part is refused as a whole: the image must not pass for lack of findings.
 
 Source: aquasecurity/trivy, `pkg/types/report.go`, schema version 2; recorded reports in tests/samples/trivy.
 """
@@ -28,7 +28,7 @@ _IMAGE = "container_image"
 _SEVERITIES = {severity.value.upper(): severity for severity in Severity}
 _MOST_ALIASES = 1_000
 _TITLE = 300
-"""Characters of a title that are kept."""
+"""Most characters of a title that are kept."""
 _NO_DATE = 1900
 """Dates before this year are Go's zero time."""
 
@@ -41,19 +41,19 @@ def parse_report(
     databases: Sequence[Database],
     unknown_release: bool = False,
 ) -> ScanReport:
-    """Read the report on one image.
+    """Parse the report on one image.
 
     Args:
-        raw: What `trivy image --format json` wrote: `{"SchemaVersion": 2, "Trivy": {"Version"},
+        raw: Output of `trivy image --format json`: `{"SchemaVersion": 2, "Trivy": {"Version"},
             "ArtifactType", "Metadata": {"RepoDigests", "ImageConfig"}, "Results": [...]}`.
-        digest: The manifest that was to be scanned.
+        digest: The manifest that should have been scanned.
         platform: Its platform, `linux/arm64`.
-        databases: What the scan was made with, the one of vulnerabilities first; the report itself does not say.
+        databases: Databases that the scan used, the vulnerability database first; the report does not name them.
         unknown_release: Whether Trivy warned that it does not know the release; the report does not say.
 
     Returns:
-        All findings, worst first, and what was looked at. Where the image names no operating system that is not
-        all that there is to say: see `tools.root_files`.
+        All findings, worst first, and the coverage. If the image names no operating system, the coverage is
+        incomplete: see `core.gate.root_files`.
 
     Raises:
         ScanFailed: Too large, not JSON, of another schema, about another image or platform, or with a part
@@ -97,16 +97,16 @@ def _check_head(document: dict[str, Any]) -> None:
 
 
 def _check_digest(metadata: dict[str, Any], digest: str) -> None:
-    # By digest alone: Trivy writes Docker Hub's names another way than they were asked for.
+    # Compare only digests: Trivy rewrites Docker Hub's names.
     about = metadata.get("RepoDigests")
     if not isinstance(about, list) or not any(str(entry).endswith(f"@{digest}") for entry in about):
         raise refused(f"expected a report on {digest}, found one on {shown(about)}")
 
 
 def _check_platform(metadata: dict[str, Any], platform: str) -> None:
-    """Trivy scans what it finds under a digest, whatever platform it was told.
+    """Check the platform: Trivy scans what it finds under a digest, whatever platform is requested.
 
-    An image config may leave the variant out, so that is compared only where both sides have one.
+    An image config may omit the variant, so it is compared only if both sides have one.
     """
     config = mapping(metadata.get("ImageConfig"), "Metadata.ImageConfig")
     found, wanted = platform_name(config).split("/"), platform.split("/")
@@ -116,7 +116,7 @@ def _check_platform(metadata: dict[str, Any], platform: str) -> None:
 
 
 def _findings(results: list[dict[str, Any]], platform: str, built: datetime) -> Iterator[Finding]:
-    """All findings of all results. An image without packages has no results at all."""
+    """Yield the findings of all results. An image without packages has no results at all."""
     for at, result in enumerate(results):
         where = f"Results[{at}]"
         if result.get("Class") not in CLASSES:
@@ -125,7 +125,7 @@ def _findings(results: list[dict[str, Any]], platform: str, built: datetime) -> 
             )
         target = text(result, "Target", where)
         system = result["Class"] == OS_PACKAGES
-        # Of a system's packages the target is the image with its digest, which differs from platform to platform.
+        # For system packages, the target is the image with its digest, which differs between platforms.
         place = text(result, "Type", where) if system else target
         sources = _sources(result, where)
         entries = items(result.get("Vulnerabilities"), f"{where}.Vulnerabilities")
@@ -133,13 +133,13 @@ def _findings(results: list[dict[str, Any]], platform: str, built: datetime) -> 
             found = mapping(entry, f"{where}.Vulnerabilities[{number}]")
             source = sources.get(_uid(found.get("PkgIdentifier")), "")
             one = _finding(found, f"{where}.Vulnerabilities[{number}]", place, platform, source)
-            # A database can't know what was published after it was built: such a date is none.
+            # A database can't know what was published after it was built: ignore such a date.
             wrong = one.published is not None and one.published > built
             yield one.model_copy(update={"published": None}) if wrong else one
 
 
 def _sources(result: dict[str, Any], where: str) -> dict[str, str]:
-    """Source package by the package's UID. Packages of languages have none."""
+    """Map package UIDs to source packages. Language packages have none."""
     packages = [
         mapping(entry, f"{where}.Packages[{number}]")
         for number, entry in enumerate(items(result.get("Packages"), f"{where}.Packages"))
@@ -211,5 +211,5 @@ def _title(found: dict[str, Any], where: str) -> str:
 
 
 def _url(text: str) -> str:
-    # Pages make links of it, and only these two are safe to follow.
+    # Pages turn it into a link, and only these two schemes are safe to follow.
     return text if text.startswith(("https://", "http://")) else ""

@@ -1,4 +1,4 @@
-"""Scans an image in its registry with Trivy: by digest, with databases of known age, without downloads of Trivy's own.
+"""Scan an image in its registry with Trivy: by digest, with databases of known age, without Trivy's own downloads.
 
 The Java database is fetched when an image turns out to need it: Trivy says so, and is run again.
 
@@ -45,14 +45,14 @@ if TYPE_CHECKING:
     Databases = dict[DatabaseKind, LocalDatabase]
 
 REPORT_TYPE = "application/vnd.aquasec.trivy.report+json"
-"""Media type of the report that is kept; Trivy itself names none for its own JSON."""
+"""Media type of the stored report; Trivy itself defines none for its JSON."""
 _DAMAGED = re.compile(
     r"go\.etcd\.io/bbolt|invalid database|vulnerability DB initialization|DB schema doesn't match"
     r"|cannot be specified on the first run$"
 )
 _JAVA = re.compile(r"Java DB")
 _UNKNOWN_RELEASE = re.compile(r"OS version is not on the EOL list\b")
-"""Trivy's only word on a release that it has no list for: its report reads like one on a release without faults."""
+"""Trivy's only hint that it has no data on a release: its report looks like one on a release without findings."""
 _NETWORK = re.compile(
     r"connection refused|connection reset|no such host|i/o timeout|TLS handshake timeout|: EOF$|unexpected EOF"
     r"|broken pipe|no route to host|network is unreachable|server misbehaving|closed network connection"
@@ -83,7 +83,7 @@ class TrivyScanner:
         self._clock = clock
 
     def prepare(self, options: TrivyOptions, workplace: Workplace, *, seconds: float, log: Log) -> Ready:
-        """Find the program and the vulnerability database, see `Scanner.prepare`."""
+        """Prepare the program and the vulnerability database, see `Scanner.prepare`."""
         until = time.monotonic() + seconds
         program = find_trivy(wheel=options.wheel)
         if wheel := wheel_of(program):
@@ -110,15 +110,15 @@ class TrivyScanner:
         return ScanOutput(_with_root(report, image, manifest, until), raw, REPORT_TYPE)
 
     def checks(self, section: Section) -> Iterator[Check]:
-        """The program and both databases, see `Scanner.checks`."""
+        """Return the checks of the program and both databases, see `Scanner.checks`."""
         from delivery_chain.scanners.trivy.checks import checks  # noqa: PLC0415 - for doctor alone
 
         return checks(section)
 
     def _scanned(self, scan: _Scan) -> tuple[bytes, Databases]:
-        """The report, and what it was made with.
+        """Return the report and the databases it was made with.
 
-        A database that turns out to be missing is fetched, one that can't be read once more.
+        A database that turns out to be missing is fetched; one that can't be read is fetched again, once.
         """
         databases = {VULNERABILITIES: scan.ready.vulnerabilities}
         again: set[DatabaseKind] = set()
@@ -131,7 +131,7 @@ class TrivyScanner:
                 if result in again:
                     raise scan.unreadable(result, damaged)
                 again.add(result)
-                scan.log(f"{result.name}: Trivy can't read it, it is fetched again")
+                scan.log(f"{result.name}: Trivy can't read it, so it is fetched again")
             else:
                 scan.log(f"{result.name}: the image holds Java archives, so it is needed")
             ready = scan.ready
@@ -162,23 +162,23 @@ class TrivyScanner:
 
 @dataclass(slots=True)
 class _Scan:
-    """Trivy on one image, with one set of databases or another."""
+    """Runs of Trivy on one image, with varying databases."""
 
     ready: Ready
     image: ImageRef
     reference: Reference
     platform: str
     deadline: float
-    """Point on the clock of `time.monotonic()`, seconds."""
+    """Time of `time.monotonic()`, seconds."""
     log: Log
     last: tuple[str, ...] = ()
     """Trivy's last lines."""
     unknown_release: bool = False
-    """Whether Trivy said that it does not know the release."""
+    """Whether Trivy warned that it does not know the release."""
     _damaged: bool = False
 
     def run(self, databases: Mapping[DatabaseKind, LocalDatabase]) -> bytes | DatabaseKind:
-        """The report's bytes, or the database that is missing or that Trivy can't read."""
+        """Return the report's bytes, or the database that is missing or unreadable."""
         self._damaged = self.unknown_release = False
         with tempfile.TemporaryDirectory(prefix="scan-", dir=self.ready.workplace.folder) as folder:
             report, cache = Path(folder, "report.json"), Path(folder, "databases")
@@ -205,10 +205,10 @@ class _Scan:
         raise self._failure(completed)
 
     def unreadable(self, kind: DatabaseKind, database: LocalDatabase) -> ScanFailed:
-        """The error for a database that was fetched twice in vain."""
+        """Return the error for a database that is unreadable after a second download."""
         return ScanFailed(
-            f"{kind.name} from {database.facts.repository}: Trivy can't read it, nor a second copy of it; look at that "
-            f"repository, or empty {cache_folder(self.ready.workplace.section)}",
+            f"{kind.name} from {database.facts.repository}: Trivy can't read it, even after a second download; check "
+            f"that repository, or empty {cache_folder(self.ready.workplace.section)}",
             tool="trivy",
             output=self.last,
         )
@@ -218,12 +218,12 @@ class _Scan:
             "image",
             *("--image-src", "remote"),
             *("--scanners", "vuln", "--format", "json", "--output", str(report)),
-            # A limit makes Trivy read each layer to its end before it looks into it. Without one it overlooks that the
-            # bytes are not those of the digest.
+            # A limit makes Trivy read each layer to its end before it inspects it. Without one it misses that the bytes
+            # do not match the digest.
             *("--max-image-size", LARGEST),
-            # The list of packages tells "no findings" from "nothing looked at".
+            # The list of packages distinguishes "no findings" from "nothing scanned".
             "--list-all-pkgs",
-            # One cache on disk is one lock, and a second scan fails on it.
+            # A cache on disk has a single lock, on which a second scan fails.
             *("--cache-backend", "memory"),
             *("--skip-db-update", "--skip-java-db-update", "--offline-scan", "--no-progress"),
             str(self.reference),
@@ -253,7 +253,7 @@ class _Scan:
 
 
 def _with_root(report: ScanReport, image: ImageRef, manifest: Manifest, deadline: float) -> ScanReport:
-    """The report, with what the image holds where it names no operating system."""
+    """Return the report, with the other contents of an image that names no operating system."""
     coverage = report.coverage
     if coverage.os_family or coverage.gaps:
         return report
@@ -268,7 +268,7 @@ def _with_root(report: ScanReport, image: ImageRef, manifest: Manifest, deadline
 def _read(report: Path) -> bytes:
     try:
         with report.open("rb") as file:
-            # One byte more than allowed, so that the parser sees that it is too large.
+            # One byte more than allowed, so that the parser detects an oversized report.
             return file.read(MAX_REPORT + 1)
     except OSError as error:
         raise ScanFailed(

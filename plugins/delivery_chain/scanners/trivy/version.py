@@ -1,4 +1,4 @@
-"""Which versions of Trivy this project reads the reports of; looked at once per process, before the first scan."""
+"""Check that Trivy's version is supported; once per process, before the first scan."""
 
 from __future__ import annotations
 
@@ -16,51 +16,51 @@ if TYPE_CHECKING:
 
 Version = tuple[int, int, int]
 MINIMUM: Version = (0, 69, 0)
-"""Older ones write reports of another shape: every scan would fail at its end."""
+"""Older versions write reports of another shape: every scan would fail at its end."""
 WITHDRAWN: frozenset[Version] = frozenset({(0, 69, 4), (0, 69, 5), (0, 69, 6)})
-"""Published with the makers' keys by somebody else (GHSA-69fq-xp46-6x23)."""
+"""Published by an attacker with the maintainers' keys (GHSA-69fq-xp46-6x23)."""
 SECONDS = 60.0
-"""How long `trivy --version` may take; a cold start reads 170 MB."""
+"""Time limit of `trivy --version`; a cold start reads 170 MB."""
 _VERSION = re.compile(r"^Version:\s*v?(\d{1,6})\.(\d{1,6})(?:\.(\d{1,6}))?", re.MULTILINE)
 
 
 def parse_version(output: str) -> Version | None:
-    """The version that `trivy --version` says, or None where it says none (a build of one's own)."""
+    """Return the version that `trivy --version` prints, or None if it prints none (a custom build)."""
     found = _VERSION.search(output)
     return None if found is None else (int(found[1]), int(found[2]), int(found[3] or 0))
 
 
 def version_problem(program: str, output: Sequence[str]) -> str:
-    """What is wrong with a Trivy, from what `--version` printed; empty if it is new enough."""
+    """Describe the problem with a Trivy, from the output of `--version`; empty if it is supported."""
     version = parse_version("\n".join(output))
     minimum = ".".join(map(str, MINIMUM))
     if version is None:
         said = output[0][:100] if output else "nothing"
-        return f"{program}: expected Trivy {minimum} or newer, found one that does not tell its version: {said!r}"
+        return f"{program}: expected Trivy {minimum} or newer, found one that does not print its version: {said!r}"
     found = f"{program}: expected Trivy {minimum} or newer, found {'.'.join(map(str, version))}"
     if version in WITHDRAWN:
         return (
-            f"{found}, which somebody else published in its makers' name (GHSA-69fq-xp46-6x23): remove it, and replace "
-            "every secret that this machine reaches"
+            f"{found}, which an attacker published in its maintainers' name (GHSA-69fq-xp46-6x23): remove it, and "
+            "replace every secret that this machine reaches"
         )
     return found if version < MINIMUM else ""
 
 
 @lru_cache(maxsize=8)
 def check_version(program: str) -> str:
-    """Refuse a Trivy that is too old, before anything is fetched or scanned. Asks each program once per process.
+    """Refuse a Trivy that is too old, before anything is fetched or scanned. Runs each program once per process.
 
     Args:
         program: Its full path.
 
     Returns:
-        What it says of its version.
+        Its output about its version.
 
     Raises:
-        ToolMissing: It is older than the minimum, or does not say how old it is. Not retryable.
+        ToolMissing: It is older than the minimum, or does not print its version. Not retryable.
         ToolTimeout, ToolError: It does not start.
     """
-    # Trivy reads trivy.yaml from where it runs; it looks for databases in its home, and makes nothing.
+    # Trivy reads trivy.yaml from its working directory; it looks for databases in its home, and creates nothing.
     completed = run(
         [program, "--version"],
         tool="trivy",

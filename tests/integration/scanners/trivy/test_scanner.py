@@ -181,7 +181,7 @@ def test_an_index_is_not_scanned_as_one_image(bench: Bench) -> None:
     [
         ("not in the config", "its config lists 1 layers, its manifest 2"),
         ("twice the same in the config", "when it is unpacked, and its config says sha256:"),
-        ("kept elsewhere", "1 of its layers are kept elsewhere"),
+        ("kept elsewhere", "1 of its layers are stored elsewhere"),
     ],
 )
 def test_an_image_with_a_layer_that_trivy_would_not_see_is_refused(
@@ -346,7 +346,7 @@ CASES: dict[str, tuple[type[DeliveryChainError], str]] = {
     "database_not_in_the_mirror": (DatabaseUnavailable, "other/name"),
     "mirror_holds_an_image": (DatabaseUnavailable, "demo/image:1"),
     "another_source_is_down": (DatabaseUnavailable, "[delivery_chain] trivy_db_repository"),
-    "corrupt_in_the_mirror": (ScanFailed, "Trivy can't read it, nor a second copy"),
+    "corrupt_in_the_mirror": (ScanFailed, "Trivy can't read it, even after a second download"),
     "too_late": (ToolTimeout, "trivy"),
 }
 

@@ -34,8 +34,8 @@ def report(digest: str, engine: str = "trivy", platform: str = "linux/amd64") ->
 @pytest.mark.parametrize(
     ("images", "reports", "message"),
     [
-        ([], [], "there is no image to judge"),
-        ([], [report(A)], "there is no image to judge"),
+        ([], [], "expected at least one image to judge"),
+        ([], [report(A)], "expected at least one image to judge"),
         ([image(A)], [], "no trivy report on sha256:aaaaaaaaaaaa (linux/amd64)"),
         ([image(A), image(B)], [report(A)], "no trivy report on sha256:bbbbbbbbbbbb (linux/amd64)"),
         (

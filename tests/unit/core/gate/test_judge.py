@@ -30,7 +30,7 @@ from support.findings import (
     verdict,
 )
 
-UNSEEN = "the scan did not see enough, so the image does not pass:\n"
+UNSEEN = "the scan missed parts of the image, so it does not pass:\n"
 
 
 @pytest.mark.parametrize(

@@ -182,8 +182,8 @@ def test_sample_database_is_told() -> None:
     ("exception", "notes"),
     [
         ({"id": "H-1"}, ()),
-        ({"id": "H-2"}, ("the exception for H-2 met no finding",)),
-        ({"id": "H-1", "package": "curl"}, ("the exception for H-1 in curl met no finding",)),
+        ({"id": "H-2"}, ("the exception for H-2 matched no finding",)),
+        ({"id": "H-1", "package": "curl"}, ("the exception for H-1 in curl matched no finding",)),
         ({"id": "H-2", "repository": "web"}, ()),
         ({"id": "H-2", "expires": date(2020, 1, 1)}, ("the exception for H-2 ended on 2020-01-01",)),
         ({"id": "H-1", "expires": NOW.date()}, ("the exception for H-1 ends on 2026-05-20, today",)),

@@ -117,7 +117,7 @@ def test_nothing_of_the_workers_environment_configures_trivy(
 @pytest.mark.parametrize("name", ["a,b", "a b"])
 def test_a_user_name_that_trivy_would_split_is_refused(stand_in: Path, name: str) -> None:
     """It would be taken for two logins."""
-    with pytest.raises(ConfigurationError, match="no user name with a comma or a space"):
+    with pytest.raises(ConfigurationError, match="does not support a comma or a space in a user name"):
         seen(stand_in, Registry("registry.example.com", name, "p"))
 
 

@@ -111,7 +111,7 @@ def test_a_package_of_the_system_has_no_digest_in_its_place() -> None:
         ("no-packages", Coverage()),
         (
             "unknown-system",
-            Coverage(root="packages of a system that is not named", gaps=(Gap.UNSUPPORTED_OS,)),
+            Coverage(root="packages of an unnamed system", gaps=(Gap.UNSUPPORTED_OS,)),
         ),
         ("fedora", Coverage(os_family="fedora", os_release="40", gaps=(Gap.UNSUPPORTED_OS,))),
         (

@@ -42,13 +42,13 @@ def test_versions_are_read(printed: str, version: tuple[int, int, int] | None) -
         (
             "Version: 0.69.4",
             (
-                "/usr/bin/trivy: expected Trivy 0.69.0 or newer, found 0.69.4, which somebody else published in its "
-                "makers' name (GHSA-69fq-xp46-6x23): remove it, and replace every secret that this machine reaches"
+                "/usr/bin/trivy: expected Trivy 0.69.0 or newer, found 0.69.4, which an attacker published in its "
+                "maintainers' name (GHSA-69fq-xp46-6x23): remove it, and replace every secret that this machine reaches"
             ),
         ),
         (
             "Version: dev",
-            "/usr/bin/trivy: expected Trivy 0.69.0 or newer, found one that does not tell its version: 'Version: dev'",
+            "/usr/bin/trivy: expected Trivy 0.69.0 or newer, found one that does not print its version: 'Version: dev'",
         ),
     ],
 )
