@@ -217,7 +217,7 @@ def test_a_sender_that_is_made_late_leaves_no_gap_before_it(sandbox: Sandbox, me
     body = {"connection_id": "doctor_hooks", "conn_type": "webhook_sender", "extra": json.dumps(extra)}
     assert sandbox.api.call("PATCH", "/connections/doctor_hooks", body=body)
     (gap,) = events(sandbox, "--gaps")
-    assert "no webhook told it" in json.dumps(gap)
+    assert "no webhook reported it" in json.dumps(gap)
 
 
 def events(sandbox: Sandbox, *options: str) -> list[dict[str, Any]]:

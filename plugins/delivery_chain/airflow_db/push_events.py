@@ -1,6 +1,6 @@
-"""Reads the ledger from Airflow's database: the event log's rows of the webhooks, and what the sensors' runs left.
+"""Reads the ledger from Airflow's database: the webhooks' rows in the event log, and the XComs of the sensors' runs.
 
-There is no table of ours: what `airflow db clean` removes is gone from the ledger, too.
+The ledger has no table of its own: what `airflow db clean` deletes disappears from it, too.
 """
 
 from __future__ import annotations
@@ -39,42 +39,42 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 MOST_ENTRIES = 5000
-"""Entries that one look at the ledger reads."""
+"""Limit of entries read at a time."""
 MARGIN = timedelta(hours=1)
-"""Read beyond the wanted time: what was told just before it was perhaps seen just after it."""
+"""Extra time read before the wanted start: a change reported just before it may be seen just after it."""
 ROWS_AT_ONCE = 200
-"""The sensor's task that leaves entries."""
+"""Rows fetched from the database at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """What was found."""
+    """The lines read, and how complete they are."""
 
     changes: list[LedgerLine]
     """The newest first."""
     watches: Mapping[str, Watch]
     """The sensors, by Dag id."""
     since: datetime
-    """It is whole from here on: later than asked for where there was too much."""
+    """Start of the complete part: later than requested if the ledger was truncated."""
     cut: bool = False
     skipped: int = 0
-    """Records that another version wrote."""
+    """Unreadable records, written by another version."""
 
 
 def read(session: Session, since: datetime, now: datetime, readable: Collection[str] | None = None) -> Ledger:
-    """Every change since a time.
+    """Read every change since a time.
 
     Args:
-        session: Of Airflow's database; nothing is written.
-        since: The time.
-        now: The present, for what is late.
-        readable: The Dags whose part of it is wanted; None for all, and for what belongs to no Dag, too.
+        session: Session of Airflow's database; read only.
+        since: Start of the wanted period.
+        now: The current time, to detect overdue changes.
+        readable: Dags whose entries are included; None for all, including entries of no Dag.
     """
     reader = _Reader(session, _earlier(since))
     reader.read()
     found = [one for one in reader.seen if readable is None or one.place in readable]
     lines = join(found)
-    # Of a chain that its reader may not see no run is named either.
+    # Omit runs of chains that the reader may not see.
     runs = {
         (one.chain, one.run_id)
         for line in lines
@@ -100,7 +100,7 @@ def read(session: Session, since: datetime, now: datetime, readable: Collection[
 
 
 class _Reader:
-    """Both kinds of records, the newest first, up to a bound."""
+    """Reads both kinds of records, the newest first, up to a limit."""
 
     def __init__(self, session: Session, since: datetime) -> None:
         self.session = session
@@ -109,10 +109,9 @@ class _Reader:
         self.seen: list[Seen] = []
 
     def read(self) -> None:
-        told = self._told()
-        self.seen += told
-        self.seen += self._looked_up()
-        # Where one kind was cut, the other's older entries would look as if nobody else had seen them.
+        self.seen += self._of_webhooks()
+        self.seen += self._of_sensors()
+        # If one kind was truncated, older entries of the other would look like gaps.
         self.seen = sorted(
             (one for one in self.seen if one.entry.at >= self.whole),
             key=lambda one: one.entry.at,
@@ -122,8 +121,8 @@ class _Reader:
             self.seen = self.seen[:MOST_ENTRIES]
             self.whole = max(self.whole, self.seen[-1].entry.at)
 
-    def _told(self) -> list[Seen]:
-        """What webhooks told."""
+    def _of_webhooks(self) -> list[Seen]:
+        """Read the webhooks' entries."""
         wanted = (
             select(Log.dag_id, Log.dttm, Log.extra)
             .where(Log.event == EVENT, Log.dttm >= self.whole)
@@ -138,8 +137,8 @@ class _Reader:
             found += self._entries(dag_id, Entry.model_validate_json, (extra or "",))
         return found
 
-    def _looked_up(self) -> list[Seen]:
-        """What the sensors saw."""
+    def _of_sensors(self) -> list[Seen]:
+        """Read the sensors' entries."""
         wanted = (
             select(XComModel.dag_id, XComModel.timestamp, XComModel.value)
             .where(
@@ -161,7 +160,7 @@ class _Reader:
         return found
 
     def _rows(self, wanted: Any) -> Iterable[Any]:
-        """Not all at once: a row of a sensor's may hold thousands of refs, and reading may end early."""
+        """Stream the rows: one of a sensor may hold thousands of refs, and reading may stop early."""
         return self.session.execute(wanted.execution_options(yield_per=ROWS_AT_ONCE))
 
     def _entries(self, dag_id: str | None, read: Callable[[Any], Entry], items: Iterable[Any]) -> list[Seen]:
@@ -177,7 +176,7 @@ class _Reader:
 
 
 def _json(value: Any) -> Any:
-    """What an XCom holds: whoever may edit the sensor's Dag can leave anything there."""
+    """Decode an XCom; None if malformed, because users who may edit the sensor's Dag can store anything there."""
     try:
         return json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError):
@@ -196,7 +195,7 @@ def _of_a_sensor(column: Any) -> Any:
 
 
 def _watches(session: Session, places: Collection[str]) -> dict[str, Watch]:
-    """The sensors of this Airflow; where they saw refs, of the `places` alone."""
+    """The sensors of this Airflow; only those of `places` with the refs that they saw."""
     dags = list(session.scalars(select(DagModel).where(~DagModel.is_stale, _of_a_sensor(DagModel.dag_id))))
     newest = select(func.max(DagRun.id)).where(_of_a_sensor(DagRun.dag_id)).group_by(DagRun.dag_id)
     states: dict[str, str] = dict(
@@ -241,10 +240,10 @@ def _cursor(text: Any) -> tuple[datetime | None, dict[str, str]]:
 
 
 def _polls() -> tuple[timedelta, timedelta]:
-    """Between two looks at a git source, and at a registry."""
+    """Intervals between polls of a git source, and of a registry."""
     try:
         settings = Settings.load()
     except ConfigurationError:
-        # Another option may be wrong, which is no reason to show nothing.
+        # An unrelated invalid option is no reason to show nothing.
         return timedelta(seconds=30), timedelta(seconds=60)
     return timedelta(seconds=settings.git_poll_seconds), timedelta(seconds=settings.image_poll_seconds)

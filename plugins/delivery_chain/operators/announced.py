@@ -1,4 +1,4 @@
-"""Marks of delivered images in the home registry: reading them for a plan, and leaving one at a run's end."""
+"""Reads and writes the marks of delivered images in the home registry."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
     from delivery_chain.operators.task_instance import TaskInstance
 
 MOST_MARKS = 50
-"""Marks of one image that are read."""
+"""Limit of marks read per image."""
 
 
 def not_told_again(ti: TaskInstance, spec: ChainSpec, event: Event, plan: Plan) -> Plan:
-    """The plan of an image that is to be delivered: a new push, or somebody's wish.
+    """Return the plan of an image to deliver, unless its event is the redelivery of an earlier push.
 
     Raises:
-        BuiltBefore: The chain built or delivered it before, and the push was told again. Not retryable.
-        RegistryError: The registry can't be asked. Its class says whether that is retryable.
-        UnderWay: A run of an image that the tag is said to have been at has not ended. Retryable.
+        BuiltBefore: The chain built or delivered the image before, and the push is a redelivery. Not retryable.
+        RegistryError: The registry can't be queried. Its class says whether that is retryable.
+        UnderWay: A run of another image that the tag reportedly pointed at is still active. Retryable.
     """
     if event.kind is not Kind.IMAGE_PUSH:
         return plan
@@ -78,10 +78,10 @@ def _read(client: RegistryClient, name: str, digest: str) -> Iterator[Mark]:
 
 
 def leave_mark(plan: Plan, subject: Subject, log: Any) -> None:
-    """Leave the mark of an image that others pushed, which is delivered now.
+    """Attach the mark of a delivered image that no chain built.
 
-    A registry that does not take it costs at most that a push which is told again after `airflow db clean` is announced
-    again, under the same delivery id.
+    If the registry refuses it, the worst case is that a redelivery after `airflow db clean` is announced again, under
+    the same delivery id.
     """
     from delivery_chain.hooks.registry import OciRegistryHook
     from delivery_chain.oci.manifest import EMPTY_BLOB, OCI_EMPTY, Descriptor
@@ -92,4 +92,4 @@ def leave_mark(plan: Plan, subject: Subject, log: Any) -> None:
         with OciRegistryHook(plan.instance).client() as client:
             attach(client, plan.name, about, MARK, EMPTY_BLOB, OCI_EMPTY, says(plan, client.registry.host))
     except DeliveryChainError as refused:
-        log.warning("That this image was delivered is not marked in the registry: %s", refused)
+        log.warning("The registry did not accept the mark that this image was delivered: %s", refused)

@@ -1,7 +1,7 @@
-"""What became of a change that was seen: the runs that it makes, and remembering it only after they were started.
+"""Turns the sensor's changes into runs, and moves its cursor only after the runs were started.
 
-Webhooks report the same pushes, mostly earlier. A push has one run whoever saw it:
-see `delivery_chain.core.events.pipeline`.
+Webhooks report the same pushes, mostly earlier. Either way a push has one run, see
+`delivery_chain.core.events.pipeline`.
 """
 
 from __future__ import annotations
@@ -28,24 +28,27 @@ from delivery_chain.operators.watch import FIRST, Cursor, told_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from airflow.sdk import Context
+
     from delivery_chain.core.events.event import Event
     from delivery_chain.core.events.history import History, Told
     from delivery_chain.core.events.ledger import Entry, Outcome
     from delivery_chain.core.events.pipeline import RunsThere
     from delivery_chain.core.events.routing import Start
     from delivery_chain.core.spec.model import ChainSpec
+    from delivery_chain.operators.task_instance import TaskInstance
 
 NOTHING_SEEN: dict[str, Any] = {"changes": [], "looked": "1970-01-01T00:00:00+00:00"}
 NOTHING = "no build rule matches, or no chain takes it"
 IDS_AT_ONCE = 50
 FIRST_SHOWN = 50
-"""Refs of a first look that the ledger names: the last ones in natural order, so the newest versions."""
-BEFORE_US = "it was there at the first look, which starts nothing; to run it: {}"
-LATER = "it waits for the next look"
+"""Refs of a first poll that the ledger lists: the last ones in natural order, so the newest versions."""
+BEFORE_US = "it existed at the first poll, which starts nothing; to run it: {}"
+LATER = "it waits for the next poll"
 
 
 class MatchOperator(ChainOperator):
-    """Turns what changed into runs of chains: `[{trigger_dag_id, trigger_run_id, conf}, …]`."""
+    """Turns changes into runs of chains: `[{trigger_dag_id, trigger_run_id, conf}, …]`."""
 
     def __init__(
         self,
@@ -56,13 +59,13 @@ class MatchOperator(ChainOperator):
         specs: Sequence[ChainSpec] = (),
         **kwargs: Any,
     ) -> None:
-        """Take either chains that build a source, or specs that take the images of a registry.
+        """Watch either a source, with the chains that build it, or a registry, with the specs that take its images.
 
         Args:
-            cursor: The Variable with what was seen.
+            cursor: The Variable that holds the sensor's cursor.
             chains: Each chain with the repository that it builds from the source; twice if the source builds two.
             images_of: Connection of the registry.
-            specs: All chains of a namespace of it.
+            specs: All chains of one of its namespaces.
             **kwargs: For BaseOperator.
         """
         super().__init__(**kwargs)
@@ -71,10 +74,10 @@ class MatchOperator(ChainOperator):
         self.images_of = images_of
         self.specs = specs
 
-    def execute(self, context: Any) -> list[dict[str, Any]]:
-        """Return one entry per run; the log says of each change why it makes none.
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """Return one entry per run; the log has the runs of each change, or the reason why it makes none.
 
-        Changes that would start more than `MOST_RUNS` wait for the next look.
+        Changes that would exceed `MOST_RUNS` wait for the next poll.
         """
         ti = context["ti"]
         seen = ti.xcom_pull(task_ids=WatchStep.WATCH) or NOTHING_SEEN
@@ -88,7 +91,7 @@ class MatchOperator(ChainOperator):
             done = pipeline.take(intake, pushes)
             handled = next((at for at, one in enumerate(done) if one.why == LATER), None)
             if handled is not None:
-                self.log.info("%d more changes wait for the next look", len(done) - handled)
+                self.log.info("%d more changes wait for the next poll", len(done) - handled)
                 ti.xcom_push(HANDLED, handled)
             entries = pipeline.record(intake, done[:handled])
         for entry in entries:
@@ -103,21 +106,21 @@ class MatchOperator(ChainOperator):
         return Push(kind=kind, ref=ref, before=previous, after=commit)
 
     def route(self, push: Push, at: datetime) -> Routed:
-        """The runs of one change."""
+        """Find the runs of one change."""
         if not self.images_of:
             return route_ref(push, self.chains, place=self.cursor, at=at)
         found = route_image(push, self.specs, instance=self.images_of, at=at)
-        # A chain that builds has its runs by its sources. What it publishes itself is here, too, and a task can't ask
-        # Airflow's database which of its images are its own, as the receiver of webhooks does.
+        # A chain that builds runs for its sources. Its own images appear here, too, and a task can't query Airflow's
+        # database to recognize them, as the webhook receiver does.
         building = {spec.name for spec in self.specs if spec.build_rules}
         built = any(start.chain in building for start in found.starts)
         return replace(found, starts=(), why=NOTHING) if built else found
 
 
 class LookIntake:
-    """What one look saw, on its way to runs: an `Intake` of `delivery_chain.core.events.pipeline`.
+    """The sensor's `Intake` of `delivery_chain.core.events.pipeline`, for one poll.
 
-    The runs are made by the task `start`, from what `match` returns.
+    The task `start` makes the runs from the result of `match`.
     """
 
     by = SENSOR
@@ -125,15 +128,15 @@ class LookIntake:
     said: datetime | None = None
 
     def __init__(
-        self, ti: Any, seen: Mapping[str, Any], told: Told, route: Callable[[Push, datetime], Routed]
+        self, ti: TaskInstance, seen: Mapping[str, Any], told: Told, route: Callable[[Push, datetime], Routed]
     ) -> None:
-        """Take what the task `watch` gave.
+        """Take the result of the task `watch`.
 
         Args:
-            ti: The task instance, which can be asked for runs.
+            ti: The task instance, for queries about runs.
             seen: See `watch`.
             told: Moves of the place's refs, as webhooks reported them.
-            route: Finds the runs of a change that was seen at a time.
+            route: Finds the runs of a change seen at a time.
         """
         self.ti = ti
         self.told = told
@@ -146,7 +149,7 @@ class LookIntake:
         self._waiting: float = math.inf
 
     def route(self, pushes: Sequence[Push]) -> list[Routed]:
-        """Seen in one look, refs are in natural order: the later one counts as the newer push."""
+        """Route the changes of one poll; they are in natural order, in which the later one counts as the newer push."""
         self._position = {push.ref: at for at, push in enumerate(pushes)}
         routed = [
             self._route(push, self.looked + timedelta(microseconds=at)) for at, push in enumerate(pushes)
@@ -154,15 +157,15 @@ class LookIntake:
         return [replace(one, why=NOTHING) if one.why else one for one in routed]
 
     def known(self, one: Routed) -> tuple[History, None]:
-        """What webhooks reported; where the sensor saw a ref last is in the change."""
+        """The moves that webhooks reported; the sensor's last sighting is part of the change."""
         return self.told.refs.get(one.push.ref, ()), None
 
     def word(self, one: Routed) -> Change:
-        """What changed between two looks."""
+        """The change between two polls."""
         return Change(commit=one.push.after, previous=one.push.before, looked=self.looked, since=self.since)
 
     def there(self, starts: Sequence[Start]) -> list[RunsThere]:
-        """Mostly no run is there, and then nobody asks for each push."""
+        """The existing runs of each start; one query per chain in the usual case that it has none."""
         new = _new_to(self.ti, starts)
         return [{} if start.chain in new else self._runs_of(start) for start in starts]
 
@@ -175,7 +178,7 @@ class LookIntake:
         return found
 
     def _event(self, start: Start, run_id: str) -> Event | None:
-        """None also for a run that found its ref elsewhere before the look: the push of now has another one."""
+        """The event of a run; None if it is not of this push, or found its ref elsewhere before the poll."""
         run = _run(start.chain, run_id)
         if not start.made(run.run_type, run.triggering_user_name, run.conf):
             return None
@@ -183,29 +186,29 @@ class LookIntake:
             states = self.ti.get_task_states(dag_id=start.chain, task_ids=[Step.PLAN], run_ids=[run_id])
             if states.get(run_id, {}).get(Step.PLAN) == "skipped":
                 return None
-        # No push was seen after its run was made.
+        # A push is never seen after its run was made.
         seen_at = not_after(read_time(run.conf.get("seen_at")), run.run_after)
         return start.event.model_copy(update={"seen_at": seen_at})
 
     def wait(self, one: Routed) -> str:
-        """The cursor moves over the first changes alone: after one that waits all others do."""
+        """Postpone all changes from the first that exceeds `MOST_RUNS` on: the cursor can't skip any."""
         position = self._position[one.push.ref]
         if self.runs and len(self.runs) + len(one.starts) > MOST_RUNS:
             self._waiting = min(position, self._waiting)
         return LATER if position >= self._waiting else ""
 
     def make(self, one: Routed, start: Start, run_id: str, event: Event) -> Outcome:
-        """Leave it to the task `start`."""
+        """Queue the run for the task `start`."""
         conf = event.model_copy(update={"delivery_id": run_id}).to_conf()
         self.runs.append({"trigger_dag_id": start.chain, "trigger_run_id": run_id, "conf": conf})
         self.positions.append(self._position[one.push.ref])
         return start.outcome(run_id=run_id, made=True)
 
     def remember(self, one: Routed, history: History) -> None:
-        """Nothing: the task `remember` moves the cursor on, after the runs were started."""
+        """Do nothing: the task `remember` moves the cursor, after the runs were started."""
 
     def entry(self, one: Routed) -> Looked:
-        """As this look saw it."""
+        """The ledger's entry of this poll."""
         return Looked(
             ref=one.push.ref,
             commit=one.push.after,
@@ -218,18 +221,18 @@ class LookIntake:
         )
 
     def deleted(self, ref: str) -> Looked:
-        """The ledger's line of a ref that is not there any more."""
+        """The ledger's entry of a deleted ref."""
         return Looked(ref=ref, commit="", at=self.looked, since=self.since, by=SENSOR, why=DELETED)
 
 
 def _first(intake: LookIntake, routed: Sequence[Routed]) -> list[Entry]:
-    """The ledger's lines of a first look, which starts nothing, but says how to.
+    """The ledger's entries of a first poll, which starts no runs, but gives the commands that would.
 
-    Nobody knows whether what is there was pushed today or years ago.
+    It can't know whether a ref was pushed today or years ago.
     """
     found = [one for one in routed if one.starts]
     shown, left_out = found[-FIRST_SHOWN:], len(found) - FIRST_SHOWN
-    more = f"and {left_out} more that were there, which are not listed" if left_out > 0 else ""
+    more = f"and {left_out} more that existed, which are not listed" if left_out > 0 else ""
     entries: list[Entry] = []
     for position, one in enumerate(shown):
         outcomes = tuple(start.outcome(why=BEFORE_US.format(start.command)) for start in one.starts)
@@ -238,15 +241,15 @@ def _first(intake: LookIntake, routed: Sequence[Routed]) -> list[Entry]:
     return entries
 
 
-def _new_to(ti: Any, starts: Iterable[Start]) -> frozenset[str]:
-    """The chains that have no run of any of these pushes yet."""
+def _new_to(ti: TaskInstance, starts: Iterable[Start]) -> frozenset[str]:
+    """The chains without a run of any of these pushes."""
     ids: dict[str, list[str]] = defaultdict(list)
     for start in starts:
         ids[start.chain].append(start.run_id(1))
     return frozenset(
         dag_id
         for dag_id, wanted in ids.items()
-        # Some at a time: they are a part of the request's address.
+        # In batches, because the ids are part of the request's URL.
         if not any(
             ti.get_dr_count(dag_id=dag_id, run_ids=wanted[first : first + IDS_AT_ONCE])
             for first in range(0, len(wanted), IDS_AT_ONCE)
@@ -262,14 +265,14 @@ def _run(dag_id: str, run_id: str) -> Any:
 
 
 class RememberOperator(ChainOperator):
-    """Moves the cursor on, after every run was started: a crash before it repeats, and repeats make no second run."""
+    """Moves the cursor after all runs were started: a crash before that repeats them, which is idempotent."""
 
     def __init__(self, *, cursor: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.cursor = cursor
 
-    def execute(self, context: Any) -> None:
-        """Write what `watch` saw and `match` took."""
+    def execute(self, context: Context) -> None:
+        """Write the refs that `watch` saw and `match` handled."""
         seen = context["ti"].xcom_pull(task_ids=WatchStep.WATCH)
         known = Cursor(self.cursor).read()
         if seen and FIRST in seen:
@@ -277,8 +280,8 @@ class RememberOperator(ChainOperator):
                 Cursor(self.cursor).write(seen["looked"], seen[FIRST])
             return
         if known is None:
-            # A cursor of just these changes would make every other ref look new, and build all of history.
-            self.log.warning("The Variable %s is gone: the next look is a first one", self.cursor)
+            # A cursor of these changes alone would make every other ref look new, and build all of history.
+            self.log.warning("The Variable %s was deleted: the next poll counts as the first", self.cursor)
             return
         if not seen:
             return
@@ -291,14 +294,14 @@ class RememberOperator(ChainOperator):
             **{ref: commit for ref, commit in refs.items() if ref not in gone},
             **{change["ref"]: change["commit"] for change in taken},
         }
-        # With changes left over the cursor stands for the older look: they moved after it.
+        # While changes are pending, the cursor keeps the time of the older poll, after which they moved.
         whole = handled is None and not lost
         Cursor(self.cursor).write(seen["looked"] if whole else seen["since"] or looked, moved)
 
-    def _lost(self, ti: Any, here: Any) -> frozenset[int]:
-        """Positions of changes whose run somebody else took the id of, between `match` and `start`.
+    def _lost(self, ti: TaskInstance, here: Any) -> frozenset[int]:
+        """Positions of changes whose run ids another client took between `match` and `start`.
 
-        They stay changes: the next look gives them the next id.
+        They remain changes: the next poll gives them the next id.
         """
         states = ti.get_task_states(dag_id=here.dag_id, task_ids=[WatchStep.START], run_ids=[here.run_id])
         found = states.get(here.run_id, {})
@@ -306,9 +309,12 @@ class RememberOperator(ChainOperator):
         positions = ti.xcom_pull(task_ids=WatchStep.MATCH, key=POSITIONS, map_indexes=-1) or ()
         lost = set()
         for index, (run, position) in enumerate(zip(runs, positions, strict=False)):
-            # What was there already is skipped: mostly, for a try before this one had started it.
+            # An existing run is skipped, usually because an earlier try had started it.
             if found.get(f"start_{index}") == "skipped" and not _is_ours(run):
-                self.log.warning("Somebody else started %s: the next look tries again", run["trigger_run_id"])
+                self.log.warning(
+                    "Run %s was started by another client: the next poll tries another id",
+                    run["trigger_run_id"],
+                )
                 lost.add(position)
         return frozenset(lost)
 

@@ -1,1 +1,1 @@
-"""Scan images. Each engine has its own folder."""
+"""Scans images. Each engine has its own folder."""

@@ -1,1 +1,1 @@
-"""One module per kind of webhook sender: it turns an authentic request into a `Notification`. Pure."""
+"""Verifies and parses webhooks: one module per kind of sender turns a request into a `Notification`. Pure."""

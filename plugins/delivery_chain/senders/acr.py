@@ -1,11 +1,11 @@
-"""Alibaba Cloud Container Registry: the trigger of a repository, and its events by way of EventBridge.
+"""Alibaba Cloud Container Registry: a repository's trigger, and its events through EventBridge.
 
-A trigger can set no header: the secret is in its URL. EventBridge's HTTP targets may also log in by a header.
+A trigger can set no header, so the secret is in its URL. EventBridge's HTTP targets can also authenticate by a header.
 
 Source: https://www.alibabacloud.com/help/en/acr/user-guide/manage-webhooks (the trigger's body; its times have no
-zone, and are taken as UTC+8), argocd-image-updater pkg/webhook/aliyun_acr.go, and
+zone, and are read as UTC+8), argocd-image-updater pkg/webhook/aliyun_acr.go, and
 https://www.alibabacloud.com/help/en/eventbridge/user-guide/container-registry-events, which shows BuildCompleted
-only: that PushCompleted names its image by the same keys is our reading.
+only; we assume that PushCompleted names its image by the same keys.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CHINA = timezone(timedelta(hours=8))
 PUSHED, BUILT = "cr:Artifact:PushCompleted", "cr:Artifact:BuildCompleted"
 OTHERS = {
     "cr:Artifact:DeliveryChainCompleted": "the end of a chain of ACR itself",
-    "cr:Artifact:ScanCompleted": "a scan's end; the chain scans by itself",
+    "cr:Artifact:ScanCompleted": "the end of a scan; the chain runs its own scan",
     "cr:Artifact:SigningCompleted": "a signature",
     "cr:Artifact:SynchronizationCompleted": "a synchronization's own report",
 }
@@ -62,12 +62,12 @@ def _event(payload: dict[str, Any]) -> Notification:
     kind, data = wanted(payload, "type"), payload.get("data")
     images: tuple[Push, ...] = ()
     if kind == BUILT and text(data, "BuildStatus") != "SUCCESS":
-        why = "a build that made no image"
+        why = "a build without an image"
     elif kind in {PUSHED, BUILT}:
         name = f"{wanted(data, 'RepoNamespaceName')}/{wanted(data, 'RepoName')}"
         images, why = sift([image(name, wanted(data, "Tag"), _digest(data, "Digest"))])
     else:
-        why = OTHERS.get(kind, f"{kind[:60]!r} is no push")
+        why = OTHERS.get(kind, f"{kind[:60]!r} is not a push")
     return notification(
         event=kind,
         delivery_id=wanted(payload, "id"),
@@ -78,7 +78,7 @@ def _event(payload: dict[str, Any]) -> Notification:
 
 
 def _digest(data: Any, path: str) -> Any:
-    """What is at the path, for `image` to judge; empty for nothing."""
+    """The value at a path, for `image` to validate; empty if missing."""
     found = fields(data, path)
     return "" if found is None else found
 

@@ -1,9 +1,9 @@
 """Azure DevOps: service hooks of Services and Server, event "Code pushed".
 
-Nothing is signed: the proof is the secret as the password of Basic authentication, in an `Authorization` header of
-one's own, or in the address. The event's `id` is the same for each subscription and attempt.
-`resource.date` is the push's time. Of an annotated tag it names the tag object alone. The subscription has to send all
-details of the resource. Source: learn.microsoft.com, "Service hook events".
+Requests are not signed: the proof is the secret, as the password of Basic authentication, in a custom `Authorization`
+header, or in the address. The event's `id` is the same for each subscription and attempt. `resource.date` is the time
+of the push. For an annotated tag the payload has only the tag object. The subscription must send all resource details.
+Source: learn.microsoft.com, "Service hook events".
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _parse(request: Request) -> Notification:
     payload = json_object(request)
     event, event_id = text(payload, "eventType"), text(payload, "id")
     if not event or not event_id:
-        raise WebhookRefused(400, "the payload has no `eventType` or no `id`: it is no service hook's")
+        raise WebhookRefused(400, "the payload has no `eventType` or no `id`: not a service hook's payload")
     known: dict[str, Any] = {
         "event": event,
         "delivery_id": event_id,

@@ -1,4 +1,4 @@
-"""What all senders share: the raw request, the refusal, and the proofs that come in a header."""
+"""Shared by all senders: the raw request, its refusal, proofs in headers, and access to JSON."""
 
 from __future__ import annotations
 
@@ -23,54 +23,54 @@ if TYPE_CHECKING:
 NO_PROOF = "the request carries no valid signature or token"
 MEBIBYTE = 1024 * 1024
 NO_COMMIT = frozenset({"0" * 40, "0" * 64})
-"""How git writes "no object" in SHA-1 and SHA-256 repositories. Source: githooks(5), post-receive."""
+"""Git's null object ids in SHA-1 and SHA-256 repositories. Source: githooks(5), post-receive."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request as it came, before anybody believes it."""
+    """A request as received, not yet authenticated."""
 
     headers: Mapping[str, str]
     """Names in lower case."""
     body: bytes
     token: str = ""
-    """What the address carries as `token=…`, for senders that can set no header."""
+    """Query parameter `token` of the address, for senders that can set no header."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sender:
-    """One kind of sender."""
+    """A kind of sender."""
 
     title: str
-    """For people."""
+    """Name for people."""
     authentic: Callable[[Request, str, datetime], bool]
-    """Whether the request proves to know this secret, now. Looks at raw bytes only; compares in constant time."""
+    """Whether the request proves knowledge of the secret at this time. Reads raw bytes, compares in constant time."""
     parse: Callable[[Request], Notification]
-    """Reads an authentic request.
+    """Parses an authentic request.
 
     Raises:
-        WebhookRefused: With status 400: it is not what this sender sends.
+        WebhookRefused: 400: it is not a request of this sender.
     """
     largest: int = MEBIBYTE
-    """Bytes of a body."""
+    """Maximum size of a body in bytes."""
     proves_id: bool = True
-    """Whether the proof covers the delivery id, too. If not, whoever saw a request could send it again under another
-    one; so the body's digest is the id."""
+    """Whether the proof also covers the delivery id. If not, a captured request could be replayed under another id, so
+    the digest of the body becomes the id."""
 
 
 def receive(sender: Sender, request: Request, secrets: Sequence[str], now: datetime) -> Notification:
-    """Verify, then read.
+    """Verify a request, then parse it.
 
     Args:
         sender: From `SENDERS`.
-        request: As it came.
-        secrets: Each one that is valid: two while a secret is being changed.
-        now: For senders that sign a time.
+        request: The request as received.
+        secrets: All valid secrets: two during a rotation.
+        now: The current time, for senders that sign one.
 
     Raises:
-        WebhookRefused: 401 without proof, also where no secret is set; 400 for what can't be read.
+        WebhookRefused: 401 without proof, or if no secret is set; 400 if malformed.
     """
-    # All are tried, so that the time tells nothing about which one fits.
+    # All are tried, so that timing does not reveal which one matches.
     proofs = [sender.authentic(request, secret, now) for secret in secrets if secret]
     if not any(proofs):
         raise WebhookRefused(401, NO_PROOF)
@@ -92,14 +92,14 @@ def hmac_hex(request: Request, header: str, secret: str, *, prefix: str = "") ->
 
 
 def bearer(request: Request, secret: str) -> bool:
-    """Whether the secret is in `Authorization` (Bearer, Basic's password, or as it is) or in the address."""
+    """Whether the secret is in `Authorization` (Bearer, Basic password, or bare) or in the address."""
     given = request.headers.get("authorization", "")
     scheme, _, rest = given.partition(" ")
     if scheme.lower() == "bearer":
         given = rest.strip()
     elif scheme.lower() == "basic":
         given = _basic_password(rest.strip())
-    # Both are compared, whichever is there: the time tells nothing.
+    # Both are always compared, so that timing reveals nothing.
     in_header, in_address = same(given, secret), same(request.token, secret)
     return in_header or in_address
 
@@ -113,11 +113,11 @@ def _basic_password(text: str) -> str:
 
 
 def written(request: Request) -> bytes:
-    """The JSON as its sender wrote it: the body, or what is in a form's only field, `payload`.
+    """The JSON as the sender wrote it: the body, or the only field of a form, `payload`.
 
     Raises:
-        WebhookRefused: 400. A form with anything else in it is refused: signed JSON that is sent once more under a
-            form's type must not be read as fields that somebody put into a commit's message.
+        WebhookRefused: 400 for a form with any other field: signed JSON that is replayed with a form's content type
+            must not be parsed as fields that an attacker put into a commit message.
     """
     if not request.headers.get("content-type", "").lower().startswith("application/x-www-form-urlencoded"):
         return request.body
@@ -128,7 +128,7 @@ def written(request: Request) -> bytes:
 
 
 def json_object(request: Request) -> dict[str, Any]:
-    """The body as a JSON object, also out of a form's field `payload`. Nesting is bounded by the parser.
+    """Parse the body, or a form's field `payload`, as a JSON object. The parser limits nesting.
 
     Raises:
         WebhookRefused: 400.
@@ -143,23 +143,23 @@ def json_object(request: Request) -> dict[str, Any]:
 
 
 def fields(data: Any, path: str) -> Any:
-    """The value at `repository.full_name`, or None wherever something is missing or of another type."""
+    """The value at a path such as `repository.full_name`; None if a part is missing or of another type."""
     for key in path.split("."):
         data = data.get(key) if isinstance(data, dict) else None
     return data
 
 
 def text(data: Any, path: str, *, longest: int = 200) -> str:
-    """A text at a path, cut to `longest` characters; empty if there is none."""
+    """The text at a path, truncated to `longest` characters; empty if missing or of another type."""
     found = fields(data, path)
     return found[:longest] if isinstance(found, str) else ""
 
 
 def notification(**known: Any) -> Notification:
-    """The Notification from what a payload says.
+    """Build a Notification from the facts of a payload.
 
     Raises:
-        WebhookRefused: 400, with what is wrong.
+        WebhookRefused: 400, with the first invalid field.
     """
     try:
         return Notification(**known)
@@ -167,10 +167,10 @@ def notification(**known: Any) -> Notification:
         wrong = error.errors(include_url=False)[0]
         where = ".".join(map(str, wrong["loc"]))
         raise WebhookRefused(
-            400, f"the payload is not one of this sender: {where}: {wrong['msg'][:300]}"
+            400, f"the payload is not valid for this sender: {where}: {wrong['msg'][:300]}"
         ) from None
 
 
 def commit(value: str) -> str:
-    """A commit id as a sender writes it; empty for git's zeros."""
+    """Normalize a commit id: empty for git's zeros."""
     return "" if value in NO_COMMIT else value

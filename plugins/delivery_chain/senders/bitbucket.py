@@ -1,11 +1,11 @@
 """Bitbucket Cloud and Bitbucket Data Center, which share a signature (HMAC-SHA256 over the body) and little else.
 
-Cloud: the attempts of one request are counted in `X-Attempt-Number` and have one `X-Request-UUID`, as far as is known:
-Atlassian does not write it down. A tag's `target` is its commit. The payload has no clone URL: the repository is named
-by its full name and its page. It says no time. Nothing is sent where the payload would have more than 256 KB.
+Cloud: retries of a request are numbered in `X-Attempt-Number` and seem to keep their `X-Request-UUID`, though Atlassian
+does not document it. A tag's `target` is its commit. The payload has no clone URL: it identifies the repository by full
+name and web page. It has no time. Cloud sends nothing if the payload would exceed 256 KB.
 
-Data Center: `X-Request-Id` is one for each request. `date` is the event's time. Of an annotated tag `toHash` is the tag
-object; versions that also send `toCommit` name the commit with it.
+Data Center: `X-Request-Id` is unique per request. `date` is the time of the event. For an annotated tag `toHash` is the
+tag object; versions that also send `toCommit` give the commit there.
 Source: support.atlassian.com and confluence.atlassian.com, "Event payloads".
 """
 
@@ -49,7 +49,7 @@ def _parse_cloud(request: Request) -> Notification:
 
 
 def _change(change: dict[str, Any]) -> dict[str, Any]:
-    """One of a push's changes: `old` is null for a new ref, `new` for a deleted one."""
+    """Convert a change of a push: `old` is null for a new ref, `new` for a deleted one."""
     old, new = change.get("old"), change.get("new")
     ref = new or old
     prefix = _PREFIXES.get(text(ref, "type"))
@@ -75,7 +75,7 @@ def _parse_data_center(request: Request) -> Notification:
     if event != "repo:refs_changed":
         return notification(**known, ignored=_ignored(event))
     changes = entries(payload, "changes")
-    # With several changes it is not said whose commit it is.
+    # With several changes, the payload does not tell which of them the commit belongs to.
     tag_commit = fields(payload, "toCommit.id") if len(changes) == 1 else None
     pushes = [
         ref_push(

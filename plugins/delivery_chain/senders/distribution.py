@@ -1,8 +1,7 @@
-"""CNCF distribution: the notifications of `docker-registry`, and of registries made from it.
+"""CNCF distribution: the notifications of `docker-registry`, and of registries based on it.
 
-The `headers` of an endpoint carry what the administrator sets: `Authorization: [Bearer …]`. The registry keeps events
-in memory, and sends one again until it is answered by 2xx or 3xx, one after the other: a refused event holds up all
-later ones.
+The administrator configures the `headers` of an endpoint: `Authorization: [Bearer …]`. The registry queues events in
+memory and retries each until it is answered by 2xx or 3xx, strictly in order: a refused event blocks all later ones.
 
 Source: distribution, docs/content/about/notifications.md and notifications/bridge.go; docker-registry 2.8.2 as run.
 """
@@ -69,10 +68,10 @@ def _parse(request: Request) -> Notification:
 
 
 def _other(event: dict[str, Any]) -> str:
-    """Why an event is not the push of an image's manifest; empty if it is."""
+    """Reason to ignore an event that is not the push of an image's manifest; empty if it is one."""
     action = wanted(event, "action")
     if action != "push":
-        return OTHER_ACTIONS.get(action, f"{action[:40]!r} is no push")
+        return OTHER_ACTIONS.get(action, f"{action[:40]!r} is not a push")
     kind = text(event, "target.mediaType")
     if kind in INDEXES:
         return ""
@@ -82,15 +81,15 @@ def _other(event: dict[str, Any]) -> str:
 
 
 def _other_artifact(event: dict[str, Any]) -> str:
-    """What a manifest holds instead of an image, where the registry is configured to say (`includereferences`)."""
+    """Reason to ignore a manifest that is not an image's; known only if the registry sets `includereferences`."""
     references = fields(event, "target.references")
     if not isinstance(references, list) or not references:
         return ""
     kinds = [kind for reference in references if (kind := text(reference, "mediaType"))]
-    # A config blob that was stored without its type is said to be application/octet-stream.
+    # A config blob that was stored without its type is reported as application/octet-stream.
     if not kinds or kinds[0] in CONFIGS or kinds[0] == "application/octet-stream":
         return ""
-    return f"an artifact that is no image: {kinds[0]}"
+    return f"an artifact other than an image: {kinds[0]}"
 
 
 def _image(event: dict[str, Any]) -> Push:
@@ -101,7 +100,7 @@ def _image(event: dict[str, Any]) -> Push:
 
 
 def _delivery_id(events: list[dict[str, Any]]) -> str:
-    """The event's own id; for several, a digest over theirs. They stay when the registry sends again."""
+    """The event's own id, or a digest over the ids of several events. Retries keep them."""
     ids = [wanted(event, "id") for event in events]
     if len(ids) == 1:
         return ids[0]

@@ -1,7 +1,7 @@
 """Docker Hub: the webhook of a repository.
 
-Docker Hub signs nothing and sets no header: the secret is in the address. It names no digest and gives no id, but a
-time in seconds. `callback_url` is an address that anybody could put there, and no longer used: it is never called.
+Docker Hub signs nothing and sets no header: the secret is in the address. The payload has no digest and no id, but a
+time in seconds. `callback_url` is not trustworthy, and obsolete: it is never called.
 
 Source: docker/docs content/manuals/docker-hub/repos/manage/webhooks.md; docker/roadmap issue 440 (no digest).
 """
@@ -31,7 +31,7 @@ def _parse(request: Request) -> Notification:
     images, why = sift([push])
     return notification(
         event="push",
-        # Of the facts and not of the bytes: these hold counters of stars and comments.
+        # From the facts, not the bytes, which contain counters of stars and comments.
         delivery_id=event_id(time, push.name, push.tag, actor),
         pushes=images,
         actor=actor,

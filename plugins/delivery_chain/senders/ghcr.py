@@ -1,7 +1,7 @@
-"""GitHub's container registry: GitHub's events `registry_package` and `package`, for the GitHub sender to call.
+"""GitHub's container registry: parses the events `registry_package` and `package` for the GitHub sender.
 
-GitHub sends one event per manifest, so also for each platform of an index, these with an empty tag; and both events
-for one push to a webhook that has both. It names one tag of a version, even if the push moved several.
+GitHub sends one event per manifest, so also one, with an empty tag, per platform of an index; a webhook that is
+subscribed to both events gets both for one push. It names only one tag of a version, even if the push moved several.
 
 Source: octokit/webhooks payload-examples; github/docs issue 22091 (an event per manifest).
 """
@@ -21,32 +21,35 @@ ACTIONS = frozenset({"published", "updated"})
 
 
 def pushed_images(payload: dict[str, Any]) -> tuple[tuple[Push, ...], str]:
-    """What a `registry_package` or `package` event says was pushed.
+    """Read the pushed images from a `registry_package` or `package` event.
 
     Args:
         payload: The body of an authentic event.
 
     Returns:
-        The images, by `owner/package` in lower case as ghcr.io names them; and if there are none, why.
+        The images, named `owner/package` in lower case as on ghcr.io; and the reason if there are none.
 
     Raises:
-        WebhookRefused: 400: it is no such event.
+        WebhookRefused: 400: it is not such an event.
     """
     package = payload.get("registry_package", payload.get("package"))
     if not isinstance(package, dict):
         raise WebhookRefused(400, "expected an object at registry_package or package")
     action = wanted(payload, "action")
     if action not in ACTIONS:
-        return (), f"a package was {action[:40]}: no push"
+        return (), f"a package was {action[:40]}: not a push"
     kinds = {text(package, "package_type").lower(), text(package, "registry.type").lower()}
     if "container" not in kinds:
-        return (), f"a package of the kind {text(package, 'package_type', longest=40)!r}: no container image"
+        return (
+            (),
+            f"a package of the kind {text(package, 'package_type', longest=40)!r}: not a container image",
+        )
     name = f"{wanted(package, 'owner.login')}/{wanted(package, 'name')}".lower()
     tag = fields(package, "package_version.container_metadata.tag.name")
     return sift([image(name, "" if tag is None else tag, _digest(package))])
 
 
 def _digest(package: dict[str, Any]) -> str:
-    """The manifest's digest: a container version is named by it."""
+    """The manifest's digest, which is the name of a container version."""
     version = text(package, "package_version.version")
     return version if version.startswith("sha256:") else ""

@@ -1,13 +1,13 @@
-"""Gitea, Forgejo and Gogs, which share their webhooks' form.
+"""Gitea, Forgejo and Gogs, which share a webhook format.
 
-Signed with HMAC-SHA256 over the JSON. Where that is sent in a form, it is refused: the signature is not over what is
-sent, and to find what it is over would cost more than to check it. A replay has the same JSON under a new UUID,
-so an event's id here is the digest of its JSON. None of them says when the push was.
+Signed with HMAC-SHA256 over the JSON. JSON inside a form is refused: the signature does not cover the bytes sent, and
+recovering the signed bytes would cost more than checking them. A redelivery has the same JSON under a new UUID, so the
+digest of the JSON is the delivery id. None of the three gives the time of the push.
 
-Gitea and Forgejo send a `push` for each ref, with `head_commit.id` as the commit of an annotated tag. For a tag that
-was moved they give zeros in `before` as for a new one, so a tag's `before` is taken as not said. Gogs sends a `push`
-for branches only: its new and deleted tags, and deleted branches, come as `create` and `delete`, and of an annotated
-tag it names the tag object alone. Source: Gitea's `services/webhook/deliver.go`, `services/repository/push.go` and
+Gitea and Forgejo send a `push` for each ref, with `head_commit.id` as the commit of an annotated tag. For a moved tag
+they give zeros in `before`, as for a new one, so a tag's `before` counts as unknown. Gogs sends a `push` for branches
+only: new and deleted tags, and deleted branches, arrive as `create` and `delete`, and for an annotated tag it gives
+only the tag object. Source: Gitea's `services/webhook/deliver.go`, `services/repository/push.go` and
 `models/webhook/hooktask.go`; Gogs's `internal/database/actions.go`.
 """
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 KINDS = ("forgejo", "gitea", "gogs")
 """Forgejo also sends the headers of the other two, and Gitea those of Gogs."""
 IGNORED = {
-    "create": "the push event tells the same",
-    "delete": "the push event tells the same",
+    "create": "the push event reports the same",
+    "delete": "the push event reports the same",
     "pull_request": "pull requests start no chain",
 }
 _PREFIXES = {"branch": BRANCHES, "tag": TAGS}
@@ -40,7 +40,7 @@ _PREFIXES = {"branch": BRANCHES, "tag": TAGS}
 
 def _authentic(request: Request, secret: str, _now: datetime) -> bool:
     expected = hmac.new(secret.encode(), request.body, hashlib.sha256).hexdigest()
-    # All are compared, so that the time tells nothing.
+    # All are compared, so that timing reveals nothing.
     return True in [same(request.headers.get(f"x-{kind}-signature", ""), expected) for kind in KINDS]
 
 
@@ -88,7 +88,7 @@ def _deleted(payload: dict[str, Any], known: dict[str, Any]) -> Notification:
 
 
 def _full(payload: dict[str, Any]) -> str:
-    """The full name of a ref that is given by its kind and short name.
+    """The full name of a ref from its kind and short name.
 
     Raises:
         WebhookRefused: 400, for another kind.

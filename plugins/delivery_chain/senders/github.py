@@ -1,9 +1,9 @@
 """GitHub: github.com, Enterprise Cloud and Enterprise Server.
 
-Signed with HMAC-SHA256 over the body as it came, also where that is a form. `X-GitHub-Delivery` is the event's id:
-redeliveries keep it, and all webhooks that tell the same event have it. `repository.pushed_at` is the push's own time.
-Of an annotated tag, `after` is the tag object and `head_commit.id` the commit. GitHub sends nothing for a push of more
-than three tags at once. Source: docs.github.com, "Webhook events and payloads".
+Signed with HMAC-SHA256 over the raw body, also of a form. `X-GitHub-Delivery` is the event's id: redeliveries keep it,
+and all webhooks that report the event share it. `repository.pushed_at` is the time of the push. For an annotated tag,
+`after` is the tag object and `head_commit.id` the commit. GitHub sends nothing for a push of more than three tags at
+once. Source: docs.github.com, "Webhook events and payloads".
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ PACKAGES = frozenset({"package", "registry_package"})
 """Events about images in GitHub's own registry."""
 IGNORED = {
     "ping": "a ping: the webhook works",
-    "create": "the push event tells the same",
-    "delete": "the push event tells the same",
+    "create": "the push event reports the same",
+    "delete": "the push event reports the same",
     "pull_request": "pull requests start no chain",
 }
 
 
 def _authentic(request: Request, secret: str, _now: datetime) -> bool:
     signature = request.headers.get("x-hub-signature-256", "")
-    # The library also takes `sha1=…` here, and fails on what is not ASCII.
+    # The library would also accept `sha1=…` here, and fails on non-ASCII text.
     if not signature.startswith("sha256=") or not signature.isascii():
         return False
     try:

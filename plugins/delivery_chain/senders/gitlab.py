@@ -1,10 +1,10 @@
 """GitLab: gitlab.com and self-managed; webhooks of projects and groups, and system hooks.
 
-The proof is the secret token as it is in `X-Gitlab-Token`, or a signature with the signing token (`whsec_…`) after the
-Standard Webhooks specification; which of the two is set is seen by neither side, so both are tried. `Idempotency-Key`,
-and `webhook-id` with the same value, keep through retries; `X-Gitlab-Event-UUID`, of older versions, does not. Of an
-annotated tag, `after` is the tag object and `checkout_sha` the commit. GitLab sends nothing for a push of more than
-three branches or tags at once (`push_event_hooks_limit`), and says no time.
+The proof is the plain secret token in `X-Gitlab-Token`, or a signature with the signing token (`whsec_…`) by the
+Standard Webhooks specification; neither side shows which of the two is set, so both are tried.
+`Idempotency-Key`, and `webhook-id` with the same value, are stable across retries; `X-Gitlab-Event-UUID`, of older
+versions, is not. For an annotated tag, `after` is the tag object and `checkout_sha` the commit. GitLab sends nothing
+for a push of more than three branches or tags at once (`push_event_hooks_limit`), and gives no time.
 Source: GitLab's `app/services/web_hook_service.rb` and `lib/gitlab/data_builder/push.rb`; its merge request 230944.
 """
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 IGNORED = {
     "merge_request": "merge requests start no chain",
     "note": "comments start no chain",
-    "repository_update": "the push event tells the same",
+    "repository_update": "the push event reports the same",
 }
-# The signed one first: who repeats a request can't give it another id.
+# The signed id first: a replayed request can't have another one.
 _IDS = ("webhook-id", "idempotency-key", "x-gitlab-event-uuid")
 
 
@@ -40,11 +40,11 @@ def _authentic(request: Request, secret: str, now: datetime) -> bool:
 
 def _parse(request: Request) -> Notification:
     payload = json_object(request)
-    # System hooks have `event_name` only for what is not about a repository's content.
+    # System hooks have only `event_name` for events that are not about a repository's content.
     kind = text(payload, "object_kind") or text(payload, "event_name")
     event = request.headers.get("x-gitlab-event", "") or kind
     if not event:
-        raise WebhookRefused(400, "the request says of no event: no X-Gitlab-Event, no `object_kind`")
+        raise WebhookRefused(400, "the request names no event: no X-Gitlab-Event, no `object_kind`")
     known: dict[str, Any] = {
         "event": event,
         "delivery_id": _delivery_id(request),
@@ -69,7 +69,7 @@ def _push(payload: dict[str, Any], known: dict[str, Any]) -> Notification:
 
 
 def _delivery_id(request: Request) -> str:
-    """The request's id; GitLab before 14.7 sends none, and gets one by its body."""
+    """The request's id; for GitLab before 14.7, which sends none, a digest of the body."""
     found = next((request.headers[name] for name in _IDS if request.headers.get(name)), "")
     return found or hashlib.sha256(request.body).hexdigest()
 

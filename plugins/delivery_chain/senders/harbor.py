@@ -1,7 +1,7 @@
 """Harbor: the webhooks of a project, in both of its payload formats.
 
-A webhook's "auth header" comes as `Authorization`, as it was typed. Harbor stores the bytes that it will send, and
-sends them again, three times in all, until it is answered by 2xx. "Test Endpoint" sends no such header.
+A webhook's "auth header" is sent verbatim as `Authorization`. Harbor stores the body and sends the same bytes up to
+three times until it is answered by 2xx. "Test Endpoint" sends no such header.
 
 Source: goharbor/harbor src/pkg/notifier/formats/{default,cloudevents}.go,
 src/controller/event/handler/webhook/artifact/artifact.go, src/jobservice/job/impl/notification/webhook_job.go.
@@ -25,10 +25,10 @@ PUSHED = frozenset({"PUSH_ARTIFACT", "harbor.artifact.pushed"})
 OTHERS = {
     "PULL_ARTIFACT": "a pull",
     "DELETE_ARTIFACT": "a deletion",
-    "REPLICATION": "a replication's own report; each image that it brings comes as a push",
-    "SCANNING_COMPLETED": "a scan's end; the chain scans by itself",
-    "SCANNING_FAILED": "a scan's end; the chain scans by itself",
-    "SCANNING_STOPPED": "a scan's end; the chain scans by itself",
+    "REPLICATION": "a replication's own report; each image that it copies is reported as a push",
+    "SCANNING_COMPLETED": "the end of a scan; the chain runs its own scan",
+    "SCANNING_FAILED": "the end of a scan; the chain runs its own scan",
+    "SCANNING_STOPPED": "the end of a scan; the chain runs its own scan",
     "QUOTA_EXCEED": "a warning about a quota",
     "QUOTA_WARNING": "a warning about a quota",
     "TAG_RETENTION": "a deletion by the project's retention rules",
@@ -75,7 +75,7 @@ def _parse(request: Request) -> Notification:
 
 
 def _other(kind: str) -> str:
-    return OTHERS.get(IN_CLOUD_EVENTS.get(kind, kind), f"{kind[:60]!r} is no push")
+    return OTHERS.get(IN_CLOUD_EVENTS.get(kind, kind), f"{kind[:60]!r} is not a push")
 
 
 def _images(data: Any) -> list[Push]:
@@ -87,7 +87,7 @@ def _images(data: Any) -> list[Push]:
 
 def _image(name: str, resource: dict[str, Any]) -> Push:
     digest, tag = wanted(resource, "digest"), fields(resource, "tag")
-    # What was pushed by its digest alone has the digest as its tag.
+    # For an image pushed by digest, Harbor gives the digest as the tag.
     return image(name, "" if tag is None or tag == digest else tag, digest)
 
 

@@ -1,4 +1,4 @@
-"""What the registries' senders share: which pushed manifests are images that a chain may start for, and their times."""
+"""Shared by the registries' senders: validates pushed images, filters those that may start a chain, parses times."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from delivery_chain.senders.base import fields
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-BY_DIGEST = "pushed without a tag, as the platforms of an index and what refers to an image are"
+BY_DIGEST = "pushed without a tag, like the platforms of an index and an image's referrers"
 _REASONS = 3
-"""How many reasons one notification gives."""
+"""Reasons shown per notification."""
 
 
 class ImageForm(Value):
@@ -32,11 +32,11 @@ class ImageForm(Value):
     """Repository in the registry, with its namespace: `shop/api`."""
     tag: Annotated[str, AfterValidator(lambda tag: tag and check_tag(tag))] = ""
     digest: Annotated[str, AfterValidator(lambda digest: digest and check_digest(digest))] = ""
-    """Empty where the sender does not say."""
+    """Empty if the sender does not give it."""
 
     @property
     def push(self) -> Push:
-        """Its push."""
+        """The push of the image."""
         return Push.of_image(name=self.name, tag=self.tag, digest=self.digest)
 
 
@@ -44,7 +44,7 @@ def wanted(data: Any, path: str) -> str:
     """The text at a path.
 
     Raises:
-        WebhookRefused: 400: there is none, or it is empty.
+        WebhookRefused: 400: it is missing or empty.
     """
     found = fields(data, path)
     if not isinstance(found, str) or not found:
@@ -57,7 +57,7 @@ def entries(data: Any, path: str) -> list[dict[str, Any]]:
     """The objects of the list at a path.
 
     Raises:
-        WebhookRefused: 400: it is no list, holds something else, or is too long.
+        WebhookRefused: 400: not a list of objects, or too long.
     """
     found = fields(data, path)
     if not isinstance(found, list) or any(not isinstance(entry, dict) for entry in found):
@@ -67,7 +67,7 @@ def entries(data: Any, path: str) -> list[dict[str, Any]]:
 
 
 def bounded(found: Sequence[Any], path: str) -> None:
-    """Refuse a list that no registry sends.
+    """Refuse a list longer than any registry sends.
 
     Raises:
         WebhookRefused: 400.
@@ -77,26 +77,26 @@ def bounded(found: Sequence[Any], path: str) -> None:
 
 
 def image(name: Any, tag: Any, digest: Any = "") -> Push:
-    """A pushed image out of what a payload says.
+    """Build the push of an image from a payload's fields.
 
     Raises:
-        WebhookRefused: 400: the name, tag or digest is none that a registry takes.
+        WebhookRefused: 400: the name, tag or digest is invalid.
     """
     try:
         return ImageForm(name=name, tag=tag, digest=digest).push
     except ValidationError as error:
         wrong = error.errors(include_url=False)[0]
-        raise WebhookRefused(400, f"the payload names no image: {wrong['msg'][:400]}") from None
+        raise WebhookRefused(400, f"the payload names no valid image: {wrong['msg'][:400]}") from None
 
 
 def sift(found: Iterable[Push]) -> tuple[tuple[Push, ...], str]:
-    """Keep what may start a chain.
+    """Keep the images that may start a chain.
 
-    Left out are manifests without a tag: platforms of an index, attestations and other referrers. So are tags that
-    stand for a signature or another referrer, and those that the chain keeps for itself.
+    Dropped are manifests without a tag (platforms of an index, attestations and other referrers), the tags of
+    signatures and other referrers, and tags reserved by chains.
 
     Returns:
-        The images, in their order; and if there are none, why.
+        The images, in order; and the reason if there are none.
     """
     kept: list[Push] = []
     reasons: list[str] = []
@@ -111,18 +111,18 @@ def sift(found: Iterable[Push]) -> tuple[tuple[Push, ...], str]:
 
 
 def together(reasons: Iterable[str]) -> str:
-    """A few reasons as one sentence, each once."""
+    """Join the first few distinct reasons into one sentence."""
     different = list(dict.fromkeys(reason for reason in reasons if reason))
     more = f"; and {len(different) - _REASONS} more" if len(different) > _REASONS else ""
     return "; ".join(different[:_REASONS]) + more
 
 
 def moment(found: Any, zone: tzinfo | None = None) -> datetime | None:
-    """A sender's time in UTC; None where it says none, or nothing that is one.
+    """Parse a sender's time, to UTC; None if missing or malformed.
 
     Args:
-        found: Seconds since 1970, or a text of ISO 8601.
-        zone: Of texts that name none. Without it they are no times.
+        found: Seconds since 1970, or ISO 8601 text.
+        zone: Zone of texts without one; by default they are malformed.
     """
     try:
         if isinstance(found, bool):
@@ -144,10 +144,10 @@ def moment(found: Any, zone: tzinfo | None = None) -> datetime | None:
 
 
 def event_id(time: datetime | None, *facts: str | bytes) -> str:
-    """An id for an event to which its sender gives none.
+    """Derive an id for an event to which its sender gives none.
 
     Returns:
-        Empty without a time: another push of the same tag would look the same, and must not count as a redelivery.
+        Empty without a time: another push of the same tag would get the same id, and must not count as a redelivery.
     """
     if time is None:
         return ""

@@ -1,13 +1,13 @@
 """Pagure, the forge of Fedora and CentOS.
 
-Signed with HMAC-SHA256 over the body, in hex, keyed with the token that Pagure makes for each repository; only the body
-is signed, so nothing else is read. Each request is sent once: `msg_id` names it, and `timestamp` is when it was sent.
+Signed with HMAC-SHA256 over the body, in hex, with the token that Pagure generates for each repository; only the body
+is signed, so nothing else is read. Each request is sent once, with a unique `msg_id` and its time as `timestamp`.
 
-A ref that is new, or gone, has a topic of its own; `rev` is an annotated tag's tag object there. One that moved is a
-`git.receive`, a tag too, which has its full name in `branch` then. `end_commit` is the new commit. `old_commit` is a
-moved tag's tag object, and with a forced push the commit where old and new history meet. A new ref with new commits
-makes a `git.receive` beside its creation, whose `old_commit` is git's zeros after a `^`, and whose `branch` may be a
-tag's name. Nothing is sent for private repositories, and for pushes that only take commits away.
+A created or deleted ref has a topic of its own, with the tag object of an annotated tag as `rev`. A moved ref is a
+`git.receive`; for a moved tag, `branch` has its full name. `end_commit` is the new commit. `old_commit` is a moved
+tag's tag object, and after a forced push the merge base of old and new history. A new ref with new commits sends a
+`git.receive` beside its creation, with git's zeros after a `^` as `old_commit`, and perhaps a tag's name as `branch`.
+Nothing is sent for private repositories, or for pushes that only remove commits.
 Source: `hooks/default.py`, `lib/git.py` and `lib/tasks_services.py` of Pagure 5.11.
 """
 
@@ -30,7 +30,7 @@ MOVED = "git.receive"
 CREATED = {"git.branch.creation": BRANCHES, "git.tag.creation": TAGS}
 DELETED = {"git.branch.deletion": BRANCHES, "git.tag.deletion": TAGS}
 NEW = "^"
-"""How `old_commit` begins where a ref is new."""
+"""Prefix of `old_commit` for a new ref."""
 PING = "Test.notification"
 
 
@@ -42,7 +42,7 @@ def _parse(request: Request) -> Notification:
     payload = json_object(request)
     topic, message_id = text(payload, "topic"), text(payload, "msg_id")
     if not topic or not message_id:
-        raise WebhookRefused(400, "the payload has no `topic` or no `msg_id`: it is none of Pagure's")
+        raise WebhookRefused(400, "the payload has no `topic` or no `msg_id`: not a Pagure payload")
     message = payload.get("msg")
     known: dict[str, Any] = {
         "event": topic,
@@ -51,13 +51,13 @@ def _parse(request: Request) -> Notification:
     }
     if (ignored := _ignored(topic, message)) is not None:
         return notification(**known, ignored=ignored)
-    push = _moved(message) if topic == MOVED else _made_or_gone(topic, message)
+    push = _moved(message) if topic == MOVED else _created_or_deleted(topic, message)
     at = unix_time(payload.get("timestamp"))
     return pushed(repositories=_names(message), pushes=[push], pushed_at=at, **known)
 
 
 def _ignored(topic: str, message: Any) -> str | None:
-    """Why there is nothing to do; None where there is."""
+    """Reason to ignore an event; None for a push."""
     if topic == MOVED:
         return _not_moved(message)
     if topic in CREATED or topic in DELETED:
@@ -70,8 +70,8 @@ def _ignored(topic: str, message: Any) -> str | None:
 def _not_moved(message: Any) -> str | None:
     old = text(message, "old_commit")
     if old.startswith(NEW):
-        return "the creation of the branch or tag tells the same"
-    # Of histories with nothing in common Pagure lists the commits of both, by their dates.
+        return "the creation of the branch or tag reports the same"
+    # For unrelated histories, Pagure lists the commits of both by date.
     if old and old == text(message, "end_commit"):
         return "the push does not say where the branch is now; a sensor finds it"
     branch = text(message, "branch")
@@ -80,13 +80,13 @@ def _not_moved(message: Any) -> str | None:
     return None
 
 
-def _made_or_gone(topic: str, message: Any) -> dict[str, Any]:
+def _created_or_deleted(topic: str, message: Any) -> dict[str, Any]:
     prefix = CREATED.get(topic) or DELETED[topic]
     ref = prefix + _name(message, "tag" if prefix == TAGS else "branch")
     rev = fields(message, "rev")
     if topic in CREATED:
         return ref_push(ref, before="", after=rev)
-    # A tag object is not where anybody saw the tag: that is its commit.
+    # `rev` is the tag object, but the tag's history has its commits.
     return ref_push(ref, before=None if prefix == TAGS else rev, after="")
 
 
@@ -94,7 +94,7 @@ def _moved(message: Any) -> dict[str, Any]:
     name = _name(message, "branch")
     is_tag = name.startswith(TAGS)
     end = fields(message, "end_commit")
-    # Of anything but a branch that was moved on, the old place is not what `old_commit` says.
+    # Only for a fast-forwarded branch is `old_commit` the commit where it was.
     known = not is_tag and fields(message, "forced") is False
     before = fields(message, "old_commit") if known else None
     return ref_push(name if is_tag else BRANCHES + name, before=before, after=end, tag_commit=end)

@@ -1,4 +1,4 @@
-"""What the git forges share: a push as each of them writes it, and what a payload must have."""
+"""Shared by the git forges' senders: validates payloads, and normalizes refs, commits and times."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 _ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _LATEST = 2**33
-"""Unix seconds; beyond is no time that a forge writes."""
+"""Upper limit of plausible Unix seconds."""
 
 
 def header(request: Request, name: str) -> str:
-    """A header that each request of this sender has.
+    """The value of a header that every request of the sender must have.
 
     Raises:
-        WebhookRefused: 400, it has not.
+        WebhookRefused: 400: it is missing.
     """
     found = request.headers.get(name.lower(), "")
     if not found:
@@ -34,10 +34,10 @@ def header(request: Request, name: str) -> str:
 
 
 def entries(data: Any, path: str) -> list[dict[str, Any]]:
-    """The objects of a list at a path.
+    """The objects of the list at a path.
 
     Raises:
-        WebhookRefused: 400, there is no list, or something else in it.
+        WebhookRefused: 400: not a list of objects.
     """
     found = fields(data, path)
     if not isinstance(found, list):
@@ -48,17 +48,17 @@ def entries(data: Any, path: str) -> list[dict[str, Any]]:
 
 
 def ref_push(ref: Any, *, before: Any, after: Any, tag_commit: Any = None) -> dict[str, Any]:
-    """One ref that moved, for a `Push` to check.
+    """Fields of a moved ref, for `Push` to validate.
 
     Args:
         ref: Full name.
-        before: Git's zeros for a new ref; None where the sender does not say.
-        after: Git's zeros for one that was deleted. For an annotated tag most forges give the tag object here.
-        tag_commit: The commit that a tag leads to, where the sender names it. The sensor sees that one too. Without it
-            a tag's `after` may be a tag object, and the push is not `peeled`.
+        before: Git's zeros for a new ref; None if the sender does not give it.
+        after: Git's zeros for a deleted ref. For an annotated tag most forges give the tag object here.
+        tag_commit: The peeled commit of a tag, if the sender gives it; the sensor sees the same. Without it, a tag's
+            `after` may be a tag object, and the push is not `peeled`.
 
     Raises:
-        WebhookRefused: 400, for a ref that is not written in full.
+        WebhookRefused: 400: not a full ref name.
     """
     if not isinstance(ref, str) or not ref.startswith("refs/"):
         raise WebhookRefused(
@@ -73,15 +73,15 @@ def ref_push(ref: Any, *, before: Any, after: Any, tag_commit: Any = None) -> di
 
 
 def pushed(*, repositories: Sequence[Any], pushes: Sequence[dict[str, Any]], **known: Any) -> Notification:
-    """The notification of a push.
+    """Build the notification of a push.
 
     Args:
-        repositories: Whatever the payload has where it should name the repository; what is no text is left out.
-        pushes: From `ref_push`. Forges send none when there were too many.
-        known: The rest of a `Notification`.
+        repositories: The payload's values for the repository's names; those that are not text are dropped.
+        pushes: From `ref_push`. Forges send none if a push has too many refs.
+        known: The other fields of the `Notification`.
 
     Raises:
-        WebhookRefused: 400, it names no repository, or what it names is wrong.
+        WebhookRefused: 400: it names no repository, or a field is invalid.
     """
     named = tuple(dict.fromkeys(name for name in repositories if isinstance(name, str) and name))
     if not named:
@@ -91,12 +91,12 @@ def pushed(*, repositories: Sequence[Any], pushes: Sequence[dict[str, Any]], **k
 
 
 def no_chain(event: str) -> str:
-    """Why nothing is run for an event that is neither a push nor a ping."""
+    """Reason to ignore an event that is neither a push nor a ping."""
     return f"{event[:100]!r} events start no chain"
 
 
 def moment(value: Any) -> datetime | None:
-    """An ISO 8601 time with its zone, or None."""
+    """Parse an ISO 8601 time with a zone; None if malformed."""
     try:
         found = datetime.fromisoformat(value)
     except (TypeError, ValueError):
@@ -105,7 +105,7 @@ def moment(value: Any) -> datetime | None:
 
 
 def unix_time(value: Any) -> datetime | None:
-    """A time in whole Unix seconds, or None."""
+    """Parse whole Unix seconds; None if malformed."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < _LATEST:
         return None
     return datetime.fromtimestamp(value, UTC)

@@ -1,8 +1,8 @@
 """Quay: the notification "Push to Repository" by webhook.
 
-Quay signs nothing and sets no header: the secret is in the address. It says neither who nor when nor which digest,
-and gives no id: two pushes of one tag are the same bytes, and so is a redelivery. `delivery_id` is therefore empty,
-and the digest that the tag has now must tell whether there is something new.
+Quay signs nothing and sets no header: the secret is in the address. The payload has no actor, time, digest or id: two
+pushes of one tag are the same bytes, as is a redelivery. So `delivery_id` is empty, and only the tag's current digest
+shows whether the push is new.
 
 Source: quay/quay notifications/{__init__,notificationevent,notificationmethod}.py, endpoints/v2/manifest.py.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from delivery_chain.senders.base import Request
 
 TEST = {"updated_tags": ["latest", "foo"], "pruned_image_count": 3}
-"""What "Test Notification" sends. Nothing else that today's Quay sends has that count."""
+"""Content of "Test Notification". No other notification of current Quay has that count."""
 
 
 def _authentic(request: Request, secret: str, _now: datetime) -> bool:
@@ -50,12 +50,12 @@ def _parse(request: Request) -> Notification:
 
 
 def _other(payload: dict[str, Any]) -> str:
-    """Why a notification that is no push starts nothing; Quay does not name its kind."""
+    """Reason to ignore a notification that is not a push; Quay does not name its kind."""
     if "build_id" in payload:
-        return "a build's state; the image that it makes comes as a push"
+        return "a build's state; its image is reported as a push"
     if "vulnerability" in payload or "vulnerabilities" in payload:
-        return "a scan's result; the chain scans by itself"
-    return "no push: it updates no tag"
+        return "a scan's result; the chain runs its own scan"
+    return "not a push: it updates no tag"
 
 
 QUAY = Sender(title="Quay", authentic=_authentic, parse=_parse)

@@ -1,4 +1,4 @@
-"""The registries that can send webhooks, by the name of their endpoint. GitHub's registry sends through `github`."""
+"""Lists the registries that can send webhooks, by sender name. GitHub's registry sends through `github`."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""What is set where at each sender, in the words of its own pages. For the command line and for docs/events.md."""
+"""Setup instructions per sender, in the terms of its own UI; for the command line and for docs/events.md."""
 
 from __future__ import annotations
 
 IN_ADDRESS = frozenset({"acr", "dockerhub", "quay"})
-"""Senders that can set no header: the secret is a part of the address."""
+"""Senders that can set no header: the secret is part of the address."""
 OWN_SECRET = frozenset({"pagure"})
-"""Senders that make their secret themselves."""
+"""Senders that generate the secret themselves."""
 _GITEA = "Settings > Webhooks: Target URL, POST application/json, Secret; trigger on push events"
 SETUP: dict[str, str] = {
     "acr": "Repository > Trigger: the address, type All",

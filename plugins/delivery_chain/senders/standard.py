@@ -1,24 +1,24 @@
-"""Our own form, for git servers without webhooks, scripts and CI jobs: signed JSON.
+"""Our own format, for git servers without webhooks, scripts and CI jobs: signed JSON.
 
 A request has the headers of the Standard Webhooks specification (see `signed`), so any of its libraries can send it:
 
-    webhook-id: push-5f0c1a9e                   one and the same for each try of one event, at most 200 characters
+    webhook-id: push-5f0c1a9e                   the same for each attempt of one event, at most 200 characters
     webhook-timestamp: 1717171717               Unix seconds, at most five minutes from the receiver's clock
     webhook-signature: v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=
 
-A git repository's refs that moved, as a post-receive hook knows them:
+Moved refs of a git repository, as a post-receive hook gets them:
 
     {"type": "source.push",
-     "repository": "shop/api",                  the name or a URL of the repository, as a chain's source has it
-     "actor": "mona",                           optional: who pushed
-     "pushed_at": "2024-05-31T16:48:37Z",       optional: when, ISO 8601 with its zone
+     "repository": "shop/api",                  the name or a URL of the repository, as in a chain's source
+     "actor": "mona",                           optional: person or account that pushed
+     "pushed_at": "2024-05-31T16:48:37Z",       optional: time of the push, ISO 8601 with a zone
      "pushes": [{"ref": "refs/heads/main",      the full name
-                 "before": "0000…",             optional: the full id that it had; zeros or "" for a new ref
-                 "after": "1f3c…"}]}            the full commit id that it has; zeros or "" for a deleted ref
+                 "before": "0000…",             optional: the full old commit id; zeros or "" for a new ref
+                 "after": "1f3c…"}]}            the full new commit id; zeros or "" for a deleted ref
 
-For an annotated tag `after` is the commit that it leads to: `git rev-parse "$new^{commit}"`.
+For an annotated tag, `after` is its peeled commit: `git rev-parse "$new^{commit}"`.
 
-Images that were pushed, as a registry's own tools or a CI job know them:
+Pushed images, as reported by a registry's own tools or a CI job:
 
     {"type": "image.push",
      "actor": "ci", "pushed_at": "…",           optional
@@ -26,7 +26,7 @@ Images that were pushed, as a registry's own tools or a CI job know them:
                  "tag": "v1.2.0",               a tag or a digest, or both
                  "digest": "sha256:…"}]}
 
-`{"type": "ping"}` is answered and does nothing. Anything else is refused, also one key too many. To sign the bytes of a
+`{"type": "ping"}` is answered without effect. Anything else is refused, including unknown keys. To sign the bytes of a
 `body`:
 
     def headers(secret, event_id, body):
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from delivery_chain.core.events.notification import Notification
     from delivery_chain.senders.base import Request
 
-# pydantic's regexes are those of Rust: `$` is the end of the text, not also the line break before it.
+# pydantic uses Rust's regexes, in which `$` matches only at the end of the text, not before a final line break.
 Commit = Annotated[str, Field(pattern=r"^(?:[0-9a-f]{40}|[0-9a-f]{64})?$")]
 """A full commit id; empty for none."""
 
@@ -68,7 +68,7 @@ class Ping(Value):
 
 
 class MovedRef(Value):
-    """A ref that moved: a `Push` that is always by its commits."""
+    """A moved ref: like a `Push`, always with commits rather than tag objects."""
 
     ref: Annotated[str, AfterValidator(check_ref)]
     before: Commit | None = None
@@ -76,7 +76,7 @@ class MovedRef(Value):
 
 
 class SourcePush(Value):
-    """Refs of a git repository that moved."""
+    """Moved refs of a git repository."""
 
     type: Literal["source.push"]
     repository: Annotated[str, Field(min_length=1, max_length=2000)]
@@ -87,7 +87,7 @@ class SourcePush(Value):
     @field_validator("pushes", mode="before")
     @classmethod
     def _without_zeros(cls, pushes: Any) -> Any:
-        """Git's zeros mean no commit; what is no push is left for the check to refuse."""
+        """Replace git's zeros by empty text; malformed pushes are left for the validation to refuse."""
         return [_without_zeros(push) for push in pushes] if isinstance(pushes, list) else pushes
 
 
@@ -97,12 +97,12 @@ class NamedImage(ImageForm):
     @model_validator(mode="after")
     def _enough(self) -> Self:
         if not (self.tag or self.digest):
-            raise ValueError("an image has a `tag` or a `digest`")
+            raise ValueError("an image requires a `tag` or a `digest`")
         return self
 
 
 class ImagesPush(Value):
-    """Images that were pushed."""
+    """Pushed images."""
 
     type: Literal["image.push"]
     actor: Text = ""
@@ -152,11 +152,11 @@ def _without_zeros(push: Any) -> Any:
 
 
 def _first(error: ValidationError) -> str:
-    """What is wrong first, in one line."""
+    """Describe the first error in one line."""
     wrong = error.errors(include_url=False)[0]
     where = ".".join(map(str, wrong["loc"]))[:100]
     if wrong["type"] == "extra_forbidden":
-        return f"unknown key {where!r}: expected only what the form has"
+        return f"unknown key {where!r}: expected only documented keys"
     return f"{where!r}: {wrong['msg'][:300]}"
 
 

@@ -1,4 +1,4 @@
-"""Each kind of sender by the name that it has in a webhook's address and in settings."""
+"""Lists every kind of sender by the name that connections of type webhook_sender use."""
 
 from __future__ import annotations
 

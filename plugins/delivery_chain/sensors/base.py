@@ -1,4 +1,4 @@
-"""What sensors have in common that wait until something new or moved is there, in the triggerer or here."""
+"""Base of the sensors that wait until a ref or tag is new or moved, in the triggerer or on a worker."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ REFS, SINCE, LOOKED, SETUP = "refs", "since", "looked", "setup"
 
 
 class RefSensor(BaseSensorOperator):
-    """Waits until a look finds something new or moved, compared with what is known.
+    """Waits until a poll finds a key that is new or moved, compared with the known ones.
 
-    What went away ends no wait, and counts as new when it comes back. What is known is kept in the task's state,
-    so that a retry misses nothing: `{"refs": {key: value, …}, "since": time}`. See `PollTrigger` for `since`.
+    A deleted key does not end the wait, and counts as new when it reappears. The known keys are kept in the task's
+    state, so that a retry misses nothing: `{"refs": {key: value, …}, "since": time}`. See `PollTrigger` for `since`.
     """
 
     state_key: ClassVar[str]
-    """Where the task's state keeps what is known."""
+    """Key of the task's state under which the known keys are kept."""
     awaited: ClassVar[str]
-    """What the sensor waits for, in the words of its timeout."""
+    """Name of the awaited thing, for the timeout's message."""
     told_in: str | None = None
-    """Airflow Variable with what webhooks told, for the watches of chains; see `PollTrigger`."""
+    """Airflow Variable with the moves that webhooks reported, for chains' own watches; see `PollTrigger`."""
     ui_color = "#e2ecf7"
 
     def __init__(
@@ -44,11 +44,11 @@ class RefSensor(BaseSensorOperator):
         deferrable: bool = True,
         **kwargs: Any,
     ) -> None:
-        """Look at nothing yet.
+        """Store the arguments; no I/O.
 
         Args:
-            known: Key to value; None for what is there when the first try starts.
-            poll_seconds: Time between two looks; None for the installation's setting.
+            known: Key to value; None for the state at the start of the first try.
+            poll_seconds: Time between two polls; None for the installation's setting.
             deferrable: Wait in the triggerer, without a worker's slot.
             **kwargs: For BaseSensorOperator: `timeout` (seconds), `soft_fail`, `mode`, …
         """
@@ -59,22 +59,22 @@ class RefSensor(BaseSensorOperator):
 
     @abstractmethod
     def _trigger(self, known: dict[str, str], since: str | None) -> PollTrigger:
-        """What looks, here and in the triggerer."""
+        """The trigger, which polls here and in the triggerer."""
 
     @abstractmethod
     def _failure(self, message: str) -> Exception:
-        """The error for what the trigger could not mend by waiting. Not retryable."""
+        """The error for a failure that the trigger could not resolve by waiting. Not retryable."""
 
     @abstractmethod
     def _usual_pause(self) -> float:
-        """Seconds between two looks where the Dag says nothing."""
+        """Default seconds between two polls."""
 
     def execute(self, context: Context) -> Any:
         """Wait; see the class.
 
         Raises:
-            AirflowSensorTimeout: Nothing came within `timeout`.
-            DeliveryChainError: The look failed. Its class says whether it is retryable.
+            AirflowSensorTimeout: Nothing new within `timeout`.
+            DeliveryChainError: The poll failed. Its class says whether it is retryable.
         """
         if not self.deferrable:
             self.poke_interval = self._pause()
@@ -83,7 +83,7 @@ class RefSensor(BaseSensorOperator):
         return self._wait(known, self._since(context), started=time.time())
 
     def poke(self, context: Context) -> PokeReturnValue:
-        """Look once; what went away is forgotten, so that it counts as new when it comes back."""
+        """Poll once; deleted keys are dropped from the known ones, so that they count as new when they reappear."""
         known = self._known(context)
         began = _now()
         seen = self._look()
@@ -95,27 +95,27 @@ class RefSensor(BaseSensorOperator):
         return PokeReturnValue(is_done=True, xcom_value=self._result(context, event))
 
     def looked(self, context: Context, event: dict[str, Any], started: float) -> Any:
-        """Take the trigger's event: the result, or on to the next wait where things only went away.
+        """Resume with the trigger's event: return the result, or defer again if keys were only deleted.
 
         Args:
-            context: Airflow's.
+            context: Airflow's context.
             event: See `PollTrigger`.
-            started: When the wait began, seconds since 1970.
+            started: Start of the wait, in seconds since 1970.
 
         Raises:
-            DeliveryChainError: What waiting cannot mend. Not retryable.
+            DeliveryChainError: A failure that waiting cannot resolve. Not retryable.
         """
         if "error" in event:
             raise ConfigurationError(event["error"]) if event.get(SETUP) else self._failure(event["error"])
         if not event[REFS]:
-            # A trigger of before an upgrade says no `since`.
+            # A trigger from before an upgrade has no `since`.
             since = event.get(SINCE)
             self._remember(context, event["seen"], since)
             self._wait(event["seen"], since, started=started)
         return self._result(context, event)
 
     def _result(self, context: Context, event: dict[str, Any]) -> Any:
-        """What the task gives: the changes. For subclasses that need more of the event, `since` among it."""
+        """The task's result: the changes. Subclasses override it to use more of the event, such as `since`."""
         del context
         return event[REFS]
 
@@ -131,39 +131,39 @@ class RefSensor(BaseSensorOperator):
         )
 
     def _armed(self, known: dict[str, str], since: str | None) -> PollTrigger:
-        """The trigger, with what webhooks told."""
+        """The trigger, with the Variable of reported moves."""
         trigger = self._trigger(known, since)
         trigger.told = self.told_in
         return trigger
 
     def _known(self, context: Context) -> dict[str, str]:
-        """What counts as old: as told, as an earlier try saw it, else as it is now."""
+        """The known keys: from an earlier try, else from the Dag, else the current ones."""
         stored = context["task_state_store"].get(self.state_key)
         if isinstance(stored, dict):
-            # Before there was `since`, the refs were all there was.
+            # Older versions stored the refs alone.
             refs = stored.get(REFS)
             return cast("dict[str, str]", refs if isinstance(refs, dict) else stored)
-        began, told = _now(), self._told()
-        known = self._look() if told is None else told
-        self._remember(context, known, began if told is None else None)
+        began, given = _now(), self._given()
+        known = self._look() if given is None else given
+        self._remember(context, known, began if given is None else None)
         return known
 
-    def _told(self) -> dict[str, str] | None:
-        """What the Dag says is known, in the form that a look has."""
+    def _given(self) -> dict[str, str] | None:
+        """The Dag's `known`, in the form that a poll returns."""
         return self.known
 
     def _since(self, context: Context) -> str | None:
-        """When the last look began that found nothing new or moved; None where none is remembered."""
+        """Start of the last poll that found nothing new or moved; None if not stored."""
         stored = context["task_state_store"].get(self.state_key)
         since = stored.get(SINCE) if isinstance(stored, dict) and isinstance(stored.get(REFS), dict) else None
         return cast("str | None", since)
 
     def _remember(self, context: Context, refs: dict[str, str], since: str | None) -> None:
-        """Keep it for a retry. Not done for what the result tells of: a retry must find that once more."""
+        """Store the known keys for a retry. Never those of the result, which a retry must find again."""
         context["task_state_store"].set(self.state_key, cast("JsonValue", {REFS: refs, SINCE: since}))
 
     def _look(self) -> dict[str, str]:
-        """What is there now, key to value."""
+        """The current keys and values."""
         return self._trigger({}, None).look()
 
     def _pause(self) -> float:

@@ -1,4 +1,4 @@
-"""A sensor on the branches and tags of a git source, for any Dag."""
+"""Watches the branches and tags of a git source; a sensor for any Dag."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from delivery_chain.triggers.git_ref import GitRefTrigger
 
 STATE_KEY = "git_refs"
-"""Where the task's state keeps the refs known so far, so that a retry misses no push."""
+"""Key of the task's state for the known refs, by which a retry misses no push."""
 
 
 class GitRefSensor(RefSensor):
-    """Waits until a branch or tag that matches is new or moved.
+    """Waits until a matching branch or tag is new or moved.
 
     Its result is a list of `{"ref", "commit", "previous"}` in natural order; `previous` is None for a
-    new ref. A ref that was deleted ends no wait.
+    new ref. A deleted ref does not end the wait.
     """
 
     template_fields: Sequence[str] = ("connection", "url", "branches", "tags")
@@ -39,15 +39,15 @@ class GitRefSensor(RefSensor):
         deferrable: bool = True,
         **kwargs: Any,
     ) -> None:
-        """Look at nothing yet.
+        """Store the arguments; no I/O.
 
         Args:
             connection: Airflow connection of type git.
             url: Relative to the connection's URL, or empty for that URL.
             branches: Name or regular expression for whole names; None for no branch.
             tags: The same for tags. With both None, every branch and tag counts.
-            known: Full ref name to commit; None for what is there when the first try starts.
-            poll_seconds: Time between two looks; None for `[delivery_chain] git_poll_seconds`.
+            known: Full ref name to commit; None for the refs at the start of the first try.
+            poll_seconds: Time between two polls; None for `[delivery_chain] git_poll_seconds`.
             deferrable: Wait in the triggerer, without a worker's slot.
             **kwargs: For BaseSensorOperator: `timeout` (seconds), `soft_fail`, `mode`, …
         """

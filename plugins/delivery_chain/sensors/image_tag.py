@@ -1,4 +1,4 @@
-"""A sensor on the image tags of a registry, for any Dag."""
+"""Watches the image tags of a registry; a sensor for any Dag."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from delivery_chain.triggers.image_tag import ImageTagTrigger
 
 STATE_KEY = "image_tags"
-"""Where the task's state keeps the tags known so far, so that a retry misses no push."""
+"""Key of the task's state for the known tags, by which a retry misses no push."""
 
 
 class ImageTagSensor(RefSensor):
-    """Waits until an image tag that matches is new or moved.
+    """Waits until a matching image tag is new or moved.
 
     Its result is a list of `{"name", "tag", "digest", "previous"}` in natural order; `previous` is None for a
-    new tag. A tag that was deleted ends no wait, and counts as new when it comes back. The chain's staging tags and
-    the referrers' own tags (`sha256-…`, cosign's among them) never count.
+    new tag. A deleted tag does not end the wait, and counts as new when it reappears. Chains' staging tags and
+    referrers' tags (`sha256-…`, including cosign's) are ignored.
     """
 
     template_fields: Sequence[str] = (
@@ -49,18 +49,18 @@ class ImageTagSensor(RefSensor):
         deferrable: bool = True,
         **kwargs: Any,
     ) -> None:
-        """Look at nothing yet. At least one repository or namespace has to be named.
+        """Store the arguments; no I/O. At least one repository or namespace is required.
 
         Args:
             connection: Airflow connection of type oci_registry.
-            repository: Full name: `shop/api`. It need not be there yet.
-            repositories: More of them.
-            namespaces: Every repository of these too; the registry has to list its repositories.
-            exclude: Full names of repositories that are left out.
+            repository: Full name: `shop/api`. It need not exist yet.
+            repositories: Further repositories.
+            namespaces: Namespaces whose repositories are all watched; the registry must support listing them.
+            exclude: Full names of repositories to exclude.
             tags: Name or regular expression for whole names; None for every tag.
-            known: `name:tag` to digest; None for what is there when the first try starts. With one `repository`
-                alone, tag to digest will do.
-            poll_seconds: Time between two looks; None for `[delivery_chain] image_poll_seconds`.
+            known: `name:tag` to digest; None for the tags at the start of the first try. With a single `repository`,
+                tag to digest is accepted, too.
+            poll_seconds: Time between two polls; None for `[delivery_chain] image_poll_seconds`.
             deferrable: Wait in the triggerer, without a worker's slot.
             **kwargs: For BaseSensorOperator: `timeout` (seconds), `soft_fail`, `mode`, …
         """
@@ -94,15 +94,15 @@ class ImageTagSensor(RefSensor):
 
         return Settings.load().image_poll_seconds
 
-    def _told(self) -> dict[str, str] | None:
+    def _given(self) -> dict[str, str] | None:
         if self.known is None:
             return None
         names = self._names()
         short = next((key for key in self.known if ":" not in key), None)
         if short is not None and (len(names) != 1 or self.namespaces):
             raise ConfigurationError(
-                f"known image tags: expected `name:tag` where more than one repository is watched, found "
-                f"{short[:200]!r}; write the repository before it"
+                f"known image tags: expected `name:tag` because more than one repository is watched, found "
+                f"{short[:200]!r}; prefix it with the repository"
             )
         return {key if ":" in key else f"{names[0]}:{key}": digest for key, digest in self.known.items()}
 

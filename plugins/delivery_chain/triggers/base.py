@@ -1,4 +1,4 @@
-"""What triggers have in common that look at something again and again until it is not what is known."""
+"""Base of the triggers that poll until the state differs from the known one."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ T = TypeVar("T")
 SINCE, LOOKED, SETUP = "since", "looked", "setup"
 LATER = ("known", "poll_seconds", SINCE, "told")
 OVER_SECONDS = 60.0
-"""From one question whether a watch is needed any more to the next."""
+"""Seconds between two checks whether a watch is still needed."""
 
 
 THREADS = 16
-"""Looks of one kind that a triggerer has under way at once."""
+"""Concurrent polls of one kind in a triggerer."""
 
 
 @cache
 def _threads(kind: type) -> ThreadPoolExecutor:
-    """The threads for the looks of one kind of trigger."""
+    """The threads that run the polls of one kind of trigger."""
     return ThreadPoolExecutor(THREADS, thread_name_prefix=kind.__name__)
 
 
 class PollTrigger(BaseTrigger):
-    """Fires once, as soon as a look finds something else than what is known.
+    """Fires once, as soon as a poll finds a state other than the known one.
 
     The event is `{"refs": [change, …], "gone": [key, …], "seen": {key: value, …}, "looked": time,
-    "since": time}`, or `{"error": message}` for what waiting cannot mend, with `"setup": true` where a connection or
-    setting is missing or wrong. `looked` is when the look began, `since`
-    when the last one did that found nothing new or moved, None where no look did yet: ISO 8601, UTC, by this process's
-    clock. What does not answer is asked again, ever less often, at least each five minutes.
+    "since": time}`, or `{"error": message}` for a failure that waiting cannot resolve, with `"setup": true` if a
+    connection or setting is missing or wrong. `looked` is the start of the poll, `since` that of the last poll that
+    found nothing new or moved, None before the first: ISO 8601, UTC, by the clock of this process. Other failures are
+    retried with a backoff of at most five minutes.
     """
 
     arguments: ClassVar[tuple[str, ...]] = ()
-    """Names of what the subclass's constructor takes beyond `LATER`; each is an attribute too."""
+    """The subclass's constructor arguments beyond `LATER`; each is also an attribute."""
 
     def __init__(
         self,
@@ -59,13 +59,13 @@ class PollTrigger(BaseTrigger):
         since: str | None,
         told: str | None = None,
     ) -> None:
-        """Look at nothing yet.
+        """Store the arguments; no I/O.
 
         Args:
-            known: Key to value; None makes the first look the event, with all that is there as new.
-            poll_seconds: Time between two looks.
-            since: The event's `since` where this trigger's own looks find something at once.
-            told: Airflow Variable with what webhooks told, for the watches of chains.
+            known: Key to value; None makes the first poll the event, with every key as new.
+            poll_seconds: Time between two polls.
+            since: The event's `since` if the first poll already finds something.
+            told: Airflow Variable with the moves that webhooks reported, for chains' own watches.
         """
         super().__init__()  # type: ignore[no-untyped-call]
         self.known = known
@@ -76,10 +76,10 @@ class PollTrigger(BaseTrigger):
 
     @abstractmethod
     def look(self) -> dict[str, str]:
-        """What is there now, key to value. Blocks.
+        """The current keys and values. Blocks.
 
         Raises:
-            DeliveryChainError: Retryable where another look may work.
+            DeliveryChainError: Retryable if another poll may succeed.
         """
 
     @abstractmethod
@@ -87,13 +87,13 @@ class PollTrigger(BaseTrigger):
         """The event's `refs`, `gone` and `seen`."""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Class path and arguments, from which Airflow makes the trigger again."""
+        """Class path and arguments, from which Airflow recreates the trigger."""
         return f"{type(self).__module__}.{type(self).__qualname__}", {
             name: getattr(self, name) for name in (*self.arguments, *LATER)
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look, wait, and look again until there is something to say."""
+        """Poll until there is an event to yield."""
         failures = 0
         while True:
             try:
@@ -107,9 +107,7 @@ class PollTrigger(BaseTrigger):
                     return
                 failures += 1
                 delay = delay_after(failures, error.retry_after)
-                self.log.warning(
-                    "%s (look %s in a row that failed; the next in %g s)", error, failures, delay
-                )
+                self.log.warning("%s (failed polls in a row: %s; next poll in %g s)", error, failures, delay)
                 await asyncio.sleep(delay)
                 continue
             failures = 0
@@ -119,14 +117,14 @@ class PollTrigger(BaseTrigger):
             await asyncio.sleep(self.poll_seconds)
 
     async def _in_thread(self, do: Callable[[], T]) -> T:
-        """Do what blocks in a thread of ours: looks do, Airflow's own calls (connection, secrets) do too.
+        """Run a blocking call (a poll, or Airflow's own connections and secrets) in a thread pool of our own.
 
-        Places that do not answer must not take the few threads that all triggers share.
+        Endpoints that do not answer must not exhaust the few threads that all triggers share.
         """
         return await asyncio.get_running_loop().run_in_executor(_threads(type(self)), do)
 
     def _is_over(self) -> bool:
-        """Whether no chain needs this watch any more; asked once a minute, and of chains' own watches alone. Blocks."""
+        """Whether no chain needs this watch any longer; for chains' own watches, checked once a minute. Blocks."""
         if not self.told or time.monotonic() < self._ask_at:
             return False
         from airflow.sdk import Variable  # noqa: PLC0415 - of chains' own watches only
@@ -139,10 +137,10 @@ class PollTrigger(BaseTrigger):
             return False
 
     def event(self) -> dict[str, Any] | None:
-        """Look once; the event, or None where all is as it is known. Blocks.
+        """Poll once; return the event, or None if nothing differs from the known state. Blocks.
 
         Raises:
-            DeliveryChainError: Retryable where another look may work.
+            DeliveryChainError: Retryable if another poll may succeed.
         """
         began = _now()
         seen = self.look()
@@ -154,9 +152,9 @@ class PollTrigger(BaseTrigger):
         return None if same else {**event, LOOKED: began, SINCE: self.since}
 
     def _overlooked(self, seen: dict[str, str], began: str) -> dict[str, str]:
-        """Where webhooks told things to be since the last look, which this look finds where that one did.
+        """Keys that webhooks reported elsewhere since the last poll, though both polls saw them at the same place.
 
-        They moved and came back between two looks; without this nobody would notice where the second move was lost.
+        They moved away and back between two polls; if no webhook reported the way back, only this detects it.
         """
         if not self.told or not self.since:
             return {}
@@ -168,7 +166,7 @@ class PollTrigger(BaseTrigger):
 
 
 def _failed(error: DeliveryChainError) -> dict[str, Any]:
-    """The event of what waiting can't mend; told apart is what is mended in this Airflow."""
+    """The event of a failure that waiting can't resolve; `setup` marks one to fix in this Airflow's configuration."""
     return {"error": str(error)} | ({SETUP: True} if isinstance(error, ConfigurationError) else {})
 
 

@@ -1,4 +1,4 @@
-"""Waits in the triggerer until a git source has other refs than those that are known."""
+"""Waits in the triggerer until a git source's refs differ from the known ones."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from delivery_chain.core.events.refs import difference, matching
 from delivery_chain.triggers.base import PollTrigger
 
 LOOK_TIME = 60.0
-"""Seconds that one look at a source may take."""
+"""Time limit in seconds of one poll of a source."""
 
 
 class GitRefTrigger(PollTrigger):
-    """Fires once, as soon as the branches and tags that match differ from the known ones.
+    """Fires once, as soon as the matching branches and tags differ from the known ones.
 
     The event is `{"refs": [{"ref", "commit", "previous"}, …], "gone": [ref, …], "seen": {ref: commit, …},
     "since": time}`, or `{"error": message}`; see `PollTrigger`.
@@ -33,15 +33,15 @@ class GitRefTrigger(PollTrigger):
         since: str | None = None,
         told: str | None = None,
     ) -> None:
-        """Look at nothing yet.
+        """Store the arguments; no I/O.
 
         Args:
             connection: Airflow connection of type git.
             url: Relative to the connection's URL, or empty for that URL.
             branches: Name or regular expression for whole names; None for no branch.
             tags: The same for tags. With both None, every branch and tag counts.
-            known: Full ref name to commit; None makes the first look the event, with every ref as a new one.
-            poll_seconds: Time between two looks.
+            known: Full ref name to commit; None makes the first poll the event, with every ref as new.
+            poll_seconds: Time between two polls.
             since: See `PollTrigger`.
             told: See `PollTrigger`.
         """
@@ -52,27 +52,27 @@ class GitRefTrigger(PollTrigger):
         self.tags = tags
 
     def look(self) -> dict[str, str]:
-        """The refs that match, now. Blocks.
+        """The matching refs at this time. Blocks.
 
         Raises:
             ConfigurationError: The connection or a pattern is wrong. Not retryable.
-            SourceError: Git refuses. Retryable where it is a SourceUnreachable.
+            SourceError: Git failed. Retryable if it is a SourceUnreachable.
         """
         return look(self.connection, self.url, self.branches, self.tags)
 
     def difference(self, known: dict[str, str], seen: dict[str, str]) -> dict[str, Any]:
-        """See `difference`."""
+        """Compare two listings, see `delivery_chain.core.events.refs.difference`."""
         return difference(known, seen)
 
 
 def look(connection: str, url: str, branches: str | None, tags: str | None) -> dict[str, str]:
-    """The refs of a source that match: full name to commit.
+    """The matching refs of a source: full name to commit.
 
-    The connection is read each time, so that a new token counts at once.
+    The connection is read each time, so that a new token takes effect at once.
 
     Raises:
         ConfigurationError: The connection or a pattern is wrong. Not retryable.
-        SourceError: Git refuses. Retryable where it is a SourceUnreachable.
+        SourceError: Git failed. Retryable if it is a SourceUnreachable.
     """
     from delivery_chain.hooks.git import GitSourceHook  # noqa: PLC0415 - not for a Dag parse
     from delivery_chain.settings import Settings  # noqa: PLC0415

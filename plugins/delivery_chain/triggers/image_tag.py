@@ -1,4 +1,4 @@
-"""Waits in the triggerer until tags of a registry stand for other digests than those that are known."""
+"""Waits in the triggerer until the tags of a registry, or their digests, differ from the known ones."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 REQUEST_TIME = 20.0
-"""Seconds for a connect, and for each wait for bytes: a registry that hangs must not hold a look for long."""
+"""Seconds to connect, and to wait for bytes: a registry that hangs must not block a poll for long."""
 
 
 class ImageTagTrigger(PollTrigger):
-    """Fires once, as soon as the tags that match differ from the known ones.
+    """Fires once, as soon as the matching tags differ from the known ones.
 
     The event is `{"refs": [{"name", "tag", "digest", "previous"}, …], "gone": ["name:tag", …],
     "seen": {"name:tag": digest, …}, "since": time}`, or `{"error": message}`; see `PollTrigger`.
@@ -36,16 +36,16 @@ class ImageTagTrigger(PollTrigger):
         since: str | None = None,
         told: str | None = None,
     ) -> None:
-        """Look at nothing yet.
+        """Store the arguments; no I/O.
 
         Args:
             connection: Airflow connection of type oci_registry.
             repositories: Full names: `shop/api`.
-            namespaces: Every repository of these too; the registry has to list its repositories.
-            exclude: Full names of repositories that are left out.
+            namespaces: Namespaces whose repositories are all watched; the registry must support listing them.
+            exclude: Full names of repositories to exclude.
             tags: Name or regular expression for whole names; None for every tag.
-            known: `name:tag` to digest; None makes the first look the event, with every tag as a new one.
-            poll_seconds: Time between two looks.
+            known: `name:tag` to digest; None makes the first poll the event, with every tag as new.
+            poll_seconds: Time between two polls.
             since: See `PollTrigger`.
             told: See `PollTrigger`.
         """
@@ -57,7 +57,7 @@ class ImageTagTrigger(PollTrigger):
         self.tags = tags
 
     def look(self) -> dict[str, str]:
-        """The tags that match, now. Blocks; see `look`."""
+        """The matching tags at this time. Blocks; see `look`."""
         return look(
             self.connection,
             self.repositories,
@@ -67,7 +67,7 @@ class ImageTagTrigger(PollTrigger):
         )
 
     def difference(self, known: dict[str, str], seen: dict[str, str]) -> dict[str, Any]:
-        """See `tag_difference`."""
+        """Compare two listings, see `tag_difference`."""
         return tag_difference(known, seen)
 
 
@@ -79,21 +79,21 @@ def look(
     exclude: Sequence[str] = (),
     tags: str | None = None,
 ) -> dict[str, str]:
-    """The tags that match: `name:tag` to digest.
+    """The matching tags: `name:tag` to digest.
 
-    The connection is read each time, so that a new password counts at once.
+    The connection is read each time, so that a new password takes effect at once.
 
     Args:
         connection: Airflow connection of type oci_registry.
-        repositories: Full names: `shop/api`. One that is not there has no tags.
-        namespaces: Every repository of these too; the registry has to list its repositories.
-        exclude: Full names of repositories that are left out.
+        repositories: Full names: `shop/api`. A missing repository has no tags.
+        namespaces: Namespaces whose repositories are all included; the registry must support listing them.
+        exclude: Full names of repositories to exclude.
         tags: Name or regular expression for whole names; None for every tag.
 
     Raises:
-        ConfigurationError: The connection or a pattern is wrong, nothing is named, there is more than one watch
-            can look at, or the registry does not list its repositories. Not retryable.
-        RegistryError: The registry refuses. Retryable where its class says so.
+        ConfigurationError: The connection or a pattern is wrong, no repository or namespace is given, the limits of
+            one watch are exceeded, or the registry does not list its repositories. Not retryable.
+        RegistryError: The registry failed. Its class says whether that is retryable.
     """
     from delivery_chain.hooks.registry import OciRegistryHook  # noqa: PLC0415 - not for a Dag parse
     from delivery_chain.oci.tag_poll import poll_tags  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""Our part of Airflow's web server. Each application is made at its first request: other processes load none."""
+"""Extends Airflow's web server. Each application is created at its first request, so other processes load none."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     Send = Callable[[Any], Awaitable[None]]
 
 IN_ADDRESS = "delivery_chain.in_address"
-"""Where the ASGI scope holds what an address carried as `token=…`."""
+"""Key of the ASGI scope for the query parameter `token` of the address."""
 
 
 async def pages(scope: Scope, receive: Receive, send: Send) -> None:
-    """Our pages, behind Airflow's login."""
+    """Serve our pages, behind Airflow's login."""
     from delivery_chain.web.pages.app import app  # noqa: PLC0415 - needs Airflow's API server
 
     await app(scope, receive, send)
 
 
 async def webhooks(scope: Scope, receive: Receive, send: Send) -> None:
-    """The receiver of webhooks, which is open to whoever knows a sender's secret."""
+    """Serve the webhook receiver, which authenticates by a sender's secret instead of a login."""
     if scope["type"] == "http":
-        # Some senders can put their secret into the address only. It leaves the address before anybody logs that.
+        # Some senders can put their secret only into the address. Strip it before anything logs the address.
         query = scope.get("query_string", b"").decode("latin-1")
         scope["query_string"] = b""
         scope[IN_ADDRESS] = _token(query)

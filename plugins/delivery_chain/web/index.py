@@ -1,7 +1,7 @@
-"""All chains, ready to be asked which of them a push is for. Follows the Dags that Airflow has, not files.
+"""Indexes all chains by source and by registry, to find those that a push is for. Follows Airflow's Dags, not files.
 
-A chain's spec is in its Dag as Airflow stored it (the documentation of the task `plan`), so a request touches no
-Dag file, the API server needs none, and what matches is what will run.
+A chain's spec is part of its Dag as stored by Airflow (the documentation of the task `plan`), so a request reads no
+Dag file, the API server needs none, and the spec that matches is the one that will run.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
     from delivery_chain.core.events.push import Push
 
 FRESH_SECONDS = 5.0
-"""How old the index may be: Airflow itself takes longer to notice an edited spec."""
+"""Maximum age of the index: Airflow itself takes longer to notice an edited spec."""
 PLACED_SECONDS = 60.0
-"""How long the addresses of git connections are believed."""
-RELATIVE = "Webhooks find sources by their relative path alone"
+"""Maximum age of the addresses of git connections."""
+RELATIVE = "Webhooks match sources by their relative path alone"
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """One source with the chains that build it."""
+    """A source with the chains that build it."""
 
     dag_id: str
     """The Dag that watches it."""
@@ -49,15 +49,15 @@ class Watched:
     chains: tuple[tuple[ChainSpec, str], ...]
     """Each with the repository that it builds from the source."""
     beginnings: tuple[tuple[str, ...], ...] = field(init=False, repr=False, compare=False)
-    """Of each of them: see `for_ref`."""
+    """Per chain, the prefixes that `for_ref` compares."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "beginnings", tuple(_beginnings(*chain) for chain in self.chains))
 
     def for_ref(self, ref: str) -> list[tuple[ChainSpec, str]]:
-        """The chains that a full ref may start: all that do, and others whose rules begin alike.
+        """The chains that a full ref may start: a superset, preselected by the literal prefixes of their rules.
 
-        A thousand chains of one repository are told apart in less time than it takes to try the rules of ten.
+        This filters a thousand chains of one repository faster than matching the rules of ten.
         """
         return [
             chain for chain, begin in zip(self.chains, self.beginnings, strict=True) if ref.startswith(begin)
@@ -66,7 +66,7 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Chains:
-    """What the index holds at one moment."""
+    """A snapshot of the index."""
 
     specs: Mapping[str, ChainSpec] = field(default_factory=dict)
     """By Dag id."""
@@ -74,7 +74,7 @@ class Chains:
     """By git connection and path, see `path_of`."""
 
     def at(self, connections: Collection[str], repositories: Iterable[str]) -> tuple[Watched, ...]:
-        """The sources of these connections that one of the names of a repository means, in the order of their ids."""
+        """The sources of these connections that match any of a repository's names, in the order of their Dag ids."""
         paths = {path for name in repositories if (path := path_of(name))}
         found = {
             one.dag_id: one
@@ -85,7 +85,7 @@ class Chains:
         return tuple(found[dag_id] for dag_id in sorted(found))
 
     def for_image(self, push: Push, connections: Sequence[str], at: datetime) -> Routed:
-        """The run of an image that was pushed to one of these registries, or why there is none."""
+        """Route an image pushed to one of these registries: its run, or the reason why it has none."""
         found = Routed(push=push, at=at, why=NO_CHAIN)
         for instance in connections:
             found = route_image(push, tuple(self.specs.values()), instance=instance, at=at)
@@ -94,13 +94,13 @@ class Chains:
         return found
 
     def registry_of(self, push: Push, connections: Sequence[str]) -> str:
-        """The one of these registries that a chain takes an image from; empty where none does."""
+        """The first of these registries from which a chain takes the image; empty if none does."""
         starts = self.for_image(push, connections, EPOCH).starts
         return self.specs[starts[0].chain].scope.instance if starts else ""
 
 
 class Index:
-    """The chains of this Airflow; one look at the database every few seconds while requests come."""
+    """The chains of this Airflow, refreshed from the database every few seconds while requests arrive."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -134,7 +134,7 @@ class Index:
                 }
         if hashes == self._hashes and time.monotonic() < self._placed_until:
             return
-        # In the order of their names, whatever order the database has: answers are the same in each process.
+        # Sorted by name, regardless of the database's order, so that all processes give the same answers.
         self._specs = {dag_id: self._specs[dag_id] for dag_id in sorted(self._specs) if dag_id in hashes}
         self._hashes = hashes
         self._chains = Chains(self._specs, _by_place(self._specs.values()))
@@ -142,13 +142,13 @@ class Index:
 
 
 def _spec(dag_id: str, data: Any) -> ChainSpec | None:
-    """The spec that a stored Dag was made from; None for a Dag of another version of this package, or a copy."""
+    """The spec of a stored Dag; None for a Dag of another version of this package, or a copy."""
     try:
         tasks = data["dag"]["tasks"]
         text = next(task["__var"]["doc_json"] for task in tasks if task["__var"]["task_id"] == Step.PLAN)
         spec = ChainSpec.model_validate_json(text)
     except (KeyError, TypeError, StopIteration, ValidationError) as error:
-        log.warning("Dag %s holds no spec that can be read: %s", dag_id, str(error)[:300])
+        log.warning("Dag %s contains no readable spec: %s", dag_id, str(error)[:300])
         return None
     return spec if spec.name == dag_id else None
 
@@ -167,7 +167,7 @@ def _by_place(specs: Iterable[ChainSpec]) -> dict[tuple[str, str], tuple[Watched
 
 
 def _server(connection: str) -> Callable[[str], str] | None:
-    """What makes the addresses of a connection's repositories; None where the connection is not as it should be."""
+    """A function from a repository's path to its address; None if the connection is invalid."""
     try:
         return addresses(connection)
     except DeliveryChainError as error:
@@ -176,9 +176,9 @@ def _server(connection: str) -> Callable[[str], str] | None:
 
 
 def _paths(source: Source, server: Callable[[str], str] | None) -> set[str]:
-    """The names that say at least the path below the connection's own: that, the whole address's, and those between.
+    """All names of a source: its path relative to the connection, the path of its full address, and those between.
 
-    The hook of a bare repository names its last two folders, however many of them the connection holds.
+    The hook of a bare repository reports its last two folders, whichever part of them belongs to the connection.
     """
     below, whole = path_of(source.url), ""
     try:
@@ -189,7 +189,7 @@ def _paths(source: Source, server: Callable[[str], str] | None) -> set[str]:
 
 
 def _beginnings(chain: ChainSpec, repository: str) -> tuple[str, ...]:
-    """What the full refs begin with that start the chain's rules for a repository."""
+    """Literal prefixes of the full refs that match a chain's rules for a repository."""
     return tuple(
         rule.prefix + rule.pattern.beginning
         for rule in chain.build_rules

@@ -1,6 +1,6 @@
-"""From a notification to runs, in one transaction: either all of it is in Airflow's database, or nothing is.
+"""Turns a notification into runs in one transaction: Airflow's database has all of it, or nothing.
 
-Notifications about one source are judged one after the other, whichever server process takes them: see `RefHistory`.
+Notifications about one source are serialized across all server processes, see `RefHistory`.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ if TYPE_CHECKING:
     from delivery_chain.web.index import Chains
 
 MOST_RUNS = 100
-"""Runs of one notification, for its sender does not wait long. The sensor starts the rest."""
-GONE = "the registry has no such tag any more, or can't be asked for it"
-UNPEELED = "an annotated tag that can't be asked for its commit now; the sensor finds it"
+"""Runs per notification, because its sender does not wait long. The sensor starts the rest."""
+GONE = "the registry no longer has this tag, or can't resolve it"
+UNPEELED = "an annotated tag whose commit can't be resolved now; the sensor finds it"
 LEFT = f"more than {MOST_RUNS} runs in one delivery: the sensor starts the rest"
 
 
 def take(*, sender: WebhookSender, notification: Notification, chains: Chains, now: datetime) -> list[Entry]:
-    """Make the runs and the ledger's entries; returned are the latter.
+    """Make the runs and the ledger's entries; return the entries.
 
     Raises:
-        WebhookRefused: 503: a registry does not say what a tag points at.
-        SQLAlchemyError: Nothing was written. The sender should try again.
+        WebhookRefused: 503: a registry can't resolve a tag. Retryable.
+        SQLAlchemyError: Nothing was written. The sender should retry.
     """
     pushes = resolve(notification, sender.speaks_for, chains)
     with transaction() as session:
@@ -58,7 +58,7 @@ def take(*, sender: WebhookSender, notification: Notification, chains: Chains, n
 
 
 class WebhookIntake:
-    """One notification on its way into Airflow: an `Intake` of `delivery_chain.core.events.pipeline`."""
+    """The webhooks' `Intake` of `delivery_chain.core.events.pipeline`, for one notification."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class WebhookIntake:
         self._histories: dict[str, RefHistory] = {}
 
     def route(self, pushes: Sequence[Push]) -> list[Routed]:
-        """Git refs, then images. By the ids of places, so that two notifications never wait for each other's locks."""
+        """Route git refs, then images; ordered by place, so that concurrent notifications never deadlock."""
         refs = [push for push in pushes if not push.is_image]
         images = [self._image(push) for push in pushes if push.is_image]
         return [*self._refs(refs), *sorted(images, key=self._shelf)]
@@ -114,22 +114,22 @@ class WebhookIntake:
         return replace(found, why=OURS) if own else found
 
     def _shelf(self, one: Routed) -> tuple[str, str]:
-        """Place, and the Dag whose readers may see it: Airflow shows no log of a Dag that is not there.
+        """The place, and the Dag whose readers may see the entry: Airflow shows no log of a Dag that does not exist.
 
-        Nobody watches for images that a chain builds, so there the chain is shown.
+        No Dag watches for images that a chain builds, so those go to the chain's Dag.
         """
         builds = one.push.is_image and one.starts and self.chains.specs[one.starts[0].chain].build_rules
         return one.place, one.starts[0].chain if builds else one.place
 
     def known(self, one: Routed) -> tuple[History, Sighting | None]:
-        """Locks the place at its first ref."""
+        """The ref's history and last sighting; locks the place at its first ref."""
         if one.place not in self._histories:
             self._histories[one.place] = RefHistory(self.session, one.place)
         history = self._histories[one.place]
         return history.told(one.push.ref), history.watched(one.push.ref)
 
     def word(self, one: Routed) -> Move:
-        """The sender's word, by the webhook that it has for it."""
+        """The move that the sender reports, attributed to the webhook that sent it."""
         return Move(
             before=one.push.before,
             after=one.push.after,
@@ -140,25 +140,25 @@ class WebhookIntake:
         )
 
     def there(self, starts: Sequence[Start]) -> list[RunsThere]:
-        """By Airflow's database."""
+        """The existing runs of each start, from Airflow's database."""
         return [self._runs.there(start) for start in starts]
 
     def wait(self, one: Routed) -> str:
-        """Of one notification `MOST_RUNS`, or all of one push."""
+        """Postpone a push that would exceed `MOST_RUNS`, unless it is the first with runs."""
         made = self._runs.made
         return LEFT if made and made + len(one.starts) > MOST_RUNS else ""
 
     def make(self, one: Routed, start: Start, run_id: str, event: Event) -> Outcome | None:
-        """In this transaction."""
+        """Make the run in this transaction."""
         del one
         return self._runs.make(start, run_id, event)
 
     def remember(self, one: Routed, history: History) -> None:
-        """In the place's Variable, by `write`."""
+        """Keep the history for the place's Variable, which `write` stores."""
         self._histories[one.place].remember(one.push.ref, history)
 
     def entry(self, one: Routed) -> Entry:
-        """As this webhook saw it."""
+        """The ledger's entry of this webhook."""
         return Entry(
             ref=one.push.ref,
             commit=one.push.after,
@@ -172,7 +172,7 @@ class WebhookIntake:
         )
 
     def write(self, done: Iterable[Routed]) -> list[Entry]:
-        """Put all of it into the transaction; gives the ledger's entries."""
+        """Write histories and ledger entries in the transaction; return the entries."""
         for history in self._histories.values():
             history.write()
         entries: list[Entry] = []

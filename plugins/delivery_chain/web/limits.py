@@ -1,4 +1,4 @@
-"""What one sender may cost: how often, how large, how slow, and how much of all of them at once."""
+"""Limits the load from senders: rate, body size, read time, and the memory of all bodies in flight."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 LONGEST_READ = 30.0
-"""Seconds that a sender may take to send its body."""
+"""Seconds within which a sender must send its body."""
 BODIES_AT_ONCE = 64 * 1024 * 1024
-"""Bytes of bodies that one server process holds at a time."""
+"""Bytes of all bodies that one server process holds at a time."""
 MOST_SENDERS = 1000
 LONGEST_NUMBER = 20
 """Digits of a Content-Length."""
 AGAIN_SOON = 5.0
-"""Seconds after which a sender is asked to try again."""
+"""Retry-After in seconds for passing failures."""
 
 
 class Rate:
-    """A token bucket per sender: a minute's worth may come at once."""
+    """A token bucket per sender; the burst is a minute's worth."""
 
     def __init__(self) -> None:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
@@ -53,30 +53,30 @@ class Rate:
 
 
 class Bodies:
-    """Reads bodies within bounds. Only bytes that came count, and only as long as somebody needs them."""
+    """Reads bodies within bounds. Only bytes received count, and only while they are in use."""
 
     def __init__(self, room: int = BODIES_AT_ONCE) -> None:
-        """Hold nothing yet.
+        """Start empty.
 
         Args:
-            room: Bytes of all; one sender gets half of it at most, so that it can't shut out the others.
+            room: Bytes in total; one sender gets at most half of it, so that it can't starve the others.
         """
         self.room = room
         self.share = room // 2
         self.held: dict[str, int] = {}
-        """Bytes by sender; nothing of those that have none under way."""
+        """Bytes by sender, for senders with bodies in flight."""
 
     @asynccontextmanager
     async def read(self, request: Request, largest: int, *, name: str) -> AsyncIterator[bytes]:
-        """The body, which counts as long as the block lasts.
+        """Read the body, which counts against the limits until the block ends.
 
         Args:
-            request: Not read yet.
-            largest: Bytes.
-            name: Of the sender that it should be from.
+            request: A request whose body was not read yet.
+            largest: Maximum size in bytes.
+            name: The sender that the request claims to be from.
 
         Raises:
-            WebhookRefused: 413 for a larger one, 408 for a slow one, 503 where too much is read at once.
+            WebhookRefused: 413 if too large, 408 if too slow, 503 if too many bytes are in flight.
         """
         _check_length(request.headers, largest)
         body = bytearray()
@@ -111,11 +111,11 @@ class Bodies:
 
 
 def _check_length(headers: Mapping[str, str], largest: int) -> None:
-    """Refuse by what the request says that it has. What it does not say is found out by reading."""
+    """Refuse a request whose Content-Length is too large or malformed; without one, reading enforces the limit."""
     said = headers.get("content-length", "")
     if not said:
         return
     if not (said.isascii() and said.isdecimal()):
-        raise WebhookRefused(400, "the Content-Length is no number")
+        raise WebhookRefused(400, f"expected a number as Content-Length, found {said[:LONGEST_NUMBER]!r}")
     if len(said) > LONGEST_NUMBER or int(said) > largest:
         raise WebhookRefused(413, f"expected at most {largest} bytes")

@@ -1,9 +1,9 @@
-"""Takes webhooks. The one part of our pages that is open to whoever knows no login but a secret.
+"""Receives webhooks: our only endpoint without a login, authenticated by a secret instead.
 
     POST /delivery-chain/webhooks/{connection}
 
-The connection, of type webhook_sender, says who sends, with which secret, and for which sources and registries it
-may speak. Nothing is parsed before the secret is proved; nothing is answered with 2xx before the runs are made.
+The connection, of type webhook_sender, defines the kind of sender, its secret, and the sources and registries that it
+may report for. No payload is parsed before its proof is verified; no 2xx is sent before the runs are made.
 """
 
 from __future__ import annotations
@@ -38,29 +38,29 @@ if TYPE_CHECKING:
     from delivery_chain.senders.base import Sender
 
 WORKERS = 4
-"""Notifications that are written at once: Airflow's own pages need the database, too."""
+"""Notifications written concurrently: Airflow's own pages need the database, too."""
 MOST_WAITING = 200
 LARGE = 256 * 1024
-"""Bytes from which a body is verified and parsed beside the event loop."""
+"""Bytes above which a body is verified and parsed outside the event loop."""
 log = logging.getLogger(__name__)
 
 
 class Answer(BaseModel):
-    """What came of a notification."""
+    """The result of a notification."""
 
     model_config = ConfigDict(extra="forbid")
 
     delivery: str
-    """The sender's id of it."""
+    """The sender's delivery id."""
     event: str
     ignored: str = ""
-    """Why there was nothing to do."""
+    """Reason for ignoring the event."""
     changes: list[Entry] = []
-    """Every ref or image that the notification names, with the runs that it made or the reason why it made none."""
+    """Every ref or image in the notification, with the runs that it made or the reason why it made none."""
 
 
 class Refusal(BaseModel):
-    """Why a notification was not taken."""
+    """The reason why a notification was refused."""
 
     detail: str
 
@@ -80,7 +80,7 @@ class Receiver:
         """Answer one request.
 
         Raises:
-            WebhookRefused: It is not taken.
+            WebhookRefused: The request is refused.
         """
         sender = await self._sender(connection)
         kind = SENDERS.get(sender.kind)
@@ -105,9 +105,9 @@ class Receiver:
             raise _database_failed(error) from error
 
     async def write(self, sender: WebhookSender, notification: Notification) -> list[Entry]:
-        """Make the runs, beside the event loop."""
+        """Make the runs, outside the event loop."""
         if self.waiting >= MOST_WAITING:
-            raise WebhookRefused(503, "too many deliveries wait", retry_after=AGAIN_SOON)
+            raise WebhookRefused(503, "too many deliveries are waiting", retry_after=AGAIN_SOON)
         self.waiting += 1
         try:
             return await run_sync(partial(self._write, sender, notification), limiter=self.workers)
@@ -128,21 +128,21 @@ async def _read(kind: Sender, received: Received, sender: WebhookSender) -> Noti
 
 def _database_failed(error: SQLAlchemyError) -> WebhookRefused:
     refused = WebhookRefused(503, "Airflow's database did not take it", retry_after=AGAIN_SOON)
-    # The driver's own first line: SQLAlchemy's text and the driver's details hold the notification's values.
+    # Only the first line of the driver's message: the rest, and SQLAlchemy's text, contain the notification's values.
     first = str(getattr(error, "orig", None) or "").partition("\n")[0]
     refused.add_note(f"{type(error).__name__}: {first[:300]}")
     return refused
 
 
 def make_app() -> FastAPI:
-    """The application, for a server process of its own state."""
+    """Create the application, with one receiver per server process."""
     app = FastAPI(title="Webhooks of delivery chains", docs_url=None, redoc_url=None, openapi_url=None)
     receiver = Receiver()
     refusals: Any = {status: {"model": Refusal} for status in (400, 401, 408, 413, 429, 503)}
 
     @app.post("/{connection}", responses=refusals)
     async def deliver(connection: str, request: Request) -> Answer:
-        """Take one webhook; the body and its proof are as its sender has them."""
+        """Receive one webhook; the format of body and proof depends on the sender."""
         return await receiver.take(connection, request)
 
     @app.exception_handler(WebhookRefused)

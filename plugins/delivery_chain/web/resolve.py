@@ -1,4 +1,4 @@
-"""The first step for webhooks: what a sender leaves out is asked for, the commit of a tag or the digest of an image."""
+"""Resolves facts that senders omit: the commit of an annotated tag, the digest of an image. Webhooks' first step."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
     from delivery_chain.web.index import Chains
 
 LOOK_SECONDS = 5.0
-"""How long git may take: the sender waits for its answer."""
+"""Time limit for git: the sender is waiting for its answer."""
 MOST_ASKED = 100
-"""Images of one notification whose digests are asked for. The sensor finds the rest."""
+"""Images per notification whose digests are resolved. The sensor finds the rest."""
 log = logging.getLogger(__name__)
 
 
 def resolve(notification: Notification, speaks_for: Sequence[str], chains: Chains) -> list[Push]:
-    """The pushes with their commits and digests, where a chain takes them and somebody says.
+    """Complete the pushes with their commits and digests, if a chain takes them and they can be resolved.
 
     Args:
-        notification: With the pushes.
-        speaks_for: Connections that its sender speaks for.
-        chains: Those that may take them.
+        notification: Source of the pushes.
+        speaks_for: Connections that the sender speaks for.
+        chains: Chains that may take them.
 
     Raises:
-        WebhookRefused: 503: a registry does not say what a tag points at. Retryable.
+        WebhookRefused: 503: a registry can't resolve a tag. Retryable.
     """
     pushes = list(notification.pushes)
     if any(not push.peeled for push in pushes) and (
@@ -52,15 +52,15 @@ def resolve(notification: Notification, speaks_for: Sequence[str], chains: Chain
 
 
 def _peel(source: Source, pushes: Sequence[Push]) -> list[Push]:
-    """The pushes by their commits; a tag stays as it is where the source does not say, or has it elsewhere by now.
+    """Replace tag objects, which some senders give, by commits, which the sensor sees.
 
-    The sensor sees commits, some senders name tag objects.
+    A tag stays unresolved if the source does not answer, or if the tag has moved since.
     """
     try:
         repository = GitSourceHook(source.connection, Settings.load().git_transports).source(source.url)
         tags = tag_objects(repository, deadline=time.monotonic() + LOOK_SECONDS)
     except DeliveryChainError as error:
-        log.warning("Tags of %s can't be asked for their commits: %s", source.connection, error)
+        log.warning("The commits of annotated tags of %s can't be resolved: %s", source.connection, error)
         return list(pushes)
     return [push if push.peeled else _peeled(push, tags) for push in pushes]
 
@@ -73,15 +73,15 @@ def _peeled(push: Push, tags: Mapping[str, tuple[str, str]]) -> Push:
 
 
 def _asked(registry: str, image: Push) -> Push:
-    """The image by its digest, without which nobody knows which push it is; as it is where the registry has none."""
+    """Add the image's digest, which identifies the push; unchanged if the registry does not have the tag."""
     try:
         with OciRegistryHook(registry).client(timeout=TEST_TIMEOUT) as client:
             manifest = client.head_manifest(image.name, image.tag)
     except DeliveryChainError as error:
-        why = f"what {image.ref} points at can't be asked: {error}"
+        why = f"the digest of {image.ref} can't be resolved: {error}"
         if error.retryable:
             raise WebhookRefused(503, why, retry_after=AGAIN_SOON) from error
-        # The same again would get the same answer; a registry would send it for ever.
+        # A redelivery would fail alike, and some registries redeliver forever: accept it.
         log.warning("%s", why)
         return image
     return image.model_copy(update={"after": manifest.digest}) if manifest else image

@@ -1,4 +1,4 @@
-"""The senders by the names of their connections, remembered for seconds: a flood asks neither database nor vault."""
+"""Caches senders by connection id for a few seconds, so that a flood reaches neither database nor secrets backend."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ if TYPE_CHECKING:
     from delivery_chain.web.limits import Rate
 
 SENDER_SECONDS = 10.0
-"""How long a connection is believed: a changed secret counts after that, and a flood asks no database."""
+"""Lifetime of a cached connection, after which a changed secret takes effect."""
 MOST_UNKNOWN = 2000
-"""Names without a sender that are remembered."""
+"""Cached ids without a sender."""
 LOOKUPS = 60
-"""Names that are looked up in a minute, where they are not those of senders."""
+"""Lookups per minute of ids that are not known senders."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,199}")
 
 
 def unproved(why: str) -> WebhookRefused:
-    """The same answer for every request that proves nothing; why is for the log."""
+    """The same refusal for every unauthenticated request; `why` goes only into the log."""
     error = WebhookRefused(401, NO_PROOF)
     error.add_note(why)
     return error
 
 
 class SenderCache:
-    """The senders that one server process knows. One lookup of a name at a time, however many ask for it.
+    """A server process's cache of senders. Concurrent requests for one id share a lookup.
 
-    Those that are no senders are remembered apart: whoever makes names up displaces no sender, and no sender that is
-    known waits for the lookups of made-up names. One that is not known yet may have to.
+    Unknown ids are cached separately, so that made-up ones neither evict a sender nor delay a cached one. A sender
+    that is not cached yet may have to wait for their lookups.
     """
 
     def __init__(self, rate: Rate, workers: CapacityLimiter) -> None:
-        """Know nobody.
+        """Start empty.
 
         Args:
-            rate: Bounds the lookups of names that are not those of senders.
+            rate: Limits lookups of ids that are not known senders.
             workers: Threads for lookups.
         """
         self.rate = rate
@@ -59,10 +59,10 @@ class SenderCache:
         """The sender behind a connection.
 
         Raises:
-            WebhookRefused: 401: there is none. 429: too many names are asked for. 503: the database does not answer.
+            WebhookRefused: 401: no such sender. 429: too many unknown ids. 503: the database does not answer.
         """
         if not _NAME.fullmatch(connection):
-            raise unproved("that is no connection's name")
+            raise unproved("not a valid connection id")
         found = self._remembered(connection) or await self._ask(connection)
         if isinstance(found, str):
             raise unproved(found)
@@ -79,11 +79,11 @@ class SenderCache:
                 self.rate.take("", LOOKUPS)
             asked = self._asked[connection] = asyncio.create_task(self._look(connection))
             asked.add_done_callback(lambda _: self._asked.pop(connection, None))
-        # One that is cancelled takes no answer from the others.
+        # A cancelled request must not cancel the lookup for the others.
         return await asyncio.shield(asked)
 
     async def _look(self, connection: str) -> WebhookSender | str:
-        # Made-up names wait for each other, and for nobody else's sake.
+        # Unknown ids queue among themselves, without delaying known senders.
         limiter = self.workers if connection in self._senders else self.strangers
         found = await run_sync(_sender, connection, limiter=limiter)
         until = time.monotonic() + SENDER_SECONDS
@@ -102,6 +102,6 @@ def _sender(connection: str) -> WebhookSender | str:
     try:
         return WebhookSenderHook(connection).sender()
     except ConfigurationError as error:
-        # Airflow says that a connection is missing also where its database does not answer, which passes.
+        # Airflow reports a missing connection also when its database does not answer, which is transient.
         ping()
         return str(error)

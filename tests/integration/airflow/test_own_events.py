@@ -128,4 +128,4 @@ def test_only_what_others_push_starts_runs(
     assert "a chain's backup of a blocked image" in whys
     # A registry that says what manifests refer to shows that the mark is no image.
     mark = "a chain's own mark of a tag that it is deleting" in whys
-    assert mark != ("an artifact that is no image: application/vnd.oci.empty.v1+json" in ignored)
+    assert mark != ("an artifact other than an image: application/vnd.oci.empty.v1+json" in ignored)

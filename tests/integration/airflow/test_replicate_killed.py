@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
-from support.oci_faulty import memory_registry
 
 from delivery_chain.core.results import RegionResult, Subject
 from delivery_chain.core.seal import unproven
@@ -16,6 +15,7 @@ from delivery_chain.oci.copy.api import put_tag
 from delivery_chain.operators.publish import PublishOperator
 from support.chain_steps import NAME, Run, chain, image_plan, verdict
 from support.oci_images import push_image
+from support.oci_memory import memory_registry
 from support.oci_proxy import line_to
 from support.oci_registry import docker_registry
 from support.replicate_worker import start_try
@@ -111,7 +111,7 @@ def test_the_retry_goes_on_with_open_uploads(killed: Callable[..., Killed]) -> N
 
     In memory, for docker-registry can't go on with an upload that was cut.
     """
-    with memory_registry() as west:
+    with memory_registry(resumes=True) as west:
         again = killed(AT_ONCE, LARGE, west.registry)
     # One upload for each layer, for the config, and to ask whether digests are checked.
     assert (again.resumed, west.opened) == (AT_ONCE, AT_ONCE + 2)

@@ -246,7 +246,7 @@ def test_a_digest_that_is_not_told_is_asked_for(
     found.append(quay(receiver, NAME, "v1"))
     assert [one.status for one in found] == [200] * 3
     assert {entry.ref: entry.why for entry in found[0].entries} == {
-        f"{NAME}:gone": "the registry has no such tag any more, or can't be asked for it",
+        f"{NAME}:gone": "the registry no longer has this tag, or can't resolve it",
         f"{NAME}:v1": "",
     }
     assert ([len(one.made) for one in found], len(set(digests))) == ([1, 0, 1], 2)
@@ -272,7 +272,7 @@ def test_a_registry_that_refuses(
     stored.add(images())
     home.fail("HEAD", f"/v2/{NAME}/manifests/v1", 403)
     found = quay(receiver, NAME, "v1")
-    why = "the registry has no such tag any more, or can't be asked for it"
+    why = "the registry no longer has this tag, or can't resolve it"
     assert (found.status, [entry.why for entry in found.entries], stored.runs()) == (200, [why], [])
 
 

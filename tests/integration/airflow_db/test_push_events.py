@@ -233,7 +233,7 @@ def test_a_run_that_is_not_there(
     [
         ("success", {}, ()),
         ("skipped", {}, ()),
-        ("up_for_retry", {}, ("has no plan yet, ", "failed, and is tried again by itself")),
+        ("up_for_retry", {}, ("has no plan yet, ", "failed, and is retried automatically")),
         ("failed", {"error": "ValueError"}, ("has no plan: ", "clear `plan` and all that follow it")),
         ("failed", {}, ("has no plan: ", "clear `plan` and all that follow it")),
         ("failed", {"error": "EventRefused"}, ()),
@@ -300,7 +300,7 @@ def test_gaps_of_a_place_that_has_a_sender(records: Records, read: Callable[...,
         records.looked(place, entry(by="sensor", since=since, outcomes=outcomes))
     ledger = read()
     assert {change.place: change.gaps for change in ledger.changes} == {
-        PLACE: ("no webhook told it: the sensor found it, up to 40 s after the push",),
+        PLACE: ("no webhook reported it: the sensor found it, up to 40 s after the push",),
         QUIET: (),
     }
     assert [ledger.watches[place].senders for place in (PLACE, QUIET)] == [("gh",), ()]
@@ -363,7 +363,7 @@ def test_gaps_of_a_sensor(records: Records, read: Callable[..., Ledger]) -> None
     assert read().changes[0].gaps == (f"{gap}: its Dag is paused",)
     cursor = {"looked": (NOW - timedelta(seconds=60)).isoformat(), "refs": {"refs/tags/v1": B}}
     Variable.set(PLACE, json.dumps(cursor), session=records.session)
-    assert read().changes[0].gaps == (f"{gap}: it looked since, and saw it at {B[:12]}",)
+    assert read().changes[0].gaps == (f"{gap}: it polled since, and saw it at {B[:12]}",)
     Variable.update(PLACE, json.dumps(cursor | {"refs": {"refs/tags/v1": A}}), session=records.session)
     assert read().changes[0].gaps == ()
 

@@ -93,7 +93,7 @@ def test_a_registry_tells_each_tagged_push_once(client: RegistryClient, told: En
     others = [delivery for delivery in deliveries(told) if not delivery.pushes]
     assert {(delivery.event, delivery.ignored) for delivery in others} == {
         ("push", "a layer or another blob"),
-        ("push", "pushed without a tag, as the platforms of an index and what refers to an image are"),
+        ("push", "pushed without a tag, like the platforms of an index and an image's referrers"),
         ("push", f"the tag {index.digest.replace(':', '-')}.sig is a referrer's or the chain's own"),
         ("pull", "a pull"),
     }

@@ -38,7 +38,7 @@ LOST = change(
     also=(),
     outcomes=(),
     why="no chain covers this image",
-    gaps=("no webhook told it: the sensor found it, up to 31 s after the push",),
+    gaps=("no webhook reported it: the sensor found it, up to 31 s after the push",),
 )
 
 
@@ -49,8 +49,8 @@ def test_a_wide_terminal() -> None:
         "11-23 12:00:00  tag v1.0.0                        aaaaaaaaaaaa  webhook gh x2  shop-api (release): run",
         f"                                                                sensor +4 s      {RUN}",
         f"11-23 12:00:00  shop/{'x' * 26}…  aaaaaaaaaaaa  sensor         no chain covers this image",
-        f"{'':79}GAP no webhook told it: the sensor found it, up to 31 s after",
-        f"{'':79}  the push",
+        f"{'':79}GAP no webhook reported it: the sensor found it, up to 31 s",
+        f"{'':79}  after the push",
     ]
 
 

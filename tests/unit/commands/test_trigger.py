@@ -116,7 +116,7 @@ def test_a_token_comes_first() -> None:
         ),
         (
             ["shop-api", "--ref", "v1", "--tag", "v1"],
-            "either a git `ref` to build, or an image's `tag` or `digest` that is there already",
+            "expected either a git `ref` to build, or the `tag` or `digest` of an existing image; found both",
         ),
         (["shop-api", "--digest", "abc"], "--digest: digest 'abc': expected sha256: and 64 hex digits"),
         (["../x"], "chain '../x': expected a chain's name such as shop-api"),

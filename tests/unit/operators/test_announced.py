@@ -158,4 +158,4 @@ def test_a_registry_that_takes_no_mark_fails_nothing(
     digest = push(home)
     monkeypatch.setenv("AIRFLOW_CONN_HOME", '{"conn_type": "oci_registry", "host": "127.0.0.1:1"}')
     delivered(digest)
-    assert "is not marked in the registry" in caplog.text
+    assert "did not accept the mark" in caplog.text

@@ -258,7 +258,7 @@ def test_the_first_look_is_in_the_ledger(source: Source) -> None:
     source.refs = {MAIN: A, OLD: C, V1: B}
     entries = [Looked.from_xcom(one) for one in source.first().left("match", "ledger")]
     said = (
-        "no run, it was there at the first look, which starts nothing; to run it: delivery-chain trigger shop"
+        "no run, it existed at the first poll, which starts nothing; to run it: delivery-chain trigger shop"
     )
     assert [(one.ref, one.by, one.since, one.sentence.partition(": ")[2]) for one in entries] == [
         (MAIN, "sensor", None, f"shop (main): {said} --rule main --ref {MAIN}"),
@@ -282,7 +282,7 @@ def test_a_long_history_is_told_in_short(source: Source) -> None:
     source.refs = {f"refs/tags/v1.{number}": A for number in range(120)}
     entries = [Looked.from_xcom(one) for one in source.first().left("match", "ledger")]
     assert [one.ref for one in entries] == [f"refs/tags/v1.{number}" for number in range(70, 120)]
-    assert [one.why for one in entries if one.why] == ["and 70 more that were there, which are not listed"]
+    assert [one.why for one in entries if one.why] == ["and 70 more that existed, which are not listed"]
 
 
 def test_a_push_to_an_empty_source_is_run(source: Source) -> None:

@@ -47,12 +47,12 @@ def test_a_push_as_an_event() -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"data__BuildStatus": "FAILED"}, "a build that made no image"),
-        ({"type": "cr:Artifact:ScanCompleted"}, "a scan's end; the chain scans by itself"),
+        ({"data__BuildStatus": "FAILED"}, "a build without an image"),
+        ({"type": "cr:Artifact:ScanCompleted"}, "the end of a scan; the chain runs its own scan"),
         ({"type": "cr:Artifact:SigningCompleted"}, "a signature"),
         ({"type": "cr:Artifact:DeliveryChainCompleted"}, "the end of a chain of ACR itself"),
         ({"type": "cr:Artifact:SynchronizationCompleted"}, "a synchronization's own report"),
-        ({"type": "cr:ActionTrail:ApiCall"}, "'cr:ActionTrail:ApiCall' is no push"),
+        ({"type": "cr:ActionTrail:ApiCall"}, "'cr:ActionTrail:ApiCall' is not a push"),
     ],
 )
 def test_other_events_say_why(change: dict[str, object], why: str) -> None:
@@ -88,14 +88,14 @@ def test_without_a_time_there_is_no_id(value: object) -> None:
         (
             sample("acr", "documented-name"),
             (
-                "the payload names no image: Value error, repository name 'namespace/repoTest': expected lowercase "
-                "words of [a-z0-9] joined by . _ __ - and /, at most 255 characters"
+                "the payload names no valid image: Value error, repository name 'namespace/repoTest': expected "
+                "lowercase words of [a-z0-9] joined by . _ __ - and /, at most 255 characters"
             ),
         ),
         (changed("acr", "push", push_data__tag=None), "expected a text at push_data.tag, found nothing"),
         (
             changed("acr", "push", push_data__digest=["x"]),
-            "the payload names no image: Input should be a valid string",
+            "the payload names no valid image: Input should be a valid string",
         ),
         (
             changed("acr", "push", repository=None),

@@ -105,8 +105,8 @@ def test_other_times(date: object) -> None:
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"id": None}, "400 the payload has no `eventType` or no `id`: it is no service hook's"),
-        ({"eventType": 7}, "400 the payload has no `eventType` or no `id`: it is no service hook's"),
+        ({"id": None}, "400 the payload has no `eventType` or no `id`: not a service hook's payload"),
+        ({"eventType": 7}, "400 the payload has no `eventType` or no `id`: not a service hook's payload"),
         ({"resource": None}, "400 the push names no refs: let the service hook send all resource details"),
         (resource(refUpdates={}), "400 expected a list at `resource.refUpdates`, found dict"),
         (resource(refUpdates=["x"]), "400 expected objects only in the list `resource.refUpdates`"),
@@ -116,7 +116,7 @@ def test_other_times(date: object) -> None:
         ),
         (
             resource(refUpdates=[{"name": "refs/heads/x"}]),
-            "400 the payload is not one of this sender: pushes.0.after",
+            "400 the payload is not valid for this sender: pushes.0.after",
         ),
         (resource(repository=None), "400 the payload names no repository"),
     ],

@@ -171,12 +171,12 @@ def one(**side: Any) -> dict[str, Any]:
         (
             "bitbucket",
             one(type="branch", name="a..b"),
-            "400 the payload is not one of this sender: pushes.0.ref",
+            "400 the payload is not valid for this sender: pushes.0.ref",
         ),
         (
             "bitbucket",
             one(type="branch", name="x"),
-            "400 the payload is not one of this sender: pushes.0.after",
+            "400 the payload is not valid for this sender: pushes.0.after",
         ),
         ("bitbucket", {"repository": {}}, "400 the payload names no repository"),
         (
@@ -187,7 +187,7 @@ def one(**side: Any) -> dict[str, Any]:
                     * (MOST_PUSHES + 1)
                 }
             },
-            "400 the payload is not one of this sender: pushes: ",
+            "400 the payload is not valid for this sender: pushes: ",
         ),
         ("bitbucket-dc", {"changes": None}, "400 expected a list at `changes`, found NoneType"),
         ("bitbucket-dc", {"changes": [{}]}, "400 expected a full git ref"),
@@ -195,7 +195,7 @@ def one(**side: Any) -> dict[str, Any]:
         (
             "bitbucket-dc",
             {"changes": [{"refId": "refs/heads/x"}]},
-            "400 the payload is not one of this sender",
+            "400 the payload is not valid for this sender",
         ),
         (
             "bitbucket-dc",
@@ -214,7 +214,7 @@ def test_one_bad_ref_of_many() -> None:
     good = {"refId": "refs/heads/x", "fromHash": A, "toHash": B}
     request = edited(sample("bitbucket-dc", "push-many"), changes=[good, good | {"refId": "refs/heads/x~1"}])
     assert why_not("bitbucket-dc", request).startswith(
-        "400 the payload is not one of this sender: pushes.1.ref: "
+        "400 the payload is not valid for this sender: pushes.1.ref: "
     )
 
 

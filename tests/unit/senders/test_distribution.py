@@ -16,7 +16,7 @@ from support.registry_samples import NOW, SECRET, changed, sample
 
 IMAGE = "sha256:d804ea788636af2d77cfbda06e1625a7ee9ee41c66c2d7a713f579e0868bec0c"
 INDEX = "sha256:049400b1ee14a1a18bfa855815cb9965b7174a9f4006f8a01cc24a8b572224ec"
-DIGEST_ONLY = "pushed without a tag, as the platforms of an index and what refers to an image are"
+DIGEST_ONLY = "pushed without a tag, like the platforms of an index and an image's referrers"
 
 
 def read(request: Request) -> Notification:
@@ -130,12 +130,12 @@ def test_ids_do_not_depend_on_the_bytes() -> None:
         (
             "application/vnd.oci.image.manifest.v1+json",
             "application/vnd.cncf.helm.config.v1+json",
-            "an artifact that is no image: application/vnd.cncf.helm.config.v1+json",
+            "an artifact other than an image: application/vnd.cncf.helm.config.v1+json",
         ),
         (
             "application/vnd.oci.image.manifest.v1+json",
             "application/vnd.oci.empty.v1+json",
-            "an artifact that is no image: application/vnd.oci.empty.v1+json",
+            "an artifact other than an image: application/vnd.oci.empty.v1+json",
         ),
         (
             "application/vnd.docker.distribution.manifest.v1+prettyjws",
@@ -179,17 +179,17 @@ def test_without_references_the_kind_decides() -> None:
         (
             changed("distribution", "image-push", events__0__target__tag="-v"),
             (
-                "the payload names no image: Value error, tag '-v': expected 1 to 128 characters of [A-Za-z0-9_.-], "
-                "the first not . or -"
+                "the payload names no valid image: Value error, tag '-v': expected 1 to 128 characters of "
+                "[A-Za-z0-9_.-], the first not . or -"
             ),
         ),
         (
             changed("distribution", "image-push", events__0__target__tag=["v1"]),
-            "the payload names no image: Input should be a valid string",
+            "the payload names no valid image: Input should be a valid string",
         ),
         (
             changed("distribution", "image-push", events__0__target__digest="sha256:1"),
-            "the payload names no image: Value error, digest 'sha256:1': expected sha256: and 64 hex digits",
+            "the payload names no valid image: Value error, digest 'sha256:1': expected sha256: and 64 hex digits",
         ),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",

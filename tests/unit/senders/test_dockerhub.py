@@ -82,8 +82,8 @@ def test_a_signature_starts_nothing() -> None:
             "push_data__tag",
             "../x",
             (
-                "the payload names no image: Value error, tag '../x': expected 1 to 128 characters of [A-Za-z0-9_.-], "
-                "the first not . or -"
+                "the payload names no valid image: Value error, tag '../x': expected 1 to 128 characters of "
+                "[A-Za-z0-9_.-], the first not . or -"
             ),
         ),
     ],

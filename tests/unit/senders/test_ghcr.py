@@ -42,10 +42,10 @@ def test_a_tagged_container_is_an_image(case: str, digest: str, action: str) -> 
     [
         (
             payload("package-untagged"),
-            "pushed without a tag, as the platforms of an index and what refers to an image are",
+            "pushed without a tag, like the platforms of an index and an image's referrers",
         ),
-        (payload("package-npm"), "a package of the kind 'npm': no container image"),
-        (payload("package-tagged", action="deleted"), "a package was deleted: no push"),
+        (payload("package-npm"), "a package of the kind 'npm': not a container image"),
+        (payload("package-tagged", action="deleted"), "a package was deleted: not a push"),
         (
             payload("package-tagged", package__package_version__container_metadata__tag__name="sha256-a.sig"),
             "the tag sha256-a.sig is a referrer's or the chain's own",
@@ -67,11 +67,11 @@ def test_what_is_no_push_of_a_tagged_container_says_why(found: dict[str, Any], w
         (payload("package-tagged", package__owner=None), "expected a text at owner.login, found nothing"),
         (
             payload("package-tagged", package__package_version__container_metadata__tag__name=[1]),
-            "the payload names no image: Input should be a valid string",
+            "the payload names no valid image: Input should be a valid string",
         ),
         (
             payload("package-tagged", package__package_version__version="sha256:1"),
-            "the payload names no image: Value error, digest 'sha256:1': expected sha256: and 64 hex digits",
+            "the payload names no valid image: Value error, digest 'sha256:1': expected sha256: and 64 hex digits",
         ),
     ],
     ids=["empty", "list", "action", "owner", "tag", "digest"],

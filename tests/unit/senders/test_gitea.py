@@ -60,8 +60,8 @@ def test_pushes(sender: str, case: str, event: str, push: Push) -> None:
 @pytest.mark.parametrize(
     ("sender", "case", "event", "ignored"),
     [
-        ("gitea", "create", "create", "the push event tells the same"),
-        ("gogs", "branch-created", "create", "the push event tells the same"),
+        ("gitea", "create", "create", "the push event reports the same"),
+        ("gogs", "branch-created", "create", "the push event reports the same"),
         ("gitea", "pull-request", "pull_request", "pull requests start no chain"),
         ("gitea", "test", "push", "a test: no ref moved"),
     ],
@@ -102,19 +102,24 @@ def test_old_gogs() -> None:
     [
         ("gitea", "push", {"ref": "-x"}, "400 expected a full git ref such as refs/heads/main, found '-x'"),
         ("gitea", "push", {"ref": None}, "400 expected a full git ref"),
-        ("gitea", "push", {"before": {}}, "400 the payload is not one of this sender: pushes.0.before: "),
-        ("gitea", "push", {"after": "x"}, "400 the payload is not one of this sender: pushes.0.after: "),
+        ("gitea", "push", {"before": {}}, "400 the payload is not valid for this sender: pushes.0.before: "),
+        ("gitea", "push", {"after": "x"}, "400 the payload is not valid for this sender: pushes.0.after: "),
         ("gitea", "push", {"repository": []}, "400 the payload names no repository"),
-        ("gogs", "tag-created", {"ref": "../x"}, "400 the payload is not one of this sender: pushes.0.ref: "),
-        ("gogs", "tag-created", {"ref": 7}, "400 the payload is not one of this sender: pushes.0.ref: "),
-        ("gogs", "tag-created", {"sha": 7}, "400 the payload is not one of this sender: pushes.0.after: "),
+        (
+            "gogs",
+            "tag-created",
+            {"ref": "../x"},
+            "400 the payload is not valid for this sender: pushes.0.ref: ",
+        ),
+        ("gogs", "tag-created", {"ref": 7}, "400 the payload is not valid for this sender: pushes.0.ref: "),
+        ("gogs", "tag-created", {"sha": 7}, "400 the payload is not valid for this sender: pushes.0.after: "),
         ("gogs", "tag-deleted", {"ref_type": "note"}, "400 expected `ref_type` to be branch or tag"),
         ("gogs", "tag-deleted", {"ref_type": []}, "400 expected `ref_type` to be branch or tag"),
         (
             "gogs",
             "tag-deleted",
             {"ref": "a" * 1500},
-            "400 the payload is not one of this sender: pushes.0.ref: ",
+            "400 the payload is not valid for this sender: pushes.0.ref: ",
         ),
     ],
 )

@@ -84,7 +84,7 @@ def test_other_pushes(changes: dict[str, Any], push: Push) -> None:
     ("case", "event", "number", "ignored"),
     [
         ("ping", "ping", "53", "a ping: the webhook works"),
-        ("create", "create", "54", "the push event tells the same"),
+        ("create", "create", "54", "the push event reports the same"),
         ("pull-request", "pull_request", "55", "pull requests start no chain"),
     ],
 )
@@ -144,23 +144,23 @@ def test_other_times(pushed_at: object) -> None:
         ({"ref": "main"}, "400 expected a full git ref such as refs/heads/main, found 'main'"),
         ({"ref": "-x"}, "400 expected a full git ref such as refs/heads/main, found '-x'"),
         ({"ref": ["refs/heads/x"]}, "400 expected a full git ref"),
-        ({"ref": "refs/heads/a b"}, "400 the payload is not one of this sender: pushes.0.ref: "),
-        ({"ref": "refs/heads/a\nb"}, "400 the payload is not one of this sender: pushes.0.ref: "),
-        ({"ref": "refs/heads/" + "a" * 2000}, "400 the payload is not one of this sender: pushes.0.ref: "),
-        ({"before": "abc"}, "400 the payload is not one of this sender: pushes.0.before: "),
-        ({"before": 7}, "400 the payload is not one of this sender: pushes.0.before: "),
-        ({"after": None}, "400 the payload is not one of this sender: pushes.0.after: "),
-        ({"after": "A" * 40}, "400 the payload is not one of this sender: pushes.0.after: "),
+        ({"ref": "refs/heads/a b"}, "400 the payload is not valid for this sender: pushes.0.ref: "),
+        ({"ref": "refs/heads/a\nb"}, "400 the payload is not valid for this sender: pushes.0.ref: "),
+        ({"ref": "refs/heads/" + "a" * 2000}, "400 the payload is not valid for this sender: pushes.0.ref: "),
+        ({"before": "abc"}, "400 the payload is not valid for this sender: pushes.0.before: "),
+        ({"before": 7}, "400 the payload is not valid for this sender: pushes.0.before: "),
+        ({"after": None}, "400 the payload is not valid for this sender: pushes.0.after: "),
+        ({"after": "A" * 40}, "400 the payload is not valid for this sender: pushes.0.after: "),
         (
             {"after": TAG + "\n", "head_commit": None},
-            "400 the payload is not one of this sender: pushes.0.after: ",
+            "400 the payload is not valid for this sender: pushes.0.after: ",
         ),
-        ({"head_commit": {"id": "main"}}, "400 the payload is not one of this sender: pushes.0.after: "),
+        ({"head_commit": {"id": "main"}}, "400 the payload is not valid for this sender: pushes.0.after: "),
         ({"repository": None}, "400 the payload names no repository"),
         ({"repository": {"full_name": 7}}, "400 the payload names no repository"),
         (
             {"repository": {"full_name": "a" * 2001}},
-            "400 the payload is not one of this sender: repositories.0: ",
+            "400 the payload is not valid for this sender: repositories.0: ",
         ),
     ],
 )
@@ -174,9 +174,9 @@ def test_refusals(changes: dict[str, Any], why: str) -> None:
     [
         ("x-github-event", "", "400 the request has no header X-GitHub-Event"),
         ("x-github-delivery", "", "400 the request has no header X-GitHub-Delivery"),
-        ("x-github-delivery", "x" * 201, "400 the payload is not one of this sender: delivery_id: "),
-        ("x-github-event", "x" * 201, "400 the payload is not one of this sender: event: "),
-        ("x-github-hook-id", "x" * 201, "400 the payload is not one of this sender: hook: "),
+        ("x-github-delivery", "x" * 201, "400 the payload is not valid for this sender: delivery_id: "),
+        ("x-github-event", "x" * 201, "400 the payload is not valid for this sender: event: "),
+        ("x-github-hook-id", "x" * 201, "400 the payload is not valid for this sender: hook: "),
     ],
 )
 def test_headers(name: str, value: str, why: str) -> None:

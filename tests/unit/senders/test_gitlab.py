@@ -103,7 +103,7 @@ def test_system_hooks() -> None:
             {"object_kind": None, "event_name": "project_create"},
             "'project_create' events start no chain",
         ),
-        ("note", {"object_kind": None, "event_name": "repository_update"}, "the push event tells the same"),
+        ("note", {"object_kind": None, "event_name": "repository_update"}, "the push event reports the same"),
         ("note", {"object_kind": ["push"]}, "'Note Hook' events start no chain"),
     ],
 )
@@ -149,8 +149,8 @@ def test_token_is_no_signing_token() -> None:
     [
         ({"ref": "-x"}, "400 expected a full git ref such as refs/heads/main, found '-x'"),
         ({"ref": {}}, "400 expected a full git ref"),
-        ({"after": 1}, "400 the payload is not one of this sender: pushes.0.after: "),
-        ({"checkout_sha": "HEAD"}, "400 the payload is not one of this sender: pushes.0.after: "),
+        ({"after": 1}, "400 the payload is not valid for this sender: pushes.0.after: "),
+        ({"checkout_sha": "HEAD"}, "400 the payload is not valid for this sender: pushes.0.after: "),
         ({"project": "x"}, "400 the payload names no repository"),
         ({"project": {"path_with_namespace": []}}, "400 the payload names no repository"),
     ],
@@ -162,5 +162,5 @@ def test_refusals(changes: dict[str, Any], why: str) -> None:
 
 def test_no_event() -> None:
     """Neither a header nor the body say what happened."""
-    why = "400 the request says of no event: no X-Gitlab-Event, no `object_kind`"
+    why = "400 the request names no event: no X-Gitlab-Event, no `object_kind`"
     assert why_not("gitlab", Request(headers={}, body=b"{}")) == why

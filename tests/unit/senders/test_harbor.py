@@ -14,7 +14,7 @@ from support.registry_samples import NOW, SECRET, changed, sample
 
 DEBIAN = "sha256:8a9e9863dbb6e10edb5adfe917c00da84e1700fa76e7ed02476aa6e6fb8ee0d8"
 BUSYBOX = "sha256:dde8e930c7b6a490f728e66292bc9bce42efc9bbb5278bae40e4f30f6e00fe8c"
-DIGEST_ONLY = "pushed without a tag, as the platforms of an index and what refers to an image are"
+DIGEST_ONLY = "pushed without a tag, like the platforms of an index and an image's referrers"
 SCANNER = "robot$library+scanner-Trivy-51fe4548-bbe5-11ed-9217-0242ac14000d"
 
 
@@ -63,7 +63,7 @@ def test_several_resources_are_several_images() -> None:
         (
             "replication",
             "admin",
-            "a replication's own report; each image that it brings comes as a push",
+            "a replication's own report; each image that it copies is reported as a push",
         ),
     ],
 )
@@ -78,21 +78,21 @@ def test_recorded_events_that_start_nothing(case: str, actor: str, why: str) -> 
     ("kind", "why"),
     [
         ("DELETE_ARTIFACT", "a deletion"),
-        ("SCANNING_COMPLETED", "a scan's end; the chain scans by itself"),
-        ("SCANNING_FAILED", "a scan's end; the chain scans by itself"),
-        ("SCANNING_STOPPED", "a scan's end; the chain scans by itself"),
+        ("SCANNING_COMPLETED", "the end of a scan; the chain runs its own scan"),
+        ("SCANNING_FAILED", "the end of a scan; the chain runs its own scan"),
+        ("SCANNING_STOPPED", "the end of a scan; the chain runs its own scan"),
         ("QUOTA_EXCEED", "a warning about a quota"),
         ("QUOTA_WARNING", "a warning about a quota"),
         ("TAG_RETENTION", "a deletion by the project's retention rules"),
         ("UPLOAD_CHART", "a chart"),
-        ("harbor.scan.completed", "a scan's end; the chain scans by itself"),
+        ("harbor.scan.completed", "the end of a scan; the chain runs its own scan"),
         (
             "harbor.replication.status.changed",
-            "a replication's own report; each image that it brings comes as a push",
+            "a replication's own report; each image that it copies is reported as a push",
         ),
         ("harbor.quota.warned", "a warning about a quota"),
-        ("harbor.tag.created", "'harbor.tag.created' is no push"),
-        ("x" * 190, f"'{'x' * 60}' is no push"),
+        ("harbor.tag.created", "'harbor.tag.created' is not a push"),
+        ("x" * 190, f"'{'x' * 60}' is not a push"),
     ],
 )
 def test_other_kinds_say_why(kind: str, why: str) -> None:
@@ -142,14 +142,14 @@ def test_without_a_time_there_is_no_id() -> None:
         (
             "event_data__resources__0__tag",
             7,
-            "the payload names no image: Input should be a valid string",
+            "the payload names no valid image: Input should be a valid string",
         ),
         (
             "event_data__repository__repo_full_name",
             "Test/Debian",
             (
-                "the payload names no image: Value error, repository name 'Test/Debian': expected lowercase words of "
-                "[a-z0-9] joined by . _ __ - and /, at most 255 characters"
+                "the payload names no valid image: Value error, repository name 'Test/Debian': expected lowercase "
+                "words of [a-z0-9] joined by . _ __ - and /, at most 255 characters"
             ),
         ),
     ],

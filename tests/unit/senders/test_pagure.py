@@ -35,7 +35,7 @@ OBJECT, SECOND_OBJECT = (
     "522b2159ee9b92da52d4720177b1701dc7aaa0c4",
     "b57782115a2eef973efa07d2134b216caf4e0439",
 )
-NOT_YET = "the creation of the branch or tag tells the same"
+NOT_YET = "the creation of the branch or tag reports the same"
 
 
 def told(topic: str, message_id: str, said: int | Push | str = "", at: int = 0) -> Notification:
@@ -269,8 +269,8 @@ def test_other_times(timestamp: object) -> None:
     assert read("pagure", around("branch-push", timestamp=timestamp)).pushed_at is None
 
 
-NO_NAME = "400 the payload has no `topic` or no `msg_id`: it is none of Pagure's"
-WRONG = "400 the payload is not one of this sender: "
+NO_NAME = "400 the payload has no `topic` or no `msg_id`: not a Pagure payload"
+WRONG = "400 the payload is not valid for this sender: "
 
 
 @pytest.mark.parametrize(

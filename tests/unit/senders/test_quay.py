@@ -36,7 +36,7 @@ def test_an_old_version_sends_tags_with_image_ids() -> None:
     ("case", "event", "why"),
     [
         ("test-notification", "repo_push", "a test notification"),
-        ("build-queued", "notification", "a build's state; the image that it makes comes as a push"),
+        ("build-queued", "notification", "a build's state; its image is reported as a push"),
     ],
 )
 def test_what_is_no_push_is_ignored(case: str, event: str, why: str) -> None:
@@ -47,8 +47,8 @@ def test_what_is_no_push_is_ignored(case: str, event: str, why: str) -> None:
 @pytest.mark.parametrize(
     ("more", "why"),
     [
-        ({"vulnerability": {"id": "CVE-1"}}, "a scan's result; the chain scans by itself"),
-        ({"message": "TEST NOTIFICATION"}, "no push: it updates no tag"),
+        ({"vulnerability": {"id": "CVE-1"}}, "a scan's result; the chain runs its own scan"),
+        ({"message": "TEST NOTIFICATION"}, "not a push: it updates no tag"),
     ],
 )
 def test_other_notifications_say_why(more: dict[str, object], why: str) -> None:
@@ -85,7 +85,7 @@ def test_a_push_that_updated_no_tag() -> None:
         ),
         (
             changed("quay", "push", updated_tags=["latest", {"a": 1}]),
-            "the payload names no image: Input should be a valid string",
+            "the payload names no valid image: Input should be a valid string",
         ),
         (
             changed("quay", "push", updated_tags=["v1"] * 5001),
@@ -94,8 +94,8 @@ def test_a_push_that_updated_no_tag() -> None:
         (
             changed("quay", "push", updated_tags=["a b"]),
             (
-                "the payload names no image: Value error, tag 'a b': expected 1 to 128 characters of [A-Za-z0-9_.-], "
-                "the first not . or -"
+                "the payload names no valid image: Value error, tag 'a b': expected 1 to 128 characters of "
+                "[A-Za-z0-9_.-], the first not . or -"
             ),
         ),
     ],

@@ -126,8 +126,8 @@ def test_short_names_need_one_repository(
     with pytest.raises(ConfigurationError) as caught:
         sensor(known={"v1": A}, **more).execute({"task_state_store": Store()})
     assert str(caught.value) == (
-        "known image tags: expected `name:tag` where more than one repository is watched, found 'v1'; "
-        "write the repository before it"
+        "known image tags: expected `name:tag` because more than one repository is watched, found 'v1'; "
+        "prefix it with the repository"
     )
 
 

@@ -166,7 +166,7 @@ REFUSALS: dict[str, Callable[[], tuple[dict[str, Any], tuple[str, bytes, dict[st
         {},
         signed({"x": SENTINEL}, conn_id="no%20name"),
         401,
-        "that is no connection's name",
+        "not a valid connection id",
     ),
     "other type": lambda: ({"conn_type": "http"}, signed({"x": SENTINEL}), 401, "field conn_type"),
     "no secret": lambda: ({"password": ""}, signed({"x": SENTINEL}, secret="x"), 401, ""),

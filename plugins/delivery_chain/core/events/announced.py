@@ -1,7 +1,7 @@
-"""Whether the push of an image that others made was announced before: asked of a mark beside the image. Pure.
+"""Decides from a mark beside an image whether its push was delivered before; for images built elsewhere. Pure.
 
-A chain that builds nothing leaves no word of its own in an image. Once it has delivered one, it leaves a mark in the
-home registry: a referrer of the image, which outlives runs and Variables.
+A chain that builds nothing writes no annotations into an image. After a delivery it attaches a mark in the home
+registry instead: a referrer of the image, which outlives runs and Variables.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
     from delivery_chain.core.plan import Plan
 
 MARK = "application/vnd.delivery-chain.delivered.v1+json"
-"""Artifact type of a mark. Its content is empty; what it says are its annotations."""
+"""Artifact type of a mark. Its content is empty; its annotations carry the facts."""
 IMAGE = "dev.delivery-chain.place"
-"""Annotation: `registry.example.com/base/busybox:1.0` as that chain names it: a copy elsewhere says nothing."""
+"""Annotation: `registry.example.com/base/busybox:1.0` as that chain names it; a copy elsewhere proves nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """A chain's word that it delivered an image under a tag."""
+    """A chain's record that it delivered an image under a tag."""
 
     digest: str
-    """The image's."""
+    """Digest of the image."""
     image: str
-    """Its name with registry and tag."""
+    """Name of the image, with registry and tag."""
     run: str
     """Dag id and run id."""
     seen_at: datetime
 
     @classmethod
     def read(cls, digest: str, annotations: Mapping[str, str], now: datetime) -> Mark | None:
-        """What a mark says; None where it is not whole. A time of the future counts as the beginning of time."""
+        """Read a mark; None if it is incomplete. A time in the future counts as the beginning of time."""
         if not all(annotations.get(key) for key in (IMAGE, RUN, SEEN_AT)):
             return None
         seen_at = claimed(annotations[SEEN_AT], now)
@@ -49,17 +49,17 @@ class Mark:
 
     @property
     def run_id(self) -> str:
-        """The run that delivered it."""
+        """Id of the run that delivered the image."""
         return self.run.partition(" ")[2]
 
 
 def image_name(plan: Plan, host: str) -> str:
-    """The image that a plan is about, as its chain names it."""
+    """Name of a plan's image as its chain writes it, with registry and tag."""
     return f"{host}/{plan.name}:{plan.tags[0]}" if plan.tags else f"{host}/{plan.name}"
 
 
 def says(plan: Plan, host: str) -> dict[str, str]:
-    """The annotations of the mark that a run leaves of its image."""
+    """Annotations of the mark that a run attaches to its image."""
     seen_at = plan.seen_at or plan.pushed_at
     return {
         IMAGE: image_name(plan, host),
@@ -69,18 +69,18 @@ def says(plan: Plan, host: str) -> dict[str, str]:
 
 
 def ours(plan: Plan, host: str, marks: Iterable[Mark]) -> tuple[Mark, ...]:
-    """Those of some marks that are of the plan's chain and image."""
+    """The marks that belong to the plan's chain and image."""
     image = image_name(plan, host)
     return tuple(one for one in marks if one.image == image and one.run.partition(" ")[0] == plan.chain)
 
 
 def same_image(plan: Plan, left: datetime | None, marks: Iterable[Mark]) -> Mark | None:
-    """The newest mark of the push that a plan is for; None where it was not delivered.
+    """The newest mark of the plan's own push; None if that push was not delivered yet.
 
     Args:
-        plan: One about an image that is there.
-        left: When the tag was last known to be at another image; None for never.
-        marks: From `ours`: of the image, and of others that the tag is said to have been at.
+        plan: A plan for an existing image.
+        left: When the tag was last known to point at another image; None for never.
+        marks: From `ours`: those of the image, and of other images that the tag reportedly pointed at.
     """
     marks = tuple(marks)
     elsewhere = max((one.seen_at for one in marks if one.digest != plan.digest), default=NEVER)
@@ -90,13 +90,13 @@ def same_image(plan: Plan, left: datetime | None, marks: Iterable[Mark]) -> Mark
 
 
 def is_again(plan: Plan, event: Event, mark: Mark) -> bool:
-    """Whether the push of an image that was delivered was merely told again, and not its own run cleared."""
+    """Whether an event merely redelivers a push that was delivered, as opposed to a cleared run of that push."""
     itself = mark.run == f"{plan.chain} {plan.run_id}" and mark.seen_at >= (plan.seen_at or plan.pushed_at)
     return event.kind is Kind.IMAGE_PUSH and not itself
 
 
 def times_before(plan: Plan, marks: Iterable[Mark]) -> int:
-    """How many earlier pushes of the image were delivered under the run's id, by the marks of `ours`."""
+    """Count the earlier pushes of the image that were delivered under the run's id, by the marks of `ours`."""
     run, seen_at = f"{plan.chain} {plan.run_id}", plan.seen_at or plan.pushed_at
     return len(
         {
@@ -108,15 +108,15 @@ def times_before(plan: Plan, marks: Iterable[Mark]) -> int:
 
 
 def told_again(plan: Plan, mark: Mark) -> str:
-    """The sentence for a push that was delivered before, with what a person may do who wants more of it."""
+    """The sentence for a push that was delivered before, with the command that delivers it again."""
     about = f"--tag {plan.tags[0]}" if plan.tags else f"--digest {plan.digest}"
     return (
-        f"{plan.title} at {short_digest(plan.digest)} was delivered before, by run {mark.run_id}. It is told again, so "
-        f"nobody is told. To send it on once more: delivery-chain trigger {plan.chain} --repository {plan.repository} "
-        f"{about}"
+        f"{plan.title} at {short_digest(plan.digest)} was delivered before, by run {mark.run_id}. This is a "
+        f"redelivery, so no trigger fires. To deliver it again: delivery-chain trigger {plan.chain} --repository "
+        f"{plan.repository} {about}"
     )
 
 
 def built_here(plan: Plan) -> str:
     """The sentence for an image that the chain itself built."""
-    return f"{plan.title} at {short_digest(plan.digest)} was built by this chain itself: nobody else pushed an image"
+    return f"{plan.title} at {short_digest(plan.digest)} was built by this chain itself: it is not a new push"

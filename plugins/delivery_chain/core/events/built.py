@@ -1,8 +1,8 @@
-"""What an image says of its origin, and whether a push was built before: asked of the registry. Pure.
+"""Annotates images with their origin, and decides from those annotations whether a push was built before. Pure.
 
-Runs are rows that operators are told to delete (`airflow db clean`), and whoever tells of pushes may tell them again.
-An image outlives both. One with the ref, commit and rule of a push, seen since the ref was last known to be at another
-commit, is of this very push.
+Runs are rows that administrators delete as a routine (`airflow db clean`), and senders redeliver pushes. Images outlive
+both. An image with the ref, commit and rule of a push, seen since the ref was last known to be at another commit, was
+built for that push.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ if TYPE_CHECKING:
     from delivery_chain.core.plan import Plan
 
 PUSHED_AT = "dev.delivery-chain.pushed-at"
-"""Annotation: when the source was pushed. A tag never goes back to an image with an earlier one."""
+"""Annotation: when the source was pushed. A tag never moves back to an image with an earlier time."""
 SEEN_AT = "dev.delivery-chain.seen-at"
-"""Annotation: when the push was first seen, by our own clock."""
+"""Annotation: when the push was first seen, by the clock of this installation."""
 RUN = "dev.delivery-chain.run"
-"""Annotation: Dag id and run id, so that staging tags of crashed runs are found."""
+"""Annotation: Dag id and run id, by which staging tags of crashed runs are found."""
 RULE = "dev.delivery-chain.rule"
 """Annotation: the build rule."""
 TAGS = "dev.delivery-chain.tags"
-"""Annotation: the tags that it was built for, with spaces between."""
+"""Annotation: the tags that the image was built for, separated by spaces."""
 FOR = "dev.delivery-chain.for"
-"""Annotation: what it was built for, see `Purpose`."""
+"""Annotation: the purpose of the build: `PUSH`, `UNANNOUNCED` or `REBUILD`."""
 COMMIT = "org.opencontainers.image.revision"
 REF = "org.opencontainers.image.ref.name"
 NEVER = datetime.min.replace(tzinfo=UTC)
 
 PUSH = "push"
-"""For a push, or in place of one: it counts as that push's image."""
+"""Built for a push, or in place of one: it counts as that push's image."""
 UNANNOUNCED = "push, unannounced"
-"""The same without triggers: a push that fires them still has to."""
+"""The same without triggers: a later push still has to fire them."""
 REBUILD = "rebuild"
-"""An older commit, by hand: it says nothing of where the ref was, and never stands in the way of a push."""
+"""An older commit, built by hand: no evidence of where the ref was, and never an obstacle to a push."""
 
 
 def annotations_of(plan: Plan) -> dict[str, str]:
-    """What an image says of its origin: keys of the OCI image spec, and ours.
+    """Annotations that record an image's origin: keys of the OCI image spec, and our own.
 
-    All of them are always there, for a base image may have the same ones, which builders hand down.
+    All are always set, because builders inherit annotations of the base image, which may have the same keys.
     """
     build = plan.build
     facts = {
@@ -70,13 +70,13 @@ def annotations_of(plan: Plan) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where an image of ours comes from, as it says itself."""
+    """The origin of an image that a chain built, as its annotations claim."""
 
     digest: str
     ref: str
     commit: str
     rule: str
-    """Empty for an image of a version that did not say it."""
+    """Empty for an image of a version that did not record it."""
     run: str
     """Dag id and run id."""
     purpose: str
@@ -85,9 +85,9 @@ class Origin:
 
     @classmethod
     def read(cls, digest: str, annotations: Mapping[str, str], now: datetime) -> Origin | None:
-        """What the annotations of an image say; None for one that no chain built.
+        """Read an image's annotations; None for an image that no chain built.
 
-        Times of the future and what is no time count as the beginning of time.
+        Times in the future and malformed times count as the beginning of time.
         """
         if not all(annotations.get(key) for key in (RUN, REF, COMMIT)):
             return None
@@ -98,40 +98,40 @@ class Origin:
             commit=annotations[COMMIT],
             rule=annotations.get(RULE, ""),
             run=annotations[RUN],
-            # An older version built nothing but these.
+            # An older version built for pushes only.
             purpose=annotations.get(FOR, PUSH),
-            # An older version took no note of it; a sender's clock is near enough.
+            # An older version did not record it; the sender's clock is close enough.
             seen_at=claimed(annotations[SEEN_AT], now) if SEEN_AT in annotations else pushed_at,
             pushed_at=pushed_at,
         )
 
     @property
     def run_id(self) -> str:
-        """The run that built it."""
+        """Id of the run that built the image."""
         return self.run.partition(" ")[2]
 
 
 def is_own(plan: Plan, annotations: Mapping[str, str]) -> bool:
-    """Whether an image that somebody pushed is one that the chain itself built, under a tag that it was built for.
+    """Whether a pushed image is one that the chain itself built, under a tag that it was built for.
 
-    Registries tell of what a chain publishes, too. A copy that somebody makes under another tag is a push of its own.
+    Registries also report what a chain publishes. A copy under another tag is a push of its own.
 
     Args:
-        plan: One about an image that is there.
-        annotations: The image's.
+        plan: A plan for an existing image.
+        annotations: Annotations of the image.
     """
     chain = annotations.get(RUN, "").partition(" ")[0]
     return chain == plan.chain and {*plan.tags} <= {*annotations.get(TAGS, "").split(" ")}
 
 
 def may_move(plan: Plan, held: Mapping[str, str], now: datetime) -> bool:
-    """Whether a tag may move to what a plan builds: never back to an older push, and for a rebuild to no other commit.
+    """Whether a tag may move to the image of a plan: never back to an older push; by a rebuild only at the same commit.
 
     Args:
-        plan: One that builds.
-        held: Annotations of the image that holds the tag. What is not ours, claims the future, or was itself built of
-            an older commit stands in no push's way.
-        now: The present.
+        plan: A plan that builds.
+        held: Annotations of the image that holds the tag. An image of others, one from the future and a rebuild of an
+            older commit never block a push.
+        now: The current time.
     """
     build = plan.build
     if build is not None and build.older:
@@ -140,12 +140,12 @@ def may_move(plan: Plan, held: Mapping[str, str], now: datetime) -> bool:
 
 
 def same_push(plan: Plan, left: datetime | None, images: Iterable[Origin]) -> Origin | None:
-    """The newest image of the push that a plan is for; None where there is none.
+    """The newest image of the plan's own push; None if that push was not built yet.
 
     Args:
-        plan: One that builds.
-        left: When the ref was last known to be elsewhere than at the plan's commit; None for never.
-        images: What the registry holds under the tags that the plan gives, or gave at the commit before.
+        plan: A plan that builds.
+        left: When the ref was last known to be at a commit other than the plan's; None for never.
+        images: Images that the registry holds under the plan's tags, for this commit or the previous one.
     """
     build = plan.build
     if build is None or build.older:
@@ -162,10 +162,10 @@ def same_push(plan: Plan, left: datetime | None, images: Iterable[Origin]) -> Or
 
 
 def came_back(plan: Plan, images: Iterable[Origin]) -> datetime | None:
-    """When the ref was last at another commit from which an image came, where that is after the plan's own push.
+    """The time when the ref was last at another commit that was built, if that is after the plan's own push.
 
-    Then the push was told late, or the word of a later one was lost. That the ref is at the plan's commit now, and
-    after the registry was asked, makes this the newer one.
+    Then the push was reported late, or a later push was never reported. The ref is at the plan's commit now, after the
+    registry was queried, so this push is the newer one.
     """
     build = plan.build
     if build is None or build.older:
@@ -181,10 +181,10 @@ def came_back(plan: Plan, images: Iterable[Origin]) -> datetime | None:
 
 
 def is_again(plan: Plan, event: Event, image: Origin) -> bool:
-    """Whether a push whose image is there was merely told again, so that nothing is left to do.
+    """Whether an event merely redelivers a push whose image exists, so that the run has nothing to do.
 
-    It was not where a person asks for it, where the very run that built the image is cleared, and where the image was
-    built without triggers and the push is to fire them.
+    It does not if a person asks for the run, if the run that built the image itself is cleared, or if the image was
+    built without triggers and the push should fire them.
     """
     itself = image.run == f"{plan.chain} {plan.run_id}" and image.seen_at >= (plan.seen_at or plan.pushed_at)
     quiet = image.purpose == UNANNOUNCED and plan.announce
@@ -192,14 +192,14 @@ def is_again(plan: Plan, event: Event, image: Origin) -> bool:
 
 
 def told_again(plan: Plan, image: Origin) -> str:
-    """The sentence for a push that was built before, with what a person may do who wants more of it."""
+    """The sentence for a push that was built before, with the commands that deliver or build it again."""
     build = plan.build
     assert build is not None  # noqa: S101 - for the type checker
     tag = plan.tags[0]
     again = f"delivery-chain trigger {plan.chain}"
     return (
         f"{build.ref} at {build.commit[:12]} was built before: {plan.name}@{short_digest(image.digest)} by run "
-        f"{image.run_id}, pushed {image.pushed_at:%Y-%m-%d %H:%M} UTC. It is told again, so nothing is built, and no "
-        f"tag moves. To send that image on once more: {again} --repository {plan.repository} --tag {tag}; to build it "
-        f"anew: {again} --ref {build.ref}"
+        f"{image.run_id}, pushed {image.pushed_at:%Y-%m-%d %H:%M} UTC. This is a redelivery, so nothing is built and "
+        f"no tag moves. To deliver that image again: {again} --repository {plan.repository} --tag {tag}; to rebuild "
+        f"it: {again} --ref {build.ref}"
     )

@@ -1,20 +1,20 @@
-"""One push, one run: which of a ref's stays at a commit a notification is about. Pure.
+"""Deduplicates pushes, one run each: assigns a notification to one of a ref's stays at a commit. Pure.
 
-A ref moves A -> B -> A: three stays, three runs. Webhooks tell the moves: twice, late, out of order, or never. The
-sensor sees where the ref is now and then, and never the moves in between. Both number a ref's stays at one commit
-alike, and the number is in the run's id, so that what both saw is one run:
+A ref that moves A -> B -> A has three stays, so three runs. Webhooks report moves: twice, late, out of order, or never.
+The sensor samples the ref's position, and misses moves between two polls. Both number a ref's stays at one commit
+alike, and the number is part of the run id, so that a push seen by both is one run:
 
-    a run for this ref and commit, made since the ref was last known to be elsewhere, is this very push.
+    a run for this ref and commit, made since the ref was last known to be elsewhere, is the run of this push.
 
-`judge` finds that time for a webhook, `look_at` for the sensor; `choose` picks the stay. A notification that fits
-nowhere into what is known makes no run where the sensor has one of that commit; else it makes one, which builds nothing
+`judge` finds that time for a webhook, `look_at` for the sensor; `choose` picks the stay. A notification that
+contradicts the history makes no run if the sensor has one for that commit; otherwise it makes one, which builds nothing
 if it finds its ref elsewhere.
 
-Where it is in doubt whether a push is told again, it gets a run: that asks the registry whether the push was built, see
-`delivery_chain.core.events.built`. A run too many is skipped, a push without one would be lost.
+A suspected redelivery gets a run, which asks the registry whether the push was built, see
+`delivery_chain.core.events.built`. A redundant run is skipped; a push without a run would be lost.
 
-What was forgotten may be told again from its beginning, and looks then as if the ref were elsewhere. So the word of a
-webhook makes a run, and no image an old one: whether the ref truly was elsewhere is for the registry to say, too.
+A history that was evicted may be redelivered from its start, and then suggests that the ref was elsewhere. So a
+webhook's report alone can make a run, but never invalidates an image: the registry, too, must show that the ref moved.
 """
 
 from __future__ import annotations
@@ -29,18 +29,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 MOST_SIGHTINGS = 8
-"""What is remembered of one ref. A redelivery of an older push is told by its run."""
+"""Sightings kept per ref. A redelivery of an older push is recognized by its run."""
 MOST_TOLD = 8
 OVERTAKEN = timedelta(seconds=60)
-"""A notification that comes later than another one by more than this was not overtaken by it: its move is newer."""
+"""Window in which notifications may arrive out of order. One that arrives after it reports a newer move."""
 SUPERSEDED = datetime.min.replace(tzinfo=UTC)
-"""Stands for the time of a run that is not the push's, though its number is taken: one that found its ref elsewhere
-before the sensor looked, or one that somebody else started under the id."""
+"""Stands in for the time of a run that takes a stay's number without being the push's run: it found its ref elsewhere
+before the sensor polled, or another client started it under that id."""
+# The ledger stores these reasons, and `gaps` compares them: new words would misjudge old records.
 AGAIN = "this delivery came before"
 ANOTHER = "another webhook told it before"
 REPLAYED = "a replay of a push that was taken before"
 LATE = "it came late: a newer push is known already"
-DOUBT = "maybe told again: its run finds out whether it was built"
+DOUBT = "maybe a redelivery: its run checks whether it was built"
 SENSED = "the sensor saw it first"
 LOST = "moves before it were not told"
 _BEFORE = timedelta(microseconds=1)
@@ -48,53 +49,53 @@ _BEFORE = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """A notification's word that a ref moved."""
+    """A webhook's report that a ref moved."""
 
     before: str | None
     after: str
     teller: str
-    """Which webhook; two of them may report the same move."""
+    """The reporting webhook; two of them may report the same move."""
     delivery_id: str
-    """Empty where the sender gives none."""
+    """Empty if the sender gives none."""
     now: datetime
     pushed_at: datetime | None = None
-    """When, by the sender's clock, where it says so."""
+    """Time of the push by the sender's clock, if given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What the sensor sees: a ref that is elsewhere than it was."""
+    """A moved ref as the sensor sees it."""
 
     commit: str
     previous: str | None
     looked: datetime
-    """When the look at it began."""
+    """Start of the poll that saw it."""
     since: datetime | None
-    """When the last look began that saw it elsewhere; None if there was none."""
+    """Start of the last poll that saw the ref elsewhere; None before the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """Whether a move or change is a push of its own, and what is known of its ref."""
+    """The verdict on a move or change: new push or redelivery, with the updated history of its ref."""
 
     history: History
-    """What is known from now on."""
+    """The ref's history, updated."""
     fresh: bool
-    """Whether it is a push that was not known."""
+    """Whether the push is new."""
     why: str
-    """For people; of a fresh one only where something is odd."""
+    """Reason for people; for a fresh push only if something is unusual."""
     since: datetime | None = None
-    """When the ref was last known to be elsewhere, by which its runs are told apart; None for never."""
+    """When the ref was last known to be elsewhere, which separates its runs; None for never."""
     left: datetime | None = None
-    """When the sensor last saw it elsewhere, or it was deleted, by which its images are told apart; None for never."""
+    """When the sensor last saw the ref elsewhere, or it was deleted, which separates its images; None for never."""
     elsewhere: tuple[str, ...] = ()
-    """Other commits or digests that webhooks reported the ref at: the registry knows what came of them."""
+    """Other commits or digests that webhooks reported for the ref; the registry knows whether they were built."""
     at: datetime | None = None
-    """When a fresh push was seen; of one that came late, when it must have been."""
+    """When a fresh push was seen; for a late one, an estimate."""
     first: datetime | None = None
-    """When the ref was first known to be where it goes, since it was elsewhere: `at`, or earlier where in doubt."""
+    """When the ref was first known to be at its new place, since it was elsewhere: `at`, or earlier if in doubt."""
     gone: bool = False
-    """Whether it is fresh just because a run of it was deleted: those that are there stand."""
+    """Whether it is fresh only because a run of it was deleted: its other runs stay valid."""
 
 
 def judge(
@@ -105,14 +106,14 @@ def judge(
     *,
     gone: bool = False,
 ) -> Judgement:
-    """Tell a push from a redelivery.
+    """Distinguish a new push from a redelivery.
 
     Args:
         history: Earlier moves of this ref, as webhooks reported them.
-        move: The one that is reported now.
-        watched: Where the sensor saw the ref last, if it did.
-        sensed: When the sensor saw the ref come to where the move ends, as the newest run says that it made of it.
-        gone: Whether a chain has no run of where the move ends (any more): a redelivery then gets one in doubt.
+        move: The move that is reported now.
+        watched: The sensor's last sighting of the ref, if any.
+        sensed: When the sensor saw the ref arrive at the end of the move, according to the newest run it made for that.
+        gone: Whether a chain has no run (any longer) for the end of the move: a redelivery then gets one, as in doubt.
     """
     judged = _judged(history, move, watched, sensed)
     known = [one for one in history if one.commit == move.after]
@@ -125,8 +126,8 @@ def judge(
 
 def _judged(history: History, move: Move, watched: Sighting | None, sensed: datetime | None) -> Judgement:
     view = _view(history, watched)
-    if (told := _told(history, view, move)) is not None:
-        return told
+    if (redelivered := _redelivered(history, view, move)) is not None:
+        return redelivered
     last = view[-1] if view else None
     if last is None or (move.before is not None and move.before == last.commit):
         return _fresh(history, view, move, since=_in_doubt(view, move.after))
@@ -135,22 +136,22 @@ def _judged(history: History, move: Move, watched: Sighting | None, sensed: date
     if known := [one for one in history if _same(one, move)]:
         if not move.delivery_id:
             return Judgement(history=history, fresh=False, why=REPLAYED)
-        # A notification of the same move, which does not begin where the ref is: it may have been made twice.
+        # The same move again, from a commit where the ref is not: the move may have been made twice.
         return _doubt(history, view, known[-1], move)
     return _sensed(history, view, move, sensed) or _out_of_order(history, view, move)
 
 
 def look_at(history: History, change: Change) -> Judgement:
-    """What is known of a push that the sensor sees. It is always a fresh one: its runs show whether it was reported.
+    """Judge a push that the sensor sees. It is always fresh: its runs show whether it was reported before.
 
     Args:
-        history: Moves of its ref, as webhooks reported them.
-        change: What the sensor sees. A move that was reported after its look began may be newer than the look.
+        history: Moves of the ref, as webhooks reported them.
+        change: The sensor's sighting. A move reported after its poll began may be newer than the poll.
     """
     before = change.looked - CLOCKS
     known = tuple(one for one in history if one.at <= before)
     looked = change.since - CLOCKS if change.since else None
-    # The last look saw it where it is now, and a webhook told of a move in between.
+    # The last poll saw the ref where it is now: `previous` is a webhook's report in between.
     hearsay = any(one.commit == change.previous and looked and one.at > looked for one in history)
     again = [one.again for one in known if one.commit != change.commit and one.again and one.again <= before]
     told = _latest(_elsewhere(known, change.commit), looked)
@@ -170,21 +171,21 @@ def _latest(*times: datetime | None) -> datetime | None:
 
 
 def elsewhere(history: History, commit: str) -> tuple[str, ...]:
-    """Commits or digests other than one that webhooks reported the ref at, each once."""
+    """Distinct commits or digests, other than `commit`, that webhooks reported for the ref."""
     return tuple(dict.fromkeys(one.commit for one in history if one.told and one.commit not in ("", commit)))
 
 
 def first_at(history: History, commit: str, left: datetime | None) -> datetime | None:
-    """When the ref was first known to be at a commit, since it was elsewhere; None where that was never reported."""
+    """Time at which the ref was first known to be at a commit, since it was elsewhere; None if never reported."""
     times = (one.at for one in history if one.commit == commit and one.at > (left or SUPERSEDED))
     return min(times, default=None)
 
 
 def choose(made: Mapping[int, datetime], since: datetime | None) -> tuple[int, bool]:
-    """The number of a stay, counted from 1, and whether its run is there already.
+    """The number of a stay, counted from 1, and whether its run exists already.
 
     Args:
-        made: The runs of this ref and commit: number to the time of the push, or `SUPERSEDED`.
+        made: The runs of this ref and commit: number of the stay to time of the push, or `SUPERSEDED`.
         since: When the ref was last known to be elsewhere; None for never.
     """
     visit = 1
@@ -199,8 +200,8 @@ def _same(one: Sighting, move: Move) -> bool:
     return move.before is not None and (one.before, one.commit) == (move.before, move.after)
 
 
-def _told(history: History, view: History, move: Move) -> Judgement | None:
-    """The same delivery again, or the same move by another webhook; None if it is neither."""
+def _redelivered(history: History, view: History, move: Move) -> Judgement | None:
+    """Judge a redelivery, or the same move from another webhook; None if it is neither."""
     told = (move.teller, move.delivery_id)
     if move.delivery_id and any(told in one.told for one in history):
         return Judgement(history=history, fresh=False, why=AGAIN)
@@ -211,7 +212,7 @@ def _told(history: History, view: History, move: Move) -> Judgement | None:
             return _known(history, one, told, AGAIN)
         by_others = one.told and all(teller != move.teller for teller, _ in one.told)
         if by_others:
-            # Long after it may be another push, of which this webhook alone tells.
+            # Long afterwards it may be another push, reported by this webhook alone.
             soon = move.now - one.at <= OVERTAKEN
             return _known(history, one, told, ANOTHER) if soon else _doubt(history, view, one, move)
     return None
@@ -224,11 +225,11 @@ def _view(history: History, watched: Sighting | None) -> History:
 
 
 def _there(history: History, view: History, move: Move) -> Judgement:
-    """The ref is there already, and nobody said where it came from."""
+    """Judge a move to where the ref is already, whose origin is unknown on either side."""
     if move.before is None and view[-1] in history:
-        # Told before, and it made a run: what could not be started is not in the history.
+        # Reported before, and it made a run: a push that could not be started is not in the history.
         return _known(history, view[-1], (move.teller, move.delivery_id), AGAIN)
-    # If that made no run yet, this move does.
+    # If that sighting made no run yet, this move does.
     return _fresh(history, view, move, since=_in_doubt(view, move.after))
 
 
@@ -256,7 +257,7 @@ def _fresh(
 
 
 def _doubt(history: History, view: History, one: Sighting, move: Move) -> Judgement:
-    """A run of its own, and nothing new of where the ref is: if it is elsewhere, the run or the sensor finds that."""
+    """Grant a run without moving the ref in the history: if the ref is elsewhere, the run or the sensor finds that."""
     doubted = one.model_copy(update={"again": move.now})
     history = tuple(doubted if each is one else each for each in history)
     known = _known(history, doubted, (move.teller, move.delivery_id), DOUBT)
@@ -275,7 +276,7 @@ def _doubt(history: History, view: History, one: Sighting, move: Move) -> Judgem
 
 
 def _for_images(view: History, move: Move) -> tuple[datetime | None, datetime]:
-    """When the ref was last known for sure to be elsewhere; and first where the move ends, since any word of that."""
+    """Times when the ref was last certainly elsewhere, and first at the end of the move since any report of that."""
     sure = _surely_elsewhere(view, move.after)
     first = first_at(view, move.after, _elsewhere(view, move.after))
     return sure, min(first or move.now, move.now)
@@ -291,17 +292,17 @@ def _elsewhere(view: History, commit: str) -> datetime | None:
 
 
 def _surely_elsewhere(view: History, commit: str) -> datetime | None:
-    """By the word of the sensor; or of a webhook, of a ref that was deleted."""
+    """The time when the sensor last saw the ref elsewhere, or a webhook reported its deletion."""
     return _elsewhere(tuple(one for one in view if not (one.told and one.commit)), commit)
 
 
 def _in_doubt(view: History, commit: str) -> datetime | None:
-    """When the ref was last told to be elsewhere, be it in doubt."""
+    """The time when the ref was last reported elsewhere, doubtful reports included."""
     return max((one.again or one.at for one in view if one.commit != commit), default=None)
 
 
 def _sensed(history: History, view: History, move: Move, at: datetime | None) -> Judgement | None:
-    """The late word of what the sensor saw, where it knows better than all that was told; None if it is not that."""
+    """Judge a late report of what the sensor saw, if the sensor's view is newer than every report; otherwise None."""
     if at is None or view[-1] in history or any((one.commit, one.at) == (move.after, at) for one in history):
         return None
     seen = Sighting(commit=move.after, before=move.before, at=at)
@@ -309,7 +310,7 @@ def _sensed(history: History, view: History, move: Move, at: datetime | None) ->
 
 
 def _out_of_order(history: History, view: History, move: Move) -> Judgement:
-    """A move that does not begin where the ref was: it came late, or moves before it were not told."""
+    """Judge a move that does not start where the ref was: it is late, or earlier moves were never reported."""
     later = _next_after(view, move) if move.before is not None else None
     if later:
         return _late(history, view, replace(move, now=min(move.now, later.at - _BEFORE)))
@@ -326,7 +327,7 @@ def _late(history: History, view: History, move: Move) -> Judgement:
 
 
 def _next_after(view: History, move: Move) -> Sighting | None:
-    """The sighting that a late move comes before: where moves are missing, and it fits on one side."""
+    """The sighting that a late move precedes: moves are missing before it, and the late one fits on one side."""
     for earlier, later in zip((None, *view), view, strict=False):
         joined = later.before is None or (earlier and earlier.commit == later.before)
         if joined or move.now - later.at > OVERTAKEN:

@@ -1,4 +1,4 @@
-"""What starts a run. An event is the run's `conf`: the trigger form, the CLI, REST and the sensors all write it."""
+"""Defines the event that starts a run: its `conf`, written by the trigger form, the CLI, REST and the sensors alike."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 WEBHOOK = "webhook "
-"""What the names of our senders begin with, as the runs' triggering users too."""
+"""Prefix of our senders' names, and of the triggering users of their runs."""
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 class Kind(StrEnum):
-    """Who speaks."""
+    """The origin of an event: a git push, an image push, or a person."""
 
     SOURCE_PUSH = "source_push"
     IMAGE_PUSH = "image_push"
@@ -47,44 +47,44 @@ def _optional(check: Any) -> AfterValidator:
 
 
 class Event(Value):
-    """One push, one image or one person's wish; empty text means not said."""
+    """One push, one image or one person's request; empty text means not given."""
 
     kind: Kind = Kind.MANUAL
     repository: Annotated[str, _optional(check_name)] = ""
-    """Repository of the chain's scope, without the namespace."""
+    """Repository in the chain's scope, without the namespace."""
     rule: Annotated[str, Field(max_length=64)] = ""
-    """Build rule, where the sender knows it."""
+    """Build rule, if the sender knows it."""
     ref: Annotated[str, _optional(check_ref)] = ""
     """`refs/heads/…` or `refs/tags/…`; a person may give the short name."""
     commit: Annotated[str, _optional(_commit)] = ""
-    """Full commit id that the ref points at; where it is left out, the run takes what is there."""
+    """Full id of the commit that the ref points at; by default the run resolves the ref itself."""
     previous: Annotated[str, _optional(_commit)] = ""
-    """What the ref pointed at before, where that is known."""
+    """Commit that the ref pointed at before, if known."""
     tag: Annotated[str, _optional(check_tag)] = ""
-    """Image tag, for an image that is there already."""
+    """Tag of an existing image."""
     digest: Annotated[str, _optional(check_digest)] = ""
-    """Image digest, instead of the tag or together with it."""
+    """Digest of an existing image, instead of the tag or together with it."""
     pushed_at: datetime | None = None
-    """When the push happened by the sender's clock, or when it was first seen."""
+    """Time of the push by the sender's clock, or time at which it was first seen."""
     seen_at: datetime | None = None
-    """When we first saw it, by our own clock."""
+    """Time at which the push was first seen, by the clock of this installation."""
     left: datetime | None = None
-    """When the ref was last seen at another commit, or deleted, by our own clock; left out for never.
+    """Time at which the ref was last seen at another commit, or deleted, by the same clock; omitted for never.
 
-    An image of the same ref and commit that was seen after that is of this very push.
+    An image of the same ref and commit that was seen after that belongs to this push.
     """
     elsewhere: Annotated[
         tuple[Annotated[str, AfterValidator(_commit_or_digest)], ...], Field(max_length=8)
     ] = ()
-    """Other commits or digests that the ref or tag was last told to be at: what came of them, the registry knows."""
+    """Other commits or digests last reported for the ref or tag; the registry knows whether they were built."""
     actor: Annotated[str, Field(max_length=200)] = ""
-    """Who pushed or asked, for people to read."""
+    """Person who pushed or triggered the run, for display."""
     sender: Annotated[str, Field(max_length=200)] = ""
     """`sensor`, or the name of a webhook's sender."""
     delivery_id: Annotated[str, Field(max_length=200)] = ""
-    """The sender's own id of this event."""
+    """The sender's id of this event."""
     announce: bool = True
-    """`false`: no trigger fires, as for images that were there before a replication rule was."""
+    """`false`: no trigger fires, as in a backfill of images that are older than a replication rule."""
 
     @field_validator("pushed_at", "seen_at", "left")
     @classmethod
@@ -99,36 +99,36 @@ class Event(Value):
     @model_validator(mode="after")
     def _enough(self) -> Self:
         if self.kind is Kind.SOURCE_PUSH and not (self.ref and self.commit):
-            raise ValueError("a source push names its `ref` and `commit`")
+            raise ValueError("a source push requires `ref` and `commit`")
         if self.kind is Kind.IMAGE_PUSH and not (self.repository and (self.tag or self.digest)):
-            raise ValueError("an image push names its `repository` and `tag` or `digest`")
+            raise ValueError("an image push requires `repository`, and `tag` or `digest`")
         if self.ref and (self.tag or self.digest):
             raise ValueError(
-                "either a git `ref` to build, or an image's `tag` or `digest` that is there already"
+                "expected either a git `ref` to build, or the `tag` or `digest` of an existing image; found both"
             )
         return self
 
     @classmethod
     def from_conf(cls, conf: Mapping[str, Any]) -> Self:
-        """Read a run's `conf`; a form's empty fields count as not said.
+        """Read a run's `conf`; empty fields of the form count as not given.
 
         Raises:
-            UsageError: With every wrong field.
+            UsageError: Lists every invalid field.
         """
         said = {key: value.strip() if isinstance(value, str) else value for key, value in conf.items()}
         try:
             return cls.model_validate({key: value for key, value in said.items() if value not in ("", None)})
         except ValidationError as error:
             lines = [f"{name or 'conf'}: {problem}" for name, problem in _problems(error)]
-            raise UsageError("this run's configuration is not an event:\n" + "\n".join(lines)) from error
+            raise UsageError("the run's configuration is not a valid event:\n" + "\n".join(lines)) from error
 
     def to_conf(self) -> dict[str, Any]:
-        """A run's `conf`, without what is not said: the trigger form's choices take no empty text."""
+        """A run's `conf`, without defaults: the trigger form's choices accept no empty text."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
     @property
     def is_image(self) -> bool:
-        """Whether it is about an image that is there already."""
+        """Whether the event is about an existing image."""
         return bool(self.tag or self.digest)
 
 
@@ -136,11 +136,11 @@ def event_of_options(said: Mapping[str, Any], options: Mapping[str, str]) -> Eve
     """The event that a command line describes.
 
     Args:
-        said: Fields; empty text means not said.
-        options: By field the name of the option that gives it, without its dashes.
+        said: Fields; empty text means not given.
+        options: Field to the name of its option, without the dashes.
 
     Raises:
-        UsageError: With every wrong option by its own name.
+        UsageError: Lists every invalid option by its name.
     """
     try:
         return Event.model_validate({key: value for key, value in said.items() if value not in ("", None)})
@@ -153,7 +153,7 @@ def event_of_options(said: Mapping[str, Any], options: Mapping[str, str]) -> Eve
 
 
 def _problems(error: ValidationError) -> list[tuple[str, str]]:
-    """Field and what is wrong with it; an empty field for what is wrong with several together."""
+    """Pairs of field and problem; the field is empty for a problem of several fields together."""
     return [
         (".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, "))
         for item in error.errors()
@@ -161,15 +161,15 @@ def _problems(error: ValidationError) -> list[tuple[str, str]]:
 
 
 def actor_of(event: Event, user: str) -> str:
-    """Who is named as the one who pushed or asked, for people to read.
+    """The person to display as the one who pushed or triggered the run.
 
-    Whoever may start runs writes their `conf`. Airflow itself says who started one, so a person speaks for others under
-    their own name alone; our webhooks and sensors are believed.
+    Anyone who may trigger runs chooses their `conf`, but Airflow itself records who did. So an actor that a person
+    claims is shown with that person's name; one from our webhooks and sensors is trusted.
 
     Args:
         event: From the run's `conf`.
-        user: Airflow's `triggering_user_name` of the run: a person, `webhook …` as the sender that our receiver puts
-            into the event, or empty for a run that a sensor started.
+        user: Airflow's `triggering_user_name` of the run: a person, `webhook …` as the receiver also writes it to
+            the event's `sender`, or empty for a run that a sensor started.
     """
     by_us = not user or (user.startswith(WEBHOOK) and user == event.sender)
     if by_us or event.actor in {"", user}:
@@ -178,29 +178,29 @@ def actor_of(event: Event, user: str) -> str:
 
 
 def push_run_id(*, ref: str, commit: str, rule: str, visit: int) -> str:
-    """The run's id for a push: readable, the same for whoever sees the push, and new when a ref comes back to a commit.
+    """The id of a push's run: readable, the same for every observer, and new when a ref returns to a commit.
 
     Args:
         ref: Full ref.
-        commit: What it points at now.
+        commit: Commit that it points at now.
         rule: Build rule that matched; several matches make several runs.
-        visit: Which of the ref's stays at this commit, counted from 1; see `delivery_chain.core.events.dedupe`.
+        visit: Number of the ref's stay at this commit, counted from 1; see `delivery_chain.core.events.dedupe`.
 
     Returns:
-        At most 200 characters of those that Airflow takes in a run id.
+        At most 200 characters, all allowed by Airflow in a run id.
     """
     kind, name = short_ref(ref)
     return f"{kind or 'ref'}__{_readable(name)}__{commit[:12]}__{rule}__{_unique(ref, commit, rule, visit)}"
 
 
 def image_run_id(*, name: str, tag: str, digest: str, visit: int) -> str:
-    """The same for an image.
+    """The id of an image push's run; see `push_run_id`.
 
     Args:
         name: Repository, with its namespace.
-        tag: Its tag; empty for one that was pushed by its digest.
-        digest: What the tag points at now.
-        visit: Which of the tag's stays at this digest, counted from 1.
+        tag: Tag; empty for an image pushed by digest.
+        digest: Digest that the tag points at now.
+        visit: Number of the tag's stay at this digest, counted from 1.
     """
     short = digest.partition(":")[2][:12]
     readable = f"{name.rpartition('/')[2]}-{tag}" if tag else name.rpartition("/")[2]

@@ -1,15 +1,14 @@
-"""What the ledger lacks: a change that only one of the two saw, though both should have. Pure.
+"""Finds gaps in the ledger: changes that only the webhooks or only the sensor saw, though both should have. Pure.
 
-Only a change that some chain takes can have a gap; that of another ref makes no difference. The gaps are
+Only a change that some chain takes can have a gap. The gaps are
 
-- *no webhook told it*: the sensor alone saw it and made its runs, though webhooks told of this place by then: there was
-  a connection of type webhook_sender that speaks for it, or another change of it had come that way. It says how late
-  the sensor may have been: the push came between two of its looks;
-- *the sensor has not seen it*: a webhook told it, it is the newest change of its ref, and the sensor has looked since
-  and saw something else; or it has not looked, as its Dag is paused or its last run failed; or it ought to have seen
-  it by now;
-- *a webhook was lost*: a webhook told that the ref moved from a commit at which nobody had seen it;
-- *a run has no plan*: it failed to make one, or has waited for too long, see `delivery_chain.core.events.unplanned`.
+- *no webhook reported it*: the sensor alone saw it and made its runs, though webhooks covered the place by then: a
+  connection of type webhook_sender speaks for it, or an earlier change of it came from a webhook. The gap gives the
+  longest possible delay, because the push happened between two polls;
+- *the sensor has not seen it*: a webhook reported the newest change of its ref, and the sensor has polled since and saw
+  something else; or does not poll, because its Dag is paused or its last run failed; or should have seen it by now;
+- *a webhook was lost*: a webhook reported that the ref moved from a commit that is not in the ref's history;
+- *a run has no plan*: its planning failed, or is overdue, see `delivery_chain.core.events.unplanned`.
 """
 
 from __future__ import annotations
@@ -33,48 +32,48 @@ if TYPE_CHECKING:
     from delivery_chain.core.events.unplanned import Unplanned
 
 WEBHOOK_PATIENCE = timedelta(minutes=1)
-"""How long a webhook may take when the sensor was faster."""
+"""Time that a webhook may lag behind the sensor."""
 POLLS = 3
-"""Looks that the sensor may take to see what a webhook told."""
+"""Polls within which the sensor should see a change that a webhook reported."""
 SLACK = timedelta(seconds=60)
-"""From a look to the cursor that says so: three tasks of Airflow's."""
+"""Time from a poll to the updated cursor: three Airflow tasks."""
 NOT_FRESH = frozenset({AGAIN, ANOTHER, REPLAYED, LATE})
-"""What a webhook's entry says that tells of no new place of its ref."""
+"""Reasons of webhook entries that report no new position of their ref."""
 UNSEEN = "the sensor has not seen it"
 TOLD_AGAIN = (f"{End.SUPERSEDED}:", f"{End.BUILT}:")
-"""What a run's note begins with that asked the source or the registry, and found the push an old one."""
+"""Prefixes of the note of a run that checked the source or the registry, and found its push to be an old one."""
 HIDDEN = "chains that you may not see took it"
 ALSO_HIDDEN = "chains that you may not see took it, too"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """How the sensor of one place is doing."""
+    """Status of the sensor of one place."""
 
     title: str
-    """What it watches, for people."""
+    """Name of the watched place, for people."""
     senders: tuple[str, ...] = ()
-    """Connections whose webhooks may tell of this place."""
+    """Connections whose webhooks may report changes of this place."""
     begun: datetime | None = None
-    """Since when the first of them may; None for longer than anybody remembers."""
+    """Since when the first of them may; None if that predates all records."""
     paused: bool = False
     failed: bool = False
     """Whether the last run of its Dag failed."""
     failing: bool = False
-    """Whether its last look failed, and is tried again."""
+    """Whether its last poll failed and is being retried."""
     poll: timedelta = timedelta(seconds=30)
     looked: datetime | None = None
-    """When the look began that last saw something new; None before the first."""
+    """Start of the last poll that saw something new; None before the first."""
     refs: Mapping[str, str] = field(default_factory=dict)
-    """What it saw."""
+    """Ref to the commit or digest that it saw."""
 
     @property
     def idle(self) -> str:
-        """Why it does not look; empty if it does."""
+        """Reason why it does not poll; empty if it does."""
         if self.paused:
             return "its Dag is paused"
         if self.failing:
-            return "its last look failed and is tried again"
+            return "its last poll failed and is being retried"
         return "its last run failed" if self.failed else ""
 
 
@@ -84,12 +83,12 @@ def changes(
     now: datetime,
     unplanned: Mapping[tuple[str, str], Unplanned] | None = None,
 ) -> list[LedgerLine]:
-    """The lines with their gaps.
+    """Turn groups of entries into ledger lines with their gaps.
 
     Args:
-        lines: All that are known, the newest first.
-        watches: By Dag id. Places without a sensor have none.
-        now: The time.
+        lines: All known groups, the newest first.
+        watches: By Dag id; places without a sensor are absent.
+        now: The current time.
         unplanned: Runs whose task `plan` has not ended well, by chain and id.
     """
     without = unplanned or {}
@@ -102,7 +101,7 @@ def changes(
         gaps: list[str] = []
         if change.outcomes:
             watch = watches.get(line.place)
-            gaps += _untold(line, begun.get(line.place), now)
+            gaps += _unreported(line, begun.get(line.place), now)
             latest = (line.place, change.ref) not in newest
             gaps += _unseen(line, watch, now) if watch and latest else ()
             if any(entry.why == LOST for entry in line.entries):
@@ -117,10 +116,10 @@ def changes(
 
 
 def settled(change: LedgerLine) -> LedgerLine:
-    """Drop the gap that the sensor missed a push, where each of its runs found that it is an old push redelivered.
+    """Drop the gap that the sensor missed a push, if all its runs found it to be the redelivery of an old one.
 
     Args:
-        change: With its runs as they stand now.
+        change: A line with the current states of its runs.
     """
     if not change.runs or not all(run.note.startswith(TOLD_AGAIN) for run in change.runs):
         return change
@@ -129,44 +128,44 @@ def settled(change: LedgerLine) -> LedgerLine:
 
 
 def _begun(lines: Iterable[EntryGroup], watches: Mapping[str, Watch]) -> dict[str, datetime]:
-    """Since when webhooks tell of each place: what was pushed before has no gap for their silence."""
+    """When webhooks began to cover each place: earlier pushes have no gap for a missing webhook."""
     found = {place: watch.begun or EPOCH for place, watch in watches.items() if watch.senders}
     for line in lines:
         watch = watches.get(line.place)
         listed = {f"{WEBHOOK}{name}" for name in watch.senders} if watch else ()
-        # Of a sender that can't be listed it is known from its first word on.
+        # A sender that can't be listed counts from its first webhook on.
         times = [one.at for one in line.entries if one.by != SENSOR and one.by not in listed]
         for time in times:
             found[line.place] = min(time, found.get(line.place, time))
     return found
 
 
-def _untold(line: EntryGroup, begun: datetime | None, now: datetime) -> list[str]:
-    """The sensor's alone, and it found no run of somebody else's."""
+def _unreported(line: EntryGroup, begun: datetime | None, now: datetime) -> list[str]:
+    """The gap of a change that the sensor alone saw, and that had no run before."""
     made = any(outcome.made for entry in line.entries for outcome in entry.outcomes)
     first = line.entries[0]
     if not made or any(entry.by != SENSOR for entry in line.entries) or now - first.at < WEBHOOK_PATIENCE:
         return []
     since = first.since if isinstance(first, Looked) else None
-    # The push was made between two looks.
+    # The push happened between two polls.
     if begun is None or (since or first.at) < begun:
         return []
     late = f", up to {span(first.at - since)} after the push" if since else ""
-    return [f"no webhook told it: the sensor found it{late}"]
+    return [f"no webhook reported it: the sensor found it{late}"]
 
 
 def _unseen(line: EntryGroup, watch: Watch, now: datetime) -> list[str]:
-    """A webhook's alone, which the sensor should know by now."""
-    told = [entry for entry in line.entries if entry.why not in NOT_FRESH]
-    if not told or any(entry.by == SENSOR for entry in line.entries):
+    """The gap of a change that webhooks alone reported, and that the sensor should have seen by now."""
+    fresh = [entry for entry in line.entries if entry.why not in NOT_FRESH]
+    if not fresh or any(entry.by == SENSOR for entry in line.entries):
         return []
-    first: Entry = told[0]
+    first: Entry = fresh[0]
     here = watch.refs.get(first.ref, "")
     if here == first.commit:
         return []
     if watch.looked and watch.looked > first.at + CLOCKS:
         saw = f"it at {here.rpartition(':')[2][:12]}" if here else "no such ref"
-        return [f"{UNSEEN}: it looked since, and saw {saw}"]
+        return [f"{UNSEEN}: it polled since, and saw {saw}"]
     if watch.idle:
         return [f"{UNSEEN}: {watch.idle}"]
     waited = now - first.at
@@ -177,7 +176,7 @@ def _unseen(line: EntryGroup, watch: Watch, now: datetime) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which lines somebody wants to see; empty for all."""
+    """A filter for ledger lines; an empty field matches all."""
 
     source: str = ""
     """Part of the place's name."""
@@ -185,13 +184,13 @@ class Wanted:
     ref: str = ""
     """Full or short name, or a pattern with `*`."""
     gaps: bool = False
-    """Just those with gaps."""
+    """Only lines with gaps."""
     own: bool = False
-    """Those too that chains wrote themselves: staging tags, backups, the images that they built."""
+    """Also the chains' own writes: staging tags, backups, the images that they built."""
 
     def takes(self, change: LedgerLine, watch: Watch | None) -> bool:
-        """Whether a line is wanted."""
-        # What no chain takes is at no place; the reason names the repository.
+        """Whether a line passes the filter."""
+        # A change that no chain takes has no place; its reason names the repository.
         place = f"{change.place} {watch.title if watch else ''}" if change.place else change.why
         return (
             self.source.lower() in place.lower()
@@ -212,7 +211,7 @@ def for_reader(change: LedgerLine, readable: Collection[str]) -> LedgerLine:
 
 
 def span(time: timedelta) -> str:
-    """A length of time for people, of at most two units: `4 s`, `3 min`, `2 h 5 min`, `3 d 1 h`."""
+    """Format a duration for people, in at most two units: `4 s`, `3 min`, `2 h 5 min`, `3 d 1 h`."""
     seconds = max(0, round(time.total_seconds()))
     for size, unit, below, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min")):
         if seconds >= size:

@@ -1,6 +1,6 @@
-"""Moves of a source's refs, or of a namespace's images, as webhooks reported them. Pure.
+"""Keeps the moves of a source's refs, or of a namespace's images, as webhooks reported them. Pure.
 
-It is remembered in an Airflow Variable per source, within bounds. Its use is in `delivery_chain.core.events.dedupe`.
+Stored in one Airflow Variable per source or namespace, within bounds; `delivery_chain.core.events.dedupe` uses it.
 """
 
 from __future__ import annotations
@@ -16,36 +16,36 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MOST_REFS = 100
-"""Refs of one source whose history is kept: at most some 200 kB in Airflow's database, which each push writes."""
+"""Refs per source whose history is kept: at most some 200 kB in Airflow's database, written at each push."""
 MOST_TEXT = 256 * 1024
-"""Characters of it all: a third more where Airflow encrypts it. Names and ids come from outside."""
+"""Characters in total, plus a third if Airflow encrypts it. A bound, because names and ids come from outside."""
 CLOCKS = timedelta(seconds=5)
-"""How far the clocks of the triggerer, of workers and of the API server may be apart."""
+"""Tolerated skew between the clocks of the triggerer, the workers and the API server."""
 
 
 def utc(text: str) -> datetime:
-    """An ISO 8601 time; one without a zone, as a person may write it, is UTC.
+    """Parse an ISO 8601 time; one without a zone, as a person may write it, is UTC.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is not one.
     """
     found = datetime.fromisoformat(text)
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 class Sighting(Value):
-    """A ref came to a commit, by the word of a webhook or the sensor."""
+    """The arrival of a ref at a commit, as a webhook reported it or the sensor saw it."""
 
     commit: str
-    """Commit, or an image's digest; empty for a ref that was deleted."""
+    """Commit, or an image's digest; empty for a deleted ref."""
     before: str | None
-    """Where it was; empty for nowhere, None where that was not said."""
+    """Commit or digest that it moved from; empty for a new ref, None if unknown."""
     at: AwareDatetime
-    """When we heard of it; of one that came late, when it must have been."""
+    """When the report arrived; for a late one, an estimate of when the ref moved."""
     said: AwareDatetime | None = None
-    """When it was by the sender's clock, where it says so."""
+    """Time of the push by the sender's clock, if given."""
     again: AwareDatetime | None = None
-    """When it was last reported in doubt: that may have been another push of the same move."""
+    """When it was last reported in doubt: possibly another push that made the same move."""
     told: tuple[tuple[str, str], ...] = ()
     """The webhooks that reported it, each with its delivery id."""
 
@@ -55,15 +55,15 @@ History = tuple[Sighting, ...]
 
 
 class Told(Value):
-    """All that webhooks reported of one source's refs, or of one namespace's images; in an Airflow Variable."""
+    """The moves that webhooks reported for one source's refs, or one namespace's images; an Airflow Variable."""
 
     refs: dict[str, History] = {}
 
     @classmethod
     def read(cls, text: str | None) -> Told:
-        """What is in the Variable; nothing where there is none, or where somebody made it unreadable by hand.
+        """Read the Variable; a missing one, or one that a manual edit broke, counts as empty.
 
-        What is forgotten costs at most a run too many: ids that are taken stay taken, and the sensor loses no push.
+        A lost history costs at most a redundant run: run ids stay unique, and the sensor misses no push.
         """
         try:
             return cls.model_validate_json(text or "{}")
@@ -71,7 +71,7 @@ class Told(Value):
             return cls()
 
     def to_text(self) -> str:
-        """For the Variable; of more than fits, the refs are evicted that no webhook named for longest."""
+        """Text for the Variable; beyond `MOST_TEXT`, the refs least recently reported are evicted."""
         told = self
         while len(text := told.model_dump_json(exclude_defaults=True)) > MOST_TEXT and told.refs:
             kept = sorted(told.refs, key=lambda name: told.refs[name][-1].at)[len(told.refs) // 4 + 1 :]
@@ -79,7 +79,7 @@ class Told(Value):
         return text
 
     def with_history(self, ref: str, history: History) -> Told:
-        """Remember; beyond `MOST_REFS` the refs are evicted that no webhook named for longest."""
+        """Return a copy with a ref's history; beyond `MOST_REFS`, the refs least recently reported are evicted."""
         refs = {**{name: old for name, old in self.refs.items() if name != ref}, ref: history}
         if len(refs) > MOST_REFS:
             kept = sorted(refs, key=lambda name: refs[name][-1].at)[-MOST_REFS:]
@@ -87,12 +87,12 @@ class Told(Value):
         return Told(refs=refs)
 
     def between(self, seen: Mapping[str, str], *, since: datetime, looked: datetime) -> dict[str, str]:
-        """Refs that were reported elsewhere between two looks that saw them unmoved: name to that commit or digest.
+        """Refs reported elsewhere between two polls that saw them unmoved: name to the reported commit or digest.
 
         Args:
-            seen: What both looks saw.
-            since: When the first began.
-            looked: When the second began.
+            seen: Refs that both polls saw, with the commit or digest.
+            since: Start of the first poll.
+            looked: Start of the second poll.
         """
         found: dict[str, str] = {}
         for ref, history in self.refs.items():

@@ -1,4 +1,4 @@
-"""What changed between two looks at a registry's tags. Pure."""
+"""Compares two listings of a registry's tags. Pure."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def tag_changes(known: Mapping[str, str], seen: Mapping[str, str]) -> list[dict[
         seen: `name:tag` to digest, now.
 
     Returns:
-        In natural order: by repository, and in each `v1.9` before `v1.10`. All have all four keys; `previous` is None
-        for a new tag.
+        In natural order: by repository, and within one `v1.9` before `v1.10`. Every item has all four keys; `previous`
+        is None for a new tag.
     """
     moved = sorted((split(key) for key in seen if known.get(key) != seen[key]), key=_order)
     return [
@@ -32,7 +32,7 @@ def tag_changes(known: Mapping[str, str], seen: Mapping[str, str]) -> list[dict[
 
 
 def tag_difference(known: Mapping[str, str], seen: Mapping[str, str]) -> dict[str, Any]:
-    """Two looks compared, as JSON; in natural order.
+    """Compare two listings; as JSON, in natural order.
 
     Returns:
         `{"refs": [{"name", "tag", "digest", "previous"}, …], "gone": ["name:tag", …], "seen": {…}}`.
@@ -52,13 +52,13 @@ def split(key: str) -> tuple[str, str]:
 
 
 def tag_pattern(text: str | None) -> Pattern:
-    """A watch's pattern for tags.
+    """Compile a watch's pattern for tags.
 
     Args:
         text: Name, or regular expression for whole names; None for every tag.
 
     Raises:
-        ConfigurationError: A pattern that RE2 does not take.
+        ConfigurationError: RE2 rejects the pattern.
     """
     try:
         return Pattern.guess(".*" if text is None else text)
@@ -67,7 +67,7 @@ def tag_pattern(text: str | None) -> Pattern:
 
 
 def counted(tags: Iterable[str], pattern: Pattern) -> list[str]:
-    """The tags that a watch is about: those that match, without the chain's and the referrers' own."""
+    """The tags in a watch's scope: those that match, except tags reserved by chains and by referrers."""
     return [tag for tag in tags if not is_reserved(tag) and pattern.captures(tag) is not None]
 
 

@@ -1,7 +1,7 @@
-"""The ledger: every change of a ref that was seen, by whom, and the runs that it made or why it made none. Pure.
+"""Builds the ledger: every ref change seen, its observers, and the runs it made or why it made none. Pure.
 
-An `Entry` is what one of us, a webhook or the sensor, made of one change. `join` brings the entries together that tell
-of the same change; what is missing there is named in `delivery_chain.core.events.gaps`.
+An `Entry` records one observation of a change, by a webhook or the sensor. `join` groups the entries of the same
+change; `delivery_chain.core.events.gaps` then finds missing ones.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 EVENT = "delivery-chain push"
-"""What the webhooks' rows of Airflow's event log are called; each holds an Entry as JSON."""
+"""Name of the webhooks' rows in Airflow's event log; each holds an Entry as JSON."""
 SENSOR = "sensor"
 DELETED = "deleted, so there is nothing to run"
 OURS = "the chain built this image itself"
@@ -29,13 +29,13 @@ RESERVED = "a tag that chains keep for themselves"
 DELETION = "a chain's own mark of a tag that it is deleting"
 BACKUP = "a chain's backup of a blocked image"
 OWN_WRITES = frozenset({OURS, RESERVED, DELETION, BACKUP})
-"""Why changes make no run that chains made themselves: registries tell of those, too."""
+"""Reasons why a chain's own writes, which registries report as well, make no run. Stored in the ledger."""
 GONE = "gone"
-"""State of a run that Airflow has no record of any more."""
+"""State of a run that is no longer in Airflow's database."""
 SOON = "about to begin"
-"""State of a run that the sensor's task `start` has yet to make: `match` names it before."""
+"""State of a run that `match` has named and the sensor's task `start` has yet to make."""
 START_PATIENCE = timedelta(minutes=5)
-"""From the sight of a change to the making of its run, on a machine with much to do."""
+"""Time from seeing a change to making its run, on a busy machine."""
 FAR = datetime(9000, 1, 1, tzinfo=UTC)
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
@@ -48,24 +48,24 @@ def _when(time: datetime) -> datetime:
 
 
 When = Annotated[datetime, AfterValidator(_when)]
-"""In UTC, and not so near to the calendar's ends that nothing could be added to it or taken away."""
+"""A time in UTC, far enough from the limits of `datetime` for arithmetic."""
 
 
 class Outcome(Value):
-    """What one chain made of a change."""
+    """The result of a change for one chain."""
 
     chain: str
     rule: str = ""
     run_id: str = ""
-    """Empty where there is no run."""
+    """Empty without a run."""
     made: bool = False
-    """Whether this sight of the change made the run; otherwise it was there already."""
+    """Whether this observation of the change made the run; otherwise it existed already."""
     why: str = ""
-    """Why there is no run, or what holds it up."""
+    """Reason why the change has no run, or why its run waits."""
 
     @property
     def sentence(self) -> str:
-        """`shop-api (release): run tag__v1.0.0__…`."""
+        """One line for people: `shop-api (release): run tag__v1.0.0__…`."""
         who = f"{self.chain} ({self.rule})" if self.rule else self.chain
         if not self.run_id:
             return f"{who}: no run, {self.why}"
@@ -74,44 +74,44 @@ class Outcome(Value):
 
 
 class Standing(Value):
-    """How a run stands where the ledger is read."""
+    """State of a run at the time the ledger is read."""
 
     chain: str
     run_id: str
     state: str
-    """Airflow's, or `SOON`, or `GONE`."""
+    """Airflow's state of the run, or `SOON`, or `GONE`."""
     note: str = ""
 
     @property
     def word(self) -> str:
-        """`success`, or with an end that the state alone hides: `success (superseded)`."""
-        from delivery_chain.core.run.state import in_a_word  # noqa: PLC0415 - who records changes needs none of it
+        """State for people, with an end that it would hide: `success`, `success (superseded)`."""
+        from delivery_chain.core.run.state import in_a_word  # noqa: PLC0415 - not needed to record changes
 
         return in_a_word(self.state, self.note)
 
 
 class Entry(Value):
-    """One change of one ref, or of one image tag, as one of us saw it."""
+    """One observation, by a webhook or the sensor, of a change of a ref or image tag."""
 
     ref: str
     """Full git ref, or `repository:tag`."""
     commit: str
-    """Commit, or digest; empty for a ref that was deleted."""
+    """Commit, or digest; empty for a deleted ref."""
     before: str | None = None
-    """Empty for nothing, None where that is not known."""
+    """Commit or digest that it moved from; empty for a new ref, None if unknown."""
     at: When
-    """When it was seen."""
+    """Time of the observation."""
     by: str
     """`sensor`, or `webhook` and the connection's id."""
     delivery_id: str = ""
     actor: str = ""
     outcomes: tuple[Outcome, ...] = ()
     why: str = ""
-    """What is to say about the change as a whole: why no chain takes it, or that it was known."""
+    """Remark on the change as a whole, such as why no chain takes it, or that it was known."""
 
     @property
     def sentence(self) -> str:
-        """One line."""
+        """One line for people."""
         where = f"is at {self.commit[:19]}" if self.commit else "was deleted"
         runs = "; ".join(outcome.sentence for outcome in self.outcomes)
         parts = [part for part in (runs, self.why) if part]
@@ -119,83 +119,83 @@ class Entry(Value):
 
 
 class Looked(Entry):
-    """One that the sensor saw."""
+    """An observation by the sensor."""
 
     since: When | None = None
-    """When it had last looked and not seen it; None where that is not known."""
+    """Start of the last poll that had not seen the change; None if unknown."""
 
 
 class Seen(NamedTuple):
-    """An entry, and where it was found."""
+    """An entry and its place."""
 
     place: str
-    """The Dag that watches what changed; empty where no chain takes anything from there."""
+    """The Dag that watches the source or namespace; empty if no chain takes anything from it."""
     entry: Entry
 
 
 class Sight(Value):
-    """Who else saw a change."""
+    """A further observer of a change."""
 
     by: str
     after: float
-    """Seconds after the first one."""
+    """Seconds after the first observation."""
     times: int = 1
-    """How often it told: redeliveries, or several webhooks of one connection."""
+    """Number of its reports: redeliveries, or several webhooks of one connection."""
 
 
 class LedgerLine(Value):
-    """One change, whoever saw it: a line of the ledger."""
+    """A line of the ledger: one change with all its observations."""
 
     place: str
     ref: str
     commit: str
     at: datetime
-    """When it was first seen."""
+    """Time of the first observation."""
     by: str
-    """Who saw it first."""
+    """The first observer."""
     times: int = 1
-    """How often that one told it."""
+    """Number of reports by the first observer."""
     last: datetime
-    """When it was last told."""
+    """Time of the last observation."""
     actor: str = ""
     also: tuple[Sight, ...] = ()
     outcomes: tuple[Outcome, ...] = ()
-    """One per chain and rule; that with a run, if anybody made one."""
+    """One per chain and rule: the one with a run, if any."""
     runs: tuple[Standing, ...] = ()
-    """How the runs of the outcomes stand."""
+    """States of the outcomes' runs."""
     why: str = ""
     gaps: tuple[str, ...] = ()
-    """What should have been seen and was not."""
+    """Observations that are missing, see `delivery_chain.core.events.gaps`."""
 
     def standing(self, outcome: Outcome) -> Standing | None:
-        """How the run of an outcome stands; None where it has none, or nobody looked."""
+        """The state of an outcome's run; None without a run, or if states were not read."""
         wanted = (outcome.chain, outcome.run_id)
         return next((run for run in self.runs if (run.chain, run.run_id) == wanted), None)
 
     @property
     def tellers(self) -> tuple[str, ...]:
-        """Who saw it."""
+        """All observers, the first one first."""
         return (self.by, *(sight.by for sight in self.also))
 
     @property
     def own(self) -> bool:
-        """Whether a chain itself wrote it: nobody pushed anything."""
+        """Whether the change is a chain's own write rather than a push."""
         return not self.outcomes and self.why in OWN_WRITES
 
     @property
     def name(self) -> str:
-        """The ref for people: `tag v1.0.0`, `branch main`, `shop/api:v1.0.0`."""
+        """The ref as shown to people: `tag v1.0.0`, `branch main`, `shop/api:v1.0.0`."""
         kind, name = short_ref(self.ref)
         return f"{kind} {name}" if kind else name
 
     @property
     def short(self) -> str:
-        """The first digits of the commit or digest."""
+        """The first 12 digits of the commit or digest; `deleted` for a deleted ref."""
         return self.commit.rpartition(":")[2][:12] or "deleted"
 
 
 class EntryGroup:
-    """The entries of one change, while they are being found."""
+    """The entries of one change, collected by `join`."""
 
     def __init__(self, first: Seen) -> None:
         self.place = first.place
@@ -203,12 +203,12 @@ class EntryGroup:
         self.runs = _runs(first.entry)
 
     def add(self, entry: Entry) -> None:
-        """One more sight of it."""
+        """Add an observation."""
         self.entries.append(entry)
         self.runs |= _runs(entry)
 
     def change(self) -> LedgerLine:
-        """The finished line."""
+        """Build the ledger line."""
         first = min(self.entries, key=_seen_at)
         times: dict[str, list[Entry]] = {}
         for entry in sorted(self.entries, key=_seen_at):
@@ -236,13 +236,13 @@ class EntryGroup:
 
 
 def join(seen: Iterable[Seen]) -> list[EntryGroup]:
-    """Bring together what tells of the same change; the newest first.
+    """Group the entries of the same change; the newest group first.
 
-    Two entries about the same ref, at the same commit and the same place, are the same change
+    Two entries of the same ref, commit and place belong to the same change
 
-    - if both name the same run, for a run's id numbers the ref's stays at its commit;
-    - or if they are the same delivery, sent once more;
-    - or, where they have no two runs to compare, if the ref was at no other commit between them.
+    - if both name the same run: run ids number a ref's stays at a commit;
+    - or if one is a redelivery of the other;
+    - or, unless both have runs to compare, if the ref was at no other commit between them.
     """
     lines: list[EntryGroup] = []
     by_run: dict[tuple[str, str, str, tuple[str, str]], EntryGroup] = {}
@@ -268,7 +268,7 @@ def join(seen: Iterable[Seen]) -> list[EntryGroup]:
 
 
 def parse_since(text: str, now: datetime) -> datetime:
-    """The time that `30m`, `12h`, `1d` or an ISO time stands for; without a zone it is UTC.
+    """Parse `30m`, `12h`, `1d` (ago), or an ISO time, which is UTC without a zone.
 
     Raises:
         UsageError: It is none of these.
@@ -287,7 +287,7 @@ def parse_since(text: str, now: datetime) -> datetime:
 
 
 def _seen_at(entry: Entry) -> datetime:
-    """Clocks differ, and a look takes its time: among those who saw it nearly at once, who made a run was first."""
+    """Sort key of an entry: among near-simultaneous ones, that which made a run is first, despite clock skew."""
     return entry.at - CLOCKS if any(outcome.made for outcome in entry.outcomes) else entry.at
 
 
@@ -300,7 +300,7 @@ def _stays(line: EntryGroup | None, entry: Entry) -> bool:
 
 
 def _best(outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
-    """One per chain and rule: that which made a run, before one that found it, before one without."""
+    """One outcome per chain and rule: preferably that which made a run, then one that found it, then one without."""
     found: dict[tuple[str, str], Outcome] = {}
     for outcome in outcomes:
         key = outcome.chain, outcome.rule

@@ -1,4 +1,4 @@
-"""What one authentic webhook says, whoever sent it: the refs and image tags that moved, or why it names none."""
+"""Defines the content of an authentic webhook, common to all senders: moved refs and image tags, or why none."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from delivery_chain.core.value import Value
 
 Text = Annotated[str, Field(max_length=200)]
 MOST_PUSHES = 5000
-"""Pushes of one notification. Bitbucket and GitLab cut theirs far earlier."""
+"""Limit of pushes per notification. Bitbucket and GitLab truncate theirs far earlier."""
 
 
 class Notification(Value):
-    """One webhook request, verified and read."""
+    """One webhook request, verified and parsed."""
 
     event: Text
-    """The sender's own word for it: `push`, `ping`, `Merge Request Hook`."""
+    """The sender's name of the event: `push`, `ping`, `Merge Request Hook`."""
     delivery_id: Text
-    """The same for each redelivery of the same event, and for nothing else."""
+    """Unique per event, and the same for each redelivery of it."""
     hook: Text = ""
-    """Which of the sender's webhooks sent it, where it says so: two of them may report the same push."""
+    """The webhook that sent it, if known: two webhooks of a sender may report the same push."""
     repositories: tuple[Annotated[str, Field(max_length=2000)], ...] = Field(default=(), max_length=20)
-    """All the ways in which the sender names the git repository: clone URLs and full names."""
+    """All the sender's names of the git repository: clone URLs and full names."""
     pushes: tuple[Push, ...] = Field(default=(), max_length=MOST_PUSHES)
     actor: Text = ""
-    """Who pushed."""
+    """Person or account that pushed."""
     pushed_at: datetime | None = None
-    """When, by the sender's clock, where it says so; in UTC."""
+    """Time of the push by the sender's clock, if given; in UTC."""
     ignored: str = ""
-    """Why there is nothing to do: `a ping`, `pull requests start no chain`. Empty otherwise."""
+    """Reason for ignoring the event: `a ping`, `pull requests start no chain`. Empty otherwise."""
 
     @field_validator("pushed_at")
     @classmethod

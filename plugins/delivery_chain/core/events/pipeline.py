@@ -1,19 +1,19 @@
-"""The way of a push to its runs: one pipeline for webhooks and for the sensor, for git refs and for images. Pure.
+"""Takes pushes to their runs: one pipeline for webhooks and the sensor, for git refs and images. Pure.
 
     resolve -> route -> dedupe -> start -> record
 
-Each step takes a list and gives one. A `Push` is all that enters; `route` wraps it once, into `Routed`, which the later
-steps fill in; an `Entry` of the ledger is what comes out.
+Each step takes a list and returns one. Only `Push` values enter; `route` wraps each into a `Routed`, which the later
+steps fill in; ledger entries (`Entry`) come out.
 
-- **resolve** asks for what a push does not say: the commit of an annotated tag, the digest of an image. It needs the
-  network, so whoever receives webhooks does it before the transaction; what the sensor sees is resolved already.
-- **route** finds the runs that a push stands for, or why it stands for none.
-- **dedupe** tells a push that is new from one that was reported before, see `delivery_chain.core.events.dedupe`.
-- **start** makes the runs that are not there.
-- **record** keeps what is known from now on, and writes the ledger.
+- **resolve** looks up missing facts: the commit of an annotated tag, the digest of an image. It needs the network, so
+  the webhook receiver does it before its transaction; what the sensor sees is resolved already.
+- **route** finds the runs of a push, or the reason why it has none.
+- **dedupe** separates new pushes from those reported before, see `delivery_chain.core.events.dedupe`.
+- **start** makes the runs that do not exist yet.
+- **record** writes the ledger.
 
-What these need from outside is an `Intake`: `delivery_chain.web.intake` for webhooks, `delivery_chain.operators.match`
-for the sensor.
+Their port to the outside is an `Intake`: `delivery_chain.web.intake` for webhooks, `delivery_chain.operators.match` for
+the sensor.
 """
 
 from __future__ import annotations
@@ -44,57 +44,57 @@ if TYPE_CHECKING:
     from delivery_chain.core.events.routing import Routed, Start
 
     RunsThere = Mapping[int, Event | None]
-    """The runs of a `Start` that are there: the number of the ref's stay to the run's event. None stands for a run that
-    is not the push's though its id is taken, see `SUPERSEDED`."""
+    """Existing runs of a `Start`: number of the ref's stay to the run's event. None stands for a run that has the id
+    but is not of this push, see `SUPERSEDED`."""
 
 MOST_AT_ONCE = 50
-"""Pushes that are judged before the runs of the first of them are made."""
+"""Pushes that are judged together before their runs are made."""
 MOST_TAKEN = 16
-"""Ids that somebody may take from under us while one run is made."""
+"""Attempts to make one run while other clients take its ids."""
 NO_RUN = "a push that was known already, and made no run"
-TAKEN = "somebody else takes the ids of its runs; the sensor tries again"
+TAKEN = "other clients keep taking its run ids; the sensor tries again"
 
 
 class Intake(Protocol):
-    """The pipeline's port: what differs between webhooks and the sensor, and needs more than rules."""
+    """The pipeline's port: operations that need I/O, and that differ between webhooks and the sensor."""
 
     by: str
     """`sensor`, or `webhook` and the connection's id."""
     facts: Mapping[str, Any]
-    """Fields of the runs' events that all pushes of this intake have in common: sender, actor, delivery id."""
+    """Fields that the events of all runs of this intake share: sender, actor, delivery id."""
     said: datetime | None
-    """When it was pushed by the sender's clock, where that says so."""
+    """Time of the push by the sender's clock, if given."""
 
     def route(self, pushes: Sequence[Push]) -> list[Routed]:
-        """The runs that each push stands for; those of one place stand together, places in the order of their ids."""
+        """Find the runs of each push; grouped by place, places in the order of their ids."""
 
     def known(self, one: Routed) -> tuple[History, Sighting | None]:
-        """Moves of the ref that webhooks reported, and where the sensor saw it last. Locks the place, for webhooks."""
+        """The ref's moves that webhooks reported, and the sensor's last sighting. For webhooks, locks the place."""
 
     def word(self, one: Routed) -> Move | Change:
-        """The push as what it is for `dedupe`: a webhook's word of a move, or a change between two looks."""
+        """The push as `dedupe` judges it: a move that a webhook reported, or a change between two polls."""
 
     def there(self, starts: Sequence[Start]) -> list[RunsThere]:
-        """The runs that are there, of each start."""
+        """The existing runs of each start."""
 
     def wait(self, one: Routed) -> str:
-        """Why the runs of a push are not made now, after those that were; empty where they are."""
+        """Reason to postpone the runs of a push, given those made so far; empty to make them now."""
 
     def make(self, one: Routed, start: Start, run_id: str, event: Event) -> Outcome | None:
-        """Make a run; None where somebody else took its id at this very moment, for a run of another kind."""
+        """Make a run; None if another client took its id concurrently, for a run that is not of this push."""
 
     def remember(self, one: Routed, history: History) -> None:
-        """Keep what is known of the ref from now on."""
+        """Store the ref's updated history."""
 
     def entry(self, one: Routed) -> Entry:
-        """The ledger's line."""
+        """The ledger's entry."""
 
 
 def take(intake: Intake, pushes: Sequence[Push]) -> list[Routed]:
-    """Bring resolved pushes to their runs.
+    """Take resolved pushes to their runs.
 
     Returns:
-        Each with what came of it, in the order of `route`; the ledger's lines are theirs, see `record`.
+        Each push with its result, in the order of `route`; `record` makes ledger entries of them.
     """
     done: list[Routed] = []
     for some in _rounds(intake.route(pushes)):
@@ -103,14 +103,14 @@ def take(intake: Intake, pushes: Sequence[Push]) -> list[Routed]:
 
 
 def dedupe(intake: Intake, routed: Sequence[Routed]) -> list[Routed]:
-    """Judge each push by what is known of its ref, and by the runs that are there.
+    """Judge each push by its ref's history and its existing runs.
 
     A push that has its answer (`why`) already passes through, as it does in `start`.
     """
-    # What would wait in `start` is not asked for: the runs that were made do not get fewer.
+    # Skip pushes that would wait in `start` anyway: the count of runs made never falls.
     routed = [one if one.why else replace(one, why=intake.wait(one)) for one in routed]
     known = [None if one.why else intake.known(one) for one in routed]
-    # Not before the places are locked.
+    # Read only after the places are locked.
     starts = [start for one in routed if not one.why for start in one.starts]
     found = iter(intake.there(starts))
     judged = []
@@ -124,7 +124,7 @@ def dedupe(intake: Intake, routed: Sequence[Routed]) -> list[Routed]:
 
 
 def start(intake: Intake, judged: Sequence[Routed]) -> list[Routed]:
-    """Make the runs of fresh pushes, name those of the others, and remember what has a run."""
+    """Make the runs of fresh pushes, name those of the others, and remember the pushes that have runs."""
     done = []
     for one in judged:
         if one.judged is None:
@@ -137,12 +137,12 @@ def start(intake: Intake, judged: Sequence[Routed]) -> list[Routed]:
 
 
 def record(intake: Intake, done: Iterable[Routed]) -> list[Entry]:
-    """The ledger's lines of what came out."""
+    """The ledger's entries of the results."""
     return [intake.entry(one) for one in done]
 
 
 def _rounds(routed: Sequence[Routed]) -> Iterator[list[Routed]]:
-    """Parts in which no ref comes twice: its second move is judged by what came of the first."""
+    """Split into batches in which no ref occurs twice: its second move is judged by the result of the first."""
     part: list[Routed] = []
     refs: set[tuple[str, str]] = set()
     for one in routed:
@@ -164,7 +164,7 @@ def _judge(
     if isinstance(word, Change):
         return look_at(history, word)
     ours = [run for runs in there for run in runs.values() if run]
-    # Deleted since: if it was on its way, nothing else knows of the push.
+    # Deleted since: if it was still active, nothing else records the push.
     gone = not all(any(runs.values()) for runs in there)
     again = (intake.by, word.delivery_id)
     if word.delivery_id and not gone and any((run.sender, run.delivery_id) == again for run in ours):
@@ -180,7 +180,7 @@ def _started(intake: Intake, one: Routed, judged: Judgement) -> Routed:
         else _find(wanted, there)
         for wanted, there in zip(one.starts, one.there, strict=True)
     )
-    # What could not be started is not known either: the next word of it counts.
+    # A push that could not be started is not remembered, so that its next report counts.
     if all(outcome.run_id for outcome in outcomes):
         intake.remember(one, judged.history)
     why = DELETED if judged.fresh and not one.push.after else judged.why
@@ -188,13 +188,13 @@ def _started(intake: Intake, one: Routed, judged: Judgement) -> Routed:
 
 
 def _find(wanted: Start, there: RunsThere) -> Outcome:
-    """The newest run of a push that was known before."""
+    """Name the newest run of a push that was known before."""
     ours = [visit for visit, run in there.items() if run]
     return wanted.outcome(run_id=wanted.run_id(max(ours))) if ours else wanted.outcome(why=NO_RUN)
 
 
 def _start(intake: Intake, one: Routed, wanted: Start, there: RunsThere) -> Outcome:
-    """The run of a fresh push: made, unless it is there."""
+    """Make the run of a fresh push, unless it exists."""
     judged = one.judged
     assert judged is not None  # noqa: S101 - for the type checker
     there = dict(there)
@@ -213,7 +213,7 @@ def _start(intake: Intake, one: Routed, wanted: Start, there: RunsThere) -> Outc
 
 
 def _event(intake: Intake, one: Routed, wanted: Start, judged: Judgement) -> Event:
-    """The run's `conf`. A push that is reported once more is no newer than it was at first."""
+    """The run's `conf`. A redelivered push keeps the time of its first report."""
     at = judged.at or one.at
     times = {"seen_at": at, "pushed_at": min(intake.said or at, judged.first or at)}
     known = {"left": judged.left, "elsewhere": judged.elsewhere}

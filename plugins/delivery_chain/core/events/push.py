@@ -1,4 +1,4 @@
-"""A git ref or an image tag that moved, whoever reports it: what enters `delivery_chain.core.events.pipeline`. Pure."""
+"""Defines the input of `delivery_chain.core.events.pipeline`: a git ref or an image tag that moved. Pure."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Push(Value):
 
     kind: Literal[Kind.SOURCE_PUSH, Kind.IMAGE_PUSH] = Kind.SOURCE_PUSH
     ref: str
-    """`refs/heads/…` or `refs/tags/…`; of an image `shop/api:1.0`, or `shop/api@sha256:…` where it has no tag."""
+    """`refs/heads/…` or `refs/tags/…`; for an image `shop/api:1.0`, or `shop/api@sha256:…` without a tag."""
     before: str | None = None
-    """Commit or digest that it pointed at; empty for a new one, None where that is not known."""
+    """Commit or digest that it pointed at; empty for a new one, None if unknown."""
     after: str
-    """Commit or digest that it points at; empty for a ref that was deleted, and an image whose digest is not known."""
+    """Commit or digest that it points at; empty for a deleted ref, and for an image whose digest is unknown."""
     peeled: bool = True
-    """Whether `after` is a commit for sure; False for a tag that may be an annotated one, which the sender gives by the
-    tag object's id."""
+    """Whether `after` is certainly a commit; False for a tag that may be annotated, for which the sender gives the id
+    of the tag object."""
 
     @field_validator("ref")
     @classmethod
@@ -58,7 +58,7 @@ class Push(Value):
 
     @property
     def is_image(self) -> bool:
-        """Whether an image moved, not a git ref."""
+        """Whether an image was pushed, rather than a git ref."""
         return self.kind is Kind.IMAGE_PUSH
 
     @property
@@ -68,12 +68,12 @@ class Push(Value):
 
     @property
     def tag(self) -> str:
-        """Tag of an image; empty for one that was pushed by its digest alone."""
+        """Tag of an image; empty for one pushed by digest."""
         return _image_parts(self.ref)[1]
 
 
 def _image_parts(ref: str) -> tuple[str, str, str]:
-    """Repository, tag and digest: a repository's name holds neither `:` nor `@`."""
+    """Split into repository, tag and digest: a repository's name contains neither `:` nor `@`."""
     name, at, digest = ref.partition("@")
     if at:
         return name, "", digest

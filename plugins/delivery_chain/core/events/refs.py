@@ -1,4 +1,4 @@
-"""What changed between two looks at a git source. Pure."""
+"""Compares two listings of a git source's refs. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_WATCHED = 20_000
-"""Refs that one watch remembers: some 2 MB in Airflow's database."""
+"""Limit of refs per watch: some 2 MB in Airflow's database."""
 _DIGITS = re.compile(r"([0-9]+)")
 
 
@@ -25,8 +25,8 @@ def changes(known: Mapping[str, str], seen: Mapping[str, str]) -> list[dict[str,
         seen: Full ref name to commit, now.
 
     Returns:
-        In natural order of the names: branches before tags, `v1.9` before `v1.10`. All have all three keys; `previous`
-        is None for a new ref.
+        In natural order of the names: branches before tags, `v1.9` before `v1.10`. Every item has all three keys;
+        `previous` is None for a new ref.
     """
     return [
         {"ref": ref, "commit": seen[ref], "previous": known.get(ref)}
@@ -41,7 +41,7 @@ def gone(known: Mapping[str, str], seen: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def difference(known: Mapping[str, str], seen: Mapping[str, str]) -> dict[str, Any]:
-    """Two looks compared, as JSON: `{"refs": [{"ref", "commit", "previous"}, …], "gone": [ref, …], "seen": {…}}`."""
+    """Compare two listings; as JSON `{"refs": [{"ref", "commit", "previous"}, …], "gone": [ref, …], "seen": {…}}`."""
     return {
         "refs": changes(known, seen),
         "gone": list(gone(known, seen)),
@@ -50,7 +50,7 @@ def difference(known: Mapping[str, str], seen: Mapping[str, str]) -> dict[str, A
 
 
 def matching(refs: Mapping[str, str], branches: str | None, tags: str | None) -> dict[str, str]:
-    """The refs that a watch is about.
+    """The refs in a watch's scope.
 
     Args:
         refs: Full ref name to commit.
@@ -58,7 +58,7 @@ def matching(refs: Mapping[str, str], branches: str | None, tags: str | None) ->
         tags: The same for tags. With both None, every branch and tag matches.
 
     Raises:
-        ConfigurationError: A pattern that RE2 does not take, or more than `MAX_WATCHED` refs match.
+        ConfigurationError: RE2 rejects a pattern, or more than `MAX_WATCHED` refs match.
     """
     if branches is None and tags is None:
         branches = tags = ".*"
@@ -75,14 +75,14 @@ def matching(refs: Mapping[str, str], branches: str | None, tags: str | None) ->
     }
     if len(found) > MAX_WATCHED:
         raise ConfigurationError(
-            f"git refs: expected at most {MAX_WATCHED} that match, found {len(found)}; "
+            f"git refs: expected at most {MAX_WATCHED} matches, found {len(found)}; "
             "narrow the patterns for branches and tags"
         )
     return found
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:
-    """A sort key by which numbers inside names count as numbers; no two names have the same key."""
+    """A sort key that compares digits inside names as numbers; no two names share a key."""
     parts = _DIGITS.split(name)
     return [int(part) if index % 2 else part for index, part in enumerate(parts)], name
 

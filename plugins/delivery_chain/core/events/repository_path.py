@@ -1,4 +1,4 @@
-"""One git repository has many addresses: the path by which they are compared. Pure."""
+"""Normalizes the many addresses of one git repository to a path by which they are compared. Pure."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from urllib.parse import unquote, urlsplit
 
 _SCP = re.compile(r"(?!/)[^/:]+:(?!//)(.*)", re.DOTALL)
 _PREFIXES = ("scm", "v3")
-"""First segments that are no part of the name: Bitbucket Data Center's https, Azure DevOps' ssh."""
+"""Leading segments that are not part of the name: Bitbucket Data Center's HTTPS, Azure DevOps' SSH."""
 
 
 def path_of(address: str) -> str:
     """The path of a clone URL, an scp-like address, a web page or a full name, as forges compare names.
 
     `https://git.example.com/Shop/API.git`, `git@git.example.com:shop/api.git` and `shop/api` are all `shop/api`.
-    Empty if there is none.
+    Empty if the address has no path.
 
-    Source: git-clone(1), "GIT URLS"; forges take names of either case as the same.
+    Source: git-clone(1), "GIT URLS"; forges compare names without regard to case.
     """
     try:
         path = urlsplit(address).path if "://" in address else address
@@ -31,9 +31,9 @@ def path_of(address: str) -> str:
 
 
 def ends_of(whole: str, below: str) -> set[str]:
-    """The path `whole` and its ends that are longer than `below`, where it ends with that; paths as of `path_of`.
+    """The path `whole` and, if it ends in `below`, its suffixes longer than that; both paths come from `path_of`.
 
-    Of `srv/git/shop/api` below which `api` is named: itself, `git/shop/api` and `shop/api`.
+    For `srv/git/shop/api` and `api`: itself, `git/shop/api` and `shop/api`.
     """
     if not below or not whole.endswith(f"/{below}"):
         return {whole} - {""}

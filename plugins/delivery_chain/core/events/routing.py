@@ -1,4 +1,4 @@
-"""Which runs a push stands for: the same answer for a webhook and for the sensor. Pure."""
+"""Finds the runs of a push, alike for webhooks and the sensor. Pure."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ NO_CHAIN = "no chain covers this image"
 NO_COMMIT = "0" * 40
 
 OPERATOR_TRIGGERED = "operator_triggered"
-"""Airflow's type of the runs that a task starts, as the sensors' do; of what a person asks for it is `manual`."""
+"""Airflow's type of runs started by a task, such as the sensors'; a person's run is `manual`."""
 WEBHOOK = "webhook "
-"""How the names of who triggers runs begin that the receiver makes. Of a person's run that is the login's name."""
+"""Prefix of the triggering user of runs that the receiver makes; for a person's run that is the login name."""
 ABOUT = ("kind", "repository", "rule", "ref", "commit", "tag", "digest")
-"""The keys of a run's conf that say which push it is of."""
+"""Keys of a run's conf that identify its push."""
 
 
 def made_by_us(run_type: object, user: str | None, conf: object, wanted: Mapping[str, object]) -> bool:
-    """Whether a run with a push's id is the push's run: a person who may start runs can take any id first.
+    """Whether a run with a push's id is the push's run: any person who may trigger runs can claim an id first.
 
     Args:
-        run_type: As Airflow recorded it; nobody can choose it.
-        user: Who triggered it, as Airflow recorded it.
-        conf: The run's conf, which whoever started it chose.
+        run_type: As recorded by Airflow; clients can't choose it.
+        user: User who triggered the run, as recorded by Airflow.
+        conf: The run's conf, chosen by the client that triggered it.
         wanted: The conf of the push's run.
     """
     kind = getattr(run_type, "value", run_type)
@@ -52,7 +52,7 @@ def made_by_us(run_type: object, user: str | None, conf: object, wanted: Mapping
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """One run of one chain, up to the number of the ref's stay at the commit."""
+    """A run of one chain, except for the number of the ref's stay at the commit."""
 
     chain: str
     namespace: str
@@ -68,7 +68,7 @@ class Start:
 
     @property
     def command(self) -> str:
-        """What starts a run of it by hand."""
+        """The command that starts such a run by hand."""
         event = self.event
         if event.kind is Kind.IMAGE_PUSH:
             about = ["--repository", event.repository, "--tag", event.tag]
@@ -77,39 +77,39 @@ class Start:
         return shlex.join(["delivery-chain", "trigger", self.chain, *about])
 
     def made(self, run_type: object, user: str | None, conf: object) -> bool:
-        """Whether a run with one of these ids is one of ours, see `made_by_us`."""
+        """Whether a run with such an id is the push's run, see `made_by_us`."""
         return made_by_us(run_type, user, conf, self.event.to_conf())
 
     def outcome(self, *, run_id: str = "", made: bool = False, why: str = "") -> Outcome:
-        """What came of it, for the ledger."""
+        """The outcome for the ledger."""
         return Outcome(chain=self.chain, rule=self.event.rule, run_id=run_id, made=made, why=why)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routed:
-    """A push with the runs that it stands for; the steps after `route` fill in the rest."""
+    """A push with its runs; the steps after `route` fill in the rest."""
 
     push: Push
     at: datetime
-    """When it was seen."""
+    """Time of the observation."""
     place: str = ""
-    """The Dag that watches where it was made; empty where no chain takes anything from there."""
+    """The Dag that watches the source or namespace; empty if no chain takes anything from it."""
     starts: tuple[Start, ...] = ()
     why: str = ""
-    """Why it makes no run; after `start` also what is odd about it."""
+    """Reason why the push makes no run; after `start`, also a remark on an unusual push."""
     there: tuple[RunsThere, ...] = ()
-    """From `dedupe`: the runs of each start that are there."""
+    """From `dedupe`: the existing runs of each start."""
     judged: Judgement | None = None
-    """From `dedupe`; None for one that has its answer without."""
+    """From `dedupe`; None for a push that `route` or `wait` answered."""
     outcomes: tuple[Outcome, ...] = ()
     """From `start`."""
 
 
 def route_ref(push: Push, chains: Iterable[tuple[ChainSpec, str]], *, place: str, at: datetime) -> Routed:
-    """The runs of a push of a git ref.
+    """Route the push of a git ref.
 
     Args:
-        push: Of a ref; of a deleted one it is only found out whether a chain takes it.
+        push: Push of a ref; a deleted one starts no run, and is only matched against the rules.
         chains: Each chain with the repository that it builds from the source.
         place: The Dag that watches the source.
         at: When the push was seen.
@@ -126,10 +126,10 @@ def route_ref(push: Push, chains: Iterable[tuple[ChainSpec, str]], *, place: str
 
 
 def route_image(push: Push, specs: Sequence[ChainSpec], *, instance: str, at: datetime) -> Routed:
-    """The run of an image that others pushed.
+    """Route the push of an image that no chain built.
 
     Args:
-        push: Of an image, whose digest need not be known.
+        push: Push of an image, whose digest may be unknown.
         specs: All chains.
         instance: Connection of the registry.
         at: When the push was seen.
@@ -142,7 +142,7 @@ def route_image(push: Push, specs: Sequence[ChainSpec], *, instance: str, at: da
     ]
     if not covering:
         return Routed(push=push, at=at, why=why or NO_CHAIN)
-    # Of nested namespaces the longest.
+    # The longest of nested namespaces wins.
     namespace, spec = covering[-1]
     repository = push.name.removeprefix(f"{namespace}/")
     event = Event(kind=Kind.IMAGE_PUSH, repository=repository, tag=push.tag, digest=push.after)
@@ -162,11 +162,11 @@ def source_starts(
     Args:
         chains: Each chain with the repository that it builds from the source.
         ref: Full ref.
-        commit: What it points at now.
-        previous: What it pointed at before; empty for nothing, None where that is not known.
+        commit: Commit that it points at now.
+        previous: Commit that it pointed at before; empty for a new ref, None if unknown.
 
     Returns:
-        One per chain and matching rule; none if no rule matches, and for what is neither branch nor tag.
+        One per chain and matching rule; none for a ref that is neither branch nor tag.
     """
     if not ref.startswith((BRANCHES, TAGS)):
         return ()
@@ -189,7 +189,7 @@ def source_starts(
 
 
 def _own_write(push: Push, namespaces: Iterable[str]) -> str:
-    """What chains themselves write that an image is; empty for one that they may take."""
+    """The kind of own write, if a chain itself wrote the image; empty for an image that chains may take."""
     if is_reserved(push.tag):
         return RESERVED
     if push.tag and push.after == deleted_tag_digest(push.tag):
@@ -198,6 +198,6 @@ def _own_write(push: Push, namespaces: Iterable[str]) -> str:
 
 
 def _namespaces(name: str) -> list[str]:
-    """`a`, then `a/b`, of `a/b/c`."""
+    """The parent namespaces of a name, the shortest first: `a`, `a/b` for `a/b/c`."""
     parts = name.split("/")
     return ["/".join(parts[:count]) for count in range(1, len(parts))]

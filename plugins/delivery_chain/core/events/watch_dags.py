@@ -1,4 +1,4 @@
-"""Which Dag watches what: one per git source and one per namespace of images, whatever the number of chains."""
+"""Names the watching Dags: one per git source and one per image namespace, whatever the number of chains."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 SOURCE_PREFIX = "delivery-chain-source--"
 IMAGES_PREFIX = "delivery-chain-images--"
 TOLD_PREFIX = "delivery-chain-webhooks-"
-"""What the keys of the Variables begin with that hold what webhooks told."""
+"""Prefix of the Variables that hold moves reported by webhooks."""
 OVER_PREFIX = "delivery-chain-over-"
 OVER = "over"
-"""Key of the event of a trigger that no chain needs any more."""
+"""Key of a trigger's event once no chain needs its Dag any longer."""
 
 
 def source_dag_id(source: Source) -> str:
-    """The id of the Dag that watches a source; also the name of the Variable that holds its cursor."""
+    """The id of the Dag that watches a source; also the name of the Variable with its cursor."""
     place = f"{source.connection}--{source.url}".strip("-/")
     return _dag_id(SOURCE_PREFIX, place.removesuffix(".git"), f"{source.connection}\0{source.url}")
 
@@ -32,23 +32,23 @@ def images_dag_id(instance: str, namespace: str) -> str:
 
 
 def told_key(dag_id: str) -> str:
-    """The name of the Variable with what webhooks told of the source or namespace that a Dag watches.
+    """The name of the Variable with the moves that webhooks reported for the source or namespace of a watching Dag.
 
-    Without the readable part of the Dag's id: of a source called `token-service` Airflow would take the Variable for a
-    secret, and hide each text that it ever had in every log of the triggerer.
+    It omits the readable part of the Dag id: for a source called `token-service`, Airflow would take the Variable for a
+    secret, and mask its every value in all logs of the triggerer.
     """
     return f"{TOLD_PREFIX}{hashlib.sha256(dag_id.encode()).hexdigest()[:12]}"
 
 
 def over_key(told: str) -> str:
-    """The name of the Variable that is there while no chain needs a watching Dag, whose `told_key` is given."""
+    """The name of the Variable that exists while no chain needs a watching Dag, from that Dag's `told_key`."""
     return told.replace(TOLD_PREFIX, OVER_PREFIX)
 
 
 def watches(dag_id: str, connection: str) -> bool:
-    """Whether a Dag watches a place of this connection, by what both ids have in common.
+    """Whether a Dag watches a place of this connection, by the common part of their ids.
 
-    `git` and `git--x` would be taken for one another; who names connections so gets one question too many.
+    `git` and `git--x` would be confused; connections named so cost one redundant request.
     """
     place = dag_id.removeprefix(SOURCE_PREFIX).removeprefix(IMAGES_PREFIX)
     whole, _, _ = place.rpartition("-")
@@ -56,13 +56,13 @@ def watches(dag_id: str, connection: str) -> bool:
 
 
 def watch_words(dag_id: str) -> list[str]:
-    """Words that every spec has in its text that a watching Dag is made from."""
+    """Words that occur in the text of every spec that a watching Dag is made from."""
     place, _, _ = dag_id.removeprefix(SOURCE_PREFIX).removeprefix(IMAGES_PREFIX).rpartition("-")
     return [word for word in place.split("-") if word]
 
 
 def watched(specs: Iterable[ChainSpec]) -> dict[str, tuple[Source, list[tuple[ChainSpec, str]]]]:
-    """Each source with build rules once, as Dag id to the source and the chains and repositories built from it."""
+    """Every distinct source with build rules: Dag id to the source, and the chains and repositories built from it."""
     found: dict[str, tuple[Source, list[tuple[ChainSpec, str]]]] = {}
     for spec in specs:
         for repository in dict.fromkeys(spec.repository_of(rule) for rule in spec.build_rules):
@@ -73,7 +73,7 @@ def watched(specs: Iterable[ChainSpec]) -> dict[str, tuple[Source, list[tuple[Ch
 
 
 def watched_images(specs: Iterable[ChainSpec]) -> dict[str, list[ChainSpec]]:
-    """Each namespace with a chain that takes images and builds none, as Dag id to all chains of the namespace."""
+    """Every namespace with a chain that takes images and builds none: Dag id to all chains of the namespace."""
     found: dict[str, list[ChainSpec]] = {}
     for spec in specs:
         found.setdefault(images_dag_id(spec.scope.instance, spec.scope.namespace), []).append(spec)

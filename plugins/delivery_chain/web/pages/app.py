@@ -1,6 +1,6 @@
-"""One page per run: the image, its verdict and every finding. Who may read the Dag's XComs may read it.
+"""Serves the pages; here those of runs: image, verdict and every finding, for users who may read the Dag's XComs.
 
-The page of all pushes is in `delivery_chain.web.pages.events`.
+The page of push events is in `delivery_chain.web.pages.events`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from delivery_chain.oci.client import RegistryClient
 
 LARGEST_REPORT = 16 * 1024 * 1024
-"""Bytes of a report that the web server reads. A worker takes more."""
+"""Limit in bytes of a report that the web server reads. Workers read larger ones."""
 app = FastAPI(title="Delivery chain", docs_url=None, redoc_url=None, openapi_url=None)
 app.include_router(assets)
 app.include_router(home)
@@ -48,7 +48,7 @@ app.include_router(events)
 
 @app.get("/runs/{dag_id}/{run_id:path}/outcome", dependencies=[READS_XCOMS])
 def run_outcome(dag_id: str, run_id: str) -> JSONResponse:
-    """How a run ended, or where it is, as JSON: an `Outcome`'s fields and Airflow's `state` of the run."""
+    """The outcome or progress of a run as JSON: the fields of `Outcome`, and Airflow's `state` of the run."""
     with transaction() as session:
         known = _known(session, dag_id, run_id, left_in(session, dag_id, run_id))
     body = outcome(known).model_dump(mode="json") | {"state": known.state}
@@ -57,7 +57,7 @@ def run_outcome(dag_id: str, run_id: str) -> JSONResponse:
 
 @app.get("/{dag_id}/{run_id:path}", dependencies=[READS_XCOMS])
 def run_page(request: Request, dag_id: str, run_id: str) -> HTMLResponse:
-    """The page of a run; 404 with the way to what there is, where it is no run of a chain."""
+    """The page of a run; 404 with links to the other pages if no chain has such a run."""
     try:
         with transaction() as session:
             left = left_in(session, dag_id, run_id)
@@ -68,12 +68,12 @@ def run_page(request: Request, dag_id: str, run_id: str) -> HTMLResponse:
 
 
 def _known(session: Session, dag_id: str, run_id: str, left: Left) -> Facts:
-    """All that is known of a run; 404 where there is none, or it is none of ours."""
+    """Collect the facts of a run; 404 if it does not exist, or is not a chain's."""
     try:
         known = facts_of(session, dag_id, run_id, left=left)
     except ValueError as error:
         raise HTTPException(404, f"{dag_id}/{run_id}: its XComs are not those of a chain") from error
-    # Of these two one may have been deleted; no other Dag has both.
+    # One of these two may have been deleted; no other Dag has both.
     if known is None or {Step.ASSEMBLE, Step.REPORT} <= set(known.deleted):
         raise HTTPException(404, f"{dag_id}/{run_id}: no such run of a chain")
     return known
@@ -100,21 +100,21 @@ def _facts(dag_id: str, run_id: str, left: Left, known: Facts) -> RunFacts:
 
 
 def _reports(plan: Plan, scans: tuple[ScanResult, ...]) -> tuple[tuple[ScanReport, ...], str]:
-    """The reports in the registry, and why one could not be read; empty if all could."""
+    """Read the reports from the registry; also returns why one could not be read, empty if all could."""
     reports: list[ScanReport] = []
     try:
-        # With the registry's default of a minute a dead one would hold the reader that long.
+        # The default timeout of a minute would keep the reader waiting for a dead registry.
         with OciRegistryHook(plan.instance).client(timeout=TEST_TIMEOUT) as client:
             reports.extend(ScanReport.model_validate_json(_blob(client, plan, scan.report)) for scan in scans)
     except DeliveryChainError as error:
         return tuple(reports), str(error)
     except ValueError:
-        return tuple(reports), "it is not a scan report of ours"
+        return tuple(reports), "it is not a scan report of this package"
     return tuple(reports), ""
 
 
 def _blob(client: RegistryClient, plan: Plan, digest: str) -> bytes:
-    """A report, from beside the image or from beside its backup: `bytes`."""
+    """Read a report from the image's repository, or from that of its backup."""
     try:
         return bytes(client.get_blob(plan.name, digest, LARGEST_REPORT))
     except NotFound:

@@ -1,4 +1,4 @@
-"""The pages' stylesheet and script."""
+"""Serves the pages' stylesheet and script."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The page of the ledger: every ref change that was seen, for who may read Airflow's audit log.
+"""Serves the ledger's page: every ref change seen, for users who may read Airflow's audit log.
 
-Shown is what belongs to Dags that the reader may read: the Dag that watches a source decides about the source's
-changes, a chain's Dag about the chain's runs. What belongs to no Dag, pushes that no chain takes, is for those alone
-who may read every Dag. (Airflow's own audit log shows such rows to everybody who may read it.)
+It shows what belongs to Dags that the user may read: changes of a source require the Dag that watches it, runs of a
+chain require the chain's Dag. Pushes that no chain takes belong to no Dag, and require access to every Dag. (Airflow's
+own audit log shows such rows to all its readers.)
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from delivery_chain.web.pages.rendering import page
 
 DEFAULT = "1d"
 LONGEST = 1000
-"""Characters of a field of the form: as many as a ref may have."""
+"""Characters per form field: the maximum length of a ref."""
 Text = Annotated[str, Query(max_length=LONGEST)]
 router = APIRouter()
 
@@ -40,7 +40,7 @@ def events_page(
     gaps: bool = False,  # noqa: FBT001, FBT002 - a field of the form
     own: bool = False,  # noqa: FBT001, FBT002
 ) -> HTMLResponse:
-    """The ledger; 400 with the same page where it can't be asked so."""
+    """The ledger; for an invalid filter, the same page with status 400."""
     asked = Asked(
         since=since.strip() or DEFAULT,
         source=source.strip(),
@@ -66,7 +66,11 @@ def _shown(ledger: Ledger, asked: Asked) -> Shown:
     chains = {outcome.chain for change in ledger.changes for outcome in change.outcomes}
     notes = [f"{one.title} is not being watched: {one.idle}" for one in ledger.watches.values() if one.idle]
     if ledger.cut:
-        notes.append(f"There is more: the newest were read, all since {ledger.since:%Y-%m-%d %H:%M:%S} UTC.")
+        notes.append(
+            f"Truncated: the page has all records since {ledger.since:%Y-%m-%d %H:%M:%S} UTC, none older."
+        )
     if ledger.skipped:
-        notes.append(f"{ledger.skipped} records are of another version of this package, and are left out.")
+        notes.append(
+            f"{ledger.skipped} records were written by another version of this package and are omitted."
+        )
     return Shown(changes=changes, watches=ledger.watches, chains=sorted(chains), notes=notes)

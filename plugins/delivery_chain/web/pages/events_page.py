@@ -1,7 +1,7 @@
-"""The page of push events: what it shows, and the form that was sent for it.
+"""Renders the page of push events with its filter form.
 
-Its links to Airflow's pages leave the frame in which Airflow's menu shows it: a frame of Airflow's may not do that, but
-it may ask the page around it, which is of the same origin, and a small script does.
+Airflow's menu shows the page in a frame. Links to Airflow's own pages must leave the frame, which it is not allowed to
+do itself, so a small script has the surrounding page, of the same origin, open them.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from delivery_chain.core.events.ledger import LedgerLine
 
 MOST_SHOWN = 500
-"""Rows of the page; the rest is counted."""
+"""Rows on the page; the rest is only counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """The form as it was sent."""
+    """The submitted form."""
 
     since: str
     source: str = ""
@@ -35,22 +35,22 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """What there is to show."""
+    """The content of the page."""
 
     changes: Sequence[LedgerLine] = ()
     watches: Mapping[str, Watch]
     chains: Iterable[str] = ()
-    """Names to offer."""
+    """Chain names that the form suggests."""
     notes: Sequence[str] = ()
-    """What to know about it."""
+    """Remarks above the table."""
 
 
 def render(asked: Asked, shown: Shown, *, up: str = "") -> str:
-    """The page.
+    """Render the page.
 
     Args:
         asked: The form's fields.
-        shown: What came of them.
+        shown: The result.
         up: See `rendering.up`.
     """
     more = len(shown.changes) - MOST_SHOWN
@@ -64,13 +64,13 @@ def render(asked: Asked, shown: Shown, *, up: str = "") -> str:
             ("Branch, tag or image", "ref", asked.ref, "any, such as v1.*"),
         ),
         ticks=(
-            ("just gaps", "gaps", asked.gaps),
+            ("only gaps", "gaps", asked.gaps),
             ("with the chains' own writes", "own", asked.own),
         ),
         shown=shown,
         changes=shown.changes[:MOST_SHOWN],
         count=_count(shown.changes),
-        notes=[*shown.notes, *([f"{more} more are not shown: ask for less"] if more > 0 else ())],
+        notes=[*shown.notes, *([f"{more} more are not shown: narrow the filter"] if more > 0 else ())],
     )
 
 

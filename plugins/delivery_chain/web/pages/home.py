@@ -1,4 +1,4 @@
-"""The first page, `/delivery-chain/`: the chains that its reader may see, each with its newest run."""
+"""Serves the home page, `/delivery-chain/`: the chains that the user may see, each with its newest run."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ router = APIRouter()
 
 @router.get("/")
 def home(user: User) -> HTMLResponse:
-    """The page; 401 for who is not logged in."""
+    """The page; 401 without a login."""
     return page(render("home.html", chains=newest_runs(readable_dags(user)), up=""))

@@ -32,9 +32,9 @@ HEADERS = {
 
 
 def up(request: Request) -> str:
-    """The relative way from a page to `/delivery-chain/`, as Airflow may be below a path.
+    """The relative path from a page to `/delivery-chain/`, because Airflow may be served below a path.
 
-    By the address as it was sent: in it a run's id is one segment, whatever the id holds.
+    Computed from the raw address, in which a run id is one segment whatever characters it contains.
     """
     sent: bytes = request.scope["raw_path"]
     below = sent.partition(PREFIX)[2] or sent.removeprefix(b"/")
@@ -42,21 +42,21 @@ def up(request: Request) -> str:
 
 
 def page(html: str, status: int = 200) -> HTMLResponse:
-    """An answer that no cache keeps, and no other site shows in a frame."""
+    """A response that no cache may store and no other site may frame."""
     return HTMLResponse(html, status, headers=HEADERS)
 
 
 def render(template: str, **values: Any) -> str:
-    """A page as HTML; every text in `values` is escaped."""
+    """Render a page as HTML; every text in `values` is escaped."""
     html: str = _environment().get_template(template).render(**values)
     return html
 
 
 def not_found(what: str, *, up: str = "") -> str:
-    """The page for what is not there, with the way to what is.
+    """Render the 404 page, with links to the other pages.
 
     Args:
-        what: A sentence.
+        what: A sentence that names the missing thing.
         up: See `up`.
     """
     return render("not_found.html", what=what, up=up)

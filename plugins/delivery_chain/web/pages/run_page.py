@@ -1,4 +1,4 @@
-"""The page of a run: how it ended, its verdict, its image and every finding."""
+"""Renders the page of a run: outcome, verdict, image and every finding."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from delivery_chain.core.run.state import Outcome
 
 MOST_FINDINGS = 2000
-"""Rows of one report; the rest is counted."""
+"""Rows per report; the rest is only counted."""
 KINDS = {
     End.DELIVERED: "passed",
     End.BLOCKED: "blocked",
@@ -26,19 +26,19 @@ KINDS = {
     End.WAITING: "waiting",
     End.RUNNING: "waiting",
 }
-"""The colour of each end; all others are failures, which a blocked run is not: there the chain did its work."""
+"""CSS class of each end; all others are failures. A blocked run is not one: the chain did its job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """What a run left behind; None where it did not get that far."""
+    """The facts of a run; None for results that it did not reach."""
 
     chain: str
     run_id: str
     outcome: Outcome
-    """How it ended, or where it is."""
+    """End of the run, or its progress."""
     altered: tuple[str, ...]
-    """Tasks whose XCom is not what they left; nothing of theirs is shown."""
+    """Tasks whose XComs were altered; their results are not shown."""
     plan: Plan | None
     subject: Subject | None
     verdict: Verdict | None
@@ -46,22 +46,22 @@ class RunFacts:
     regions: tuple[RegionResult, ...]
     reports: tuple[ScanReport, ...]
     missing: str
-    """Why a report could not be read, empty if all could."""
+    """Reason why a report could not be read; empty if all could."""
     version: str = ""
-    """Of the spec that the run was planned with."""
+    """Version of the spec that the run was planned with."""
 
 
 def render(facts: RunFacts, *, up: str = "") -> str:
-    """The page.
+    """Render the page.
 
     Args:
-        facts: What is shown.
+        facts: Facts to show.
         up: See `rendering.up`.
     """
     found = facts.outcome
     kind = KINDS.get(found.end, "failed")
     if not found.good and found.end in FINE:
-        # Of a good end that somebody marked as failed by hand.
+        # A good end that was marked as failed by hand.
         kind = "failed"
     return rendering.render(
         "run.html",

@@ -48,15 +48,17 @@ def test_naive_time_is_utc() -> None:
         ),
         (
             {"ref": "main", "tag": "v1"},
-            ["conf: either a git `ref` to build, or an image's `tag` or `digest` that is there already"],
+            [
+                "conf: expected either a git `ref` to build, or the `tag` or `digest` of an existing image; found both"
+            ],
         ),
         (
             {"kind": "source_push", "ref": MAIN},
-            ["conf: a source push names its `ref` and `commit`"],
+            ["conf: a source push requires `ref` and `commit`"],
         ),
         (
             {"kind": "image_push", "tag": "v1"},
-            ["conf: an image push names its `repository` and `tag` or `digest`"],
+            ["conf: an image push requires `repository`, and `tag` or `digest`"],
         ),
         ({"kind": "other"}, ["kind: Input should be 'source_push', 'image_push' or 'manual'"]),
     ],
@@ -65,7 +67,7 @@ def test_conf_refused(conf: dict[str, Any], lines: list[str]) -> None:
     """A run's configuration that is no event is refused with every wrong field."""
     with pytest.raises(UsageError) as caught:
         Event.from_conf(conf)
-    assert str(caught.value).splitlines() == ["this run's configuration is not an event:", *lines]
+    assert str(caught.value).splitlines() == ["the run's configuration is not a valid event:", *lines]
 
 
 @pytest.mark.parametrize(

@@ -45,9 +45,9 @@ def test_seen_by_both_is_no_gap() -> None:
 @pytest.mark.parametrize(
     ("since", "told"),
     [
-        (None, "no webhook told it: the sensor found it"),
-        (timedelta(seconds=31), "no webhook told it: the sensor found it, up to 31 s after the push"),
-        (timedelta(hours=1), "no webhook told it: the sensor found it, up to 1 h after the push"),
+        (None, "no webhook reported it: the sensor found it"),
+        (timedelta(seconds=31), "no webhook reported it: the sensor found it, up to 31 s after the push"),
+        (timedelta(hours=1), "no webhook reported it: the sensor found it, up to 1 h after the push"),
     ],
 )
 def test_no_webhook(since: timedelta | None, told: str) -> None:
@@ -88,7 +88,7 @@ def test_other_changes_came_by_webhook() -> None:
         seen("sensor", 3 * AGO, ref="refs/heads/old"),
         senders=(),
     )
-    assert found == [("no webhook told it: the sensor found it",), (), ()]
+    assert found == [("no webhook reported it: the sensor found it",), (), ()]
 
 
 def test_what_a_sender_said_under_an_earlier_connection_counts_no_more() -> None:
@@ -106,9 +106,9 @@ def test_what_a_sender_said_under_an_earlier_connection_counts_no_more() -> None
         ({"looked": NOW - 2 * AGO, "refs": {REF: B}}, "the sensor has not seen it for 30 min"),
         (
             {"looked": NOW, "refs": {REF: B}},
-            "the sensor has not seen it: it looked since, and saw it at bbbbbbbbbbbb",
+            "the sensor has not seen it: it polled since, and saw it at bbbbbbbbbbbb",
         ),
-        ({"looked": NOW}, "the sensor has not seen it: it looked since, and saw no such ref"),
+        ({"looked": NOW}, "the sensor has not seen it: it polled since, and saw no such ref"),
     ],
 )
 def test_the_sensor_has_not_seen_it(about: dict[str, Any], told: str) -> None:
@@ -243,11 +243,11 @@ def test_a_chain_is_no_watch() -> None:
 @pytest.mark.parametrize(
     ("notes", "gaps"),
     [
-        (["superseded: so"], ("no webhook told it",)),
-        (["built before: so", "superseded: so"], ("no webhook told it",)),
-        (["superseded: so", "delivered: so"], ("no webhook told it", "the sensor has not seen it: so")),
-        ([""], ("no webhook told it", "the sensor has not seen it: so")),
-        ([], ("no webhook told it", "the sensor has not seen it: so")),
+        (["superseded: so"], ("no webhook reported it",)),
+        (["built before: so", "superseded: so"], ("no webhook reported it",)),
+        (["superseded: so", "delivered: so"], ("no webhook reported it", "the sensor has not seen it: so")),
+        ([""], ("no webhook reported it", "the sensor has not seen it: so")),
+        ([], ("no webhook reported it", "the sensor has not seen it: so")),
     ],
 )
 def test_an_old_push_told_again_was_not_missed(notes: list[str], gaps: tuple[str, ...]) -> None:
@@ -257,6 +257,6 @@ def test_an_old_push_told_again_was_not_missed(notes: list[str], gaps: tuple[str
     ]
     given = {
         "place": PLACE, "ref": REF, "commit": A, "at": NOW, "last": NOW, "by": HOOK, "runs": runs,
-        "gaps": ["no webhook told it", "the sensor has not seen it: so"],
+        "gaps": ["no webhook reported it", "the sensor has not seen it: so"],
     }  # fmt: skip
     assert settled(LedgerLine.model_validate(given)).gaps == gaps

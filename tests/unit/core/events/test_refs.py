@@ -92,5 +92,5 @@ def test_a_watch_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError) as caught:
         matching(SEEN, None, None)
     assert str(caught.value) == (
-        "git refs: expected at most 3 that match, found 4; narrow the patterns for branches and tags"
+        "git refs: expected at most 3 matches, found 4; narrow the patterns for branches and tags"
     )

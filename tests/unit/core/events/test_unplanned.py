@@ -12,8 +12,8 @@ from delivery_chain.core.events.unplanned import Unplanned
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 WAITS = "run run-1 of shop has no plan yet, since 2026-11-23 11:50 UTC: its task `plan` "
 FAILED = (
-    "run run-1 of shop has no plan: its task `plan` is {} since 2026-11-23 11:50 UTC, its log says why. "
-    "Then clear `plan` and all that follow it"
+    "run run-1 of shop has no plan: its task `plan` has been {} since 2026-11-23 11:50 UTC. "
+    "Fix the cause in its log, then clear `plan` and all that follow it"
 )
 
 
@@ -31,9 +31,9 @@ def without(**given: Any) -> Unplanned:
 @pytest.mark.parametrize(
     ("given", "gap"),
     [
-        ({"state": "up_for_retry", "tries": 1}, f"{WAITS}failed, and is tried again by itself (try 1)"),
-        ({"state": "up_for_retry", "tries": 7}, f"{WAITS}failed, and is tried again by itself (try 7)"),
-        ({"state": "running", "tries": 2}, f"{WAITS}failed, and is tried again by itself (try 2)"),
+        ({"state": "up_for_retry", "tries": 1}, f"{WAITS}failed, and is retried automatically (try 1)"),
+        ({"state": "up_for_retry", "tries": 7}, f"{WAITS}failed, and is retried automatically (try 7)"),
+        ({"state": "running", "tries": 2}, f"{WAITS}failed, and is retried automatically (try 2)"),
         ({"state": "queued", "tries": 1}, f"{WAITS}is queued"),
         ({}, f"{WAITS}is not scheduled"),
         ({"since": NOW - timedelta(minutes=4)}, ""),

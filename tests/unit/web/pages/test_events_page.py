@@ -76,7 +76,7 @@ def test_a_row_says_it_all() -> None:
             times=2,
             actor="mona",
             also=(Sight(by="sensor", after=4.2),),
-            gaps=("no webhook told it: the sensor found it",),
+            gaps=("no webhook reported it: the sensor found it",),
         )
     )
     assert found.rows[1:] == [
@@ -84,7 +84,7 @@ def test_a_row_says_it_all() -> None:
             "11-23 12:00:00",
             "|tag v1.0.0 aaaaaaaaaaaa|source git shop/api.git",
             "|webhook\N{NO-BREAK SPACE}gh, 2 times|sensor 4 s later|pushed by mona",
-            "|shop-api (release): run/1 · image|Gap: no webhook told it: the sensor found it",
+            "|shop-api (release): run/1 · image|Gap: no webhook reported it: the sensor found it",
         ]
     ]
     assert found.attributes("tr", "class") == ["gap"]
@@ -140,5 +140,5 @@ def test_a_long_ledger_is_cut() -> None:
     many = [change(at=NOW - timedelta(seconds=second)) for second in range(MOST_SHOWN + 3)]
     html = render(Asked(since="1d"), Shown(changes=many, watches={}))
     assert html.count("<tr") == MOST_SHOWN + 1
-    assert "3 more are not shown: ask for less" in html
+    assert "3 more are not shown: narrow the filter" in html
     assert f"{MOST_SHOWN + 3} changes" in html

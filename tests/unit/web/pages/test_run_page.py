@@ -176,7 +176,7 @@ def test_what_was_looked_at_is_said() -> None:
 
     html = render(facts(reports=(made,)))
 
-    assert "<p>Looked at: &lt;b&gt;no package database&lt;/b&gt;</p>" in html
+    assert "<p>Coverage: &lt;b&gt;no package database&lt;/b&gt;</p>" in html
     assert f", Java database <code>java-db</code> of {NOW:%Y-%m-%d %H:%M} UTC" in html
 
 

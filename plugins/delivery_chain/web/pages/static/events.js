@@ -1,4 +1,4 @@
-// In a frame of Airflow's: follow its colours, and open links to its pages outside of the frame.
+// Inside Airflow's frame: follow its colour scheme, and open links to its pages outside the frame.
 const host = window.parent === window ? null : window.parent.document;
 if (host) {
   const root = host.documentElement;
