@@ -203,7 +203,7 @@ WRONG: dict[str, tuple[Sequence[str], str]] = {
     "digest at the target": ([f"{HOST}/a:v1", f"{HOST}/b@sha256:{'0' * 64}"], "a target takes a tag"),
     "tags and all tags": (["--all-tags=.*", f"{HOST}/a:v1", f"{HOST}/b"], "without tag"),
     "no pattern": (["--all-tags=(", f"{HOST}/a", f"{HOST}/b"], "RE2"),
-    "a rate of nothing": (["--limit-rate=fast", f"{HOST}/a:v1", f"{HOST}/b"], "bytes a second"),
+    "a rate of nothing": (["--limit-rate=fast", f"{HOST}/a:v1", f"{HOST}/b"], "bytes per second"),
     "no jobs": (["--jobs=0", f"{HOST}/a:v1", f"{HOST}/b"], "at least 1"),
     "twice the same": ([f"{HOST}/a:v1", f"{HOST}/b", f"{HOST}/b:v2"], "once"),
     "a CA without host": (["--ca-file=x.pem", f"{HOST}/a:v1", f"{HOST}/b"], "HOST=FILE"),

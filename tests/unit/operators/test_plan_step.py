@@ -213,7 +213,7 @@ def test_a_push_of_the_future_is_of_now(refs: dict[str, str], said: Any, expecte
 @pytest.mark.parametrize("field", ["pushed_at", "seen_at"])
 def test_a_time_that_no_push_has(refs: dict[str, str], field: str, said: Any) -> None:
     """It is refused by its field's name, and never by a traceback from inside."""
-    with pytest.raises(UsageError, match=f"not an event:\n{field}: "):
+    with pytest.raises(UsageError, match=f"not a valid event:\n{field}: "):
         plan_of({"ref": "v1.2", field: said})
 
 

@@ -188,8 +188,14 @@ def fewer_scans(run: Run) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (new_plan, "the run was planned again after its image was made: clear `build`, `assemble` and everything"),
-        (new_spec, "the run was planned again after its image was made: clear `build`, `assemble` and everything"),
+        (
+            new_plan,
+            "the run was planned again after its image was made: clear `build`, `assemble` and everything",
+        ),
+        (
+            new_spec,
+            "the run was planned again after its image was made: clear `build`, `assemble` and everything",
+        ),
         (new_image, "the run's plan, image or scans were made again after .*: clear `gate`"),
         (fewer_scans, "the run's plan, image or scans were made again after .*: clear `gate`"),
     ],
