@@ -68,7 +68,7 @@ def opened(value: Any, place: Place, secret: str) -> dict[str, Any]:
     """
     if is_sealed(value, place, secret):
         return unproven(value)
-    advice = f"Clear the task `{place.task_id}` and all that follow it, so that it is made again"
+    advice = f"Clear the task `{place.task_id}` and everything downstream, so that it is made again"
     raise SealBroken(
         f"what the task `{place}` left in run {place.run_id!r} (XCom {place.key!r}) was changed after the task left "
         "it, over Airflow's REST API or in its database, or was left by another installation or by an older version "

@@ -234,8 +234,8 @@ def test_a_run_that_is_not_there(
         ("success", {}, ()),
         ("skipped", {}, ()),
         ("up_for_retry", {}, ("has no plan yet, ", "failed, and is retried automatically")),
-        ("failed", {"error": "ValueError"}, ("has no plan: ", "clear `plan` and all that follow it")),
-        ("failed", {}, ("has no plan: ", "clear `plan` and all that follow it")),
+        ("failed", {"error": "ValueError"}, ("has no plan: ", "clear `plan` and everything downstream")),
+        ("failed", {}, ("has no plan: ", "clear `plan` and everything downstream")),
         ("failed", {"error": "EventRefused"}, ()),
         # Copied from another task, so that a push that was lost looks like one that was refused.
         ("failed", {"error": "EventRefused", "by": "gate"}, ("has no plan: ", "clear `plan`")),

@@ -216,7 +216,7 @@ def _undone(facts: Facts, done: Delivered) -> Outcome:
     if done.published:
         said = f"partly delivered: {title} {done}"
         return _outcome(End.PARTLY, f"{said}; {_why(failed)}" if failed else said, step=step)
-    unsaid = f"{step}: {_why_missing(facts, step)}: clear it and all that follow it"
+    unsaid = f"{step}: {_why_missing(facts, step)}: clear it and everything downstream"
     why = _why(failed) or _deleted(facts, step) or unsaid
     return _outcome(End.FAILED, f"failed in {why}; {title} {done}", step=step)
 

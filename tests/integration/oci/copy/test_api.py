@@ -288,7 +288,7 @@ def test_sizes_that_disagree_are_refused(oci_client: RegistryClient, oci_reposit
     image = push_image(oci_client, oci_repository)
     index = push_index(oci_client, oci_repository, (replace(image, size=image.size + 1),))
 
-    with pytest.raises(ProtocolViolation, match="expected 5[0-9][0-9] bytes for sha256:"):
+    with pytest.raises(ProtocolViolation, match=r"expected \d+ bytes for sha256:"):
         copy_image(oci_client, oci_repository, index.digest, oci_client, f"{oci_repository}/to")
 
 

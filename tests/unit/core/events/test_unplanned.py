@@ -13,7 +13,7 @@ NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 WAITS = "run run-1 of shop has no plan yet, since 2026-11-23 11:50 UTC: its task `plan` "
 FAILED = (
     "run run-1 of shop has no plan: its task `plan` has been {} since 2026-11-23 11:50 UTC. "
-    "Fix the cause in its log, then clear `plan` and all that follow it"
+    "Fix the cause in its log, then clear `plan` and everything downstream"
 )
 
 

@@ -234,7 +234,7 @@ ROWS: dict[str, tuple[Facts, End, str, str, bool]] = {
         replace(BLOCKED_RUN, verdict=PASSED, tasks=tasks(publish="skipped", west="skipped", prod="skipped")),
         End.FAILED,
         "publish",
-        ("failed in publish: it did not run, or left nothing: clear it and all that follow it; "
+        ("failed in publish: it did not run, or left nothing: clear it and everything downstream; "
         f"{TITLE} was not published"),
         False,
     ),
