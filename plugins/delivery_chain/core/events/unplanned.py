@@ -35,7 +35,8 @@ class Unplanned:
                 return ""
             return (
                 f"run {self.run_id} of {self.chain} has no plan: its task `plan` has been {self.state} since "
-                f"{self.since:%Y-%m-%d %H:%M} UTC. Fix the cause in its log, then clear `plan` and everything downstream"
+                f"{self.since:%Y-%m-%d %H:%M} UTC. Fix the cause in its log, then clear `plan` and "
+                "everything downstream"
             )
         if self.state in AGAIN or self.tries > 1:
             return f"{waits}: its task `plan` failed, and is retried automatically (try {max(1, self.tries)})"
