@@ -36,7 +36,7 @@ def stored_secret(connection: Session | Connection) -> str:
 
 
 def make_secret(connection: Connection) -> None:
-    """Create the secret if absent, in the caller's transaction; of two concurrent ones, one is kept."""
+    """Create the secret if absent, in the caller's transaction; if two callers race, only one secret is kept."""
     if stored(connection, [SIGNING_SECRET]) or _elsewhere():
         return
     fernet = get_fernet()
@@ -47,7 +47,7 @@ def make_secret(connection: Connection) -> None:
             val=text,
             is_encrypted=fernet.is_encrypted,
             description="Signs the values that steps of chains pass to each other. If deleted, it is recreated, "
-            "and runs in flight must be cleared from their plan on.",
+            "and runs in flight must be cleared from `plan` on.",
         )
     )
 
@@ -60,13 +60,13 @@ def _variable(connection: Session | Connection) -> str:
 def _elsewhere() -> str:
     """The secret from Airflow's other secrets backends, which take precedence over the database."""
     for backend in ensure_secrets_loaded():
-        # The database's own backend would end the caller's transaction.
+        # Airflow's own database backend would end the caller's transaction.
         if isinstance(backend, MetastoreBackend):
             continue
         try:
             found = backend.get_variable(key=SIGNING_SECRET)
         except Exception:
-            # Airflow itself also continues with the next backend.
+            # Airflow, too, goes on to the next backend.
             log.warning(
                 "%s could not be queried for the signing secret", type(backend).__name__, exc_info=True
             )

@@ -1,4 +1,4 @@
-"""`delivery-chain git-hook`: prints the file to install as `hooks/post-receive` of a bare repository."""
+"""`delivery-chain git-hook`: prints the path of the file to install as `hooks/post-receive` of a bare repository."""
 
 from __future__ import annotations
 

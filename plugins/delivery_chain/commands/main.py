@@ -1,4 +1,4 @@
-"""`delivery-chain`: checks specs, plans and starts runs, lists pushes, copies images, runs a sandbox."""
+"""Delivery chains from the command line: check specs, plan and start runs, list pushes, copy images, run a sandbox."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ VERBS = {
     "copy": "copy an image, with all platforms and referrers, to other registries",
     "check": "check chain specs and print every problem as file:line",
     "schema": "print the JSON Schema of a chain spec, for editors",
-    "dags-folder": "print the folder for Airflow's dags_folder option",
-    "git-hook": "print the file to install as hooks/post-receive of a bare repository",
+    "dags-folder": "print the path to set as Airflow's dags_folder",
+    "git-hook": "print the path of the file to install as hooks/post-receive of a bare repository",
     "plan": "print what an event would do, without running or looking up anything",
     "replicate": "backfill regions with images older than a replication rule; needs this machine's Airflow",
     "trigger": "start a chain's run over Airflow's REST API",

@@ -53,19 +53,20 @@ _CHAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,249}")
 _RUN_ID = re.compile(r"(?!.*\.\.)[A-Za-z0-9_.~:+-]{1,250}")
 """Ids that Airflow accepts: `[scheduler] allowed_run_id_pattern`."""
 _ABOUT = f"""\
-Start a run over Airflow's REST API, from any machine. The login comes from the environment only:
+Start a run over Airflow's REST API, from any machine. The login comes only from the environment:
 AIRFLOW_API_TOKEN, or AIRFLOW_API_USERNAME and AIRFLOW_API_PASSWORD. The address is --url or {URL}.
-Exit code: 0 the run was started, already exists, or (--wait) delivered its image; 1 it ended in any other way:
-partly delivered, blocked, superseded by a newer push, not for this chain, refused, cancelled, failed, or its state
-was set by hand; or the chain does not take the event, and nothing was started;
-2 wrong usage, nothing was sent; 3 Airflow can't be reached, refused, or the run did not end in time."""
+Exit codes. 0: the run was started or already exists; with --wait, its image was delivered. 1: the chain does not take
+the event, and nothing was started; with --wait, the run ended in any other way (partly delivered, blocked, superseded
+by a newer push, built before, not for this chain, refused, cancelled, failed), or its state was set by hand. 2: wrong
+usage or no login; nothing was sent. 3: Airflow can't be reached or refused the request, or the run did not end in
+time."""
 
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     parser.description = _ABOUT
     parser.add_argument("chain", metavar="CHAIN")
-    source = parser.add_argument_group("what to build, in place of a push")
+    source = parser.add_argument_group("what to build")
     source.add_argument("--ref", default="", help="branch or tag: v1.2.0, refs/heads/main")
     source.add_argument("--rule", default="", help="build rule; by default the one that matches")
     source.add_argument(
@@ -73,7 +74,7 @@ def register(parser: argparse.ArgumentParser) -> None:
         default="",
         help="full commit id; an older one is rebuilt without moving tags away from newer images",
     )
-    image = parser.add_argument_group("or an existing image")
+    image = parser.add_argument_group("or the existing image to deliver")
     image.add_argument(
         "--repository", default="", help="repository in the chain's scope, without the namespace"
     )
@@ -84,7 +85,7 @@ def register(parser: argparse.ArgumentParser) -> None:
         "--run-id",
         default="",
         metavar="ID",
-        help="makes the command idempotent: the same id starts one run only",
+        help="make the command idempotent: one id starts only one run",
     )
     parser.add_argument(
         "--wait", action="store_true", help="wait until the run finishes; print its state and note"

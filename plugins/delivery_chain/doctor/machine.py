@@ -93,7 +93,7 @@ def _tool(name: str) -> Iterator[Line]:
 def _flaws(name: str) -> Iterator[Line]:
     if flaws := flaw_lines(name):
         yield warning(
-            "tool", name, "\n".join(flaws), f"update {name}, or see that your distributor has fixed it"
+            "tool", name, "\n".join(flaws), f"update {name}, or check whether your distribution has fixed it"
         )
 
 

@@ -23,7 +23,7 @@ MAX_FILE = 1024 * 1024
 """Maximum size in bytes of a key or known_hosts file."""
 _ABSOLUTE = re.compile(r"[^/]*:.*|/.*", re.DOTALL)
 _CHECKING = {"yes": True, "": True, "ask": True, "accept-new": False, "no": False, "off": False}
-"""Maps `strict_host_key_checking` to whether a server must be listed. Tasks remember nothing between each other, so
+"""Maps `strict_host_key_checking` to whether a server must be listed. No task keeps the host keys that it has seen, so
 `accept-new` accepts any unlisted server, as `no` does."""
 _UNSUPPORTED = (
     "private_key_passphrase",
@@ -64,7 +64,7 @@ class GitSourceHook(BaseHook):
                 connection's own server.
 
         Raises:
-            ConfigurationError: The connection is missing or wrong, or `url` is not on its server.
+            ConfigurationError: The connection is missing or invalid, or `url` is not on its server.
             SourceError: The URL is malformed, or its transport is not allowed. Not retryable.
         """
         return source_of(read_connection(self.conn_id, self.conn_type), url, self.transports)
@@ -96,7 +96,7 @@ def source_of(fields: ConnectionFields, url: str, transports: Iterable[str]) -> 
 
 
 def addresses(conn_id: str) -> Callable[[str], str]:
-    """Return a function from a repository's `url` to its address, as in `GitSourceHook.source` but without credentials.
+    """Return a function that resolves a repository's `url` as `GitSourceHook.source` does, but without credentials.
 
     The connection is read only once.
 
@@ -104,7 +104,8 @@ def addresses(conn_id: str) -> Callable[[str], str]:
         conn_id: Airflow's connection id.
 
     Raises:
-        ConfigurationError: As in `GitSourceHook.source`. The returned function raises it too, or SourceError.
+        ConfigurationError: The connection is missing or invalid. The returned function raises the errors of
+            `GitSourceHook.source`.
     """
     return partial(_resolve, read_connection(conn_id, GitSourceHook.conn_type))
 

@@ -1,4 +1,4 @@
-"""Runs a job on this machine according to its kind."""
+"""Runs a job of any kind on this machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Machine:
     folder: Path
     """The job's own folder: initially empty, removed afterwards."""
     option: Callable[[str, str], str | None]
-    """Looks up a section and option in this machine's configuration; returns None if not set."""
+    """Looks up an option, by section and name, in this machine's configuration; returns None if not set."""
 
 
 def run(job: Job, logins: Logins, machine: Machine, log: Callable[[str], None]) -> Done:
@@ -32,12 +32,12 @@ def run(job: Job, logins: Logins, machine: Machine, log: Callable[[str], None]) 
 
     Args:
         job: The job.
-        logins: For every connection that the job names.
+        logins: One for every connection that the job names.
         machine: The machine to run on.
-        log: Gets each line, credentials masked.
+        log: Called with each line of the log, with credentials masked.
 
     Raises:
-        DeliveryChainError: As documented for the kind of job; the class says whether to retry.
+        DeliveryChainError: See `run` of the kind's module; the class says whether to retry.
     """
     done: Done = import_module(KINDS[job.kind]).run(job, logins, machine, log)
     return done

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class QuarantineOperator(ChainOperator):
-    """Back up a blocked image and remove it, as the chain's `on_block` says. A failed backup removes nothing."""
+    """Back up a blocked image and remove it, as the chain's `on_block` says. Removes nothing if the backup fails."""
 
     operator_extra_links = (RegistryLink(), ScanReportLink())
 
@@ -40,9 +40,9 @@ class QuarantineOperator(ChainOperator):
         """Return a Quarantined as JSON.
 
         Raises:
-            RegistryError: If not retryable (DeletesDisabled, Unauthorized, TagConflict), the registry refuses to delete
-                the image, and the XCom says what remains.
-            NotFound: The image is neither in its repository nor backed up. Not retryable.
+            RegistryError: The backup or the removal failed. If the registry refuses to delete the image
+                (DeletesDisabled, Unauthorized, TagConflict; not retryable), the XCom says what remains.
+            NotFound: A backup is to be made, but the image no longer exists. Not retryable.
         """
         ti = context["ti"]
         verdict = blocked_verdict(ti)
@@ -75,7 +75,7 @@ def _back_up(client: RegistryClient, plan: Plan, subject: Subject, verdict: Verd
     tag = quarantine_tag(plan.tags[0] if plan.tags else plan.key, verdict.judged_at)
     held = client.head_manifest(name, tag)
     if held is None or held.digest != subject.digest:
-        # An earlier try may have removed it already; its backup is then here, under the tag of another verdict.
+        # An earlier try may have removed the image; its backup then exists, under the tag of another verdict.
         if client.head_digest(plan.name, subject.digest) or not client.head_digest(name, subject.digest):
             check_there(client, plan, subject.digest)
             # Thorough: the backup must be complete before the image is deleted.
@@ -92,12 +92,12 @@ class _Here:
         self.plan = plan
         self.own = staging_tags(plan) or plan.tags
         self.digest = subject.digest
-        # If platforms were left out, the index as pushed is as blocked as the one that remains.
+        # If platforms were left out, the original index is blocked along with the reduced one.
         self.wholes = tuple(dict.fromkeys(one for one in (subject.digest, plan.digest) if one))
         self.parts = tuple(dict.fromkeys((*self.wholes, *(image.digest for image in subject.images))))
 
     def remove(self) -> tuple[str, ...]:
-        """Remove the run's tags, and each manifest without another holder; return what was removed, tags first.
+        """Remove the run's tags, and each manifest that no other tag serves; return what was removed, tags first.
 
         The platforms of an image that others pushed stay: clients may pull them by digest.
         """
@@ -116,7 +116,7 @@ class _Here:
         return (*tags, *removed)
 
     def _delete(self, digest: str) -> bool:
-        """Delete by digest: the only request that removes a tag only if it points there at that very moment."""
+        """Delete by digest, as only that spares a tag that has moved in the meantime; return whether it was deleted."""
         try:
             self.client.delete_manifest(self.plan.name, digest)
         except (DeletesDisabled, Unauthorized):
@@ -152,7 +152,7 @@ class _Here:
         return ", ".join(dict.fromkeys(said))
 
     def _named(self, part: str, holder: Holder | None = None) -> str:
-        """Format a holder: `host/shop/api:v2@sha256:…`, with the way in which it serves the image."""
+        """Format a holder: `host/shop/api:v2@sha256:…`, and how it serves the image."""
         where = f"{self.client.registry.host}/{self.plan.name}{f':{holder.tag}' if holder else ''}"
         what = holder.digest if holder else part
         notes = ["an index that contains it"] * (what != part) + ["a platform of it"] * (
@@ -185,5 +185,5 @@ class DeniedOperator(ChainOperator):
         where = fate(plan, pull(context["ti"], Step.QUARANTINE, Quarantined))
         raise PolicyViolation(
             f"{verdict.sentence}. Digest {verdict.digest}. {where}{lines}\n"
-            "Fix the packages and push again, or change the chain's scan.block with a reason."
+            "Fix the packages and push again, or change the chain's scan.block."
         )

@@ -1,8 +1,8 @@
 """Quay: the notification "Push to Repository" by webhook.
 
 Quay signs nothing and sets no header: the secret is in the address. The payload has no actor, time, digest or id: two
-pushes of one tag are the same bytes, as is a redelivery. So `delivery_id` is empty, and only the tag's current digest
-shows whether the push is new.
+pushes of one tag send the same bytes, and so does a redelivery. So `delivery_id` is empty, and only the tag's current
+digest shows whether the push is new.
 
 Source: quay/quay notifications/{__init__,notificationevent,notificationmethod}.py, endpoints/v2/manifest.py.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from delivery_chain.senders.base import Request
 
 TEST = {"updated_tags": ["latest", "foo"], "pruned_image_count": 3}
-"""Content of "Test Notification". No other notification of current Quay has that count."""
+"""What "Test Notification" sends. No other notification of a current Quay has `pruned_image_count`."""
 
 
 def _authentic(request: Request, secret: str, _now: datetime) -> bool:
@@ -39,7 +39,7 @@ def _parse(request: Request) -> Notification:
     if {key: payload.get(key) for key in TEST} == TEST:
         return notification(event="repo_push", delivery_id="", ignored="a test notification")
     tags = payload["updated_tags"]
-    # Old versions send an object of tag and image id.
+    # Old versions send an object that maps each tag to an image id.
     if not isinstance(tags, list | dict) or not all(tags):
         raise WebhookRefused(400, "expected a list of tags at updated_tags")
     bounded(list(tags), "updated_tags")

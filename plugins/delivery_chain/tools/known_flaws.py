@@ -1,7 +1,8 @@
-"""Known vulnerabilities of the programs that a chain runs, and the releases that fix them. Pure: by version number.
+"""Known vulnerabilities of the programs that a chain runs, and the releases that fix them. Pure.
 
-A distributor may have backported a fix without changing the number. So a version number never stops a chain: it is
-logged, and `mount_rules` rejects what an old buildah must not be given.
+Releases are judged by version number alone, and a distribution may have backported a fix without changing the number.
+So a vulnerability listed here is logged, and by itself stops no chain. Elsewhere, `builders.buildah.mount_rules`
+refuses mounts that are unsafe in an old buildah, and `scanners.trivy.version` the releases that an attacker made.
 
 Source: the projects' security advisories.
 """
@@ -42,12 +43,12 @@ class Flaw:
 
 
 CACHE_LEAVES = Flaw(
-    "buildah", "CVE-2024-9675", "a cache mount may lead anywhere", ("1.33.10", "1.35.5", "1.37.5", "1.38.0")
+    "buildah", "CVE-2024-9675", "a cache mount may point anywhere", ("1.33.10", "1.35.5", "1.37.5", "1.38.0")
 )
 BIND_LEAVES = Flaw(
     "buildah",
     "CVE-2024-1753",
-    "a bind mount follows links out of its stage",
+    "a bind mount follows symlinks out of its stage",
     ("1.24.7", "1.27.4", "1.29.3", "1.31.5", "1.32.3", "1.33.7", "1.34.3", "1.35.1"),
 )
 PROPAGATION = Flaw("buildah", "CVE-2024-9407", "options of bind mounts are not checked", ("1.37.4",))
@@ -58,32 +59,38 @@ FLAWS = (
     Flaw(
         "buildah",
         "CVE-2021-3602",
-        "chroot isolation shows the environment",
+        "chroot isolation exposes the environment",
         ("1.16.8", "1.17.2", "1.19.9", "1.21.3"),
     ),
     Flaw("buildah", "CVE-2022-27651", "steps get inheritable capabilities", ("1.25.0",)),
     Flaw("buildah", "CVE-2022-2990", "steps get supplementary groups", ("1.27.1",)),
-    Flaw("buildah", "CVE-2024-9676", "a link in an image stops the worker", ("1.37.5", "1.38.0")),
+    Flaw("buildah", "CVE-2024-9676", "a symlink in an image hangs the worker", ("1.37.5", "1.38.0")),
     Flaw(
         "buildah",
         "CVE-2024-11218",
-        "mounts of concurrent stages leave the build",
+        "mounts of concurrent stages escape the build",
         ("1.33.12", "1.35.5", "1.37.6", "1.38.1"),
     ),
-    Flaw("buildah", "CVE-2026-44517", "ADD of a hostile archive reads outside files", ("1.43.2",), "1.38.1"),
-    Flaw("runc", "CVE-2021-30465", "mounts follow links that are swapped", ("1.0.0",)),
+    Flaw(
+        "buildah",
+        "CVE-2026-44517",
+        "ADD of a hostile archive reads files outside the build",
+        ("1.43.2",),
+        "1.38.1",
+    ),
+    Flaw("runc", "CVE-2021-30465", "mounts follow swapped symlinks", ("1.0.0",)),
     Flaw("runc", "CVE-2022-29162", "steps get inheritable capabilities", ("1.1.2",)),
     Flaw("runc", "CVE-2023-25809", "cgroups can be written to", ("1.1.5",)),
-    Flaw("runc", "CVE-2023-27561", "a linked /proc takes the restrictions off", ("1.1.5",)),
-    Flaw("runc", "CVE-2023-28642", "a linked /proc takes AppArmor off", ("1.1.5",)),
-    Flaw("runc", "CVE-2024-21626", "WORKDIR leads through a leaked descriptor", ("1.1.12",)),
-    Flaw("runc", "CVE-2024-45310", "empty files are made outside", ("1.1.14", "1.2.0")),
+    Flaw("runc", "CVE-2023-27561", "a symlinked /proc lifts the restrictions", ("1.1.5",)),
+    Flaw("runc", "CVE-2023-28642", "a symlinked /proc disables AppArmor", ("1.1.5",)),
+    Flaw("runc", "CVE-2024-21626", "WORKDIR reaches the host by a leaked descriptor", ("1.1.12",)),
+    Flaw("runc", "CVE-2024-45310", "empty files are created on the host", ("1.1.14", "1.2.0")),
     Flaw("runc", "CVE-2025-31133", "masked files can be swapped for others", ("1.2.8", "1.3.3", "1.4.0")),
     Flaw(
         "runc", "CVE-2025-52565", "/dev/console can be swapped for another file", ("1.2.8", "1.3.3", "1.4.0")
     ),
     Flaw("runc", "CVE-2025-52881", "writes to /proc can be redirected", ("1.2.8", "1.3.3", "1.4.0")),
-    Flaw("runc", "CVE-2026-41579", "a linked /dev removes files outside", ("1.3.6", "1.4.3")),
+    Flaw("runc", "CVE-2026-41579", "a symlinked /dev removes files on the host", ("1.3.6", "1.4.3")),
     Flaw(
         "git",
         "CVE-2024-32002",
@@ -104,12 +111,12 @@ FLAWS = (
     ),
     Flaw("trivy", "CVE-2024-35192", "a hostile registry gets a cloud's login", ("0.51.2",)),
     Flaw("trivy", "CVE-2026-33634", "this release was made by an attacker", ("0.70.0",), "0.69.4"),
-    Flaw("trivy", "CVE-2026-55092", "a hostile database is written anywhere", ("0.71.1",)),
+    Flaw("trivy", "CVE-2026-55092", "a hostile database writes files anywhere", ("0.71.1",)),
 )
 
 
 def parse(text: str) -> Version:
-    """Parse the first version number in a text such as the output of `git --version`; zeros without one."""
+    """Parse the first version number in a text such as the output of `git --version`; zeros if there is none."""
     found = _VERSION.search(text)
     return (int(found[1]), int(found[2]), int(found[3] or 0)) if found else (0, 0, 0)
 
@@ -131,7 +138,7 @@ def lines(tool: str, text: str) -> list[str]:
         return [f"{tool}: its version could not be read, so its known vulnerabilities can't be listed"]
     shown = ".".join(map(str, version))
     return [
-        f"{tool} {shown} has {flaw.cve} by its version ({flaw.what}): fixed in {flaw.fix}; your distributor may "
-        "have fixed it in this version too"
+        f"{tool} {shown} has {flaw.cve}, going by its version ({flaw.what}): fixed in {flaw.fix}; your distribution "
+        "may have backported the fix"
         for flaw in known(tool, version)
     ]

@@ -291,4 +291,4 @@ def test_flaws_are_said_once_in_the_log(build: Builder, home: Registry) -> None:
         ["buildah", "--version"], capture_output=True, text=True, check=True
     ).stdout.split()[2]
     if version == "1.28.2":
-        assert f"buildah {version} has CVE-2024-9675 by its version" in said
+        assert f"buildah {version} has CVE-2024-9675, going by its version" in said

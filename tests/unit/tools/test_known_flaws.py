@@ -61,11 +61,11 @@ def test_table() -> None:
 
 
 def test_line_of_the_log() -> None:
-    """Version, flaw, fix, and that a distributor may have fixed it."""
+    """Version, flaw, fix, and that a distribution may have backported it."""
     line = known_flaws.lines("buildah", "buildah version 1.35.4")[0]
     assert line == (
-        "buildah 1.35.4 has CVE-2024-9675 by its version (a cache mount may lead anywhere): fixed in 1.33.10, "
-        "1.35.5, 1.37.5 and 1.38.0; your distributor may have fixed it in this version too"
+        "buildah 1.35.4 has CVE-2024-9675, going by its version (a cache mount may point anywhere): fixed in 1.33.10, "
+        "1.35.5, 1.37.5 and 1.38.0; your distribution may have backported the fix"
     )
 
 

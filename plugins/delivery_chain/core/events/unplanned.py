@@ -1,4 +1,4 @@
-"""Describes runs without a plan: such a push is as good as lost, so it counts as a gap until it is planned. Pure."""
+"""Describes runs without a plan. Until its run has one, a push is as good as lost, and counts as a gap. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 PATIENCE = timedelta(minutes=5)
-"""Time from the start of a run to the end of its first try of `plan`, on a busy machine."""
+"""Time allowed, even on a busy machine, from the start of a run to the end of its first try of `plan`."""
 REFUSALS = frozenset({"EventRefused", "UsageError"})
 """Errors by which `plan` refuses an event: a retry would fail again."""
 AGAIN = frozenset({"up_for_retry", "restarting"})
@@ -23,7 +23,7 @@ class Unplanned:
     """Airflow's state; empty if not scheduled yet."""
     tries: int
     since: datetime
-    """End of the last try, or the start of the run before that."""
+    """End of the last try; the start of the run if no try has ended."""
     error: str = ""
     """Name of the error class that the task left as its reason."""
 

@@ -18,15 +18,15 @@ from delivery_chain.core.spec.advice import glob_hint
 METACHARACTERS = frozenset("\\^$*+?()[]{}|")
 """Metacharacters that make a value a pattern. `.` and `-` are left out: they are common in names."""
 LONGEST_PATTERN = 1000
-"""Most characters of a pattern; RE2's memory grows with it, and no sane rule is longer."""
+"""Maximum length of a pattern; RE2's memory grows with it, and no sane rule is longer."""
 PATTERN_MEMORY = 512 * 1024
-"""Most bytes of a compiled pattern: a rejection then takes some 3 ms; with RE2's own 8 MiB, fifty.
+"""Maximum size in bytes of a compiled pattern. A rejection takes some 3 ms, and with RE2's own 8 MiB some 50.
 `\\w{1,1000}` and `\\p{L}{1,30}` fit."""
 LONGEST_NAME = 4096
-"""Most characters of a name to match; git and registries allow less."""
+"""Maximum length of a name to match; git and registries allow less."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_/@-]*(?![*?{])")
-"""Literal characters, up to one that is optional."""
+"""Literal characters, without a last one that a quantifier makes optional."""
 
 
 class Match(StrEnum):
@@ -65,7 +65,7 @@ class Pattern:
 
     @property
     def beginning(self) -> str:
-        """Literal prefix of every name that matches, as far as easily visible in the text; empty if unknown."""
+        """Literal prefix of every matching name, as far as it is obvious from the text; empty if unknown."""
         if self.match is Match.LITERAL:
             return self.text
         plain = None if "|" in self.text else _PLAIN.match(self.text)
@@ -83,7 +83,7 @@ def compile_pattern(text: str) -> Any:
     """Compile a user's regular expression.
 
     Raises:
-        ValueError: Too long, too large, or not RE2 syntax (look-around and back-references are not).
+        ValueError: Too long, too large, or not RE2 syntax (which has no look-around or backreferences).
     """
     if len(text) > LONGEST_PATTERN:
         raise ValueError(f"at most {LONGEST_PATTERN} characters, found {len(text)}")
@@ -98,7 +98,7 @@ def compile_pattern(text: str) -> Any:
 
 @lru_cache(maxsize=4096)
 def _compile(text: str) -> tuple[Any, str]:
-    """Return the pattern or RE2's reason; the reason is cached too, as it takes longest to find."""
+    """Return the compiled pattern, or RE2's reason to reject it. Both are cached: rejections take longest."""
     options = re2.Options()
     options.log_errors = False
     options.max_mem = PATTERN_MEMORY

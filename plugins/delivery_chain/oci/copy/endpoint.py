@@ -19,7 +19,8 @@ class Place:
     name: str
     """Repository: `shop/api`."""
     mount_from: tuple[str, ...] = ()
-    """For a target, other repositories of this registry that may have the image's blobs; the first is tried."""
+    """For a target: other repositories of this registry that may have the image's blobs. Only the first is tried,
+    and only if the source itself can't be mounted from."""
 
     def __str__(self) -> str:
         return f"{self.registry.host}/{self.name}"
@@ -30,7 +31,7 @@ class Place:
         return self.client.registry
 
     def mountable_from(self, other: Place) -> bool:
-        """Whether the other repository is in the same registry and probably visible to this login."""
+        """Whether the other is a different repository of the same registry, and probably visible to this login."""
         here, there = self.registry, other.registry
         return (here.base_url, here.username) == (there.base_url, there.username) and self.name != other.name
 

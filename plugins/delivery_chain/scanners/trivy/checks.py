@@ -43,7 +43,7 @@ def _program(section: Section) -> Iterator[Line]:
     first = version.partition("\n")[0]
     yield ok("tool", "trivy", f"{program}, {first}")
     if flaws := known_flaws.lines("trivy", version):
-        remedy = "update trivy, or see that your distributor has fixed it"
+        remedy = "update trivy, or check whether your distribution has fixed it"
         yield warning("tool", "trivy", "\n".join(flaws), remedy)
 
 
