@@ -9,17 +9,14 @@ import base64
 import io
 import json
 import os
-import shutil
 import subprocess
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import pytest
 import requests
 from benchmarks.kill_loop.watching import ever
@@ -27,7 +24,7 @@ from benchmarks.kill_loop.watching import ever
 from delivery_chain.core.dags import REMOVED
 from delivery_chain.core.events.ledger import EVENT
 from delivery_chain.core.events.watch_dags import TOLD_PREFIX, images_dag_id
-from delivery_chain.core.names.tags import STAGING_PREFIX, is_reserved
+from delivery_chain.core.names.tags import is_reserved
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.copy.api import copy_image, put_tag
 from delivery_chain.oci.manifest import OCI_MANIFEST
@@ -40,9 +37,7 @@ from delivery_chain.sandbox.layout import Layout, load_secrets
 from delivery_chain.sandbox.receiver import read_deliveries
 from delivery_chain.sandbox.runs import RUN_FINISHED
 from support import spec_edits
-from support.branches import git
 from support.chain_runs import POLL_SECONDS, RUN_SECONDS, Sandbox
-from support.faults import FROM
 from support.spec_edits import dag, wait_for
 from support.webhook_samples import standard_of
 
@@ -76,8 +71,6 @@ replicate: [{name: far, to: eu-central-1, level: namespace}]
 distribute: [{name: tell, url_connection: staging_redeploy}]
 """,
 }
-SLOW_SECONDS = "37"
-"""Longer than `airflow db clean` takes; told apart from what others sleep."""
 REGIONS = ("cn-hangzhou", "eu-central-1")
 MOST_CLEANS = 5
 IDLE = BEFORE, OLDER = "built before", "superseded"
@@ -282,54 +275,6 @@ def test_nothing_is_doubled(house: House) -> None:
     moved = {place: digest for place, digest in house.held().items() if held.get(place) != digest}
     new = house.of_push(BUILDS, last).xcom("publish")["digest"]
     assert moved == {(region, API, tag): new for region in REGIONS for tag in ("v3", "latest")}
-
-
-def test_a_release_that_was_building_is_built_once(house: House, tmp_path: Path) -> None:
-    """Its run is cleaned away in mid-build. Told again, the release before it does nothing, and it is delivered."""
-    before, sent = house.held(), house.deliveries()
-    last = house.releases[-1].ref
-    (released,) = (one for one in house.told() if one["ref"] == last)
-    commit = push_slow(house, tmp_path, "v4")
-    run_id = house.run_of(BUILDS, commit, "running")
-    wait_for(lambda: any(sleeps(one) for one in psutil.process_iter()), "the build to come to its RUN")
-    (building,) = (one for one in house.told() if one["commit"] == commit)
-
-    house.clean()
-    # The clean takes Dags along; until they are parsed again, a webhook is answered that there is none.
-    wait_for(lambda: dag(house.api, BUILDS), "the Dag to be parsed again")
-    ends = house.tell([released, building], same_ids=True)
-
-    assert ends == {
-        (last, released["commit"]): {BEFORE},
-        ("refs/tags/v4", commit): {"delivered"},
-    }
-    again = house.of_run(BUILDS, run_id)
-    digest = again.xcom("publish")["digest"]
-    moved = {place: digest for place, digest in house.held().items() if before.get(place) != digest}
-    assert moved == {(region, API, tag): digest for region in REGIONS for tag in ("v4", "latest")}
-    assert [image for _, image in house.deliveries()[len(sent) :]] == [f"{API}:v4", f"{API}:latest"]
-    assert {place for place, digests in house.ever().items() if len(digests) != 1} == set()
-    assert [tag for tag in house.tags(API) if tag.startswith(STAGING_PREFIX)] == []
-
-
-def push_slow(house: House, folder: Path, tag: str) -> str:
-    """Push a release whose Dockerfile sleeps. Returns its commit."""
-    layout, busybox = house.layout, shutil.which("busybox")
-    assert busybox
-    git(layout, "init", "--quiet", str(folder))
-    shutil.copy(busybox, folder / "busybox")
-    (folder / "Dockerfile").write_text(f'{FROM}RUN ["/bin/busybox", "sleep", "{SLOW_SECONDS}"]\n', "ascii")
-    git(layout, "add", "--all", cwd=folder)
-    git(layout, "commit", "--quiet", f"--message=Release {tag}", cwd=folder)
-    git(layout, "push", "--quiet", source.bare(layout, "api").as_uri(), f"HEAD:refs/tags/{tag}", cwd=folder)
-    return git(layout, "rev-parse", "HEAD", cwd=folder).strip()
-
-
-def sleeps(process: psutil.Process) -> bool:
-    """Whether it is the command of the slow release's Dockerfile."""
-    with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-        return process.cmdline()[-2:] == ["sleep", SLOW_SECONDS]
-    return False
 
 
 def test_what_is_older_goes_beside_what_is_newer(house: House) -> None:

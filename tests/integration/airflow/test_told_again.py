@@ -242,7 +242,7 @@ def test_a_release_that_is_told_again_says_so(house: House) -> None:
     (reason,) = house.reasons
     assert f"by run {run_id}, pushed" in reason
     assert reason.startswith(f"{V1} at {A[:12]} was built before: shop/api@sha256:")
-    assert reason.endswith(f"to build it anew: delivery-chain trigger shop --ref {V1}")
+    assert reason.endswith(f"to rebuild it: delivery-chain trigger shop --ref {V1}")
 
 
 def test_a_release_is_built_anew_by_hand(house: House) -> None:
