@@ -5,6 +5,7 @@ An engine owns its options, its databases with their freshness rule, and its adv
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, Self, TypeVar
@@ -30,13 +31,13 @@ class Options(Value):
     """
 
     @classmethod
+    @abstractmethod
     def read(cls, section: Section) -> Self:
         """Read the engine's own options.
 
         Raises:
             ConfigurationError: An option has an invalid value. Not retryable.
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
