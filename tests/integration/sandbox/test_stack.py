@@ -223,9 +223,8 @@ def test_an_interrupted_up_leaves_nothing(
 ) -> None:
     """Ctrl-C, SIGTERM or SIGHUP while it starts stops what had started, and releases the sandbox."""
     argv = [
-        sys.executable,
-        "-m",
-        "delivery_chain.sandbox",
+        str(Path(sys.executable).with_name("delivery-chain")),
+        "sandbox",
         "up",
         "--database=sqlite",
         f"--state={tmp_path / 's'}",
