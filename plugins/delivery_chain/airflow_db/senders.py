@@ -9,6 +9,7 @@ from airflow.models.connection import Connection
 from airflow.models.log import Log
 from sqlalchemy import func, or_, select
 
+from delivery_chain.airflow_db.session import transaction
 from delivery_chain.core.events.event import WEBHOOK
 from delivery_chain.core.events.history import utc
 from delivery_chain.core.events.ledger import EVENT
@@ -32,6 +33,17 @@ class Sender:
     speaks_for: tuple[str, ...]
     begun: datetime | None
     """Time of its creation or first delivery; None if older than all records."""
+
+
+def sender_names() -> frozenset[str]:
+    """Connection ids of all senders in the database.
+
+    Raises:
+        SQLAlchemyError: The database does not answer.
+    """
+    wanted = select(Connection.conn_id).where(Connection.conn_type.in_(("webhook_sender", "webhook-sender")))
+    with transaction() as session:
+        return frozenset(session.scalars(wanted))
 
 
 def senders_in(session: Session) -> list[Sender]:

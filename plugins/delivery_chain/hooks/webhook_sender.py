@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
@@ -70,6 +71,11 @@ class WebhookSenderHook(BaseHook):
             speaks_for=_speaks_for(fields),
             per_minute=fields.whole("per_minute", PER_MINUTE, 1, 1_000_000),
         )
+
+
+def in_environment(conn_id: str) -> bool:
+    """Whether a variable of the environment defines this connection. Airflow ignores the case of its id."""
+    return f"AIRFLOW_CONN_{conn_id.upper()}" in os.environ
 
 
 def _secrets(fields: ConnectionFields) -> tuple[str, ...]:
