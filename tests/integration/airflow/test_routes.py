@@ -62,8 +62,8 @@ def filled(path: str) -> str:
     return re.sub(r"\{[^}]*\}", "some", path)
 
 
-async def _ask(app: Any, method: str, path: str, **how: Any) -> httpx.Response:
-    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+async def _ask(app: Any, method: str, path: str, *, root_path: str = "", **how: Any) -> httpx.Response:
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False, root_path=root_path)
     async with httpx.AsyncClient(transport=transport, base_url="http://airflow") as client:
         return await client.request(method, path, **how)
 
@@ -121,6 +121,72 @@ def test_the_routes_there_are() -> None:
 def test_strangers_are_refused(airflow: FastAPI) -> None:
     """Each route, by each method, without a login and without a proof."""
     assert unprotected(airflow, routes(applications())) == []
+
+
+BROWSER = {"accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+PAGES = (
+    "/delivery-chain/",
+    "/delivery-chain/events",
+    "/delivery-chain/events?since=12h&ref=v1.*&source=a%26b",
+    "/delivery-chain/shop/manual__1",
+    "/delivery-chain/shop/a%2Fb%3Fc",
+    "/delivery-chain/%5C%5Cevil.example.com/x",
+    "/delivery-chain/x/%2F%2Fevil.example.com",
+    "/delivery-chain/events?next=https://evil.example.com/",
+)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", PAGES)
+def test_browsers_are_sent_to_the_login_and_back(airflow: FastAPI, path: str, method: str) -> None:
+    """By Airflow's own route, which takes `next`: that very page, of this server."""
+    if method == "HEAD":
+        assert answer(airflow, method, path, headers=BROWSER).status_code in REFUSED
+        return
+    found = answer(airflow, method, path, headers=BROWSER)
+    assert (found.status_code, found.headers["cache-control"]) == (307, "no-store")
+    login = httpx.URL(f"http://airflow{path}").join(found.headers["location"])
+    assert (login.host, login.path, dict(login.params)) == ("airflow", "/api/v2/auth/login", {"next": path})
+    accepted = answer(airflow, "GET", login.raw_path.decode())
+    assert accepted.status_code == 307
+    assert httpx.URL(accepted.headers["location"]).params["next"] == path
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"accept": "*/*"},
+        {"accept": "application/json"},
+        {"accept": "text/css,*/*;q=0.1"},
+        BROWSER | {"authorization": "Bearer wrong"},
+    ],
+    ids=["nothing", "anything", "JSON", "a stylesheet", "a token"],
+)
+@pytest.mark.parametrize("path", PAGES)
+def test_clients_of_the_api_are_refused(airflow: FastAPI, path: str, headers: dict[str, str]) -> None:
+    """What is no browser that loads a page has Airflow's own answer."""
+    found = answer(airflow, "GET", path, headers=headers)
+    assert (found.status_code, list(found.json())) == (403 if "authorization" in headers else 401, ["detail"])
+
+
+def test_a_session_that_is_no_longer_valid_ends_at_the_login(airflow: FastAPI) -> None:
+    """Such as one of another signing key: Airflow's UI does so, too."""
+    cookie = {"cookie": "_token=of.another.key"}
+    found = answer(airflow, "GET", "/delivery-chain/events", headers=BROWSER | cookie)
+    assert (found.status_code, found.headers["location"]) == (
+        307,
+        "../api/v2/auth/login?next=%2Fdelivery-chain%2Fevents",
+    )
+
+
+def test_the_login_of_an_airflow_below_a_path(airflow: FastAPI) -> None:
+    """The way there is relative, and the way back has the whole path."""
+    (pages,) = (app for prefix, app in applications().items() if prefix != PREFIX)
+    path = "/air/delivery-chain/shop/run"
+    found = answer(pages_at("/delivery-chain", pages), "GET", path, headers=BROWSER, root_path="/air")
+    login = httpx.URL(f"http://airflow{path}").join(found.headers["location"])
+    assert (login.path, dict(login.params)) == ("/air/api/v2/auth/login", {"next": path})
 
 
 def test_an_unprotected_route_is_found(airflow: FastAPI) -> None:

@@ -203,7 +203,7 @@ REFUSALS: dict[str, Callable[[], tuple[dict[str, Any], tuple[str, bytes, dict[st
         "field speaks_for",
     ),
     "too large": lambda: ({}, ("hook", b"", {"content-length": "99999999"}), 413, "at most 26214400 bytes"),
-    "too large for its kind": lambda: ({}, signed({"x": SENTINEL * 50_000}), 413, "at most 1048576 bytes"),
+    "too large for its kind": lambda: ({}, signed({"x": SENTINEL * 60_000}), 413, "at most 1048576 bytes"),
     "no JSON": lambda: ({}, ("hook", *signed({})[1:]), 400, "type"),
     "other form": lambda: ({}, signed({"type": "svn", "x": SENTINEL}), 400, "expected `type`"),
 }

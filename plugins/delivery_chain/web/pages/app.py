@@ -26,6 +26,7 @@ from delivery_chain.web.dry_run import router as asking
 from delivery_chain.web.pages.assets import router as assets
 from delivery_chain.web.pages.events import router as events
 from delivery_chain.web.pages.home import router as home
+from delivery_chain.web.pages.login import to_login
 from delivery_chain.web.pages.rendering import HEADERS, not_found, page, up
 from delivery_chain.web.pages.run_page import RunFacts, render
 
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 LARGEST_REPORT = 16 * 1024 * 1024
 """Limit in bytes of a report that the web server reads. Workers read larger ones."""
 app = FastAPI(title="Delivery chain", docs_url=None, redoc_url=None, openapi_url=None)
+app.add_exception_handler(401, to_login)
+app.add_exception_handler(403, to_login)
 app.include_router(assets)
 app.include_router(home)
 app.include_router(asking)

@@ -36,9 +36,14 @@ def up(request: Request) -> str:
 
     Computed from the raw address, in which a run id is one segment whatever characters it contains.
     """
+    return "../" * below(request).count("/")
+
+
+def below(request: Request) -> str:
+    """The path of a page below `/delivery-chain/`, percent-encoded as sent."""
     sent: bytes = request.scope["raw_path"]
-    below = sent.partition(PREFIX)[2] or sent.removeprefix(b"/")
-    return "../" * below.count(b"/")
+    _, prefix, rest = sent.partition(PREFIX)
+    return (rest if prefix else sent.removeprefix(b"/")).decode("latin-1")
 
 
 def page(html: str, status: int = 200) -> HTMLResponse:
