@@ -15,7 +15,11 @@ import httpx
 
 from delivery_chain.core.events.event import Event
 from delivery_chain.core.events.ledger import Entry
+from delivery_chain.core.spec.in_force import INDEX, Kept, State, fingerprint, kept_key
+from delivery_chain.core.spec.in_force import Entry as Version
+from delivery_chain.core.spec.in_force import Index as InForce
 from delivery_chain.core.spec.model import ChainSpec
+from delivery_chain.core.spec.slots import widths
 from support.webhook_samples import standard_of
 
 if TYPE_CHECKING:
@@ -267,6 +271,29 @@ class Stored:
                 SerializedDagModel.write_dag(dag, bundle_name=BUNDLE, session=session)
             session.flush()
         self.mark(*(one.dag_id for one in dags), is_paused=False)
+
+    def put_in_force(self, *specs: ChainSpec, state: State = State.CURRENT) -> None:
+        """Store the versions of chains as the Dag processor does before it stores their Dags."""
+        from airflow.models.variable import Variable
+        from airflow.utils.session import create_session
+
+        chains = {
+            one.name: Version(
+                number=1,
+                fingerprint=fingerprint(one),
+                file=f"{one.name}.yaml",
+                slots=widths(one),
+                state=state,
+            )
+            for one in specs
+        }
+        with create_session() as session:
+            for one in specs:
+                kept = Kept.of(one, chains[one.name]).model_dump_json(exclude_defaults=True)
+                Variable.set(kept_key(one.name), kept, session=session)
+            Variable.set(
+                INDEX, InForce(chains=chains).model_dump_json(exclude_defaults=True), session=session
+            )
 
     def mark(self, *dag_ids: str, **values: Any) -> None:
         """Set columns of Dags: is_paused, is_stale, has_import_errors."""

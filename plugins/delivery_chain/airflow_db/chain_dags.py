@@ -30,6 +30,11 @@ def stored_dags(session: Session, dag_ids: Collection[str]) -> dict[str, Any]:
     return {row.dag_id: row.data for row in rows}
 
 
+def any_chain_dag(session: Session) -> bool:
+    """Whether Airflow has the Dag of any chain, even of a removed one."""
+    return session.scalar(select(DagTag.dag_id).where(DagTag.name == CHAIN_TAG).limit(1)) is not None
+
+
 def all_dag_ids(session: Session) -> set[str]:
     """Ids of all Dags of this Airflow."""
     return set(session.scalars(select(DagModel.dag_id)))

@@ -19,6 +19,7 @@ from delivery_chain.airflow_db.run_notes import AUTHOR, PAUSED
 from delivery_chain.airflow_db.xcoms import left_of_image
 from delivery_chain.core.dags import CHAIN_TAG
 from delivery_chain.core.events.dedupe import SENSED
+from delivery_chain.core.events.pipeline import IMPORT_ERRORS, NO_DAG
 from delivery_chain.core.steps import Step
 from delivery_chain.core.times import not_after, read_time
 from delivery_chain.senders.base import fields, text
@@ -54,6 +55,8 @@ class Runs:
         self.session = session
         self.by = by
         self.made = 0
+        self.unready: dict[str, str] = {}
+        """Chains whose Dag can't take a run now, with the reason; the push counts when it is redelivered."""
 
     def there(self, start: Start) -> RunsThere:
         """The existing runs of this ref and commit."""
@@ -70,9 +73,9 @@ class Runs:
         model = self.session.get(DagModel, start.chain)
         dag = self._dag(start.chain) if model else None
         if model is None or model.is_stale or dag is None:
-            return start.outcome(why="Airflow does not have its Dag now; the sensor retries")
+            return self._unready(start, NO_DAG)
         if model.has_import_errors:
-            return start.outcome(why="the Dag's file has import errors; the sensor retries")
+            return self._unready(start, IMPORT_ERRORS)
         why = PAUSED if model.is_paused else ""
         try:
             # A savepoint, because another receiver, the sensor or a user may create it concurrently.
@@ -85,6 +88,10 @@ class Runs:
             return start.outcome(why=f"Airflow refuses the run: {str(error)[:300]}")
         self.made += 1
         return start.outcome(run_id=run_id, made=True, why=why)
+
+    def _unready(self, start: Start, why: str) -> Outcome:
+        self.unready[start.chain] = why
+        return start.outcome(why=why)
 
     def _dag(self, dag_id: str) -> Any:
         """The latest version of a Dag, cached in memory: reading it is a tenth of the cost of a run."""

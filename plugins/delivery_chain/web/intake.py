@@ -19,6 +19,7 @@ from delivery_chain.core.events.event import WEBHOOK
 from delivery_chain.core.events.ledger import OURS, Entry
 from delivery_chain.core.events.routing import Routed, route_ref
 from delivery_chain.core.times import not_after
+from delivery_chain.errors import WebhookRefused
 from delivery_chain.web.resolve import resolve
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
 
 MOST_RUNS = 100
 """Runs per notification, because its sender does not wait long. The sensor starts the rest."""
+NEXT_PARSE = 30.0
+"""Retry-After in seconds until Airflow has parsed its Dags again: its default `min_file_process_interval`."""
+LONGEST_WHY = 2000
+UNPARSED = "Airflow has no chain yet, as after `airflow db clean`: redeliver the push after the next parse"
 GONE = "the registry no longer has this tag, or can't resolve it"
 UNPEELED = "an annotated tag whose commit can't be resolved now; the sensor finds it"
 LEFT = f"more than {MOST_RUNS} runs in one delivery: the sensor starts the rest"
@@ -48,13 +53,22 @@ def take(*, sender: WebhookSender, notification: Notification, chains: Chains, n
     """Make the runs and the ledger's entries; return the entries.
 
     Raises:
-        WebhookRefused: 503: a registry can't resolve a tag. Retryable.
+        WebhookRefused: 503: a registry can't resolve a tag, or Airflow lacks the Dag of a chain. Retryable; runs of
+            other chains may have been made.
         SQLAlchemyError: Nothing was written. The sender should retry.
     """
+    if chains.unparsed:
+        raise WebhookRefused(503, UNPARSED, retry_after=NEXT_PARSE)
     pushes = resolve(notification, sender.speaks_for, chains)
     with transaction() as session:
         intake = WebhookIntake(session, sender, notification, chains, now)
-        return intake.write(pipeline.take(intake, pushes))
+        entries = intake.write(pipeline.take(intake, pushes))
+        if intake.refusal and not intake.made:
+            # Nothing to keep: without the rollback, each redelivery would leave its entries.
+            raise intake.refusal
+    if intake.refusal:
+        raise intake.refusal
+    return entries
 
 
 class WebhookIntake:
@@ -83,6 +97,17 @@ class WebhookIntake:
         self._runs = Runs(session, by=self.by)
         self._histories: dict[str, RefHistory] = {}
 
+    @property
+    def made(self) -> int:
+        """Number of runs made."""
+        return self._runs.made
+
+    @property
+    def refusal(self) -> WebhookRefused | None:
+        """The refusal that makes the sender redeliver pushes which a chain could not take; None if all could."""
+        why = "; ".join(f"{chain}: {why}" for chain, why in sorted(self._runs.unready.items()))
+        return WebhookRefused(503, why[:LONGEST_WHY], retry_after=NEXT_PARSE) if why else None
+
     def route(self, pushes: Sequence[Push]) -> list[Routed]:
         """Route git refs, then images; ordered by place, so that concurrent notifications never deadlock."""
         refs = [push for push in pushes if not push.is_image]
@@ -94,7 +119,10 @@ class WebhookIntake:
         sources = self.chains.at(self.sender.speaks_for, named) if pushes else ()
         if not sources:
             name = named[0] if named else "this repository"
-            why = f"no chain builds {name[:200]} from a source of {', '.join(self.sender.speaks_for)}"
+            why = (
+                f"no chain builds {name[:200]} from a source of {', '.join(self.sender.speaks_for)}; if its spec is "
+                "new, redeliver the push after the next parse"
+            )
             return [Routed(push=push, at=self.now, why=why) for push in pushes]
         found = [
             route_ref(push, source.for_ref(push.ref), place=source.dag_id, at=self.now)

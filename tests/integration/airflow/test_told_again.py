@@ -21,6 +21,7 @@ from delivery_chain.operators.build import AssembleOperator
 from delivery_chain.operators.plan import PlanOperator
 from delivery_chain.operators.publish import PublishOperator
 from delivery_chain.tools.git import client as git
+from delivery_chain.web import index
 from delivery_chain.web import receiver as receiver_module
 from support import webhook_airflow
 from support.chain_steps import Run, push_platform, verdict
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from delivery_chain.core.names.registry import Registry
-    from support.webhook_airflow import Receiver, Stored
+    from support.webhook_airflow import Receiver, Sent, Stored
 
 pytestmark = pytest.mark.integration
 NAME = "shop/api"
@@ -93,8 +94,12 @@ class House:
         self.work()
 
     def tell(self, ref: str, before: str, commit: str, delivery: str) -> None:
+        assert self.answer(ref, before, commit, delivery).status == 200
+
+    def answer(self, ref: str, before: str, commit: str, delivery: str) -> Sent:
+        """The answer to a report."""
         self.now += timedelta(minutes=5)
-        assert self.receiver.push(ref, before, commit, delivery=delivery).status == 200
+        return self.receiver.push(ref, before, commit, delivery=delivery)
 
     def work(self) -> None:
         """Do the steps of every run that has not ended."""
@@ -150,12 +155,16 @@ class House:
 
     def clean(self) -> None:
         """`airflow db clean` up to now, and the Dag processor's next pass."""
+        self.forget()
+        self.stored.add(SPEC)
+
+    def forget(self) -> None:
+        """`airflow db clean` up to now."""
         from airflow.utils.db_cleanup import run_cleanup
 
         before = datetime.now(UTC) + timedelta(hours=1)
         run_cleanup(clean_before_timestamp=before, confirm=False, skip_archive=True)
         assert self.stored.runs("shop") == []
-        self.stored.add(SPEC)
 
     def tags(self) -> dict[str, str]:
         """What every user's tag holds."""
@@ -213,6 +222,34 @@ def test_all_is_told_again(house: House, name: str, cleans: int, forgotten: tupl
         all_told(house, name if number == 0 else f"again-{name}")
     assert (len(house.built), house.tags()) == (4, before)
     assert before["latest"] == before["v2"]
+
+
+@pytest.mark.parametrize("versions", [True, False], ids=["its spec is stored", "no spec is stored"])
+@pytest.mark.parametrize("seconds", [0.0, index.FRESH_SECONDS], ids=["at once", "a moment later"])
+def test_told_before_the_next_parse(
+    house: House, monkeypatch: pytest.MonkeyPatch, seconds: float, *, versions: bool
+) -> None:
+    """Airflow has no Dag then: the sender is to come again, and nothing is recorded.
+
+    What comes again after the parse is taken as after any clean: the new push is built once, the old one is not.
+    """
+    monkeypatch.setattr(index, "FRESH_SECONDS", seconds)
+    if versions:
+        house.stored.put_in_force(SPEC)
+    before = house.tags()
+    house.forget()
+    left = house.stored.variables()
+    house.refs[V3] = E
+    early = [house.answer(V2, "", C, "d2"), house.answer(V3, "", E, "d9")]
+    assert [(one.status, one.headers["retry-after"]) for one in early] == [(503, "30")] * 2
+    assert (house.stored.runs(), house.stored.ledger(), house.stored.variables()) == ([], [], left)
+    house.stored.add(SPEC)
+    house.tell(V2, "", C, "d2")
+    house.tell(V3, "", E, "d9")
+    house.work()
+    after = house.tags()
+    assert (len(house.built), len(house.reasons)) == (5, 1)
+    assert after == before | {"v3": after["latest"], "latest": after["latest"]}
 
 
 @pytest.mark.parametrize("delivery", ["on its way", "new"], ids=["same id", "new id"])

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from delivery_chain.core.events.event import Event, Kind
+from delivery_chain.core.events.pipeline import IMPORT_ERRORS, NO_DAG
 from delivery_chain.core.events.watch_dags import source_dag_id, told_key
+from delivery_chain.core.spec.in_force import State
 from delivery_chain.core.spec.model import Source
 from delivery_chain.web import index
 from support.webhook_airflow import (
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 WATCH = source_dag_id(Source(connection="git_shop", url="api.git"))
 V1, V2 = "refs/tags/v1", "refs/tags/v2"
+IF_NEW = "; if its spec is new, redeliver the push after the next parse"
 WEB = {"scope": {"instance": "home", "namespace": "web", "repositories": ["api"]}}
 
 
@@ -166,11 +169,11 @@ def test_deletions_start_nothing(stored: Stored, receiver: Receiver, ref: str) -
         (moved(("refs/heads/feature", "", A)), "no build rule matches"),
         (
             moved((MAIN, "", A), repository="shop/other"),
-            "no chain builds shop/other from a source of git_shop, home",
+            "no chain builds shop/other from a source of git_shop, home" + IF_NEW,
         ),
         (
             moved((MAIN, "", A), repository="https://evil.example.com/shop/api/more"),
-            "no chain builds https://evil.example.com/shop/api/more from a source of git_shop, home",
+            "no chain builds https://evil.example.com/shop/api/more from a source of git_shop, home" + IF_NEW,
         ),
     ],
     ids=["no rule", "other repository", "longer path"],
@@ -282,19 +285,59 @@ def test_a_paused_dag_queues_with_a_note(stored: Stored, receiver: Receiver) -> 
 @pytest.mark.parametrize(
     ("state", "why"),
     [
-        ({"is_stale": True}, "Airflow does not have its Dag now; the sensor retries"),
-        ({"has_import_errors": True}, "the Dag's file has import errors; the sensor retries"),
+        ({"is_stale": True}, NO_DAG),
+        ({"has_import_errors": True}, IMPORT_ERRORS),
     ],
     ids=["stale", "import errors"],
 )
 def test_a_dag_that_can_not_run(stored: Stored, receiver: Receiver, state: dict[str, bool], why: str) -> None:
-    """The answer says why, and the run of the other chain is made."""
+    """The answer says why, and the run of the other chain is made; redelivered, the push has both, once each."""
     stored.add(spec(), spec("web", **WEB))
     receiver.push(V1, "", A)
     stored.mark("shop", **state)
-    found = receiver.push(MAIN, "", A)
-    outcomes = {outcome.chain: (outcome.made, outcome.why) for outcome in found.entries[0].outcomes}
+    found = receiver.push(MAIN, "", A, delivery="one")
+    assert (found.status, found.headers["retry-after"], found.body) == (503, "30", {"detail": f"shop: {why}"})
+    outcomes = {outcome.chain: (outcome.made, outcome.why) for outcome in stored.ledger()[-1].outcomes}
     assert outcomes == {"shop": (False, why), "web": (True, "")}
+    before = stored.runs()
+    assert receiver.push(MAIN, "", A, delivery="one").status == 503
+    assert (stored.runs(), len(stored.ledger())) == (before, 3)
+    stored.mark("shop", **dict.fromkeys(state, False))
+    again = receiver.push(MAIN, "", A, delivery="one")
+    assert (again.status, len(again.run_ids), again.made) == (200, 2, [stored.runs()[-1][1]])
+    assert [chain for chain, _ in stored.runs()] == ["shop", "web", "web", "shop"]
+
+
+@pytest.mark.parametrize("parsed", [True, False], ids=["other chains have", "none has"])
+def test_a_chain_whose_dag_is_not_parsed_yet(
+    stored: Stored, receiver: Receiver, fresh: None, *, parsed: bool
+) -> None:
+    """The Dag processor has stored its spec: its pushes are to come again, and nothing is recorded."""
+    if parsed:
+        stored.add(images())
+    stored.put_in_force(spec())
+    before = stored.variables()
+    found = receiver.push(MAIN, "", A, delivery="one")
+    assert (found.status, found.headers["retry-after"], found.body) == (
+        503,
+        "30",
+        {"detail": f"shop: {NO_DAG}"},
+    )
+    assert (stored.runs(), stored.ledger(), stored.variables()) == ([], [], before)
+    assert receiver.push(MAIN, "", A, repository="shop/other").status == 200
+    stored.add(spec())
+    again = receiver.push(MAIN, "", A, delivery="one")
+    assert (again.status, len(again.made), again.entries[0].why) == (200, 1, "")
+
+
+def test_a_chain_that_was_removed_is_not_waited_for(stored: Stored, receiver: Receiver, fresh: None) -> None:
+    """Its pushes are nobody's, as those of a source without a chain."""
+    stored.put_in_force(spec(), state=State.REMOVED)
+    found = receiver.push(MAIN, "", A)
+    assert (found.status, [entry.why for entry in found.entries]) == (
+        200,
+        ["no chain builds shop/api from a source of git_shop, home" + IF_NEW],
+    )
 
 
 def test_an_edited_spec_counts(stored: Stored, receiver: Receiver, fresh: None) -> None:
