@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 LARGEST_REPORT = 16 * 1024 * 1024
 """Limit in bytes of a report that the web server reads. Workers read larger ones."""
 app = FastAPI(title="Delivery chain", docs_url=None, redoc_url=None, openapi_url=None)
-app.add_exception_handler(401, to_login)
-app.add_exception_handler(403, to_login)
+for refused in (401, 403):
+    app.exception_handler(refused)(to_login)
 app.include_router(assets)
 app.include_router(home)
 app.include_router(asking)
