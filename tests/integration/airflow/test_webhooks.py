@@ -212,6 +212,23 @@ def test_a_sender_speaks_for_its_connections_only(
     assert (receiver.push(MAIN, "", A).made, stored.runs()) == ([], [])
 
 
+def test_a_sender_in_the_database(
+    stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found among all connections, as Airflow's API server finds it, and only if it is a sender."""
+    from airflow.models.connection import Connection  # noqa: PLC0415
+    from airflow.utils.session import create_session  # noqa: PLC0415
+
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
+    extra = json.dumps({"sender": "standard", "speaks_for": "git_shop"})
+    with create_session() as session:
+        for conn_id, conn_type in (("forge", "webhook_sender"), ("other", "http")):
+            session.add(Connection(conn_id=conn_id, conn_type=conn_type, password=SECRET, extra=extra))
+    stored.add(spec())
+    found = [receiver.push(MAIN, "", A, conn_id=conn_id).status for conn_id in ("forge", "other", "nobody")]
+    assert (found, len(stored.runs())) == ([200, 401, 401], 1)
+
+
 def test_a_ping_is_answered(stored: Stored, receiver: Receiver) -> None:
     """A test of the webhook is answered with what it is, and leaves nothing."""
     stored.add(spec())
