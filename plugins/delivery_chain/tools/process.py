@@ -133,7 +133,7 @@ def run(
             without its newline, at most 2,000 characters. An exception from it stops the program.
         stdin: Input of the program; None for empty input.
         secrets: Strings that lines and errors show as `***`.
-        max_stdout: Most bytes of standard output; a program that prints more is stopped.
+        max_stdout: Maximum number of bytes of standard output; a program that prints more is stopped.
         merge: Merge standard output into the lines, in order, and capture nothing.
         check: Raise if the exit code is not 0.
         descriptors: Open files to pass to the program under the same numbers.

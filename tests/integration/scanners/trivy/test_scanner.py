@@ -180,7 +180,7 @@ def test_an_index_is_not_scanned_as_one_image(bench: Bench) -> None:
     ("hidden", "message"),
     [
         ("not in the config", "its config lists 1 layers, its manifest 2"),
-        ("twice the same in the config", "when it is unpacked, and its config says sha256:"),
+        ("twice the same in the config", "but the image's config says sha256:"),
         ("kept elsewhere", "1 of its layers are stored elsewhere"),
     ],
 )
