@@ -245,7 +245,9 @@ def test_a_token_that_is_not_taken(
     airflow.say[RUNS] = [(status, {"detail": detail})]
     monkeypatch.setenv("AIRFLOW_API_TOKEN", "hush")
     code, out, err = run("shop-api")
-    start = f"{airflow.url}: Airflow rejects AIRFLOW_API_TOKEN (status {status}: {detail}); it has expired"
+    start = (
+        f"{airflow.url}: Airflow rejects AIRFLOW_API_TOKEN (status {status}: {detail}); the token has expired"
+    )
     assert (code, out, err.startswith(start), "POST /auth/token" in err) == (3, "", True, True)
 
 
@@ -254,7 +256,7 @@ def test_redirects_are_not_followed(airflow: FakeAirflow, run: Run) -> None:
     with webhook_target() as other:
         airflow.say[RUNS] = [(307, other.url.encode() + b"?secret=hush")]
         code, out, err = run("shop-api", "--run-id", "x")
-        words = f"redirects to {other.url}, where the login is not sent; give the final address"
+        words = f"redirects to {other.url}, but the login is not sent there; give the final address"
         assert (code, out, err) == (3, "", f"{airflow.url}/api/v2/dags/shop-api/dagRuns: {words}\n")
         assert other.got == []
 

@@ -107,7 +107,7 @@ def test_ssh_gets_the_key_from_memory(tmp_path: Path, monkeypatch: pytest.Monkey
         private_key=(tmp_path / "key").read_text(),
         known_hosts="git.example.com ssh-ed25519 AAAA",
     )
-    with pytest.raises(SourceError, match="put its line into known_hosts"):
+    with pytest.raises(SourceError, match="add its line to known_hosts"):
         list_refs(source, deadline=soon())
     public = (tmp_path / "key.pub").read_text().split()[1]
     assert Path(f"{ssh}.public").read_text().split()[1] == public
