@@ -23,7 +23,7 @@ MAX_FILE = 1024 * 1024
 """Maximum size in bytes of a key or known_hosts file."""
 _ABSOLUTE = re.compile(r"[^/]*:.*|/.*", re.DOTALL)
 _CHECKING = {"yes": True, "": True, "ask": True, "accept-new": False, "no": False, "off": False}
-"""Maps `strict_host_key_checking` to whether known_hosts must list the server. Tasks do not remember host keys that they
+"""Maps `strict_host_key_checking` to whether known_hosts must list the server. Tasks keep no host keys that they
 have seen, so `accept-new` accepts any unlisted server, as `no` does."""
 _UNSUPPORTED = (
     "private_key_passphrase",

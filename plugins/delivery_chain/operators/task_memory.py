@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Memory:
-    """A value in the task's state. It is sealed: anyone who may edit the Dag may edit that state too."""
+    """A value in the task's state. It is sealed, because anyone who may edit the Dag may edit that state, too."""
 
     def __init__(self, context: Context, key: str) -> None:
         """Bind the value to its task; reads nothing yet.
@@ -34,16 +34,16 @@ class Memory:
         self._place = place_of(ti, key=f"state {key}")
 
     def get(self) -> Any:
-        """Return what this or an earlier try set since the last clear; None if nothing proven was set."""
+        """Return the value that a try has set since the last clear; None if there is none with a valid seal."""
         found = self._proven()
         return found.get("value") if found.get("generation") == self._generation else None
 
     def ever(self) -> Any:
-        """Return what any try set last, even before a clear; None if nothing proven was set."""
+        """Return the value that any try set last, even before a clear; None without one with a valid seal."""
         return self._proven().get("value")
 
     def set(self, value: Any) -> None:
-        """Keep JSON for the next try."""
+        """Store a JSON value for the next try."""
         kept = {"value": value, "generation": self._generation}
         self._store.set(self._key, sealed(kept, self._place, _secret()))
 
@@ -53,7 +53,7 @@ class Memory:
 
 
 def _secret() -> str:
-    # Imported late: parsing a Dag file imports this module and needs no Variable.
+    # Imported late, because parsing a Dag file imports this module but needs no Variable.
     from delivery_chain.hooks.signing_secret import signing_secret
 
     return signing_secret()
