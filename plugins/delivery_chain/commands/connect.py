@@ -1,7 +1,7 @@
 """`delivery-chain connect`: creates the Airflow connection of a registry, a git source or a trigger's target.
 
-The fields are validated as a task will read them before anything is sent. Secrets come from a prompt, standard input
-or the environment, never from the command line.
+Before anything is sent, the fields are validated by the code that tasks read them with. Secrets come from a prompt,
+standard input or the environment, never from the command line.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ def register(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(required=True, metavar="registry|git|trigger")
     registry = _kind(kinds, "registry", "HOST", "host or host:port, without https://", registry_given)
     registry.add_argument("--username", default="", help="anonymous access if omitted")
-    registry.add_argument("--region", default="", help="shown to people and in the record: ap-southeast-1")
+    registry.add_argument("--region", default="", help="shown in pages and records, such as ap-southeast-1")
     registry.add_argument(
         "--plain-http", action="store_true", help="use plain HTTP; for trusted networks only"
     )
     registry.add_argument("--ca-certificate", type=Path, metavar="FILE", help="PEM file of the registry's CA")
-    registry.add_argument("--ui-url", default="", metavar="TEMPLATE", help="web page of an image")
+    registry.add_argument("--ui-url", default="", metavar="TEMPLATE", help="URL of an image's web page")
     registry.add_argument(
         "--private-hosts", default="", metavar="HOST[,…]", help="private hosts it may redirect to"
     )
@@ -127,7 +127,7 @@ def connect(args: argparse.Namespace, environment: Mapping[str, str]) -> list[st
         TestFailed: The connection does not work. Nothing was created.
         ToolError: Airflow did not respond, or refused.
     """
-    # Airflow's own log would only clutter this command's output.
+    # Airflow's log would clutter this command's output.
     os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "ERROR")
     if not NAME.fullmatch(args.name):
         raise UsageError(f"{args.name[:300]!r}: expected a connection's id such as cn-hangzhou")
@@ -155,7 +155,7 @@ def connect(args: argparse.Namespace, environment: Mapping[str, str]) -> list[st
 
 
 def _secret(args: argparse.Namespace, environment: Mapping[str, str]) -> str:
-    """The given secret, prompted for if a login lacks one; empty if none is needed."""
+    """Return the given secret, or prompt for it if a login lacks one; empty if none is needed."""
     if args.secret_stdin:
         text = sys.stdin.read(LONGEST_SECRET + 1).removesuffix("\n").removesuffix("\r")
         if not text or len(text) > LONGEST_SECRET:
@@ -173,10 +173,10 @@ def _secret(args: argparse.Namespace, environment: Mapping[str, str]) -> str:
 
 
 def _checked(connection: Connection) -> str:
-    """Describe the connection, provided that a task can use it.
+    """Check that a task can use the connection, and describe it.
 
     Raises:
-        ConfigurationError: A task could not use it.
+        ConfigurationError: A task could not use the connection.
     """
     fields = connection.fields()
     who = f"as {connection.login}" if connection.login else "without a login"
@@ -199,13 +199,15 @@ def _checked(connection: Connection) -> str:
 
 
 def _tried(args: argparse.Namespace, connection: Connection) -> str:
-    """Try the connection from this machine; return the result in words.
+    """Try the connection from this machine; return a sentence about the result.
 
     Raises:
         TestFailed: The connection does not work.
     """
     if connection.secret is None:
-        raise UsageError("--test: expected the secret as well: the stored one can't be read from Airflow")
+        raise UsageError(
+            "--test: expected the secret as well, because the stored one can't be read from Airflow"
+        )
     fields = connection.fields()
     try:
         if connection.conn_type == REGISTRY:

@@ -200,7 +200,7 @@ HOST = "127.0.0.1:1"
 WRONG: dict[str, tuple[Sequence[str], str]] = {
     "no tag": ([f"{HOST}/a", f"{HOST}/b"], "expected a tag or digest"),
     "no host": (["a:v1", f"{HOST}/b"], "with the host"),
-    "digest at the target": ([f"{HOST}/a:v1", f"{HOST}/b@sha256:{'0' * 64}"], "a target takes a tag"),
+    "digest at the target": ([f"{HOST}/a:v1", f"{HOST}/b@sha256:{'0' * 64}"], "expected a tag or nothing"),
     "tags and all tags": (["--all-tags=.*", f"{HOST}/a:v1", f"{HOST}/b"], "without tag"),
     "no pattern": (["--all-tags=(", f"{HOST}/a", f"{HOST}/b"], "RE2"),
     "a rate of nothing": (["--limit-rate=fast", f"{HOST}/a:v1", f"{HOST}/b"], "bytes per second"),
