@@ -176,7 +176,7 @@ def _settle(stack: Stack, options: Options, *, running: bool) -> None:
         "dags": options.dags,
     }
     known = state.settings
-    # The folder keeps the kind of database it was created with, because its history is in there.
+    # The kind of database can't change later, because the database contains Airflow's history.
     kind = known.get("database") or database.choose(options.database)
     if options.database not in {"auto", kind}:
         raise UsageError(

@@ -27,7 +27,7 @@ def missing(specs: Iterable[ChainSpec], known: Mapping[str, str]) -> list[Needed
 
     Args:
         specs: The chains.
-        known: Connection id to type.
+        known: Maps connection ids to types.
     """
     wanted = {(one.connection, one.conn_type): one for spec in specs for one in reversed(needed_by(spec))}
     return [one for one in wanted.values() if known.get(one.connection) != one.conn_type]
