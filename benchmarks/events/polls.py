@@ -1,4 +1,4 @@
-"""Measures the CPU time of a triggerer that polls 500 git sources a minute, with the real triggers, and of git alone."""
+"""Measures the CPU time of a triggerer that polls 500 git sources a minute, and of git alone for comparison."""
 
 from __future__ import annotations
 
