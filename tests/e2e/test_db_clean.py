@@ -291,7 +291,7 @@ def test_what_is_older_goes_beside_what_is_newer(house: House) -> None:
 
 @pytest.mark.parametrize("house", [database.choose("auto")], indirect=True)
 def test_what_no_chain_needs_any_more_ends(house: House) -> None:
-    """After a rename, the old Dag and the last run of its watch end. Clearing a run brings the Dag back while it runs."""
+    """After a rename, the old Dag and the last run of its watch end. Clearing a run brings the Dag back for a while."""
     watch = images_dag_id(REGIONS[0], "base")
     (Path(house.options.specs) / f"{IMAGES}.yaml").write_text(
         SPECS[IMAGES].replace(IMAGES, "new").replace("base", "new")

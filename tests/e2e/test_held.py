@@ -202,7 +202,7 @@ def clear_build(sandbox: Sandbox, run: Ended) -> None:
 def test_a_run_that_was_stopped_and_is_cleared_goes_on(
     sandbox: Sandbox, held: Held, repaired: dict[str, Ended], branch: str, note: str, after: str
 ) -> None:
-    """Stopped in the queue of a paused Dag, in its build or by its task; cleared with *only failed*, or just that task."""
+    """Stopped in the queue of a paused Dag, in its build or by its task; cleared with *only failed*, or alone."""
     assert held.outcomes[1]["sentence"] == f"{WAITING}; marked as failed by {ADMIN}"
     run = repaired[branch]
     assert (run.state, run.note, set(run.states["assemble"])) == ("failed", note, {after})

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def git(layout: Layout, *arguments: str, cwd: Path | None = None) -> str:
-    """Run git as nobody in particular. Returns what it printed."""
+    """Run git with a neutral identity; return its output."""
     who = {
         f"GIT_{role}_{what}": "tester@example.com"
         for role in ("AUTHOR", "COMMITTER")

@@ -41,7 +41,7 @@ def dpkg_status(*packages: tuple[str, str, str]) -> dict[str, str]:
 
 
 def python_package(name: str, version: str) -> dict[str, str]:
-    """An installed Python package, as far as scanners look."""
+    """An installed Python package, with the files that scanners read."""
     text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
     return {f"app/{name}-{version}.dist-info/METADATA": text}
 
@@ -146,7 +146,7 @@ def push_hidden_layer(
     *,
     how: str,
 ) -> str:
-    """Push an image of two layers whose second one a scanner that believes the config does not see.
+    """Push an image of two layers, the second of which is hidden from a scanner that believes the config.
 
     Args:
         client: The registry.
