@@ -49,7 +49,7 @@ class Repository:
     ways: tuple[str, ...]
     """Ways in which pushes may be reported to the chain, see `pushing`."""
     weight: int
-    """How often it is pushed to, relative to the others."""
+    """Weight: frequency of pushes, relative to the others."""
 
     @property
     def moving(self) -> str:

@@ -43,7 +43,7 @@ class Push:
     commit: str
     vulnerable: bool
     way: str
-    """How the push is reported: `hook`, `twice`, `late`, `sensor`."""
+    """The way in which the push is reported: `hook`, `twice`, `late`, `sensor`."""
     at: float
     """Unix time."""
     taken: bool = False
@@ -68,7 +68,7 @@ class Run:
     state: str
     note: str
     end: str = ""
-    """How the run ended, according to its record: `delivered`, `blocked`, …"""
+    """The run's end, according to its record: `delivered`, `blocked`, …"""
     failed: tuple[str, ...] = ()
     """Tasks that failed, with the reasons that are known."""
     digest: str = ""

@@ -76,7 +76,7 @@ MOST_CLEANS = 5
 IDLE = BEFORE, OLDER = "built before", "superseded"
 """Ends of runs that did nothing."""
 Told = dict[tuple[str, str], set[str]]
-"""How the runs of repeated deliveries ended, by ref and commit; empty if a delivery started no run."""
+"""Ends of the runs of repeated deliveries, by ref and commit; empty if a delivery started no run."""
 SOONER = {"AIRFLOW__DELIVERY_CHAIN__IMAGE_POLL_SECONDS": "5"} | spec_edits.SOONER
 
 
@@ -89,7 +89,7 @@ class House(Sandbox):
     """Pushes to the main branch."""
     releases: list[source.Push] = field(default_factory=list)
     brought: list[str] = field(default_factory=list)
-    """Images that were pushed from outside, by digest."""
+    """Images that were pushed by others, by digest."""
 
     def up(self) -> None:
         """Start the sandbox, or restart it with all its data."""
@@ -193,7 +193,7 @@ class House(Sandbox):
         }
 
     def bring(self, digest: str) -> None:
-        """Push one of the shop's images as base/busybox:1.0, as an outside user would."""
+        """Push one of the shop's images as base/busybox:1.0, as others would."""
         with RegistryClient(self.home) as client:
             copy_image(client, API, digest, client, BASE, referrers=False)
             put_tag(client, BASE, "1.0", digest)

@@ -250,7 +250,7 @@ def test_a_run_says_who_started_it(user: Sandbox, passed: Ended) -> None:
 
 @pytest.mark.parametrize("kind", ["image_push", "manual"])
 def test_a_refused_image_is_refused_by_its_digest_too(user: Sandbox, refused: Ended, kind: str) -> None:
-    """A user starts a run for the blocked image, as if it had been pushed from outside."""
+    """A user starts a run for the blocked image, as if it had been pushed by others."""
     digest = refused.xcom("assemble")["digest"]
     conf = {"kind": kind, "repository": "api", "digest": digest}
     user.api.trigger(CHAIN, f"again-{kind}", conf)

@@ -32,7 +32,7 @@ class Left:
 
 
 def left(folder: Path) -> Left:
-    """What exists now, including the processes of the worker itself and of running tasks."""
+    """Collect what exists now, including the processes of the worker itself and of running tasks."""
     places = (folder / "work", folder / "tmp")
     files = (
         path for place in places for path in place.glob("**/*") if path.relative_to(place).parts[1:] != ()
@@ -58,7 +58,7 @@ def _processes(folder: Path) -> Iterator[int]:
 
 @dataclass(slots=True)
 class Soak:
-    """How the builds ended, and the most files that existed in between."""
+    """Counts of how the builds ended, and the most files that existed in between."""
 
     states: dict[str, int]
     most_files: int = 0

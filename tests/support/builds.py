@@ -113,7 +113,7 @@ def copy_shell(context: Path) -> None:
 
 
 def own_namespace(home: Registry, namespace: str) -> PullPolicy:
-    """What a chain's builds may read by default."""
+    """The images that a chain's builds may read by default."""
     return PullPolicy((ReadRule("the chain's own namespace", home.host, (namespace,), home),))
 
 

@@ -231,7 +231,7 @@ class Run:
         self.xcoms[task, index, REASON] = sealed({"reason": reason, "error": error}, place, signing_secret())
 
     def left(self, task: str, key: str = "return_value", index: int = -1) -> Any:
-        """What a task returned (without its seal) or pushed; None if it did neither."""
+        """The value that a task returned (without its seal) or pushed; None if it did neither."""
         found = self.xcoms.get((task, index, key))
         if key != "return_value" or found is None:
             return found

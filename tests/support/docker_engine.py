@@ -25,7 +25,7 @@ PASSED_ON = (
     "HTTPS_PROXY",
     "NO_PROXY",
 )
-"""How this machine reaches package registries; recorded nowhere else."""
+"""Settings with which this machine reaches package registries; recorded nowhere else."""
 BASE = """FROM {root}
 {settings}
 RUN useradd --uid 50000 --gid 0 --create-home airflow \\

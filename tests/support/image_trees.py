@@ -43,7 +43,7 @@ HELM_LAYER = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
 SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
 CACHE_CONFIG = "application/vnd.buildkit.cacheconfig.v0"
 ZSTD = {"io.github.containers.compression.zstd": "true"}
-"""What podman and related tools check to choose a variant."""
+"""Annotations that podman and related tools check to choose a variant."""
 UNKNOWN = {"os": "unknown", "architecture": "unknown"}
 
 
@@ -134,7 +134,7 @@ class Forest:
         layer_type: str = IN_TOTO,
         platform: str = "unknown/unknown",
     ) -> Entry:
-        """What BuildKit puts next to an image, or, with other bytes or types, an imitation of it."""
+        """An attestation as BuildKit puts it next to an image, or, with other bytes or types, an imitation."""
         statement = {"_type": "https://in-toto.io/Statement/v0.1", "subject": [{"digest": about["digest"]}]}
         content = json.dumps(statement).encode() if layer is None else layer
         config = {

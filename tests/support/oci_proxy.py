@@ -22,7 +22,7 @@ _PIECE = 65536
 
 @dataclass(slots=True)
 class Break:
-    """How a connection ends."""
+    """The way in which a connection ends."""
 
     up: bool
     """Whether to count bytes sent to the registry; otherwise those received from it."""

@@ -28,7 +28,7 @@ def published(home: MemoryRegistry, run_id: str = "r1", spec: Any = SPEC, **fiel
 
 
 def pushed(home: MemoryRegistry, tag: str) -> Run:
-    """A run for an image that was pushed from outside, after its gate."""
+    """A run for an image that was pushed by others, after its gate."""
     with RegistryClient(home.registry) as client:
         digest = push_platform(client, image_plan(OTHER, tag), seed="pushed")
     run = Run(SPEC, image_plan(digest, tag, run_id="pushed"))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ScannerBench:
-    """What the contract needs to know about one engine."""
+    """The parts of one engine that the contract needs to know."""
 
     options: Options
     """Options with which its databases count as fresh."""

@@ -1,7 +1,7 @@
 """Writes the notes of runs: updates our own, and keeps those that users wrote.
 
 Airflow's form for marking a run resubmits the run's note under the name of the user who marks it, even if the note is
-empty or ours. So an empty note counts as nobody's, and our notes are also recorded in Airflow's event log, by which
+empty or ours. So an empty note counts as unowned, and our notes are also recorded in Airflow's event log, by which
 they are recognized.
 """
 

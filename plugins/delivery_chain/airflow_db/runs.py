@@ -110,8 +110,8 @@ class Runs:
 def built_here(session: Session, chain: str, image: Push, instance: str) -> bool:
     """Whether a run of a chain made the image of a tag, so that the registry's event only reports our own publishing.
 
-    A run makes an image by building it, or by dropping platforms from one. A run that delivers an image pushed from
-    outside makes none. Runs of all chains are checked: the chain that covers the repository now may not be the one that
+    A run makes an image by building it, or by dropping platforms from one. A run that delivers an image pushed by
+    others makes none. Runs of all chains are checked: the chain that covers the repository now may not be the one that
     built there, because specs are renamed while runs are in flight. Only proven values count, so that editing a run's
     XComs can't make the receiver ignore a push.
     """

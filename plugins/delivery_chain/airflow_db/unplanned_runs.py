@@ -1,4 +1,4 @@
-"""Finds the runs of pushes that have no plan in Airflow's database."""
+"""Finds runs of pushes without a plan, in Airflow's database."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from delivery_chain.operators.task_instance import TaskInstance
 
 MOST_MARKS = 50
-"""Limit of marks read per image."""
+"""Maximum number of marks read per image."""
 
 
 def not_told_again(ti: TaskInstance, spec: ChainSpec, event: Event, plan: Plan) -> Plan:

@@ -99,7 +99,7 @@ class _Here:
     def remove(self) -> tuple[str, ...]:
         """Remove the run's tags, and each manifest that no other tag serves; return what was removed, tags first.
 
-        If the image was pushed from outside, its platforms stay, because clients may pull them by digest.
+        If the image was pushed by others, its platforms stay, because clients may pull them by digest.
         """
         from delivery_chain.oci.referrers import fallback_tag
         from delivery_chain.oci.tag_holders import holders

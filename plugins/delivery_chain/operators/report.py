@@ -67,7 +67,7 @@ class ReportOperator(ChainOperator):
         return left
 
     def _mark(self, facts: Facts, found: Outcome) -> None:
-        """Mark an image pushed from outside as delivered, in its registry, because Airflow may purge old runs."""
+        """Mark an image pushed by others as delivered, in its registry, because Airflow may purge old runs."""
         plan = facts.planned.plan if facts.planned else None
         if plan and plan.build is None and plan.announce and facts.subject and found.end is End.DELIVERED:
             leave_mark(plan, facts.subject, self.log)

@@ -1,7 +1,7 @@
 """Keep values between the tries of a task, in Airflow's task state, until the task is cleared.
 
 Airflow's task state survives a clear, but clearing means starting over. The task instance's `max_tries` distinguishes
-a clear from a retry: a clear sets it to the tries so far plus the task's retries, a retry leaves it unchanged.
+a clear from a retry: a clear sets it to the tries so far plus the task's retries, while a retry leaves it unchanged.
 Source: airflow.models.taskinstance, clear_task_instances; airflow.jobs.scheduler_job_runner for a task that was cleared
 while it ran.
 """
@@ -34,12 +34,12 @@ class Memory:
         self._place = place_of(ti, key=f"state {key}")
 
     def get(self) -> Any:
-        """Return the value that a try has set since the last clear; None if there is none with a valid seal."""
+        """Return the value set since the last clear, by this try or an earlier one; None if its seal is not valid."""
         found = self._proven()
         return found.get("value") if found.get("generation") == self._generation else None
 
     def ever(self) -> Any:
-        """Return the value that any try set last, even before a clear; None without one with a valid seal."""
+        """Return the value set last, even if that was before a clear; None if its seal is not valid."""
         return self._proven().get("value")
 
     def set(self, value: Any) -> None:

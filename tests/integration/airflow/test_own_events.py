@@ -51,7 +51,7 @@ def home(
 
 
 def block(home: RegistryClient, namespace: str, tag: str, *others: str) -> None:
-    """Push an image from outside under some tags; the run for the first tag blocks it, backs it up and removes it."""
+    """Push an image as others do, under some tags; the run for the first tag blocks it, backs it up and removes it."""
     spec = chain(
         scope={"instance": "home", "namespace": namespace, "repositories": ["api"]}, scan={"block": POLICY}
     )

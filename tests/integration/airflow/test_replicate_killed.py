@@ -34,7 +34,7 @@ SMALL, LARGE = 2_000_000, 12_000_000
 
 @dataclass(frozen=True, slots=True)
 class Killed:
-    """What the retry did."""
+    """Actions of the retry."""
 
     result: RegionResult
     more: int

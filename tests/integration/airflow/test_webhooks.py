@@ -95,7 +95,7 @@ def test_a_redelivery_makes_no_second_run(stored: Stored, receiver: Receiver) ->
 
 
 def test_another_server_process_knows_it_too(stored: Stored, receiver: Receiver) -> None:
-    """What is known is in the database, not in a process."""
+    """All knowledge is in the database, and none in a process."""
     stored.add(spec())
     first = receiver.push(MAIN, "", A, delivery="one")
     with make_receiver() as other:

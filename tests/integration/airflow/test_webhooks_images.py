@@ -1,4 +1,4 @@
-"""Registries' webhooks on a real Airflow database: images pushed from outside get runs, and the chain's own do not."""
+"""Registries' webhooks on a real Airflow database: images pushed by others get runs, and the chain's own do not."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_an_image_of_a_chain_that_was_renamed_starts_nothing(
 
 
 def test_a_copy_of_a_chains_image_elsewhere_is_a_push(stored: Stored, receiver: Receiver) -> None:
-    """A chain's image is copied to another repository under the same tag: that is a push from outside."""
+    """A chain's image is copied to another repository under the same tag: that is a push by others."""
     stored.add(spec())
     stored.add(images())
     leave(receiver.push(MAIN, "", A).made[0], plan=BUILT, assemble=SUBJECT)

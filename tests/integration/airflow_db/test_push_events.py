@@ -222,7 +222,7 @@ def test_both_kinds_of_records_are_read(records: Records, read: Callable[..., Le
 def test_a_run_that_is_not_there(
     records: Records, read: Callable[..., Ledger], by: str, ago: float, state: str
 ) -> None:
-    """What the sensor saw just now has no run yet, because it names the run before creating it."""
+    """A change that the sensor saw just now has no run yet, because it names the run before creating it."""
     given = entry("refs/tags/v1", ago, by=by, outcomes=run_of("refs/tags/v1", made=True))
     (records.looked if by == "sensor" else records.told)(PLACE, given)
     assert [run.word for change in read().changes for run in change.runs] == [state]

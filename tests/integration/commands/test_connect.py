@@ -190,7 +190,7 @@ def test_nothing_is_sent_for_a_mistake(
     words: tuple[str, ...],
     said: str,
 ) -> None:
-    """What a task would reject is rejected before any request; the advice fits a connection that does not exist yet."""
+    """Values that a task would reject are rejected before any request, with advice for a new connection."""
     monkeypatch.setattr("sys.stdin", io.StringIO())
     code, out, err = run(capsys, *words)
     assert (code, out, said in err, airflow.seen) == (2, "", True, []), err

@@ -1,4 +1,4 @@
-"""What the in-memory registry has beyond docker-registry: options of other registries, and faults on request."""
+"""The in-memory registry beyond docker-registry: options of other registries, and faults on request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a registry may redirect the client, and what the client sends there."""
+"""Addresses that a registry may redirect the client to, and what the client sends there."""
 
 from __future__ import annotations
 

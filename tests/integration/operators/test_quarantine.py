@@ -151,7 +151,7 @@ def test_what_is_said_is_so(
 
 @pytest.mark.parametrize("deletes", [True])
 def test_a_run_about_a_digest_names_the_tags_that_serve_it(home: RegistryClient, deletes: bool) -> None:  # noqa: FBT001
-    """The run has no tag of its own and removes none: tags from outside stay."""
+    """The run has no tag of its own and removes none: the tags of others stay."""
     spec = policy(f"t-{token_hex(4)}", backup=False, delete=True)
     case = blocked(home, spec, build=False, tags=())
     host, name = home.registry.host, case.plan.name

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.integration, pytest.mark.skipif(bool(missing()), reason=missing())]
 HEARD_S = 60
 NEW = "^" + "0" * 40
-"""What Pagure sends as the old commit of a new branch or tag."""
+"""The old commit that Pagure sends for a new branch or tag."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ class RunFacts:
     chain: str
     run_id: str
     outcome: Outcome
-    """How the run ended, or how far it is."""
+    """The run's end, or its progress so far."""
     altered: tuple[str, ...]
     """Tasks whose XComs were altered; their results are not shown."""
     plan: Plan | None

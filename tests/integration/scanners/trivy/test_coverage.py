@@ -1,4 +1,4 @@
-"""What the real Trivy scans, and what it silently omits: the report distinguishes them."""
+"""The report distinguishes what the real Trivy scans from what it silently omits."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_a_language_is_looked_at_without_an_operating_system(bench: Bench) -> No
 
 
 def test_the_images_of_the_sandbox_are_looked_at(bench: Bench) -> None:
-    """What passes in the demo passes without a gap."""
+    """The images that pass in the demo pass without a gap."""
     made = shop.Release("api", "v1.0.0", BUILT, vulnerable=False)
     files = {
         path.removeprefix("rootfs/"): content
