@@ -35,7 +35,7 @@ def git(layout: Layout, *arguments: str, cwd: Path | None = None) -> str:
 def push_branches(
     layout: Layout, folder: Path, repository: Path, dockerfiles: Mapping[str, str]
 ) -> dict[str, str]:
-    """Push all branches at once, each with its Dockerfile and busybox beside it.
+    """Push all branches at once, each with its Dockerfile and a busybox next to it.
 
     Args:
         layout: The sandbox's.

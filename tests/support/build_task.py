@@ -31,7 +31,7 @@ def run_task(commit: str, run_id: str, wait: int) -> str:
 
     Args:
         commit: What to build.
-        run_id: Of the Dag run.
+        run_id: Id of the Dag run.
         wait: Seconds that its RUN step waits.
 
     Returns:

@@ -92,7 +92,7 @@ def forge(folder: Path, target: str, *, address: str = "") -> Iterator[Forge]:
     Args:
         folder: Empty; for configuration, data and logs.
         target: Where it sends its webhooks.
-        address: What it says its own address is; the real one unless told.
+        address: The address that it reports as its own; the real one by default.
 
     Raises:
         AssertionError: A part of it does not start; with the end of that part's log.

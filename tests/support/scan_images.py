@@ -78,7 +78,7 @@ def push_files(
         files: Content by path.
         platform: For the config.
         layer_type: Media type that the manifest gives the layer.
-        media_type: Of the manifest.
+        media_type: Media type of the manifest.
         config_type: Media type that the manifest gives the config.
         extra: More fields of the config, such as `os.version`.
 

@@ -1,4 +1,4 @@
-"""Signed webhooks on a real Airflow database: one push, one run, and a reason wherever there is none."""
+"""Signed webhooks on a real Airflow database: each push gets one run, or a reason why it gets none."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ WEB = {"scope": {"instance": "home", "namespace": "web", "repositories": ["api"]
 
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The index looks at the database for each delivery."""
+    """Make the index query the database for each delivery."""
     monkeypatch.setattr(index, "FRESH_SECONDS", 0.0)
 
 
 def test_one_push_one_run(stored: Stored, receiver: Receiver) -> None:
-    """A push makes a run of the chain with the event as its conf; the answer and the ledger both name it."""
+    """A push starts a run of the chain with the event as its conf; the response and the ledger both name it."""
     stored.add(spec())
     found = receiver.deliver(
         moved((MAIN, B, A), actor="mona", pushed_at="2024-05-31T16:48:37Z"), delivery="one"
@@ -77,7 +77,7 @@ def test_one_push_one_run(stored: Stored, receiver: Receiver) -> None:
 
 
 def test_a_time_in_the_future_counts_as_now(stored: Stored, receiver: Receiver) -> None:
-    """A sender whose clock is ahead makes no push the newest for ever."""
+    """If a sender's clock is ahead, its push does not stay the newest forever."""
     stored.add(spec())
     receiver.deliver(moved((MAIN, "", A), pushed_at="2999-01-01T00:00:00Z"))
     ((chain, run_id),) = stored.runs()
@@ -86,7 +86,7 @@ def test_a_time_in_the_future_counts_as_now(stored: Stored, receiver: Receiver) 
 
 
 def test_a_redelivery_makes_no_second_run(stored: Stored, receiver: Receiver) -> None:
-    """The same delivery again names the run that is there."""
+    """The response to a redelivery names the existing run."""
     stored.add(spec())
     first, again = (receiver.push(MAIN, "", A, delivery="one") for _ in range(2))
     assert (first.made, again.made, again.run_ids) == (first.run_ids, [], first.run_ids)
@@ -104,7 +104,7 @@ def test_another_server_process_knows_it_too(stored: Stored, receiver: Receiver)
 
 
 def test_there_and_back_makes_three_runs(stored: Stored, receiver: Receiver) -> None:
-    """A, B and A again are three pushes, and so three runs with ids of their own."""
+    """A, B and A again are three pushes, and get three runs with different ids."""
     stored.add(spec())
     made = [receiver.push(MAIN, *move).made for move in (("", A), (A, B), (B, A))]
     assert ([len(one) for one in made], len({*map(tuple, made)})) == ([1, 1, 1], 3)
@@ -112,7 +112,7 @@ def test_there_and_back_makes_three_runs(stored: Stored, receiver: Receiver) -> 
 
 
 def test_a_late_redelivery_makes_none(stored: Stored, receiver: Receiver) -> None:
-    """An old delivery that comes once more after a newer push is known, and moves nothing back."""
+    """An old delivery that is repeated after a newer push is recognized, and moves nothing back."""
     stored.add(spec())
     old = receiver.push(MAIN, "", A, delivery="old")
     receiver.push(MAIN, A, B)
@@ -195,7 +195,7 @@ def test_no_chain_wants_it(stored: Stored, receiver: Receiver, said: dict[str, A
     ],
 )
 def test_names_of_a_repository(stored: Stored, receiver: Receiver, place: str) -> None:
-    """A sender may name it by any of its addresses."""
+    """A sender may name a repository by any of its addresses."""
     stored.add(spec())
     assert len(receiver.push(MAIN, "", A, repository=place).made) == 1
 

@@ -232,7 +232,7 @@ def statuses(found: list[Sent]) -> Counter[int]:
 def test_one_senders_flood_is_stopped(
     stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A sender above its rate limit is told when to retry; other senders are served."""
+    """The response to a sender above its rate limit says when to retry; other senders are served."""
     connect(monkeypatch, "loud", extra={"per_minute": 5})
     stored.add(spec())
     found = receiver.all(signed({"type": "ping"}, conn_id="loud", secret=SECRET) for _ in range(20))

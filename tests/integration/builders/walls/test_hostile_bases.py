@@ -103,7 +103,7 @@ TRIGGERS = [
 def test_triggers_of_a_base_image_have_no_more_rights(
     attack: Attack, registry: Registry, trigger: str, message: str
 ) -> None:
-    """ONBUILD of an image that somebody else built neither gets out nor pulls."""
+    """ONBUILD of another user's image neither gets out nor pulls."""
     # buildah drops ONBUILD from images in OCI format, but registries keep it.
     push_with_trigger(registry, trigger.replace("{host}", registry.host))
     with pytest.raises(BuildFailed, match=message):

@@ -152,7 +152,7 @@ def test_libraries_that_a_layer_removes_are_not_in_the_image(bench: Bench) -> No
 
 
 def test_a_language_is_looked_at_without_an_operating_system(bench: Bench) -> None:
-    """The report names it, and what else the image contains."""
+    """The report names the language, and everything else in the image."""
     found = seen(bench, python_package("Jinja2", "2.10"))
 
     assert found == Coverage(
