@@ -56,32 +56,49 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.description = _ABOUT
     kinds = parser.add_subparsers(required=True, metavar="registry|git|trigger")
     registry = _kind(kinds, "registry", "HOST", "host or host:port, without https://", registry_given)
-    registry.add_argument("--username", default="", help="anonymous access if omitted")
+    registry.add_argument("--username", default="", help="user name; anonymous access if omitted")
     registry.add_argument("--region", default="", help="shown in pages and records, such as ap-southeast-1")
     registry.add_argument(
         "--plain-http", action="store_true", help="use plain HTTP; for trusted networks only"
     )
     registry.add_argument("--ca-certificate", type=Path, metavar="FILE", help="PEM file of the registry's CA")
-    registry.add_argument("--ui-url", default="", metavar="TEMPLATE", help="URL of an image's web page")
     registry.add_argument(
-        "--private-hosts", default="", metavar="HOST[,…]", help="private hosts it may redirect to"
+        "--ui-url", default="", metavar="TEMPLATE", help="URL template of an image's web page"
+    )
+    registry.add_argument(
+        "--private-hosts",
+        default="",
+        metavar="HOST[,…]",
+        help="private hosts that the registry may redirect to",
     )
     git = _kind(kinds, "git", "URL", "a repository's URL, or the URL above several repositories", git_given)
-    git.add_argument("--username", default="", help="for https; the secret is its password or token")
     git.add_argument(
-        "--key-file", type=Path, metavar="FILE", help="ssh key without a passphrase; its text is sent"
+        "--username", default="", help="user name for https; the secret is its password or token"
     )
-    git.add_argument("--known-hosts", type=Path, metavar="FILE", help="what `ssh-keyscan HOST` prints")
+    git.add_argument(
+        "--key-file",
+        type=Path,
+        metavar="FILE",
+        help="file with an ssh key without a passphrase; its text is sent",
+    )
+    git.add_argument(
+        "--known-hosts",
+        type=Path,
+        metavar="FILE",
+        help="file with host keys, as `ssh-keyscan HOST` prints them",
+    )
     git.add_argument("--any-host-key", action="store_true", help="don't check the ssh server's key")
     git.add_argument(
         "--submodule-hosts", default="", metavar="HOST[,…]", help="other hosts that submodules may use"
     )
-    git.add_argument("--repository", default="", metavar="PATH", help="repository below URL for --test")
+    git.add_argument(
+        "--repository", default="", metavar="PATH", help="repository below URL to try with --test"
+    )
     trigger = _kind(kinds, "trigger", "URL", "the URL that deliveries are sent to", trigger_given)
     trigger.add_argument(
         "--unsigned", action="store_true", help="no signing secret; by default a new one is generated"
     )
-    trigger.add_argument("--timeout", type=int, metavar="SECONDS", help="for the target to respond (10)")
+    trigger.add_argument("--timeout", type=int, metavar="SECONDS", help="time for the target to respond (10)")
     trigger.add_argument("--ca-certificate", type=Path, metavar="FILE", help="PEM file of the target's CA")
 
 
@@ -97,7 +114,7 @@ def _kind(
         action="store_true",
         help="change the existing connection; keeps its secret unless a new one is given",
     )
-    parser.add_argument("--test", action="store_true", help="try the connection from this machine first")
+    parser.add_argument("--test", action="store_true", help="first try the connection from this machine")
     add_arguments(parser)
     parser.set_defaults(func=_connect, read=read)
     return parser

@@ -50,7 +50,9 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "targets", metavar="DST", nargs="+", help="host/repository[:tag]; defaults to the source's tag"
     )
-    parser.add_argument("--all-tags", metavar="REGEXP", help="every tag that fully matches the RE2 pattern")
+    parser.add_argument(
+        "--all-tags", metavar="REGEXP", help="copy every tag that matches this RE2 pattern in full"
+    )
     parser.add_argument("--no-overwrite", action="store_true", help="fail if a tag points to another image")
     parser.add_argument(
         "--no-referrers", action="store_true", help="don't copy reports, SBOMs and signatures"

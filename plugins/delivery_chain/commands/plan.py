@@ -36,7 +36,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--tag", help="a push of this git tag")
     what.add_argument("--branch", help="a push to this branch")
-    what.add_argument("--image", metavar="REPOSITORY:TAG", help="an image that was pushed by others")
+    what.add_argument("--image", metavar="REPOSITORY:TAG", help="an image pushed by others")
     parser.add_argument(
         "--commit",
         default="",

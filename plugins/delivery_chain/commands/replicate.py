@@ -27,7 +27,10 @@ def register(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     parser.add_argument("spec", type=Path, metavar="SPEC")
     parser.add_argument(
-        "--existing", action="store_true", required=True, help="images that are already in the home registry"
+        "--existing",
+        action="store_true",
+        required=True,
+        help="copy images that are already in the home registry",
     )
     parser.add_argument("--rule", default="", help="only this replication rule; every rule by default")
     parser.add_argument("--tags", default=".*", metavar="REGEXP", help="only tags that fully match (RE2)")

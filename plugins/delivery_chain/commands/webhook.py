@@ -41,7 +41,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "connection", metavar="CONNECTION", help="id of the new connection; part of the address"
     )
-    parser.add_argument("--sender", required=True, choices=sorted(SETUP), help="who sends")
+    parser.add_argument("--sender", required=True, choices=sorted(SETUP), help="kind of sender")
     parser.add_argument(
         "--speaks-for",
         required=True,

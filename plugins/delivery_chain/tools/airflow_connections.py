@@ -23,8 +23,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,199}")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that locate Airflow."""
-    parser.add_argument("--url", default="", help=f"Airflow's address, as in a browser; else {URL}")
-    parser.add_argument("--allow-http", action="store_true", help="send the login over plain http")
+    parser.add_argument("--url", default="", help=f"Airflow's address, as in a browser (default: {URL})")
+    parser.add_argument("--allow-http", action="store_true", help="allow sending the login over plain HTTP")
 
 
 def server_of(args: argparse.Namespace, environment: Mapping[str, str]) -> AirflowServer:
