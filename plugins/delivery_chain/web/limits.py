@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 LONGEST_READ = 30.0
 """Seconds within which a sender must send its body."""
 BODIES_AT_ONCE = 64 * 1024 * 1024
-"""Bytes of all bodies that one server process holds at a time."""
+"""Maximum total size in bytes of the bodies that one server process holds at a time."""
 MOST_SENDERS = 1000
 STRANGERS = 60
 """Requests per minute without proof that one server process answers with 401, the others with 429."""
 LONGEST_NUMBER = 20
-"""Digits of a Content-Length."""
+"""Maximum number of digits of a Content-Length."""
 AGAIN_SOON = 5.0
-"""Retry-After in seconds for passing failures."""
+"""Retry-After in seconds for transient failures."""
 
 
 class Rate:
@@ -41,7 +41,7 @@ class Rate:
         """Count one delivery.
 
         Raises:
-            WebhookRefused: 429, with the seconds to wait.
+            WebhookRefused: With status 429 and the seconds to wait.
         """
         now = time.monotonic() if now is None else now
         left, at = self._buckets.pop(name, (float(per_minute), now))
@@ -102,10 +102,10 @@ class Bodies:
     """
 
     def __init__(self, room: int = BODIES_AT_ONCE) -> None:
-        """Start empty.
+        """Start with no bodies in flight.
 
         Args:
-            room: Bytes in total; one sender gets at most half of it, so that it can't starve the others.
+            room: Total bytes; each sender gets at most half of them, so that none can starve the others.
         """
         self.room = room
         self.share = room // 2
