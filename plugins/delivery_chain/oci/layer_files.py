@@ -28,7 +28,7 @@ BLOCK = 512
 LONGEST_NAME = 64 * 1024
 """Bytes of a long name header or of pax records."""
 MOST_BYTES = 8 * 1024**3
-"""Most unpacked bytes to read of one image."""
+"""Maximum number of unpacked bytes to read of one image."""
 MOST_ENTRIES = 1_000_000
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _OTHER_PACKINGS = (b"BZh", b"\xfd7zXZ\0", b"\x04\x22\x4d\x18")

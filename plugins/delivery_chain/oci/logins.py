@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_FILE = 1024 * 1024
-"""Most bytes of an auth file: a hundred registries take 20 KiB."""
+"""Maximum size, in bytes, of an auth file: a hundred registries take 20 KiB."""
 
 
 def auth_files(environment: Mapping[str, str]) -> tuple[Path, ...]:

@@ -34,11 +34,11 @@ TAKEN_FOR_IMAGES = IMAGE_CONFIG_TYPES | {"application/octet-stream", "applicatio
 IMAGE_LAYERS = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.")
 """Prefixes of the media types of image layers."""
 MAX_CONFIG = 8 * 1024 * 1024
-"""Most bytes of an image's config: history and labels of the longest Dockerfiles stay below 1 MiB."""
+"""Maximum size, in bytes, of an image's config: history and labels of the longest Dockerfiles stay below 1 MiB."""
 MAX_STATEMENT = 32 * 1024 * 1024
-"""Most bytes of one attestation or signature: SBOMs of large images have 10 to 20 MB."""
+"""Maximum size, in bytes, of one attestation or signature: SBOMs of large images have 10 to 20 MB."""
 MAX_STATEMENTS = 128 * 1024 * 1024
-"""Most bytes of all of them in one tree. Anything beyond counts as an image."""
+"""Maximum size, in bytes, of all of them together in one tree. Anything beyond counts as an image."""
 _MANIFEST_KEYS = {"schemaversion", "mediatype", "manifests", "config", "fslayers"}
 _PACKED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
 """Magic bytes of gzip and zstd."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from delivery_chain.oci.http.session import Session
 
 MAX_LISTED = 100_000
-"""Most entries of one list: more tags than a usable repository has."""
+"""Maximum number of entries of one list: more tags than a usable repository has."""
 PAGE_SIZE = 1000
 """Page size to request; registries may return fewer."""
 

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from delivery_chain.oci.client import RegistryClient
 
 MOST_TAGS = 5000
-"""Most tags to resolve in a repository: each costs a request."""
+"""Maximum number of tags to resolve in a repository: each costs a request."""
 MOST_INDEXES = 2000
-"""Most distinct indexes to read."""
+"""Maximum number of distinct indexes to read."""
 LOOK_SECONDS = 300.0
 """Time limit of the search: the most tags, at 60 ms each."""
 

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 MAX_TAGS = 5000
-"""Most tags of one watch: each costs a request per poll, and all of them take 1 MB in Airflow's database."""
+"""Maximum number of tags of one watch: each costs a request per poll, and together they take 1 MB in the database."""
 MAX_REPOSITORIES = 1000
-"""Most repositories of one watch: each costs a request per poll."""
+"""Maximum number of repositories of one watch: each costs a request per poll."""
 POLL_SECONDS = 300.0
 """Time limit of one poll: the most tags, at 60 ms each."""
 LONGEST_PUT_OFF = 1.0

@@ -34,7 +34,7 @@ V = TypeVar("V", bound=Value)
 
 
 MOST_RUNS = 1000
-"""Most runs that one task starts at once: Airflow maps over at most `[core] max_map_length`, 1024 by default."""
+"""Maximum number of runs that one task starts: Airflow maps over at most `[core] max_map_length`, 1024 by default."""
 
 
 # The order matters: Airflow takes the `__init__` of a first base that isn't an operator for the operator's own, and

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from delivery_chain.oci.client import RegistryClient
 
 MOST_IMAGES = 64
-"""Most images that one run scans; the official images with the most platforms hold a dozen."""
+"""Maximum number of images that one run scans; the official images with the most platforms hold a dozen."""
 
 
 class BuildOperator(SlotOperator, JobOperator):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MOST_TIMED = 5
 """Newest tags inspected per rule with a time in its tags; beyond that, pushes of one commit count as distinct."""
 MOST_STAYS = 32
-"""Most visits of a ref to one commit whose runs are queried."""
+"""Maximum number of visits of a ref to one commit whose runs are queried."""
 ACTIVE = ["queued", "running"]
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from delivery_chain.targets.interface import Target
 
 MOST_ATTEMPTS = 200
-"""Most attempts that are kept per trigger and run."""
+"""Maximum number of attempts that are kept per trigger and run."""
 
 
 class DistributeOperator(SlotOperator):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 LARGEST_REPORT = 64 * 1024 * 1024
 """Bytes; an image of 10,000 findings has about 20 MB."""
 MOST_LATER = 20
-"""Most later reports that are read per image; with more, the image has to be scanned again."""
+"""Maximum number of later reports that are read per image; with more, the image has to be scanned again."""
 
 
 def judge_run(ti: TaskInstance) -> Verdict:

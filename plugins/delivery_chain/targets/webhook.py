@@ -120,7 +120,7 @@ def _parts(fields: ConnectionFields) -> SplitResult:
     except ValueError:
         parts = port = None
     if parts is None or parts.scheme not in PORTS or not parts.hostname or port == 0:
-        raise fields.wrong("host", "a URL that begins with https:// or http://", "another text")
+        raise fields.wrong("host", "a URL that begins with https:// or http://", "other text")
     if "@" in parts.netloc or parts.fragment:
         raise fields.wrong("host", "a URL without user name, password and fragment", "one of them")
     return _with_port(fields, parts)
@@ -142,7 +142,7 @@ def _secret_query(fields: ConnectionFields) -> str:
     for pair in query.split("&"):
         fields.mask(pair.partition("=")[2])
     if query and (not _QUERY.fullmatch(query) or "#" in query):
-        raise fields.wrong("secret_query", "name=value pairs joined with &, without spaces", "another text")
+        raise fields.wrong("secret_query", "name=value pairs joined with &, without spaces", "other text")
     return query
 
 
@@ -156,7 +156,7 @@ def _secret(fields: ConnectionFields) -> str:
         raise fields.wrong(
             "password",
             f"a signing secret: {_PREFIX} and at least {SHORTEST_SECRET} bytes in base64",
-            "another text",
+            "other text",
         )
     return secret
 

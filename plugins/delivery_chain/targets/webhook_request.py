@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from delivery_chain.targets.webhook import WebhookTarget
 
 ANSWER_BYTES = 512
-"""Most bytes of a target's response that are read and kept."""
+"""Maximum size, in bytes, of a target's response that are read and kept."""
 LONGEST_WAIT = 3600.0
 """Longest wait that a target may ask for, seconds."""
 SHORTEST_HIDDEN = 4

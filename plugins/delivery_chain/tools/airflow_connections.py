@@ -16,7 +16,7 @@ URL = "AIRFLOW_API_URL"
 CONFLICT = 409
 PAGE = 100
 MOST = 10_000
-"""Most connections to list."""
+"""Maximum number of connections to list."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,199}")
 """Connection id as a chain spec accepts it."""
 

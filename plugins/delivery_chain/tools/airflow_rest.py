@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 TIMEOUT_SECONDS = 30.0
 """Seconds for a connect, for each read, and for a whole response body."""
 LARGEST_ANSWER = 8 * 1024 * 1024
-"""Most bytes of a response. A page of 100 Dags takes some 200 KB."""
+"""Maximum size, in bytes, of a response. A page of 100 Dags takes some 200 KB."""
 SHOWN = 600
-"""Most characters of server text in a message."""
+"""Maximum length, in characters, of server text in a message."""
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 401, 403, 404
 TOKEN, USER, PASSWORD = "AIRFLOW_API_TOKEN", "AIRFLOW_API_USERNAME", "AIRFLOW_API_PASSWORD"
 WRONG_TOKEN = "Invalid JWT token"  # noqa: S105 - text of a response

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LONGEST = 100
-"""Most characters of an unknown name to repeat in an error."""
+"""Maximum length, in characters, of an unknown name to repeat in an error."""
 
 
 def load(table: Mapping[str, str], name: str, what: str, advice: str = "") -> Any:

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
 LINE_LENGTH = 2_000
-"""Most characters of a line to keep."""
+"""Maximum length, in characters, of a line to keep."""
 _BUFFER = 64 * 1024
-"""Most bytes to buffer without a newline; the rest of the line is dropped."""
+"""Maximum number of bytes to buffer without a newline; the rest of the line is dropped."""
 _MASK = "***"
 _SHORTEST_PART = 8
 """Shortest line of a multi-line secret (a key) to mask by itself."""

@@ -37,8 +37,8 @@ TAGS = "tags: [{tag: latest}]"
             f"{{name: release, tag: v*, {TAGS}}}",
             0,
             (
-                "7: build.rules[0].tag: 'v*' looks like a glob and is read as a regular expression for the whole name; "
-                "write 'v.*' (build rule 'release') (a warning)"
+                "7: build.rules[0].tag: 'v*' looks like a glob, but is read as a regular expression for the whole "
+                "name; write 'v.*' (build rule 'release') (a warning)"
             ),
         ),
         (

@@ -113,7 +113,7 @@ def planned(spec: ChainSpec, present: str = A, **conf: Any) -> Plan:
             {"ref": "refs/tags/v1.0.0"},
             (
                 "no build rule of chain 'shop' matches 'refs/tags/v1.0.0' as a whole name (release: tag v*); 'v*' "
-                "looks like a glob and is read as a regular expression for the whole name; write 'v.*'"
+                "looks like a glob, but is read as a regular expression for the whole name; write 'v.*'"
             ),
         ),
         (

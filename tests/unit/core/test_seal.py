@@ -118,7 +118,7 @@ def test_what_no_step_left_is_refused(forged: Any) -> None:
     assert str(caught.value) == (
         "what the task `gate` left in run 'run-1' (XCom 'return_value') was changed after the task left it, over "
         "Airflow's REST API or in its database, or was left by another installation or by an older version of this "
-        "package. Clear the task `gate` and everything downstream, so that it is made again"
+        "package. Clear the task `gate` and everything downstream, so that the value is written again"
     )
 
 

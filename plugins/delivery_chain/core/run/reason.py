@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 LONGEST = 300
-"""Most characters of a reason."""
+"""Maximum length, in characters, of a reason."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from delivery_chain.oci.copy.endpoint import Place
 
 WORTH_ASKING = 64 * 1024 * 1024
-"""Least bytes to send before probing: hashing fewer takes less time than the two requests."""
+"""Minimum number of bytes to send before probing: hashing fewer takes less time than the two requests."""
 _BYTES = b"wrong bytes"
 _DIGEST = sha256_digest(b"airflow-delivery-chain asks whether digests are checked")
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 WINDOW = 5.0
 """Window of the current rate, in seconds."""
 EVERY = 0.1
-"""Least seconds between two reports: a piece of 1 MiB comes every few milliseconds."""
+"""Minimum seconds between two reports: a piece of 1 MiB comes every few milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)

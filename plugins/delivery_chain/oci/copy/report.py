@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from delivery_chain.oci.copy.progress import Progress, TargetProgress
 
 LOG_EVERY = 10.0
-"""Least seconds between two lines of a log."""
+"""Minimum seconds between two lines of a log."""
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _STEP = 1000.0
 _MINUTE = 60

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from delivery_chain.core.names.registry import Registry
 
 MAX_TOKEN_BODY = 256 * 1024
-"""Most bytes of a token response: a token with many scopes takes a few KiB."""
+"""Maximum size, in bytes, of a token response: a token with many scopes takes a few KiB."""
 DEFAULT_LIFE = 60.0
 """Default token lifetime in seconds, from the token spec."""
 MARGIN = 15.0

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Found = tuple[int, int, int, str, tuple[Any, ...]]
 """One result of `socket.getaddrinfo`: family, kind, protocol, name, and address with port."""
 MOST_ADDRESSES = 8
-"""Most addresses to try per name: a name may have any number, and each can cost a timeout."""
+"""Maximum number of addresses to try per name: a name may have any number, and each can cost a timeout."""
 
 
 class Resolver:

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 MAX_REDIRECTS = 5
 """Redirects of one request: a registry with external blob storage sends one, a mirror in front another."""
 MAX_PAGES = 1000
-"""Most pages of one list: at 100 entries a page, more tags than a usable repository has."""
+"""Maximum number of pages of one list: at 100 entries a page, more tags than a usable repository has."""
 LIST_SECONDS = 180.0
 """Time limit for all pages of one list; the page in flight has its own timeout."""
 PAGE_BYTES = 4 * 1024 * 1024
-"""Most bytes of one page: 1000 of the longest tags take a thirtieth of it."""
+"""Maximum size, in bytes, of one page: 1000 of the longest tags take a thirtieth of it."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 

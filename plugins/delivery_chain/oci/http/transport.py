@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from delivery_chain.oci.http.exchange import Done
 
 IDLE_CONNECTIONS = 8
-"""Most idle connections per host."""
+"""Maximum number of idle connections per host."""
 
 
 class Transport:

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 MAX_ERROR_BODY = 64 * 1024
-"""Most bytes of an error body to read: real ones are far below 4 KiB."""
+"""Maximum size, in bytes, of an error body to read: real ones are far below 4 KiB."""
 MAX_HEADER = 8 * 1024
-"""Most characters of a `WWW-Authenticate` or `Link` header."""
+"""Maximum length, in characters, of a `WWW-Authenticate` or `Link` header."""
 MAX_WAIT = 3600.0
 """Upper limit of `Retry-After` in seconds, so that one response can't park a task for a day."""
 

@@ -8,7 +8,7 @@ from typing import Any
 from delivery_chain.errors import ScanFailed
 
 LONGEST = 1_000
-"""Most characters of an id, a package, a version or a path; longer ones are refused."""
+"""Maximum length, in characters, of an id, a package, a version or a path; longer ones are refused."""
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 

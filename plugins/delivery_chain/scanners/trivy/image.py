@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from delivery_chain.scanners.interface import ImageRef
 
 MOST_BYTES = 2**50
-"""Most unpacked bytes of an image; the scan times out long before."""
+"""Maximum number of unpacked bytes of an image; the scan times out long before."""
 
 
 def image_to_scan(image: ImageRef, platform: str, *, deadline: float) -> tuple[Reference, Manifest]:

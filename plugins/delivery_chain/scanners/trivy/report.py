@@ -28,7 +28,7 @@ _IMAGE = "container_image"
 _SEVERITIES = {severity.value.upper(): severity for severity in Severity}
 _MOST_ALIASES = 1_000
 _TITLE = 300
-"""Most characters of a title that are kept."""
+"""Maximum length, in characters, of a title that are kept."""
 _NO_DATE = 1900
 """Dates before this year are Go's zero time."""
 

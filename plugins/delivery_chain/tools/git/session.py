@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from delivery_chain.tools.git.source import GitSource
 
 MAX_PACK = 8 * 1024 * process.MEBIBYTE
-"""Most bytes of any one file that git writes; a repository's pack is one file."""
+"""Maximum size, in bytes, of any one file that git writes; a repository's pack is one file."""
 
 _LOGIN = """\
 [credential "%s"]

@@ -80,7 +80,9 @@ def test_keys(rest: str, expected: list[str]) -> None:
         ),
         (
             HEAD + "sources: {api: {connection: g, url: 'https://u:p@h/x'}}\n",
-            ["4: sources.api.url: an address has no user or password: put them into the connection"],
+            [
+                "4: sources.api.url: the address must not contain a user or password: put them into the connection"
+            ],
         ),
         (
             HEAD + "sources: {web: {connection: g}}\n",
@@ -225,7 +227,7 @@ def test_keys(rest: str, expected: list[str]) -> None:
                 ),
                 (
                     "10: distribute[5].on.tags[1]: tag 'v*': expected 1 to 128 characters of [A-Za-z0-9_.-], the first "
-                    "not . or -; here are whole tags, a pattern goes into {regexp: 'v.*'}"
+                    "not . or -; this list takes whole tags, write a pattern as {regexp: 'v.*'}"
                 ),
                 "11: distribute[6].on: expected `all`, {regexp: …} or {tags: […]}, found true",
                 (

@@ -50,7 +50,10 @@ SPECS = Path(__file__).parents[4] / "chain_specs"
         (
             HEAD + "description: !!python/object:os.system x\n",
             [
-                "4: the tag !!python/object:os.system is not supported: write the value without it, text in quotes"
+                (
+                    "4: the tag !!python/object:os.system is not supported: write the value without it, and put text "
+                    "in quotes"
+                )
             ],
         ),
         (
