@@ -140,7 +140,7 @@ def test_an_empty_folder_removes_nothing(tmp_path: Path, variables: Variables) -
     assert (shown(tmp_path), shown(tmp_path / "nowhere")) == ({"one": (1, "no files")},) * 2
     (problem,) = missing(tmp_path)
     assert str(problem).startswith(
-        f"{tmp_path}:1: expected specs, found none; the last good versions of one stay in force."
+        f"{tmp_path}:1: expected specs, found none; the last valid versions of one stay in force."
     )
     del variables.held[INDEX]
     assert (shown(tmp_path), missing(tmp_path)) == ({}, ())

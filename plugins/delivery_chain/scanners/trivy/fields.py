@@ -13,7 +13,7 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 
 def text(source: dict[str, Any], key: str, where: str, *, required: bool = True) -> str:
-    """Return a cleaned text of at most 1,000 characters."""
+    """Return a field's text, cleaned; refuse the report if it is too long."""
     value = source.get(key)
     if value is None and not required:
         return ""

@@ -136,7 +136,7 @@ def test_keys(rest: str, expected: list[str]) -> None:
                 "12: build.rules[2]: `branch`: not a regular expression that RE2 accepts: invalid perl operator: (?=",
                 (
                     "13: build.rules[3]: tag '${m}': ${m} is not captured; the pattern names no group ('v*' looks like "
-                    "a glob and is read as a regular expression for the whole name; write 'v(?<m>.*)')"
+                    "a glob, but is read as a regular expression for the whole name; write 'v(?<m>.*)')"
                 ),
                 "14: build.rules[4]: expected either `branch` or `tag`",
                 "15: build.rules[5].tags[0].build_time: expected 'date' or 'minute', found 'hour'",

@@ -41,7 +41,7 @@ SPECS = Path(__file__).parents[4] / "chain_specs"
             HEAD + "description: &a text\nbuild: *a\n",
             [
                 (
-                    "4: anchors and aliases are not supported: write the value out; text that begins with * or & goes "
+                    "4: anchors and aliases are not supported: write the value out; put text that begins with * or & "
                     "in quotes"
                 )
             ],

