@@ -1,17 +1,17 @@
-# One image for all of Airflow's parts, with what builds and scans on a worker. See docker-compose.yml.
+# One image for all of Airflow's parts, with the programs that a worker needs for builds and scans. See docker-compose.yml.
 ARG BASE=apache/airflow:3.3.2-python3.11
-# Trivy's own image, by digest: a tag can be moved, as in March 2026. How to verify another one: docs/trivy.md.
+# Trivy's own image, by digest: a tag can be moved, as in March 2026. docs/trivy.md explains how to verify another one.
 ARG TRIVY=docker.io/aquasec/trivy:0.75.0@sha256:af6acf9a6b85dfe389a1941505c0ce9efef52a4719635e1a962f022a3d855daa
 
 FROM ${TRIVY} AS trivy
 
 FROM ${BASE} AS packages
 USER root
-# The base image installs below its user's home; here pip goes to environments of its own.
+# The base image makes pip install below its user's home; here, pip installs into separate environments.
 ENV PIP_USER=false PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 WORKDIR /src
 COPY requirements.lock ./
-# Every file is checked against the lock's hashes here; from here on pip sees only these files.
+# Every downloaded file is checked against the lock's hashes; from here on, pip sees only these files.
 RUN python -m venv /opt/tools \
     && /opt/tools/bin/pip download -q --require-hashes --no-deps --only-binary :all: -d /wheels -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
@@ -21,8 +21,8 @@ COPY chain_specs chain_specs
 COPY docs/events/post-receive docs/events/post-receive
 RUN /opt/tools/bin/pip install -q --no-index --find-links /wheels hatchling \
     && /opt/tools/bin/pip wheel -q --no-deps --no-build-isolation --no-index -w /wheels .
-# What the wheel needs and nothing else, at the locked versions, in an environment that the base's own packages
-# are no part of; of the extra [sandbox] the database driver only. Airflow starts several times faster from bytecode.
+# Exactly the packages that the wheel needs, at the locked versions, in an environment without the base image's own
+# packages. Of the extra [sandbox], only the database driver. Airflow starts several times faster from bytecode.
 RUN python -m venv /opt/delivery-chain \
     && env -u PYTHONDONTWRITEBYTECODE /opt/delivery-chain/bin/pip install -q --compile --no-index \
        --find-links /wheels airflow-delivery-chain apache-airflow-providers-postgres \
@@ -30,13 +30,13 @@ RUN python -m venv /opt/delivery-chain \
 
 FROM ${BASE}
 USER root
-# buildah and runc have to be below /usr: a build's root folder holds /usr and little else (docs/build-isolation.md).
+# buildah and runc have to be below /usr: a build's root folder contains /usr and little else (docs/build-isolation.md).
 RUN apt-get update -qq \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
        buildah runc slirp4netns uidmap git libcap2-bin \
     && rm -rf /var/lib/apt/lists/* \
-# With the set-uid bit of Debian's they may not write the map of a user namespace in a container; with just the one
-# capability that they are for they may.
+# Debian's set-uid newuidmap and newgidmap may not write the id maps of a user namespace in a container. With only the
+# one capability that they need, they may.
     && chmod u-s /usr/bin/newuidmap /usr/bin/newgidmap \
     && setcap cap_setuid+ep /usr/bin/newuidmap \
     && setcap cap_setgid+ep /usr/bin/newgidmap \

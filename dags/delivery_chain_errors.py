@@ -1,4 +1,4 @@
-"""Shows every invalid chain spec as one Airflow import error, each problem as file:line. Holds no Dag."""
+"""Reports the problems of all invalid chain specs as one Airflow import error, each with file:line. Defines no Dag."""
 
 from delivery_chain.errors import SpecError
 from delivery_chain.settings import Settings

@@ -1,4 +1,4 @@
-"""What starts chains: Dags that watch git sources and images, and one that sends images which were there before."""
+"""Builds the Dags that start chains: those that watch git sources and images, and the one that backfills regions."""
 
 from airflow.sdk import get_parsing_context
 

@@ -1,11 +1,12 @@
-"""Look the locked packages up among known vulnerabilities: `make audit`, or `python scripts/audit.py [OPTION…]`.
+"""Check the locked packages for known vulnerabilities: `make audit`, or `python scripts/audit.py [OPTION…]`.
 
-Exit codes: 0 every package was looked up and none is known to be vulnerable; 1 some are; 3 not all could be looked
-up, which is no result. Options go on to pip-audit (`--ignore-vuln ID`, `--vulnerability-service osv`).
+Exit codes: 0 if every package was looked up and none is known to be vulnerable; 1 if some are; 3 if not all could be
+looked up, so that there is no result. Options are passed on to pip-audit (`--ignore-vuln ID`,
+`--vulnerability-service osv`).
 
-pip-audit itself succeeds when its service answers for no package at all: it takes "not found" and an answer without
-vulnerabilities for "none". So what it says is compared with the lock, and a release whose vulnerabilities are public
-since 2021 is asked about along with the rest: a service that does not know it knows nothing.
+pip-audit itself succeeds even if its service answers for no package at all: it treats "not found", and an answer
+without vulnerabilities, as "none". So its output is compared with the lock, and a release whose vulnerabilities have
+been public since 2021 is queried along with the rest: a service that does not know it can't be relied on.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = (ROOT / "requirements.lock", ROOT / "scripts" / "audit.lock")
-"""What is looked up: the project's packages, and those of the tool that does it."""
+"""Lock files whose packages are looked up: those of the project, and those of pip-audit itself."""
 ENVIRONMENT = ROOT / ".venv" / "audit"
-"""An environment of pip-audit's own, so that the project's lock does not grow by it."""
+"""A separate environment for pip-audit, so that the project's lock does not include it."""
 PROBE = ("django", "3.2")
-"""Vulnerable by many advisories, CVE-2021-31542 the first; the locks do not hold it."""
+"""A release with many advisories, CVE-2021-31542 the first. It is not in the locks."""
 FOUND, NO_RESULT = 1, 3
 SECONDS = 900
 Package = tuple[str, str]
@@ -35,14 +36,14 @@ Package = tuple[str, str]
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a lookup came to."""
+    """Result of a lookup."""
 
     lines: tuple[str, ...]
     exit_code: int
 
 
 def locked(*texts: str) -> set[Package]:
-    """Every package of some lock files, those for other systems and Python versions too."""
+    """Return every package of some lock files, including those for other systems and Python versions."""
     return {
         match for text in texts for match in re.findall(r"^([a-z0-9._-]+)==([^\s;\\]+)", text, re.MULTILINE)
     }
@@ -82,10 +83,10 @@ def _line(package: Package, found: list[dict[str, Any]]) -> str:
 
 
 def look_up(program: Path, packages: set[Package], options: list[str]) -> list[dict[str, Any]]:
-    """Ask pip-audit; more than once where the locks hold several versions of a package, which it refuses.
+    """Run pip-audit; more than once if the locks contain several versions of a package, which it refuses.
 
     Raises:
-        RuntimeError: It gave no answer; says why.
+        RuntimeError: It gave no answer; the message says why.
     """
     rounds: list[dict[str, str]] = []
     for name, version in sorted(packages):
@@ -120,10 +121,10 @@ def _ask(program: Path, versions: dict[str, str], options: list[str]) -> list[di
 
 
 def prepare() -> Path:
-    """The program pip-audit in its own environment, made from scripts/audit.lock if it is not there.
+    """Return the program pip-audit in its own environment, which is created from scripts/audit.lock if missing.
 
     Raises:
-        RuntimeError: It can't be installed; says why.
+        RuntimeError: It can't be installed; the message says why.
     """
     lock = LOCKS[1].read_text(encoding="utf-8")
     stamp = ENVIRONMENT / "made-from"
@@ -155,7 +156,7 @@ def _last(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def main(options: list[str]) -> int:
-    """Look everything up, print what came of it, and give the exit code."""
+    """Look up every package, print the result, and return the exit code."""
     packages = locked(*(lock.read_text(encoding="utf-8") for lock in LOCKS))
     try:
         judgement = judge(packages, look_up(prepare(), packages | {PROBE}, options))

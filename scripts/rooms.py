@@ -1,6 +1,6 @@
-"""Prints the rooms of the package as docs/architecture.md shows them: a picture of who imports whom, and a table.
+"""Prints the rooms of the package as in docs/architecture.md: a diagram of their imports, and a table.
 
-Run as `python scripts/rooms.py`; with `--write` the page is brought up to date. Needs nothing but the checkout.
+Run it as `python scripts/rooms.py`; with `--write` it updates the page. It needs nothing but the checkout.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ EVERYWHERE = ("errors",)
 
 
 def imports() -> dict[str, set[str]]:
-    """Each room, and the rooms that its files import from."""
+    """Map each room to the rooms that its files import from."""
     found: dict[str, set[str]] = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
@@ -34,7 +34,7 @@ def imports() -> dict[str, set[str]]:
 
 
 def reduced(edges: dict[str, set[str]]) -> dict[str, set[str]]:
-    """The edges without those that a longer way stands for."""
+    """Return the edges without those that a longer path implies."""
 
     def reach(room: str) -> set[str]:
         return {far for near in edges[room] for far in {near} | reach(near)}
@@ -46,7 +46,7 @@ def reduced(edges: dict[str, set[str]]) -> dict[str, set[str]]:
 
 
 def picture(edges: dict[str, set[str]]) -> str:
-    """The rooms as a Mermaid graph: an arrow goes from who imports to what is imported."""
+    """Draw the rooms as a Mermaid graph, with arrows from the importing to the imported room."""
     shown = {room: known - set(EVERYWHERE) for room, known in edges.items() if room not in EVERYWHERE}
     lines = [
         f"  {room} --> {near}" for room, known in sorted(reduced(shown).items()) for near in sorted(known)
@@ -55,7 +55,7 @@ def picture(edges: dict[str, set[str]]) -> str:
 
 
 def table(edges: dict[str, set[str]]) -> str:
-    """A row per room: what it does, by its own docstring."""
+    """Format a table with a row per room and the first line of its docstring."""
     rows = ["| room | what it does |", "|---|---|"]
     for room in sorted(edges):
         folder, module = PACKAGE / room / "__init__.py", PACKAGE / f"{room}.py"
@@ -66,13 +66,13 @@ def table(edges: dict[str, set[str]]) -> str:
 
 
 def block() -> str:
-    """What the page has between its marks."""
+    """Return the part of the page between its markers."""
     edges = imports()
     return f"{picture(edges)}\n\n{table(edges)}\n"
 
 
 def main(arguments: list[str]) -> int:
-    """Print the block, or write it into the page."""
+    """Print the block, or write it to the page."""
     if arguments != ["--write"]:
         print(block(), end="")
         return 0

@@ -1,15 +1,15 @@
 #!/bin/sh
 # Set up a checkout: system packages, then the Python environment from requirements.lock, then the project.
-# Does nothing that is done already. Usage: [PYTHON=python3.12] scripts/setup.sh [VENV]
+# Skips steps that are done already. Usage: [PYTHON=python3.12] scripts/setup.sh [VENV]
 set -eu
 
 venv=${1:-.venv}
 cd "$(dirname "$0")/.."
 
-# Program and the Debian package it comes in. Chromium and tmux are what the tests look at pages and terminals with,
-# docker-compose is what they check docker-compose.yml with, debootstrap makes a base for the Dockerfile, curl and jq
-# are what the documented commands use.
-# Trivy is not among them: the locked wheel of the extra [sandbox] brings one, see docs/trivy.md.
+# Each program, and its Debian package. The tests need chromium and tmux to look at pages and terminals,
+# docker-compose to check docker-compose.yml, and debootstrap to make a base image for the Dockerfile; the documented
+# commands need curl and jq.
+# Trivy is not among them: the locked wheel of the extra [sandbox] contains one, see docs/trivy.md.
 needed='buildah:buildah runc:runc slirp4netns:slirp4netns ip:iproute2 git:git docker-registry:docker-registry busybox:busybox-static skopeo:skopeo
   setpriv:util-linux newuidmap:uidmap chromium:chromium tmux:tmux docker-compose:docker-compose debootstrap:debootstrap curl:curl jq:jq'
 
@@ -34,7 +34,7 @@ if [ -n "$missing" ]; then
   fi
 fi
 
-# The stamp names what the environment was made from; equal sums mean that nothing is to be done.
+# The stamp records what the environment was made from; if the checksums are equal, nothing has to be done.
 stamp=$venv/.made-from
 wanted=$(cat requirements.lock pyproject.toml plugins/delivery_chain/__init__.py | sha256sum; pwd)
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && [ -x "$venv/bin/delivery-chain" ]; then
@@ -43,7 +43,7 @@ fi
 
 python=
 for name in ${PYTHON:-python3.13 python3.12 python3.11 python3}; do
-  # Not only found: a version manager's stand-in may be there for a version that is not.
+  # Run it, too: a version manager may have a shim on PATH for a version that is not installed.
   if "$name" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
     python=$name
     break

@@ -26,7 +26,7 @@ PURPOSE = "delivery-chain seal 1"
 CONF = "conf"
 """Key for a run's `conf`."""
 SIGNING_SECRET = "delivery_chain_signing_secret"  # noqa: S105 - its name
-"""Airflow Variable that holds the key: by its name Airflow treats it as a secret and masks it in pages and logs."""
+"""Airflow Variable with the key. Because of this name, Airflow treats it as a secret and masks it in pages and logs."""
 LONGEST_INDEX = 9
 """Maximum number of digits of a map index: Airflow maps a task over a few thousand instances at most."""
 SHORTEST = 32

@@ -309,7 +309,9 @@ def _kept(key: str) -> Kept | None:
         kept = Kept.model_validate_json(text)
         kept.read()
     except ValueError:
-        log.warning("The Variable %s holds no spec of this version of the package: ignoring it", key)
+        log.warning(
+            "The Variable %s contains no spec that this version of the package can read: ignoring it", key
+        )
         return None
     return kept if kept_key(kept.chain) == key else None
 

@@ -120,7 +120,7 @@ distribute  redeploy-staging: edge
         ),
         (
             ["--tag", "v1..0"],
-            "--tag: expected a git ref such as v1.2.0 or refs/heads/main, found 'refs/tags/v1..0': it holds '..'",
+            "--tag: expected a git ref such as v1.2.0 or refs/heads/main, found 'refs/tags/v1..0': it contains '..'",
         ),
         (
             ["--image", "api:;"],

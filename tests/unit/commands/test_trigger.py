@@ -108,7 +108,7 @@ def test_a_token_comes_first() -> None:
     [
         (
             ["shop-api", "--ref", "a..b"],
-            "--ref: expected a git ref such as v1.2.0 or refs/heads/main, found 'a..b': it holds '..'",
+            "--ref: expected a git ref such as v1.2.0 or refs/heads/main, found 'a..b': it contains '..'",
         ),
         (
             ["shop-api", "--ref", "v1", "--commit", "abc"],

@@ -212,7 +212,7 @@ def for_reader(change: LedgerLine, readable: Collection[str]) -> LedgerLine:
 
 
 def span(time: timedelta) -> str:
-    """Format a duration for people, in at most two units: `4 s`, `3 min`, `2 h 5 min`, `3 d 1 h`."""
+    """Format a duration in at most two units: `4 s`, `3 min`, `2 h 5 min`, `3 d 1 h`."""
     seconds = max(0, round(time.total_seconds()))
     for size, unit, below, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min")):
         if seconds >= size:

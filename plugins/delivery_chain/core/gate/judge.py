@@ -262,5 +262,5 @@ def _parts(clause: Clause | Block) -> Iterator[_Part]:
 
 
 def describe(clause: Clause | Block) -> str:
-    """Phrase a clause for people: `fixable findings at or above high (limit 1)`."""
+    """Describe a clause: `fixable findings at or above high (limit 1)`."""
     return " or ".join(part.text for part in _parts(clause))

@@ -78,7 +78,7 @@ def quarantine_name(namespace: str, repository: str) -> str:
 
 
 def is_backup(name: str, namespaces: Iterable[str]) -> bool:
-    """Whether a repository holds backups of blocked images of chains of these namespaces."""
+    """Whether a repository is for backups of blocked images from one of these namespaces."""
     return any(name.startswith(f"{namespace}{QUARANTINE_SUFFIX}/") for namespace in namespaces)
 
 

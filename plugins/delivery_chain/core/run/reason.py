@@ -1,4 +1,4 @@
-"""Reduce an error to one line for people. Pure."""
+"""Reduce an error to one readable line. Pure."""
 
 from __future__ import annotations
 

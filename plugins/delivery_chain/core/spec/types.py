@@ -20,7 +20,7 @@ _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
 """`${name}` in a tag, replaced by the text that the rule's pattern captured under that name."""
 QUARANTINE_SUFFIX = "-quarantine"
-"""Suffix of namespaces that hold backups of blocked images of the namespace without it."""
+"""Suffix of a namespace with the backups of images that were blocked in the namespace without this suffix."""
 
 PLATFORM = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}(?:/[a-z0-9][a-z0-9._-]{0,31}){1,2}")
 """`os/architecture` or `os/architecture/variant`."""

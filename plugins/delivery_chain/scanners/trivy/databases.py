@@ -215,7 +215,7 @@ def _unavailable(fetch: _Fetch, error: RegistryError | ToolError) -> ScanFailed:
 
 
 def _is_due(stored: Stored, max_age: timedelta, now: datetime) -> bool:
-    """Whether to check for a newer database: if this one is too old, or a newer one is due and the last check is old."""
+    """Whether to check for a newer database: this one is too old, or a newer one is due and the last check is old."""
     if now - stored.updated_at > max_age:
         return True
     return now >= stored.next_update and not timedelta(0) <= now - stored.checked_at < PAUSE
