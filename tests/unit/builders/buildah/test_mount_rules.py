@@ -56,11 +56,11 @@ REFUSED = [
     pytest.param("RUN --mount=type=cache,id=/,target=/x y", "folder of all caches", id="all caches"),
     pytest.param("RUN --mount=type=cache,id=.,target=/x y", "folder of all caches", id="all caches as a dot"),
     pytest.param(
-        "RUN --mount=type=cache,target=/x y\nRUN --mount=type=cache,target=/x/l y", "not in it", id="nested"
+        "RUN --mount=type=cache,target=/x y\nRUN --mount=type=cache,target=/x/l y", "not inside it", id="nested"
     ),
     pytest.param(
         "RUN --mount=type=cache,id=a/l,target=/x y\nRUN --mount=type=cache,id=/a,target=/y y",
-        "not in it",
+        "not inside it",
         id="nested ids",
     ),
     pytest.param(
@@ -144,5 +144,5 @@ def test_caches_of_a_base_image_are_those_of_the_build(first: str, second: str) 
         if where == "Dockerfile":
             check_mounts(found, OLD, where, caches)
             continue
-        with pytest.raises(BuildFailed, match="beside that of Dockerfile:1, not in it"):
+        with pytest.raises(BuildFailed, match="beside that of Dockerfile:1, not inside it"):
             check_mounts(found, OLD, where, caches)
