@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run pay
-"""A metadata database of Airflow's own, SQLite or a PostgreSQL cluster, that this process uses for a while."""
+"""A temporary Airflow metadata database for this process: SQLite, or a PostgreSQL cluster of its own."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _cluster(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def _used(url: str) -> Iterator[str]:
-    """Let this process's Airflow use a database, and afterwards that which it used before."""
+    """Point this process's Airflow at a database, and afterwards back at the previous one."""
     from airflow.utils.db import initdb
     from airflow.utils.session import create_session
 

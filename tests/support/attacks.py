@@ -1,4 +1,4 @@
-"""Builds of an attacker who may push source, and what they found."""
+"""Builds of an attacker who may push source, and the results of their attempts."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ say nothing more
 
 
 class Attack:
-    """Builds Dockerfiles of an attacker who may push source, and tells what they found."""
+    """Builds Dockerfiles of an attacker who may push source, and returns what they found."""
 
     def __init__(self, registry: Registry, folder: Path, base: str, script: str) -> None:
         self.registry, self.base = registry, base
@@ -58,7 +58,7 @@ class Attack:
         (self.build.context / "look").write_text(script)
 
     def __call__(self, dockerfile: str, isolation: Isolation, network: Network, **rest: Any) -> list[str]:
-        """What was found; raises what the build raises."""
+        """Build, and return what the build found; errors of the build are raised."""
         self.build.lines.clear()
         text = dockerfile.replace("{base}", self.base)
         try:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def git(layout: Layout, *arguments: str, cwd: Path | None = None) -> str:
-    """Run git as nobody in particular. Returns what it printed."""
+    """Run git with a neutral identity, and return its output."""
     who = {
         f"GIT_{role}_{what}": "tester@example.com"
         for role in ("AUTHOR", "COMMITTER")
@@ -65,7 +65,7 @@ def push_branches(
 
 
 def push_again(layout: Layout, folder: Path, repository: Path, branch: str, dockerfile: str) -> str:
-    """Push another Dockerfile to a branch from the clone that `push_branches` made. Returns the commit."""
+    """Push another Dockerfile to a branch, from the clone that `push_branches` made, and return the commit."""
     git(layout, "checkout", "--quiet", branch, cwd=folder)
     (folder / "Dockerfile").write_text(dockerfile, "ascii")
     git(layout, "commit", "--quiet", "--all", f"--message={branch} again", cwd=folder)

@@ -1,4 +1,4 @@
-"""A headless Chromium that looks at Airflow's pages as a person does."""
+"""A headless Chromium that opens Airflow's pages as a user would."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking",
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """The machine's Chromium; it is ended whatever happens."""
+    """Yield the machine's Chromium, and stop it in any case."""
     program = shutil.which("chromium")
     assert program, "expected chromium on PATH, found none: scripts/setup.sh installs it"
     expect.set_options(timeout=LONGEST_WAIT)
@@ -38,7 +38,7 @@ def chromium() -> Iterator[Browser]:
 
 
 def log_in(page: Page, sandbox: Sandbox) -> None:
-    """Open Airflow, be sent to its login page, and log in there."""
+    """Open Airflow, follow the redirect to its login page, and log in."""
     page.goto("/")
     expect(page).to_have_url(re.compile("/auth/login"))
     page.get_by_label("Username").fill("admin")
@@ -48,14 +48,14 @@ def log_in(page: Page, sandbox: Sandbox) -> None:
 
 
 def trigger_form(page: Page, dag_id: str) -> Locator:
-    """The trigger form of a Dag, opened from its page."""
+    """Open the trigger form of a Dag from its page."""
     page.goto(f"/dags/{dag_id}")
     page.get_by_role("button", name="Trigger Dag").click()
     return page.get_by_role("dialog")
 
 
 def connection_form(page: Page, kind: str) -> Locator:
-    """The form for a new connection of a type, by the type's name for people."""
+    """Open the form for a new connection of a type, given the type's display name."""
     page.goto("/connections")
     page.get_by_role("button", name="Add Connection").click()
     form = page.get_by_role("dialog")
@@ -65,6 +65,6 @@ def connection_form(page: Page, kind: str) -> Locator:
 
 
 def follow(page: Page, button: str) -> None:
-    """Click a button of a task's page that leads to our page of the run."""
+    """Click the button on a task's page that leads to the plugin's page of the run."""
     page.get_by_role("link", name=button, exact=True).click()
     expect(page).to_have_url(re.compile("/delivery-chain/shop-api/"))

@@ -1,4 +1,4 @@
-"""Many builds on one worker, some of which are killed or cancelled at any moment; and what is left of them."""
+"""Many builds on one worker, some of which are killed or cancelled at a random moment, and their leftovers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 CGROUPS = Path("/sys/fs/cgroup")
 FOREVER = 3600
-"""Seconds that a RUN step waits which is to be interrupted."""
+"""Seconds for which a RUN step waits that is to be interrupted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What is on the machine of one worker's builds."""
+    """What the builds of one worker have on the machine."""
 
     files: tuple[str, ...]
     """Below the work folder and the folder of temporary files, those of the layout apart."""
@@ -32,7 +32,7 @@ class Left:
 
 
 def left(folder: Path) -> Left:
-    """What is there now, the processes of the worker itself and of running tasks included."""
+    """Return what exists now, including the processes of the worker itself and of running tasks."""
     places = (folder / "work", folder / "tmp")
     files = (
         path for place in places for path in place.glob("**/*") if path.relative_to(place).parts[1:] != ()
@@ -58,7 +58,7 @@ def _processes(folder: Path) -> Iterator[int]:
 
 @dataclass(slots=True)
 class Soak:
-    """How the builds ended, and the most that lay there in between."""
+    """How the builds ended, and the maximum of leftovers in between."""
 
     states: dict[str, int]
     most_files: int = 0

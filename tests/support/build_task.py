@@ -1,4 +1,4 @@
-"""The step `build` in Airflow's own task runner, in this process. Its parts are imported with this module."""
+"""Runs the step `build` in Airflow's own task runner, in this process. Importing this module imports all its parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One chain's steps without an Airflow: what tasks leave for each other is kept here, as JSON, as Airflow keeps it."""
+"""One chain's steps without Airflow: values that tasks leave for each other are kept here as JSON, as in Airflow."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ DATABASE = Database(repository="db.example.com/trivy-db:2", updated_at=DAY)
 
 
 def chain(**sections: Any) -> ChainSpec:
-    """A chain `shop` of one repository that is built from a git tag, unscanned; sections given replace these."""
+    """Return a chain `shop` of one repository, built from a git tag and not scanned; given sections replace these."""
     body: dict[str, Any] = {
         "version": 1,
         "name": "shop",
@@ -69,14 +69,14 @@ def chain(**sections: Any) -> ChainSpec:
 
 
 def both_platforms(**sections: Any) -> ChainSpec:
-    """The same chain, built for amd64 and arm64."""
+    """Return the same chain, built for amd64 and arm64."""
     (rule,) = chain().build_rules
     rules = [rule.to_xcom() | {"platforms": ["linux/amd64", "linux/arm64"]}]
     return chain(build={"rules": rules, "timezone": "UTC"}, **sections)
 
 
 def build_plan(*platforms: str, tags: tuple[str, ...] = ("v1.2", "latest"), **fields: Any) -> Plan:
-    """The plan of a run that builds, for amd64 unless platforms are named."""
+    """Return the plan of a run that builds, by default for amd64."""
     wanted = platforms or ("linux/amd64",)
     build = BuildPlan(
         rule="release",
@@ -92,7 +92,7 @@ def build_plan(*platforms: str, tags: tuple[str, ...] = ("v1.2", "latest"), **fi
 
 
 def image_plan(digest: str, *tags: str, **fields: Any) -> Plan:
-    """The plan of a run about an image that is there already."""
+    """Return the plan of a run for an existing image."""
     return Plan(**(_COMMON | {"kind": Kind.IMAGE_PUSH, "tags": tags, "digest": digest} | fields))
 
 
@@ -109,7 +109,7 @@ _COMMON: dict[str, Any] = {
 
 
 def verdict(digest: str, *, passed: bool = True, **fields: Any) -> Verdict:
-    """What a gate said of a digest."""
+    """Return a gate's verdict on a digest."""
     hits = () if passed else (Hit(clause="findings at or above high (limit 1)", count=1),)
     known = {"digest": digest, "passed": passed, "judged_at": DAY, "hits": hits, "counts": {"high": 0}}
     return Verdict(**(known | fields))
@@ -117,7 +117,7 @@ def verdict(digest: str, *, passed: bool = True, **fields: Any) -> Verdict:
 
 @dataclass(slots=True)
 class Task:
-    """A running task instance, as far as steps use Airflow's."""
+    """A running task instance, with the parts of Airflow's that steps use."""
 
     run: Run
     task_id: str
@@ -176,7 +176,7 @@ class Task:
 
 
 class Store(dict[str, Any]):
-    """A task's state, which outlives its tries."""
+    """A task's state, which is kept across its tries."""
 
     def set(self, key: str, value: Any) -> None:
         self[key] = json.loads(json.dumps(value))
@@ -184,7 +184,7 @@ class Store(dict[str, Any]):
 
 @dataclass(slots=True)
 class Run:
-    """What one run's tasks have left so far."""
+    """The values that the tasks of one run have left so far."""
 
     spec: ChainSpec
     plan: Plan | None = None
@@ -208,7 +208,7 @@ class Run:
         return self.plan.run_id if self.plan else "r1"
 
     def leave(self, task: str, value: Any, index: int = -1) -> None:
-        """Let a task have returned a value, with its seal, and made for the run's plan unless it says otherwise."""
+        """Store a task's result with its seal; by default it belongs to the run's plan."""
         data = value.to_xcom() if hasattr(value, "to_xcom") else value
         if self.plan is not None and task in {"build", "assemble"}:
             data = data | {"plan": data.get("plan") or made_for(self.plan, self.spec)}
@@ -218,7 +218,7 @@ class Run:
         self.xcoms[task, index, "return_value"] = json.loads(json.dumps(left))
 
     def judged(self) -> str:
-        """What a verdict about all that the run's tasks have left says of it; empty where there is no image yet."""
+        """Return the fingerprint of a verdict on everything that the run's tasks left; empty without an image."""
         ti = self.context("gate")["ti"]
         try:
             return judging._judged(*base.planned(ti), base.subject_of(ti), judging.scan_results(ti))
@@ -226,19 +226,19 @@ class Run:
             return ""
 
     def say(self, task: str, reason: str, error: str, index: int = -1) -> None:
-        """Let a task have ended without a result for a reason."""
+        """Store the reason why a task ended without a result."""
         place = Place(self.spec.name, self.run_id, task, index, REASON)
         self.xcoms[task, index, REASON] = sealed({"reason": reason, "error": error}, place, signing_secret())
 
     def left(self, task: str, key: str = "return_value", index: int = -1) -> Any:
-        """What a task returned, without its seal, or pushed; None where it did neither."""
+        """Return a task's result without its seal, or a value that it pushed; None if it has neither."""
         found = self.xcoms.get((task, index, key))
         if key != "return_value" or found is None:
             return found
         return opened(found, Place(self.spec.name, self.run_id, task, index), signing_secret())
 
     def context(self, task: str, index: int = -1) -> dict[str, Any]:
-        """What Airflow would give a task."""
+        """Return what Airflow would pass to a task."""
         return {
             "ti": Task(self, task, index),
             "task_state_store": self.stores.setdefault((task, index), Store()),
@@ -254,7 +254,7 @@ class Run:
         }
 
     def clear(self, task: str, index: int = -1) -> None:
-        """What Airflow does to a task that somebody clears. Source: clear_task_instances."""
+        """Clear a task as Airflow does. Source: clear_task_instances."""
         self.max_tries[task, index] = self.tries.get((task, index), 0) + RETRIES
 
     def do(self, step: ChainOperator, index: int = -1) -> Any:
@@ -274,14 +274,14 @@ class Run:
 
 
 def report_of(run: Run) -> Record:
-    """The record that a run's report leaves, also where the report then fails for what the run did."""
+    """Return the record that a run's report leaves, even if the report then fails because of the run's outcome."""
     with suppress(NotDelivered):
         run.do(ReportOperator(task_id="report"))
     return Record.from_xcom(run.left("report"))
 
 
 def push_platform(client: RegistryClient, plan: Plan, platform: str = "linux/amd64", seed: str = "") -> str:
-    """A small image as a build of this run would push it, under the platform's staging tag; gives its digest."""
+    """Push a small image as a build of this run would, under the platform's staging tag; return its digest."""
     os_name, architecture = platform.split("/", 1)
     config = json.dumps({"os": os_name, "architecture": architecture}).encode()
     parts = [
@@ -301,7 +301,7 @@ def push_platform(client: RegistryClient, plan: Plan, platform: str = "linux/amd
 
 
 def built(registry: Registry, spec: ChainSpec, plan: Plan, seed: str = "") -> tuple[Run, Subject]:
-    """A run after build and assemble."""
+    """Return a run after build and assemble."""
     run = Run(spec, plan)
     assert plan.build is not None
     with RegistryClient(registry) as client:
@@ -317,7 +317,7 @@ def built(registry: Registry, spec: ChainSpec, plan: Plan, seed: str = "") -> tu
 def judged(
     registry: Registry, spec: ChainSpec, plan: Plan, *, passed: bool = True, seed: str = ""
 ) -> tuple[Run, str]:
-    """A run after its gate, and the digest that it is about."""
+    """Return a run after its gate, and its image's digest."""
     run, subject = built(registry, spec, plan, seed)
     if spec.scan.enabled:
         scanned(registry, run)
@@ -326,7 +326,7 @@ def judged(
 
 
 def scanned(registry: Registry, run: Run, *findings: Finding, database: Database = DATABASE) -> None:
-    """Let each platform of a run's image have been scanned, with the reports in the registry."""
+    """Store scan results for each platform of a run's image, with the reports in the registry."""
     name = run.plan.name if run.plan else NAME
     for index, image in enumerate(run.left("assemble")["images"]):
         platform, digest = image["platform"], image["digest"]

@@ -1,4 +1,4 @@
-"""Specs of chains for the tests of their Dags."""
+"""Chain specs for the tests of Dags."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def edges(dag: Any) -> dict[str, list[str]]:
 
 
 def waits(task: Any) -> list[float]:
-    """Seconds from each try to the next one, where the scheduler alone decides: at the least."""
+    """Minimum seconds from each try to the next if only the scheduler decides."""
     longest = task.max_retry_delay.total_seconds()
     first, factor = task.retry_delay.total_seconds(), task.retry_exponential_backoff
     return [min(first * factor ** min(number, 30), longest) for number in range(task.retries)]

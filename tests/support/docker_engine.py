@@ -1,4 +1,4 @@
-"""A Docker engine of its own for tests, from Debian's packages, and an image in the place of apache/airflow."""
+"""A separate Docker engine for tests, from Debian's packages, and an image that stands in for apache/airflow."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ COPY trivy /usr/local/bin/trivy
 
 
 class Unavailable(Exception):
-    """This machine has no engine, or no base; says why."""
+    """This machine has no engine or no base image; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Engine:
     env: dict[str, str]
 
     def docker(self, *arguments: str, stdin: str = "", seconds: float = 60) -> str:
-        """Run one command of the client; gives its standard output."""
+        """Run one command of the client, and return its standard output."""
         command = ["docker", "--host", f"unix://{self.socket}", *arguments]
         done = subprocess.run(
             command, env=self.env, input=stdin, capture_output=True, text=True, timeout=seconds, check=False
@@ -64,7 +64,7 @@ class Engine:
         return done.stdout
 
     def build(self, tag: str, context: Path, *options: str, seconds: float = 60) -> None:
-        """Build an image; its steps have this machine's network."""
+        """Build an image, whose steps use this machine's network."""
         self.docker(
             "build", "--quiet", "--network=host", f"--tag={tag}", *options, str(context), seconds=seconds
         )
@@ -168,7 +168,7 @@ def trivy_image(made: Engine, folder: Path, program: Path) -> str:
 
 
 def _ask(command: list[str], *, cwd: Path | None = None, seconds: float = 120) -> None:
-    """Run a command that needs what this machine may not have."""
+    """Run a command whose requirements this machine may lack."""
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=seconds, check=False)
     if done.returncode != 0:
         raise Unavailable(f"{command[0]}: {(done.stderr or done.stdout).strip()[-500:]}")

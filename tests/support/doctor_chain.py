@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run pay
-"""An installation whose chain has everything, for the doctor to look at."""
+"""An installation in which a chain has everything that it needs, for tests of the doctor."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Lines = dict[tuple[str, str], tuple[str, str, str]]
 
 
 class Doctor:
-    """An installation whose chain has everything, as long as nobody takes it away."""
+    """An installation in which a chain has everything that it needs, until a test removes something."""
 
     def __init__(self, folder: Path, stored: Stored, home: Registry, eu: MemoryRegistry) -> None:
         self.folder = folder
@@ -49,7 +49,7 @@ class Doctor:
         (self.specs / name).write_text(yaml.safe_dump(spec))
 
     def connect(self, name: str, conn_type: str, **fields: Any) -> None:
-        """Make a connection in Airflow's database, in place of one that is there."""
+        """Create or replace a connection in Airflow's database."""
         from airflow.models.connection import Connection
         from airflow.utils.session import create_session
 
@@ -73,7 +73,7 @@ class Doctor:
         self.connect(name, "oci_registry", **fields | more)
 
     def everything(self) -> None:
-        """All that the chain needs."""
+        """Create everything that the chain needs."""
         self.registry("cn-hangzhou", self.home)
         self.registry("eu", self.eu.registry)
         self.connect("git_shop", "git", host=(self.folder / "git").as_uri())
@@ -105,7 +105,7 @@ class Doctor:
         self.stored.add_dags(*make_source_dags([spec]).values())
 
     def processes(self, heard: datetime, *kinds: str) -> None:
-        """Airflow's own processes, as they were heard of last."""
+        """Record heartbeats of Airflow's own processes."""
         from airflow.jobs.job import Job
         from airflow.utils.session import create_session
         from sqlalchemy import delete
@@ -120,7 +120,7 @@ class Doctor:
                 session.add(job)
 
     def look(self, *words: str) -> tuple[int, Lines]:
-        """The lines by topic and thing: level, what was said, remedy."""
+        """Map topic and thing of each line to its level, message and remedy."""
         from delivery_chain.commands.doctor import examine
 
         lines = examine(words)

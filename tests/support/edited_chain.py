@@ -1,4 +1,4 @@
-"""A chain for what people edit in Airflow: beside the shop's own, built from the same source by other tags."""
+"""A chain for tests that edit runs in Airflow: built from the same source as the shop's, but for other tags."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A chain whose runs end in every way: its spec, its source, and the pushes to it."""
+"""A chain whose runs end in every possible way: its spec, its source, and the pushes to it."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ DOCKERFILES = {
 
 
 def create_source(layout: Layout) -> None:
-    """Make the source, empty."""
+    """Create an empty source."""
     git(layout, "init", "--quiet", "--bare", str(layout.git / "ends" / "app.git"))
 
 
 def push(layout: Layout, folder: Path) -> dict[str, str]:
-    """Push all branches at once. Returns their commits."""
+    """Push all branches at once, and return their commits."""
     return push_branches(layout, folder, layout.git / "ends" / "app.git", DOCKERFILES)

@@ -1,4 +1,4 @@
-"""A chain for faults: its spec, its source, and the pushes that go wrong."""
+"""A chain for fault injection: its spec, its source, and the pushes that fail."""
 
 from __future__ import annotations
 
@@ -56,22 +56,22 @@ class Pushed:
 
 
 def repository(layout: Layout) -> Path:
-    """Where the chain's source is."""
+    """Return the location of the chain's source."""
     return layout.git / "faults" / "app.git"
 
 
 def create_source(layout: Layout) -> None:
-    """Make the source, empty."""
+    """Create an empty source."""
     git(layout, "init", "--quiet", "--bare", str(repository(layout)))
 
 
 def push(layout: Layout, folder: Path) -> dict[str, str]:
-    """Push all branches at once. Returns their commits."""
+    """Push all branches at once, and return their commits."""
     return push_branches(layout, folder, repository(layout), DOCKERFILES)
 
 
 def kill_build(api: AirflowApi, commit: str) -> list[psutil.Process]:
-    """Kill the process that builds a commit once the Dockerfile's own command runs. Returns what it had started."""
+    """Kill the process that builds a commit once the Dockerfile's own command runs; return its child processes."""
     deadline = time.monotonic() + RUN_SECONDS
     while time.monotonic() < deadline:
         for process in _builders(api, commit):

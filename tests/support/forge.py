@@ -77,7 +77,7 @@ class Forge:
 
 
 def missing() -> str:
-    """Why it can't run here; empty if it can."""
+    """Reason why it can't run here; empty if it can."""
     if not (PLACE / "bin" / "pagure-admin").exists():
         return f"no Pagure in {PLACE}: run tests/support/install_pagure.sh, or set DELIVERY_CHAIN_PAGURE"
     if not shutil.which(REDIS):
@@ -135,7 +135,7 @@ def forge(folder: Path, target: str, *, address: str = "") -> Iterator[Forge]:
 
 
 def _prepare(command: Sequence[str], folder: Path, environment: dict[str, str]) -> str:
-    """Make the tables and the user; gives the user's API token."""
+    """Create the tables and the user; return the user's API token."""
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=READY_S, check=False
     )

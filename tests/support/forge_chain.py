@@ -1,4 +1,4 @@
-"""A chain that builds what is pushed to a real forge, in a sandbox."""
+"""A chain that builds pushes to a real forge, in a sandbox."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TAKEN_S = 60
 
 
 def create_source(layout: Layout) -> None:
-    """Make the place where the forge's repository will be, an empty one for now."""
+    """Create an empty repository where the forge's will be."""
     empty = layout.root / "no-forge-yet.git"
     subprocess.run(["git", "init", "--quiet", "--bare", str(empty)], check=True, timeout=60)
     layout.git.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def create_source(layout: Layout) -> None:
 
 
 def connect(layout: Layout, api: AirflowApi, forge: Forge) -> None:
-    """Let the sandbox's source be the forge's repository, and its webhooks be taken."""
+    """Make the forge's repository the sandbox's source, and accept its webhooks."""
     link = layout.git / "next.git"
     link.symlink_to(forge.folder / "repositories" / f"{REPOSITORY}.git")
     link.replace(layout.git / f"{REPOSITORY}.git")
@@ -66,12 +66,12 @@ def connect(layout: Layout, api: AirflowApi, forge: Forge) -> None:
 
 
 def webhook(api: AirflowApi) -> str:
-    """Where the forge sends to."""
+    """Address to which the forge sends webhooks."""
     return f"{api.address}/delivery-chain/webhooks/{HOOKS}"
 
 
 def told(api: AirflowApi) -> list[dict[str, Any]]:
-    """What the forge's webhooks told of its repository, as Airflow's event log has it."""
+    """Return what the forge's webhooks reported about its repository, from Airflow's event log."""
     found = api.call(
         "GET", "/eventLogs", query={"dag_id": WATCH, "event": "delivery-chain push", "limit": 100}
     )
@@ -79,19 +79,19 @@ def told(api: AirflowApi) -> list[dict[str, Any]]:
 
 
 def pause(api: AirflowApi, *, paused: bool) -> None:
-    """Let the sensor's looks come to nothing for now, or to something again."""
+    """Pause the sensor's Dag, so that it does not poll, or unpause it."""
     assert api.call("PATCH", f"/dags/{WATCH}", body={"is_paused": paused})["is_paused"] is paused
 
 
 def seen(api: AirflowApi) -> dict[str, str] | None:
-    """Every ref with its commit as the sensor saw it last and started its runs; None before its first look."""
+    """Return the sensor's cursor: every ref with its commit; None before the first poll."""
     text = api.variable(WATCH)
     refs: dict[str, str] | None = json.loads(text)["refs"] if text else None
     return refs
 
 
 def wait(for_it: Callable[[], object], what: str) -> None:
-    """Wait until something is so."""
+    """Wait until a condition holds."""
     deadline = time.monotonic() + TAKEN_S
     while not for_it():
         assert time.monotonic() < deadline, f"waited {TAKEN_S} s for {what}"
@@ -99,7 +99,7 @@ def wait(for_it: Callable[[], object], what: str) -> None:
 
 
 def _ping(url: str, secret: str) -> int:
-    """The button in Pagure's settings that tests a webhook, without Pagure."""
+    """Send what the button in Pagure's settings that tests a webhook sends, without Pagure."""
     body = json.dumps({"topic": "Test.notification", "msg": {}, "msg_id": "ping"}).encode()
     proof = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
     answer = requests.post(url, data=body, headers={"X-Pagure-Signature-256": proof}, timeout=10)

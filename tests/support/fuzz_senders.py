@@ -1,4 +1,4 @@
-"""Fuzzes every kind of sender for some minutes: no crash, and nothing is taken without a proof.
+"""Fuzzes every kind of sender for some minutes: none crashes, or accepts anything without a proof.
 
     python tests/support/fuzz_senders.py [minutes] [seed]
 
@@ -70,7 +70,7 @@ def _sample(folder: Path) -> Request:
 
 
 def proven(request: Request) -> Request:
-    """The request with the right proof for every kind of sender."""
+    """Return the request with a valid proof for every kind of sender."""
     body, key = request.body, SECRET.encode()
     event_id = request.headers.get("webhook-id", "") or "event"
     hexed = hex_of(body, SECRET)
@@ -91,7 +91,7 @@ def proven(request: Request) -> Request:
 
 
 def damaged(request: Request, dice: random.Random) -> Request:
-    """A proven request whose proofs are of another secret, another body, or are broken off."""
+    """Return a request whose proofs are made with another secret or for another body, or are truncated."""
     good = proven(request)
     match dice.randrange(4):
         case 0:
@@ -108,14 +108,14 @@ def damaged(request: Request, dice: random.Random) -> Request:
 
 
 def _cut(good: Request, dice: random.Random) -> dict[str, str]:
-    """Each proof without its end, which is no proof any more."""
+    """Truncate each proof, so that it is no longer valid."""
     return {
         name: good.headers[name][: dice.randrange(max(1, len(good.headers[name]) // 2))] for name in PROOFS
     }
 
 
 def changed(request: Request, dice: random.Random) -> Request:
-    """A request with something in its bytes, its JSON or its headers changed."""
+    """Return a request with a change in its bytes, its JSON or its headers."""
     headers = dict(request.headers)
     if dice.random() < 0.3 and headers:
         headers[dice.choice(sorted(headers))] = str(dice.choice(WORDS))[:200]

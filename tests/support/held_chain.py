@@ -1,4 +1,4 @@
-"""A chain whose Dag is paused for a while: its spec, its source, the pushes to it, and a chart beside its images."""
+"""A chain whose Dag is paused temporarily: its spec, its source, the pushes to it, and a chart beside its images."""
 
 from __future__ import annotations
 
@@ -43,27 +43,27 @@ STOPPED = {
 
 
 def repository(layout: Layout) -> Path:
-    """Where the chain's source is."""
+    """Return the location of the chain's source."""
     return layout.git / "held" / "app.git"
 
 
 def create_source(layout: Layout) -> None:
-    """Make the source, empty."""
+    """Create an empty source."""
     git(layout, "init", "--quiet", "--bare", str(repository(layout)))
 
 
 def push(layout: Layout, folder: Path, dockerfiles: Mapping[str, str]) -> dict[str, str]:
-    """Push all branches at once. Returns their commits."""
+    """Push all branches at once, and return their commits."""
     return push_branches(layout, folder, repository(layout), dockerfiles)
 
 
 def move(layout: Layout, folder: Path) -> str:
-    """Push to the branch `moves` once more. Returns the commit."""
+    """Push to the branch `moves` again, and return the commit."""
     return push_again(layout, folder, repository(layout), "moves", FROM + 'LABEL a="3"\n')
 
 
 def push_chart(home: Registry, tag: str) -> str:
-    """Push a Helm chart beside the images. Returns its digest."""
+    """Push a Helm chart beside the images, and return its digest."""
     with RegistryClient(home) as client:
         config, chart = client.put_blob_bytes(IMAGE, b"{}"), client.put_blob_bytes(IMAGE, b"chart")
         raw = json.dumps(

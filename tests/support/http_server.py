@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Calls `answer` for every request; a client that goes away ends its connection and nothing else."""
+    """Calls `answer` for every request; a client that disconnects affects no other connection."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = -1
 
     def answer(self) -> None:
-        """Answer the request, usually by `reply`."""
+        """Answer the request, usually with `reply`."""
         raise NotImplementedError
 
     def body(self) -> bytes:
-        """The request's whole body; shorter than announced where the client gave up."""
+        """Read the request's whole body; shorter than announced if the client gave up."""
         return self.rfile.read(int(self.headers.get("Content-Length", "0")))
 
     def reply(
@@ -46,17 +46,17 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = self.close_connection or cut is not None
 
     def handle_one_request(self) -> None:
-        """Answer one request, or see the client go."""
+        """Answer one request, or notice that the client has disconnected."""
         try:
             super().handle_one_request()
         except (ConnectionError, TimeoutError):
             self.close_connection = True
 
     def log_message(self, *args: object) -> None:
-        """Stay quiet."""
+        """Log nothing."""
 
     def __getattr__(self, name: str) -> object:
-        """Give `answer` as `do_GET`, `do_PUT` and the rest, which is what the base class looks for."""
+        """Return `answer` for `do_GET`, `do_PUT` and so on, which the base class calls."""
         if name.startswith("do_"):
             return self.answer
         raise AttributeError(name)

@@ -1,4 +1,4 @@
-"""Trees of manifests as people and tools make them, and as those would who want one to pass unseen.
+"""Trees of manifests as users and tools make them, and as attackers would, to hide an image from the gate.
 
 They are made in memory; `upload` puts them into a registry.
 """
@@ -48,7 +48,7 @@ UNKNOWN = {"os": "unknown", "architecture": "unknown"}
 
 
 def archive(files: Mapping[str, str | bytes]) -> bytes:
-    """A tar of some files."""
+    """Return a tar of some files."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
         for path in sorted(files):
@@ -61,7 +61,7 @@ def archive(files: Mapping[str, str | bytes]) -> bytes:
 
 
 def parts(platform: str) -> dict[str, str]:
-    """`linux/arm/v7` as `{"os", "architecture", "variant"}`."""
+    """Convert `linux/arm/v7` to `{"os", "architecture", "variant"}`."""
     return dict(zip(("os", "architecture", "variant"), platform.split("/"), strict=False))
 
 
@@ -134,7 +134,7 @@ class Forest:
         layer_type: str = IN_TOTO,
         platform: str = "unknown/unknown",
     ) -> Entry:
-        """What BuildKit puts beside an image; with other bytes or types, what looks like it."""
+        """Add an attestation as BuildKit does; with other bytes or types, an imitation of one."""
         statement = {"_type": "https://in-toto.io/Statement/v0.1", "subject": [{"digest": about["digest"]}]}
         content = json.dumps(statement).encode() if layer is None else layer
         config = {
@@ -170,7 +170,7 @@ class Forest:
         return self.manifest(config, self.blob(b"\0asm\x0d\0\x01\0", "application/wasm"), **more)
 
     def files(self, **more: Any) -> Entry:
-        """A file as `oras push` puts it, which calls any file an image's layer."""
+        """Add a file as `oras push` does, which gives any file the media type of an image's layer."""
         layer = self.blob(b"some file\n", "application/vnd.oci.image.layer.v1.tar")
         kind = {"artifactType": "application/vnd.unknown.artifact.v1"}
         return self.manifest(self.blob(b"{}", OCI_EMPTY), layer, **(kind | more))
@@ -178,7 +178,7 @@ class Forest:
     def signature(
         self, about: Entry, layer: bytes | None = None, layer_type: str = SIMPLE_SIGNING, **more: Any
     ) -> Entry:
-        """A signature as cosign keeps it under a tag: an image's config, and a layer that is JSON."""
+        """Add a signature as cosign stores it under a tag: an image's config, and a JSON layer."""
         said = {"critical": {"image": {"docker-manifest-digest": about["digest"]}}}
         content = json.dumps(said).encode() if layer is None else layer
         root = {"type": "layers", "diff_ids": [sha256_digest(content)]}
@@ -186,13 +186,13 @@ class Forest:
         return self.manifest(self.blob(config, OCI_CONFIG), self.blob(content, layer_type), **more)
 
     def build_cache(self) -> Entry:
-        """A cache as BuildKit keeps it: an index of layers."""
+        """Add a cache as BuildKit stores it: an index of layers."""
         layer = self.blob(gzip.compress(b"cached", mtime=0), LAYER)
         config = self.blob(b'{"layers": [], "records": []}', CACHE_CONFIG)
         return self.index(layer, config)
 
     def fetch(self, digest: str) -> AnyManifest:
-        """A manifest, as a registry would give it."""
+        """Return a manifest as a registry would."""
         if digest not in self.manifests:
             raise NotFound(f"no manifest {digest}")
         media_type, raw = self.manifests[digest]
@@ -213,7 +213,7 @@ class Forest:
         return self._blob(blob.digest, 2**40)[:512]
 
     def upload(self, client: RegistryClient, name: str, tag: str = "", entry: Entry | None = None) -> str:
-        """Put everything into a repository, and a manifest under a tag; gives its digest."""
+        """Push everything to a repository, and a manifest under a tag; return its digest."""
         for content in self.blobs.values():
             client.put_blob_bytes(name, content)
         for digest, (media_type, raw) in self.manifests.items():

@@ -1,4 +1,4 @@
-"""A build job whose source is real, and the logins for it."""
+"""A build job with a real source, and the logins for it."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ __all__ = ["WAITS", "Source"]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A repository whose Dockerfile waits as long as its argument WAIT says."""
+    """A repository whose Dockerfile waits for the time given by its argument WAIT."""
 
     url: str
     commit: str
 
     @classmethod
     def make(cls, folder: Path) -> Source:
-        """Make it in an empty folder."""
+        """Create it in an empty folder."""
         return cls(f"file://{folder}/api.git", make_source(folder))
 
     def job(self, *, wait: int = 0, **change: Any) -> BuildJob:
-        """A build of it, pushed as `shop/api:built`."""
+        """Return a job that builds it and pushes the image as `shop/api:built`."""
         job = BuildJob(
             builder="buildah",
             source=SourceRef(connection="git_shop", url="api.git", ref="refs/tags/v1.2", commit=self.commit),
@@ -48,6 +48,6 @@ class Source:
         return job.model_copy(update=change)
 
     def logins(self, registry: Registry) -> Logins:
-        """The logins of `job`."""
+        """Return the logins for `job`."""
         source = GitSource(self.url, frozenset({Transport.FILE}))
         return Logins({"home": registry}, {"git_shop": source})

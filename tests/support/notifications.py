@@ -1,4 +1,4 @@
-"""An endpoint for a registry's notifications, which keeps what it was sent."""
+"""An endpoint for a registry's notifications, which keeps everything that it receives."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Endpoint:
-    """What came."""
+    """The received notifications."""
 
     port: int = 0
     refuse: int = 0

@@ -23,7 +23,7 @@ LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 
 def noise(seed: int, size: int) -> bytes:
-    """`size` bytes that are the same for the same seed."""
+    """Return `size` bytes that depend only on the seed."""
     return random.Random(seed).randbytes(size)  # noqa: S311
 
 

@@ -1,4 +1,4 @@
-"""A registry in this process: what it holds is a value that tests compare, and it fails on request.
+"""An in-memory registry: its contents are a value that tests can compare, and it fails on request.
 
 It answers as docker-registry 2.8 does, which tests/integration/oci/test_registry_contract.py compares request by
 request; `MemoryRegistry`'s options are the ways in which other registries differ from that one.
@@ -26,7 +26,7 @@ LASTING = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What goes wrong with a request; without arguments nothing does."""
+    """A fault in the handling of a request; by default none."""
 
     status: int = 0
     """Answered at once, and the request is not carried out; 0 carries it out."""
@@ -42,7 +42,7 @@ class Fault:
 
 @dataclass(eq=False, slots=True)
 class Turn:
-    """Something that happens when a request comes."""
+    """An action that is triggered by a request."""
 
     method: str
     """Regular expression for the whole method."""
@@ -53,7 +53,7 @@ class Turn:
     times: int
 
     def fits(self, method: str, path: str) -> bool:
-        """Whether it is this request's turn."""
+        """Whether the action applies to this request."""
         return bool(self.times and re.fullmatch(self.method, method) and re.fullmatch(self.path, path))
 
 
@@ -173,11 +173,11 @@ class MemoryRegistry:
         return str(self.opened)
 
     def writes(self) -> list[str]:
-        """The requests that change something."""
+        """Return the requests that change something."""
         return [one for one in self.requests if not one.startswith(("GET", "HEAD"))]
 
     def count(self, method: str) -> int:
-        """Requests of one method."""
+        """Return the requests of one method."""
         return sum(one.startswith(f"{method} ") for one in self.requests)
 
     def user_tags(self, name: str) -> dict[str, str]:

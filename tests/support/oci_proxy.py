@@ -1,4 +1,4 @@
-"""A line to a registry that counts what goes over it and breaks when a test says so."""
+"""A proxy to a registry that counts the bytes sent through it, and breaks the connection when a test says so."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Line:
     lock: threading.Condition = field(default_factory=threading.Condition)
 
     def wait_for(self, *, up: int) -> None:
-        """Wait until so many bytes went to the registry, for at most 60 s."""
+        """Wait until that many bytes were sent to the registry, for at most 60 s."""
         with self.lock:
             assert self.lock.wait_for(lambda: self.up >= up, 60), f"only {self.up} bytes went to the registry"
 

@@ -1,4 +1,4 @@
-"""Real registries for tests: Debian's docker-registry as a process of our own, on a free port."""
+"""Real registries for tests: Debian's docker-registry in a child process, on a free port."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HTPASSWD = "robot:$2b$04$RvNWJanzv1slc3.tPwkT0OKVwQqNty63PmMnT4juxvRx6cpPzPQxC\n
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that was free a moment ago."""
+    """Return a port of 127.0.0.1 that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""A registry that says what a test tells it to: refusals, lies, and connections that break."""
+"""A scripted registry: refusals, false answers, and connections that break."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Seen:
     """With the query."""
     authorization: str
     body: bytes
-    """Shorter than announced where the client gave up."""
+    """Shorter than announced if the client gave up."""
 
 
 @dataclass(slots=True)
 class Answer:
-    """What to say to requests that fit."""
+    """The responses to requests that match."""
 
     method: str
     path: str
@@ -56,11 +56,11 @@ class Script:
         self.answers.append(Answer(method, path, status, **rest))
 
     def say_blob(self, name: str, digest: str, content: bytes, **rest: Any) -> None:
-        """Hold a blob: GET and HEAD."""
+        """Serve a blob: GET and HEAD."""
         self.say("(GET|HEAD)", f"/v2/{name}/blobs/{digest}", body=content, **rest)
 
     def say_manifest(self, name: str, ref: str, raw: bytes, media_type: str, **headers: str) -> None:
-        """Hold a manifest: GET and HEAD."""
+        """Serve a manifest: GET and HEAD."""
         self.say(
             "(GET|HEAD)",
             f"/v2/{name}/manifests/{ref}",
@@ -69,7 +69,7 @@ class Script:
         )
 
     def paths(self, method: str) -> list[str]:
-        """The paths that were asked for with `method`, in order."""
+        """Return the requested paths with `method`, in order."""
         return [one.path for one in self.seen if one.method == method]
 
 

@@ -1,4 +1,4 @@
-"""Plain requests to a registry, and what it says without what is another one each time, so that two can be compared."""
+"""Plain requests to a registry. Values that vary are removed from responses, so that two can be compared."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ KINDS = {IMAGE: OCI_MANIFEST, OTHER: OCI_MANIFEST, REPORT: OCI_MANIFEST, INDEX: 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """An answer without what is another one each time."""
+    """A response without the values that differ each time."""
 
     status: int
     codes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""A CA and what it signed, made for one test run."""
+"""A CA and a certificate that it signed, generated for one test run."""
 
 from __future__ import annotations
 

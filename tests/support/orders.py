@@ -1,4 +1,4 @@
-"""Orders for targets, about one image that is nowhere."""
+"""Orders for targets, for an image that does not exist."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from delivery_chain.targets.order import Order
 
 
 def order(*, method: str = "POST", **fields: Any) -> Order:
-    """An order of the trigger `prod`; fields given replace these."""
+    """Return an order of the trigger `prod`; given fields replace these."""
     known: dict[str, Any] = {
         "id": "dlv_1",
         "trigger": Trigger(name="prod", url_connection="prod_hook", method=method),

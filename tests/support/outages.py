@@ -1,4 +1,4 @@
-"""Parts of a sandbox that go away and come back: killed without a word, and started as the sandbox starts them."""
+"""Outages of parts of a sandbox: they are killed without warning, and restarted as the sandbox starts them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Parts:
-    """The processes of a sandbox that runs."""
+    """The processes of a running sandbox."""
 
     def __init__(self, layout: Layout, console: Console) -> None:
         self._layout = layout
@@ -38,13 +38,13 @@ class Parts:
 
 
 class Away(Protocol):
-    """What can go away and come back."""
+    """A part that can be killed and restarted."""
 
     def away(self, name: str) -> AbstractContextManager[None]:
-        """Within it, it is away."""
+        """Kill a part for the duration of the block."""
 
 
 def seconds_away(parts: Away, name: str, seconds: float) -> None:
-    """Let a part be away for a while."""
+    """Keep a part down for a number of seconds."""
     with parts.away(name):
         time.sleep(seconds)

@@ -1,4 +1,4 @@
-"""Implementations of the ports that note what they are given, registered under the names of real ones."""
+"""Implementations of the interfaces that record their arguments, registered under the names of real ones."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class NotingBuilder:
     error: Exception | None
 
     def build(self, work: BuildWork, *, seconds: float, log: Callable[[str], None]) -> BuildOutput:
-        """Note the work."""
+        """Record the work."""
         self.works.append(work)
         log(f"build of {work.target}, at most {seconds:.0f} s")
         if self.error is not None:
@@ -40,12 +40,12 @@ class NotingBuilder:
         return BuildOutput(BUILT, 1.23456, 0.5, "isolation chroot, network host, storage vfs")
 
     def probe(self, options: Mapping[str, str], folder: Path) -> str:
-        """Return what it was asked."""
+        """Record the request."""
         return f"{dict(options)} in {folder}"
 
 
 def noting_builder(monkeypatch: pytest.MonkeyPatch, name: str = "buildah") -> type[NotingBuilder]:
-    """Put a new NotingBuilder into the table; its class holds what it noted."""
+    """Put a new NotingBuilder into the table; its class has what it recorded."""
     monkeypatch.setattr(NotingBuilder, "works", [], raising=False)
     monkeypatch.setattr(NotingBuilder, "error", None, raising=False)
     monkeypatch.setitem(BUILDERS, name, f"{__name__}:NotingBuilder")
@@ -59,23 +59,23 @@ class NotingRunner:
     meanwhile: Callable[[], None]
 
     def submit(self, job: Job, logins: Logins, key: str) -> Handle:
-        """Take the key for a handle."""
+        """Record the key, and use it as the handle."""
         del job, logins
         return Handle(key)
 
     def watch(self, handle: Handle, log: Callable[[str], None]) -> Failure:
-        """Let the test do what happens while a job runs."""
+        """Call `meanwhile`, as if while a job runs."""
         log(f"job {handle.key}")
         type(self).meanwhile()
         return failure_of(JobLost(f"job {handle.key}"))
 
     def cancel(self, handle: Handle) -> None:
-        """Note the key."""
+        """Record the key."""
         self.cancelled.append(handle.key)
 
 
 def noting_runner(monkeypatch: pytest.MonkeyPatch, name: str = "local") -> type[NotingRunner]:
-    """Put a new NotingRunner into the table; its class holds what it noted."""
+    """Put a new NotingRunner into the table; its class has what it recorded."""
     monkeypatch.setattr(NotingRunner, "cancelled", [], raising=False)
     monkeypatch.setattr(NotingRunner, "meanwhile", lambda: None, raising=False)
     monkeypatch.setitem(RUNNERS, name, f"{__name__}:NotingRunner")

@@ -1,4 +1,4 @@
-"""Programs that run in the background of a test and end with it."""
+"""Background programs of a test, which end with it."""
 
 from __future__ import annotations
 

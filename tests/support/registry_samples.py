@@ -18,7 +18,7 @@ WITHOUT_HEADER = frozenset({"acr", "dockerhub", "quay"})
 
 
 def sample(sender: str, case: str) -> Request:
-    """A request as it came."""
+    """A request as it was received."""
     folder = SAMPLES / sender / case
     return Request(
         headers=json.loads((folder / "headers.json").read_text()),

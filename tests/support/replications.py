@@ -1,4 +1,4 @@
-"""Runs up to their replication, and the replication itself."""
+"""Runs up to and including their replication."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def copied(run: Run, rule: str = "to-west") -> RegionResult:
 
 
 def until_done(run: Run, tries: int = 4) -> RegionResult:
-    """As Airflow does: again for errors that say that this may help."""
+    """Retry as Airflow does: only after retryable errors."""
     for _ in range(tries):
         try:
             return copied(run)

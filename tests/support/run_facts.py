@@ -1,4 +1,4 @@
-"""Facts about a run, from its tasks and what they left: of one that is done, and of ones that ended before."""
+"""Facts about a run, from its tasks and their results: of a completed run, and of runs that ended earlier."""
 
 from __future__ import annotations
 

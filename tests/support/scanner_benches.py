@@ -1,4 +1,4 @@
-"""A bench for each scan engine: the engine with databases of its own, for the contract that all of them keep."""
+"""A bench for each scan engine, for the contract tests: the engine with its own databases."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ScannerBench:
-    """What the contract needs to know of one engine."""
+    """What the contract tests need to know about one engine."""
 
     options: Options
     """With which its databases count as fresh."""

@@ -1,4 +1,4 @@
-"""Sensors and triggers that poll, over looks that a test scripts: no source, no registry, no waiting."""
+"""Sensors and triggers whose polls a test scripts: no source, no registry, no waiting."""
 
 from __future__ import annotations
 

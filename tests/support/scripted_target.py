@@ -1,4 +1,4 @@
-"""A target whose effect takes time, such as a rollout, and does what a test tells it to."""
+"""A scripted target whose effect takes time, such as a rollout."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Script:
 
 
 class ScriptedTarget:
-    """The port, scripted: `script` is set by the test."""
+    """A scripted `Target`: the test sets `script`."""
 
     connection_type: ClassVar[str] = "delivery_webhook"
     script: ClassVar[Script]

@@ -1,4 +1,4 @@
-"""Our section of Airflow's configuration, as a test sets it."""
+"""The package's section of Airflow's configuration, as set by a test."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ if TYPE_CHECKING:
 
 
 def section(**options: str | Path) -> Section:
-    """A section that holds these options, and no other."""
+    """Return a section with only these options."""
     found = {(SECTION, name): str(value) for name, value in options.items()}
     return Section(lambda where, name: found.get((where, name)))

@@ -56,7 +56,9 @@ REFUSED = [
     pytest.param("RUN --mount=type=cache,id=/,target=/x y", "folder of all caches", id="all caches"),
     pytest.param("RUN --mount=type=cache,id=.,target=/x y", "folder of all caches", id="all caches as a dot"),
     pytest.param(
-        "RUN --mount=type=cache,target=/x y\nRUN --mount=type=cache,target=/x/l y", "not inside it", id="nested"
+        "RUN --mount=type=cache,target=/x y\nRUN --mount=type=cache,target=/x/l y",
+        "not inside it",
+        id="nested",
     ),
     pytest.param(
         "RUN --mount=type=cache,id=a/l,target=/x y\nRUN --mount=type=cache,id=/a,target=/y y",
