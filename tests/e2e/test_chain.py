@@ -1,4 +1,4 @@
-"""Whole chains on a real Airflow: pushes in, tags, copies, deliveries and refusals out."""
+"""Whole chains on a real Airflow: from the pushes to tags, copies, deliveries and refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`airflow db clean` takes every row, Airflow is restarted, all deliveries come again: nothing is doubled or moves.
+"""`airflow db clean` deletes every row and all deliveries are sent again: nothing is doubled or moved.
 
 A sandbox of its own for each kind of database, for the clean would take the runs of the other tests.
 """

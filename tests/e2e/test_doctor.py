@@ -1,4 +1,4 @@
-"""`delivery-chain doctor` and `connect` on a real Airflow: what is wrong, the remedies as they are typed, and a run."""
+"""`delivery-chain doctor` and `connect` on a real Airflow: problems, their remedies as typed by a user, and a run."""
 
 from __future__ import annotations
 

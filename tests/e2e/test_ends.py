@@ -1,4 +1,4 @@
-"""How runs end on a real Airflow, by what a person would click: each row of the table in docs/runs.md."""
+"""How runs end on a real Airflow, by the clicks of a user: each row of the table in docs/runs.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was there before: a region that lacks an image gets it by one command, judged, and nobody is told."""
+"""Backfill: a region that lacks an image gets it with one command, after a verdict, and no trigger fires."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes wrong in a chain: the run says so, the rest goes on, and nothing unjudged gets out."""
+"""Faults in a chain: the run reports them, the rest continues, and no unjudged image is released."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real push to a real forge starts a real chain, by the webhook and once."""
+"""A push to a real forge starts a run of a real chain, through the webhook, and only once."""
 
 from __future__ import annotations
 

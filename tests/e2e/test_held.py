@@ -1,4 +1,4 @@
-"""Runs that wait, that are stopped, and that go on, on a real Airflow by what a person would click: docs/runs.md."""
+"""Runs that wait, are stopped and resume on a real Airflow, by the clicks of a user: docs/runs.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that are started from outside over a real Airflow's REST API: by the command and by the documented curl."""
+"""Runs started from outside over a real Airflow's REST API, with the command and with the documented curl."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Specs that people edit while runs are on their way: nothing hangs, and every run ends by what it was planned with."""
+"""Specs edited while runs are in flight: no run hangs, and each ends by the spec that it was planned with."""
 
 from __future__ import annotations
 

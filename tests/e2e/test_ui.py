@@ -1,4 +1,4 @@
-"""What a person sees in Airflow's pages, with a real browser: forms, runs, buttons, connections, import errors."""
+"""Airflow's pages in a real browser: forms, runs, buttons, connections, import errors."""
 
 from __future__ import annotations
 

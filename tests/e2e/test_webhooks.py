@@ -1,4 +1,4 @@
-"""Webhooks on a real Airflow: the README's part about them word by word, and pushes that two ways tell."""
+"""Webhooks on a real Airflow: the README's section on them word by word, and pushes that are reported twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a clear sends again, and what an Airflow that is away costs. Last of all: it takes the API server away."""
+"""Deliveries after a clear, and the cost of an outage of Airflow. Runs last, because it stops the API server."""
 
 from __future__ import annotations
 

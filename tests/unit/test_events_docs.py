@@ -1,4 +1,4 @@
-"""docs/events.md is true: its table is whole, its commands are taken, its files parse."""
+"""docs/events.md is true: its table is complete, its commands are valid, and its files parse."""
 
 from __future__ import annotations
 

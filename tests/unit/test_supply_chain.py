@@ -1,4 +1,4 @@
-"""What the project itself is made of: locked by hash, from no place that is written down, and looked up honestly."""
+"""The project's own dependencies: locked by hash, from no particular index, and audited honestly."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run pay
-"""Clears and retries of task instances by Airflow's own code: what tells them apart, see `operators.memory`."""
+"""Clears and retries of task instances by Airflow's own code, and how to distinguish them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hooks' connection tests, and a look at a git source, on real parts."""
+"""The hooks' connection tests, and a poll of a git source, with real servers."""
 
 from __future__ import annotations
 

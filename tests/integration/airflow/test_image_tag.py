@@ -1,4 +1,4 @@
-"""Waiting for image tags, on a real registry that is pushed to, deleted from, stopped and started."""
+"""Waiting for image tags at a real registry: pushes, deletions and restarts."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run pay
-"""The listener inside real scheduler steps on a SQLite database of Airflow's: runs that begin, end and go on."""
+"""The listener in real scheduler steps, with a SQLite database: runs that begin, end and resume."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a chain itself writes and deletes comes back as events of a real registry: none of it starts a run."""
+"""Events that a real registry sends for a chain's own writes and deletions start no run."""
 
 from __future__ import annotations
 

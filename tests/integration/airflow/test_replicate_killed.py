@@ -1,4 +1,4 @@
-"""A worker that is killed in the middle of a copy: its retry goes on instead of starting over."""
+"""The retry of a replication whose worker was killed in the middle of a copy resumes it."""
 
 from __future__ import annotations
 

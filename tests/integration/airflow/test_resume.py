@@ -1,4 +1,4 @@
-"""Cancelled runs that are cleared, on both databases: what Airflow's own cancel and clear leave, and what goes on."""
+"""Cancelled runs that are cleared, on both databases: which tasks Airflow resets, and which ones run again."""
 
 from __future__ import annotations
 

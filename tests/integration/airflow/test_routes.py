@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run pay
-"""Every route of the plugin, inside Airflow's real web application: nothing is open without a login or a proof."""
+"""Every route of the plugin in Airflow's real web application requires a login or a proof."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run pay
-"""The signing secret in a real database of Airflow's: one, whoever makes it at once, and never in the clear."""
+"""The signing secret in a real Airflow database: only one, even if created concurrently, and always encrypted."""
 
 from __future__ import annotations
 

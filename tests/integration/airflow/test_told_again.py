@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run pay
-"""Releases are out, `airflow db clean` takes their runs, and all is told again: nothing is built, nothing moves."""
+"""Releases are redelivered after `airflow db clean` deleted their runs: nothing is built, nothing moves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signed webhooks on a real Airflow database: one push, one run, and a reason wherever there is none."""
+"""Signed webhooks on a real Airflow database: each push has one run, or a reason why it has none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The receiver keeps what its OpenAPI says, whatever is sent: schemathesis asks, with a proof and without."""
+"""The receiver follows its OpenAPI description: schemathesis sends requests with and without a proof."""
 
 from __future__ import annotations
 

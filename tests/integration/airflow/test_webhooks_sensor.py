@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run pay
-"""Webhooks and the sensor on one Airflow database: whoever sees a push first, it has one run, and none is lost."""
+"""Webhooks and the sensor on one Airflow database: each push has one run, whoever sees it first."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run pay
-"""Run ids that a person of role `user` took first, through Airflow's own REST API: no push is swallowed by it."""
+"""Run ids that a user of role `user` claims first over Airflow's REST API: no push is lost because of it."""
 
 from __future__ import annotations
 

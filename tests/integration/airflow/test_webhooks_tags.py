@@ -1,4 +1,4 @@
-"""Senders that name of an annotated tag just the tag object: the receiver asks the source for its commit."""
+"""Senders that name only the tag object of an annotated tag: the receiver asks the source for its commit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many deliveries at once, and a database that fails in the middle: still one push, one run."""
+"""Concurrent deliveries, and a database that fails in the middle: still one run per push."""
 
 from __future__ import annotations
 

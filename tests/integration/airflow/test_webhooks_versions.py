@@ -1,4 +1,4 @@
-"""Pushes to chains whose specs are not what they were: invalid ones are started, removed ones are not."""
+"""Pushes to chains whose specs changed: those with invalid files are started, removed ones are not."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run pay
-"""The ledger read from a SQLite database of Airflow's, and its page with Airflow's own login."""
+"""The ledger read from a SQLite database of Airflow, and its page behind Airflow's own login."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which base images a build gets, with which login, against a registry with a token server."""
+"""Base images that a build may read, and the login for each, with a registry that uses a token server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of builders: every one of the table passes it, against a real registry."""
+"""The contract of builders: every builder in the table passes it, with a real registry."""
 
 from __future__ import annotations
 

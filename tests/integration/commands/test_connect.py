@@ -1,4 +1,4 @@
-"""`delivery-chain connect` against a server on this machine: what it makes, refuses, and never shows."""
+"""`delivery-chain connect` with a server on this machine: what it creates, refuses, and never shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`delivery-chain job` as runners start it: the job on standard input, its logins by a file, one line of result."""
+"""`delivery-chain job` as runners start it: the job on standard input, logins in a file, the result in one line."""
 
 from __future__ import annotations
 

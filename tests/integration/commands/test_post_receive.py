@@ -1,4 +1,4 @@
-"""docs/events/post-receive in a real bare repository: each push is told once, signed, and never fails."""
+"""docs/events/post-receive in a real bare repository: each push is reported once, signed, and never fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shell of docs/events.md and of the CI files, run as it is written."""
+"""The shell snippets of docs/events.md and of the CI files, run as written."""
 
 from __future__ import annotations
 

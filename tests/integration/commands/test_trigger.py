@@ -1,4 +1,4 @@
-"""`delivery-chain trigger` against a server on this machine: what it sends, what it says, and what it never says."""
+"""`delivery-chain trigger` with a server on this machine: requests, output, and no secret in either."""
 
 from __future__ import annotations
 

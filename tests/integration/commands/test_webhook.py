@@ -1,4 +1,4 @@
-"""`delivery-chain webhook` against a server on this machine: the connection that it makes, and what it says."""
+"""`delivery-chain webhook` with a server on this machine: the connection that it creates, and its output."""
 
 from __future__ import annotations
 

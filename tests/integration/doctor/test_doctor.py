@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run pay
-"""`delivery-chain doctor` as a command, where all is well and where a chain or Airflow's database is missing."""
+"""`delivery-chain doctor` as a command: without problems, without a chain, and without Airflow's database."""
 
 from __future__ import annotations
 

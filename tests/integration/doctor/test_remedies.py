@@ -1,4 +1,4 @@
-"""Each fault of a connection, Dag or process is a line with a remedy, and after the remedy the line is ok."""
+"""Each fault of a connection, Dag or process gives a line with a remedy, which makes the line ok."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the doctor says of settings, pools, folders, databases and programs of the worker."""
+"""The doctor's checks of settings, pools, folders, databases and programs on the worker."""
 
 from __future__ import annotations
 

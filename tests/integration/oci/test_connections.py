@@ -1,4 +1,4 @@
-"""Servers that are not there, say nothing or nonsense, and proxies on the way to them."""
+"""Servers that are unreachable, silent or return garbage, and proxies on the way to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`delivery-chain copy` as people and scripts use it, between real registries, and killed in the middle."""
+"""`delivery-chain copy` as users and scripts run it, between real registries, also killed in the middle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mirrors of Trivy's databases made with `delivery-chain copy`, as docs/trivy.md says, and what Trivy makes of them."""
+"""Mirrors of Trivy's databases, made with `delivery-chain copy` as in docs/trivy.md, and used by Trivy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copies between registries that fail or lie: all arrives, or nothing does and it is said why."""
+"""Copies between registries that fail or return false data: they complete, or fail with a reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copies over lines that break and with an end at any byte: all arrives, or nothing does and it is said why."""
+"""Copies over connections that break, or stop at any byte: they complete, or fail with a reason."""
 
 from __future__ import annotations
 

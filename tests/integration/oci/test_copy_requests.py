@@ -1,4 +1,4 @@
-"""How much a copy asks for: counted requests and bytes, over a counting line and at a registry in memory."""
+"""The requests and bytes of a copy, counted by a proxy and by the in-memory registry."""
 
 from __future__ import annotations
 

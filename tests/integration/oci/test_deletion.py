@@ -1,4 +1,4 @@
-"""Deleting one tag at a registry that deletes by digest alone, or not at all."""
+"""Deleting one tag at a registry that deletes only by digest, or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Registries that refuse or lie: each fault is one error, with its wait and its advice."""
+"""Registries that refuse or return false data: each fault is one error, with its delay and its advice."""
 
 from __future__ import annotations
 

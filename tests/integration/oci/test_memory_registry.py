@@ -1,4 +1,4 @@
-"""What the registry in memory has beyond docker-registry: options of other registries, and faults on request."""
+"""Features of the in-memory registry beyond docker-registry's: options of other registries, and faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a registry may send the client, and what the client sends there."""
+"""Redirects that a registry may send, and what the client sends to their targets."""
 
 from __future__ import annotations
 

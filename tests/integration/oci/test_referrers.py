@@ -1,4 +1,4 @@
-"""Referrers are written and listed with the API and without."""
+"""Referrers are written and listed with and without the referrers API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The registry in memory answers as docker-registry does: the same requests, the same answers, the same state."""
+"""The in-memory registry answers as docker-registry does: the same requests, responses and state."""
 
 from __future__ import annotations
 

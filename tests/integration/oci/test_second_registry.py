@@ -1,4 +1,4 @@
-"""Copies to, from and within a registry that others wrote: go-containerregistry's, where `crane` is installed.
+"""Copies to, from and within another implementation of a registry: go-containerregistry's, if `crane` is installed.
 
 `CRANE` may name the program. Debian's testing packages have its source; benchmarks/README.md says how it is built.
 """

@@ -1,4 +1,4 @@
-"""Looks at registries: what counts, what it costs, and what goes wrong."""
+"""Polls of registries: which tags count, what a poll costs, and how it fails."""
 
 from __future__ import annotations
 

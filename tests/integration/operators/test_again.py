@@ -1,4 +1,4 @@
-"""What a clear does to each step and what a retry does, on real registries: the table of docs/runs.md."""
+"""The effect of a clear and of a retry on each step, on real registries: the table of docs/runs.md."""
 
 from __future__ import annotations
 

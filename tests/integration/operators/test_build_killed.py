@@ -1,4 +1,4 @@
-"""Builds that are cancelled, killed and lost, by Airflow's own task runner: nothing of them stays on the worker."""
+"""Builds that are cancelled, killed and lost in Airflow's own task runner leave nothing on the worker."""
 
 from __future__ import annotations
 

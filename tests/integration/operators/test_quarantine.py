@@ -1,4 +1,4 @@
-"""What a blocked image's run says is what a real registry holds afterwards, in every combination."""
+"""A blocked image's run reports exactly what a real registry contains afterwards, in every combination."""
 
 from __future__ import annotations
 

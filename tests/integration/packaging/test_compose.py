@@ -1,4 +1,4 @@
-"""docker-compose.yml, as docker-compose itself reads it."""
+"""docker-compose.yml, as read by docker-compose itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Dockerfile, as far as it goes without pulling an image: what it copies, pins and installs."""
+"""The Dockerfile, as far as possible without pulling an image: what it copies, pins and installs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of runners: every one of the table passes it, with a real source, builder and registry."""
+"""The contract of runners: every runner in the table passes it, with a real source, builder and registry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole stack on this machine: up, again, broken, down. Uses the spec of docs/sandbox.md and a small Dag beside."""
+"""The whole stack on this machine: up, up again, broken, down. Uses the spec of docs/sandbox.md and a small Dag."""
 
 from __future__ import annotations
 

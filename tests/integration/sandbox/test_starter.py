@@ -1,4 +1,4 @@
-"""Starting processes and waiting for them: what ends, what hangs, what takes long, what is interrupted."""
+"""Starting processes and waiting for them: those that exit, hang, start slowly or are interrupted."""
 
 from __future__ import annotations
 

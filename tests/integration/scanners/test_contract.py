@@ -1,4 +1,4 @@
-"""The contract of scan engines: every one of the table passes it, against a real registry that asks for a login."""
+"""The contract of scan engines: every engine in the table passes it, with a real registry that requires a login."""
 
 from __future__ import annotations
 

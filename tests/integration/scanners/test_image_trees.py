@@ -1,4 +1,4 @@
-"""Trees of images in a real registry, looked at by the real Trivy: what a run would say of each."""
+"""Trees of images in a real registry, scanned with the real Trivy, and a run's verdict on each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real Trivy sees what runtimes unpack: bytes that are two things to two readers don't pass."""
+"""The real Trivy sees what runtimes unpack: layers that two tools read differently do not pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real forge: pushes to Pagure, and what it sends then."""
+"""A real forge: pushes to Pagure, and the webhooks that it sends for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kill loop's judge: nothing to say of facts that are right, and each kind of planted fault is found."""
+"""The kill loop's judge accepts facts that are right, and finds each kind of planted fault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`delivery-chain check` of what people mistype: the line, what was written as it was written, and what was meant."""
+"""`delivery-chain check` of typical mistakes: the line, the text as written, and the probable intention."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `trigger` up to the first request: what is refused before anything is sent, and how it waits."""
+"""The command `trigger` up to the first request: what it refuses before sending anything, and how it waits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A scan as a job: what it takes, in which order, and what it leaves."""
+"""The scan job: its input, the order of its steps, and its results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who else serves a manifest: found whatever indexes look like, and never taken for nobody where it is not known."""
+"""Tags and indexes that still serve a manifest: found in all forms, and never assumed absent if unknown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first step finds in its first second what would fail a later one: connections that the run will need."""
+"""The first step finds at once what would fail a later one: missing connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a quarantine removes of an image, and what it leaves because somebody else has it."""
+"""What a quarantine removes of an image, and what it keeps because others use it."""
 
 from __future__ import annotations
 

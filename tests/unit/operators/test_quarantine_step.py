@@ -1,4 +1,4 @@
-"""What a blocking rule does to an image: kept away, backed up, or left, and the same again after a kill."""
+"""The effect of a blocking rule on an image: removed, backed up or kept, and the same again after a kill."""
 
 from __future__ import annotations
 

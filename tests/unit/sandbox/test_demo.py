@@ -1,4 +1,4 @@
-"""When the demo says that all is well."""
+"""The conditions under which the demo reports success."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Background processes: recognised by more than their pid, stopped with their children."""
+"""Background processes: identified by more than their pid, and stopped together with their children."""
 
 from __future__ import annotations
 

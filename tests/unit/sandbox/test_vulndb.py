@@ -1,4 +1,4 @@
-"""The sample vulnerability database: reviewed facts, the shape Trivy asks for, the mark that it is one."""
+"""The sample vulnerability database: reviewed facts, Trivy's format, and the mark that it is a sample."""
 
 from __future__ import annotations
 

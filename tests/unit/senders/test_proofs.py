@@ -1,4 +1,4 @@
-"""What all senders have in common: nothing is read without a proof, and the proof is of this body and this secret."""
+"""Common to all senders: nothing is parsed without a proof, for this body and with this secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Versions of specs that parses keep in Variables, and which of them is in force."""
+"""Versions of specs that parses store in Variables, and which of them is in force."""
 
 from __future__ import annotations
 

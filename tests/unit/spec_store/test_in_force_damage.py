@@ -1,4 +1,4 @@
-"""Variables that are damaged, away or not writable stop no parse."""
+"""Variables that are damaged, unreachable or read-only stop no parse."""
 
 from __future__ import annotations
 

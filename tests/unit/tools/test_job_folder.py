@@ -1,4 +1,4 @@
-"""A job's folder on a worker: locked while a process is in it, swept when none is."""
+"""A job's folder on a worker: locked while a process uses it, swept afterwards."""
 
 from __future__ import annotations
 

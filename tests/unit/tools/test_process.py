@@ -1,4 +1,4 @@
-"""What `process.run` promises to every tool: bounds, masking, and nothing left running."""
+"""The guarantees of `process.run` for every tool: bounds, masking, and no process left running."""
 
 from __future__ import annotations
 

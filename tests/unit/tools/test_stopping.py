@@ -1,4 +1,4 @@
-"""How a task's work is left when Airflow says so."""
+"""How a task's work is stopped when Airflow asks for it."""
 
 from __future__ import annotations
 

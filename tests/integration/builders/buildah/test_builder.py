@@ -1,4 +1,4 @@
-"""Real buildah against a real registry: what is pushed, what is left behind, and what failures are called."""
+"""Real buildah with a real registry: pushed images, leftovers, and the errors for failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A hostile Dockerfile under each isolation: what it sees and does is what `docs/build-isolation.md` says."""
+"""A hostile Dockerfile under each isolation sees and does what `docs/build-isolation.md` says."""
 
 from __future__ import annotations
 

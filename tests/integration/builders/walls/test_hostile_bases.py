@@ -1,4 +1,4 @@
-"""Base images, triggers and ADD of a hostile source reach no more than a step does."""
+"""Base images, ONBUILD and ADD of a hostile source reach no more than a RUN step does."""
 
 from __future__ import annotations
 

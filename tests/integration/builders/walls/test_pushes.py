@@ -1,4 +1,4 @@
-"""What a build left does not lead the push that follows to its login, or outlive it."""
+"""A push does not expose its login to anything that the build left, and ends with no process of it alive."""
 
 from __future__ import annotations
 

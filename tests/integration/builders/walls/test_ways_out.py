@@ -1,4 +1,4 @@
-"""Hostile Dockerfiles, one for each known way out: none finds a login, the worker's network, or a file to replace.
+"""Hostile Dockerfiles, one per known escape: none finds a login, the worker's network, or a file to replace.
 
 What buildah's own flaws would let out is refused before the build. Behind that refusal is a second wall: the tests
 that switch it off show that a step which gets out finds nothing worth having.

@@ -1,4 +1,4 @@
-"""Copies between real registries, and what is left when a source lies."""
+"""Copies between real registries, and the state after a source returned false data."""
 
 from __future__ import annotations
 

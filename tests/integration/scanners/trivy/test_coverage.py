@@ -1,4 +1,4 @@
-"""What the real Trivy looks at, and what it leaves out without a word: each is told apart in the report."""
+"""The coverage of the real Trivy, and what it omits silently: the report distinguishes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real Trivy against real registries: what is found, what fails and what that is called."""
+"""The real Trivy with real registries: findings, failures and their errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkouts with real git: the exact commit that was asked for, whatever the server can give."""
+"""Checkouts with real git: exactly the requested commit, whatever the server supports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Repositories made to harm: nothing of theirs runs, lands outside, or fills the disk."""
+"""Malicious repositories: nothing in them runs, is written outside the checkout, or fills the disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Listing refs with real git: branches and tags with their commits, and names that are none."""
+"""Listing refs with real git: branches and tags with their commits, and invalid names."""
 
 from __future__ import annotations
 

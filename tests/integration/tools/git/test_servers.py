@@ -1,4 +1,4 @@
-"""Git servers and their logins: allowed transports, ends, and credentials that leave no trace."""
+"""Git servers and their logins: allowed transports, cancellation, and credentials that leave no trace."""
 
 from __future__ import annotations
 

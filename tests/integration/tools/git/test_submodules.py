@@ -1,4 +1,4 @@
-"""Submodules: left out unless asked for, and never a way to another server's files or password."""
+"""Submodules: not fetched by default, and never a way to another server's files or password."""
 
 from __future__ import annotations
 

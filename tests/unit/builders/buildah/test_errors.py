@@ -1,4 +1,4 @@
-"""What buildah's last words are called."""
+"""The errors that buildah's last lines are mapped to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One push, one run: what webhooks and the sensor make of a ref that moves about."""
+"""One push, one run: how webhooks and the sensor judge a ref that moves back and forth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The steps between a push and its runs, on an intake in memory."""
+"""The steps between a push and its runs, with an in-memory intake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an image without a named operating system holds: static programs only, or more."""
+"""The contents of an image that names no operating system: only static programs, or more."""
 
 from __future__ import annotations
 

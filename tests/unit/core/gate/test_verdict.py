@@ -1,4 +1,4 @@
-"""What a verdict says beside yes and no: exceptions, what was not looked at, and a sentence that is true."""
+"""A verdict's details: exceptions, parts that were not scanned, and a summary that is true."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said beside an error: the key that was meant, globs, and what YAML wants."""
+"""Hints in errors: the intended key, globs, and YAML's rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""YAML 1.2's data and nothing else of it, whatever the text costs a parser that takes more."""
+"""Only the data of YAML 1.2 is read, and text that would be expensive for other parsers is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The schema of a run's conf: current, valid, and of one mind with the parser."""
+"""The schema of a run's conf: up to date, valid, and consistent with the parser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Specs with problems: all of them, each with its line and key path."""
+"""Specs with problems: all are reported, each with its line and key path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts that are no spec, whole or in part: refused with lines, and never another exception."""
+"""Texts that are not a spec, entirely or in part: refused with lines, and never with another exception."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A problem of a rule, region or trigger names it."""
+"""A problem of a rule, region or trigger gives its name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How registries are used: places, pauses, rates, and tries."""
+"""Limits on the use of registries: concurrency, delays, rates and retries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What registries say is read without any I/O, whatever they say."""
+"""Registries' responses are parsed without any I/O, whatever they contain."""
 
 from __future__ import annotations
 

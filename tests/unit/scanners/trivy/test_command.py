@@ -1,4 +1,4 @@
-"""How Trivy is found, and what it is told: a login that nobody can read, an environment without surprises."""
+"""How Trivy is found and run: with a login that no other process can read, and a minimal environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When the vulnerability database is fetched, kept, called stale or missed; Trivy itself is a stand-in."""
+"""When the vulnerability database is fetched, kept, stale or missing; Trivy itself is a stand-in."""
 
 from __future__ import annotations
 

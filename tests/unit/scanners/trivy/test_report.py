@@ -1,4 +1,4 @@
-"""Trivy's reports, as recorded from the real tool and as nobody should trust them."""
+"""Trivy's reports, as recorded from the real tool, and manipulated ones."""
 
 from __future__ import annotations
 

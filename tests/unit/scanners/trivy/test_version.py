@@ -1,4 +1,4 @@
-"""Which Trivy is new enough: looked at before anything else, and said with its path."""
+"""Minimum version of Trivy: checked before anything else; the error gives the path."""
 
 from __future__ import annotations
 
