@@ -39,7 +39,7 @@ VALUES = st.dictionaries(st.text().filter(lambda key: key != SEAL), JSON, max_si
 
 @given(VALUES, st.integers(-1, 50))
 def test_what_was_sealed_is_opened_after_any_way_through_json(value: dict[str, Any], index: int) -> None:
-    """Databases sort keys anew and drop spaces; the value is the same."""
+    """Databases reorder keys and drop spaces; the value still verifies."""
     place = replace(GATE, map_index=index)
     kept = json.loads(json.dumps(sealed(value, place, SECRET), sort_keys=True))
     assert (opened(kept, place, SECRET), claimed_index(kept)) == (json.loads(json.dumps(value)), index)

@@ -80,7 +80,7 @@ def test_a_task_that_starts_before_the_typo_was_parsed_finds_the_chain(
 
 
 def test_a_renamed_chain_ends_its_runs_and_takes_no_new_ones(tmp_path: Path, variables: Variables) -> None:
-    """Under both names there is a Dag; the watching Dags are for the new one."""
+    """Both names have a Dag; the watching Dags are for the new one."""
     write(tmp_path, "one")
     look(tmp_path, keep=True)
     write(tmp_path, "new", file="one.yaml")

@@ -34,7 +34,7 @@ def test_an_index_that_somebody_damaged_is_made_anew(tmp_path: Path, variables: 
 
 @pytest.mark.parametrize("text", ["", "{}", "null", '{"chain": "one", "spec": {}, "entry": {}}'])
 def test_a_kept_spec_that_somebody_damaged_is_none(tmp_path: Path, variables: Variables, text: str) -> None:
-    """Its chain has no Dag until the file is good, and the others go on."""
+    """Its chain has no Dag until the file is valid, and the others are unaffected."""
     write(tmp_path, "one")
     write(tmp_path, "two")
     look(tmp_path, keep=True)

@@ -115,7 +115,7 @@ def test_a_fixed_buildah_is_given_everything() -> None:
 
 
 def test_an_unknown_buildah_counts_as_old() -> None:
-    """What can't be told is not trusted."""
+    """An unknown version is not trusted."""
     with pytest.raises(BuildFailed):
         check("RUN --mount=type=cache,id=../x,target=/x y", UNKNOWN)
 

@@ -60,5 +60,5 @@ LISTED = ("scope", "repositories")
     ],
 )
 def test_fleet(specs: dict[str, ChainSpec], expected: list[tuple[str, Complaint]]) -> None:
-    """Names used twice and two equally narrow scopes are told of every file; a narrower scope is fine."""
+    """Duplicate names and equally narrow scopes are reported for every file; a narrower scope is accepted."""
     assert list(fleet_problems(specs)) == expected

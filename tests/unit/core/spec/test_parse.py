@@ -30,7 +30,7 @@ from support.spec_problems import HEAD, SOURCE, TOP, problems
     ],
 )
 def test_keys(rest: str, expected: list[str]) -> None:
-    """Duplicate and unknown keys are all told, at their own lines, along with everything else."""
+    """All duplicate and unknown keys are reported, at their own lines, along with every other problem."""
     assert problems(HEAD + rest) == expected
 
 

@@ -197,7 +197,7 @@ def test_a_wheel_is_known_wherever_pip_puts_it(tmp_path: Path, packages: str) ->
 def test_a_relative_folder_on_the_path_is_not_looked_into(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Nobody puts a Trivy before the real one by where a worker is started."""
+    """The folder in which a worker is started can't put another Trivy before the real one."""
     here, real = put(tmp_path / "here"), put(tmp_path / "usr")
     on_path(monkeypatch, real)
     monkeypatch.setenv("PATH", f".{os.pathsep}{os.pathsep}{real.parent}")
