@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     "text", ["", "{", "[]", '{"chains": {"one": {}}}', '{"chains": {"one": {"slots": {"build": 9e9}}}}']
 )
 def test_an_index_that_somebody_damaged_is_made_anew(tmp_path: Path, variables: Variables, text: str) -> None:
-    """From what is kept of each chain: numbers go on, and an invalid file keeps its last good version."""
+    """The stored specs rebuild the index: versions continue to count, and an invalid file keeps its last valid one."""
     write(tmp_path, "one")
     write(tmp_path, "two")
     look(tmp_path, keep=True)
