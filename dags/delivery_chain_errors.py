@@ -1,4 +1,4 @@
-"""Reports the problems of all invalid chain specs as one Airflow import error, each with file:line. Defines no Dag."""
+"""Raises one Airflow import error that lists all problems of invalid chain specs as file:line. Contains no Dag."""
 
 from delivery_chain.errors import SpecError
 from delivery_chain.settings import Settings

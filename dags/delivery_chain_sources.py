@@ -1,4 +1,4 @@
-"""Builds the Dags that start chains: those that watch git sources and images, and the one that backfills regions."""
+"""Defines the Dags that start chains: those that watch git sources and images, and the backfill of existing images."""
 
 from airflow.sdk import get_parsing_context
 

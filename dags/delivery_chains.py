@@ -1,4 +1,4 @@
-"""Builds an Airflow Dag for every chain. A task's own process builds only the Dag that the task belongs to."""
+"""Defines an Airflow Dag for every chain. A task's own process builds only the Dag that the task belongs to."""
 
 from airflow.sdk import get_parsing_context
 

@@ -1,4 +1,4 @@
-"""A fake of Airflow's REST API: logins, Dags, connections, runs that end after some polls, and prepared responses."""
+"""A fake of the part of Airflow's REST API that concerns runs: logins, Dags, runs that end after some polls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHAINS = ("base-images", "shop-api")
 
 @dataclass(slots=True)
 class FakeAirflow:
-    """The running fake. Tokens are `token-1`, `token-2`, … in the order of the requests."""
+    """The running fake. Tokens are `token-1`, `token-2`, … in the order in which they were requested."""
 
     url: str = ""
     tokens: set[str] = field(default_factory=set)
@@ -34,12 +34,12 @@ class FakeAirflow:
     """`METHOD path` of each request, in order."""
     paused: bool = False
     looks: list[tuple[str, str]] = field(default_factory=lambda: [("success", "")])
-    """State and note for each poll of a run; the last one is repeated."""
+    """State and note for each poll of a run; the last one stays."""
     say: dict[str, list[tuple[int, Any]]] = field(default_factory=dict)
-    """Prepared statuses and bodies for the next requests of `METHOD path`; they take precedence over all else."""
+    """Statuses and bodies for the next requests of `METHOD path`; these take precedence."""
 
     def answer(self, method: str, path: str, token: str, body: Any) -> tuple[int, Any]:
-        """Return the status and JSON body of the response to one request."""
+        """Return status and JSON for one request."""
         self.seen.append(f"{method} {path}")
         if self.say.get(f"{method} {path}"):
             return self.say[f"{method} {path}"].pop(0)
@@ -54,7 +54,7 @@ class FakeAirflow:
         return self._other(path)
 
     def _connection(self, method: str, name: str | None, body: Any) -> tuple[int, Any]:
-        """Handle connections as Airflow does: secrets are returned as `***`, and one sent as `***` is unchanged."""
+        """Behave like Airflow: secrets are shown as `***`, and a secret that is sent as `***` stays."""
         if method == "GET" and name is None:
             shown = [_masked(one) for _, one in sorted(self.connections.items())]
             return 200, {"connections": shown[:100], "total_entries": len(shown)}
@@ -108,7 +108,7 @@ def _masked(body: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def airflow_at_hand(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAirflow]:
-    """Yield a fake Airflow, with a login for it in the environment."""
+    """Run a fake Airflow, with a login for it in the environment."""
     with fake_airflow() as fake:
         monkeypatch.setenv("AIRFLOW_API_URL", fake.url)
         monkeypatch.setenv("AIRFLOW_API_USERNAME", USER)

@@ -1,4 +1,4 @@
-"""A chain for tests that edit runs in Airflow: built from the same source as the shop's, but for other tags."""
+"""A chain for tests of users' edits in Airflow: besides the shop's own, built from the same source by other tags."""
 
 from __future__ import annotations
 

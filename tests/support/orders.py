@@ -1,4 +1,4 @@
-"""Orders for targets, for an image that does not exist."""
+"""Orders for targets, about an image that exists nowhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from delivery_chain.targets.order import Order
 
 
 def order(*, method: str = "POST", **fields: Any) -> Order:
-    """Return an order of the trigger `prod`; given fields replace these."""
+    """An order of the trigger `prod`; given fields replace the defaults."""
     known: dict[str, Any] = {
         "id": "dlv_1",
         "trigger": Trigger(name="prod", url_connection="prod_hook", method=method),

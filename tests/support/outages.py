@@ -1,4 +1,4 @@
-"""Outages of parts of a sandbox: they are killed without warning, and restarted as the sandbox starts them."""
+"""Kills parts of a sandbox without warning, and restarts them as the sandbox starts them."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Parts:
 
     @contextmanager
     def away(self, name: str) -> Iterator[None]:
-        """Within it a part is away; afterwards it is back, and so is each part that ended for want of it."""
-        # PostgreSQL's processes share memory: killed, they would leave it behind.
+        """Take a part down during the block; afterwards restart it, and each part that exited because of that."""
+        # PostgreSQL's processes share memory, which they would leave behind if they were killed.
         number = signal.SIGINT if name == database.NAME else signal.SIGKILL
         processes.stop(State.load(self._layout).processes[name], number=number, patience=5)
         try:
@@ -38,13 +38,13 @@ class Parts:
 
 
 class Away(Protocol):
-    """A part that can be killed and restarted."""
+    """Something that can be taken down and restarted."""
 
     def away(self, name: str) -> AbstractContextManager[None]:
-        """Kill a part for the duration of the block."""
+        """Enter a block during which a part is down."""
 
 
 def seconds_away(parts: Away, name: str, seconds: float) -> None:
-    """Keep a part down for a number of seconds."""
+    """Take a part down for a while."""
     with parts.away(name):
         time.sleep(seconds)

@@ -1,4 +1,4 @@
-"""Implementations of the interfaces that record their arguments, registered under the names of real ones."""
+"""Implementations of the ports that record their arguments, registered under the names of real ones."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BUILT = "sha256:" + "1" * 64
 
 
 class NotingBuilder:
-    """Builds nothing; every build gives `BUILT`, or raises `error`."""
+    """Builds nothing; every build returns `BUILT`, or raises `error`."""
 
     works: list[BuildWork]
     error: Exception | None
@@ -45,7 +45,7 @@ class NotingBuilder:
 
 
 def noting_builder(monkeypatch: pytest.MonkeyPatch, name: str = "buildah") -> type[NotingBuilder]:
-    """Put a new NotingBuilder into the table; its class has what it recorded."""
+    """Put a new NotingBuilder into the table; its class holds what it recorded."""
     monkeypatch.setattr(NotingBuilder, "works", [], raising=False)
     monkeypatch.setattr(NotingBuilder, "error", None, raising=False)
     monkeypatch.setitem(BUILDERS, name, f"{__name__}:NotingBuilder")
@@ -53,7 +53,7 @@ def noting_builder(monkeypatch: pytest.MonkeyPatch, name: str = "buildah") -> ty
 
 
 class NotingRunner:
-    """Runs nothing; what is watched is lost, after `meanwhile` was called."""
+    """Runs nothing; a watched job is lost, after `meanwhile` was called."""
 
     cancelled: list[str]
     meanwhile: Callable[[], None]
@@ -64,7 +64,7 @@ class NotingRunner:
         return Handle(key)
 
     def watch(self, handle: Handle, log: Callable[[str], None]) -> Failure:
-        """Call `meanwhile`, as if while a job runs."""
+        """Let the test act while a job would run."""
         log(f"job {handle.key}")
         type(self).meanwhile()
         return failure_of(JobLost(f"job {handle.key}"))
@@ -75,7 +75,7 @@ class NotingRunner:
 
 
 def noting_runner(monkeypatch: pytest.MonkeyPatch, name: str = "local") -> type[NotingRunner]:
-    """Put a new NotingRunner into the table; its class has what it recorded."""
+    """Put a new NotingRunner into the table; its class holds what it recorded."""
     monkeypatch.setattr(NotingRunner, "cancelled", [], raising=False)
     monkeypatch.setattr(NotingRunner, "meanwhile", lambda: None, raising=False)
     monkeypatch.setitem(RUNNERS, name, f"{__name__}:NotingRunner")

@@ -1,4 +1,4 @@
-"""The step `replicate` in a separate process, as on an Airflow worker, with a task state that outlives the process."""
+"""Runs the step `replicate` in a process of its own, as an Airflow worker does, with a task state that outlives it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class FileStore:
         self._file = file
 
     def get(self, key: str) -> Any:
-        """Return the value that was set last, by any process."""
+        """Return the value set last, by any process."""
         return self._all().get(key)
 
     def set(self, key: str, value: Any) -> None:
@@ -37,7 +37,7 @@ class FileStore:
 
 
 def start_try(run: Run, slot: int, folder: Path) -> BaseProcess:
-    """Start a try of the step; its result is in `folder`/result.json."""
+    """Start a try of the step; its return value is in `folder`/result.json."""
     process = multiprocessing.get_context("spawn").Process(target=_try, args=(run, slot, str(folder)))
     process.start()
     return process

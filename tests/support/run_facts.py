@@ -1,4 +1,4 @@
-"""Facts about a run, from its tasks and their results: of a completed run, and of runs that ended earlier."""
+"""Facts about runs, with their tasks and results: of a complete run, and of runs that ended early."""
 
 from __future__ import annotations
 

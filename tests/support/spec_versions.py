@@ -1,4 +1,4 @@
-"""A folder of specs and the versions that a parse keeps of them."""
+"""A folder of specs, and the versions that a parse stores of them."""
 
 from __future__ import annotations
 

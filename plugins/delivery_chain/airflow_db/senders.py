@@ -1,4 +1,4 @@
-"""Reads the webhook senders from Airflow's database: the connections each speaks for, and since when."""
+"""Reads the webhook senders from Airflow's database: whose pushes each reports (`speaks_for`), and since when."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ DELETED = "delete_connection"
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """One connection of type webhook_sender. Those of a secrets backend can't be listed."""
+    """One connection of type webhook_sender. Connections in a secrets backend can't be listed."""
 
     name: str
     speaks_for: tuple[str, ...]
     begun: datetime | None
-    """Time of its creation or first delivery; None if older than all records."""
+    """Time of the connection's creation or first delivery; None if it is older than all records."""
 
 
 def senders_in(session: Session) -> list[Sender]:
@@ -57,7 +57,7 @@ def _recorded(extra: Any) -> datetime | None:
 
 
 def _added(session: Session, name: str) -> datetime | None:
-    """Time of the first request to add it since its last removal; later requests found it present."""
+    """Time of the first request to add a sender since its last removal; later requests found it present."""
     named = Log.extra.contains(f'"connection_id": "{name}"', autoescape=True)
     removed = session.scalar(select(func.max(Log.dttm)).where(Log.event == DELETED, named))
     command = (Log.event == ADDED_BY_COMMAND) & Log.extra.contains(f"'{name}'", autoescape=True)

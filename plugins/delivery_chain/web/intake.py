@@ -1,4 +1,4 @@
-"""Turns a notification into runs in one transaction: Airflow's database has all of it, or nothing.
+"""Turns a notification into runs in one transaction: either all of it takes effect, or nothing.
 
 Notifications about one source are serialized across all server processes, see `RefHistory`.
 """
@@ -38,18 +38,18 @@ if TYPE_CHECKING:
     from delivery_chain.web.index import Chains
 
 MOST_RUNS = 100
-"""Runs per notification, because its sender does not wait long. The sensor starts the rest."""
+"""Maximum runs started per notification, because its sender does not wait long. The sensor starts the rest."""
 GONE = "the registry no longer has this tag, or can't resolve it"
 UNPEELED = "an annotated tag whose commit can't be resolved now; the sensor finds it"
 LEFT = f"more than {MOST_RUNS} runs in one delivery: the sensor starts the rest"
 
 
 def take(*, sender: WebhookSender, notification: Notification, chains: Chains, now: datetime) -> list[Entry]:
-    """Make the runs and the ledger's entries; return the entries.
+    """Create the runs and the ledger's entries; return the entries.
 
     Raises:
-        WebhookRefused: 503: a registry can't resolve a tag. Retryable.
-        SQLAlchemyError: Nothing was written. The sender should retry.
+        WebhookRefused: With status 503: a registry can't resolve a tag. Retryable.
+        SQLAlchemyError: The transaction failed, and nothing was written. The sender should retry.
     """
     pushes = resolve(notification, sender.speaks_for, chains)
     with transaction() as session:
@@ -84,7 +84,7 @@ class WebhookIntake:
         self._histories: dict[str, RefHistory] = {}
 
     def route(self, pushes: Sequence[Push]) -> list[Routed]:
-        """Route git refs, then images; ordered by place, so that concurrent notifications never deadlock."""
+        """Route git refs, then images, sorted by source or registry so that concurrent notifications never deadlock."""
         refs = [push for push in pushes if not push.is_image]
         images = [self._image(push) for push in pushes if push.is_image]
         return [*self._refs(refs), *sorted(images, key=self._shelf)]
@@ -114,15 +114,16 @@ class WebhookIntake:
         return replace(found, why=OURS) if own else found
 
     def _shelf(self, one: Routed) -> tuple[str, str]:
-        """The place, and the Dag whose readers may see the entry: Airflow shows no log of a Dag that does not exist.
+        """The place of a change (the Dag that watches it), and the Dag whose readers may see its entry in the ledger.
 
-        No Dag watches for images that a chain builds, so those go to the chain's Dag.
+        The two differ for images of chains that build: no Dag watches for those, and Airflow shows no log of a Dag that
+        does not exist, so their entries belong to the chain's Dag.
         """
         builds = one.push.is_image and one.starts and self.chains.specs[one.starts[0].chain].build_rules
         return one.place, one.starts[0].chain if builds else one.place
 
     def known(self, one: Routed) -> tuple[History, Sighting | None]:
-        """The ref's history and last sighting; locks the place at its first ref."""
+        """The ref's history and last sighting. The first ref of a source or registry locks its history."""
         if one.place not in self._histories:
             self._histories[one.place] = RefHistory(self.session, one.place)
         history = self._histories[one.place]
@@ -149,12 +150,12 @@ class WebhookIntake:
         return LEFT if made and made + len(one.starts) > MOST_RUNS else ""
 
     def make(self, one: Routed, start: Start, run_id: str, event: Event) -> Outcome | None:
-        """Make the run in this transaction."""
+        """Create the run in this transaction."""
         del one
         return self._runs.make(start, run_id, event)
 
     def remember(self, one: Routed, history: History) -> None:
-        """Keep the history for the place's Variable, which `write` stores."""
+        """Keep the history, which `write` stores in its Variable."""
         self._histories[one.place].remember(one.push.ref, history)
 
     def entry(self, one: Routed) -> Entry:
@@ -172,7 +173,7 @@ class WebhookIntake:
         )
 
     def write(self, done: Iterable[Routed]) -> list[Entry]:
-        """Write histories and ledger entries in the transaction; return the entries."""
+        """Write histories and ledger entries in this transaction; return the entries."""
         for history in self._histories.values():
             history.write()
         entries: list[Entry] = []

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 LONGEST_READ = 30.0
 """Seconds within which a sender must send its body."""
 BODIES_AT_ONCE = 64 * 1024 * 1024
-"""Bytes of all bodies that one server process holds at a time."""
+"""Maximum total size in bytes of the bodies that one server process holds at a time."""
 MOST_SENDERS = 1000
 LONGEST_NUMBER = 20
-"""Digits of a Content-Length."""
+"""Maximum number of digits of a Content-Length."""
 AGAIN_SOON = 5.0
-"""Retry-After in seconds for passing failures."""
+"""Retry-After in seconds for transient failures."""
 
 
 class Rate:
@@ -38,7 +38,7 @@ class Rate:
         """Count one delivery.
 
         Raises:
-            WebhookRefused: 429, with the seconds to wait.
+            WebhookRefused: With status 429 and the seconds to wait.
         """
         now = time.monotonic() if now is None else now
         left, at = self._buckets.pop(name, (float(per_minute), now))
@@ -53,30 +53,31 @@ class Rate:
 
 
 class Bodies:
-    """Reads bodies within bounds. Only bytes received count, and only while they are in use."""
+    """Reads bodies within limits. Only received bytes count, and only while their body is in use."""
 
     def __init__(self, room: int = BODIES_AT_ONCE) -> None:
-        """Start empty.
+        """Start with no bodies in flight.
 
         Args:
-            room: Bytes in total; one sender gets at most half of it, so that it can't starve the others.
+            room: Total bytes; each sender gets at most half of them, so that none can starve the others.
         """
         self.room = room
         self.share = room // 2
         self.held: dict[str, int] = {}
-        """Bytes by sender, for senders with bodies in flight."""
+        """Bytes in flight by sender."""
 
     @asynccontextmanager
     async def read(self, request: Request, largest: int, *, name: str) -> AsyncIterator[bytes]:
         """Read the body, which counts against the limits until the block ends.
 
         Args:
-            request: A request whose body was not read yet.
+            request: A request whose body has not been read yet.
             largest: Maximum size in bytes.
             name: The sender that the request claims to be from.
 
         Raises:
-            WebhookRefused: 413 if too large, 408 if too slow, 503 if too many bytes are in flight.
+            WebhookRefused: With status 413 if the body is too large, 408 if it is too slow, 503 if too many bytes are
+                in flight.
         """
         _check_length(request.headers, largest)
         body = bytearray()

@@ -34,7 +34,7 @@ HEADERS = {
 def up(request: Request) -> str:
     """The relative path from a page to `/delivery-chain/`, because Airflow may be served below a path.
 
-    Computed from the raw address, in which a run id is one segment whatever characters it contains.
+    It is computed from the raw address, in which a run id is one segment, whatever characters it contains.
     """
     sent: bytes = request.scope["raw_path"]
     below = sent.partition(PREFIX)[2] or sent.removeprefix(b"/")
