@@ -53,7 +53,7 @@ def test_known_ways_out_are_refused(
     attack: Attack, dockerfile: str, flaw: str, isolation: Isolation, network: Network
 ) -> None:
     """Before anything is pulled or run, and the error names the flaw."""
-    with pytest.raises(BuildFailed, match=rf"Dockerfile:\d+: RUN .*refused, as {flaw}"):
+    with pytest.raises(BuildFailed, match=rf"Dockerfile:\d+: RUN .*refused, because {flaw}"):
         attack(dockerfile, isolation, network)
     assert not any(line.startswith(("pulling", "STEP", "[1/2]")) for line in attack.build.lines)
 
