@@ -7,7 +7,7 @@ FROM ${TRIVY} AS trivy
 
 FROM ${BASE} AS packages
 USER root
-# The base image makes pip install below the user's home; here pip installs into environments of its own.
+# In the base image, pip writes below the user's home; here, it writes to separate environments.
 ENV PIP_USER=false PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 WORKDIR /src
 COPY requirements.lock ./
