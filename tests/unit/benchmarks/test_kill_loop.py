@@ -1,4 +1,4 @@
-"""The kill loop's judge: nothing to say of facts that are right, and each kind of planted fault is found."""
+"""The kill loop's judge accepts facts that are right, and finds each kind of planted fault."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def without_delivery(tag: str) -> Facts:
 
 
 def told_again(number: int, *, way: str, **changed: object) -> Facts:
-    """A push was told a second time, and the run of that did nothing."""
+    """A push was redelivered, and the run of the redelivery did nothing."""
     pushes = tuple(replace(one, way=way) if one.number == number else one for one in PUSHES)
     again = replace(run(number), run_id="again", end="built before", held=(), digest="")
     return replace(right(), pushes=pushes, runs=(*right().runs, replace(again, **changed)))
@@ -205,7 +205,7 @@ def unbuilt(facts: Facts) -> Facts:
 
 
 def without_tag(tag: str, facts: Facts | None = None) -> Facts:
-    """A tag was never there, and nobody was told of it."""
+    """A tag never existed, and no trigger announced it."""
     facts = facts or right()
     return replace(
         facts,
@@ -354,7 +354,7 @@ def test_right_facts_are_right() -> None:
     ],
 )
 def test_a_planted_fault_is_found(facts: Callable[[], Facts], kind: str, what: str) -> None:
-    """Each is told of with its kind, in words that say what it is about."""
+    """Each is reported with its kind, and names what it concerns."""
     assert [one for one in judge(facts()) if one.kind == kind and what in one.what]
 
 

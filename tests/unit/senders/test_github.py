@@ -180,7 +180,7 @@ def test_refusals(changes: dict[str, Any], why: str) -> None:
     ],
 )
 def test_headers(name: str, value: str, why: str) -> None:
-    """Headers that are missing, or longer than GitHub's are, are told by name."""
+    """Headers that are missing, or longer than GitHub's, are named."""
     assert why_not("github", with_headers(sample("github", "tag-created"), {name: value})).startswith(why)
 
 

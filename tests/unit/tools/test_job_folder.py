@@ -1,4 +1,4 @@
-"""A job's folder on a worker: locked while a process is in it, swept when none is."""
+"""A job's folder on a worker: locked while a process uses it, swept afterwards."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def jobs(work_folder: Path) -> list[str]:
 
 
 def test_a_job_has_its_folder_for_itself(tmp_path: Path) -> None:
-    """It is empty, its user's alone, and gone at the end."""
+    """It is empty, accessible to its user only, and removed at the end."""
     with job_folder.job_folder(tmp_path, "r1-build-0", log=print) as folder:
         assert (jobs(tmp_path), list(folder.iterdir())) == (["r1-build-0"], [])
         assert folder.stat().st_mode & 0o777 == 0o700
@@ -210,7 +210,7 @@ def test_a_folder_that_somebody_else_made_where_all_may_is_refused(tmp_path: Pat
 
 
 def test_a_link_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
-    """It would lead the sweep to somebody else's files."""
+    """It would lead the sweep to another user's files."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / str(os.geteuid())).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ConfigurationError, match="found another user's, or a link"):

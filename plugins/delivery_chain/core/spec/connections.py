@@ -28,16 +28,16 @@ class Needed:
     what: str
     """Use, such as `trigger redeploy-prod`."""
     url: str = ""
-    """URL of a git source, as the chain has it."""
+    """URL of a git source, as the spec gives it."""
 
     @property
     def command(self) -> str:
-        """Command that adds it."""
+        """Command that creates the connection."""
         return connect_command(self.conn_type, self.connection)
 
 
 def connect_command(conn_type: str, connection: str) -> str:
-    """Command that adds a connection, with the address in capitals for the reader to fill in."""
+    """Return the command that creates a connection; the reader replaces the word in capitals with the address."""
     return f"delivery-chain connect {COMMANDS[conn_type].format(connection)}"
 
 

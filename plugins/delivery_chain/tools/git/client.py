@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 __all__ = ["GitSource", "Transport", "checkout", "list_refs"]
 
 MAX_REFS_OUTPUT = 16 * 1024 * 1024
-"""Most bytes of `git ls-remote`: some 200,000 refs."""
+"""Maximum size, in bytes, of `git ls-remote`: some 200,000 refs."""
 MAX_LISTING = 128 * 1024 * 1024
-"""Most bytes of a commit's file list: some million files."""
+"""Maximum size, in bytes, of a commit's file list: some million files."""
 MAX_CONTENT = 16 * 1024 * 1024 * 1024
-"""Most bytes of all files of a commit."""
+"""Maximum size, in bytes, of all files of a commit."""
 MAX_SUBMODULES = 100
 MAX_SUBMODULE_DEPTH = 5
 _DEPTHS = ("1", "50", "1000", "2147483647")

@@ -102,7 +102,7 @@ def test_there_and_back_again_are_three_lines() -> None:
 
 
 def test_two_runs_are_two_changes() -> None:
-    """A second stay at the same commit whose move away nobody told: two runs, two lines."""
+    """A second stay at the same commit, with an unreported move in between: two runs, two lines."""
     assert len(changes(seen("webhook gh", 0, outcome("a1")), seen("sensor", 9, outcome("a2")))) == 2
 
 
