@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 MOST_RUNS = 100
 """Runs per notification, because its sender does not wait long. The sensor starts the rest."""
 GONE = "the registry no longer has this tag, or can't resolve it"
-UNPEELED = "an annotated tag whose commit can't be resolved now; the sensor finds it"
+UNPEELED = "a tag whose commit can't be resolved now; the sensor finds it"
 LEFT = f"more than {MOST_RUNS} runs in one delivery: the sensor starts the rest"
 
 
