@@ -48,6 +48,18 @@ def test_check_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
     assert run(capsys, "check", tmp_path) == (2, "", f"{tmp_path}: no spec (*.yaml) found\n")
 
 
+def test_check_unreadable(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder below that can't be listed, such as one of /proc: named, exit code 2."""
+
+    def fails(*_: object) -> None:
+        raise OSError(22, "Invalid argument", "/proc/1/net")
+
+    monkeypatch.setattr(Path, "rglob", fails)
+    assert run(capsys, "check", tmp_path) == (2, "", "/proc/1/net: can't be listed: Invalid argument\n")
+
+
 @pytest.mark.parametrize(
     "arguments", [[], ["check"], ["plan", "x.yaml"], ["plan", "x.yaml", "--tag", "a", "--branch", "b"]]
 )

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from delivery_chain.core.events.push import Push
 from delivery_chain.core.times import EPOCH, in_utc
 from delivery_chain.core.value import Value
 
-Text = Annotated[str, Field(max_length=200)]
+
+def _storable(text: Any) -> Any:
+    """Drop NUL characters: PostgreSQL stores none, and the sender would retry the failing delivery forever."""
+    return text.replace("\0", "") if isinstance(text, str) else text
+
+
+Text = Annotated[str, Field(max_length=200), BeforeValidator(_storable)]
 MOST_PUSHES = 5000
 """Maximum number of pushes per notification. Bitbucket and GitLab truncate theirs far earlier."""
 

@@ -205,6 +205,7 @@ def _real_path(loc: Sequence[str | int], data: Any) -> KeyPath:
 
 _WORDINGS = {
     "missing": "is missing",
+    "int_parsing_size": "expected a smaller number, found {found}",
     "string_type": "expected text, found {found}{hint}",
     "string_pattern_mismatch": "expected {wanted}, found {found}",
     "bool_type": "expected true or false, found {found}",

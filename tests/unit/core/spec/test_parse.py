@@ -40,6 +40,10 @@ def test_keys(rest: str, expected: list[str]) -> None:
         ("{}\n", ["1: name: is missing", "1: scope: is missing", "1: version: is missing"]),
         (HEAD.replace("version: 1", "version: 2"), ["1: version: expected 1, found 2"]),
         (
+            HEAD.replace("version: 1", f"version: {'9' * 23}"),
+            [f"1: version: expected a smaller number, found {'9' * 23}"],
+        ),
+        (
             HEAD.replace("name: x", "name: -x-"),
             [
                 (
