@@ -170,7 +170,7 @@ def _regions(ti: TaskInstance, spec: ChainSpec, trigger: Trigger, digest: str) -
 
 def _skipped_rules(ti: TaskInstance, spec: ChainSpec) -> set[str]:
     """Return the rules that do not cover this image, so are not waited for. Decided from data, not task states."""
-    from delivery_chain.core.spec.filters import destination
+    from delivery_chain.core.spec.filters import NotCovered, destination
     from delivery_chain.operators.base import planned
 
     plan, _ = planned(ti)
@@ -179,7 +179,7 @@ def _skipped_rules(ti: TaskInstance, spec: ChainSpec) -> set[str]:
     return {
         rule.name
         for rule in spec.replicate
-        if isinstance(destination(spec, rule, plan.repository, held), str)
+        if isinstance(destination(spec, rule, plan.repository, held), NotCovered)
     }
 
 

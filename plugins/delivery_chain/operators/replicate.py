@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.names.reference import short_digest
 from delivery_chain.core.results import Published, RegionResult, TagMove
-from delivery_chain.core.spec.filters import Destination, destination
+from delivery_chain.core.spec.filters import Destination, NotCovered, destination
 from delivery_chain.core.steps import Step
 from delivery_chain.errors import ConfigurationError, ContentMismatch, TagConflict
 from delivery_chain.operators.base import leave, planned, pull, skip
@@ -77,8 +77,8 @@ class ReplicateOperator(SlotOperator, WorkerOperator):
         if published is None or published.digest != subject.digest:
             raise ConfigurationError("this run's image is not published yet: clear the task `publish`")
         goal = destination(spec, spec.replicate[self.slot], plan.repository, published.held)
-        if isinstance(goal, str):
-            raise skip(goal)
+        if isinstance(goal, NotCovered):
+            raise skip(goal.reason)
         with self.stoppable():
             result = self._copy(plan, goal, subject.digest, context)
         return leave(context, result)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from anyio import CapacityLimiter
@@ -34,6 +35,14 @@ def unproved(why: str) -> WebhookRefused:
     return error
 
 
+@dataclass(frozen=True, slots=True)
+class NoSender:
+    """A connection id without a sender."""
+
+    reason: str
+    """Why not. For the log only, since a stranger would learn from it which ids exist."""
+
+
 class SenderCache:
     """A server process's cache of senders. Concurrent requests for one id share a lookup.
 
@@ -52,8 +61,8 @@ class SenderCache:
         self.workers = workers
         self.strangers = CapacityLimiter(1)
         self._senders: dict[str, tuple[float, WebhookSender]] = {}
-        self._unknown: dict[str, tuple[float, str]] = {}
-        self._asked: dict[str, asyncio.Task[WebhookSender | str]] = {}
+        self._unknown: dict[str, tuple[float, NoSender]] = {}
+        self._asked: dict[str, asyncio.Task[WebhookSender | NoSender]] = {}
 
     async def sender(self, connection: str) -> WebhookSender:
         """The sender behind a connection.
@@ -64,15 +73,15 @@ class SenderCache:
         if not _NAME.fullmatch(connection):
             raise unproved("not a valid connection id")
         found = self._remembered(connection) or await self._ask(connection)
-        if isinstance(found, str):
-            raise unproved(found)
+        if isinstance(found, NoSender):
+            raise unproved(found.reason)
         return found
 
-    def _remembered(self, connection: str) -> WebhookSender | str | None:
+    def _remembered(self, connection: str) -> WebhookSender | NoSender | None:
         until, found = self._senders.get(connection) or self._unknown.get(connection) or (0.0, None)
         return found if time.monotonic() < until else None
 
-    async def _ask(self, connection: str) -> WebhookSender | str:
+    async def _ask(self, connection: str) -> WebhookSender | NoSender:
         asked = self._asked.get(connection)
         if asked is None:
             if connection not in self._senders:
@@ -82,7 +91,7 @@ class SenderCache:
         # A cancelled request must not cancel the lookup for the others.
         return await asyncio.shield(asked)
 
-    async def _look(self, connection: str) -> WebhookSender | str:
+    async def _look(self, connection: str) -> WebhookSender | NoSender:
         # Unknown ids queue among themselves, without delaying known senders.
         limiter = self.workers if connection in self._senders else self.strangers
         found = await run_sync(_sender, connection, limiter=limiter)
@@ -98,10 +107,10 @@ class SenderCache:
         return found
 
 
-def _sender(connection: str) -> WebhookSender | str:
+def _sender(connection: str) -> WebhookSender | NoSender:
     try:
         return WebhookSenderHook(connection).sender()
     except ConfigurationError as error:
         # Airflow reports a missing connection also when its database does not answer, which is transient.
         ping()
-        return str(error)
+        return NoSender(str(error))
