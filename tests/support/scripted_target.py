@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from delivery_chain.core.results import Attempt, Outcome
+from delivery_chain.core.results import Attempt, AttemptOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,11 +22,11 @@ ROW = "support.scripted_target:ScriptedTarget"
 class Script:
     """What the target says, and what it was asked."""
 
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[AttemptOutcome] = field(default_factory=list)
     """Of the next attempts; `DONE` after them."""
     ends: list[Settled | None] = field(default_factory=list)
     """Of the next questions; nothing has settled after them."""
-    taken: list[tuple[str, list[Outcome]]] = field(default_factory=list)
+    taken: list[tuple[str, list[AttemptOutcome]]] = field(default_factory=list)
     """Tag, and how the earlier attempts went, of each order."""
     looked: list[str] = field(default_factory=list)
     """Tags whose end was asked for."""
@@ -45,7 +45,7 @@ class ScriptedTarget:
 
     def deliver(self, order: Order, earlier: Sequence[Attempt]) -> Attempt:
         self.script.taken.append((order.tag, [one.outcome for one in earlier]))
-        outcome = self.script.outcomes.pop(0) if self.script.outcomes else Outcome.DONE
+        outcome = self.script.outcomes.pop(0) if self.script.outcomes else AttemptOutcome.DONE
         return Attempt(at=datetime.now(UTC), tag=order.tag, seconds=0.1, outcome=outcome)
 
     def settled(self, order: Order) -> Settled | None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from delivery_chain.core.events.event import Event
-    from delivery_chain.core.events.ledger import Outcome
+    from delivery_chain.core.events.ledger import StartResult
     from delivery_chain.core.events.pipeline import RunsThere
     from delivery_chain.core.events.push import Push
     from delivery_chain.core.events.routing import Start
@@ -59,7 +59,7 @@ class Runs:
         """The existing runs of this ref and commit."""
         return _made(self.session, start)
 
-    def make(self, start: Start, run_id: str, event: Event) -> Outcome | None:
+    def make(self, start: Start, run_id: str, event: Event) -> StartResult | None:
         """Create a run, or return the reason why not; None if its id was taken concurrently.
 
         Args:
@@ -70,9 +70,9 @@ class Runs:
         model = self.session.get(DagModel, start.chain)
         dag = self._dag(start.chain) if model else None
         if model is None or model.is_stale or dag is None:
-            return start.outcome(why="Airflow does not have its Dag now; the sensor retries")
+            return start.result(why="Airflow does not have its Dag now; the sensor retries")
         if model.has_import_errors:
-            return start.outcome(why="the Dag's file has import errors; the sensor retries")
+            return start.result(why="the Dag's file has import errors; the sensor retries")
         why = PAUSED if model.is_paused else ""
         try:
             # A savepoint, because another receiver, the sensor or a user may create it concurrently.
@@ -80,11 +80,11 @@ class Runs:
                 self._create(dag, run_id, event, event.seen_at or datetime.now(UTC), why)
         except IntegrityError:
             found = _look(self.session, start, {run_id: 1})
-            return start.outcome(run_id=run_id, why=SENSED) if found.get(1, event) else None
+            return start.result(run_id=run_id, why=SENSED) if found.get(1, event) else None
         except (ParamValidationError, ValueError) as error:
-            return start.outcome(why=f"Airflow refuses the run: {str(error)[:300]}")
+            return start.result(why=f"Airflow refuses the run: {str(error)[:300]}")
         self.made += 1
-        return start.outcome(run_id=run_id, made=True, why=why)
+        return start.result(run_id=run_id, made=True, why=why)
 
     def _dag(self, dag_id: str) -> Any:
         """The latest version of a Dag, cached in memory: reading it is a tenth of the cost of a run."""

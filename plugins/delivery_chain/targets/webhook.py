@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, ClassVar, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from delivery_chain.core.results import Attempt, Outcome
+from delivery_chain.core.results import Attempt, AttemptOutcome
 from delivery_chain.core.spec.connections import TRIGGER
 from delivery_chain.targets.interface import Settled
 
@@ -82,7 +82,7 @@ class WebhookTarget:
         now = datetime.now(UTC)
         began = time.monotonic()
         status, answer, after = exchange(self, order, now, until=began + self.timeout)
-        outcome = Outcome.LATER if status == NO_ANSWER else _outcome(status)
+        outcome = AttemptOutcome.LATER if status == NO_ANSWER else _outcome(status)
         return Attempt(
             at=now,
             tag=order.tag,
@@ -90,8 +90,8 @@ class WebhookTarget:
             status=status,
             answer=answer,
             outcome=outcome,
-            after=after if outcome is Outcome.LATER else None,
-            advice=_advice(status) if outcome is Outcome.REFUSED else None,
+            after=after if outcome is AttemptOutcome.LATER else None,
+            advice=_advice(status) if outcome is AttemptOutcome.REFUSED else None,
         )
 
     def settled(self, order: Order) -> Settled:
@@ -99,12 +99,12 @@ class WebhookTarget:
         return Settled(good=True, sentence=f"{self.shown_url} accepted {order.tag}")
 
 
-def _outcome(status: int) -> Outcome:
+def _outcome(status: int) -> AttemptOutcome:
     if status in DELIVERED:
-        return Outcome.DONE
+        return AttemptOutcome.DONE
     if status == TOO_MANY or status >= SERVER_ERROR:
-        return Outcome.LATER
-    return Outcome.REFUSED
+        return AttemptOutcome.LATER
+    return AttemptOutcome.REFUSED
 
 
 def _advice(status: int) -> str:

@@ -14,7 +14,7 @@ import anyio
 import httpx
 import pytest
 
-from delivery_chain.core.events.ledger import EVENT, Entry, LedgerLine, Looked, Outcome
+from delivery_chain.core.events.ledger import EVENT, Entry, LedgerLine, Looked, StartResult
 from delivery_chain.core.events.watch_dags import source_dag_id
 from delivery_chain.core.run.state import Facts
 from delivery_chain.core.spec.model import Source
@@ -47,8 +47,8 @@ def entry(ref: str = "refs/tags/v1", ago: float = 600, **given: Any) -> Entry:
     return (Looked if "sensor" in given.values() else Entry).model_validate(whole | given)
 
 
-def run_of(ref: str, *, made: bool) -> tuple[Outcome, ...]:
-    return (Outcome(chain=CHAIN, rule="release", run_id=f"run-{ref[-2:]}", made=made),)
+def run_of(ref: str, *, made: bool) -> tuple[StartResult, ...]:
+    return (StartResult(chain=CHAIN, rule="release", run_id=f"run-{ref[-2:]}", made=made),)
 
 
 class Records:

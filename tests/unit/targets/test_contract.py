@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from delivery_chain.core.results import Attempt, Outcome
+from delivery_chain.core.results import Attempt, AttemptOutcome
 from delivery_chain.errors import ConfigurationError
 from delivery_chain.targets.interface import Settled
 from delivery_chain.targets.table import TARGETS, target_class
@@ -61,7 +61,7 @@ def test_an_order_is_delivered_once(bench: Bench) -> None:
     """Under its id; the attempt says when, for which tag and how long."""
     began = datetime.now(UTC)
     found = bench.target.deliver(ORDER, ())
-    assert (found.outcome, found.tag, found.after, found.advice) == (Outcome.DONE, "v1.2", None, None)
+    assert (found.outcome, found.tag, found.after, found.advice) == (AttemptOutcome.DONE, "v1.2", None, None)
     assert (began <= found.at <= datetime.now(UTC), found.seconds >= 0) == (True, True)
     assert bench.ids() == [ORDER.id]
 
@@ -71,28 +71,28 @@ def test_a_repeated_order_has_the_same_id(bench: Bench) -> None:
     bench.will(Says.NOTHING)
     first = bench.target.deliver(ORDER, ())
     second = bench.target.deliver(ORDER, (first,))
-    assert (first.outcome, second.outcome) == (Outcome.LATER, Outcome.DONE)
+    assert (first.outcome, second.outcome) == (AttemptOutcome.LATER, AttemptOutcome.DONE)
     assert set(bench.ids()) == {ORDER.id}
 
 
 @pytest.mark.parametrize(
     ("says", "outcome", "after"),
     [
-        (Says.NO, Outcome.REFUSED, None),
-        (Says.ELSEWHERE, Outcome.REFUSED, None),
-        (Says.BUSY, Outcome.LATER, None),
-        (Says.BUSY_FOR_7_S, Outcome.LATER, 7.0),
-        (Says.FAILED, Outcome.LATER, None),
-        (Says.NOTHING, Outcome.LATER, None),
-        (Says.DRIPPING, Outcome.DONE, None),
+        (Says.NO, AttemptOutcome.REFUSED, None),
+        (Says.ELSEWHERE, AttemptOutcome.REFUSED, None),
+        (Says.BUSY, AttemptOutcome.LATER, None),
+        (Says.BUSY_FOR_7_S, AttemptOutcome.LATER, 7.0),
+        (Says.FAILED, AttemptOutcome.LATER, None),
+        (Says.NOTHING, AttemptOutcome.LATER, None),
+        (Says.DRIPPING, AttemptOutcome.DONE, None),
     ],
 )
-def test_answers_are_sorted(bench: Bench, says: Says, outcome: Outcome, after: float | None) -> None:
+def test_answers_are_sorted(bench: Bench, says: Says, outcome: AttemptOutcome, after: float | None) -> None:
     """Refused for good, later, or done; no answer is an exception, and one that never ends is left."""
     bench.will(says)
     found = bench.target.deliver(ORDER, ())
     assert (found.outcome, found.after, len(bench.ids())) == (outcome, after, 1)
-    assert bool(found.advice) is (outcome is Outcome.REFUSED)
+    assert bool(found.advice) is (outcome is AttemptOutcome.REFUSED)
     assert len(found.answer) <= LONGEST_ANSWER
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from delivery_chain.core.events.ledger import Entry, Outcome
+from delivery_chain.core.events.ledger import Entry, StartResult
 from delivery_chain.errors import ConfigurationError, WebhookRefused
 from delivery_chain.hooks.webhook_sender import WebhookSenderHook
 from delivery_chain.senders.table import SENDERS
@@ -64,7 +64,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
         before="",
         at=datetime(2026, 5, 20, tzinfo=UTC),
         by="webhook hook",
-        outcomes=(Outcome(chain="shop", rule="main", run_id="r1", made=True),),
+        outcomes=(StartResult(chain="shop", rule="main", run_id="r1", made=True),),
     )
 
     def take(**about: Any) -> list[Entry]:
