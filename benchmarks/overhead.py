@@ -34,8 +34,9 @@ from delivery_chain.sandbox.layout import Layout, load_secrets
 from delivery_chain.scanners.interface import ImageRef, Workplace
 from delivery_chain.scanners.trivy.options import TrivyOptions
 from delivery_chain.scanners.trivy.scanner import TrivyScanner
-from delivery_chain.tools.git.client import GitSource, checkout, list_refs
-from delivery_chain.tools.git.source import Transport
+from delivery_chain.tools.git.checkout import checkout
+from delivery_chain.tools.git.refs import list_refs
+from delivery_chain.tools.git.source import GitSource, Transport
 
 if TYPE_CHECKING:
     from delivery_chain.sandbox.source import Push

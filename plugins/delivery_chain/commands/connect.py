@@ -215,7 +215,7 @@ def _tried(args: argparse.Namespace, connection: Connection) -> str:
         if connection.conn_type == GIT:
             from delivery_chain.core.names.git_ref import counted  # noqa: PLC0415
             from delivery_chain.hooks.git import source_of  # noqa: PLC0415
-            from delivery_chain.tools.git.client import list_refs  # noqa: PLC0415
+            from delivery_chain.tools.git.refs import list_refs  # noqa: PLC0415
 
             source = source_of(fields, args.repository, TRANSPORTS)
             refs = list_refs(source, deadline=time.monotonic() + TEST_SECONDS)

@@ -207,7 +207,7 @@ def _delete(needed: Needed, client: RegistryClient, name: str) -> Line:
 
 
 def _git(scene: Scene, needed: Needed, about: str) -> Iterator[Line]:
-    from delivery_chain.tools.git.client import list_refs  # noqa: PLC0415
+    from delivery_chain.tools.git.refs import list_refs  # noqa: PLC0415
 
     try:
         source = GitSourceHook(needed.connection, scene.settings.git_transports).source(needed.url)

@@ -10,7 +10,7 @@ from delivery_chain.builders.interface import BuildWork
 from delivery_chain.builders.table import load_builder
 from delivery_chain.core.dockerfile.pull_policy import PullPolicy, ReadRule
 from delivery_chain.jobs.job import BuildDone
-from delivery_chain.tools.git.client import checkout
+from delivery_chain.tools.git.checkout import checkout
 
 if TYPE_CHECKING:
     from collections.abc import Callable

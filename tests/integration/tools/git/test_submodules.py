@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from delivery_chain.errors import SourceError
-from delivery_chain.tools.git.client import checkout
+from delivery_chain.tools.git.checkout import checkout
 from support.git_http import GitServer, serving
 from support.git_repositories import Repository, files_below, make_repository, soon
 
