@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from delivery_chain.builders.interface import BuildOutput, BuildWork
 from delivery_chain.builders.table import load_builder
-from delivery_chain.core.dockerfile.pull_policy import PullPolicy, ReadRule
+from delivery_chain.core.dockerfile.base_image_policy import BaseImagePolicy, ReadRule
 from delivery_chain.core.names.platform import Platform
 from delivery_chain.core.names.registry import Registry
 
@@ -112,9 +112,9 @@ def copy_shell(context: Path) -> None:
     (context / "Dockerfile").write_text("\n".join(lines) + "\n")
 
 
-def own_namespace(home: Registry, namespace: str) -> PullPolicy:
+def own_namespace(home: Registry, namespace: str) -> BaseImagePolicy:
     """What a chain's builds may read unless its spec says otherwise."""
-    return PullPolicy((ReadRule("the chain's own namespace", home.host, (namespace,), home),))
+    return BaseImagePolicy((ReadRule("the chain's own namespace", home.host, (namespace,), home),))
 
 
 class Builder:

@@ -19,7 +19,7 @@ MODULES = (
     "delivery_chain.oci.copy.api",
     "delivery_chain.oci.referrers",
     "delivery_chain.oci.closure",
-    "delivery_chain.operators.sweep",
+    "delivery_chain.operators.staging_cleanup",
     "delivery_chain.operators.match",
     "delivery_chain.builders.buildah.builder",
     "delivery_chain.hooks.logins",

@@ -53,7 +53,7 @@ class TaskState:
 def _limits(settings: Settings) -> Limits:
     """Return the limits that all replications on this worker share: each task is a process of its own."""
     from delivery_chain.oci.copy.worker_limits import WorkerLimits
-    from delivery_chain.tools.job_folder import home
+    from delivery_chain.tools.work_folder import home
 
     rate = settings.registry_megabytes_per_second * 1e6
     folder = home(settings.work_folder) / "limits"

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from delivery_chain.operators.task_instance import TaskInstance
 
 CLEANING_TRIES = 3
-"""Tries in which this task waits for a registry to clean up; the sweep removes what they could not."""
+"""Tries in which this task waits for a registry to clean up; the maintenance Dag removes what they could not."""
 
 
 class ReportOperator(ChainOperator):
@@ -87,7 +87,9 @@ class ReportOperator(ChainOperator):
         except RegistryError as refused:
             if refused.retryable and tries_of(ti, self.retries or 0) < CLEANING_TRIES:
                 raise
-            self.log.warning("Staging tags of this run stay for the sweep: %s", refused)
+            self.log.warning(
+                "Staging tags of this run stay until the maintenance Dag removes them: %s", refused
+            )
         return tuple(removed)
 
 
