@@ -14,7 +14,9 @@ from delivery_chain.core.results import (
     RegionResult,
     Subject,
 )
-from delivery_chain.core.run.state import End, Facts, Outcome, closed
+from delivery_chain.core.run.end import End
+from delivery_chain.core.run.facts import Facts
+from delivery_chain.core.run.state import Outcome, closed
 from delivery_chain.core.spec.in_force import version
 from delivery_chain.core.spec.slots import label_of
 from delivery_chain.core.steps import FAILED, SKIPPED, STEPS, Step, Task

@@ -16,7 +16,7 @@ import pytest
 
 from delivery_chain.core.events.ledger import EVENT, Entry, LedgerLine, Looked, StartResult
 from delivery_chain.core.events.watch_dags import source_dag_id
-from delivery_chain.core.run.state import Facts
+from delivery_chain.core.run.facts import Facts
 from delivery_chain.core.spec.model import Source
 from delivery_chain.core.xcom_keys import LEDGER
 

@@ -23,7 +23,7 @@ from delivery_chain.core.events.event import WEBHOOK
 from delivery_chain.core.events.history import CLOCKS
 from delivery_chain.core.events.ledger import SENSOR, Entry, EntryGroup, LedgerLine, Looked, StartResult
 from delivery_chain.core.names.git_ref import short_ref
-from delivery_chain.core.run.state import End
+from delivery_chain.core.run.end import End
 from delivery_chain.core.times import EPOCH
 
 if TYPE_CHECKING:

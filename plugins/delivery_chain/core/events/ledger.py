@@ -13,6 +13,7 @@ from pydantic import AfterValidator
 
 from delivery_chain.core.events.history import CLOCKS
 from delivery_chain.core.names.git_ref import short_ref
+from delivery_chain.core.run.end import in_a_word
 from delivery_chain.core.times import EPOCH, in_utc
 from delivery_chain.core.value import Value
 from delivery_chain.errors import UsageError
@@ -85,8 +86,6 @@ class Standing(Value):
     @property
     def word(self) -> str:
         """State for people, with an end that it would hide: `success`, `success (superseded)`."""
-        from delivery_chain.core.run.state import in_a_word  # noqa: PLC0415 - not needed to record changes
-
         return in_a_word(self.state, self.note)
 
 

@@ -13,7 +13,7 @@ from delivery_chain.core.steps import FAILED, SUCCESS, Step
 if TYPE_CHECKING:
     from delivery_chain.core.plan import Plan
     from delivery_chain.core.results import Published, Subject
-    from delivery_chain.core.run.state import Facts
+    from delivery_chain.core.run.facts import Facts
     from delivery_chain.core.spec.model import ChainSpec
 
 MOVING_NOTHING = frozenset({"ConfigurationError", "SealBroken", "Unjudged"})

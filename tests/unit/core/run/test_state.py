@@ -15,8 +15,10 @@ from delivery_chain.core.results import (
     Record,
     TagMove,
 )
+from delivery_chain.core.run.end import FINE, OPEN, End, in_a_word
+from delivery_chain.core.run.facts import Facts
 from delivery_chain.core.run.marks import Mark
-from delivery_chain.core.run.state import FINE, OPEN, End, Facts, in_a_word, outcome
+from delivery_chain.core.run.state import outcome
 from delivery_chain.core.steps import Task
 from support.run_facts import (
     AFTER_GATE,
