@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from delivery_chain.core.names.registry import Registry
-    from support.webhook_airflow import Receiver, Stored
+    from support.webhook_airflow import Receiver
+    from support.webhook_store import Stored
 
 pytestmark = pytest.mark.integration
 NAME = "shop/api"

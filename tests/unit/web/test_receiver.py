@@ -2,21 +2,15 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy.exc import OperationalError
 
-from delivery_chain.core.events.ledger import Entry, StartResult
-from delivery_chain.errors import ConfigurationError, WebhookRefused
+from delivery_chain.errors import ConfigurationError
 from delivery_chain.hooks.webhook_sender import WebhookSenderHook
 from delivery_chain.senders.table import SENDERS
-from delivery_chain.web import IN_ADDRESS, limits, sender_cache, webhooks
-from delivery_chain.web import receiver as module
+from delivery_chain.web import IN_ADDRESS, sender_cache, webhooks
+from support.receiver_fakes import NO_PROOF, PUSH, SENTINEL, Fakes, lines
 from support.webhook_airflow import (
     MAIN,
     OTHER_SECRET,
@@ -24,90 +18,12 @@ from support.webhook_airflow import (
     SECRET,
     A,
     Receiver,
-    Sent,
     connect,
-    make_receiver,
-    moved,
     signed,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-NO_PROOF = {"detail": "the request carries no valid signature or token"}
-PUSH = moved((MAIN, "", A))
-SENTINEL = "SENTINEL-of-the-body"
-
-
-@dataclass
-class Fakes:
-    """What stands in for Airflow's database."""
-
-    deliveries: list[Any] = field(default_factory=list)
-    """What was taken."""
-    fails: list[Exception] = field(default_factory=list)
-    """Raised by the next ones."""
-    lookups: list[str] = field(default_factory=list)
-    """Connections that were looked up."""
-    now: float = 1000.0
-    database: Exception | None = None
-    """What a look at the database raises."""
-
-
-@pytest.fixture
-def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
-    """The receiver's surroundings: connections `hook`, `github` and `quay`, a clock, and an intake that remembers."""
-    made = Fakes()
-    entry = Entry(
-        ref=MAIN,
-        commit=A,
-        before="",
-        at=datetime(2026, 5, 20, tzinfo=UTC),
-        by="webhook hook",
-        outcomes=(StartResult(chain="shop", rule="main", run_id="r1", made=True),),
-    )
-
-    def take(**about: Any) -> list[Entry]:
-        if made.fails:
-            raise made.fails.pop(0)
-        made.deliveries.append(about["notification"])
-        return [entry]
-
-    class Hook(WebhookSenderHook):
-        def sender(self) -> Any:
-            made.lookups.append(self.conn_id)
-            return super().sender()
-
-    def ping() -> None:
-        if made.database:
-            raise made.database
-
-    monkeypatch.setattr(module, "take", take)
-    monkeypatch.setattr(module, "Index", type("Index", (), {"chains": lambda _: None}))
-    monkeypatch.setattr(sender_cache, "WebhookSenderHook", Hook)
-    monkeypatch.setattr(sender_cache, "ping", ping)
-    # The event loop has its own clock.
-    monkeypatch.setattr(sender_cache, "time", SimpleNamespace(monotonic=lambda: made.now))
-    for conn_id in ("hook", "github", "quay"):
-        sender = "standard" if conn_id == "hook" else conn_id
-        connect(monkeypatch, conn_id, extra={"sender": sender})
-    return made
-
-
-@pytest.fixture
-def receiver(fakes: Fakes) -> Iterator[Receiver]:
-    """The plugin's receiver as Airflow mounts it."""
-    with make_receiver() as made:
-        yield made
-
-
-def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What the receiver logged."""
-    return [
-        record.getMessage()
-        for record in caplog.records
-        if record.name.startswith("delivery_chain") and record.levelno >= logging.WARNING
-    ]
+    from collections.abc import Callable
 
 
 def test_what_is_taken_is_answered(
@@ -253,105 +169,6 @@ def test_both_secrets_count_during_a_change(
     assert [receiver.deliver(PUSH, secret=one).status for one in (SECRET, OTHER_SECRET)] == [401, 200]
 
 
-def test_a_removed_connection_ends(receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also for a sender that was known."""
-    assert receiver.deliver(PUSH).status == 200
-    monkeypatch.delenv("AIRFLOW_CONN_HOOK")
-    fakes.now += sender_cache.SENDER_SECONDS
-    assert receiver.deliver(PUSH).status == 401
-    connect(monkeypatch)
-    fakes.now += sender_cache.SENDER_SECONDS
-    assert receiver.deliver(PUSH).status == 200
-
-
-def test_a_connection_is_looked_up_once_for_many(receiver: Receiver, fakes: Fakes) -> None:
-    """A hundred requests at once, for a sender and for nobody: one lookup each."""
-    found = receiver.all([signed(PUSH), signed(PUSH, conn_id="nobody")] * 50)
-    assert sorted(one.status for one in found) == [200] * 50 + [401] * 50
-    assert sorted(fakes.lookups) == ["hook", "nobody"]
-
-
-def test_made_up_names_are_bounded(
-    receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """After so many a minute they are refused unasked; a sender that is known is served nevertheless."""
-    monkeypatch.setattr(sender_cache, "LOOKUPS", 30)
-    monkeypatch.setattr(sender_cache, "MOST_UNKNOWN", 10)
-    receiver.deliver(PUSH)
-    found = receiver.all(signed(PUSH, conn_id=f"name{number}") for number in range(100))
-    assert (found.count(Sent(401, NO_PROOF)), len(fakes.lookups)) == (29, 30)
-    assert {one.status for one in found} == {401, 429}
-    fakes.now += 5 * sender_cache.SENDER_SECONDS
-    assert [one.status for one in (receiver.deliver(PUSH), receiver.deliver(PUSH))] == [200, 200]
-    assert len(lines(caplog)) == 100
-
-
-def test_a_database_that_does_not_answer_is_no_wrong_secret(
-    receiver: Receiver, fakes: Fakes, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Airflow says then that the connection is missing; the sender must come again all the same."""
-    fakes.database = OperationalError("SELECT 1", {}, Exception("gone\nDETAIL: secret things"))
-    found = receiver.deliver(PUSH, conn_id="stored")
-    assert (found.status, found.headers["retry-after"], found.body) == (
-        503,
-        "5",
-        {"detail": "Airflow's database did not take it"},
-    )
-    assert lines(caplog) == [
-        "Webhook 'stored' refused with 503: Airflow's database did not take it; OperationalError: gone"
-    ]
-    fakes.database = None
-    assert receiver.deliver(PUSH, conn_id="stored").status == 401
-
-
-def test_a_write_that_fails(receiver: Receiver, fakes: Fakes, caplog: pytest.LogCaptureFixture) -> None:
-    """503 with the time to wait, and the log has the driver's words, not the statement's values."""
-    fakes.fails = [OperationalError("INSERT", {"extra": SENTINEL}, Exception(f"disk full\n{SENTINEL}"))]
-    found = [receiver.deliver(PUSH, delivery="one") for _ in range(2)]
-    assert [(one.status, one.headers.get("retry-after")) for one in found] == [(503, "5"), (200, None)]
-    assert lines(caplog) == [
-        "Webhook 'hook' refused with 503: Airflow's database did not take it; OperationalError: disk full"
-    ]
-
-
-def test_waits_are_told_in_whole_seconds(receiver: Receiver, fakes: Fakes) -> None:
-    """A header takes no fractions, and an early retry would be refused again."""
-    fakes.fails = [
-        WebhookRefused(429, "later", retry_after=0.2),
-        WebhookRefused(503, "later", retry_after=7.1),
-    ]
-    assert [receiver.deliver(PUSH).headers["retry-after"] for _ in range(2)] == ["1", "8"]
-
-
-def test_no_more_wait_than_may(receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond that they are asked to come again; those before are taken, and then there is room again."""
-    monkeypatch.setattr(module, "MOST_WAITING", 3)
-    entered, go = threading.Semaphore(0), threading.Event()
-    take = module.take
-
-    def slow(**about: Any) -> Any:
-        entered.release()
-        assert go.wait(10)
-        return take(**about)
-
-    monkeypatch.setattr(module, "take", slow)
-    watch = threading.Thread(target=lambda: (entered.acquire(timeout=10), go.set()))
-    watch.start()
-    found = receiver.all([signed(PUSH)] * 10)
-    watch.join()
-    assert sorted(one.status for one in found) == [200] * 3 + [503] * 7
-    assert receiver.deliver(PUSH).status == 200
-
-
-def test_the_rate_counts_what_is_proved(
-    receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A stranger's requests take no delivery from the sender."""
-    connect(monkeypatch, extra={"per_minute": 2})
-    assert {receiver.deliver(PUSH, secret=OTHER_SECRET).status for _ in range(5)} == {401}
-    assert [receiver.deliver(PUSH).status for _ in range(3)] == [200, 200, 429]
-
-
 def test_a_secret_in_the_address_shows_nowhere(
     receiver: Receiver, fakes: Fakes, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -381,22 +198,6 @@ def test_the_address_is_emptied(query: bytes, monkeypatch: pytest.MonkeyPatch) -
         webhooks(scope, None, None).send(None)  # type: ignore[arg-type]
     assert (seen["query_string"], scope["query_string"]) == (b"", b"")
     assert isinstance(seen[IN_ADDRESS], str)
-
-
-def test_slow_ones_are_cut_off(
-    receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A body that does not come ends with 408."""
-    monkeypatch.setattr(limits, "LONGEST_READ", 0.01)
-
-    async def never() -> Any:
-        import asyncio  # noqa: PLC0415
-
-        yield b"{"
-        await asyncio.get_running_loop().create_future()
-
-    found = receiver.request("POST", f"{PREFIX}/hook", content=never())
-    assert (found.status, len(lines(caplog))) == (408, 1)
 
 
 @pytest.mark.parametrize("kind", sorted(SENDERS))
