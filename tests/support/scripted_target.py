@@ -11,7 +11,7 @@ from delivery_chain.core.results import Attempt, AttemptOutcome
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from delivery_chain.targets.interface import Settled
+    from delivery_chain.targets.interface import Probe, Settled
     from delivery_chain.targets.order import Order
 
 ROW = "support.scripted_target:ScriptedTarget"
@@ -42,6 +42,9 @@ class ScriptedTarget:
     @classmethod
     def of(cls, fields: Any) -> ScriptedTarget:
         return cls()
+
+    def probe(self) -> Probe:
+        raise NotImplementedError
 
     def deliver(self, order: Order, earlier: Sequence[Attempt]) -> Attempt:
         self.script.taken.append((order.tag, [one.outcome for one in earlier]))

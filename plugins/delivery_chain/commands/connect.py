@@ -220,10 +220,9 @@ def _tried(args: argparse.Namespace, connection: Connection) -> str:
             source = source_of(fields, args.repository, TRANSPORTS)
             refs = list_refs(source, deadline=time.monotonic() + TEST_SECONDS)
             return f"{source.url} has {counted(refs)}"
-        from delivery_chain.hooks.webhook import try_target  # noqa: PLC0415
         from delivery_chain.targets.webhook import WebhookTarget  # noqa: PLC0415
 
-        good, said = try_target(WebhookTarget.of(fields))
+        good, said = WebhookTarget.of(fields).probe()
     except DeliveryChainError as error:
         raise TestFailed(str(error)) from error
     if not good:

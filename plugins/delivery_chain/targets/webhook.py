@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
     from delivery_chain.core.connection_fields import ConnectionFields
-    from delivery_chain.targets.interface import Target
+    from delivery_chain.targets.interface import Probe, Target
     from delivery_chain.targets.order import Order
 
 DEFAULT_TIMEOUT = 10
@@ -72,6 +72,12 @@ class WebhookTarget:
             ca_certificate=fields.certificate(),
             timeout=float(fields.whole("timeout_seconds", DEFAULT_TIMEOUT, 1, LONGEST_TIMEOUT)),
         )
+
+    def probe(self) -> Probe:
+        """Connect, and do TLS if the URL is https; sends no request, which could start a redeploy."""
+        from delivery_chain.targets.webhook_probe import probe  # noqa: PLC0415
+
+        return probe(self)
 
     def deliver(self, order: Order, earlier: Sequence[Attempt]) -> Attempt:
         """Send once; does not follow redirects, which would leak the secret to another host."""

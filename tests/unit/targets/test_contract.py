@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from delivery_chain.core.results import Attempt, AttemptOutcome
+from delivery_chain.core.spec.connections import TARGET_CONNECTIONS
 from delivery_chain.errors import ConfigurationError
-from delivery_chain.targets.interface import Settled
+from delivery_chain.targets.interface import Probe, Settled
 from delivery_chain.targets.table import TARGETS, target_class
 from support.orders import order
 from support.scripted_target import ROW, ScriptedTarget
@@ -40,8 +41,13 @@ def test_each_kind_loads(kind: str) -> None:
     """Its name leads to a class with what the port has."""
     found = target_class(kind)
     assert [
-        name for name in ("connection_type", "of", "deliver", "settled") if not hasattr(found, name)
+        name for name in ("connection_type", "of", "probe", "deliver", "settled") if not hasattr(found, name)
     ] == []
+
+
+def test_each_kind_has_its_type_of_connection() -> None:
+    """Specs know it without loading the class."""
+    assert {kind: target_class(kind).connection_type for kind in TARGETS} == TARGET_CONNECTIONS
 
 
 def test_a_kind_that_is_registered_loads(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,6 +122,13 @@ def test_an_attempt_goes_through_xcom(bench: Bench) -> None:
     bench.will(Says.BUSY_FOR_7_S)
     found = bench.target.deliver(ORDER, ())
     assert Attempt.from_xcom(found.to_xcom()) == found
+
+
+def test_a_probe_delivers_nothing(bench: Bench) -> None:
+    """It says whether the target can be reached, without its secrets."""
+    found = bench.target.probe()
+    assert (type(found), found.good, bench.ids()) == (Probe, True, [])
+    assert [secret for secret in bench.secrets if secret in found.sentence] == []
 
 
 def test_asking_for_the_end_delivers_nothing(bench: Bench) -> None:
