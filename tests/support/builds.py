@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from delivery_chain.builders.interface import BuildOutput, BuildWork
-from delivery_chain.builders.table import load_builder
+from delivery_chain.builders.table import BUILDERS
 from delivery_chain.core.dockerfile.base_image_policy import BaseImagePolicy, ReadRule
 from delivery_chain.core.names.platform import Platform
 from delivery_chain.core.names.registry import Registry
@@ -126,7 +126,7 @@ class Builder:
         self.context.mkdir()
         self.lines: list[str] = []
         self.name = name
-        self.builder = load_builder(name)
+        self.builder = BUILDERS.load(name)()
         shutil.copy("/bin/busybox", self.context / "busybox")
 
     def __call__(

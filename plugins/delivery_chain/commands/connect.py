@@ -22,7 +22,7 @@ from delivery_chain.commands.connection_fields import (
     registry_given,
     trigger_given,
 )
-from delivery_chain.commands.exit_codes import DONE, FAILED, UNREACHABLE, USAGE
+from delivery_chain.commands.exit_codes import DONE, FAILED, exit_code
 from delivery_chain.core.spec.connections import GIT, REGISTRY, TRIGGER
 from delivery_chain.errors import ConfigurationError, DeliveryChainError, ToolError, UsageError
 from delivery_chain.tools.airflow_connections import NAME, add_arguments, change, look, make, server_of
@@ -109,12 +109,9 @@ def _connect(args: argparse.Namespace) -> int:
     except TestFailed as error:
         print(f"{error}\nnothing was created", file=sys.stderr)  # noqa: T201
         return FAILED
-    except (UsageError, ConfigurationError) as error:
+    except (UsageError, ConfigurationError, ToolError) as error:
         print(str(error).replace(_ADVICE, "; nothing was sent"), file=sys.stderr)  # noqa: T201
-        return USAGE
-    except ToolError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        return UNREACHABLE
+        return exit_code(error)
     print("\n".join(lines))  # noqa: T201
     return DONE
 

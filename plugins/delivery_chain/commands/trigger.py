@@ -11,7 +11,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from delivery_chain.commands.exit_codes import DONE, FAILED, UNREACHABLE, USAGE
+from delivery_chain.commands.exit_codes import DONE, FAILED, UNREACHABLE, exit_code
 from delivery_chain.commands.run_wait import LONGEST_NOTE, SERVER_ERROR, TOO_MANY, run_path, wait
 from delivery_chain.core.dags import CHAIN_TAG
 from delivery_chain.core.events.event import event_of_options
@@ -88,12 +88,9 @@ def register(parser: argparse.ArgumentParser) -> None:
 def _trigger(args: argparse.Namespace) -> int:
     try:
         return _start(args)
-    except (UsageError, ConfigurationError) as error:
+    except (UsageError, ConfigurationError, ToolError) as error:
         print(error, file=sys.stderr)  # noqa: T201
-        return USAGE
-    except ToolError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        return UNREACHABLE
+        return exit_code(error)
     except KeyboardInterrupt:
         print("interrupted; a run already started continues", file=sys.stderr)  # noqa: T201
         return UNREACHABLE

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from delivery_chain.builders.context import resolve_context
 from delivery_chain.builders.interface import BuildWork
-from delivery_chain.builders.table import load_builder
+from delivery_chain.builders.table import BUILDERS
 from delivery_chain.core.dockerfile.base_image_policy import BaseImagePolicy, ReadRule
 from delivery_chain.jobs.job import BuildDone
 from delivery_chain.tools.git.checkout import checkout
@@ -55,7 +55,7 @@ def run(job: BuildJob, logins: Logins, machine: Machine, log: Callable[[str], No
         reads=_reads(job, logins),
         options=job.options,
     )
-    output = load_builder(job.builder).build(work, seconds=deadline - time.monotonic(), log=log)
+    output = BUILDERS.load(job.builder)().build(work, seconds=deadline - time.monotonic(), log=log)
     return BuildDone(
         digest=output.digest,
         build_seconds=round(output.build_seconds, 3),

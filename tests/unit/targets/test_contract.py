@@ -11,7 +11,7 @@ from delivery_chain.core.results import Attempt, AttemptOutcome
 from delivery_chain.core.spec.connections import TARGET_CONNECTIONS
 from delivery_chain.errors import ConfigurationError
 from delivery_chain.targets.interface import Probe, Settled
-from delivery_chain.targets.table import TARGETS, target_class
+from delivery_chain.targets.table import TARGETS
 from support.orders import order
 from support.scripted_target import ROW, ScriptedTarget
 from support.target_benches import BENCHES, Bench, Says
@@ -39,7 +39,7 @@ def test_each_kind_is_held_to_the_contract() -> None:
 @pytest.mark.parametrize("kind", sorted(TARGETS))
 def test_each_kind_loads(kind: str) -> None:
     """Its name leads to a class with what the port has."""
-    found = target_class(kind)
+    found = TARGETS.load(kind)
     assert [
         name for name in ("connection_type", "of", "probe", "deliver", "settled") if not hasattr(found, name)
     ] == []
@@ -47,19 +47,19 @@ def test_each_kind_loads(kind: str) -> None:
 
 def test_each_kind_has_its_type_of_connection() -> None:
     """Specs know it without loading the class."""
-    assert {kind: target_class(kind).connection_type for kind in TARGETS} == TARGET_CONNECTIONS
+    assert {kind: TARGETS.load(kind).connection_type for kind in TARGETS} == TARGET_CONNECTIONS
 
 
 def test_a_kind_that_is_registered_loads(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row is all that it takes."""
     monkeypatch.setitem(TARGETS, "scripted", ROW)
-    assert target_class("scripted") is ScriptedTarget
+    assert TARGETS.load("scripted") is ScriptedTarget
 
 
 def test_an_unknown_kind_is_refused() -> None:
     """With the kinds that exist, and what to correct."""
     with pytest.raises(ConfigurationError) as caught:
-        target_class("pigeon")
+        TARGETS.load("pigeon")
     assert str(caught.value) == "target 'pigeon': expected one of webhook; correct the trigger in the spec"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from delivery_chain.core.gate.coverage import Coverage, LanguagePackages
-from delivery_chain.core.gate.findings import Database, ScanReport, Severity
+from delivery_chain.core.gate.findings import Database, ScanReport
 from delivery_chain.errors import (
     ScanFailed,
     ToolMissing,
@@ -23,6 +23,7 @@ from delivery_chain.scanners.trivy.command import find_trivy, wheel_of
 from delivery_chain.scanners.trivy.scanner import REPORT_TYPE
 from support.oci_registry import docker_registry
 from support.oci_tls import make_certificates
+from support.outdated_image import OLD_FINDINGS
 from support.scan_images import CLEAN, NO_PACKAGES, OLD, push_hidden_layer
 from support.trivy_bench import AMD64, BUILT, DATABASE, LOG4J, Bench
 from support.trivy_cases import NO_DIGEST
@@ -48,19 +49,8 @@ def test_an_outdated_image_gives_all_its_findings(bench: Bench) -> None:
 
     output = bench.scan("demo/old", digest)
 
-    high, medium, low = Severity.HIGH, Severity.MEDIUM, Severity.LOW
-    assert [(f.severity, f.id, f.package, f.installed, f.fixed) for f in output.report.findings] == [
-        (high, "CVE-2019-10906", "Jinja2", "2.10", "2.10.1"),
-        (high, "CVE-2023-4911", "libc6", "2.36-9", "2.36-9+deb12u3"),
-        (high, "CVE-2023-6246", "libc6", "2.36-9", "2.36-9+deb12u4"),
-        (high, "CVE-2024-2961", "libc6", "2.36-9", "2.36-9+deb12u6"),
-        (high, "CVE-2024-33599", "libc6", "2.36-9", "2.36-9+deb12u7"),
-        (high, "CVE-2025-4802", "libc6", "2.36-9", "2.36-9+deb12u11"),
-        (medium, "CVE-2020-28493", "Jinja2", "2.10", "2.11.3"),
-        (medium, "CVE-2024-22195", "Jinja2", "2.10", "3.1.3"),
-        (medium, "CVE-2024-34064", "Jinja2", "2.10", "3.1.4"),
-        (low, "CVE-2011-3374", "apt", "2.6.1", ""),
-    ]
+    found = [(f.severity, f.id, f.package, f.installed, f.fixed) for f in output.report.findings]
+    assert found == OLD_FINDINGS
     assert (output.report.digest, output.report.database) == (digest, facts(bench))
     assert (output.media_type, json.loads(output.raw)["SchemaVersion"]) == (REPORT_TYPE, 2)
 
