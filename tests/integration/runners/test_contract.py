@@ -17,11 +17,10 @@ from delivery_chain.jobs.job import BuildDone
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.runners.interface import Handle
 from delivery_chain.runners.table import RUNNERS
-from support.builds import PASSWORD, locked_registry
+from support.builds import PASSWORD
 from support.jobs import WAITS, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from delivery_chain.core.names.registry import Registry
@@ -31,19 +30,6 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(os.geteuid() != 0 or shutil.which("buildah") is None, reason="needs root and buildah"),
 ]
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """A registry that asks for a login."""
-    with locked_registry(tmp_path_factory.mktemp("locked")) as registry:
-        yield registry
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    """What is built."""
-    return Source.make(tmp_path_factory.mktemp("git") / "shop")
 
 
 @pytest.fixture
