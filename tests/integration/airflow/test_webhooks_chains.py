@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from support.webhook_airflow import Receiver
     from support.webhook_store import Stored
 
+pytestmark = pytest.mark.integration
+
 
 WEB = {"scope": {"instance": "home", "namespace": "web", "repositories": ["api"]}}
 

@@ -14,11 +14,16 @@ import pytest
 
 from delivery_chain.core.events.ledger import LedgerLine
 from delivery_chain.core.run.facts import Facts
+from support.push_records import CHAIN, PLACE, QUIET, Records, entry, run_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-from support.push_records import CHAIN, PLACE, QUIET, Records, entry, run_of
+pytestmark = [
+    pytest.mark.integration,
+    # What Airflow's own web server imports.
+    pytest.mark.filterwarnings("ignore:Using `httpx` with `starlette.testclient`"),
+]
 
 
 class Reader:

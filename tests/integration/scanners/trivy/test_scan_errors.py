@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from delivery_chain.scanners.interface import ScanOutput
 
+pytestmark = pytest.mark.integration
+
 
 class _Case:
     """What goes wrong, and what has to come of it."""
