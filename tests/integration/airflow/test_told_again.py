@@ -20,7 +20,7 @@ from delivery_chain.oci.client import RegistryClient
 from delivery_chain.operators.build import AssembleOperator
 from delivery_chain.operators.plan import PlanOperator
 from delivery_chain.operators.publish import PublishOperator
-from delivery_chain.tools.git import client as git
+from delivery_chain.tools.git import refs as git
 from delivery_chain.web import receiver as receiver_module
 from support import webhook_airflow
 from support.chain_steps import Run, push_platform, verdict
