@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """A registry that asks for a login."""
+    """A registry that requires a login."""
     with locked_registry(tmp_path_factory.mktemp("locked")) as registry:
         yield registry
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    """What is built."""
+    """The source of the build."""
     return Source.make(tmp_path_factory.mktemp("git") / "shop")

@@ -25,7 +25,7 @@ HOOK = "webhook gh"
 
 
 def entry(ref: str = "refs/tags/v1", ago: float = 600, **given: Any) -> Entry:
-    """One that a webhook leaves, or the sensor; `ago` in seconds."""
+    """An entry as left by a webhook or the sensor; `ago` is in seconds."""
     whole = {"ref": ref, "commit": A, "at": NOW - timedelta(seconds=ago), "by": HOOK}
     return (Looked if "sensor" in given.values() else Entry).model_validate(whole | given)
 
@@ -35,7 +35,7 @@ def run_of(ref: str, *, made: bool) -> tuple[StartResult, ...]:
 
 
 class Records:
-    """Writes what webhooks and sensors leave."""
+    """Writes the records that webhooks and sensors leave."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -80,7 +80,7 @@ class Records:
         self.session.flush()
 
     def planned(self, run_id: str, state: str | None, *, error: str = "", by: str = "plan") -> None:
-        """A chain's run whose task `plan` is in a state, with the error that a task left as its reason."""
+        """A chain's run whose task `plan` has a state, and the error that the task left as its reason."""
         from airflow.models.dagrun import DagRun
         from airflow.models.taskinstance import TaskInstance
         from airflow.models.xcom import XComModel

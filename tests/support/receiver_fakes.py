@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from support.webhook_airflow import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     import pytest
 
 
@@ -34,6 +37,12 @@ class Fakes:
     now: float = 1000.0
     database: Exception | None = None
     """What a look at the database raises."""
+    names: set[str] = field(default_factory=set)
+    """Senders in the database."""
+    listings: int = 0
+    """How often they were listed."""
+    waits: list[float] = field(default_factory=list)
+    """Seconds for which answers were held back."""
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -43,3 +52,9 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
         for record in caplog.records
         if record.name.startswith("delivery_chain") and record.levelno >= logging.WARNING
     ]
+
+
+async def slow() -> AsyncIterator[bytes]:
+    """A body that begins and never ends."""
+    yield b"{"
+    await asyncio.get_running_loop().create_future()

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from support.chain_steps import Run
 
+
 DAY = datetime(2026, 5, 20, 12, 0, tzinfo=UTC)
-"""When the pushes of these tests happen, unless told otherwise."""
+"""Time of the pushes in these tests, by default."""
 _ANY = object()
 RETRIES = 18
-"""What a step's task has."""
+"""Context of a step's task."""
 
 
 @dataclass(slots=True)
 class Task:
-    """A running task instance, as far as steps use Airflow's."""
+    """A running task instance, with the parts of Airflow's that steps use."""
 
     run: Run
     task_id: str

@@ -11,7 +11,7 @@ from support.trivy_bench import BUILT
 
 
 def packed(database: bytes) -> bytes:
-    """A database layer with something else for `trivy.db`."""
+    """A database layer with other content for `trivy.db`."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
         for name, content in (("trivy.db", database), ("metadata.json", vulndb.metadata(BUILT))):

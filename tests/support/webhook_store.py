@@ -1,4 +1,4 @@
-# ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run pay
+# ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run it pay for that
 """An Airflow database with chains and connections, for webhooks."""
 
 from __future__ import annotations
@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.events.event import Event
 from delivery_chain.core.events.ledger import Entry
+from delivery_chain.core.spec.in_force import INDEX, Kept, State, fingerprint, kept_key
+from delivery_chain.core.spec.in_force import Entry as Version
+from delivery_chain.core.spec.in_force import Index as InForce
+from delivery_chain.core.spec.slots import widths
 from support.webhook_airflow import BUNDLE
 
 if TYPE_CHECKING:
@@ -21,20 +25,20 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Stored:
-    """What is in Airflow's database."""
+    """The contents of Airflow's database."""
 
     kind: str
     """`sqlite` or `postgresql`."""
     url: str = field(repr=False)
 
     def add(self, *specs: ChainSpec, standing: Standing | None = None) -> None:
-        """Store chains as the Dag processor does: a row, and a new serialised version where something changed."""
+        """Store chains as the Dag processor does: a row, and a new serialized version if something changed."""
         from delivery_chain.dag_files.factory import make_chain_dag
 
         self.add_dags(*(make_chain_dag(one, standing=standing) for one in specs))
 
     def add_dags(self, *dags: Any) -> None:
-        """Store any Dags so."""
+        """Store any Dags in the same way."""
         from airflow.models.dagbundle import DagBundleModel
         from airflow.models.serialized_dag import SerializedDagModel
         from airflow.serialization.definitions.dag import SerializedDAG
@@ -51,6 +55,29 @@ class Stored:
                 SerializedDagModel.write_dag(dag, bundle_name=BUNDLE, session=session)
             session.flush()
         self.mark(*(one.dag_id for one in dags), is_paused=False)
+
+    def put_in_force(self, *specs: ChainSpec, state: State = State.CURRENT) -> None:
+        """Store the versions of chains as the Dag processor does before it stores their Dags."""
+        from airflow.models.variable import Variable
+        from airflow.utils.session import create_session
+
+        chains = {
+            one.name: Version(
+                number=1,
+                fingerprint=fingerprint(one),
+                file=f"{one.name}.yaml",
+                slots=widths(one),
+                state=state,
+            )
+            for one in specs
+        }
+        with create_session() as session:
+            for one in specs:
+                kept = Kept.of(one, chains[one.name]).model_dump_json(exclude_defaults=True)
+                Variable.set(kept_key(one.name), kept, session=session)
+            Variable.set(
+                INDEX, InForce(chains=chains).model_dump_json(exclude_defaults=True), session=session
+            )
 
     def mark(self, *dag_ids: str, **values: Any) -> None:
         """Set columns of Dags: is_paused, is_stale, has_import_errors."""
@@ -82,7 +109,7 @@ class Stored:
                     session.execute(table.delete())
 
     def runs(self, dag_id: str | None = None) -> list[tuple[str, str]]:
-        """Dag id and run id of each run, in the order of their making."""
+        """Dag id and run id of each run, in the order of creation."""
         from airflow.models.dagrun import DagRun
         from airflow.utils.session import create_session
         from sqlalchemy import select
@@ -93,7 +120,7 @@ class Stored:
             return [(row.dag_id, row.run_id) for row in rows]
 
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
-        """What is known of a run."""
+        """Everything known about a run."""
         from airflow.models.dagrun import DagRun
         from airflow.utils.session import create_session
         from sqlalchemy import select
@@ -125,7 +152,7 @@ class Stored:
             return [Entry.model_validate_json(row.extra or "") for row in rows]
 
     def variables(self) -> dict[str, Any]:
-        """All Variables, read."""
+        """All Variables, parsed."""
         from airflow.models.variable import Variable
         from airflow.utils.session import create_session
         from sqlalchemy import select
@@ -143,5 +170,5 @@ class Stored:
             Variable.set(dag_id, json.dumps(said), session=session)
 
     def nothing(self) -> bool:
-        """Whether no webhook left anything."""
+        """Whether webhooks have left nothing."""
         return (self.runs(), self.ledger(), self.variables()) == ([], [], {})

@@ -1,4 +1,4 @@
-"""A connection of type `delivery_webhook` as the target of deliveries."""
+"""Reads a connection of type `delivery_webhook` as a target of deliveries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from delivery_chain.targets.webhook import WebhookTarget
 
 
 class WebhookHook(BaseHook):
-    """Airflow's connection to one target of deliveries."""
+    """Airflow connection to one target of deliveries."""
 
     conn_name_attr: ClassVar[str] = "conn_id"
     default_conn_name: ClassVar[str] = "delivery_webhook_default"
@@ -20,7 +20,7 @@ class WebhookHook(BaseHook):
     hook_name: ClassVar[str] = "Delivery webhook"
 
     def __init__(self, conn_id: str = default_conn_name) -> None:
-        """Read nothing yet.
+        """Create the hook; reads nothing yet.
 
         Args:
             conn_id: Airflow's connection id.
@@ -29,7 +29,7 @@ class WebhookHook(BaseHook):
         self.conn_id = conn_id
 
     def target(self) -> WebhookTarget:
-        """The target, its secrets masked in logs.
+        """Return the target, its secrets masked in logs.
 
         Raises:
             ConfigurationError: The connection is missing or wrong. Not retryable.
@@ -37,9 +37,9 @@ class WebhookHook(BaseHook):
         return WebhookTarget.of(read_connection(self.conn_id, self.conn_type))
 
     def test_connection(self) -> tuple[bool, str]:
-        """Connect, and do TLS where the URL says https. Nothing is sent: a request could start a redeploy."""
+        """Connect, with a TLS handshake for https. No request is sent, since it could start a redeploy."""
         try:
             return self.target().probe()
         except ConfigurationError as error:
-            # Airflow tests a copy of the connection, under a random name that nobody has seen.
+            # Airflow tests a copy of the connection under a random name, which means nothing to the user.
             return False, str(error).replace(f"connection {self.conn_id!r}", "this connection")

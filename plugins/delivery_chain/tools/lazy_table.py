@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LONGEST = 100
-"""Most characters of an unknown name to repeat in an error."""
+"""Maximum number of characters of an unknown name to repeat in an error."""
 T = TypeVar("T")
 
 

@@ -1,7 +1,8 @@
-"""Signed webhooks on a real Airflow database: one push, one run, and a reason wherever there is none."""
+"""Signed webhooks on a real Airflow database: each push gets one run, or a reason why it gets none."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,7 @@ from delivery_chain.core.events.event import Event, Kind
 from delivery_chain.core.events.watch_dags import source_dag_id, told_key
 from delivery_chain.core.spec.model import Source
 from support.webhook_airflow import (
+    IF_NEW,
     MAIN,
     OTHER_SECRET,
     SECRET,
@@ -36,7 +38,7 @@ WATCH = source_dag_id(Source(connection="git_shop", url="api.git"))
 
 
 def test_one_push_one_run(stored: Stored, receiver: Receiver) -> None:
-    """A push makes a run of the chain with the event as its conf; the answer and the ledger both name it."""
+    """A push starts a run of the chain with the event as its conf; the response and the ledger both name it."""
     stored.add(spec())
     found = receiver.deliver(
         moved((MAIN, B, A), actor="mona", pushed_at="2024-05-31T16:48:37Z"), delivery="one"
@@ -70,7 +72,7 @@ def test_one_push_one_run(stored: Stored, receiver: Receiver) -> None:
 
 
 def test_a_time_in_the_future_counts_as_now(stored: Stored, receiver: Receiver) -> None:
-    """A sender whose clock is ahead makes no push the newest for ever."""
+    """If a sender's clock is ahead, its push does not stay the newest forever."""
     stored.add(spec())
     receiver.deliver(moved((MAIN, "", A), pushed_at="2999-01-01T00:00:00Z"))
     ((chain, run_id),) = stored.runs()
@@ -79,7 +81,7 @@ def test_a_time_in_the_future_counts_as_now(stored: Stored, receiver: Receiver) 
 
 
 def test_a_redelivery_makes_no_second_run(stored: Stored, receiver: Receiver) -> None:
-    """The same delivery again names the run that is there."""
+    """The response to a redelivery names the existing run."""
     stored.add(spec())
     first, again = (receiver.push(MAIN, "", A, delivery="one") for _ in range(2))
     assert (first.made, again.made, again.run_ids) == (first.run_ids, [], first.run_ids)
@@ -88,7 +90,7 @@ def test_a_redelivery_makes_no_second_run(stored: Stored, receiver: Receiver) ->
 
 
 def test_another_server_process_knows_it_too(stored: Stored, receiver: Receiver) -> None:
-    """What is known is in the database, not in a process."""
+    """All knowledge is in the database, and none in a process."""
     stored.add(spec())
     first = receiver.push(MAIN, "", A, delivery="one")
     with make_receiver() as other:
@@ -97,7 +99,7 @@ def test_another_server_process_knows_it_too(stored: Stored, receiver: Receiver)
 
 
 def test_there_and_back_makes_three_runs(stored: Stored, receiver: Receiver) -> None:
-    """A, B and A again are three pushes, and so three runs with ids of their own."""
+    """A, B and A again are three pushes, and get three runs with different ids."""
     stored.add(spec())
     made = [receiver.push(MAIN, *move).made for move in (("", A), (A, B), (B, A))]
     assert ([len(one) for one in made], len({*map(tuple, made)})) == ([1, 1, 1], 3)
@@ -105,7 +107,7 @@ def test_there_and_back_makes_three_runs(stored: Stored, receiver: Receiver) -> 
 
 
 def test_a_late_redelivery_makes_none(stored: Stored, receiver: Receiver) -> None:
-    """An old delivery that comes once more after a newer push is known, and moves nothing back."""
+    """An old delivery that is repeated after a newer push is recognized, and moves nothing back."""
     stored.add(spec())
     old = receiver.push(MAIN, "", A, delivery="old")
     receiver.push(MAIN, A, B)
@@ -115,7 +117,7 @@ def test_a_late_redelivery_makes_none(stored: Stored, receiver: Receiver) -> Non
 
 
 def test_overtaken_deliveries_are_runs(stored: Stored, receiver: Receiver) -> None:
-    """The newer push arrives first: both are built, each once, and the older one has the earlier time."""
+    """The newer push arrives first: both are built once, and the older one has the earlier time."""
     stored.add(spec())
     receiver.push(MAIN, "", C)
     newer, older = receiver.push(MAIN, A, B), receiver.push(MAIN, C, A)
@@ -127,7 +129,7 @@ def test_overtaken_deliveries_are_runs(stored: Stored, receiver: Receiver) -> No
 def test_two_senders_of_one_repository(
     stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A repository's and its organisation's webhook tell one push, each with an id of its own."""
+    """The webhooks of a repository and of its organization report one push, each with an id of its own."""
     stored.add(spec())
     connect(monkeypatch, "organisation", password=OTHER_SECRET)
     first = receiver.push(MAIN, "", A)
@@ -141,7 +143,7 @@ def test_two_senders_of_one_repository(
 
 @pytest.mark.parametrize("ref", [MAIN, V1])
 def test_deletions_start_nothing(stored: Stored, receiver: Receiver, ref: str) -> None:
-    """The end of a branch or tag is answered and remembered; the same commit under it is then a new push."""
+    """The deletion of a branch or tag is acknowledged and remembered; after it, the same commit is a new push."""
     stored.add(spec())
     receiver.push(ref, "", A)
     gone = receiver.push(ref, A, "")
@@ -159,17 +161,17 @@ def test_deletions_start_nothing(stored: Stored, receiver: Receiver, ref: str) -
         (moved(("refs/heads/feature", "", A)), "no build rule matches"),
         (
             moved((MAIN, "", A), repository="shop/other"),
-            "no chain builds shop/other from a source of git_shop, home",
+            "no chain builds shop/other from a source of git_shop, home" + IF_NEW,
         ),
         (
             moved((MAIN, "", A), repository="https://evil.example.com/shop/api/more"),
-            "no chain builds https://evil.example.com/shop/api/more from a source of git_shop, home",
+            "no chain builds https://evil.example.com/shop/api/more from a source of git_shop, home" + IF_NEW,
         ),
     ],
     ids=["no rule", "other repository", "longer path"],
 )
 def test_no_chain_wants_it(stored: Stored, receiver: Receiver, said: dict[str, Any], why: str) -> None:
-    """The answer and the ledger say why there is no run."""
+    """The response and the ledger say why no run was started."""
     stored.add(spec())
     found = receiver.deliver(said)
     assert (found.status, [entry.why for entry in found.entries], stored.runs()) == (200, [why], [])
@@ -188,7 +190,7 @@ def test_no_chain_wants_it(stored: Stored, receiver: Receiver, said: dict[str, A
     ],
 )
 def test_names_of_a_repository(stored: Stored, receiver: Receiver, place: str) -> None:
-    """A sender may name it by any of its addresses."""
+    """A sender may name a repository by any of its addresses."""
     stored.add(spec())
     assert len(receiver.push(MAIN, "", A, repository=place).made) == 1
 
@@ -196,14 +198,31 @@ def test_names_of_a_repository(stored: Stored, receiver: Receiver, place: str) -
 def test_a_sender_speaks_for_its_connections_only(
     stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who may tell of one git server starts nothing of another one."""
+    """A sender for one git server starts nothing for another one."""
     stored.add(spec(sources={"api": {"connection": "git_other", "url": "shop/api.git"}}))
     connect_git(monkeypatch, "git_other")
     assert (receiver.push(MAIN, "", A).made, stored.runs()) == ([], [])
 
 
+def test_a_sender_in_the_database(
+    stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found among all connections, as Airflow's API server finds it, and only if it is a sender."""
+    from airflow.models.connection import Connection  # noqa: PLC0415
+    from airflow.utils.session import create_session  # noqa: PLC0415
+
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
+    extra = json.dumps({"sender": "standard", "speaks_for": "git_shop"})
+    with create_session() as session:
+        for conn_id, conn_type in (("forge", "webhook_sender"), ("other", "http")):
+            session.add(Connection(conn_id=conn_id, conn_type=conn_type, password=SECRET, extra=extra))
+    stored.add(spec())
+    found = [receiver.push(MAIN, "", A, conn_id=conn_id).status for conn_id in ("forge", "other", "nobody")]
+    assert (found, len(stored.runs())) == ([200, 401, 401], 1)
+
+
 def test_a_ping_is_answered(stored: Stored, receiver: Receiver) -> None:
-    """A test of the webhook is answered with what it is, and leaves nothing."""
+    """A test of the webhook is recognized as such, and leaves nothing."""
     stored.add(spec())
     found = receiver.deliver({"type": "ping"}, delivery="p")
     assert (found.status, found.body, stored.nothing()) == (
@@ -229,7 +248,7 @@ def test_many_refs_in_one_delivery(stored: Stored, receiver: Receiver) -> None:
 def test_a_secret_is_changed_without_a_gap(
     stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While it is being changed the old and the new one both count."""
+    """During the change, both the old and the new secret are valid."""
     stored.add(spec())
     connect(monkeypatch, password=OTHER_SECRET, extra={"second_secret": SECRET})
     found = [
@@ -241,7 +260,7 @@ def test_a_secret_is_changed_without_a_gap(
 
 
 def test_a_refusal_leaves_nothing(stored: Stored, receiver: Receiver) -> None:
-    """A wrong signature, a changed body and a body that is no delivery: no run, no row, no Variable."""
+    """A wrong signature, a changed body and a malformed body leave no run, no row, no Variable."""
     stored.add(spec())
     conn_id, body, headers = signed(moved((MAIN, "", A)))
     found = [
@@ -255,7 +274,7 @@ def test_a_refusal_leaves_nothing(stored: Stored, receiver: Receiver) -> None:
 
 @pytest.mark.parametrize("text", ["nonsense", "[]", '{"refs": 7}', '{"looked": "now"}'])
 def test_variables_that_somebody_edited(stored: Stored, receiver: Receiver, text: str) -> None:
-    """What can't be read is taken as nothing: pushes are taken, and a redelivery still makes no second run."""
+    """Unreadable Variables count as empty: pushes are accepted, and a redelivery still starts no second run."""
     from airflow.models.variable import Variable  # noqa: PLC0415
     from airflow.utils.session import create_session  # noqa: PLC0415
 

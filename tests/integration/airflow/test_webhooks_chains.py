@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from delivery_chain.core.events.pipeline import IMPORT_ERRORS, NO_DAG
+from delivery_chain.core.spec.in_force import State
 from delivery_chain.web import index
 from support.webhook_airflow import (
+    IF_NEW,
     MAIN,
     V1,
     A,
@@ -31,7 +34,7 @@ WEB = {"scope": {"instance": "home", "namespace": "web", "repositories": ["api"]
 
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The index looks at the database for each delivery."""
+    """Make the index query the database for each delivery."""
     monkeypatch.setattr(index, "FRESH_SECONDS", 0.0)
 
 
@@ -47,7 +50,7 @@ def test_several_chains_of_one_source(stored: Stored, receiver: Receiver) -> Non
 def test_a_hook_names_more_folders_than_the_chain(
     monkeypatch: pytest.MonkeyPatch, stored: Stored, receiver: Receiver, told: str
 ) -> None:
-    """The hook of a bare repository tells the last two; the connection may hold all but the last."""
+    """The hook of a bare repository reports the last two folders; the connection may contain all but the last."""
     connect_git(monkeypatch, host="file:///srv/git/shop")
     stored.add(spec())
     receiver.push(MAIN, "", A, repository=told)
@@ -71,7 +74,7 @@ def test_two_repositories_of_one_source(stored: Stored, receiver: Receiver) -> N
 
 
 def test_a_paused_dag_queues_with_a_note(stored: Stored, receiver: Receiver) -> None:
-    """The run waits, and says so in its note and in the answer."""
+    """The run waits, and its note and the response say so."""
     stored.add(spec())
     stored.mark("shop", is_paused=True)
     found = receiver.push(MAIN, "", A)
@@ -84,19 +87,59 @@ def test_a_paused_dag_queues_with_a_note(stored: Stored, receiver: Receiver) -> 
 @pytest.mark.parametrize(
     ("state", "why"),
     [
-        ({"is_stale": True}, "Airflow does not have its Dag now; the sensor retries"),
-        ({"has_import_errors": True}, "the Dag's file has import errors; the sensor retries"),
+        ({"is_stale": True}, NO_DAG),
+        ({"has_import_errors": True}, IMPORT_ERRORS),
     ],
     ids=["stale", "import errors"],
 )
 def test_a_dag_that_can_not_run(stored: Stored, receiver: Receiver, state: dict[str, bool], why: str) -> None:
-    """The answer says why, and the run of the other chain is made."""
+    """The response says why, and the run of the other chain is created; redelivered, the push has both, once each."""
     stored.add(spec(), spec("web", **WEB))
     receiver.push(V1, "", A)
     stored.mark("shop", **state)
-    found = receiver.push(MAIN, "", A)
-    outcomes = {outcome.chain: (outcome.made, outcome.why) for outcome in found.entries[0].outcomes}
+    found = receiver.push(MAIN, "", A, delivery="one")
+    assert (found.status, found.headers["retry-after"], found.body) == (503, "30", {"detail": f"shop: {why}"})
+    outcomes = {outcome.chain: (outcome.made, outcome.why) for outcome in stored.ledger()[-1].outcomes}
     assert outcomes == {"shop": (False, why), "web": (True, "")}
+    before = stored.runs()
+    assert receiver.push(MAIN, "", A, delivery="one").status == 503
+    assert (stored.runs(), len(stored.ledger())) == (before, 2)
+    stored.mark("shop", **dict.fromkeys(state, False))
+    again = receiver.push(MAIN, "", A, delivery="one")
+    assert (again.status, len(again.run_ids), again.made) == (200, 2, [stored.runs()[-1][1]])
+    assert [chain for chain, _ in stored.runs()] == ["shop", "web", "web", "shop"]
+
+
+@pytest.mark.parametrize("parsed", [True, False], ids=["other chains have", "none has"])
+def test_a_chain_whose_dag_is_not_parsed_yet(
+    stored: Stored, receiver: Receiver, fresh: None, *, parsed: bool
+) -> None:
+    """The Dag processor has stored its spec: its pushes are to come again, and nothing is recorded."""
+    if parsed:
+        stored.add(images())
+    stored.put_in_force(spec())
+    before = stored.variables()
+    found = receiver.push(MAIN, "", A, delivery="one")
+    assert (found.status, found.headers["retry-after"], found.body) == (
+        503,
+        "30",
+        {"detail": f"shop: {NO_DAG}"},
+    )
+    assert (stored.runs(), stored.ledger(), stored.variables()) == ([], [], before)
+    assert receiver.push(MAIN, "", A, repository="shop/other").status == 200
+    stored.add(spec())
+    again = receiver.push(MAIN, "", A, delivery="one")
+    assert (again.status, len(again.made), again.entries[0].why) == (200, 1, "")
+
+
+def test_a_chain_that_was_removed_is_not_waited_for(stored: Stored, receiver: Receiver, fresh: None) -> None:
+    """Its pushes are nobody's, as those of a source without a chain."""
+    stored.put_in_force(spec(), state=State.REMOVED)
+    found = receiver.push(MAIN, "", A)
+    assert (found.status, [entry.why for entry in found.entries]) == (
+        200,
+        ["no chain builds shop/api from a source of git_shop, home" + IF_NEW],
+    )
 
 
 def test_an_edited_spec_counts(stored: Stored, receiver: Receiver, fresh: None) -> None:
@@ -110,7 +153,7 @@ def test_an_edited_spec_counts(stored: Stored, receiver: Receiver, fresh: None) 
 
 
 def test_a_removed_chain_is_forgotten(stored: Stored, receiver: Receiver, fresh: None) -> None:
-    """A Dag whose file is gone takes no push any more, until it is back."""
+    """A Dag whose file was removed takes no more pushes until the file returns."""
     stored.add(spec())
     found = [receiver.push(MAIN, "", A)]
     stored.mark("shop", is_stale=True)
@@ -121,7 +164,7 @@ def test_a_removed_chain_is_forgotten(stored: Stored, receiver: Receiver, fresh:
 
 
 def test_another_versions_dag_disturbs_nobody(stored: Stored, receiver: Receiver) -> None:
-    """A chain's Dag with a spec that can't be read is passed over, and the others work."""
+    """A chain's Dag with an unreadable spec is skipped, and the others work."""
     from airflow.models.serialized_dag import SerializedDagModel  # noqa: PLC0415
     from airflow.utils.session import create_session  # noqa: PLC0415
     from sqlalchemy import select  # noqa: PLC0415
@@ -129,7 +172,7 @@ def test_another_versions_dag_disturbs_nobody(stored: Stored, receiver: Receiver
     stored.add(spec(), spec("web", **WEB))
     with create_session() as session:
         row = session.scalars(select(SerializedDagModel).where(SerializedDagModel.dag_id == "web")).one()
-        # The spec is JSON inside of JSON.
+        # The spec is JSON inside JSON.
         row._data = json.loads(json.dumps(row.data).replace('\\"version\\":1', '\\"version\\":99'))
         assert session.is_modified(row)
     receiver.push(MAIN, "", A)

@@ -48,7 +48,7 @@ def records(database: None) -> Iterator[Records]:
 
 @pytest.fixture
 def read(records: Records) -> Callable[..., Ledger]:
-    """Read what was written until now."""
+    """Read everything written so far."""
     from delivery_chain.airflow_db import push_events
 
     def ask(since: timedelta = DAY, readable: set[str] | None = None) -> Ledger:

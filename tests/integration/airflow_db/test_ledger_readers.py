@@ -19,15 +19,16 @@ from support.push_records import CHAIN, PLACE, QUIET, Records, entry, run_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
 pytestmark = [
     pytest.mark.integration,
-    # What Airflow's own web server imports.
+    # Imported by Airflow's own web server.
     pytest.mark.filterwarnings("ignore:Using `httpx` with `starlette.testclient`"),
 ]
 
 
 class Reader:
-    """Asks the page as a user of Airflow."""
+    """Requests the page as a user of Airflow."""
 
     def __init__(self) -> None:
         from airflow.api_fastapi.app import create_auth_manager
@@ -66,20 +67,20 @@ def shown(text: str) -> list[str]:
 
 
 def test_the_page_asks_for_a_login(reader: Reader) -> None:
-    """Nobody reads it without, also not with a Dag named in the address."""
+    """It can't be read without a login, even with a Dag named in the address."""
     assert reader.get(login=False)[0] == 401
     assert reader.get(login=False, dag_id=PLACE)[0] == 401
 
 
 def test_the_first_page(reader: Reader) -> None:
-    """It asks for a login, too, and leads to the pushes."""
+    """It requires a login, too, and links to the push events."""
     assert reader.get(path="/", login=False)[0] == 401
     status, text = reader.get(path="/")
     assert (status, '<a href="events">Push events</a>' in text) == (200, True)
 
 
 def test_a_run_that_is_not_there_has_a_page(reader: Reader) -> None:
-    """With the way to what there is, for who is logged in."""
+    """It links to the other pages, for logged-in users."""
     path = f"/{CHAIN}/nope"
     assert reader.get(path=path, login=False)[0] == 401
     status, text = reader.get(path=path)
@@ -97,14 +98,14 @@ def test_a_run_that_is_not_there_has_a_page(reader: Reader) -> None:
 def test_a_run_whose_task_was_deleted_has_its_page(
     reader: Reader, monkeypatch: pytest.MonkeyPatch, deleted: tuple[str, ...], status: int
 ) -> None:
-    """One that lacks what every chain has is none."""
+    """A run without the tasks that every chain has gets no page."""
     facts = Facts(state="success", deleted=deleted)
     monkeypatch.setattr("delivery_chain.web.pages.app.facts_of", lambda *_, **__: facts)
     assert reader.get(path=f"/{CHAIN}/some")[0] == status
 
 
 def test_the_page_shows_what_is_asked_for(reader: Reader) -> None:
-    """All of it, or what the form's fields leave."""
+    """Everything, or what the form's filters leave."""
     status, text = reader.get()
     assert (status, shown(text)) == (200, ["v1", "v2", "v3"])
     assert shown(reader.get(ref="v2")[1]) == ["v2"]
@@ -117,7 +118,7 @@ def test_the_page_shows_what_is_asked_for(reader: Reader) -> None:
 
 
 def test_the_page_honours_airflow_s_rights(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who may read some Dags sees their part; who may not read the audit log sees none, whatever the address says."""
+    """Users who may read some Dags see their part; without access to the audit log, they see nothing."""
     monkeypatch.setattr(type(reader.manager), "get_authorized_dag_ids", lambda *_args, **_named: {QUIET})
     status, text = reader.get()
     assert (status, shown(text)) == (200, ["v2"])
@@ -127,7 +128,7 @@ def test_the_page_honours_airflow_s_rights(reader: Reader, monkeypatch: pytest.M
 
 
 def test_the_command_reads_the_same(reader: Reader) -> None:
-    """In a process of its own, as a person runs it: JSON on standard output and nothing else."""
+    """In a process of its own, as run by a user: JSON on standard output, and nothing else."""
     del reader
     code = (
         "import sys; from delivery_chain.commands.main import main;"
@@ -146,7 +147,7 @@ def test_the_command_reads_the_same(reader: Reader) -> None:
 
 
 def test_the_command_says_which_database_it_needs(tmp_path: Any) -> None:
-    """Beside no Airflow: exit code 1, and what is missing."""
+    """Without Airflow's configuration: exit code 1, and what is missing."""
     code = "import sys; from delivery_chain.commands.main import main; sys.exit(main(['events']))"
     env = os.environ | {
         "PYTHONPATH": os.pathsep.join(sys.path),

@@ -10,8 +10,8 @@ import pytest
 
 from delivery_chain.core.events.ledger import Entry, StartResult
 from delivery_chain.hooks.webhook_sender import WebhookSenderHook
+from delivery_chain.web import limits, sender_cache
 from delivery_chain.web import receiver as module
-from delivery_chain.web import sender_cache
 from support.receiver_fakes import Fakes
 from support.webhook_airflow import (
     MAIN,
@@ -56,9 +56,21 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
     monkeypatch.setattr(module, "take", take)
     monkeypatch.setattr(module, "Index", type("Index", (), {"chains": lambda _: None}))
     monkeypatch.setattr(sender_cache, "WebhookSenderHook", Hook)
+
+    def names() -> frozenset[str]:
+        made.listings += 1
+        ping()
+        return frozenset(made.names)
+
+    async def wait(seconds: float) -> None:
+        made.waits.append(seconds)
+
+    monkeypatch.setattr(module, "sleep", wait)
     monkeypatch.setattr(sender_cache, "ping", ping)
+    monkeypatch.setattr(sender_cache, "sender_names", names)
     # The event loop has its own clock.
-    monkeypatch.setattr(sender_cache, "time", SimpleNamespace(monotonic=lambda: made.now))
+    for part in (sender_cache, limits):
+        monkeypatch.setattr(part, "time", SimpleNamespace(monotonic=lambda: made.now))
     for conn_id in ("hook", "github", "quay"):
         sender = "standard" if conn_id == "hook" else conn_id
         connect(monkeypatch, conn_id, extra={"sender": sender})

@@ -5,12 +5,14 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from delivery_chain.errors import ConfigurationError
 from delivery_chain.hooks.webhook_sender import WebhookSenderHook
 from delivery_chain.senders.table import SENDERS
-from delivery_chain.web import IN_ADDRESS, sender_cache, webhooks
-from support.receiver_fakes import NO_PROOF, PUSH, SENTINEL, Fakes, lines
+from delivery_chain.web import IN_ADDRESS, limits, sender_cache, webhooks
+from delivery_chain.web import receiver as module
+from support.receiver_fakes import NO_PROOF, PUSH, SENTINEL, Fakes, lines, slow
 from support.webhook_airflow import (
     MAIN,
     OTHER_SECRET,
@@ -23,7 +25,7 @@ from support.webhook_airflow import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
 
 def test_what_is_taken_is_answered(
@@ -100,7 +102,8 @@ REFUSALS: dict[str, Callable[[], tuple[dict[str, Any], tuple[str, bytes, dict[st
         401,
         "field speaks_for",
     ),
-    "too large": lambda: ({}, ("hook", b"", {"content-length": "9999999"}), 413, "at most 1048576 bytes"),
+    "too large": lambda: ({}, ("hook", b"", {"content-length": "99999999"}), 413, "at most 26214400 bytes"),
+    "too large for its kind": lambda: ({}, signed({"x": SENTINEL * 60_000}), 413, "at most 1048576 bytes"),
     "no JSON": lambda: ({}, ("hook", *signed({})[1:]), 400, "type"),
     "other form": lambda: ({}, signed({"type": "svn", "x": SENTINEL}), 400, "expected `type`"),
 }
@@ -129,13 +132,81 @@ def test_refusals(
     assert set(found.body) == {"detail"}
 
 
-def test_strangers_can_not_tell_names(receiver: Receiver) -> None:
-    """A connection that is not there, one of another type, and a wrong signature are answered alike."""
-    found = [
-        receiver.deliver(PUSH, conn_id=conn_id, secret=OTHER_SECRET)
-        for conn_id in ("hook", "nobody", "github", "quay")
-    ]
-    assert len({(one.status, json.dumps(one.body), tuple(sorted(one.headers.items()))) for one in found}) == 1
+async def chunked(count: int = 1, size: int = 5) -> AsyncIterator[bytes]:
+    for _ in range(count):
+        yield b"x" * size
+
+
+FORM = {"content-type": "application/x-www-form-urlencoded"}
+BY_STRANGERS: dict[str, tuple[int, Callable[[], dict[str, Any]]]] = {
+    "no proof": (401, lambda: {"content": b"{}"}),
+    "wrong signature": (
+        401,
+        lambda: dict(zip(("content", "headers"), signed(PUSH, secret="x")[1:], strict=True)),
+    ),
+    "empty": (401, dict),
+    "chunked": (401, lambda: {"content": chunked()}),
+    "another content type": (401, lambda: {"content": b"a=b&c=d", "headers": FORM}),
+    "larger than most senders may": (401, lambda: {"content": chunked(2, 1024 * 1024)}),
+    "large by its length": (413, lambda: {"headers": {"content-length": "26214401"}}),
+    "large": (413, lambda: {"content": chunked(26, 1024 * 1024)}),
+    "no length": (400, lambda: {"headers": {"content-length": "many"}}),
+    "slow": (408, lambda: {"content": slow()}),
+    "too much at once": (503, lambda: {"content": chunked(33, 1024 * 1024)}),
+    "wrong method": (405, lambda: {"method": "PUT", "content": b"{}"}),
+    "flood": (429, lambda: {"content": b"{}"}),
+}
+"""Requests without proof, with the status of their answer."""
+KNOWN = ("hook", "github", "quay", "without_secret", "of_another_kind", "of_another_type")
+UNKNOWN = ("nobody", "GitHub_2", "no%20name", "x" * 201)
+
+
+@pytest.mark.parametrize("backend", ["", "a.SecretsBackend"], ids=["", "with a secrets backend"])
+@pytest.mark.parametrize("case", BY_STRANGERS)
+def test_strangers_can_not_tell_names(
+    receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch, case: str, backend: str
+) -> None:
+    """Whatever they send, whole answers are alike for connections of every kind, and those that are not there."""
+    status, request = BY_STRANGERS[case]
+    connect(monkeypatch, "without_secret", password="")
+    connect(monkeypatch, "of_another_kind", extra={"sender": "svn"})
+    connect(monkeypatch, "of_another_type", conn_type="http")
+    monkeypatch.setattr(sender_cache, "airflow_option", lambda *_: backend)
+    monkeypatch.setattr(limits, "LONGEST_READ", 0.01 if case == "slow" else 30.0)
+    if case == "flood":
+        monkeypatch.setattr(limits, "STRANGERS", 3)
+        for name in ("hook", "nobody", "else"):
+            receiver.post(name, b"{}", {})
+    if case == "too much at once":
+        monkeypatch.setattr(module, "LARGEST", 100 * 1024 * 1024)
+    found = {
+        name: receiver.request(**{"method": "POST", "path": f"{PREFIX}/{name}"} | request())
+        for name in (*KNOWN, *UNKNOWN, *KNOWN)
+    }
+    assert {name: (one.status, one.body, one.headers) for name, one in found.items()} == dict.fromkeys(
+        found, (status, found["nobody"].body, found["nobody"].headers)
+    )
+
+
+def test_answers_without_proof_take_alike_long(
+    receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is held back until a fixed time after its request, so that no lookup or comparison shows."""
+    monkeypatch.setattr(module, "monotonic", iter((100.0, 100.03, 200.0, 200.2, 300.0)).__next__)
+    assert [receiver.post(name, b"{}", {}).status for name in ("hook", "nobody")] == [401, 401]
+    assert receiver.deliver(PUSH).status == 200
+    assert fakes.waits == [pytest.approx(0.07), 0.0]
+
+
+def test_a_dead_database_tells_no_names(receiver: Receiver, fakes: Fakes) -> None:
+    """The answer is 503 then also for a sender that needs no database."""
+    assert receiver.deliver(PUSH).status == 200
+    fakes.now += sender_cache.SENDER_SECONDS
+    fakes.database = OperationalError("SELECT 1", {}, Exception("gone"))
+    found = [receiver.deliver(PUSH, conn_id=name, secret=OTHER_SECRET) for name in ("hook", "nobody")]
+    assert [(one.status, one.body, one.headers) for one in found] == [
+        (503, found[0].body, found[0].headers)
+    ] * 2
 
 
 def test_other_methods_and_paths(receiver: Receiver, fakes: Fakes) -> None:

@@ -10,12 +10,11 @@ from sqlalchemy.exc import OperationalError
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.web import limits, sender_cache
 from delivery_chain.web import receiver as module
-from support.receiver_fakes import NO_PROOF, PUSH, SENTINEL, Fakes, lines
+from support.receiver_fakes import PUSH, SENTINEL, Fakes, lines, slow
 from support.webhook_airflow import (
     OTHER_SECRET,
     PREFIX,
     Receiver,
-    Sent,
     connect,
     signed,
 )
@@ -35,26 +34,69 @@ def test_a_removed_connection_ends(receiver: Receiver, fakes: Fakes, monkeypatch
     assert receiver.deliver(PUSH).status == 200
 
 
-def test_a_connection_is_looked_up_once_for_many(receiver: Receiver, fakes: Fakes) -> None:
-    """A hundred requests at once, for a sender and for nobody: one lookup each."""
+def test_a_connection_is_looked_up_once_for_many(
+    receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred requests at once, for a sender and for nobody: one lookup each, and one list of names."""
+    monkeypatch.setattr(limits, "STRANGERS", 1000)
+    monkeypatch.setattr(sender_cache, "airflow_option", lambda *_: "a.SecretsBackend")
     found = receiver.all([signed(PUSH), signed(PUSH, conn_id="nobody")] * 50)
     assert sorted(one.status for one in found) == [200] * 50 + [401] * 50
-    assert sorted(fakes.lookups) == ["hook", "nobody"]
+    assert (sorted(fakes.lookups), fakes.listings) == (["hook", "nobody"], 1)
 
 
-def test_made_up_names_are_bounded(
+def test_made_up_names_are_not_looked_up(
     receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After so many a minute they are refused unasked; a sender that is known is served nevertheless."""
-    monkeypatch.setattr(sender_cache, "LOOKUPS", 30)
-    monkeypatch.setattr(sender_cache, "MOST_UNKNOWN", 10)
+    """After so many a minute they are refused otherwise; senders are served nevertheless, known or new."""
+    monkeypatch.setattr(limits, "STRANGERS", 30)
     receiver.deliver(PUSH)
     found = receiver.all(signed(PUSH, conn_id=f"name{number}") for number in range(100))
-    assert (found.count(Sent(401, NO_PROOF)), len(fakes.lookups)) == (29, 30)
-    assert {one.status for one in found} == {401, 429}
+    assert ([one.status for one in found].count(401), {one.status for one in found}) == (30, {401, 429})
+    assert (fakes.lookups, fakes.listings) == (["hook"], 1)
+    connect(monkeypatch, "new")
     fakes.now += 5 * sender_cache.SENDER_SECONDS
-    assert [one.status for one in (receiver.deliver(PUSH), receiver.deliver(PUSH))] == [200, 200]
+    assert [receiver.deliver(PUSH, conn_id=name).status for name in ("hook", "new", "hook")] == [200] * 3
     assert len(lines(caplog)) == 100
+
+
+def test_a_new_sender_in_the_database_is_listed(
+    receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some seconds after it was added, also in a flood."""
+    monkeypatch.setattr(sender_cache, "in_environment", lambda _: False)
+    monkeypatch.setattr(limits, "STRANGERS", 1)
+    assert [receiver.deliver(PUSH).status for _ in range(2)] == [401, 429]
+    fakes.names.add("hook")
+    fakes.now += sender_cache.SENDER_SECONDS
+    assert [receiver.deliver(PUSH).status for _ in range(2)] == [200, 200]
+
+
+def test_names_of_a_secrets_backend_are_searched_within_bounds(
+    receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flood has so many lookups, then no more; a sender that proved itself before is served nevertheless."""
+    monkeypatch.setattr(sender_cache, "airflow_option", lambda *_: "a.SecretsBackend")
+    monkeypatch.setattr(sender_cache, "in_environment", lambda _: False)
+    monkeypatch.setattr(limits, "STRANGERS", 30)
+    connect(monkeypatch, "other")
+    assert receiver.deliver(PUSH).status == 200
+    fakes.now += 5 * sender_cache.SENDER_SECONDS
+    receiver.all(signed(PUSH, conn_id=f"name{number}") for number in range(100))
+    assert len(fakes.lookups) == 31
+    found = [receiver.deliver(PUSH, conn_id=name) for name in ("hook", "other")]
+    assert [(one.status, one.headers.get("retry-after")) for one in found] == [(200, None), (429, "2")]
+
+
+def test_other_spellings_of_a_name_fill_no_cache(
+    receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow finds a connection of the environment by any of them; they count as requests without proof."""
+    monkeypatch.setattr(limits, "STRANGERS", 2)
+    wrong = [
+        receiver.deliver(PUSH, conn_id=name, secret=OTHER_SECRET).status for name in ("Hook", "HOok", "HOOK")
+    ]
+    assert (wrong, fakes.lookups) == ([401, 401, 429], ["Hook", "HOok"])
 
 
 def test_a_database_that_does_not_answer_is_no_wrong_secret(
@@ -129,11 +171,5 @@ def test_slow_ones_are_cut_off(
     """A body that does not come ends with 408."""
     monkeypatch.setattr(limits, "LONGEST_READ", 0.01)
 
-    async def never() -> Any:
-        import asyncio  # noqa: PLC0415
-
-        yield b"{"
-        await asyncio.get_running_loop().create_future()
-
-    found = receiver.request("POST", f"{PREFIX}/hook", content=never())
+    found = receiver.request("POST", f"{PREFIX}/hook", content=slow())
     assert (found.status, len(lines(caplog))) == (408, 1)

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.integration
 
 
 class _Case:
-    """What goes wrong, and what has to come of it."""
+    """A fault, and its expected error."""
 
     def missing_image(self, bench: Bench) -> ScanOutput:
         bench.push("demo/image", CLEAN)
@@ -103,7 +103,7 @@ CASES: dict[str, tuple[type[DeliveryChainError], str]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_fails_has_its_own_error(bench: Bench, case: str) -> None:
-    """Nothing that goes wrong gives a report; each fault says what it is and what to do."""
+    """No fault gives a report; each error says what is wrong and what to do."""
     kind, message = CASES[case]
 
     with pytest.raises(DeliveryChainError) as caught:
@@ -116,7 +116,7 @@ def test_what_fails_has_its_own_error(bench: Bench, case: str) -> None:
     "login", [{}, {"username": "robot", "password": "wrong-pass"}], ids=["none", "wrong"]
 )
 def test_a_login_that_is_not_taken_has_its_own_error(tmp_path: Path, login: dict[str, str]) -> None:
-    """401 is told apart from a failed scan, and the message holds no password."""
+    """401 is distinguished from a failed scan, and the message has no password."""
     folder = tmp_path / "registry"
     folder.mkdir()
     with docker_registry(folder, htpasswd=True) as registry, RegistryClient(registry) as client:
@@ -134,7 +134,7 @@ def test_a_login_that_is_not_taken_has_its_own_error(tmp_path: Path, login: dict
 def test_without_trivy_the_error_says_how_to_install_it(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The program is looked for before anything else."""
+    """The program is searched for before anything else."""
     monkeypatch.setenv("PATH", str(tmp_path))
     bench.options = bench.options.model_copy(update={"wheel": False})
 
