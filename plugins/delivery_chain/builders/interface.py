@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from delivery_chain.core.dockerfile.pull_policy import PullPolicy
+from delivery_chain.core.dockerfile.base_image_policy import BaseImagePolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,7 +33,7 @@ class BuildWork:
     """Build arguments. Not for secrets: they end up in the image's history."""
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
-    reads: PullPolicy = field(default_factory=PullPolicy)
+    reads: BaseImagePolicy = field(default_factory=BaseImagePolicy)
     """Base images that the build may read; by default any that needs no login."""
     options: Mapping[str, str] = field(default_factory=dict)
     """The builder's own settings, such as buildah's `isolation` and `network`."""

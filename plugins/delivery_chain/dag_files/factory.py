@@ -262,7 +262,7 @@ def make_over_dags(dag_ids: Iterable[str]) -> dict[str, DAG]:
 
 def make_maintenance_dag(specs: Iterable[ChainSpec]) -> DAG:
     """Build the Dag that removes staging tags of crashed runs, one task per chain, once a day."""
-    from delivery_chain.operators.sweep import SweepOperator
+    from delivery_chain.operators.staging_cleanup import StagingCleanupOperator
 
     with DAG(
         dag_id=MAINTENANCE,
@@ -276,7 +276,7 @@ def make_maintenance_dag(specs: Iterable[ChainSpec]) -> DAG:
         tags=[MAINTENANCE],
     ) as dag:
         for spec in specs:
-            SweepOperator(task_id=f"sweep-{spec.name}", spec=spec)
+            StagingCleanupOperator(task_id=f"sweep-{spec.name}", spec=spec)
     return dag
 
 

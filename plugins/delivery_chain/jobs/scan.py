@@ -15,7 +15,7 @@ from delivery_chain.jobs.job import ScanDone
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.referrers import attach
 from delivery_chain.scanners.interface import ImageRef, Workplace
-from delivery_chain.scanners.table import load_scanner
+from delivery_chain.scanners.table import SCANNERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +37,7 @@ def run(job: ScanJob, logins: Logins, machine: Machine, log: Callable[[str], Non
     """
     until = time.monotonic() + job.seconds
     registry = logins.registry(job.registry)
-    scanner = load_scanner(job.engine)
+    scanner = SCANNERS.load(job.engine)()
     options = _options(job, scanner.options)
     with RegistryClient(registry) as client:
         # First, so that a missing image or a rejected login gets its own error.

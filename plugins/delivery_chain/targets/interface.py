@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, Self
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,14 @@ class Settled:
     good: bool
     sentence: str
     """The outcome in one sentence, without secrets."""
+
+
+class Probe(NamedTuple):
+    """Whether a target can be reached from this machine."""
+
+    good: bool
+    sentence: str
+    """The result for people, without secrets."""
 
 
 class Target(Protocol):
@@ -39,6 +47,9 @@ class Target(Protocol):
         Raises:
             ConfigurationError: A field is wrong. Not retryable.
         """
+
+    def probe(self) -> Probe:
+        """Check that deliveries can reach it, in bounded time. Delivers nothing, and has no effect at the target."""
 
     def deliver(self, order: Order, earlier: Sequence[Attempt]) -> Attempt:
         """Send an order once, in bounded time. Idempotent: sending it again under the same id must do no harm.

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, ClassVar, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from delivery_chain.core.results import Attempt, Outcome
+from delivery_chain.core.results import Attempt, AttemptOutcome
 from delivery_chain.core.spec.connections import TRIGGER
 from delivery_chain.targets.interface import Settled
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
     from delivery_chain.core.connection_fields import ConnectionFields
-    from delivery_chain.targets.interface import Target
+    from delivery_chain.targets.interface import Probe, Target
     from delivery_chain.targets.order import Order
 
 DEFAULT_TIMEOUT = 10
@@ -73,6 +73,12 @@ class WebhookTarget:
             timeout=float(fields.whole("timeout_seconds", DEFAULT_TIMEOUT, 1, LONGEST_TIMEOUT)),
         )
 
+    def probe(self) -> Probe:
+        """Connect, and do TLS if the URL is https; sends no request, which could start a redeploy."""
+        from delivery_chain.targets.webhook_probe import probe  # noqa: PLC0415
+
+        return probe(self)
+
     def deliver(self, order: Order, earlier: Sequence[Attempt]) -> Attempt:
         """Send once; does not follow redirects, which would leak the secret to another host."""
         # Imported late: reading the connection does not need `requests`.
@@ -82,7 +88,7 @@ class WebhookTarget:
         now = datetime.now(UTC)
         began = time.monotonic()
         status, answer, after = exchange(self, order, now, until=began + self.timeout)
-        outcome = Outcome.LATER if status == NO_ANSWER else _outcome(status)
+        outcome = AttemptOutcome.LATER if status == NO_ANSWER else _outcome(status)
         return Attempt(
             at=now,
             tag=order.tag,
@@ -90,8 +96,8 @@ class WebhookTarget:
             status=status,
             answer=answer,
             outcome=outcome,
-            after=after if outcome is Outcome.LATER else None,
-            advice=_advice(status) if outcome is Outcome.REFUSED else None,
+            after=after if outcome is AttemptOutcome.LATER else None,
+            advice=_advice(status) if outcome is AttemptOutcome.REFUSED else None,
         )
 
     def settled(self, order: Order) -> Settled:
@@ -99,12 +105,12 @@ class WebhookTarget:
         return Settled(good=True, sentence=f"{self.shown_url} accepted {order.tag}")
 
 
-def _outcome(status: int) -> Outcome:
+def _outcome(status: int) -> AttemptOutcome:
     if status in DELIVERED:
-        return Outcome.DONE
+        return AttemptOutcome.DONE
     if status == TOO_MANY or status >= SERVER_ERROR:
-        return Outcome.LATER
-    return Outcome.REFUSED
+        return AttemptOutcome.LATER
+    return AttemptOutcome.REFUSED
 
 
 def _advice(status: int) -> str:

@@ -14,7 +14,8 @@ from support.webhook_airflow import SECRET, connect, connect_git, spec
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from support.webhook_airflow import Receiver, Sent, Stored
+    from support.webhook_airflow import Receiver, Sent
+    from support.webhook_store import Stored
 
 pytestmark = pytest.mark.integration
 TAG = "refs/tags/v1"

@@ -22,14 +22,12 @@ from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.referrers import list_referrers
 from delivery_chain.scanners.table import SCANNERS
 from delivery_chain.tools.secret_files import passed_file
-from support.builds import PASSWORD, locked_registry
+from support.builds import PASSWORD
 from support.jobs import WAITS, Source
 from support.scan_images import OLD, push_files
 from support.scanner_benches import BENCHES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from delivery_chain.core.names.registry import Registry
 
 pytestmark = [
@@ -47,19 +45,6 @@ from delivery_chain.commands.main import main
 sys.exit(main())
 """
 """The command, with Airflow not importable, as in an image for jobs only."""
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """A registry that requires a login."""
-    with locked_registry(tmp_path_factory.mktemp("locked")) as registry:
-        yield registry
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    """The source of the build."""
-    return Source.make(tmp_path_factory.mktemp("git") / "shop")
 
 
 def start(work: Path, *arguments: str, logins: int | None = None) -> subprocess.Popen[bytes]:

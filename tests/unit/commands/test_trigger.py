@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from delivery_chain.commands.main import main
-from delivery_chain.commands.trigger import CHAIN_TAG, Ended, refusal, wait
+from delivery_chain.commands.run_wait import Ended, wait
+from delivery_chain.commands.trigger import CHAIN_TAG, refusal
 from delivery_chain.dag_files import factory
 from delivery_chain.errors import AirflowUnreachable, ConfigurationError, ToolError, UsageError
 from delivery_chain.tools.airflow_rest import Answer, Login, check_address

@@ -16,7 +16,7 @@ from delivery_chain.errors import DeliveryChainError, EventRefused, SourceUnreac
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.manifest import EMPTY_BLOB, OCI_MANIFEST
 from delivery_chain.operators.plan import PlanOperator
-from delivery_chain.tools.git import client as git
+from delivery_chain.tools.git import refs as git
 from support.chain_steps import COMMIT, DAY, NAME, Run, build_plan, chain, image_plan, push_platform
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from delivery_chain.errors import AirflowUnreachable, ConfigurationError, Connec
 from delivery_chain.hooks.registry import OciRegistryHook
 from delivery_chain.operators import preflight
 from delivery_chain.operators.plan import PlanOperator
-from delivery_chain.tools.git import client
+from delivery_chain.tools.git import refs
 from support.chain_steps import COMMIT, Run, chain
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append(source.url)
         return {"refs/tags/v1.2": COMMIT}
 
-    monkeypatch.setattr(client, "list_refs", list_refs)
+    monkeypatch.setattr(refs, "list_refs", list_refs)
     return found
 
 
@@ -155,7 +155,7 @@ def test_a_push_that_was_overtaken_needs_nothing(
 ) -> None:
     """A run that does nothing does not fail for what it would have needed."""
     connect(west=None, prod=None)
-    monkeypatch.setattr(client, "list_refs", lambda source, *, deadline: {"refs/tags/v1.2": "b" * 40})
+    monkeypatch.setattr(refs, "list_refs", lambda source, *, deadline: {"refs/tags/v1.2": "b" * 40})
     with pytest.raises(AirflowSkipException):
         plan()
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from delivery_chain.core.results import Attempt, Outcome
+from delivery_chain.core.results import Attempt, AttemptOutcome
 from delivery_chain.targets.acr_body import delivery_body
 from delivery_chain.targets.webhook import WebhookTarget
 from delivery_chain.targets.webhook_request import ANSWER_BYTES, headers_for
@@ -32,7 +32,7 @@ NOW = datetime(2026, 5, 20, 12, 0, tzinfo=UTC)
 ORDER = order()
 BODY = json.dumps(delivery_body(ORDER), ensure_ascii=False, separators=(",", ":")).encode()
 GET = order(method="GET")
-DONE, REFUSED, LATER = Outcome.DONE, Outcome.REFUSED, Outcome.LATER
+DONE, REFUSED, LATER = AttemptOutcome.DONE, AttemptOutcome.REFUSED, AttemptOutcome.LATER
 TIMEOUT = 0.5
 
 
@@ -94,7 +94,7 @@ def send(where: WebhookTarget, what: Order = ORDER) -> Attempt:
 def test_what_a_target_says_decides(
     target: Target,
     reply: Any,
-    outcome: Outcome,
+    outcome: AttemptOutcome,
     after: float | None,
     status: int,
     message: str,

@@ -25,9 +25,9 @@ from delivery_chain.builders.buildah.mount_rules import check_mounts, may_leave
 from delivery_chain.builders.buildah.probe_program import exit_program
 from delivery_chain.builders.buildah.workspace import BuildRoom, Caller
 from delivery_chain.builders.interface import BuildOutput
+from delivery_chain.core.dockerfile.base_image_policy import ImageName
 from delivery_chain.core.dockerfile.base_images import mounts, needs
 from delivery_chain.core.dockerfile.instructions import decode, instructions
-from delivery_chain.core.dockerfile.pull_policy import ImageName
 from delivery_chain.core.names.platform import Platform
 from delivery_chain.core.names.reference import Reference
 from delivery_chain.errors import BuildFailed, ConfigurationError, InvalidReference, ToolError
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from delivery_chain.builders.interface import BuildWork
+    from delivery_chain.core.dockerfile.base_image_policy import ReadRule
     from delivery_chain.core.dockerfile.base_images import Mount, Need
-    from delivery_chain.core.dockerfile.pull_policy import ReadRule
     from delivery_chain.tools.known_flaws import Version
 
 PROBE_SECONDS = 60.0

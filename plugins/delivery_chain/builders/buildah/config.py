@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.dockerfile.pull_policy import DOCKER_HUB, canonical_host
+from delivery_chain.core.dockerfile.base_image_policy import DOCKER_HUB, canonical_host
 
 if TYPE_CHECKING:
     from delivery_chain.core.names.registry import Registry

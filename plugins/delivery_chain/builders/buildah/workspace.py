@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Self
 
 from delivery_chain.builders.buildah import errors as buildah_errors
 from delivery_chain.builders.buildah import isolation
-from delivery_chain.builders.buildah.base_image_check import pinned
 from delivery_chain.builders.buildah.config import Settings, logins
+from delivery_chain.builders.buildah.foreign_layers import pinned
 from delivery_chain.builders.buildah.isolation import WRITTEN, Isolation, Network, Room, Sandbox
 from delivery_chain.core.names.reference import check_digest
 from delivery_chain.errors import RegistryError, ToolError
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from delivery_chain.core.dockerfile.base_image_policy import ImageName, ReadRule
     from delivery_chain.core.dockerfile.base_images import Need
-    from delivery_chain.core.dockerfile.pull_policy import ImageName, ReadRule
     from delivery_chain.core.names.registry import Registry
 
 _IMAGE = "localhost/build"

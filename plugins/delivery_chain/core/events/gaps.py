@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING
 from delivery_chain.core.events.dedupe import AGAIN, ANOTHER, LATE, LOST, REPLAYED
 from delivery_chain.core.events.event import WEBHOOK
 from delivery_chain.core.events.history import CLOCKS
-from delivery_chain.core.events.ledger import SENSOR, Entry, EntryGroup, LedgerLine, Looked, Outcome
+from delivery_chain.core.events.ledger import SENSOR, Entry, EntryGroup, LedgerLine, Looked, StartResult
 from delivery_chain.core.names.git_ref import short_ref
-from delivery_chain.core.run.state import End
+from delivery_chain.core.run.end import End
 from delivery_chain.core.times import EPOCH
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _begun(lines: Iterable[EntryGroup], watches: Mapping[str, Watch]) -> dict[st
 
 def _unreported(line: EntryGroup, begun: datetime | None, now: datetime) -> list[str]:
     """The gap of a change that only the sensor saw, and that had no run before."""
-    made = any(outcome.made for entry in line.entries for outcome in entry.outcomes)
+    made = any(result.made for entry in line.entries for result in entry.outcomes)
     first = line.entries[0]
     if not made or any(entry.by != SENSOR for entry in line.entries) or now - first.at < WEBHOOK_PATIENCE:
         return []
@@ -195,7 +195,7 @@ class Wanted:
         place = f"{change.place} {watch.title if watch else ''}" if change.place else change.why
         return (
             self.source.lower() in place.lower()
-            and (not self.chain or any(outcome.chain == self.chain for outcome in change.outcomes))
+            and (not self.chain or any(result.chain == self.chain for result in change.outcomes))
             and (not self.ref or any(fnmatchcase(name, self.ref) for name in _names(change)))
             and (not self.gaps or bool(change.gaps))
             and (self.own or not change.own)
@@ -204,7 +204,7 @@ class Wanted:
 
 def for_reader(change: LedgerLine, readable: Collection[str]) -> LedgerLine:
     """Return the line without the chains that its reader may not see."""
-    kept: tuple[Outcome, ...] = tuple(one for one in change.outcomes if one.chain in readable)
+    kept: tuple[StartResult, ...] = tuple(one for one in change.outcomes if one.chain in readable)
     if len(kept) == len(change.outcomes):
         return change
     parts = [change.why, ALSO_HIDDEN if kept else HIDDEN]

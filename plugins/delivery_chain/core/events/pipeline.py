@@ -31,7 +31,7 @@ from delivery_chain.core.events.dedupe import (
     judge,
     look_at,
 )
-from delivery_chain.core.events.ledger import DELETED, SENSOR, Entry, Outcome
+from delivery_chain.core.events.ledger import DELETED, SENSOR, Entry, StartResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -82,7 +82,7 @@ class Intake(Protocol):
     def wait(self, one: Routed) -> str:
         """Reason to postpone the runs of a push, given those created so far; empty to create them now."""
 
-    def make(self, one: Routed, start: Start, run_id: str, event: Event) -> Outcome | None:
+    def make(self, one: Routed, start: Start, run_id: str, event: Event) -> StartResult | None:
         """Create a run; None if another client concurrently took its id for a run that is not of this push."""
 
     def remember(self, one: Routed, history: History) -> None:
@@ -183,19 +183,19 @@ def _started(intake: Intake, one: Routed, judged: Judgement) -> Routed:
         for wanted, there in zip(one.starts, one.there, strict=True)
     )
     # A push that could not be started is not remembered, so that its next report counts.
-    if all(outcome.run_id for outcome in outcomes):
+    if all(result.run_id for result in outcomes):
         intake.remember(one, judged.history)
     why = DELETED if judged.fresh and not one.push.after else judged.why
     return replace(one, outcomes=outcomes, why=why)
 
 
-def _find(wanted: Start, there: RunsThere) -> Outcome:
+def _find(wanted: Start, there: RunsThere) -> StartResult:
     """Find the newest run of a push that was known before."""
     ours = [visit for visit, run in there.items() if run]
-    return wanted.outcome(run_id=wanted.run_id(max(ours))) if ours else wanted.outcome(why=NO_RUN)
+    return wanted.result(run_id=wanted.run_id(max(ours))) if ours else wanted.result(why=NO_RUN)
 
 
-def _start(intake: Intake, one: Routed, wanted: Start, there: RunsThere) -> Outcome:
+def _start(intake: Intake, one: Routed, wanted: Start, there: RunsThere) -> StartResult:
     """Create the run of a fresh push, unless it exists."""
     judged = one.judged
     assert judged is not None  # noqa: S101 - for the type checker
@@ -206,12 +206,12 @@ def _start(intake: Intake, one: Routed, wanted: Start, there: RunsThere) -> Outc
         run_id, run = wanted.run_id(visit), there.get(visit)
         if is_there:
             sensed = run and run.sender == SENSOR and intake.by != SENSOR
-            return wanted.outcome(run_id=run_id, why=SENSED if sensed else "")
-        outcome = intake.make(one, wanted, run_id, _event(intake, one, wanted, judged))
-        if outcome is not None:
-            return outcome
+            return wanted.result(run_id=run_id, why=SENSED if sensed else "")
+        result = intake.make(one, wanted, run_id, _event(intake, one, wanted, judged))
+        if result is not None:
+            return result
         there[visit] = None
-    return wanted.outcome(why=TAKEN)
+    return wanted.result(why=TAKEN)
 
 
 def _event(intake: Intake, one: Routed, wanted: Start, judged: Judgement) -> Event:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from delivery_chain.core.events.event import Event, Kind, image_run_id, push_run_id
-from delivery_chain.core.events.ledger import BACKUP, DELETION, RESERVED, Outcome
+from delivery_chain.core.events.ledger import BACKUP, DELETION, RESERVED, StartResult
 from delivery_chain.core.events.watch_dags import images_dag_id
 from delivery_chain.core.names.git_ref import BRANCHES, TAGS
 from delivery_chain.core.names.tags import is_backup, is_reserved
@@ -80,9 +80,9 @@ class Start:
         """Whether a run with such an id is the push's run, see `made_by_us`."""
         return made_by_us(run_type, user, conf, self.event.to_conf())
 
-    def outcome(self, *, run_id: str = "", made: bool = False, why: str = "") -> Outcome:
-        """The outcome for the ledger."""
-        return Outcome(chain=self.chain, rule=self.event.rule, run_id=run_id, made=made, why=why)
+    def result(self, *, run_id: str = "", made: bool = False, why: str = "") -> StartResult:
+        """Its result for the ledger."""
+        return StartResult(chain=self.chain, rule=self.event.rule, run_id=run_id, made=made, why=why)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +101,7 @@ class Routed:
     """From `dedupe`: the existing runs of each start."""
     judged: Judgement | None = None
     """From `dedupe`; None for a push to which `route` or `wait` gave a reason for no run."""
-    outcomes: tuple[Outcome, ...] = ()
+    outcomes: tuple[StartResult, ...] = ()
     """From `start`."""
 
 

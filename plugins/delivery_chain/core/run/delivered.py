@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from delivery_chain.core.plan import made_for
-from delivery_chain.core.spec.filters import destination, fires_for
+from delivery_chain.core.spec.filters import Destination, destination, fires_for
 from delivery_chain.core.spec.slots import label_of
 from delivery_chain.core.steps import FAILED, SUCCESS, Step
 
 if TYPE_CHECKING:
     from delivery_chain.core.plan import Plan
     from delivery_chain.core.results import Published, Subject
-    from delivery_chain.core.run.state import Facts
+    from delivery_chain.core.run.facts import Facts
     from delivery_chain.core.spec.model import ChainSpec
 
 MOVING_NOTHING = frozenset({"ConfigurationError", "SealBroken", "Unjudged"})
@@ -96,7 +96,7 @@ def _sent(
     rules = [
         rule.name
         for rule in spec.replicate
-        if not isinstance(destination(spec, rule, plan.repository, held), str)
+        if isinstance(destination(spec, rule, plan.repository, held), Destination)
     ]
     fired = {one.trigger for one in facts.deliveries if one.digest in ("", subject.digest)}
     triggers = [one.name for one in spec.distribute if plan.announce and fires_for(one, held)]

@@ -15,8 +15,8 @@ from delivery_chain.core.steps import BEFORE, CLOSING, DONE, FAILED, NOT_RUN, St
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from delivery_chain.core.run.facts import Facts
     from delivery_chain.core.run.marks import Mark
-    from delivery_chain.core.run.state import Facts
 
 
 def to_reset(facts: Facts) -> tuple[Task, ...]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from delivery_chain.core.events.dedupe import AGAIN, LATE, LOST
 from delivery_chain.core.events.gaps import Wanted, Watch, changes, for_reader, settled, span
-from delivery_chain.core.events.ledger import OWN_WRITES, Entry, LedgerLine, Looked, Outcome, Seen, join
+from delivery_chain.core.events.ledger import OWN_WRITES, Entry, LedgerLine, Looked, Seen, StartResult, join
 from delivery_chain.core.events.watch_dags import images_dag_id, source_dag_id, watches
 from delivery_chain.core.spec.model import Source
 
@@ -19,11 +19,11 @@ A, B = "a" * 40, "b" * 40
 PLACE = "delivery-chain-source--git--shop-api-000000"
 REF = "refs/tags/v1.0.0"
 HOOK = "webhook gh"
-MADE = Outcome(chain="shop-api", rule="release", run_id="run-1", made=True)
+MADE = StartResult(chain="shop-api", rule="release", run_id="run-1", made=True)
 FOUND = MADE.model_copy(update={"made": False})
 
 
-def seen(by: str, ago: timedelta = AGO, outcome: Outcome | None = MADE, **given: Any) -> Seen:
+def seen(by: str, ago: timedelta = AGO, outcome: StartResult | None = MADE, **given: Any) -> Seen:
     whole = {"ref": REF, "commit": A, "at": NOW - ago, "by": by, "outcomes": (outcome,) if outcome else ()}
     return Seen(PLACE, (Looked if by == "sensor" else Entry).model_validate(whole | given))
 
@@ -205,7 +205,7 @@ def test_an_image_is_wanted_by_its_repository() -> None:
 
 def test_a_reader_sees_no_other_chain() -> None:
     """The runs of chains that one may not read are left out, and that is said."""
-    secret = Outcome(chain="secret", run_id="run-9", made=True)
+    secret = StartResult(chain="secret", run_id="run-9", made=True)
     both = change(outcomes=(MADE, secret))
     assert for_reader(both, {"shop-api", "secret"}) is both
     assert for_reader(both, {"shop-api"}) == change(why="chains that you may not see took it, too")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery_chain.core.events.ledger import Entry, LedgerLine, Outcome, Seen, Sight, join, parse_since
+from delivery_chain.core.events.ledger import Entry, LedgerLine, Seen, Sight, StartResult, join, parse_since
 from delivery_chain.errors import UsageError
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -16,11 +16,11 @@ PLACE = "delivery-chain-source--git--shop-api-000000"
 REF = "refs/tags/v1.0.0"
 
 
-def outcome(run: str = "run-1", **given: Any) -> Outcome:
-    return Outcome(**{"chain": "shop-api", "rule": "release", "run_id": run, "made": True} | given)
+def outcome(run: str = "run-1", **given: Any) -> StartResult:
+    return StartResult(**{"chain": "shop-api", "rule": "release", "run_id": run, "made": True} | given)
 
 
-def seen(by: str, after: float = 0, *outcomes: Outcome, place: str = PLACE, **given: Any) -> Seen:
+def seen(by: str, after: float = 0, *outcomes: StartResult, place: str = PLACE, **given: Any) -> Seen:
     whole = {
         "ref": REF,
         "commit": A,

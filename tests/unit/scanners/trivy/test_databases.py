@@ -18,7 +18,7 @@ import pytest
 from delivery_chain.core.gate.findings import Database
 from delivery_chain.errors import ConfigurationError, DatabaseUnavailable, ScanFailed, ToolMissing
 from delivery_chain.scanners.trivy.database_kinds import VULNERABILITIES
-from delivery_chain.scanners.trivy.databases import LocalDatabase, ensure_database, is_loopback
+from delivery_chain.scanners.trivy.databases import LocalDatabase, ensure_database
 from delivery_chain.scanners.trivy.options import TrivyOptions
 
 if TYPE_CHECKING:
@@ -338,21 +338,3 @@ def test_trivy_missing_is_not_a_missing_database(bench: Bench, monkeypatch: pyte
 
     with pytest.raises(ToolMissing, match="from its maintainers"):
         bench.ensure()
-
-
-@pytest.mark.parametrize(
-    ("host", "plain"),
-    [
-        ("127.0.0.1:5000", True),
-        ("localhost:5000", True),
-        ("localhost", True),
-        ("[::1]:5000", True),
-        ("registry.example.com", False),
-        ("10.0.0.1:5000", False),
-        ("localhost.example.com", False),
-        ("", False),
-    ],
-)
-def test_only_this_machine_speaks_plain_http(host: str, plain: bool) -> None:  # noqa: FBT001
-    """A mirror elsewhere is asked by https."""
-    assert is_loopback(host) is plain

@@ -1,4 +1,4 @@
-"""Checks a base image before buildah pulls it, because buildah fetches layers from any URL that the manifest names.
+"""Rejects base images with foreign layers before buildah pulls them: it would fetch those from any URL they name.
 
 buildah fetches them over the network of the pull, which for the chain's registries is the worker's. So the manifest is
 read first, and the image is then pulled by the digest that was read, because a tag may move in between.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from delivery_chain.core.dockerfile.pull_policy import DOCKER_HUB, canonical_host
+from delivery_chain.core.dockerfile.base_image_policy import DOCKER_HUB, canonical_host
 from delivery_chain.core.names.platform import platform_name
 from delivery_chain.errors import BuildFailed, NotFound
 from delivery_chain.oci.client import RegistryClient
@@ -19,7 +19,7 @@ from delivery_chain.oci.manifest import INDEX_TYPES, MANIFEST_TYPES, Index
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from delivery_chain.core.dockerfile.pull_policy import ImageName
+    from delivery_chain.core.dockerfile.base_image_policy import ImageName
     from delivery_chain.core.names.registry import Registry
     from delivery_chain.oci.manifest import AnyManifest, Descriptor
 
