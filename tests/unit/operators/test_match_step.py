@@ -413,6 +413,28 @@ def test_matching_again_gives_the_same_ids(source: Source) -> None:
     assert ids[0] == ids[1]
 
 
+@pytest.mark.parametrize("cleared", [("remember",), ("match", "start", "remember")])
+def test_an_old_look_that_is_cleared_moves_the_cursor_nowhere(
+    source: Source, cleared: tuple[str, ...]
+) -> None:
+    """Its pushes have their runs; a cursor of that time would take the next push of B for the one between."""
+    source.look()
+    source.refs[MAIN] = A
+    source.at += timedelta(minutes=1)
+    run, found = source.match(source.baseline())
+    source.start(found)
+    remember = RememberOperator(task_id="remember", cursor="cursor")
+    remember.execute(source.context(run, "remember"))
+    source.push(main=B), source.push(main=A)
+    before, started = source.variables["cursor"], list(source.started)
+    if "match" in cleared:
+        match = MatchOperator(task_id="match", chains=source.chains, cursor="cursor")
+        source.start(match.execute(source.context(run, "match")))
+    remember.execute(source.context(run, "remember"))
+    assert (source.variables["cursor"], source.started) == (before, started)
+    assert [len(source.push(main=B)), len(source.look())] == [1, 0]
+
+
 def test_two_chains_may_build_one_source(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each has a run of its own for one push."""
     made = around(monkeypatch, Source(SPEC, SPEC.model_copy(update={"name": "shop-two"})))
