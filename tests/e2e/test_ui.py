@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from support.browser import LONGEST_WAIT, chromium, connection_form, follow, log_in, trigger_form
+from support.browser import connection_form, follow, trigger_form, visiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,14 +48,7 @@ def bad_spec(sandbox: Sandbox) -> Iterator[Path]:
 def visitor(sandbox: Sandbox, bad_spec: Path) -> Iterator[BrowserContext]:
     """A browser in which a user has logged in through the login page."""
     del bad_spec  # Airflow reads the specs every 30 s, while the other tests run.
-    with chromium() as browser:
-        context = browser.new_context(
-            base_url=sandbox.api.address, viewport={"width": 1500, "height": 950}, reduced_motion="reduce"
-        )
-        context.set_default_timeout(LONGEST_WAIT)
-        page = context.new_page()
-        log_in(page, sandbox)
-        page.close()
+    with visiting(sandbox) as context:
         yield context
 
 
