@@ -189,6 +189,30 @@ def test_the_note_of_a_run_is_its_summary(clean: Ended, blocked: Ended) -> None:
     assert f"; {IMAGE} {VULNERABLE}, latest at sha256:" in blocked.note
 
 
+def tries(sandbox: Sandbox, run: Ended) -> dict[str, int]:
+    """The try that each task instance is at."""
+    instances = sandbox.api.task_instances(run.dag_id, run.run_id)
+    return {f"{one['task_id']}{one['map_index']}": one["try_number"] for one in instances}
+
+
+def test_denied_and_report_alone_say_the_same_again(sandbox: Sandbox, clean: Ended, blocked: Ended) -> None:
+    """Of a blocked and of a delivered run: nothing else runs, and state, note and what is out there stay."""
+    runs = {"denied": blocked, "report": clean}
+    before = {task: tries(sandbox, run) for task, run in runs.items()}
+    sent = len(deliveries(sandbox, "prod"))
+    for task, run in runs.items():
+        sandbox.clear(run, task)
+    again = {task: sandbox.again(run) for task, run in runs.items()}
+    for task, run in runs.items():
+        assert (again[task].state, again[task].note) == (run.state, run.note)
+        assert again[task].states == run.states
+        ran = {key for key, number in tries(sandbox, run).items() if number != before[task][key]}
+        assert ran == {f"{task}-1", "report-1"}
+    assert again["denied"].logs["denied", -1].count("PolicyViolation") > 0
+    assert len(deliveries(sandbox, "prod")) == sent
+    assert (sandbox.digests(IMAGE, VULNERABLE), staged(sandbox, IMAGE)) == (NOWHERE, [])
+
+
 @pytest.mark.parametrize("tasks", [("publish",), ("publish", "replicate", "distribute")])
 def test_a_cleared_publish_of_a_blocked_run_lets_nothing_out(
     sandbox: Sandbox, blocked: Ended, tasks: tuple[str, ...]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 
 from delivery_chain.core.names.tags import run_key
@@ -14,6 +12,7 @@ from delivery_chain.sandbox.airflow_parts import ADMIN
 from support import ended_chain
 from support.chain_runs import RUN_SECONDS
 from support.ended_chain import CHAIN, IMAGE, TARGET
+from support.sleeping_builds import worker_of
 from support.spec_edits import wait_for
 
 if TYPE_CHECKING:
@@ -101,19 +100,9 @@ def test_nothing_of_a_cancelled_and_a_lost_build_stays(sandbox: Sandbox, ends: d
 
 
 def lose(sandbox: Sandbox, run_id: str) -> None:
-    """Kill the process that runs a run's Dockerfile, and its Airflow supervisor."""
-
-    def building() -> psutil.Process | None:
-        for one in sandbox.api.task_instances(CHAIN, run_id):
-            if one["task_id"] == "build" and one["state"] == "running" and one["pid"]:
-                with suppress(psutil.NoSuchProcess):
-                    process = psutil.Process(one["pid"])
-                    if any("sleep" in child.cmdline() for child in process.children(recursive=True)):
-                        return process
-        return None
-
-    wait_for(building, "the build to come to its RUN")
-    process = building()
+    """Kill the process that builds in a run's Dockerfile, and its Airflow supervisor."""
+    wait_for(lambda: worker_of(sandbox.api, CHAIN, run_id), "the build to come to its RUN")
+    process = worker_of(sandbox.api, CHAIN, run_id)
     assert process
     supervisor = process.parent()
     assert supervisor
@@ -191,8 +180,13 @@ def test_a_blocked_run_that_is_marked_green_is_blocked(sandbox: Sandbox, blocked
     assert (run.state, run.note) == ("success", f"{blocked.note}; marked as success by {ADMIN}")
     found = sandbox.outcome(blocked.dag_id, blocked.run_id)
     assert (found["end"], found["good"], found["by"]) == ("blocked", False, ADMIN)
+    words = (blocked.dag_id, "--ref", "v1.1.0", "--run-id", blocked.run_id, "--wait")
+    code, out, _ = sandbox.triggered(*words)
+    assert (code, out.splitlines()[-1]) == (1, f"success  {run.note}")
     assert sandbox.api.call("PATCH", path, body={"state": "failed", "note": run.note})
     assert sandbox.again(blocked).note == blocked.note
+    code, out, _ = sandbox.triggered(*words)
+    assert (code, out.splitlines()[-1]) == (1, f"failed  {blocked.note}")
 
 
 def test_skipped_regions_keep_their_names(sandbox: Sandbox, blocked: Ended) -> None:

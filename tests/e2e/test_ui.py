@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from support.browser import LONGEST_WAIT, chromium, connection_form, follow, log_in, trigger_form
+from support.browser import connection_form, follow, trigger_form, visiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,14 +48,7 @@ def bad_spec(sandbox: Sandbox) -> Iterator[Path]:
 def visitor(sandbox: Sandbox, bad_spec: Path) -> Iterator[BrowserContext]:
     """A browser in which a user has logged in through the login page."""
     del bad_spec  # Airflow reads the specs every 30 s, while the other tests run.
-    with chromium() as browser:
-        context = browser.new_context(
-            base_url=sandbox.api.address, viewport={"width": 1500, "height": 950}, reduced_motion="reduce"
-        )
-        context.set_default_timeout(LONGEST_WAIT)
-        page = context.new_page()
-        log_in(page, sandbox)
-        page.close()
+    with visiting(sandbox) as context:
         yield context
 
 
@@ -73,7 +66,7 @@ def test_the_trigger_form_starts_a_run(sandbox: Sandbox, page: Page) -> None:
     form = trigger_form(page, "shop-api")
     for text in (
         "Branch or tag to build",
-        "Replaces a push of this ref",
+        "Built as if it had just been pushed",
         "Build rule",
         "the one that matches",
         "Or use an existing image",

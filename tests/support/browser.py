@@ -12,7 +12,7 @@ from playwright.sync_api import expect, sync_playwright
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser, Locator, Page
+    from playwright.sync_api import Browser, BrowserContext, Locator, Page
 
     from support.chain_runs import Sandbox
 
@@ -35,6 +35,20 @@ def chromium() -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+@contextmanager
+def visiting(sandbox: Sandbox) -> Iterator[BrowserContext]:
+    """A browser in which the admin has logged in through the login page."""
+    with chromium() as browser:
+        context = browser.new_context(
+            base_url=sandbox.api.address, viewport={"width": 1500, "height": 950}, reduced_motion="reduce"
+        )
+        context.set_default_timeout(LONGEST_WAIT)
+        page = context.new_page()
+        log_in(page, sandbox)
+        page.close()
+        yield context
 
 
 def log_in(page: Page, sandbox: Sandbox) -> None:
@@ -65,6 +79,32 @@ def connection_form(page: Page, kind: str) -> Locator:
 
 
 def follow(page: Page, button: str) -> None:
-    """Click a button of a task's page that leads to our page of the run."""
+    """Click the button on a task's page that leads to the plugin's page of the run."""
     page.get_by_role("link", name=button, exact=True).click()
     expect(page).to_have_url(re.compile("/delivery-chain/shop-api/"))
+
+
+def mark_failed(page: Page, what: str) -> None:
+    """Mark what a page is about, a `Dag Run` or `Task Instance`, as failed by its buttons."""
+    page.get_by_role("button", name=f"Mark {what} as...").first.click()
+    page.get_by_role("menuitem", name="Failed").click()
+    confirm(page)
+
+
+def clear(page: Page, *, only_failed: bool = False) -> None:
+    """Clear what a page is about, a run or a task instance, by its button; of the run all, or what failed."""
+    page.get_by_role("button", name="Press shift+c to clear").click()
+    form = page.get_by_role("dialog")
+    # What it will clear is asked of Airflow first.
+    expect(form.get_by_text("Affected Tasks: ")).to_be_visible()
+    if only_failed:
+        form.get_by_role("button", name="Clear only failed tasks").click()
+        expect(form.get_by_text("Affected Tasks: 2", exact=True)).to_be_visible()
+    confirm(page)
+
+
+def confirm(page: Page) -> None:
+    """Confirm a form, and wait until Airflow has taken it."""
+    form = page.get_by_role("dialog")
+    form.get_by_role("button", name="Confirm").click()
+    expect(form).to_have_count(0)

@@ -95,7 +95,7 @@ def own_address() -> str:
 
 
 def run(script: str) -> str:
-    """A RUN instruction for an image that has busybox only."""
+    """Return a RUN instruction for an image that contains only busybox."""
     return f"RUN {json.dumps(['/bin/busybox', 'sh', '-c', script])}\n"
 
 

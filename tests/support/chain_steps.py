@@ -65,14 +65,14 @@ def chain(**sections: Any) -> ChainSpec:
 
 
 def both_platforms(**sections: Any) -> ChainSpec:
-    """The same chain, built for amd64 and arm64."""
+    """Return the same chain, built for amd64 and arm64."""
     (rule,) = chain().build_rules
     rules = [rule.to_xcom() | {"platforms": ["linux/amd64", "linux/arm64"]}]
     return chain(build={"rules": rules, "timezone": "UTC"}, **sections)
 
 
 def build_plan(*platforms: str, tags: tuple[str, ...] = ("v1.2", "latest"), **fields: Any) -> Plan:
-    """The plan of a run that builds, for amd64 unless platforms are named."""
+    """Return the plan of a run that builds, by default for amd64."""
     wanted = platforms or ("linux/amd64",)
     build = BuildPlan(
         rule="release",
@@ -230,7 +230,7 @@ def push_platform(client: RegistryClient, plan: Plan, platform: str = "linux/amd
 
 
 def built(registry: Registry, spec: ChainSpec, plan: Plan, seed: str = "") -> tuple[Run, Subject]:
-    """A run after build and assemble."""
+    """Return a run after build and assemble."""
     run = Run(spec, plan)
     assert plan.build is not None
     with RegistryClient(registry) as client:

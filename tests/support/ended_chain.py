@@ -1,4 +1,4 @@
-"""A chain whose runs end in every way: its spec, its source, and the pushes to it."""
+"""A chain whose runs end in every possible way: its spec, its source, and the pushes to it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from support.branches import git, push_branches
 from support.faults import FROM
+from support.sleeping_builds import SLEEPS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +27,6 @@ scan: {{enabled: false}}
 replicate: [{{name: near, to: ap-southeast-1}}]
 distribute: [{{name: tell, url_connection: {TARGET}}}]
 """
-SLEEPS = FROM + 'RUN ["/bin/busybox", "sleep", "600"]\n'
 DOCKERFILES = {
     "cancelled": SLEEPS,
     "marked-green": SLEEPS + 'LABEL a="b"\n',

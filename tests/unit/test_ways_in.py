@@ -1,4 +1,4 @@
-"""The lists "Where to add …" of docs/architecture.md lead to what is loaded: followed for things that are there."""
+"""The lists "Where to add …" of docs/architecture.md, checked for the existing builders, engines and so on."""
 
 from __future__ import annotations
 

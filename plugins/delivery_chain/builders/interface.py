@@ -1,4 +1,4 @@
-"""Defines the builder port, which builds and pushes the image of one platform."""
+"""Defines the interface of builders, which build and push the image of one platform."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class BuildWork:
 
 @dataclass(frozen=True, slots=True)
 class BuildOutput:
-    """A pushed image, and the durations in seconds."""
+    """A pushed image, and how long building and pushing took, in seconds."""
 
     digest: str
     """Digest of the pushed manifest."""
@@ -62,7 +62,7 @@ class Builder(Protocol):
         Args:
             work: The build.
             seconds: Timeout.
-            log: Gets each line of output, credentials masked.
+            log: Called with each line of output, with credentials masked.
 
         Raises:
             BuildFailed: The Dockerfile or its context is wrong, or asks for something forbidden. Not retryable.
@@ -76,8 +76,8 @@ class Builder(Protocol):
         """
 
     def probe(self, options: Mapping[str, str], folder: Path) -> str:
-        """Describe the isolation that builds get on this machine, found by a trial build.
+        """Describe the isolation that builds get on this machine, which a trial build determines.
 
         Raises:
-            ConfigurationError, ToolMissing, ProbeFailed: As `build`.
+            ConfigurationError, ToolMissing, ProbeFailed: As in `build`.
         """

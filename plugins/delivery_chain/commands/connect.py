@@ -173,7 +173,10 @@ def _secret(args: argparse.Namespace, environment: Mapping[str, str]) -> str:
     if args.secret_stdin:
         text = sys.stdin.read(LONGEST_SECRET + 1).removesuffix("\n").removesuffix("\r")
         if not text or len(text) > LONGEST_SECRET:
-            raise UsageError(f"--secret-stdin: expected a secret of at most {LONGEST_SECRET} characters")
+            raise UsageError(
+                f"--secret-stdin: expected a secret of 1 to {LONGEST_SECRET} characters on standard input, "
+                f"found {'more' if text else 'none'}"
+            )
         return text
     if given := environment.get(SECRET, ""):
         return given

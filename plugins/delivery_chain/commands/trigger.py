@@ -176,6 +176,8 @@ def refusal(server: AirflowServer, chain: str, conf: dict[str, Any]) -> str:
     except ToolError:
         # A proxy may allow only browsers to reach the pages.
         return ""
+    if answer.data.get("detail") == f"no chain {chain}" and _is_other_dag(server, chain):
+        raise ToolError(f"{server.address}: {_no_such(server, chain)}", tool="airflow")
     reason = answer.data.get("refused") if answer.ok else ""
     return clean(reason, LONGEST_NOTE) if isinstance(reason, str) else ""
 
@@ -215,6 +217,17 @@ def _refused(server: AirflowServer, chain: str, answer: Answer, again: str) -> N
     else:
         what = f"Airflow refused the run (status {answer.status}): {answer.text}"
     raise ToolError(f"{where}: {what}", tool="airflow")
+
+
+def _is_other_dag(server: AirflowServer, chain: str) -> bool:
+    """Whether a Dag of that name exists that is no chain; it would accept any `conf`."""
+    answer = server.call("GET", f"/dags/{part(chain)}")
+    tags = answer.data.get("tags")
+    return (
+        answer.ok
+        and isinstance(tags, list)
+        and CHAIN_TAG not in [tag.get("name") for tag in tags if isinstance(tag, dict)]
+    )
 
 
 def _no_such(server: AirflowServer, chain: str) -> str:

@@ -66,11 +66,11 @@ class ConnectionFields:
         """Read the field `ca_certificate`: PEM text, or empty for the CAs that the system trusts."""
         text = self.text("ca_certificate").strip()
         if text and not text.startswith(_CERTIFICATE):
-            raise self.wrong("ca_certificate", f"PEM text that begins with {_CERTIFICATE}", "another text")
+            raise self.wrong("ca_certificate", f"PEM text that begins with {_CERTIFICATE}", "other text")
         return f"{text}\n" if text else ""
 
     def wrong(self, name: str, expected: str, found: str) -> ConfigurationError:
-        """Build the error for one field; `found` must hold no secret."""
+        """Build the error for one field; `found` must contain no secret."""
         return ConfigurationError(
             f"connection {self.conn_id!r}, field {name}: expected {expected}, found {found}; "
             "correct it under Admin > Connections"

@@ -1,7 +1,7 @@
-"""Imports the modules of a chain's tasks into a scheduler that forks its tasks: LocalExecutor.
+"""Imports the modules of a chain's tasks into a scheduler that forks its tasks (with LocalExecutor).
 
-Task processes then inherit the modules instead of importing them at each start. Imported from
-`airflow_local_settings.py` in the scheduler only (see docs/sandbox.md); nothing else imports it.
+Task processes then inherit the modules instead of importing them at each start. This module is imported by
+`airflow_local_settings.py` in the scheduler (see docs/sandbox.md), and nowhere else.
 """
 
 from importlib import import_module

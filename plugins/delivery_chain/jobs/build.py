@@ -25,7 +25,7 @@ def run(job: BuildJob, logins: Logins, machine: Machine, log: Callable[[str], No
 
     Raises:
         SourceError: Git failed; the class says whether to retry.
-        BuildFailed, RegistryError, ToolError, ConfigurationError: As `Builder.build`.
+        BuildFailed, RegistryError, ToolError, ConfigurationError: As in `Builder.build`.
     """
     deadline = time.monotonic() + job.seconds
     tree = machine.folder / "source"

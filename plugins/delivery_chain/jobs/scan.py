@@ -1,4 +1,4 @@
-"""Runs the scan job: scans one image with one engine, and attaches both reports to the image."""
+"""Runs the scan job: scans one image with one engine, and attaches the reports to the image."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 
 def run(job: ScanJob, logins: Logins, machine: Machine, log: Callable[[str], None]) -> ScanDone:
-    """Scan the image, and attach the engine's report and ours to it.
+    """Scan the image, and attach the engine's own report and the `ScanReport` made from it.
 
     Raises:
         UsageError: The engine does not accept the job's options. Not retryable.
-        ScanFailed, RegistryError, ToolError, ConfigurationError: As `Scanner.prepare` and `Scanner.scan`.
+        ScanFailed, RegistryError, ToolError, ConfigurationError: As in `Scanner.prepare` and `Scanner.scan`.
     """
     until = time.monotonic() + job.seconds
     registry = logins.registry(job.registry)

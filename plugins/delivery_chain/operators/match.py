@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from delivery_chain.core.events import pipeline
 from delivery_chain.core.events.dedupe import Change
 from delivery_chain.core.events.event import Kind
+from delivery_chain.core.events.history import CLOCKS
 from delivery_chain.core.events.ledger import DELETED, SENSOR, Looked
 from delivery_chain.core.events.push import Push
 from delivery_chain.core.events.refs import natural_key
@@ -286,6 +287,11 @@ class RememberOperator(ChainOperator):
         if not seen:
             return
         looked, refs = known
+        if datetime.fromisoformat(seen["looked"]) < datetime.fromisoformat(looked) - CLOCKS:
+            # A user cleared this task. With the older time the next push of a commit that this ref has been at since
+            # would count as the earlier push of it.
+            self.log.info("A later poll is remembered: the cursor stays as it is")
+            return
         handled = context["ti"].xcom_pull(task_ids=WatchStep.MATCH, key=HANDLED, map_indexes=-1)
         lost = self._lost(context["ti"], context["dag_run"])
         taken = [change for at, change in enumerate(seen["changes"][:handled]) if at not in lost]

@@ -27,7 +27,7 @@ DEFAULT_TIMEOUT = 10
 """Seconds that a target may take to respond."""
 LONGEST_TIMEOUT = 300
 SHORTEST_SECRET = 24
-"""Minimum bytes of a signing secret. Source: Standard Webhooks specification, "Symmetric"."""
+"""Minimum length of a signing secret in bytes. Source: Standard Webhooks specification, "Symmetric"."""
 TOO_MANY = 429
 SERVER_ERROR = 500
 DELIVERED = range(200, 300)
@@ -40,7 +40,7 @@ _QUERY = re.compile(r"[!-~]{1,4096}")
 
 @dataclass(frozen=True, slots=True)
 class WebhookTarget:
-    """An address that accepts deliveries, and the signing secret. Never logged; people see `shown_url`."""
+    """An address that accepts deliveries, and the signing secret. Never logged; only `shown_url` is displayed."""
 
     connection_type: ClassVar[str] = TRIGGER
 
@@ -57,7 +57,7 @@ class WebhookTarget:
 
     @classmethod
     def of(cls, fields: ConnectionFields) -> Self:
-        """Return the target that a connection of type `delivery_webhook` describes, its secrets masked.
+        """Return the target that a connection of type `delivery_webhook` describes, and mask its secrets in logs.
 
         Raises:
             ConfigurationError: A field is wrong. Not retryable.
@@ -126,9 +126,9 @@ def _parts(fields: ConnectionFields) -> SplitResult:
     except ValueError:
         parts = port = None
     if parts is None or parts.scheme not in PORTS or not parts.hostname or port == 0:
-        raise fields.wrong("host", "a URL that begins with https:// or http://", "another text")
+        raise fields.wrong("host", "a URL that begins with https:// or http://", "other text")
     if "@" in parts.netloc or parts.fragment:
-        raise fields.wrong("host", "a URL without user name, password and fragment", "one of them")
+        raise fields.wrong("host", "a URL without user name, password and fragment", "a URL with one of them")
     return _with_port(fields, parts)
 
 
@@ -148,7 +148,7 @@ def _secret_query(fields: ConnectionFields) -> str:
     for pair in query.split("&"):
         fields.mask(pair.partition("=")[2])
     if query and (not _QUERY.fullmatch(query) or "#" in query):
-        raise fields.wrong("secret_query", "name=value pairs joined with &, without spaces", "another text")
+        raise fields.wrong("secret_query", "name=value pairs joined with &, without spaces", "other text")
     return query
 
 
@@ -162,7 +162,7 @@ def _secret(fields: ConnectionFields) -> str:
         raise fields.wrong(
             "password",
             f"a signing secret: {_PREFIX} and at least {SHORTEST_SECRET} bytes in base64",
-            "another text",
+            "other text",
         )
     return secret
 

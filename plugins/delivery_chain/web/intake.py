@@ -45,7 +45,7 @@ NEXT_PARSE = 30.0
 LONGEST_WHY = 2000
 UNPARSED = "Airflow has no chain yet, as after `airflow db clean`: redeliver the push after the next parse"
 GONE = "the registry no longer has this tag, or can't resolve it"
-UNPEELED = "an annotated tag whose commit can't be resolved now; the sensor finds it"
+UNPEELED = "a tag whose commit can't be resolved now; the sensor finds it"
 LEFT = f"more than {MOST_RUNS} runs in one delivery: the sensor starts the rest"
 
 

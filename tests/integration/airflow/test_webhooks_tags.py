@@ -77,7 +77,7 @@ def test_a_tag_that_moved_on_is_left_to_the_sensor(stored: Stored, receiver: Rec
     git(source, "tag", "-f", "-m", "y", "v1")
     found = tell(receiver, (TAG, told))
     assert ([entry.why for entry in found.entries], stored.runs()) == (
-        ["an annotated tag whose commit can't be resolved now; the sensor finds it"],
+        ["a tag whose commit can't be resolved now; the sensor finds it"],
         [],
     )
 

@@ -135,7 +135,7 @@ def test_layers_are_fetched_from_the_registry_alone(
             digest = client.put_manifest("shop/base", "elsewhere", build_index([child]), OCI_INDEX)
         name = f"@{digest}" if by_digest else ":elsewhere"
         with pytest.raises(
-            BuildFailed, match=r"Dockerfile:1: FROM .* has layers that are kept outside its registry"
+            BuildFailed, match=r"Dockerfile:1: FROM .* has layers that are stored outside its registry"
         ):
             build(home, f"FROM {home.host}/shop/base{name}\n", reads=default(home))
         listener.settimeout(0)

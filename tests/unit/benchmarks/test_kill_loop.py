@@ -1,4 +1,4 @@
-"""The kill loop's judge: nothing to say of facts that are right, and each kind of planted fault is found."""
+"""The kill loop's judge accepts facts that are right, and finds each kind of planted fault."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_right_facts_are_right() -> None:
     ],
 )
 def test_a_planted_fault_is_found(facts: Callable[[], Facts], kind: str, what: str) -> None:
-    """Each is told of with its kind, in words that say what it is about."""
+    """Each is reported with its kind, and names what it concerns."""
     assert [one for one in judge(facts()) if one.kind == kind and what in one.what]
 
 

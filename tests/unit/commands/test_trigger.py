@@ -1,4 +1,4 @@
-"""The command `trigger` up to the first request: what is refused before anything is sent, and how it waits."""
+"""The command `trigger` up to the first request: what it refuses before sending anything, and how it waits."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_token_comes_first() -> None:
     [
         (
             ["shop-api", "--ref", "a..b"],
-            "--ref: expected a git ref such as v1.2.0 or refs/heads/main, found 'a..b': it holds '..'",
+            "--ref: expected a git ref such as v1.2.0 or refs/heads/main, found 'a..b': it contains '..'",
         ),
         (
             ["shop-api", "--ref", "v1", "--commit", "abc"],

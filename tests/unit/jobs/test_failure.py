@@ -1,4 +1,4 @@
-"""Errors cross a process boundary as they are."""
+"""Errors cross a process boundary unchanged."""
 
 from __future__ import annotations
 

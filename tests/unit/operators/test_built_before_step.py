@@ -1,4 +1,4 @@
-"""The plan of a push that is told again: what the home registry holds decides."""
+"""The plan of a redelivered push: the images in the home registry decide."""
 
 from __future__ import annotations
 

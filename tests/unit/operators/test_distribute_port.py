@@ -1,4 +1,4 @@
-"""What `distribute` makes of what a target says, whatever its kind."""
+"""How `distribute` handles each answer of a target, whatever its kind."""
 
 from __future__ import annotations
 

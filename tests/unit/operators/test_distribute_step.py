@@ -88,7 +88,7 @@ def test_a_trigger_fires_for_its_tags(
 def test_a_trigger_that_is_not_for_the_image_is_skipped(
     home: MemoryRegistry, west: MemoryRegistry, target: Target
 ) -> None:
-    """The instance ends as skipped with its reason, and nobody is told."""
+    """The instance is skipped with its reason, and nothing is sent."""
     reason = "trigger 'edge' selects no tag of this image"
     run, _ = everywhere(home)
     with pytest.raises(AirflowSkipException) as caught:
@@ -99,7 +99,7 @@ def test_a_trigger_that_is_not_for_the_image_is_skipped(
 def test_a_run_without_triggers_tells_nobody(
     home: MemoryRegistry, west: MemoryRegistry, target: Target
 ) -> None:
-    """Who starts a run may say that nobody is told of it."""
+    """A run may be started so that it fires no trigger."""
     run, _ = everywhere(home, announce=False)
     with pytest.raises(AirflowSkipException) as caught:
         fire(run, "edge")
@@ -152,7 +152,7 @@ def test_without_a_pass_nobody_is_told(
 def test_a_region_that_failed_is_waited_for(
     home: MemoryRegistry, west: MemoryRegistry, target: Target
 ) -> None:
-    """Nobody is told of an image that is not where it should be; what to clear is said."""
+    """An image that is missing from its region is not announced; the error says what to clear."""
     run, _ = published(home)
     with pytest.raises(ConfigurationError, match="waits for 'to-west', which lacks the image"):
         fire(run)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from delivery_chain.errors import ConfigurationError
+from delivery_chain.operators.match import MatchOperator, RememberOperator
 from delivery_chain.operators.watch import Cursor
 from support.match_source import MAIN, OLD, V1, V2, A, B, C, Source
 
@@ -111,3 +113,25 @@ def test_each_change_that_is_seen_is_one_run(source: Source, history: list[str],
             source.start(source.match(source.baseline())[1])
         source.look()
     assert len(source.started) == moves
+
+
+@pytest.mark.parametrize("cleared", [("remember",), ("match", "start", "remember")])
+def test_an_old_look_that_is_cleared_moves_the_cursor_nowhere(
+    source: Source, cleared: tuple[str, ...]
+) -> None:
+    """Its pushes have their runs; a cursor of that time would take the next push of B for the one between."""
+    source.look()
+    source.refs[MAIN] = A
+    source.at += timedelta(minutes=1)
+    run, found = source.match(source.baseline())
+    source.start(found)
+    remember = RememberOperator(task_id="remember", cursor="cursor")
+    remember.execute(source.context(run, "remember"))
+    source.push(main=B), source.push(main=A)
+    before, started = source.variables["cursor"], list(source.started)
+    if "match" in cleared:
+        match = MatchOperator(task_id="match", chains=source.chains, cursor="cursor")
+        source.start(match.execute(source.context(run, "match")))
+    remember.execute(source.context(run, "remember"))
+    assert (source.variables["cursor"], source.started) == (before, started)
+    assert [len(source.push(main=B)), len(source.look())] == [1, 0]

@@ -1,4 +1,4 @@
-"""The first step finds in its first second what would fail a later one: connections that the run will need."""
+"""The first step finds at once what would fail a later one: missing connections."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_a_missing_connection(
 
 
 def test_all_that_is_missing_is_told_at_once(looks: list[str], connect: Callable[..., None]) -> None:
-    """One message for both, so that nobody has to clear the task twice."""
+    """One message for both, so that no user has to clear the task twice."""
     connect(west=None, prod=None)
     with pytest.raises(ConnectionMissing, match=r"'west' is missing.*; connection 'prod' is missing"):
         plan()

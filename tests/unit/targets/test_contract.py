@@ -1,4 +1,4 @@
-"""What every kind of target holds to: the port of targets/interface.py, against real servers."""
+"""The contract of targets, defined in targets/interface.py: every kind passes it, with real servers."""
 
 from __future__ import annotations
 

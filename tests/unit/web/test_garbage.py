@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run pay
-"""What people may leave in confs, XComs and Variables is data: it never fails a webhook, a page or a sensor."""
+"""Garbage in confs, XComs and Variables never fails a webhook, a page or a sensor."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def test_refusals(
     caplog: pytest.LogCaptureFixture,
     case: str,
 ) -> None:
-    """The status and a text that tells strangers nothing; one line in the log with the reason, never with the body."""
+    """The response reveals nothing but the status; the log has one line with the reason, never the body."""
     changes, (conn_id, body, headers), status, reason = REFUSALS[case]()
     if changes:
         connect(monkeypatch, **changes)
@@ -210,7 +210,7 @@ def test_a_dead_database_tells_no_names(receiver: Receiver, fakes: Fakes) -> Non
 
 
 def test_other_methods_and_paths(receiver: Receiver, fakes: Fakes) -> None:
-    """There is POST on one path, and no page that describes it."""
+    """The only route is POST on one path, without a page that describes it."""
     found = {
         (method, path): receiver.request(method, f"{PREFIX}{path}").status
         for method in ("GET", "PUT", "DELETE", "PATCH", "OPTIONS")

@@ -1,4 +1,4 @@
-"""Writes the configuration files for one build's buildah, which replace the machine's own except for its policy."""
+"""Writes buildah's configuration files for one build. They replace the machine's own, except for its policy."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def logins(registry: Registry) -> str:
 
 
 def _registries(registry: Registry | None, host: str) -> str:
-    """Allow plain HTTP for exactly the registry configured so; short names refer to Docker Hub.
+    """Allow plain HTTP only for a registry that is configured for it; let short names refer to Docker Hub.
 
     Source: containers-registries.conf(5).
     """

@@ -189,8 +189,9 @@ class LedgerLine(Value):
 
     @property
     def short(self) -> str:
-        """The first 12 digits of the commit or digest; `deleted` for a deleted ref."""
-        return self.commit.rpartition(":")[2][:12] or "deleted"
+        """The first 12 digits of the commit or digest; `deleted` for a ref, `unknown` for an image without any."""
+        nothing = "deleted" if self.ref.startswith("refs/") else "unknown"
+        return self.commit.rpartition(":")[2][:12] or nothing
 
 
 class EntryGroup:

@@ -1,4 +1,4 @@
-"""Finds the runs of a push, alike for webhooks and the sensor. Pure."""
+"""Finds the runs that a push should start, in the same way for webhooks and the sensor. Pure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NO_COMMIT = "0" * 40
 OPERATOR_TRIGGERED = "operator_triggered"
 """Airflow's type of runs started by a task, such as the sensors'; a person's run is `manual`."""
 WEBHOOK = "webhook "
-"""Prefix of the triggering user of runs that the receiver makes; for a person's run that is the login name."""
+"""Prefix of the triggering user of runs that the receiver creates; a person's runs have the login name there."""
 ABOUT = ("kind", "repository", "rule", "ref", "commit", "tag", "digest")
 """Keys of a run's conf that identify its push."""
 
@@ -52,7 +52,7 @@ def made_by_us(run_type: object, user: str | None, conf: object, wanted: Mapping
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A run of one chain, except for the number of the ref's stay at the commit."""
+    """A run of one chain to start, whose id still lacks the number of the ref's stay at the commit."""
 
     chain: str
     namespace: str
@@ -96,11 +96,11 @@ class Routed:
     """The Dag that watches the source or namespace; empty if no chain takes anything from it."""
     starts: tuple[Start, ...] = ()
     why: str = ""
-    """Reason why the push makes no run; after `start`, also a remark on an unusual push."""
+    """Reason why the push starts no run; after `start`, also a remark on an unusual push."""
     there: tuple[RunsThere, ...] = ()
     """From `dedupe`: the existing runs of each start."""
     judged: Judgement | None = None
-    """From `dedupe`; None for a push that `route` or `wait` answered."""
+    """From `dedupe`; None for a push to which `route` or `wait` gave a reason for no run."""
     outcomes: tuple[StartResult, ...] = ()
     """From `start`."""
 
@@ -142,7 +142,7 @@ def route_image(push: Push, specs: Sequence[ChainSpec], *, instance: str, at: da
     ]
     if not covering:
         return Routed(push=push, at=at, why=why or NO_CHAIN)
-    # The longest of nested namespaces wins.
+    # Of nested namespaces, the longest takes precedence.
     namespace, spec = covering[-1]
     repository = push.name.removeprefix(f"{namespace}/")
     event = Event(kind=Kind.IMAGE_PUSH, repository=repository, tag=push.tag, digest=push.after)
@@ -189,7 +189,7 @@ def source_starts(
 
 
 def _own_write(push: Push, namespaces: Iterable[str]) -> str:
-    """The kind of own write, if a chain itself wrote the image; empty for an image that chains may take."""
+    """Kind of write, such as a backup, if a chain itself pushed the image; empty for an image that chains may take."""
     if is_reserved(push.tag):
         return RESERVED
     if push.tag and push.after == deleted_tag_digest(push.tag):

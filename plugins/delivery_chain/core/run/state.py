@@ -227,7 +227,9 @@ def _against(facts: Facts, *, good: bool) -> str:
     marks = [one for one in facts.marks if one.what == facts.state and one.step in ("", Step.REPORT)]
     if marks:
         return marks[-1].by
-    return "" if good else "hand"
+    # A clear of a run in which nothing failed resets nothing, and undoes the mark all the same.
+    lost = any(task.step == Step.REPORT and task.state == FAILED for task in facts.tasks)
+    return "" if good and lost else "hand"
 
 
 def _title(facts: Facts) -> str:

@@ -31,18 +31,18 @@ class Needed:
     what: str
     """Use, such as `trigger redeploy-prod`."""
     url: str = ""
-    """URL of a git source, as the chain has it."""
+    """URL of a git source, as the spec gives it."""
     target: str = ""
     """Kind of a trigger's target, as in the table of targets; empty for other uses."""
 
     @property
     def command(self) -> str:
-        """Command that adds it."""
+        """Command that creates the connection."""
         return connect_command(self.conn_type, self.connection)
 
 
 def connect_command(conn_type: str, connection: str) -> str:
-    """Command that adds a connection, with the address in capitals for the reader to fill in."""
+    """Return the command that creates a connection; the reader replaces the word in capitals with the address."""
     return f"delivery-chain connect {COMMANDS[conn_type].format(connection)}"
 
 

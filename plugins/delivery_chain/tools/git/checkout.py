@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from delivery_chain.tools.git.source import GitSource
 
 MAX_LISTING = 128 * 1024 * 1024
-"""Most bytes of a commit's file list: some million files."""
+"""Maximum size, in bytes, of a commit's file list: some million files."""
 MAX_CONTENT = 16 * 1024 * 1024 * 1024
-"""Most bytes of all files of a commit."""
+"""Maximum size, in bytes, of all files of a commit."""
 MAX_SUBMODULES = 100
 MAX_SUBMODULE_DEPTH = 5
 _DEPTHS = ("1", "50", "1000", "2147483647")

@@ -245,7 +245,7 @@ def test_the_log_says_that_trivy_is_not_its_makers(bench: Bench) -> None:
 
     assert (
         bench.lines[0]
-        == f"trivy: {program} is from the PyPI wheel {wheel}, not from its makers: sandboxes only"
+        == f"trivy: {program} is from the PyPI wheel {wheel}, not from its maintainers: use it in sandboxes only"
     )
     bench.options = bench.options.model_copy(update={"wheel": False})
     with pytest.raises(ToolMissing, match="which is for sandboxes"):

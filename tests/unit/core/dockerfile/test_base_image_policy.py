@@ -1,4 +1,4 @@
-"""Which images a build may read, told by their names before anything is sent."""
+"""The images that a build may read, decided by name before anything is sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One push, one run: what webhooks and the sensor make of a ref that moves about."""
+"""One push, one run: how webhooks and the sensor judge a ref that moves back and forth."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def told(*moves: tuple[str | None, str], ref: Ref | None = None) -> Ref:
-    """A ref of which webhooks told these moves, each once, a second apart."""
+    """A ref with these moves, each reported once by a webhook, a second apart."""
     ref = ref or Ref()
     for number, (before, after) in enumerate(moves):
         ref.hears(before, after, now=at(number), delivery=f"d{number}")
@@ -47,7 +47,7 @@ def told(*moves: tuple[str | None, str], ref: Ref | None = None) -> Ref:
     ],
 )
 def test_each_push_has_a_run(moves: list[tuple[str | None, str]], built: list[str]) -> None:
-    """What webhooks tell in order makes one run for each push."""
+    """Webhooks that arrive in order start one run for each push."""
     assert told(*moves).built == built
 
 
@@ -62,7 +62,7 @@ def test_a_redelivery_makes_no_run(again: int, name: str) -> None:
 
 
 def test_a_late_redelivery_does_not_hide_the_next_push() -> None:
-    """A -> B -> C, the first move once more, then C -> A: still one run each."""
+    """A -> B -> C, a redelivery of the first move, then C -> A: still one run each."""
     ref = told(("", "a"), ("a", "b"), ("b", "c"))
     ref.hears("a", "b", now=at(50), delivery="d1")
     ref.hears("c", "a", now=at(60), delivery="d9")
@@ -85,7 +85,7 @@ def test_order_does_not_matter(order: list[int], why: str) -> None:
 
 
 def test_two_webhooks_for_one_repository() -> None:
-    """Each tells all moves, one of them late: one run for each move."""
+    """Two webhooks report all moves, one of them late: one run for each move."""
     ref = Ref()
     moves = [("", "a"), ("a", "b"), ("b", "a")]
     for teller in ("one", "two"):
@@ -117,7 +117,7 @@ def test_a_webhook_tells_what_the_sensor_found() -> None:
 
 
 def test_the_sensor_finds_what_no_webhook_told() -> None:
-    """A push, one told and one lost back again: the sensor starts the run of the second stay."""
+    """A push there and back, only the first one reported: the sensor starts the run of the second stay."""
     ref = Ref()
     ref.looks("c", at(0))
     ref.hears("c", "a", now=at(1), delivery="d1")
@@ -171,7 +171,7 @@ def test_what_the_sensor_has_from_webhooks_is_their_word() -> None:
 
 
 def test_history_is_bounded() -> None:
-    """Of one ref the newest sightings are kept, of one source the refs that were told of last."""
+    """The newest sightings of each ref are kept, and the most recently reported refs of each source."""
     ref = told(*((str(number), str(number + 1)) for number in range(40)))
     assert [one.commit for one in ref.history] == [
         str(40 - MOST_SIGHTINGS + 1 + n) for n in range(MOST_SIGHTINGS)

@@ -1,4 +1,4 @@
-"""Pushes told late, twice and after their runs were forgotten: no tag goes back, and each ends where its ref is."""
+"""Pushes that are reported late, twice, or after their runs were deleted: no tag moves back to an older push."""
 
 from __future__ import annotations
 

@@ -76,12 +76,12 @@ def test_no_webhook(since: timedelta | None, told: str) -> None:
     ],
 )
 def test_no_webhook_was_due(found: list[Seen], about: dict[str, Any]) -> None:
-    """The sensor alone is enough where no webhook could have told anything, or did."""
+    """The sensor alone is enough if no webhook could have reported the change, or one did."""
     assert gaps(*found, **about) == [()]
 
 
 def test_other_changes_came_by_webhook() -> None:
-    """A sender whose connection can't be listed shows by what it told before."""
+    """A sender whose connection can't be listed counts from its earlier webhooks."""
     found = gaps(
         seen("sensor"),
         seen(HOOK, 2 * AGO, outcome=None, ref="refs/heads/main"),
@@ -92,7 +92,7 @@ def test_other_changes_came_by_webhook() -> None:
 
 
 def test_what_a_sender_said_under_an_earlier_connection_counts_no_more() -> None:
-    """One that was made anew has to answer for what came after that."""
+    """A connection that was created again counts from then on."""
     found = gaps(seen("sensor"), seen(HOOK, 2 * AGO, outcome=None), begun=NOW - AGO / 2)
     assert found[0] == ()
 
@@ -143,7 +143,7 @@ def test_only_the_newest_change_of_a_ref_can_be_seen() -> None:
 
 
 def test_no_sensor_no_gap() -> None:
-    """What a chain builds itself nobody watches for."""
+    """No sensor watches the images that a chain itself builds."""
     (change,) = changes(join([seen(HOOK)]), {}, NOW)
     assert change.gaps == ()
 

@@ -102,7 +102,7 @@ def test_there_and_back_again_are_three_lines() -> None:
 
 
 def test_two_runs_are_two_changes() -> None:
-    """A second stay at the same commit whose move away nobody told: two runs, two lines."""
+    """A second stay at the same commit, with an unreported move in between: two runs, two lines."""
     assert len(changes(seen("webhook gh", 0, outcome("a1")), seen("sensor", 9, outcome("a2")))) == 2
 
 
@@ -137,11 +137,14 @@ def test_places_and_refs_are_apart() -> None:
 
 
 def test_names_for_people() -> None:
-    """A ref's kind and short name, an image as it is, 12 digits, and what was deleted."""
+    """A ref's kind and short name, an image as it is, 12 digits, what was deleted, and what could not be resolved."""
     found = changes(
-        seen("sensor", 2, ref="shop/api:v1", commit=f"sha256:{'c' * 64}"), seen("sensor", 1, commit="")
+        seen("webhook a", 3, ref="shop/api:v2", commit=""),
+        seen("sensor", 2, ref="shop/api:v1", commit=f"sha256:{'c' * 64}"),
+        seen("sensor", 1, commit=""),
     )
     assert [(change.name, change.short) for change in found] == [
+        ("shop/api:v2", "unknown"),
         ("shop/api:v1", "c" * 12),
         ("tag v1.0.0", "deleted"),
     ]

@@ -1,4 +1,4 @@
-"""The steps between a push and its runs, on an intake in memory."""
+"""The steps between a push and its runs, with an in-memory intake."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_the_event_says_what_is_known() -> None:
     ],
 )
 def test_no_run(push: Push, why: str) -> None:
-    """What no chain takes, and what is gone, is in the ledger with the reason."""
+    """Pushes that no chain takes, and deleted refs, are in the ledger with the reason."""
     intake = Memory()
     assert (sentences(take(intake, [push])), intake.runs) == ([why], {})
 

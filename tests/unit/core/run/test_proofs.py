@@ -1,4 +1,4 @@
-"""No run is called delivered without its proof, whoever marked what."""
+"""No run counts as delivered without its proof, whoever marked its tasks."""
 
 from __future__ import annotations
 

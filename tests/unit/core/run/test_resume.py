@@ -1,4 +1,4 @@
-"""What is done again when a run goes on, by what was cleared of it and how it had ended."""
+"""The tasks that run again when a run resumes, by what was cleared and how the run had ended."""
 
 from __future__ import annotations
 

@@ -247,6 +247,14 @@ ROWS: dict[str, tuple[Facts, End, str, str, bool]] = {
         "marked as failed by anna"),
         False,
     ),
+    "delivered, marked as failed, and cleared with *only failed*, which finds nothing": (
+        replace(DONE, state="failed", marks=(Mark(by="carl", what="cleared"),)),
+        End.DELIVERED,
+        "",
+        (f"delivered: {TITLE} passed with no findings, published, copied to west, 1 trigger fired; "
+        "marked as failed by hand"),
+        False,
+    ),
     "delivered, and its report was lost": (
         replace(DONE, state="failed", tasks=tasks(report="failed")),
         End.DELIVERED,

@@ -70,7 +70,7 @@ def test_no_tags() -> None:
     ],
 )
 def test_fires_for(on: Any, expected: tuple[str, ...]) -> None:
-    """A trigger tells of the tags that its filter takes, in the image's order."""
+    """A trigger announces the tags that its filter accepts, in the image's order."""
     trigger = Trigger.model_validate({"name": "t", "url_connection": "c", "on": on})
     assert fires_for(trigger, ("v1", "v2", "latest")) == expected
 

@@ -1,4 +1,4 @@
-"""Trivy's reports, as recorded from the real tool and as nobody should trust them."""
+"""Trivy's reports, as recorded from the real tool, and manipulated ones."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_a_package_of_the_system_has_no_digest_in_its_place() -> None:
     ],
 )
 def test_a_report_says_what_was_looked_at(name: str, coverage: Coverage) -> None:
-    """Nothing found is told apart from nothing looked at; each of these reports holds no finding."""
+    """ "Nothing found" differs from "nothing scanned"; none of these reports has a finding."""
     document = sample(name)
     digest = digest_of(document)
 
@@ -148,7 +148,7 @@ def test_java_archives_are_among_what_was_looked_at() -> None:
 
 
 def test_a_release_that_trivy_warned_about_is_unknown() -> None:
-    """The report of a release without a list reads like any other; only the warning tells."""
+    """The report on a release without data looks like any other; only the warning shows it."""
     document = sample("clean")
 
     report = parse_report(
