@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from delivery_chain.errors import ConfigurationError
 
@@ -25,7 +25,7 @@ class ConnectionFields:
     login: str
     password: str = field(repr=False)
     port: int | None
-    extra: dict[str, Any] = field(repr=False)
+    extra: dict[str, object] = field(repr=False)
     mask: Callable[[str], None] = field(repr=False)
     """Masks a secret in logs from now on; also called with an empty string."""
 
