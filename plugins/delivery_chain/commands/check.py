@@ -36,11 +36,7 @@ def _check(args: argparse.Namespace) -> int:
     warnings: list[Problem] = []
     count = 0
     for place in args.place:
-        try:
-            found = load(place)
-        except OSError as error:
-            print(f"{error.filename or place}: can't be listed: {error.strerror}", file=sys.stderr)  # noqa: T201
-            return USAGE
+        found = load(place)
         problems += found.problems
         warnings += _warnings(found.specs, args.clock().date())
         count += len(spec_files(place))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from delivery_chain.core.spec.checks import fleet_problems
@@ -13,8 +15,7 @@ from delivery_chain.core.spec.parse import locate, parse_spec
 from delivery_chain.errors import Problem, SpecError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Collection, Iterator
 
     from delivery_chain.core.spec.document import Complaint
     from delivery_chain.core.spec.model import ChainSpec
@@ -32,29 +33,34 @@ class Catalogue:
     specs: dict[str, ChainSpec] = field(default_factory=dict)
     """Valid specs by file."""
     bad: dict[str, str] = field(default_factory=dict)
-    """Invalid files, with the chain that they seem to define; empty if unknown."""
+    """Invalid files, with the chain that they seem to define; empty if unknown. Also folders that can't be listed."""
     problems: tuple[Problem, ...] = ()
     """All problems of the invalid files, in file and line order."""
 
 
-def spec_files(place: Path) -> list[Path]:
+def spec_files(place: Path, *, unread: Callable[[OSError], None] = lambda _error: None) -> list[Path]:
     """The spec files of a folder and its subfolders, sorted; or the single file `place`.
 
     Hidden files and folders are skipped: editors keep locks in them, and a mounted ConfigMap its older versions.
+
+    Args:
+        place: A folder, or one file.
+        unread: Called with the error of each folder that can't be listed.
     """
     if place.is_file():
         return [place]
-    return sorted(
-        path
-        for path in place.rglob("*")
-        if path.suffix in SUFFIXES
-        and not path.is_dir()
-        and not any(part.startswith(".") for part in path.relative_to(place).parts)
-    )
+    found: list[Path] = []
+    for folder, folders, files in os.walk(place, onerror=unread):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        names = [name for name in files if not name.startswith(".") and Path(name).suffix in SUFFIXES]
+        found += [Path(folder, name) for name in names]
+    return sorted(found)
 
 
 def load(place: Path, *, mentioning: Collection[str] = ()) -> Catalogue:
     """Read every spec. An invalid one raises no error: its problems are listed, and the others are unaffected.
+
+    The same holds for a folder that can't be listed.
 
     Args:
         place: A folder, or one file.
@@ -63,7 +69,13 @@ def load(place: Path, *, mentioning: Collection[str] = ()) -> Catalogue:
     specs: dict[str, ChainSpec] = {}
     texts: dict[str, str] = {}
     problems: list[Problem] = []
-    for path in spec_files(place):
+
+    def unread(error: OSError) -> None:
+        # A folder that was removed meanwhile has no specs.
+        if not isinstance(error, FileNotFoundError):
+            problems.append(Problem(str(error.filename), 1, "", f"can't be listed: {error.strerror}"))
+
+    for path in spec_files(place, unread=unread):
         file = str(path)
         try:
             texts[file] = read_text(path)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from delivery_chain.core.spec.in_force import Entry, Judged
     from delivery_chain.core.spec.model import ChainSpec
+    from delivery_chain.spec_store.folder import Catalogue
 
 MOST_AT_ONCE = 100
 """Maximum number of chains stored per parse, whose time is limited; the next parse continues."""
@@ -86,11 +87,7 @@ class Chains:
 
 def look(place: Path, *, keep: bool = False) -> Chains:
     """Judge all files against the stored versions; with `keep`, store changes, as the Dag processor does."""
-    catalogue = load(place)
-    found = Found(
-        {_relative(file, place): spec for file, spec in catalogue.specs.items()},
-        {_relative(file, place): chain for file, chain in catalogue.bad.items()},
-    )
+    found = _found(load(place), place)
     if supervised.is_supervised():
         try:
             return _look(found, keep=keep)
@@ -113,9 +110,13 @@ def mentioning(place: Path, words: Collection[str]) -> list[ChainSpec]:
     catalogue = load(place, mentioning=words)
     specs = {spec.name: spec for spec in catalogue.specs.values()}
     index = _index() if supervised.is_supervised() else None
-    bad = {_relative(file, place) for file in catalogue.bad}
+    found = _found(catalogue, place)
     for name, entry in index.chains.items() if index else ():
-        fine = entry.state is State.CURRENT and entry.file not in bad and _path(place, entry.file).exists()
+        fine = (
+            entry.state is State.CURRENT
+            and not found.unread(entry.file)
+            and _path(place, entry.file).exists()
+        )
         if name in specs or fine or not entry.state.runs:
             continue
         kept = _kept(kept_key(name))
@@ -316,9 +317,18 @@ def _kept(key: str) -> Kept | None:
     return kept if kept_key(kept.chain) == key else None
 
 
-def _relative(file: str, place: Path) -> str:
-    path = PurePath(file)
-    return path.relative_to(place).as_posix() if path.is_relative_to(place) and path != place else path.name
+def _found(catalogue: Catalogue, place: Path) -> Found:
+    """Return the content of the specs folder, with files relative to it."""
+    one = place.is_file()
+
+    def relative(file: str) -> str:
+        path = PurePath(file)
+        return path.name if one or not path.is_relative_to(place) else path.relative_to(place).as_posix()
+
+    return Found(
+        {relative(file): spec for file, spec in catalogue.specs.items()},
+        {relative(file): chain for file, chain in catalogue.bad.items()},
+    )
 
 
 def _path(place: Path, file: str) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from delivery_chain.commands.main import VERBS, main
+from support.unlisted import unlisted
 
 SPECS = Path(__file__).parents[3] / "chain_specs"
 A = "a" * 40
@@ -48,16 +49,14 @@ def test_check_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
     assert run(capsys, "check", tmp_path) == (2, "", f"{tmp_path}: no spec (*.yaml) found\n")
 
 
-def test_check_unreadable(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A folder below that can't be listed, such as one of /proc: named, exit code 2."""
-
-    def fails(*_: object) -> None:
-        raise OSError(22, "Invalid argument", "/proc/1/net")
-
-    monkeypatch.setattr(Path, "rglob", fails)
-    assert run(capsys, "check", tmp_path) == (2, "", "/proc/1/net: can't be listed: Invalid argument\n")
+def test_check_unreadable(capsys: pytest.CaptureFixture[str]) -> None:
+    """A subfolder that can't be listed is named like an invalid file."""
+    with unlisted("team") as (folder, closed):
+        assert run(capsys, "check", folder) == (
+            1,
+            f"{closed}:1: can't be listed: Permission denied\n",
+            "1 problem in 1 of 0 specs\n",
+        )
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from delivery_chain.core.spec.in_force import INDEX, kept_key
 from delivery_chain.spec_store.in_force import look
 from support.spec_versions import index, shown, write
+from support.unlisted import unlisted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,6 +56,22 @@ def test_the_spec_of_another_chain_is_none(tmp_path: Path, variables: Variables)
     variables.held[kept_key("one")] = variables.held[kept_key("two")]
     (tmp_path / "one.yaml").write_text("name: one")
     assert shown(tmp_path) == {"two": (1, "current")}
+
+
+@pytest.mark.parametrize("closed", [".", "team"])
+def test_a_folder_that_can_not_be_listed_removes_no_chain(
+    tmp_path: Path, variables: Variables, clock: list[timedelta], closed: str
+) -> None:
+    """However long it lasts: the chains below keep their last valid version, as with an invalid file."""
+    del variables
+    (tmp_path / "team").mkdir()
+    write(tmp_path / "team", "one")
+    look(tmp_path, keep=True)
+    with unlisted(closed, filled_from=tmp_path) as (specs, _):
+        assert shown(specs) == {"one": (1, "invalid")}
+        clock[0] += timedelta(days=1)
+        assert shown(specs) == {"one": (1, "invalid")}
+    assert shown(tmp_path) == {"one": (1, "current")}
 
 
 def test_variables_that_can_not_be_read_stop_no_parse(tmp_path: Path, variables: Variables) -> None:

@@ -11,6 +11,7 @@ import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
@@ -123,7 +124,12 @@ class Found:
     specs: Mapping[str, ChainSpec] = field(default_factory=dict)
     """Valid specs by file, with distinct names."""
     bad: Mapping[str, str] = field(default_factory=dict)
-    """Invalid files, with the chain that they seem to define; empty if unknown."""
+    """Invalid files, with the chain that they seem to define; empty if unknown. Also folders that can't be listed."""
+
+    def unread(self, file: str) -> bool:
+        """Whether the file is invalid, or is in a folder that can't be listed; `.` is the folder of specs."""
+        path = PurePosixPath(file)
+        return not self.bad.keys().isdisjoint(map(str, (path, *path.parents)))
 
 
 class Index(Value):
@@ -229,7 +235,7 @@ def _without_file(name: str, entry: Entry, found: Found, taken: AbstractSet[str]
     if not taken.isdisjoint(entry.covers):
         # Usually a rename: otherwise both would build each push.
         return _as(entry, State.REMOVED, since=now)
-    if claimed is not None or entry.file in found.bad:
+    if claimed is not None or found.unread(entry.file):
         return _as(entry, State.INVALID, file=claimed or entry.file)
     if not found.specs and not found.bad:
         return _as(entry, State.NO_FILES)
