@@ -1,4 +1,4 @@
-# One image for all of Airflow's parts, with what builds and scans on a worker. See docker-compose.yml.
+# One image for all of Airflow's components, with the programs that build and scan on a worker. See docker-compose.yml.
 ARG BASE=apache/airflow:3.3.2-python3.11
 # Trivy's own image, by digest: a tag can be moved, as in March 2026. How to verify another one: docs/trivy.md.
 ARG TRIVY=docker.io/aquasec/trivy:0.75.0@sha256:af6acf9a6b85dfe389a1941505c0ce9efef52a4719635e1a962f022a3d855daa
@@ -7,11 +7,11 @@ FROM ${TRIVY} AS trivy
 
 FROM ${BASE} AS packages
 USER root
-# The base image installs below its user's home; here pip goes to environments of its own.
+# The base image makes pip install below the user's home; here pip installs into environments of its own.
 ENV PIP_USER=false PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 WORKDIR /src
 COPY requirements.lock ./
-# Every file is checked against the lock's hashes here; from here on pip sees only these files.
+# Every file is checked against the hashes in the lock here; the steps below see only these files.
 RUN python -m venv /opt/tools \
     && /opt/tools/bin/pip download -q --require-hashes --no-deps --only-binary :all: -d /wheels -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
@@ -21,8 +21,8 @@ COPY chain_specs chain_specs
 COPY docs/events/post-receive docs/events/post-receive
 RUN /opt/tools/bin/pip install -q --no-index --find-links /wheels hatchling \
     && /opt/tools/bin/pip wheel -q --no-deps --no-build-isolation --no-index -w /wheels .
-# What the wheel needs and nothing else, at the locked versions, in an environment that the base's own packages
-# are no part of; of the extra [sandbox] the database driver only. Airflow starts several times faster from bytecode.
+# Install only what the wheel needs, at the locked versions, in an environment without the base image's packages; of the
+# extra [sandbox], only the database driver. Airflow starts several times faster from bytecode.
 RUN python -m venv /opt/delivery-chain \
     && env -u PYTHONDONTWRITEBYTECODE /opt/delivery-chain/bin/pip install -q --compile --no-index \
        --find-links /wheels airflow-delivery-chain apache-airflow-providers-postgres \
@@ -30,13 +30,14 @@ RUN python -m venv /opt/delivery-chain \
 
 FROM ${BASE}
 USER root
-# buildah and runc have to be below /usr: a build's root folder holds /usr and little else (docs/build-isolation.md).
+# buildah and runc have to be below /usr: the root folder of a build contains /usr and little else
+# (docs/build-isolation.md).
 RUN apt-get update -qq \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
        buildah runc slirp4netns uidmap git libcap2-bin \
     && rm -rf /var/lib/apt/lists/* \
-# With the set-uid bit of Debian's they may not write the map of a user namespace in a container; with just the one
-# capability that they are for they may.
+# In a container, these two programs can't write the map of a user namespace with Debian's set-uid bit, but they can
+# with just the one capability that they need.
     && chmod u-s /usr/bin/newuidmap /usr/bin/newgidmap \
     && setcap cap_setuid+ep /usr/bin/newuidmap \
     && setcap cap_setgid+ep /usr/bin/newgidmap \
@@ -47,7 +48,7 @@ ENV PATH=/opt/delivery-chain/bin:${PATH} PIP_USER=false
 COPY --from=packages /opt/delivery-chain /opt/delivery-chain
 COPY dags /opt/airflow/dags
 COPY chain_specs /opt/airflow/chain_specs
-# A named volume takes its first owner from the folder that it is mounted on.
+# A new named volume takes its owner from the folder that it is mounted on.
 RUN env -u PYTHONDONTWRITEBYTECODE python -m compileall -q /opt/airflow/dags \
     && for name in work trivy login; do install -d -o airflow -g 0 -m 0770 "/var/lib/delivery-chain/$name"; done \
     && install -d -o airflow -g 0 -m 0775 /srv/git

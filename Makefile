@@ -14,16 +14,16 @@ demo: setup  ## set up, start the sandbox, push a clean and a vulnerable release
 down:  ## stop the sandbox, keeping its data in .sandbox
 	@$(RUN)/delivery-chain sandbox down
 
-setup:  ## system packages, and the environment in .venv from requirements.lock
+setup:  ## install system packages, and create the environment in .venv from requirements.lock
 	@sh scripts/setup.sh $(VENV)
 
-check: setup  ## lint, types, unit tests
+check: setup  ## run the linter, the type checker and the unit tests
 	@$(RUN)/ruff check .
 	@$(RUN)/ruff format --check --quiet .
 	@$(RUN)/mypy
 	@$(RUN)/pytest -q tests/unit
 
-test: setup  ## all tests, including those with real registries, git, buildah, Trivy and Airflow
+test: setup  ## run all tests, including those with real registries, git, buildah, Trivy and Airflow
 	@$(RUN)/python scripts/tests.py $(OPTIONS)
 
 audit: setup  ## check the locked packages for known vulnerabilities (needs access to PyPI itself; OPTIONS=…)

@@ -1,7 +1,7 @@
 # ruff: noqa: PLC0415 - each kind imports what it alone needs
-"""What a chain costs the Dag processor and a task's start, beside a hand-written Dag and dag-factory.
+"""Measures the time that a chain costs at Dag parsing and at a task's start, against a handwritten Dag and dag-factory.
 
-Every measurement has a process of its own; the kinds take turns, so that a busy machine slows all of them alike.
+Every measurement runs in a process of its own; the kinds take turns, so that a busy machine slows them all alike.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ ROOT = Path(__file__).resolve().parent.parent
 KINDS = ("chain", "by hand", "by hand, form last", "dag-factory", "task start")
 SIZES = (1, 10, 100, 1000)
 LONGEST = 300.0
-"""Seconds that one measurement may take."""
+"""Timeout of one measurement, in seconds."""
 TASKS = 11
-"""Of every Dag here."""
+"""Number of tasks of every Dag here."""
 MARK = "measured "
 Measured = dict[str, float]
 
@@ -37,7 +37,7 @@ def name_of(number: int) -> str:
 
 
 def write_specs(folder: Path, size: int) -> None:
-    """The release chain of chain_specs/, `size` times, under other names."""
+    """Write the release chain of chain_specs/ `size` times, under other names."""
     text = (ROOT / "chain_specs" / "shop-api.yaml").read_text(encoding="utf-8")
     for number in range(size):
         name = name_of(number)
@@ -48,7 +48,7 @@ def write_specs(folder: Path, size: int) -> None:
 
 
 def write_dag_factory(folder: Path, size: int) -> None:
-    """A Dag of as many tasks and edges for dag-factory, one file each; without mapping and form."""
+    """Write Dags with as many tasks and edges for dag-factory, one file each, but without mapped tasks and form."""
     after = {
         "plan": [], "build": ["plan"], "assemble": ["build", "plan"], "scan": ["assemble"],
         "gate": ["scan", "assemble"], "publish": ["gate"], "quarantine": ["gate"], "denied": ["quarantine"],
@@ -65,7 +65,7 @@ def write_dag_factory(folder: Path, size: int) -> None:
         for task, before in after.items()
     ]
     for number in range(size):
-        # JSON is YAML, but slower to read for some parsers: write what a user writes.
+        # JSON is valid YAML, but some parsers read it more slowly: write what a user would write.
         import yaml
 
         dag = {"default_args": {"owner": "bench", "retries": 3}, "schedule": None, "tasks": tasks}
@@ -84,7 +84,7 @@ _NoAliases = _no_aliases()
 
 @cache
 def release_chain() -> Any:
-    """What the hand-written Dag's first task is given, read before anything is measured."""
+    """Return the spec for the first task of the handwritten Dag, read before anything is measured."""
     from delivery_chain.spec_store.folder import load
 
     (spec,) = load(ROOT / "chain_specs" / "shop-api.yaml").specs.values()
@@ -92,7 +92,7 @@ def release_chain() -> Any:
 
 
 def hand_written(number: int, *, form_last: bool) -> Any:
-    """The Dag of the release chain as its author would write it without a spec."""
+    """Build the Dag of the release chain as its author would write it without a spec."""
     from airflow.sdk import DAG, Param, TriggerRule
     from airflow.sdk.definitions.param import ParamsDict
 
@@ -161,7 +161,7 @@ def hand_written(number: int, *, form_last: bool) -> Any:
 
 
 def build(kind: str, size: int, folder: Path) -> dict[str, Any]:
-    """Make the Dags of one kind, as a Dag file would."""
+    """Build the Dags of one kind, as a Dag file would."""
     if kind == "chain":
         from delivery_chain.dag_files.factory import make_chain_dag
         from delivery_chain.spec_store.folder import load
@@ -183,7 +183,7 @@ def build(kind: str, size: int, folder: Path) -> dict[str, Any]:
 
 
 def measure(kind: str, size: int, folder: Path) -> Measured:
-    """Seconds to parse and to serialise, in this process, with every import done before."""
+    """Measure the seconds to parse and to serialize, in this process, after all imports."""
     from airflow.serialization.serialized_objects import DagSerialization
 
     if kind == "dag-factory":
@@ -203,7 +203,7 @@ def measure(kind: str, size: int, folder: Path) -> Measured:
 
 
 def measure_apart(kind: str, size: int, target: str, scratch: Path) -> Measured:
-    """The same in a process of its own, with its own specs folder and Airflow home."""
+    """Run `measure` in a process of its own, with its own specs folder and Airflow home."""
     with tempfile.TemporaryDirectory(dir=scratch) as name:
         folder = Path(name)
         (write_dag_factory if kind == "dag-factory" else write_specs)(folder, size)
@@ -238,7 +238,7 @@ def importable(target: str) -> bool:
 
 
 def table(results: dict[tuple[str, int], list[Measured]], sizes: list[int], kinds: list[str]) -> str:
-    """The medians, in milliseconds, and how many times as long as a chain each other kind takes."""
+    """Format the medians in milliseconds, and the ratios between the kinds."""
 
     def middle(kind: str, size: int, what: str) -> float:
         return median(measured[what] for measured in results[kind, size])
@@ -277,7 +277,7 @@ def main() -> None:
         return
     kinds = [kind for kind in KINDS if kind != "dag-factory" or importable(arguments.dag_factory)]
     if "dag-factory" not in kinds:
-        print("dag-factory is not importable, its column is left out: see benchmarks/README.md\n")
+        print("dag-factory can't be imported, so its column is omitted: see benchmarks/README.md\n")
     results: dict[tuple[str, int], list[Measured]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as scratch:
         for size in arguments.sizes:

@@ -1,7 +1,7 @@
-"""What an outage costs: a push is accepted, then a part is away for a while; its image has to come when it is back.
+"""Measures the cost of an outage: after a push, a part is down for a while, and the run has to finish once it is back.
 
-Run as `python benchmarks/outages.py [PART=SECONDS ...]`; without arguments all of `OUTAGES`, one after the other, on a
-sandbox of its own with PostgreSQL. Prints a line per outage, and exits with 1 if a run did not end well.
+Run as `python benchmarks/outages.py [PART=SECONDS ...]`; without arguments, it goes through all of `OUTAGES`, on a
+sandbox of its own with PostgreSQL. It prints a line per outage, and exits with 1 if a run did not end well.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ OUTAGES = {
     "registry-eu-central-1": 60.0,
     SOURCE: 60.0,
 }
-"""Seconds by the sandbox's name of a part, and for its git source, which is served over HTTP here."""
+"""Length of each outage in seconds, by part. The parts are those of the sandbox, and its git source over HTTP."""
 CHAIN = "shop-api"
 RUN_SECONDS = 900.0
 POLL_SECONDS = 0.2
@@ -46,15 +46,15 @@ POLL_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What came of one push."""
+    """Result of one push."""
 
     part: str
     away: float
     state: str
     tries: dict[str, int]
-    """By task and map index; those that took one are left out."""
+    """Number of tries by task and map index; tasks that took one try are omitted."""
     seconds: float
-    """From the part's return to the run's end."""
+    """Seconds from the part's return to the run's end."""
 
     def __str__(self) -> str:
         tries = ", ".join(f"{task}: {number}" for task, number in self.tries.items()) or "one each"
@@ -62,7 +62,7 @@ class Measured:
 
 
 class Source:
-    """The sandbox's git source over HTTP, which can go away as a part does."""
+    """The sandbox's git source over HTTP, which can have an outage as the parts can."""
 
     def __init__(self, layout: Layout) -> None:
         self.server = GitServer(layout.git)
@@ -70,7 +70,7 @@ class Source:
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        """Serve it, but for the times when it is away."""
+        """Serve the source while the block runs, except during its outages."""
         self._open.enter_context(serving(self.server))
         try:
             yield
@@ -79,7 +79,7 @@ class Source:
 
     @contextmanager
     def away(self, name: str) -> Iterator[None]:
-        """Within it nobody answers at the source's address."""
+        """Enter a block during which the source does not answer."""
         del name
         self._open.close()
         yield
@@ -87,7 +87,7 @@ class Source:
 
 
 def main(arguments: list[str]) -> int:
-    """Measure; see the module."""
+    """Run the benchmark; see the module."""
     wanted = {
         name: float(seconds) for name, _, seconds in (one.partition("=") for one in arguments)
     } or OUTAGES
@@ -105,7 +105,7 @@ def main(arguments: list[str]) -> int:
             found = []
             for number, (part, away) in enumerate(wanted.items()):
                 if part == SOURCE:
-                    # Not before: a part that comes back has the sandbox write its own connections again.
+                    # Do this last: when a part comes back, the sandbox resets its connections.
                     there = {"connection_id": "git_shop", "conn_type": "git", "host": served.server.url("")}
                     api.call("PATCH", "/connections/git_shop", body=there)
                 what = served if part == SOURCE else parts
@@ -119,7 +119,7 @@ def main(arguments: list[str]) -> int:
 def measure(
     api: AirflowApi, layout: Layout, parts: Parts | Source, part: str, away: float, number: int
 ) -> Measured:
-    """Push, take a part away as soon as the run is there, bring it back, and wait for the run's end."""
+    """Push, stop a part as soon as the run exists, restart the part, and wait for the run's end."""
     pushed = source.push(layout, "api", tag=f"v1.{number}.0")
     run_id = wait(lambda: run_of(api, pushed.commit))["dag_run_id"]
     seconds_away(parts, part, away)
@@ -136,18 +136,18 @@ def measure(
 
 
 def run_of(api: AirflowApi, commit: str) -> dict[str, Any] | None:
-    """The run of a push, once it is there."""
+    """Return the run of a push, or None if it does not exist yet."""
     return next((run for run in api.runs(CHAIN) if (run["conf"] or {}).get("commit") == commit), None)
 
 
 def ended_run(api: AirflowApi, run_id: str) -> dict[str, Any] | None:
-    """A run, once it has ended."""
+    """Return a run, or None if it has not ended yet."""
     run = next(one for one in api.runs(CHAIN) if one["dag_run_id"] == run_id)
     return run if run["state"] in {"success", "failed"} else None
 
 
 def wait(look: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
-    """What `look` finds, as soon as it does; an Airflow that does not answer is asked again."""
+    """Call `look` until it finds something, and return that; retry if Airflow does not answer."""
     deadline = time.monotonic() + RUN_SECONDS
     while time.monotonic() < deadline:
         try:
@@ -156,7 +156,7 @@ def wait(look: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
         except (ToolError, StopIteration):
             pass
         time.sleep(POLL_SECONDS)
-    raise SystemExit(f"nothing within {RUN_SECONDS:g} s")
+    raise SystemExit(f"nothing found within {RUN_SECONDS:g} s")
 
 
 if __name__ == "__main__":

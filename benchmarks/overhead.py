@@ -1,10 +1,10 @@
-"""What Airflow adds to a chain: a warm run in the sandbox beside the same tools called straight from a script.
+"""Measures the time that Airflow adds to a chain: a warm run in the sandbox, against the same work in a script.
 
     .venv/bin/python benchmarks/overhead.py [ROUNDS]
 
-Each round pushes a release, takes the run's duration from Airflow's record and the time from the push to the end,
-then does the same work (list refs, checkout, build, scan, two copies, tags, one webhook) in this process. The first
-round warms both up and is not counted. Everything is in a temporary folder and stopped at the end.
+Each round pushes a release and measures the run's duration, as recorded by Airflow, and the time from the push to the
+end. Then it does the same work (list refs, checkout, build, scan, two copies, tags, one webhook) in this process. The
+first round warms both up and is not counted. Everything is in a temporary folder, and is stopped at the end.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 DEADLINE = 120.0
-"""Seconds for one run; one takes less than ten."""
+"""Timeout of one run, in seconds; a run takes less than ten."""
 
 
 def run_seconds(api: AirflowApi, push: Push) -> tuple[float, float]:
-    """Duration of the push's run by Airflow's record, and the time from the push to the run's end."""
+    """Return the duration of the push's run, as recorded by Airflow, and the time from the push to the run's end."""
     began = time.time()
     while time.time() - began < DEADLINE:
         for run in api.runs("shop-api"):
@@ -62,7 +62,7 @@ def run_seconds(api: AirflowApi, push: Push) -> tuple[float, float]:
 
 
 def straight(running: stack.Stack, layout: Layout, push: Push, receiver: str) -> float:
-    """Seconds for the same work without Airflow."""
+    """Measure the seconds that the same work takes without Airflow."""
     registries = running.registries()
     home, *regions = registries.values()
     git = GitSource(f"file://{layout.git}/shop/api.git", frozenset({Transport.FILE}))

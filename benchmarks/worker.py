@@ -1,10 +1,10 @@
-"""What a worker's day leaves behind: builds of which some are killed and some cancelled, at any moment.
+"""Checks what many builds leave behind on a worker, of which some are killed and some cancelled, at random moments.
 
     .venv/bin/python benchmarks/worker.py [--builds 200] [--kills 20] [--cancels 20] [--seed 1]
 
-Each build is the step `build` in Airflow's own task runner, in a process that is forked for it, with a git source and
-a registry on this machine. Files, mounts, processes and cgroups are counted before and after; exit code 1 where they
-differ. Everything is in a temporary folder.
+Each build is the step `build` in Airflow's own task runner, in a forked process, with a git source and a registry on
+this machine. Files, mounts, processes and cgroups are counted before and after; the exit code is 1 if they differ.
+Everything is in a temporary folder.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from support.builds import running_registry  # noqa: E402
 
 
 def main() -> int:
-    """Print what was there before and after as a table."""
+    """Print a table of what existed before and after; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     for name, number in (("builds", 200), ("kills", 20), ("cancels", 20), ("seed", 1)):
         parser.add_argument(f"--{name}", type=int, default=number)
@@ -43,8 +43,8 @@ def main() -> int:
             after, seconds = left(folder), time.monotonic() - began
     for state, count in sorted(found.states.items()):
         print(f"{count:5}  {state}")
-    print(f"{found.killed_after_all:5}  cancelled ones that needed SIGKILL after 5 s")
-    print(f"\n{seconds:.0f} s; most files left by a killed one: {found.most_files}\n")
+    print(f"{found.killed_after_all:5}  cancelled builds that needed SIGKILL after 5 s")
+    print(f"\n{seconds:.0f} s; most files left by a killed build: {found.most_files}\n")
     print("| | before | after |\n|---|---:|---:|")
     for kind in Left.__dataclass_fields__:
         print(f"| {kind} | {len(getattr(before, kind))} | {len(getattr(after, kind))} |")

@@ -1,4 +1,4 @@
-"""Shows every invalid chain spec as one Airflow import error, each problem as file:line. Holds no Dag."""
+"""Raises one Airflow import error that lists all problems of invalid chain specs as file:line. Contains no Dag."""
 
 from delivery_chain.errors import SpecError
 from delivery_chain.settings import Settings

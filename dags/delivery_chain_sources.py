@@ -1,4 +1,4 @@
-"""What starts chains: Dags that watch git sources and images, and one that sends images which were there before."""
+"""Defines the Dags that start chains: those that watch git sources and images, and the backfill of existing images."""
 
 from airflow.sdk import get_parsing_context
 

@@ -1,4 +1,4 @@
-"""Every chain becomes an Airflow Dag. A task's own process makes just the Dag that it is of."""
+"""Defines an Airflow Dag for every chain. A task's own process builds only the Dag that the task belongs to."""
 
 from airflow.sdk import get_parsing_context
 

@@ -1,11 +1,11 @@
-"""Look the locked packages up among known vulnerabilities: `make audit`, or `python scripts/audit.py [OPTION…]`.
+"""Check the locked packages for known vulnerabilities: `make audit`, or `python scripts/audit.py [OPTION…]`.
 
-Exit codes: 0 every package was looked up and none is known to be vulnerable; 1 some are; 3 not all could be looked
-up, which is no result. Options go on to pip-audit (`--ignore-vuln ID`, `--vulnerability-service osv`).
+Exit codes: 0 every package was looked up, and none is known to be vulnerable; 1 some are; 3 not all could be looked
+up, so the result is unknown. Options are passed on to pip-audit (`--ignore-vuln ID`, `--vulnerability-service osv`).
 
-pip-audit itself succeeds when its service answers for no package at all: it takes "not found" and an answer without
-vulnerabilities for "none". So what it says is compared with the lock, and a release whose vulnerabilities are public
-since 2021 is asked about along with the rest: a service that does not know it knows nothing.
+pip-audit itself succeeds even if its service knows none of the packages: it treats "not found" like a package without
+vulnerabilities. So its output is compared with the lock, and it is also asked about a probe, a release with
+vulnerabilities that have been public since 2021. A service that does not report those can't be trusted for the rest.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCKS = (ROOT / "requirements.lock", ROOT / "scripts" / "audit.lock")
-"""What is looked up: the project's packages, and those of the tool that does it."""
+"""Lock files to check: that of the project, and that of pip-audit itself."""
 ENVIRONMENT = ROOT / ".venv" / "audit"
-"""An environment of pip-audit's own, so that the project's lock does not grow by it."""
+"""Environment for pip-audit alone, so that its packages do not extend the project's lock."""
 PROBE = ("django", "3.2")
-"""Vulnerable by many advisories, CVE-2021-31542 the first; the locks do not hold it."""
+"""The probe: a release with many advisories, the first being CVE-2021-31542. It is in none of the locks."""
 FOUND, NO_RESULT = 1, 3
 SECONDS = 900
 Package = tuple[str, str]
@@ -35,21 +35,21 @@ Package = tuple[str, str]
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a lookup came to."""
+    """Result of the check."""
 
     lines: tuple[str, ...]
     exit_code: int
 
 
 def locked(*texts: str) -> set[Package]:
-    """Every package of some lock files, those for other systems and Python versions too."""
+    """Parse every package of some lock files, including those for other systems and Python versions."""
     return {
         match for text in texts for match in re.findall(r"^([a-z0-9._-]+)==([^\s;\\]+)", text, re.MULTILINE)
     }
 
 
 def judge(wanted: set[Package], dependencies: list[dict[str, Any]]) -> Judgement:
-    """Compare pip-audit's answers with what it was asked.
+    """Compare pip-audit's output with the packages that it was asked about.
 
     Args:
         wanted: The locked packages.
@@ -60,8 +60,8 @@ def judge(wanted: set[Package], dependencies: list[dict[str, Any]]) -> Judgement
     }
     if not answers.get(PROBE):
         probe = " ".join(PROBE)
-        text = f"no result: the service knows nothing of {probe}, which is vulnerable; so it knows nothing of the rest"
-        return Judgement((text, "It is not reached, or a mirror stands in for it."), NO_RESULT)
+        text = f"no result: the service does not report {probe}, which is vulnerable, so it can't be trusted"
+        return Judgement((text, "It can't be reached, or a mirror answers in its place."), NO_RESULT)
     vulnerable = sorted(wanted & {package for package, found in answers.items() if found})
     lines = [_line(package, answers[package]) for package in vulnerable]
     missing = [f"{name} {version}" for name, version in sorted(wanted - answers.keys())]
@@ -82,10 +82,10 @@ def _line(package: Package, found: list[dict[str, Any]]) -> str:
 
 
 def look_up(program: Path, packages: set[Package], options: list[str]) -> list[dict[str, Any]]:
-    """Ask pip-audit; more than once where the locks hold several versions of a package, which it refuses.
+    """Run pip-audit, repeatedly if the locks have several versions of a package, which it refuses at once.
 
     Raises:
-        RuntimeError: It gave no answer; says why.
+        RuntimeError: pip-audit failed; the message says why.
     """
     rounds: list[dict[str, str]] = []
     for name, version in sorted(packages):
@@ -120,10 +120,10 @@ def _ask(program: Path, versions: dict[str, str], options: list[str]) -> list[di
 
 
 def prepare() -> Path:
-    """The program pip-audit in its own environment, made from scripts/audit.lock if it is not there.
+    """Return the path of pip-audit in its own environment, which is created from scripts/audit.lock if absent.
 
     Raises:
-        RuntimeError: It can't be installed; says why.
+        RuntimeError: pip-audit can't be installed; the message says why.
     """
     lock = LOCKS[1].read_text(encoding="utf-8")
     stamp = ENVIRONMENT / "made-from"
@@ -155,7 +155,7 @@ def _last(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def main(options: list[str]) -> int:
-    """Look everything up, print what came of it, and give the exit code."""
+    """Check everything, print the result, and return the exit code."""
     packages = locked(*(lock.read_text(encoding="utf-8") for lock in LOCKS))
     try:
         judgement = judge(packages, look_up(prepare(), packages | {PROBE}, options))

@@ -1,6 +1,6 @@
-"""Prints the rooms of the package as docs/architecture.md shows them: a picture of who imports whom, and a table.
+"""Prints the section "Rooms" of docs/architecture.md: a diagram of which room imports which, and a table.
 
-Run as `python scripts/rooms.py`; with `--write` the page is brought up to date. Needs nothing but the checkout.
+Run as `python scripts/rooms.py`; with `--write`, it updates the page. Needs only the checkout.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ PACKAGE = ROOT / "plugins" / "delivery_chain"
 PAGE = ROOT / "docs" / "architecture.md"
 BLOCK = re.compile(r"(<!-- rooms -->\n).*?(<!-- end of rooms -->)", re.DOTALL)
 EVERYWHERE = ("errors",)
-"""Imported by nearly every room: its arrows would hide the others."""
+"""Rooms that nearly every other room imports, and that the diagram omits: their arrows would hide the others."""
 
 
 def imports() -> dict[str, set[str]]:
-    """Each room, and the rooms that its files import from."""
+    """Map each room to the rooms that its files import."""
     found: dict[str, set[str]] = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
@@ -34,7 +34,7 @@ def imports() -> dict[str, set[str]]:
 
 
 def reduced(edges: dict[str, set[str]]) -> dict[str, set[str]]:
-    """The edges without those that a longer way stands for."""
+    """Remove the edges that a longer path implies."""
 
     def reach(room: str) -> set[str]:
         return {far for near in edges[room] for far in {near} | reach(near)}
@@ -46,7 +46,7 @@ def reduced(edges: dict[str, set[str]]) -> dict[str, set[str]]:
 
 
 def picture(edges: dict[str, set[str]]) -> str:
-    """The rooms as a Mermaid graph: an arrow goes from who imports to what is imported."""
+    """Draw the rooms as a Mermaid graph, with arrows from the importing room to the imported one."""
     shown = {room: known - set(EVERYWHERE) for room, known in edges.items() if room not in EVERYWHERE}
     lines = [
         f"  {room} --> {near}" for room, known in sorted(reduced(shown).items()) for near in sorted(known)
@@ -55,7 +55,7 @@ def picture(edges: dict[str, set[str]]) -> str:
 
 
 def table(edges: dict[str, set[str]]) -> str:
-    """A row per room: what it does, by its own docstring."""
+    """Format a table with one row per room: its name, and the first line of its docstring."""
     rows = ["| room | what it does |", "|---|---|"]
     for room in sorted(edges):
         folder, module = PACKAGE / room / "__init__.py", PACKAGE / f"{room}.py"
@@ -66,7 +66,7 @@ def table(edges: dict[str, set[str]]) -> str:
 
 
 def block() -> str:
-    """What the page has between its marks."""
+    """Return the text between the page's two markers."""
     edges = imports()
     return f"{picture(edges)}\n\n{table(edges)}\n"
 

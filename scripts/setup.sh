@@ -1,15 +1,14 @@
 #!/bin/sh
 # Set up a checkout: system packages, then the Python environment from requirements.lock, then the project.
-# Does nothing that is done already. Usage: [PYTHON=python3.12] scripts/setup.sh [VENV]
+# Steps that are already done are skipped. Usage: [PYTHON=python3.12] scripts/setup.sh [VENV]
 set -eu
 
 venv=${1:-.venv}
 cd "$(dirname "$0")/.."
 
-# Program and the Debian package it comes in. Chromium and tmux are what the tests look at pages and terminals with,
-# docker-compose is what they check docker-compose.yml with, debootstrap makes a base for the Dockerfile, curl and jq
-# are what the documented commands use.
-# Trivy is not among them: the locked wheel of the extra [sandbox] brings one, see docs/trivy.md.
+# Pairs of a program and its Debian package. The tests use chromium to look at pages, tmux for terminals, docker-compose
+# to check docker-compose.yml, and debootstrap to create a base image for the Dockerfile; the documented commands use
+# curl and jq. Trivy is not listed, because the locked wheel of the extra [sandbox] contains it, see docs/trivy.md.
 needed='buildah:buildah runc:runc slirp4netns:slirp4netns ip:iproute2 git:git docker-registry:docker-registry busybox:busybox-static skopeo:skopeo
   setpriv:util-linux newuidmap:uidmap chromium:chromium tmux:tmux docker-compose:docker-compose debootstrap:debootstrap curl:curl jq:jq'
 
@@ -34,7 +33,7 @@ if [ -n "$missing" ]; then
   fi
 fi
 
-# The stamp names what the environment was made from; equal sums mean that nothing is to be done.
+# The stamp records what the environment was made from; if it is unchanged, there is nothing to do.
 stamp=$venv/.made-from
 wanted=$(cat requirements.lock pyproject.toml plugins/delivery_chain/__init__.py | sha256sum; pwd)
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && [ -x "$venv/bin/delivery-chain" ]; then
@@ -43,7 +42,7 @@ fi
 
 python=
 for name in ${PYTHON:-python3.13 python3.12 python3.11 python3}; do
-  # Not only found: a version manager's stand-in may be there for a version that is not.
+  # Run it, too: a version manager may have a shim for a version that is not installed.
   if "$name" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
     python=$name
     break
@@ -56,7 +55,7 @@ if [ -z "$python" ]; then
 fi
 
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-# Airflow starts several times faster from bytecode, so it is written whatever the environment says.
+# Airflow starts several times faster from bytecode, so write it whatever the environment says.
 unset PYTHONDONTWRITEBYTECODE
 echo "installing the locked requirements into $venv"
 pip="$venv/bin/python -m pip -qq --disable-pip-version-check --no-input"

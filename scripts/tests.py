@@ -1,6 +1,6 @@
-"""Runs all tests in two processes side by side: the end-to-end tests mostly wait for Airflow, the others compute.
+"""Runs all tests in two concurrent processes: the end-to-end tests mostly wait for Airflow, while the others compute.
 
-What each prints comes whole, one after the other. Options are passed on to both.
+The output of the second process is printed after that of the first. Options are passed on to both.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ PARTS = (("tests/unit", "tests/integration"), ("tests/e2e",))
 
 
 def main(options: list[str]) -> int:
-    """Run them. Returns the first exit code that is not 0."""
+    """Run all tests; return the first exit code that is not 0."""
     with tempfile.TemporaryDirectory(prefix="delivery-chain-tests-") as folder:
         outputs = [Path(folder, f"{number}.txt") for number in range(1, len(PARTS))]
-        # Ctrl-C reaches all of them; each ends what it started.
+        # Ctrl-C reaches all processes, and each cleans up after itself.
         signal.signal(signal.SIGINT, lambda *_: None)
         others = [_start(part, options, output) for part, output in zip(PARTS[1:], outputs, strict=True)]
         codes = [_start(PARTS[0], options, None).wait(), *(other.wait() for other in others)]

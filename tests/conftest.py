@@ -1,4 +1,4 @@
-"""What every test run needs before Airflow can be imported: environment variables, nothing slow."""
+"""Set-up that every test run needs before Airflow can be imported: environment variables, nothing slow."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ os.environ.update(
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let a SIGTERM end the tests as Ctrl-C does, so that fixtures stop what they have started."""
+    """Make SIGTERM end the tests like Ctrl-C, so that fixtures stop what they have started."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 

@@ -1,6 +1,6 @@
-"""Copies side by side: this project, skopeo and crane, in turns within one run; prints Markdown.
+"""Compares copies by this project, skopeo and crane, which take turns within one run; prints Markdown.
 
-Run it as `python benchmarks/copy/bench.py --rounds 5`; `--help` tells the rest. `CRANE` may name crane's program.
+Run as `python benchmarks/copy/bench.py --rounds 5`; `--help` lists all options. `CRANE` may name crane's program.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Table = dict[str, list[Run]]
 def one_round(
     tools: dict[str, object], source: Registry, folder: Path, image: Image, regions: int, table: Table
 ) -> None:
-    """Each tool once, cold and then warm, each with registries of its own."""
+    """Run each tool once, cold and then warm, each with registries of its own."""
     for name, tool in tools.items():
         for at_once in (False, True) if regions > 1 and name != "ours" else (False,):
             with ExitStack() as stack:
@@ -36,7 +36,7 @@ def one_round(
 
 
 def uploads(folder: Path, image: Image, files: list[Path], table: Table) -> None:
-    """What curl needs to upload the same layers from files: one after the other, and two at once."""
+    """Measure curl uploading the same layers from files: one after the other, and two at once."""
     for at_once in (1, 2):
         with fresh(folder / "to0") as target:
             script = folder / "upload.sh"
@@ -59,7 +59,7 @@ done
 
 
 def layer_files(folder: Path, image: Image) -> list[Path]:
-    """The image's layers as files named by their digest."""
+    """Write the image's layers to files named by their digests."""
     import hashlib  # noqa: PLC0415 - only here
 
     folder.mkdir(exist_ok=True)
@@ -72,7 +72,7 @@ def layer_files(folder: Path, image: Image) -> list[Path]:
 
 
 def rows(image: Image, regions: int, table: Table) -> list[str]:
-    """The table's lines: medians, and the ratio to ours taken pairwise within each round."""
+    """Format the lines of the table: medians, and the ratio to this project, taken pairwise within each round."""
     found = []
     for label, runs in table.items():
         base = table["warm ours" if label.startswith("warm") else "cold ours"]

@@ -1,4 +1,4 @@
-"""What the benchmarks of copying are made of: registries on a tmpfs, images of noise, and the tools' commands."""
+"""Parts of the copy benchmarks: registries on a tmpfs, images of random bytes, and the tools' commands."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ DEADLINE = 600
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What is copied: layers in MB, and how many such images."""
+    """The images to copy: the sizes of the layers in MB, and the number of such images."""
 
     name: str
     layers: tuple[int, ...]
@@ -45,7 +45,7 @@ class Image:
 
     @property
     def size(self) -> int:
-        """Bytes of all layers."""
+        """Total bytes of all layers."""
         return sum(self.layers) * MB * self.count
 
 
@@ -67,13 +67,13 @@ class Run:
     wall: float
     """Seconds."""
     cpu: float
-    """Seconds of the client and its children, user and system."""
+    """CPU seconds of the client and its children, user and system."""
     inside: float = 0.0
-    """Seconds that the command itself says it took; 0 where it doesn't."""
+    """Seconds that the command itself reports; 0 if it reports none."""
 
 
 def push(registry: Registry, image: Image) -> None:
-    """Put an image of noise into a registry, as repository `bench/<name>` with the tags v0, v1, …"""
+    """Put images of random bytes into a registry, as repository `bench/<name>` with the tags v0, v1, …"""
     with RegistryClient(registry) as client:
         for number in range(image.count):
             name = f"bench/{image.name}"
@@ -91,9 +91,9 @@ def push(registry: Registry, image: Image) -> None:
 
 
 def noise(seed: str, size: int) -> bytes:
-    """Bytes that don't compress, the same for the same seed."""
+    """Return incompressible bytes, equal for equal seeds."""
     chance = random.Random(seed)  # noqa: S311
-    # At most 64 MB at a time: `randbytes` makes one number of them.
+    # At most 64 MB at a time, because `randbytes` creates one integer of that size.
     return b"".join(chance.randbytes(min(64 * MB, size - at)) for at in range(0, size, 64 * MB))
 
 
@@ -114,7 +114,7 @@ def put_image(
 
 @contextmanager
 def fresh(folder: Path) -> Iterator[Registry]:
-    """An empty registry of its own process, with its data under `folder`, gone afterwards."""
+    """Run an empty registry in a process of its own; its data is under `folder`, and removed afterwards."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
@@ -125,10 +125,10 @@ def fresh(folder: Path) -> Iterator[Registry]:
 
 
 def measured(commands: list[list[str]], *, at_once: bool = False) -> Run:
-    """Run commands one after the other, or all at once, and add up what they used.
+    """Run commands one after the other, or all at once, and add up the time that they took.
 
     Raises:
-        AssertionError: One of them failed.
+        AssertionError: A command failed.
     """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.monotonic()
@@ -157,7 +157,7 @@ Commands = list[list[str]]
 
 
 def ours(source: Registry, targets: list[Registry], image: Image, *extra: str) -> Commands:
-    """One command, however many targets."""
+    """Return one command, however many targets there are."""
     hosts = [source.host, *(target.host for target in targets)]
     tag = ":v0" if image.count == 1 else ""
     places = [f"{host}/bench/{image.name}{tag}" for host in hosts]
@@ -174,7 +174,7 @@ def ours(source: Registry, targets: list[Registry], image: Image, *extra: str) -
 
 
 def skopeo(source: Registry, targets: list[Registry], image: Image) -> Commands:
-    """One command a target."""
+    """Return one command per target."""
     return [_skopeo(source, target, image) for target in targets]
 
 
@@ -189,7 +189,7 @@ def _skopeo(source: Registry, target: Registry, image: Image) -> list[str]:
 
 
 def crane(source: Registry, targets: list[Registry], image: Image) -> Commands:
-    """One command a target."""
+    """Return one command per target."""
     name, program = f"bench/{image.name}", os.environ.get("CRANE", "crane")
     tag, many = (":v0", []) if image.count == 1 else ("", ["--all-tags"])
     return [
@@ -199,7 +199,7 @@ def crane(source: Registry, targets: list[Registry], image: Image) -> Commands:
 
 
 def found_tools() -> dict[str, Callable[[Registry, list[Registry], Image], Commands]]:
-    """The tools of this machine, ours first."""
+    """Return the tools found on this machine, this project first."""
     crane_program = os.environ.get("CRANE", "crane")
     others = (("skopeo", "skopeo", skopeo), ("crane", crane_program, crane))
     return {"ours": ours} | {name: tool for name, program, tool in others if shutil.which(program)}

@@ -1,7 +1,7 @@
-"""Copies over lines that break at random, for as long as it is told, with every outcome checked.
+"""Copies images over connections that break at random, for a given time, and checks every outcome.
 
-Run it as `python benchmarks/copy/soak.py --minutes 5`; `--seed` repeats a run's choices. Exit code 1 if ever a tag
-pointed at an image that was not all there, or a copy that said it was done was not.
+Run as `python benchmarks/copy/soak.py --minutes 5`; `--seed` repeats a run's choices. The exit code is 1 if a tag ever
+pointed at an incomplete image, or a copy that reported success was incomplete.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ ANY_SIZE = (10, 4000, 70_000, 600_000, 1_500_000, 5_000_000, 12_000_000)
 
 @dataclass(slots=True)
 class Tally:
-    """What happened."""
+    """Counts of what happened."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     breaks: int = 0
     size: int = 0
-    """Bytes of the images that arrived."""
+    """Total bytes of the images that arrived."""
     sent: int = 0
     resent: int = 0
     kills: int = 0
@@ -61,7 +61,7 @@ class Soak:
         self.number = 0
 
     def turn(self) -> None:
-        """One image, copied in one of the ways until it arrives or a few tries are over."""
+        """Copy one image, with broken connections or with kills, until it arrives or a few tries have failed."""
         self.number += 1
         name = f"soak/image{self.number % 50}"
         with RegistryClient(self.source) as here:
@@ -72,7 +72,7 @@ class Soak:
         way(name, image.digest)
 
     def broken(self, name: str, digest: str) -> None:
-        """A copy in this process over two lines with breaks in them."""
+        """Copy in this process, over two connections that break."""
         with line_to(self.source) as one, line_to(self.target) as other:
             for line in (one, other):
                 self.plan_breaks(line)
@@ -100,7 +100,7 @@ class Soak:
             line.breaks.append(Break(self.chance.random() < 0.5, after, self.chance.choice(HOWS)))  # noqa: PLR2004
 
     def killed(self, name: str, digest: str) -> None:
-        """The command, killed at random moments, then left alone."""
+        """Run the command: kill it at random moments a few times, then let it finish."""
         tag = f"v{self.number}"
         places = [f"{registry.host}/{name}" for registry in (self.source, self.target)]
         plain = [f"--plain-http={registry.host}" for registry in (self.source, self.target)]
@@ -126,15 +126,15 @@ class Soak:
                     self.expect(name, digest, whole=True)
         self.tally.outcomes["arrived after kills" if process.returncode == 0 else "command failed"] += 1
         if process.returncode != 0:
-            self.tally.wrong.append(f"{name}: the command left alone ended with {process.returncode}")
+            self.tally.wrong.append(f"{name}: the undisturbed command ended with {process.returncode}")
 
     def expect(self, name: str, digest: str, *, whole: bool) -> None:
-        """Look at the target with a client over a line that does not break."""
+        """Check the target with a client whose connection does not break."""
         with RegistryClient(self.target, timeout=30) as there:
             if not whole and there.head_manifest(name, digest) is None:
                 return
             try:
-                # A manifest that is there has all its parts, whatever the copy said.
+                # A manifest at the target must have all its parts, whatever the copy reported.
                 manifest = there.get_manifest(name, digest)
                 self.tally.size += sum(len(there.get_blob(name, blob.digest)) for blob in manifest.blobs)
             except RegistryError as error:

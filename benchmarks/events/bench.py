@@ -1,6 +1,6 @@
-"""Events in: webhooks beside Airflow's own endpoint, matching, and polls of git sources; prints Markdown.
+"""Measures incoming events: webhooks against Airflow's own endpoint, matching, polls of git sources; prints Markdown.
 
-Run it as `python benchmarks/events/bench.py` (`--quick` for a glance, `--parts` for one of the three).
+Run as `python benchmarks/events/bench.py` (`--quick` for a rough result, `--parts` for one of the three).
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 DATABASES = ("sqlite", "postgresql")
 PUSH, ONE, REST = "push, 8 repositories", "push, 1 repository", "Airflow's POST dagRuns"
 STEADY = 310
-"""Pushes to one repository before anything is measured: its history holds 300 refs, and is then as dear as it gets."""
+"""Number of pushes to one repository before the measurements: its history holds 300 refs, and then costs the most."""
 
 
 def kinds(target: Target, runs: int, others: int) -> list[tuple[str, int, Callable[[], list[Shot]]]]:
-    """What is sent in one round: name, expected status, and the requests, made just before they are sent."""
+    """Return the volleys of one round: name, expected status, and a function that creates the requests."""
     pushed: list[Shot] = []
 
     def push() -> list[Shot]:
@@ -49,15 +49,15 @@ def kinds(target: Target, runs: int, others: int) -> list[tuple[str, int, Callab
 def measure(
     target: Target, rounds: int, runs: int, others: int, *, few: int
 ) -> dict[tuple[str, int], list[Volley]]:
-    """Volleys by kind and by how many are sent at once, the kinds in turns; the first round is not counted.
+    """Measure volleys by kind and by number of concurrent requests. Kinds take turns; the first round does not count.
 
     Args:
-        target: Where they are sent.
-        rounds: Those that count.
-        runs: Requests of each kind that makes runs.
-        others: Requests of each other kind.
-        few: Not 0: so many instead of `runs`, and one round, where several are sent at once. Airflow's own endpoint
-            needs seconds for each of them on SQLite.
+        target: The server.
+        rounds: Number of rounds that count.
+        runs: Number of requests of each kind that starts runs.
+        others: Number of requests of each other kind.
+        few: If not 0, replaces `runs` for concurrent requests, with a single round: on SQLite, Airflow's own endpoint
+            takes seconds for each of these.
     """
     fire(target.port, [target.push(repositories=1) for _ in range(STEADY)], at_once=1, watched={}, expect=200)
     found: dict[tuple[str, int], list[Volley]] = {}
@@ -67,7 +67,7 @@ def measure(
                 continue
             order = kinds(target, few if few and at_once > 1 else runs, others)
             if number % 2:
-                # Whoever comes second finds the machine as the first one left it.
+                # Swap the first kinds each round, because a kind finds the machine as the previous one left it.
                 order[:3] = order[2::-1]
             for name, status, shots in order:
                 volley = fire(target.port, shots(), at_once=at_once, watched=target.watched, expect=status)
@@ -77,12 +77,12 @@ def measure(
 
 
 def at(latencies: Sequence[float], share: float) -> float:
-    """The latency that this share of all requests does not exceed."""
+    """Return the latency that this share of all requests does not exceed."""
     return sorted(latencies)[min(int(len(latencies) * share), len(latencies) - 1)]
 
 
 def table(kind: str, found: dict[tuple[str, int], list[Volley]]) -> list[str]:
-    """The lines: medians over the rounds, and the ratio to Airflow's endpoint pairwise within each round."""
+    """Format the lines: medians over the rounds, and the ratio to Airflow's endpoint, pairwise within each round."""
     lines = []
     for (name, at_once), volleys in sorted(found.items(), key=lambda item: item[0][1]):
         base = found[REST, at_once]
@@ -92,7 +92,7 @@ def table(kind: str, found: dict[tuple[str, int], list[Volley]]) -> list[str]:
             for one, other in zip(volleys, base, strict=True)
         )
         rate = f"{speed:.{int(speed < 1)}f}"
-        # Beside an endpoint that mostly fails any ratio is without meaning.
+        # If the other endpoint mostly fails, a ratio is meaningless.
         shown = "" if any(other.failed for other in base) else f"{ratio:.2f}"
         all_latencies = [each for one in volleys for each in one.latencies]
         count, failed = (sum(getattr(one, what) for one in volleys) for what in ("count", "failed"))
@@ -110,7 +110,7 @@ def table(kind: str, found: dict[tuple[str, int], list[Volley]]) -> list[str]:
 
 
 def requests(quick: bool) -> None:  # noqa: FBT001 - the option
-    """Print what the receiver does, on each database."""
+    """Print the receiver's figures, for each database."""
     rounds, runs, others = (1, 30, 150) if quick else (7, 80, 400)
     print(
         "| database | at once | what | requests/s | p50 ms | p99 ms | server CPU ms | database CPU ms |",

@@ -1,4 +1,4 @@
-"""A bounded load generator: threads with one kept connection each, and what a volley cost the server."""
+"""A bounded load generator: threads with one persistent connection each; measures what a volley costs the server."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ class Shot:
 
 @dataclass(frozen=True, slots=True)
 class Volley:
-    """What came of some shots."""
+    """Results of some shots."""
 
     count: int
-    """Requests that were answered as expected."""
+    """Number of requests with the expected status."""
     failed: int
-    """Others that the server gave up (5xx)."""
+    """Number of requests that the server failed to serve (5xx)."""
     wall: float
-    """Seconds from the first request to the last answer."""
+    """Seconds from the first request to the last response."""
     cpu: dict[str, float]
-    """CPU seconds of each family of processes that was watched."""
+    """CPU seconds of each family of processes that was measured."""
     latencies: list[float]
-    """Seconds, one per request that was answered as expected."""
+    """Latencies in seconds of the requests with the expected status."""
 
 
 def cpu_seconds(mark: Mark) -> float:
-    """CPU time of a process and of what it started, in user and kernel mode."""
+    """Return the CPU time, user and system, of a process and its descendants."""
     total = 0
     for one in family(mark):
         try:
@@ -55,7 +55,7 @@ def cpu_seconds(mark: Mark) -> float:
         except (FileNotFoundError, ProcessLookupError):
             continue
         fields = text[text.rindex(")") + 2 :].split()
-        # Also of those that ended and were waited for: a database's processes come and go.
+        # Include children that have exited and were reaped, because a database's processes come and go.
         total += sum(map(int, fields[11:15]))
     return total / TICKS
 
@@ -63,10 +63,10 @@ def cpu_seconds(mark: Mark) -> float:
 def fire(
     port: int, shots: Sequence[Shot], *, at_once: int, watched: Mapping[str, Mark], expect: int
 ) -> Volley:
-    """Send all shots, some at a time.
+    """Send all shots, some of them at a time.
 
     Raises:
-        SystemExit: An answer has neither the expected status nor 5xx: then the numbers mean nothing.
+        SystemExit: A response has neither the expected status nor 5xx, so the figures would be meaningless.
     """
     latencies: list[list[float]] = [[] for _ in range(at_once)]
     statuses: Counter[int] = Counter()

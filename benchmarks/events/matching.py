@@ -1,4 +1,4 @@
-"""What a push costs to match against 10, 100 and 1000 chains, and what the index of all chains costs."""
+"""Measures the cost of matching a push against 10, 100 and 1000 chains, and of the index of all chains."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SIZES = (10, 100, 1000)
 SHAPES = ("a source each", "one source for all")
 LONGEST = 600.0
-"""Seconds that one measurement may take."""
+"""Timeout of one measurement, in seconds."""
 CALLS = 300
 
 
@@ -28,7 +28,7 @@ def name_of(number: int) -> str:
 
 
 def spec_text(number: int, shape: str) -> str:
-    """The release chain of chain_specs/ under another name, with a source or with tags of its own."""
+    """Return the release chain of chain_specs/ under another name, with a source or with tags of its own."""
     name = name_of(number)
     text = (ROOT / "chain_specs" / "shop-api.yaml").read_text(encoding="utf-8")
     text = text.replace("name: shop-api", f"name: {name}").replace("namespace: shop", f"namespace: {name}")
@@ -38,7 +38,7 @@ def spec_text(number: int, shape: str) -> str:
 
 
 def push(size: int, shape: str) -> tuple[str, str]:
-    """The place and the ref of a push that one chain builds."""
+    """Return the source and the ref of a push that one chain builds."""
     name = name_of(size // 2)
     return (
         (f"{name}/api.git", "refs/tags/v1.2.3")
@@ -48,7 +48,7 @@ def push(size: int, shape: str) -> tuple[str, str]:
 
 
 def median_of(call: Callable[[], Any], calls: int) -> float:
-    """Seconds of one call."""
+    """Return the median duration of one call, in seconds."""
     found = []
     for _ in range(calls):
         began = time.perf_counter()
@@ -58,8 +58,8 @@ def median_of(call: Callable[[], Any], calls: int) -> float:
 
 
 def measured(size: int, shape: str) -> dict[str, float]:
-    """Milliseconds; in a process with a database of its own."""
-    from airflow.utils.session import create_session  # noqa: PLC0415 - by the environment that was made for it
+    """Measure, in a process with a database of its own; return milliseconds by kind."""
+    from airflow.utils.session import create_session  # noqa: PLC0415 - reads the environment set for this process
 
     from delivery_chain.core.events.routing import source_starts  # noqa: PLC0415
     from delivery_chain.web import index as module  # noqa: PLC0415
@@ -84,12 +84,12 @@ def measured(size: int, shape: str) -> dict[str, float]:
     return {
         "match": 1000 * median_of(match, CALLS),
         "first": 1000 * first,
-        "again": 1000 * median_of(index._refresh, 5),  # noqa: SLF001 - what a request meets every five seconds
+        "again": 1000 * median_of(index._refresh, 5),  # noqa: SLF001 - a request triggers it every five seconds
     }
 
 
 def _fill(session: Any, size: int, shape: str) -> None:
-    """The chains' Dags as the Dag processor writes them; the columns that the index does not read are left out."""
+    """Write the chains' Dags as the Dag processor does, omitting columns that the index does not read."""
     from airflow.models import import_all_models  # noqa: PLC0415
     from airflow.models.base import Base  # noqa: PLC0415
     from airflow.models.connection import Connection  # noqa: PLC0415
@@ -122,14 +122,14 @@ def _fill(session: Any, size: int, shape: str) -> None:
 
 
 def child(size: int, shape: str) -> dict[str, float]:
-    """The same, from a process of its own."""
+    """Run `measured` in a process of its own."""
     with tempfile.TemporaryDirectory() as home:
         env = {
             **os.environ,
             "AIRFLOW_HOME": home,
             "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR",
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            # The API server's own way to connections.
+            # Read connections as the API server does.
             "_AIRFLOW_PROCESS_CONTEXT": "server",
         }
         done = subprocess.run(
@@ -145,7 +145,7 @@ def child(size: int, shape: str) -> dict[str, float]:
 def main(quick: bool) -> None:  # noqa: FBT001 - the option
     """Print milliseconds by the number of chains."""
     print(
-        "| chains | of | match a push ms | index: first time ms | index: look again ms |\n|---:|---|---:|---:|---:|"
+        "| chains | of | match a push ms | index: first time ms | index: refresh ms |\n|---:|---|---:|---:|---:|"
     )
     rounds = 1 if quick else 3
     for size in SIZES[:2] if quick else SIZES:

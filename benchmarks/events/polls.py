@@ -1,4 +1,4 @@
-"""What one triggerer needs to ask 500 git sources a minute: the real triggers in one loop, and git beside them."""
+"""Measures the CPU time of a triggerer that polls 500 git sources a minute, and of git alone for comparison."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ EVERY = 60.0
 MINUTES = 2
 TRANSPORTS = ("file", "http")
 BARE = 50
-"""Calls of git alone, for comparison."""
+"""Number of calls of git alone, for comparison."""
 
 
 def repositories(folder: Path, count: int) -> None:
-    """Bare repositories with a branch and some tags."""
+    """Create bare repositories with a branch and some tags."""
     first = folder / "0000.git"
     git = ["git", "-c", "user.name=bench", "-c", "user.email=bench@example.com", "-C", str(first)]
     subprocess.run(
@@ -87,7 +87,7 @@ class Backend(BaseHTTPRequestHandler):
 
 
 def serve(root: str) -> None:
-    """Serve until stopped; the port is printed first."""
+    """Print the port, then serve until stopped."""
     Backend.root = root
     server = ThreadingHTTPServer(("127.0.0.1", 0), Backend)
     print(server.server_port, flush=True)
@@ -96,7 +96,7 @@ def serve(root: str) -> None:
 
 @contextlib.contextmanager
 def address(transport: str, folder: Path) -> Iterator[str]:
-    """The base URL of the repositories; the server is no child of the process that is measured."""
+    """Yield the base URL of the repositories. The server is not a child of the measured process."""
     if transport == "file":
         yield folder.as_uri()
         return
@@ -109,14 +109,14 @@ def address(transport: str, folder: Path) -> Iterator[str]:
 
 
 def spent() -> tuple[float, float]:
-    """CPU seconds of this process, and of its children that ended."""
+    """Return the CPU seconds of this process, and of its children that have exited."""
     mine, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return mine.ru_utime + mine.ru_stime, children.ru_utime + children.ru_stime
 
 
 async def watch(count: int, seconds: float, every: float) -> dict[str, float]:
-    """All triggers in one loop, as the triggerer has them; their CPU seconds and looks."""
-    from delivery_chain.triggers import git_ref  # noqa: PLC0415 - by the environment that was made for it
+    """Run all triggers in one event loop, as the triggerer does; return their CPU seconds and number of polls."""
+    from delivery_chain.triggers import git_ref  # noqa: PLC0415 - reads the environment set for this process
 
     known = git_ref.look("git_bench", "0000.git", None, None)
     assert len(known) == TAGS + 1, f"expected {TAGS + 1} refs, found {len(known)}"
@@ -150,7 +150,7 @@ async def watch(count: int, seconds: float, every: float) -> dict[str, float]:
 
 
 def bare(url: str) -> float:
-    """CPU seconds of `git ls-remote` without anything around it."""
+    """Return the CPU seconds of a plain `git ls-remote`."""
     before = spent()[1]
     for _ in range(BARE):
         subprocess.run(
@@ -163,7 +163,7 @@ def bare(url: str) -> float:
 
 
 def measured(transport: str, count: int, seconds: float, every: float) -> dict[str, float]:
-    """The same, from a process of its own with an Airflow home of its own."""
+    """Run `watch` in a process of its own, with an Airflow home of its own."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "git"
         folder.mkdir()
@@ -183,10 +183,10 @@ def measured(transport: str, count: int, seconds: float, every: float) -> dict[s
 
 
 def main(quick: bool) -> None:  # noqa: FBT001 - the option
-    """Print CPU seconds a minute."""
+    """Print CPU seconds per minute."""
     count, seconds, every = (50, 12.0, 6.0) if quick else (SOURCES, MINUTES * 60.0, EVERY)
     print(
-        "| git over | sources | looks a minute | Python | git | CPU seconds, 500 looks | git alone, 500 looks |"
+        "| git over | sources | polls per minute | Python | git | CPU seconds, 500 polls | git alone, 500 polls |"
     )
     print("|---|---:|---:|---:|---:|---:|---:|")
     for transport in TRANSPORTS:

@@ -1,4 +1,4 @@
-"""The sandbox's Airflow as the target of a load: its requests, and the processes whose CPU time counts."""
+"""Runs the sandbox's Airflow as the target of the load; creates the requests, and selects the processes to measure."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 REPOSITORIES = 8
-"""Each with a chain of its own."""
+"""Number of repositories, each with a chain of its own."""
 RULE = "release"
 DAG_SECONDS = 60.0
 CONNECTION = "bench_hooks"
 HOOKS = "/delivery-chain/webhooks/"
 SECRET = "whsec_" + base64.b64encode(b"a secret of the benchmark").decode()
 IDLE = ("airflow-scheduler", "airflow-dag-processor", "airflow-triggerer")
-"""Stopped while requests are measured: elsewhere they run on other machines."""
+"""Components that are stopped while requests are measured: in production they run on other machines."""
 _numbers = itertools.count(1)
 
 
@@ -53,10 +53,10 @@ class Target:
     token: str
     watched: dict[str, Mark]
     run: str = field(default_factory=lambda: f"{time.time_ns():x}"[-10:])
-    """Makes what is pushed unlike that of another run on the same data."""
+    """Distinguishes the pushes of this run from those of other runs on the same data."""
 
     def push(self, *, repositories: int = REPOSITORIES) -> Shot:
-        """A signed push of a new tag to the next of some repositories."""
+        """Return a signed push of a new tag to the next of some repositories."""
         number = next(_numbers)
         body = {
             "type": "source.push",
@@ -67,7 +67,7 @@ class Target:
         return signed(f"{self.run}-{number}", json.dumps(body).encode())
 
     def run_by_rest(self) -> Shot:
-        """What makes the same run through Airflow's own endpoint."""
+        """Return the request that starts the same run through Airflow's own endpoint."""
         number = next(_numbers)
         now = datetime.now(UTC)
         event = Event(
@@ -92,14 +92,14 @@ class Target:
         )
 
     def bad_signature(self) -> Shot:
-        """A push whose signature is wrong."""
+        """Return a push with a wrong signature."""
         shot = self.push()
         return Shot(
             shot.method, shot.path, {**shot.headers, "webhook-signature": "v1," + "A" * 43 + "="}, shot.body
         )
 
     def unknown(self) -> Shot:
-        """A push for a connection that is not there."""
+        """Return a push for a connection that does not exist."""
         shot = self.push()
         return Shot(shot.method, HOOKS + "nobody", shot.headers, shot.body)
 
@@ -111,7 +111,7 @@ class Target:
 
 
 def signed(message_id: str, body: bytes) -> Shot:
-    """A request in the form of Standard Webhooks."""
+    """Return a request in the format of Standard Webhooks."""
     seconds = str(int(time.time()))
     text = b".".join([message_id.encode(), seconds.encode(), body])
     key = base64.b64decode(SECRET.removeprefix("whsec_"))
@@ -127,14 +127,14 @@ def signed(message_id: str, body: bytes) -> Shot:
 
 @contextmanager
 def airflow(kind: str, folder: Path) -> Iterator[Target]:
-    """A sandbox of its own with the database `sqlite` or `postgresql`; stopped at the end, whatever happens."""
+    """Run a sandbox of its own with the database `sqlite` or `postgresql`; stop it at the end, whatever happens."""
     layout = Layout(folder)
     specs, dags = folder.with_name("specs"), folder.with_name("dags")
     for each in (specs, dags):
         each.mkdir()
     for number in range(REPOSITORIES):
         (specs / f"{name_of(number)}.yaml").write_text(spec_text(number, SHAPES[0]), encoding="utf-8")
-    # No Dag that watches the sources: there are no such repositories.
+    # Leave out the Dags that watch sources, because these repositories do not exist.
     shutil.copy(ROOT / "dags" / "delivery_chains.py", dags)
     options = stack.Options(database=kind, specs=str(specs), dags=str(dags))
     try:
@@ -145,7 +145,7 @@ def airflow(kind: str, folder: Path) -> Iterator[Target]:
 
 
 def target(layout: Layout, running: stack.Stack) -> Target:
-    """Wait for the Dags, stop what is not measured, make the sender's connection."""
+    """Wait for the Dags, stop the components that are not measured, and create the sender's connection."""
     with AirflowApi(running.ui, ADMIN, load_secrets(layout)["admin"]) as api:
         until = time.monotonic() + DAG_SECONDS
         while len(api.dags()) < REPOSITORIES:
@@ -159,7 +159,7 @@ def target(layout: Layout, running: stack.Stack) -> Target:
     server = AirflowServer(running.ui, admin)
     try:
         answer = server.call("POST", "/connections", body=_sender())
-        if not answer.ok and answer.status != 409:  # noqa: PLR2004 - it is there
+        if not answer.ok and answer.status != 409:  # noqa: PLR2004 - it exists already
             raise SystemExit(f"connection {CONNECTION}: {answer.status} {answer.text}")
         token = server._new_token()  # noqa: SLF001 - the load generator sends it itself
     finally:

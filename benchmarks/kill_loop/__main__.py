@@ -1,7 +1,7 @@
-"""Pushes releases into a sandbox of its own while its processes are killed at random, then checks what came of them.
+"""Pushes releases into a sandbox of its own while its processes are killed at random, then checks the outcomes.
 
 `python -m benchmarks.kill_loop --minutes 20 --seed 1` exits with 0 if nothing was lost, doubled, let through, recorded
-falsely or left behind. The seed repeats the choices; when exactly a kill hits is up to the machine.
+falsely or left behind. The seed repeats the random choices, but not the exact moments of the kills.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def show(result: Result, console: Console) -> None:
         figures = sorted(getattr(result, name).items(), key=lambda one: -one[1])
         console.line(f"{name.replace('_', ' ')}: {', '.join(f'{what} {count}' for what, count in figures)}")
     console.line(
-        f"{result.deliveries} deliveries, {result.repeated_deliveries} of them told again; {result.looks} looks"
+        f"{result.deliveries} deliveries, {result.repeated_deliveries} of them repeated; {result.looks} polls"
     )
     if not result.settled:
         console.line("not all runs had ended when this was judged; --quiet-minutes waits longer")
@@ -52,16 +52,16 @@ def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kill_loop", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--minutes", type=float, default=3.0, help="of pushes and kills (%(default)s)")
-    parser.add_argument("--database", choices=("auto", "sqlite", "postgresql"), default="auto")
-    parser.add_argument("--pushes", type=float, default=3.3, help="a minute (%(default)s)")
-    parser.add_argument("--kills", type=float, default=5.5, help="a minute (%(default)s)")
     parser.add_argument(
-        "--quiet-minutes", type=float, default=10.0, help="to wait for the last runs, at most"
+        "--minutes", type=float, default=3.0, help="duration of pushes and kills (%(default)s)"
     )
-    parser.add_argument("--state", type=Path, help="folder of the sandbox, not there yet; kept with --keep")
+    parser.add_argument("--database", choices=("auto", "sqlite", "postgresql"), default="auto")
+    parser.add_argument("--pushes", type=float, default=3.3, help="per minute (%(default)s)")
+    parser.add_argument("--kills", type=float, default=5.5, help="per minute (%(default)s)")
+    parser.add_argument("--quiet-minutes", type=float, default=10.0, help="maximum wait for the last runs")
+    parser.add_argument("--state", type=Path, help="new folder for the sandbox; kept with --keep")
     parser.add_argument("--keep", action="store_true", help="keep the folder, with all logs, at the end")
-    parser.add_argument("--json", type=Path, help="write the result there, too")
+    parser.add_argument("--json", type=Path, help="also write the result to this file")
     given = parser.parse_args()
     options = Options(
         seed=given.seed,
@@ -75,7 +75,7 @@ def main() -> int:
     root.mkdir(parents=True, exist_ok=True, mode=0o755)
     root.chmod(0o755)
     console = Console()
-    # As Ctrl-C does: what was started is stopped.
+    # Handle SIGTERM like Ctrl-C, which stops everything that was started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         result = Loop(Layout(root.absolute()), options, console).run(keep=given.keep)

@@ -1,4 +1,4 @@
-"""The chains of the loop, and the repositories that they build."""
+"""Defines the chains of the kill loop, and the repositories that they build."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ class Repository:
 
     name: str
     branch: bool
-    """Whether its branch is built; else its tags are."""
+    """Whether its branch is built; otherwise its tags are."""
     ways: tuple[str, ...]
-    """How the chain may hear of a push, see `pushing`."""
+    """Ways in which pushes may be reported to the chain, see `pushing`."""
     weight: int
-    """How often it is pushed to, beside the others."""
+    """Weight: frequency of pushes, relative to the others."""
 
     @property
     def moving(self) -> str:
-        """The tag that every newer push takes over."""
+        """The tag that moves to every newer push."""
         return "edge" if self.branch else "latest"
 
     @property
     def chain(self) -> Chain:
-        """The chain as the judge knows it."""
+        """The chain as a fact for the judge."""
         return Chain(
             name=f"loop-{self.name}",
             image=f"{NAMESPACE}/{self.name}",

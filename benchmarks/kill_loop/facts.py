@@ -1,4 +1,4 @@
-"""What was seen from outside while the kill loop ran, and after it: plain values for `judge`."""
+"""Values for `judge`: everything that was observed from outside while the kill loop ran, and after it."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """One chain of the loop, as far as it has to be known to judge it."""
+    """One chain of the loop, with the facts needed to judge its runs."""
 
     name: str
     image: str
     """`loop/api`; the same in every region."""
     moving: str
-    """The tag that every newer push takes over: `latest`, `edge`."""
+    """The tag that moves to every newer push: `latest`, `edge`."""
     triggers: dict[str, bool]
-    """By name: whether it is for the moving tag; the others are for all other tags."""
+    """Triggers by name, with whether they are for the moving tag; the others are for all other tags."""
     hooks: dict[str, str]
-    """Trigger by the last part of the path at the receiver: `prod` to `tell-release`."""
+    """Maps the last part of a path at the receiver to its trigger: `prod` to `tell-release`."""
     regions: dict[str, str]
-    """Region by replication rule."""
+    """Maps replication rules to regions."""
 
     @property
     def quarantine(self) -> str:
-        """Where its blocked images are backed up."""
+        """The repository for backups of its blocked images."""
         namespace, _, repository = self.image.partition("/")
         return f"{namespace}-quarantine/{repository}"
 
@@ -37,17 +37,17 @@ class Push:
     """One push that was made."""
 
     number: int
-    """In the order of the pushes."""
+    """Number of the push, in order."""
     chain: str
     ref: str
     commit: str
     vulnerable: bool
     way: str
-    """How the chain hears of it: `hook`, `twice`, `late`, `sensor`."""
+    """The way in which the push is reported: `hook`, `twice`, `late`, `sensor`."""
     at: float
     """Unix time."""
     taken: bool = False
-    """Whether a webhook of it was answered with success."""
+    """Whether the receiver accepted a webhook for this push."""
 
     @property
     def tag(self) -> str:
@@ -57,28 +57,28 @@ class Push:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One run, as Airflow tells of it."""
+    """One run, as Airflow reports it."""
 
     chain: str
     run_id: str
     ref: str
     commit: str
     pushed_at: str
-    """ISO 8601, as the event says it."""
+    """Time of the push from the event, ISO 8601."""
     state: str
     note: str
     end: str = ""
-    """The record's word for how it ended: `delivered`, `blocked`, …"""
+    """The run's end, according to its record: `delivered`, `blocked`, …"""
     failed: tuple[str, ...] = ()
-    """Tasks that failed, with why as far as that is known."""
+    """Tasks that failed, with the reasons that are known."""
     digest: str = ""
-    """What `assemble` named."""
+    """Digest that `assemble` left."""
     held: tuple[str, ...] = ()
     """Tags that `publish` left at the run's digest."""
     backup: str = ""
     """The tag in the quarantine repository."""
     sentence: str = ""
-    """The record's; empty where there is no record."""
+    """The record's sentence; empty without a record."""
     recorded: str = ""
     """The record's digest."""
     regions: dict[str, str] = field(default_factory=dict)
@@ -93,13 +93,13 @@ class Run:
 
     @property
     def superseded(self) -> bool:
-        """Whether its record says that a newer push has a run of its own; any other reason to do nothing is none."""
+        """Whether its record says that a newer push has a run of its own. Other reasons to do nothing don't count."""
         return self.end == "superseded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """What a manifest says of its origin."""
+    """An image's origin, according to its manifest."""
 
     commit: str
     pushed_at: str
@@ -107,23 +107,23 @@ class Image:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
-    """A tag was seen at another digest than before."""
+    """One observed change of a tag's digest."""
 
     at: float
     region: str
     name: str
     tag: str
     digest: str
-    """Empty: the tag was gone."""
+    """The new digest; empty if the tag no longer existed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """A request that the receiver kept."""
+    """A request that the receiver stored."""
 
     id: str
     hook: str
-    """The last part of its path."""
+    """The last part of the request's path."""
     chain: str
     run_id: str
     tag: str
@@ -137,19 +137,19 @@ class Facts:
     chains: tuple[Chain, ...]
     home: str
     regions: tuple[str, ...]
-    """All, home too."""
+    """All regions, including the home region."""
     pushes: tuple[Push, ...]
     runs: tuple[Run, ...]
     sights: tuple[Sight, ...]
-    """In the order in which they were seen."""
+    """Changes of tags, in the order in which they were observed."""
     held: dict[tuple[str, str, str], str]
-    """Region, repository and tag to digest, at the end."""
+    """Maps region, repository and tag to the digest at the end."""
     ever: dict[tuple[str, str, str], frozenset[str]]
-    """Every digest that a tag had, by the registries' own storage."""
+    """Every digest that a tag ever had, according to the registries' storage."""
     images: dict[str, Image]
     """By digest."""
     deliveries: tuple[Delivery, ...]
     pullable: frozenset[str] = frozenset()
     """Digests of blocked images that the home repository still serves."""
     left: tuple[str, ...] = ()
-    """What is on the machine or in the registries of jobs that ended."""
+    """Leftovers of ended jobs on the machine or in the registries."""

@@ -1,4 +1,4 @@
-"""Reads what came of the pushes, from where it counts: Airflow, registries, the receiver, and this machine."""
+"""Gathers the outcomes of the pushes from where they count: Airflow, the registries, the receiver and this machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from delivery_chain.sandbox.layout import Layout
 
 STAYS = frozenset({"limits"})
-"""What is in the work folder for good."""
+"""Permanent contents of the work folder."""
 STAGING = "_staging-"
 SKIPPED_FOLDERS = frozenset({"proc", "sys"})
 
@@ -36,7 +36,7 @@ def gather(
     watcher: watching.Watcher,
     hosts: Mapping[str, str],
 ) -> Facts:
-    """Everything that `judge` wants to know."""
+    """Gather all facts for `judge`."""
     chains = tuple(repository.chain for repository in REPOSITORIES)
     layout = parts.layout
     runs = tuple(run for chain in chains for run in read_runs(api, chain.name))
@@ -82,7 +82,7 @@ def gather(
 
 
 def read_runs(api: AirflowApi, chain: str) -> Iterator[Run]:
-    """All runs of a chain with what their steps left."""
+    """Yield all runs of a chain, with the results of their steps."""
     for run in api.runs(chain):
         run_id, conf = run["dag_run_id"], run["conf"] or {}
         states: dict[str, list[str]] = defaultdict(list)
@@ -115,7 +115,7 @@ def read_runs(api: AirflowApi, chain: str) -> Iterator[Run]:
 
 
 def deliveries(layout: Layout) -> Iterator[Delivery]:
-    """All that the receiver kept; a line that it was killed in is not one."""
+    """Yield all deliveries that the receiver stored, ignoring a line that a kill cut short."""
     with suppress(FileNotFoundError), layout.deliveries.open(encoding="utf-8") as lines:
         for line in lines:
             with suppress(ValueError, KeyError):
@@ -141,7 +141,7 @@ def _staged(held: Mapping[tuple[str, str, str], str]) -> Iterator[str]:
 
 
 def _files(layout: Layout) -> Iterator[str]:
-    """What jobs have left in the work folder, `<user>/jobs/…` and `<user>/limits/…`, and for temporary files."""
+    """Yield files that jobs left in the work folder, in `<user>/jobs/…` and `<user>/limits/…`, and temporary files."""
     for user in _entries(layout.root / "work"):
         for entry in _entries(user):
             left = _entries(entry) if entry.name == "jobs" else [entry] if entry.name not in STAYS else []
@@ -154,7 +154,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _processes(parts: Parts) -> Iterator[str]:
-    """Processes that have to do with this sandbox and are no part of it."""
+    """Yield processes that use this sandbox's folder, but are not part of the sandbox."""
     from delivery_chain.sandbox import processes  # noqa: PLC0415
 
     expected = _forebears()
@@ -166,7 +166,7 @@ def _processes(parts: Parts) -> Iterator[str]:
 
 
 def _forebears() -> set[int]:
-    """This process and those that started it, which may have the folder in their arguments."""
+    """Return this process and its ancestors, which may have the folder in their arguments."""
     found, pid = set[int](), os.getpid()
     while pid:
         found.add(pid)
@@ -175,7 +175,7 @@ def _forebears() -> set[int]:
 
 
 def strangers(root: Path) -> Iterator[tuple[int, str]]:
-    """Processes that have this folder in their arguments, environment or working folder: pid and command line."""
+    """Yield pid and command line of processes with this folder in their arguments, environment or working directory."""
     needle = str(root).encode()
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal() or int(entry.name) == os.getpid():

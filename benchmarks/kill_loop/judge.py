@@ -1,4 +1,4 @@
-"""Says what is wrong with what was seen. Pure: facts in, violations out, each with its evidence."""
+"""Finds what is wrong with the observed facts. Pure: facts in, violations out, each with its evidence."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ ENDED = frozenset({"success", "failed"})
 SUPERSEDED = "superseded"
 """The end of a run that found a newer push of its branch."""
 FINE = frozenset({"delivered", SUPERSEDED})
-"""How a run may end that Airflow shows as a success."""
+"""Possible ends of a run that Airflow shows as a success."""
 TOLD_AGAIN = "built before"
-"""The end of a run for a push that was told again, which finds its image and does nothing."""
+"""The end of a run for a push that was reported again: it finds its image and does nothing."""
 TOLD_ONCE = frozenset({"hook", "sensor"})
-"""Ways of pushes of which one webhook tells at once, or the sensor alone."""
+"""Ways of reporting a push just once: by one webhook at once, or by the sensor alone."""
 RESERVED = ("_staging-", "sha256-", "sha512-")
-"""What the chain's and the referrers' own tags begin with."""
+"""Prefixes of staging tags and of the fallback tags of referrers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One promise that was not kept."""
+    """One broken promise."""
 
     kind: str
     """One of KINDS."""
@@ -39,7 +39,7 @@ class Violation:
 
 
 def judge(facts: Facts) -> list[Violation]:
-    """Everything that is wrong, in the order of KINDS."""
+    """Return all violations, in the order of KINDS."""
     case = _Case(facts)
     found = [
         *case.pushes_and_runs(),
@@ -57,7 +57,7 @@ def judge(facts: Facts) -> list[Violation]:
 
 
 def is_users(tag: str) -> bool:
-    """Whether a tag is one that users see."""
+    """Whether a tag is meant for users."""
     return not tag.startswith(RESERVED)
 
 
@@ -80,17 +80,17 @@ class _Case:
             self.told_of[one.chain, one.run_id, trigger, one.tag].add(one.id)
 
     def first_told(self) -> list[Run]:
-        """The runs, without those of pushes that were told again."""
+        """The runs, without those for pushes that were reported again."""
         return [run for run in self.facts.runs if run.end != TOLD_AGAIN]
 
     def commit_of(self, digest: str) -> str:
-        """The commit that an image was built from; empty where nobody knows it."""
+        """The commit that an image was built from; empty if unknown."""
         if image := self.facts.images.get(digest):
             return image.commit
         return next((run.commit for run in self.facts.runs if run.digest == digest), "")
 
     def everywhere(self, run: Run) -> bool:
-        """Whether all that the run is for was done: tags in all regions, triggers told."""
+        """Whether everything was done that the run is for: tags in all regions, deliveries to all triggers."""
         chain = self.chains[run.chain]
         there = all(
             self.facts.held.get((region, chain.image, tag)) == run.digest
@@ -101,7 +101,7 @@ class _Case:
         return bool(run.held) and there and not list(self.missing(run))
 
     def missing(self, run: Run) -> Iterator[tuple[str, str]]:
-        """Triggers and tags of a run that were not told."""
+        """Yield triggers and tags of a run for which no delivery arrived."""
         chain = self.chains[run.chain]
         for trigger in chain.triggers:
             for tag in run.held:
@@ -109,7 +109,7 @@ class _Case:
                     yield trigger, tag
 
     def pushes_and_runs(self) -> Iterator[Violation]:
-        """A push has one run; one that nobody was told of may be overtaken by a newer one of its branch."""
+        """Check that each push has one run, unless it was not reported and a newer push of its branch overtook it."""
         newest = {(push.chain, push.ref): push.number for push in self.facts.pushes}
         stays: dict[tuple[str, str, str], list[Push]] = defaultdict(list)
         for push in self.facts.pushes:
@@ -144,7 +144,7 @@ class _Case:
                 yield Violation(kind, f"{run.title}: {run.state}, and {what}", evidence)
 
     def told_again(self) -> Iterator[Violation]:
-        """A run that was built before is of a push that was told twice; another run has its image, and it made none."""
+        """Check runs that ended as built before: their push was reported twice, and another run built the image."""
         for run in self.facts.runs:
             if run.end != TOLD_AGAIN:
                 continue
@@ -159,7 +159,7 @@ class _Case:
                 yield Violation(DOUBLED, f"{run.title}: built before, of a push that was told once", evidence)
 
     def releases(self) -> Iterator[Violation]:
-        """A clean release is under its tag in every region."""
+        """Check that every clean release is under its tag in every region."""
         for push in self.facts.pushes:
             if not push.tag:
                 continue
@@ -173,7 +173,7 @@ class _Case:
                     yield Violation(LOST, what, f"held {held}; push {push}")
 
     def fixed_tags(self) -> Iterator[Violation]:
-        """A tag that does not move had the digest of its push's run alone; pushes of one commit may share it."""
+        """Check that fixed tags only ever had the digest of their push's run. Pushes of one commit may share a tag."""
         pushes = Counter((push.chain, push.commit) for push in self.facts.pushes)
         ever: dict[tuple[str, str], set[str]] = defaultdict(set)
         for _, name, tag, digest in self.places():
@@ -189,14 +189,14 @@ class _Case:
                 yield Violation(DOUBLED, what, f"{sorted(digests)} of commits {sorted(commits)}")
 
     def places(self) -> list[tuple[str, str, str, str]]:
-        """Every digest that was ever under a user's tag of a chain's image: region, repository, tag, digest."""
+        """Return every digest that was ever under a user's tag of an image: region, repository, tag, digest."""
         found = {(one.region, one.name, one.tag, one.digest) for one in self.facts.sights if one.digest}
         found |= {(*place, digest) for place, digests in self.facts.ever.items() for digest in digests}
         found |= {(*place, digest) for place, digest in self.facts.held.items() if digest}
         return sorted(place for place in found if place[1] in self.by_image and is_users(place[2]))
 
     def moving_tags(self) -> Iterator[Violation]:
-        """The moving tag ends at the newest clean push in every region, and never went back on its way."""
+        """Check that moving tags end at the newest clean push in every region, and never went back."""
         for chain in self.facts.chains:
             clean = [run for run in self.first_told() if run.chain == chain.name and not self._kept_out(run)]
             newest = max(clean, key=lambda run: _time(run.pushed_at), default=None)
@@ -226,7 +226,7 @@ class _Case:
             last = (image.pushed_at, sight.digest)
 
     def blocked(self) -> Iterator[Violation]:
-        """A vulnerable image fails its run, is backed up once, and is not served any more."""
+        """Check that every vulnerable image failed its run, was backed up once, and is no longer served."""
         backups = Counter[tuple[str, str]]()
         for run in self.facts.runs:
             if run.commit not in self.vulnerable or run.superseded or run.state not in ENDED:
@@ -256,7 +256,7 @@ class _Case:
                 yield Violation(DOUBLED, f"{name}: {len(tags)} backups of {due} runs", f"{sorted(tags)}")
 
     def told(self) -> Iterator[Violation]:
-        """One delivery id per run, trigger and tag; one for each that is due, none for others."""
+        """Check that each due delivery arrived under one id per run, trigger and tag, and no others arrived."""
         for run in self.facts.runs:
             if run.commit not in self.vulnerable:
                 for trigger, tag in self.missing(run):
@@ -277,7 +277,7 @@ class _Case:
                 )
 
     def seen(self) -> Iterator[Violation]:
-        """Nothing vulnerable, and nothing unknown, was ever under a user's tag anywhere."""
+        """Check that no vulnerable or unknown image was ever under a user's tag anywhere."""
         for region, name, tag, digest in self.places():
             commit = self.commit_of(digest)
             if commit in self.vulnerable or not commit:
@@ -285,7 +285,7 @@ class _Case:
                 yield Violation(LET_THROUGH, what, f"{digest} of commit {commit or 'unknown'}")
 
     def records(self) -> Iterator[Violation]:
-        """State, note and record of a run say the same, and what the registries and the receiver say."""
+        """Check that state, note and record of each run agree with each other, the registries and the receiver."""
         for run in self.facts.runs:
             if run.state in ENDED:
                 lies = _idle(run) if run.end in {SUPERSEDED, TOLD_AGAIN} else self._lies(run)
@@ -309,7 +309,7 @@ class _Case:
             holds = [
                 self.facts.held.get((region, chain.image, tag), "") for tag in run.held if tag != chain.moving
             ]
-            # Another run of the commit may have taken its tag over.
+            # Another run of the same commit may have taken over the tag.
             if state == "success" and any(self.commit_of(digest) != run.commit for digest in holds):
                 yield f"its record says that {rule} holds it", f"{holds}, not {run.digest}"
         for trigger, state in run.triggers.items():
@@ -319,7 +319,7 @@ class _Case:
 
 
 def _idle(run: Run) -> Iterator[tuple[str, str]]:
-    """What is wrong with the record of a run that had nothing to do."""
+    """Yield what is wrong with the record of a run that had nothing to do."""
     if not _noted(run):
         yield _NOTE, f"note {run.note!r}, record {run.sentence!r}"
     if run.state != "success" or run.failed:

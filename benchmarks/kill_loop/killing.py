@@ -1,4 +1,4 @@
-"""SIGKILL at random moments: a task's processes, or a part of the sandbox. Always by pid."""
+"""Kills a task's processes or a part of the sandbox, with SIGKILL, at random moments, always by pid."""
 
 from __future__ import annotations
 
@@ -33,32 +33,32 @@ WEIGHTS = {
     "registry-eu-central-1": 3,
     "receiver": 4,
 }
-"""How often each is killed, beside the others."""
+"""Weights: how often each part is killed, relative to the others."""
 STEPS = (*CHAIN_STEPS, "watch", "match", "start", "remember")
-"""Of chains, and of the Dags that watch their sources."""
+"""Steps of chains, and of the Dags that watch their sources."""
 RAREST = 0.7
-"""How often the step that was killed least is waited for; else whatever runs is killed."""
+"""Probability of waiting for the step that was killed least; otherwise any running task is killed."""
 MOMENT_SECONDS = 0.4
-"""How long a task may go on after it was seen."""
+"""Maximum seconds from finding a task to killing it."""
 LOOK_SECONDS = 0.1
 TASK_SECONDS = 10.0
-"""How long it is waited for, and then for any task; where there is none, a part is killed."""
+"""Maximum seconds to wait for the step, and then for any task; if none runs, a part is killed."""
 HOW = ("the task", "its supervisor", "all of it")
 
 
 @dataclass(slots=True)
 class Killer:
-    """Kills; `done` says what."""
+    """Kills tasks and parts, and counts them in `done`."""
 
     parts: Parts
     chance: random.Random
     tell: Callable[[str], None]
     done: Counter[str] = field(default_factory=Counter)
     steps: Counter[str] = field(default_factory=Counter)
-    """Tasks that were killed, by step."""
+    """Number of killed tasks by step."""
 
     def kill(self, stop: threading.Event) -> None:
-        """Kill one thing."""
+        """Kill one task or part."""
         names = [name for name in WEIGHTS if name == TASK or name in self.parts.names]
         name = self.chance.choices(names, [WEIGHTS[name] for name in names])[0]
         if name == TASK and self._kill_task(stop):
@@ -71,7 +71,7 @@ class Killer:
             self.tell(f"killed {name}: {self.parts.kill_part(name)}")
 
     def _kill_task(self, stop: threading.Event) -> bool:
-        """Kill a task, mostly of the step that was killed least: else it is always one that takes long."""
+        """Kill a task, mostly of the step that was killed least. Otherwise long steps would be killed most often."""
         rarest = min(STEPS, key=lambda step: (self.steps[step], self.chance.random()))
         wanted = rarest if self.chance.random() < RAREST else ""
         deadline = time.monotonic() + TASK_SECONDS
@@ -81,7 +81,7 @@ class Killer:
             if fitting:
                 job, step = self.chance.choice(fitting)
                 how = self.chance.choice(HOW)
-                # At once at times: some steps take no longer.
+                # Sometimes kill at once, because some steps are very short.
                 stop.wait(max(0.0, self.chance.uniform(-MOMENT_SECONDS, MOMENT_SECONDS)))
                 if self._end(job, how):
                     self.steps[step] += 1
@@ -93,7 +93,7 @@ class Killer:
         return False
 
     def _end(self, job: Job, how: str) -> bool:
-        # A supervisor whose task has just ended holds a lock of its pool: killed then, it would stop all others.
+        # A supervisor whose task has just ended holds a lock of its pool: killing it then would block all others.
         if not processes.is_alive(job.task) or not processes.is_alive(job.supervisor):
             return False
         if how == HOW[0]:

@@ -1,4 +1,4 @@
-"""Brings a sandbox up, pushes and kills, waits until it is quiet, and has judged what came of it."""
+"""Brings a sandbox up, pushes and kills, waits until all runs have ended, and judges the outcome."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ POLL_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the command was asked for."""
+    """Options of the command."""
 
     seed: int = 1
     minutes: float = 3.0
@@ -50,7 +50,7 @@ class Options:
 
 @dataclass(slots=True)
 class Result:
-    """What came of it."""
+    """Result of the loop."""
 
     options: Options
     database: str = ""
@@ -67,12 +67,12 @@ class Result:
     loop_seconds: float = 0.0
     quiet_seconds: float = 0.0
     settled: bool = False
-    """Whether all runs had ended when it was judged."""
+    """Whether all runs had ended when the outcome was judged."""
     violations: list[Violation] = field(default_factory=list)
 
     @property
     def counts(self) -> dict[str, int]:
-        """Violations by kind."""
+        """Number of violations by kind."""
         return {kind: sum(one.kind == kind for one in self.violations) for kind in KINDS}
 
     def to_json(self) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class Result:
 
 
 class Loop:
-    """One run of it, on a folder that is not there yet."""
+    """One run of the loop, in a new folder."""
 
     def __init__(self, layout: Layout, options: Options, console: Console) -> None:
         self.layout, self.options, self.console = layout, options, console
@@ -92,7 +92,7 @@ class Loop:
         self.began = time.monotonic()
 
     def run(self, *, keep: bool = False) -> Result:
-        """Bring the sandbox up, do it all, take it down."""
+        """Bring the sandbox up, run the loop, take the sandbox down."""
         specs = self.layout.root / "specs"
         write_specs(specs)
         pusher = Pusher(self.layout, "", "", self.chances[1])
@@ -163,11 +163,11 @@ class Loop:
     def _push(self, pusher: Pusher, *given: Any, **more: Any) -> None:
         push = pusher.push(*given, **more)
         what = "vulnerable" if push.vulnerable else "clean"
-        self.tell(f"pushed {push.chain} {push.ref} at {push.commit[:8]}, {what}, told by {push.way}")
+        self.tell(f"pushed {push.chain} {push.ref} at {push.commit[:8]}, {what}, reported by {push.way}")
 
     def _settle(self, pusher: Pusher, api: AirflowApi) -> bool:
-        """No kills any more: one clean push to each repository, then wait for every run."""
-        self.tell("quiet: nothing is killed any more")
+        """After the kills, push one clean commit to each repository, then wait for every run."""
+        self.tell("quiet: no more kills")
         pusher.hurry()
         for repository in REPOSITORIES:
             self._push(pusher, repository, plain=True)
@@ -186,7 +186,7 @@ class Loop:
         return False
 
     def _open(self, pushes: Sequence[Push], api: AirflowApi) -> list[str]:
-        """What is not over yet."""
+        """Return the pushes and runs that have not ended yet."""
         dead = [name for name in self.parts.names if not self.parts.alive(name)]
         if dead:
             return dead
@@ -228,7 +228,7 @@ class Loop:
 
 
 def _times(chance: random.Random, count: int, seconds: float) -> list[float]:
-    """Random times, one in each of equal parts of the span."""
+    """Return random times, one in each of equal parts of the span."""
     part = max(seconds, 0.0) / max(count, 1)
     return [part * (number + chance.random()) for number in range(count)]
 

@@ -1,4 +1,4 @@
-"""The sandbox of the loop: how each part was started, bringing back what died, and what its tasks do."""
+"""Runs the sandbox of the kill loop: remembers how each part was started, restarts dead parts, finds running tasks."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 SCHEDULER = "airflow-scheduler"
 DEAD_SECONDS = (0.5, 6.0)
-"""From a part's death to its next start."""
+"""Range of seconds from a part's death to its next start."""
 ORPHANS_SECONDS = 20.0
-"""How long tasks of a killed scheduler may go on before they are ended, as a service manager or kubelet would do."""
+"""Seconds after which the tasks of a killed scheduler are killed, as a service manager or kubelet would do."""
 CLOCKS = {
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
@@ -34,19 +34,19 @@ CLOCKS = {
     "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT": "60",
     "AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT_CHECK_INTERVAL": "10",
 }
-"""Airflow's own clocks, shortened: a dead worker is noticed after 30 s instead of 300, the tasks of a dead scheduler
-are taken over within 10 s of its 30 instead of 300, and a task that waits in vain for a worker is queued again after
-60 s instead of 600. The time after which a scheduler or triggerer counts as dead stays 30 s: on a busy machine a living
-one misses less than that."""
+"""Airflow's own timeouts, shortened: a dead worker is noticed after 30 s instead of 300, the tasks of a dead scheduler
+are adopted within 10 s instead of 300 after it counts as dead, and a task that no worker picks up is queued again after
+60 s instead of 600. The time after which a scheduler or triggerer counts as dead stays 30 s: even on a busy machine, a
+live one sends a heartbeat within that time."""
 WORKER = re.compile(r"airflow worker -- (?:LocalExecutor: )?[0-9a-f-]{36}")
-"""The title of a task's supervisor and of the task's own process, with the task instance's id."""
+"""Process title of a task's supervisor and of the task's own process, with the id of the task instance."""
 LOG = re.compile(r"/dag_id=[^/]+/run_id=[^/]+/task_id=([^/]+)/")
 """Part of the path of a task's log."""
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """What a part was started with."""
+    """Arguments that a part was started with."""
 
     argv: tuple[str, ...]
     env: dict[str, str]
@@ -55,14 +55,14 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A task that runs: its supervisor and its own process."""
+    """A running task: its supervisor and its own process."""
 
     supervisor: Mark
     task: Mark
 
     @property
     def step(self) -> str:
-        """`build`, by the log that its supervisor writes; `some task` for one that has none open."""
+        """The step, such as `build`, from the log that the supervisor writes; `some task` if it has no log open."""
         with suppress(OSError):
             for entry in Path(f"/proc/{self.supervisor.pid}/fd").iterdir():
                 with suppress(OSError):
@@ -89,7 +89,7 @@ class Parts:
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def up(self, options: stack.Options, console: Console) -> None:
-        """Start the sandbox, with its clocks shortened, and remember how each part is started."""
+        """Start the sandbox, with shortened timeouts, and remember how each part is started."""
         temporary = self.layout.root / "tmp"
         temporary.mkdir(parents=True, exist_ok=True)
         with _extended(CLOCKS | {"TMPDIR": str(temporary)}), self._remembering():
@@ -115,11 +115,11 @@ class Parts:
         return self.sandbox.state.processes[name]
 
     def alive(self, name: str) -> bool:
-        """Whether it runs."""
+        """Whether a part runs."""
         return processes.is_alive(self.mark(name))
 
     def restore(self) -> None:
-        """Bring back what died, each a random time after it was found dead."""
+        """Restart dead parts, each at a random time after it was found dead."""
         with self.lock:
             now = time.monotonic()
             for name in self.names:
@@ -135,15 +135,15 @@ class Parts:
                     kill(member)
 
     def restore_until(self, stop: threading.Event) -> None:
-        """Do so until told to stop."""
+        """Restart dead parts until `stop` is set."""
         while not stop.wait(0.2):
             self.restore()
 
     def kill_part(self, name: str) -> str:
-        """Kill a part; of the scheduler at times just the one process, so that its tasks go on without it.
+        """Kill a part. For the scheduler, sometimes kill only its main process, so that its tasks continue without it.
 
         Returns:
-            What was killed, for people.
+            Description of what was killed.
         """
         mark = self.mark(name)
         if name == SCHEDULER and self.chance.random() < 0.5:  # noqa: PLR2004 - half of them
@@ -157,7 +157,7 @@ class Parts:
         return f"{len(members)} processes"
 
     def jobs(self) -> list[Job]:
-        """The tasks that run under the scheduler that lives."""
+        """Return the running tasks of the live scheduler."""
         members = {mark.pid: mark for mark in processes.family(self.mark(SCHEDULER))}
         found = []
         for mark in members.values():
@@ -169,7 +169,7 @@ class Parts:
     def _start(self, name: str) -> None:
         how = self.known[name]
         if name != SCHEDULER:
-            # What is left of it would hold its port.
+            # Surviving children of the dead part would hold its port.
             for member in processes.family(self.mark(name)):
                 kill(member)
         mark = processes.start(how.argv, env=how.env, log=how.log)
@@ -198,7 +198,7 @@ class Parts:
 
 @contextmanager
 def _extended(more: dict[str, str]) -> Iterator[None]:
-    """Airflow's settings of the sandbox, with these on top."""
+    """Extend the sandbox's settings of Airflow with these, while the block runs."""
     settings = airflow_parts.settings
     airflow_parts.settings = lambda *given: settings(*given) | more  # type: ignore[assignment]
     try:
@@ -208,7 +208,7 @@ def _extended(more: dict[str, str]) -> Iterator[None]:
 
 
 def kill(mark: Mark) -> bool:
-    """SIGKILL to just this process; whether it was there."""
+    """Send SIGKILL to just this process; return whether it existed."""
     if not processes.is_alive(mark):
         return False
     with suppress(ProcessLookupError):
@@ -218,7 +218,7 @@ def kill(mark: Mark) -> bool:
 
 
 def title(pid: int) -> str:
-    """A process's command line; empty for one that is gone."""
+    """Return a process's command line; empty if the process has exited."""
     with suppress(OSError):
         return (
             Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
@@ -227,7 +227,7 @@ def title(pid: int) -> str:
 
 
 def parent_of(pid: int) -> int:
-    """A process's parent; 0 for one that is gone."""
+    """Return a process's parent; 0 if the process has exited."""
     with suppress(OSError):
         text = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
         return int(text[text.rindex(")") + 2 :].split()[1])

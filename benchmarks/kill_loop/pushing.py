@@ -1,4 +1,4 @@
-"""Pushes at random, and the webhooks that tell of them: at once, twice, late, or not at all."""
+"""Makes random pushes, and sends the webhooks that report them: at once, twice, late, or not at all."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ if TYPE_CHECKING:
 
 GIT_SECONDS = 60
 TRIES = (0, 1, 3)
-"""Pauses before the tries of one telling, as `docs/events/post-receive` has them."""
+"""Pauses in seconds before the tries of one webhook, as in `docs/events/post-receive`."""
 LATEST = 40.0
-"""Seconds that a late webhook is late, at most."""
+"""Maximum delay of a late webhook, in seconds."""
 NOWHERE = "0" * 40
 
 
 @dataclass(slots=True)
 class Pusher:
-    """Makes the pushes; `pushes` says afterwards what was pushed and what was told."""
+    """Makes the pushes. `pushes` then lists them, and whether each was reported."""
 
     layout: Layout
     webhook: str
     secret: str
     chance: random.Random
     vulnerable: float = 0.3
-    """Which part of new commits is vulnerable."""
+    """Share of new commits that are vulnerable."""
     made: list[Push] = field(default_factory=list)
     _commits: dict[str, list[str]] = field(default_factory=dict)
     _bad: set[str] = field(default_factory=set)
@@ -54,7 +54,7 @@ class Pusher:
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def create(self) -> None:
-        """Make the repositories, empty, and a clone of each."""
+        """Create the repositories, empty, and a clone of each."""
         for repository in REPOSITORIES:
             bare = self._bare(repository)
             self._git("init", "--quiet", "--bare", "--initial-branch=main", str(bare))
@@ -67,8 +67,9 @@ class Pusher:
         """Push once.
 
         Args:
-            repository: To this one; else to one at random.
-            plain: A clean new commit that is told at once, or by nobody where that is the repository's way.
+            repository: Repository to push to; a random one by default.
+            plain: Push a clean new commit and report it at once, or not at all if the sensor alone finds pushes to
+                the repository.
         """
         weights = [one.weight for one in REPOSITORIES]
         repository = repository or self.chance.choices(REPOSITORIES, weights)[0]
@@ -101,22 +102,22 @@ class Pusher:
         return push
 
     def hurry(self) -> None:
-        """Tell now what would be told late."""
+        """Send late webhooks now."""
         self._stop.set()
 
     def close(self) -> None:
-        """Wait until all is told, or was told in vain."""
+        """Wait until every webhook was sent, successfully or not."""
         self.hurry()
         self._pool.shutdown()
 
     @property
     def pushes(self) -> tuple[Push, ...]:
-        """All pushes, with whether a webhook of each was taken so far."""
+        """All pushes, with whether a webhook for each has been accepted so far."""
         taken = {number for number, told in self._telling if told.done() and told.result()}
         return tuple(replace(push, taken=push.number in taken) for push in self.made)
 
     def _back(self, repository: Repository) -> str:
-        """Where a branch was before it came to where it is, at times: A, B, A."""
+        """Sometimes return the previous commit of a branch, to push the sequence A, B, A; otherwise empty."""
         commits = self._commits[repository.name]
         if not repository.branch or len(commits) < 2 or self.chance.random() > 0.4:  # noqa: PLR2004
             return ""
@@ -144,7 +145,7 @@ class Pusher:
         return commit
 
     def _tell(self, body: bytes, delay: float, again: float | None) -> bool:
-        """Send a webhook as the hook does; whether it was taken."""
+        """Send a webhook as the hook does; return whether it was accepted."""
         delivery = uuid.uuid4().hex
         self._stop.wait(delay)
         taken = self._send(delivery, body)

@@ -1,4 +1,4 @@
-"""Looks at all tags of all registries without end, by plain HTTP: every change of a tag is a sight."""
+"""Polls all tags of all registries over plain HTTP until stopped, and records every change of a tag."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COMMIT = "org.opencontainers.image.revision"
 PUSHED_AT = "dev.delivery-chain.pushed-at"
 PAUSE_SECONDS = 0.2
 WHOLE_EVERY = 10
-"""Each round looks at the moving tags and at new ones, every tenth at all."""
+"""Every round polls the moving tags and new tags; every tenth round polls all tags."""
 TIMEOUT = 5.0
 
 
@@ -34,9 +34,9 @@ class Watcher:
     """One thread per registry."""
 
     hosts: Mapping[str, str]
-    """`127.0.0.1:5000` by region."""
+    """Maps regions to hosts such as `127.0.0.1:5000`."""
     moving: Mapping[str, str]
-    """Moving tag by repository."""
+    """Maps repositories to their moving tags."""
     sights: list[Sight] = field(default_factory=list)
     images: dict[str, Image] = field(default_factory=dict)
     looks: int = 0
@@ -44,14 +44,14 @@ class Watcher:
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start polling."""
         for region in self.hosts:
             thread = threading.Thread(target=self._watch, args=(region,), name=f"watch {region}")
             thread.start()
             self._threads.append(thread)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop polling."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
@@ -65,7 +65,7 @@ class Watcher:
                 try:
                     self._look(region, registry, known, whole=number % WHOLE_EVERY == 0)
                 except requests.RequestException:
-                    # It was killed: the next look tells.
+                    # The registry was killed: try again in the next round.
                     continue
                 self.looks += 1
 
@@ -87,7 +87,7 @@ class Watcher:
 
 
 class Registry:
-    """One registry, as anybody sees it. A context manager."""
+    """Client for one registry, independent of the project's own. A context manager."""
 
     def __init__(self, host: str) -> None:
         self.base = f"http://{host}/v2"
@@ -102,12 +102,12 @@ class Registry:
         self.session.close()
 
     def tags(self, name: str) -> list[str]:
-        """All tags of a repository."""
+        """Return all tags of a repository."""
         answer = self._get(f"{name}/tags/list?n=10000")
         return list((answer.json().get("tags") if answer else None) or [])
 
     def digest(self, name: str, ref: str) -> str:
-        """What a tag points at, or the digest itself; empty where it is not there."""
+        """Return the digest of a tag or digest; empty if it does not exist."""
         answer = self.session.head(f"{self.base}/{name}/manifests/{ref}", timeout=TIMEOUT)
         if answer.status_code == requests.codes.not_found:
             return ""
@@ -115,12 +115,12 @@ class Registry:
         return answer.headers["Docker-Content-Digest"]
 
     def manifest(self, name: str, ref: str) -> dict[str, Any]:
-        """A manifest; empty where it is not there."""
+        """Return a manifest; empty if it does not exist."""
         answer = self._get(f"{name}/manifests/{ref}")
         return dict(answer.json()) if answer else {}
 
     def image(self, name: str, digest: str) -> Image | None:
-        """What a manifest says of its origin; None where it says nothing."""
+        """Return an image's origin, according to its manifest; None if the manifest does not name one."""
         notes = self.manifest(name, digest).get("annotations") or {}
         if COMMIT not in notes:
             return None
@@ -135,7 +135,7 @@ class Registry:
 
 
 def ever(data: Path, names: Iterable[str]) -> dict[tuple[str, str], frozenset[str]]:
-    """Every digest that each user's tag had, by what docker-registry's storage remembers.
+    """Return every digest that each user's tag ever had, according to docker-registry's storage.
 
     Args:
         data: The registry's root folder.
@@ -154,5 +154,5 @@ def ever(data: Path, names: Iterable[str]) -> dict[tuple[str, str], frozenset[st
 
 
 def dumped(value: Any) -> str:
-    """JSON for a person."""
+    """Format a value as JSON for people."""
     return json.dumps(value, indent=2, sort_keys=True, default=str)

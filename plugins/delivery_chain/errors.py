@@ -9,6 +9,7 @@
     │   └── BuiltBefore                 a redelivered push whose image exists
     ├── UnderWay                        retryable: an earlier run has to end first
     ├── WebhookRefused                  a webhook request is rejected: status, and why in one line
+    │   └── Unproven                    401: it carries no valid signature or token
     ├── ConfigurationError              a connection, setting or file of this installation is missing or wrong
     │   └── ConnectionMissing           Airflow has no connection of this name
     ├── TaskStopped                     retryable: Airflow asked the task to stop
@@ -125,7 +126,21 @@ class WebhookRefused(DeliveryChainError):
     def __init__(self, status: int, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message, retry_after=retry_after)
         self.status = status
-        """Status of the response: 400, 401, 413, 429 or 503."""
+        """Status of the response: 400, 401, 408, 413, 429 or 503."""
+
+
+class Unproven(WebhookRefused):
+    """A webhook request carries no valid signature or token. Nothing was started. Correct the secret at the sender."""
+
+    def __init__(self, why: str = "") -> None:
+        """Refuse every such request alike.
+
+        Args:
+            why: Goes only into the log, because it may reveal which connections exist.
+        """
+        super().__init__(401, "the request carries no valid signature or token")
+        if why:
+            self.add_note(why)
 
 
 class ConfigurationError(DeliveryChainError):

@@ -1,4 +1,4 @@
-"""One sandbox for all end-to-end tests, with every run started at its beginning so that they run side by side."""
+"""Provides one sandbox for all end-to-end tests; every run starts at the beginning, so that they run concurrently."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ ROOT = Path(__file__).resolve().parents[2]
 CLEAN = "v1.0.0"
 VULNERABLE = "v1.1.0"
 USER, OP = "bob", "olga"
-"""Logins of these roles beside the admin's."""
+"""Roles that get a login besides the admin's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """What was pushed and triggered."""
+    """Everything that was pushed and triggered."""
 
     clean: Push
     vulnerable: Push
@@ -49,7 +49,7 @@ class Started:
 
 @pytest.fixture(scope="session")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """A whole sandbox with the example chains. Its processes are ended whatever happens."""
+    """A whole sandbox with the example chains. Its processes are stopped whatever happens."""
     layout = Layout(tmp_path_factory.mktemp("chain"))
     output = io.StringIO()
     specs = tmp_path_factory.mktemp("given") / "chain_specs"
@@ -66,7 +66,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     spec_edits.prepare(layout, specs)
     options = stack.Options(specs=str(specs), dags=str(ROOT / "dags"))
     settings = airflow_parts.settings
-    # Somebody who may edit Dags, and neither Variables nor connections; Airflow itself makes the password.
+    # A user who may edit Dags, but neither Variables nor connections; Airflow itself creates the password.
     users = {
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin,{USER}:user,{OP}:op"
     } | spec_edits.SOONER
@@ -88,7 +88,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="session")
 def taken(sandbox: Sandbox) -> str:
-    """Another image, which holds the tag `taken` of the chain of faults in one region: its digest."""
+    """Digest of another image, which already has the tag `taken` of the faults chain in one region."""
     with RegistryClient(sandbox.registries["eu-central-1"]) as client:
         config = client.put_blob_bytes(chain_of_faults.IMAGE, b"{}")
         raw = json.dumps(
@@ -108,7 +108,7 @@ def taken(sandbox: Sandbox) -> str:
 
 @pytest.fixture(scope="session")
 def faults(sandbox: Sandbox, taken: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pushed]:
-    """Everything is pushed; the process that builds the branch `killed` will be killed while its Dockerfile runs."""
+    """Push everything; the process that builds the branch `killed` is killed while its Dockerfile runs."""
     del taken
     commits = chain_of_faults.push(sandbox.layout, tmp_path_factory.mktemp("faulty"))
     running = stack.open_stack(sandbox.layout, Console(io.StringIO()))
@@ -118,7 +118,7 @@ def faults(sandbox: Sandbox, taken: str, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="session")
 def started(sandbox: Sandbox, faults: Pushed) -> Started:
-    """Every push and the refused triggers, all at once."""
+    """Push every release and send the refused triggers, all at once."""
     del faults
     layout = sandbox.layout
     found = Started(
@@ -133,7 +133,7 @@ def started(sandbox: Sandbox, faults: Pushed) -> Started:
 
 @pytest.fixture(scope="session")
 def by_hand(sandbox: Sandbox, started: Started) -> str:
-    """An image that somebody copied to base/busybox:1.0, which starts a run by itself: its digest."""
+    """Digest of an image copied by hand to base/busybox:1.0, which starts a run by itself."""
     deadline = time.monotonic() + RUN_SECONDS
     with RegistryClient(sandbox.home) as client:
         while (image := client.head_manifest("shop/api", CLEAN)) is None:
@@ -146,25 +146,25 @@ def by_hand(sandbox: Sandbox, started: Started) -> str:
 
 @pytest.fixture(scope="session")
 def clean(sandbox: Sandbox, started: Started, by_hand: str) -> Ended:
-    """The clean release's run."""
+    """The run of the clean release."""
     del by_hand
     return sandbox.of_push("shop-api", started.clean)
 
 
 @pytest.fixture(scope="session")
 def blocked(sandbox: Sandbox, started: Started, by_hand: str) -> Ended:
-    """The vulnerable release's run, as it was before anybody tampered with it."""
+    """The run of the vulnerable release, before anyone tampers with it."""
     del by_hand
     return sandbox.of_push("shop-api", started.vulnerable)
 
 
 @pytest.fixture(scope="session")
 def branch(sandbox: Sandbox, started: Started) -> Ended:
-    """The run of the push to shop/web's main."""
+    """The run of the push to shop/web's main branch."""
     return sandbox.of_push("shop-web", started.branch)
 
 
 @pytest.fixture(scope="session")
 def image(sandbox: Sandbox, by_hand: str) -> Ended:
-    """The run of the image that was copied by hand."""
+    """The run of the image copied by hand."""
     return sandbox.of_image("base-images", by_hand)

@@ -1,4 +1,4 @@
-"""Whole chains on a real Airflow: pushes in, tags, copies, deliveries and refusals out."""
+"""Tests whole chains on a real Airflow: pushes go in; tags, copies, deliveries and refusals come out."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOWHERE = {"cn-hangzhou": "", "ap-southeast-1": "", "eu-central-1": ""}
 
 
 def staged(sandbox: Sandbox, name: str) -> list[str]:
-    """Staging tags that are still there."""
+    """Remaining staging tags."""
     return [tag for tag in sandbox.tags(name) if tag.startswith(STAGING_PREFIX)]
 
 
@@ -44,14 +44,14 @@ def acr_time(run: Ended) -> str:
 
 
 def test_a_clean_release_succeeds(clean: Ended) -> None:
-    """Every step that is for it succeeds, and those for blocked images are skipped."""
+    """Every step of a clean release succeeds, and those for blocked images are skipped."""
     assert clean.state == "success", clean.note
     assert {task for task, states in clean.states.items() if "failed" in states} == set()
     assert (clean.states["quarantine"], clean.states["denied"]) == (("skipped",), ("skipped",))
 
 
 def test_a_clean_release_is_everywhere_under_one_digest(sandbox: Sandbox, clean: Ended) -> None:
-    """Its tag holds the digest that was judged in all three registries; `latest` does at home."""
+    """Its tag has the judged digest in all three registries, and so does `latest` in the home registry."""
     digest = clean.xcom("assemble")["digest"]
     assert clean.xcom("gate")["digest"] == digest
     assert sandbox.digests(IMAGE, CLEAN) == dict.fromkeys(NOWHERE, digest)
@@ -59,7 +59,7 @@ def test_a_clean_release_is_everywhere_under_one_digest(sandbox: Sandbox, clean:
 
 
 def test_no_staging_tag_is_left(sandbox: Sandbox, clean: Ended, blocked: Ended, branch: Ended) -> None:
-    """Neither of passed nor of blocked runs; what users see is just their tags."""
+    """Runs leave no staging tags, whether they passed or were blocked; users see only their own tags."""
     ends = [run.states["report"] for run in (clean, blocked, branch)]
     assert ends == [("success",), ("failed",), ("success",)]
     assert {name: staged(sandbox, name) for name in (IMAGE, "shop/web")} == {IMAGE: [], "shop/web": []}
@@ -67,7 +67,7 @@ def test_no_staging_tag_is_left(sandbox: Sandbox, clean: Ended, blocked: Ended, 
 
 
 def test_production_is_told_once(sandbox: Sandbox, clean: Ended, blocked: Ended) -> None:
-    """One delivery for both releases: the clean one's, with a right signature and ACR's body."""
+    """Of the two releases, only the clean one is delivered, with a valid signature and ACR's body."""
     assert blocked.state == "failed"
     (delivery,) = deliveries(sandbox, "prod")
     Webhook(sandbox.secrets["prod"]).verify(delivery["body"], dict(delivery["headers"]))
@@ -92,7 +92,7 @@ def test_production_is_told_once(sandbox: Sandbox, clean: Ended, blocked: Ended)
 
 
 def test_a_vulnerable_release_fails_at_denied(blocked: Ended) -> None:
-    """It fails at `denied`, and with it the run's `report`; its log names what decided, and nothing was let out."""
+    """`denied` fails, and with it the run's `report`; the log names the deciding findings, and nothing was released."""
     assert blocked.state == "failed"
     assert {task for task, states in blocked.states.items() if "failed" in states} == {"denied", "report"}
     assert set(blocked.states["publish"]) == {"skipped"}
@@ -101,7 +101,7 @@ def test_a_vulnerable_release_fails_at_denied(blocked: Ended) -> None:
 
 
 def test_the_verdict_says_what_decided(blocked: Ended) -> None:
-    """The gate's XCom is a refusal of the run's digest, with findings at or above high."""
+    """The gate's XCom refuses the run's digest, with findings at or above high."""
     verdict = blocked.xcom("gate")
     assert (verdict["passed"], verdict["digest"]) == (False, blocked.xcom("assemble")["digest"])
     assert {finding["severity"] for finding in verdict["deciding"]} <= {"high", "critical"}
@@ -109,13 +109,13 @@ def test_the_verdict_says_what_decided(blocked: Ended) -> None:
 
 
 def test_a_vulnerable_release_is_in_no_registry(sandbox: Sandbox, blocked: Ended) -> None:
-    """Its tag is nowhere, and `latest` is not its digest."""
+    """No registry has its tag, and `latest` has another digest."""
     assert sandbox.digests(IMAGE, VULNERABLE) == NOWHERE
     assert blocked.xcom("assemble")["digest"] not in sandbox.digests(IMAGE, "latest").values()
 
 
 def test_a_vulnerable_release_is_quarantined_with_its_report(sandbox: Sandbox, blocked: Ended) -> None:
-    """The quarantine repository holds the digest under the tag and time, and the scan reports with it."""
+    """The quarantine repository has the digest under tag and time, along with the scan reports."""
     digest = blocked.xcom("assemble")["digest"]
     (tag,) = [tag for tag in sandbox.tags(QUARANTINE) if not is_reserved(tag)]
     assert tag.startswith(f"{VULNERABLE}.")
@@ -130,7 +130,7 @@ def test_a_vulnerable_release_is_quarantined_with_its_report(sandbox: Sandbox, b
 
 
 def test_a_branch_push_becomes_an_index_of_two_platforms(sandbox: Sandbox, branch: Ended) -> None:
-    """Both of its tags hold one index, at home and in the region that takes all tags."""
+    """Both tags point at one index, at home and in the region that takes all tags."""
     assert branch.state == "success", branch.note
     commit = branch.conf["commit"]
     minute = datetime.fromisoformat(branch.conf["pushed_at"]).strftime("%Y%m%d%H%M")
@@ -145,7 +145,7 @@ def test_a_branch_push_becomes_an_index_of_two_platforms(sandbox: Sandbox, branc
 
 
 def test_staging_is_told_of_edge(sandbox: Sandbox, branch: Ended) -> None:
-    """The trigger is for the tag edge alone."""
+    """The trigger fires for the tag `edge` only."""
     assert branch.state == "success", branch.note
     (delivery,) = deliveries(sandbox, "staging")
     Webhook(sandbox.secrets["staging"]).verify(delivery["body"], dict(delivery["headers"]))
@@ -153,7 +153,7 @@ def test_staging_is_told_of_edge(sandbox: Sandbox, branch: Ended) -> None:
 
 
 def test_an_image_pushed_by_hand_is_replicated(sandbox: Sandbox, image: Ended, by_hand: str) -> None:
-    """It is scanned and judged without a build, and then in the one region of the rule too."""
+    """It is scanned and judged without a build, and then replicated to the region of the rule."""
     assert image.state == "success", image.note
     assert set(image.states["build"]) == {"skipped"}
     assert image.xcom("gate")["digest"] == by_hand
@@ -182,7 +182,7 @@ def test_what_makes_no_run_is_refused_at_plan(
 
 
 def test_the_note_of_a_run_is_its_summary(clean: Ended, blocked: Ended) -> None:
-    """What became of each release can be read in the list of runs."""
+    """The list of runs shows the outcome of each release."""
     assert clean.note.startswith(f"delivered: {IMAGE} {CLEAN}")
     assert "passed" in clean.note
     assert blocked.note.startswith("blocked: ")
@@ -217,7 +217,7 @@ def test_denied_and_report_alone_say_the_same_again(sandbox: Sandbox, clean: End
 def test_a_cleared_publish_of_a_blocked_run_lets_nothing_out(
     sandbox: Sandbox, blocked: Ended, tasks: tuple[str, ...]
 ) -> None:
-    """Somebody makes the gate's branch point at `publish` and clears it: it runs, asks the verdict, and fails."""
+    """A user points the gate's branch at `publish` and clears it: `publish` checks the verdict, and fails."""
     gate = sandbox.task_path(blocked, "gate")
     followed = {"value": {"followed": ["publish"]}, "map_index": -1}
     assert sandbox.api.call("PATCH", f"{gate}/xcomEntries/skipmixin_key", body=followed)
@@ -234,7 +234,7 @@ def test_a_cleared_publish_of_a_blocked_run_lets_nothing_out(
 
 
 def test_a_publish_marked_as_success_lets_nothing_out(sandbox: Sandbox, blocked: Ended) -> None:
-    """Somebody marks `publish` as done and clears the copies: each of them asks the verdict, and fails."""
+    """A user marks `publish` as successful and clears the copies: each of them checks the verdict, and fails."""
     marked = {"new_state": "success", "include_downstream": False}
     assert sandbox.api.call("PATCH", sandbox.task_path(blocked, "publish"), body=marked)
     sandbox.clear(blocked, "replicate", "distribute")
@@ -248,7 +248,7 @@ def test_a_publish_marked_as_success_lets_nothing_out(sandbox: Sandbox, blocked:
 def test_no_secret_is_in_logs_or_xcoms(
     sandbox: Sandbox, clean: Ended, blocked: Ended, branch: Ended, image: Ended
 ) -> None:
-    """Not as the REST API shows them, and not in the log files of tasks and processes."""
+    """The REST API shows no secret, and the log files of tasks and processes contain none."""
     shown = {
         f"{run.run_id} {what}": text
         for run in (clean, blocked, branch, image)
@@ -260,21 +260,21 @@ def test_no_secret_is_in_logs_or_xcoms(
         str(file.relative_to(sandbox.layout.root)): file.read_text("utf-8", "replace") for file in files
     }
     assert len(shown) > 40
-    # A signing secret is one without its prefix too.
+    # A signing secret without its prefix is still a secret.
     secrets = {name: secret.removeprefix("whsec_") for name, secret in sandbox.secrets.items()}
     leaks = {(name, place) for place, text in shown.items() for name in secrets if secrets[name] in text}
     assert leaks == set()
 
 
 def test_the_page_of_a_run_without_a_plan_says_why(sandbox: Sandbox, started: object) -> None:
-    """The address that its button leads to has a page, though no image came of it."""
+    """The button leads to a page, although the run has no image."""
     del started
     refused = sandbox.of_run("shop-api", "refused-rule")
     assert "build rule &#39;release&#39; has a pattern" in sandbox.page(f"shop-api/{refused.run_id}").text
 
 
 def test_the_first_page_has_each_chain_and_its_newest_run(sandbox: Sandbox, branch: Ended) -> None:
-    """As Airflow's database has them."""
+    """The home page shows the state of each chain's newest run as in Airflow's database."""
     shown = sandbox.page("").text
     assert [chain for chain in ("base-images", "shop-api") if f"../dags/{chain}" not in shown] == []
     row = shown[shown.index("../dags/shop-web") :].partition("</tr>")[0]
@@ -282,7 +282,7 @@ def test_the_first_page_has_each_chain_and_its_newest_run(sandbox: Sandbox, bran
 
 
 def test_push_events_have_the_state_of_their_runs(sandbox: Sandbox, clean: Ended, blocked: Ended) -> None:
-    """Of a delivered and of a blocked push."""
+    """The page shows the states of a delivered and of a blocked run."""
     shown = sandbox.page("events?since=1d&source=git_shop&chain=shop-api").text
     states = {
         run.run_id: re.findall(rf"<code>{re.escape(run.run_id)}</code></a> <span class=\"(\w+)\"", shown)

@@ -1,6 +1,6 @@
-"""`airflow db clean` takes every row, Airflow is restarted, all deliveries come again: nothing is doubled or moves.
+"""After `airflow db clean` and a restart, every delivery is repeated: nothing is duplicated, and no tag moves.
 
-A sandbox of its own for each kind of database, for the clean would take the runs of the other tests.
+Each kind of database has a sandbox of its own, because the clean would remove the runs of the other tests.
 """
 
 from __future__ import annotations
@@ -74,25 +74,25 @@ distribute: [{name: tell, url_connection: staging_redeploy}]
 REGIONS = ("cn-hangzhou", "eu-central-1")
 MOST_CLEANS = 5
 IDLE = BEFORE, OLDER = "built before", "superseded"
-"""How runs end that do nothing."""
+"""Ends of runs that did nothing."""
 Told = dict[tuple[str, str], set[str]]
-"""How the runs ended that were made of what was told, by ref and commit; empty where none was made of it."""
+"""Ends of the runs of repeated deliveries, by ref and commit; empty if a delivery started no run."""
 SOONER = {"AIRFLOW__DELIVERY_CHAIN__IMAGE_POLL_SECONDS": "5"} | spec_edits.SOONER
 
 
 @dataclass(slots=True)
 class House(Sandbox):
-    """A sandbox that may be restarted, and cleaned."""
+    """A sandbox that can be restarted and cleaned."""
 
     options: stack.Options = field(default_factory=stack.Options)
     branch: list[source.Push] = field(default_factory=list)
-    """What was pushed to main."""
+    """Pushes to the main branch."""
     releases: list[source.Push] = field(default_factory=list)
     brought: list[str] = field(default_factory=list)
-    """The images that others pushed, by digest."""
+    """Images that were pushed by others, by digest."""
 
     def up(self) -> None:
-        """Start it, or start it again with all that it keeps."""
+        """Start the sandbox, or restart it with all its data."""
         running = stack.up(self.layout, self.options, Console(io.StringIO()))
         self.secrets = load_secrets(self.layout)
         self.registries = running.registries()
@@ -103,7 +103,7 @@ class House(Sandbox):
         self.up()
 
     def clean(self) -> None:
-        """`airflow db clean` up to now, all tables, nothing archived."""
+        """Run `airflow db clean` up to now, for all tables, without an archive."""
         script = 'set -a; . "$0"; exec airflow db clean --clean-before-timestamp "$1" --skip-archive --yes'
         now = datetime.now(UTC).isoformat()
         outside = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
@@ -112,19 +112,19 @@ class House(Sandbox):
                 ["sh", "-c", script, str(self.layout.airflow_env), now],
                 env=outside, capture_output=True, text=True, timeout=180, check=False,
             )  # fmt: skip
-            # Airflow's own clean ends so where a task begins beside it; whoever gets that starts it again.
+            # Airflow's clean fails like this if a task starts at the same moment; a user would run it again.
             if "ForeignKeyViolation" not in done.stderr:
                 break
         assert done.returncode == 0, done.stderr
         assert (self.api.runs(BUILDS), self.api.runs(IMAGES)) == ([], [])
 
     def told(self) -> list[dict[str, Any]]:
-        """What webhooks told, oldest first, as Airflow's event log has it."""
+        """Everything that webhooks reported, oldest first, from Airflow's event log."""
         rows = self.api.call("GET", "/eventLogs", query={"event": EVENT, "limit": 100, "order_by": "when"})
         return [json.loads(row["extra"]) for row in rows["event_logs"]]
 
     def tell(self, told: Sequence[dict[str, Any]], *, same_ids: bool) -> Told:
-        """Tell all of it again, and wait until every run that it made has ended."""
+        """Repeat all reports, and wait until every run that they started has ended."""
         runs: dict[tuple[str, str], set[tuple[str, str]]] = {}
         for entry in told:
             delivery = entry["delivery_id"] if same_ids else token_hex(16)
@@ -139,7 +139,7 @@ class House(Sandbox):
         return {place: {self.outcome(*run)["end"] for run in found} for place, found in runs.items()}
 
     def quiet(self) -> None:
-        """Wait until no run of a chain is on its way."""
+        """Wait until no run of a chain is in flight."""
         deadline = time.monotonic() + RUN_SECONDS
         while open_ := [
             run["dag_run_id"]
@@ -172,7 +172,7 @@ class House(Sandbox):
         return requests.post(url, data=body, headers=headers, timeout=60)
 
     def forget(self) -> None:
-        """Delete what webhooks told, too."""
+        """Also delete the history of what webhooks reported."""
         found = self.api.call("GET", "/variables", query={"limit": 100})["variables"]
         for key in [one["key"] for one in found if one["key"].startswith(TOLD_PREFIX)]:
             self.api.call("DELETE", f"/variables/{key}")
@@ -184,7 +184,7 @@ class House(Sandbox):
         return pushed
 
     def ever(self) -> dict[tuple[str, str], set[str]]:
-        """Every digest that a release's tag ever had at home and in the region, by what their storage remembers."""
+        """Every digest that a release's tag ever had, at home and in the region, from the registries' storage."""
         return {
             (region, tag): set(digests)
             for region in REGIONS
@@ -201,7 +201,7 @@ class House(Sandbox):
         self.brought.append(digest)
 
     def held(self) -> dict[tuple[str, str, str], str]:
-        """What every user's tag holds, by region, repository and tag."""
+        """The digest of every user's tag, by region, repository and tag."""
         return {
             (region, name, tag): digest
             for name in (API, BASE)
@@ -212,7 +212,7 @@ class House(Sandbox):
         }
 
     def deliveries(self) -> list[tuple[str, str]]:
-        """The id and the image of every delivery that the receiver got."""
+        """Id and image of every delivery that the receiver got."""
         kept = read_deliveries(self.layout.deliveries)
         images = [outcome.deliveries([one], self.secrets)[0].image for one in kept]
         return [(one["headers"]["webhook-id"], image) for one, image in zip(kept, images, strict=True)]
@@ -220,7 +220,7 @@ class House(Sandbox):
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """A sandbox with two releases, two pushes of main and two of an image out. Its processes are ended in any case."""
+    """A sandbox after two releases, two pushes to main and two of an image. Its processes are stopped in any case."""
     if database.choose("auto") == "sqlite" and request.param != "sqlite":
         pytest.skip("there is no PostgreSQL here")
     specs = tmp_path_factory.mktemp("specs")
@@ -246,7 +246,7 @@ def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def expected(house: House) -> dict[tuple[str, str], str]:
-    """How the run of each push ends that is told again, by ref and commit."""
+    """The expected end of each repeated push's run, by ref and commit."""
     older, newer = ((push.ref, push.commit) for push in house.branch)
     replaced, brought = ((f"{BASE}:1.0", digest) for digest in house.brought)
     released = {(push.ref, push.commit): BEFORE for push in house.releases}
@@ -254,7 +254,7 @@ def expected(house: House) -> dict[tuple[str, str], str]:
 
 
 def test_nothing_is_doubled(house: House) -> None:
-    """Told again under the same ids, then under new ones with what webhooks told forgotten; what is new still runs."""
+    """Repeat reports with the same ids, then with new ones after deleting the history; new pushes still get runs."""
     told, held, sent = house.told(), house.held(), house.deliveries()
     assert len(sent) == 10
     ends = expected(house)
@@ -266,7 +266,7 @@ def test_nothing_is_doubled(house: House) -> None:
     house.forget()
     second = house.tell(told, same_ids=False)
     assert {place: first[place] for place in ends} == {place: {end} for place, end in ends.items()}
-    # Those have their runs by now; the others are tags that the chain set by itself.
+    # Released tags already have their runs; the others are tags that the chain itself set.
     assert set().union(*(found for told in (first, second) for found in told.values())) <= set(IDLE)
     assert {place for place in ends if not second[place] <= {ends[place]}} == set()
     last = house.release("v3")
@@ -278,7 +278,7 @@ def test_nothing_is_doubled(house: House) -> None:
 
 
 def test_what_is_older_goes_beside_what_is_newer(house: House) -> None:
-    """A commit that main has moved on from, and an older release, built by hand: they get their own tags alone."""
+    """A commit that main has left, and an older release, rebuilt by hand, get only their own tags."""
     first, before = house.branch[0].commit, house.held()
     house.api.trigger(BUILDS, "older", {"ref": "main", "commit": first})
     house.api.trigger(BUILDS, "again", {"ref": "v1"})
@@ -291,7 +291,7 @@ def test_what_is_older_goes_beside_what_is_newer(house: House) -> None:
 
 @pytest.mark.parametrize("house", [database.choose("auto")], indirect=True)
 def test_what_no_chain_needs_any_more_ends(house: House) -> None:
-    """A chain is renamed: its Dag goes, the last run of its watch ends. A run that is cleared then brings it back."""
+    """After a rename, the old Dag and the last run of its watch end. Clearing a run brings the Dag back for a while."""
     watch = images_dag_id(REGIONS[0], "base")
     (Path(house.options.specs) / f"{IMAGES}.yaml").write_text(
         SPECS[IMAGES].replace(IMAGES, "new").replace("base", "new")

@@ -1,4 +1,4 @@
-"""`delivery-chain doctor` and `connect` on a real Airflow: what is wrong, the remedies as they are typed, and a run."""
+"""Tests `delivery-chain doctor` and `connect` on a real Airflow: problems, their remedies as typed, and a run."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ distribute: [{{name: tell, url_connection: tell_team}}]
 """
 WATCH = source_dag_id(Source(connection="doctor_git", url=f"{CHAIN}/app.git"))
 Problems = dict[str, tuple[str, str]]
-"""What is wrong and its remedy, by what it is about."""
+"""Problem and remedy, by subject."""
 
 
 def typed(sandbox: Sandbox, command: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """A command in a shell that has read the sandbox's settings, as the README says."""
+    """Run a command in a shell that has sourced the sandbox's settings, as the README describes."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     env = {"PATH": path, "HOME": str(sandbox.layout.root), **more}
     env |= {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
@@ -56,7 +56,7 @@ def typed(sandbox: Sandbox, command: str, **more: str) -> subprocess.CompletedPr
 
 
 def doctor(sandbox: Sandbox) -> tuple[int, Problems]:
-    """Its exit code and the problems that it names."""
+    """The doctor's exit code, and the problems that it lists."""
     done = typed(sandbox, f"delivery-chain doctor {CHAIN}")
     found = re.findall(r"^problem +\S+ +(\S+).*?: (.*)\n +-> (.*)$", done.stdout, re.MULTILINE)
     return done.returncode, {about: (said, remedy) for about, said, remedy in found}
@@ -64,7 +64,7 @@ def doctor(sandbox: Sandbox) -> tuple[int, Problems]:
 
 @pytest.fixture(scope="module")
 def spec(sandbox: Sandbox, started: object) -> Path:
-    """The chain's file, with a typo; a connection of another type; and two that are missing."""
+    """The file of a chain with a typo, a connection of the wrong type, and two missing connections."""
     del started
     git(sandbox.layout, "init", "--quiet", "--bare", str(sandbox.layout.git / CHAIN / "app.git"))
     wrong = {"connection_id": "doctor_git", "conn_type": "http", "host": "git.example.com"}
@@ -79,23 +79,23 @@ def spec(sandbox: Sandbox, started: object) -> Path:
 
 @dataclass(slots=True)
 class Mended:
-    """What the doctor and the runs said before the remedies were followed, and what the remedies' commands said."""
+    """Output of the doctor, of the remedies, and of runs before and in between."""
 
     problems: Problems
     typo: Ended
-    """A run while the spec had its typo."""
+    """A run from when the spec had its typo."""
     missing: Ended
-    """One after that, while connections were missing."""
+    """A run after that, when connections were missing."""
     said: dict[str, str]
     connected: datetime
-    """When the source had its connection."""
+    """Time at which the source got its connection."""
     clone: Path
     """A clone of the source."""
 
 
 @pytest.fixture(scope="module")
 def mended(sandbox: Sandbox, spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Mended:
-    """The remedies are followed word by word, with the addresses filled in, and runs are started in between."""
+    """Follow the remedies literally, with the addresses filled in, and start runs in between."""
     code, problems = doctor(sandbox)
     assert code == 1
     repository = sandbox.layout.git / CHAIN / "app.git"
@@ -133,14 +133,14 @@ def run(sandbox: Sandbox, run_id: str) -> Ended:
 
 
 def follow(sandbox: Sandbox, remedy: str, word: str, real: str, secret: str = "") -> str:
-    """Type a remedy. Returns what it said at last."""
+    """Run the command of a remedy; return the last line of its output."""
     done = typed(sandbox, remedy.replace(word, real), **({SECRET: secret} if secret else {}))
     assert done.returncode == 0, f"{remedy}: {done.stderr}"
     return done.stdout.splitlines()[-1]
 
 
 def test_the_doctor_names_what_is_wrong(mended: Mended) -> None:
-    """All of it at once, and nothing else."""
+    """It lists all problems at once, and no others."""
     nothing = "no connection of this name, needed for"
     wrong = "connection 'doctor_git', field conn_type: expected type git, found 'http'"
     assert {about: said for about, (said, _) in mended.problems.items()} == {
@@ -152,7 +152,7 @@ def test_the_doctor_names_what_is_wrong(mended: Mended) -> None:
 
 
 def test_the_first_task_of_a_run_names_it_before_anything_is_built(mended: Mended) -> None:
-    """A registry's name that is none, and a trigger without its connection: in the note, with what adds them."""
+    """The note names a misspelt registry and a missing connection of a trigger, with the commands that add them."""
     typo, missing = mended.typo, mended.missing
     assert (typo.state, typo.states["plan"], typo.states["build"]) == (
         "failed",
@@ -171,14 +171,14 @@ def test_the_first_task_of_a_run_names_it_before_anything_is_built(mended: Mende
 
 
 def test_what_the_remedies_say_is_all_there_is_to_do(sandbox: Sandbox, mended: Mended) -> None:
-    """They were followed: no problem is left."""
+    """After following the remedies, no problem is left."""
     said = {about: text.split()[0] for about, text in mended.said.items()}
     assert said == {"doctor_git": "created", "near_mirror": "tested", "tell_team": "secret"}
     assert doctor(sandbox) == (0, {})
 
 
 def test_connections_that_are_made_so_work(sandbox: Sandbox, mended: Mended) -> None:
-    """The run that missed them is cleared: built from the source, copied to the region, told to the target."""
+    """The run that lacked the connections is cleared; it builds from the source, replicates, and delivers."""
     sandbox.clear_failed(CHAIN, mended.missing.run_id)
     again = sandbox.again(mended.missing)
     assert (again.state, again.note.startswith(f"delivered: {CHAIN}/app works at sha256:")) == (
@@ -191,20 +191,20 @@ def test_connections_that_are_made_so_work(sandbox: Sandbox, mended: Mended) -> 
 
 
 def test_the_watch_looks_within_a_minute_of_its_connection(sandbox: Sandbox, mended: Mended) -> None:
-    """Which was of another type until then; the ledger has what the first look saw."""
+    """Its connection had another type until then; the ledger lists what the first poll saw."""
     first = min(events(sandbox), key=lambda one: str(one["at"]))
     assert datetime.fromisoformat(first["at"]) - mended.connected < timedelta(seconds=60)
 
 
 def test_what_was_pushed_before_the_first_look_is_in_the_ledger(sandbox: Sandbox, mended: Mended) -> None:
-    """The look starts nothing of it by itself; the line names the command that does."""
+    """The first poll starts no run, but the ledger's line names the command that does."""
     del mended
     first = min(events(sandbox), key=lambda one: str(one["at"]))
     assert f"delivery-chain trigger {CHAIN} --rule any --ref refs/heads/works" in json.dumps(first)
 
 
 def test_a_sender_that_is_made_late_leaves_no_gap_before_it(sandbox: Sandbox, mended: Mended) -> None:
-    """What the sensor alone saw before is none. By the same push's line it is one of a sender that was there."""
+    """Changes that only the sensor saw before are no gaps. For a sender that existed by then, one is."""
     later = datetime.now(UTC)
     repository = sandbox.layout.git / CHAIN / "app.git"
     push_again(sandbox.layout, mended.clone, repository, "works", f'{FROM}LABEL later="yes"\n')
@@ -217,7 +217,7 @@ def test_a_sender_that_is_made_late_leaves_no_gap_before_it(sandbox: Sandbox, me
         **login,
     )
     assert made.returncode == 0, made.stderr
-    # A sensor that was faster than a webhook is given a minute.
+    # A webhook may arrive up to a minute after the sensor.
     wait_for(
         lambda: datetime.now(UTC) - later > timedelta(seconds=75),
         "a minute after the watch saw the push",
@@ -231,6 +231,6 @@ def test_a_sender_that_is_made_late_leaves_no_gap_before_it(sandbox: Sandbox, me
 
 
 def events(sandbox: Sandbox, *options: str) -> list[dict[str, Any]]:
-    """The lines of the ledger about the chain's source."""
+    """The ledger's lines about the chain's source."""
     done = typed(sandbox, shlex.join(["delivery-chain", "events", "--json", "--source", CHAIN, *options]))
     return [json.loads(line) for line in done.stdout.splitlines()]

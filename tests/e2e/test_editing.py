@@ -1,5 +1,5 @@
-"""What Airflow's role `user` may edit: XComs, states of tasks, and what runs are started with. None of it lets an
-image out, none of it makes a run look better than it is."""
+"""Airflow's role `user` may edit XComs, task states, and the conf of runs. None of these edits
+releases an image, and none makes a run look better than it is."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.e2e
 GOOD, BAD = "e1", "e2"
-"""Git tags, and the images'."""
+"""Git tags, and tags of the images."""
 NOWHERE = {"cn-hangzhou": "", "ap-southeast-1": "", "eu-central-1": ""}
 OUT = ("publish", "replicate", "distribute")
 
 
 @pytest.fixture(scope="module")
 def logins(sandbox: Sandbox) -> Iterator[dict[str, AirflowApi]]:
-    """A login of each role."""
+    """A login for each role."""
     passwords = json.loads(sandbox.layout.passwords_file.read_text("utf-8"))
     with ExitStack() as stack:
         yield {
@@ -40,7 +40,7 @@ def logins(sandbox: Sandbox) -> Iterator[dict[str, AirflowApi]]:
 
 @pytest.fixture(scope="module")
 def user(sandbox: Sandbox, logins: dict[str, AirflowApi]) -> Sandbox:
-    """The sandbox in the hands of role `user`."""
+    """The sandbox as seen by role `user`."""
     return Sandbox(sandbox.layout, logins["bob"], sandbox.registries, sandbox.secrets)
 
 
@@ -56,7 +56,7 @@ def pushed(sandbox: Sandbox, started: object) -> tuple[source.Push, source.Push]
 
 @pytest.fixture(scope="module")
 def passed(user: Sandbox, pushed: tuple[source.Push, source.Push]) -> Ended:
-    """The run of the clean one."""
+    """The run of the clean release."""
     run = user.of_push(CHAIN, pushed[0])
     assert (run.state, run.xcom("gate")["passed"]) == ("success", True)
     return run
@@ -64,7 +64,7 @@ def passed(user: Sandbox, pushed: tuple[source.Push, source.Push]) -> Ended:
 
 @pytest.fixture(scope="module")
 def refused(user: Sandbox, pushed: tuple[source.Push, source.Push]) -> Ended:
-    """The run of the vulnerable one."""
+    """The run of the vulnerable release."""
     run = user.of_push(CHAIN, pushed[1])
     assert (run.state, run.xcom("gate")["passed"]) == ("failed", False)
     return run
@@ -79,14 +79,14 @@ def write(
 
 
 def let_out(user: Sandbox, run: Ended, *tasks: str) -> Ended:
-    """Make the gate's branch point at `publish`, and clear what lets an image out."""
+    """Point the gate's branch at `publish`, and clear the tasks that release an image."""
     write(user, run, "gate", {"followed": ["publish"]}, key="skipmixin_key")
     user.clear(run, *(tasks or OUT))
     return user.again(run)
 
 
 def page(user: Sandbox, run: Ended) -> str:
-    """Our page of the run, as a browser with the login shows it."""
+    """The page of the run, as a browser with this login shows it."""
     password = json.loads(user.layout.passwords_file.read_text("utf-8"))["bob"]
     token = requests.post(
         f"{user.api.address}/auth/token", json={"username": "bob", "password": password}, timeout=15
@@ -113,7 +113,7 @@ def milder(_: Ended, value: dict[str, Any]) -> Any:
 
 
 def no_findings(passed: Ended, value: dict[str, Any]) -> Any:
-    """The report of the clean image, under the digest of the other."""
+    """The report of the clean image, under the digest of the vulnerable one."""
     (clean,), (result,) = passed.xcom("scan", 0)["results"], value["results"]
     return value | {"results": [result | {"report": clean["report"], "counts": clean["counts"]}]}
 
@@ -123,7 +123,7 @@ def other_digest(passed: Ended, value: dict[str, Any]) -> Any:
 
 
 def of_the_passed(task: str, index: int = -1) -> Callable[[Ended, Any], Any]:
-    """What the passed run's task left, seal and all."""
+    """Replace a value by what the passed run's task left, including its seal."""
     return lambda passed, _: passed.xcom(task, index)
 
 
@@ -141,7 +141,7 @@ EDITS: list[tuple[str, int, Callable[[Ended, Any], Any]]] = [
 
 
 def test_the_secret_is_not_for_everybody(logins: dict[str, AirflowApi], passed: Ended) -> None:
-    """The scheduler has made it for the first run; role `user` may not read it, and whoever may sees it masked."""
+    """The scheduler created it for the first run; role `user` may not read it, and those who may see it masked."""
     assert passed.state == "success"
     with pytest.raises(ToolError, match="status 403"):
         logins["bob"].variable(SIGNING_SECRET)
@@ -149,7 +149,7 @@ def test_the_secret_is_not_for_everybody(logins: dict[str, AirflowApi], passed: 
 
 
 def test_a_refused_image_stays_in_whatever_is_edited(user: Sandbox, passed: Ended, refused: Ended) -> None:
-    """One XCom after the other is edited, and what lets an image out is cleared; each time it says what was edited."""
+    """Edit one XCom after another, and clear the releasing tasks; each time, they name the edited value."""
     found = []
     for task, index, edit in EDITS:
         original = refused.xcom(task, index)
@@ -164,7 +164,7 @@ def test_a_refused_image_stays_in_whatever_is_edited(user: Sandbox, passed: Ende
 
 
 def test_put_back_as_it_was_a_verdict_is_itself_again(user: Sandbox, refused: Ended) -> None:
-    """The seal is of the value, not of the row: what was refused is refused."""
+    """The seal covers the value, not the database row: a restored refusal still refuses."""
     write(user, refused, "gate", refused.xcom("gate"))
     again = let_out(user, refused, "publish")
     assert "the gate refused sha256:" in again.logs["publish", -1]
@@ -172,7 +172,7 @@ def test_put_back_as_it_was_a_verdict_is_itself_again(user: Sandbox, refused: En
 
 @pytest.mark.parametrize("task", ["gate", "scan", "assemble", "plan"])
 def test_a_value_that_was_removed_lets_nothing_out(user: Sandbox, refused: Ended, task: str) -> None:
-    """Its task stays a success, as one that somebody marked is; what needs its value is refused all the same."""
+    """The task still shows success, as if marked by a user, but tasks that need its value refuse to run."""
     index = 0 if task == "scan" else -1
     path = f"{user.task_path(refused, task)}/xcomEntries/return_value"
     user.api.call("DELETE", path, query={"map_index": index})
@@ -185,7 +185,7 @@ def test_a_value_that_was_removed_lets_nothing_out(user: Sandbox, refused: Ended
 
 
 def test_an_edited_run_says_so(user: Sandbox, refused: Ended) -> None:
-    """Note and page name what was changed, and show neither the forged verdict nor a pass."""
+    """Note and page name the altered value, and show neither the forged verdict nor a pass."""
     write(user, refused, "gate", as_passed(refused, refused.xcom("gate")))
     again = let_out(user, refused)
     shown = page(user, refused)
@@ -198,7 +198,7 @@ def test_an_edited_run_says_so(user: Sandbox, refused: Ended) -> None:
 
 
 def test_a_blocked_run_that_is_marked_green_is_shown_as_blocked(user: Sandbox, refused: Ended) -> None:
-    """Every task, and then the run: Airflow's own state is a success then; note and page are not taken in."""
+    """Every task is marked as successful, and then the run. Airflow shows success, but note and page do not."""
     marked = {"new_state": "success", "include_downstream": False}
     instances = user.api.task_instances(refused.dag_id, refused.run_id)
     for one in instances:
@@ -222,7 +222,7 @@ def test_a_blocked_run_that_is_marked_green_is_shown_as_blocked(user: Sandbox, r
 
 @pytest.mark.parametrize("task", ["publish", "replicate"])
 def test_a_trigger_tells_nothing_that_was_edited(user: Sandbox, passed: Ended, task: str) -> None:
-    """Of a run that passed somebody edits what was published or copied, and clears the triggers."""
+    """In a run that passed, a user edits what was published or copied, and clears the triggers."""
     index = 0 if task == "replicate" else -1
     original = passed.xcom(task, index)
     write(user, passed, task, original | {"digest": "sha256:" + "0" * 64}, index=index)
@@ -235,7 +235,7 @@ def test_a_trigger_tells_nothing_that_was_edited(user: Sandbox, passed: Ended, t
 
 
 def test_a_run_says_who_started_it(user: Sandbox, passed: Ended) -> None:
-    """A conf may name anybody, any sender and any time; the plan names who started the run."""
+    """A conf can claim any actor, sender and time; the plan names the user who started the run."""
     conf = passed.conf | {
         "kind": "manual",
         "actor": "alice",
@@ -250,7 +250,7 @@ def test_a_run_says_who_started_it(user: Sandbox, passed: Ended) -> None:
 
 @pytest.mark.parametrize("kind", ["image_push", "manual"])
 def test_a_refused_image_is_refused_by_its_digest_too(user: Sandbox, refused: Ended, kind: str) -> None:
-    """Somebody starts a run about the very image that was blocked, as if others had pushed it."""
+    """A user starts a run for the blocked image, as if it had been pushed by others."""
     digest = refused.xcom("assemble")["digest"]
     conf = {"kind": kind, "repository": "api", "digest": digest}
     user.api.trigger(CHAIN, f"again-{kind}", conf)

@@ -1,4 +1,4 @@
-"""How runs end on a real Airflow, by what a person would click: each row of the table in docs/runs.md."""
+"""Tests how runs end on a real Airflow after a user's clicks: each row of the table in docs/runs.md."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture(scope="module")
 def ends(sandbox: Sandbox, started: object, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Everything is pushed: the commits by branch."""
+    """Push everything; return the commits by branch."""
     del started
     refuses = {
         "connection_id": TARGET,
@@ -45,12 +45,12 @@ def ended(sandbox: Sandbox, run_id: str) -> Ended:
 
 
 def test_a_run_that_is_marked_failed_was_cancelled(sandbox: Sandbox, ends: dict[str, str]) -> None:
-    """In its build: it ends as failed, note and command say who did it, and nothing is there."""
+    """Marked during its build, the run ends as failed; note and command name the user, and nothing is published."""
     run_id = run_id_of(sandbox, ends["cancelled"], "running")
     words = (CHAIN, "--ref", "refs/heads/cancelled", "--run-id", run_id, "--wait")
     with sandbox.trigger(*words) as command:
         path = f"/dags/{CHAIN}/dagRuns/{run_id}"
-        # As the UI's form sends it: its note is there, and empty.
+        # The UI's form sends the note along, and it is empty.
         assert sandbox.api.call("PATCH", path, body={"state": "failed", "note": None})
         run = ended(sandbox, run_id)
         out, _ = command.communicate(timeout=RUN_SECONDS)
@@ -61,7 +61,7 @@ def test_a_run_that_is_marked_failed_was_cancelled(sandbox: Sandbox, ends: dict[
 
 
 def test_a_run_that_is_marked_green_while_it_builds_is_not(sandbox: Sandbox, ends: dict[str, str]) -> None:
-    """Nothing was published, so nothing is a success; the bulk request of the list of runs does the same."""
+    """Nothing was published, so the run is no success; the bulk request of the list of runs does the same."""
     run_id = run_id_of(sandbox, ends["marked-green"], "running")
     entities = [{"dag_run_id": run_id, "state": "success"}]
     body = {"actions": [{"action": "update", "entities": entities}]}
@@ -71,7 +71,7 @@ def test_a_run_that_is_marked_green_while_it_builds_is_not(sandbox: Sandbox, end
 
 
 def test_a_task_that_is_marked_failed_was_cancelled(sandbox: Sandbox, ends: dict[str, str]) -> None:
-    """The rest of its run ends by itself."""
+    """The rest of the run ends by itself."""
     run_id = run_id_of(sandbox, ends["marked-task"], "running")
     path = f"/dags/{CHAIN}/dagRuns/{run_id}/taskInstances/build/0"
     assert sandbox.api.call("PATCH", path, body={"new_state": "failed"})
@@ -81,7 +81,7 @@ def test_a_task_that_is_marked_failed_was_cancelled(sandbox: Sandbox, ends: dict
 
 
 def test_nothing_of_a_cancelled_and_a_lost_build_stays(sandbox: Sandbox, ends: dict[str, str]) -> None:
-    """One is cancelled; of another the worker is lost, so that nobody cleans up: the next job's start does."""
+    """One build is cancelled; another loses its worker, so nothing cleans up until the next job starts."""
     jobs = sandbox.layout.root / "work" / str(os.geteuid()) / "jobs"
     runs = {branch: run_id_of(sandbox, ends[branch], "running") for branch in ("lost", "dropped")}
     keys = {branch: run_key(CHAIN, run_id) for branch, run_id in runs.items()}
@@ -100,7 +100,7 @@ def test_nothing_of_a_cancelled_and_a_lost_build_stays(sandbox: Sandbox, ends: d
 
 
 def lose(sandbox: Sandbox, run_id: str) -> None:
-    """Kill the process that builds in a run's Dockerfile, and Airflow's supervisor of it."""
+    """Kill the process that runs a run's Dockerfile, and its Airflow supervisor."""
     wait_for(lambda: worker_of(sandbox.api, CHAIN, run_id), "the build to come to its RUN")
     process = worker_of(sandbox.api, CHAIN, run_id)
     assert process
@@ -112,13 +112,13 @@ def lose(sandbox: Sandbox, run_id: str) -> None:
 
 
 def has_begun(sandbox: Sandbox, run_id: str) -> bool:
-    """Whether a run's build runs, or is over."""
+    """Whether a run's build is running, or over."""
     states = {one["task_id"]: one["state"] for one in sandbox.api.task_instances(CHAIN, run_id)}
     return states.get("build") in {"running", "success"}
 
 
 def test_clearing_what_failed_is_enough(sandbox: Sandbox, ends: dict[str, str]) -> None:
-    """The target refuses; it is mended, and `distribute` alone is cleared: state, note and outcome are right again."""
+    """A target refuses. After its repair, clearing `distribute` alone corrects state, note and outcome."""
     run = ended(sandbox, run_id_of(sandbox, ends["repaired"]))
     assert (run.state, run.note.startswith(f"partly delivered: {IMAGE} repaired at ")) == ("failed", True)
     assert "; NOT DONE: tell failed; distribute [tell]: trigger 'tell': " in run.note
@@ -153,7 +153,7 @@ def test_clearing_what_failed_is_enough(sandbox: Sandbox, ends: dict[str, str]) 
     ],
 )
 def test_a_failed_build_says_why(sandbox: Sandbox, ends: dict[str, str], branch: str, reason: str) -> None:
-    """The first line of its reason is in the note, or, while it is tried again, in the outcome."""
+    """The first line of the reason is in the note, or, while the task is retried, in the outcome."""
     run_id = run_id_of(sandbox, ends[branch], "up_for_retry" if branch == "no-base" else "failed")
     said = sandbox.outcome(CHAIN, run_id)["sentence"] if branch == "no-base" else ended(sandbox, run_id).note
     first = "waiting to try again: " if branch == "no-base" else "failed in "
@@ -164,7 +164,7 @@ def test_a_failed_build_says_why(sandbox: Sandbox, ends: dict[str, str], branch:
 
 
 def test_a_refused_event_is_exit_code_1(sandbox: Sandbox, started: object) -> None:
-    """Of a run that somebody started some other way: the command that waits for it does not call that a success."""
+    """However the run was started, the command that waits for it does not report success."""
     del started
     run = sandbox.of_run("shop-api", "refused-ref")
     code, out, err = sandbox.triggered("shop-api", "--ref", "v1.0.0", "--run-id", "refused-ref", "--wait")
@@ -172,9 +172,9 @@ def test_a_refused_event_is_exit_code_1(sandbox: Sandbox, started: object) -> No
 
 
 def test_a_blocked_run_that_is_marked_green_is_blocked(sandbox: Sandbox, blocked: Ended) -> None:
-    """Airflow's state is what somebody made of it; note and outcome say what it was, and who did that."""
+    """Airflow shows the state set by the user; note and outcome show the real one, and name the user."""
     path = f"/dags/{blocked.dag_id}/dagRuns/{blocked.run_id}"
-    # As the UI's form sends it: the note that it shows comes back under the name of who marks the run.
+    # The UI's form sends the note along, under the name of the user who marks the run.
     assert sandbox.api.call("PATCH", path, body={"state": "success", "note": blocked.note})
     run = sandbox.again(blocked)
     assert (run.state, run.note) == ("success", f"{blocked.note}; marked as success by {ADMIN}")
@@ -190,7 +190,7 @@ def test_a_blocked_run_that_is_marked_green_is_blocked(sandbox: Sandbox, blocked
 
 
 def test_skipped_regions_keep_their_names(sandbox: Sandbox, blocked: Ended) -> None:
-    """Also of a blocked run, in which they never ran."""
+    """Even in a blocked run, in which they never ran."""
     instances = sandbox.api.task_instances(blocked.dag_id, blocked.run_id)
     names = [one["rendered_map_index"] for one in instances if one["task_id"] == "replicate"]
     assert sorted(names) == ["to-frankfurt", "to-singapore"]

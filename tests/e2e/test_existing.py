@@ -1,4 +1,4 @@
-"""What was there before: a region that lacks an image gets it by one command, judged, and nobody is told."""
+"""Backfill: one command replicates existing images to a region that lacks them; they are judged, but not announced."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SPEC = Path(__file__).parents[2] / "chain_specs" / "shop-api.yaml"
 
 
 def replicate(sandbox: Sandbox, *arguments: str) -> str:
-    """The command in a shell that has read the sandbox's environment file."""
+    """Run the command in a shell that has sourced the sandbox's environment file."""
     script = 'set -a; . "$0"; exec "$@"'
     command = [
         str(Path(sys.executable).parent / "delivery-chain"),
@@ -42,7 +42,7 @@ def replicate(sandbox: Sandbox, *arguments: str) -> str:
 
 
 def test_a_region_gets_what_it_lacks(sandbox: Sandbox, clean: Ended) -> None:
-    """The image comes back under the same digest, by a run of its own that fires no trigger."""
+    """The image returns under the same digest, in a run of its own that fires no trigger."""
     digest = clean.xcom("publish")["digest"]
     told = len(read_deliveries(sandbox.layout.deliveries))
     with RegistryClient(sandbox.registries[REGION]) as client:
@@ -67,7 +67,7 @@ def test_a_region_gets_what_it_lacks(sandbox: Sandbox, clean: Ended) -> None:
 
 
 def test_nothing_lacking_starts_nothing(sandbox: Sandbox, clean: Ended) -> None:
-    """Where every region has every image, the command says so."""
+    """If every region has every image, the command says so."""
     assert (
         replicate(sandbox, "--rule", "to-singapore", "--tags", r"v1\.0\.0")
         == "images that a region lacks: 0\n"

@@ -1,4 +1,4 @@
-"""What goes wrong in a chain: the run says so, the rest goes on, and nothing unjudged gets out."""
+"""Tests failures within a chain: the run names them, the rest continues, and nothing unjudged is released."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run_of(sandbox: Sandbox, commit: str) -> Ended:
 
 
 def told(sandbox: Sandbox, tag: str) -> list[str]:
-    """The triggers' deliveries of a tag, by their ids."""
+    """Ids of the triggers' deliveries of a tag."""
     kept = [
         one for one in read_deliveries(sandbox.layout.deliveries) if one["path"].startswith("/hooks/faults")
     ]
@@ -40,7 +40,7 @@ def killed(sandbox: Sandbox, faults: Pushed) -> Ended:
 
 
 def test_a_dockerfile_that_fails_ends_the_run_at_once(sandbox: Sandbox, faults: Pushed) -> None:
-    """One try, what it printed in the log, nothing published and no staging tag."""
+    """The build is tried once, its log has the output, nothing is published, and no staging tag is left."""
     run = run_of(sandbox, faults.commits["broken"])
     assert (run.state, run.states["build"], run.states["gate"]) == (
         "failed",
@@ -58,12 +58,12 @@ def test_a_dockerfile_that_fails_ends_the_run_at_once(sandbox: Sandbox, faults: 
 
 
 def test_a_gate_marked_as_success_lets_nothing_out(sandbox: Sandbox, faults: Pushed) -> None:
-    """Of a run that has no verdict somebody marks the gate as passed and clears what comes after it."""
+    """In a run without a verdict, a user marks the gate as successful and clears everything downstream."""
     run = run_of(sandbox, faults.commits["broken"])
     for task in ("assemble", "gate"):
         marked = {"new_state": "success", "include_downstream": False}
         assert sandbox.api.call("PATCH", sandbox.task_path(run, task), body=marked)
-    # Airflow itself clears what had failed below a task that is marked so: a clear beside that would meet its rows.
+    # Marking a task also clears the failed tasks below it; clearing at the same time would collide with that.
     sandbox.again(run)
     sandbox.clear(run, "publish", "replicate", "distribute")
     again = sandbox.again(run)
@@ -74,7 +74,7 @@ def test_a_gate_marked_as_success_lets_nothing_out(sandbox: Sandbox, faults: Pus
 
 
 def test_a_tag_that_no_registry_takes_is_refused(sandbox: Sandbox, faults: Pushed) -> None:
-    """The pattern captured it; the plan refuses it with the rule's name, and nothing is built."""
+    """The pattern captured an invalid tag; the plan refuses it and names the rule, and nothing is built."""
     run = run_of(sandbox, faults.commits["bad+tag"])
     assert (run.state, run.states["plan"], run.states["build"]) == (
         "failed",
@@ -86,7 +86,7 @@ def test_a_tag_that_no_registry_takes_is_refused(sandbox: Sandbox, faults: Pushe
 
 
 def test_a_region_that_refuses_leaves_the_others_alone(sandbox: Sandbox, faults: Pushed, taken: str) -> None:
-    """The tag is taken in one region: its copy fails and its trigger waits; the other region is served and told."""
+    """In one region, the tag is taken: its copy fails and its trigger waits, but the other region gets everything."""
     run = run_of(sandbox, faults.commits["taken"])
     digest = run.xcom("assemble")["digest"]
     assert (run.states["replicate"], run.states["distribute"]) == (
@@ -102,7 +102,7 @@ def test_a_region_that_refuses_leaves_the_others_alone(sandbox: Sandbox, faults:
 
 
 def test_a_killed_build_is_done_again(sandbox: Sandbox, killed: Ended) -> None:
-    """The worker's process is killed in mid-build; the second try ends right, and each trigger fires once."""
+    """The worker's process is killed during the build; the second try succeeds, and each trigger fires once."""
     digest = killed.xcom("assemble")["digest"]
     assert (killed.state, killed.xcom("build", 0)["digest"]) == ("success", digest)
     build = sandbox.api.call("GET", f"{sandbox.task_path(killed, 'build')}/0")
@@ -113,13 +113,13 @@ def test_a_killed_build_is_done_again(sandbox: Sandbox, killed: Ended) -> None:
 
 
 def test_nothing_of_a_killed_build_goes_on(faults: Pushed) -> None:
-    """What the killed process had started, down to the Dockerfile's own command, is ended with it."""
+    """Everything that the killed process had started, including the Dockerfile's own command, ends with it."""
     _, alive = psutil.wait_procs(faults.killed.result(), timeout=10)
     assert alive == []
 
 
 def test_a_blocked_run_cleared_from_its_build_on_is_blocked_again(sandbox: Sandbox, blocked: Ended) -> None:
-    """Everything is made anew, judged anew, and refused anew."""
+    """The image is rebuilt, judged again, and refused again."""
     sandbox.clear_from(blocked, "build")
     again = sandbox.again(blocked)
     assert (again.state, again.states["denied"]) == ("failed", ("failed",))
@@ -130,7 +130,7 @@ def test_a_blocked_run_cleared_from_its_build_on_is_blocked_again(sandbox: Sandb
 def test_a_run_whose_build_alone_was_done_again_publishes_nothing_unjudged(
     sandbox: Sandbox, killed: Ended, faults: Pushed
 ) -> None:
-    """A new build has a new digest; the old one's verdict does not count for it, and the tags stay."""
+    """A rebuild has a new digest, which the old verdict does not cover; the tags stay."""
     sandbox.clear(killed, "build", "assemble")
     again = sandbox.again(killed)
     sandbox.clear(again, "publish", "replicate", "distribute")

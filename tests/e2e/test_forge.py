@@ -1,4 +1,4 @@
-"""A real push to a real forge starts a real chain, by the webhook and once."""
+"""A real push to a real forge starts a run of a real chain, by webhook and only once."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(bool(missing()), reason=missing())]
 BY = f"webhook {HOOKS}"
 SOON = timedelta(seconds=10)
-"""From the time in the forge's request, which is in whole seconds, to the run; measured below 2 s."""
+"""Timeout from the time in the forge's request, in whole seconds, to the run; measured at less than 2 s."""
 TAG = "refs/tags/v1.0"
 
 
 @dataclass(frozen=True, slots=True)
 class Work(Clone):
-    """A clone with the forge to push to."""
+    """A clone with a forge to push to."""
 
     forge: Forge
 
@@ -52,7 +52,7 @@ def work(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def test_a_branch_that_no_rule_takes(sandbox: Sandbox, work: Work) -> None:
-    """It is told, once, and starts nothing."""
+    """It is reported once, and starts nothing."""
     work.push(BRANCH)
     forge_chain.wait(lambda: forge_chain.told(sandbox.api), "the webhook of a branch")
     [entry] = forge_chain.told(sandbox.api)
@@ -62,9 +62,9 @@ def test_a_branch_that_no_rule_takes(sandbox: Sandbox, work: Work) -> None:
 
 
 def test_a_tag_is_one_run(sandbox: Sandbox, work: Work) -> None:
-    """An annotated tag with a new commit is told by its tag object, and again as if a branch: it is one run.
+    """An annotated tag of a new commit is reported by its tag object, and again like a branch, but starts one run.
 
-    The sensor, which looks each second and may be first, is held back until the webhook has made the run.
+    The sensor polls every second and might be first, so it is held back until the webhook has started the run.
     """
     api = sandbox.api
     commit = work.commit("Two")

@@ -1,4 +1,4 @@
-"""Runs that wait, that are stopped, and that go on, on a real Airflow by what a person would click: docs/runs.md."""
+"""Runs that wait, are stopped, and resume, on a real Airflow after a user's clicks; see docs/runs.md."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ CHART = "1.0.0"
 
 @dataclass(slots=True)
 class Held:
-    """Runs that were made while the Dag was paused, and what was said of them then."""
+    """Runs that were created while the Dag was paused, and their outcomes at that time."""
 
     moves: str
-    """The run of a branch that moved on before it began."""
+    """Run of a branch that moved on before the run began."""
     newer: str
     stopped: str
-    """One that somebody marked as failed in the queue."""
+    """Run that was marked as failed while queued."""
     outcomes: tuple[Any, Any]
-    """Of the first and the last of these."""
+    """Outcomes of the first and the last of these runs."""
     page: str
     command: tuple[int, str, str]
-    """`trigger --wait` for the first."""
+    """Result of `trigger --wait` for the first run."""
 
 
 @pytest.fixture(scope="module")
 def held(sandbox: Sandbox, started: object, tmp_path_factory: pytest.TempPathFactory) -> Held:
-    """The Dag is paused, pushed to, and goes on."""
+    """Pause the Dag, push to it, and unpause it."""
     del started
     pause(sandbox, paused=True)
     folder = tmp_path_factory.mktemp("held")
@@ -62,7 +62,7 @@ def pause(sandbox: Sandbox, *, paused: bool) -> None:
 
 @pytest.fixture(scope="module")
 def stopped(sandbox: Sandbox, held: Held, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Runs by branch whose builds were stopped while they ran; one of them was cleared at that very moment."""
+    """Runs by branch whose builds were stopped midway; one of them was cleared at that very moment."""
     del held
     folder = tmp_path_factory.mktemp("stopped")
     commits = held_chain.push(sandbox.layout, folder, held_chain.STOPPED)
@@ -96,7 +96,7 @@ def ended(sandbox: Sandbox, run_id: str) -> Ended:
 
 
 def delivered(run: Ended, what: str) -> bool:
-    """Whether nothing of it is missing."""
+    """Whether a run delivered everything."""
     good = (run.state, run.states["replicate"], run.states["distribute"]) == (
         "success",
         ("success",),
@@ -106,7 +106,7 @@ def delivered(run: Ended, what: str) -> bool:
 
 
 def test_a_run_of_a_paused_dag_waits(held: Held) -> None:
-    """Outcome, page and command say what for."""
+    """Outcome, page and command say what the run waits for."""
     waits = {"end": "waiting", "step": "", "by": "", "sentence": WAITING, "good": False, "state": "queued"}
     assert held.outcomes[0] == waits
     assert WAITING[0].upper() + WAITING[1:] in held.page
@@ -117,7 +117,7 @@ def test_a_run_of_a_paused_dag_waits(held: Held) -> None:
 
 
 def test_a_run_whose_branch_moved_on_is_superseded(sandbox: Sandbox, held: Held) -> None:
-    """It did what it should, and there is no image of it: the command's exit code is 1."""
+    """The run did what it should, but its push has no image: the command's exit code is 1."""
     run = ended(sandbox, held.moves)
     assert (run.state, run.note.startswith("superseded: 'refs/heads/moves' moved on from ")) == (
         "success",
@@ -130,7 +130,7 @@ def test_a_run_whose_branch_moved_on_is_superseded(sandbox: Sandbox, held: Held)
 
 
 def test_a_push_that_is_told_again_was_built_before(sandbox: Sandbox, held: Held) -> None:
-    """Under another id, with the same event: *Trigger again with this config*."""
+    """With another id but the same event, as by *Trigger again with this config*."""
     first = ended(sandbox, held.newer)
     sandbox.api.trigger(CHAIN, "told-again", first.conf)
     run = ended(sandbox, "told-again")
@@ -142,7 +142,7 @@ def test_a_push_that_is_told_again_was_built_before(sandbox: Sandbox, held: Held
 
 
 def test_a_chart_is_not_for_this_chain(sandbox: Sandbox, held: Held) -> None:
-    """Nothing is wrong with it, and nothing is delivered."""
+    """The run does not fail, but delivers nothing."""
     del held
     held_chain.push_chart(sandbox.home, CHART)
     code, out, err = sandbox.triggered(
@@ -156,13 +156,13 @@ def test_a_chart_is_not_for_this_chain(sandbox: Sandbox, held: Held) -> None:
 
 @pytest.fixture(scope="module")
 def repaired(sandbox: Sandbox, held: Held, stopped: dict[str, str]) -> dict[str, Ended]:
-    """The same runs as they ended; all are cleared, so that they go on side by side."""
+    """The same runs after they were all cleared and ended; they run concurrently."""
     runs = {"stopped": held.stopped, "goes-on": stopped["goes-on"], "task": stopped["task"]}
     found = {branch: ended(sandbox, run_id) for branch, run_id in runs.items()}
     for branch, run in found.items():
         clear_build(sandbox, run) if branch == "task" else sandbox.clear_failed(CHAIN, run.run_id)
     run_id = runs["goes-on"]
-    # Its build takes 15 s.
+    # The build takes 15 s.
     wait_for(
         lambda: note_of(sandbox, run_id) == f"resumed: cleared by {ADMIN}", "the note of a run that goes on"
     )
@@ -174,7 +174,7 @@ def note_of(sandbox: Sandbox, run_id: str) -> str:
 
 
 def clear_build(sandbox: Sandbox, run: Ended) -> None:
-    """Clear the instance alone: the UI sends this, too, but for what follows it."""
+    """Clear only the instance, as the UI does, but not the tasks downstream of it."""
     body = {
         "dag_run_id": run.run_id, "task_ids": [["build", 0]], "dry_run": False, "only_failed": True,
         "include_downstream": False, "include_upstream": False, "include_past": False, "include_future": False,
@@ -202,7 +202,7 @@ def clear_build(sandbox: Sandbox, run: Ended) -> None:
 def test_a_run_that_was_stopped_and_is_cleared_goes_on(
     sandbox: Sandbox, held: Held, repaired: dict[str, Ended], branch: str, note: str, after: str
 ) -> None:
-    """In the queue of a paused Dag, in its build, or by its task; with *only failed*, or that task alone."""
+    """Stopped in the queue of a paused Dag, in its build or by its task; cleared with *only failed*, or alone."""
     assert held.outcomes[1]["sentence"] == f"{WAITING}; marked as failed by {ADMIN}"
     run = repaired[branch]
     assert (run.state, run.note, set(run.states["assemble"])) == ("failed", note, {after})
@@ -212,5 +212,5 @@ def test_a_run_that_was_stopped_and_is_cleared_goes_on(
 def test_a_run_that_is_cleared_while_it_is_cancelled_goes_on(
     sandbox: Sandbox, stopped: dict[str, str]
 ) -> None:
-    """Whether Airflow had ended it by then or not."""
+    """Whether or not Airflow had already ended the run."""
     assert delivered(ended(sandbox, stopped["at-once"]), "at-once")

@@ -1,4 +1,4 @@
-"""Runs that are started from outside over a real Airflow's REST API: by the command and by the documented curl."""
+"""Starts runs from outside, over a real Airflow's REST API, with the command and with the documented curl."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REF = "refs/tags/v1.2.0"
 
 
 def outside(sandbox: Sandbox, *command: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """A command on a machine that knows Airflow's address and a login, and nothing else of it."""
+    """Run a command as on a machine that has only Airflow's address and a login."""
     login = {"AIRFLOW_API_USERNAME": ADMIN, "AIRFLOW_API_PASSWORD": sandbox.secrets["admin"]}
     env = {"PATH": os.environ["PATH"], "AIRFLOW_API_URL": sandbox.api.address, **login, **more}
     if "PYTHONPATH" in os.environ:
@@ -36,7 +36,7 @@ def outside(sandbox: Sandbox, *command: str, **more: str) -> subprocess.Complete
 
 
 def trigger(sandbox: Sandbox, *arguments: str, **more: str) -> tuple[int, str, str]:
-    """`delivery-chain trigger`: its exit code and what it said."""
+    """Run `delivery-chain trigger`; return its exit code and output."""
     program = str(Path(sys.executable).parent / "delivery-chain")
     done = outside(sandbox, program, "trigger", *arguments, **more)
     return done.returncode, done.stdout, done.stderr
@@ -47,7 +47,7 @@ def page(sandbox: Sandbox, chain: str, run_id: str) -> str:
 
 
 def test_an_image_that_is_there(sandbox: Sandbox, image: Ended) -> None:
-    """The command starts the run, waits for it and prints its note; the same id again finds the run."""
+    """The command starts the run, waits for it and prints its note; with the same id, it finds the existing run."""
     del image
     words = ("base-images", "--repository", "busybox", "--tag", "1.0", "--run-id", "outside-image", "--wait")
     where = page(sandbox, "base-images", "outside-image")
@@ -60,7 +60,7 @@ def test_an_image_that_is_there(sandbox: Sandbox, image: Ended) -> None:
 
 
 def test_a_blocked_image(sandbox: Sandbox, blocked: Ended) -> None:
-    """A run that is blocked fails the command, and the note says why."""
+    """A blocked run fails the command, and the note says why."""
     ref = blocked.conf["ref"]
     code, out, err = trigger(sandbox, "shop-api", "--ref", ref, "--run-id", "outside-blocked", "--wait")
     ended = sandbox.of_run("shop-api", "outside-blocked")
@@ -69,7 +69,7 @@ def test_a_blocked_image(sandbox: Sandbox, blocked: Ended) -> None:
 
 
 def test_refusals(sandbox: Sandbox) -> None:
-    """A chain that is not there, a rule that it has not, a login that is none."""
+    """Unknown chain, unknown rule, invalid login."""
     address = sandbox.api.address
     code, out, err = trigger(sandbox, "shop-apy", "--ref", "v1.0.0")
     assert (code, out) == (3, "")
@@ -102,11 +102,11 @@ def test_refusals(sandbox: Sandbox) -> None:
 
 
 def test_the_documented_curl(sandbox: Sandbox) -> None:
-    """The page's commands, word by word, start a run with the page's conf."""
+    """The commands of the page, verbatim, start a run with the conf from the page."""
     done = outside(sandbox, "bash", "-euo", "pipefail", "-c", CURL)
     assert (done.returncode, done.stderr) == (0, "")
     said = json.loads(done.stdout)
     assert (said["dag_id"], said["conf"], said["state"]) == ("shop-api", {"ref": REF}, "queued")
-    # The sandbox has no such tag: the chain's first step says so.
+    # The sandbox has no such tag: the chain's first step refuses it.
     ended = sandbox.of_run("shop-api", said["dag_run_id"])
     assert (ended.state, ended.states["plan"]) == ("failed", ("failed",))

@@ -1,4 +1,4 @@
-"""Specs that people edit while runs are on their way: nothing hangs, and every run ends by what it was planned with."""
+"""Specs are edited while runs are in flight: nothing hangs, and every run follows the spec it was planned with."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Edited:
     """The runs that were building while their specs were edited."""
 
     runs: dict[str, Ended]
-    """By chain; `LATE` is one that was started after its chain was removed."""
+    """Runs by chain; `LATE` was started after its chain had been removed."""
     docs: dict[str, str]
-    """What the Dags said once the edits had arrived."""
+    """Texts on the Dags' pages once the edits had arrived."""
     tags: dict[str, set[str]]
 
 
@@ -45,14 +45,14 @@ def specs(sandbox: Sandbox) -> Path:
 def edited(
     sandbox: Sandbox, specs: Path, started: object, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Edited]:
-    """Every chain is pushed to, its spec edited in the middle of its build, and the build goes on."""
+    """Push to every chain, edit its spec in the middle of the build, and let the build continue."""
     del started
     commits = spec_edits.push(sandbox.layout, tmp_path_factory.mktemp("edits"))
     held = spec_edits.hold_builds()
     try:
         (specs / f"{RENAMED}.yaml").write_text(text(NEW_NAME, branch=RENAMED), "ascii")
         (specs / f"{INVALID}.yaml").write_text(text(INVALID) + "time_zone: UTC\n", "ascii")
-        # The first of two regions goes, so that the other would take its place; the triggers change places.
+        # Remove the first of two regions, so that the other would take its place, and swap the triggers.
         (specs / f"{SHRUNK}.yaml").write_text(text(SHRUNK, regions=(FAR,), told=(SECOND, FIRST)), "ascii")
         arrived = {RENAMED: "was removed", INVALID: "The spec is invalid", SHRUNK: "Version 2 "}
         for name, sign in arrived.items():
@@ -80,7 +80,7 @@ def edited(
 
 @pytest.mark.parametrize("name", spec_edits.CHAINS)
 def test_a_run_ends_by_the_spec_it_was_planned_with(sandbox: Sandbox, edited: Edited, name: str) -> None:
-    """Every region and trigger of it, none twice, none of the new spec."""
+    """All its regions and triggers, each once, and none of the new spec."""
     run = edited.runs[name]
     assert (run.state, run.states["build"][:1]) == ("success", ("success",))
     assert [run.xcom("replicate", index)["rule"] for index in range(2)] == ["near", "far"]
@@ -89,7 +89,7 @@ def test_a_run_ends_by_the_spec_it_was_planned_with(sandbox: Sandbox, edited: Ed
 
 
 def test_instances_bear_the_names_of_the_plan(sandbox: Sandbox, edited: Edited) -> None:
-    """In Airflow's pages, whatever the spec says by now."""
+    """Airflow's pages show them, whatever the spec says by now."""
     run = edited.runs[SHRUNK]
     instances = sandbox.api.task_instances(SHRUNK, run.run_id)
     names = {(one["task_id"], one["map_index"]): one["rendered_map_index"] for one in instances}
@@ -102,7 +102,7 @@ def test_instances_bear_the_names_of_the_plan(sandbox: Sandbox, edited: Edited) 
 
 
 def test_a_dag_says_how_its_spec_stands(edited: Edited) -> None:
-    """As the first thing on its page, and as a tag in the list."""
+    """At the top of its page, and as a tag in the list."""
     assert {
         name: doc.partition("**")[2].partition("**")[0]
         for name, doc in edited.docs.items()
@@ -134,7 +134,7 @@ def test_a_typo_is_an_import_error_and_the_chain_goes_on(
 
 
 def test_a_renamed_chain_refuses_who_starts_it_by_its_old_name(edited: Edited) -> None:
-    """And says why, and where to go."""
+    """It says why, and names the new chain."""
     run = edited.runs[LATE]
     assert (run.state, run.xcom("plan")) == ("failed", None)
     assert "was removed from the specs" in run.logs["plan", -1]
@@ -143,7 +143,7 @@ def test_a_renamed_chain_refuses_who_starts_it_by_its_old_name(edited: Edited) -
 def test_a_renamed_chain_runs_by_its_new_name_and_goes_by_its_old_one(
     sandbox: Sandbox, edited: Edited
 ) -> None:
-    """Once its runs have ended, with nothing of theirs left in the registry."""
+    """The Dag with the old name disappears once its runs have ended, and leaves nothing in the registry."""
     assert edited.runs[RENAMED].state == "success"
     sandbox.api.trigger(NEW_NAME, "by-its-new-name", {"ref": RENAMED})
     assert sandbox.of_run(NEW_NAME, "by-its-new-name").state == "success"

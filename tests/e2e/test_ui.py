@@ -1,4 +1,4 @@
-"""What a person sees in Airflow's pages, with a real browser: forms, runs, buttons, connections, import errors."""
+"""Tests what users see in Airflow's pages, with a real browser: forms, runs, buttons, connections, import errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ VERDICT = "blocked: 11 findings at or above high (limit 1)"
 
 @pytest.fixture(scope="module")
 def bad_spec(sandbox: Sandbox) -> Iterator[Path]:
-    """A spec with a mistake in line 5, there from before the first look until after the last one."""
+    """A spec with a mistake in line 5, in the folder from before the first test to after the last."""
     lines = sandbox.layout.airflow_env.read_text("utf-8").splitlines()
     (line,) = [line for line in lines if "AIRFLOW__DELIVERY_CHAIN__SPECS_FOLDER" in line]
     folder = Path(shlex.split(line)[1].partition("=")[2])
@@ -46,15 +46,15 @@ def bad_spec(sandbox: Sandbox) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def visitor(sandbox: Sandbox, bad_spec: Path) -> Iterator[BrowserContext]:
-    """A browser in which somebody has logged in through the login page."""
-    del bad_spec  # Airflow reads the specs every 30 s: meanwhile the other tests look around.
+    """A browser in which a user has logged in through the login page."""
+    del bad_spec  # Airflow reads the specs every 30 s, while the other tests run.
     with visiting(sandbox) as context:
         yield context
 
 
 @pytest.fixture
 def page(visitor: BrowserContext, tmp_path: Path) -> Iterator[Page]:
-    """A new tab. What it showed at the test's end is kept in the test's temporary folder."""
+    """A new tab. Its final content is kept in the test's temporary folder."""
     tab = visitor.new_page()
     yield tab
     tab.screenshot(path=tmp_path / "end.png")
@@ -62,7 +62,7 @@ def page(visitor: BrowserContext, tmp_path: Path) -> Iterator[Page]:
 
 
 def test_the_trigger_form_starts_a_run(sandbox: Sandbox, page: Page) -> None:
-    """Its fields are open and explained, and what is filled in is the run's configuration."""
+    """The form's fields are open and explained; the values become the run's configuration."""
     form = trigger_form(page, "shop-api")
     for text in (
         "Branch or tag to build",
@@ -87,7 +87,7 @@ def test_the_trigger_form_starts_a_run(sandbox: Sandbox, page: Page) -> None:
 
 
 def test_a_chain_of_images_asks_for_an_image(page: Page) -> None:
-    """A chain that builds nothing has no field for a git ref."""
+    """The form of a chain that builds nothing has no field for a git ref."""
     form = trigger_form(page, "base-images")
     for label in ("Repository", "Image tag", "Image digest"):
         expect(form.get_by_text(label, exact=True)).to_be_visible()
@@ -95,7 +95,7 @@ def test_a_chain_of_images_asks_for_an_image(page: Page) -> None:
 
 
 def test_a_run_names_its_platforms_regions_and_triggers(page: Page, clean: Ended) -> None:
-    """Mapped steps are told apart by name, and the note says what became of the image."""
+    """Mapped steps are distinguished by name, and the note gives the image's outcome."""
     page.goto(f"/dags/shop-api/runs/{clean.run_id}")
     expect(page.get_by_text("passed with no findings, published, copied to")).to_be_visible()
     names = page.get_by_test_id("table-cell-rendered_map_index")
@@ -105,7 +105,7 @@ def test_a_run_names_its_platforms_regions_and_triggers(page: Page, clean: Ended
 
 
 def test_a_blocked_run_says_why(page: Page, blocked: Ended) -> None:
-    """The run's page has the verdict, and the log of the step that failed has it first, then each finding."""
+    """The run's page has the verdict; the log of the failed step has it as well, followed by each finding."""
     page.goto(f"/dags/shop-api/runs/{blocked.run_id}")
     expect(page.get_by_text(VERDICT)).to_be_visible()
     denied = page.get_by_role("row").filter(has=page.get_by_role("link", name="denied", exact=True))
@@ -118,7 +118,7 @@ def test_a_blocked_run_says_why(page: Page, blocked: Ended) -> None:
 
 @pytest.mark.parametrize("task", ["scan/mapped/0", "denied"])
 def test_the_scan_report_can_be_read(page: Page, blocked: Ended, task: str) -> None:
-    """The button leads to every finding of the image, with a link to the advisory, also of a removed image."""
+    """The button leads to every finding of the image, even a removed one, with links to the advisories."""
     page.goto(f"/dags/shop-api/runs/{blocked.run_id}/tasks/{task}/details")
     follow(page, "Scan report")
     expect(page.get_by_role("heading", name="linux/amd64: 11 high, 3 medium")).to_be_visible()
@@ -139,7 +139,7 @@ def test_the_scan_report_can_be_read(page: Page, blocked: Ended, task: str) -> N
 
 
 def test_the_image_can_be_found(page: Page, sandbox: Sandbox, clean: Ended) -> None:
-    """The button of `publish` leads to the digest, and to where each region has it."""
+    """The button of `publish` leads to the digest, and to the image's address in each region."""
     digest = clean.xcom("publish")["digest"]
     page.goto(f"/dags/shop-api/runs/{clean.run_id}/tasks/publish/details")
     follow(page, "Image")
@@ -150,7 +150,7 @@ def test_the_image_can_be_found(page: Page, sandbox: Sandbox, clean: Ended) -> N
 
 
 def test_a_quarantined_image_can_be_found(page: Page, sandbox: Sandbox, blocked: Ended) -> None:
-    """The button of `quarantine` leads to where the image was backed up, the last time that the run was made."""
+    """The button of `quarantine` leads to the backup of the latest try."""
     backup = sandbox.again(blocked).xcom("quarantine")["backup"]
     page.goto(f"/dags/shop-api/runs/{blocked.run_id}/tasks/quarantine/details")
     follow(page, "Image")
@@ -174,7 +174,7 @@ def test_the_ledger_is_in_the_menu(page: Page, clean: Ended) -> None:
 
 
 def test_a_run_s_page_asks_for_a_login(visitor: BrowserContext, clean: Ended) -> None:
-    """Who is not logged in reads no report."""
+    """Without a login, no report can be read."""
     browser = visitor.browser
     assert browser is not None
     stranger = browser.new_context()
@@ -196,7 +196,7 @@ def test_a_run_s_page_asks_for_a_login(visitor: BrowserContext, clean: Ended) ->
 def test_a_registry_s_connection_can_be_tested(
     page: Page, sandbox: Sandbox, title: str, message: str, *, wrong: bool
 ) -> None:
-    """The form has our fields; the Test button asks the registry, and says what is wrong."""
+    """The form has our fields; the Test button queries the registry, and says what is wrong."""
     name = f"ui-{title[-6:].strip().lower()}"
     host, _, port = sandbox.home.host.partition(":")
     form = connection_form(page, "OCI registry")
@@ -210,7 +210,7 @@ def test_a_registry_s_connection_can_be_tested(
     form.locator("[id='switch:element_plain_http:control']").click()
     form.get_by_role("button", name="Save").click()
     row = page.get_by_role("row").filter(has_text=name)
-    # Not by the mouse: what was just told may lie over the button, and stays while the mouse is on it.
+    # Do not use the mouse: the last message may cover the button, and stays while the mouse is over it.
     row.get_by_role("button", name="Test Connection").dispatch_event("click")
     told = page.get_by_role("status").filter(has_text=title)
     expect(told).to_contain_text(message)
@@ -220,14 +220,14 @@ def test_a_webhook_s_connection_can_be_tested(page: Page) -> None:
     """The Test button of a trigger connects, and says that it sends nothing."""
     page.goto("/connections")
     row = page.get_by_role("row").filter(has_text="prod_redeploy")
-    # Not by the mouse: what was just told may lie over the button, and stays while the mouse is on it.
+    # Do not use the mouse: the last message may cover the button, and stays while the mouse is over it.
     row.get_by_role("button", name="Test Connection").dispatch_event("click")
     told = page.get_by_role("status").filter(has_text="Test Connection Successful")
     expect(told).to_contain_text("no request was sent, it could start a redeploy; deliveries will be signed")
 
 
 def test_a_bad_spec_is_shown_and_harms_no_other_chain(page: Page, bad_spec: Path) -> None:
-    """The home page has the file, the line, the key and what was expected; the other chains stay."""
+    """The home page shows file, line, key and expected value; the other chains stay."""
     page.goto("/")
     page.get_by_role("button", name="Dag Import Error").click()
     errors = page.get_by_role("dialog")

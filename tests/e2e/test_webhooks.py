@@ -1,4 +1,4 @@
-"""Webhooks on a real Airflow: the README's part about them word by word, and pushes that two ways tell."""
+"""Webhooks on a real Airflow: the README's section about them, verbatim, and pushes that are reported in two ways."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ WEB = source_dag_id(Source(connection="git_shop", url="shop/web.git"))
 
 
 def follow(sandbox: Sandbox, folder: Path) -> str:
-    """Do what the README says, in one shell; all that was printed."""
+    """Follow the README in one shell; return all output."""
     places = {
         "https://airflow.example.com": sandbox.api.address,
         "/etc/delivery-chain-webhook.secret": str(folder / "webhook.secret"),
@@ -62,7 +62,7 @@ def follow(sandbox: Sandbox, folder: Path) -> str:
 
 
 def _real(command: str, places: dict[str, str], folder: Path) -> str:
-    """A command with this machine's places, and with what a person types or pastes."""
+    """Fill this machine's paths into a command, and what a user would type or paste."""
     for shown, real in places.items():
         command = command.replace(shown, shlex.quote(real))
     if "AIRFLOW_API_PASSWORD" in command:
@@ -78,7 +78,7 @@ def _real(command: str, places: dict[str, str], folder: Path) -> str:
 
 
 def senders(sandbox: Sandbox, dag_id: str, push: Push) -> list[str]:
-    """Who started the runs of a push."""
+    """The senders of a push's runs."""
     found = sandbox.api.runs(dag_id)
     return [run["conf"].get("sender") for run in found if run["conf"].get("commit") == push.commit]
 
@@ -92,7 +92,7 @@ def seen(sandbox: Sandbox, dag_id: str, push: Push) -> None:
 
 
 def test_the_readme(sandbox: Sandbox, branch: Ended, tmp_path: Path) -> None:
-    """Its commands connect a bare repository: the run is there when the push returns, and it stays the only one."""
+    """Its commands connect a bare repository: the run exists when the push returns, and stays the only one."""
     del branch
     said = follow(sandbox, tmp_path)
     assert re.findall(r"^address +(\S+)$", said, re.MULTILINE) == [
@@ -106,7 +106,7 @@ def test_the_readme(sandbox: Sandbox, branch: Ended, tmp_path: Path) -> None:
 
 
 def test_a_push_is_told_and_seen_and_run_once(sandbox: Sandbox, clean: Ended) -> None:
-    """The sandbox's own hook told it first; the sensor made no second run of it."""
+    """The sandbox's own hook reported it first; the sensor did not start a second run."""
     assert clean.conf["sender"] == "webhook git_hooks"
     of_commit = [
         run for run in sandbox.api.runs("shop-api") if run["conf"].get("commit") == clean.conf["commit"]
@@ -117,7 +117,7 @@ def test_a_push_is_told_and_seen_and_run_once(sandbox: Sandbox, clean: Ended) ->
 
 
 def test_what_the_chain_publishes_starts_nothing(sandbox: Sandbox, clean: Ended) -> None:
-    """The registry tells of each tag that publish moved; they are the chain's own."""
+    """The registry reports every tag that `publish` moved; they are recognized as the chain's own."""
     digest = clean.xcom("assemble")["digest"]
     query = {"event": "delivery-chain push", "dag_id": "shop-api", "limit": 100}
     told: list[dict[str, Any]] = [
@@ -128,12 +128,12 @@ def test_what_the_chain_publishes_starts_nothing(sandbox: Sandbox, clean: Ended)
 
 
 def test_an_image_that_others_push_is_told(image: Ended) -> None:
-    """The registry's notification started its run, and the watch of its tags no second one."""
+    """The registry's notification started its run; the watch of its tags did not start a second one."""
     assert (image.conf["sender"], image.conf["kind"]) == ("webhook registry_hooks", "image_push")
 
 
 def test_no_secret_is_in_the_log(sandbox: Sandbox, clean: Ended, image: Ended) -> None:
-    """Neither a sender's secret nor what was in an address."""
+    """Neither a sender's secret, nor one from an address."""
     del clean, image
     log = sandbox.layout.log("airflow-api-server").read_text("utf-8", "replace")
     assert [name for name in ("git_hooks", "registry_hooks") if sandbox.secrets[name] in log] == []

@@ -1,4 +1,4 @@
-"""What a clear sends again, and what an Airflow that is away costs. Last of all: it takes the API server away."""
+"""Redeliveries after a clear, and an outage of Airflow. Runs last, because it stops the API server."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.e2e
 AWAY = timedelta(seconds=90)
-"""Longer than the tries of a task that retries three times ten seconds apart."""
+"""Longer than three retries of a task, ten seconds apart."""
 
 
 def told(sandbox: Sandbox, digest: str) -> list[str]:
@@ -33,7 +33,7 @@ def told(sandbox: Sandbox, digest: str) -> list[str]:
 
 
 def test_a_cleared_distribute_sends_again(sandbox: Sandbox, clean: Ended) -> None:
-    """Of a run that is green: the same deliveries once more, under their ids, and the run is green again."""
+    """Clearing the task in a successful run repeats the deliveries under the same ids, and the run succeeds again."""
     digest = clean.xcom("publish")["digest"]
     before = told(sandbox, digest)
     sandbox.clear(clean, "distribute")
@@ -51,7 +51,7 @@ def until(seen: Callable[[], object], what: str) -> None:
 
 
 def test_a_push_outlives_the_api_server(sandbox: Sandbox, clean: Ended) -> None:
-    """It goes away when the push has its run, and nothing else yet; when it is back, the image is built."""
+    """The API server stops once the push has its run, but nothing else; after the restart, the image is built."""
     del clean
     pushed = source.push(sandbox.layout, "api", tag="v1.7.0")
 
@@ -61,12 +61,12 @@ def test_a_push_outlives_the_api_server(sandbox: Sandbox, clean: Ended) -> None:
 
     until(runs, "the push made no run")
     gone = datetime.now(UTC)
-    # The length of the outage is what is tested.
+    # The outage has to last this long, since its length is what is tested.
     seconds_away(Parts(sandbox.layout, Console(io.StringIO())), API_SERVER, AWAY.total_seconds())
     path = f"/dags/shop-api/dagRuns/{runs()[0]}/taskInstances/plan"
-    # By then its next try may be minutes away.
+    # By then, the next try may be minutes away.
     until(lambda: sandbox.api.call("GET", path)["state"] == "success", "the push got no plan")
-    # Else it had its plan by then, and the outage went by unnoticed.
+    # Otherwise the plan was ready before the outage, which then proves nothing.
     assert datetime.fromisoformat(sandbox.api.call("GET", path)["end_date"]) > gone + AWAY
     run = sandbox.of_push("shop-api", pushed)
     digests = sandbox.digests("shop/api", "v1.7.0")

@@ -1,5 +1,5 @@
-# ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run pay
-"""A metadata database of Airflow's own, SQLite or a PostgreSQL cluster, that this process uses for a while."""
+# ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run it pay for that
+"""A metadata database for Airflow, SQLite or a PostgreSQL cluster, that this process uses temporarily."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VARIABLE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
 
 @contextmanager
 def airflow_database(kind: str, folder: Path) -> Iterator[str]:
-    """Make an empty database with Airflow's tables, use it in this process, and remove it; yields its URL.
+    """Create an empty database with Airflow's tables, use it in this process, and remove it; yields its URL.
 
     Args:
         kind: `sqlite` or `postgresql`.
@@ -57,7 +57,7 @@ def _cluster(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def _used(url: str) -> Iterator[str]:
-    """Let this process's Airflow use a database, and afterwards that which it used before."""
+    """Let this process's Airflow use a database, and afterwards the one it used before."""
     from airflow.utils.db import initdb
     from airflow.utils.session import create_session
 

@@ -1,4 +1,4 @@
-"""An Airflow as far as the REST API's runs go: logins, Dags, runs that end after some looks, and set answers."""
+"""A fake of the part of Airflow's REST API that concerns runs: logins, Dags, runs that end after some polls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHAINS = ("base-images", "shop-api")
 
 @dataclass(slots=True)
 class FakeAirflow:
-    """The running fake. Tokens are `token-1`, `token-2`, … in the order in which they were asked for."""
+    """The running fake. Tokens are `token-1`, `token-2`, … in the order in which they were requested."""
 
     url: str = ""
     tokens: set[str] = field(default_factory=set)
@@ -29,17 +29,17 @@ class FakeAirflow:
     posted: list[dict[str, Any]] = field(default_factory=list)
     """Bodies of all requests for a run or a connection."""
     connections: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """By id, as they were sent."""
+    """Connections by id, as they were sent."""
     seen: list[str] = field(default_factory=list)
     """`METHOD path` of each request, in order."""
     paused: bool = False
     looks: list[tuple[str, str]] = field(default_factory=lambda: [("success", "")])
-    """State and note at each look at a run; the last one stays."""
+    """State and note for each poll of a run; the last one stays."""
     say: dict[str, list[tuple[int, Any]]] = field(default_factory=dict)
-    """Statuses and bodies for the next requests of `METHOD path`, which come before all else."""
+    """Statuses and bodies for the next requests of `METHOD path`; these take precedence."""
 
     def answer(self, method: str, path: str, token: str, body: Any) -> tuple[int, Any]:
-        """Status and JSON of one request."""
+        """Return status and JSON for one request."""
         self.seen.append(f"{method} {path}")
         if self.say.get(f"{method} {path}"):
             return self.say[f"{method} {path}"].pop(0)
@@ -54,7 +54,7 @@ class FakeAirflow:
         return self._other(path)
 
     def _connection(self, method: str, name: str | None, body: Any) -> tuple[int, Any]:
-        """As Airflow does: secrets are shown as `***`, and one that is sent so stays."""
+        """Behave like Airflow: secrets are shown as `***`, and a secret that is sent as `***` stays."""
         if method == "GET" and name is None:
             shown = [_masked(one) for _, one in sorted(self.connections.items())]
             return 200, {"connections": shown[:100], "total_entries": len(shown)}
@@ -108,7 +108,7 @@ def _masked(body: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def airflow_at_hand(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAirflow]:
-    """A fake Airflow, and a login for it in the environment."""
+    """Run a fake Airflow, with a login for it in the environment."""
     with fake_airflow() as fake:
         monkeypatch.setenv("AIRFLOW_API_URL", fake.url)
         monkeypatch.setenv("AIRFLOW_API_USERNAME", USER)

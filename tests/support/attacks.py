@@ -1,4 +1,4 @@
-"""Builds of an attacker who may push source, and what they found."""
+"""Builds by an attacker who may push source, and what these builds find."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from delivery_chain.core.names.registry import Registry
 
 LOGIN = "cm9ib3Q6czNjcjN0"
-"""base64 of the registry's login, as buildah keeps it."""
+"""base64 of the registry's login, as stored by buildah."""
 BOTH = [
     pytest.param(Isolation.CONTAINER, Network.PRIVATE, id="container"),
     pytest.param(Isolation.NAMESPACES, Network.PRIVATE, id="namespaces"),
@@ -50,7 +50,7 @@ say nothing more
 
 
 class Attack:
-    """Builds Dockerfiles of an attacker who may push source, and tells what they found."""
+    """Builds Dockerfiles of an attacker who may push source, and returns what they find."""
 
     def __init__(self, registry: Registry, folder: Path, base: str, script: str) -> None:
         self.registry, self.base = registry, base
@@ -58,7 +58,7 @@ class Attack:
         (self.build.context / "look").write_text(script)
 
     def __call__(self, dockerfile: str, isolation: Isolation, network: Network, **rest: Any) -> list[str]:
-        """What was found; raises what the build raises."""
+        """Build, and return the findings; raise what the build raises."""
         self.build.lines.clear()
         text = dockerfile.replace("{base}", self.base)
         try:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def git(layout: Layout, *arguments: str, cwd: Path | None = None) -> str:
-    """Run git as nobody in particular. Returns what it printed."""
+    """Run git with a neutral identity; return its output."""
     who = {
         f"GIT_{role}_{what}": "tester@example.com"
         for role in ("AUTHOR", "COMMITTER")
@@ -35,7 +35,7 @@ def git(layout: Layout, *arguments: str, cwd: Path | None = None) -> str:
 def push_branches(
     layout: Layout, folder: Path, repository: Path, dockerfiles: Mapping[str, str]
 ) -> dict[str, str]:
-    """Push all branches at once, each with its Dockerfile and busybox beside it.
+    """Push all branches at once, each with its Dockerfile and a busybox next to it.
 
     Args:
         layout: The sandbox's.

@@ -1,4 +1,4 @@
-"""A headless Chromium that looks at Airflow's pages as a person does."""
+"""A headless Chromium that looks at Airflow's pages like a user."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from support.chain_runs import Sandbox
 
 LONGEST_WAIT = 60_000
-"""Milliseconds for a page or an element: two busy cores are slow, and a wait ends when the thing is there."""
+"""Timeout in milliseconds for a page or element: two busy cores are slow, and a wait ends when the element appears."""
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage")
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """The machine's Chromium; it is ended whatever happens."""
+    """Run the machine's Chromium; it is stopped whatever happens."""
     program = shutil.which("chromium")
     assert program, "expected chromium on PATH, found none: scripts/setup.sh installs it"
     expect.set_options(timeout=LONGEST_WAIT)
@@ -52,7 +52,7 @@ def visiting(sandbox: Sandbox) -> Iterator[BrowserContext]:
 
 
 def log_in(page: Page, sandbox: Sandbox) -> None:
-    """Open Airflow, be sent to its login page, and log in there."""
+    """Open Airflow, get redirected to the login page, and log in."""
     page.goto("/")
     expect(page).to_have_url(re.compile("/auth/login"))
     page.get_by_label("Username").fill("admin")
@@ -62,14 +62,14 @@ def log_in(page: Page, sandbox: Sandbox) -> None:
 
 
 def trigger_form(page: Page, dag_id: str) -> Locator:
-    """The trigger form of a Dag, opened from its page."""
+    """Open the trigger form of a Dag from the Dag's page."""
     page.goto(f"/dags/{dag_id}")
     page.get_by_role("button", name="Trigger Dag").click()
     return page.get_by_role("dialog")
 
 
 def connection_form(page: Page, kind: str) -> Locator:
-    """The form for a new connection of a type, by the type's name for people."""
+    """Open the form for a new connection of a type, given by the name that the form shows."""
     page.goto("/connections")
     page.get_by_role("button", name="Add Connection").click()
     form = page.get_by_role("dialog")

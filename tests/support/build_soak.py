@@ -1,4 +1,4 @@
-"""Many builds on one worker, some of which are killed or cancelled at any moment; and what is left of them."""
+"""Runs many builds on one worker, kills or cancels some at random moments, and checks what they leave."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 CGROUPS = Path("/sys/fs/cgroup")
 FOREVER = 3600
-"""Seconds that a RUN step waits which is to be interrupted."""
+"""Seconds that a RUN step waits to be interrupted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What is on the machine of one worker's builds."""
+    """Contents of the machine that belong to one worker's builds."""
 
     files: tuple[str, ...]
-    """Below the work folder and the folder of temporary files, those of the layout apart."""
+    """Files below the work folder and the temporary folder, except for those of the layout."""
     mounts: tuple[str, ...]
     processes: tuple[int, ...]
     cgroups: tuple[str, ...]
 
 
 def left(folder: Path) -> Left:
-    """What is there now, the processes of the worker itself and of running tasks included."""
+    """Collect what exists now, including the processes of the worker itself and of running tasks."""
     places = (folder / "work", folder / "tmp")
     files = (
         path for place in places for path in place.glob("**/*") if path.relative_to(place).parts[1:] != ()
@@ -58,18 +58,18 @@ def _processes(folder: Path) -> Iterator[int]:
 
 @dataclass(slots=True)
 class Soak:
-    """How the builds ended, and the most that lay there in between."""
+    """Counts of how the builds ended, and the most files that existed in between."""
 
     states: dict[str, int]
     most_files: int = 0
     killed_after_all: int = 0
-    """Cancelled ones that needed SIGKILL after 5 s."""
+    """Number of cancelled builds that needed SIGKILL after 5 s."""
 
 
 def soak(
     worker: BuildWorker, folder: Path, rng: random.Random, *, builds: int, kills: int, cancels: int
 ) -> Soak:
-    """Run builds one after the other, with some ended early: half of them in their RUN step, the others at any moment.
+    """Run builds one after the other; interrupt some, half of them in their RUN step and the others at random moments.
 
     Args:
         worker: From `build_worker`.

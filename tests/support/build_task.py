@@ -1,4 +1,4 @@
-"""The step `build` in Airflow's own task runner, in this process. Its parts are imported with this module."""
+"""Runs the step `build` in Airflow's own task runner, in this process. All imports happen with this module's."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def run_task(commit: str, run_id: str, wait: int) -> str:
 
     Args:
         commit: What to build.
-        run_id: Of the Dag run.
+        run_id: Id of the Dag run.
         wait: Seconds that its RUN step waits.
 
     Returns:
-        The state that the task ends in, and the error's kind.
+        The final state of the task, and the error's kind.
     """
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, force=True)
     plan = build_plan(run_id=run_id)

@@ -1,6 +1,6 @@
-"""A worker that runs the step `build` in Airflow's own task runner, each task in a process of its own that is forked.
+"""A worker that runs the step `build` in Airflow's own task runner, each task in a forked process.
 
-`BuildWorker` starts it and tells it what to do; `main` is the worker.
+`BuildWorker` starts and controls it; `main` is the worker itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WAITS = "started"
-"""What the RUN step of a build that waits says before it does."""
+"""Output of a build's RUN step before it waits."""
 DOCKERFILE = f"""FROM scratch
 COPY busybox /bin/busybox
 COPY busybox /bin/sh
@@ -32,7 +32,7 @@ RUN ["/bin/busybox", "sh", "-c", "if [ -n \\"$WAIT\\" ]; then echo {WAITS}; exec
 
 
 def make_source(folder: Path) -> str:
-    """A repository `api.git` below a folder, with a small Dockerfile; gives its commit."""
+    """Create a repository `api.git` below a folder, with a small Dockerfile; return its commit."""
     tree = folder / "api.git"
     tree.mkdir(parents=True)
     shutil.copy("/bin/busybox", tree / "busybox")
@@ -51,17 +51,17 @@ def make_source(folder: Path) -> str:
 
 @dataclass(slots=True)
 class BuildTask:
-    """A task that the worker was told to run."""
+    """A task that the worker was asked to run."""
 
     pid: int
     log: Path
 
     def said(self) -> str:
-        """What it and its programs have said so far."""
+        """Output of the task and its programs so far."""
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def wait_for(self, text: str, seconds: float = 60) -> None:
-        """Wait until it has said something."""
+        """Wait until the output contains a text."""
         until = time.monotonic() + seconds
         while text not in self.said():
             if time.monotonic() > until or not is_running(self.pid):
@@ -69,7 +69,7 @@ class BuildTask:
             time.sleep(0.02)
 
     def cancel(self) -> bool:
-        """End it as Airflow's supervisor does: SIGTERM, and SIGKILL after 5 s. Whether the second was needed."""
+        """End the task as Airflow's supervisor does: SIGTERM, and SIGKILL after 5 s. Return whether that was needed."""
         os.kill(self.pid, signal.SIGTERM)
         until = time.monotonic() + 5
         while time.monotonic() < until:
@@ -80,13 +80,13 @@ class BuildTask:
         return True
 
     def kill(self) -> None:
-        """End it as a lack of memory does."""
+        """End the task as the kernel does when memory runs out."""
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process is there and has not ended."""
+    """Whether a process exists and has not exited."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
@@ -94,7 +94,7 @@ def is_running(pid: int) -> bool:
 
 
 class BuildWorker:
-    """Tells the worker what to do."""
+    """Controls the worker."""
 
     def __init__(self, process: subprocess.Popen[str], folder: Path) -> None:
         self._process = process
@@ -102,13 +102,13 @@ class BuildWorker:
         self._count = 0
 
     def start(self, run_id: str, *, wait: int = 0) -> BuildTask:
-        """Start the build of a run; its RUN step waits that many seconds."""
+        """Start the build of a run; its RUN step waits for that many seconds."""
         self._count += 1
         log = self._folder / f"{self._count}.log"
         return BuildTask(self._ask({"run_id": run_id, "wait": wait, "log": str(log)}), log)
 
     def end(self, task: BuildTask) -> str:
-        """Wait for a task's end; what Airflow would note: a state, or what the process died of."""
+        """Wait for a task's end; return what Airflow would record: a state, or what the process died of."""
         code = self._ask({"pid": task.pid})
         state = task.log.with_suffix(".state")
         return state.read_text() if state.exists() else f"exit code {code}"
@@ -122,7 +122,7 @@ class BuildWorker:
 
 @contextmanager
 def build_worker(folder: Path, host: str, **settings: str) -> Iterator[BuildWorker]:
-    """A worker that builds from `folder`/git and pushes to a registry without login; its logs are in `folder`/logs."""
+    """Run a worker that builds from `folder`/git and pushes to a registry without login, with logs in `folder`/logs."""
     commit = make_source(folder / "git")
     for name in ("logs", "tmp", "home"):
         (folder / name).mkdir()
@@ -130,7 +130,7 @@ def build_worker(folder: Path, host: str, **settings: str) -> Iterator[BuildWork
         "PATH": os.environ["PATH"],
         "PYTHONPATH": os.pathsep.join(sys.path),
         "TMPDIR": str(folder / "tmp"),
-        # Programs that it starts get this, and RUN steps too: they are told from others by it.
+        # Inherited by the programs and RUN steps that the worker starts, which distinguishes them from others.
         "NO_PROXY": str(folder),
         "AIRFLOW_HOME": str(folder / "home"),
         "AIRFLOW__DELIVERY_CHAIN__WORK_FOLDER": str(folder / "work"),
@@ -152,8 +152,8 @@ def build_worker(folder: Path, host: str, **settings: str) -> Iterator[BuildWork
 
 
 def main(commit: str) -> None:
-    """Fork a task for each line of standard input that names a run; wait for the one whose process it names."""
-    # What a task needs is imported once, as Airflow's LocalExecutor does.
+    """For each line of standard input, fork a task for the run that it names, or wait for the process that it names."""
+    # Import what a task needs only once, as Airflow's LocalExecutor does.
     from support import build_task  # noqa: PLC0415
 
     for line in sys.stdin:

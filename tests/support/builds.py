@@ -1,4 +1,4 @@
-"""Builds of Dockerfile texts with a real registry beside them."""
+"""Builds Dockerfile texts, with a real registry."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SCRATCH = "FROM scratch\nCOPY busybox /bin/busybox\n"
 
 @contextlib.contextmanager
 def running_registry(folder: Path, extra: str = "") -> Iterator[str]:
-    """A registry on a free port of 127.0.0.1, its data in a folder; gives its host."""
+    """Run a registry on a free port of 127.0.0.1, with its data in a folder; yields its host."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     config = folder / "config.yml"
@@ -56,7 +56,7 @@ def running_registry(folder: Path, extra: str = "") -> Iterator[str]:
 
 @contextlib.contextmanager
 def locked_registry(folder: Path) -> Iterator[Registry]:
-    """A registry that lets in `robot` with `PASSWORD` and nobody else."""
+    """Run a registry that admits only `robot` with `PASSWORD`."""
     (folder / "htpasswd").write_text(f"robot:{HASHED}\n")
     with running_registry(folder, f"auth: {{htpasswd: {{realm: r, path: {folder}/htpasswd}}}}\n") as host:
         yield Registry(host, username="robot", password=PASSWORD, plain_http=True)
@@ -70,12 +70,12 @@ class _Api(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"{}")
 
     def log_message(self, format: str, *_: object) -> None:  # noqa: A002 - its name there
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextlib.contextmanager
 def listening_api() -> Iterator[int]:
-    """Something like Airflow's API on all addresses of this machine, which answers; gives its port."""
+    """Run something like Airflow's API on all addresses of this machine; yields its port."""
     with http.server.ThreadingHTTPServer(("0.0.0.0", 0), _Api) as listener:  # noqa: S104
         thread = threading.Thread(target=listener.serve_forever)
         thread.start()
@@ -85,7 +85,7 @@ def listening_api() -> Iterator[int]:
 
 
 def own_address() -> str:
-    """An address of this machine that is not its loopback; the loopback where there is none."""
+    """An address of this machine other than loopback; loopback if it has no other."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("198.51.100.1", 9))
@@ -100,7 +100,7 @@ def run(script: str) -> str:
 
 
 def copy_shell(context: Path) -> None:
-    """Put bash, which can open connections, with its libraries and busybox into a context, and a Dockerfile."""
+    """Copy bash, which can open connections, its libraries and busybox into a context, with a Dockerfile."""
     bash = shutil.which("bash") or "/bin/bash"
     listing = subprocess.run(["ldd", bash], check=True, capture_output=True, text=True).stdout
     shutil.copy("/bin/busybox", context / "busybox")
@@ -113,12 +113,12 @@ def copy_shell(context: Path) -> None:
 
 
 def own_namespace(home: Registry, namespace: str) -> PullPolicy:
-    """What a chain's builds may read unless its spec says otherwise."""
+    """The images that a chain's builds may read by default."""
     return PullPolicy((ReadRule("the chain's own namespace", home.host, (namespace,), home),))
 
 
 class Builder:
-    """Builds a Dockerfile text; what it says is in `lines`."""
+    """Builds a Dockerfile text; the output is in `lines`."""
 
     def __init__(self, folder: Path, name: str = "buildah") -> None:
         self.workdir = folder / "work"
@@ -132,7 +132,7 @@ class Builder:
     def __call__(
         self, registry: Registry, dockerfile: str, *, tag: str = "a", seconds: float = 60, **more: Any
     ) -> BuildOutput:
-        """Build it and push it as `shop/api`; `more` are fields of BuildWork, and buildah's options by name."""
+        """Build the text and push it as `shop/api`; `more` are fields of BuildWork, and buildah's options by name."""
         path = self.context / "Dockerfile"
         path.write_bytes(dockerfile.encode(errors="surrogateescape"))
         options = {name: str(more.pop(name)) for name in ("isolation", "network") if name in more}
@@ -150,5 +150,5 @@ class Builder:
         return self.builder.build(work, seconds=seconds, log=self.lines.append)
 
     def leftovers(self) -> list[str]:
-        """What is left in the folder for builds."""
+        """Contents left in the folder for builds."""
         return sorted(path.name for path in self.workdir.iterdir()) if self.workdir.exists() else []

@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.5
 RUN_SECONDS = 240
-"""From a push or trigger to the end of its run, on two busy cores; measured 20 to 60 s."""
+"""Timeout from a push or trigger to the end of its run, on two busy cores; measured 20 to 60 s."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A run as it was when it had ended."""
+    """A run, as it was at its end."""
 
     dag_id: str
     run_id: str
@@ -45,18 +45,18 @@ class Ended:
     states: dict[str, tuple[str, ...]]
     """States by task id, in the order of the map indexes."""
     xcoms: dict[tuple[str, int, str], Any]
-    """By task id, map index and key."""
+    """XComs by task id, map index and key."""
     logs: dict[tuple[str, int], str]
     """Each task instance's last log as the REST API shows it, as JSON text."""
 
     def xcom(self, task: str, index: int = -1) -> Any:
-        """What a task returned; None where it returned nothing."""
+        """Return value of a task; None if it returned nothing."""
         return self.xcoms.get((task, index, "return_value"))
 
 
 @dataclass(slots=True)
 class Sandbox:
-    """A stack that runs, and what a test asks of it."""
+    """A running stack, and the questions that tests ask it."""
 
     layout: Layout
     api: AirflowApi
@@ -70,11 +70,11 @@ class Sandbox:
         return self.registries[HOME]
 
     def tags(self, name: str, region: str = HOME) -> tuple[str, ...]:
-        """All tags of a repository, staging and fallback tags too."""
+        """All tags of a repository, including staging and fallback tags."""
         return outcome.tags(self.registries[region], name)
 
     def digests(self, name: str, tag: str) -> dict[str, str]:
-        """The tag's digest by region, empty where it is not."""
+        """The tag's digest by region; empty in regions without the tag."""
         return outcome.digests(self.registries, name, tag)
 
     def manifest(self, name: str, tag: str) -> Any:
@@ -83,15 +83,15 @@ class Sandbox:
             return json.loads(client.get_manifest(name, tag).raw)
 
     def of_push(self, dag_id: str, push: Push) -> Ended:
-        """Wait for the run that a push makes. The first call's answer is kept, whatever is done to the run."""
+        """Wait for the run of a push. The first call's result is cached, whatever is done to the run later."""
         return self._once(dag_id, push.commit, lambda run: (run["conf"] or {}).get("commit") == push.commit)
 
     def of_image(self, dag_id: str, digest: str) -> Ended:
-        """Wait for the run that an image push makes. The first call's answer is kept."""
+        """Wait for the run of an image push. The first call's result is cached."""
         return self._once(dag_id, digest, lambda run: (run["conf"] or {}).get("digest") == digest)
 
     def of_run(self, dag_id: str, run_id: str) -> Ended:
-        """Wait for a run that was triggered. The first call's answer is kept."""
+        """Wait for a run that was triggered. The first call's result is cached."""
         return self._once(dag_id, run_id, lambda run: bool(run["dag_run_id"] == run_id))
 
     def again(self, ended: Ended) -> Ended:
@@ -99,7 +99,7 @@ class Sandbox:
         return self._await(ended.dag_id, ended.run_id, lambda run: bool(run["dag_run_id"] == ended.run_id))
 
     def clear(self, ended: Ended, *tasks: str) -> None:
-        """Make tasks of an ended run run again, and nothing else."""
+        """Clear tasks of an ended run, and no others."""
         body = {
             "dry_run": False,
             "dag_run_id": ended.run_id,
@@ -111,7 +111,7 @@ class Sandbox:
         assert {one["task_id"] for one in cleared["task_instances"]} == set(tasks)
 
     def clear_from(self, ended: Ended, task: str) -> None:
-        """Make a task of an ended run and all that follow it run again."""
+        """Clear a task of an ended run, and all tasks downstream."""
         body = {
             "dry_run": False,
             "dag_run_id": ended.run_id,
@@ -122,7 +122,7 @@ class Sandbox:
         assert self.api.call("POST", f"/dags/{ended.dag_id}/clearTaskInstances", body=body)["task_instances"]
 
     def run_of(self, dag_id: str, commit: str, state: str = "") -> str:
-        """The id of a commit's run; waits until it is there, and until its build is in a state."""
+        """Return the id of a commit's run; wait until the run exists, and until its build is in a state."""
         deadline = time.monotonic() + RUN_SECONDS
         while time.monotonic() < deadline:
             for run in self.api.runs(dag_id):
@@ -134,7 +134,7 @@ class Sandbox:
         raise AssertionError(f"no run of {commit} whose build is {state}")
 
     def outcome(self, dag_id: str, run_id: str) -> Any:
-        """What the plugin says of a run."""
+        """The outcome of a run, as the plugin returns it."""
         return self.page(f"runs/{dag_id}/{run_id}/outcome").json()
 
     def page(self, path: str) -> requests.Response:
@@ -150,7 +150,7 @@ class Sandbox:
         return answer
 
     def trigger(self, *words: str) -> subprocess.Popen[str]:
-        """`delivery-chain trigger` on a machine that knows Airflow's address and a login, and nothing else of it."""
+        """Run `delivery-chain trigger` as on a machine that has only Airflow's address and a login."""
         program = str(Path(sys.executable).parent / "delivery-chain")
         login = {"AIRFLOW_API_USERNAME": ADMIN, "AIRFLOW_API_PASSWORD": self.secrets["admin"]}
         env = {"PATH": os.environ["PATH"], "AIRFLOW_API_URL": self.api.address, **login}
@@ -160,13 +160,13 @@ class Sandbox:
         )
 
     def triggered(self, *words: str) -> tuple[int, str, str]:
-        """Its exit code and what it said, once it has ended."""
+        """Run it to its end; return its exit code and output."""
         with self.trigger(*words) as command:
             out, err = command.communicate(timeout=RUN_SECONDS)
         return command.returncode, out, err
 
     def clear_failed(self, dag_id: str, run_id: str) -> None:
-        """What the UI sends for *Clear Run* with *only failed*: first to see what it would clear, then to do it."""
+        """Send what the UI sends for *Clear Run* with *only failed*: first a dry run, then the request itself."""
         path = f"/dags/{dag_id}/dagRuns/{run_id}/clear"
         for dry_run in (True, False):
             assert self.api.call("POST", path, body={"dry_run": dry_run, "only_failed": True})

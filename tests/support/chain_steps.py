@@ -1,4 +1,4 @@
-"""One chain's steps without an Airflow: what tasks leave for each other is kept here, as JSON, as Airflow keeps it."""
+"""Runs one chain's steps without Airflow: the values that tasks leave for each other are kept here as JSON."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
     from delivery_chain.operators.base import ChainOperator
 
 DAY = datetime(2026, 5, 20, 12, 0, tzinfo=UTC)
-"""When the pushes of these tests happen, unless told otherwise."""
+"""Time of the pushes in these tests, by default."""
 COMMIT = "a" * 40
 NAME = "shop/api"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 _ANY = object()
 RETRIES = 18
-"""What a step's task has."""
+"""Context of a step's task."""
 DATABASE = Database(repository="db.example.com/trivy-db:2", updated_at=DAY)
 
 
 def chain(**sections: Any) -> ChainSpec:
-    """A chain `shop` of one repository that is built from a git tag, unscanned; sections given replace these."""
+    """A chain `shop` with one repository that is built from a git tag, unscanned; given sections replace these."""
     body: dict[str, Any] = {
         "version": 1,
         "name": "shop",
@@ -92,7 +92,7 @@ def build_plan(*platforms: str, tags: tuple[str, ...] = ("v1.2", "latest"), **fi
 
 
 def image_plan(digest: str, *tags: str, **fields: Any) -> Plan:
-    """The plan of a run about an image that is there already."""
+    """The plan of a run for an image that already exists."""
     return Plan(**(_COMMON | {"kind": Kind.IMAGE_PUSH, "tags": tags, "digest": digest} | fields))
 
 
@@ -109,7 +109,7 @@ _COMMON: dict[str, Any] = {
 
 
 def verdict(digest: str, *, passed: bool = True, **fields: Any) -> Verdict:
-    """What a gate said of a digest."""
+    """A gate's verdict on a digest."""
     hits = () if passed else (Hit(clause="findings at or above high (limit 1)", count=1),)
     known = {"digest": digest, "passed": passed, "judged_at": DAY, "hits": hits, "counts": {"high": 0}}
     return Verdict(**(known | fields))
@@ -117,7 +117,7 @@ def verdict(digest: str, *, passed: bool = True, **fields: Any) -> Verdict:
 
 @dataclass(slots=True)
 class Task:
-    """A running task instance, as far as steps use Airflow's."""
+    """A running task instance, with the parts of Airflow's that steps use."""
 
     run: Run
     task_id: str
@@ -184,14 +184,14 @@ class Store(dict[str, Any]):
 
 @dataclass(slots=True)
 class Run:
-    """What one run's tasks have left so far."""
+    """Everything that one run's tasks have left so far."""
 
     spec: ChainSpec
     plan: Plan | None = None
     conf: dict[str, Any] = field(default_factory=dict)
     xcoms: dict[tuple[str, int, str], Any] = field(default_factory=dict)
     states: dict[str, str] = field(default_factory=dict)
-    """Of tasks, as `replicate_0`."""
+    """States of tasks, by names such as `replicate_0`."""
     run_states: dict[tuple[str, str], str | Exception] = field(default_factory=dict)
     others: dict[tuple[str | None, str], dict[tuple[str, int, str], Any]] = field(default_factory=dict)
     """XComs of other runs."""
@@ -208,7 +208,7 @@ class Run:
         return self.plan.run_id if self.plan else "r1"
 
     def leave(self, task: str, value: Any, index: int = -1) -> None:
-        """Let a task have returned a value, with its seal, and made for the run's plan unless it says otherwise."""
+        """Leave a value as if a task had returned it: sealed, and for the run's plan unless it says otherwise."""
         data = value.to_xcom() if hasattr(value, "to_xcom") else value
         if self.plan is not None and task in {"build", "assemble"}:
             data = data | {"plan": data.get("plan") or made_for(self.plan, self.spec)}
@@ -218,7 +218,7 @@ class Run:
         self.xcoms[task, index, "return_value"] = json.loads(json.dumps(left))
 
     def judged(self) -> str:
-        """What a verdict about all that the run's tasks have left says of it; empty where there is no image yet."""
+        """Value that a verdict must have to cover everything that the run's tasks have left; empty without an image."""
         ti = self.context("gate")["ti"]
         try:
             return judging._judged(*base.planned(ti), base.subject_of(ti), judging.scan_results(ti))
@@ -226,19 +226,19 @@ class Run:
             return ""
 
     def say(self, task: str, reason: str, error: str, index: int = -1) -> None:
-        """Let a task have ended without a result for a reason."""
+        """Let a task end without a result, for a reason."""
         place = Place(self.spec.name, self.run_id, task, index, REASON)
         self.xcoms[task, index, REASON] = sealed({"reason": reason, "error": error}, place, signing_secret())
 
     def left(self, task: str, key: str = "return_value", index: int = -1) -> Any:
-        """What a task returned, without its seal, or pushed; None where it did neither."""
+        """The value that a task returned (without its seal) or pushed; None if it did neither."""
         found = self.xcoms.get((task, index, key))
         if key != "return_value" or found is None:
             return found
         return opened(found, Place(self.spec.name, self.run_id, task, index), signing_secret())
 
     def context(self, task: str, index: int = -1) -> dict[str, Any]:
-        """What Airflow would give a task."""
+        """The context that Airflow would give to a task."""
         return {
             "ti": Task(self, task, index),
             "task_state_store": self.stores.setdefault((task, index), Store()),
@@ -254,14 +254,14 @@ class Run:
         }
 
     def clear(self, task: str, index: int = -1) -> None:
-        """What Airflow does to a task that somebody clears. Source: clear_task_instances."""
+        """Do what Airflow does to a task that a user clears. Source: clear_task_instances."""
         self.max_tries[task, index] = self.tries.get((task, index), 0) + RETRIES
 
     def do(self, step: ChainOperator, index: int = -1) -> Any:
-        """Run a step; what it returns is left for the others. A new try begins without what the last one left.
+        """Run a step; its result is left for the others. A new try starts without the results of the last one.
 
         Returns:
-            What it left for the others without its seal, or else what it returned.
+            The value that it left, without its seal, or else its return value.
         """
         for key in [key for key in self.xcoms if key[:2] == (step.task_id, index)]:
             del self.xcoms[key]
@@ -274,14 +274,14 @@ class Run:
 
 
 def report_of(run: Run) -> Record:
-    """The record that a run's report leaves, also where the report then fails for what the run did."""
+    """The record that a run's report leaves, even if the report then fails because of the run's outcome."""
     with suppress(NotDelivered):
         run.do(ReportOperator(task_id="report"))
     return Record.from_xcom(run.left("report"))
 
 
 def push_platform(client: RegistryClient, plan: Plan, platform: str = "linux/amd64", seed: str = "") -> str:
-    """A small image as a build of this run would push it, under the platform's staging tag; gives its digest."""
+    """Push a small image under the platform's staging tag, as a build of this run would; return its digest."""
     os_name, architecture = platform.split("/", 1)
     config = json.dumps({"os": os_name, "architecture": architecture}).encode()
     parts = [
@@ -317,7 +317,7 @@ def built(registry: Registry, spec: ChainSpec, plan: Plan, seed: str = "") -> tu
 def judged(
     registry: Registry, spec: ChainSpec, plan: Plan, *, passed: bool = True, seed: str = ""
 ) -> tuple[Run, str]:
-    """A run after its gate, and the digest that it is about."""
+    """A run after its gate, and the digest of its image."""
     run, subject = built(registry, spec, plan, seed)
     if spec.scan.enabled:
         scanned(registry, run)
@@ -326,7 +326,7 @@ def judged(
 
 
 def scanned(registry: Registry, run: Run, *findings: Finding, database: Database = DATABASE) -> None:
-    """Let each platform of a run's image have been scanned, with the reports in the registry."""
+    """Scan each platform of a run's image, so that the reports are in the registry."""
     name = run.plan.name if run.plan else NAME
     for index, image in enumerate(run.left("assemble")["images"]):
         platform, digest = image["platform"], image["digest"]

@@ -1,4 +1,4 @@
-"""A git working copy that tests commit in, apart from the user's own configuration."""
+"""A git working copy for tests to commit in, independent of the user's own configuration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Clone:
     folder: Path
 
     def git(self, *arguments: str) -> str:
-        """Run git; what it says."""
+        """Run git; return its output."""
         environment = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "GIT_CONFIG_NOSYSTEM": "1"}
         done = subprocess.run(
             ["git", *WHO, *arguments],
@@ -35,6 +35,6 @@ class Clone:
         return done.stdout.strip()
 
     def commit(self, message: str) -> str:
-        """Make a commit; its id."""
+        """Make a commit; return its id."""
         self.git("commit", "-q", "--allow-empty", "-m", message)
         return self.git("rev-parse", "HEAD")

@@ -42,7 +42,7 @@ def edges(dag: Any) -> dict[str, list[str]]:
 
 
 def waits(task: Any) -> list[float]:
-    """Seconds from each try to the next one, where the scheduler alone decides: at the least."""
+    """Minimum seconds from each try to the next one, if the scheduler alone decides."""
     longest = task.max_retry_delay.total_seconds()
     first, factor = task.retry_delay.total_seconds(), task.retry_exponential_backoff
     return [min(first * factor ** min(number, 30), longest) for number in range(task.retries)]

@@ -1,4 +1,4 @@
-"""A Docker engine of its own for tests, from Debian's packages, and an image in the place of apache/airflow."""
+"""A Docker engine for tests, from Debian's packages, and an image that replaces apache/airflow."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PASSED_ON = (
     "HTTPS_PROXY",
     "NO_PROXY",
 )
-"""How this machine reaches package registries; never written down anywhere else."""
+"""Settings with which this machine reaches package registries; recorded nowhere else."""
 BASE = """FROM {root}
 {settings}
 RUN useradd --uid 50000 --gid 0 --create-home airflow \\
@@ -41,7 +41,7 @@ COPY trivy /usr/local/bin/trivy
 
 
 class Unavailable(Exception):
-    """This machine has no engine, or no base; says why."""
+    """This machine has no engine or base image; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Engine:
     env: dict[str, str]
 
     def docker(self, *arguments: str, stdin: str = "", seconds: float = 60) -> str:
-        """Run one command of the client; gives its standard output."""
+        """Run one command of the client; return its standard output."""
         command = ["docker", "--host", f"unix://{self.socket}", *arguments]
         done = subprocess.run(
             command, env=self.env, input=stdin, capture_output=True, text=True, timeout=seconds, check=False
@@ -72,10 +72,10 @@ class Engine:
 
 @contextmanager
 def engine(folder: Path) -> Iterator[Engine]:
-    """An engine whose files and socket are in a folder; it makes no network of its own.
+    """Run an engine whose files and socket are in a folder; it creates no network of its own.
 
     Raises:
-        Unavailable: There is none for this machine.
+        Unavailable: This machine has no engine.
     """
     if os.geteuid() != 0:
         raise Unavailable("a Docker engine needs root")
@@ -110,7 +110,7 @@ def engine(folder: Path) -> Iterator[Engine]:
         finally:
             process.terminate()
             process.wait(120)
-            # It leaves the machine's network there, mounted on a file.
+            # The engine leaves a mount of the machine's network namespace there.
             for line in Path("/proc/self/mountinfo").read_text().splitlines():
                 if (place := line.split()[4]).startswith(f"{folder}/"):
                     subprocess.run(["umount", "--lazy", place], check=False)
@@ -130,10 +130,10 @@ def _await(made: Engine, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def base_image(made: Engine, folder: Path) -> str:
-    """An image with Debian, Python and the user `airflow`, as apache/airflow has it; gives its tag.
+    """Create an image with Debian, Python and the user `airflow`, like apache/airflow; return its tag.
 
     Raises:
-        Unavailable: There is no debootstrap here, or no Debian in its reach.
+        Unavailable: debootstrap is not installed, or can't reach a Debian mirror.
     """
     if shutil.which("debootstrap") is None:
         raise Unavailable("debootstrap, which makes the base image, is not installed")
@@ -158,7 +158,7 @@ def base_image(made: Engine, folder: Path) -> str:
 
 
 def trivy_image(made: Engine, folder: Path, program: Path) -> str:
-    """An image with Trivy where its makers' has it, after `base_image`; gives its tag."""
+    """Create an image with Trivy at the path of the official image, after `base_image`; return its tag."""
     context = folder / "trivy"
     context.mkdir()
     shutil.copy(program, context / "trivy")
@@ -168,7 +168,7 @@ def trivy_image(made: Engine, folder: Path, program: Path) -> str:
 
 
 def _ask(command: list[str], *, cwd: Path | None = None, seconds: float = 120) -> None:
-    """Run a command that needs what this machine may not have."""
+    """Run a command that needs something that this machine may not have."""
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=seconds, check=False)
     if done.returncode != 0:
         raise Unavailable(f"{command[0]}: {(done.stderr or done.stdout).strip()[-500:]}")

@@ -1,5 +1,5 @@
-# ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run pay
-"""An installation whose chain has everything, for the doctor to look at."""
+# ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run it pay for that
+"""An installation with everything that its chain needs, for tests of the doctor."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Lines = dict[tuple[str, str], tuple[str, str, str]]
 
 
 class Doctor:
-    """An installation whose chain has everything, as long as nobody takes it away."""
+    """An installation with everything that its chain needs, until a test removes something."""
 
     def __init__(self, folder: Path, stored: Stored, home: Registry, eu: MemoryRegistry) -> None:
         self.folder = folder
@@ -49,7 +49,7 @@ class Doctor:
         (self.specs / name).write_text(yaml.safe_dump(spec))
 
     def connect(self, name: str, conn_type: str, **fields: Any) -> None:
-        """Make a connection in Airflow's database, in place of one that is there."""
+        """Create a connection in Airflow's database, replacing an existing one."""
         from airflow.models.connection import Connection
         from airflow.utils.session import create_session
 
@@ -73,11 +73,11 @@ class Doctor:
         self.connect(name, "oci_registry", **fields | more)
 
     def everything(self) -> None:
-        """All that the chain needs."""
+        """Create everything that the chain needs."""
         self.registry("cn-hangzhou", self.home)
         self.registry("eu", self.eu.registry)
         self.connect("git_shop", "git", host=(self.folder / "git").as_uri())
-        # Whatever takes connections will do: no request is sent.
+        # Anything that accepts connections will do, because no request is sent.
         self.connect("prod", "delivery_webhook", host=self.home.base_url)
         extra = {"sender": "standard", "speaks_for": "git_shop"}
         self.connect("hook", "webhook_sender", password=SECRET, extra=extra)
@@ -105,7 +105,7 @@ class Doctor:
         self.stored.add_dags(*make_source_dags([spec]).values())
 
     def processes(self, heard: datetime, *kinds: str) -> None:
-        """Airflow's own processes, as they were heard of last."""
+        """Record Airflow's own processes, with the time of their last heartbeat."""
         from airflow.jobs.job import Job
         from airflow.utils.session import create_session
         from sqlalchemy import delete
@@ -120,14 +120,14 @@ class Doctor:
                 session.add(job)
 
     def look(self, *words: str) -> tuple[int, Lines]:
-        """The lines by topic and thing: level, what was said, remedy."""
+        """Run the doctor; return its lines by topic and subject: level, message, remedy."""
         from delivery_chain.commands.doctor import examine
 
         lines = examine(words)
         code = int(any(line.level == "problem" for line in lines))
         found: Lines = {}
         for one in lines:
-            # A program's known flaws are a second line of it.
+            # A program's known flaws are reported in a second line.
             found.setdefault((one.topic, one.about), (str(one.level), one.said, one.remedy))
         return code, found
 

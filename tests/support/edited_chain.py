@@ -1,4 +1,4 @@
-"""A chain for what people edit in Airflow: beside the shop's own, built from the same source by other tags."""
+"""A chain for tests of users' edits in Airflow: besides the shop's own, built from the same source by other tags."""
 
 from __future__ import annotations
 

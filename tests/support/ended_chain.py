@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 CHAIN = "ends"
 IMAGE = "ends/app"
 TARGET = "ends_target"
-"""Connection of its trigger: it begins with an address that refuses every delivery."""
+"""Connection of its trigger, with an address that at first refuses every delivery."""
 SPEC = f"""\
 version: 1
 name: {CHAIN}
@@ -39,14 +39,14 @@ DOCKERFILES = {
     "typo": "\nFORM scratch\n",
     "run-fails": FROM + '\nRUN ["/bin/busybox", "false"]\n',
 }
-"""By branch; none where it is empty."""
+"""Dockerfiles by branch; empty for a branch without one."""
 
 
 def create_source(layout: Layout) -> None:
-    """Make the source, empty."""
+    """Create the source, empty."""
     git(layout, "init", "--quiet", "--bare", str(layout.git / "ends" / "app.git"))
 
 
 def push(layout: Layout, folder: Path) -> dict[str, str]:
-    """Push all branches at once. Returns their commits."""
+    """Push all branches at once; return their commits."""
     return push_branches(layout, folder, layout.git / "ends" / "app.git", DOCKERFILES)

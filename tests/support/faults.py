@@ -42,40 +42,40 @@ DOCKERFILES = {
     "taken": FROM + 'LABEL mine="yes"\n',
     "bad+tag": FROM,
 }
-"""By branch."""
+"""Dockerfiles by branch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """The pushes to the chain of faults."""
+    """The pushes to the faults chain."""
 
     commits: dict[str, str]
-    """By branch."""
+    """Commits by branch."""
     killed: Future[list[psutil.Process]]
-    """What the build of the branch `killed` had started when it was killed."""
+    """Processes that the build of the branch `killed` had started when it was killed."""
 
 
 def repository(layout: Layout) -> Path:
-    """Where the chain's source is."""
+    """Path of the chain's source."""
     return layout.git / "faults" / "app.git"
 
 
 def create_source(layout: Layout) -> None:
-    """Make the source, empty."""
+    """Create the source, empty."""
     git(layout, "init", "--quiet", "--bare", str(repository(layout)))
 
 
 def push(layout: Layout, folder: Path) -> dict[str, str]:
-    """Push all branches at once. Returns their commits."""
+    """Push all branches at once; return their commits."""
     return push_branches(layout, folder, repository(layout), DOCKERFILES)
 
 
 def kill_build(api: AirflowApi, commit: str) -> list[psutil.Process]:
-    """Kill the process that builds a commit once the Dockerfile's own command runs. Returns what it had started."""
+    """Kill the process that builds a commit once the Dockerfile's own command runs; return its child processes."""
     deadline = time.monotonic() + RUN_SECONDS
     while time.monotonic() < deadline:
         for process in _builders(api, commit):
-            # Processes come and go while they are asked; then the next look tells.
+            # Processes may exit while they are being inspected; then try again.
             with suppress(psutil.NoSuchProcess):
                 children = process.children(recursive=True)
                 if any("sleep" in child.cmdline() for child in children):

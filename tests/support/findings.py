@@ -24,7 +24,7 @@ DATABASE = Database(
     remedy="let the worker reach a newer one, or name a mirror in [delivery_chain] some_repository",
 )
 STALE = "database example.org/db:2 was built on 2026-05-20 07:00 UTC, older than [delivery_chain]"
-"""What is said of `DATABASE` once it is too old."""
+"""Note about `DATABASE` once it is too old."""
 IMAGE = Image(digest=AMD, platform="linux/amd64")
 SEEN = Coverage(os_family="debian", os_release="12.0", os_packages=88)
 
@@ -54,7 +54,7 @@ def report(
 
 
 def judged(scan: dict[str, Any], reports: Sequence[ScanReport], *, repository: str = "api") -> Verdict:
-    """The verdict on an image of which there is one report per platform, or several."""
+    """The verdict on an image with one or more reports per platform."""
     return judge(
         Scan.model_validate(scan),
         reports,

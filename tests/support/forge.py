@@ -1,7 +1,7 @@
 """A real forge for tests: Pagure as processes of our own, with a user, a repository and its webhook.
 
-Pagure is what the package registries have: Debian's package, in a Python environment that `install_pagure.sh`
-makes. Nothing is installed here.
+Pagure is available from package registries: Debian's package, in a Python environment that `install_pagure.sh`
+creates. Nothing is installed here.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 PLACE = Path(os.environ.get("DELIVERY_CHAIN_PAGURE", "/opt/pagure"))
-"""Where `install_pagure.sh` has put it."""
+"""The folder that `install_pagure.sh` installs into."""
 REDIS = "redis-server"
 USER = "robot"
 PASSWORD = "s3cret-pass"
 REPOSITORY = "shop"
 BRANCH = "main"
-"""The default; Pagure asks for one, since it reads a push against it."""
+"""The default branch; Pagure requires one, because it compares a push with it."""
 READY_S = 60
 HERE = Path(__file__).resolve().parent
 WEB = """
@@ -67,17 +67,17 @@ class Forge:
     """A running forge."""
 
     url: str
-    """Of its pages and its API."""
+    """URL of its pages and its API."""
     clone_url: str = field(repr=False)
-    """Of the repository, with the login in it."""
+    """URL of the repository, including the login."""
     secret: str = field(repr=False)
-    """What it signs its webhooks with. Pagure makes one for each repository; nobody can choose it."""
+    """Secret that signs its webhooks. Pagure generates one for each repository; it can't be chosen."""
     folder: Path
-    """Its data and logs."""
+    """Folder with its data and logs."""
 
 
 def missing() -> str:
-    """Why it can't run here; empty if it can."""
+    """The reason why it can't run here; empty if it can."""
     if not (PLACE / "bin" / "pagure-admin").exists():
         return f"no Pagure in {PLACE}: run tests/support/install_pagure.sh, or set DELIVERY_CHAIN_PAGURE"
     if not shutil.which(REDIS):
@@ -92,7 +92,7 @@ def forge(folder: Path, target: str, *, address: str = "") -> Iterator[Forge]:
     Args:
         folder: Empty; for configuration, data and logs.
         target: Where it sends its webhooks.
-        address: What it says its own address is; the real one unless told.
+        address: The address that it reports as its own; the real one by default.
 
     Raises:
         AssertionError: A part of it does not start; with the end of that part's log.
@@ -135,7 +135,7 @@ def forge(folder: Path, target: str, *, address: str = "") -> Iterator[Forge]:
 
 
 def _prepare(command: Sequence[str], folder: Path, environment: dict[str, str]) -> str:
-    """Make the tables and the user; gives the user's API token."""
+    """Create the tables and the user; return the user's API token."""
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=READY_S, check=False
     )

@@ -35,13 +35,13 @@ build: {{rules: [{{name: release, tag: 'v(?<version>.+)', tags: [{{tag: '${{vers
 scan: {{block: {{severity: critical}}}}
 """
 WATCH = source_dag_id(Source(connection="git_shop", url=f"{REPOSITORY}.git"))
-"""The Dag whose sensor looks at the forge's repository."""
+"""The Dag whose sensor watches the forge's repository."""
 TAKEN_S = 60
-"""From a push, or a change of a connection, until it was taken; measured 1 to 10 s."""
+"""Timeout from a push, or a change of a connection, until it takes effect; measured 1 to 10 s."""
 
 
 def create_source(layout: Layout) -> None:
-    """Make the place where the forge's repository will be, an empty one for now."""
+    """Create an empty repository at the place of the forge's."""
     empty = layout.root / "no-forge-yet.git"
     subprocess.run(["git", "init", "--quiet", "--bare", str(empty)], check=True, timeout=60)
     layout.git.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ def create_source(layout: Layout) -> None:
 
 
 def connect(layout: Layout, api: AirflowApi, forge: Forge) -> None:
-    """Let the sandbox's source be the forge's repository, and its webhooks be taken."""
+    """Replace the sandbox's source by the forge's repository, and accept the forge's webhooks."""
     link = layout.git / "next.git"
     link.symlink_to(forge.folder / "repositories" / f"{REPOSITORY}.git")
     link.replace(layout.git / f"{REPOSITORY}.git")
@@ -61,17 +61,17 @@ def connect(layout: Layout, api: AirflowApi, forge: Forge) -> None:
         "extra": extra,
     }
     assert api.call("POST", "/connections", body=sender)
-    # The forge told that its webhook was set, before there was the connection: that there is none is believed a while.
+    # The forge sent a webhook before the connection existed, and its absence is cached for a while.
     wait(lambda: _ping(webhook(api), forge.secret) == requests.codes.ok, "the receiver to know its sender")
 
 
 def webhook(api: AirflowApi) -> str:
-    """Where the forge sends to."""
+    """The URL that the forge sends webhooks to."""
     return f"{api.address}/delivery-chain/webhooks/{HOOKS}"
 
 
 def told(api: AirflowApi) -> list[dict[str, Any]]:
-    """What the forge's webhooks told of its repository, as Airflow's event log has it."""
+    """Everything that the forge's webhooks reported about its repository, from Airflow's event log."""
     found = api.call(
         "GET", "/eventLogs", query={"dag_id": WATCH, "event": "delivery-chain push", "limit": 100}
     )
@@ -79,19 +79,19 @@ def told(api: AirflowApi) -> list[dict[str, Any]]:
 
 
 def pause(api: AirflowApi, *, paused: bool) -> None:
-    """Let the sensor's looks come to nothing for now, or to something again."""
+    """Make the sensor's polls fail for now, or succeed again."""
     assert api.call("PATCH", f"/dags/{WATCH}", body={"is_paused": paused})["is_paused"] is paused
 
 
 def seen(api: AirflowApi) -> dict[str, str] | None:
-    """Every ref with its commit as the sensor saw it last and started its runs; None before its first look."""
+    """Every ref with its commit, as in the sensor's cursor; None before its first poll."""
     text = api.variable(WATCH)
     refs: dict[str, str] | None = json.loads(text)["refs"] if text else None
     return refs
 
 
 def wait(for_it: Callable[[], object], what: str) -> None:
-    """Wait until something is so."""
+    """Wait until a condition holds."""
     deadline = time.monotonic() + TAKEN_S
     while not for_it():
         assert time.monotonic() < deadline, f"waited {TAKEN_S} s for {what}"
@@ -99,7 +99,7 @@ def wait(for_it: Callable[[], object], what: str) -> None:
 
 
 def _ping(url: str, secret: str) -> int:
-    """The button in Pagure's settings that tests a webhook, without Pagure."""
+    """Test a webhook, as the button in Pagure's settings does, without Pagure."""
     body = json.dumps({"topic": "Test.notification", "msg": {}, "msg_id": "ping"}).encode()
     proof = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
     answer = requests.post(url, data=body, headers={"X-Pagure-Signature-256": proof}, timeout=10)

@@ -1,10 +1,10 @@
-"""Fuzzes every kind of sender for some minutes: no crash, and nothing is taken without a proof.
+"""Fuzzes every kind of sender for some minutes: none crashes, and none accepts anything without a proof.
 
     python tests/support/fuzz_senders.py [minutes] [seed]
 
-Each round takes a sample of tests/samples/webhooks, changes its bytes, its JSON or its headers, and asks every sender
-three times: without a proof, with a damaged one, and with its right one. It prints its figures, and exits 1 with the
-request that did it where something else came out than a delivery or a refusal with 400 or 401.
+Each round takes a sample of tests/samples/webhooks, changes its bytes, its JSON or its headers, and passes it to every
+sender three times: without a proof, with a damaged one, and with a valid one. It prints its figures, and exits with 1
+and the offending request if the outcome is neither a delivery nor a refusal with 400 or 401.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ PROOFS = (
 
 
 def samples() -> list[Request]:
-    """All of them, whoever has sent them."""
+    """All samples, of all senders."""
     return [_sample(body.parent) for body in sorted(SAMPLES.glob("*/*/body.json"))]
 
 
@@ -70,7 +70,7 @@ def _sample(folder: Path) -> Request:
 
 
 def proven(request: Request) -> Request:
-    """The request with the right proof for every kind of sender."""
+    """The request with a valid proof for every kind of sender."""
     body, key = request.body, SECRET.encode()
     event_id = request.headers.get("webhook-id", "") or "event"
     hexed = hex_of(body, SECRET)
@@ -91,7 +91,7 @@ def proven(request: Request) -> Request:
 
 
 def damaged(request: Request, dice: random.Random) -> Request:
-    """A proven request whose proofs are of another secret, another body, or are broken off."""
+    """A proven request whose proofs are for another secret or body, or are truncated."""
     good = proven(request)
     match dice.randrange(4):
         case 0:
@@ -108,14 +108,14 @@ def damaged(request: Request, dice: random.Random) -> Request:
 
 
 def _cut(good: Request, dice: random.Random) -> dict[str, str]:
-    """Each proof without its end, which is no proof any more."""
+    """Truncate each proof, which invalidates it."""
     return {
         name: good.headers[name][: dice.randrange(max(1, len(good.headers[name]) // 2))] for name in PROOFS
     }
 
 
 def changed(request: Request, dice: random.Random) -> Request:
-    """A request with something in its bytes, its JSON or its headers changed."""
+    """A request with a change in its bytes, its JSON or its headers."""
     headers = dict(request.headers)
     if dice.random() < 0.3 and headers:
         headers[dice.choice(sorted(headers))] = str(dice.choice(WORDS))[:200]
@@ -179,10 +179,10 @@ def outcome(kind: str, request: Request) -> str:
 
 
 def fuzz(seconds: float, seed: int) -> Counter[tuple[str, str, str]]:
-    """Rounds until the time is over: how often what came out, by sender and proof.
+    """Fuzz until the time is up; return how often each outcome occurred, by sender and proof.
 
     Raises:
-        AssertionError: Something else came out; its notes have the request.
+        AssertionError: Another outcome occurred; its notes have the request.
     """
     dice, found, all_of_them = random.Random(seed), Counter[tuple[str, str, str]](), samples()  # noqa: S311
     until = time.monotonic() + seconds
@@ -193,7 +193,7 @@ def fuzz(seconds: float, seed: int) -> Counter[tuple[str, str, str]]:
             for proof, one in tries.items():
                 try:
                     what = outcome(kind, one)
-                    # Some sign text only, or what is in a form: a right proof may be refused, a wrong one must be.
+                    # Some senders sign only text, or a form: a valid proof may be refused, an invalid one must be.
                     assert what == "401" or proof == "right", what
                 except Exception as error:
                     error.add_note(f"{kind}, proof {proof}: {one!r}"[:20_000])
@@ -203,7 +203,7 @@ def fuzz(seconds: float, seed: int) -> Counter[tuple[str, str, str]]:
 
 
 def main() -> int:
-    """See above."""
+    """Run the program; see the module."""
     minutes = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else int(datetime.now(UTC).timestamp())
     try:

@@ -73,6 +73,6 @@ def handler_for(server: GitServer) -> type[http_server.Handler]:
 
 @contextmanager
 def serving(server: GitServer) -> Iterator[GitServer]:
-    """Let it serve its folder: on its port, or on a free one where it has none yet."""
+    """Serve the server's folder on its port, or on a free one if it has none yet."""
     with http_server.serving(handler_for(server), server.port) as server.port:
         yield server

@@ -1,4 +1,4 @@
-"""Repositories made by plain git, and what a checkout of one left."""
+"""Repositories created with plain git, and helpers to inspect checkouts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def soon(seconds: float = 30.0) -> float:
 
 @dataclass
 class Repository:
-    """A repository with a working folder, driven by plain git."""
+    """A repository with a working folder, created with plain git."""
 
     path: Path
 

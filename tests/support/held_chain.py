@@ -1,4 +1,4 @@
-"""A chain whose Dag is paused for a while: its spec, its source, the pushes to it, and a chart beside its images."""
+"""A chain whose Dag is paused for a while: its spec, its source, the pushes to it, and a chart next to its images."""
 
 from __future__ import annotations
 
@@ -31,39 +31,39 @@ replicate: [{{name: near, to: ap-southeast-1}}]
 distribute: [{{name: tell, url_connection: faults_redeploy}}]
 """
 DOCKERFILES = {"moves": FROM + 'LABEL a="1"\n', "stopped": FROM + 'LABEL a="2"\n'}
-"""By branch, pushed while the Dag is paused."""
+"""Dockerfiles by branch, pushed while the Dag is paused."""
 SOON = FROM + 'RUN ["/bin/busybox", "sleep", "15"]\n'
-"""Long enough to be stopped, short enough to be done again."""
+"""Seconds that a build waits: long enough to be stopped, short enough to be repeated."""
 STOPPED = {
     "goes-on": SOON + 'LABEL b="1"\n',
     "at-once": SOON + 'LABEL b="2"\n',
     "task": SOON + 'LABEL b="3"\n',
 }
-"""By branch; their builds are stopped."""
+"""Dockerfiles by branch; their builds are stopped."""
 
 
 def repository(layout: Layout) -> Path:
-    """Where the chain's source is."""
+    """Path of the chain's source."""
     return layout.git / "held" / "app.git"
 
 
 def create_source(layout: Layout) -> None:
-    """Make the source, empty."""
+    """Create the source, empty."""
     git(layout, "init", "--quiet", "--bare", str(repository(layout)))
 
 
 def push(layout: Layout, folder: Path, dockerfiles: Mapping[str, str]) -> dict[str, str]:
-    """Push all branches at once. Returns their commits."""
+    """Push all branches at once; return their commits."""
     return push_branches(layout, folder, repository(layout), dockerfiles)
 
 
 def move(layout: Layout, folder: Path) -> str:
-    """Push to the branch `moves` once more. Returns the commit."""
+    """Push to the branch `moves` again; return the commit."""
     return push_again(layout, folder, repository(layout), "moves", FROM + 'LABEL a="3"\n')
 
 
 def push_chart(home: Registry, tag: str) -> str:
-    """Push a Helm chart beside the images. Returns its digest."""
+    """Push a Helm chart next to the images; return its digest."""
     with RegistryClient(home) as client:
         config, chart = client.put_blob_bytes(IMAGE, b"{}"), client.put_blob_bytes(IMAGE, b"chart")
         raw = json.dumps(

@@ -12,29 +12,29 @@ if TYPE_CHECKING:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Calls `answer` for every request; a client that goes away ends its connection and nothing else."""
+    """Calls `answer` for every request. A client that disconnects ends only its own connection."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = -1
 
     def answer(self) -> None:
-        """Answer the request, usually by `reply`."""
+        """Respond to the request, usually with `reply`."""
         raise NotImplementedError
 
     def body(self) -> bytes:
-        """The request's whole body; shorter than announced where the client gave up."""
+        """The request's whole body; shorter than announced if the client disconnected."""
         return self.rfile.read(int(self.headers.get("Content-Length", "0")))
 
     def reply(
         self, status: int, headers: Mapping[str, str], body: bytes = b"", *, cut: int | None = None
     ) -> None:
-        """Send an answer.
+        """Send a response.
 
         Args:
             status: HTTP status.
-            headers: These come after, or instead of, the `Content-Length` of `body`.
-            body: Left out of an answer to HEAD.
+            headers: Added to, or replacing, the `Content-Length` of `body`.
+            body: Omitted in a response to HEAD.
             cut: Bytes of the body after which the connection is closed; None sends all.
         """
         self.send_response(status)
@@ -46,17 +46,17 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = self.close_connection or cut is not None
 
     def handle_one_request(self) -> None:
-        """Answer one request, or see the client go."""
+        """Handle one request, or the client's disconnect."""
         try:
             super().handle_one_request()
         except (ConnectionError, TimeoutError):
             self.close_connection = True
 
     def log_message(self, *args: object) -> None:
-        """Stay quiet."""
+        """Log nothing."""
 
     def __getattr__(self, name: str) -> object:
-        """Give `answer` as `do_GET`, `do_PUT` and the rest, which is what the base class looks for."""
+        """Provide `answer` as `do_GET`, `do_PUT` and so on, which the base class looks up."""
         if name.startswith("do_"):
             return self.answer
         raise AttributeError(name)
@@ -67,8 +67,8 @@ def serving(handler: type[Handler], port: int = 0) -> Iterator[int]:
     """Serve on 127.0.0.1 until the block ends.
 
     Args:
-        handler: Answers.
-        port: 0 takes a free one.
+        handler: Responds to the requests.
+        port: 0 for a free one.
 
     Yields:
         The port.

@@ -1,6 +1,6 @@
-"""Trees of manifests as people and tools make them, and as those would who want one to pass unseen.
+"""Trees of manifests as users and tools create them, and as attackers might to get an image past the gate.
 
-They are made in memory; `upload` puts them into a registry.
+They are built in memory; `upload` pushes them to a registry.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ HELM_LAYER = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
 SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
 CACHE_CONFIG = "application/vnd.buildkit.cacheconfig.v0"
 ZSTD = {"io.github.containers.compression.zstd": "true"}
-"""What podman and its kin look for to choose a variant."""
+"""Annotations that podman and related tools check to choose a variant."""
 UNKNOWN = {"os": "unknown", "architecture": "unknown"}
 
 
@@ -71,7 +71,7 @@ class Forest:
 
     blobs: dict[str, bytes] = field(default_factory=dict)
     manifests: dict[str, tuple[str, bytes]] = field(default_factory=dict)
-    """Digest to media type and bytes, children before the index that names them."""
+    """Maps digests to media type and bytes, children before the index that references them."""
 
     def blob(self, content: bytes, media_type: str) -> Entry:
         """A blob's entry in a manifest."""
@@ -80,7 +80,7 @@ class Forest:
         return {"mediaType": media_type, "digest": digest, "size": len(content)}
 
     def put(self, document: Mapping[str, Any], media_type: str) -> Entry:
-        """A manifest's entry in an index."""
+        """Put a manifest; return its entry for an index."""
         raw = json.dumps(document).encode()
         digest = sha256_digest(raw)
         self.manifests[digest] = media_type, raw
@@ -106,12 +106,12 @@ class Forest:
         """A whole image.
 
         Args:
-            files: Of its one layer.
-            platform: As its config says.
+            files: Files of its one layer.
+            platform: Platform in its config.
             docker: Whether it is of Docker's media types.
             config_type: Media type of the config in the manifest.
             layer_type: Media type of the layer in the manifest.
-            said: Its platform as an index says it; the config's by default.
+            said: Its platform in an index; by default that of the config.
             more: More fields of the config.
             fields: More fields of the manifest.
         """
@@ -134,7 +134,7 @@ class Forest:
         layer_type: str = IN_TOTO,
         platform: str = "unknown/unknown",
     ) -> Entry:
-        """What BuildKit puts beside an image; with other bytes or types, what looks like it."""
+        """An attestation as BuildKit puts it next to an image, or, with other bytes or types, an imitation."""
         statement = {"_type": "https://in-toto.io/Statement/v0.1", "subject": [{"digest": about["digest"]}]}
         content = json.dumps(statement).encode() if layer is None else layer
         config = {
@@ -170,7 +170,7 @@ class Forest:
         return self.manifest(config, self.blob(b"\0asm\x0d\0\x01\0", "application/wasm"), **more)
 
     def files(self, **more: Any) -> Entry:
-        """A file as `oras push` puts it, which calls any file an image's layer."""
+        """A file as `oras push` stores it, which labels any file as an image's layer."""
         layer = self.blob(b"some file\n", "application/vnd.oci.image.layer.v1.tar")
         kind = {"artifactType": "application/vnd.unknown.artifact.v1"}
         return self.manifest(self.blob(b"{}", OCI_EMPTY), layer, **(kind | more))
@@ -178,7 +178,7 @@ class Forest:
     def signature(
         self, about: Entry, layer: bytes | None = None, layer_type: str = SIMPLE_SIGNING, **more: Any
     ) -> Entry:
-        """A signature as cosign keeps it under a tag: an image's config, and a layer that is JSON."""
+        """A signature as cosign stores it under a tag: an image's config, and a layer that is JSON."""
         said = {"critical": {"image": {"docker-manifest-digest": about["digest"]}}}
         content = json.dumps(said).encode() if layer is None else layer
         root = {"type": "layers", "diff_ids": [sha256_digest(content)]}
@@ -186,13 +186,13 @@ class Forest:
         return self.manifest(self.blob(config, OCI_CONFIG), self.blob(content, layer_type), **more)
 
     def build_cache(self) -> Entry:
-        """A cache as BuildKit keeps it: an index of layers."""
+        """A cache as BuildKit stores it: an index of layers."""
         layer = self.blob(gzip.compress(b"cached", mtime=0), LAYER)
         config = self.blob(b'{"layers": [], "records": []}', CACHE_CONFIG)
         return self.index(layer, config)
 
     def fetch(self, digest: str) -> AnyManifest:
-        """A manifest, as a registry would give it."""
+        """A manifest, as a registry would return it."""
         if digest not in self.manifests:
             raise NotFound(f"no manifest {digest}")
         media_type, raw = self.manifests[digest]
@@ -213,7 +213,7 @@ class Forest:
         return self._blob(blob.digest, 2**40)[:512]
 
     def upload(self, client: RegistryClient, name: str, tag: str = "", entry: Entry | None = None) -> str:
-        """Put everything into a repository, and a manifest under a tag; gives its digest."""
+        """Push everything to a repository, and one manifest under a tag; return its digest."""
         for content in self.blobs.values():
             client.put_blob_bytes(name, content)
         for digest, (media_type, raw) in self.manifests.items():

@@ -1,4 +1,4 @@
-"""A build job whose source is real, and the logins for it."""
+"""A build job with a real source, and the logins for it."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ __all__ = ["WAITS", "Source"]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A repository whose Dockerfile waits as long as its argument WAIT says."""
+    """A repository whose Dockerfile waits for as many seconds as its argument WAIT says."""
 
     url: str
     commit: str
 
     @classmethod
     def make(cls, folder: Path) -> Source:
-        """Make it in an empty folder."""
+        """Create the repository in an empty folder."""
         return cls(f"file://{folder}/api.git", make_source(folder))
 
     def job(self, *, wait: int = 0, **change: Any) -> BuildJob:
-        """A build of it, pushed as `shop/api:built`."""
+        """A job that builds the repository and pushes the image as `shop/api:built`."""
         job = BuildJob(
             builder="buildah",
             source=SourceRef(connection="git_shop", url="api.git", ref="refs/tags/v1.2", commit=self.commit),

@@ -1,4 +1,4 @@
-"""An endpoint for a registry's notifications, which keeps what it was sent."""
+"""An endpoint for a registry's notifications, which stores what it receives."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class Endpoint:
-    """What came."""
+    """The notifications received."""
 
     port: int = 0
     refuse: int = 0
-    """How many requests are still to be answered by 503."""
+    """Number of requests still to be answered with 503."""
     received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
-    """Headers, their names in lower case, and body of each request."""
+    """Headers, with names in lower case, and body of each request."""
     news: threading.Condition = field(default_factory=threading.Condition)
 
     @property
@@ -29,10 +29,10 @@ class Endpoint:
         return f"http://127.0.0.1:{self.port}/"
 
     def wait(self, enough: Callable[[list[tuple[dict[str, str], bytes]]], bool]) -> None:
-        """Wait until what was received is enough.
+        """Wait until the received notifications satisfy a condition.
 
         Raises:
-            AssertionError: It is not within 20 seconds.
+            AssertionError: They do not within 20 seconds.
         """
         with self.news:
             assert self.news.wait_for(lambda: enough(self.received), 20), self.received
@@ -58,7 +58,7 @@ def endpoint() -> Iterator[Endpoint]:
 
 
 def notifying(url: str, secret: str) -> dict[str, object]:
-    """A registry's section `notifications`: each event to `url`, with a login, and with what manifests refer to."""
+    """A registry's `notifications` section: sends each event to `url`, with a login and the manifests' references."""
     return {
         "events": {"includereferences": True},
         "endpoints": [

@@ -1,4 +1,4 @@
-"""Copies as the tests of faults make them."""
+"""Copies for tests of faults."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SOON = 0.002
 
 
 def whole(client: RegistryClient, name: str, digest: str) -> bool:
-    """Whether a target can give every byte of an image."""
+    """Whether a target can serve every byte of an image."""
     manifest = client.get_manifest(name, digest)
     return all(len(client.get_blob(name, blob.digest)) == blob.size for blob in manifest.blobs)
 
@@ -25,7 +25,7 @@ def whole(client: RegistryClient, name: str, digest: str) -> bool:
 def copied(
     source: Any, target: Any, name: str, digest: str, *, timeout: float = 20, **more: Any
 ) -> CopyResult:
-    """A copy with clients of its own and short waits."""
+    """Copy with clients of its own and short waits."""
     with (
         RegistryClient(source, timeout=timeout) as here,
         RegistryClient(target, timeout=timeout) as there,

@@ -1,4 +1,4 @@
-"""Small images made of bytes, put into a registry through the client."""
+"""Small images of random bytes, pushed to a registry with the client."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
 
 def noise(seed: int, size: int) -> bytes:
-    """`size` bytes that are the same for the same seed."""
+    """`size` bytes that are equal for equal seeds."""
     return random.Random(seed).randbytes(size)  # noqa: S311
 
 
@@ -35,7 +35,7 @@ def push_image(
     platform: str = "linux/amd64",
     sizes: tuple[int, ...] = (3000, 70_000),
 ) -> Descriptor:
-    """An image with a layer of each of `sizes`, under no tag.
+    """Push an image with a layer for each of `sizes`, without a tag.
 
     Returns:
         Its descriptor, with the platform.
@@ -62,7 +62,7 @@ def push_image(
 
 
 def push_index(client: RegistryClient, name: str, children: tuple[Descriptor, ...]) -> Descriptor:
-    """An index over `children`, under no tag."""
+    """Push an index of `children`, without a tag."""
     raw = build_index(children)
     entry = parse_manifest(raw, OCI_INDEX).descriptor()
     client.put_manifest(name, entry.digest, raw, OCI_INDEX)

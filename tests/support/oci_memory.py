@@ -1,7 +1,7 @@
-"""A registry in this process: what it holds is a value that tests compare, and it fails on request.
+"""A registry in this process whose contents are a value that tests compare, and which fails on request.
 
-It answers as docker-registry 2.8 does, which tests/integration/oci/test_registry_contract.py compares request by
-request; `MemoryRegistry`'s options are the ways in which other registries differ from that one.
+It behaves like docker-registry 2.8, which tests/integration/oci/test_registry_contract.py verifies request by request;
+the options of `MemoryRegistry` are the ways in which other registries differ.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 LASTING = 1_000_000
-"""Times that a turn happens where it is not to end."""
+"""Number of times for a turn that never ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What goes wrong with a request; without arguments nothing does."""
+    """Fault of a request; without arguments, none."""
 
     status: int = 0
-    """Answered at once, and the request is not carried out; 0 carries it out."""
+    """Status to respond with at once, without carrying out the request; 0 carries it out."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Of the answer, besides or instead of the usual ones."""
+    """Headers of the response, in addition to or instead of the usual ones."""
     cut: int | None = None
-    """Bytes of an upload, or else of the answer's body, after which the connection is closed."""
+    """Number of bytes of an upload, or of the response's body, after which the connection is closed."""
     change: Callable[[bytes], bytes] | None = None
-    """Makes another body out of the answer's."""
+    """Turns the response's body into another one."""
     closed: Literal["", "before", "after"] = ""
-    """Close the connection without an answer, before or after the request is carried out."""
+    """Close the connection without a response, before or after the request is carried out."""
 
 
 @dataclass(eq=False, slots=True)
 class Turn:
-    """Something that happens when a request comes."""
+    """Something that happens when a matching request arrives."""
 
     method: str
     """Regular expression for the whole method."""
@@ -53,13 +53,13 @@ class Turn:
     times: int
 
     def fits(self, method: str, path: str) -> bool:
-        """Whether it is this request's turn."""
+        """Whether the turn matches a request."""
         return bool(self.times and re.fullmatch(self.method, method) and re.fullmatch(self.path, path))
 
 
 @dataclass(slots=True)
 class Upload:
-    """An upload that is open."""
+    """An open upload."""
 
     name: str
     content: bytearray = field(default_factory=bytearray)
@@ -71,42 +71,42 @@ class MemoryRegistry:
 
     registry: Registry
     tags: dict[str, str] = field(default_factory=dict)
-    """`name:tag` to digest."""
+    """Maps `name:tag` to digests."""
     manifests: dict[str, tuple[str, bytes]] = field(default_factory=dict)
-    """`name@digest` to media type and bytes."""
+    """Maps `name@digest` to media type and bytes."""
     blobs: dict[str, bytes] = field(default_factory=dict)
-    """`name@digest` to bytes."""
+    """Maps `name@digest` to bytes."""
     uploads: dict[str, Upload] = field(default_factory=dict)
     """Open uploads by their number."""
     turns: list[Turn] = field(default_factory=list)
-    """What is to happen, in the order in which it was asked for."""
+    """Pending turns, in the order in which they were requested."""
 
     deletes: bool = True
-    """Whether anything can be deleted; docker-registry needs a setting for it."""
+    """Whether deletes are enabled; docker-registry requires a setting for that."""
     deletes_tags: bool = False
-    """Whether a tag can be deleted by its name; docker-registry 2 deletes by digest alone."""
+    """Whether a tag can be deleted by name; docker-registry 2 deletes by digest only."""
     resumes: bool = False
-    """Whether an upload that broke off can be resumed; docker-registry resumes between chunks alone."""
+    """Whether a broken upload can be resumed; docker-registry resumes only between chunks."""
     referrers: bool = False
-    """Whether it has the referrers API; docker-registry 2 has none."""
+    """Whether it has the referrers API; docker-registry 2 does not."""
     checks: bool = True
-    """Whether it refuses bytes that are not their digest; every registry should."""
+    """Whether it rejects bytes that don't match their digest; every registry should."""
 
     requests: list[str] = field(default_factory=list)
-    """`METHOD path` of each, in order."""
+    """`METHOD path` of each request, in order."""
     received: int = 0
-    """Bytes of blobs that were sent here."""
+    """Number of blob bytes received."""
     given: int = 0
-    """Bytes of blobs that were fetched here."""
+    """Number of blob bytes sent."""
     opened: int = 0
-    """Uploads ever opened."""
+    """Number of uploads ever opened."""
     at_once: int = 0
-    """Requests that are being answered."""
+    """Number of requests in progress."""
     most_at_once: int = 0
     known: set[str] = field(default_factory=set)
-    """Repositories that ever held a blob: the catalog goes on listing them."""
+    """Repositories that ever held a blob: the catalog keeps listing them."""
     tagged: set[str] = field(default_factory=set)
-    """Repositories that ever had a tag: an empty list of tags is none that is missing."""
+    """Repositories that ever had a tag: their list of tags may be empty, but exists."""
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def on(
@@ -118,25 +118,25 @@ class MemoryRegistry:
         after: bool = False,
         times: int = 1,
     ) -> Turn:
-        """When a request fits, call `act` before (or after) it is carried out; the only way to make it fail.
+        """When a request matches, call `act` before (or after) it is carried out.
 
-        Before, turns are taken in order until one gives a `Fault`, or a status, which is a fault too.
+        Before a request, turns are taken in order until one returns a `Fault`, or a status, which counts as one.
         """
         turn = Turn(method, path, act, after, times)
         self.turns.append(turn)
         return turn
 
     def fail(self, method: str, path: str, status: int = 0, *, times: int = LASTING, **fault: Any) -> None:
-        """Let requests go wrong: `status` is answered without more ado; for the rest see `Fault`."""
+        """Let requests fail: respond with `status` at once, or as `Fault` describes."""
         self.on(method, path, lambda: Fault(status, **fault), times=times)
 
     @contextmanager
     def dying(self, after: int, *, lost_answer: bool = False) -> Iterator[None]:
-        """Break every connection after so many requests, as if the worker had been killed, until the block ends.
+        """Break every connection after some requests, as if the worker had been killed, until the block ends.
 
         Args:
-            after: Requests that are still answered.
-            lost_answer: Whether the next one is carried out nevertheless.
+            after: Number of requests that still get responses.
+            lost_answer: Whether the next request is still carried out.
         """
         left = itertools.count(after, -1)
 
@@ -153,7 +153,7 @@ class MemoryRegistry:
             self.turns.remove(turn)
 
     def take_turns(self, method: str, path: str, *, after: bool = False) -> Fault:
-        """Let happen what waits for this request. Without the lock: an act may send requests of its own."""
+        """Run the turns that match this request, without the lock: a turn may send requests of its own."""
         for turn in list(self.turns):
             with self.lock:
                 if turn.after is not after or not turn.fits(method, path):
@@ -167,7 +167,7 @@ class MemoryRegistry:
         return Fault()
 
     def open_upload(self, name: str) -> str:
-        """Begin an upload; gives its number."""
+        """Open an upload; return its number."""
         self.opened += 1
         self.uploads[str(self.opened)] = Upload(name)
         return str(self.opened)
@@ -181,7 +181,7 @@ class MemoryRegistry:
         return sum(one.startswith(f"{method} ") for one in self.requests)
 
     def user_tags(self, name: str) -> dict[str, str]:
-        """Tags of one repository, apart from those the chain and the referrers keep for themselves."""
+        """Tags of one repository, without staging and fallback tags."""
         own = re.compile(r"_staging-.*|sha256-.*")
         return {tag: digest for tag, digest in self.tags_of(name).items() if not own.fullmatch(tag)}
 

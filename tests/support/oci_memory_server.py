@@ -1,4 +1,4 @@
-"""A `MemoryRegistry` over HTTP: counts requests, takes its turns, and lets requests go wrong as they say."""
+"""Serves a `MemoryRegistry` over HTTP: counts requests, runs its turns, and applies their faults."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 _PIECE = 65536
 _DRAINED = 256 * 1024
-"""Bytes of a body that nobody wants which are still read, so that the connection can be used again; Go's limit."""
+"""Bytes of an unused body that are read so that the connection can be reused; the limit of Go's server."""
 
 
 def handler_for(held: MemoryRegistry) -> type[Handler]:
-    """Answer for a registry."""
+    """Return a handler that serves a registry."""
 
     class Bound(_RegistryHandler):
         registry = held
@@ -29,9 +29,9 @@ def handler_for(held: MemoryRegistry) -> type[Handler]:
 class _RegistryHandler(Handler):
     registry: MemoryRegistry
     left: int
-    """Bytes of the body that were not read yet."""
+    """Number of bytes of the body that have not been read yet."""
     uploads: bool
-    """Whether it brings bytes of a blob."""
+    """Whether the request carries bytes of a blob."""
 
     def answer(self) -> None:
         held = self.registry
@@ -46,7 +46,7 @@ class _RegistryHandler(Handler):
             reply = self._carry_out(fault)
         finally:
             with held.lock:
-                # Before the client can know, and ask for more.
+                # Do this before the client gets the response, and may send the next request.
                 held.at_once -= 1
         if reply is None:
             self.close_connection = True
@@ -54,7 +54,7 @@ class _RegistryHandler(Handler):
             self._say(reply, fault)
 
     def _carry_out(self, fault: Fault) -> Reply | None:
-        """The answer, or None for a connection that breaks."""
+        """Return the response, or None to break the connection."""
         if fault.closed == "before":
             return None
         if fault.status:
@@ -69,7 +69,7 @@ class _RegistryHandler(Handler):
         return None if fault.closed else reply
 
     def _pieces(self, cut: int | None) -> Iterator[bytes]:
-        """The body as it arrives, but no more than `cut` bytes of it."""
+        """The body as it arrives, but at most `cut` bytes of it."""
         end = max(self.left - cut, 0) if cut is not None else 0
         while self.left > end:
             piece = self.rfile.read1(min(self.left - end, _PIECE))  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
-"""What a `MemoryRegistry` does for each request, as docker-registry 2.8 does it.
+"""The verbs of a `MemoryRegistry`, which behave like those of docker-registry 2.8.
 
-Left out, because the chain never meets them: conversions of Docker's media types for old clients, several ranges in
-one request, conditional requests, blobs outside the registry.
+Omitted, because chains never use them: conversions of Docker's media types for old clients, several ranges in one
+request, conditional requests, blobs outside the registry.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 _JSON = {"Content-Type": "application/json; charset=utf-8"}
 _TEXT = {"Content-Type": "text/plain; charset=utf-8"}
 _MUST_BE_ACCEPTED = frozenset({OCI_MANIFEST, OCI_INDEX})
-"""Types that are unknown to a client which does not name them in `Accept`."""
+"""Types that a client does not get unless it names them in `Accept`."""
 _KINDS = _MUST_BE_ACCEPTED | {DOCKER_MANIFEST, DOCKER_LIST}
 _CATALOG_PAGE = 100
 
@@ -49,9 +49,9 @@ class Asked:
     """Path with query."""
     headers: Message
     base: str
-    """What the client calls this registry: `http://host:port`."""
+    """The registry's URL as used by the client: `http://host:port`."""
     pieces: Iterator[bytes]
-    """The body as it arrives; raises `CutOffError` where it breaks off."""
+    """The body as it arrives; raises `CutOffError` if it breaks off."""
 
     @property
     def query(self) -> dict[str, str]:
@@ -61,7 +61,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Its answer."""
+    """The response to a request."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -69,7 +69,7 @@ class Reply:
 
 
 def refusal(status: int, *codes: str) -> Reply:
-    """An answer with error codes."""
+    """A response with error codes."""
     errors = [{"code": code, "message": code.lower().replace("_", " ")} for code in codes]
     return Reply(status, _JSON, json.dumps({"errors": errors}).encode())
 
@@ -91,7 +91,7 @@ def _ping(_: MemoryRegistry, __: Asked) -> Reply:
 
 
 def _catalog(held: MemoryRegistry, asked: Asked) -> Reply:
-    """Pages of repositories; docker-registry pages this list alone."""
+    """Pages of repositories; docker-registry pages no other list."""
     with held.lock:
         names = sorted(held.known | {key.partition("@")[0] for key in held.blobs}, key=_folder_order)
     size = int(asked.query["n"]) if asked.query.get("n", "").isdecimal() else _CATALOG_PAGE
@@ -108,7 +108,7 @@ def _folder_order(name: str) -> list[str]:
 
 
 def _tags(held: MemoryRegistry, _: Asked, name: str) -> Reply:
-    """All tags, whatever page is asked for; a repository that never had one is not known."""
+    """All tags, whatever page is requested; a repository that never had a tag is unknown."""
     with held.lock:
         tags = sorted(held.tags_of(name))
     if not tags and name not in held.tagged:
@@ -155,7 +155,7 @@ def _document(raw: bytes) -> dict[str, Any] | None:
 
 
 def _missing(held: MemoryRegistry, name: str, document: dict[str, Any]) -> int:
-    """Parts of a manifest that its repository lacks; an index may list a blob, too."""
+    """Number of parts of a manifest that its repository lacks; an index may list a blob, too."""
     parts = [*([document["config"]] if "config" in document else ()), *document.get("layers", ())]
     children = [f"{name}@{one['digest']}" for one in document.get("manifests", ())]
     return sum(f"{name}@{one['digest']}" not in held.blobs for one in parts) + sum(
@@ -179,7 +179,7 @@ def _delete_manifest(held: MemoryRegistry, _: Asked, name: str, ref: str) -> Rep
 
 
 def _referrers(held: MemoryRegistry, _: Asked, name: str, digest: str) -> Reply:
-    """Every manifest of the repository whose subject it is. Source: OCI distribution spec 1.1, "Listing Referrers"."""
+    """Every manifest of the repository with this subject. Source: OCI distribution spec 1.1, "Listing Referrers"."""
     found = []
     with held.lock:
         manifests = list(held.manifests.items())
@@ -207,7 +207,7 @@ def _get_blob(held: MemoryRegistry, asked: Asked, name: str, digest: str) -> Rep
 
 
 def _part(content: bytes, wanted: str) -> Reply:
-    """The bytes that a `Range` asks for. Beyond the end docker-registry announces the whole size and sends nothing."""
+    """The bytes of a `Range`. Beyond the end, docker-registry announces the whole size and sends nothing."""
     if not wanted:
         return Reply(200, {"Accept-Ranges": "bytes"}, content)
     size, found = len(content), _RANGE.fullmatch(wanted)
@@ -236,7 +236,7 @@ def _store(held: MemoryRegistry, asked: Asked, name: str, digest: str, content: 
 
 
 def _begin_upload(held: MemoryRegistry, asked: Asked, name: str, _: str) -> Reply:
-    """Open an upload, or mount. A blob in the same request is not taken."""
+    """Open an upload, or mount. A blob in the same request is ignored."""
     query = asked.query
     with held.lock:
         content = held.blobs.get(f"{query.get('from')}@{query.get('mount')}")
@@ -247,7 +247,7 @@ def _begin_upload(held: MemoryRegistry, asked: Asked, name: str, _: str) -> Repl
 
 
 def _state(held: MemoryRegistry, asked: Asked, number: str, status: int) -> Reply:
-    """Where an upload goes on; its address holds the offset, as docker-registry's does, signed."""
+    """State of an upload. Its address contains the offset, signed, as that of docker-registry does."""
     upload = held.uploads[number]
     size = len(upload.content)
     headers = {
@@ -261,8 +261,8 @@ def _state(held: MemoryRegistry, asked: Asked, number: str, status: int) -> Repl
 def _uploading(act: Callable[[MemoryRegistry, Asked, str, Upload], Reply]) -> Verb:
     """A verb of an open upload.
 
-    docker-registry goes on at the offset in the address and nowhere else, so that an upload which broke off is lost;
-    a registry that resumes goes on at its own offset, and refuses a `Content-Range` that starts elsewhere.
+    docker-registry continues only at the offset in the address, so an upload that broke off is lost. A registry that
+    resumes continues at its own offset, and rejects a `Content-Range` that starts elsewhere.
     """
 
     def verb(held: MemoryRegistry, asked: Asked, name: str, number: str) -> Reply:

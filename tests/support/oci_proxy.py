@@ -1,4 +1,4 @@
-"""A line to a registry that counts what goes over it and breaks when a test says so."""
+"""A proxy for connections to a registry that counts bytes, and breaks connections when a test requests it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _PIECE = 65536
 
 @dataclass(slots=True)
 class Break:
-    """How a connection ends."""
+    """The way in which a connection ends."""
 
     up: bool
-    """Counted on what goes to the registry, else on what comes from it."""
+    """Whether to count bytes sent to the registry; otherwise those received from it."""
     after: int
-    """Bytes of one connection in that direction."""
+    """Number of bytes of one connection in that direction."""
     how: str = "close"
-    """`close`, `reset`, or `stall`: open, but nothing moves any more."""
+    """`close`, `reset`, or `stall`: stays open, but transfers nothing any more."""
     times: int = 1
 
 
@@ -38,25 +38,25 @@ class Line:
     """The running proxy."""
 
     registry: Registry
-    """The registry, by way of this line."""
+    """The registry, through this proxy."""
     breaks: list[Break] = field(default_factory=list)
     up: int = 0
-    """Bytes that went to the registry."""
+    """Number of bytes sent to the registry."""
     down: int = 0
     requests: int = 0
     resumed: int = 0
-    """Requests that went on with an upload from another byte than its first."""
+    """Number of requests that resumed an upload from another byte than its first."""
     broken: int = 0
-    """Connections that were broken on purpose."""
+    """Number of connections broken on purpose."""
     lock: threading.Condition = field(default_factory=threading.Condition)
 
     def wait_for(self, *, up: int) -> None:
-        """Wait until so many bytes went to the registry, for at most 60 s."""
+        """Wait at most 60 s until so many bytes were sent to the registry."""
         with self.lock:
             assert self.lock.wait_for(lambda: self.up >= up, 60), f"only {self.up} bytes went to the registry"
 
     def breaks_at(self, *, up: bool, seen: int) -> Break | None:
-        """The break that is due, used up."""
+        """Return the break that is due, and use it up."""
         with self.lock:
             for one in self.breaks:
                 if one.times > 0 and one.up == up and seen > one.after:
@@ -104,7 +104,7 @@ class _Pump:
         if how == "stall":
             self.over.wait(60)
         if how == "reset":
-            # The other pump is woken first: a socket that somebody reads from would not be closed.
+            # Wake the other pump first: a socket that another thread reads from would not be closed.
             self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         with suppress(OSError):
             self.client.shutdown(socket.SHUT_RD if how == "reset" else socket.SHUT_RDWR)

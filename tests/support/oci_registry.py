@@ -18,11 +18,11 @@ PROGRAM = "/usr/bin/docker-registry"
 USER = "robot"
 PASSWORD = "s3cret-pass"
 HTPASSWD = "robot:$2b$04$RvNWJanzv1slc3.tPwkT0OKVwQqNty63PmMnT4juxvRx6cpPzPQxC\n"
-"""`USER` and `PASSWORD`; docker-registry takes bcrypt only."""
+"""Entry for `USER` and `PASSWORD`; docker-registry accepts only bcrypt."""
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that was free a moment ago."""
+    """Return a port of 127.0.0.1 that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -35,9 +35,9 @@ def docker_registry(
     """Run a registry until the block ends; its data is in `folder`.
 
     Args:
-        folder: Empty, or of an earlier run; for configuration, data and log.
-        htpasswd: Ask for `USER` and `PASSWORD`.
-        port: Where to listen; a free port unless given.
+        folder: For configuration, data and log; empty, or from an earlier run.
+        htpasswd: Whether to require `USER` and `PASSWORD`.
+        port: Port to listen on; a free one by default.
         sections: More of the configuration: `auth`, and `http` with `tls`.
 
     Yields:

@@ -1,4 +1,4 @@
-"""A registry that says what a test tells it to: refusals, lies, and connections that break."""
+"""A registry that responds as a test scripts it: refusals, lies, and broken connections."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class Seen:
 
     method: str
     path: str
-    """With the query."""
+    """Path with its query."""
     authorization: str
     body: bytes
-    """Shorter than announced where the client gave up."""
+    """The body; shorter than announced if the client disconnected."""
 
 
 @dataclass(slots=True)
 class Answer:
-    """What to say to requests that fit."""
+    """Response to requests that match."""
 
     method: str
     path: str
@@ -40,7 +40,7 @@ class Answer:
     cut: int | None = None
     """Bytes of the body after which the connection is closed."""
     times: int = 1_000_000
-    """How often; after that the next answer that fits has its turn."""
+    """Number of times; after that, the next matching answer is used."""
 
 
 @dataclass(slots=True)
@@ -52,15 +52,15 @@ class Script:
     seen: list[Seen] = field(default_factory=list)
 
     def say(self, method: str, path: str, status: int = 200, **rest: Any) -> None:
-        """Answer requests of `method` whose whole path matches `path`."""
+        """Respond to requests of `method` whose whole path matches `path`."""
         self.answers.append(Answer(method, path, status, **rest))
 
     def say_blob(self, name: str, digest: str, content: bytes, **rest: Any) -> None:
-        """Hold a blob: GET and HEAD."""
+        """Serve a blob to GET and HEAD."""
         self.say("(GET|HEAD)", f"/v2/{name}/blobs/{digest}", body=content, **rest)
 
     def say_manifest(self, name: str, ref: str, raw: bytes, media_type: str, **headers: str) -> None:
-        """Hold a manifest: GET and HEAD."""
+        """Serve a manifest to GET and HEAD."""
         self.say(
             "(GET|HEAD)",
             f"/v2/{name}/manifests/{ref}",
@@ -69,13 +69,13 @@ class Script:
         )
 
     def paths(self, method: str) -> list[str]:
-        """The paths that were asked for with `method`, in order."""
+        """The paths requested with `method`, in order."""
         return [one.path for one in self.seen if one.method == method]
 
 
 @contextmanager
 def scripted_registry(**registry: Any) -> Iterator[Script]:
-    """Run a scripted registry on a free port until the block ends; what fits no answer is a 404.
+    """Run a scripted registry on a free port until the block ends; unmatched requests get a 404.
 
     Args:
         registry: More fields of its `Registry`, such as the login.

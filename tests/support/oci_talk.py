@@ -1,4 +1,4 @@
-"""Plain requests to a registry, and what it says without what is another one each time, so that two can be compared."""
+"""Plain requests to a registry, with responses reduced to their constant parts, to compare two registries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MATTER = (
     "Accept-Ranges", "Allow", "Content-Range", "Content-Type", "Docker-Content-Digest", "Etag", "Link", "Location",
     "OCI-Subject", "Range",
 )  # fmt: skip
-"""Headers that clients go by."""
+"""Headers that clients depend on."""
 
 
 def entry(kind: str, content: bytes) -> dict[str, Any]:
@@ -45,27 +45,27 @@ KINDS = {IMAGE: OCI_MANIFEST, OTHER: OCI_MANIFEST, REPORT: OCI_MANIFEST, INDEX: 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """An answer without what is another one each time."""
+    """A response without the parts that vary."""
 
     status: int
     codes: tuple[str, ...]
     headers: dict[str, str]
     content: Any
-    """Of an answer that is no error: bytes, or what is listed."""
+    """Content of a response that is not an error: bytes, or a list."""
 
 
 @dataclass
 class Talk:
-    """Requests to one registry about one repository, and what it said."""
+    """Requests to one registry about one repository, with the responses."""
 
     host: str
     name: str
     said: list[Said] = field(default_factory=list)
     location: str = ""
-    """Of the last upload."""
+    """Address of the last upload."""
 
     def __call__(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Said:
-        """Ask for a path below the repository, or for a whole one."""
+        """Send a request to a path below the repository, or to a whole path."""
         path = path if path.startswith("/") else f"/v2/{self.name}/{path}"
         connection = HTTPConnection(self.host, timeout=10)
         try:
@@ -88,7 +88,7 @@ class Talk:
         return self.said[-1]
 
     def json(self, method: str, path: str) -> Any:
-        """What is said, as JSON, whatever its media type."""
+        """The response as JSON, whatever its media type."""
         return json.loads(self(method, path).content)
 
     def blob(self, content: bytes, digest: str = "") -> Said:
@@ -115,7 +115,7 @@ class Talk:
         )
 
     def get(self, ref: str, accept: str = ACCEPT) -> None:
-        """Ask for a manifest both ways."""
+        """Request a manifest with GET and HEAD."""
         for method in ("GET", "HEAD"):
             self(method, f"manifests/{ref}", Accept=accept)
 
@@ -127,7 +127,7 @@ class Talk:
             self.put(IMAGE, tag)
 
     def look(self) -> None:
-        """Ask for everything that any story leaves."""
+        """Request everything that any scenario leaves."""
         self("GET", "tags/list")
         for ref in ("v1", "v2", *map(sha256_digest, KINDS)):
             self.get(ref)
@@ -138,12 +138,12 @@ class Talk:
 def heard(
     status: int, headers: dict[str, str], content: bytes
 ) -> tuple[tuple[str, ...], dict[str, str], Any]:
-    """Error codes, headers, and what else was said."""
+    """Error codes, headers, and the remaining content."""
     if not headers.get("Content-Type", "").startswith("application/json"):
         return (), headers, b"" if status >= 400 else content
     document = json.loads(content or b"{}")
     if status >= 400:
         return tuple(one["code"] for one in document.get("errors", ())), headers, b""
-    # docker-registry gives tags in the order of its file system.
+    # docker-registry lists tags in the order of its file system.
     tags = {"tags": sorted(document["tags"])} if document.get("tags") else {}
     return (), headers, document | tags

@@ -1,4 +1,4 @@
-"""A CA and what it signed, made for one test run."""
+"""Creates a CA and certificates for one test run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def make_certificates(folder: Path) -> tuple[str, Path, Path]:
-    """A CA, and a certificate for 127.0.0.1.
+    """Create a CA, and a certificate for 127.0.0.1.
 
     Returns:
         The CA as PEM text, the certificate's file, and its key's file (P-256).

@@ -1,4 +1,4 @@
-"""A token server as docker-registry expects it: basic login in, signed token out."""
+"""A token server as docker-registry expects it: takes basic logins, returns signed tokens."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ class TokenServer:
 
     realm: str = ""
     logins: dict[str, str] = field(default_factory=dict)
-    """Who may do everything; nobody else gets a right."""
+    """The only user with any rights, who may do everything."""
     life: int = 300
-    """Seconds that a token lives."""
+    """Lifetime of a token in seconds."""
     asked: list[tuple[str, ...]] = field(default_factory=list)
     """Scopes of each request."""
     asked_by: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
-    """User, empty for nobody, and scopes of each request."""
+    """User (empty for anonymous) and scopes of each request."""
 
 
 @contextmanager
 def token_registry(folder: Path) -> Iterator[tuple[Registry, TokenServer]]:
-    """Run a docker-registry that asks for tokens, and their server, until the block ends.
+    """Run a docker-registry that requires tokens, and its token server, until the block ends.
 
     Args:
         folder: Empty; for certificates and the registry.

@@ -1,4 +1,4 @@
-"""Orders for targets, about one image that is nowhere."""
+"""Orders for targets, about an image that exists nowhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from delivery_chain.targets.order import Order
 
 
 def order(*, method: str = "POST", **fields: Any) -> Order:
-    """An order of the trigger `prod`; fields given replace these."""
+    """An order of the trigger `prod`; given fields replace the defaults."""
     known: dict[str, Any] = {
         "id": "dlv_1",
         "trigger": Trigger(name="prod", url_connection="prod_hook", method=method),

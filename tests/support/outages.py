@@ -1,4 +1,4 @@
-"""Parts of a sandbox that go away and come back: killed without a word, and started as the sandbox starts them."""
+"""Kills parts of a sandbox without warning, and restarts them as the sandbox starts them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Parts:
-    """The processes of a sandbox that runs."""
+    """The processes of a running sandbox."""
 
     def __init__(self, layout: Layout, console: Console) -> None:
         self._layout = layout
@@ -27,8 +27,8 @@ class Parts:
 
     @contextmanager
     def away(self, name: str) -> Iterator[None]:
-        """Within it a part is away; afterwards it is back, and so is each part that ended for want of it."""
-        # PostgreSQL's processes share memory: killed, they would leave it behind.
+        """Take a part down during the block; afterwards restart it, and each part that exited because of that."""
+        # PostgreSQL's processes share memory, which they would leave behind if they were killed.
         number = signal.SIGINT if name == database.NAME else signal.SIGKILL
         processes.stop(State.load(self._layout).processes[name], number=number, patience=5)
         try:
@@ -38,13 +38,13 @@ class Parts:
 
 
 class Away(Protocol):
-    """What can go away and come back."""
+    """Something that can be taken down and restarted."""
 
     def away(self, name: str) -> AbstractContextManager[None]:
-        """Within it, it is away."""
+        """Enter a block during which a part is down."""
 
 
 def seconds_away(parts: Away, name: str, seconds: float) -> None:
-    """Let a part be away for a while."""
+    """Take a part down for a while."""
     with parts.away(name):
         time.sleep(seconds)

@@ -1,4 +1,4 @@
-"""Makes Pagure's tables and a user with an API token, which it prints.
+"""Creates Pagure's tables, and a user with an API token, which it prints.
 
 Run by Pagure's Python: `pagure_user.py USER PASSWORD`.
 """
@@ -16,7 +16,7 @@ model.create_tables(config["DB_URL"], acls=config["ACLS"])
 session = model_base.create_session(config["DB_URL"])
 pagure.lib.query.set_up_user(session, user, "A Robot", f"{user}@example.com")
 account = pagure.lib.query.get_user(session, user)
-# As Pagure writes it, but cheap: each request of a push is asked for it.
+# Hash as Pagure does, but cheaply, because each request of a push verifies it.
 account.password = f"$2${bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()}"
 account.token = None
 pagure.lib.query.add_token_to_user(

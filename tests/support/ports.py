@@ -1,4 +1,4 @@
-"""Implementations of the ports that note what they are given, registered under the names of real ones."""
+"""Implementations of the ports that record their arguments, registered under the names of real ones."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ BUILT = "sha256:" + "1" * 64
 
 
 class NotingBuilder:
-    """Builds nothing; every build gives `BUILT`, or raises `error`."""
+    """Builds nothing; every build returns `BUILT`, or raises `error`."""
 
     works: list[BuildWork]
     error: Exception | None
 
     def build(self, work: BuildWork, *, seconds: float, log: Callable[[str], None]) -> BuildOutput:
-        """Note the work."""
+        """Record the work."""
         self.works.append(work)
         log(f"build of {work.target}, at most {seconds:.0f} s")
         if self.error is not None:
@@ -45,7 +45,7 @@ class NotingBuilder:
 
 
 def noting_builder(monkeypatch: pytest.MonkeyPatch, name: str = "buildah") -> type[NotingBuilder]:
-    """Put a new NotingBuilder into the table; its class holds what it noted."""
+    """Put a new NotingBuilder into the table; its class holds what it recorded."""
     monkeypatch.setattr(NotingBuilder, "works", [], raising=False)
     monkeypatch.setattr(NotingBuilder, "error", None, raising=False)
     monkeypatch.setitem(BUILDERS, name, f"{__name__}:NotingBuilder")
@@ -53,7 +53,7 @@ def noting_builder(monkeypatch: pytest.MonkeyPatch, name: str = "buildah") -> ty
 
 
 class NotingRunner:
-    """Runs nothing; what is watched is lost, after `meanwhile` was called."""
+    """Runs nothing; a watched job is lost, after `meanwhile` was called."""
 
     cancelled: list[str]
     meanwhile: Callable[[], None]
@@ -64,18 +64,18 @@ class NotingRunner:
         return Handle(key)
 
     def watch(self, handle: Handle, log: Callable[[str], None]) -> Failure:
-        """Let the test do what happens while a job runs."""
+        """Let the test act while a job would run."""
         log(f"job {handle.key}")
         type(self).meanwhile()
         return failure_of(JobLost(f"job {handle.key}"))
 
     def cancel(self, handle: Handle) -> None:
-        """Note the key."""
+        """Record the key."""
         self.cancelled.append(handle.key)
 
 
 def noting_runner(monkeypatch: pytest.MonkeyPatch, name: str = "local") -> type[NotingRunner]:
-    """Put a new NotingRunner into the table; its class holds what it noted."""
+    """Put a new NotingRunner into the table; its class holds what it recorded."""
     monkeypatch.setattr(NotingRunner, "cancelled", [], raising=False)
     monkeypatch.setattr(NotingRunner, "meanwhile", lambda: None, raising=False)
     monkeypatch.setitem(RUNNERS, name, f"{__name__}:NotingRunner")

@@ -1,4 +1,4 @@
-"""Programs that run in the background of a test and end with it."""
+"""Programs that run in the background of a test, and are stopped with it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SECONDS = 20
-"""How long a program may take to listen, unless told otherwise."""
+"""Default timeout in seconds until a program listens."""
 
 
 @contextmanager
 def running(command: Sequence[str], log: Path, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program until the block ends; what does not end within 10 s of SIGTERM is killed.
+    """Run a program until the block ends; it is killed if it does not exit within 10 s of SIGTERM.
 
     Args:
         command: Program and arguments.
@@ -44,7 +44,7 @@ def await_port(
     """Wait until a program listens on 127.0.0.1.
 
     Raises:
-        AssertionError: It ended, or does not listen in time; says what is in its log.
+        AssertionError: The program exited, or does not listen in time; the message has its log.
     """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:

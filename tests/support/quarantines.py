@@ -50,7 +50,7 @@ def blocked(home: MemoryRegistry, spec: Any, *platforms: str) -> tuple[Run, str]
 
 
 def pushed(home: MemoryRegistry, spec: Any, *tags: str, passed: bool = False) -> tuple[Run, str]:
-    """A blocked image that others pushed."""
+    """A blocked image that was pushed by others."""
     with RegistryClient(home.registry) as client:
         digest = push_platform(client, image_plan(DIGEST, *tags))
     run = Run(spec, image_plan(digest, *tags))

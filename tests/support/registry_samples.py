@@ -1,4 +1,4 @@
-"""Recorded webhooks of registries, out of `tests/samples/webhooks`."""
+"""Recorded webhooks of registries, from `tests/samples/webhooks`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from delivery_chain.senders.base import Request
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "webhooks"
 SECRET = "recorded-secret"
-"""What the samples' senders were given."""
+"""The secret given to the samples' senders."""
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 WITHOUT_HEADER = frozenset({"acr", "dockerhub", "quay"})
 """Senders whose secret is in the address."""
 
 
 def sample(sender: str, case: str) -> Request:
-    """A request as it came."""
+    """A request as it was recorded."""
     folder = SAMPLES / sender / case
     return Request(
         headers=json.loads((folder / "headers.json").read_text()),
@@ -28,7 +28,7 @@ def sample(sender: str, case: str) -> Request:
 
 
 def changed(sender: str, case: str, **values: Any) -> Request:
-    """A sample with other values at some paths, `__` between the keys; None takes a key away."""
+    """A sample with other values at some paths, with `__` between the keys; None removes a key."""
     request = sample(sender, case)
     payload = json.loads(request.body)
     for path, value in values.items():

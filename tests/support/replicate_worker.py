@@ -1,4 +1,4 @@
-"""The step `replicate` in a process of its own, as an Airflow worker has it, with a task state that outlives it."""
+"""Runs the step `replicate` in a process of its own, as an Airflow worker does, with a task state that outlives it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class FileStore:
         self._file = file
 
     def get(self, key: str) -> Any:
-        """What was set last, by whichever process."""
+        """Return the value set last, by any process."""
         return self._all().get(key)
 
     def set(self, key: str, value: Any) -> None:
-        """Set it at once: a process that is killed leaves the old or the new."""
+        """Set the value atomically: a killed process leaves the old or the new one."""
         new = self._file.with_suffix(".new")
         new.write_text(json.dumps(self._all() | {key: value}), "utf-8")
         new.rename(self._file)
@@ -37,7 +37,7 @@ class FileStore:
 
 
 def start_try(run: Run, slot: int, folder: Path) -> BaseProcess:
-    """Start a try of the step; what it returns is in `folder`/result.json."""
+    """Start a try of the step; its return value is in `folder`/result.json."""
     process = multiprocessing.get_context("spawn").Process(target=_try, args=(run, slot, str(folder)))
     process.start()
     return process

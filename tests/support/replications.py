@@ -28,7 +28,7 @@ def published(home: MemoryRegistry, run_id: str = "r1", spec: Any = SPEC, **fiel
 
 
 def pushed(home: MemoryRegistry, tag: str) -> Run:
-    """A run about an image that others pushed, after its gate."""
+    """A run for an image that was pushed by others, after its gate."""
     with RegistryClient(home.registry) as client:
         digest = push_platform(client, image_plan(OTHER, tag), seed="pushed")
     run = Run(SPEC, image_plan(digest, tag, run_id="pushed"))
@@ -44,7 +44,7 @@ def copied(run: Run, rule: str = "to-west") -> RegionResult:
 
 
 def until_done(run: Run, tries: int = 4) -> RegionResult:
-    """As Airflow does: again for errors that say that this may help."""
+    """Retry as Airflow does, after errors that say that a retry may help."""
     for _ in range(tries):
         try:
             return copied(run)

@@ -1,4 +1,4 @@
-"""Facts about a run, from its tasks and what they left: of one that is done, and of ones that ended before."""
+"""Facts about runs, with their tasks and results: of a complete run, and of runs that ended early."""
 
 from __future__ import annotations
 

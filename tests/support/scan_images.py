@@ -41,7 +41,7 @@ def dpkg_status(*packages: tuple[str, str, str]) -> dict[str, str]:
 
 
 def python_package(name: str, version: str) -> dict[str, str]:
-    """An installed Python package, as far as scanners look."""
+    """An installed Python package, with the files that scanners read."""
     text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
     return {f"app/{name}-{version}.dist-info/METADATA": text}
 
@@ -78,7 +78,7 @@ def push_files(
         files: Content by path.
         platform: For the config.
         layer_type: Media type that the manifest gives the layer.
-        media_type: Of the manifest.
+        media_type: Media type of the manifest.
         config_type: Media type that the manifest gives the config.
         extra: More fields of the config, such as `os.version`.
 
@@ -146,7 +146,7 @@ def push_hidden_layer(
     *,
     how: str,
 ) -> str:
-    """Push an image of two layers whose second one a scanner that believes the config does not see.
+    """Push an image of two layers, the second of which is hidden from a scanner that believes the config.
 
     Args:
         client: The registry.

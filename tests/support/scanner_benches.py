@@ -1,4 +1,4 @@
-"""A bench for each scan engine: the engine with databases of its own, for the contract that all of them keep."""
+"""A bench for each scan engine: the engine with its databases, for the contract that all engines keep."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ScannerBench:
-    """What the contract needs to know of one engine."""
+    """The parts of one engine that the contract needs to know."""
 
     options: Options
-    """With which its databases count as fresh."""
+    """Options with which its databases count as fresh."""
     strict: Options
-    """With which the same databases count as stale."""
+    """Options with which the same databases count as stale."""
     workplace: Workplace
     settings: Mapping[str, Any]
-    """Options of `[delivery_chain]` that make `options`."""
+    """Options of `[delivery_chain]` that result in `options`."""
 
 
 def trivy(client: RegistryClient, folder: Path) -> ScannerBench:
@@ -55,4 +55,4 @@ def trivy(client: RegistryClient, folder: Path) -> ScannerBench:
 
 
 BENCHES: dict[str, Callable[[RegistryClient, Path], ScannerBench]] = {"trivy": trivy}
-"""By the engine's name; the folder is the job's, with room beside it."""
+"""Benches by engine name; the folder is the job's, in a parent with room for more."""

@@ -1,4 +1,4 @@
-"""Sensors and triggers that poll, over looks that a test scripts: no source, no registry, no waiting."""
+"""Sensors and triggers whose polls a test scripts: no source, no registry, no waiting."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
 
 Scripted = dict[str, str] | DeliveryChainError
-"""What is found at a look, or why it failed."""
+"""Result of a poll, or the error that it raises."""
 
 
 class Store(dict[str, Any]):
-    """A task's state, as far as sensors use it."""
+    """A task's state, with the parts that sensors use."""
 
     def set(self, key: str, value: Any) -> None:
         self[key] = value
@@ -32,16 +32,16 @@ class Store(dict[str, Any]):
 def script(
     patch: pytest.MonkeyPatch, base: ModuleType, polled: ModuleType, *looks: Scripted
 ) -> list[Scripted]:
-    """Let the looks of a module find these, in order; they begin at T1, T2, …
+    """Script the polls of a module to return these results in order; they begin at T1, T2, …
 
     Args:
-        patch: Undoes it.
-        base: Has the clock: of the sensors, or of the triggers.
-        polled: Has `look`.
-        looks: What is found.
+        patch: Undoes the change.
+        base: Module with the clock: that of the sensors, or of the triggers.
+        polled: Module with `look`.
+        looks: Results of the polls.
 
     Returns:
-        The looks that were not taken yet.
+        The results that have not been used yet.
     """
     left, ticks = list(looks), count(1)
 
@@ -59,7 +59,7 @@ def script(
 def fired(
     monkeypatch: pytest.MonkeyPatch, polled: ModuleType, trigger: BaseTrigger, *looks: Scripted
 ) -> tuple[Any, list[float]]:
-    """Run a trigger over scripted looks, all of which it takes; gives its one event and the pauses between them."""
+    """Run a trigger over scripted polls, and check that it uses all; return its one event and the pauses in between."""
     pauses: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -77,7 +77,7 @@ def fired(
 
 
 def deferred(call: Callable[..., Any], *arguments: Any) -> TaskDeferred:
-    """How a call defers its task."""
+    """Return how a call defers its task."""
     with pytest.raises(TaskDeferred) as caught:
         call(*arguments)
     return caught.value

@@ -1,4 +1,4 @@
-"""A target whose effect takes time, such as a rollout, and does what a test tells it to."""
+"""A target whose effect takes time, such as a rollout, and which behaves as a test scripts it."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from delivery_chain.targets.order import Order
 
 ROW = "support.scripted_target:ScriptedTarget"
-"""Of the table of targets."""
+"""Name in the table of targets."""
 
 
 @dataclass(slots=True)
 class Script:
-    """What the target says, and what it was asked."""
+    """The target's responses, and the requests that it got."""
 
     outcomes: list[Outcome] = field(default_factory=list)
-    """Of the next attempts; `DONE` after them."""
+    """Results of the next attempts; then `DONE`."""
     ends: list[Settled | None] = field(default_factory=list)
-    """Of the next questions; nothing has settled after them."""
+    """Results of the next queries; then nothing has settled."""
     taken: list[tuple[str, list[Outcome]]] = field(default_factory=list)
-    """Tag, and how the earlier attempts went, of each order."""
+    """Tag and outcomes of the earlier attempts, for each order."""
     looked: list[str] = field(default_factory=list)
-    """Tags whose end was asked for."""
+    """Tags whose outcome was queried."""
 
 
 class ScriptedTarget:
-    """The port, scripted: `script` is set by the test."""
+    """The port, scripted; the test sets `script`."""
 
     connection_type: ClassVar[str] = "delivery_webhook"
     script: ClassVar[Script]

@@ -11,6 +11,6 @@ if TYPE_CHECKING:
 
 
 def section(**options: str | Path) -> Section:
-    """A section that holds these options, and no other."""
+    """A section with just these options."""
     found = {(SECTION, name): str(value) for name, value in options.items()}
     return Section(lambda where, name: found.get((where, name)))

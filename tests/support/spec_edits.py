@@ -1,6 +1,6 @@
-"""Chains whose specs are edited while their runs build: each builds a branch of its own name from one source.
+"""Chains whose specs are edited while their runs build; each builds a branch of its own name from one source.
 
-A build is held by stopping the command of its Dockerfile, until what Airflow shows says that the edit has arrived.
+A build is held by stopping the command of its Dockerfile until Airflow shows that the edit has taken effect.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SOONER = {
     "AIRFLOW__DAG_PROCESSOR__STALE_DAG_THRESHOLD": "15",
     "AIRFLOW__DAG_PROCESSOR__PARSING_CLEANUP_INTERVAL": "10",
 }
-"""Airflow's own intervals, shorter."""
+"""Airflow's own intervals, shortened."""
 DOCKERFILE = 'FROM scratch\nCOPY busybox /bin/busybox\nRUN ["/bin/busybox", "sleep", "{number}"]\n'
 SPEC = """\
 version: 1
@@ -57,20 +57,20 @@ def text(
 
 
 def prepare(layout: Layout, specs: Path) -> None:
-    """Write the chains' specs, and make their source, empty."""
+    """Write the chains' specs, and create their source, empty."""
     for name in CHAINS:
         (specs / f"{name}.yaml").write_text(text(name), "ascii")
     git(layout, "init", "--quiet", "--bare", str(_repository(layout)))
 
 
 def push(layout: Layout, folder: Path) -> dict[str, str]:
-    """Push each chain's branch. Returns their commits."""
+    """Push each chain's branch; return their commits."""
     files = {name: DOCKERFILE.format(number=_seconds(number)) for number, name in enumerate(CHAINS)}
     return push_branches(layout, folder, _repository(layout), files)
 
 
 def hold_builds() -> list[psutil.Process]:
-    """Stop the command of each chain's Dockerfile in its middle. They stay until `resume`d."""
+    """Stop the command of each chain's Dockerfile midway; `resume` continues them."""
     wanted = {_seconds(number) for number in range(len(CHAINS))}
     held: dict[str, psutil.Process] = {}
 
@@ -88,7 +88,7 @@ def hold_builds() -> list[psutil.Process]:
 
 
 def wait_for(happened: Callable[[], Any], what: str) -> None:
-    """Wait until something is true."""
+    """Wait until a condition holds."""
     deadline = time.monotonic() + RUN_SECONDS
     while not happened():
         assert time.monotonic() < deadline, f"waited {RUN_SECONDS} s for {what}"
@@ -96,7 +96,7 @@ def wait_for(happened: Callable[[], Any], what: str) -> None:
 
 
 def dag(api: AirflowApi, name: str) -> dict[str, Any]:
-    """A chain's Dag with its documentation; empty where Airflow has none."""
+    """A chain's Dag with its documentation; empty if Airflow has no such Dag."""
     listed = api.call("GET", "/dags", query={"dag_id_pattern": name})["dags"]
     if name not in [one["dag_id"] for one in listed]:
         return {}
@@ -105,7 +105,7 @@ def dag(api: AirflowApi, name: str) -> dict[str, Any]:
 
 
 def _seconds(number: int) -> str:
-    # Told apart from each other's and anybody else's.
+    # Distinguishable from each other and from other processes.
     return str(41 + number)
 
 

@@ -1,4 +1,4 @@
-"""What is said of a spec with problems."""
+"""The problems reported for a spec."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ def told(text: str) -> list[str]:
 
 
 def problems(text: str) -> list[str]:
-    """What is told of a text, without the names of the rules that it is told of."""
+    """The problems reported for a text, without the names of the violated rules."""
     return [OWNER.sub("", line) for line in told(text)]

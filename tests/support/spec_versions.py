@@ -1,4 +1,4 @@
-"""A folder of specs and the versions that a parse keeps of them."""
+"""A folder of specs, and the versions that a parse stores of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.spec_store.in_force import INDEX, look
+from delivery_chain.core.spec.in_force import INDEX
+from delivery_chain.spec_store.in_force import look
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,5 +1,5 @@
-# ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run pay
-"""One run of a chain in a metadata database, and what the scheduler, its tasks and people do to it."""
+# ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run it pay for that
+"""One run of a chain in a metadata database, and what the scheduler, its tasks and users do to it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ REFUSED = Verdict(digest=DIGEST, passed=False, judged_at=DAY, hits=(Hit(clause="
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Let this process's Airflow call the package's listener."""
+    """Make this process's Airflow call the package's listener."""
     from airflow.listeners.listener import get_listener_manager
 
     from delivery_chain.airflow_db import listener
@@ -89,7 +89,7 @@ class Chain:
         return DagSerialization.deserialize_dag(DagSerialization.serialize_dag(made))
 
     def create(self) -> None:
-        """A run whose tasks have not begun."""
+        """Create a run whose tasks have not begun."""
         from airflow.models.dagbundle import DagBundleModel
         from airflow.models.serialized_dag import SerializedDagModel
         from airflow.serialization.definitions.dag import SerializedDAG
@@ -128,7 +128,7 @@ class Chain:
         return found
 
     def delete(self, *tasks: str) -> None:
-        """What the button of a task instance's page does."""
+        """Delete tasks as the button of a task instance's page does."""
         from airflow.models.taskinstance import TaskInstance
         from airflow.utils.session import create_session
         from sqlalchemy import delete
@@ -138,7 +138,7 @@ class Chain:
             session.execute(delete(TaskInstance).where(*about))
 
     def states(self, default: str = "success", **states: str) -> None:
-        """Let the tasks be in these states."""
+        """Set the tasks' states."""
         from airflow.utils.session import create_session
 
         with create_session() as session:
@@ -147,7 +147,7 @@ class Chain:
                 one.try_number = max(one.try_number, 1)
 
     def leave(self, **left: Any) -> None:
-        """Let tasks have left values under their seals; anything that is no value of ours as it is."""
+        """Leave values of tasks under their seals; anything that is not one of our values is left as it is."""
         from airflow.models.xcom import XComModel
         from airflow.utils.session import create_session
 
@@ -180,7 +180,7 @@ class Chain:
             self.leave(publish=Published(digest=DIGEST, tags=moves), replicate=REGION, distribute=told)
 
     def mark(self, event: str, owner: str, **extra: Any) -> None:
-        """A row of the event log, as the REST API writes it."""
+        """Add a row to the event log, as the REST API does."""
         import json
 
         from airflow.models.log import Log
@@ -190,7 +190,7 @@ class Chain:
             session.add(Log(event, owner=owner, dag_id=self.dag_id, run_id=RUN, extra=json.dumps(extra)))
 
     def end(self, times: int = 1) -> str:
-        """What the scheduler does with a run whose tasks have ended, its guard against early commits included."""
+        """Do what the scheduler does with a run whose tasks have ended, including its guard against early commits."""
         from airflow.utils.session import create_session
         from airflow.utils.sqlalchemy import prohibit_commit
 
@@ -205,7 +205,7 @@ class Chain:
         return state
 
     def begin(self) -> None:
-        """What the scheduler does with a run that begins or goes on."""
+        """Do what the scheduler does with a run that starts or resumes."""
         from airflow.utils.session import create_session
         from airflow.utils.sqlalchemy import prohibit_commit
 
@@ -226,7 +226,7 @@ class Chain:
             clear_task_instances(found, session)
 
     def stop(self) -> None:
-        """What the API server does when somebody marks the run as failed."""
+        """Do what the API server does when a user marks the run as failed."""
         from airflow.api.common.mark_tasks import set_dag_run_state_to_failed
         from airflow.utils.session import create_session
 
@@ -235,7 +235,7 @@ class Chain:
             set_dag_run_state_to_failed(dag=self.dag, run_id=RUN, commit=True, session=session)
 
     def clear_failed(self) -> None:
-        """What it does when somebody clears the run's failed tasks alone."""
+        """Do what the API server does when a user clears only the run's failed tasks."""
         from airflow.utils.session import create_session
 
         self.mark("clear_dag_run", "anna", dry_run=False, only_failed=True)
@@ -243,7 +243,7 @@ class Chain:
             self.dag.clear(run_id=RUN, task_ids=None, only_failed=True, session=session)
 
     def set(self, **states: str) -> None:
-        """Let some tasks be in these states, all their instances; the others stay as they are."""
+        """Set the states of all instances of some tasks; the others stay as they are."""
         from airflow.utils.session import create_session
 
         with create_session() as session:
@@ -253,12 +253,12 @@ class Chain:
                     one.try_number += bool(one.state in {"success", "failed"})
 
     def in_state(self, *states: str) -> str:
-        """The steps with an instance in one of these states, the empty one of those to come; in a chain's order."""
+        """The steps with an instance in one of these states, where empty means not scheduled; in step order."""
         found = {name.rstrip("0123456789") for name, one in self.instances().items() if one[0] in states}
         return " ".join(step for step in STEPS if step in found)
 
     def instances(self) -> dict[str, tuple[str, int, int, str]]:
-        """State, try, most tries and name of each task instance."""
+        """State, try, maximum tries and name of each task instance."""
         from airflow.utils.session import create_session
 
         with create_session() as session:
@@ -273,7 +273,7 @@ class Chain:
             }
 
     def tries(self, task: str) -> list[int]:
-        """The earlier tries that Airflow still knows of, and so finds the logs of."""
+        """The earlier tries that Airflow still knows, and whose logs it finds."""
         from airflow.models.taskinstancehistory import TaskInstanceHistory as History
         from airflow.utils.session import create_session
         from sqlalchemy import select
@@ -292,7 +292,7 @@ class Chain:
             return None if row is None else (row.content, row.user_id)
 
     def write(self, note: str | None, by: str | None) -> None:
-        """As Airflow's REST API does it."""
+        """Write a note as Airflow's REST API does."""
         from airflow.utils.session import create_session
 
         with create_session() as session:

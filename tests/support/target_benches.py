@@ -1,6 +1,6 @@
-"""A bench for each kind of target: the real port against a real server that behaves as a test wants.
+"""A bench for each kind of target: the real port with a real server that behaves as a test scripts it.
 
-The contract of targets runs on each. A new kind needs a row in `BENCHES`.
+The contract of targets runs on each bench. A new kind needs a row in `BENCHES`.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ TOKEN = "hunter2 token"
 
 
 class Says(Enum):
-    """How the server answers the next order."""
+    """Responses of the server to an order."""
 
     YES = auto()
     NO = auto()
     NO_WITH_SECRETS = auto()
-    """Refused, and the answer repeats all the secrets that came."""
+    """A refusal that repeats all secrets received."""
     BUSY = auto()
     BUSY_FOR_7_S = auto()
     FAILED = auto()
     ELSEWHERE = auto()
     """A redirect to another server."""
     DRIPPING = auto()
-    """Taken, with an answer that never ends."""
+    """Success, with a body that never ends."""
     NOTHING = auto()
-    """The connection breaks without an answer."""
+    """The connection breaks without a response."""
 
 
 class Bench(Protocol):
@@ -49,20 +49,20 @@ class Bench(Protocol):
 
     target: Target
     secrets: tuple[str, ...]
-    """None of which may be shown."""
+    """Secrets that may not be shown."""
 
     def will(self, *says: Says) -> None:
-        """Let the server answer the next orders so; `YES` after them."""
+        """Script the responses to the next orders; then `YES`."""
 
     def ids(self) -> list[str]:
         """Ids of the orders as they arrived."""
 
     def led_astray(self) -> int:
-        """Requests that arrived at the other server."""
+        """Number of requests that arrived at the other server."""
 
 
 class WebhookBench:
-    """A webhook with a secret in its query and one to sign with."""
+    """A webhook with a secret in its query and one for signing."""
 
     def __init__(self, server: Server, other: Server) -> None:
         self.secrets = (TOKEN, quote(TOKEN), SECRET, SECRET.removeprefix("whsec_"))
@@ -103,10 +103,10 @@ class WebhookBench:
 
 @contextmanager
 def webhook_bench() -> Iterator[WebhookBench]:
-    """Run it on free ports of 127.0.0.1 until the block ends."""
+    """Run the bench on free ports of 127.0.0.1 until the block ends."""
     with webhook_target() as server, webhook_target() as other:
         yield WebhookBench(server, other)
 
 
 BENCHES: dict[str, Callable[[], AbstractContextManager[Bench]]] = {"webhook": webhook_bench}
-"""By the name in the table of targets."""
+"""Benches by the name in the table of targets."""

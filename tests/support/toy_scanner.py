@@ -1,4 +1,4 @@
-"""A scan engine for tests of what is around engines: it finds what a test tells it to."""
+"""A scan engine for tests of the code around engines: its findings are set by a test."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ToyOptions(Options):
 
 @dataclass
 class Toy:
-    """Finds what a test tells it to, per platform."""
+    """Returns the findings that a test sets, per platform."""
 
     findings: Mapping[str, tuple[Finding, ...]] = field(default_factory=dict)
     name: str = "trivy"
@@ -50,14 +50,14 @@ class Toy:
     options = ToyOptions
 
     def prepare(self, options: ToyOptions, workplace: Workplace, *, seconds: float, log: Log) -> Database:
-        """Note the options; nothing is fetched."""
+        """Record the options; nothing is fetched."""
         self.prepared.append(options)
         return self.database
 
     def scan(
         self, image: ImageRef, platform: str, database: Database, *, seconds: float, log: Log
     ) -> ScanOutput:
-        """A report with the findings, or the error."""
+        """Return a report with the findings, or raise the error."""
         self.asked.append((image.name, image.digest, platform))
         if self.error is not None:
             raise self.error
@@ -72,12 +72,12 @@ class Toy:
         return ScanOutput(report, b'{"raw": true}', RAW_TYPE)
 
     def checks(self, section: Section) -> Iterator[Check]:
-        """Never a problem."""
+        """Yield no problem."""
         yield Check("tool", self.name, lambda: [ok("tool", self.name, "is there")])
 
 
 def plug(monkeypatch: pytest.MonkeyPatch, scanner: Scanner[Any, Any] | Any) -> None:
-    """Put an engine into the table under its name, and its name into those that specs may use."""
+    """Put an engine into the table under its name, and its name into the list of names allowed in specs."""
     factory = f"make_{scanner.name}"
     monkeypatch.setattr(sys.modules[__name__], factory, lambda: scanner, raising=False)
     monkeypatch.setitem(table.SCANNERS, scanner.name, f"{__name__}:{factory}")

@@ -1,4 +1,4 @@
-"""The real Trivy against a real registry that holds images and the sample databases."""
+"""The real Trivy with a real registry that contains images and the sample databases."""
 
 from __future__ import annotations
 
@@ -80,12 +80,12 @@ class Bench:
         self.client.put_manifest(name, tag, manifest, OCI_MANIFEST)
 
     def downloads(self, what: str = "") -> int:
-        """How many databases were fetched: all, or those with this in their log line."""
+        """Number of downloaded databases: all, or those with a text in their log line."""
         return sum("successfully downloaded" in line and what in line for line in self.lines)
 
 
 def jar(artifact: str = "", group: str = "", version: str = "") -> bytes:
-    """A Java archive; with a name it carries Maven's `pom.properties`."""
+    """A Java archive; with a name, it contains Maven's `pom.properties`."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("META-INF/MANIFEST.MF", "Manifest-Version: 1.0\n")

@@ -1,4 +1,4 @@
-"""Layers that are one archive to one reader and another to the next, and a registry that sends each what it likes."""
+"""Layers that different readers unpack differently, and a registry that sends different bytes to different clients."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def push_raw(
     Args:
         client: The registry.
         name: Repository.
-        layers: Of each its packed bytes and what the config says of it.
+        layers: Packed bytes of each layer, and its digest in the config.
         odd: `types` and `sizes` that the manifest states, by the layer's number.
     """
     config = {
@@ -63,20 +63,20 @@ def push_raw(
 
 
 def tar_and_zstd(as_tar: bytes, as_zstd: bytes) -> bytes:
-    """A tar that is also a zstd stream of another tar: the first one stands in a frame that zstd passes over."""
+    """A tar that is also a zstd stream of another tar: the first one is in a frame that zstd skips."""
     header = _header(lambda size: struct.pack("<II", _SKIPPABLE, size - 8), len(as_tar))
     return header + as_tar + zstandard.ZstdCompressor().compress(as_zstd)
 
 
 def tar_and_gzip(as_tar: bytes, as_gzip: bytes) -> bytes:
-    """A tar that is also a gzip of another tar: the first one stands in the extra field of gzip's header."""
+    """A tar that is also a gzip of another tar: the first one is in the extra field of gzip's header."""
     fixed = b"\x1f\x8b\x08\x04\0\0\0\0\0\x03"
     header = _header(lambda size: fixed + struct.pack("<H", size - 12), len(as_tar))
     return header + as_tar + gzip.compress(as_gzip, mtime=0)[10:]
 
 
 def _header(start: Callable[[int], bytes], size: int) -> bytes:
-    """The header of an empty file in a tar, with a name that begins as is wanted."""
+    """The tar header of an empty file, with a name that starts with given bytes."""
     header = bytearray(tarfile.TarInfo("x" * 12).tobuf(tarfile.USTAR_FORMAT))
     begin = start(len(header) + size)
     header[: len(begin)] = begin
@@ -87,7 +87,7 @@ def _header(start: Callable[[int], bytes], size: int) -> bytes:
 
 @contextmanager
 def two_faced(registry: Registry, digest: str, other: bytes) -> Iterator[Registry]:
-    """A registry that sends Trivy other bytes for one blob than everybody else."""
+    """A registry that sends other bytes of one blob to Trivy than to all other clients."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

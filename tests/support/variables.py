@@ -1,4 +1,4 @@
-"""Airflow's Variables as a supervisor gives them, without an Airflow, with faults on demand."""
+"""Airflow's Variables as a supervisor provides them, without Airflow, with faults on demand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Variables:
-    """A supervisor that knows Variables, and nothing else."""
+    """A supervisor that supports Variables only."""
 
     held: dict[str, str] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
@@ -31,10 +31,10 @@ class Variables:
     broken: set[str] = field(default_factory=set)
     """Kinds of request that fail."""
     hidden: bool = False
-    """Whether each Variable is said not to be there, as where Airflow's database is away."""
+    """Whether each Variable is reported as missing, as when Airflow's database is down."""
 
     def send(self, msg: Any) -> Any:
-        """Answer one request."""
+        """Respond to one request."""
         if isinstance(msg, GetVariable):
             self._note("read", msg.key)
             if self.hidden or msg.key not in self.held:
@@ -53,7 +53,7 @@ class Variables:
         return None
 
     def took(self, *kinds: str) -> list[str]:
-        """What was asked for, of these kinds, since the last time."""
+        """The requests of these kinds since the last call."""
         found = [line for line in self.asked if line.split()[0] in kinds]
         self.asked.clear()
         return found
@@ -67,7 +67,7 @@ class Variables:
 
 
 def supervise(monkeypatch: pytest.MonkeyPatch) -> Variables:
-    """Let this process have a supervisor until the test ends."""
+    """Give this process a supervisor until the test ends."""
     made = Variables()
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", made, raising=False)
     return made

@@ -1,6 +1,6 @@
-"""The lists "Where to add …" of docs/architecture.md, as a reader follows them.
+"""The lists "Where to add …" of docs/architecture.md, followed like a reader would.
 
-Each item begins with a file. One with `<…>` in its path is of the new thing alone; any other gets a place for it.
+Each item begins with a file. A path with `<…>` is that of a new file; in any other file, the new thing gets an entry.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Item:
 
     number: int
     path: str
-    """As the page has it, from the package's folder or the repository's."""
+    """Path as on the page, from the package's folder or the repository's."""
     text: str
 
     def file(self, name: str) -> Path:
@@ -31,7 +31,7 @@ class Item:
         return PACKAGE / path if (PACKAGE / path).exists() else ROOT / path
 
     def lacks(self, name: str) -> str:
-        """Why the item does not hold for a thing that was added already; empty where it does."""
+        """The reason why the item does not hold for an existing thing; empty if it does."""
         file = self.file(name)
         if not file.exists():
             return f"{self.number}. {self.path}: no such file"

@@ -1,5 +1,5 @@
-# ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run pay
-"""An Airflow database with chains in it, and the plugin's receiver in front: what signed webhooks make of it."""
+# ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run it pay for that
+"""An Airflow database with chains, with the plugin's receiver in front; tests send signed webhooks to it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ import httpx
 
 from delivery_chain.core.events.event import Event
 from delivery_chain.core.events.ledger import Entry
+from delivery_chain.core.spec.in_force import INDEX, Kept, State, fingerprint, kept_key
+from delivery_chain.core.spec.in_force import Entry as Version
+from delivery_chain.core.spec.in_force import Index as InForce
 from delivery_chain.core.spec.model import ChainSpec
+from delivery_chain.core.spec.slots import widths
 from support.webhook_samples import standard_of
 
 if TYPE_CHECKING:
@@ -41,7 +45,7 @@ def commit(number: int) -> str:
 
 
 def spec(name: str = "shop", **sections: Any) -> ChainSpec:
-    """A chain that builds `api` from `git_shop`'s api.git: branch main and tags v1, v2, …; sections replace these."""
+    """A chain that builds `api` from `git_shop`'s api.git (branch main, tags v1, …); given sections replace these."""
     body: dict[str, Any] = {
         "version": 1,
         "name": name,
@@ -67,7 +71,7 @@ def images(name: str = "base", **sections: Any) -> ChainSpec:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What came back."""
+    """The response to a delivery."""
 
     status: int
     body: Any
@@ -75,28 +79,28 @@ class Sent:
 
     @property
     def entries(self) -> list[Entry]:
-        """The changes that the answer tells of."""
+        """The changes listed in the response."""
         return [Entry.model_validate(one) for one in self.body["changes"]]
 
     @property
     def sentences(self) -> list[str]:
-        """The same, a line each."""
+        """The changes as sentences."""
         return [entry.sentence for entry in self.entries]
 
     @property
     def run_ids(self) -> list[str]:
-        """The runs that it names."""
+        """The ids of the runs that the response names."""
         return [outcome.run_id for entry in self.entries for outcome in entry.outcomes if outcome.run_id]
 
     @property
     def made(self) -> list[str]:
-        """Those of them that this delivery made."""
+        """The ids of the runs that this delivery started."""
         return [one.run_id for entry in self.entries for one in entry.outcomes if one.made]
 
 
 @dataclass(slots=True)
 class Receiver:
-    """The plugin's receiver of one server process, asked over ASGI."""
+    """The plugin's receiver in one server process, called over ASGI."""
 
     app: Any
     runner: asyncio.Runner = field(default_factory=asyncio.Runner)
@@ -109,7 +113,7 @@ class Receiver:
         self.runner.__exit__(*error)  # type: ignore[arg-type]
 
     def run(self, call: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> Any:
-        """Run something with a client."""
+        """Call a function with a client."""
 
         async def go() -> Any:
             transport = httpx.ASGITransport(app=self.app)
@@ -126,7 +130,7 @@ class Receiver:
         content: Any = b"",
         headers: Mapping[str, str] | None = None,
     ) -> Sent:
-        """One request."""
+        """Send one request."""
 
         async def go(client: httpx.AsyncClient) -> Sent:
             return await _send(client, method, path, content, headers or {})
@@ -134,11 +138,11 @@ class Receiver:
         return self.run(go)
 
     def post(self, conn_id: str, body: bytes, headers: Mapping[str, str]) -> Sent:
-        """One delivery as it is."""
+        """Send one delivery as it is."""
         return self.request("POST", f"{PREFIX}/{conn_id}", content=body, headers=headers)
 
     def all(self, deliveries: Iterable[tuple[str, bytes, Mapping[str, str]]]) -> list[Sent]:
-        """Many at once: connection, body and headers of each."""
+        """Send many deliveries concurrently: connection, body and headers of each."""
 
         async def go(client: httpx.AsyncClient) -> list[Sent]:
             calls = [
@@ -157,20 +161,20 @@ class Receiver:
         conn_id: str = "hook",
         secret: str = SECRET,
     ) -> Sent:
-        """One delivery in our own form, signed now; with an id of its own unless one is given."""
+        """Send one delivery in our own format, signed now; with a new id unless one is given."""
         return self.post(*signed(said, delivery=delivery, conn_id=conn_id, secret=secret))
 
     def push(
         self, ref: str, before: str | None, after: str, *, repository: str = "shop/api", **how: Any
     ) -> Sent:
-        """One ref that moved."""
+        """Report one ref that moved."""
         return self.deliver(moved((ref, before, after), repository=repository), **how)
 
 
 def signed(
     said: Mapping[str, Any], *, delivery: str = "", conn_id: str = "hook", secret: str = SECRET
 ) -> tuple[str, bytes, dict[str, str]]:
-    """Connection, body and headers of a delivery in our own form."""
+    """Connection, body and headers of a delivery in our own format."""
     body = json.dumps(said).encode()
     event_id, stamp = delivery or token_hex(8), str(int(time.time()))
     signature = standard_of(event_id, body, key=secret.encode(), stamp=stamp)
@@ -182,7 +186,7 @@ def signed(
 
 
 def moved(*moves: tuple[str, str | None, str], repository: str = "shop/api", **more: Any) -> dict[str, Any]:
-    """A payload of our own form: each ref with where it was and is."""
+    """A payload in our own format: each ref with its old and new commit."""
     pushes = [
         {"ref": ref, "after": after} | ({} if before is None else {"before": before})
         for ref, before, after in moves
@@ -191,7 +195,7 @@ def moved(*moves: tuple[str, str | None, str], repository: str = "shop/api", **m
 
 
 def pushed(*named: tuple[str, str, str]) -> dict[str, Any]:
-    """A payload of our own form: each image's name, tag and digest."""
+    """A payload in our own format: each image's name, tag and digest."""
     found = [
         {key: value for key, value in zip(("name", "tag", "digest"), one, strict=True) if value}
         for one in named
@@ -211,7 +215,7 @@ async def _send(
 
 
 def connect(monkeypatch: pytest.MonkeyPatch, conn_id: str = "hook", **changes: Any) -> None:
-    """A connection of a sender that speaks for the git server and the registry of these tests."""
+    """Define the connection of a sender for the git server and the registry of these tests."""
     extra = {"sender": "standard", "speaks_for": "git_shop home", "per_minute": 100_000}
     more = changes.pop("extra", {})
     fields = {"conn_type": "webhook_sender", "password": SECRET, "extra": extra | more} | changes
@@ -219,12 +223,12 @@ def connect(monkeypatch: pytest.MonkeyPatch, conn_id: str = "hook", **changes: A
 
 
 def connect_git(monkeypatch: pytest.MonkeyPatch, conn_id: str = "git_shop", host: str = GIT_HOST) -> None:
-    """A git server."""
+    """Define the connection of a git server."""
     monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps({"conn_type": "git", "host": host}))
 
 
 def make_receiver() -> Receiver:
-    """The plugin's own receiver, where Airflow mounts it, with nothing remembered of other tests."""
+    """The plugin's own receiver, where Airflow mounts it, with empty caches."""
     from starlette.applications import Starlette
 
     from delivery_chain import web
@@ -237,20 +241,20 @@ def make_receiver() -> Receiver:
 
 @dataclass(slots=True)
 class Stored:
-    """What is in Airflow's database."""
+    """The contents of Airflow's database."""
 
     kind: str
     """`sqlite` or `postgresql`."""
     url: str = field(repr=False)
 
     def add(self, *specs: ChainSpec, standing: Standing | None = None) -> None:
-        """Store chains as the Dag processor does: a row, and a new serialised version where something changed."""
+        """Store chains as the Dag processor does: a row, and a new serialized version if something changed."""
         from delivery_chain.dag_files.factory import make_chain_dag
 
         self.add_dags(*(make_chain_dag(one, standing=standing) for one in specs))
 
     def add_dags(self, *dags: Any) -> None:
-        """Store any Dags so."""
+        """Store any Dags in the same way."""
         from airflow.models.dagbundle import DagBundleModel
         from airflow.models.serialized_dag import SerializedDagModel
         from airflow.serialization.definitions.dag import SerializedDAG
@@ -267,6 +271,29 @@ class Stored:
                 SerializedDagModel.write_dag(dag, bundle_name=BUNDLE, session=session)
             session.flush()
         self.mark(*(one.dag_id for one in dags), is_paused=False)
+
+    def put_in_force(self, *specs: ChainSpec, state: State = State.CURRENT) -> None:
+        """Store the versions of chains as the Dag processor does before it stores their Dags."""
+        from airflow.models.variable import Variable
+        from airflow.utils.session import create_session
+
+        chains = {
+            one.name: Version(
+                number=1,
+                fingerprint=fingerprint(one),
+                file=f"{one.name}.yaml",
+                slots=widths(one),
+                state=state,
+            )
+            for one in specs
+        }
+        with create_session() as session:
+            for one in specs:
+                kept = Kept.of(one, chains[one.name]).model_dump_json(exclude_defaults=True)
+                Variable.set(kept_key(one.name), kept, session=session)
+            Variable.set(
+                INDEX, InForce(chains=chains).model_dump_json(exclude_defaults=True), session=session
+            )
 
     def mark(self, *dag_ids: str, **values: Any) -> None:
         """Set columns of Dags: is_paused, is_stale, has_import_errors."""
@@ -298,7 +325,7 @@ class Stored:
                     session.execute(table.delete())
 
     def runs(self, dag_id: str | None = None) -> list[tuple[str, str]]:
-        """Dag id and run id of each run, in the order of their making."""
+        """Dag id and run id of each run, in the order of creation."""
         from airflow.models.dagrun import DagRun
         from airflow.utils.session import create_session
         from sqlalchemy import select
@@ -309,7 +336,7 @@ class Stored:
             return [(row.dag_id, row.run_id) for row in rows]
 
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
-        """What is known of a run."""
+        """Everything known about a run."""
         from airflow.models.dagrun import DagRun
         from airflow.utils.session import create_session
         from sqlalchemy import select
@@ -341,7 +368,7 @@ class Stored:
             return [Entry.model_validate_json(row.extra or "") for row in rows]
 
     def variables(self) -> dict[str, Any]:
-        """All Variables, read."""
+        """All Variables, parsed."""
         from airflow.models.variable import Variable
         from airflow.utils.session import create_session
         from sqlalchemy import select
@@ -359,5 +386,5 @@ class Stored:
             Variable.set(dag_id, json.dumps(said), session=session)
 
     def nothing(self) -> bool:
-        """Whether no webhook left anything."""
+        """Whether webhooks have left nothing."""
         return (self.runs(), self.ledger(), self.variables()) == ([], [], {})

@@ -1,4 +1,4 @@
-"""Samples of webhooks, and each sender's proof, made here with nothing of the package."""
+"""Samples of webhooks, and each sender's proof, computed here without the package's code."""
 
 from __future__ import annotations
 
@@ -36,29 +36,29 @@ SIGNATURES = {
     "gogs": ("x-gogs-signature", ""),
     "pagure": ("x-pagure-signature-256", ""),
 }
-"""The header and what is before the hex, of those that send an HMAC of the body."""
+"""Header and prefix before the hex digits, for senders that send an HMAC of the body."""
 
 
 def cases() -> list[tuple[str, str]]:
-    """Each sample of the forges and of our own form, as sender and case."""
+    """Each sample of the forges and of our own format, as sender and case."""
     found = [(path.parts[-3], path.parts[-2]) for path in SAMPLES.glob("*/*/body.json")]
     return sorted((sender, case) for sender, case in found if sender in FORGES)
 
 
 def origin(sender: str, case: str) -> str:
-    """Where a sample is from."""
+    """The source of a sample."""
     folder = SAMPLES / sender / case
     told = json.loads((folder / "headers.json").read_text(encoding="utf-8"))
     return str(told["origin"]) if "origin" in told else (folder / "ORIGIN.md").read_text(encoding="utf-8")
 
 
 def read(sender: str, request: Request) -> Notification:
-    """What an authentic request says."""
+    """The content of an authentic request."""
     return SENDERS[sender].parse(request)
 
 
 def why_not(sender: str, request: Request) -> str:
-    """Why an authentic request is refused, by status and reason."""
+    """The reason why an authentic request is refused, as status and message."""
     with pytest.raises(WebhookRefused) as caught:
         SENDERS[sender].parse(request)
     assert "\n" not in str(caught.value)
@@ -77,12 +77,12 @@ def sample(sender: str, case: str) -> Request:
 
 
 def edited(request: Request, **changes: Any) -> Request:
-    """The request with other values at the body's top level."""
+    """The request with other values at the top level of the body."""
     return replace(request, body=json.dumps(json.loads(request.body) | changes).encode())
 
 
 def with_headers(request: Request, headers: dict[str, str]) -> Request:
-    """The request with these headers too."""
+    """The request with additional headers."""
     return replace(request, headers={**request.headers, **headers})
 
 
@@ -98,7 +98,7 @@ def hex_of(body: bytes, secret: str = SECRET) -> str:
 
 
 def standard_of(event_id: str, body: bytes, *, key: bytes = SECRET.encode(), stamp: str = STAMP) -> str:
-    """A signature after the Standard Webhooks specification."""
+    """A signature by the Standard Webhooks specification."""
     digest = hmac.new(
         key, f"{event_id}.{stamp}.".encode(errors="surrogatepass") + body, hashlib.sha256
     ).digest()
@@ -106,7 +106,7 @@ def standard_of(event_id: str, body: bytes, *, key: bytes = SECRET.encode(), sta
 
 
 def proof(sender: str, request: Request, secret: str = SECRET) -> dict[str, str]:
-    """The headers in which a sender of this kind proves to know the secret."""
+    """The headers in which a sender of this kind proves that it knows the secret."""
     if sender in SIGNATURES:
         name, prefix = SIGNATURES[sender]
         return {name: prefix + hex_of(request.body, secret)}

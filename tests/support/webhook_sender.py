@@ -1,9 +1,10 @@
-"""A server process of its own with the plugin's receiver, which takes deliveries from a file when it is told to.
+"""A server process with the plugin's receiver, which takes deliveries from a file on command.
 
     python tests/support/webhook_sender.py deliveries.json
 
-The file holds `[[connection, body, headers], …]`. It says `ready`, waits for a line, takes all at once, and prints
-`[[status, [run ids], [those made]], …]` as JSON. Airflow's settings and connections come from the environment.
+The file contains `[[connection, body, headers], …]`. The process prints `ready`, waits for a line, takes all deliveries
+at once, and prints `[[status, [run ids], [those started]], …]` as JSON. Airflow's settings and connections come from
+the environment.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ sys.path[:0] = [str(TESTS), str(TESTS.parent / "plugins")]
 
 
 def main() -> None:
-    """See above."""
+    """Run the program; see the module."""
     from support.webhook_airflow import make_receiver  # noqa: PLC0415 - after the path is set
 
     deliveries = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     with make_receiver() as receiver:
-        # What is made at the first request is made: the race is about the rest.
+        # Let everything be created that the first request creates: the race is about the rest.
         receiver.request("GET", "/delivery-chain/webhooks/hook")
         print("ready", flush=True)  # noqa: T201 - for who started it
         sys.stdin.readline()

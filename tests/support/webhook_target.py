@@ -1,4 +1,4 @@
-"""A trigger's target that says what a test tells it to, byte by byte: answers, silence, drips and noise."""
+"""A trigger's target whose responses a test scripts byte by byte: answers, silence, drips and noise."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Got:
     method: str
     path: str
     headers: dict[str, str]
-    """Names in small letters."""
+    """Header names in lower case."""
     body: bytes
 
 
@@ -32,24 +32,24 @@ class Target:
     url: str
     got: list[Got] = field(default_factory=list)
     replies: list[bytes | Callable[[socket.socket, threading.Event], None]] = field(default_factory=list)
-    """For the next requests, in order; after them `OK`."""
+    """Responses to the next requests, in order; then `OK`."""
 
 
 def answer(status: int, body: bytes = b"", **headers: str) -> bytes:
-    """An answer as bytes; a header's `_` stands for `-`."""
+    """A response as bytes; `_` in a header's name stands for `-`."""
     lines = [f"HTTP/1.1 {status} Because", f"Content-Length: {len(body)}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
 def hang(connection: socket.socket, over: threading.Event) -> None:
-    """Say nothing for as long as the test goes on."""
+    """Send nothing while the test runs."""
     del connection
     over.wait(60)
 
 
 def drip(start: bytes, piece: bytes) -> Callable[[socket.socket, threading.Event], None]:
-    """Say `start`, then `piece` again and again, each well within any timeout."""
+    """Send `start`, then `piece` again and again, each well within any timeout."""
 
     def reply(connection: socket.socket, over: threading.Event) -> None:
         connection.sendall(start)

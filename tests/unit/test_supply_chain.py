@@ -66,8 +66,8 @@ def not_found(package: tuple[str, str]) -> dict[str, Any]:
 
 PROBED = answer(audit.PROBE, VULN)
 BLIND = (
-    "no result: the service knows nothing of django 3.2, which is vulnerable; so it knows nothing of the rest",
-    "It is not reached, or a mirror stands in for it.",
+    "no result: the service does not report django 3.2, which is vulnerable, so it can't be trusted",
+    "It can't be reached, or a mirror answers in its place.",
 )
 
 

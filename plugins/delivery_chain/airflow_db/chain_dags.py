@@ -19,15 +19,20 @@ if TYPE_CHECKING:
 
 
 def dag_hashes(session: Session) -> dict[str, str]:
-    """Hash of each chain's Dag by Dag id; it changes with the Dag."""
+    """Map the Dag id of each chain to the hash of its Dag, which changes whenever the Dag does."""
     return dict(session.execute(_latest(SerializedDagModel.dag_hash)).all())
 
 
 def stored_dags(session: Session, dag_ids: Collection[str]) -> dict[str, Any]:
-    """The serialized Dags of these chains, as JSON, by Dag id."""
+    """Map the Dag ids of these chains to their serialized Dags, as JSON."""
     wanted = _latest(SerializedDagModel.id).where(SerializedDagModel.dag_id.in_(dag_ids)).subquery()
     rows = session.scalars(select(SerializedDagModel).where(SerializedDagModel.id.in_(select(wanted.c.id))))
     return {row.dag_id: row.data for row in rows}
+
+
+def any_chain_dag(session: Session) -> bool:
+    """Whether Airflow has the Dag of any chain, even of a removed one."""
+    return session.scalar(select(DagTag.dag_id).where(DagTag.name == CHAIN_TAG).limit(1)) is not None
 
 
 def all_dag_ids(session: Session) -> set[str]:

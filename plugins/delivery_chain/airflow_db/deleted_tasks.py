@@ -1,4 +1,4 @@
-"""Restores tasks of a run that a user deleted in the UI or over REST, which Airflow never recreates by itself.
+"""Restores tasks of a run that a user deleted in the UI or over REST. Airflow itself never recreates them.
 
 Tasks downstream of a deleted one wait forever, and Airflow does not detect the deadlock while a task of the run has
 its own concurrency limit, as `publish` does. Source: airflow issue 71540.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def deleted_of(connection: Session | Connection, dag_id: str, run_id: str) -> tuple[str, ...]:
-    """The steps of a run without any task instance, in step order."""
+    """The steps of a run that have no task instance, in step order."""
     one = TaskInstance
     wanted = select(one.task_id).where(one.dag_id == dag_id, one.run_id == run_id).distinct()
     there = set(connection.scalars(wanted))
@@ -30,7 +30,7 @@ def deleted_of(connection: Session | Connection, dag_id: str, run_id: str) -> tu
 def restore(connection: Connection, dag_run: DagRun) -> tuple[str, ...]:
     """Recreate the missing tasks of a run that starts or resumes, as Airflow first created them.
 
-    Mapped ones are left to Airflow, which expands them again.
+    The instances of mapped tasks are left to Airflow, which expands such tasks again.
 
     Returns:
         Ids of the restored tasks.

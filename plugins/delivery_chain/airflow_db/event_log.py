@@ -24,7 +24,7 @@ def log_entries(session: Session, dag_id: str | None, entries: Sequence[Entry]) 
     """Add one row per entry.
 
     Args:
-        session: Of the transaction.
+        session: Session of the transaction.
         dag_id: The Dag whose readers may see the rows; None for changes that belong to no Dag.
         entries: Only the first `MOST_ROWS` are written.
     """

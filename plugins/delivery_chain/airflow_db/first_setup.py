@@ -1,4 +1,4 @@
-"""Sets up Airflow's database, schema and connections, in one process, because each `airflow` command takes seconds.
+"""Sets up the schema of Airflow's database and its connections in one process: each `airflow` command takes seconds.
 
 Run it as `python -m delivery_chain.airflow_db.first_setup` with Airflow's settings in the environment and the
 connections on standard input: a JSON list of objects with `conn_id` and Connection's other arguments.
@@ -19,7 +19,7 @@ MAX_INPUT = 1 << 20
 
 
 def write_connections(wanted: list[dict[str, Any]]) -> None:
-    """Create or reset each given connection; leave others unchanged."""
+    """Create or reset each of the given connections; leave others unchanged."""
     with create_session() as session:
         for values in wanted:
             extra = json.dumps(values.pop("extra")) if "extra" in values else None

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One of Airflow's processes, by its latest job."""
+    """One of Airflow's processes, as known from its latest job."""
 
     host: str
     alive: bool
     heard_of: datetime | None
-    """Its last heartbeat."""
+    """Time of its last heartbeat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def connections() -> dict[str, str]:
 
 
 def dialect_and_time() -> tuple[str, datetime | None]:
-    """The kind of database, and its time; None for SQLite, a local file without its own clock."""
+    """The kind of database, and its current time; None for SQLite, which is a local file without a clock of its own."""
     with transaction() as session:
         kind = session.get_bind().dialect.name
         now: datetime = session.execute(select(func.current_timestamp())).scalar_one()
@@ -59,7 +59,7 @@ def dialect_and_time() -> tuple[str, datetime | None]:
 
 
 def processes(job_types: Collection[str]) -> dict[str, Process]:
-    """The latest job of each type that ever ran."""
+    """The latest job of each type, by type; types that never ran are omitted."""
     found: dict[str, Process] = {}
     with transaction() as session:
         for job_type in job_types:
@@ -72,14 +72,14 @@ def processes(job_types: Collection[str]) -> dict[str, Process]:
 
 
 def dag_rows(dag_ids: Collection[str]) -> dict[str, DagRow]:
-    """The Dags among these that Airflow has and does not consider stale."""
+    """The Dags with these ids that Airflow has and does not consider stale, by id."""
     with transaction() as session:
         models = session.scalars(select(DagModel).where(DagModel.dag_id.in_(dag_ids), ~DagModel.is_stale))
         return {one.dag_id: DagRow(bool(one.has_import_errors), bool(one.is_paused)) for one in models}
 
 
 def failing_dags(dag_ids: Collection[str]) -> set[str]:
-    """Dags whose latest run failed, or waits for a retry."""
+    """Ids of the Dags whose latest run failed, or waits for a retry."""
     with transaction() as session:
         return _failing(session, dag_ids)
 
@@ -100,6 +100,6 @@ def pool_slots(name: str) -> int | None:
 
 
 def signing_secret() -> str:
-    """The installation's signing secret; empty if not created yet."""
+    """The installation's signing secret; empty if it has not been created yet."""
     with transaction() as session:
         return stored_secret(session)

@@ -1,4 +1,4 @@
-"""Inserts a row into one of Airflow's tables while others may insert the same row concurrently."""
+"""Inserts a row into one of Airflow's tables while other processes may insert the same row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def insert_or_leave(connection: Connection, table: Any) -> Any:
-    """Return an insert into `table` that does nothing if its unique key exists: no IntegrityError, no lost row."""
+    """Return an insert into `table` that does nothing if the unique key exists already, without an IntegrityError."""
     match connection.dialect.name:
         case "postgresql":
             return postgresql.insert(table).on_conflict_do_nothing()

@@ -2,8 +2,8 @@
 
 Runs in the scheduler, and in the API server when users mark a run by hand.
 
-It uses the run's own database session, never a second one: on SQLite a second writer would wait for the scheduler's
-transaction, which waits for us. No failure here may disturb the scheduler.
+It uses the run's own database session, never a second one: on SQLite, a second writer would wait for the scheduler's
+transaction, which waits for this listener. No failure here may disturb the scheduler.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ TAG = "delivery-chain"
 BY_SCHEDULER = frozenset({"success", "task_failure"})
 """Airflow's messages for a run that its tasks finished. Source: airflow.models.dagrun, DagRun.update_state."""
 MOST_TRIES = 10
-"""Attempts to write a note that fails, each when the next run starts or finishes."""
+"""Maximum attempts to write a note that fails; each is made when the next run starts or finishes."""
 MOST_MISSED = 100
 log = logging.getLogger(__name__)
 _missed: dict[tuple[str, str, int], int] = {}
-"""Runs without their note, as Dag id, run id and primary key of the run, and the attempts left."""
+"""Runs whose note could not be written (Dag id, run id, primary key of the run), with the attempts left."""
 
 
 @hookimpl
@@ -66,13 +66,13 @@ def on_dag_run_failed(dag_run: DagRun, msg: str) -> None:
 
 
 def _end(dag_run: DagRun, msg: str) -> None:
-    """Note the run's outcome; resume the run if it was reported too soon, or if tasks were cleared meanwhile."""
+    """Note the run's outcome; resume the run if `report` ran too soon, or if tasks were cleared meanwhile."""
     note_summary(dag_run)
     try:
         from airflow.utils.state import DagRunState  # noqa: PLC0415
 
         if msg in BY_SCHEDULER and _in_its_transaction(dag_run, _must_resume):
-            # As when a finished run is cleared: it restarts, and `report` with it.
+            # This is what clearing a finished run does: the run restarts, and `report` with it.
             dag_run.set_state(DagRunState.QUEUED)
     except Exception:
         log.warning("The state of run %s may be out of date", _key(dag_run)[1], exc_info=True)
@@ -126,7 +126,7 @@ def _note_missed(dag_run: DagRun) -> None:
 
 
 def _note_later(connection: Connection, dag_run: DagRun, key: tuple[str, str, int]) -> bool:
-    """Write a missed note once the run has finished; a resumed run gets one when it finishes."""
+    """Write a missed note if the run has finished; a run that was resumed gets its note when it finishes."""
     del dag_run
     if _note_of(connection, *key):
         _missed.pop(key, None)
@@ -135,7 +135,7 @@ def _note_later(connection: Connection, dag_run: DagRun, key: tuple[str, str, in
 
 def _key(dag_run: DagRun) -> tuple[str, str, int]:
     """Dag id, run id, and primary key of the run."""
-    # Not by attribute, which may query the database that just failed.
+    # Do not read attributes, which may query the database that has just failed.
     known = getattr(dag_run, "__dict__", {})
     return known.get("dag_id", "?"), known.get("run_id", "?"), known.get("id", 0)
 
@@ -155,7 +155,7 @@ def _in_its_transaction(
     if session is None:
         return None
     if session.new or session.dirty:
-        # A note that is written together with the run's state.
+        # Flush a note that is being written together with the run's state.
         session.flush()
     # Statements on the connection join the session's transaction, but flush nothing and trip none of its guards.
     connection = session.connection()
@@ -194,7 +194,7 @@ def _name(connection: Connection, dag_run: DagRun) -> bool:
 
 
 def _spec(dag_run: DagRun) -> ChainSpec | None:
-    """The spec from which the run's Dag was built, as Airflow stored it with the Dag."""
+    """The spec that the run's Dag was built from, as Airflow stored it with the Dag."""
     from delivery_chain.core.spec.model import ChainSpec  # noqa: PLC0415
 
     dag: Any = getattr(dag_run, "dag", None)
@@ -217,7 +217,7 @@ def _resume(connection: Connection, dag_run: DagRun) -> bool:
 
 
 def _reset_downstream(connection: Connection, dag_run: DagRun) -> bool:
-    """Reset the steps downstream of rerun tasks that did not run, which Airflow considers finished."""
+    """Reset steps that never ran, but that Airflow considers finished, if they are downstream of rerun tasks."""
     from delivery_chain.airflow_db.outcomes import facts_of  # noqa: PLC0415
     from delivery_chain.airflow_db.reopening import reset  # noqa: PLC0415
     from delivery_chain.core.run.resume import to_reset  # noqa: PLC0415

@@ -1,6 +1,6 @@
 """Collects the facts of runs from Airflow's database: task states, XComs of the steps, and users' marks and clears.
 
-Reads and writes use the given connection or session, and join its transaction.
+Reads and writes use the given connection or session, and are part of its transaction.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from delivery_chain.core.spec.model import ChainSpec
 
 RENDERED = TaskInstance.__table__.c.rendered_map_index
-"""The rendered map index of a mapped instance; NULL until it has one."""
+"""Column with the name of a mapped instance (its rendered map index); NULL until it has one."""
 MOST_ROWS = 500
 """Maximum number of event log rows read for one run, newest first."""
 
@@ -50,11 +50,11 @@ def facts_of(
     """Collect all facts of a run; None if the run does not exist.
 
     Args:
-        connection: To Airflow's database.
-        dag_id: Its Dag.
-        run_id: Its id.
-        state: Its state, if the transaction is about to change it; otherwise read from the database.
-        left: The XComs of its steps, if already read.
+        connection: Connection to Airflow's database.
+        dag_id: The run's Dag.
+        run_id: The run's id.
+        state: The run's state, if the transaction is about to change it; empty to read it from the database.
+        left: The XComs of the run's steps, if already read.
 
     Raises:
         pydantic.ValidationError: Another version of this package wrote the XComs.
@@ -111,7 +111,7 @@ def _tasks(
 
 def marks_in(connection: Session | Connection, dag_id: str, run_id: str) -> tuple[Mark, ...]:
     """Users' marks and clears of a run that are still in effect."""
-    # A request about many runs names them only in its body.
+    # A request for many runs names them only in its body, so search the logged body, too.
     named = Log.extra.contains(json.dumps(run_id), autoescape=True)
     wanted = (
         select(Log.event, Log.owner, Log.dag_id, Log.task_id, Log.extra)

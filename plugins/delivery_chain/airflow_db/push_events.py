@@ -1,6 +1,7 @@
 """Reads the ledger from Airflow's database: the webhooks' rows in the event log, and the XComs of the sensors' runs.
 
-The ledger has no table of its own: what `airflow db clean` deletes disappears from it, too.
+The ledger is the list of all changes reported. It has no table of its own: what `airflow db clean` deletes disappears
+from it, too.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 MOST_ENTRIES = 5000
-"""Limit of entries read at a time."""
+"""Maximum number of entries read for one request."""
 MARGIN = timedelta(hours=1)
-"""Extra time read before the wanted start: a change reported just before it may be seen just after it."""
+"""Extra period read before the wanted start: of two reports of one change, the first may be older than the start."""
 ROWS_AT_ONCE = 200
 """Rows fetched from the database at a time."""
 
@@ -51,14 +52,14 @@ class Ledger:
     """The lines read, and how complete they are."""
 
     changes: list[LedgerLine]
-    """The newest first."""
+    """Lines, newest first."""
     watches: Mapping[str, Watch]
     """The sensors, by Dag id."""
     since: datetime
     """Start of the complete part: later than requested if the ledger was truncated."""
     cut: bool = False
     skipped: int = 0
-    """Unreadable records, written by another version."""
+    """Number of records that could not be read, because another version wrote them."""
 
 
 def read(session: Session, since: datetime, now: datetime, readable: Collection[str] | None = None) -> Ledger:
@@ -100,7 +101,7 @@ def read(session: Session, since: datetime, now: datetime, readable: Collection[
 
 
 class _Reader:
-    """Reads both kinds of records, the newest first, up to a limit."""
+    """Reads both kinds of records, newest first, up to a limit."""
 
     def __init__(self, session: Session, since: datetime) -> None:
         self.session = session
@@ -111,7 +112,7 @@ class _Reader:
     def read(self) -> None:
         self.seen += self._of_webhooks()
         self.seen += self._of_sensors()
-        # If one kind was truncated, older entries of the other would look like gaps.
+        # If one kind was truncated, older entries of the other kind would look like gaps: omit them.
         self.seen = sorted(
             (one for one in self.seen if one.entry.at >= self.whole),
             key=lambda one: one.entry.at,
@@ -160,7 +161,7 @@ class _Reader:
         return found
 
     def _rows(self, wanted: Any) -> Iterable[Any]:
-        """Stream the rows: one of a sensor may hold thousands of refs, and reading may stop early."""
+        """Stream the rows, because a sensor's row may hold thousands of refs, and reading may stop early."""
         return self.session.execute(wanted.execution_options(yield_per=ROWS_AT_ONCE))
 
     def _entries(self, dag_id: str | None, read: Callable[[Any], Entry], items: Iterable[Any]) -> list[Seen]:
@@ -195,7 +196,7 @@ def _of_a_sensor(column: Any) -> Any:
 
 
 def _watches(session: Session, places: Collection[str]) -> dict[str, Watch]:
-    """The sensors of this Airflow; only those of `places` with the refs that they saw."""
+    """The sensors of this Airflow, by Dag id. Only those in `places` include the refs that they have seen."""
     dags = list(session.scalars(select(DagModel).where(~DagModel.is_stale, _of_a_sensor(DagModel.dag_id))))
     newest = select(func.max(DagRun.id)).where(_of_a_sensor(DagRun.dag_id)).group_by(DagRun.dag_id)
     states: dict[str, str] = dict(
@@ -244,6 +245,6 @@ def _polls() -> tuple[timedelta, timedelta]:
     try:
         settings = Settings.load()
     except ConfigurationError:
-        # An unrelated invalid option is no reason to show nothing.
+        # An invalid option must not hide the ledger: use the default intervals.
         return timedelta(seconds=30), timedelta(seconds=60)
     return timedelta(seconds=settings.git_poll_seconds), timedelta(seconds=settings.image_poll_seconds)

@@ -1,4 +1,7 @@
-"""Reads and writes the two Variables of a watched place: the webhooks' history, ours alone, and the sensor's cursor."""
+"""Accesses the two Variables of a watched place (a source or registry).
+
+The history of what webhooks reported is read and written here alone; the sensor's cursor is only read.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "Webhook history of {}"
 MOST_WRITTEN = 16
-"""Number of places cached in memory, at most about 0.5 MB each: reading one is a tenth of the cost of a push."""
+"""Number of histories cached in memory, at about 0.5 MB each at most: reading one is a tenth of the cost of a push."""
 _written: dict[str, tuple[str, Told]] = {}
 
 
@@ -33,14 +36,14 @@ class RefHistory:
         """Lock and read the history.
 
         Args:
-            session: Of the transaction.
+            session: Session of the transaction.
             dag_id: The Dag that watches the place.
         """
         self._session = session
         self._key = told_key(dag_id)
         about = {"description": DESCRIPTION.format(dag_id)}
         values = {"key": self._key, **about, **_stored("{}")}
-        # Locks before reading, whether the row exists or not: Postgres locks the row, SQLite the database.
+        # Lock before reading, whether the row exists or not: Postgres locks the row, SQLite the database.
         session.execute(build_upsert_stmt(get_dialect_name(session), Variable, ["key"], values, about))
         found = stored(session, (self._key, dag_id))
         self._was = self._told = _parse(self._key, *found[self._key])
@@ -51,7 +54,7 @@ class RefHistory:
         return self._told.refs.get(ref, ())
 
     def watched(self, ref: str) -> Sighting | None:
-        """The sensor's last sighting of a ref; None if it has not polled, marked as gone if the ref was absent."""
+        """The sensor's last sighting of a ref, marked as gone if the ref was absent; None if it has not polled yet."""
         if self._seen is None:
             return None
         looked, refs = self._seen
@@ -78,7 +81,7 @@ def _stored(text: str) -> dict[str, Any]:
 
 
 def _parse(key: str, row: str, encrypted: bool) -> Told:  # noqa: FBT001 - a column
-    """Parse the row; from memory if this process wrote the same text."""
+    """Parse the row, or take the result from memory if this process wrote the same text."""
     text, cached = _written.get(key, ("", None))
     return cached if cached and text == row else Told.read(plain(row, encrypted))
 
@@ -93,7 +96,7 @@ def _keep(key: str, row: str, told: Told) -> None:
 def _cursor(row: str, encrypted: bool) -> tuple[datetime, Mapping[str, str]] | None:  # noqa: FBT001 - a column
     """Parse a watching Dag's cursor: the time when its last poll began, and every ref with its commit.
 
-    None if a user's edit made it unreadable: the sensor reports that, and webhooks keep working.
+    Return None if a user's edit made it unreadable: the sensor reports that, and webhooks keep working.
 
     Cached by the stored text: a source with thousands of refs is parsed once per poll, not once per notification.
     """

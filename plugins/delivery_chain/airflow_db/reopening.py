@@ -1,6 +1,6 @@
 """Resets finished tasks of a run, so that Airflow schedules them again, the way Airflow itself clears a task.
 
-Reads and writes use the given connection, and join its transaction.
+Reads and writes use the given connection, and are part of its transaction.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def reset_closing(connection: Connection, dag_id: str, run_id: str, retries: Map
     """Reset the closing steps of a finished run that resumes, so that they report again.
 
     Args:
-        connection: To Airflow's database.
+        connection: Connection to Airflow's database.
         dag_id: The run's Dag.
-        run_id: Its id.
+        run_id: The run's id.
         retries: Number of retries by task id.
     """
     _reset(connection, dag_id, run_id, TaskInstance.task_id.in_(CLOSING), retries)
@@ -49,7 +49,7 @@ def reset(
 def note_reopening(
     connection: Connection, dag_id: str, run_id: str, owner: str, tasks: Iterable[Task]
 ) -> None:
-    """Record in Airflow's event log that a run resumes that had finished despite cleared tasks."""
+    """Record in Airflow's event log that a run which had finished despite cleared tasks resumes."""
     extra = json.dumps({"tasks": [task.name for task in tasks]})
     values = {"event": REOPEN, "owner": owner, "dag_id": dag_id, "run_id": run_id, "extra": extra}
     connection.execute(insert(Log).values(dttm=func.now(), **values))
@@ -58,7 +58,7 @@ def note_reopening(
 def _reset(
     connection: Connection, dag_id: str, run_id: str, which: ColumnElement[bool], retries: Mapping[str, int]
 ) -> None:
-    """Reset as Airflow clears a task: keep the try in the history, and restart the count of `max_tries`."""
+    """Reset tasks as Airflow does when it clears them: keep the last try in the history, and raise `max_tries`."""
     one = TaskInstance
     wanted = select(one.id, one.task_id, one.try_number).where(
         one.dag_id == dag_id, one.run_id == run_id, which, one.state.in_(DONE)
@@ -72,7 +72,7 @@ def _reset(
 
 
 def _remember(connection: Connection, key: Any) -> None:
-    """Keep a task's last try in Airflow's history, through which its log is found."""
+    """Keep a task's last try in Airflow's history, which makes its log accessible."""
     now, past = TaskInstance.__table__.c, TaskInstanceHistory.__table__
     names = [column.name for column in past.c if column.name in now and column.name != "task_instance_id"]
     there = exists().where(

@@ -1,7 +1,8 @@
 """Writes the notes of runs: updates our own, and keeps those that users wrote.
 
-Airflow's form for marking a run resubmits its note under the name of the user who marks it: empty if none exists,
-otherwise ours, verbatim. So an empty note counts as unowned, and our notes are also recorded in Airflow's event log.
+Airflow's form for marking a run resubmits the run's note under the name of the user who marks it, even if the note is
+empty or ours. So an empty note counts as unowned, and our notes are also recorded in Airflow's event log, by which
+they are recognized.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ AUTHOR = "delivery-chain"
 EVENT = "delivery-chain note"
 """Name of the event log rows that record our notes."""
 LONGEST = 1000
-"""Length of Airflow's column, in characters."""
+"""Maximum length of a note in Airflow's database, in characters."""
 PAUSED = "the Dag is paused: the run waits until it is unpaused"
-"""The note of a run created while its Dag is paused, without the initial capital."""
+"""Note of a run created while its Dag is paused; the first letter is capitalized when it is written."""
 
 
 class Noted(NamedTuple):
@@ -46,7 +47,7 @@ def is_noted(connection: Connection, run: Noted) -> bool:
 def write(connection: Connection, run: Noted, sentence: str) -> None:
     """Set the run's note, unless a user wrote one."""
     if _row(connection, run) is None:
-        # A user may write a note concurrently: theirs stays, and ours raises no IntegrityError.
+        # A user may write a note concurrently: the user's note stays, and this insert raises no IntegrityError.
         values = {"dag_run_id": run.number, "content": sentence[:LONGEST], "user_id": AUTHOR}
         connection.execute(insert_or_leave(connection, DagRunNote).values(values))
         _remember(connection, run, sentence[:LONGEST])

@@ -19,6 +19,7 @@ from delivery_chain.airflow_db.run_notes import AUTHOR, PAUSED
 from delivery_chain.airflow_db.xcoms import left_of_image
 from delivery_chain.core.dags import CHAIN_TAG
 from delivery_chain.core.events.dedupe import SENSED
+from delivery_chain.core.events.pipeline import IMPORT_ERRORS, NO_DAG
 from delivery_chain.core.steps import Step
 from delivery_chain.core.times import not_after, read_time
 from delivery_chain.senders.base import fields, text
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 VISITS_AT_ONCE = 16
 RECENT = 100
 RECENT_OF_ALL = 1000
-"""Maximum number of runs, of one chain and of all chains, checked for having built an image."""
+"""Maximum number of runs to check for having built an image: of one chain, and of all chains."""
 _dag_bag = create_dag_bag()
 
 
@@ -45,37 +46,39 @@ class Runs:
     """The runs of one notification."""
 
     def __init__(self, session: Session, *, by: str) -> None:
-        """Create no runs yet.
+        """Prepare; no run is created yet.
 
         Args:
-            session: Of the transaction.
+            session: Session of the transaction.
             by: The triggering user, for Airflow's pages.
         """
         self.session = session
         self.by = by
         self.made = 0
+        self.unready: dict[str, str] = {}
+        """Chains whose Dag can't take a run now, with the reason; the push counts when it is redelivered."""
 
     def there(self, start: Start) -> RunsThere:
         """The existing runs of this ref and commit."""
         return _made(self.session, start)
 
     def make(self, start: Start, run_id: str, event: Event) -> Outcome | None:
-        """Create a run, or return the reason why not; None if its id was taken concurrently.
+        """Create a run, or return the reason why not; return None if another process took the id at the same time.
 
         Args:
             start: The run to start.
-            run_id: Its id.
-            event: Its conf.
+            run_id: The run's id.
+            event: The run's conf.
         """
         model = self.session.get(DagModel, start.chain)
         dag = self._dag(start.chain) if model else None
         if model is None or model.is_stale or dag is None:
-            return start.outcome(why="Airflow does not have its Dag now; the sensor retries")
+            return self._unready(start, NO_DAG)
         if model.has_import_errors:
-            return start.outcome(why="the Dag's file has import errors; the sensor retries")
+            return self._unready(start, IMPORT_ERRORS)
         why = PAUSED if model.is_paused else ""
         try:
-            # A savepoint, because another receiver, the sensor or a user may create it concurrently.
+            # In a savepoint, because another receiver, the sensor or a user may create the same run concurrently.
             with self.session.begin_nested():
                 self._create(dag, run_id, event, event.seen_at or datetime.now(UTC), why)
         except IntegrityError:
@@ -85,6 +88,10 @@ class Runs:
             return start.outcome(why=f"Airflow refuses the run: {str(error)[:300]}")
         self.made += 1
         return start.outcome(run_id=run_id, made=True, why=why)
+
+    def _unready(self, start: Start, why: str) -> Outcome:
+        self.unready[start.chain] = why
+        return start.outcome(why=why)
 
     def _dag(self, dag_id: str) -> Any:
         """The latest version of a Dag, cached in memory: reading it is a tenth of the cost of a run."""
@@ -108,12 +115,12 @@ class Runs:
 
 
 def built_here(session: Session, chain: str, image: Push, instance: str) -> bool:
-    """Whether a run of a chain made the image of a tag, so that the registry's event reports our own publishing.
+    """Whether a run of a chain made the image of a tag, so that the registry's event only reports our own publishing.
 
-    The run built the image, or removed platforms from one. A run about an image that others pushed made none. Runs of
-    all chains are checked: the chain that covers the repository now may not be the one that built there, because specs
-    are renamed while runs are in flight. Only proven values count, so that editing a run's XComs can't make the
-    receiver ignore a push.
+    A run makes an image by building it, or by dropping platforms from one. A run that delivers an image pushed by
+    others makes none. Runs of all chains are checked: the chain that covers the repository now may not be the one that
+    built there, because specs are renamed while runs are in flight. Only proven values count, so that editing a run's
+    XComs can't make the receiver ignore a push.
     """
     recent = select(DagRun.id).order_by(DagRun.id.desc())
     of_chains = select(DagTag.dag_id).where(DagTag.name == CHAIN_TAG)
@@ -154,7 +161,7 @@ def _made(session: Session, start: Start) -> RunsThere:
 
 
 def _look(session: Session, start: Start, ids: Mapping[str, int]) -> RunsThere:
-    """The runs with these ids, by number of the stay."""
+    """The runs with these ids, by the number in `ids`: which of the ref's visits to the commit a run is for."""
     columns = DagRun.run_id, DagRun.run_after, DagRun.run_type, DagRun.triggering_user_name, DagRun.conf
     wanted = select(*columns).where(DagRun.dag_id == start.chain, DagRun.run_id.in_(ids))
     return {
@@ -164,7 +171,7 @@ def _look(session: Session, start: Start, ids: Mapping[str, int]) -> RunsThere:
 
 
 def _event(start: Start, run_after: datetime, conf: Mapping[str, Any]) -> Event:
-    """The event of one of our runs, reduced to the fields that are compared with another push."""
+    """The event of one of our runs, reduced to the fields that are compared with other pushes."""
     said = {
         # A push is always seen before its run is created.
         "seen_at": not_after(read_time(conf.get("seen_at")), run_after),

@@ -1,4 +1,4 @@
-"""Reads the webhook senders from Airflow's database: the connections each speaks for, and since when."""
+"""Reads the webhook senders from Airflow's database: whose pushes each reports (`speaks_for`), and since when."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from airflow.models.connection import Connection
 from airflow.models.log import Log
 from sqlalchemy import func, or_, select
 
+from delivery_chain.airflow_db.session import transaction
 from delivery_chain.core.events.event import WEBHOOK
 from delivery_chain.core.events.history import utc
 from delivery_chain.core.events.ledger import EVENT
@@ -26,12 +27,23 @@ DELETED = "delete_connection"
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """One connection of type webhook_sender. Those of a secrets backend can't be listed."""
+    """One connection of type webhook_sender. Connections in a secrets backend can't be listed."""
 
     name: str
     speaks_for: tuple[str, ...]
     begun: datetime | None
-    """Time of its creation or first delivery; None if older than all records."""
+    """Time of the connection's creation or first delivery; None if it is older than all records."""
+
+
+def sender_names() -> frozenset[str]:
+    """Connection ids of all senders in the database.
+
+    Raises:
+        SQLAlchemyError: The database does not answer.
+    """
+    wanted = select(Connection.conn_id).where(Connection.conn_type.in_(("webhook_sender", "webhook-sender")))
+    with transaction() as session:
+        return frozenset(session.scalars(wanted))
 
 
 def senders_in(session: Session) -> list[Sender]:
@@ -57,7 +69,7 @@ def _recorded(extra: Any) -> datetime | None:
 
 
 def _added(session: Session, name: str) -> datetime | None:
-    """Time of the first request to add it since its last removal; later requests found it present."""
+    """Time of the first request to add a sender since its last removal; later requests found it present."""
     named = Log.extra.contains(f'"connection_id": "{name}"', autoescape=True)
     removed = session.scalar(select(func.max(Log.dttm)).where(Log.event == DELETED, named))
     command = (Log.event == ADDED_BY_COMMAND) & Log.extra.contains(f"'{name}'", autoescape=True)

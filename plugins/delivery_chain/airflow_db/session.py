@@ -25,7 +25,7 @@ def ping() -> None:
     """Check that the database responds.
 
     Raises:
-        SQLAlchemyError: It does not respond.
+        SQLAlchemyError: The database does not respond.
     """
     with transaction() as session:
         session.execute(text("SELECT 1"))

@@ -1,6 +1,6 @@
-"""Stores the installation's signing secret: the scheduler creates it, the web server reads it.
+"""Stores the installation's signing secret: the scheduler creates it, and the web server reads it.
 
-It is a Variable: encrypted with Airflow's Fernet key, masked in pages, and readable by role `op` and above.
+The secret is a Variable: encrypted with Airflow's Fernet key, masked in pages, and readable by role `op` and above.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def stored_secret(connection: Session | Connection) -> str:
     """Read the secret as tasks do: from a secrets backend if one has it, otherwise from the Variable.
 
     Returns:
-        The secret; empty if it does not exist, in which case no value is trusted.
+        The secret; empty if it does not exist, in which case no sealed value is trusted.
     """
     return _elsewhere() or _variable(connection)
 
@@ -46,8 +46,8 @@ def make_secret(connection: Connection) -> None:
             key=SIGNING_SECRET,
             val=text,
             is_encrypted=fernet.is_encrypted,
-            description="Signs the values that steps of chains pass to each other. If deleted, it is recreated, "
-            "and runs in flight must be cleared from `plan` on.",
+            description="Signs the values that steps of chains pass to each other. If you delete it, it is "
+            "recreated, and runs in flight have to be cleared from `plan` on.",
         )
     )
 
@@ -66,7 +66,7 @@ def _elsewhere() -> str:
         try:
             found = backend.get_variable(key=SIGNING_SECRET)
         except Exception:
-            # Airflow, too, goes on to the next backend.
+            # Continue with the next backend, as Airflow does.
             log.warning(
                 "%s could not be queried for the signing secret", type(backend).__name__, exc_info=True
             )

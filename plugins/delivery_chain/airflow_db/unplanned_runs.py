@@ -1,4 +1,4 @@
-"""Finds the runs of pushes that have no plan in Airflow's database."""
+"""Finds runs of pushes without a plan, in Airflow's database."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 IDS_AT_ONCE = 500
 DONE = (TaskInstanceState.SUCCESS, TaskInstanceState.SKIPPED)
-"""A skipped plan counts as one: it means that no work is needed."""
+"""States of a plan that is done. A skipped plan counts: it means that no work is needed."""
 
 
 def unplanned(session: Session, runs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Unplanned]:
-    """Among the given runs, by chain and id, those whose task `plan` has not succeeded; deleted runs are left out."""
+    """Those of the given runs whose task `plan` has not succeeded, by chain and run id; deleted runs are omitted."""
     by_chain: dict[str, list[str]] = defaultdict(list)
     for chain, run_id in sorted(set(runs)):
         by_chain[chain].append(run_id)
@@ -70,7 +70,7 @@ def _of_chain(session: Session, chain: str, ids: list[str]) -> list[Unplanned]:
 
 
 def _errors(session: Session, chain: str, ids: list[str]) -> dict[str, str]:
-    """Name of the error of each plan, if proven to come from the plan."""
+    """Name of the error of each plan by run id, if the name is proven to come from the plan."""
     if not ids:
         return {}
     wanted = select(XComModel.run_id, XComModel.value).where(

@@ -1,7 +1,7 @@
 """Reads Airflow's Variables column by column.
 
-Loading a Variable as an object registers its text with the log filter as a secret to mask in every later line:
-slow for large texts, and wrong for ours, which contain no secrets.
+Loading a Variable as an object would register its text with the log filter as a secret to mask in every later line.
+That is slow for large texts, and wrong for ours, which contain no secrets.
 """
 
 from __future__ import annotations

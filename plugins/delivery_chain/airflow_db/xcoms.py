@@ -1,4 +1,4 @@
-"""Reads the XComs of a run's steps from Airflow's database: each value proven, or reported as changed."""
+"""Reads the XComs of a run's steps from Airflow's database: each value is either proven, or reported as changed."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ def left_of_image(session: Session, asked: Iterable[Any], digest: str) -> list[d
     """Read the proven values of `plan` and `assemble` in the runs about an image, by task id.
 
     Args:
-        session: Of Airflow's database.
-        asked: Selects of `DagRun` ids that limit the runs.
-        digest: The image's.
+        session: Session of Airflow's database.
+        asked: Select statements of `DagRun` ids; only these runs are read.
+        digest: Digest of the image.
     """
     model = XComModel
-    # The database finds the few among a thousand values that contain the digest; only proven ones count.
+    # Let the database find the few among thousands of values that contain the digest. Only proven ones count.
     about = select(model.dag_run_id).where(
         or_(*(model.dag_run_id.in_(ids.subquery().select()) for ids in asked)),
         model.task_id == Step.ASSEMBLE,

@@ -61,7 +61,7 @@ def _many(number: int, thing: str) -> str:
 
 
 def _warnings(specs: Mapping[str, ChainSpec], today: date) -> Iterator[Problem]:
-    """Yield warnings, which fail nothing: exceptions that have expired or soon will, patterns that look like globs."""
+    """Yield warnings, which do not fail the check: exceptions that (soon) expire, patterns that look like globs."""
     for file, spec in specs.items():
         if complaints := [*exception_warnings(spec, today), *glob_warnings(spec)]:
             yield from locate(read_text(Path(file)), file, complaints)

@@ -1,7 +1,7 @@
 """`delivery-chain connect`: creates the Airflow connection of a registry, a git source or a trigger's target.
 
-The fields are validated as a task will read them before anything is sent. Secrets come from a prompt, standard input
-or the environment, never from the command line.
+Before anything is sent, the fields are validated by the code that tasks read them with. Secrets come from a prompt,
+standard input or the environment, never from the command line.
 """
 
 from __future__ import annotations
@@ -56,32 +56,49 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.description = _ABOUT
     kinds = parser.add_subparsers(required=True, metavar="registry|git|trigger")
     registry = _kind(kinds, "registry", "HOST", "host or host:port, without https://", registry_given)
-    registry.add_argument("--username", default="", help="anonymous access if omitted")
-    registry.add_argument("--region", default="", help="shown to people and in the record: ap-southeast-1")
+    registry.add_argument("--username", default="", help="user name; anonymous access if omitted")
+    registry.add_argument("--region", default="", help="shown in pages and records, such as ap-southeast-1")
     registry.add_argument(
         "--plain-http", action="store_true", help="use plain HTTP; for trusted networks only"
     )
     registry.add_argument("--ca-certificate", type=Path, metavar="FILE", help="PEM file of the registry's CA")
-    registry.add_argument("--ui-url", default="", metavar="TEMPLATE", help="web page of an image")
     registry.add_argument(
-        "--private-hosts", default="", metavar="HOST[,…]", help="private hosts it may redirect to"
+        "--ui-url", default="", metavar="TEMPLATE", help="URL template of an image's web page"
+    )
+    registry.add_argument(
+        "--private-hosts",
+        default="",
+        metavar="HOST[,…]",
+        help="private hosts that the registry may redirect to",
     )
     git = _kind(kinds, "git", "URL", "a repository's URL, or the URL above several repositories", git_given)
-    git.add_argument("--username", default="", help="for https; the secret is its password or token")
     git.add_argument(
-        "--key-file", type=Path, metavar="FILE", help="ssh key without a passphrase; its text is sent"
+        "--username", default="", help="user name for https; the secret is its password or token"
     )
-    git.add_argument("--known-hosts", type=Path, metavar="FILE", help="what `ssh-keyscan HOST` prints")
+    git.add_argument(
+        "--key-file",
+        type=Path,
+        metavar="FILE",
+        help="file with an ssh key without a passphrase; its text is sent",
+    )
+    git.add_argument(
+        "--known-hosts",
+        type=Path,
+        metavar="FILE",
+        help="file with host keys, as `ssh-keyscan HOST` prints them",
+    )
     git.add_argument("--any-host-key", action="store_true", help="don't check the ssh server's key")
     git.add_argument(
         "--submodule-hosts", default="", metavar="HOST[,…]", help="other hosts that submodules may use"
     )
-    git.add_argument("--repository", default="", metavar="PATH", help="repository below URL for --test")
+    git.add_argument(
+        "--repository", default="", metavar="PATH", help="repository below URL to try with --test"
+    )
     trigger = _kind(kinds, "trigger", "URL", "the URL that deliveries are sent to", trigger_given)
     trigger.add_argument(
         "--unsigned", action="store_true", help="no signing secret; by default a new one is generated"
     )
-    trigger.add_argument("--timeout", type=int, metavar="SECONDS", help="for the target to respond (10)")
+    trigger.add_argument("--timeout", type=int, metavar="SECONDS", help="time for the target to respond (10)")
     trigger.add_argument("--ca-certificate", type=Path, metavar="FILE", help="PEM file of the target's CA")
 
 
@@ -97,7 +114,7 @@ def _kind(
         action="store_true",
         help="change the existing connection; keeps its secret unless a new one is given",
     )
-    parser.add_argument("--test", action="store_true", help="try the connection from this machine first")
+    parser.add_argument("--test", action="store_true", help="first try the connection from this machine")
     add_arguments(parser)
     parser.set_defaults(func=_connect, read=read)
     return parser
@@ -127,7 +144,7 @@ def connect(args: argparse.Namespace, environment: Mapping[str, str]) -> list[st
         TestFailed: The connection does not work. Nothing was created.
         ToolError: Airflow did not respond, or refused.
     """
-    # Airflow's own log would only clutter this command's output.
+    # Airflow's log would clutter this command's output.
     os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "ERROR")
     if not NAME.fullmatch(args.name):
         raise UsageError(f"{args.name[:300]!r}: expected a connection's id such as cn-hangzhou")
@@ -155,7 +172,7 @@ def connect(args: argparse.Namespace, environment: Mapping[str, str]) -> list[st
 
 
 def _secret(args: argparse.Namespace, environment: Mapping[str, str]) -> str:
-    """The given secret, prompted for if a login lacks one; empty if none is needed."""
+    """Return the given secret, or prompt for it if a login lacks one; empty if none is needed."""
     if args.secret_stdin:
         text = sys.stdin.read(LONGEST_SECRET + 1).removesuffix("\n").removesuffix("\r")
         if not text or len(text) > LONGEST_SECRET:
@@ -173,10 +190,10 @@ def _secret(args: argparse.Namespace, environment: Mapping[str, str]) -> str:
 
 
 def _checked(connection: Connection) -> str:
-    """Describe the connection, provided that a task can use it.
+    """Check that a task can use the connection, and describe it.
 
     Raises:
-        ConfigurationError: A task could not use it.
+        ConfigurationError: A task could not use the connection.
     """
     fields = connection.fields()
     who = f"as {connection.login}" if connection.login else "without a login"
@@ -199,13 +216,15 @@ def _checked(connection: Connection) -> str:
 
 
 def _tried(args: argparse.Namespace, connection: Connection) -> str:
-    """Try the connection from this machine; return the result in words.
+    """Try the connection from this machine; return a sentence about the result.
 
     Raises:
         TestFailed: The connection does not work.
     """
     if connection.secret is None:
-        raise UsageError("--test: expected the secret as well: the stored one can't be read from Airflow")
+        raise UsageError(
+            "--test: expected the secret as well, because the stored one can't be read from Airflow"
+        )
     fields = connection.fields()
     try:
         if connection.conn_type == REGISTRY:

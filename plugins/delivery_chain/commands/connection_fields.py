@@ -24,7 +24,7 @@ SECRET, SECRET_QUERY = "DELIVERY_CHAIN_SECRET", "DELIVERY_CHAIN_SECRET_QUERY"
 LARGEST_FILE = 64 * 1024
 """Maximum size in bytes of a certificate, a key or a list of host keys."""
 KEPT = "***"
-"""The value with which Airflow keeps a stored secret of the extra."""
+"""Value for a secret of the extra that makes Airflow keep the stored one."""
 PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(r"(.*?)(?::([0-9]{1,5}))?", re.DOTALL)
 
@@ -39,11 +39,11 @@ class Connection:
     port: int | None = None
     login: str = ""
     secret: str | None = field(default="", repr=False)
-    """Empty for none, None for the stored one."""
+    """Password; empty for none, None to keep the stored one."""
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def body(self) -> dict[str, Any]:
-        """The JSON body for Airflow's REST API."""
+        """The JSON body of the request to Airflow's REST API."""
         found: dict[str, Any] = {
             "connection_id": self.name,
             "conn_type": self.conn_type,
@@ -76,7 +76,7 @@ def registry_given(args: argparse.Namespace, environment: Mapping[str, str], sec
         name=args.name,
         conn_type=REGISTRY,
         host=host,
-        # Airflow 3.3.2 refuses to test a connection without one.
+        # Airflow 3.3.2 refuses to test a connection without a port.
         port=int(port) if port else PORTS["http" if args.plain_http else "https"],
         login=args.username,
         secret=_of_login(args, secret),

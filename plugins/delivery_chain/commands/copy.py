@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from delivery_chain.oci.copy.plan import CopyPlan
 
 IMAGES_AT_ONCE = 4
-"""Images of `--all-tags` in flight: copying small ones is all latency, few bytes."""
+"""Images of `--all-tags` in flight: copying small images is mostly latency, and few bytes."""
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -50,12 +50,14 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "targets", metavar="DST", nargs="+", help="host/repository[:tag]; defaults to the source's tag"
     )
-    parser.add_argument("--all-tags", metavar="REGEXP", help="every tag that fully matches the RE2 pattern")
+    parser.add_argument(
+        "--all-tags", metavar="REGEXP", help="copy every tag that matches this RE2 pattern in full"
+    )
     parser.add_argument("--no-overwrite", action="store_true", help="fail if a tag points to another image")
     parser.add_argument(
         "--no-referrers", action="store_true", help="don't copy reports, SBOMs and signatures"
     )
-    parser.add_argument("--thorough", action="store_true", help="check each blob, even below known manifests")
+    parser.add_argument("--thorough", action="store_true", help="check each blob, even of known manifests")
     parser.add_argument("--dry-run", action="store_true", help="print the missing parts, send nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of text")
     parser.add_argument(
@@ -68,14 +70,14 @@ def register(parser: argparse.ArgumentParser) -> None:
         "--authfile",
         type=Path,
         metavar="FILE",
-        help="file of logins; by default found as docker and skopeo do",
+        help="file of logins; default: the files of docker and skopeo",
     )
     parser.add_argument(
         "--jobs", type=int, default=WORKERS, metavar="N", help="concurrent blobs (%(default)s)"
     )
     parser.add_argument("--limit-rate", metavar="BYTES", help="bytes per second and registry: 500k, 20M")
     parser.add_argument(
-        "--timeout", type=float, default=60, metavar="SECONDS", help="of each wait (%(default)s)"
+        "--timeout", type=float, default=60, metavar="SECONDS", help="for each wait (%(default)s)"
     )
     parser.set_defaults(func=run)
 
@@ -85,7 +87,7 @@ class Image:
     """One tag or digest to copy."""
 
     tag: str
-    """Empty if a digest without a tag was requested."""
+    """Tag; empty if a digest without a tag was requested."""
     digest: str
 
 
@@ -173,10 +175,10 @@ class _Command:
             wanted = self.source.digest or self.source.tag or ""
             found = source.client.head_manifest(source.name, wanted)
             if found is None:
-                raise NotFound(f"{self.source}: not there. Check the name, the tag and the login")
+                raise NotFound(f"{self.source} does not exist. Check the name, the tag and the login")
             return [Image(self.source.tag or "", found.digest)]
         tags = [tag for tag in source.client.list_tags(source.name) if fullmatch(self.args.all_tags, tag)]
-        # Fallback tags of referrers are copied as referrers, with their images.
+        # Referrers under fallback tags are copied as referrers, along with their images.
         tags = [tag for tag in tags if not _is_fallback(tag)]
         if not tags:
             raise NotFound(f"{source}: no tag matches {self.args.all_tags!r}")
@@ -253,7 +255,7 @@ def _check_references(args: argparse.Namespace, source: Reference, targets: list
             raise UsageError(f"--all-tags {args.all_tags!r}: {error}") from error
     for target in targets:
         if target.digest:
-            raise UsageError(f"{target}: a target takes a tag; the digest is the source's")
+            raise UsageError(f"{target}: expected a tag or nothing: the digest is the source's")
     if args.jobs < 1:
         raise UsageError(f"--jobs {args.jobs}: expected at least 1")
     named = [f"{target.host}/{target.name}" for target in targets]
@@ -317,6 +319,6 @@ def _result_lines(result: dict[str, Any]) -> list[str]:
             continue
         lines.append(
             f"{where}: {short_digest(result['digest'])}, {row['copied']} blobs sent ({size_text(row['bytes'])}), "
-            f"{row['mounted']} mounted, {row['skipped']} there, {row['manifests']} manifests"
+            f"{row['mounted']} mounted, {row['skipped']} already there, {row['manifests']} manifests"
         )
     return lines

@@ -28,7 +28,7 @@ IN_OPTIONS = (
 
 
 def in_options(message: str) -> str:
-    """An error in the words of this command, which knows no Airflow."""
+    """Reword an error: name options of this command instead of Airflow's connections."""
     for words, own in IN_OPTIONS:
         message = re.sub(words, own, message)
     return message

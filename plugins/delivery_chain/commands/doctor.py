@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0; 1 if a check found a problem; 2 for a wrong command line.
     """
-    # The records are in Airflow's database, which tasks may not read but server commands may.
+    # The records are in Airflow's database, which server commands may read, but tasks may not.
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     # Airflow logs to standard output, which is reserved for the results.
     os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "ERROR")
@@ -84,7 +84,7 @@ def here() -> dict[str, str]:
 
 
 def examine(wanted: Sequence[str]) -> list[Line]:
-    """All lines, in reading order.
+    """Run all checks; return their lines in the order to print.
 
     Raises:
         UsageError: A requested spec does not exist.
@@ -141,7 +141,7 @@ def _catalogue(word: str, folder: Path) -> Catalogue:
     path = Path(word)
     if path.is_file():
         return load(path)
-    # A folder may share a chain's name, as the checkout of its source does: the chain takes precedence.
+    # A folder may share a chain's name, such as the checkout of its source: the chain takes precedence.
     named = {file: spec for file, spec in load(folder).specs.items() if spec.name == word}
     if named:
         return Catalogue(specs=named)
@@ -154,7 +154,7 @@ def _catalogue(word: str, folder: Path) -> Catalogue:
 
 
 def _database() -> tuple[dict[str, str] | None, list[Line]]:
-    """Airflow's connections, or None if its database can't be reached from here; and lines about that."""
+    """Return Airflow's connections (None if its database can't be reached from here), and lines about that."""
     from delivery_chain.doctor.running import run_all  # noqa: PLC0415
 
     known: list[dict[str, str]] = []
@@ -175,14 +175,14 @@ def _database() -> tuple[dict[str, str] | None, list[Line]]:
 
     lines = run_all([Check("database", "Airflow's", ask, DATABASE_SECONDS)])
     if not known:
-        # Connections are then looked up as workers do: in environment variables and secrets backends.
+        # Look up connections as workers do, in environment variables and secrets backends.
         os.environ.pop("_AIRFLOW_PROCESS_CONTEXT", None)
         return None, [line if line.level is Level.WARNING else unread(line.said) for line in lines]
     return known[0], lines
 
 
 def unread(reason: str) -> Line:
-    """The line for a database that can't be reached from here, as is normal on a worker."""
+    """Build the line for a database that can't be reached from here, which is normal on a worker."""
     return warning(
         "database",
         "Airflow's",

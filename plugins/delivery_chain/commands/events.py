@@ -45,7 +45,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the ledger.
+    """Print the ledger: all changes seen, with their runs.
 
     Returns:
         0; 1 with `--gaps` if any are found; 2 for a wrong command line.
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _read(since: datetime, now: datetime) -> Ledger:
-    # The records are in Airflow's database, which tasks may not read but server commands may.
+    # The records are in Airflow's database, which server commands may read, but tasks may not.
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     # Airflow logs to standard output, which is reserved for the results.
     os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "ERROR")
@@ -110,7 +110,7 @@ def table(shown: Sequence[LedgerLine], width: int) -> list[str]:
 
 
 def summary(ledger: Ledger, shown: Sequence[LedgerLine]) -> list[str]:
-    """Summary lines below the table."""
+    """Return the summary lines below the table."""
     gaps = sum(bool(change.gaps) for change in shown)
     missed = f", {gaps} with gaps" if gaps else ""
     count = f"{len(shown)} change{'s' if len(shown) != 1 else ''}"
@@ -167,7 +167,7 @@ def _wrapped(texts: Iterable[str], width: int, indent: str) -> list[str]:
 
 
 def _folded(text: str, width: int, indent: str) -> list[str]:
-    # A command in a line will be copied, so it is not broken within a word.
+    # Users copy commands from these lines, so do not break them within a word.
     return textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False)
 
 

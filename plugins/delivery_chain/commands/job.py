@@ -1,4 +1,4 @@
-"""`delivery-chain job`: runs one job from standard input, for runners that start it elsewhere."""
+"""`delivery-chain job`: runs one job from standard input, for runners that run jobs in other places."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     parser.description = (
-        "Runs one job. Its lines go to standard error, its result to standard output as one line of JSON."
+        "Runs one job. Its log goes to standard error, its result to standard output as one line of JSON."
     )
     parser.add_argument(
         "--logins",
@@ -47,7 +47,7 @@ def _job(args: argparse.Namespace) -> int:
 
 
 def _result(logins_file: Path | None) -> Done | Failure:
-    # A runner stops a container or pod with SIGTERM; Airflow's own handler is not installed here.
+    # A runner stops a container or pod with SIGTERM, and Airflow's own handler is not installed here.
     signal.signal(signal.SIGTERM, lambda *_: stop())
     try:
         data = sys.stdin.buffer.read(LARGEST + 1)
@@ -69,7 +69,7 @@ def _read(file: Path, most: int) -> bytes:
 
 
 def _option(section: str, option: str) -> str | None:
-    """Read an Airflow option from the environment: a job's image need not have Airflow."""
+    """Read an Airflow option from the environment, because a job's image need not contain Airflow."""
     return os.environ.get(f"AIRFLOW__{section}__{option}".upper())
 
 

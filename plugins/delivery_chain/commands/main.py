@@ -42,7 +42,7 @@ def main(
 
     Args:
         arguments: The command line; defaults to the process's own.
-        clock: The time, UTC.
+        clock: Returns the current time, UTC.
 
     Returns:
         One of `delivery_chain.commands.exit_codes`; 0 on success.
@@ -53,7 +53,7 @@ def main(
         code = int(args.func(args))
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader closed the pipe, as `| head` does; Python's own flush at exit must not fail again.
+        # The reader closed the pipe, as `| head` does. Python flushes again at exit, which must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except DeliveryChainError as error:
@@ -63,7 +63,7 @@ def main(
 
 
 def parser_for(words: Sequence[str]) -> argparse.ArgumentParser:
-    """Return the parser for a command line: it lists every verb, with arguments for the first word's only."""
+    """Return the parser for a command line. It lists every verb, but has arguments only for the first word's."""
     parser = argparse.ArgumentParser(prog="delivery-chain", description=__doc__)
     parser.add_argument("--version", action="version", version=f"delivery-chain {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from delivery_chain.core.spec.model import ChainSpec
 
 STAND_INS = ("0" * 40, "f" * 40)
-"""Placeholders for an unnamed commit: parts of the plan that differ between them depend on the commit."""
+"""Two placeholders for an unnamed commit: parts of the plan that differ between them depend on the commit."""
 MADE_UP = "<commit>"
 
 
@@ -36,7 +36,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--tag", help="a push of this git tag")
     what.add_argument("--branch", help="a push to this branch")
-    what.add_argument("--image", metavar="REPOSITORY:TAG", help="an image that others pushed")
+    what.add_argument("--image", metavar="REPOSITORY:TAG", help="an image pushed by others")
     parser.add_argument(
         "--commit",
         default="",
@@ -87,13 +87,13 @@ def _event(args: argparse.Namespace, commit: str) -> Event:
 
 
 def _plan(spec: ChainSpec, event: Event, now: datetime) -> Plan:
-    # Nothing is looked up: the ref is assumed to point where the event says, and the image to be anything.
+    # Nothing is looked up: assume that the ref points where the event says, and that the image has any digest.
     present = event.commit or "sha256:" + "0" * 64
     return make_plan(spec, select(spec, event), event, run_id="dry-run", now=now, present=present)
 
 
 def _describe(spec: ChainSpec, plans: Sequence[Plan]) -> Iterator[str]:
-    """Yield the plan's lines; of two plans that differ only in a placeholder commit, with `MADE_UP` in its place."""
+    """Yield the plan's lines. If given two plans with different placeholder commits, show `MADE_UP` for the commit."""
     yield from (_common(lines) for lines in zip(*(_lines(spec, plan) for plan in plans), strict=True))
     if len(plans) > 1:
         yield f"{MADE_UP} stands for the commit that the ref points at: pass it with --commit"
@@ -113,7 +113,7 @@ def _word(first: str, last: str) -> str:
 
 
 def _alike(first: str, last: str) -> str:
-    """The longest common prefix of two texts."""
+    """Return the longest common prefix of two texts."""
     return "".join(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
 
 

@@ -20,14 +20,17 @@ if TYPE_CHECKING:
     import argparse
 
 TRIGGER_SECONDS = 120.0
-"""Timeout of Airflow's own command."""
+"""Timeout in seconds of Airflow's own command."""
 
 
 def register(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
     parser.add_argument("spec", type=Path, metavar="SPEC")
     parser.add_argument(
-        "--existing", action="store_true", required=True, help="images that are already in the home registry"
+        "--existing",
+        action="store_true",
+        required=True,
+        help="copy images that are already in the home registry",
     )
     parser.add_argument("--rule", default="", help="only this replication rule; every rule by default")
     parser.add_argument("--tags", default=".*", metavar="REGEXP", help="only tags that fully match (RE2)")
@@ -37,7 +40,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def _replicate(args: argparse.Namespace) -> int:
     spec = parse_spec(read_text(args.spec), str(args.spec))
-    # The connections are in Airflow's database, which tasks may not read but server commands may.
+    # The connections are in Airflow's database, which server commands may read, but tasks may not.
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
     # Airflow logs to standard output, which is reserved for the results.
     os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "ERROR")

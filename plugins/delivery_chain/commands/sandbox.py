@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MOST_SECONDS = 1e6
 SIGNALLED = 128
-"""Added by shells to a signal's number."""
+"""Offset that shells add to a signal's number to form an exit code."""
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -81,7 +81,7 @@ def _add_up_options(parser: argparse.ArgumentParser) -> None:
         help="auto: PostgreSQL if installed, otherwise SQLite",
     )
     parser.add_argument(
-        "--port-base", type=int, help="use consecutive ports from this one, instead of any free ones"
+        "--port-base", type=int, help="use consecutive ports from this one on, instead of any free ports"
     )
     parser.add_argument(
         "--registry",

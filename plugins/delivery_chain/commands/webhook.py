@@ -27,7 +27,7 @@ SECRET = "DELIVERY_CHAIN_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
 MOST_NAMED = 50
 """Maximum number of ids listed in a message."""
 _FIT = re.compile(r"[!-~]{16,1000}")
-"""As `delivery_chain.hooks.webhook_sender` accepts it."""
+"""Secrets that `delivery_chain.hooks.webhook_sender` accepts."""
 _ABOUT = f"""\
 Create the Airflow connection of a webhook sender, with a new secret, and print the settings for the sender.
 Runs on any machine: the address is --url or {URL}, the login AIRFLOW_API_TOKEN, or AIRFLOW_API_USERNAME and
@@ -41,7 +41,7 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "connection", metavar="CONNECTION", help="id of the new connection; part of the address"
     )
-    parser.add_argument("--sender", required=True, choices=sorted(SETUP), help="who sends")
+    parser.add_argument("--sender", required=True, choices=sorted(SETUP), help="kind of sender")
     parser.add_argument(
         "--speaks-for",
         required=True,
@@ -88,7 +88,7 @@ def add(args: argparse.Namespace, environment: Any) -> list[str]:
         if not args.unlisted:
             check_spoken_for(speaks_for, listed(server))
         secret = _secret(args.sender, environment)
-        # Pushes before this moment are not gaps of this sender.
+        # Pushes before this moment do not count as missed by this sender.
         since = datetime.now(UTC).isoformat(timespec="seconds")
         extra = {"sender": args.sender, "speaks_for": ", ".join(speaks_for), "since": since}
         body = {
@@ -127,11 +127,11 @@ def _secret(sender: str, environment: Any) -> str:
 
 
 def check_spoken_for(speaks_for: Iterable[str], known: Mapping[str, str]) -> None:
-    """Check that a sender speaks for existing connections.
+    """Check that the connections whose pushes a sender reports exist.
 
     Args:
-        speaks_for: Ids.
-        known: The ids that Airflow lists, and their types.
+        speaks_for: Ids of the connections.
+        known: Maps the ids that Airflow lists to their types.
 
     Raises:
         UsageError: A connection does not exist, or its type has no pushes. Nothing was created.

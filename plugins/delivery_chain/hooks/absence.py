@@ -1,7 +1,7 @@
 """Distinguishes an absent Variable or connection from an unreachable API server or database.
 
-If the API server or its database does not respond, Airflow's SDK reports a Variable or connection as absent. Trusting
-that, a sensor would forget its cursor, and a build would fail permanently.
+If the API server or its database does not respond, Airflow's SDK reports a Variable or connection as absent. A sensor
+that believed this would forget its cursor, and a build would fail permanently.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 NO_DAG = "delivery-chain"
-"""An id to query: any query that reaches the database will do, and this one is cheap."""
+"""Id of a Dag that does not exist. Any query that reaches the database will do, and one for its runs is cheap."""
 CLIENT_ERRORS = range(400, 500)
 SLOW_DOWN = frozenset({408, 425, 429})
-"""The client's transient errors."""
+"""Client errors (4xx) that are transient."""
 
 
 def surely(ask: Callable[[], T | None]) -> T | None:
@@ -34,17 +34,17 @@ def surely(ask: Callable[[], T | None]) -> T | None:
     if found is not None:
         return found
     check_database()
-    # Airflow may have become reachable between the two queries.
+    # Ask again: Airflow may have become reachable between the two queries.
     return ask()
 
 
 def read_variable(key: str) -> str | None:
-    """The value of a Variable; None only if it certainly does not exist.
+    """Return the value of a Variable, or None only if it certainly does not exist.
 
     Raises:
-        AirflowUnreachable: It is unknown whether it exists. Retryable.
+        AirflowUnreachable: It is unknown whether the Variable exists. Retryable.
     """
-    from airflow.sdk import Variable  # noqa: PLC0415 - not in a module that a parse imports
+    from airflow.sdk import Variable  # noqa: PLC0415 - keeps it out of a Dag parse
 
     return surely(lambda: Variable.get(key, default=None))
 
@@ -55,7 +55,7 @@ def check_database() -> None:
     Raises:
         AirflowUnreachable: One of them does not respond. Retryable.
     """
-    from airflow.sdk.exceptions import AirflowRuntimeError  # noqa: PLC0415 - not in a module that a parse imports
+    from airflow.sdk.exceptions import AirflowRuntimeError  # noqa: PLC0415 - keeps it out of a Dag parse
     from airflow.sdk.execution_time import task_runner  # noqa: PLC0415
     from airflow.sdk.execution_time.comms import GetDRCount  # noqa: PLC0415
 
@@ -69,7 +69,7 @@ def check_database() -> None:
             raise
         raise AirflowUnreachable(
             "Airflow's API server, or its database, does not answer, so Variables and connections can't be read. "
-            "The task is tried again"
+            "The task will be retried"
         ) from error
 
 
@@ -79,7 +79,7 @@ def is_away(error: BaseException) -> bool:
 
     if not isinstance(error, AirflowRuntimeError) or error.error.error is not ErrorType.API_SERVER_ERROR:
         return False
-    # Without a status there was no response at all.
+    # Without a status, no response arrived at all.
     detail: dict[str, Any] = error.error.detail or {}
     status = detail.get("status_code")
     return status not in CLIENT_ERRORS or status in SLOW_DOWN

@@ -1,4 +1,4 @@
-"""Reads one Airflow connection into a frozen value, and masks its secrets in logs from then on."""
+"""Reads an Airflow connection into a frozen value, and masks its secrets in logs from then on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
 
 LONGEST_EXTRA = 256 * 1024
-"""Characters of a connection's extra: room for CA bundles and keys."""
+"""Maximum number of characters of a connection's extra: leaves room for CA bundles and keys."""
 
 
 def read_connection(conn_id: str, conn_type: str) -> ConnectionFields:
@@ -30,8 +30,8 @@ def read_connection(conn_id: str, conn_type: str) -> ConnectionFields:
 
     Raises:
         ConnectionMissing: No connection has this id. Not retryable.
-        ConfigurationError: It has another type, or its extra is not a JSON object. Not retryable.
-        AirflowUnreachable: Airflow did not say whether it exists. Retryable.
+        ConfigurationError: The connection has another type, or its extra is not a JSON object. Not retryable.
+        AirflowUnreachable: It is unknown whether the connection exists. Retryable.
     """
     connection = surely(lambda: _found(conn_id))
     if connection is None:
@@ -76,7 +76,7 @@ def _extra(conn_id: str, text: str) -> dict[str, Any]:
     try:
         extra = json.loads(text) if text.strip() else {}
     except ValueError:
-        extra = None  # The text is not repeated, because it may contain a credential.
+        extra = None  # Do not repeat the text in the error: it may contain a credential.
     if not isinstance(extra, dict):
         raise ConfigurationError(
             f"connection {conn_id!r}, extra: expected a JSON object, found something else; "

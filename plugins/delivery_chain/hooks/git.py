@@ -23,8 +23,8 @@ MAX_FILE = 1024 * 1024
 """Maximum size in bytes of a key or known_hosts file."""
 _ABSOLUTE = re.compile(r"[^/]*:.*|/.*", re.DOTALL)
 _CHECKING = {"yes": True, "": True, "ask": True, "accept-new": False, "no": False, "off": False}
-"""Maps `strict_host_key_checking` to whether a server must be listed. No task keeps the host keys that it has seen, so
-`accept-new` accepts any unlisted server, as `no` does."""
+"""Maps `strict_host_key_checking` to whether known_hosts must list the server. Tasks keep no host keys that they
+have seen, so `accept-new` accepts any unlisted server, as `no` does."""
 _UNSUPPORTED = (
     "private_key_passphrase",
     "ssh_config_file",
@@ -111,7 +111,7 @@ def addresses(conn_id: str) -> Callable[[str], str]:
 
 
 def _resolve(fields: ConnectionFields, url: str) -> str:
-    """Resolve a URL on the connection's own server, the only one to get its credentials."""
+    """Resolve a URL on the connection's own server. Credentials are sent to no other server."""
     from delivery_chain.tools.git.source import Transport, parse_url  # noqa: PLC0415 - only in a task
 
     base = fields.host
@@ -130,7 +130,7 @@ def _resolve(fields: ConnectionFields, url: str) -> str:
         place = there.netloc or base
         raise ConfigurationError(
             f"git source {url[:200]!r}: expected a URL on {there.transport}://{place}, the server of "
-            f"connection {fields.conn_id!r}, whose credentials go nowhere else; "
+            f"connection {fields.conn_id!r}, whose credentials are sent to no other server; "
             "name another connection, or correct the URL"
         )
     return url

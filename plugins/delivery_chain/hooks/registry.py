@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 TIMEOUT = 60.0
 """Timeout in seconds of a connect, and of each read."""
 TEST_TIMEOUT = 10.0
-"""The same timeout for the connection test, for which a person is waiting."""
+"""Shorter timeout for the connection test, because a person is waiting for it."""
 HTTP_PORT, HTTPS_PORT = 80, 443
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
@@ -28,7 +28,7 @@ _TEMPLATE = re.compile(r"https?://[^/\s\\{}]+(?:/[^\s\\]*)?")
 
 
 class OciRegistryHook(BaseHook):
-    """Airflow's connection to one OCI registry."""
+    """Airflow connection to one OCI registry."""
 
     conn_name_attr: ClassVar[str] = "conn_id"
     default_conn_name: ClassVar[str] = "oci_registry_default"
@@ -53,7 +53,7 @@ class OciRegistryHook(BaseHook):
         return registry_of(read_connection(self.conn_id, self.conn_type))
 
     def client(self, *, timeout: float = TIMEOUT) -> RegistryClient:
-        """Return a client for the registry, a context manager.
+        """Return a client for the registry, to be used as a context manager.
 
         Args:
             timeout: Seconds for a connect, and for each read.
@@ -66,12 +66,12 @@ class OciRegistryHook(BaseHook):
         return RegistryClient(self.registry(), timeout=timeout)
 
     def ui_url(self, namespace: str, repository: str, tag: str, digest: str) -> str:
-        """URL of an image's page, from the connection's template, otherwise the URL of its manifest.
+        """Return the URL of an image's page by the connection's template; without one, the URL of its manifest.
 
         Args:
-            namespace: As in the spec.
-            repository: Without the namespace.
-            tag: May be empty.
+            namespace: Namespace as in the spec.
+            repository: Repository without the namespace.
+            tag: Tag; may be empty.
             digest: `sha256:…`.
 
         Raises:
@@ -88,7 +88,7 @@ class OciRegistryHook(BaseHook):
         )
 
     def test_connection(self) -> tuple[bool, str]:
-        """Check that the registry is one and accepts the login. Called by Airflow's "Test" button."""
+        """Check that the host is a registry and accepts the login. Called by Airflow's "Test" button."""
         try:
             return True, try_registry(self.registry())
         except DeliveryChainError as error:
@@ -97,7 +97,7 @@ class OciRegistryHook(BaseHook):
 
 
 def try_registry(registry: Registry) -> str:
-    """Check that a registry is one and accepts the login; return the result in words.
+    """Check that a host is a registry and accepts the login; return a sentence about the result.
 
     Raises:
         RegistryError: The check failed.

@@ -1,7 +1,8 @@
 """Reads the installation's signing secret in tasks: an Airflow Variable, readable by role `op` and above.
 
 The scheduler creates it before it starts a chain's first run, see `delivery_chain.airflow_db.listener`. Tasks never
-do: concurrent tasks would each trust their own, because Airflow's API has no insert-if-absent for Variables.
+create it: Airflow's API has no insert-if-absent for Variables, so concurrent tasks would each trust a secret of their
+own.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ def signing_secret() -> str:
     """Read the secret, once per process.
 
     Raises:
-        ConfigurationError: It does not exist, or is too short. Not retryable.
-        AirflowUnreachable: Airflow did not say whether it exists. Retryable.
+        ConfigurationError: The secret does not exist, or is too short. Not retryable.
+        AirflowUnreachable: It is unknown whether the secret exists. Retryable.
     """
     found = read_variable(SIGNING_SECRET)
     if not isinstance(found, str) or len(found) < SHORTEST:
         what = "is too short" if found else "does not exist"
         raise ConfigurationError(
-            f"Airflow's Variable {SIGNING_SECRET}, the key that signs the values steps pass to each other, {what}. "
+            f"Airflow's Variable {SIGNING_SECRET}, the key that signs the values passed between steps, {what}. "
             f"The scheduler creates it when it starts a run of a chain: delete the Variable if it exists, then clear "
             f"`plan` and everything downstream. Without a scheduler: airflow variables set {SIGNING_SECRET} "
             '"$(openssl rand -hex 32)"'

@@ -20,7 +20,7 @@ def target_at(kind: str, conn_id: str) -> Target:
 
     Raises:
         ConfigurationError: The kind is unknown, or the connection is missing or wrong. Not retryable.
-        AirflowUnreachable: Airflow did not say whether the connection exists. Retryable.
+        AirflowUnreachable: It is unknown whether the connection exists. Retryable.
     """
     found = target_class(kind)
     return found.of(read_connection(conn_id, found.connection_type))

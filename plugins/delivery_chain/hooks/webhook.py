@@ -1,4 +1,4 @@
-"""A connection of type `delivery_webhook` as the target of deliveries."""
+"""Reads a connection of type `delivery_webhook` as a target of deliveries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from delivery_chain.targets.webhook import PORTS, WebhookTarget
 
 
 class WebhookHook(BaseHook):
-    """Airflow's connection to one target of deliveries."""
+    """Airflow connection to one target of deliveries."""
 
     conn_name_attr: ClassVar[str] = "conn_id"
     default_conn_name: ClassVar[str] = "delivery_webhook_default"
@@ -23,7 +23,7 @@ class WebhookHook(BaseHook):
     hook_name: ClassVar[str] = "Delivery webhook"
 
     def __init__(self, conn_id: str = default_conn_name) -> None:
-        """Read nothing yet.
+        """Create the hook; reads nothing yet.
 
         Args:
             conn_id: Airflow's connection id.
@@ -32,7 +32,7 @@ class WebhookHook(BaseHook):
         self.conn_id = conn_id
 
     def target(self) -> WebhookTarget:
-        """The target, its secrets masked in logs.
+        """Return the target, its secrets masked in logs.
 
         Raises:
             ConfigurationError: The connection is missing or wrong. Not retryable.
@@ -40,16 +40,20 @@ class WebhookHook(BaseHook):
         return WebhookTarget.of(read_connection(self.conn_id, self.conn_type))
 
     def test_connection(self) -> tuple[bool, str]:
-        """Connect, and do TLS where the URL says https. Nothing is sent: a request could start a redeploy."""
+        """Connect, with a TLS handshake for https. No request is sent, since it could start a redeploy."""
         try:
             return try_target(self.target())
         except ConfigurationError as error:
-            # Airflow tests a copy of the connection, under a random name that nobody has seen.
+            # Airflow tests a copy of the connection under a random name, which means nothing to the user.
             return False, str(error).replace(f"connection {self.conn_id!r}", "this connection")
 
 
 def try_target(target: WebhookTarget) -> tuple[bool, str]:
-    """Connect, and do TLS where the URL says https: whether that works, and what to say of it. Nothing is sent."""
+    """Connect, with a TLS handshake for https, but send no request.
+
+    Returns:
+        Whether that worked, and a sentence about the result.
+    """
     try:
         _connect(target)
     except ssl.SSLError as error:

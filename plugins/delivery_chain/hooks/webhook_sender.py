@@ -1,7 +1,8 @@
-"""Reads a connection of type `webhook_sender`: a sender of webhooks, its secrets, and the connections it speaks for."""
+"""Reads a connection of type `webhook_sender`: a sender, its secrets, and the connections whose pushes it reports."""
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
@@ -14,13 +15,11 @@ if TYPE_CHECKING:
     from delivery_chain.core.connection_fields import ConnectionFields
 
 SHORTEST_SECRET = 16
-"""Minimum length of a secret: at the rate at which requests are answered, a shorter one can be guessed."""
+"""Minimum length of a secret: a shorter one could be guessed at the rate at which requests are answered."""
 LONGEST_SECRET = 1000
 PER_MINUTE = 600
 """Default rate limit of one sender, in deliveries per minute."""
-_EXPECTED = (
-    f"{SHORTEST_SECRET} to {LONGEST_SECRET} characters, of ASCII that can be printed (`openssl rand -hex 32`)"
-)
+_EXPECTED = f"{SHORTEST_SECRET} to {LONGEST_SECRET} printable ASCII characters (`openssl rand -hex 32`)"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,199}")
 
 
@@ -30,9 +29,9 @@ class WebhookSender:
 
     conn_id: str
     kind: str
-    """A name of `delivery_chain.senders.table.SENDERS`, not checked here."""
+    """A name in `delivery_chain.senders.table.SENDERS`; not checked here."""
     secrets: tuple[str, ...] = field(repr=False)
-    """The valid secrets: two during a rotation, none if none is set."""
+    """The valid secrets: two during a rotation, empty if none is set."""
     speaks_for: tuple[str, ...]
     """Connections, of type git or oci_registry, whose pushes it may report."""
     per_minute: int
@@ -72,6 +71,11 @@ class WebhookSenderHook(BaseHook):
         )
 
 
+def in_environment(conn_id: str) -> bool:
+    """Whether a variable of the environment defines this connection. Airflow ignores the case of its id."""
+    return f"AIRFLOW_CONN_{conn_id.upper()}" in os.environ
+
+
 def _secrets(fields: ConnectionFields) -> tuple[str, ...]:
     found = [fields.password, fields.secret("second_secret")]
     for name, secret in zip(("password", "second_secret"), found, strict=True):
@@ -79,8 +83,8 @@ def _secrets(fields: ConnectionFields) -> tuple[str, ...]:
         if secret and not SHORTEST_SECRET <= len(secret) <= LONGEST_SECRET:
             raise fields.wrong(name, _EXPECTED, str(len(secret)))
         if not (secret.isascii() and secret.isprintable()):
-            # Headers are Latin-1, URLs are percent-encoded, and senders differ in how they encode the rest.
-            raise fields.wrong(name, _EXPECTED, "others")
+            # Senders differ in how they encode other characters: headers are Latin-1, URLs are percent-encoded.
+            raise fields.wrong(name, _EXPECTED, "other characters")
     return tuple(dict.fromkeys(secret for secret in found if secret))
 
 

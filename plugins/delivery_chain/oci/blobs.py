@@ -1,4 +1,4 @@
-"""Blob operations: check, read from any offset, and upload in sessions that can be resumed.
+"""Blob operations: check existence, read from any offset, and upload in sessions that can be resumed.
 
 Source: OCI distribution spec 1.1, "Pulling blobs" and "Pushing blobs".
 """
@@ -65,7 +65,7 @@ class Blobs:
         return push(name) if name in self._written else pull(name)
 
     def head_blob(self, name: str, digest: str) -> int | None:
-        """Size of a blob in bytes, or None if the repository does not have it."""
+        """Return the size of a blob in bytes, or None if the repository does not have it."""
         what = f"blob {digest} of {name}"
         with self._session.call(
             "HEAD",
@@ -86,9 +86,9 @@ class Blobs:
         """Return a whole blob, verified against its digest.
 
         Raises:
-            NotFound: The repository does not have it.
+            NotFound: The repository does not have the blob.
             ContentMismatch: The bytes do not match the digest.
-            ProtocolViolation: It is larger than `max_bytes`.
+            ProtocolViolation: The blob is larger than `max_bytes`.
         """
         what = f"blob {digest} of {name}"
         with self._session.call(
@@ -107,7 +107,7 @@ class Blobs:
                 before `offset` are read and discarded.
 
         Raises:
-            NotFound: The repository does not have it, or no longer.
+            NotFound: The repository does not have the blob, or no longer has it.
             ContentMismatch: The registry announces a different size, or a range other than the one requested.
         """
         what = f"blob {digest} of {name} at {self.registry.host}"
@@ -135,10 +135,10 @@ class Blobs:
         Args:
             name: Repository.
             digest: The blob to be uploaded.
-            mount_from: Repository that may have it; the login needs read access there.
+            mount_from: Repository that may have the blob; the login needs read access there. Empty: do not mount.
 
         Returns:
-            The session's URL; None if the blob was mounted, so that nothing has to be sent.
+            The session's URL, or None if the blob was mounted and nothing has to be sent.
         """
         path, scopes, what = (
             f"/v2/{check_name(name)}/blobs/uploads/",
@@ -154,7 +154,7 @@ class Blobs:
             return self._session.location(response, what)
 
     def upload_offset(self, name: str, location: str) -> int:
-        """Bytes the registry holds of an upload; 0 if it can't be resumed, for whatever reason."""
+        """Return how many bytes of an upload the registry holds; 0 if the upload can't be resumed."""
         what = f"upload to {name}"
         try:
             with self._session.call(
@@ -170,7 +170,7 @@ class Blobs:
         return last + 1 if last else 0
 
     def open_upload(self, name: str, location: str, digest: str, size: int, offset: int = 0) -> Outgoing:
-        """Start sending a blob from `offset` as the last request of an upload; `close_upload` completes it."""
+        """Open the final request of an upload, whose body is the blob from `offset`; `close_upload` completes it."""
         headers = {"Content-Type": OCTETS, "Content-Length": str(size - offset)}
         if offset:
             headers["Content-Range"] = f"{offset}-{size - 1}"
@@ -181,15 +181,16 @@ class Blobs:
         """Complete an upload and check that the registry stored the blob.
 
         Raises:
-            ContentMismatch: It received different bytes, or reports another digest.
-            RegistryError: It rejects the upload.
+            ContentMismatch: The registry received different bytes, or reports another digest.
+            RegistryError: The registry rejects the upload.
         """
         what = f"blob {digest} of {name}"
         try:
             with judged(outgoing.answer(), what, _CREATED) as response:
                 said = response.headers.get("Docker-Content-Digest", "")
         except NotFound as error:
-            # The upload session expired, not the repository: a new session may work.
+            # A 404 here means that the upload session expired, not that the repository is missing: a new session may
+            # work.
             raise RegistryFailure(str(error), method="PUT", url=error.url, status=error.status) from error
         if said and said != digest:
             raise ContentMismatch(
@@ -203,10 +204,10 @@ class Blobs:
         self._session.call("DELETE", url, what=what, expect=_ANY, scopes=push(name)).discard()
 
     def put_blob_bytes(self, name: str, content: bytes) -> Descriptor:
-        """Store bytes as a blob, unless the repository has them.
+        """Store bytes as a blob, unless the repository already has it.
 
         Returns:
-            Media type `application/octet-stream`, digest and size.
+            The blob's descriptor, with media type `application/octet-stream`.
         """
         digest = sha256_digest(content)
         if self.head_blob(name, digest) is None:

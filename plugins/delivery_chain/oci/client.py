@@ -80,10 +80,11 @@ class RegistryClient(Blobs):
         """Check that the registry responds and accepts the login.
 
         Returns:
-            The registry's clock from its `Date` header; empty if it sends none.
+            The registry's time, from its `Date` header; empty if it sends none.
 
         Raises:
-            RegistryError: Unauthorized, RegistryUnreachable, NotFound if it is not a registry, …
+            RegistryError: The check failed: Unauthorized, RegistryUnreachable, NotFound if the host is not a
+                registry, …
         """
         response = self._session.call("GET", "/v2/", what="registry", expect=_OK)
         date = response.headers.get("Date", "")
@@ -122,7 +123,7 @@ class RegistryClient(Blobs):
         return found[0] if found else None
 
     def head_type(self, name: str, ref: str) -> tuple[str, str] | None:
-        """Digest and media type of whatever a tag or digest resolves to, or None if it does not exist."""
+        """Return the digest and media type of whatever a tag or digest resolves to, or None if it does not exist."""
         headers = self._head(name, ref)
         if headers is None:
             return None
@@ -152,9 +153,9 @@ class RegistryClient(Blobs):
         """Return the manifest or index under a tag or digest, verified against its digest.
 
         Raises:
-            NotFound: It does not exist.
+            NotFound: The tag or digest does not exist.
             ContentMismatch: The bytes do not match `ref`, or the registry's own digest header.
-            ProtocolViolation: It is not a manifest that can be copied.
+            ProtocolViolation: The bytes are not a manifest of a supported type.
         """
         return parse_manifest(*self.read_manifest(name, ref))
 
@@ -162,7 +163,7 @@ class RegistryClient(Blobs):
         """Return the bytes under a tag or digest, whatever they are, and the media type the registry reports.
 
         Raises:
-            NotFound: It does not exist.
+            NotFound: The tag or digest does not exist.
             ContentMismatch: The bytes do not match `ref`, or the registry's own digest header.
         """
         what = manifest_name(name, ref)
@@ -186,7 +187,7 @@ class RegistryClient(Blobs):
         """Put a manifest under a tag or its own digest.
 
         Returns:
-            Its sha256 digest, confirmed by the registry if it reports one.
+            The manifest's sha256 digest, confirmed by the registry if it reports one.
 
         Raises:
             ContentMismatch: `ref` is the digest of other bytes, or the registry stored other bytes.
@@ -231,7 +232,7 @@ class RegistryClient(Blobs):
         return delete_tag(self, name, check_tag(tag), digest)
 
     def delete_by_tag(self, name: str, tag: str) -> bool:
-        """Try to delete a tag by name; return whether the registry did. Many can't, and change nothing.
+        """Try to delete a tag by name; return whether the registry did. Many registries can't, and change nothing.
 
         Raises:
             Unauthorized, TagConflict: The registry does not allow this tag to be deleted.
@@ -251,11 +252,11 @@ class RegistryClient(Blobs):
         self._session.call("DELETE", path, what=what, expect=_DELETED, scopes=scopes).discard()
 
     def list_tags(self, name: str) -> tuple[str, ...]:
-        """Every tag of a repository, in the registry's order.
+        """Return every tag of a repository, in the registry's order.
 
         Raises:
             NotFound: The repository does not exist.
-            ProtocolViolation: More than 100,000 entries, or one that is not a tag.
+            ProtocolViolation: The list has more than 100,000 entries, or one that is not a tag.
         """
         path = f"/v2/{check_name(name)}/tags/list?n={PAGE_SIZE}"
         what = f"tags of {name}"
@@ -263,17 +264,17 @@ class RegistryClient(Blobs):
         return tuple(answered(check_tag, tag, what) for tag in tags)
 
     def list_repositories(self, prefix: str | tuple[str, ...] = "") -> tuple[str, ...]:
-        """Repositories whose names start with `prefix`, or with one of several, such as `shop/`.
+        """Return the repositories whose names start with `prefix` (such as `shop/`), or with one of several prefixes.
 
         Raises:
-            NotFound, Unauthorized: The registry does not offer a catalog, or not to this login.
+            NotFound, Unauthorized: The registry offers no catalog, or denies it to this login.
         """
         path, scopes = f"/v2/_catalog?n={PAGE_SIZE}", ("registry:catalog:*",)
         names = list_names(self._session, path, "repositories", what="catalog", scopes=scopes)
         return tuple(answered(check_name, name, "catalog") for name in names if name.startswith(prefix))
 
     def referrers_api(self, name: str, digest: str) -> tuple[Descriptor, ...] | None:
-        """Referrers from the registry's referrers API, or None if it has no such API.
+        """Return referrers from the registry's referrers API, or None if it has no such API.
 
         Most callers want `oci.referrers`, which also handles the fallback tag.
         """

@@ -16,11 +16,11 @@ from delivery_chain.oci.manifest import (
 )
 
 MAX_DEPTH = 4
-"""Levels of nested indexes: real images have one, with referrers of referrers three."""
+"""Maximum levels of nested indexes: real images have one level, or three with referrers of referrers."""
 MAX_MANIFESTS = 1000
-"""Manifests and indexes of one copy."""
+"""Maximum number of manifests and indexes in one copy."""
 MAX_MANIFEST_BYTES = 64 * 1024 * 1024
-"""Total bytes of the manifests of one copy: they are held in memory."""
+"""Maximum total size of the manifests of one copy, in bytes: they are held in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Closure:
 
 
 Each = Callable[[Callable[[str], Any], Iterable[str]], Iterable[Any]]
-"""`map`, or a concurrent version of it; results keep their order."""
+"""`map`, or a concurrent version of it that returns results in the same order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +44,23 @@ class Reader:
     """Source of an image's manifests and blobs."""
 
     name: str
-    """For messages: `shop/api`."""
+    """Repository, for messages: `shop/api`."""
     fetch: Callable[[str], AnyManifest]
-    """Manifest of a digest, verified against it. Raises NotFound if it does not exist."""
+    """Returns the manifest of a digest, verified against that digest. Raises NotFound if it does not exist."""
     referrers: Callable[[str], tuple[Descriptor, ...]] | None
-    """Listed referrers of a digest; None to leave referrers behind."""
+    """Returns the referrers listed for a digest. None: copy no referrers."""
     has_blob: Callable[[str], bool]
-    """Called for layers that a registry may lack by design."""
+    """Returns whether the source has a blob. Called only for layers that a registry may lack by design."""
     each: Each = map
     unfit: Callable[[AnyManifest, frozenset[str]], str] | None = None
-    """Reason to leave a referrer behind, given the digests of the image itself; empty to copy it. None: copy all."""
+    """Returns the reason to leave a referrer behind, or an empty string to copy it, given the referrer and the digests
+    of the image itself. None: copy all referrers."""
     left_behind: Callable[[str], None] = lambda _: None
-    """Called with a line for each referrer left behind."""
+    """Called with a log line for each referrer left behind."""
 
 
 def parts(manifest: AnyManifest) -> tuple[Descriptor, ...]:
-    """Blobs that a manifest itself references; an index may have some among its children."""
+    """Return the blobs that a manifest references directly; the children of an index may include blobs, too."""
     odd = (child for child in manifest.children if not _is_manifest(child))
     return (*odd, *manifest.blobs)
 
@@ -111,7 +112,7 @@ class _Walk:
         waiting = list(self.found)
         self.own = frozenset(self.found)
         for _ in range(MAX_DEPTH + 1):
-            # The first on its own: it may teach `listed` how this registry lists referrers.
+            # Run the first call on its own: from its response, `listed` may learn whether the registry has the API.
             lists = [
                 self.listed_by(listed, waiting[0]),
                 *self.reader.each(partial(self.listed_by, listed), waiting[1:]),
@@ -124,14 +125,14 @@ class _Walk:
             waiting = [digest for digest in self.found if digest not in before]
             if not waiting:
                 return
-        # Referrers read so far are copied; referrers of the last ones exceed the limit.
+        # Keep the referrers read so far; their own referrers would exceed the limit.
         self.leave_behind(f"referrers of {waiting[0]}", f"expected at most {MAX_DEPTH} levels of referrers")
 
     def leave_behind(self, what: str, why: str) -> None:
-        """Leave referrers behind if that is allowed, else fail the image.
+        """Leave referrers behind if that is allowed, otherwise fail the copy.
 
         Raises:
-            ProtocolViolation: All referrers have to be copied.
+            ProtocolViolation: The caller requires all referrers to be copied.
         """
         if self.reader.unfit is None:
             raise ProtocolViolation(f"{self.reader.name}: {what}: {why}")
@@ -149,7 +150,10 @@ class _Walk:
             return ()
 
     def is_left_behind(self, manifest: AnyManifest) -> bool:
-        """Whether to leave a referrer behind, reported once. Anyone with push access can add one at any time."""
+        """Whether to leave a referrer behind; if so, report it.
+
+        Anyone with push access can add a referrer at any time, even after the image was gated.
+        """
         if self.reader.unfit is None or manifest.digest in self.own:
             return False
         if manifest.digest not in self.judged:
@@ -164,7 +168,7 @@ class _Walk:
         got = dict(zip(wanted, self.reader.each(self.fetch_if_present, wanted), strict=True))
         for subject, entry in entries:
             manifest = got[entry.digest]
-            # Anyone with push access can write this list: a manifest that does not name the subject is no referrer.
+            # Anyone with push access can write this list: ignore manifests that do not name this subject.
             if manifest is None or manifest.subject is None or manifest.subject.digest != subject:
                 continue
             if self.is_left_behind(manifest):
@@ -189,7 +193,7 @@ class _Walk:
         try:
             return self.found.get(digest) or self.reader.fetch(digest)
         except NotFound:
-            # The list may name manifests that were deleted since.
+            # The list may name manifests that have been deleted since.
             return None
         except ProtocolViolation as error:
             if self.reader.unfit is None:
@@ -243,7 +247,8 @@ def read_closure(reader: Reader, digest: str) -> Closure:
 
     Raises:
         NotFound: The manifest or one of its children is missing.
-        ProtocolViolation: More than 1000 manifests, 64 MiB of manifests, or 4 levels; or sizes that disagree.
+        ProtocolViolation: The image exceeds 1000 manifests, 64 MiB of manifests or 4 levels, or a declared size is
+            wrong.
     """
     walk = _Walk(reader)
     walk.descend([reader.fetch(digest)])

@@ -9,10 +9,10 @@ from delivery_chain.errors import ContentMismatch
 
 
 class ContentCheck:
-    """Incremental digest check of one blob."""
+    """Digest check of one blob, fed piece by piece."""
 
     def __init__(self, digest: str, what: str) -> None:
-        """Start with no bytes.
+        """Create a check that has seen no bytes yet.
 
         Args:
             digest: Expected digest.
@@ -27,7 +27,7 @@ class ContentCheck:
         self._hasher.update(piece)
 
     def finish(self) -> None:
-        """Check the digest. Call this before passing on the last piece, so that wrong content never completes.
+        """Check the digest. Call this before passing on the last piece, so that no receiver gets wrong content whole.
 
         Raises:
             ContentMismatch: The bytes do not match. Retryable.
@@ -41,10 +41,10 @@ class ContentCheck:
 
 
 def check_content(content: bytes, digest: str, what: str) -> bytes:
-    """Return `content` unchanged.
+    """Return `content` unchanged if it matches `digest`.
 
     Raises:
-        ContentMismatch: It does not hash to `digest`. Retryable.
+        ContentMismatch: `content` does not hash to `digest`. Retryable.
     """
     check = ContentCheck(digest, what)
     check.add(content)

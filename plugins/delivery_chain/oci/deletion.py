@@ -5,8 +5,8 @@ can't (docker-registry 2, for one), put a tiny manifest unique to the tag, its *
 that manifest's digest. Before a stand-in touches any tag, the registry must have deleted the same manifest once while
 untagged: if deletes are disabled, or the login may not delete, no tag changes.
 
-Registries have no compare-and-set. The tag is checked right before its stand-in is put, and left alone if it moved; a
-push in the milliseconds between loses the tag, not the image.
+Registries have no compare-and-set. The tag is checked right before the stand-in is put, and left alone if it moved. If
+another client pushes the tag in the milliseconds between, that push loses its tag, but not its image.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def delete_tag(client: RegistryClient, name: str, tag: str, digest: str = "") ->
         client: The registry.
         name: Repository.
         tag: The tag.
-        digest: Expected target; a tag that has moved is left alone. Empty for any.
+        digest: Digest that the tag is expected to point at; a tag that has moved is left alone. Empty for any.
 
     Returns:
         Whether the tag no longer exists.
 
     Raises:
         DeletesDisabled, Unauthorized, TagConflict: The registry does not allow it. The tag is unchanged.
-        RegistryError: Retryable if its class says so.
+        RegistryError: A request failed. Retryable if its class says so.
     """
     held = client.head_digest(name, tag)
     if held is None:
@@ -63,11 +63,11 @@ def delete_tag(client: RegistryClient, name: str, tag: str, digest: str = "") ->
 
 
 def _prove_deletes(client: RegistryClient, name: str, tag: str) -> None:
-    """Prove that the registry deletes, with the tag's untagged stand-in, once per repository."""
+    """Prove that the registry deletes manifests, by deleting the tag's stand-in while untagged. Once per repository."""
     if name in client.deletes_in:
         return
     digest, raw = deleted_tag_digest(tag), stand_in(tag)
-    # Not stored yet: a registry with deletes disabled says so here, before anything is written to it.
+    # The stand-in is not stored yet: a registry with deletes disabled says so here, before anything is written to it.
     client.delete_manifest(name, digest)
     client.put_blob_bytes(name, EMPTY_BLOB)
     client.put_manifest(name, digest, raw, OCI_MANIFEST)
@@ -76,7 +76,7 @@ def _prove_deletes(client: RegistryClient, name: str, tag: str) -> None:
 
 
 def is_stand_in(client: RegistryClient, name: str, ref: str) -> bool:
-    """Whether a tag or digest is a stand-in of a deletion, for whichever tag."""
+    """Whether a tag or digest is the stand-in of a deletion, whichever tag was being deleted."""
     try:
         return client.get_manifest(name, ref).artifact_type == DELETED_TAG
     except (NotFound, ProtocolViolation):

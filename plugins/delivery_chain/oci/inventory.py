@@ -1,7 +1,8 @@
-"""Sort the manifests below a digest into images and those proven not to be.
+"""Sort the manifests below a digest into images and those proven not to be images.
 
-Anything not proven otherwise is an image and has to be scanned; anything that can be neither is rejected by name. A
-platform name or media type proves little: anyone with push access can set it, and runtimes differ in what they trust:
+Anything not proven otherwise counts as an image and has to be scanned; anything that fits neither group is rejected,
+and the error names it. A platform name or media type proves little, since anyone with push access can set it and
+runtimes differ in what they trust:
 
 * docker treats a manifest with a config of `application/octet-stream`, `application/json` or `text/html` as an image;
 * podman and CRI-O check neither a child's media type in an index nor the config's type in a Docker manifest;
@@ -35,9 +36,9 @@ if TYPE_CHECKING:
     from delivery_chain.oci.client import RegistryClient
 
 FIRST_BYTES = 512
-"""Leading bytes that distinguish an archive from text: the size of a tar header."""
+"""Number of leading bytes that distinguish an archive from text: the size of a tar header."""
 Found = tuple[tuple[Image, ...], tuple[Other, ...]]
-"""Images, and non-images with what they are."""
+"""Images, and the things proven not to be images, with their kinds."""
 
 
 def inventory(client: RegistryClient, name: str, digest: str) -> Found:
@@ -50,13 +51,14 @@ def inventory(client: RegistryClient, name: str, digest: str) -> Found:
 
     Raises:
         NotFound: A manifest, or a blob needed as proof, does not exist.
-        ProtocolViolation: Something is neither an image nor proven not to be, or the tree is too large or too deep.
+        ProtocolViolation: Something is neither an image nor proven not to be one, or the tree is too large or too
+            deep.
     """
     return take_inventory(name, lambda one: client.get_manifest(name, one), content_of(client, name), digest)
 
 
 def content_of(client: RegistryClient, name: str) -> Content:
-    """Blobs of a repository, to prove what a manifest is."""
+    """Return access to the blobs of a repository, for proofs of what a manifest is."""
     return Content(
         name, lambda one, most: client.get_blob(name, one, most), lambda blob: _begin(client, name, blob)
     )
@@ -85,7 +87,7 @@ def images_in(
 ) -> str:
     """Return why a referrer may not be copied along with gated images; empty if all its images are in `known`.
 
-    Content that can't be read or understood is treated like an image: it has not been gated either.
+    Content that can't be read or understood is treated like an image, because no gate has judged it either.
     """
     tree = _Tree(name, fetch, content)
     tree.read[root.digest] = root
@@ -164,7 +166,7 @@ class _Tree:
     def proven(self, manifest: Manifest, entry: Descriptor | None, index: Index | None) -> str:
         if entry is None or index is None:
             return artifact(self.content, manifest) or statements(self.content, manifest)
-        # In an index, a runtime may select a manifest by platform: being a signature is not proof enough there.
+        # A runtime may select any manifest of an index by platform, so looking like a signature is no proof there.
         return attestation(self.content, manifest, entry, index) or artifact(self.content, manifest)
 
 
@@ -178,7 +180,7 @@ def _begin(client: RegistryClient, name: str, blob: Descriptor) -> bytes:
 
 
 def _check_agrees(name: str, index: Index, child: Descriptor, below: AnyManifest) -> None:
-    """Reject a child that contradicts its index: runtimes differ in which of the two they trust."""
+    """Reject a child whose type or size contradicts its index: runtimes differ in which of the two they trust."""
     if child.media_type != below.media_type:
         raise ProtocolViolation(
             f"{name}@{index.digest}: expected media type {child.media_type} for {child.digest}, found "

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 MAX_ANNOTATIONS = 1000
-"""Annotations of one descriptor or manifest: real ones have a few dozen."""
+"""Maximum number of annotations of one descriptor or manifest: real ones have a few dozen."""
 
 
 def load_object(raw: bytes, what: str) -> dict[str, Any]:
@@ -25,10 +25,11 @@ def load_object(raw: bytes, what: str) -> dict[str, Any]:
         what: Name of the document for errors, such as `manifest sha256:…`.
 
     Returns:
-        The object. Duplicate keys are rejected: two parsers could read two different images from them.
+        The object.
 
     Raises:
-        ProtocolViolation: Not JSON, not an object, nested too deep, or a duplicate key. Not retryable.
+        ProtocolViolation: The bytes are not a JSON object, are nested too deeply, or repeat a key, from which two
+            parsers could read two different images. Not retryable.
     """
     try:
         value = json.loads(raw, object_pairs_hook=_unique, parse_constant=_no_constant)
@@ -58,7 +59,7 @@ def text(data: dict[str, Any], key: str, what: str, *, required: bool = False) -
     """Return the string under `key`, or an empty one if it is absent and not `required`.
 
     Raises:
-        ProtocolViolation: Missing although required, or not a string.
+        ProtocolViolation: The value is missing although required, or not a string.
     """
     value = data.get(key)
     if value is None and not required:
@@ -72,7 +73,7 @@ def number(data: dict[str, Any], key: str, what: str) -> int:
     """Return the whole number under `key`, 0 to 2^53.
 
     Raises:
-        ProtocolViolation: Missing, of another type, negative or too large.
+        ProtocolViolation: The value is missing, of another type, negative or too large.
     """
     value = data.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 2**53:
@@ -86,7 +87,7 @@ def table(data: dict[str, Any], key: str, what: str) -> dict[str, Any] | None:
     """Return the object under `key`, or None if it is absent.
 
     Raises:
-        ProtocolViolation: It is of another type.
+        ProtocolViolation: The value is of another type.
     """
     value = data.get(key)
     if value is not None and not isinstance(value, dict):
@@ -98,7 +99,7 @@ def rows(data: dict[str, Any], key: str, what: str, *, limit: int) -> list[Any]:
     """Return the list under `key`, empty if it is absent or null.
 
     Raises:
-        ProtocolViolation: It is of another type, or longer than `limit`.
+        ProtocolViolation: The value is of another type, or longer than `limit`.
     """
     value = data.get(key)
     if value is None:
@@ -114,7 +115,7 @@ def strings(data: dict[str, Any], key: str, what: str) -> dict[str, str]:
     """Return the map of strings under `key` (annotations), empty if it is absent.
 
     Raises:
-        ProtocolViolation: A value is not a string, or more than 1000 entries.
+        ProtocolViolation: A value is not a string, or the map has more than 1000 entries.
     """
     found = table(data, key, what) or {}
     if len(found) > MAX_ANNOTATIONS:
@@ -130,7 +131,7 @@ def strings(data: dict[str, Any], key: str, what: str) -> dict[str, str]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a duplicate key in one object")
+        raise ValueError("a duplicate key")
     return found
 
 

@@ -1,6 +1,6 @@
 """Read a layer's bytes and entries as a stream, within bounds, without unpacking to disk.
 
-Has its own tar reader: Python's reads headers of any length into memory, and layers are untrusted.
+This module has its own tar reader, because layers are untrusted and Python's reads headers of any length into memory.
 
 Source: POSIX.1-2017, pax interchange format; GNU tar manual, "Basic Tar Format" (types L and K, base-256 numbers).
 """
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 
 BLOCK = 512
 LONGEST_NAME = 64 * 1024
-"""Bytes of a long name header or of pax records."""
+"""Maximum size in bytes of a long name header or of pax records."""
 MOST_BYTES = 8 * 1024**3
-"""Most unpacked bytes to read of one image."""
+"""Maximum number of unpacked bytes to read from one image."""
 MOST_ENTRIES = 1_000_000
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _OTHER_PACKINGS = (b"BZh", b"\xfd7zXZ\0", b"\x04\x22\x4d\x18")
-"""bzip2, xz, lz4: some runtimes decompress them, scanners read them as plain tar."""
+"""Magic bytes of bzip2, xz and lz4: some runtimes decompress these, while scanners read them as plain tar."""
 _SKIPPABLE = b"\x2a\x4d\x18"
-"""Bytes 1 to 3 of a skippable zstd frame, which may hold anything, even a whole tar (RFC 8878, 3.1.2)."""
+"""Bytes 1 to 3 of a skippable zstd frame, which can hold anything, even a whole tar (RFC 8878, 3.1.2)."""
 _PIECE = 1024 * 1024
 _FILE_TYPES = b"0\x0017"
-"""All type flags of regular files, and hard links."""
+"""Type flags of regular files and hard links."""
 _HEADER_ONLY = b"123456"
-"""Links, devices, folders, pipes: no content follows, whatever their size field says."""
+"""Type flags of links, devices, folders and pipes: no content follows, whatever the size field says."""
 _FOLDER, _PAX, _PAX_GLOBAL, _GNU_NAME, _GNU_LINK, _GNU_SPARSE = b"5", b"x", b"g", b"L", b"K", b"S"
 _BASE_256 = 0x80
 
@@ -71,9 +71,9 @@ class Budget:
         """
         self._bytes -= size
         if self._bytes < 0:
-            raise LayerUnreadable("the image is too large to be read")
+            raise LayerUnreadable("the image is too large to read")
         if time.monotonic() > self._deadline:
-            raise TooLate("there was no time left to read the image")
+            raise TooLate("the time to read the image is up")
 
     def take_entry(self) -> None:
         """Count one entry.
@@ -83,11 +83,11 @@ class Budget:
         """
         self._entries -= 1
         if self._entries < 0:
-            raise LayerUnreadable("the image has too many files for them to be listed")
+            raise LayerUnreadable("the image has too many files to list")
 
 
 def layer_entries(client: RegistryClient, name: str, layer: Descriptor, budget: Budget) -> Iterator[Entry]:
-    """List a layer's entries in the order of its tar.
+    """Yield a layer's entries in the order of its tar.
 
     Args:
         client: The registry.
@@ -96,9 +96,9 @@ def layer_entries(client: RegistryClient, name: str, layer: Descriptor, budget: 
         budget: Shared by all layers of the image.
 
     Raises:
-        LayerUnreadable: It is not a tar, has an unknown compression, or is too large.
+        LayerUnreadable: The layer is not a tar, has an unknown compression, or is too large.
         ContentMismatch: The bytes do not match the digest. Retryable.
-        RegistryError: It could not be read; its class says whether a retry helps.
+        RegistryError: The layer could not be read; the error's class says whether a retry helps.
     """
     with client.read_blob(name, layer.digest, layer.size) as response:
         body = _Body(response, layer)
@@ -112,8 +112,8 @@ def layer_entries(client: RegistryClient, name: str, layer: Descriptor, budget: 
 def check_layer(client: RegistryClient, name: str, layer: Descriptor, diff_id: str, budget: Budget) -> None:
     """Read a whole layer, and reject one whose unpacked digest is not the `diff_id` of the image's config.
 
-    The same bytes can be different archives to different readers. Runtimes unpack only content with the config's
-    `diff_id`, so content that scanners unpack has to have it, too.
+    Different readers can unpack different archives from the same bytes. Runtimes accept only content with the config's
+    `diff_id`, so this check ensures that scanners unpack the same content.
 
     Args:
         client: The registry.
@@ -123,9 +123,9 @@ def check_layer(client: RegistryClient, name: str, layer: Descriptor, diff_id: s
         budget: Shared by all layers of the image.
 
     Raises:
-        LayerUnreadable: Its unpacked digest differs, its compression is unknown, or it is too large.
+        LayerUnreadable: The unpacked digest differs, the compression is unknown, or the layer is too large.
         ContentMismatch: The bytes do not match the digest or size. Retryable.
-        RegistryError: It could not be read; its class says whether a retry helps.
+        RegistryError: The layer could not be read; the error's class says whether a retry helps.
     """
     with client.read_blob(name, layer.digest, layer.size) as response:
         body = _Body(response, layer)
@@ -140,12 +140,12 @@ def check_layer(client: RegistryClient, name: str, layer: Descriptor, diff_id: s
         body.finish()
     if diff_id != f"sha256:{unpacked.hexdigest()}":
         raise LayerUnreadable(
-            f"layer {layer.digest} is sha256:{unpacked.hexdigest()} when it is unpacked, and its config says {diff_id}"
+            f"layer {layer.digest} unpacks to sha256:{unpacked.hexdigest()}, but the image's config says {diff_id}"
         )
 
 
 def _broken() -> tuple[type[Exception], ...]:
-    """Exceptions that decompression raises."""
+    """Return the exceptions that decompression raises."""
     try:
         import zstandard  # noqa: PLC0415 - few layers are compressed with it
     except ImportError:
@@ -156,7 +156,7 @@ def _broken() -> tuple[type[Exception], ...]:
 def _unpacked(stream: io.BufferedReader) -> BinaryIO:
     start = stream.peek(6)[:6]
     if start.startswith(_OTHER_PACKINGS) or start[1:4] == _SKIPPABLE:
-        raise LayerUnreadable("the layer has a compression that runtimes and scanners read differently")
+        raise LayerUnreadable("the layer uses a compression that runtimes and scanners read differently")
     if start.startswith(_GZIP):
         return cast("BinaryIO", gzip.GzipFile(fileobj=stream))
     if start.startswith(_ZSTD):
@@ -189,7 +189,7 @@ class _Body(io.RawIOBase):
         return size
 
     def finish(self) -> None:
-        """Read the rest, such as padding after the archive's end, and verify the digest."""
+        """Read to the end of the blob, including padding after the archive, and verify the digest."""
         while self.read(_PIECE):
             pass
         if self._hash.hexdigest() != self._layer.digest.partition(":")[2]:
@@ -197,10 +197,10 @@ class _Body(io.RawIOBase):
 
 
 def tar_entries(stream: BinaryIO, budget: Budget) -> Iterator[Entry]:
-    """List the entries of an unpacked tar.
+    """Yield the entries of an uncompressed tar.
 
     Raises:
-        LayerUnreadable: It is not a tar, or the budget is exhausted.
+        LayerUnreadable: The stream is not a tar, or the budget is exhausted.
     """
     name, size = "", None
     while any(header := _header(stream, budget)):
@@ -217,7 +217,7 @@ def tar_entries(stream: BinaryIO, budget: Budget) -> Iterator[Entry]:
             continue
         budget.take_entry()
         if kind == _GNU_SPARSE:
-            raise LayerUnreadable("a sparse file in the old GNU format, which has extra headers")
+            raise LayerUnreadable("a sparse file in the old GNU format, which is not supported")
         path = name or _header_name(header)
         stored = 0 if kind in _HEADER_ONLY else stored if size is None else size
         is_folder = kind == _FOLDER or path.endswith("/")
@@ -229,7 +229,7 @@ def tar_entries(stream: BinaryIO, budget: Budget) -> Iterator[Entry]:
 
 
 def _header(stream: BinaryIO, budget: Budget) -> bytes:
-    """Read the next header; zeros, or nothing at all, after the last entry."""
+    """Read the next header. After the last entry, return zeros or no bytes at all."""
     start = stream.read(1)
     return start + _exactly(stream, BLOCK - 1, budget) if start else b""
 
@@ -282,7 +282,7 @@ def _size(text: str | None) -> int | None:
 
 
 def _pax(content: bytes) -> dict[str, str]:
-    """Parse records of `length key=value` and a newline; a malformed rest is ignored, as other readers do."""
+    """Parse lines of `length key=value`; ignore everything from a malformed one on, as other readers do."""
     records = {}
     while content:
         length, space, _ = content.partition(b" ")

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_FILE = 1024 * 1024
-"""Most bytes of an auth file: a hundred registries take 20 KiB."""
+"""Maximum size of an auth file, in bytes: a hundred registries take 20 KiB."""
 
 
 def auth_files(environment: Mapping[str, str]) -> tuple[Path, ...]:
-    """Auth files to search, in order; `REGISTRY_AUTH_FILE` replaces all others.
+    """Return the auth files to search, in order; `REGISTRY_AUTH_FILE` replaces all others.
 
     Args:
         environment: `REGISTRY_AUTH_FILE`, `XDG_RUNTIME_DIR`, `DOCKER_CONFIG` and `HOME` are read.
@@ -45,8 +45,8 @@ def find_login(host: str, name: str, files: tuple[Path, ...], *, must_exist: boo
     Args:
         host: `registry.example.com` or `127.0.0.1:5000`.
         name: Repository; an entry for `host/shop` takes precedence over one for `host`.
-        files: Searched in this order.
-        must_exist: Whether a missing file is an error, because the user named it.
+        files: Auth files, searched in this order.
+        must_exist: Whether a missing file is an error, because the user named that file.
 
     Raises:
         ConfigurationError: A file can't be read, or holds a login of an unsupported kind.
@@ -85,11 +85,11 @@ def _table(value: Any) -> dict[str, Any]:
 
 
 def _entry(auths: Any, host: str, name: str) -> dict[str, Any] | None:
-    """The entry of the longest key that fits: `host/a/b`, `host/a`, `host`."""
+    """Return the entry with the longest matching key: `host/a/b`, `host/a`, `host`; None if no key matches."""
     known = {_plain(key): value for key, value in _table(auths).items() if isinstance(value, dict)}
     path = f"{host}/{name}"
     while True:
-        # An empty entry is docker's note that the login is elsewhere.
+        # Docker writes an empty entry if the login is stored elsewhere.
         if known.get(path):
             return known[path]
         if "/" not in path:

@@ -37,15 +37,15 @@ ACCEPT = f"{OCI_INDEX}, {OCI_MANIFEST}, {DOCKER_LIST}, {DOCKER_MANIFEST}"
 SCHEMA_VERSION = 2
 """The only version defined for these types."""
 MAX_MANIFEST = 4 * 1024 * 1024
-"""Bytes of a manifest: the minimum that the distribution spec asks registries to accept."""
+"""Maximum size of a manifest in bytes: the distribution spec asks registries to accept at least this much."""
 MAX_ENTRIES = 1000
-"""Layers of one manifest, or children of one index. Runtimes stop at 127 layers."""
+"""Maximum number of layers of one manifest, or of children of one index. Runtimes stop at 127 layers."""
 
 _ARTIFACT_KEYS = {"mediaType", "artifactType", "annotations"}
 _MANIFEST_KEYS = _ARTIFACT_KEYS | {"schemaVersion", "config", "layers", "manifests", "subject", "fsLayers"}
 _DESCRIPTOR_KEYS = _ARTIFACT_KEYS | {"digest", "size", "urls", "data", "platform"}
 EMPTY_BLOB = b"{}"
-"""Config of an artifact without one (OCI image spec, "Guidance for an Empty Descriptor")."""
+"""Config of an artifact that has none of its own (OCI image spec, "Guidance for an Empty Descriptor")."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Manifest:
     config: Descriptor
     layers: tuple[Descriptor, ...]
     subject: Descriptor | None = None
-    """Subject of a referrer."""
+    """The manifest that this one refers to, if this one is a referrer."""
     artifact_type: str = ""
     annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
 
@@ -151,15 +151,15 @@ def parse_manifest(raw: bytes, media_type: str = "") -> AnyManifest:
     """Parse a manifest.
 
     Args:
-        raw: At most 4 MiB.
+        raw: The bytes; more than 4 MiB are rejected.
         media_type: From the registry's `Content-Type` or a descriptor; empty if unknown.
 
     Returns:
         A `Manifest` or an `Index`, with `raw` kept and its sha256 as `digest`.
 
     Raises:
-        ProtocolViolation: Too large, not JSON, of an unknown type (such as Docker schema 1), of two types at
-            once (CVE-2021-41190), or with a part of the wrong shape. Not retryable.
+        ProtocolViolation: The manifest is too large, not JSON, of an unknown type (such as Docker schema 1), of two
+            types at once (CVE-2021-41190), or has a malformed part. Not retryable.
     """
     digest = sha256_digest(raw)
     what = f"manifest {digest}"
@@ -189,7 +189,8 @@ def parse_descriptor(data: Any, what: str) -> Descriptor:
     """Parse one descriptor.
 
     Raises:
-        ProtocolViolation: Not an object, a field missing or of the wrong type, or an unsupported digest.
+        ProtocolViolation: `data` is not an object, lacks a field or has one of the wrong type, or its digest is of an
+            unsupported kind.
     """
     if not isinstance(data, dict):
         raise ProtocolViolation(f"{what}: expected a descriptor object, found {type(data).__name__}")
@@ -214,7 +215,7 @@ def parse_descriptor(data: Any, what: str) -> Descriptor:
 
 
 def _check_embedded(text: str, digest: str, what: str) -> None:
-    """Reject embedded content (`data`) that does not match the digest: some clients would read it."""
+    """Reject embedded content (`data`) that does not match the digest: some clients would use it unchecked."""
     if not text:
         return
     try:
@@ -230,11 +231,11 @@ def build_index(
     annotations: Mapping[str, str] | None = None,
     subject: Descriptor | None = None,
 ) -> bytes:
-    """Build an OCI image index: equal arguments give equal bytes.
+    """Build an OCI image index. Equal arguments give equal bytes.
 
     Args:
-        children: In index order. Runtimes pick the first one that fits.
-        annotations: Of the index itself; written sorted by key.
+        children: Descriptors in index order. Runtimes pick the first one that fits.
+        annotations: Annotations of the index itself; written sorted by key.
         subject: The manifest it refers to, for an index that is a referrer.
     """
     return _encode(
@@ -253,7 +254,7 @@ def build_artifact_manifest(
     layers: Sequence[Descriptor],
     annotations: Mapping[str, str] | None = None,
 ) -> bytes:
-    """Build a referrer of `subject` with the empty config: equal arguments give equal bytes.
+    """Build a referrer of `subject` with the empty config. Equal arguments give equal bytes.
 
     Source: OCI image spec 1.1, "Guidelines for Artifact Usage".
     """
@@ -270,7 +271,7 @@ def build_artifact_manifest(
 
 
 def plain(descriptor: Descriptor) -> Descriptor:
-    """Reduce a descriptor to media type, digest and size, as a `subject` holds."""
+    """Reduce a descriptor to media type, digest and size, the fields of a `subject`."""
     return Descriptor(descriptor.media_type, descriptor.digest, descriptor.size)
 
 

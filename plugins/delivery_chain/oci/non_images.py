@@ -1,6 +1,6 @@
 """Prove that something in an image's tree is not an image; see `inventory` for why names prove nothing.
 
-Each proof returns what the thing is, or an empty string if it has to be treated as an image.
+Each proof returns the kind of thing, or an empty string if the thing has to be treated as an image.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ TAKEN_FOR_IMAGES = IMAGE_CONFIG_TYPES | {"application/octet-stream", "applicatio
 IMAGE_LAYERS = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.")
 """Prefixes of the media types of image layers."""
 MAX_CONFIG = 8 * 1024 * 1024
-"""Most bytes of an image's config: history and labels of the longest Dockerfiles stay below 1 MiB."""
+"""Maximum size of an image's config, in bytes: history and labels of the longest Dockerfiles stay below 1 MiB."""
 MAX_STATEMENT = 32 * 1024 * 1024
-"""Most bytes of one attestation or signature: SBOMs of large images have 10 to 20 MB."""
+"""Maximum size of one attestation or signature, in bytes: SBOMs of large images have 10 to 20 MB."""
 MAX_STATEMENTS = 128 * 1024 * 1024
-"""Most bytes of all of them in one tree. Anything beyond counts as an image."""
+"""Maximum total size of all attestations and signatures in one tree, in bytes. Anything beyond counts as an image."""
 _MANIFEST_KEYS = {"schemaversion", "mediatype", "manifests", "config", "fslayers"}
 _PACKED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
 """Magic bytes of gzip and zstd."""
@@ -51,18 +51,18 @@ class Content:
 
     name: str
     fetch: Callable[[str, int], bytes]
-    """Return a blob by digest, verified, up to a number of bytes."""
+    """Returns a blob by digest, verified, up to a number of bytes."""
     begin: Callable[[Descriptor], bytes]
-    """Return the first bytes of a blob, not verified."""
+    """Returns the first bytes of a blob, not verified."""
     left: int = MAX_STATEMENTS
     json: dict[str, bool] = field(default_factory=dict)
 
     def config(self, manifest: Manifest) -> bytes:
-        """The config of a manifest."""
+        """Return the config of a manifest."""
         return self.fetch(manifest.config.digest, MAX_CONFIG)
 
     def is_json(self, blob: Descriptor) -> bool:
-        """Whether a blob is one JSON document, and so not a file system in any compression."""
+        """Whether a blob is one JSON document, and therefore not a file system in any compression."""
         if blob.digest not in self.json:
             self.json[blob.digest] = self._is_json(blob)
         return self.json[blob.digest]
@@ -78,7 +78,7 @@ class Content:
 
 
 def artifact(content: Content, manifest: Manifest) -> str:
-    """Prove an artifact: neither its config's type nor the config itself would make a runtime treat it as an image."""
+    """Prove an artifact: neither the type of its config nor the config itself makes a runtime treat it as an image."""
     if manifest.media_type != OCI_MANIFEST or _kind(manifest.config) in TAKEN_FOR_IMAGES:
         return ""
     if manifest.config.digest != EMPTY_CONFIG.digest and _has_root(content.config(manifest)):
@@ -87,7 +87,7 @@ def artifact(content: Content, manifest: Manifest) -> str:
 
 
 def statements(content: Content, manifest: Manifest) -> str:
-    """Prove a signature or attestation as cosign writes it: an image config, and layers that are JSON documents."""
+    """Prove a signature or attestation as written by cosign: an image config, and layers that are JSON documents."""
     if manifest.media_type != OCI_MANIFEST or not manifest.layers:
         return ""
     if any(_kind(layer).startswith(IMAGE_LAYERS) or layer.foreign for layer in manifest.layers):
@@ -98,7 +98,7 @@ def statements(content: Content, manifest: Manifest) -> str:
 
 
 def attestation(content: Content, manifest: Manifest, entry: Descriptor, index: Index) -> str:
-    """Prove an attestation as BuildKit puts it beside images: annotation, config and layers must agree."""
+    """Prove an attestation as BuildKit adds it to an index: its annotation, config and layers must agree."""
     about = entry.annotations.get(REFERENCE_DIGEST)
     beside = {child.digest for child in index.children if child.digest != entry.digest}
     if entry.annotations.get(REFERENCE_TYPE) != ATTESTATION or about not in beside:
@@ -115,12 +115,12 @@ def attestation(content: Content, manifest: Manifest, entry: Descriptor, index: 
 
 
 def blob_child(content: Content, index: Index, child: Descriptor) -> str:
-    """Prove a child that is a blob, as in the indexes in which BuildKit keeps caches.
+    """Prove that a child is a blob, as in the indexes that BuildKit stores caches in.
 
-    Some registries serve any blob as a manifest if its bytes parse as one, so they must not.
+    Some registries serve any blob as a manifest if its bytes parse as one, so a blob whose bytes do is rejected.
 
     Raises:
-        ProtocolViolation: It is not a known kind of blob.
+        ProtocolViolation: The child is not a known kind of blob, or could be served as a manifest.
     """
     kind = _kind(child)
     if kind.startswith(IMAGE_LAYERS) and _is_packed(content, child):
@@ -136,7 +136,7 @@ def blob_child(content: Content, index: Index, child: Descriptor) -> str:
 
 
 def image_platform(content: Content, manifest: Manifest, said: Mapping[str, Any] | None) -> str:
-    """An image's platform from its own config; the index supplies the variant, or all of it, if the config does not.
+    """Return an image's platform from its own config. If that lacks the platform or its variant, the index supplies it.
 
     Raises:
         ProtocolViolation: A runtime could not read the config.
@@ -162,18 +162,18 @@ def _has_root(raw: bytes) -> bool:
 
 
 def _first_json(raw: bytes) -> Any:
-    """First JSON value, parsed at least as leniently as Go's decoder does; None without one."""
+    """Parse the first JSON value at least as leniently as Go's decoder does; return None without one."""
     decoder = json.JSONDecoder(strict=False, parse_int=len, parse_float=len)
     try:
         return decoder.raw_decode(raw.decode(errors="replace").lstrip())[0]
     except ValueError:
         return None
     except RecursionError:
-        # Go parses deeper nesting than Python: if in doubt, count it as an image.
+        # Go parses deeper nesting than Python does, so count a document that is too deep as the config of an image.
         return {"rootfs": None, "config": None}
 
 
 def _is_packed(content: Content, child: Descriptor) -> bool:
-    """Whether a layer begins like an archive: a manifest is JSON, which never starts with these bytes."""
+    """Whether a child begins like an archive. A manifest never does, because JSON can't start with these bytes."""
     begin = content.begin(child)
     return begin.startswith(_PACKED) or b"\0" in begin

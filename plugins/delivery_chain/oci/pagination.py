@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from delivery_chain.oci.http.session import Session
 
 MAX_LISTED = 100_000
-"""Most entries of one list: more tags than a usable repository has."""
+"""Maximum number of entries of one list: more tags than a usable repository has."""
 PAGE_SIZE = 1000
 """Page size to request; registries may return fewer."""
 
@@ -24,7 +24,7 @@ def list_names(session: Session, path: str, key: str, *, what: str, scopes: Scop
     """Return the strings under `key` of every page of `path`, without duplicates, in the registry's order.
 
     Raises:
-        ProtocolViolation: More than 100,000, or one that is not a string.
+        ProtocolViolation: The list has more than 100,000 entries, or one that is not a string.
     """
     found: dict[str, None] = {}
     for entry in _entries(session, path, key, what=what, scopes=scopes, accept="application/json"):
@@ -38,7 +38,7 @@ def list_descriptors(session: Session, path: str, *, what: str, scopes: Scopes) 
     """Return the `manifests` of a paginated index.
 
     Raises:
-        ProtocolViolation: More than 100,000, or one that is not a descriptor.
+        ProtocolViolation: The list has more than 100,000 entries, or one that is not a descriptor.
     """
     entries = _entries(session, path, "manifests", what=what, scopes=scopes, accept=OCI_INDEX)
     return tuple(parse_descriptor(entry, what) for entry in entries)

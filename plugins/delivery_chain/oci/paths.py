@@ -28,12 +28,12 @@ def is_digest(ref: str) -> bool:
 
 
 def manifest_name(name: str, ref: str) -> str:
-    """Name a manifest for messages: `manifest shop/api:v1`."""
+    """Return the name of a manifest for messages: `manifest shop/api:v1`."""
     return f"manifest {name}{'@' if is_digest(ref) else ':'}{ref}"
 
 
 def manifest_path(name: str, ref: str) -> str:
-    """Path of a manifest by tag or digest.
+    """Return the path of a manifest by tag or digest.
 
     Raises:
         InvalidReference: `name` or `ref` is not valid in a registry.
@@ -43,7 +43,7 @@ def manifest_path(name: str, ref: str) -> str:
 
 
 def blob_path(name: str, digest: str) -> str:
-    """Path of a blob.
+    """Return the path of a blob.
 
     Raises:
         InvalidReference: `name` or `digest` is not valid in a registry.
@@ -55,9 +55,9 @@ def answered(check: Callable[[str], str], value: str, what: str) -> str:
     """Return `value` from a registry's response if `check` accepts it.
 
     Raises:
-        ProtocolViolation: It does not.
+        ProtocolViolation: `check` rejects the value.
     """
     try:
         return check(value)
     except InvalidReference as error:
-        raise ProtocolViolation(f"{what}: the registry's answer holds an invalid {error}") from error
+        raise ProtocolViolation(f"{what}: the registry's response holds an invalid {error}") from error

@@ -1,4 +1,4 @@
-"""Drop platforms from an index: the remaining images stay byte for byte as pushed, with the same digests."""
+"""Drop platforms from an index. The remaining images stay byte for byte as pushed, with the same digests."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 def without_the_rest(
     index: Index, fetch: Callable[[str], AnyManifest], images: Collection[str], others: Collection[str]
 ) -> bytes:
-    """Build an index of the kept images and their attestations; the original bytes if nothing is dropped.
+    """Build an index of the kept images and their attestations; return the original bytes if nothing is dropped.
 
     Args:
         index: The index as pushed; nested indexes are flattened.
         fetch: Returns the manifest of a digest.
         images: Digests of the images to keep.
-        others: Digests of proven non-images. Those about a kept image are kept.
+        others: Digests proven not to be images. Those that describe a kept image are kept, too.
 
     Returns:
         Bytes of an index of the same media type. Equal arguments give equal bytes.
@@ -43,7 +43,7 @@ def without_the_rest(
 
 
 def _leaves(index: Index, fetch: Callable[[str], AnyManifest]) -> Iterator[tuple[dict[str, Any], Descriptor]]:
-    """Yield every child that is not an index, as written and as parsed."""
+    """Yield every child that is not an index, both as written and as parsed."""
     written = json_fields.load_object(index.raw, f"manifest {index.digest}")["manifests"]
     for entry, child in zip(written, index.children, strict=True):
         below = fetch(child.digest) if child.media_type in INDEX_TYPES else None

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class ReferrersOf:
     """Referrers lists of one repository. Thread-safe.
 
-    At a registry without the API, the tags are listed once instead of one request per manifest: a manifest without
-    a fallback tag has no referrers. Referrers attached after that are not seen.
+    At a registry without the referrers API, the tags are listed once, instead of sending one request per manifest: a
+    manifest without a fallback tag has no referrers. Referrers attached later are not seen.
     """
 
     def __init__(self, client: RegistryClient, name: str) -> None:
@@ -55,5 +55,5 @@ class ReferrersOf:
         except RegistryError as error:
             if error.retryable:
                 raise
-            # Some registries do not let this login list tags.
+            # The registry does not let this login list tags: request the referrers of each manifest instead.
             return None

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from delivery_chain.oci.client import RegistryClient
 
 ATTEMPTS = 5
-"""Writes of a fallback index before giving up on concurrent writers."""
+"""Maximum writes of a fallback index before giving up on concurrent writers."""
 
 
 def fallback_tag(digest: str) -> str:
-    """Tag that holds the referrers of `digest` at registries without the API."""
+    """Return the tag of the index that lists the referrers of `digest` at registries without the referrers API."""
     return check_digest(digest).replace(":", "-")[:128]
 
 
@@ -48,7 +48,7 @@ def list_referrers(
         client: The registry.
         name: Repository.
         digest: The subject; it need not exist.
-        artifact_type: Only those of this type; empty for all.
+        artifact_type: Return only referrers of this type; empty for all.
 
     Returns:
         Descriptors with artifact type and annotations as listed. Not verified: fetch the manifest before trusting
@@ -61,7 +61,7 @@ def list_referrers(
 
 
 def once(found: tuple[Descriptor, ...]) -> tuple[Descriptor, ...]:
-    """Drop duplicate digests from a list; the first description wins."""
+    """Drop duplicate digests from a list; the first descriptor wins."""
     unique: dict[str, Descriptor] = {}
     for entry in found:
         unique.setdefault(entry.digest, entry)
@@ -82,11 +82,11 @@ def attach(  # the order is that of the manifest's parts
     Args:
         client: The registry.
         name: Repository that holds `subject`.
-        subject: The manifest it refers to.
+        subject: The manifest that the referrer describes.
         artifact_type: Media type that says what the referrer is.
-        blob: Its content.
-        media_type: Of `blob`.
-        annotations: Of the referrer's manifest. With a time among them, each call adds a new referrer.
+        blob: The referrer's content.
+        media_type: Media type of `blob`.
+        annotations: Annotations of the referrer's manifest. With a time among them, each call adds a new referrer.
 
     Returns:
         The referrer's descriptor, as listed.
@@ -104,15 +104,15 @@ def attach(  # the order is that of the manifest's parts
 
 
 def link(client: RegistryClient, name: str, subject: str, entry: Descriptor) -> None:
-    """Ensure that the referrers of `subject` include `entry`, whose manifest is stored already.
+    """Ensure that the referrers of `subject` include `entry`, whose manifest is already stored.
 
-    With the API the registry has done it. Without, the fallback index is read, written and read again. Two
-    concurrent writers can still lose an entry, since registries have no compare-and-set; call this again to be
-    certain, it is idempotent.
+    A registry with the referrers API has listed it already. Otherwise the fallback index is read, written and read
+    again. Two concurrent writers can still lose an entry, since registries have no compare-and-set; to be certain,
+    call this function again: it is idempotent.
 
     Raises:
         ContentMismatch: The entry was overwritten after each of five writes. Retryable.
-        ProtocolViolation: The list is full (1000 entries).
+        ProtocolViolation: The list is full, at 1000 entries.
     """
     if client.referrers_api(name, subject) is not None:
         return
@@ -134,7 +134,7 @@ def link(client: RegistryClient, name: str, subject: str, entry: Descriptor) -> 
 
 
 def fallback_referrers(client: RegistryClient, name: str, digest: str) -> tuple[Descriptor, ...]:
-    """Referrers listed in the index under the fallback tag; empty if the tag does not exist."""
+    """Return the referrers listed in the index under the fallback tag; empty if the tag does not exist."""
     tag = fallback_tag(digest)
     try:
         found = client.get_manifest(name, tag)

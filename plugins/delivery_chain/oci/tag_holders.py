@@ -1,7 +1,7 @@
 """Find the tags that serve a manifest, directly or through an index that has it among its children.
 
 An untagged index can't be found: registries list tags, not manifests. Referrers (reports, signatures) do not serve
-their subject, and are no holders.
+their subject, so they don't count as holders.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from delivery_chain.oci.client import RegistryClient
 
 MOST_TAGS = 5000
-"""Most tags to resolve in a repository: each costs a request."""
+"""Maximum number of tags to resolve in a repository: each costs a request."""
 MOST_INDEXES = 2000
-"""Most distinct indexes to read."""
+"""Maximum number of distinct indexes to read."""
 LOOK_SECONDS = 300.0
-"""Time limit of the search: the most tags, at 60 ms each."""
+"""Time limit of the search in seconds: `MOST_TAGS` requests of 60 ms each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Held:
     """Result of searching a repository."""
 
     by: dict[str, tuple[Holder, ...]]
-    """Digest to its holders, sorted by tag name."""
+    """Maps a digest to its holders, sorted by tag name."""
     limit: str = ""
     """Why the search is incomplete; empty if it is complete."""
 
@@ -55,7 +55,7 @@ class Held:
 def holders(
     client: RegistryClient, name: str, digests: Collection[str], *, seconds: float = LOOK_SECONDS
 ) -> Held:
-    """Search a repository's tags, and the indexes under them, for some manifests.
+    """Search a repository's tags, and the indexes that they point at, for some manifests.
 
     Args:
         client: The registry.
@@ -64,11 +64,11 @@ def holders(
         seconds: Time limit.
 
     Raises:
-        RegistryError: The tags can't be listed or resolved. Retryable if its class says so.
+        RegistryError: The tags can't be listed or resolved. Retryable if the error's class says so.
     """
     search = _Search(client, name, frozenset(digests), time.monotonic() + seconds)
     try:
-        # Registries list tags in any order.
+        # Registries list tags in any order; sort them, so that results do not vary.
         tags = tuple(sorted(client.list_tags(name)))
     except NotFound:
         tags = ()
@@ -93,7 +93,7 @@ class _Search:
     plain: set[str] = field(default_factory=set)
     """Digests known not to be an index."""
     below: dict[str, frozenset[str]] = field(default_factory=dict)
-    """Index digest to the wanted digests it serves."""
+    """Maps an index digest to the wanted digests that it serves."""
     unread: str = ""
     """Why something could not be read."""
 
@@ -150,7 +150,7 @@ class _Search:
         try:
             yield from _entries(json.loads(raw))
         except (ValueError, RecursionError, TypeError):
-            # Unknown format: assume that it serves whatever it references.
+            # Unknown format: assume that the document serves every digest that occurs in it.
             yield from ((one, "") for one in self.wanted if one.encode() in raw)
 
 

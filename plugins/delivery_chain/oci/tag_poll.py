@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 MAX_TAGS = 5000
-"""Most tags of one watch: each costs a request per poll, and all of them take 1 MB in Airflow's database."""
+"""Maximum number of tags of one watch: each costs a request per poll; this many take 1 MB in Airflow's database."""
 MAX_REPOSITORIES = 1000
-"""Most repositories of one watch: each costs a request per poll."""
+"""Maximum number of repositories of one watch: each costs a request per poll."""
 POLL_SECONDS = 300.0
-"""Time limit of one poll: the most tags, at 60 ms each."""
+"""Time limit of one poll in seconds: `MAX_TAGS` requests of 60 ms each."""
 LONGEST_PUT_OFF = 1.0
-"""Longest `Retry-After`, in seconds, that a poll waits for itself; for more, a later poll tries again."""
+"""Longest `Retry-After`, in seconds, that a poll waits out; for longer ones, a later poll tries again."""
 BUSY_PAUSE = 10.0
-"""Seconds to pause requests to a registry that asked to slow down without a `Retry-After`."""
+"""Seconds to pause requests to a registry that throttled one without a `Retry-After`."""
 
 
 def poll_tags(
@@ -53,15 +53,15 @@ def poll_tags(
 ) -> dict[str, str]:
     """Map `name:tag` to its digest, with one HEAD request per tag.
 
-    Staging tags, referrers' fallback tags and tags being deleted are skipped. A repository that does not exist has
-    no tags.
+    Staging tags, referrers' fallback tags and tags being deleted are skipped. A missing repository counts as one
+    without tags.
 
     Args:
-        client: Of the registry.
+        client: The registry.
         repositories: Full names: `shop/api`.
-        namespaces: Prefixes whose repositories are added, as listed in the registry's catalog.
+        namespaces: Prefixes whose repositories, as listed in the registry's catalog, are polled as well.
         exclude: Full names of repositories to leave out.
-        tags: Name, or regular expression for whole names; None for every tag.
+        tags: A tag's name, or a regular expression for whole names; None for every tag.
         seconds: Time limit of the poll.
         limits: Gates to enter for each request.
 
@@ -93,7 +93,7 @@ class _Poll:
         self._doubtful = False
 
     def listed(self, namespaces: Sequence[str]) -> tuple[str, ...]:
-        """List the repositories of namespaces."""
+        """Return the repositories of namespaces."""
         if not namespaces:
             return ()
         prefixes = tuple(f"{namespace}/" for namespace in namespaces)
@@ -106,11 +106,11 @@ class _Poll:
             self.rule_out_outage()
             raise ConfigurationError(
                 f"repositories of {', '.join(namespaces)}: expected a registry that lists them, found: {error}. "
-                "Where it does not list them for this login, name the repositories one by one"
+                "If it does not list them for this login, name the repositories one by one"
             ) from error
 
     def tags(self, names: Collection[str], pattern: Pattern) -> list[tuple[str, str]]:
-        """List repository and tag of every watched tag."""
+        """Return repository and tag of every watched tag."""
         if len(names) > MAX_REPOSITORIES:
             raise _too_many("repositories", MAX_REPOSITORIES, "name fewer repositories")
         found: list[tuple[str, str]] = []
@@ -121,7 +121,7 @@ class _Poll:
         return found
 
     def digests(self, found: Sequence[tuple[str, str]]) -> dict[str, str]:
-        """Resolve each tag; those deleted meanwhile are left out."""
+        """Resolve each tag; tags deleted meanwhile are omitted."""
         seen = {}
         for name, tag in found:
             digest = self._ask(lambda name=name, tag=tag: self._client.head_digest(name, tag))  # type: ignore[misc]
@@ -132,17 +132,17 @@ class _Poll:
         return seen
 
     def rule_out_outage(self) -> None:
-        """After a bare 404, check that a registry responds at all.
+        """After a 404 without an error code, check that a registry responds at all.
 
-        Otherwise a proxy that answers 404 to everything while its registry restarts would make every tag look
-        deleted, and new afterwards.
+        A proxy may answer 404 to everything while its registry restarts. Without this check, every tag would seem
+        deleted, and later new.
         """
         if not self._doubtful:
             return
         try:
             self._ask(self._client.ping)
         except Unauthorized:
-            return  # Some registries deny a ping without a repository scope. They are up.
+            return  # Some registries deny a ping without a repository scope, but they are up.
         except NotFound as error:
             raise RegistryFailure(
                 f"{error} (the server that answers now is not a registry)", url=error.url, status=404
@@ -156,7 +156,7 @@ class _Poll:
             return ()
 
     def _doubt(self, error: RegistryError) -> None:
-        """Note a 404 without an error code: a registry says what is missing, a proxy does not."""
+        """Remember a 404 without an error code: a registry says what is missing, a proxy does not."""
         self._doubtful = self._doubtful or (isinstance(error, NotFound) and not error.codes)
 
     def _ask(self, work: Callable[[], Result]) -> Result:
@@ -168,7 +168,7 @@ class _Poll:
                 self._gate.busy(BUSY_PAUSE if error.retry_after is None else error.retry_after)
                 raise
             except RegistryError:
-                # An abort at the deadline surfaces as a broken connection.
+                # An abort at the deadline surfaces as a broken connection: raise the timeout instead.
                 self._check()
                 raise
         self._gate.worked()
@@ -177,7 +177,7 @@ class _Poll:
 
 @contextmanager
 def _watched(client: RegistryClient, seconds: float) -> Iterator[Callable[[], None]]:
-    """Enforce a deadline over many requests by aborting the one in flight. Yields a check that raises past it."""
+    """Enforce a deadline over many requests by aborting the one in flight. Yield a check that raises once it passed."""
     deadline = time.monotonic() + seconds
     done = threading.Event()
 
@@ -192,7 +192,7 @@ def _watched(client: RegistryClient, seconds: float) -> Iterator[Callable[[], No
     def end() -> None:
         wait = seconds
         while not done.wait(wait):
-            # Repeatedly: the client opens a new connection after a kept one broke.
+            # Abort repeatedly: if an idle connection broke, the client opens a new one.
             client.abort()
             wait = 0.5
 

@@ -1,4 +1,4 @@
-"""Reads and writes the marks of delivered images in the home registry."""
+"""Reads and writes delivery marks: referrers in the home registry that record the delivery of an image."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
     from delivery_chain.operators.task_instance import TaskInstance
 
 MOST_MARKS = 50
-"""Limit of marks read per image."""
+"""Maximum number of marks read per image."""
 
 
 def not_told_again(ti: TaskInstance, spec: ChainSpec, event: Event, plan: Plan) -> Plan:
     """Return the plan of an image to deliver, unless its event is the redelivery of an earlier push.
 
     Raises:
-        BuiltBefore: The chain built or delivered the image before, and the push is a redelivery. Not retryable.
-        RegistryError: The registry can't be queried. Its class says whether that is retryable.
-        UnderWay: A run of another image that the tag reportedly pointed at is still active. Retryable.
+        BuiltBefore: The chain has built or delivered the image before, and the push is a redelivery. Not retryable.
+        RegistryError: The registry can't be queried. The error's class says whether a retry helps.
+        UnderWay: A run for another image that the tag reportedly pointed at is still active. Retryable.
     """
     if event.kind is not Kind.IMAGE_PUSH:
         return plan
@@ -78,10 +78,10 @@ def _read(client: RegistryClient, name: str, digest: str) -> Iterator[Mark]:
 
 
 def leave_mark(plan: Plan, subject: Subject, log: Any) -> None:
-    """Attach the mark of a delivered image that no chain built.
+    """Attach the delivery mark to an image that was not built by a chain.
 
-    If the registry refuses it, the worst case is that a redelivery after `airflow db clean` is announced again, under
-    the same delivery id.
+    If the registry rejects the mark, the worst case is that a redelivery after `airflow db clean` is announced again,
+    under the same delivery id.
     """
     from delivery_chain.hooks.registry import OciRegistryHook
     from delivery_chain.oci.manifest import EMPTY_BLOB, OCI_EMPTY, Descriptor

@@ -1,4 +1,4 @@
-"""Backfill a replication rule: images older than the rule get a run each, and are judged like any other."""
+"""Backfill a replication rule: each image older than the rule gets a run, in which it is judged like any other."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Missing:
     """A tag of the home registry that a region lacks, or holds with another digest."""
 
     repository: str
-    """Without the namespace."""
+    """Repository without the namespace."""
     tag: str
     digest: str
     rules: tuple[str, ...]
-    """Replication rules whose regions lack it."""
+    """Replication rules whose regions lack the image."""
 
 
 class ExistingOperator(ChainOperator):
@@ -46,7 +46,7 @@ class ExistingOperator(ChainOperator):
         self.specs = {spec.name: spec for spec in specs}
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        """Return one entry per image, at most `MOST_RUNS`; the log names each and says whether more remain."""
+        """Return one entry per image, at most `MOST_RUNS`; the log lists them, and says whether more remain."""
         from delivery_chain.hooks.registry import OciRegistryHook
 
         asked = context["params"]
@@ -77,8 +77,8 @@ def missing(
     Args:
         spec: The chain.
         connect: Returns a registry's client for a connection id.
-        rule: Only this rule; every rule by default.
-        tags: Only tags that match this pattern in full.
+        rule: The only rule to consider; every rule by default.
+        tags: Consider only tags that match this pattern in full.
 
     Raises:
         UsageError: The chain has no such rule.
@@ -133,7 +133,7 @@ def _run(spec: ChainSpec, image: Missing, asked_by: str) -> dict[str, Any]:
     event = Event(
         repository=image.repository, tag=image.tag, digest=image.digest, sender="existing", announce=False
     )
-    # New for each backfill, the same for its retries.
+    # The id differs for each backfill, but is the same for its retries.
     unique = hashlib.sha256(f"{asked_by}\0{image.repository}\0{image.tag}\0{image.digest}".encode())
     run_id = f"existing__{image.repository.replace('/', '-')[:60]}__{image.tag}__{unique.hexdigest()[:8]}"
     return {"trigger_dag_id": spec.name, "trigger_run_id": run_id, "conf": event.to_conf()}

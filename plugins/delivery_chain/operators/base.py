@@ -1,6 +1,6 @@
-"""Share what every step of a chain needs: leaving results for later steps and reading those of earlier ones.
+"""Base class and helpers of all steps: leave results for later steps, and read those of earlier ones.
 
-The plan holds the spec it was made from, so editing the spec never changes a run in flight.
+The plan contains the spec that it was made from, so editing the spec never changes a run in flight.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ V = TypeVar("V", bound=Value)
 
 
 MOST_RUNS = 1000
-"""Most runs that one task starts at once: Airflow maps over at most `[core] max_map_length`, 1024 by default."""
+"""Maximum number of runs that one task starts: Airflow maps over at most `[core] max_map_length`, 1024 by default."""
 
 
-# The order matters: Airflow takes the `__init__` of a first base that isn't an operator for the operator's own, and
-# mapped tasks then get None instead of lists.
+# The order of the bases matters: if the first one isn't an operator, Airflow takes its `__init__` for the operator's
+# own, and mapped tasks then get None instead of lists.
 class ChainOperator(BaseOperator, LeavesReason):
     """A step of a chain."""
 
@@ -46,7 +46,7 @@ class ChainOperator(BaseOperator, LeavesReason):
 
 
 def names_in_scope(client: RegistryClient, spec: ChainSpec) -> tuple[str, ...]:
-    """Return the repositories a chain covers, as `namespace/repository`; queries the registry for a whole namespace."""
+    """Return the repositories that a chain covers, as `namespace/repository`; a whole namespace takes a query."""
     namespace = spec.scope.namespace
     repositories: Iterable[str] = spec.scope.repositories
     if spec.scope.all:
@@ -66,7 +66,7 @@ def leave(context: Context, value: Value) -> dict[str, Any]:
 
 
 def _secret() -> str:
-    # Imported late: parsing a Dag file imports this module and needs no Variable.
+    # Imported late, because parsing a Dag file imports this module but needs no Variable.
     from delivery_chain.hooks.signing_secret import signing_secret
 
     return signing_secret()
@@ -83,7 +83,7 @@ def pull(ti: TaskInstance, task_id: str, model: type[V], *, map_index: int | Non
 
 
 def pull_all(ti: TaskInstance, task_id: str, model: type[V]) -> tuple[V, ...]:
-    """Return what the instances of a mapped task returned, in order, without skipped and failed ones.
+    """Return what the instances of a mapped task returned, in order, omitting skipped and failed ones.
 
     Raises:
         SealBroken: A value was not left by that task, or is present twice. Not retryable.
@@ -103,10 +103,10 @@ def _open(data: Any, place: Place, model: type[V]) -> V:
 
 
 def planned(ti: TaskInstance) -> tuple[Plan, ChainSpec]:
-    """Return the run's plan and the spec it was made from.
+    """Return the run's plan and the spec that it was made from.
 
     Raises:
-        ConfigurationError: `plan` left nothing: its state was set by hand, or its XCom was removed.
+        ConfigurationError: `plan` left no result: its state was set by hand, or its XCom was removed.
         SealBroken: The value was not left by `plan`. Not retryable.
     """
     found = pull(ti, Step.PLAN, Planned)
@@ -119,8 +119,8 @@ def subject_of(ti: TaskInstance) -> Subject:
     """Return the image that the run is about.
 
     Raises:
-        ConfigurationError: `assemble` left nothing.
-        Unjudged: The image was made for an earlier plan of the run. Not retryable.
+        ConfigurationError: `assemble` left no result.
+        Unjudged: The image was assembled for an earlier plan of the run. Not retryable.
         SealBroken: The value was not left by `assemble`. Not retryable.
     """
     subject = pull(ti, Step.ASSEMBLE, Subject)

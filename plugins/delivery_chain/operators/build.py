@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from delivery_chain.oci.client import RegistryClient
 
 MOST_IMAGES = 64
-"""Most images that one run scans; the official images with the most platforms hold a dozen."""
+"""Maximum number of images that one run scans; official images have a dozen platforms at most."""
 
 
 class BuildOperator(SlotOperator, JobOperator):
     """Build one platform and push it under the run's staging tag."""
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Return a BuildResult as JSON; skipped if the plan does not build this platform."""
+        """Return a BuildResult as JSON; the task is skipped if the plan does not build this platform."""
         plan, spec = planned(context["ti"])
         platform = self.item(spec)
         build = plan.build
@@ -63,7 +63,7 @@ class BuildOperator(SlotOperator, JobOperator):
 
 
 def _job(plan: Plan, spec: ChainSpec, build: BuildPlan, platform: Platform) -> BuildJob:
-    """Return the build of one platform, by reference."""
+    """Return the job that builds one platform. It refers to sources and registries by connection id."""
     from delivery_chain.jobs.job import BuildJob, SourceRef
     from delivery_chain.settings import Settings
 
@@ -124,8 +124,9 @@ class AssembleOperator(ChainOperator):
         Raises:
             BuildFailed: A platform is missing. Not retryable.
             EventRefused: The image has none of the platforms that the chain ships. Not retryable.
-            ScanFailed: It holds more images than one run scans. Not retryable.
-            ProtocolViolation: It holds something that is neither an image nor a proven artifact. Not retryable.
+            ScanFailed: The image has more parts to scan than one run scans. Not retryable.
+            ProtocolViolation: The image contains something that is neither an image nor proven not to be one. Not
+                retryable.
             NotFound: An image is no longer in the registry. Not retryable.
             Unjudged: A platform was built for an earlier plan of the run. Not retryable.
         """
@@ -163,7 +164,9 @@ class AssembleOperator(ChainOperator):
                 "is published"
             )
         for image in dropped:
-            self.log.info("Left out, as the chain does not ship it: %s (%s)", image.platform, image.digest)
+            self.log.info(
+                "Left out, because the chain does not ship it: %s (%s)", image.platform, image.digest
+            )
         index = client.get_manifest(plan.name, subject.digest)
         if not isinstance(index, Index):
             return subject

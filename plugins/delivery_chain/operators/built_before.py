@@ -1,4 +1,4 @@
-"""Find out whether a push was built before: its images in the home registry, and its runs in flight."""
+"""Find out whether a push was built before, from its images in the home registry and its runs in flight."""
 
 from __future__ import annotations
 
@@ -22,21 +22,22 @@ if TYPE_CHECKING:
     from delivery_chain.operators.task_instance import TaskInstance
 
 MOST_TIMED = 5
-"""Newest tags inspected per rule with a time in its tags; beyond that, pushes of one commit count as distinct."""
+"""Number of newest tags inspected, for a rule that puts a time into its tags. Pushes of a commit whose image has an
+older tag count as distinct."""
 MOST_STAYS = 32
-"""Most visits of a ref to one commit whose runs are queried."""
+"""Maximum number of visits of a ref to one commit whose runs are queried."""
 ACTIVE = ["queued", "running"]
 
 
 def images_of(
     spec: ChainSpec, selection: SourceSelection, event: Event, plan: Plan, *, elsewhere: bool = False
 ) -> list[Origin]:
-    """Return the origins of the images under the tags that the rule gives to the commit and to the previous one.
+    """Return the origins of the images under the tags that the rule gives to the commit and to the previous commit.
 
-    With `elsewhere`, also under those of the other commits that the ref reportedly pointed at.
+    With `elsewhere`, include the tags of the other commits that the ref reportedly pointed at.
 
     Raises:
-        RegistryError: The registry can't be queried. Its class says whether that is retryable.
+        RegistryError: The registry can't be queried. The error's class says whether a retry helps.
     """
     from delivery_chain.hooks.registry import OciRegistryHook
 
@@ -83,7 +84,7 @@ def _origins(client: RegistryClient, name: str, tags: Iterable[str]) -> Iterator
 
 
 def await_earlier(ti: TaskInstance, spec: ChainSpec, event: Event) -> None:
-    """Wait for earlier runs of the same push: only when they have ended is it known whether it was built.
+    """Wait for earlier runs of the same push: whether they built it is known only once they have ended.
 
     Such runs exist only if an event might have been a redelivery, see `delivery_chain.core.events.dedupe`.
 
@@ -120,7 +121,7 @@ def _await_removed(ti: TaskInstance, spec: ChainSpec, event: Event, ids: list[st
 
 
 def await_elsewhere(ti: TaskInstance, spec: ChainSpec, event: Event) -> None:
-    """Wait for runs of where the ref pointed before: what they publish would replace the image.
+    """Wait for runs of the commits that the ref pointed at before: what they publish would replace this run's image.
 
     Raises:
         UnderWay: A run is in flight. Retryable.
@@ -141,7 +142,7 @@ def _run_ids(start: Start) -> list[str]:
 
 
 def _is_of(dag_id: str, run_id: str, start: Start) -> bool:
-    """Whether a run is of the push, and was made since its ref was last known to point elsewhere."""
+    """Whether a run is of this push, and was created after its ref was last known to point elsewhere."""
     from airflow.sdk.execution_time.comms import GetDagRun
     from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
 

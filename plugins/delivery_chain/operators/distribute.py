@@ -1,4 +1,4 @@
-"""Deliver to a trigger's target once its regions hold the image: one id per delivery, every attempt recorded."""
+"""Deliver to a trigger's target once its regions hold the image. Each delivery has one id; each attempt is recorded."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
     from delivery_chain.targets.interface import Target
 
 MOST_ATTEMPTS = 200
-"""Most attempts that are kept per trigger and run."""
+"""Maximum number of attempts kept per trigger and run."""
 
 
 class DistributeOperator(SlotOperator):
     """Fire one trigger, once for each tag it selects, after its regions hold the digest."""
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Return a DeliveryResult as JSON; skipped if the trigger does not select this image.
+        """Return a DeliveryResult as JSON; the task is skipped if the trigger does not select this image.
 
         Raises:
             Unjudged: No gate of this run passed this digest. Not retryable.
-            DeliveryFailed, DeliveryUnavailable: The target did not accept it; the latter is retryable.
+            DeliveryFailed, DeliveryUnavailable: The target did not accept a delivery; the latter is retryable.
         """
         ti = context["ti"]
         published = pull(ti, Step.PUBLISH, Published)
@@ -84,7 +84,7 @@ class DistributeOperator(SlotOperator):
 
 
 class _Attempts:
-    """Every attempt of a trigger in this run, and the deliveries since the last clear: a clear sends again."""
+    """Attempts of a trigger in this run. Only those since the last clear count as delivered: a clear sends again."""
 
     def __init__(self, context: Context) -> None:
         self._ti = context["ti"]
@@ -106,7 +106,7 @@ class _Attempts:
     def add(self, attempt: Attempt) -> None:
         self.attempts.append(attempt)
         dropped = max(0, len(self.attempts) - MOST_ATTEMPTS)
-        # Drop the oldest. Attempts since the last clear stay: retries make far fewer than the limit.
+        # Drop the oldest attempts. Those since the last clear always stay: retries make far fewer than the limit.
         del self.attempts[:dropped]
         self._before = max(0, self._before - dropped)
         kept = [item.to_xcom() for item in self.attempts]
@@ -121,7 +121,7 @@ def _orders(
     from delivery_chain.hooks.registry import OciRegistryHook
 
     home = OciRegistryHook(plan.instance).registry()
-    # With the same id, a target that deduplicates would drop another push as already delivered.
+    # A repeated push of the same image needs an id of its own: a target that deduplicates would drop it as delivered.
     run_id = f"{plan.run_id}+{plan.again}" if plan.again else plan.run_id
     return [
         Order(
@@ -142,7 +142,7 @@ def _orders(
 
 
 def _regions(ti: TaskInstance, spec: ChainSpec, trigger: Trigger, digest: str) -> dict[str, str]:
-    """Return the image's reference by rule; checks the digest in every region that the trigger waits for."""
+    """Return the image's reference by rule, after checking its digest in every region that the trigger waits for."""
     from delivery_chain.hooks.registry import OciRegistryHook
 
     results = {result.rule: result for result in pull_all(ti, Step.REPLICATE, RegionResult)}
@@ -169,7 +169,10 @@ def _regions(ti: TaskInstance, spec: ChainSpec, trigger: Trigger, digest: str) -
 
 
 def _skipped_rules(ti: TaskInstance, spec: ChainSpec) -> set[str]:
-    """Return the rules that do not cover this image, so are not waited for. Decided from data, not task states."""
+    """Return the rules that do not cover this image, so that the trigger does not wait for them.
+
+    Decided from the results of steps, not from task states, which users can set.
+    """
     from delivery_chain.core.spec.filters import destination
     from delivery_chain.operators.base import planned
 
@@ -193,7 +196,7 @@ def _check(trigger: str, url: str, attempt: Attempt) -> None:
 
 
 def _settle(target: Target, orders: Iterable[Order]) -> None:
-    """Check that the rollouts which the orders started have succeeded: a retry polls again and redelivers nothing."""
+    """Check that the rollouts started by these orders have succeeded. A retry polls again, and redelivers nothing."""
     for order in orders:
         settled = target.settled(order)
         about = f"trigger {order.trigger.name!r}: {target.shown_url} accepted {order.tag}"

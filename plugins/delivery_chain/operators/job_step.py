@@ -20,7 +20,7 @@ D = TypeVar("D")
 
 
 class JobOperator(ChainOperator):
-    """A step that hands jobs to a runner and waits for their results."""
+    """Step that hands jobs to a runner and waits for their results."""
 
     _running: tuple[Runner, Handle] | None = None
 
@@ -34,7 +34,7 @@ class JobOperator(ChainOperator):
             part: Distinguishes the jobs of a task that has several: at most 20 characters of `a-z 0-9`.
 
         Raises:
-            DeliveryChainError: The job's own error; TaskStopped if `on_kill` cancelled it.
+            DeliveryChainError: The job failed with this error; TaskStopped if `on_kill` cancelled the job.
         """
         from delivery_chain.hooks.logins import logins_for
         from delivery_chain.jobs.failure import Failure, error_of
@@ -63,6 +63,6 @@ class JobOperator(ChainOperator):
 
 
 def job_key(ti: TaskInstance, part: str = "") -> str:
-    """Return the name of a task's job, or of one of its jobs: the same for every try."""
+    """Return the name of a task's job, or of one of its jobs. Every try uses the same name."""
     slot = "" if ti.map_index is None or ti.map_index < 0 else f"-{ti.map_index}"
     return f"{run_key(ti.dag_id, ti.run_id)}-{ti.task_id}{slot}{part and '-'}{part}"

@@ -1,6 +1,6 @@
 """Turns the sensor's changes into runs, and moves its cursor only after the runs were started.
 
-Webhooks report the same pushes, mostly earlier. Either way a push has one run, see
+Webhooks report the same pushes, mostly earlier. A push gets one run either way, see
 `delivery_chain.core.events.pipeline`.
 """
 
@@ -43,7 +43,7 @@ NOTHING_SEEN: dict[str, Any] = {"changes": [], "looked": "1970-01-01T00:00:00+00
 NOTHING = "no build rule matches, or no chain takes it"
 IDS_AT_ONCE = 50
 FIRST_SHOWN = 50
-"""Refs of a first poll that the ledger lists: the last ones in natural order, so the newest versions."""
+"""Number of refs of a first poll that the ledger lists: the last ones in natural order, and so the newest versions."""
 BEFORE_US = "it existed at the first poll, which starts nothing; to run it: {}"
 LATER = "it waits for the next poll"
 
@@ -63,11 +63,11 @@ class MatchOperator(ChainOperator):
         """Watch either a source, with the chains that build it, or a registry, with the specs that take its images.
 
         Args:
-            cursor: The Variable that holds the sensor's cursor.
-            chains: Each chain with the repository that it builds from the source; twice if the source builds two.
-            images_of: Connection of the registry.
-            specs: All chains of one of its namespaces.
-            **kwargs: For BaseOperator.
+            cursor: Key of the Variable that holds the sensor's cursor.
+            chains: For a source: each chain with a repository that it builds from the source, one pair per repository.
+            images_of: For a registry: its connection.
+            specs: For a registry: all chains of one of its namespaces.
+            **kwargs: Arguments of BaseOperator.
         """
         super().__init__(**kwargs)
         self.cursor = cursor
@@ -76,7 +76,7 @@ class MatchOperator(ChainOperator):
         self.specs = specs
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        """Return one entry per run; the log has the runs of each change, or the reason why it makes none.
+        """Return one entry per run; the log lists the runs of each change, or the reason why it gets none.
 
         Changes that would exceed `MOST_RUNS` wait for the next poll.
         """
@@ -111,8 +111,8 @@ class MatchOperator(ChainOperator):
         if not self.images_of:
             return route_ref(push, self.chains, place=self.cursor, at=at)
         found = route_image(push, self.specs, instance=self.images_of, at=at)
-        # A chain that builds runs for its sources. Its own images appear here, too, and a task can't query Airflow's
-        # database to recognize them, as the webhook receiver does.
+        # A chain with build rules runs for its sources only. The images that it publishes appear here, too, but a task
+        # can't query Airflow's database to recognize them, as the webhook receiver does.
         building = {spec.name for spec in self.specs if spec.build_rules}
         built = any(start.chain in building for start in found.starts)
         return replace(found, starts=(), why=NOTHING) if built else found
@@ -135,9 +135,9 @@ class LookIntake:
 
         Args:
             ti: The task instance, for queries about runs.
-            seen: See `watch`.
-            told: Moves of the place's refs, as webhooks reported them.
-            route: Finds the runs of a change seen at a time.
+            seen: Result of `watch`.
+            told: Moves of the refs of this source or registry, as webhooks reported them.
+            route: Finds the runs of a change that was seen at a given time.
         """
         self.ti = ti
         self.told = told
@@ -150,7 +150,7 @@ class LookIntake:
         self._waiting: float = math.inf
 
     def route(self, pushes: Sequence[Push]) -> list[Routed]:
-        """Route the changes of one poll; they are in natural order, in which the later one counts as the newer push."""
+        """Route the changes of one poll, which are in natural order; of two changes, the later counts as newer."""
         self._position = {push.ref: at for at, push in enumerate(pushes)}
         routed = [
             self._route(push, self.looked + timedelta(microseconds=at)) for at, push in enumerate(pushes)
@@ -158,7 +158,7 @@ class LookIntake:
         return [replace(one, why=NOTHING) if one.why else one for one in routed]
 
     def known(self, one: Routed) -> tuple[History, None]:
-        """The moves that webhooks reported; the sensor's last sighting is part of the change."""
+        """The moves that webhooks reported, and None: the sensor's last sighting is part of the change itself."""
         return self.told.refs.get(one.push.ref, ()), None
 
     def word(self, one: Routed) -> Change:
@@ -166,7 +166,7 @@ class LookIntake:
         return Change(commit=one.push.after, previous=one.push.before, looked=self.looked, since=self.since)
 
     def there(self, starts: Sequence[Start]) -> list[RunsThere]:
-        """The existing runs of each start; one query per chain in the usual case that it has none."""
+        """The existing runs of each start. Takes one query per chain in the usual case, in which none exist."""
         new = _new_to(self.ti, starts)
         return [{} if start.chain in new else self._runs_of(start) for start in starts]
 
@@ -179,7 +179,7 @@ class LookIntake:
         return found
 
     def _event(self, start: Start, run_id: str) -> Event | None:
-        """The event of a run; None if it is not of this push, or found its ref elsewhere before the poll."""
+        """The event of a run; None if the run is of another push, or found the ref elsewhere before the poll."""
         run = _run(start.chain, run_id)
         if not start.made(run.run_type, run.triggering_user_name, run.conf):
             return None
@@ -187,12 +187,12 @@ class LookIntake:
             states = self.ti.get_task_states(dag_id=start.chain, task_ids=[Step.PLAN], run_ids=[run_id])
             if states.get(run_id, {}).get(Step.PLAN) == "skipped":
                 return None
-        # A push is never seen after its run was made.
+        # A push is always seen before its run is created.
         seen_at = not_after(read_time(run.conf.get("seen_at")), run.run_after)
         return start.event.model_copy(update={"seen_at": seen_at})
 
     def wait(self, one: Routed) -> str:
-        """Postpone all changes from the first that exceeds `MOST_RUNS` on: the cursor can't skip any."""
+        """Postpone the first change that would exceed `MOST_RUNS`, and all after it: the cursor can't skip any."""
         position = self._position[one.push.ref]
         if self.runs and len(self.runs) + len(one.starts) > MOST_RUNS:
             self._waiting = min(position, self._waiting)
@@ -227,9 +227,9 @@ class LookIntake:
 
 
 def _first(intake: LookIntake, routed: Sequence[Routed]) -> list[Entry]:
-    """The ledger's entries of a first poll, which starts no runs, but gives the commands that would.
+    """The ledger's entries of a first poll, which starts no runs, but lists the commands that would.
 
-    It can't know whether a ref was pushed today or years ago.
+    A first poll can't tell whether a ref was pushed today or years ago.
     """
     found = [one for one in routed if one.starts]
     shown, left_out = found[-FIRST_SHOWN:], len(found) - FIRST_SHOWN
@@ -266,7 +266,7 @@ def _run(dag_id: str, run_id: str) -> Any:
 
 
 class RememberOperator(ChainOperator):
-    """Moves the cursor after all runs were started: a crash before that repeats them, which is idempotent."""
+    """Moves the cursor after all runs were started. A crash before that starts them again, which has no effect."""
 
     def __init__(self, *, cursor: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -281,7 +281,7 @@ class RememberOperator(ChainOperator):
                 Cursor(self.cursor).write(seen["looked"], seen[FIRST])
             return
         if known is None:
-            # A cursor of these changes alone would make every other ref look new, and build all of history.
+            # A cursor with these changes alone would make every other ref look new, and build all of history.
             self.log.warning("The Variable %s was deleted: the next poll counts as the first", self.cursor)
             return
         if not seen:
@@ -300,14 +300,14 @@ class RememberOperator(ChainOperator):
             **{ref: commit for ref, commit in refs.items() if ref not in gone},
             **{change["ref"]: change["commit"] for change in taken},
         }
-        # While changes are pending, the cursor keeps the time of the older poll, after which they moved.
+        # While changes are pending, keep the time of the earlier poll: the refs moved after it.
         whole = handled is None and not lost
         Cursor(self.cursor).write(seen["looked"] if whole else seen["since"] or looked, moved)
 
     def _lost(self, ti: TaskInstance, here: Any) -> frozenset[int]:
-        """Positions of changes whose run ids another client took between `match` and `start`.
+        """Positions of the changes whose run ids another client took between `match` and `start`.
 
-        They remain changes: the next poll gives them the next id.
+        These changes stay pending, and the next poll gives them the next id.
         """
         states = ti.get_task_states(dag_id=here.dag_id, task_ids=[WatchStep.START], run_ids=[here.run_id])
         found = states.get(here.run_id, {})

@@ -1,4 +1,4 @@
-"""Name the task to clear when an image of the run is missing: the step that needs it can't make it."""
+"""Name the task to clear when an image of the run is missing, since the step that needs the image can't restore it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def check_there(client: RegistryClient, plan: Plan, *digests: str) -> None:
-    """Check that the run's images still exist: they may have been quarantined, swept or deleted since.
+    """Check that the run's images still exist: they may have been quarantined, swept or deleted meanwhile.
 
     Args:
         client: The home registry.
@@ -32,4 +32,4 @@ def check_there(client: RegistryClient, plan: Plan, *digests: str) -> None:
         if plan.build
         else "push it again, which starts a new run; a blocked image may be in the chain's quarantine"
     )
-    raise NotFound(f"{what} is no longer in {client.registry.host}: it was removed since; {again}")
+    raise NotFound(f"{what} is no longer in {client.registry.host}: it has been removed; {again}")

@@ -1,4 +1,4 @@
-"""Run a step's work on the worker itself: it stops when Airflow kills the task, and leaves nothing behind."""
+"""Run a step's work on the worker itself. The work stops when Airflow kills the task, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 SWEEP_SECONDS = 20.0
-"""Longest time that a step without a folder spends on cleaning up after killed jobs."""
+"""Maximum seconds that a step without a folder spends on cleaning up after killed jobs."""
 
 
 class WorkerOperator(ChainOperator):
-    """A step that starts programs or runs long: `on_kill` ends it within the 5 s that Airflow allows."""
+    """Step that starts programs or runs for long: `on_kill` ends it within the 5 s that Airflow allows."""
 
     @contextlib.contextmanager
     def stoppable(self) -> Iterator[None]:
-        """Enter a block that `on_kill` interrupts, for work without a folder; first removes what killed jobs left.
+        """Enter a block that `on_kill` interrupts, for work without a folder; first remove leftovers of killed jobs.
 
         Raises:
-            TaskStopped: `on_kill` interrupted it. Retryable.
+            TaskStopped: `on_kill` interrupted the block. Retryable.
         """
         from delivery_chain.errors import ConfigurationError, DiskFull
         from delivery_chain.settings import Settings
@@ -43,12 +43,12 @@ class WorkerOperator(ChainOperator):
 
     @contextlib.contextmanager
     def folder(self, context: Context) -> Iterator[Path]:
-        """Enter a block with the task's folder on this worker; `on_kill` interrupts it, and its end removes the folder.
+        """Enter a block with a folder for this task on this worker. The folder is removed when the block ends.
 
         Raises:
-            TaskStopped: `on_kill` interrupted it. Retryable.
+            TaskStopped: `on_kill` interrupted the block. Retryable.
             ConfigurationError: The work folder can't be used. Not retryable.
-            DiskFull: The disk has no space left. Retryable.
+            DiskFull: The disk is full. Retryable.
         """
         from delivery_chain.settings import Settings
         from delivery_chain.tools.job_folder import job_folder
@@ -56,7 +56,7 @@ class WorkerOperator(ChainOperator):
 
         ti = context["ti"]
         slot = "" if ti.map_index is None or ti.map_index < 0 else f"-{ti.map_index}"
-        # The same for every try of the task.
+        # The name is the same for every try of the task.
         job = f"{run_key(ti.dag_id, ti.run_id)}-{ti.task_id}{slot}"
         with (
             job_folder(Settings.load().work_folder, job, log=self.log.info) as folder,

@@ -1,4 +1,4 @@
-"""Turn one event into one plan, or refuse it with a reason: the first step of a run."""
+"""First step of a run: turn one event into one plan, or refuse it with a reason."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from delivery_chain.operators.task_instance import TaskInstance
 
 LOOK_SECONDS = 120.0
-"""Time limit for git to list a source's refs."""
+"""Time limit in seconds for git to list a source's refs."""
 _AFTER = timedelta(microseconds=1)
 
 
@@ -47,7 +47,7 @@ class PlanOperator(WorkerOperator):
     """Read the event from the run's `conf`, query the source once, and decide everything."""
 
     def __init__(self, *, spec: ChainSpec, **kwargs: Any) -> None:
-        # Airflow stores it with the Dag, where webhooks find it and people see which spec the chain was made from.
+        # Airflow stores the spec with the Dag, where webhooks find it, and people see what the chain was made from.
         super().__init__(doc_json=spec.model_dump_json(by_alias=True, exclude_defaults=True), **kwargs)
         self.spec = spec
 
@@ -65,7 +65,7 @@ class PlanOperator(WorkerOperator):
         event = event.model_copy(update={"actor": actor})
         selection = select(self.spec, event)
         preflight.check(needed_first(self.spec, selection))
-        # A manual run may set its own due time, even in the future.
+        # Whoever starts a run by hand may set its due time, even to the future.
         now = not_after(run.run_after, datetime.now(UTC))
         with self.stoppable():
             present = _present(self.spec, selection)
@@ -94,8 +94,8 @@ class PlanOperator(WorkerOperator):
         """Apply the chain's rule for artifacts, if the event is about one.
 
         Raises:
-            AirflowSkipException: It is an artifact, and the chain skips those.
-            EventRefused: It is an artifact, and the chain refuses those. Not retryable.
+            AirflowSkipException: The push is an artifact, and the chain skips those.
+            EventRefused: The push is an artifact, and the chain refuses those. Not retryable.
         """
         what = _artifact(plan)
         if not what:
@@ -114,10 +114,10 @@ class PlanOperator(WorkerOperator):
 
 
 def _once(context: Context, spec: ChainSpec, selection: SourceSelection, event: Event, plan: Plan) -> Plan:
-    """Return the plan of a push that was not built before. A push seen earlier never gets a later time than it had.
+    """Return the plan of a push that was not built before. If the push was seen earlier, the plan has that time.
 
     Raises:
-        AirflowSkipException: It was built before: the event is a redelivery.
+        AirflowSkipException: The push was built before: the event is a redelivery.
         Superseded: The ref moved while the registry was queried.
         UnderWay: An earlier run, possibly of the same push, has not ended. Retryable.
     """
@@ -144,7 +144,7 @@ def _once(context: Context, spec: ChainSpec, selection: SourceSelection, event: 
 
 
 def _artifact(plan: Plan) -> str:
-    """Describe a push proven not to be an image, such as `artifact application/vnd.cncf.helm…`; else empty."""
+    """Describe a push proven not to be an image, such as `artifact application/vnd.cncf.helm…`; empty for an image."""
     from delivery_chain.hooks.registry import OciRegistryHook
     from delivery_chain.oci.inventory import inventory
 
@@ -152,13 +152,13 @@ def _artifact(plan: Plan) -> str:
         try:
             images, others = inventory(client, plan.name, plan.digest)
         except ProtocolViolation:
-            # Neither an image nor a proven artifact: `assemble` refuses it by name.
+            # The push is neither an image nor proven not to be one: `assemble` refuses it, with its name in the error.
             return ""
     return "" if images else " and ".join(dict.fromkeys(other.what for other in others))
 
 
 def _present(spec: ChainSpec, selection: Selection) -> str:
-    """Return what the source holds now: a commit or a digest, empty if neither exists."""
+    """Return the commit or digest that the source has now; empty if the ref or tag does not exist."""
     if isinstance(selection, SourceSelection):
         return _commit(selection)
     return _digest(spec, selection)

@@ -18,8 +18,8 @@ def check(needed: Iterable[Needed]) -> None:
     """Check that every connection exists, has the right type and is filled in correctly, without network requests.
 
     Raises:
-        ConnectionMissing: Some are missing; the message names these and any that are wrong. Not retryable.
-        ConfigurationError: Some are wrong. Not retryable.
+        ConnectionMissing: Connections are missing; the message names them, and any that are wrong. Not retryable.
+        ConfigurationError: Connections are wrong. Not retryable.
         AirflowUnreachable: Airflow does not answer. Retryable.
     """
     from delivery_chain.hooks.probe import check_connection

@@ -1,4 +1,4 @@
-"""Publish an image in the home registry by moving the user's tags; read the verdict of a blocked one."""
+"""Publish an image in the home registry by moving the user's tags; read the verdict of a blocked image."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class PublishOperator(ChainOperator):
         url = OciRegistryHook(plan.instance).ui_url(plan.namespace, plan.repository, first, subject.digest)
         context["ti"].xcom_push(REGISTRY_URL, url)
         if plan.build is None and subject.digest == plan.digest:
-            self.log.info("The image was pushed by others, with its tags: none to move")
+            self.log.info("The image was pushed by others, together with its tags: none to move")
             moves = tuple(TagMove(tag=t, state="unchanged", digest=subject.digest) for t in plan.tags)
             return leave(context, Published(digest=subject.digest, tags=moves))
         with OciRegistryHook(plan.instance).client() as client:
@@ -56,14 +56,14 @@ class PublishOperator(ChainOperator):
 
 
 def move_tag(client: RegistryClient, plan: Plan, tag: str, digest: str) -> TagMove:
-    """Point one tag of the home registry at `digest`, unless a newer push holds it."""
+    """Point one tag of the home registry at `digest`, unless the tag belongs to a newer push."""
     from delivery_chain.oci.copy.api import put_tag
 
     found = client.head_manifest(plan.name, tag)
     if found is not None and found.digest == digest:
         return TagMove(tag=tag, state="unchanged", digest=digest, previous=digest)
     if plan.build is None and (found is None or found.digest != plan.digest):
-        # Pushed by others, and the tag was moved or deleted since: this run must not undo that.
+        # The image was pushed by others, and its tag has been moved or deleted since: do not undo that.
         there = found.digest if found else ""
         return TagMove(tag=tag, state="kept", digest=there, previous=there)
     if plan.build and found is not None and not _may_move(client, plan, found.digest):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class QuarantineOperator(ChainOperator):
-    """Back up a blocked image and remove it, as the chain's `on_block` says. Removes nothing if the backup fails."""
+    """Back up a blocked image and remove it, as configured by `on_block`. If the backup fails, nothing is removed."""
 
     operator_extra_links = (RegistryLink(), ScanReportLink())
 
@@ -42,7 +42,7 @@ class QuarantineOperator(ChainOperator):
         Raises:
             RegistryError: The backup or the removal failed. If the registry refuses to delete the image
                 (DeletesDisabled, Unauthorized, TagConflict; not retryable), the XCom says what remains.
-            NotFound: A backup is to be made, but the image no longer exists. Not retryable.
+            NotFound: A backup is required, but the image no longer exists. Not retryable.
         """
         ti = context["ti"]
         verdict = blocked_verdict(ti)
@@ -78,7 +78,7 @@ def _back_up(client: RegistryClient, plan: Plan, subject: Subject, verdict: Verd
         # An earlier try may have removed the image; its backup then exists, under the tag of another verdict.
         if client.head_digest(plan.name, subject.digest) or not client.head_digest(name, subject.digest):
             check_there(client, plan, subject.digest)
-            # Thorough: the backup must be complete before the image is deleted.
+            # `thorough`, because the backup must be complete before the image is deleted.
             copy_image(client, plan.name, subject.digest, client, name, thorough=True)
         put_tag(client, name, tag, subject.digest)
     return f"{client.registry.host}/{name}:{tag}"
@@ -92,14 +92,14 @@ class _Here:
         self.plan = plan
         self.own = staging_tags(plan) or plan.tags
         self.digest = subject.digest
-        # If platforms were left out, the original index is blocked along with the reduced one.
+        # If platforms were dropped, the original index is blocked along with the reduced one.
         self.wholes = tuple(dict.fromkeys(one for one in (subject.digest, plan.digest) if one))
         self.parts = tuple(dict.fromkeys((*self.wholes, *(image.digest for image in subject.images))))
 
     def remove(self) -> tuple[str, ...]:
         """Remove the run's tags, and each manifest that no other tag serves; return what was removed, tags first.
 
-        The platforms of an image that others pushed stay: clients may pull them by digest.
+        If the image was pushed by others, its platforms stay, because clients may pull them by digest.
         """
         from delivery_chain.oci.referrers import fallback_tag
         from delivery_chain.oci.tag_holders import holders
@@ -116,13 +116,13 @@ class _Here:
         return (*tags, *removed)
 
     def _delete(self, digest: str) -> bool:
-        """Delete by digest, as only that spares a tag that has moved in the meantime; return whether it was deleted."""
+        """Delete by digest, which spares a tag that has moved in the meantime; return whether it was deleted."""
         try:
             self.client.delete_manifest(self.plan.name, digest)
         except (DeletesDisabled, Unauthorized):
             raise
         except RegistryError as error:
-            # Some registries want a manifest's tags deleted first; others never delete an index's children.
+            # Some registries require a manifest's tags to be deleted first; others never delete an index's children.
             if error.retryable:
                 raise
             return False
@@ -139,7 +139,7 @@ class _Here:
         name = self.plan.name
         there = [part for part in self.parts if self.client.head_digest(name, part)]
         held = holders(self.client, name, there)
-        # A build's platforms have staging tags too; naming that of the whole image is enough.
+        # The platforms of a build have staging tags, too; naming the tag of the whole image is enough.
         hidden = self.own[:-1] if self.plan.build else ()
         whole = held.others(self.digest, hidden)
         said = [self._named(self.digest, one) for one in whole]
@@ -152,7 +152,7 @@ class _Here:
         return ", ".join(dict.fromkeys(said))
 
     def _named(self, part: str, holder: Holder | None = None) -> str:
-        """Format a holder: `host/shop/api:v2@sha256:…`, and how it serves the image."""
+        """Format a holder as `host/shop/api:v2@sha256:…`, with a note on how it serves the image."""
         where = f"{self.client.registry.host}/{self.plan.name}{f':{holder.tag}' if holder else ''}"
         what = holder.digest if holder else part
         notes = ["an index that contains it"] * (what != part) + ["a platform of it"] * (

@@ -1,4 +1,4 @@
-"""Record why a step ended without a result: one line under the step's seal, for the run's note and page."""
+"""Record why a step ended without a result: one line, sealed by the step, for the run's note and page."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 class LeavesReason:
     """Mixin for operators: leaves any error that ends `execute` as the task's reason, and reraises it unchanged.
 
-    List it after Airflow's own base. If it came first, Airflow would take that base's `__init__` for the operator's,
+    List this class after Airflow's own base. If it came first, Airflow would take its `__init__` for the operator's,
     with defaults that mapped tasks can't start with. Source: `BaseOperatorMeta.__new__`.
     """
 
     killed = False
-    """Whether Airflow is killing the task's process: later failures are only consequences of that."""
+    """Whether Airflow is killing the task's process. Failures after that are only its consequences."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Wrap the operator's `execute`, its own or inherited."""
@@ -70,7 +70,7 @@ def _noting(on_kill: Callable[..., Any]) -> Callable[..., Any]:
 
 def _leave(context: Context, error: BaseException) -> None:
     kind, reason = _kind_and_reason(error)
-    # A reason that can't be left, because Airflow does not answer, say, must not hide why the task failed.
+    # If the reason can't be stored (Airflow may be unreachable), that must not hide why the task failed.
     with suppress(Exception):
         leave_reason(context, reason, kind)
 
@@ -88,7 +88,7 @@ def _kind_and_reason(error: BaseException) -> tuple[str, str]:
 
 
 def _without_secrets(text: str) -> str:
-    """Return the text without what Airflow masks in logs: it does not mask XComs."""
+    """Mask what Airflow masks in logs, because it does not do so in XComs."""
     from airflow.sdk.log import redact  # type: ignore[attr-defined]
 
     return str(redact(text))

@@ -1,4 +1,4 @@
-"""Copy to one region: the image by digest, then the tags that the home registry gives it."""
+"""Copy to one region: first the image by digest, then the tags that the home registry gives it."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ UPLOADS = "uploads"
 
 
 class TaskState:
-    """Open upload sessions in Airflow's task state, which survives a try whose worker was killed (a `Resume`).
+    """Open upload sessions in Airflow's task state, which outlives a try whose worker was killed. Implements `Resume`.
 
-    A clear forgets them: a session that the region refuses to resume is a reason to clear. Complete blobs are found by
-    digest either way. Requests with the region's credentials go to these addresses, so only sealed ones are trusted.
+    Clearing the task forgets the sessions, so that users can get past one that the region refuses to resume. Complete
+    blobs are found by digest either way. Requests with the region's credentials go to the sessions' addresses, so only
+    sealed ones are trusted.
     """
 
     def __init__(self, context: Context) -> None:
@@ -51,7 +52,7 @@ class TaskState:
 
 
 def _limits(settings: Settings) -> Limits:
-    """Return the limits that all replications on this worker share: each task is a process of its own."""
+    """Return the limits that all replications on this worker share, across their processes."""
     from delivery_chain.oci.copy.worker_limits import WorkerLimits
     from delivery_chain.tools.job_folder import home
 
@@ -64,7 +65,7 @@ class ReplicateOperator(SlotOperator, WorkerOperator):
     """Copy the digest to one region, verify it there, and move the tags there."""
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Return a RegionResult as JSON; skipped if the rule does not cover this image.
+        """Return a RegionResult as JSON; the task is skipped if the rule does not cover this image.
 
         Raises:
             Unjudged: No gate of this run passed this digest. Not retryable.
@@ -95,7 +96,7 @@ class ReplicateOperator(SlotOperator, WorkerOperator):
         progress = PacedLog(self.log.info)
         with OciRegistryHook(plan.instance).client() as home, hook.client() as target:
             check_there(home, plan, digest)
-            # Thorough: success means that every blob was seen there, even below a manifest that already existed.
+            # `thorough`: success means that every blob was seen there, even those of a manifest that already existed.
             done = copy_image(
                 home, plan.name, digest, target, goal.name,
                 limits=_limits(Settings.load()), resume=TaskState(context), on_progress=progress,
@@ -144,18 +145,18 @@ def _mirror_tag(
     """Point a region's tag at what the home registry's tag holds.
 
     Two runs may replicate at once, and registries have no compare-and-swap. The home tag is the source of truth: it is
-    read before and after, and a run that finds a newer digest there keeps or sets that one. So does a retry of a run
-    that was killed between the two reads.
+    read before and after, and a run that finds a newer digest there keeps or sets that one in the region. If a run is
+    killed between the two reads, its retry does the same.
 
     Args:
         home: The home registry.
-        name: Repository there.
+        name: Repository in the home registry.
         target: The region's registry.
         goal: The region's repository, and the rule.
         tag: The tag.
         digest: The image that this run copied.
-        judged: Whether only chains move the home tag, so that a newer digest there has passed a gate. If others push
-            it, a newer digest is not judged yet: its own run moves the tag.
+        judged: Whether only chains move the home tag, so that a newer digest there has passed a gate. Otherwise a
+            newer digest may not be judged yet, and its own run moves the tag.
     """
     before = target.head_manifest(goal.name, tag)
     previous = before.digest if before else ""
@@ -178,15 +179,16 @@ def _put(target: RegistryClient, goal: Destination, tag: str, digest: str, *, ov
     """Set a region's tag and verify it.
 
     Raises:
-        TagConflict: The rule or the registry forbids moving it. Not retryable.
-        ContentMismatch: Another run moved it at the same moment. Retryable: the next try reads the home tag again.
+        TagConflict: The rule or the registry forbids moving the tag. Not retryable.
+        ContentMismatch: Another run moved the tag at the same moment. Retryable: the next try reads the home tag
+            again.
     """
     from delivery_chain.oci.copy.api import put_tag
 
     try:
         put_tag(target, goal.name, tag, digest, overwrite=overwrite)
     except TagConflict as conflict:
-        # A status means that the registry itself refused, as it would refuse a retry.
+        # A status means that the registry itself refused, and would refuse a retry, too.
         if not overwrite or conflict.status is not None:
             raise
         raise ContentMismatch(f"{conflict} A retry reads the home registry's tag again") from conflict

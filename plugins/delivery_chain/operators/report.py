@@ -1,4 +1,4 @@
-"""Close a run: record how it ended, remove its staging tags, and set the run's state to what happened."""
+"""Close a run: record how it ended, remove its staging tags, and set the run's state accordingly."""
 
 from __future__ import annotations
 
@@ -34,27 +34,28 @@ if TYPE_CHECKING:
     from delivery_chain.operators.task_instance import TaskInstance
 
 CLEANING_TRIES = 3
-"""Tries in which this task waits for a registry to clean up; the sweep removes what they could not."""
+"""Maximum tries of this task to clean up a registry that fails; the sweep removes the rest."""
 
 
 class ReportOperator(ChainOperator):
     """Remove the run's staging tags, leave a Record, and fail if the run did not deliver as it should.
 
-    As a teardown it runs whatever the other tasks' states, and its state is the run's (`on_failure_fail_dagrun`).
+    As a teardown, it runs whatever the states of the other tasks, and its state becomes the run's
+    (`on_failure_fail_dagrun`).
     """
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Return a Record as JSON.
 
         Raises:
-            NotDelivered: The run did not end well; the Record is left first. Not retryable.
-            RegistryError: Staging tags could not be removed yet; the Record is left first. Retryable.
+            NotDelivered: The run did not deliver; the Record has been left. Not retryable.
+            RegistryError: Staging tags could not be removed yet; the Record has been left. Retryable.
         """
         ti = context["ti"]
         facts = _facts(ti, self.log.warning)
         found = closed(facts)
         record = _record(context["dag"].dag_id, facts, found, context["dag_run"].clear_number or 0)
-        # Push it now: whatever happens during cleanup, the run has its record.
+        # Push the record now, so that the run has it whatever happens during cleanup.
         ti.xcom_push(RETURNED, leave(context, record))
         self._mark(facts, found)
         removed = self._clean(ti, facts)
@@ -66,7 +67,7 @@ class ReportOperator(ChainOperator):
         return left
 
     def _mark(self, facts: Facts, found: Outcome) -> None:
-        """Mark an image that others pushed as delivered, in its registry: Airflow may purge old runs."""
+        """Mark an image pushed by others as delivered, in its registry, because Airflow may purge old runs."""
         plan = facts.planned.plan if facts.planned else None
         if plan and plan.build is None and plan.announce and facts.subject and found.end is End.DELIVERED:
             leave_mark(plan, facts.subject, self.log)
@@ -74,11 +75,11 @@ class ReportOperator(ChainOperator):
     def _clean(self, ti: TaskInstance, facts: Facts) -> tuple[str, ...]:
         """Remove the run's staging tags, unless the chain keeps a blocked image under them."""
         if facts.planned is None or facts.altered:
-            # A person has to inspect what was altered.
+            # Keep everything: a person has to inspect what was altered.
             return ()
         plan, verdict, kept = facts.planned.plan, facts.verdict, facts.quarantined
         blocked = verdict is not None and not verdict.passed
-        # A failed quarantine left no result: it can still be cleared while the image exists.
+        # A failed quarantine left no result, and can be cleared only while the image exists.
         if plan.build is None or (blocked and (kept is None or kept.kept)):
             return ()
         removed: list[str] = []
@@ -154,7 +155,7 @@ def _facts(ti: TaskInstance, warn: Callable[..., object]) -> Facts:
         regions=left.all(Step.REPLICATE, RegionResult),
         deliveries=left.all(Step.DISTRIBUTE, DeliveryResult),
         quarantined=left.one(Step.QUARANTINE, Quarantined),
-        # Last: only now is it known which steps were altered.
+        # Keep this last: only now have all results been read, and is it known which were altered.
         altered=tuple(left.altered),
     )
 
@@ -168,7 +169,7 @@ def _tasks(ti: TaskInstance, spec: ChainSpec | None) -> tuple[Task, ...]:
 
 
 def _split(name: str) -> tuple[str, int]:
-    """Split `replicate_3`, Airflow's name of a mapped instance here, into task id and map index; -1 if not mapped."""
+    """Split an instance's name in Airflow, such as `replicate_3`, into task id and map index; -1 if not mapped."""
     step, _, index = name.rpartition("_")
     return (step, int(index)) if step and index.isdecimal() else (name, -1)
 

@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     from delivery_chain.jobs.job import ScanJob
 
 PART = 12
-"""Hex digits of an image's digest in the name of its scan job."""
+"""Number of hex digits of an image's digest in the name of its scan job."""
 
 
 class ScanOperator(SlotOperator, JobOperator):
-    """Scan every image of one platform with one engine; the reports become referrers of the images."""
+    """Scan every image of one platform with one engine, and attach the reports to the images as referrers."""
 
     operator_extra_links = (ScanReportLink(),)
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Return a Scanned as JSON; skipped if the image has nothing for the platform.
+        """Return a Scanned as JSON; the task is skipped if the image does not have the platform.
 
         Raises:
             NotFound: The image is no longer in the registry. Not retryable.
@@ -80,7 +80,7 @@ class ScanOperator(SlotOperator, JobOperator):
 
 
 def _job(plan: Plan, spec: ChainSpec, engine: str, image: Image) -> ScanJob:
-    """Return the scan of one image, by reference."""
+    """Return the job that scans one image. It refers to the registry by connection id."""
     from delivery_chain.core.section import Section
     from delivery_chain.jobs.job import ScanJob
     from delivery_chain.scanners.table import load_scanner
@@ -110,7 +110,7 @@ def _blob_url(plan: Plan, digest: str) -> str:
 
 
 class GateOperator(BaseBranchOperator, LeavesReason):
-    """Judge all reports together, then branch to publish or to quarantine. The XCom is the verdict."""
+    """Judge all reports together, then branch to publish or to quarantine. The task's return value is the verdict."""
 
     ui_color = "#fdf3d8"
     operator_extra_links = (ScanReportLink(),)
@@ -123,7 +123,7 @@ class GateOperator(BaseBranchOperator, LeavesReason):
         """
         verdict = judge_run(context["ti"])
         self._explain(verdict)
-        # A branch ends its task with an exception and returns nothing, so push the verdict as the return value.
+        # A branch operator ends with an exception and returns nothing, so push the verdict as the return value here.
         context["ti"].xcom_push(RETURNED, leave(context, verdict))
         return Step.PUBLISH if verdict.passed else Step.QUARANTINE
 

@@ -22,12 +22,12 @@ class SettleOperator(ChainOperator):
         self.chain = chain
 
     def execute(self, context: Context) -> list[str]:
-        """Return the staging tags that were removed; skipped while runs are in flight, or with nothing to do.
+        """Return the removed staging tags; the task is skipped while runs are in flight, or with nothing to do.
 
-        Clearing a run after that brings the chain's Dag back: without it Airflow would never end the run.
+        If a run is cleared after that, the chain's Dag comes back, because Airflow can't finish a run without its Dag.
 
         Raises:
-            RegistryError: The registry can't be queried. Retryable; after a day the staging tags are given up.
+            RegistryError: The registry can't be queried. Retryable; after a day, the staging tags are abandoned.
         """
         from delivery_chain.spec_store.in_force import removed_since, settle
 

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from delivery_chain.operators.task_instance import TaskInstance
 
 LABEL = "{{ task.about(ti) }}"
-"""Template of an instance's name on Airflow's pages."""
+"""Template for an instance's name on Airflow's pages."""
 
 
 class SlotOperator(ChainOperator):
-    """A step with one instance per platform, rule or trigger: see `delivery_chain.core.spec.slots`."""
+    """Step with one mapped instance per platform, rule or trigger: see `delivery_chain.core.spec.slots`."""
 
     def __init__(self, *, slot: int, **kwargs: Any) -> None:
-        """Remember the slot; the plan's spec is read later.
+        """Remember the slot; the item itself is read later, from the plan's spec.
 
         Args:
             slot: Position of this instance's item in the list of the plan's spec; also its map index.
@@ -43,10 +43,10 @@ class SlotOperator(ChainOperator):
         return self._about
 
     def about(self, ti: TaskInstance) -> str:
-        """Return the name for Airflow's pages; empty if it has none or none can be found. Never raises.
+        """Return the instance's name for Airflow's pages; empty if it has none. Never raises.
 
-        Airflow renders it before and after the step, and an error raised then would hide why the step failed.
-        If no plan can be read, the name comes from the Dag's own spec, as the listener's does.
+        Airflow renders the name before and after the step, and an error raised then would hide why the step failed.
+        If no plan can be read, the name comes from the Dag's own spec, as it does in the listener.
         """
         if not self._about:
             try:

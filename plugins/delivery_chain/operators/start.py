@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 class StartOperator(TriggerDagRunOperator):
     """Start one run. No field is a template.
 
-    Airflow 3.3 renders what it expands from an XCom (`expand_kwargs`), and a git ref may be named
-    `{{conn.registry.password}}`: anyone who pushes it, or edits the XCom, could read the password in the run's `conf`.
+    Airflow 3.3 renders the values that it expands from an XCom (`expand_kwargs`), and a git ref can be named
+    `{{conn.registry.password}}`. If fields were templates, anyone who pushes such a ref, or edits the XCom, could read
+    the password in the run's `conf`.
     """
 
     template_fields: Sequence[str] = ()

@@ -28,7 +28,7 @@ RUNNING = frozenset({"queued", "running"})
 
 
 class SweepOperator(ChainOperator):
-    """Remove the staging tags of one chain's finished runs; those of blocked images stay if the spec keeps them."""
+    """Remove the staging tags of one chain's finished runs, except those of blocked images if the spec keeps these."""
 
     def __init__(self, *, spec: ChainSpec, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -51,7 +51,7 @@ class SweepOperator(ChainOperator):
                     client.delete_tag(name, tag)
                     removed.append(f"{name}:{tag}")
             except (DeletesDisabled, Unauthorized) as refused:
-                # One refusal is enough: it applies to every tag of this registry.
+                # Do not try the other tags: the registry would refuse them, too.
                 self.log.warning("Staging tags remain: %s", refused)
         self.log.info("Removed %d staging tags: %s", len(removed), ", ".join(removed) or "none")
         return removed
@@ -74,7 +74,7 @@ class SweepOperator(ChainOperator):
         except NotFound:
             return False
         if manifest.artifact_type == DELETED_TAG:
-            return True  # A task was killed in the middle of deleting it.
+            return True  # A task was killed while it was deleting this tag.
         notes = manifest.annotations
         dag_id, _, run_id = notes.get(RUN, "").partition(" ")
         if not run_id or dag_id != self.spec.name:
@@ -86,7 +86,7 @@ class SweepOperator(ChainOperator):
 
 
 def _blocked(ti: TaskInstance, dag_id: str, run_id: str) -> bool:
-    """Whether a run's gate refused its image; an altered verdict counts, as it may have been a refusal."""
+    """Whether a run's gate refused its image. An altered verdict counts as a refusal, since it may have been one."""
     verdict = ti.xcom_pull(dag_id=dag_id, run_id=run_id, task_ids=Step.GATE, map_indexes=-1)
     if verdict is None:
         return False
@@ -113,7 +113,7 @@ def _state(ti: TaskInstance, dag_id: str, run_id: str) -> str:
     try:
         return str(ti.get_dagrun_state(dag_id, run_id))
     except AirflowRuntimeError as error:
-        # Any other failure says nothing about the run, which may be in flight.
+        # Any other failure says nothing about the run, which may still be in flight.
         if (error.error.detail or {}).get("status_code") != HTTPStatus.NOT_FOUND:
             raise
         return ""

@@ -1,4 +1,4 @@
-"""Type the part of Airflow's running task instance that the steps use, and name the place of its XComs."""
+"""Type of the part of Airflow's running task instance that the steps use, and the place of its XComs."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class TaskInstance(Protocol):
     def task_id(self) -> str: ...
     @property
     def map_index(self) -> int | None:
-        """-1 or None for a task that is not mapped."""
+        """Index of a mapped instance; -1 or None for a task that is not mapped."""
 
     @property
     def try_number(self) -> int:
-        """1 for the first try; not reset by a clear."""
+        """Number of this try; 1 for the first. A clear does not reset it."""
 
     @property
     def max_tries(self) -> int:
-        """The tries before the last clear plus the task's retries."""
+        """Number of tries before the last clear, plus the task's retries."""
 
     def xcom_push(self, key: str, value: Any) -> None:
         """Store JSON for later tasks under a key."""

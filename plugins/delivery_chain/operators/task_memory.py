@@ -1,7 +1,7 @@
 """Keep values between the tries of a task, in Airflow's task state, until the task is cleared.
 
 Airflow's task state survives a clear, but clearing means starting over. The task instance's `max_tries` distinguishes
-a clear from a retry: a clear sets it to the tries so far plus the task's retries, a retry leaves it unchanged.
+a clear from a retry: a clear sets it to the tries so far plus the task's retries, while a retry leaves it unchanged.
 Source: airflow.models.taskinstance, clear_task_instances; airflow.jobs.scheduler_job_runner for a task that was cleared
 while it ran.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Memory:
-    """A value in the task's state. It is sealed: anyone who may edit the Dag may edit that state too."""
+    """A value in the task's state. It is sealed, because anyone who may edit the Dag may edit that state, too."""
 
     def __init__(self, context: Context, key: str) -> None:
         """Bind the value to its task; reads nothing yet.
@@ -34,16 +34,16 @@ class Memory:
         self._place = place_of(ti, key=f"state {key}")
 
     def get(self) -> Any:
-        """Return what this or an earlier try set since the last clear; None if nothing proven was set."""
+        """Return the value set since the last clear, by this try or an earlier one; None if its seal is not valid."""
         found = self._proven()
         return found.get("value") if found.get("generation") == self._generation else None
 
     def ever(self) -> Any:
-        """Return what any try set last, even before a clear; None if nothing proven was set."""
+        """Return the value set last, even if that was before a clear; None if its seal is not valid."""
         return self._proven().get("value")
 
     def set(self, value: Any) -> None:
-        """Keep JSON for the next try."""
+        """Store a JSON value for the next try."""
         kept = {"value": value, "generation": self._generation}
         self._store.set(self._key, sealed(kept, self._place, _secret()))
 
@@ -53,7 +53,7 @@ class Memory:
 
 
 def _secret() -> str:
-    # Imported late: parsing a Dag file imports this module and needs no Variable.
+    # Imported late, because parsing a Dag file imports this module but needs no Variable.
     from delivery_chain.hooks.signing_secret import signing_secret
 
     return signing_secret()

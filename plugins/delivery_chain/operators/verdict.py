@@ -1,8 +1,8 @@
 """Decide the one question no step may skip: did a gate of this run pass exactly this image, and would it pass now?
 
-Task states don't count, since a person may have changed them; the sealed results of earlier steps do. Older results of
-the same run are sealed too, so an image is judged again before it is published: from the reports that the registry
-keeps by digest, and from every later report on the same images.
+Task states don't count, since a person may have changed them; the sealed results of earlier steps do. But a seal does
+not prove that a result is the newest of the run. So an image is judged again before it is published, by the reports
+that the registry keeps by digest, and by every later report on the same images.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from delivery_chain.operators.task_instance import TaskInstance
 
 LARGEST_REPORT = 64 * 1024 * 1024
-"""Bytes; an image of 10,000 findings has about 20 MB."""
+"""Maximum size of a report, in bytes; for an image with 10,000 findings it has about 20 MB."""
 MOST_LATER = 20
-"""Most later reports that are read per image; with more, the image has to be scanned again."""
+"""Maximum number of later reports read per image; if there are more, the image has to be scanned again."""
 
 
 def judge_run(ti: TaskInstance) -> Verdict:
@@ -51,7 +51,7 @@ def passed(ti: TaskInstance) -> tuple[Plan, ChainSpec, Subject, Verdict]:
     """Return plan, spec, image and verdict of a run whose gate passed exactly this image, which still passes now.
 
     Raises:
-        Unjudged: The verdict is missing, about something else, or not a pass. Not retryable.
+        Unjudged: The verdict is missing, is about another image, or is not a pass. Not retryable.
         SealBroken: The result of an earlier step was altered. Not retryable.
     """
     plan, spec = planned(ti)
@@ -108,7 +108,7 @@ def _reports(plan: Plan, spec: ChainSpec, results: Sequence[ScanResult], *, late
 
     Raises:
         Unjudged: A report is no longer there. Not retryable.
-        NotFound: Its image is missing too. Not retryable.
+        NotFound: The report's image is missing, too. Not retryable.
     """
     if not results:
         return []
@@ -135,7 +135,7 @@ def _later(
 ) -> Iterator[ScanReport]:
     """Yield reports on an image made with the same or a newer database; they can only make a verdict stricter.
 
-    Anyone who may push to the repository may add one, so whatever is not our report on this image is ignored.
+    Anyone who may push to the repository may add referrers, so all but our own reports on this image are ignored.
     """
     from delivery_chain.oci.referrers import list_referrers
 
@@ -157,7 +157,7 @@ def _later(
         except (NotFound, ValueError):
             continue
         if report.digest == digest and report.engine in spec.scan.engine:
-            # Its findings can only make the verdict stricter; its advice could come from anyone.
+            # The report's findings can only make the verdict stricter, but its advice could come from anyone.
             yield report.without_advice()
 
 
@@ -166,7 +166,7 @@ def _read(client: RegistryClient, name: str, digest: str) -> ScanReport:
 
 
 def _time(text: str) -> datetime:
-    """Parse an untrusted time; an invalid one becomes the end of time, so that the report is read."""
+    """Parse an untrusted time; an invalid one becomes the latest time possible, so that the report is read."""
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""Watch one place for changes, with a cursor for what was last seen."""
+"""Watch one source or registry for changes, with a cursor for what was last seen."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FIRST = "first"
 
 
 def _read(key: str) -> str | None:
-    # Imported late: parsing a Dag file imports this module and needs no Variable.
+    # Imported late, because parsing a Dag file imports this module but needs no Variable.
     from delivery_chain.hooks.absence import read_variable
 
     return read_variable(key)
@@ -44,7 +44,7 @@ class Cursor:
 
         Raises:
             ConfigurationError: The Variable was edited by hand and is unreadable. Not retryable.
-            AirflowUnreachable: Airflow did not say whether the Variable exists. Retryable.
+            AirflowUnreachable: It is unknown whether the Variable exists. Retryable.
         """
         text = _read(self.key)
         if text is None:
@@ -55,7 +55,7 @@ class Cursor:
         except (ValueError, TypeError, KeyError):
             raise ConfigurationError(
                 f'Variable {self.key}: expected {{"looked": time, "refs": {{ref: commit}}}}, found something '
-                "else; correct it or remove it: the next poll is then a first one, which starts no runs"
+                "else; correct it or remove it: the next poll then counts as the first, which starts no runs"
             ) from None
 
     def write(self, looked: str, refs: Mapping[str, str]) -> None:
@@ -68,7 +68,7 @@ class Cursor:
 
 
 class OverOperator(ChainOperator):
-    """End the last run of a Dag that no chain needs any more, whatever its `watch` polled."""
+    """Stands in for `watch` in a Dag that no chain needs any more, to end its last run."""
 
     def execute(self, context: Context) -> None:
         """Skip without polling.
@@ -92,10 +92,10 @@ class OverOperator(ChainOperator):
 
 
 class _Watching(RefSensor):
-    """A sensor that compares with the cursor, which a later task advances once the runs are started.
+    """Sensor that compares with the cursor, which a later task moves once the runs are started.
 
     Its result is `{"changes": [{"ref", "commit", "previous"}, …], "gone": [ref, …], "since": time, "looked": time}`,
-    see `PollTrigger` for the times. The result of the very first poll has no changes, and all refs under `first`.
+    see `PollTrigger` for the times. The result of the very first poll has no changes, and lists all refs under `first`.
     """
 
     def __init__(self, *, cursor: str, **kwargs: Any) -> None:
@@ -104,10 +104,10 @@ class _Watching(RefSensor):
         self.told_in = told_key(cursor)
 
     def execute(self, context: Context) -> Any:
-        """Wait for a change; the first poll returns at once, and so does one that finds a change at once.
+        """Wait for a change. Without a cursor, or if there is a change already, return at once.
 
         Raises:
-            DeliveryChainError: The poll failed. Its class says whether that is retryable.
+            DeliveryChainError: The poll failed. The error's class says whether a retry helps.
         """
         if Cursor(self.cursor).read() is not None:
             event = self._at_once(context)
@@ -118,33 +118,35 @@ class _Watching(RefSensor):
         return {"changes": [], "gone": [], "since": None, "looked": looked, FIRST: found}
 
     def looked(self, context: Context, event: dict[str, Any], started: float) -> Any:
-        """Process the trigger's event; if no chain needed this place then, but this Dag watches it again, poll.
+        """Process the trigger's event.
+
+        If the trigger ended because no chain needed this watch, but a chain does again by now, poll again.
 
         Raises:
-            DeliveryChainError: An error that waiting cannot fix. Not retryable.
+            DeliveryChainError: Waiting can't fix the error. Not retryable.
         """
         if OVER in event:
             return self.execute(context)
         return super().looked(context, event, started)
 
     def _at_once(self, context: Context) -> dict[str, Any] | None:
-        """Return what changed while the last changes were processed; None without a change, or without an answer.
+        """Return what changed while the last changes were processed; None without a change, or if the poll fails.
 
-        If a trigger found it, it would fire before a busy scheduler had seen that this task is deferred. Airflow would
-        then take the task for killed, and again at each retry, as each finds the change.
+        A trigger that finds a change in its first poll may fire before a busy scheduler has seen that this task is
+        deferred. Airflow would then take the task for killed, and every retry as well, since each finds the change.
         Source: `SchedulerJobRunner.process_executor_events`, which spares such a task until it is queued, not after.
         """
         try:
             return self._armed(self._known(context), self._since(context)).event()
         except DeliveryChainError as error:
-            # The triggerer polls again with backoff, and reports what that can't fix.
-            self.log.info("No answer yet: %s", error)
+            # The triggerer polls again with backoff, and reports errors that this can't fix.
+            self.log.info("The poll failed, the triggerer tries again: %s", error)
             return None
 
     def _known(self, context: Context) -> dict[str, str]:
         del context
         known = Cursor(self.cursor).read()
-        # The Variable was removed while the Dag waited.
+        # Without a cursor here, the Variable was removed while the Dag waited.
         return known[1] if known else {}
 
     def _since(self, context: Context) -> str | None:
@@ -175,5 +177,5 @@ class WatchImagesOperator(_Watching, ImageTagSensor):
 
 
 def told_of(cursor: str) -> Told:
-    """Return the moves that webhooks reported for the place of a cursor."""
+    """Return the moves that webhooks reported for the source or registry of a cursor."""
     return Told.read(_read(told_key(cursor)))

@@ -30,9 +30,10 @@ ADMIN = "admin"
 URL = "AIRFLOW_API_URL"
 """The environment variable from which `delivery-chain connect`, `trigger` and `webhook` read Airflow's address."""
 PARALLELISM = 8
-"""Concurrent task processes; docs/sandbox.md has the measurements."""
+"""Maximum number of concurrent task processes; docs/sandbox.md has the measurements."""
 PARSE_SECONDS = 300
-"""For parsing one Dag file, 0.1 s of work; Airflow's default of 30 s was too short at a load of 25 on two cores."""
+"""Timeout for parsing one Dag file, which takes 0.1 s: Airflow's default, 30 s, was too short at a load of 25 on two
+cores."""
 PACKAGE = Path(delivery_chain.__file__).parent
 
 PRELOAD = """# Tasks are forks of the scheduler, so they inherit what it has already imported.
@@ -133,8 +134,8 @@ def settings(layout: Layout, state: State, secrets: Mapping[str, str], folders: 
         },
         "api_auth": {"jwt_secret": secrets["jwt"], "jwt_issuer": "delivery-chain-sandbox"},
         "scheduler": {"scheduler_idle_sleep_time": 0.1},
-        # A supervisor often notices that its task ended only at the next heartbeat, and holds the slot until then.
-        # The default timeout for an API server response is 5 s, which a busy machine misses.
+        # A supervisor often notices only at the next heartbeat that its task has ended, and holds the slot until then.
+        # The default timeout for a response of the API server is 5 s, which is too short on a busy machine.
         "workers": {"min_heartbeat_interval": 1, "execution_api_timeout": 60},
         "dag_processor": {
             "refresh_interval": 5,
@@ -149,7 +150,7 @@ def settings(layout: Layout, state: State, secrets: Mapping[str, str], folders: 
             "specs_folder": folders.specs,
             "work_folder": layout.root / "work",
             "trivy_cache_dir": layout.root / "trivy",
-            # Lets a sandbox run on Python packages alone; an upstream Trivy on PATH takes precedence.
+            # This lets a sandbox run on Python packages alone; an upstream Trivy on PATH takes precedence.
             "trivy_wheel": "allow",
             "git_transports": "file,https,ssh",
             "git_poll_seconds": 1,
@@ -190,10 +191,10 @@ def set_up(
     """Migrate the database to this Airflow's schema and write the connections, in one process.
 
     Args:
-        layout: Of the sandbox.
-        env: From `settings`.
+        layout: The sandbox's paths.
+        env: Settings, from `settings`.
         connections: See `delivery_chain.airflow_db.first_setup`.
-        deadline: On the clock of `time.monotonic()`.
+        deadline: Deadline on the clock of `time.monotonic()`.
 
     Raises:
         ToolError: The setup failed; the message has the last lines of output.
@@ -226,9 +227,9 @@ def services(state: State, env: Mapping[str, str], *, since: datetime) -> list[S
     cold starts would starve each other.
 
     Args:
-        state: For the ports and processes.
-        env: From `settings`.
-        since: Earlier heartbeats are ignored.
+        state: The sandbox's state, with ports and processes.
+        env: Settings, from `settings`.
+        since: Heartbeats before this time are ignored.
     """
     port = state.ports[API_SERVER]
     health = f"http://{LOCALHOST}:{port}/api/v2/monitor/health"
@@ -265,7 +266,8 @@ def beats(health: Mapping[str, Any], part: str, *, after: datetime) -> str:
     Args:
         health: The response of `/api/v2/monitor/health`.
         part: `scheduler`, `triggerer` or `dag_processor`; empty for the API server and its database.
-        after: The last heartbeat must be newer: Airflow counts that of a killed predecessor for another half minute.
+        after: Time that the last heartbeat must be newer than: Airflow counts the heartbeat of a killed predecessor
+            for another half minute.
     """
     if not part:
         status = health.get("metadatabase", {}).get("status")

@@ -38,9 +38,9 @@ class AirflowApi:
 
         Args:
             base: Airflow's address.
-            user: Of the login.
-            password: Of the login.
-            patience: Seconds to retry GET requests that got no response.
+            user: User name of the login.
+            password: Password of the login.
+            patience: Seconds for which to retry GET requests that get no response.
             timeout: Seconds to wait for one response.
         """
         self._server = AirflowServer(base, Login(user=user, password=password), timeout=timeout)
@@ -133,8 +133,8 @@ class AirflowApi:
         """Send one request below `/api/v2`; retry a GET that gets no response; return an empty object for a 404.
 
         Raises:
-            AirflowUnreachable: No response, or a server error.
-            ToolError: Any other status than success and 404.
+            AirflowUnreachable: No response came, or a server error.
+            ToolError: The status is neither success nor 404.
         """
         until = time.monotonic() + (self._patience if method == "GET" else 0)
         while True:

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Tree: TypeAlias = Mapping[bytes, "Tree | bytes"]
-"""A bucket: keys to values or to further buckets. Keys are not empty."""
+"""A bucket: maps keys, which are not empty, to values or to nested buckets."""
 
 PAGE_SIZE = 4096
-"""Bytes. The meta page states the file's page size, so any machine can read it."""
+"""Page size in bytes. The meta page states it, so any machine can read the file."""
 MAX_KEY = 32768
-"""Longest key that bbolt accepts, bytes."""
+"""Longest key that bbolt accepts, in bytes."""
 _MAX_ENTRIES = 65_534
 _HEADER = struct.Struct("<QHHI")
 _LEAF_ELEMENT = struct.Struct("<IIII")
@@ -156,10 +156,10 @@ _E = TypeVar("_E", _Entry, _Child)
 
 
 def _runs(elements: Sequence[_E], *, at_least: int = 1) -> Iterator[Sequence[_E]]:
-    """Split a level's elements into pages; one empty run for an empty bucket.
+    """Split a level's elements into pages; an empty bucket gets one empty page.
 
-    A branch page holds at least two children, however long their keys are: a tree of single children
-    would never converge to one root.
+    A branch page holds at least two children, however long their keys are: with single children, the levels of the
+    tree would never converge to one root.
     """
     start, size = 0, _HEADER.size
     for index, element in enumerate(elements):

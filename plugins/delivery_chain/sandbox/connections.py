@@ -25,10 +25,10 @@ def connections(
     """All connections, as arguments of Airflow's Connection; `extra` is a dict.
 
     Args:
-        registries: By region.
+        registries: Registries by region.
         git: The folder of the bare repositories.
         receiver: Base URL of the webhook receiver.
-        secrets: The signing secret of each stage and of each webhook sender.
+        secrets: Signing secrets of each stage and of each webhook sender, by name.
     """
     return [
         *(_registry(region, registry) for region, registry in registries.items()),

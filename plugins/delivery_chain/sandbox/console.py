@@ -33,8 +33,8 @@ class Console:
             self._stream.write(text)
             self._stream.flush()
         except BrokenPipeError:
-            # The reader closed the pipe (`up | head`): carry on silently. The descriptor itself is redirected,
-            # because Python flushes the stream again at exit.
+            # The reader closed the pipe (`up | head`): continue silently. Redirect the descriptor itself, because
+            # Python flushes the stream again at exit.
             # Source: Python's documentation of the module signal, "Note on SIGPIPE".
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 

@@ -28,9 +28,9 @@ SERVER_USER = "postgres"
 DEBIAN = Path("/usr/lib/postgresql")
 PROGRAMS = ("initdb", "postgres", "pg_isready")
 PROBE_SECONDS = 30
-"""`pg_isready` itself gives up after two seconds; the rest is slack for a busy machine."""
+"""Timeout of `pg_isready` in seconds: it gives up by itself after two; the rest is slack for a busy machine."""
 ORPHAN_SECONDS = 20
-"""Time for the children of a killed server to exit; each does so when it next checks for its parent."""
+"""Seconds for the children of a killed server to exit, which they do when they next check for their parent."""
 PATH_LIMIT_MODE = 0o001
 """Permission bit that lets others enter a folder."""
 
@@ -77,7 +77,7 @@ def create_cluster(layout: Layout, state: State, password: str, *, deadline: flo
     """
     if state.database_folder and (Path(state.database_folder) / "postmaster.opts").exists():
         return
-    # No server ever ran here: the contents are from an interrupted `initdb`.
+    # No server ever ran here, so any contents are from an interrupted `initdb`.
     remove_cluster(state)
     folder = _cluster_folder(layout)
     state.database_folder = str(folder)
@@ -124,8 +124,8 @@ def remove_cluster(state: State) -> None:
 def remove_leftovers(state: State) -> None:
     """Remove a killed server's children and lock file, which would keep a new server from starting.
 
-    PostgreSQL considers the lock file live while the dead server's pid exists, and it exists forever if it is never
-    reaped, as in a container without an init.
+    PostgreSQL considers the lock file live while a process with the dead server's pid exists. That is forever if the
+    dead server is never reaped, as in a container without an init.
     """
     if not state.database_folder:
         return
@@ -155,7 +155,7 @@ def _cluster_folder(layout: Layout) -> Path:
     if os.geteuid() != 0:
         inside.mkdir(mode=0o700, exist_ok=True)
         return inside
-    # The server's user must be able to enter every folder above its data, and it can't enter root's home.
+    # The server's user must be able to enter every folder above its data, which rules out root's home.
     if all(folder.stat().st_mode & PATH_LIMIT_MODE for folder in inside.parents):
         inside.mkdir(mode=0o700, exist_ok=True)
     else:

@@ -36,11 +36,11 @@ POLL_SECONDS = 0.5
 
 @dataclass(slots=True)
 class Watched:
-    """One push and the run it started."""
+    """One push and the run that it started."""
 
     push: Push
     run_id: str = ""
-    """Empty until the run exists."""
+    """Id of the run; empty until the run exists."""
     state: str = ""
     instances: list[Instance] = field(default_factory=list)
     values: dict[tuple[str, int], Any] = field(default_factory=dict)
@@ -74,16 +74,16 @@ class Seen:
     ended_at: str
     """The first step that failed; empty if none did."""
     digests: Mapping[str, str]
-    """By region; empty in a region without the tag."""
+    """Digest of the tag by region; empty in a region without the tag."""
     quarantined: tuple[str, ...] = ()
     """Tags in the quarantine repository."""
 
 
 def run_demo(layout: Layout, options: stack.Options, console: Console) -> bool:
-    """Bring the sandbox up, push both releases, follow their runs, print the outcomes.
+    """Bring the sandbox up, push both releases, follow their runs, and print the outcomes.
 
     Returns:
-        Whether the clean release is in every region and the vulnerable one in none.
+        Whether the clean release is in every region, and the vulnerable one in none.
 
     Raises:
         DeliveryChainError: The sandbox did not start, or a push started no run.
@@ -126,14 +126,14 @@ def run_demo(layout: Layout, options: stack.Options, console: Console) -> bool:
 
 
 def watch(api: AirflowApi, watched: Sequence[Watched], sandbox: stack.Stack, patience: float) -> None:
-    """Follow the runs until they finish: redrawn on a terminal, one line per change elsewhere.
+    """Follow the runs until they finish: on a terminal, redraw a table; elsewhere, print a line per change.
 
     Requests that Airflow does not answer are retried while every service of the sandbox runs.
 
     Args:
-        api: Polled.
-        watched: The pushes; filled in.
-        sandbox: For its processes and its console.
+        api: Airflow's API, which is polled.
+        watched: The pushes; their runs are filled in.
+        sandbox: The sandbox, for its processes and console.
         patience: Timeout in seconds.
 
     Raises:

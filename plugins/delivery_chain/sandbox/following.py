@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from delivery_chain.sandbox.stack import Stack
 
 TIMEOUT_SECONDS = 300.0
-"""From a push to its runs: a second if the hook delivers it, otherwise one poll interval of the source's sensor."""
+"""Timeout in seconds from a push to its runs, which start after a second if the hook delivers the push, otherwise after
+one poll interval of the source's sensor."""
 POLL_SECONDS = 0.5
 
 
@@ -60,13 +61,13 @@ def follow(stack: Stack, push: Push, patience: float) -> None:
 
 
 def taking(specs: Iterable[ChainSpec], push: Push, repository: Path, *, by_others: bool = False) -> list[str]:
-    """Names of the chains with a build rule that matches a push to `repository`, one of the sandbox's own.
+    """Names of the chains with a build rule that matches a push to a repository of the sandbox.
 
     Args:
         specs: All chains.
         push: The push.
-        repository: Its target.
-        by_others: Return instead the chains that reach a repository of that name by another connection.
+        repository: Path of the repository pushed to.
+        by_others: Return instead the chains that reach a repository of that name through another connection.
     """
     names = [
         start.chain

@@ -42,9 +42,9 @@ def services_below(
     """The services that Airflow depends on. Creates the PostgreSQL cluster if it does not exist.
 
     Args:
-        layout: Of the sandbox.
-        state: With its settings and ports.
-        secrets: By name, see `layout.load_secrets`.
+        layout: The sandbox's paths.
+        state: The sandbox's state, with settings and ports.
+        secrets: Secrets by name, see `layout.load_secrets`.
         console: Shows progress if `initdb` takes long.
         until: Deadline for `initdb`, on the clock of `time.monotonic()`.
     """
@@ -75,7 +75,10 @@ def services_below(
 
 
 def publish_databases(state: State) -> dict[str, str]:
-    """Publish the sample databases to the home registry; return the settings naming them, empty for the real ones."""
+    """Publish the sample databases to the home registry; return the settings that name them.
+
+    Returns no settings if the sandbox uses Trivy's real databases.
+    """
     if state.settings["real_vulnerability_database"]:
         return dict.fromkeys(("trivy_db_repository", "trivy_java_db_repository"), "")
     home = known_registries(state)[registries.HOME]

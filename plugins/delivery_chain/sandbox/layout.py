@@ -32,18 +32,18 @@ SECRET_NAMES = (
     "registry_hooks",
 )
 SIGNING = ("prod", "staging", "git_hooks")
-"""The signing secrets, in the format of Standard Webhooks."""
+"""Names of the signing secrets, which have the format of Standard Webhooks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The paths below a sandbox's state folder. Creating one touches no file."""
+    """The paths below a sandbox's state folder. Creating a layout touches no file."""
 
     root: Path
     """Absolute path of the state folder."""
 
     def command(self, words: str) -> str:
-        """A command line for this sandbox, from the current folder: `delivery-chain sandbox up`."""
+        """A command line for this sandbox, such as `delivery-chain sandbox up`, to run in the current folder."""
         usual = self.root == Path(".sandbox").absolute()
         return f"delivery-chain sandbox {words}{'' if usual else f' --state {shlex.quote(str(self.root))}'}"
 
@@ -144,7 +144,7 @@ class State:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file of mode 0600 atomically: a reader sees the old text or the new, never a part."""
+    """Write a file of mode 0600 atomically: a reader sees either the old text or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -18,7 +18,7 @@ PACKAGES = {
 
 
 def check_programs(kind: str, *, needs_registry: bool) -> None:
-    """Check for all programs at once.
+    """Check that all needed programs are installed.
 
     Args:
         kind: `sqlite` or `postgresql`.

@@ -22,11 +22,11 @@ class Delivery:
     """One webhook received."""
 
     received: str
-    """UTC, ISO 8601."""
+    """Time of arrival, UTC, ISO 8601."""
     stage: str
-    """`prod` or `staging`, from its path."""
+    """`prod` or `staging`, from the path of the request."""
     image: str
-    """`shop/api:v1.0.0`, from its body; empty if the body has another form."""
+    """Image such as `shop/api:v1.0.0`, from the body; empty if the body has another form."""
     signed: bool
     """Whether its signature is valid."""
 
@@ -35,7 +35,7 @@ def digests(registries: Mapping[str, Registry], name: str, tag: str) -> dict[str
     """Fetch the manifest of a tag from each region.
 
     Returns:
-        Its digest by region, computed from the bytes received; empty in a region without the tag.
+        The manifest's digest by region, computed from the bytes received; empty in a region without the tag.
     """
     found = {}
     for region, registry in registries.items():

@@ -1,4 +1,4 @@
-"""Starts background processes, recognises them later, stops them with all their children. Linux only.
+"""Starts background processes, recognizes them later, and stops them with all their children. Linux only.
 
 A process is identified by its pid, its start time and the boot it started in, so a reused pid is never signalled.
 """
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 PROC = Path("/proc")
 TAIL_BYTES = 64 * 1024
-"""Bytes read from the end of a log file to find its last lines."""
+"""Number of bytes read from the end of a log file to find its last lines."""
 POLL_SECONDS = 0.05
 KILL_SECONDS = 5.0
-"""Time allowed for the kernel to end a process after SIGKILL."""
+"""Seconds for the kernel to end a process after SIGKILL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,31 +66,31 @@ def _everything() -> list[_Stat]:
 
 
 def identify(pid: int) -> Mark | None:
-    """The mark of a living process, or None."""
+    """The mark of a running process, or None if no process has this pid."""
     stat = _stat(pid, _boot_id())
     return None if stat is None or stat.zombie else stat.mark
 
 
 def is_alive(mark: Mark) -> bool:
-    """Whether exactly this process still runs. A zombie does not; our own children are reaped."""
+    """Whether exactly this process still runs. A zombie does not count; zombies of our own children are reaped."""
     with suppress(ChildProcessError):
         os.waitpid(mark.pid, os.WNOHANG)
     return identify(mark.pid) == mark
 
 
 def started_at(mark: Mark) -> datetime:
-    """Start time of a process of this boot, UTC."""
+    """Start time, UTC, of a process that was started since the last boot."""
     passed = time.clock_gettime(time.CLOCK_BOOTTIME) - mark.started / os.sysconf("SC_CLK_TCK")
     return datetime.now(UTC) - timedelta(seconds=passed)
 
 
 def start(argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> Mark:
-    """Start a process in a session of its own; its output is appended to `log`, its input is empty.
+    """Start a process in a session of its own, with empty input; its output is appended to `log`.
 
     Args:
         argv: The program's absolute path and its arguments.
         env: The whole environment.
-        log: Created with mode 0600 if absent.
+        log: Log file; created with mode 0600 if absent.
 
     Raises:
         FileNotFoundError: The program does not exist.
@@ -110,7 +110,7 @@ def start(argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> Mark:
         setsigdef=(signal.SIGINT, signal.SIGPIPE, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM),
     )
     stat = _stat(pid, _boot_id())
-    # Our own child stays a zombie until it is reaped, so this happens only without /proc.
+    # Our own child stays in /proc until it is reaped, so it is missing only if /proc is not mounted.
     if stat is None:
         raise ChildProcessError(
             f"process {pid}: expected its /proc/{pid}/stat, found none; is /proc mounted?"
@@ -121,8 +121,8 @@ def start(argv: Sequence[str], *, env: Mapping[str, str], log: Path) -> Mark:
 def family(mark: Mark) -> set[Mark]:
     """The process, its descendants, and every other process in its session; empty once its pid is reused.
 
-    The kernel does not reuse a session's id while the session has members. So if another process has the pid, or
-    the machine has rebooted, no member is left.
+    The kernel does not reuse a session's id while the session has members. So if another process has the pid by now, or
+    the machine has rebooted, all members have exited.
     """
     everything = _everything()
     if mark.boot != _boot_id() or any(stat.mark.pid == mark.pid and stat.mark != mark for stat in everything):
@@ -141,7 +141,7 @@ def stop(mark: Mark, *, number: signal.Signals = signal.SIGTERM, patience: float
 
     Args:
         mark: The process to stop; ignored if it has exited or its pid has been reused.
-        number: The signal that asks it to stop.
+        number: The signal that asks the process to stop.
         patience: Grace period in seconds.
 
     Returns:
@@ -172,7 +172,7 @@ def _signal(marks: Iterable[Mark], number: signal.Signals) -> None:
 
 
 def wait_gone(marks: set[Mark], patience: float) -> set[Mark]:
-    """Wait at most `patience` seconds for these processes to exit; return those still running."""
+    """Wait at most `patience` seconds for these processes to exit; return those that still run."""
     deadline = time.monotonic() + patience
     while (left := {mark for mark in marks if is_alive(mark)}) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)

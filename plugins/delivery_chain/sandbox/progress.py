@@ -19,7 +19,7 @@ class Waiting:
 
     def __init__(self, console: Console, what: str, *, every: float = EVERY_SECONDS) -> None:
         self.what = what
-        """The thing awaited; may change during the wait. Nothing is printed while it is empty."""
+        """Description of the thing awaited; may change during the wait. While it is empty, nothing is printed."""
         self._console = console
         self._every = every
         self._over = threading.Event()

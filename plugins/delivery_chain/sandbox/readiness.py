@@ -1,6 +1,7 @@
-"""Waits until Airflow has parsed the chains and every source has a baseline, so that no push is taken for an old one.
+"""Waits until Airflow has parsed the chains, and every source and image namespace was polled once.
 
-Conditions that can't become true are reported instead of awaited: fixing them often requires a running Airflow.
+Until its first poll, a sensor takes every ref for an old one, and a push would start no run. Conditions that can't
+become true are reported instead of awaited, because fixing them often requires a running Airflow.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ T = TypeVar("T")
 FILES = ("delivery_chains.py", "delivery_chain_sources.py")
 """The Dag files that build Dags from specs."""
 SLOW = "reducing-dag-complexity"
-"""Part of Airflow's error for a Dag file whose parsing timed out: Airflow retries it by itself."""
+"""Part of Airflow's error for a Dag file whose parsing timed out. Airflow parses the file again by itself."""
 FOREIGN_SECONDS = 120.0
-"""Time to wait for the first Dag of a user's own Dags folder, which may hold none."""
+"""Seconds to wait for the first Dag of a user's own Dags folder, which may contain none."""
 POLL_SECONDS = 0.3
 ENDED_BADLY = frozenset({"failed", "up_for_retry", "upstream_failed"})
 
@@ -46,22 +47,23 @@ class Readiness:
     dags: Collection[str]
     """Ids of the Dags built from the specs."""
     watches: Collection[str]
-    """The watching ones among them, except those whose connection is missing."""
+    """Those of the Dags that watch a source or images, except for those whose connection is missing."""
     check: Callable[[str], None] = lambda _missing: None
     """Called before each poll with what is still missing; raises to give up."""
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     warnings: list[str] = field(default_factory=list)
-    """Conditions that can't become true, for the user."""
+    """Conditions that can't become true, as sentences for the user."""
 
     def wait(self, *, foreign: bool = False) -> list[str]:
         """Wait until everything is ready or reported.
 
         Args:
-            foreign: Whether the Dags folder is not the package's own, so that its contents are unknown.
+            foreign: Whether the Dags folder is a user's own, so that its contents are unknown.
 
         Returns:
-            The Dags that are not watching and the files that were not parsed, and why; everything else works.
+            A line for each Dag that is not watching and each file that was not parsed, with the reason; everything
+            else works.
         """
         if foreign:
             until = self.clock() + FOREIGN_SECONDS
@@ -90,7 +92,7 @@ class Readiness:
         return bool(self.api.dags() or self.api.import_errors())
 
     def _unread(self) -> list[str]:
-        """The Dags that Airflow has not parsed yet; empty if it can't parse their file."""
+        """The Dags that Airflow has not parsed yet; empty if Airflow can't parse their file."""
         if not self.dags:
             return []
         unread = sorted(set(self.dags) - {dag["dag_id"] for dag in self.api.dags()})
@@ -119,10 +121,10 @@ class Readiness:
         return unwatched
 
     def _hindrance(self, dag_id: str, runs: Sequence[dict[str, Any]]) -> str:
-        """The error that keeps the latest run from polling; empty while it may still succeed.
+        """The error that keeps the latest run from polling; empty while the run may still succeed.
 
-        Errors from outside this package, such as an API server that did not respond to the task, are waited out:
-        Airflow retries them by itself.
+        Errors from outside this package, such as an API server that did not respond to the task, are waited out,
+        because Airflow retries such tasks by itself.
         """
         for run in runs[:1]:
             for one in self.api.task_instances(dag_id, run["dag_run_id"]):

@@ -33,8 +33,8 @@ def rows(instances: Sequence[Instance], values: Mapping[tuple[str, int], Any]) -
     Mapped instances without a label never ran, and share one row.
 
     Args:
-        instances: Of one run.
-        values: XCom by task and map index, for the instances that pushed one.
+        instances: Task instances of one run.
+        values: XComs by task and map index, for the instances that pushed one.
     """
     found: list[tuple[str, ...]] = [("step", "state", "time", "result")]
     shown = [one for one in instances if one.task in STEPS]

@@ -59,7 +59,7 @@ def parse_given(texts: Sequence[str]) -> dict[str, Given]:
     """Read `REGION=HOST[,USER,PASSWORD_VARIABLE]` arguments.
 
     Raises:
-        UsageError: Wrong format, an unknown region, or a duplicate region.
+        UsageError: An argument has the wrong format, or names an unknown region or one twice.
     """
     found: dict[str, Given] = {}
     for text in texts:
@@ -76,7 +76,7 @@ def parse_given(texts: Sequence[str]) -> dict[str, Given]:
 
 
 def is_local(host: str) -> bool:
-    """Whether a host is this machine, for which plain HTTP is fine."""
+    """Whether a host is this machine, for which plain HTTP is acceptable."""
     return host.rpartition(":")[0] in {LOCALHOST, "localhost", "[::1]"}
 
 
@@ -133,7 +133,7 @@ def _configuration(data: Path, port: int, secret: str) -> dict[str, Any]:
         "log": {"level": "warn"},
         "storage": {
             "filesystem": {"rootdirectory": str(data)},
-            # Needed by the quarantine rule "delete".
+            # Needed to remove blocked images (`on_block: {delete: true}`).
             "delete": {"enabled": True},
             "maintenance": {"uploadpurging": {"enabled": False}},
         },

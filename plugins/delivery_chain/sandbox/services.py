@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 LOCALHOST = "127.0.0.1"
 PROBE_SECONDS = 10.0
-"""Timeout of one health check; a slower response is retried, because the machine may be busy."""
+"""Timeout in seconds of one health check. After a timeout the check is repeated, because the machine may be busy."""
 FREED_SECONDS = 10.0
 PAUSE_SECONDS = 0.1
 STOPPING = {
-    # "Fast" shutdown: disconnects clients and flushes data.
+    # SIGINT is PostgreSQL's "fast" shutdown: it disconnects clients and flushes data.
     "postgresql": (signal.SIGINT, 20.0),
-    # Waits for running tasks.
+    # The scheduler waits for running tasks.
     "airflow-scheduler": (signal.SIGTERM, 20.0),
-    # Sometimes misses its child's exit, and would then wait another 10 s for nothing.
+    # The triggerer sometimes misses its child's exit, and would then wait another 10 s for nothing.
     "airflow-triggerer": (signal.SIGTERM, 4.0),
 }
 """The signal that stops a service gracefully, and the grace period before SIGKILL in seconds."""
@@ -45,20 +45,20 @@ class Service:
     name: str
     argv: tuple[str, ...]
     url: str
-    """Its address, for people; empty if it has none."""
+    """Address to show to users; empty if the service has none."""
     ready: Callable[[], str]
     """Returns what is still missing; empty once the service is ready."""
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     remedy: str = ""
-    """Advice for when it fails to start, beyond reading its log."""
+    """Advice for a service that fails to start, beyond reading its log."""
 
 
 def probe(url: str, *, expect: Callable[[requests.Response], str] | None = None) -> str:
     """Probe a health endpoint.
 
     Args:
-        url: On this machine; proxies from the environment are ignored.
-        expect: Reads a response of status 200 and returns what is missing.
+        url: URL on this machine; proxies from the environment are ignored.
+        expect: Reads a response of status 200, and returns the problem or an empty string.
 
     Returns:
         An empty string if healthy, otherwise the problem.
@@ -88,7 +88,7 @@ def free_ports(names: Sequence[str], *, base: int | None = None) -> dict[str, in
         for offset, name in enumerate(names):
             sock = socket.socket()
             held.append(sock)
-            # As servers do: a port in TIME_WAIT counts as free.
+            # Servers set this option, too: with it, a port in TIME_WAIT counts as free.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             wanted = 0 if base is None else base + offset
             try:
@@ -126,7 +126,7 @@ def is_freed(port: int, *, patience: float = FREED_SECONDS) -> bool:
 def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of a background process: this one's, without variables that slow or divert it.
 
-    PYTHONDONTWRITEBYTECODE is dropped because without bytecode each Airflow task takes seconds longer; calls to
+    PYTHONDONTWRITEBYTECODE is dropped, because without bytecode each Airflow task takes seconds longer. Requests to
     127.0.0.1 never go through a proxy.
     """
     dropped = {"PYTHONDONTWRITEBYTECODE", "PYTHONPATH"}
@@ -150,14 +150,14 @@ def running(state: State, name: str) -> bool:
 def halt_in_order(
     names: Sequence[str], layout: Layout, state: State, console: Console, *, patience: float | None = None
 ) -> None:
-    """Stop services and report each: Airflow first, because it uses all the others. Stopped ones leave the state.
+    """Stop services, report each, and drop them from the state. Airflow stops first, because it uses all the others.
 
     Args:
-        names: Recorded in the state.
-        layout: Where the state is kept.
-        state: For the processes.
-        console: Gets a line for each.
-        patience: Grace period in seconds; capped by the service's own in STOPPING, which is also the default.
+        names: Names of services in the state.
+        layout: The sandbox's paths.
+        state: The sandbox's state, with the processes.
+        console: Gets a line for each service.
+        patience: Grace period in seconds. The default, and the maximum, is the service's own in STOPPING.
     """
     airflow = [name for name in names if name.startswith("airflow-")]
     for group in (airflow, [name for name in names if name not in airflow]):
@@ -178,7 +178,10 @@ def halt(
     *,
     patience: float | None = None,
 ) -> None:
-    """Stop services concurrently and drop them from the state; `report` gets each name, and False if it was killed."""
+    """Stop services concurrently and drop them from the state.
+
+    `report` gets each service's name, and whether it stopped without being killed.
+    """
 
     def end(name: str) -> tuple[str, bool]:
         number, usual = STOPPING.get(name, STOPPING_OTHERS)

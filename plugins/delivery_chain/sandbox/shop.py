@@ -1,4 +1,4 @@
-"""Renders the shop's two applications as files of a git commit: small, real, with known package versions.
+"""Renders the shop's two applications as files of a git commit: small and real, with known package versions.
 
 `api` is a web server (busybox) with a page; `web` is a page for two platforms. Both contain the package
 databases of a Debian 12 with a few packages, so that a scanner has something to read.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 APPLICATIONS = ("api", "web")
 ELF_HEAD = 4096
-"""The dynamic loader, if any, is named within this many bytes of a program's start."""
+"""Number of bytes at the start of a program that contain the name of its dynamic loader, if it has one."""
 
 FIXED_DEBIAN = {"glibc": "2.36-9+deb12u14", "openssl": "3.0.18-1~deb12u2"}
 VULNERABLE_DEBIAN = FIXED_DEBIAN | {"glibc": "2.36-9"}
@@ -64,9 +64,9 @@ class Release:
     application: str
     """One of APPLICATIONS."""
     name: str
-    """The tag or branch it is pushed to; shown on the page."""
+    """The tag or branch that the release is pushed to; shown on the page."""
     made: datetime
-    """Makes every commit unique."""
+    """Time of the release, which makes every commit unique."""
     vulnerable: bool
 
 
@@ -74,7 +74,7 @@ def files(release: Release, busybox: Path | None) -> dict[str, bytes]:
     """All files of the commit by path; pass `busybox` only if the application runs a program.
 
     Raises:
-        ToolMissing: The busybox is not static, so it would not start in an image without libraries.
+        ToolMissing: The busybox is not statically linked, and would not start in an image without libraries.
     """
     debian, python = (
         (VULNERABLE_DEBIAN, VULNERABLE_PYTHON) if release.vulnerable else (FIXED_DEBIAN, FIXED_PYTHON)

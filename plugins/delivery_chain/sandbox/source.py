@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 NAMESPACE = "shop"
 GIT_SECONDS = 300
-"""Timeout of one git command. The `post-receive` hook takes up to 75 s if nothing answers, longer on a busy machine."""
+"""Timeout in seconds of one git command. If the receiver does not answer, the `post-receive` hook takes up to 75 s, and
+longer on a busy machine."""
 HOOK_SAYS = "delivery-chain: "
 """Prefix of the hook's own messages, after git's `remote: `."""
 IDENTITY = "Shop Developer"
@@ -54,8 +55,8 @@ def create_repositories(layout: Layout, webhook: str) -> None:
     """Create the missing bare repositories, empty, and install the `post-receive` hook in each.
 
     Args:
-        layout: Of the sandbox.
-        webhook: The URL to which the hook posts.
+        layout: The sandbox's paths.
+        webhook: The URL that the hook posts to.
     """
     for application in shop.APPLICATIONS:
         folder = bare(layout, application)
@@ -83,10 +84,10 @@ def bare(layout: Layout, application: str) -> Path:
 def push(
     layout: Layout, application: str, *, tag: str = "", branch: str = "main", vulnerable: bool = False
 ) -> Push:
-    """Commit a new release of an application and push it as a tag, else to a branch.
+    """Commit a new release of an application, and push it as a tag if one is given, otherwise to a branch.
 
     Raises:
-        UsageError: The repository does not exist, or the tag already does.
+        UsageError: The repository does not exist, or the tag exists already.
         ToolError: git failed; the message has the last lines of its output.
         ToolMissing: No static busybox is installed.
     """
@@ -113,7 +114,7 @@ def _send(layout: Layout, made: Push, clone: Path) -> str:
     try:
         done = _run(layout, "push", "--quiet", "origin", f"HEAD:{made.ref}", cwd=clone)
     except ToolTimeout:
-        # git moves the ref before it runs the hook: if the ref has moved, the hook is what hung.
+        # git moves the ref before it runs the hook. So if the ref has moved, the hook is what hung.
         there = _git(
             layout, "for-each-ref", "--format=%(objectname)", made.ref, cwd=bare(layout, made.repository)
         )
@@ -173,7 +174,7 @@ def _git(layout: Layout, *arguments: str, cwd: Path | None = None) -> str:
 
 def _run(layout: Layout, *arguments: str, cwd: Path | None = None) -> process.Completed:
     env = process.base_env() | {
-        # Ignore the user's configuration: no hooks, no signing, no other identity.
+        # Ignore the user's configuration, so that no hooks, signing or other identity apply.
         "HOME": str(layout.root),
         "GIT_CONFIG_GLOBAL": "/dev/null",
         "GIT_CONFIG_NOSYSTEM": "1",

@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from delivery_chain.core.names.registry import Registry
 
 TIMEOUT_SECONDS = 1800.0
-"""For all of `up`, which took 12 s on two idle cores and minutes on busy ones."""
+"""Timeout in seconds for all of `up`, which takes 12 s on two idle cores, and minutes on busy ones."""
 ALIVE = timedelta(seconds=30)
-"""A component is healthy if its heartbeat is no older; Airflow's `[scheduler] scheduler_health_check_threshold`."""
+"""Maximum age of a healthy component's heartbeat, as in Airflow's `[scheduler] scheduler_health_check_threshold`."""
 POLL_TIMEOUT_SECONDS = 15.0
-"""Timeout of one Airflow request while `up` waits, short enough to notice a process exit in between."""
+"""Timeout in seconds of one request to Airflow while `up` waits: short, to notice in between if a process exits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Stack:
         return ground.known_registries(self.state)
 
     def api(self, *, patient: bool = True) -> AirflowApi:
-        """Open Airflow's REST API as its admin; `patient=False` is for loops that poll anyway."""
+        """Open Airflow's REST API as its admin; pass `patient=False` in loops that poll anyway."""
         password = load_secrets(self.layout)["admin"]
         if patient:
             return AirflowApi(self.ui, airflow_parts.ADMIN, password)
@@ -106,14 +106,14 @@ def open_stack(layout: Layout, console: Console) -> Stack:
 def up(layout: Layout, options: Options, console: Console) -> Stack:
     """Start the services that are not running and wait until all are ready.
 
-    After a failure, the services that started stay up and the next `up` resumes from there. Only an interrupt stops
-    the services that this call started, and no others.
+    After a failure, the services that have started stay up, and the next `up` resumes from there. An interrupt stops
+    the services that this call started, but no others.
 
     Raises:
         UsageError: The options differ from those of the running sandbox.
         ConfigurationError: A program is missing, or a port is taken.
         ToolError: A service exited, or startup took longer than the timeout.
-        Interrupted: By Ctrl-C or a signal.
+        Interrupted: By Ctrl-C or another signal.
     """
     with locked(layout):
         stack = open_stack(layout, console)
@@ -167,7 +167,7 @@ _OPTIONS = {
 
 
 def _settle(stack: Stack, options: Options, *, running: bool) -> None:
-    """Turn the options into recorded settings and ports."""
+    """Turn the options into settings and ports, and record them."""
     state = stack.state
     asked: dict[str, Any] = {
         "registries": list(options.registries),
@@ -176,7 +176,7 @@ def _settle(stack: Stack, options: Options, *, running: bool) -> None:
         "dags": options.dags,
     }
     known = state.settings
-    # The folder keeps the kind of database it was created with, because its history is in there.
+    # The kind of database can't change later, because the database contains Airflow's history.
     kind = known.get("database") or database.choose(options.database)
     if options.database not in {"auto", kind}:
         raise UsageError(
@@ -237,7 +237,7 @@ def _bring_up(stack: Stack, starter: Starter) -> None:
         ground.services_below(stack.layout, state, secrets, stack.console, until=starter.until)
     )
     now = datetime.now(UTC)
-    # If the database was restarted, only heartbeats since then count for components that kept running.
+    # If the database was restarted, components that kept running count as healthy only after a new heartbeat.
     alive_since = now if database.NAME in new else now - ALIVE
     home = registries.name_of(registries.HOME)
     if home in new or "trivy_db_repository" not in state.settings:
@@ -249,7 +249,7 @@ def _bring_up(stack: Stack, starter: Starter) -> None:
     env = airflow_parts.settings(layout, state, secrets, folders)
     airflow_parts.write_files(layout, secrets, env)
     parts = airflow_parts.services(state, env, since=alive_since)
-    # While a part of Airflow runs, the database is already set up, and users may have edited the connections.
+    # If a part of Airflow runs, the database is set up already, and users may have edited the connections.
     if not any(services.running(state, part.name) for part in parts):
         _set_up_airflow(stack, env, secrets, starter)
     first, others = parts[:2], parts[2:]
@@ -260,7 +260,7 @@ def _bring_up(stack: Stack, starter: Starter) -> None:
 
 
 def _folders(stack: Stack) -> airflow_parts.Folders:
-    """Airflow's folders; a restarted component uses those chosen when the first process started."""
+    """Airflow's folders. A restarted component uses the folders chosen when the first process started."""
     settings = stack.state.settings
     running = any(services.running(stack.state, name) for name in stack.names if name.startswith("airflow-"))
     known = settings.get("folders", {}) if running else {}

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 0.1
 HANGING_SECONDS = 120.0
-"""Heartbeats come every 5 s; on a busy machine one is occasionally a minute late."""
+"""Seconds after which a component without a heartbeat counts as hanging: heartbeats come every 5 s, but on a busy
+machine one is occasionally a minute late."""
 LONGER = "`--timeout SECONDS` allows more time"
 STOP_PATIENCE = 4.0
-"""Grace period in seconds for a hanging service, and for one whose start was interrupted before it did any work."""
+"""Grace period in seconds for a service that hangs, or whose start was interrupted before it did any work."""
 
 
 @dataclass(slots=True)
@@ -61,7 +62,8 @@ class Starter:
             Names of the services started.
 
         Raises:
-            ToolError: A service exited (with the last lines of its log), or it takes too long. The others keep running.
+            ToolError: A service exited (the error has the last lines of its log) or takes too long. The others keep
+                running.
         """
         begin = time.monotonic()
         new = self.launch(wanted)
@@ -71,7 +73,7 @@ class Starter:
         with Waiting(self.console, "") as progress:
             while waiting:
                 for name, service in tuple(waiting.items()):
-                    # Probed after the process check: a response from a dead service's port is another program's.
+                    # Probe only after checking the processes: on a dead service's port, another program may respond.
                     waiting |= self.check()
                     if why := service.ready():
                         missing[name] = why
@@ -88,9 +90,9 @@ class Starter:
         return new
 
     def check(self) -> dict[str, Service]:
-        """Check that all services are alive. Restart, once, one that ran before this call and has exited since.
+        """Check that all services are alive. Restart once a service that ran before this call and has exited since.
 
-        A scheduler exits with its database, so bringing back the database must bring back the scheduler too.
+        A scheduler exits with its database, so bringing back the database must bring back the scheduler, too.
 
         Returns:
             The restarted services, by name.
@@ -110,7 +112,7 @@ class Starter:
         return again
 
     def _check_hanging(self, service: Service, since: float) -> None:
-        """Restart, once, a service that ran before this call and hangs.
+        """Restart once a service that ran before this call and hangs.
 
         A scheduler that lost its database may wait forever for its tasks.
         """
@@ -122,13 +124,13 @@ class Starter:
         """Check the deadline.
 
         Raises:
-            ToolError: It has passed.
+            ToolError: The deadline has passed.
         """
         if time.monotonic() > self.until:
             raise ToolError(f"not ready in time: {missing}. {LONGER}", tool="sandbox")
 
     def stop(self) -> None:
-        """Stop the services that this call started; further interrupts are held back."""
+        """Stop the services that this call started; further interrupts are deferred until that is done."""
         with interrupts.held():
             names = [name for name in self.started if name in self.state.processes]
             if names:
@@ -138,7 +140,7 @@ class Starter:
     def _start(self, service: Service) -> None:
         if mark := self.state.processes.get(service.name):
             processes.stop(mark, patience=STOP_PATIENCE)
-        # An interrupt between a start and its record would leave an untracked process.
+        # An interrupt between a start and its record would leave an unrecorded process.
         with interrupts.held():
             self.state.processes[service.name] = processes.start(
                 service.argv,

@@ -1,10 +1,10 @@
-"""Builds the sample databases: reviewed facts in, the artifacts that Trivy downloads out.
+"""Builds the sample databases, which are artifacts that Trivy downloads, from reviewed facts.
 
 The vulnerability database has a handful of entries. The Java database is empty: Trivy then identifies only archives
 that identify themselves (`pom.properties`), which needs no internet.
 
-For a sandbox without internet only. The artifact declares itself a sample, the scan report and the gate's verdict
-repeat that, and nothing here ever replaces Trivy's own database unasked.
+The databases are only for a sandbox without internet. Each artifact declares itself a sample, the scan report and the
+gate's verdict repeat that, and nothing here ever replaces Trivy's own database unasked.
 
 Source: aquasecurity/trivy-db, schema 2 (buckets and values); Trivy, "Self-Hosting Trivy's Databases".
 """
@@ -40,7 +40,7 @@ CONFIG_TYPE = "application/vnd.aquasec.trivy.config.v1+json"
 LAYER_TYPE = "application/vnd.aquasec.trivy.db.layer.v1.tar+gzip"
 JAVA_LAYER_TYPE = "application/vnd.aquasec.trivy.javadb.layer.v1.tar+gzip"
 VALID_FOR = timedelta(days=1)
-"""Stated validity, the same as in Trivy's own database, after which Trivy picks up a newer one from the mirror."""
+"""Stated validity, as in Trivy's own database. After it, Trivy fetches a newer database from the mirror."""
 _SEVERITIES = ("unknown", "low", "medium", "high", "critical")
 _AFFECTED = 2
 _DESCRIPTION = (
@@ -58,7 +58,7 @@ _JAVA_TABLES = (
         "FOREIGN KEY (artifact_id) REFERENCES artifacts(id))"
     ),
 )
-"""As in aquasecurity/trivy-java-db, pkg/db."""
+"""Schema of the Java database, as in aquasecurity/trivy-java-db, pkg/db."""
 
 
 def publish_sample_database(
@@ -73,7 +73,7 @@ def publish_sample_database(
     Args:
         client: The registry.
         name: Repository.
-        tag: Without one, Trivy requests its schema version, `2`.
+        tag: Tag. If the setting has no tag, Trivy requests its schema version, `2`.
         now: The build time stated in the database. Equal times give equal bytes and digests.
 
     Returns:
@@ -214,7 +214,7 @@ def _advisory(fact: Mapping[str, Any]) -> dict[str, Any]:
 def _detail(fact: Mapping[str, Any], source: str) -> dict[str, Any]:
     """The entry of one vulnerability in the `vulnerability` bucket, independent of the package.
 
-    Only GitHub rates its own advisories; for Debian, the CVE record's rating is stated without a vendor.
+    Only GitHub rates its own advisories. For Debian, the rating of the CVE record is given, without a vendor.
     """
     published = datetime.combine(fact["published"], datetime.min.time(), UTC)
     rated = {"VendorSeverity": {source: _severity(fact["severity"])}} if source == "ghsa" else {}

@@ -1,4 +1,4 @@
-"""Derives from the specs the Dags, watches and connections they need, and the commands that add them. Pure."""
+"""Derives from the specs which Dags, watches and connections they need, and the commands that add these. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def missing(specs: Iterable[ChainSpec], known: Mapping[str, str]) -> list[Needed
 
     Args:
         specs: The chains.
-        known: Connection id to type.
+        known: Maps connection ids to types.
     """
     wanted = {(one.connection, one.conn_type): one for spec in specs for one in reversed(needed_by(spec))}
     return [one for one in wanted.values() if known.get(one.connection) != one.conn_type]
@@ -37,8 +37,8 @@ def advice(lacking: Iterable[Needed], known: Mapping[str, str], environment: Pat
     """Lines that name each missing connection and the command that adds it; empty if none is missing.
 
     Args:
-        lacking: From `missing`.
-        known: Connection id to type.
+        lacking: Connections, from `missing`.
+        known: Maps connection ids to types.
         environment: The file to source so that commands address this sandbox.
     """
     lines = []

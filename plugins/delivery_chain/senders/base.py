@@ -14,13 +14,12 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from delivery_chain.core.events.notification import Notification
-from delivery_chain.errors import WebhookRefused
+from delivery_chain.errors import Unproven, WebhookRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
-NO_PROOF = "the request carries no valid signature or token"
 MEBIBYTE = 1024 * 1024
 NO_COMMIT = frozenset({"0" * 40, "0" * 64})
 """Git's null object ids in SHA-1 and SHA-256 repositories. Source: githooks(5), post-receive."""
@@ -59,7 +58,13 @@ class Sender:
 
 
 def receive(sender: Sender, request: Request, secrets: Sequence[str], now: datetime) -> Notification:
-    """Verify a request, then parse it.
+    """Verify a request, then parse it: see `verify` and `parse`."""
+    verify(sender, request, secrets, now)
+    return parse(sender, request)
+
+
+def verify(sender: Sender, request: Request, secrets: Sequence[str], now: datetime) -> None:
+    """Verify that a request proves knowledge of a secret.
 
     Args:
         sender: From `SENDERS`.
@@ -68,12 +73,22 @@ def receive(sender: Sender, request: Request, secrets: Sequence[str], now: datet
         now: The current time, for senders that sign one.
 
     Raises:
-        WebhookRefused: 401 without proof, or if no secret is set; 400 if malformed.
+        Unproven: 401: it does not, or no secret is set.
     """
     # All are tried, so that timing does not reveal which one matches.
     proofs = [sender.authentic(request, secret, now) for secret in secrets if secret]
     if not any(proofs):
-        raise WebhookRefused(401, NO_PROOF)
+        raise Unproven
+
+
+def parse(sender: Sender, request: Request) -> Notification:
+    """Parse an authentic request.
+
+    Raises:
+        WebhookRefused: 400 if malformed; 413 if larger than this sender's requests are.
+    """
+    if len(request.body) > sender.largest:
+        raise WebhookRefused(413, f"expected at most {sender.largest} bytes")
     found = sender.parse(request)
     if sender.proves_id:
         return found

@@ -22,7 +22,7 @@ REFS, SINCE, LOOKED, SETUP = "refs", "since", "looked", "setup"
 
 
 class RefSensor(BaseSensorOperator):
-    """Waits until a poll finds a key that is new or moved, compared with the known ones.
+    """Waits until a poll finds a key (a ref or tag) that is new, or whose value differs from the known one.
 
     A deleted key does not end the wait, and counts as new when it reappears. The known keys are kept in the task's
     state, so that a retry misses nothing: `{"refs": {key: value, …}, "since": time}`. See `PollTrigger` for `since`.
@@ -47,10 +47,10 @@ class RefSensor(BaseSensorOperator):
         """Store the arguments; no I/O.
 
         Args:
-            known: Key to value; None for the state at the start of the first try.
-            poll_seconds: Time between two polls; None for the installation's setting.
-            deferrable: Wait in the triggerer, without a worker's slot.
-            **kwargs: For BaseSensorOperator: `timeout` (seconds), `soft_fail`, `mode`, …
+            known: Maps known keys to their values; None for the state at the start of the first try.
+            poll_seconds: Seconds between two polls; None for the installation's setting.
+            deferrable: Whether to wait in the triggerer, which takes no worker slot.
+            **kwargs: Arguments of BaseSensorOperator: `timeout` (seconds), `soft_fail`, `mode`, …
         """
         super().__init__(**kwargs)
         self.known = known
@@ -59,7 +59,7 @@ class RefSensor(BaseSensorOperator):
 
     @abstractmethod
     def _trigger(self, known: dict[str, str], since: str | None) -> PollTrigger:
-        """The trigger, which polls here and in the triggerer."""
+        """The trigger, which polls both in this process and in the triggerer."""
 
     @abstractmethod
     def _failure(self, message: str) -> Exception:
@@ -73,8 +73,8 @@ class RefSensor(BaseSensorOperator):
         """Wait; see the class.
 
         Raises:
-            AirflowSensorTimeout: Nothing new within `timeout`.
-            DeliveryChainError: The poll failed. Its class says whether it is retryable.
+            AirflowSensorTimeout: Nothing changed within `timeout`.
+            DeliveryChainError: The poll failed. The error's class says whether a retry helps.
         """
         if not self.deferrable:
             self.poke_interval = self._pause()
@@ -103,12 +103,12 @@ class RefSensor(BaseSensorOperator):
             started: Start of the wait, in seconds since 1970.
 
         Raises:
-            DeliveryChainError: A failure that waiting cannot resolve. Not retryable.
+            DeliveryChainError: Waiting can't fix the failure. Not retryable.
         """
         if "error" in event:
             raise ConfigurationError(event["error"]) if event.get(SETUP) else self._failure(event["error"])
         if not event[REFS]:
-            # A trigger from before an upgrade has no `since`.
+            # The event of a trigger from before an upgrade has no `since`.
             since = event.get(SINCE)
             self._remember(context, event["seen"], since)
             self._wait(event["seen"], since, started=started)
@@ -137,7 +137,7 @@ class RefSensor(BaseSensorOperator):
         return trigger
 
     def _known(self, context: Context) -> dict[str, str]:
-        """The known keys: from an earlier try, else from the Dag, else the current ones."""
+        """The known keys: those of an earlier try, or else those given in the Dag, or else the current ones."""
         stored = context["task_state_store"].get(self.state_key)
         if isinstance(stored, dict):
             # Older versions stored the refs alone.
@@ -149,7 +149,7 @@ class RefSensor(BaseSensorOperator):
         return known
 
     def _given(self) -> dict[str, str] | None:
-        """The Dag's `known`, in the form that a poll returns."""
+        """The argument `known`, in the form that a poll returns."""
         return self.known
 
     def _since(self, context: Context) -> str | None:
@@ -159,7 +159,7 @@ class RefSensor(BaseSensorOperator):
         return cast("str | None", since)
 
     def _remember(self, context: Context, refs: dict[str, str], since: str | None) -> None:
-        """Store the known keys for a retry. Never those of the result, which a retry must find again."""
+        """Store the known keys for a retry, without the changes of the result, which a retry must find again."""
         context["task_state_store"].set(self.state_key, cast("JsonValue", {REFS: refs, SINCE: since}))
 
     def _look(self) -> dict[str, str]:

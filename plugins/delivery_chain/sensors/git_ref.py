@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from delivery_chain.triggers.git_ref import GitRefTrigger
 
 STATE_KEY = "git_refs"
-"""Key of the task's state for the known refs, by which a retry misses no push."""
+"""Key of the task's state for the known refs, which ensure that a retry misses no push."""
 
 
 class GitRefSensor(RefSensor):
@@ -43,13 +43,13 @@ class GitRefSensor(RefSensor):
 
         Args:
             connection: Airflow connection of type git.
-            url: Relative to the connection's URL, or empty for that URL.
-            branches: Name or regular expression for whole names; None for no branch.
-            tags: The same for tags. With both None, every branch and tag counts.
-            known: Full ref name to commit; None for the refs at the start of the first try.
-            poll_seconds: Time between two polls; None for `[delivery_chain] git_poll_seconds`.
-            deferrable: Wait in the triggerer, without a worker's slot.
-            **kwargs: For BaseSensorOperator: `timeout` (seconds), `soft_fail`, `mode`, …
+            url: URL relative to the connection's, or empty for the connection's own URL.
+            branches: A branch's name, or a regular expression for whole names; None for no branch.
+            tags: The same for tags. If both are None, every branch and tag counts.
+            known: Maps full ref names to commits; None for the refs at the start of the first try.
+            poll_seconds: Seconds between two polls; None for `[delivery_chain] git_poll_seconds`.
+            deferrable: Whether to wait in the triggerer, which takes no worker slot.
+            **kwargs: Arguments of BaseSensorOperator: `timeout` (seconds), `soft_fail`, `mode`, …
         """
         super().__init__(known=known, poll_seconds=poll_seconds, deferrable=deferrable, **kwargs)
         self.connection = connection

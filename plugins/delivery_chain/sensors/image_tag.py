@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from delivery_chain.triggers.image_tag import ImageTagTrigger
 
 STATE_KEY = "image_tags"
-"""Key of the task's state for the known tags, by which a retry misses no push."""
+"""Key of the task's state for the known tags, which ensure that a retry misses no push."""
 
 
 class ImageTagSensor(RefSensor):
@@ -57,12 +57,12 @@ class ImageTagSensor(RefSensor):
             repositories: Further repositories.
             namespaces: Namespaces whose repositories are all watched; the registry must support listing them.
             exclude: Full names of repositories to exclude.
-            tags: Name or regular expression for whole names; None for every tag.
-            known: `name:tag` to digest; None for the tags at the start of the first try. With a single `repository`,
-                tag to digest is accepted, too.
-            poll_seconds: Time between two polls; None for `[delivery_chain] image_poll_seconds`.
-            deferrable: Wait in the triggerer, without a worker's slot.
-            **kwargs: For BaseSensorOperator: `timeout` (seconds), `soft_fail`, `mode`, …
+            tags: A tag's name, or a regular expression for whole names; None for every tag.
+            known: Maps `name:tag` to digests; None for the tags at the start of the first try. With a single
+                `repository`, keys of the form `tag` are accepted, too.
+            poll_seconds: Seconds between two polls; None for `[delivery_chain] image_poll_seconds`.
+            deferrable: Whether to wait in the triggerer, which takes no worker slot.
+            **kwargs: Arguments of BaseSensorOperator: `timeout` (seconds), `soft_fail`, `mode`, …
         """
         super().__init__(known=known, poll_seconds=poll_seconds, deferrable=deferrable, **kwargs)
         self.connection = connection

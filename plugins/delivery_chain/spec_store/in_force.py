@@ -6,7 +6,6 @@ processor writes them on changes while it parses. Without a supervisor, as on a 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +15,18 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from delivery_chain.core.events.watch_dags import over_key, told_key, watched, watched_images
-from delivery_chain.core.spec.in_force import Found, Index, Kept, State, fingerprint, judge, judge_watches
+from delivery_chain.core.spec.in_force import (
+    INDEX,
+    KEPT,
+    Found,
+    Index,
+    Kept,
+    State,
+    fingerprint,
+    judge,
+    judge_watches,
+    kept_key,
+)
 from delivery_chain.core.spec.standing import Standing
 from delivery_chain.errors import EventRefused, Problem
 from delivery_chain.spec_store import supervised
@@ -29,8 +39,6 @@ if TYPE_CHECKING:
     from delivery_chain.core.spec.in_force import Entry, Judged
     from delivery_chain.core.spec.model import ChainSpec
 
-INDEX = "delivery_chain_specs"
-KEPT = "delivery_chain_spec_"
 MOST_AT_ONCE = 100
 """Maximum number of chains stored per parse, whose time is limited; the next parse continues."""
 ABOUT_INDEX = "The version of each delivery chain that is in force"
@@ -188,14 +196,6 @@ def removed_since(name: str) -> tuple[ChainSpec, datetime, bool] | None:
     if entry is None or entry.state is not State.REMOVED or entry.since is None or kept is None:
         return None
     return kept.read(), entry.since, kept.settled
-
-
-def kept_key(name: str) -> str:
-    """Name of the Variable with a chain's last good spec.
-
-    Not the chain's own name: for a chain called `token-service`, Airflow would treat the Variable as a secret.
-    """
-    return f"{KEPT}{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
 def _look(found: Found, *, keep: bool) -> Chains:

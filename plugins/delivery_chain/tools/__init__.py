@@ -1,1 +1,1 @@
-"""Runs external programs: bounded, with an allowlisted environment."""
+"""Runs external programs within limits and with an allowlisted environment; clients for git and Airflow's REST API."""

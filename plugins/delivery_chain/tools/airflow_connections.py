@@ -16,22 +16,22 @@ URL = "AIRFLOW_API_URL"
 CONFLICT = 409
 PAGE = 100
 MOST = 10_000
-"""Most connections to list."""
+"""Maximum number of connections to list."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,199}")
-"""Connection id as a chain spec accepts it."""
+"""Connection ids that a chain spec accepts."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that locate Airflow."""
-    parser.add_argument("--url", default="", help=f"Airflow's address, as in a browser; else {URL}")
-    parser.add_argument("--allow-http", action="store_true", help="send the login over plain http")
+    parser.add_argument("--url", default="", help=f"Airflow's address, as in a browser (default: {URL})")
+    parser.add_argument("--allow-http", action="store_true", help="allow sending the login over plain HTTP")
 
 
 def server_of(args: argparse.Namespace, environment: Mapping[str, str]) -> AirflowServer:
     """Return the Airflow server named by command line and environment. Nothing is sent yet.
 
     Raises:
-        UsageError, ConfigurationError: Address or login is missing or unusable.
+        UsageError, ConfigurationError: The address or login is missing or invalid.
     """
     url = args.url or environment.get(URL, "")
     if not url:
@@ -66,7 +66,7 @@ def listed(server: AirflowServer) -> dict[str, str]:
 
 
 def make(server: AirflowServer, body: Mapping[str, Any]) -> bool:
-    """Create a connection; False if the id exists already.
+    """Create a connection; return False if the id is already taken.
 
     Raises:
         ToolError: Airflow did not answer, or rejected the request.
@@ -83,7 +83,8 @@ def look(server: AirflowServer, name: str, conn_type: str) -> dict[str, Any]:
     """Return a connection of a given type, its secrets masked.
 
     Raises:
-        ToolError: It does not exist or is of another type; Airflow did not answer, or rejected the request.
+        ToolError: The connection does not exist or is of another type; or Airflow did not answer, or rejected the
+            request.
     """
     there = server.call("GET", f"/connections/{part(name)}")
     if there.status == NOT_FOUND:
@@ -115,8 +116,10 @@ def change(server: AirflowServer, body: Mapping[str, Any]) -> None:
 
 
 def refused(what: str, expected: str, answer: Answer) -> ToolError:
-    """Build the error for a rejected request."""
-    may = "it was deleted just now" if answer.status == NOT_FOUND else "a user of role op or admin may"
+    """Build the error for a request that Airflow rejected."""
+    may = (
+        "it was deleted just now" if answer.status == NOT_FOUND else "a user of role op or admin may do this"
+    )
     return ToolError(
         f"{what}: expected {expected}, found status {answer.status}: {answer.text}; {may}", tool="airflow"
     )

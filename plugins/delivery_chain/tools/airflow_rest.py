@@ -1,6 +1,6 @@
 """Client for Airflow's public REST API: one address, one login, plain requests. Needs no local Airflow.
 
-Secrets come from the environment, go into headers and bodies only, and never into messages.
+Secrets come from the environment and are sent only in headers and bodies; they never appear in messages.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 TIMEOUT_SECONDS = 30.0
 """Seconds for a connect, for each read, and for a whole response body."""
 LARGEST_ANSWER = 8 * 1024 * 1024
-"""Most bytes of a response. A page of 100 Dags takes some 200 KB."""
+"""Maximum size of a response, in bytes. A page of 100 Dags takes some 200 KB."""
 SHOWN = 600
-"""Most characters of server text in a message."""
+"""Maximum number of characters of server text in a message."""
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND = 401, 403, 404
 TOKEN, USER, PASSWORD = "AIRFLOW_API_TOKEN", "AIRFLOW_API_USERNAME", "AIRFLOW_API_PASSWORD"
 WRONG_TOKEN = "Invalid JWT token"  # noqa: S105 - text of a response
@@ -44,14 +44,14 @@ class Login:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
-        """Read `AIRFLOW_API_TOKEN`, else `AIRFLOW_API_USERNAME` and `AIRFLOW_API_PASSWORD`.
+        """Read `AIRFLOW_API_TOKEN`, or else `AIRFLOW_API_USERNAME` and `AIRFLOW_API_PASSWORD`.
 
         Raises:
-            ConfigurationError: None or only half of them is set, or the token is malformed.
+            ConfigurationError: None of them is set, only one of user and password is, or the token is malformed.
         """
         token = environment.get(TOKEN, "").strip()
         if token:
-            # requests would show an invalid header in its error.
+            # Check it here: the error of requests for an invalid header would show the token.
             if not _SECRET.fullmatch(token):
                 raise ConfigurationError(f"{TOKEN}: expected a token without spaces, found something else")
             return cls(token=token)
@@ -60,7 +60,7 @@ class Login:
             return cls(user=user, password=password)
         missing = [name for name, value in ((USER, user), (PASSWORD, password)) if not value]
         if len(missing) == 1:
-            raise ConfigurationError(f"{missing[0]} is not set, but its other half is")
+            raise ConfigurationError(f"{missing[0]} is not set: user and password are needed together")
         raise ConfigurationError(
             f"no login for Airflow: set {TOKEN}, or {USER} and {PASSWORD}, in the environment"
         )
@@ -83,7 +83,7 @@ class Answer:
 
     @property
     def unknown(self) -> bool:
-        """Whether the token itself was rejected, not its permissions."""
+        """Whether the server rejected the token itself, rather than its permissions."""
         return self.status == UNAUTHORIZED or (self.status == FORBIDDEN and self.text == WRONG_TOKEN)
 
 
@@ -91,7 +91,7 @@ def check_address(url: str, *, allow_http: bool = False) -> str:
     """Return an Airflow address without a trailing slash or `/api/v2`.
 
     Raises:
-        UsageError: It is not an http(s) address, carries a login or query, or would expose the login to the network.
+        UsageError: The address is not http(s), carries a login or query, or would expose the login to the network.
     """
     try:
         parts = urlsplit(url)
@@ -104,7 +104,7 @@ def check_address(url: str, *, allow_http: bool = False) -> str:
         raise UsageError(f"Airflow's address: expected one such as https://airflow.example.com{found}")
     if "@" in parts.netloc:
         raise UsageError(
-            f"Airflow's address at {host}: carries a login; set {TOKEN} in the environment instead"
+            f"Airflow's address at {host}: expected no login in it; set {TOKEN} in the environment instead"
         )
     if parts.query or parts.fragment:
         raise UsageError(f"Airflow's address at {host}: expected no query and no fragment")
@@ -117,7 +117,7 @@ def check_address(url: str, *, allow_http: bool = False) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine's own."""
+    """Whether a host name or address denotes this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -138,19 +138,19 @@ class AirflowServer:
         Args:
             address: From `check_address`.
             login: Without a token, one is requested before the first request.
-            timeout: Seconds, see `TIMEOUT_SECONDS`.
+            timeout: Timeout in seconds, see `TIMEOUT_SECONDS`.
         """
         self.address = address
         self._login = login
         self._token = login.token
         self._timeout = timeout
         self._session = requests.Session()
-        # No compression: neither zip bombs nor decoders that wait for more.
+        # No compression: it would allow zip bombs, and decoders wait for more input than has arrived.
         self._session.headers["Accept-Encoding"] = "identity"
         # Never use the environment's proxies for this machine itself.
         host = urlsplit(address).hostname or ""
         self._proxies = {"no_proxy": host} if is_loopback(host) else None
-        # Otherwise a login from ~/.netrc would replace ours.
+        # Without this, a login from ~/.netrc would replace the token.
         self._session.auth = self._sign
 
     def __enter__(self) -> Self:
@@ -164,11 +164,11 @@ class AirflowServer:
         self._session.close()
 
     def log_in(self) -> bool:
-        """Get a token if none is known; return whether it is a new one.
+        """Request a token if there is none yet; return whether one was requested.
 
         Raises:
-            AirflowUnreachable: No answer.
-            ToolError: No token for this login, or the server is not Airflow.
+            AirflowUnreachable: The server did not answer.
+            ToolError: The login gets no token, or the server is not Airflow.
         """
         fresh = not self._token
         if fresh:
@@ -184,13 +184,13 @@ class AirflowServer:
         query: Mapping[str, str | int] | None = None,
         below: str = "/api/v2",
     ) -> Answer:
-        """Send one request `below` Airflow's REST API, or to another path of its server.
+        """Send one request to a path `below` Airflow's REST API, or to another path of its server.
 
         An expired token is renewed once.
 
         Raises:
-            AirflowUnreachable: No answer.
-            ToolError: A redirect, untrusted TLS, an oversized response, or the login was rejected.
+            AirflowUnreachable: The server did not answer.
+            ToolError: The response is a redirect or too large, TLS is not trusted, or the login was rejected.
         """
         fresh = self.log_in()
         answer = self._send(method, below + path, body, query)
@@ -229,12 +229,12 @@ class AirflowServer:
     def _not_taken(self, answer: Answer) -> str:
         if self._login.user:
             return (
-                f"{self.address}: Airflow issued a token and rejects it (status {answer.status}: {answer.text}); "
+                f"{self.address}: Airflow rejects the token that it issued (status {answer.status}: {answer.text}); "
                 "check that its API servers share one [api_auth] jwt_secret"
             )
         return (
-            f"{self.address}: Airflow rejects {TOKEN} (status {answer.status}: {answer.text}); it has "
-            f"expired or belongs to another server. Get a new one from POST /auth/token with a user and password, or "
+            f"{self.address}: Airflow rejects {TOKEN} (status {answer.status}: {answer.text}); the token has "
+            f"expired, or belongs to another server. Get a new one from POST /auth/token with a user and password, or "
             f"set {USER} and {PASSWORD}"
         )
 
@@ -273,12 +273,13 @@ class AirflowServer:
     def _read(self, response: requests.Response, url: str) -> Answer:
         until = time.monotonic() + self._timeout
         content = b""
-        # `read1` returns what is available; `iter_content` would wait for a whole chunk, one timeout per byte of it.
+        # `read1` returns whatever is available. `iter_content` would wait for a whole chunk, and a slow server could
+        # stretch that to one timeout per byte.
         while chunk := response.raw.read1(65536, decode_content=True):
             content += chunk
             if len(content) > LARGEST_ANSWER:
                 raise ToolError(
-                    f"{url}: expected an answer of at most {LARGEST_ANSWER} bytes", tool="airflow"
+                    f"{url}: expected an answer of at most {LARGEST_ANSWER} bytes, found more", tool="airflow"
                 )
             if time.monotonic() > until:
                 raise AirflowUnreachable(
@@ -287,8 +288,8 @@ class AirflowServer:
         if response.is_redirect:
             goal = urlsplit(response.headers.get("Location", ""))
             raise ToolError(
-                f"{url}: redirects to {clean(f'{goal.scheme}://{goal.netloc}{goal.path}')}, where the login is not "
-                "sent; give the final address",
+                f"{url}: redirects to {clean(f'{goal.scheme}://{goal.netloc}{goal.path}')}, but the login is not sent "
+                "there; give the final address",
                 tool="airflow",
             )
         return _answer(response.status_code, content)
@@ -317,13 +318,13 @@ def _reason(detail: Any) -> str:
 
 
 def clean(text: str, longest: int = SHOWN) -> str:
-    """Cut server text to `longest` characters and drop what a terminal would interpret."""
+    """Cut text from a server to `longest` characters, and drop characters that a terminal would interpret."""
     words = "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text[:longest])
     return words.strip()
 
 
 def _innermost(error: BaseException) -> str:
-    """Innermost message of an error: requests and urllib3 wrap it several times."""
+    """Return the innermost message of an error, because requests and urllib3 wrap it several times."""
     for _ in range(8):
         inner = getattr(error, "reason", None)
         if not isinstance(inner, BaseException):

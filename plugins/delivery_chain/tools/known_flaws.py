@@ -1,8 +1,9 @@
 """Known vulnerabilities of the programs that a chain runs, and the releases that fix them. Pure.
 
 Releases are judged by version number alone, and a distribution may have backported a fix without changing the number.
-So a vulnerability listed here is logged, and by itself stops no chain. Elsewhere, `builders.buildah.mount_rules`
-refuses mounts that are unsafe in an old buildah, and `scanners.trivy.version` the releases that an attacker made.
+So a vulnerability listed here is only logged and does not stop a chain. Two modules go further:
+`builders.buildah.mount_rules` rejects mounts that are unsafe in an old buildah, and `scanners.trivy.version` rejects
+the releases made by an attacker.
 
 Source: the projects' security advisories.
 """
@@ -24,9 +25,9 @@ class Flaw:
     cve: str
     what: str
     fixed: tuple[str, ...]
-    """Releases with the fix, one for each release line that got it, oldest first."""
+    """First fixed release of each release line that got the fix, oldest first."""
     since: str = "0.0.0"
-    """First affected release."""
+    """First affected release; 0.0.0 if every release before the fix is affected."""
 
     def affects(self, version: Version) -> bool:
         """Whether a release is affected, going by its number."""
@@ -116,21 +117,21 @@ FLAWS = (
 
 
 def parse(text: str) -> Version:
-    """Parse the first version number in a text such as the output of `git --version`; zeros if there is none."""
+    """Parse the first version number in a text such as the output of `git --version`; zeros without one."""
     found = _VERSION.search(text)
     return (int(found[1]), int(found[2]), int(found[3] or 0)) if found else (0, 0, 0)
 
 
 def known(tool: str, version: Version) -> list[Flaw]:
-    """Vulnerabilities of a program's release, going by its number."""
+    """Return the known vulnerabilities of a program's release, going by its number."""
     return [flaw for flaw in FLAWS if flaw.tool == tool and flaw.affects(version)]
 
 
 def lines(tool: str, text: str) -> list[str]:
-    """Log lines for an installed program, one per vulnerability.
+    """Return log lines about an installed program, one per vulnerability.
 
     Args:
-        tool: As in `FLAWS`.
+        tool: Program name, as in `FLAWS`.
         text: Version output of the program.
     """
     version = parse(text)

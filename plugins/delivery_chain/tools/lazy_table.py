@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LONGEST = 100
-"""Most characters of an unknown name to repeat in an error."""
+"""Maximum number of characters of an unknown name to repeat in an error."""
 
 
 def load(table: Mapping[str, str], name: str, what: str, advice: str = "") -> Any:
     """Return the object that a table has under a name.
 
     Args:
-        table: Name to `module:attribute`.
+        table: Maps a name to `module:attribute`.
         name: The requested name.
-        what: Kind of thing in the table, for the error: `scan engine`.
-        advice: Next step, for the error.
+        what: Kind of thing in the table, for the error, such as `scan engine`.
+        advice: Next step, for the error; empty for none.
 
     Raises:
         ConfigurationError: The table has no such name. Not retryable.

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
 LINE_LENGTH = 2_000
-"""Most characters of a line to keep."""
+"""Maximum number of characters of a line to keep."""
 _BUFFER = 64 * 1024
-"""Most bytes to buffer without a newline; the rest of the line is dropped."""
+"""Maximum number of bytes to buffer without a newline; the rest of the line is dropped."""
 _MASK = "***"
 _SHORTEST_PART = 8
-"""Shortest line of a multi-line secret (a key) to mask by itself."""
+"""Minimum length of a line of a multi-line secret (a key) to be masked by itself."""
 _ENDS = re.compile(rb"[\r\n]+")
 _ESCAPES = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
@@ -26,7 +26,7 @@ _ESCAPES = re.compile(
 
 
 class Masker:
-    """Masker of secrets in text as `***`, including their URL-encoded forms."""
+    """Replaces secrets in text, and their URL-encoded forms, with `***`."""
 
     def __init__(self, secrets: Collection[str]) -> None:
         texts: set[str] = set()
@@ -45,7 +45,7 @@ class Masker:
 
 
 class LineReader:
-    """Splitter of a byte stream into lines."""
+    """Splits a byte stream into lines."""
 
     def __init__(self, mask: Callable[[str], str], on_line: Callable[[str], None] | None = None) -> None:
         self._mask = mask
@@ -55,7 +55,7 @@ class LineReader:
         self._kept: deque[str] = deque(maxlen=OUTPUT_LINES)
 
     def feed(self, chunk: bytes) -> None:
-        """Add bytes; every complete line goes to `on_line`."""
+        """Add bytes; every complete line is passed to `on_line`."""
         parts = _ENDS.split(chunk)
         for part in parts[:-1]:
             self._append(part)
@@ -63,7 +63,7 @@ class LineReader:
         self._append(parts[-1])
 
     def close(self) -> None:
-        """Emit a last line without a newline."""
+        """Emit the last line if it has no newline."""
         self._end()
 
     def last(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Run one external program: a list of arguments, an allowlisted environment, a deadline, masked output.
 
-Every program of this package is started here and nowhere else. It gets its own process group; the whole group has
-ended when `run` returns or raises, whatever the reason, and the program also dies if this process is killed.
+This is the only module that starts programs. Each gets its own process group, and the whole group has ended when `run`
+returns or raises, whatever the reason. The program also dies if this process is killed.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ PASSED_ON = (
 )
 """The only variables of the worker that a tool sees: locations of programs, temporary files, proxies and CAs.
 
-HOME is not among them: it leads to users' configuration and logins. A tool that needs one gets a folder of its
-own.
+HOME is not among them, because it leads to users' configuration and logins. A tool that needs a home gets a folder of
+its own.
 """
 
 INSTALL: Mapping[str, str] = {
@@ -85,7 +85,7 @@ class Completed:
 
 
 def base_env() -> dict[str, str]:
-    """Variables of this process's environment that a tool may see, see `PASSED_ON`."""
+    """Return the variables of this process's environment that a tool may see, see `PASSED_ON`."""
     env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     env.setdefault("PATH", os.defpath)
     env.setdefault("LANG", "C.UTF-8")
@@ -93,10 +93,10 @@ def base_env() -> dict[str, str]:
 
 
 def require(tool: str, env: Mapping[str, str]) -> str:
-    """Full path of a program.
+    """Return the full path of a program.
 
     Raises:
-        ToolMissing: It is not on `env`'s PATH; the message says how to install it. Not retryable.
+        ToolMissing: The program is not on `env`'s PATH; the message says how to install it. Not retryable.
     """
     found = shutil.which(tool, path=env.get("PATH", os.defpath))
     if found is None:
@@ -124,18 +124,18 @@ def run(
     """Run a program to completion.
 
     Args:
-        argv: The program and its arguments. It must hold no secret: any user of the machine can read it.
+        argv: The program and its arguments, without secrets: any user of the machine can read them.
         tool: Name for messages.
         env: The whole environment; nothing is inherited. Usually `base_env()` and a few more variables.
-        deadline: Point on the clock of `time.monotonic()`, seconds.
-        cwd: Working directory; the root folder by default, so that no checkout is found by accident.
+        deadline: Latest end, in seconds on the clock of `time.monotonic()`.
+        cwd: Working directory; the root folder by default, so that a tool does not find a checkout by accident.
         on_line: Called with every line of standard error (and of standard output with `merge`), masked,
             without its newline, at most 2,000 characters. An exception from it stops the program.
         stdin: Input of the program; None for empty input.
         secrets: Strings that lines and errors show as `***`.
-        max_stdout: Most bytes of standard output; a program that prints more is stopped.
-        merge: Merge standard output into the lines, in order, and capture nothing.
-        check: Raise if the exit code is not 0.
+        max_stdout: Maximum number of bytes of standard output; a program that prints more is stopped.
+        merge: Whether to merge standard output into the lines, in order, instead of capturing it.
+        check: Whether to raise if the exit code is not 0.
         descriptors: Open files to pass to the program under the same numbers.
         umask: For the program's files; this process's own by default.
 
@@ -145,8 +145,8 @@ def run(
     Raises:
         ToolMissing: The program is not installed. Not retryable.
         ToolTimeout: The deadline passed. Not retryable.
-        DiskFull: It reports a full disk. Retryable.
-        ToolError: It could not be started, printed too much, or (with `check`) failed. Not retryable.
+        DiskFull: The program reports a full disk. Retryable.
+        ToolError: The program could not be started, printed too much, or (with `check`) failed. Not retryable.
     """
     program = require(argv[0], env)
     process = _start(
@@ -171,7 +171,7 @@ def run(
 
 
 def failure(completed: Completed, *, tool: str, what: str = "") -> ToolError:
-    """Build the error for a program that failed: `DiskFull` if it says so, else `ToolError`.
+    """Build the error for a program that failed: `DiskFull` if its output reports a full disk, otherwise `ToolError`.
 
     Args:
         completed: How it ended.
@@ -214,7 +214,7 @@ def is_disk_full(lines: Sequence[str]) -> bool:
 
 @functools.cache
 def _dying_with_parent(path: str) -> tuple[str, ...]:
-    """Wrapper that has the kernel kill a program when the thread that started it ends.
+    """Return a wrapper command that has the kernel kill the program when the thread that started it ends.
 
     `preexec_fn` could do the same but is unsafe with other threads, which Airflow's task process has.
     """
@@ -261,7 +261,7 @@ def _stop(process: subprocess.Popen[bytes], grace: float = GRACE) -> None:
     try:
         _signal_group(process.pid, signal.SIGTERM)
         until = time.monotonic() + grace
-        # The pipes are not drained here: a program that blocks on one is killed after the grace period.
+        # The pipes are not drained here, so a program that blocks on one is killed after the grace period.
         while time.monotonic() < until and not has_ended(process.pid):
             time.sleep(0.02)
     finally:

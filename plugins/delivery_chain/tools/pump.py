@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from delivery_chain.tools.lines import LineReader
 
 _TICK = 0.2
-"""Poll interval, in seconds, for a program that ended while a child of it keeps its output open."""
+"""Interval, in seconds, for checking whether the program has ended: its children may keep its output open."""
 _CHUNK = 64 * 1024
 
 
@@ -38,11 +38,11 @@ class Pump:
         ]
 
     def run(self, stdin: bytes, deadline: float) -> None:
-        """Feed `stdin` and read until the program has ended; the program is left unreaped.
+        """Feed `stdin` and read until the program has ended; the caller has to reap the program.
 
         Raises:
             ToolTimeout: `deadline` (of `time.monotonic()`) passed; the program is still running. Not retryable.
-            ToolError: It printed more than allowed; it is still running. Not retryable.
+            ToolError: The program printed more than allowed, and is still running. Not retryable.
         """
         self._pending = memoryview(stdin)
         with selectors.DefaultSelector() as selector:
@@ -51,7 +51,7 @@ class Pump:
                 for key, _ in selector.select(min(self._left(deadline), _TICK)):
                     if not key.data():
                         selector.unregister(key.fileobj)
-            # The program's own output is in the pipes by now; surviving children are not waited for.
+            # All of the program's own output is in the pipes by now. Do not wait for surviving children.
             for key in list(selector.get_map().values()):
                 while key.fileobj is not self._process.stdin and self._is_readable(key.fd) and key.data():
                     self._left(deadline)
@@ -84,7 +84,7 @@ class Pump:
             return bool(selector.select(0))
 
     def _feed(self) -> bool:
-        """Write what fits. False once all is written, or the program reads no more, and its input is closed."""
+        """Write what fits into the pipe. Once all is written, or the program reads no more, close it; return False."""
         stdin = self._process.stdin
         if stdin is None:
             return False
@@ -102,7 +102,7 @@ class Pump:
         self.captured += chunk
         if len(self.captured) > self._max_stdout:
             raise ToolError(
-                f"{self._tool}: expected at most {self._max_stdout} bytes of output, found more; stopped",
+                f"{self._tool}: expected at most {self._max_stdout} bytes of output, found more; it was stopped",
                 tool=self._tool,
                 output=self._lines.last(),
             )
@@ -112,7 +112,7 @@ class Pump:
         if left <= 0:
             self._lines.close()
             raise ToolTimeout(
-                f"{self._tool}: expected to end before its deadline, found it running; it was stopped. "
+                f"{self._tool}: expected it to end before its deadline, found it still running; it was stopped. "
                 "Give the task more time, or check its last lines:",
                 tool=self._tool,
                 output=self._lines.last(),
@@ -121,5 +121,5 @@ class Pump:
 
 
 def has_ended(pid: int) -> bool:
-    """Whether a child has ended. It is left unreaped, so that its pid can't be reused for another group."""
+    """Whether a child process has ended. It is not reaped, so that its pid can't be reused for another group."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None

@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 _REMOVAL_SECONDS = 600.0
 _OCTAL = re.compile(r"\\([0-7]{3})")
-"""The kernel's escapes for blanks in mount points."""
+"""The kernel's escapes for whitespace in mount points."""
 
 
 def remove(folder: Path, *, seconds: float = _REMOVAL_SECONDS) -> None:
     """Remove a folder recursively; links are not followed.
 
-    Uses `rm`, as Python's own function fails at a nesting depth of a thousand, which a step may create.
+    Uses `rm`, because Python's own function fails at a nesting depth of a thousand, and a build step can create one.
 
     Args:
         folder: Folder to remove; a missing one is ignored.
         seconds: Time limit.
 
     Raises:
-        OSError: It could not be removed, or something is mounted in it.
+        OSError: The folder could not be removed, or something is mounted in it.
         ToolError: See `process.run`.
     """
     deadline = time.monotonic() + seconds
@@ -52,7 +52,7 @@ def remove(folder: Path, *, seconds: float = _REMOVAL_SECONDS) -> None:
 
 
 def _run_on(folder: Path, command: Sequence[str], deadline: float) -> str:
-    """Last line that a command prints about a folder, if any."""
+    """Run a command on a folder, if it exists; return the last line printed, or an empty string."""
     if not os.path.lexists(folder):
         return ""
     argv = [*command, "--", str(folder)]
@@ -61,7 +61,7 @@ def _run_on(folder: Path, command: Sequence[str], deadline: float) -> str:
 
 
 def _mounts_below(folder: Path) -> str:
-    """Mount point in or at a folder; empty without one."""
+    """Return a mount point in or at a folder, or an empty string."""
     below = str(folder.parent.resolve() / folder.name)
     for line in Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines():
         place = _OCTAL.sub(lambda found: chr(int(found[1], 8)), line.split()[4])

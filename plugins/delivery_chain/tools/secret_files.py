@@ -1,4 +1,4 @@
-"""Files in memory for secrets that a tool can only read from a path. They leave nothing behind."""
+"""In-memory files for secrets that a tool can only read from a path. They leave nothing behind."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def memory_file(content: str) -> Iterator[Path]:
 def passed_file(content: str) -> Iterator[int]:
     """Yield a descriptor of a file with `content`, for a program that inherits it and opens `/proc/self/fd/N`.
 
-    The program may run as another user, so the mode lets everyone read. But the file is in no folder: access takes
-    the descriptor, or permission to trace a process that has it.
+    The program may run as another user, so everyone may read the file. But the file is in no folder: to read it, a
+    process needs the descriptor, or permission to trace a process that has it.
     """
     descriptor = os.memfd_create("delivery-chain")
     try:

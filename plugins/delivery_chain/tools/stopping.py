@@ -1,7 +1,8 @@
-"""Stop a task at once when Airflow asks: when its run is cancelled, or its worker shuts down.
+"""Stop a task at once when Airflow asks for it, because the run is cancelled or the worker shuts down.
 
 Airflow calls `on_kill` from its SIGTERM handler, lets the task continue, and kills the process 5 s later, so that no
-`finally` ever runs. This module leaves the work by an exception instead: programs are killed, folders removed.
+`finally` ever runs. This module interrupts the work with an exception instead, so that programs are killed and folders
+removed.
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ def stoppable() -> Iterator[None]:
     """Run a block that `stop` can interrupt.
 
     Raises:
-        TaskStopped: It was interrupted. Retryable.
+        TaskStopped: The block was interrupted. Retryable.
     """
-    global _working_in  # noqa: PLW0603 - a signal is the process's, and so is what it ends
+    global _working_in  # noqa: PLW0603 - a signal is sent to the process, so the block is a global, too
     before, _working_in = _working_in, threading.get_ident()
     try:
         yield
     except Stopping:
         raise TaskStopped(
             "the task was asked to stop (SIGTERM), because its state or its run's was set, or its worker shuts down; "
-            "work in flight was stopped and removed. A retry starts it over"
+            "its work was stopped and removed. A retry starts it over"
         ) from None
     finally:
         _working_in = before

@@ -1,4 +1,4 @@
-"""Versions of the installed external programs and their known vulnerabilities. Determined once per process."""
+"""Versions of the installed external programs, and their known vulnerabilities; determined once per process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SECONDS = 30.0
 
 @functools.cache
 def version_text(tool: str) -> str:
-    """Version output of a program; empty if it prints none."""
+    """Return the version line that a program prints; empty if it prints none."""
     env = process.base_env()
     env["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"
     try:
@@ -25,5 +25,5 @@ def version_text(tool: str) -> str:
 
 @functools.cache
 def flaw_lines(tool: str) -> tuple[str, ...]:
-    """Log lines for an installed program, one per known vulnerability."""
+    """Return log lines about an installed program, one per known vulnerability."""
     return tuple(known_flaws.lines(tool, version_text(tool)))

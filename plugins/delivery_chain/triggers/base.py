@@ -29,7 +29,7 @@ OVER_SECONDS = 60.0
 
 
 THREADS = 16
-"""Concurrent polls of one kind in a triggerer."""
+"""Maximum number of concurrent polls of one kind in a triggerer."""
 
 
 @cache
@@ -42,10 +42,10 @@ class PollTrigger(BaseTrigger):
     """Fires once, as soon as a poll finds a state other than the known one.
 
     The event is `{"refs": [change, …], "gone": [key, …], "seen": {key: value, …}, "looked": time,
-    "since": time}`, or `{"error": message}` for a failure that waiting cannot resolve, with `"setup": true` if a
-    connection or setting is missing or wrong. `looked` is the start of the poll, `since` that of the last poll that
-    found nothing new or moved, None before the first: ISO 8601, UTC, by the clock of this process. Other failures are
-    retried with a backoff of at most five minutes.
+    "since": time}`, or `{"error": message}` for a failure that waiting can't fix, with `"setup": true` if a
+    connection or setting is missing or wrong. `looked` is the start of the poll. `since` is the start of the last poll
+    that found nothing new or moved, or None without one. Both are ISO 8601, UTC, by the clock of this process. Other
+    failures are retried with a backoff of at most five minutes.
     """
 
     arguments: ClassVar[tuple[str, ...]] = ()
@@ -62,9 +62,9 @@ class PollTrigger(BaseTrigger):
         """Store the arguments; no I/O.
 
         Args:
-            known: Key to value; None makes the first poll the event, with every key as new.
-            poll_seconds: Time between two polls.
-            since: The event's `since` if the first poll already finds something.
+            known: Maps known keys to their values; None to fire at the first poll, with every key as new.
+            poll_seconds: Seconds between two polls.
+            since: Value of `since` in the event if the first poll already finds something.
             told: Airflow Variable with the moves that webhooks reported, for chains' own watches.
         """
         super().__init__()  # type: ignore[no-untyped-call]
@@ -79,7 +79,7 @@ class PollTrigger(BaseTrigger):
         """The current keys and values. Blocks.
 
         Raises:
-            DeliveryChainError: Retryable if another poll may succeed.
+            DeliveryChainError: The poll failed. Retryable if another poll may succeed.
         """
 
     @abstractmethod
@@ -117,9 +117,9 @@ class PollTrigger(BaseTrigger):
             await asyncio.sleep(self.poll_seconds)
 
     async def _in_thread(self, do: Callable[[], T]) -> T:
-        """Run a blocking call (a poll, or Airflow's own connections and secrets) in a thread pool of our own.
+        """Run a blocking call (a poll, or a read of Airflow's connections and secrets) in a thread pool of our own.
 
-        Endpoints that do not answer must not exhaust the few threads that all triggers share.
+        Endpoints that do not answer would otherwise exhaust the few threads that all triggers share.
         """
         return await asyncio.get_running_loop().run_in_executor(_threads(type(self)), do)
 
@@ -152,9 +152,9 @@ class PollTrigger(BaseTrigger):
         return None if same else {**event, LOOKED: began, SINCE: self.since}
 
     def _overlooked(self, seen: dict[str, str], began: str) -> dict[str, str]:
-        """Keys that webhooks reported elsewhere since the last poll, though both polls saw them at the same place.
+        """Keys that webhooks reported with another value since the last poll, though both polls saw the same value.
 
-        They moved away and back between two polls; if no webhook reported the way back, only this detects it.
+        They moved away and back between two polls. If no webhook reported the way back, only this detects it.
         """
         if not self.told or not self.since:
             return {}
@@ -166,7 +166,7 @@ class PollTrigger(BaseTrigger):
 
 
 def _failed(error: DeliveryChainError) -> dict[str, Any]:
-    """The event of a failure that waiting can't resolve; `setup` marks one to fix in this Airflow's configuration."""
+    """The event of a failure that waiting can't fix. `setup` marks one to fix in this Airflow's configuration."""
     return {"error": str(error)} | ({SETUP: True} if isinstance(error, ConfigurationError) else {})
 
 

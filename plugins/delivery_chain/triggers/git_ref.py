@@ -37,11 +37,11 @@ class GitRefTrigger(PollTrigger):
 
         Args:
             connection: Airflow connection of type git.
-            url: Relative to the connection's URL, or empty for that URL.
-            branches: Name or regular expression for whole names; None for no branch.
-            tags: The same for tags. With both None, every branch and tag counts.
-            known: Full ref name to commit; None makes the first poll the event, with every ref as new.
-            poll_seconds: Time between two polls.
+            url: URL relative to the connection's, or empty for the connection's own URL.
+            branches: A branch's name, or a regular expression for whole names; None for no branch.
+            tags: The same for tags. If both are None, every branch and tag counts.
+            known: Maps full ref names to commits; None to fire at the first poll, with every ref as new.
+            poll_seconds: Seconds between two polls.
             since: See `PollTrigger`.
             told: See `PollTrigger`.
         """
@@ -52,7 +52,7 @@ class GitRefTrigger(PollTrigger):
         self.tags = tags
 
     def look(self) -> dict[str, str]:
-        """The matching refs at this time. Blocks.
+        """The refs that match now. Blocks.
 
         Raises:
             ConfigurationError: The connection or a pattern is wrong. Not retryable.
@@ -66,7 +66,7 @@ class GitRefTrigger(PollTrigger):
 
 
 def look(connection: str, url: str, branches: str | None, tags: str | None) -> dict[str, str]:
-    """The matching refs of a source: full name to commit.
+    """Map the full names of a source's matching refs to their commits.
 
     The connection is read each time, so that a new token takes effect at once.
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 REQUEST_TIME = 20.0
-"""Seconds to connect, and to wait for bytes: a registry that hangs must not block a poll for long."""
+"""Timeout in seconds of a connect, and of each read: a registry that hangs must not block a poll for long."""
 
 
 class ImageTagTrigger(PollTrigger):
@@ -43,9 +43,9 @@ class ImageTagTrigger(PollTrigger):
             repositories: Full names: `shop/api`.
             namespaces: Namespaces whose repositories are all watched; the registry must support listing them.
             exclude: Full names of repositories to exclude.
-            tags: Name or regular expression for whole names; None for every tag.
-            known: `name:tag` to digest; None makes the first poll the event, with every tag as new.
-            poll_seconds: Time between two polls.
+            tags: A tag's name, or a regular expression for whole names; None for every tag.
+            known: Maps `name:tag` to digests; None to fire at the first poll, with every tag as new.
+            poll_seconds: Seconds between two polls.
             since: See `PollTrigger`.
             told: See `PollTrigger`.
         """
@@ -57,7 +57,7 @@ class ImageTagTrigger(PollTrigger):
         self.tags = tags
 
     def look(self) -> dict[str, str]:
-        """The matching tags at this time. Blocks; see `look`."""
+        """The tags that match now. Blocks; see the function `look`."""
         return look(
             self.connection,
             self.repositories,
@@ -79,7 +79,7 @@ def look(
     exclude: Sequence[str] = (),
     tags: str | None = None,
 ) -> dict[str, str]:
-    """The matching tags: `name:tag` to digest.
+    """Map the matching tags, as `name:tag`, to their digests.
 
     The connection is read each time, so that a new password takes effect at once.
 
@@ -88,12 +88,12 @@ def look(
         repositories: Full names: `shop/api`. A missing repository has no tags.
         namespaces: Namespaces whose repositories are all included; the registry must support listing them.
         exclude: Full names of repositories to exclude.
-        tags: Name or regular expression for whole names; None for every tag.
+        tags: A tag's name, or a regular expression for whole names; None for every tag.
 
     Raises:
         ConfigurationError: The connection or a pattern is wrong, no repository or namespace is given, the limits of
             one watch are exceeded, or the registry does not list its repositories. Not retryable.
-        RegistryError: The registry failed. Its class says whether that is retryable.
+        RegistryError: The registry failed. The error's class says whether a retry helps.
     """
     from delivery_chain.hooks.registry import OciRegistryHook  # noqa: PLC0415 - not for a Dag parse
     from delivery_chain.oci.tag_poll import poll_tags  # noqa: PLC0415

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     Send = Callable[[Any], Awaitable[None]]
 
 IN_ADDRESS = "delivery_chain.in_address"
-"""Key of the ASGI scope for the query parameter `token` of the address."""
+"""Key of the ASGI scope under which the address's query parameter `token` is kept."""
 
 
 async def pages(scope: Scope, receive: Receive, send: Send) -> None:
@@ -27,7 +27,7 @@ async def pages(scope: Scope, receive: Receive, send: Send) -> None:
 async def webhooks(scope: Scope, receive: Receive, send: Send) -> None:
     """Serve the webhook receiver, which authenticates by a sender's secret instead of a login."""
     if scope["type"] == "http":
-        # Some senders can put their secret only into the address. Strip it before anything logs the address.
+        # Some senders can put their secret only into the address. Remove it before anything logs the address.
         query = scope.get("query_string", b"").decode("latin-1")
         scope["query_string"] = b""
         scope[IN_ADDRESS] = _token(query)

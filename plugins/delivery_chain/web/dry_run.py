@@ -1,4 +1,4 @@
-"""Checks whether a chain would accept an event, as a dry run before a run is triggered."""
+"""Checks whether a chain would accept an event: a dry run before a run is triggered."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from delivery_chain.core.spec.model import ChainSpec
 
 LONGEST = 8000
-"""Limit in characters of an event as JSON; the longest valid one has 3,000."""
+"""Maximum number of characters of an event as JSON; the longest valid event has 3,000."""
 router = APIRouter()
 index = Index()
 
@@ -28,7 +28,7 @@ index = Index()
     dependencies=[READS_RUNS],
 )
 def takes(dag_id: str, conf: Annotated[str, Query(max_length=LONGEST)]) -> JSONResponse:
-    """Return `{"refused": reason}`, the reason empty if the chain accepts the event; 404 for an unknown chain."""
+    """Return `{"refused": reason}`, with an empty reason if the chain accepts the event; 404 for an unknown chain."""
     spec = index.chains().specs.get(dag_id)
     if spec is None:
         raise HTTPException(404, f"no chain {dag_id}")

@@ -1,7 +1,9 @@
-"""Indexes all chains by source and by registry, to find those that a push is for. Follows Airflow's Dags, not files.
+"""Indexes all chains by source and by registry, to find those that a push is for, based on Airflow's Dags, not files.
 
 A chain's spec is part of its Dag as stored by Airflow (the documentation of the task `plan`), so a request reads no
-Dag file, the API server needs none, and the spec that matches is the one that will run.
+Dag file, the API server needs none, and the spec that matches is the one that will run. A chain that is in force but
+has no Dag, as between `airflow db clean` and the next parse, is indexed by its stored spec, so that its pushes are
+refused for now rather than unknown.
 """
 
 from __future__ import annotations
@@ -9,13 +11,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from delivery_chain.airflow_db.chain_dags import dag_hashes, stored_dags
+from delivery_chain.airflow_db.chain_dags import any_chain_dag, dag_hashes, stored_dags
 from delivery_chain.airflow_db.session import transaction
+from delivery_chain.airflow_db.specs_in_force import open_chains, specs_of
 from delivery_chain.core.events.repository_path import ends_of, path_of
 from delivery_chain.core.events.routing import NO_CHAIN, Routed, route_image
 from delivery_chain.core.events.watch_dags import watched
@@ -32,9 +35,9 @@ if TYPE_CHECKING:
     from delivery_chain.core.events.push import Push
 
 FRESH_SECONDS = 5.0
-"""Maximum age of the index: Airflow itself takes longer to notice an edited spec."""
+"""Maximum age of the index in seconds: Airflow itself takes longer to notice an edited spec."""
 PLACED_SECONDS = 60.0
-"""Maximum age of the addresses of git connections."""
+"""Maximum age in seconds of the addresses of git connections."""
 RELATIVE = "Webhooks match sources by their relative path alone"
 log = logging.getLogger(__name__)
 
@@ -47,17 +50,17 @@ class Watched:
     """The Dag that watches it."""
     source: Source
     chains: tuple[tuple[ChainSpec, str], ...]
-    """Each with the repository that it builds from the source."""
+    """Each chain with a repository that it builds from the source."""
     beginnings: tuple[tuple[str, ...], ...] = field(init=False, repr=False, compare=False)
-    """Per chain, the prefixes that `for_ref` compares."""
+    """Prefixes that `for_ref` compares, in the order of `chains`."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "beginnings", tuple(_beginnings(*chain) for chain in self.chains))
 
     def for_ref(self, ref: str) -> list[tuple[ChainSpec, str]]:
-        """The chains that a full ref may start: a superset, preselected by the literal prefixes of their rules.
+        """The chains that a full ref may start: a superset, selected by the literal prefixes of the chains' rules.
 
-        This filters a thousand chains of one repository faster than matching the rules of ten.
+        Filtering a thousand chains of one repository this way is faster than matching the rules of ten.
         """
         return [
             chain for chain, begin in zip(self.chains, self.beginnings, strict=True) if ref.startswith(begin)
@@ -71,7 +74,9 @@ class Chains:
     specs: Mapping[str, ChainSpec] = field(default_factory=dict)
     """By Dag id."""
     sources: Mapping[tuple[str, str], tuple[Watched, ...]] = field(default_factory=dict)
-    """By git connection and path, see `path_of`."""
+    """Sources by git connection and path, see `path_of`."""
+    unparsed: bool = False
+    """Whether Airflow has parsed no spec yet."""
 
     def at(self, connections: Collection[str], repositories: Iterable[str]) -> tuple[Watched, ...]:
         """The sources of these connections that match any of a repository's names, in the order of their Dag ids."""
@@ -121,24 +126,30 @@ class Index:
 
     def _refresh(self) -> None:
         with transaction() as session:
-            hashes = dag_hashes(session)
+            dags, chains = dag_hashes(session), open_chains(session)
+            hashes = {**(chains or {}), **dags}
+            unparsed = not hashes and chains is None and not any_chain_dag(session)
             changed = [dag_id for dag_id, found in hashes.items() if self._hashes.get(dag_id) != found]
             if changed:
-                stored = stored_dags(session, changed)
-                read = {
-                    dag_id: spec for dag_id in stored if (spec := _spec(dag_id, stored[dag_id])) is not None
-                }
                 self._specs = {
                     **{name: self._specs[name] for name in self._specs if name not in changed},
-                    **read,
+                    **specs_of(session, [name for name in changed if name not in dags]),
+                    **_specs(stored_dags(session, [name for name in changed if name in dags])),
                 }
+        if unparsed != self._chains.unparsed:
+            self._chains = replace(self._chains, unparsed=unparsed)
         if hashes == self._hashes and time.monotonic() < self._placed_until:
             return
-        # Sorted by name, regardless of the database's order, so that all processes give the same answers.
+        # Sort by name, since the database's order varies: all processes have to give the same answers.
         self._specs = {dag_id: self._specs[dag_id] for dag_id in sorted(self._specs) if dag_id in hashes}
         self._hashes = hashes
-        self._chains = Chains(self._specs, _by_place(self._specs.values()))
+        self._chains = Chains(self._specs, _by_place(self._specs.values()), unparsed)
         self._placed_until = time.monotonic() + PLACED_SECONDS
+
+
+def _specs(stored: Mapping[str, Any]) -> dict[str, ChainSpec]:
+    found = {dag_id: _spec(dag_id, data) for dag_id, data in stored.items()}
+    return {dag_id: spec for dag_id, spec in found.items() if spec is not None}
 
 
 def _spec(dag_id: str, data: Any) -> ChainSpec | None:
@@ -167,7 +178,7 @@ def _by_place(specs: Iterable[ChainSpec]) -> dict[tuple[str, str], tuple[Watched
 
 
 def _server(connection: str) -> Callable[[str], str] | None:
-    """A function from a repository's path to its address; None if the connection is invalid."""
+    """A function that returns the address of a repository's path; None if the connection is invalid."""
     try:
         return addresses(connection)
     except DeliveryChainError as error:
@@ -176,9 +187,10 @@ def _server(connection: str) -> Callable[[str], str] | None:
 
 
 def _paths(source: Source, server: Callable[[str], str] | None) -> set[str]:
-    """All names of a source: its path relative to the connection, the path of its full address, and those between.
+    """All names of a source: its path relative to the connection, the path of its full address, and those in between.
 
-    The hook of a bare repository reports its last two folders, whichever part of them belongs to the connection.
+    A bare repository's `post-receive` hook reports the last two folders of its path, even if the connection's URL
+    contains some of them.
     """
     below, whole = path_of(source.url), ""
     try:

@@ -1,4 +1,4 @@
-"""Turns a notification into runs in one transaction: Airflow's database has all of it, or nothing.
+"""Turns a notification into runs in one transaction: either all of it takes effect, or nothing.
 
 Notifications about one source are serialized across all server processes, see `RefHistory`.
 """
@@ -19,6 +19,7 @@ from delivery_chain.core.events.event import WEBHOOK
 from delivery_chain.core.events.ledger import OURS, Entry
 from delivery_chain.core.events.routing import Routed, route_ref
 from delivery_chain.core.times import not_after
+from delivery_chain.errors import WebhookRefused
 from delivery_chain.web.resolve import resolve
 
 if TYPE_CHECKING:
@@ -39,22 +40,35 @@ if TYPE_CHECKING:
 
 MOST_RUNS = 100
 """Runs per notification, because its sender does not wait long. The sensor starts the rest."""
+NEXT_PARSE = 30.0
+"""Retry-After in seconds until Airflow has parsed its Dags again: its default `min_file_process_interval`."""
+LONGEST_WHY = 2000
+UNPARSED = "Airflow has no chain yet, as after `airflow db clean`: redeliver the push after the next parse"
 GONE = "the registry no longer has this tag, or can't resolve it"
 UNPEELED = "an annotated tag whose commit can't be resolved now; the sensor finds it"
 LEFT = f"more than {MOST_RUNS} runs in one delivery: the sensor starts the rest"
 
 
 def take(*, sender: WebhookSender, notification: Notification, chains: Chains, now: datetime) -> list[Entry]:
-    """Make the runs and the ledger's entries; return the entries.
+    """Create the runs and the ledger's entries; return the entries.
 
     Raises:
-        WebhookRefused: 503: a registry can't resolve a tag. Retryable.
+        WebhookRefused: 503: a registry can't resolve a tag, or Airflow lacks the Dag of a chain. Retryable; runs of
+            other chains may have been made.
         SQLAlchemyError: Nothing was written. The sender should retry.
     """
+    if chains.unparsed:
+        raise WebhookRefused(503, UNPARSED, retry_after=NEXT_PARSE)
     pushes = resolve(notification, sender.speaks_for, chains)
     with transaction() as session:
         intake = WebhookIntake(session, sender, notification, chains, now)
-        return intake.write(pipeline.take(intake, pushes))
+        entries = intake.write(pipeline.take(intake, pushes))
+        if intake.refusal and not intake.made:
+            # Nothing to keep: without the rollback, each redelivery would leave its entries.
+            raise intake.refusal
+    if intake.refusal:
+        raise intake.refusal
+    return entries
 
 
 class WebhookIntake:
@@ -83,8 +97,19 @@ class WebhookIntake:
         self._runs = Runs(session, by=self.by)
         self._histories: dict[str, RefHistory] = {}
 
+    @property
+    def made(self) -> int:
+        """Number of runs made."""
+        return self._runs.made
+
+    @property
+    def refusal(self) -> WebhookRefused | None:
+        """The refusal that makes the sender redeliver pushes which a chain could not take; None if all could."""
+        why = "; ".join(f"{chain}: {why}" for chain, why in sorted(self._runs.unready.items()))
+        return WebhookRefused(503, why[:LONGEST_WHY], retry_after=NEXT_PARSE) if why else None
+
     def route(self, pushes: Sequence[Push]) -> list[Routed]:
-        """Route git refs, then images; ordered by place, so that concurrent notifications never deadlock."""
+        """Route git refs, then images, sorted by source or registry so that concurrent notifications never deadlock."""
         refs = [push for push in pushes if not push.is_image]
         images = [self._image(push) for push in pushes if push.is_image]
         return [*self._refs(refs), *sorted(images, key=self._shelf)]
@@ -94,7 +119,10 @@ class WebhookIntake:
         sources = self.chains.at(self.sender.speaks_for, named) if pushes else ()
         if not sources:
             name = named[0] if named else "this repository"
-            why = f"no chain builds {name[:200]} from a source of {', '.join(self.sender.speaks_for)}"
+            why = (
+                f"no chain builds {name[:200]} from a source of {', '.join(self.sender.speaks_for)}; if its spec is "
+                "new, redeliver the push after the next parse"
+            )
             return [Routed(push=push, at=self.now, why=why) for push in pushes]
         found = [
             route_ref(push, source.for_ref(push.ref), place=source.dag_id, at=self.now)
@@ -114,15 +142,16 @@ class WebhookIntake:
         return replace(found, why=OURS) if own else found
 
     def _shelf(self, one: Routed) -> tuple[str, str]:
-        """The place, and the Dag whose readers may see the entry: Airflow shows no log of a Dag that does not exist.
+        """The place of a change (the Dag that watches it), and the Dag whose readers may see its entry in the ledger.
 
-        No Dag watches for images that a chain builds, so those go to the chain's Dag.
+        The two differ for images of chains that build: no Dag watches for those, and Airflow shows no log of a Dag that
+        does not exist, so their entries belong to the chain's Dag.
         """
         builds = one.push.is_image and one.starts and self.chains.specs[one.starts[0].chain].build_rules
         return one.place, one.starts[0].chain if builds else one.place
 
     def known(self, one: Routed) -> tuple[History, Sighting | None]:
-        """The ref's history and last sighting; locks the place at its first ref."""
+        """The ref's history and last sighting. The first ref of a source or registry locks its history."""
         if one.place not in self._histories:
             self._histories[one.place] = RefHistory(self.session, one.place)
         history = self._histories[one.place]
@@ -149,12 +178,12 @@ class WebhookIntake:
         return LEFT if made and made + len(one.starts) > MOST_RUNS else ""
 
     def make(self, one: Routed, start: Start, run_id: str, event: Event) -> Outcome | None:
-        """Make the run in this transaction."""
+        """Create the run in this transaction."""
         del one
         return self._runs.make(start, run_id, event)
 
     def remember(self, one: Routed, history: History) -> None:
-        """Keep the history for the place's Variable, which `write` stores."""
+        """Keep the history, which `write` stores in its Variable."""
         self._histories[one.place].remember(one.push.ref, history)
 
     def entry(self, one: Routed) -> Entry:
@@ -172,7 +201,7 @@ class WebhookIntake:
         )
 
     def write(self, done: Iterable[Routed]) -> list[Entry]:
-        """Write histories and ledger entries in the transaction; return the entries."""
+        """Write histories and ledger entries in this transaction; return the entries."""
         for history in self._histories.values():
             history.write()
         entries: list[Entry] = []

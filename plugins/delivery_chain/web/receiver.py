@@ -12,9 +12,11 @@ import logging
 import math
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from time import monotonic
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
+from anyio import sleep
 from anyio.to_thread import run_sync
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
@@ -22,26 +24,32 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy.exc import SQLAlchemyError
 
 from delivery_chain.core.events.ledger import Entry
-from delivery_chain.errors import WebhookRefused
+from delivery_chain.errors import Unproven, WebhookRefused
+from delivery_chain.hooks.webhook_sender import WebhookSender
 from delivery_chain.senders.base import Request as Received
-from delivery_chain.senders.base import receive
+from delivery_chain.senders.base import parse, verify
 from delivery_chain.senders.table import SENDERS
 from delivery_chain.web import IN_ADDRESS
 from delivery_chain.web.index import Index
 from delivery_chain.web.intake import take
-from delivery_chain.web.limits import AGAIN_SOON, Bodies, Rate
-from delivery_chain.web.sender_cache import SenderCache, unproved
+from delivery_chain.web.limits import AGAIN_SOON, Bodies, Rate, Strangers, check_length
+from delivery_chain.web.sender_cache import NoSender, SenderCache
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from delivery_chain.core.events.notification import Notification
-    from delivery_chain.hooks.webhook_sender import WebhookSender
-    from delivery_chain.senders.base import Sender
 
 WORKERS = 4
 """Notifications written concurrently: Airflow's own pages need the database, too."""
 MOST_WAITING = 200
 LARGE = 256 * 1024
 """Bytes above which a body is verified and parsed outside the event loop."""
+LARGEST = max(kind.largest for kind in SENDERS.values())
+"""Limit of every body in bytes. The smaller limits of most senders apply after the proof: they reveal the kind."""
+ANSWER_SECONDS = 0.1
+"""Shortest time to a 401, which hides whether a connection was looked up or a signature compared."""
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -71,10 +79,11 @@ class Receiver:
     def __init__(self) -> None:
         self.index = Index()
         self.rate = Rate()
+        self.strangers = Strangers()
         self.bodies = Bodies()
         self.workers = anyio.CapacityLimiter(WORKERS)
         self.waiting = 0
-        self.senders = SenderCache(self.rate, self.workers)
+        self.senders = SenderCache(self.workers)
 
     async def take(self, connection: str, request: Request) -> Answer:
         """Answer one request.
@@ -82,14 +91,18 @@ class Receiver:
         Raises:
             WebhookRefused: The request is refused.
         """
-        sender = await self._sender(connection)
-        kind = SENDERS.get(sender.kind)
-        if kind is None:
-            raise unproved(f"field sender: expected one of {', '.join(SENDERS)}, found {sender.kind[:100]!r}")
-        async with self.bodies.read(request, kind.largest, name=connection) as body:
-            notification = await _read(
-                kind, Received(request.headers, body, request.scope.get(IN_ADDRESS, "")), sender
-            )
+        check_length(request.headers, LARGEST)
+        began = monotonic()
+        late = self.strangers.enter()
+        try:
+            sender, notification = await self._proven(connection, request, counted=late is None)
+        except Unproven as refused:
+            await sleep(max(0.0, began + ANSWER_SECONDS - monotonic()))
+            if late is None:
+                raise
+            for note in getattr(refused, "__notes__", ()):
+                late.add_note(note)
+            raise late from None
         self.rate.take(connection, sender.per_minute)
         answer = Answer(
             delivery=notification.delivery_id, event=notification.event, ignored=notification.ignored
@@ -98,11 +111,39 @@ class Receiver:
             answer.changes = await self.write(sender, notification)
         return answer
 
-    async def _sender(self, connection: str) -> WebhookSender:
+    async def _proven(
+        self, connection: str, request: Request, *, counted: bool
+    ) -> tuple[WebhookSender, Notification]:
+        """Authenticate a request and parse it.
+
+        Up to the proof, requests for connections that exist and for others take the same steps, with the same limits:
+        no response reveals which ids exist.
+
+        Args:
+            connection: The id that the request names.
+            request: The request, unread.
+            counted: Whether it counts among the requests without proof, and so may cause a lookup.
+
+        Raises:
+            WebhookRefused: The request is refused.
+        """
         try:
-            return await self.senders.sender(connection)
+            found = await self.senders.find(connection, search=counted)
         except SQLAlchemyError as error:
             raise _database_failed(error) from error
+        known = isinstance(found, WebhookSender)
+        async with self.bodies.read(request, LARGEST, name=connection, keep=known) as body:
+            if isinstance(found, NoSender):
+                raise Unproven(found.why)
+            if body is None:
+                raise Unproven("dropped: too many large requests at once")
+            kind = SENDERS[found.kind]
+            received = Received(request.headers, body, request.scope.get(IN_ADDRESS, ""))
+            await _run(partial(verify, kind, received, found.secrets, datetime.now(UTC)), body)
+            if counted:
+                self.strangers.leave()
+            self.senders.keep(found)
+            return found, await _run(partial(parse, kind, received), body)
 
     async def write(self, sender: WebhookSender, notification: Notification) -> list[Entry]:
         """Make the runs, outside the event loop."""
@@ -121,9 +162,8 @@ class Receiver:
         return take(sender=sender, notification=notification, chains=chains, now=datetime.now(UTC))
 
 
-async def _read(kind: Sender, received: Received, sender: WebhookSender) -> Notification:
-    read = partial(receive, kind, received, sender.secrets, datetime.now(UTC))
-    return await run_sync(read) if len(received.body) > LARGE else read()
+async def _run(work: Callable[[], T], body: bytes) -> T:
+    return await run_sync(work) if len(body) > LARGE else work()
 
 
 def _database_failed(error: SQLAlchemyError) -> WebhookRefused:

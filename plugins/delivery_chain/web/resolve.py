@@ -1,4 +1,4 @@
-"""Resolves facts that senders omit: the commit of an annotated tag, the digest of an image. Webhooks' first step."""
+"""Resolves facts that senders omit: the commit of an annotated tag, the digest of an image. First step for webhooks."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from delivery_chain.web.index import Chains
 
 LOOK_SECONDS = 5.0
-"""Time limit for git: the sender is waiting for its answer."""
+"""Time limit for git in seconds, since the sender is waiting for a response."""
 MOST_ASKED = 100
-"""Images per notification whose digests are resolved. The sensor finds the rest."""
+"""Maximum number of images per notification whose digests are resolved. The sensor finds the rest."""
 log = logging.getLogger(__name__)
 
 
@@ -32,12 +32,12 @@ def resolve(notification: Notification, speaks_for: Sequence[str], chains: Chain
     """Complete the pushes with their commits and digests, if a chain takes them and they can be resolved.
 
     Args:
-        notification: Source of the pushes.
-        speaks_for: Connections that the sender speaks for.
-        chains: Chains that may take them.
+        notification: Notification with the pushes.
+        speaks_for: Connections whose pushes the sender may report.
+        chains: Chains that may take the pushes.
 
     Raises:
-        WebhookRefused: 503: a registry can't resolve a tag. Retryable.
+        WebhookRefused: With status 503: a registry can't resolve a tag. Retryable.
     """
     pushes = list(notification.pushes)
     if any(not push.peeled for push in pushes) and (
@@ -52,7 +52,7 @@ def resolve(notification: Notification, speaks_for: Sequence[str], chains: Chain
 
 
 def _peel(source: Source, pushes: Sequence[Push]) -> list[Push]:
-    """Replace tag objects, which some senders give, by commits, which the sensor sees.
+    """Replace tag objects, which some senders report, by commits, which the sensor sees.
 
     A tag stays unresolved if the source does not answer, or if the tag has moved since.
     """
@@ -73,7 +73,7 @@ def _peeled(push: Push, tags: Mapping[str, tuple[str, str]]) -> Push:
 
 
 def _asked(registry: str, image: Push) -> Push:
-    """Add the image's digest, which identifies the push; unchanged if the registry does not have the tag."""
+    """Add the image's digest, which identifies the push; leave the push unchanged if the registry lacks the tag."""
     try:
         with OciRegistryHook(registry).client(timeout=TEST_TIMEOUT) as client:
             manifest = client.head_manifest(image.name, image.tag)
@@ -81,7 +81,7 @@ def _asked(registry: str, image: Push) -> Push:
         why = f"the digest of {image.ref} can't be resolved: {error}"
         if error.retryable:
             raise WebhookRefused(503, why, retry_after=AGAIN_SOON) from error
-        # A redelivery would fail alike, and some registries redeliver forever: accept it.
+        # Accept the notification: a redelivery would fail, too, and some registries redeliver forever.
         log.warning("%s", why)
         return image
     return image.model_copy(update={"after": manifest.digest}) if manifest else image

@@ -1,4 +1,4 @@
-"""A real metadata database, SQLite and PostgreSQL in turn, and the receiver of webhooks on it."""
+"""A real metadata database, SQLite and PostgreSQL in turn, with the webhook receiver on it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module", params=[SQLITE, POSTGRESQL])
 def metadata(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stored]:
-    """An empty database of Airflow's, for a module's tests."""
+    """An empty database of Airflow, for the tests of a module."""
     if request.param == POSTGRESQL and (missing := missing_for_postgresql()):
         pytest.skip(f"no PostgreSQL here: {', '.join(missing)}")
     with airflow_database(request.param, tmp_path_factory.mktemp(request.param)) as url:
@@ -25,7 +25,7 @@ def metadata(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture
 def stored(metadata: Stored, monkeypatch: pytest.MonkeyPatch) -> Stored:
-    """The database without anything in it, and the connections `hook`, `git_shop`."""
+    """An empty database, and the connections `hook` and `git_shop`."""
     metadata.clear()
     connect(monkeypatch)
     connect_git(monkeypatch)

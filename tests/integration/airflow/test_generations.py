@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run pay
-"""Clears and retries of task instances by Airflow's own code: what tells them apart, see `operators.memory`."""
+"""Clears and retries of task instances by Airflow's own code, and how they differ; see `operators.task_memory`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ JOB = 7
 
 
 class Instance:
-    """The task `publish` of a run, as the scheduler, its executor and people treat it."""
+    """The task `publish` of a run, as handled by the scheduler, its executor and users."""
 
     def __init__(self, session: Session, run: Any, dag: Any) -> None:
         self.session = session
@@ -42,14 +42,14 @@ class Instance:
         return found
 
     def begin(self) -> None:
-        """Schedule it, and let its worker say that it runs."""
+        """Schedule the task, and let its worker report that it runs."""
         self.run.schedule_tis([self.row], session=self.session)
         self.session.expire_all()
         self.row.queued_by_job_id = JOB
         self.become(TaskInstanceState.RUNNING)
 
     def fail(self) -> None:
-        """What the scheduler does where the task could not say so itself; the API server does the same."""
+        """Do what the scheduler does if the task could not report its failure; the API server does the same."""
         self.row.handle_failure("lost", session=self.session)
         assert self.row.state == TaskInstanceState.UP_FOR_RETRY
 
@@ -64,7 +64,7 @@ class Instance:
         self.session.flush()
 
     def executor_says(self, state: TaskInstanceState) -> None:
-        """The process of the task ended."""
+        """Report to the scheduler that the task's process ended."""
         from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
         from airflow.models.dagbag import DBDagBag
 
@@ -107,7 +107,7 @@ def lost_twice(it: Instance) -> None:
 
 @pytest.mark.parametrize("happens", [retried, lost_twice])
 def test_a_retry_leaves_the_generation(instance: Instance, happens: Callable[[Instance], None]) -> None:
-    """Whoever decides on it."""
+    """Whichever part of Airflow decides on the retry."""
     instance.begin()
     before = instance.row.max_tries
     happens(instance)
@@ -139,7 +139,7 @@ def waiting(it: Instance) -> None:
 def running(it: Instance) -> None:
     it.clear()
     assert it.row.state == TaskInstanceState.RESTARTING
-    # Its supervisor ends it at the next heartbeat, and ends well itself.
+    # The supervisor ends it at the next heartbeat, and itself exits successfully.
     it.executor_says(TaskInstanceState.SUCCESS)
 
 
@@ -151,7 +151,7 @@ def twice(it: Instance) -> None:
 
 @pytest.mark.parametrize("happens", [green, red, marked, waiting, running, twice])
 def test_a_clear_makes_a_generation(instance: Instance, happens: Callable[[Instance], None]) -> None:
-    """In every state that a task can be cleared in, and each time."""
+    """In every state in which a task can be cleared, and each time."""
     seen = [instance.row.max_tries]
     for _ in range(3):
         instance.begin()
@@ -161,14 +161,14 @@ def test_a_clear_makes_a_generation(instance: Instance, happens: Callable[[Insta
 
 
 def test_a_clear_before_the_first_try_changes_nothing(instance: Instance) -> None:
-    """There is nothing yet that it could forget."""
+    """A task that has never run has nothing to forget."""
     before = instance.row.max_tries
     instance.clear()
     assert (instance.row.try_number, instance.row.max_tries) == (0, before)
 
 
 def test_a_running_task_whose_worker_is_lost_while_it_is_cleared_goes_on(instance: Instance) -> None:
-    """The one clear that Airflow makes a retry of: nobody is left who could end the task."""
+    """The only clear that Airflow turns into a retry, because the task's worker no longer exists."""
     instance.begin()
     before = instance.row.max_tries
     instance.clear()

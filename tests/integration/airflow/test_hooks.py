@@ -1,4 +1,4 @@
-"""The hooks' connection tests, and a look at a git source, on real parts."""
+"""The hooks' connection tests, and a poll of a git source, with real parts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 
 
 def test_the_registry_is_asked_for_real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A good login is let in and the region is named; a wrong one is told, without the password."""
+    """A valid login is accepted, and the region named; a wrong one is reported without its password."""
 
     def ask(password: str) -> tuple[bool, str]:
         fields = {"conn_type": "oci_registry", "host": registry.host, "login": USER, "password": password}
@@ -41,7 +41,7 @@ def test_the_registry_is_asked_for_real(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_look_finds_the_refs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connection, settings and git together give the refs that match."""
+    """Connection, settings and git together return the matching refs."""
     git = ("git", "-C", str(tmp_path / "api.git"), "-c", "user.name=a", "-c", "user.email=a@example.com")
     subprocess.run(["git", "init", "-q", "-b", "main", str(tmp_path / "api.git")], check=True)
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "first"], check=True)

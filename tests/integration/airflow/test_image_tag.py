@@ -1,4 +1,4 @@
-"""Waiting for image tags, on a real registry that is pushed to, deleted from, stopped and started."""
+"""Sensors for image tags, on a real registry that is pushed to, deleted from, stopped and started."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.integration
 
 API = "shop/api"
 PATIENCE = 20.0
-"""Seconds that a test waits for what comes within one."""
+"""Timeout in seconds for events that take about one second."""
 
 
 class Home:
@@ -45,24 +45,24 @@ class Home:
         self.connect(password="")
 
     def start(self, **more: Any) -> Registry:
-        """Start it, with what it held before."""
+        """Start the registry with its previous contents."""
         registry = docker_registry(self._folder, port=self._port, **more)
         self.registry = self._running.enter_context(registry)
         return self.registry
 
     def stop(self) -> None:
-        """Stop it; what it holds stays."""
+        """Stop the registry; its contents stay."""
         self._running.close()
 
     def connect(self, password: str) -> None:
-        """Make the connection."""
+        """Create the connection."""
         fields: dict[str, Any] = {"conn_type": "oci_registry", "host": f"127.0.0.1:{self._port}"}
         if password:
             fields |= {"login": "robot", "password": password}
         self._monkeypatch.setenv("AIRFLOW_CONN_HOME", json.dumps(fields | {"extra": {"plain_http": True}}))
 
     def push(self, name: str, *tags: str, seed: int = 1) -> str:
-        """An image under tags; gives its digest."""
+        """Push an image under tags; return its digest."""
         with RegistryClient(self.registry) as client:
             entry = push_image(client, name, seed=seed, sizes=(100,))
             raw = client.get_manifest(name, entry.digest).raw
@@ -71,7 +71,7 @@ class Home:
         return entry.digest
 
     def push_elsewhere(self, name: str, *tags: str, seed: int) -> str:
-        """The same while it can't be reached where the connection says: over another address."""
+        """Push over another address, while the registry can't be reached at the one in the connection."""
         with docker_registry(self._folder) as self.registry:
             return self.push(name, *tags, seed=seed)
 
@@ -82,10 +82,10 @@ class Home:
 
 
 class Watch(ImageTagTrigger):
-    """A trigger that runs in a thread of its own and tells of its looks."""
+    """A trigger that runs in a thread of its own and reports its polls."""
 
     def start(self) -> Watch:
-        """Begin to look."""
+        """Start polling."""
         self.looks: queue.Queue[dict[str, str] | DeliveryChainError] = queue.Queue()
         self.events: queue.Queue[Any] = queue.Queue()
         self.thread = threading.Thread(target=lambda: asyncio.run(self._first()), daemon=True)
@@ -93,7 +93,7 @@ class Watch(ImageTagTrigger):
         return self
 
     def look(self) -> dict[str, str]:
-        """Look, and tell what came of it."""
+        """Poll, and report the result."""
         try:
             seen = super().look()
         except DeliveryChainError as error:
@@ -103,11 +103,11 @@ class Watch(ImageTagTrigger):
         return seen
 
     def looked(self) -> dict[str, str] | DeliveryChainError:
-        """What the next look saw."""
+        """Return what the next poll saw."""
         return self.looks.get(timeout=PATIENCE)
 
     def fired(self) -> Any:
-        """The event; the trigger is over with it."""
+        """Return the event, after which the trigger is done."""
         event = self.events.get(timeout=PATIENCE)
         self.thread.join(PATIENCE)
         return event
@@ -135,7 +135,7 @@ def change(tag: str, digest: str, previous: str | None) -> dict[str, str | None]
 
 
 def test_a_repository_comes_to_be(home: Home) -> None:
-    """It is not there, then has a tag and staging; `since` is when the last look before the tag began."""
+    """It does not exist, then has a tag and a staging tag; `since` is the start of the last poll without the tag."""
     begun = datetime.now(UTC)
     trigger = watch({})
     assert trigger.looked() == {}
@@ -149,7 +149,7 @@ def test_a_repository_comes_to_be(home: Home) -> None:
 
 
 def test_a_tag_moves(home: Home) -> None:
-    """The event has both digests, and just the tag that moved."""
+    """The event has both digests, and only the tag that moved."""
     first = home.push(API, "latest", "v1")
     trigger = watch(look("home", [API]))
     trigger.looked()
@@ -160,7 +160,7 @@ def test_a_tag_moves(home: Home) -> None:
 
 
 def test_a_tag_goes_and_comes_back(home: Home) -> None:
-    """The sensor waits on without it; back at the same digest it is new."""
+    """The sensor keeps waiting after the deletion; when the tag reappears at the same digest, it counts as new."""
     digest = home.push(API, "v1", "v2")
     step = ImageTagSensor(task_id="wait", connection="home", repository=API, poll_seconds=0.05)
     store: dict[str, Any] = {}
@@ -184,7 +184,7 @@ def test_a_tag_goes_and_comes_back(home: Home) -> None:
 
 
 def test_a_push_while_the_registry_cannot_be_asked(home: Home) -> None:
-    """Looks fail and go on; when it is back the push is found, and `since` is before the outage."""
+    """Failing polls do not end the wait. After the outage the push is found, and `since` is before the outage."""
     first = home.push(API, "latest")
     known = {f"{API}:latest": first}
     trigger = watch(known)
@@ -201,7 +201,7 @@ def test_a_push_while_the_registry_cannot_be_asked(home: Home) -> None:
 
 
 def test_a_refused_login_ends_the_wait(home: Home) -> None:
-    """Waiting would not mend it; the message tells where to look and not the password."""
+    """Waiting can't fix it; the message says what to check, without the password."""
     home.stop()
     home.start(htpasswd=True)
     home.connect(password="another-password")
@@ -214,7 +214,7 @@ def test_a_refused_login_ends_the_wait(home: Home) -> None:
 
 
 def test_a_new_password_counts_at_once(home: Home) -> None:
-    """The connection is read for each look."""
+    """The connection is read for each poll."""
     home.stop()
     home.start(htpasswd=True)
     home.connect(password="s3cret-pass")
@@ -223,14 +223,14 @@ def test_a_new_password_counts_at_once(home: Home) -> None:
 
 
 def test_a_missing_connection_is_told(home: Home) -> None:
-    """By the first look, in the task itself."""
+    """The first poll, in the task itself, reports it."""
     step = ImageTagSensor(task_id="wait", connection="nowhere", repository=API)
     with pytest.raises(ConfigurationError, match="connection 'nowhere' is missing"):
         step.execute({"task_state_store": Store({})})  # type: ignore[typeddict-item]
 
 
 class Store:
-    """A task's state, as far as the sensor uses it."""
+    """A task's state, with the parts that the sensor uses."""
 
     def __init__(self, kept: dict[str, Any]) -> None:
         self._kept = kept

@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run pay
-"""The listener inside real scheduler steps on a SQLite database of Airflow's: runs that begin, end and go on."""
+"""The listener inside real scheduler steps, on a SQLite database of Airflow: runs that begin, end and resume."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def chain(database: None, request: pytest.FixtureRequest) -> Chain:
 
 
 def test_a_run_that_ended_says_how(chain: Chain) -> None:
-    """One that delivered is green, and its note is its outcome."""
+    """A run that delivered succeeds, and its note is its outcome."""
     chain.states(quarantine="skipped", denied="skipped")
     chain.deliver()
     assert (chain.end(), chain.note) == ("success", (DELIVERED, OURS))
 
 
 def test_a_run_is_what_its_report_is(chain: Chain) -> None:
-    """A blocked run is failed by it, whatever state its other tasks have."""
+    """A blocked run fails through its report, whatever states its other tasks have."""
     chain.states(report="failed", publish="skipped", replicate="skipped", distribute="skipped")
     chain.deliver(REFUSED)
     assert (chain.end(), chain.note) == ("failed", (BLOCKED, OURS))
@@ -60,7 +60,7 @@ def test_a_run_is_what_its_report_is(chain: Chain) -> None:
 
 @pytest.mark.parametrize("state", ["success", "failed"])
 def test_who_cancelled_a_run_is_in_its_note(chain: Chain, state: str) -> None:
-    """Also where it was stopped by being marked as a success."""
+    """Even if it was stopped by marking it as successful."""
     chain.states("skipped", plan="success", build="failed" if state == "failed" else state, report="failed")
     chain.leave(plan=Planned(plan=plan_of(chain.dag_id), spec=spec_of(chain.dag_id)))
     chain.mark("patch_dag_run", "anna", state=state)
@@ -72,7 +72,7 @@ def test_who_cancelled_a_run_is_in_its_note(chain: Chain, state: str) -> None:
 
 
 def test_a_bulk_request_names_the_run_in_its_body(chain: Chain) -> None:
-    """As the list of runs sends it, where several are chosen."""
+    """As sent by the list of runs when several are selected."""
     chain.states("skipped", plan="failed", report="failed")
     entities = [{"dag_run_id": "other", "state": "success"}, {"dag_run_id": RUN, "state": "failed"}]
     chain.mark("bulk_dag_runs", "anna", actions=[{"action": "update", "entities": entities}])
@@ -81,7 +81,7 @@ def test_a_bulk_request_names_the_run_in_its_body(chain: Chain) -> None:
 
 
 def test_a_blocked_run_that_is_marked_green_is_blocked(chain: Chain) -> None:
-    """Airflow's state is what somebody made of it; the note says what happened, and who did that."""
+    """Airflow shows the state that the user set; the note says what happened, and names the user."""
     chain.states(publish="skipped", replicate="skipped", distribute="skipped")
     chain.deliver(REFUSED)
     chain.mark("patch_dag_run", "bob", state="success")
@@ -89,7 +89,7 @@ def test_a_blocked_run_that_is_marked_green_is_blocked(chain: Chain) -> None:
 
 
 def test_a_run_that_is_cleared_with_downstream_has_no_old_end(chain: Chain) -> None:
-    """The report is cleared with the rest, so nothing is left to be reset; the old note is out of date all the same."""
+    """The report is cleared with the rest, so it need not be reset; still, the old note is marked as outdated."""
     chain.states("upstream_failed", plan="failed", report="failed")
     assert chain.end() == "failed"
     chain.mark("post_clear_task_instances", "carl", dry_run=False, task_ids=["plan"])
@@ -100,7 +100,7 @@ def test_a_run_that_is_cleared_with_downstream_has_no_old_end(chain: Chain) -> N
 
 
 def test_a_run_that_goes_on_tells_its_end_anew(chain: Chain) -> None:
-    """One cleared task is enough: the report runs again, with all its tries, and the note is true again."""
+    """One cleared task is enough: the report runs again, with all its tries, and corrects the note."""
     chain.states(distribute="failed", report="failed", quarantine="skipped", denied="skipped")
     chain.deliver()
     assert chain.end() == "failed"
@@ -122,7 +122,7 @@ def test_a_run_that_goes_on_tells_its_end_anew(chain: Chain) -> None:
 
 @pytest.mark.parametrize(("clears", "state"), [(0, "queued"), (1, "failed")])
 def test_what_is_cleared_while_the_report_runs_is_told(chain: Chain, clears: int, state: str) -> None:
-    """The report had read the states before: it runs again, once, for its state is the run's."""
+    """The report had already read the states: it runs once more, because its state is the run's."""
     chain.states(report="running", quarantine="skipped", denied="skipped")
     chain.deliver()
     chain.leave(report=Record(chain="c", image="i", tags=(), sentence="partly delivered", clears=clears))
@@ -135,7 +135,7 @@ def test_what_is_cleared_while_the_report_runs_is_told(chain: Chain, clears: int
 
 
 def test_a_person_who_marks_a_run_ends_it(chain: Chain) -> None:
-    """Whatever was cleared before: nothing goes on against their will."""
+    """Whatever was cleared before, the run does not resume against the user's will."""
     from airflow.utils.session import create_session
 
     chain.states(report="failed")
@@ -149,7 +149,7 @@ def test_a_person_who_marks_a_run_ends_it(chain: Chain) -> None:
 
 
 def test_a_run_goes_on_as_often_as_one_likes(chain: Chain) -> None:
-    """Each time the report is tried anew, and no try is forgotten."""
+    """Each time, the report gets all its tries, and no earlier try is lost."""
     for number in range(1, 4):
         chain.states(distribute="failed", report="failed")
         from airflow.utils.session import create_session
@@ -164,7 +164,7 @@ def test_a_run_goes_on_as_often_as_one_likes(chain: Chain) -> None:
 
 
 def test_mapped_tasks_have_their_names_before_they_run(chain: Chain) -> None:
-    """A skipped region or trigger is called by its name, too."""
+    """Skipped regions and triggers have their names, too."""
     chain.begin()
     names = {name: one[3] for name, one in chain.instances().items() if one[3]}
     assert names == {
@@ -177,7 +177,7 @@ def test_mapped_tasks_have_their_names_before_they_run(chain: Chain) -> None:
 
 
 def test_a_run_that_goes_on_has_its_deleted_tasks_again(chain: Chain) -> None:
-    """What follows them would wait for ever; Airflow itself makes only mapped ones anew."""
+    """Tasks downstream would wait forever, because Airflow itself recreates only mapped tasks."""
     before = chain.instances()
     chain.delete("plan", "publish", "report")
     chain.begin()
@@ -186,7 +186,7 @@ def test_a_run_that_goes_on_has_its_deleted_tasks_again(chain: Chain) -> None:
 
 
 def test_the_end_of_a_run_names_the_task_that_was_deleted(chain: Chain) -> None:
-    """Nobody can clear what is not there; the run can be."""
+    """A missing task can't be cleared, but the run can."""
     chain.states(quarantine="skipped", denied="skipped")
     chain.leave(plan=Planned(plan=plan_of(chain.dag_id), spec=spec_of(chain.dag_id)))
     chain.leave(assemble=Subject(digest=DIGEST, media_type="m", size=1), gate=PASSED)
@@ -198,7 +198,7 @@ def test_the_end_of_a_run_names_the_task_that_was_deleted(chain: Chain) -> None:
 
 
 def test_a_run_that_begins_is_left_as_it_is(chain: Chain) -> None:
-    """There is nothing to tell anew, and no note."""
+    """Nothing has to be reset, and the run has no note."""
     before = {name: one[:3] for name, one in chain.instances().items()}
     chain.begin()
     assert ({name: one[:3] for name, one in chain.instances().items()}, chain.note) == (before, None)
@@ -206,7 +206,7 @@ def test_a_run_that_begins_is_left_as_it_is(chain: Chain) -> None:
 
 @pytest.mark.parametrize("by", ["anna", None])
 def test_a_persons_note_stays(chain: Chain, by: str | None) -> None:
-    """What somebody wrote, or what came with the trigger, is never overwritten: not at an end, nor when it goes on."""
+    """A note by a user, or from the trigger, is never overwritten, neither at the end of a run nor when it resumes."""
     chain.states(report="failed")
     chain.write("mine", by)
     chain.end()
@@ -215,7 +215,7 @@ def test_a_persons_note_stays(chain: Chain, by: str | None) -> None:
 
 
 def test_the_form_that_marks_a_run_leaves_an_empty_note(chain: Chain) -> None:
-    """Nobody wrote anything: the run says how it ended."""
+    """An empty note has no author, so the run's outcome replaces it."""
     chain.states("skipped", plan="success", build="failed", report="failed")
     chain.leave(plan=Planned(plan=plan_of(chain.dag_id), spec=spec_of(chain.dag_id)))
     chain.mark("patch_dag_run", "anna", state="failed", note=None)
@@ -225,7 +225,7 @@ def test_the_form_that_marks_a_run_leaves_an_empty_note(chain: Chain) -> None:
 
 
 def test_the_form_that_marks_a_run_sends_our_note_back(chain: Chain) -> None:
-    """Under the name of whoever marked it: it is ours all the same, and is true again when the run ends anew."""
+    """Although it is stored under the user's name, it counts as ours, and is updated when the run ends again."""
     chain.states(quarantine="skipped", denied="skipped")
     chain.deliver()
     chain.end()
@@ -240,7 +240,7 @@ def test_the_form_that_marks_a_run_sends_our_note_back(chain: Chain) -> None:
 
 
 def test_a_person_may_add_to_our_note(chain: Chain) -> None:
-    """Then it is theirs."""
+    """Then the note belongs to that user."""
     chain.states(quarantine="skipped", denied="skipped")
     chain.deliver()
     chain.end()
@@ -262,7 +262,7 @@ def test_our_own_note_is_brought_up_to_date(chain: Chain) -> None:
 
 @pytest.mark.parametrize("chain", [("nightly",)], indirect=True)
 def test_other_dags_are_left_alone(chain: Chain) -> None:
-    """Without the tag tasks of these names mean nothing."""
+    """Without the tag, tasks with these names have no meaning."""
     chain.states(report="failed")
     chain.deliver()
     chain.end()
@@ -275,7 +275,7 @@ FORGED = REFUSED.model_copy(update={"passed": True, "hits": ()}).to_xcom()
 
 @pytest.mark.parametrize("gate", ["text", ["x"], {"passed": True}, FORGED, {}])
 def test_a_verdict_that_somebody_edited_is_not_believed(chain: Chain, gate: Any) -> None:
-    """Who may edit XComs writes neither the run's note nor its end with them."""
+    """Users who may edit XComs can't change the run's note or outcome with them."""
     chain.states(quarantine="skipped", denied="skipped")
     chain.deliver()
     chain.leave(gate=gate)
@@ -286,7 +286,7 @@ def test_a_verdict_that_somebody_edited_is_not_believed(chain: Chain, gate: Any)
 
 
 def test_a_verdict_that_somebody_removed_is_missed(chain: Chain) -> None:
-    """The record of the first end knows of it."""
+    """The record of the first end proves that a verdict existed."""
     chain.states(publish="skipped", replicate="skipped", distribute="skipped")
     chain.leave(plan=Planned(plan=plan_of(chain.dag_id), spec=spec_of(chain.dag_id)))
     chain.leave(report=Record(chain="c", image="shop/api", tags=(), verdict=SEARCHED, sentence="x"))
@@ -296,7 +296,7 @@ def test_a_verdict_that_somebody_removed_is_missed(chain: Chain) -> None:
 
 
 def test_a_long_sentence_is_cut(chain: Chain) -> None:
-    """Airflow's column takes 1000 characters."""
+    """Airflow's column holds 1000 characters."""
     chain.states(report="failed", publish="skipped", replicate="skipped", distribute="skipped")
     chain.deliver(REFUSED.model_copy(update={"hits": (Hit(clause="x" * 2000, count=3),)}))
     chain.end()

@@ -1,4 +1,4 @@
-"""What a chain itself writes and deletes comes back as events of a real registry: none of it starts a run."""
+"""A chain's own writes and deletions come back as events of a real registry, and start no run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ POLICY = {"severity": "high", "on_block": {"backup": True, "delete": True}}
 
 @pytest.fixture
 def told() -> Iterator[Endpoint]:
-    """Where the registry sends its notifications."""
+    """The endpoint that receives the registry's notifications."""
     with endpoint() as found:
         yield found
 
@@ -41,7 +41,7 @@ def told() -> Iterator[Endpoint]:
 def home(
     request: pytest.FixtureRequest, told: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[RegistryClient]:
-    """A client of the registry behind the connection `home`; it may say what manifests refer to, or not."""
+    """A client of the registry behind the connection `home`, whose notifications may include manifests' references."""
     sections: dict[str, Any] = notifying(told.url, SECRET)
     sections["events"]["includereferences"] = request.param
     with docker_registry(tmp_path, notifications=sections) as registry, RegistryClient(registry) as client:
@@ -51,7 +51,7 @@ def home(
 
 
 def block(home: RegistryClient, namespace: str, tag: str, *others: str) -> None:
-    """Somebody pushes an image under tags; the run about the first blocks it, backs it up, and removes it."""
+    """Push an image as others do, under some tags; the run for the first tag blocks it, backs it up and removes it."""
     spec = chain(
         scope={"instance": "home", "namespace": namespace, "repositories": ["api"]}, scan={"block": POLICY}
     )
@@ -74,7 +74,7 @@ def block(home: RegistryClient, namespace: str, tag: str, *others: str) -> None:
 
 
 def build(home: RegistryClient, namespace: str) -> None:
-    """A chain builds, is blocked, and cleans up."""
+    """A chain builds, blocks, and cleans up."""
     spec = chain(
         scope={"instance": "home", "namespace": namespace, "repositories": ["api"]}, scan={"block": POLICY}
     )
@@ -97,7 +97,7 @@ def tags_told(told: Endpoint) -> list[tuple[str, str]]:
 def test_only_what_others_push_starts_runs(
     stored: Stored, receiver: Receiver, told: Endpoint, home: RegistryClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Backups, staging tags, reports, deletion marks and deletions are known, also to chains of namespaces above."""
+    """Backups, staging tags, reports, stand-ins and deletions are recognized, even by chains of parent namespaces."""
     connect(monkeypatch, "registry", extra={"sender": "distribution"})
     everything = [
         images("team"),
@@ -111,7 +111,7 @@ def test_only_what_others_push_starts_runs(
     push_platform(home, image_plan("sha256:" + "9" * 64, "last", namespace="team"), seed="last")
     told.wait(lambda _: ("team/api", "last") in tags_told(told))
 
-    # The mark of `v1` was told, for `prod` still serves the image; and the backups were.
+    # The stand-in for `v1` was reported, because `prod` still serves the image, and so were the backups.
     assert tags_told(told).count(("team/api", "v1")) == 2
     assert any(name == "team/deep-quarantine/api" for name, _ in tags_told(told))
     answers = [receiver.post("registry", body, headers) for headers, body in told.received]
@@ -126,6 +126,6 @@ def test_only_what_others_push_starts_runs(
     whys = {entry.why for one in answers for entry in (one.entries if one.body["changes"] else [])}
     ignored = " ".join(one.body["ignored"] for one in answers)
     assert "a chain's backup of a blocked image" in whys
-    # A registry that says what manifests refer to shows that the mark is no image.
+    # If a registry reports the manifests' references, the event itself shows that the stand-in is no image.
     mark = "a chain's own mark of a tag that it is deleting" in whys
     assert mark != ("an artifact other than an image: application/vnd.oci.empty.v1+json" in ignored)

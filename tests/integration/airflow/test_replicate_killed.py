@@ -1,4 +1,4 @@
-"""A worker that is killed in the middle of a copy: its retry goes on instead of starting over."""
+"""A worker is killed in the middle of a copy: its retry resumes instead of starting over."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 LAYERS, AT_ONCE = 12, 4
 SMALL, LARGE = 2_000_000, 12_000_000
-"""Bytes of a layer; `oci.copy.resume.WORTH_KEEPING` is between them."""
+"""Sizes of layers in bytes, below and above `oci.copy.resume.WORTH_KEEPING`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Killed:
-    """What the retry did."""
+    """Actions of the retry."""
 
     result: RegionResult
     more: int
-    """Bytes that went to the region by both tries, beyond what the layers have."""
+    """Bytes sent to the region by both tries, in addition to the size of the layers."""
     resumed: int
-    """Uploads that it went on with."""
+    """Number of resumed uploads."""
 
 
 def connect(monkeypatch: pytest.MonkeyPatch, name: str, registry: Registry) -> None:
@@ -49,7 +49,7 @@ def connect(monkeypatch: pytest.MonkeyPatch, name: str, registry: Registry) -> N
 
 
 def published(home: Registry, layers: int, size: int) -> tuple[Run, str]:
-    """A run about a large image, up to `replicate`."""
+    """A run for a large image, up to `replicate`."""
     with RegistryClient(home) as client:
         image = push_image(client, NAME, sizes=(size,) * layers)
         put_tag(client, NAME, "v1", image.digest)
@@ -63,7 +63,7 @@ def published(home: Registry, layers: int, size: int) -> tuple[Run, str]:
 
 @pytest.fixture
 def killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Killed]:
-    """Copies so many layers of a size to a region: a worker is killed after half of the bytes, the retry ends it."""
+    """Copy layers of a size to a region; kill the worker after half of the bytes, and let the retry finish."""
     folders = {name: tmp_path / name for name in ("home", "west", "task")}
     for folder in folders.values():
         folder.mkdir()
@@ -99,7 +99,7 @@ def killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Kil
 
 
 def test_the_retry_sends_no_finished_blob_again(killed: Callable[..., Killed], tmp_path: Path) -> None:
-    """Of small layers: those that had arrived are found there; those under way are sent once more."""
+    """Small layers that had arrived are found in the region; those in flight are sent again."""
     with docker_registry(tmp_path / "west") as west:
         again = killed(LAYERS, SMALL, west)
     assert again.result.skipped >= LAYERS // 2 - AT_ONCE
@@ -107,12 +107,12 @@ def test_the_retry_sends_no_finished_blob_again(killed: Callable[..., Killed], t
 
 
 def test_the_retry_goes_on_with_open_uploads(killed: Callable[..., Killed]) -> None:
-    """Of large layers, all under way at once: the region is asked how much of each it holds, and gets the rest.
+    """For large layers, all in flight at once: the retry asks the region for the offset of each, and sends the rest.
 
-    In memory, for docker-registry can't go on with an upload that was cut.
+    The registry is in memory, because docker-registry can't resume an upload that was cut.
     """
     with memory_registry(resumes=True) as west:
         again = killed(AT_ONCE, LARGE, west.registry)
-    # One upload for each layer, for the config, and to ask whether digests are checked.
+    # One upload for each layer, one for the config, and one to probe whether digests are checked.
     assert (again.resumed, west.opened) == (AT_ONCE, AT_ONCE + 2)
     assert again.more < SMALL

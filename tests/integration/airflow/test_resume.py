@@ -1,4 +1,4 @@
-"""Cancelled runs that are cleared, on both databases: what Airflow's own cancel and clear leave, and what goes on."""
+"""Cancelled runs that are cleared, on both databases: what Airflow's own cancel and clear leave, and what resumes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OUT = JUDGED | {"publish": "success", "quarantine": "skipped", "denied": "skippe
 
 @pytest.fixture(scope="module")
 def database(metadata: Stored) -> Iterator[Stored]:
-    """Airflow's database, and the listener on it."""
+    """Airflow's database, with the listener."""
     with listening():
         yield metadata
 
@@ -43,7 +43,7 @@ def chain(database: Stored, request: pytest.FixtureRequest) -> Chain:
 
 
 def leave(chain: Chain, **states: str) -> None:
-    """Let these steps have ended so, and have left what they leave."""
+    """Set the states of these steps, and leave their results."""
     values = {
         "plan": Planned(plan=plan_of(chain.dag_id), spec=spec_of(chain.dag_id)),
         "assemble": Subject(digest=DIGEST, media_type="m", size=1),
@@ -70,7 +70,7 @@ def leave(chain: Chain, **states: str) -> None:
     ids=["nothing", "plan", "build", "before assemble", "scan", "after gate", "copy", "after publish", "delivery"],
 )  # fmt: skip
 def test_a_cancelled_run_goes_on_where_it_was(chain: Chain, states: dict[str, str], goes_on: str) -> None:
-    """Cleared with `only failed`, however far it had come: what the cancel skipped is to come, and nothing else."""
+    """After a clear with `only failed`, the skipped steps are pending, and no others, however far the run had come."""
     leave(chain, **states)
     chain.stop()
     chain.set(report="failed")
@@ -83,14 +83,14 @@ def test_a_cancelled_run_goes_on_where_it_was(chain: Chain, states: dict[str, st
 
 
 def test_a_run_that_was_cancelled_in_the_queue_does_nothing(chain: Chain) -> None:
-    """It begins, for the steps alone that tell of its end."""
+    """It starts only for the steps that report its end."""
     chain.stop()
     chain.begin()
     assert chain.in_state("") == "denied report"
 
 
 def test_it_is_cancelled_and_cleared_as_often_as_one_likes(chain: Chain) -> None:
-    """Also where it is stopped before anything of it has begun again."""
+    """Even if the run is stopped before any of its tasks has started again."""
     leave(chain, plan="success", build="running")
     for _ in range(3):
         chain.stop()
@@ -103,7 +103,7 @@ def test_it_is_cancelled_and_cleared_as_often_as_one_likes(chain: Chain) -> None
 
 
 def test_a_run_that_is_cleared_while_a_cancel_ends_it_goes_on_once(chain: Chain) -> None:
-    """Airflow has it as running still, so it does not begin anew, and its report finds that steps did not run."""
+    """Airflow still considers it running, so it does not start again; its report finds that steps did not run."""
     leave(chain, plan="success", build="running")
     chain.stop()
     chain.clear_failed()
@@ -117,7 +117,7 @@ def test_a_run_that_is_cleared_while_a_cancel_ends_it_goes_on_once(chain: Chain)
 
 
 def test_a_build_that_failed_may_be_cleared_alone(chain: Chain) -> None:
-    """What follows it had failed with it, and its triggers had nothing to tell."""
+    """The tasks downstream had failed with it, and its triggers had nothing to deliver."""
     leave(chain, plan="success", build="failed")
     upstream = dict.fromkeys(
         ("assemble", "scan", "gate", "publish", "quarantine", "replicate"), "upstream_failed"
@@ -131,7 +131,7 @@ def test_a_build_that_failed_may_be_cleared_alone(chain: Chain) -> None:
 
 
 def test_the_report_of_a_cancelled_run_may_be_cleared_alone(chain: Chain) -> None:
-    """To have its end told again, which is the same; nothing is done for that."""
+    """It reports the same outcome again, and nothing else is done."""
     leave(chain, **BUILT)
     chain.stop()
     chain.set(report="failed")
@@ -150,7 +150,7 @@ def test_the_report_of_a_cancelled_run_may_be_cleared_alone(chain: Chain) -> Non
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
-    """Let the database fail when it is asked how a run ended."""
+    """Make the database fail when it is queried for a run's outcome."""
     ask, left = outcomes.facts_of, [None] * times
 
     def asked(connection: Any, *about: Any, **more: Any) -> Any:
@@ -166,11 +166,11 @@ def refuse(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
 def test_a_note_that_could_not_be_written_is_written_later(
     chain: Chain, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
-    """When some other run begins or ends; the run's end does not wait for it, nor does the transaction break."""
+    """When another run starts or ends. The run's end does not wait for it, and its transaction is not affected."""
     leave(chain, plan="success", build="running")
     chain.stop()
     chain.set(report="failed")
-    # The run's end asks twice: for the note, and whether it is to go on.
+    # The end of a run queries twice: for the note, and whether the run has to resume.
     refuse(monkeypatch, times + 1)
     assert (chain.end(), chain.note) == ("failed", None)
     other = Chain(f"{chain.dag_id}-other", tags=("another",))
@@ -183,7 +183,7 @@ def test_a_note_that_could_not_be_written_is_written_later(
 
 
 def test_a_note_that_can_never_be_written_is_given_up(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After some tries; the run's outcome is told all the same, and clearing its report notes it."""
+    """After some attempts. The run's outcome can still be read, and clearing its report writes the note."""
     chain.states("upstream_failed", plan="failed", report="failed")
     refuse(monkeypatch, 100)
     assert chain.end() == "failed"

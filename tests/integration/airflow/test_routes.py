@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run pay
-"""Every route of the plugin, inside Airflow's real web application: nothing is open without a login or a proof."""
+"""Every route of the plugin, inside Airflow's real web application: none is open without a login or a proof."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.integration,
-    # Of a library that Airflow's web application imports.
+    # From a library that Airflow's web application imports.
     pytest.mark.filterwarnings("ignore:Using `httpx` with `starlette.testclient`"),
 ]
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 OPEN = f"{PREFIX}/{{connection}}"
-"""The one route without a login."""
+"""The only route without a login."""
 REFUSED = {401, 403, 404, 405}
 
 
 def applications() -> dict[str, FastAPI]:
-    """The plugin's applications, made, by their prefix."""
+    """The plugin's applications, created, by prefix."""
     from delivery_chain.web import receiver
     from delivery_chain.web.pages import app as pages_module
 
@@ -41,7 +41,7 @@ def applications() -> dict[str, FastAPI]:
 
 
 def routes(apps: dict[str, FastAPI]) -> list[tuple[str, str]]:
-    """Method and path of all of their routes, mounted ones too."""
+    """Method and path of all of their routes, including mounted ones."""
     return sorted(pair for prefix, app in apps.items() for pair in _walk(prefix, app.routes))
 
 
@@ -53,28 +53,28 @@ def _walk(prefix: str, found: Iterable[Any]) -> Iterator[tuple[str, str]]:
         elif getattr(route, "methods", None):
             yield from ((method, path) for method in route.methods)
         else:
-            # A websocket, a mounted application that tells nothing of itself, …: nobody has judged that.
+            # A websocket, or a mounted application that does not list its routes: not covered by this test.
             yield "?", path
 
 
 def filled(path: str) -> str:
-    """The path with a value for each of its parameters."""
+    """The path with a value for each parameter."""
     return re.sub(r"\{[^}]*\}", "some", path)
 
 
-async def _ask(app: Any, method: str, path: str, **how: Any) -> httpx.Response:
-    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+async def _ask(app: Any, method: str, path: str, *, root_path: str = "", **how: Any) -> httpx.Response:
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False, root_path=root_path)
     async with httpx.AsyncClient(transport=transport, base_url="http://airflow") as client:
         return await client.request(method, path, **how)
 
 
 def answer(app: Any, method: str, path: str, **how: Any) -> httpx.Response:
-    """What a stranger is told."""
+    """The response to an anonymous request."""
     return asyncio.run(_ask(app, method, path, **how))
 
 
 def unprotected(app: Any, found: list[tuple[str, str]]) -> list[str]:
-    """The routes that a stranger gets something else from than a refusal."""
+    """The routes that do not refuse an anonymous request."""
     said = []
     for method, path in found:
         for tried in {method, *METHODS} - {"?"}:
@@ -89,7 +89,7 @@ def unprotected(app: Any, found: list[tuple[str, str]]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
-    """Airflow's own web application with the plugin in it, as the API server has it."""
+    """Airflow's own web application with the plugin, as in the API server."""
     from airflow import plugins_manager
     from airflow.api_fastapi.app import create_app, purge_cached_app
 
@@ -105,7 +105,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
 
 
 def test_the_routes_there_are() -> None:
-    """A new route must be named here, and so be thought about."""
+    """A new route must be added here, and so gets reviewed."""
     assert routes(applications()) == [
         ("GET", "/delivery-chain/"),
         ("GET", "/delivery-chain/chains/{dag_id}/takes"),
@@ -119,12 +119,78 @@ def test_the_routes_there_are() -> None:
 
 
 def test_strangers_are_refused(airflow: FastAPI) -> None:
-    """Each route, by each method, without a login and without a proof."""
+    """Each route, with each method, without a login and without a proof."""
     assert unprotected(airflow, routes(applications())) == []
 
 
+BROWSER = {"accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+PAGES = (
+    "/delivery-chain/",
+    "/delivery-chain/events",
+    "/delivery-chain/events?since=12h&ref=v1.*&source=a%26b",
+    "/delivery-chain/shop/manual__1",
+    "/delivery-chain/shop/a%2Fb%3Fc",
+    "/delivery-chain/%5C%5Cevil.example.com/x",
+    "/delivery-chain/x/%2F%2Fevil.example.com",
+    "/delivery-chain/events?next=https://evil.example.com/",
+)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", PAGES)
+def test_browsers_are_sent_to_the_login_and_back(airflow: FastAPI, path: str, method: str) -> None:
+    """By Airflow's own route, which takes `next`: that very page, of this server."""
+    if method == "HEAD":
+        assert answer(airflow, method, path, headers=BROWSER).status_code in REFUSED
+        return
+    found = answer(airflow, method, path, headers=BROWSER)
+    assert (found.status_code, found.headers["cache-control"]) == (307, "no-store")
+    login = httpx.URL(f"http://airflow{path}").join(found.headers["location"])
+    assert (login.host, login.path, dict(login.params)) == ("airflow", "/api/v2/auth/login", {"next": path})
+    accepted = answer(airflow, "GET", login.raw_path.decode())
+    assert accepted.status_code == 307
+    assert httpx.URL(accepted.headers["location"]).params["next"] == path
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"accept": "*/*"},
+        {"accept": "application/json"},
+        {"accept": "text/css,*/*;q=0.1"},
+        BROWSER | {"authorization": "Bearer wrong"},
+    ],
+    ids=["nothing", "anything", "JSON", "a stylesheet", "a token"],
+)
+@pytest.mark.parametrize("path", PAGES)
+def test_clients_of_the_api_are_refused(airflow: FastAPI, path: str, headers: dict[str, str]) -> None:
+    """What is no browser that loads a page has Airflow's own answer."""
+    found = answer(airflow, "GET", path, headers=headers)
+    assert (found.status_code, list(found.json())) == (403 if "authorization" in headers else 401, ["detail"])
+
+
+def test_a_session_that_is_no_longer_valid_ends_at_the_login(airflow: FastAPI) -> None:
+    """Such as one of another signing key: Airflow's UI does so, too."""
+    cookie = {"cookie": "_token=of.another.key"}
+    found = answer(airflow, "GET", "/delivery-chain/events", headers=BROWSER | cookie)
+    assert (found.status_code, found.headers["location"]) == (
+        307,
+        "../api/v2/auth/login?next=%2Fdelivery-chain%2Fevents",
+    )
+
+
+def test_the_login_of_an_airflow_below_a_path(airflow: FastAPI) -> None:
+    """The way there is relative, and the way back has the whole path."""
+    (pages,) = (app for prefix, app in applications().items() if prefix != PREFIX)
+    path = "/air/delivery-chain/shop/run"
+    found = answer(pages_at("/delivery-chain", pages), "GET", path, headers=BROWSER, root_path="/air")
+    login = httpx.URL(f"http://airflow{path}").join(found.headers["location"])
+    assert (login.path, dict(login.params)) == ("/air/api/v2/auth/login", {"next": path})
+
+
 def test_an_unprotected_route_is_found(airflow: FastAPI) -> None:
-    """The walk fails as soon as somebody adds a page and forgets its login."""
+    """The walk fails as soon as a page is added without a login."""
     apps = applications()
     (pages,) = (app for prefix, app in apps.items() if prefix != PREFIX)
     before = list(pages.router.routes)
@@ -134,7 +200,7 @@ def test_an_unprotected_route_is_found(airflow: FastAPI) -> None:
         return "hello"
 
     try:
-        # Before the one that takes every path.
+        # Before the route that matches every path.
         pages.router.routes.insert(0, pages.router.routes.pop())
         pages.mount("/more", _other())
         found = routes(apps)
@@ -165,7 +231,7 @@ def _other() -> Any:
 def test_who_proves_is_let_in(
     airflow: FastAPI, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The webhook's route is there, mounted before the pages, and a proof opens it; without one it is a 401."""
+    """The webhook's route is mounted before the pages, and accepts a proof; without one, it returns 401."""
     connect(monkeypatch)
     conn_id, body, headers = signed({"type": "ping"})
     path = f"{PREFIX}/{conn_id}"
@@ -177,7 +243,7 @@ def test_who_proves_is_let_in(
 def test_airflow_logs_no_token_of_an_address(
     airflow: FastAPI, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: Any
 ) -> None:
-    """Its access log has the request, and what came with the address is not in there."""
+    """The access log has the request, but not its query."""
     connect(monkeypatch, "quay", extra={"sender": "quay"})
     found = answer(airflow, "POST", f"{PREFIX}/quay?token={SECRET}&more=things", content=b"{}")
     assert found.status_code == 400

@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run pay
-"""The signing secret in a real database of Airflow's: one, whoever makes it at once, and never in the clear."""
+"""The signing secret in a real database of Airflow: only one exists, however many create it, and never in the clear."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ AT_ONCE = 8
 
 @pytest.fixture
 def without(metadata: Stored) -> Iterator[Stored]:
-    """A database without the secret, and none from elsewhere."""
+    """A database without the secret, and no secrets backend that has it."""
     from airflow.models.variable import Variable
     from airflow.utils.session import create_session
     from sqlalchemy import delete
@@ -40,14 +40,14 @@ def without(metadata: Stored) -> Iterator[Stored]:
 
 
 def forget_fernet() -> None:
-    """Airflow reads its key once a process."""
+    """Make Airflow read its key again, which it does once per process."""
     from airflow.models import crypto
 
     crypto.get_fernet.cache_clear()
 
 
 def make() -> str:
-    """Make the secret in a transaction of its own, as a scheduler does; gives what is there then."""
+    """Create the secret in a transaction of its own, as a scheduler does; return the stored secret."""
     from airflow.utils.session import create_session
 
     from delivery_chain.airflow_db.signing_secret import make_secret, stored_secret
@@ -68,7 +68,7 @@ def rows() -> list[tuple[str, bool]]:
 
 
 def test_schedulers_that_make_it_at_once_have_one(without: Stored) -> None:
-    """A value that was sealed with another's secret would be refused by everybody else."""
+    """A value sealed with another secret would be refused by everyone else."""
     together = Barrier(AT_ONCE)
 
     def one(_: int) -> str:
@@ -83,14 +83,14 @@ def test_schedulers_that_make_it_at_once_have_one(without: Stored) -> None:
 
 
 def test_it_is_kept_encrypted(without: Stored) -> None:
-    """Whoever reads a dump of the database does not have it."""
+    """A dump of the database does not reveal it."""
     secret = make()
     ((text, encrypted),) = rows()
     assert (encrypted, secret in text) == (True, False)
 
 
 def test_deleted_it_is_made_anew(without: Stored) -> None:
-    """That is how it is changed."""
+    """This is how the secret is changed."""
     from airflow.models.variable import Variable
     from airflow.utils.session import create_session
     from sqlalchemy import delete
@@ -102,14 +102,14 @@ def test_deleted_it_is_made_anew(without: Stored) -> None:
 
 
 def test_one_from_a_secrets_backend_comes_first(without: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As for tasks; then none is made."""
+    """As in tasks; then none is created."""
     monkeypatch.setenv("AIRFLOW_VAR_DELIVERY_CHAIN_SIGNING_SECRET", "v" * 64)
     assert (make(), rows()) == ("v" * 64, [])
 
 
 @pytest.mark.parametrize(("tag", "made"), [("delivery-chain", True), ("nightly", False)])
 def test_it_is_made_before_the_first_step_of_a_chain(without: Stored, tag: str, *, made: bool) -> None:
-    """In the transaction in which the scheduler starts the run, without ending it."""
+    """In the transaction in which the scheduler starts the run, which it does not end."""
     from airflow.utils.session import create_session
     from airflow.utils.sqlalchemy import prohibit_commit
 

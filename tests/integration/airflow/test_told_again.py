@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run pay
-"""Releases are out, `airflow db clean` takes their runs, and all is told again: nothing is built, nothing moves."""
+"""After releases, `airflow db clean` removes their runs and every push is redelivered: nothing is built or moved."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from delivery_chain.operators.build import AssembleOperator
 from delivery_chain.operators.plan import PlanOperator
 from delivery_chain.operators.publish import PublishOperator
 from delivery_chain.tools.git import client as git
+from delivery_chain.web import index
 from delivery_chain.web import receiver as receiver_module
 from support import webhook_airflow
 from support.chain_steps import Run, push_platform, verdict
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from delivery_chain.core.names.registry import Registry
-    from support.webhook_airflow import Receiver, Stored
+    from support.webhook_airflow import Receiver, Sent, Stored
 
 pytestmark = pytest.mark.integration
 NAME = "shop/api"
@@ -75,7 +76,7 @@ class OfRow(Run):
 
 
 class House:
-    """A chain with its receiver, its source, its workers and its registry, on one Airflow database."""
+    """A chain with its receiver, source, workers and registry, on one Airflow database."""
 
     def __init__(self, stored: Stored, receiver: Receiver, registry: Registry) -> None:
         self.stored, self.receiver, self.registry = stored, receiver, registry
@@ -87,17 +88,21 @@ class House:
         stored.add(SPEC)
 
     def push(self, ref: str, commit: str, delivery: str) -> None:
-        """Push, tell of it, and do all that there is to do."""
+        """Push, report the push, and run all steps."""
         before, self.refs[ref] = self.refs.get(ref, ""), commit
         self.tell(ref, before, commit, delivery)
         self.work()
 
     def tell(self, ref: str, before: str, commit: str, delivery: str) -> None:
+        assert self.answer(ref, before, commit, delivery).status == 200
+
+    def answer(self, ref: str, before: str, commit: str, delivery: str) -> Sent:
+        """The answer to a report."""
         self.now += timedelta(minutes=5)
-        assert self.receiver.push(ref, before, commit, delivery=delivery).status == 200
+        return self.receiver.push(ref, before, commit, delivery=delivery)
 
     def work(self) -> None:
-        """Do the steps of every run that has not ended."""
+        """Run the steps of every run that has not ended."""
         from airflow.models.dagrun import DagRun
         from airflow.utils.session import create_session
         from sqlalchemy import select, update
@@ -114,7 +119,7 @@ class House:
             self._run(row)
 
     def begin(self) -> None:
-        """Every run is on its way, and no step of it has ended."""
+        """Every run is in flight, and none of its steps has ended."""
         from airflow.models.dagrun import DagRun
         from airflow.utils.session import create_session
         from sqlalchemy import update
@@ -149,16 +154,20 @@ class House:
         Published.from_xcom(run.do(PublishOperator(task_id="publish")))
 
     def clean(self) -> None:
-        """`airflow db clean` up to now, and the Dag processor's next pass."""
+        """Run `airflow db clean` up to now, and the Dag processor's next pass."""
+        self.forget()
+        self.stored.add(SPEC)
+
+    def forget(self) -> None:
+        """Run `airflow db clean` up to now."""
         from airflow.utils.db_cleanup import run_cleanup
 
         before = datetime.now(UTC) + timedelta(hours=1)
         run_cleanup(clean_before_timestamp=before, confirm=False, skip_archive=True)
         assert self.stored.runs("shop") == []
-        self.stored.add(SPEC)
 
     def tags(self) -> dict[str, str]:
-        """What every user's tag holds."""
+        """The digest of every user's tag."""
         with RegistryClient(self.registry) as client:
             names = [tag for tag in client.list_tags(NAME) if not tag.startswith("_staging-")]
             return {tag: client.head_manifest(NAME, tag).digest for tag in names}  # type: ignore[union-attr]
@@ -168,13 +177,13 @@ class House:
 def house(
     stored: Stored, receiver: Receiver, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[House]:
-    """A house in which two releases and three pushes of main are out."""
+    """A house after two releases and three pushes to main."""
     fields = {"conn_type": "oci_registry", "host": registry.host, "extra": {"plain_http": True}}
     monkeypatch.setenv("AIRFLOW_CONN_HOME", json.dumps(fields))
     made = House(stored, receiver, registry)
     monkeypatch.setattr(git, "list_refs", lambda *_, **__: dict(made.refs))
     monkeypatch.setattr(receiver_module, "datetime", SimpleNamespace(now=lambda _: made.now))
-    # What is signed says when.
+    # A signature covers the time.
     clock = SimpleNamespace(time=lambda: made.now.timestamp())  # noqa: PLW0108 - the time moves on
     monkeypatch.setattr(webhook_airflow, "time", clock)
     for number, (ref, commit) in enumerate(MOVES):
@@ -202,7 +211,7 @@ def all_told(house: House, name: str) -> None:
 @pytest.mark.parametrize("name", ["d{}", "new{}"], ids=["same ids", "new ids"])
 @pytest.mark.parametrize("cleans", [1, 2])
 def test_all_is_told_again(house: House, name: str, cleans: int, forgotten: tuple[str, ...]) -> None:
-    """Nothing is built, no tag moves, and what was not said before stays so: each run that it makes is skipped."""
+    """Nothing is built, no tag moves, no new delivery is sent; each run of a redelivery is skipped."""
     before = house.tags()
     for number in range(cleans):
         house.clean()
@@ -215,9 +224,37 @@ def test_all_is_told_again(house: House, name: str, cleans: int, forgotten: tupl
     assert before["latest"] == before["v2"]
 
 
+@pytest.mark.parametrize("versions", [True, False], ids=["its spec is stored", "no spec is stored"])
+@pytest.mark.parametrize("seconds", [0.0, index.FRESH_SECONDS], ids=["at once", "a moment later"])
+def test_told_before_the_next_parse(
+    house: House, monkeypatch: pytest.MonkeyPatch, seconds: float, *, versions: bool
+) -> None:
+    """Airflow has no Dag then: the sender is to come again, and nothing is recorded.
+
+    What comes again after the parse is taken as after any clean: the new push is built once, the old one is not.
+    """
+    monkeypatch.setattr(index, "FRESH_SECONDS", seconds)
+    if versions:
+        house.stored.put_in_force(SPEC)
+    before = house.tags()
+    house.forget()
+    left = house.stored.variables()
+    house.refs[V3] = E
+    early = [house.answer(V2, "", C, "d2"), house.answer(V3, "", E, "d9")]
+    assert [(one.status, one.headers["retry-after"]) for one in early] == [(503, "30")] * 2
+    assert (house.stored.runs(), house.stored.ledger(), house.stored.variables()) == ([], [], left)
+    house.stored.add(SPEC)
+    house.tell(V2, "", C, "d2")
+    house.tell(V3, "", E, "d9")
+    house.work()
+    after = house.tags()
+    assert (len(house.built), len(house.reasons)) == (5, 1)
+    assert after == before | {"v3": after["latest"], "latest": after["latest"]}
+
+
 @pytest.mark.parametrize("delivery", ["on its way", "new"], ids=["same id", "new id"])
 def test_a_release_whose_run_was_deleted_on_its_way(house: House, delivery: str) -> None:
-    """Told again, it is built once; the release before it, told again beside it, is not, and takes nothing back."""
+    """The redelivered push is built once; the release before it is not, and takes nothing back."""
     before = house.tags()
     house.tell(V3, "", E, "on its way")
     house.begin()
@@ -234,7 +271,7 @@ def test_a_release_whose_run_was_deleted_on_its_way(house: House, delivery: str)
 
 
 def test_a_release_that_is_told_again_says_so(house: House) -> None:
-    """The run names the image, the run that built it, and what to do who wants more."""
+    """The run names the image and the run that built it, and says what to do for a rebuild."""
     run_id = house.built[0]
     house.clean()
     house.tell(V1, "", A, "new")
@@ -257,7 +294,7 @@ def test_a_release_is_built_anew_by_hand(house: House) -> None:
 
 
 def test_an_older_commit_by_hand(house: House) -> None:
-    """The branch has moved on: it is built, and the branch's tag stays where it is."""
+    """The branch has moved on: the commit is built, and the branch's tag stays."""
     before = house.tags()
     conf = {"ref": MAIN, "commit": B}
     row = SimpleNamespace(
@@ -269,7 +306,7 @@ def test_an_older_commit_by_hand(house: House) -> None:
 
 
 def test_there_and_back_after_a_clean(house: House) -> None:
-    """The branch goes back to a commit that was built: that is a new push, and is built."""
+    """The branch returns to a commit that was built before: that is a new push, and is built."""
     house.clean()
     house.push(MAIN, B, "back")
     house.push(MAIN, D, "forth")

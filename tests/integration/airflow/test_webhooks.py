@@ -1,4 +1,4 @@
-"""Signed webhooks on a real Airflow database: one push, one run, and a reason wherever there is none."""
+"""Signed webhooks on a real Airflow database: each push gets one run, or a reason why it gets none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from delivery_chain.core.events.event import Event, Kind
+from delivery_chain.core.events.pipeline import IMPORT_ERRORS, NO_DAG
 from delivery_chain.core.events.watch_dags import source_dag_id, told_key
+from delivery_chain.core.spec.in_force import State
 from delivery_chain.core.spec.model import Source
 from delivery_chain.web import index
 from support.webhook_airflow import (
@@ -33,17 +35,18 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 WATCH = source_dag_id(Source(connection="git_shop", url="api.git"))
 V1, V2 = "refs/tags/v1", "refs/tags/v2"
+IF_NEW = "; if its spec is new, redeliver the push after the next parse"
 WEB = {"scope": {"instance": "home", "namespace": "web", "repositories": ["api"]}}
 
 
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The index looks at the database for each delivery."""
+    """Make the index query the database for each delivery."""
     monkeypatch.setattr(index, "FRESH_SECONDS", 0.0)
 
 
 def test_one_push_one_run(stored: Stored, receiver: Receiver) -> None:
-    """A push makes a run of the chain with the event as its conf; the answer and the ledger both name it."""
+    """A push starts a run of the chain with the event as its conf; the response and the ledger both name it."""
     stored.add(spec())
     found = receiver.deliver(
         moved((MAIN, B, A), actor="mona", pushed_at="2024-05-31T16:48:37Z"), delivery="one"
@@ -77,7 +80,7 @@ def test_one_push_one_run(stored: Stored, receiver: Receiver) -> None:
 
 
 def test_a_time_in_the_future_counts_as_now(stored: Stored, receiver: Receiver) -> None:
-    """A sender whose clock is ahead makes no push the newest for ever."""
+    """If a sender's clock is ahead, its push does not stay the newest forever."""
     stored.add(spec())
     receiver.deliver(moved((MAIN, "", A), pushed_at="2999-01-01T00:00:00Z"))
     ((chain, run_id),) = stored.runs()
@@ -86,7 +89,7 @@ def test_a_time_in_the_future_counts_as_now(stored: Stored, receiver: Receiver) 
 
 
 def test_a_redelivery_makes_no_second_run(stored: Stored, receiver: Receiver) -> None:
-    """The same delivery again names the run that is there."""
+    """The response to a redelivery names the existing run."""
     stored.add(spec())
     first, again = (receiver.push(MAIN, "", A, delivery="one") for _ in range(2))
     assert (first.made, again.made, again.run_ids) == (first.run_ids, [], first.run_ids)
@@ -95,7 +98,7 @@ def test_a_redelivery_makes_no_second_run(stored: Stored, receiver: Receiver) ->
 
 
 def test_another_server_process_knows_it_too(stored: Stored, receiver: Receiver) -> None:
-    """What is known is in the database, not in a process."""
+    """All knowledge is in the database, and none in a process."""
     stored.add(spec())
     first = receiver.push(MAIN, "", A, delivery="one")
     with make_receiver() as other:
@@ -104,7 +107,7 @@ def test_another_server_process_knows_it_too(stored: Stored, receiver: Receiver)
 
 
 def test_there_and_back_makes_three_runs(stored: Stored, receiver: Receiver) -> None:
-    """A, B and A again are three pushes, and so three runs with ids of their own."""
+    """A, B and A again are three pushes, and get three runs with different ids."""
     stored.add(spec())
     made = [receiver.push(MAIN, *move).made for move in (("", A), (A, B), (B, A))]
     assert ([len(one) for one in made], len({*map(tuple, made)})) == ([1, 1, 1], 3)
@@ -112,7 +115,7 @@ def test_there_and_back_makes_three_runs(stored: Stored, receiver: Receiver) -> 
 
 
 def test_a_late_redelivery_makes_none(stored: Stored, receiver: Receiver) -> None:
-    """An old delivery that comes once more after a newer push is known, and moves nothing back."""
+    """An old delivery that is repeated after a newer push is recognized, and moves nothing back."""
     stored.add(spec())
     old = receiver.push(MAIN, "", A, delivery="old")
     receiver.push(MAIN, A, B)
@@ -122,7 +125,7 @@ def test_a_late_redelivery_makes_none(stored: Stored, receiver: Receiver) -> Non
 
 
 def test_overtaken_deliveries_are_runs(stored: Stored, receiver: Receiver) -> None:
-    """The newer push arrives first: both are built, each once, and the older one has the earlier time."""
+    """The newer push arrives first: both are built once, and the older one has the earlier time."""
     stored.add(spec())
     receiver.push(MAIN, "", C)
     newer, older = receiver.push(MAIN, A, B), receiver.push(MAIN, C, A)
@@ -134,7 +137,7 @@ def test_overtaken_deliveries_are_runs(stored: Stored, receiver: Receiver) -> No
 def test_two_senders_of_one_repository(
     stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A repository's and its organisation's webhook tell one push, each with an id of its own."""
+    """The webhooks of a repository and of its organization report one push, each with an id of its own."""
     stored.add(spec())
     connect(monkeypatch, "organisation", password=OTHER_SECRET)
     first = receiver.push(MAIN, "", A)
@@ -148,7 +151,7 @@ def test_two_senders_of_one_repository(
 
 @pytest.mark.parametrize("ref", [MAIN, V1])
 def test_deletions_start_nothing(stored: Stored, receiver: Receiver, ref: str) -> None:
-    """The end of a branch or tag is answered and remembered; the same commit under it is then a new push."""
+    """The deletion of a branch or tag is acknowledged and remembered; after it, the same commit is a new push."""
     stored.add(spec())
     receiver.push(ref, "", A)
     gone = receiver.push(ref, A, "")
@@ -166,17 +169,17 @@ def test_deletions_start_nothing(stored: Stored, receiver: Receiver, ref: str) -
         (moved(("refs/heads/feature", "", A)), "no build rule matches"),
         (
             moved((MAIN, "", A), repository="shop/other"),
-            "no chain builds shop/other from a source of git_shop, home",
+            "no chain builds shop/other from a source of git_shop, home" + IF_NEW,
         ),
         (
             moved((MAIN, "", A), repository="https://evil.example.com/shop/api/more"),
-            "no chain builds https://evil.example.com/shop/api/more from a source of git_shop, home",
+            "no chain builds https://evil.example.com/shop/api/more from a source of git_shop, home" + IF_NEW,
         ),
     ],
     ids=["no rule", "other repository", "longer path"],
 )
 def test_no_chain_wants_it(stored: Stored, receiver: Receiver, said: dict[str, Any], why: str) -> None:
-    """The answer and the ledger say why there is no run."""
+    """The response and the ledger say why no run was started."""
     stored.add(spec())
     found = receiver.deliver(said)
     assert (found.status, [entry.why for entry in found.entries], stored.runs()) == (200, [why], [])
@@ -195,7 +198,7 @@ def test_no_chain_wants_it(stored: Stored, receiver: Receiver, said: dict[str, A
     ],
 )
 def test_names_of_a_repository(stored: Stored, receiver: Receiver, place: str) -> None:
-    """A sender may name it by any of its addresses."""
+    """A sender may name a repository by any of its addresses."""
     stored.add(spec())
     assert len(receiver.push(MAIN, "", A, repository=place).made) == 1
 
@@ -203,14 +206,31 @@ def test_names_of_a_repository(stored: Stored, receiver: Receiver, place: str) -
 def test_a_sender_speaks_for_its_connections_only(
     stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who may tell of one git server starts nothing of another one."""
+    """A sender for one git server starts nothing for another one."""
     stored.add(spec(sources={"api": {"connection": "git_other", "url": "shop/api.git"}}))
     connect_git(monkeypatch, "git_other")
     assert (receiver.push(MAIN, "", A).made, stored.runs()) == ([], [])
 
 
+def test_a_sender_in_the_database(
+    stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found among all connections, as Airflow's API server finds it, and only if it is a sender."""
+    from airflow.models.connection import Connection  # noqa: PLC0415
+    from airflow.utils.session import create_session  # noqa: PLC0415
+
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
+    extra = json.dumps({"sender": "standard", "speaks_for": "git_shop"})
+    with create_session() as session:
+        for conn_id, conn_type in (("forge", "webhook_sender"), ("other", "http")):
+            session.add(Connection(conn_id=conn_id, conn_type=conn_type, password=SECRET, extra=extra))
+    stored.add(spec())
+    found = [receiver.push(MAIN, "", A, conn_id=conn_id).status for conn_id in ("forge", "other", "nobody")]
+    assert (found, len(stored.runs())) == ([200, 401, 401], 1)
+
+
 def test_a_ping_is_answered(stored: Stored, receiver: Receiver) -> None:
-    """A test of the webhook is answered with what it is, and leaves nothing."""
+    """A test of the webhook is recognized as such, and leaves nothing."""
     stored.add(spec())
     found = receiver.deliver({"type": "ping"}, delivery="p")
     assert (found.status, found.body, stored.nothing()) == (
@@ -245,7 +265,7 @@ def test_several_chains_of_one_source(stored: Stored, receiver: Receiver) -> Non
 def test_a_hook_names_more_folders_than_the_chain(
     monkeypatch: pytest.MonkeyPatch, stored: Stored, receiver: Receiver, told: str
 ) -> None:
-    """The hook of a bare repository tells the last two; the connection may hold all but the last."""
+    """The hook of a bare repository reports the last two folders; the connection may contain all but the last."""
     connect_git(monkeypatch, host="file:///srv/git/shop")
     stored.add(spec())
     receiver.push(MAIN, "", A, repository=told)
@@ -269,7 +289,7 @@ def test_two_repositories_of_one_source(stored: Stored, receiver: Receiver) -> N
 
 
 def test_a_paused_dag_queues_with_a_note(stored: Stored, receiver: Receiver) -> None:
-    """The run waits, and says so in its note and in the answer."""
+    """The run waits, and its note and the response say so."""
     stored.add(spec())
     stored.mark("shop", is_paused=True)
     found = receiver.push(MAIN, "", A)
@@ -282,19 +302,59 @@ def test_a_paused_dag_queues_with_a_note(stored: Stored, receiver: Receiver) -> 
 @pytest.mark.parametrize(
     ("state", "why"),
     [
-        ({"is_stale": True}, "Airflow does not have its Dag now; the sensor retries"),
-        ({"has_import_errors": True}, "the Dag's file has import errors; the sensor retries"),
+        ({"is_stale": True}, NO_DAG),
+        ({"has_import_errors": True}, IMPORT_ERRORS),
     ],
     ids=["stale", "import errors"],
 )
 def test_a_dag_that_can_not_run(stored: Stored, receiver: Receiver, state: dict[str, bool], why: str) -> None:
-    """The answer says why, and the run of the other chain is made."""
+    """The response says why, and the run of the other chain is created; redelivered, the push has both, once each."""
     stored.add(spec(), spec("web", **WEB))
     receiver.push(V1, "", A)
     stored.mark("shop", **state)
-    found = receiver.push(MAIN, "", A)
-    outcomes = {outcome.chain: (outcome.made, outcome.why) for outcome in found.entries[0].outcomes}
+    found = receiver.push(MAIN, "", A, delivery="one")
+    assert (found.status, found.headers["retry-after"], found.body) == (503, "30", {"detail": f"shop: {why}"})
+    outcomes = {outcome.chain: (outcome.made, outcome.why) for outcome in stored.ledger()[-1].outcomes}
     assert outcomes == {"shop": (False, why), "web": (True, "")}
+    before = stored.runs()
+    assert receiver.push(MAIN, "", A, delivery="one").status == 503
+    assert (stored.runs(), len(stored.ledger())) == (before, 2)
+    stored.mark("shop", **dict.fromkeys(state, False))
+    again = receiver.push(MAIN, "", A, delivery="one")
+    assert (again.status, len(again.run_ids), again.made) == (200, 2, [stored.runs()[-1][1]])
+    assert [chain for chain, _ in stored.runs()] == ["shop", "web", "web", "shop"]
+
+
+@pytest.mark.parametrize("parsed", [True, False], ids=["other chains have", "none has"])
+def test_a_chain_whose_dag_is_not_parsed_yet(
+    stored: Stored, receiver: Receiver, fresh: None, *, parsed: bool
+) -> None:
+    """The Dag processor has stored its spec: its pushes are to come again, and nothing is recorded."""
+    if parsed:
+        stored.add(images())
+    stored.put_in_force(spec())
+    before = stored.variables()
+    found = receiver.push(MAIN, "", A, delivery="one")
+    assert (found.status, found.headers["retry-after"], found.body) == (
+        503,
+        "30",
+        {"detail": f"shop: {NO_DAG}"},
+    )
+    assert (stored.runs(), stored.ledger(), stored.variables()) == ([], [], before)
+    assert receiver.push(MAIN, "", A, repository="shop/other").status == 200
+    stored.add(spec())
+    again = receiver.push(MAIN, "", A, delivery="one")
+    assert (again.status, len(again.made), again.entries[0].why) == (200, 1, "")
+
+
+def test_a_chain_that_was_removed_is_not_waited_for(stored: Stored, receiver: Receiver, fresh: None) -> None:
+    """Its pushes are nobody's, as those of a source without a chain."""
+    stored.put_in_force(spec(), state=State.REMOVED)
+    found = receiver.push(MAIN, "", A)
+    assert (found.status, [entry.why for entry in found.entries]) == (
+        200,
+        ["no chain builds shop/api from a source of git_shop, home" + IF_NEW],
+    )
 
 
 def test_an_edited_spec_counts(stored: Stored, receiver: Receiver, fresh: None) -> None:
@@ -308,7 +368,7 @@ def test_an_edited_spec_counts(stored: Stored, receiver: Receiver, fresh: None) 
 
 
 def test_a_removed_chain_is_forgotten(stored: Stored, receiver: Receiver, fresh: None) -> None:
-    """A Dag whose file is gone takes no push any more, until it is back."""
+    """A Dag whose file was removed takes no more pushes until the file returns."""
     stored.add(spec())
     found = [receiver.push(MAIN, "", A)]
     stored.mark("shop", is_stale=True)
@@ -319,7 +379,7 @@ def test_a_removed_chain_is_forgotten(stored: Stored, receiver: Receiver, fresh:
 
 
 def test_another_versions_dag_disturbs_nobody(stored: Stored, receiver: Receiver) -> None:
-    """A chain's Dag with a spec that can't be read is passed over, and the others work."""
+    """A chain's Dag with an unreadable spec is skipped, and the others work."""
     from airflow.models.serialized_dag import SerializedDagModel  # noqa: PLC0415
     from airflow.utils.session import create_session  # noqa: PLC0415
     from sqlalchemy import select  # noqa: PLC0415
@@ -327,7 +387,7 @@ def test_another_versions_dag_disturbs_nobody(stored: Stored, receiver: Receiver
     stored.add(spec(), spec("web", **WEB))
     with create_session() as session:
         row = session.scalars(select(SerializedDagModel).where(SerializedDagModel.dag_id == "web")).one()
-        # The spec is JSON inside of JSON.
+        # The spec is JSON inside JSON.
         row._data = json.loads(json.dumps(row.data).replace('\\"version\\":1', '\\"version\\":99'))
         assert session.is_modified(row)
     receiver.push(MAIN, "", A)
@@ -337,7 +397,7 @@ def test_another_versions_dag_disturbs_nobody(stored: Stored, receiver: Receiver
 def test_a_secret_is_changed_without_a_gap(
     stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While it is being changed the old and the new one both count."""
+    """During the change, both the old and the new secret are valid."""
     stored.add(spec())
     connect(monkeypatch, password=OTHER_SECRET, extra={"second_secret": SECRET})
     found = [
@@ -349,7 +409,7 @@ def test_a_secret_is_changed_without_a_gap(
 
 
 def test_a_refusal_leaves_nothing(stored: Stored, receiver: Receiver) -> None:
-    """A wrong signature, a changed body and a body that is no delivery: no run, no row, no Variable."""
+    """A wrong signature, a changed body and a malformed body leave no run, no row, no Variable."""
     stored.add(spec())
     conn_id, body, headers = signed(moved((MAIN, "", A)))
     found = [
@@ -363,7 +423,7 @@ def test_a_refusal_leaves_nothing(stored: Stored, receiver: Receiver) -> None:
 
 @pytest.mark.parametrize("text", ["nonsense", "[]", '{"refs": 7}', '{"looked": "now"}'])
 def test_variables_that_somebody_edited(stored: Stored, receiver: Receiver, text: str) -> None:
-    """What can't be read is taken as nothing: pushes are taken, and a redelivery still makes no second run."""
+    """Unreadable Variables count as empty: pushes are accepted, and a redelivery still starts no second run."""
     from airflow.models.variable import Variable  # noqa: PLC0415
     from airflow.utils.session import create_session  # noqa: PLC0415
 

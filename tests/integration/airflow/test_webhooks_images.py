@@ -1,4 +1,4 @@
-"""Registries' webhooks on a real Airflow database: runs for images that others push, and none for the chain's own."""
+"""Registries' webhooks on a real Airflow database: images pushed by others get runs, and the chain's own do not."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 NAME = "base/python"
 NOTIFICATION = (SAMPLES / "distribution" / "image-push" / "body.json").read_bytes()
-"""As docker-registry sent it."""
+"""The event as docker-registry sent it."""
 BUILT = {"plan": {"instance": "home", "namespace": "shop", "repository": "api", "tags": ["edge"]}}
-"""What `plan` left in a run that built, as far as the receiver reads it."""
+"""The part of `plan`'s result, in a run that built, that the receiver reads."""
 SUBJECT = {
     "digest": DIGEST,
     "media_type": "application/vnd.oci.image.manifest.v1+json",
@@ -62,7 +62,7 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryRegistry]:
 
 
 def store(held: MemoryRegistry, name: str, tag: str, sizes: tuple[int, ...] = (10,)) -> str:
-    """Push an image, and give its digest."""
+    """Push an image; return its digest."""
     with RegistryClient(held.registry) as client:
         image = push_image(client, name, sizes=sizes)
         put_tag(client, name, tag, image.digest)
@@ -70,7 +70,7 @@ def store(held: MemoryRegistry, name: str, tag: str, sizes: tuple[int, ...] = (1
 
 
 def quay(receiver: Receiver, name: str, *tags: str) -> Sent:
-    """Quay's push notification: no digest, no id, the secret in the address."""
+    """Quay's push notification: no digest, no id, and the secret in the address."""
     namespace, _, repository = name.partition("/")
     said = {"repository": name, "namespace": namespace, "name": repository, "updated_tags": tags}
     return receiver.request(
@@ -81,7 +81,7 @@ def quay(receiver: Receiver, name: str, *tags: str) -> Sent:
 def test_a_registrys_notification_is_a_run(
     stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What docker-registry sends for a push makes a run that takes the image; the same event again makes none."""
+    """docker-registry's event for a push starts a run for the image; the same event again starts none."""
     connect(monkeypatch, "registry", extra={"sender": "distribution"})
     stored.add(images("shop"))
     headers = {
@@ -118,7 +118,7 @@ def test_a_registrys_notification_is_a_run(
 def test_without_the_token_nothing_starts(
     stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
 ) -> None:
-    """Everybody else is refused, and leaves nothing."""
+    """Without the token, every request is refused and leaves nothing."""
     connect(monkeypatch, "registry", extra={"sender": "distribution"})
     stored.add(images("shop"))
     found = receiver.post("registry", NOTIFICATION, headers)
@@ -146,7 +146,7 @@ def test_there_and_back_makes_three_runs(stored: Stored, receiver: Receiver) -> 
     ids=["staging", "referrers", "other namespace", "no namespace"],
 )
 def test_no_run_and_why(stored: Stored, receiver: Receiver, said: dict[str, Any], why: str) -> None:
-    """The answer and the ledger say why there is no run."""
+    """The response and the ledger say why no run was started."""
     stored.add(images())
     found = receiver.deliver(said)
     assert (found.status, [entry.why for entry in found.entries], stored.runs()) == (200, [why], [])
@@ -154,7 +154,7 @@ def test_no_run_and_why(stored: Stored, receiver: Receiver, said: dict[str, Any]
 
 
 def test_a_chains_own_image_starts_nothing(stored: Stored, receiver: Receiver) -> None:
-    """What a run of the chain built and published comes back as a push: known. Another image or tag is a run."""
+    """An image that the chain built is recognized when its push is reported. Another image or tag gets a run."""
     stored.add(spec())
     run_id = receiver.push(MAIN, "", A).made[0]
     leave(run_id, plan=BUILT, assemble=SUBJECT)
@@ -191,7 +191,7 @@ def test_an_image_of_a_chain_that_was_renamed_starts_nothing(
 
 
 def test_a_copy_of_a_chains_image_elsewhere_is_a_push(stored: Stored, receiver: Receiver) -> None:
-    """Somebody copies what a chain built to another repository, under the same tag: that is theirs."""
+    """A chain's image is copied to another repository under the same tag: that is a push by others."""
     stored.add(spec())
     stored.add(images())
     leave(receiver.push(MAIN, "", A).made[0], plan=BUILT, assemble=SUBJECT)
@@ -203,7 +203,7 @@ def test_a_copy_of_a_chains_image_elsewhere_is_a_push(stored: Stored, receiver: 
 def test_an_edited_run_makes_nobody_overlook_a_push(
     stored: Stored, receiver: Receiver, forged: str, how: str
 ) -> None:
-    """Who may edit XComs can say that the chain built an image; a push of it is a run all the same."""
+    """Users who may edit XComs can claim that the chain built an image; a push of it still gets a run."""
     stored.add(spec())
     run_id = receiver.push(MAIN, "", A).made[0]
     values: dict[str, Any] = {"plan": BUILT, "assemble": SUBJECT}
@@ -218,13 +218,13 @@ def test_an_edited_run_makes_nobody_overlook_a_push(
 
 
 def leave(run_id: str, **values: Any) -> None:
-    """Let tasks of the run have returned something, as they do: with their seals."""
+    """Let tasks of the run return values with their seals."""
     for task_id, value in values.items():
         store_xcom(run_id, task_id, sealed(value, Place("shop", run_id, task_id), signing_secret()))
 
 
 def store_xcom(run_id: str, task_id: str, value: Any) -> None:
-    """Write an XCom, whoever does it."""
+    """Write an XCom, by any user."""
     from airflow.models.xcom import XComModel  # noqa: PLC0415
     from airflow.utils.session import create_session  # noqa: PLC0415
 
@@ -237,7 +237,7 @@ def store_xcom(run_id: str, task_id: str, value: Any) -> None:
 def test_a_digest_that_is_not_told_is_asked_for(
     stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, home: MemoryRegistry
 ) -> None:
-    """Quay tells tags alone: the registry says what each points at. The same bytes again are a push where it moved."""
+    """Quay reports only tags, so the registry is asked for digests. Unchanged bytes are a push if the tag moved."""
     connect(monkeypatch, "quay", extra={"sender": "quay"})
     stored.add(images())
     digests = [store(home, NAME, "v1")]
@@ -256,7 +256,7 @@ def test_a_digest_that_is_not_told_is_asked_for(
 def test_a_registry_that_fails(
     stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, home: MemoryRegistry
 ) -> None:
-    """The sender is asked to come again, and nothing is written: not even what needs no registry."""
+    """The sender is asked to retry, and nothing is written, not even what needs no registry."""
     connect(monkeypatch, "quay", extra={"sender": "quay"})
     stored.add(images())
     home.fail("HEAD", f"/v2/{NAME}/manifests/v1", 500)
@@ -267,7 +267,7 @@ def test_a_registry_that_fails(
 def test_a_registry_that_refuses(
     stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, home: MemoryRegistry
 ) -> None:
-    """It would refuse again, and its sender send again for ever: the delivery is taken, and says why it is no run."""
+    """It would refuse each time, and the sender retry forever: the delivery is accepted, and says why it has no run."""
     connect(monkeypatch, "quay", extra={"sender": "quay"})
     stored.add(images())
     home.fail("HEAD", f"/v2/{NAME}/manifests/v1", 403)
@@ -279,7 +279,7 @@ def test_a_registry_that_refuses(
 def test_nobody_asks_for_what_no_chain_takes(
     stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, home: MemoryRegistry
 ) -> None:
-    """Images of others cost the registry nothing."""
+    """Images that no chain takes cause no request to the registry."""
     connect(monkeypatch, "quay", extra={"sender": "quay"})
     stored.add(images())
     quay(receiver, "other/python", "v1")
@@ -287,7 +287,7 @@ def test_nobody_asks_for_what_no_chain_takes(
 
 
 def test_many_images_at_once(stored: Stored, receiver: Receiver) -> None:
-    """One delivery of many images, of two namespaces, many times at once: each image is one run."""
+    """One delivery with many images of two namespaces, sent many times at once: each image gets one run."""
     stored.add(images(), images("infra"))
     named = [(f"{space}/x", f"v{n}", DIGEST) for n in range(5) for space in ("infra", "base")]
     found = receiver.all([signed(pushed(*named), delivery="one")] * 20)

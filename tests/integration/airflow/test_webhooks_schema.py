@@ -1,4 +1,4 @@
-"""The receiver keeps what its OpenAPI says, whatever is sent: schemathesis asks, with a proof and without."""
+"""The receiver conforms to its OpenAPI, whatever is sent: schemathesis sends requests with and without a proof."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def operation(app: Any) -> Any:
-    """The one operation of its OpenAPI, read as an outside tool reads it."""
+    """The only operation of its OpenAPI, as an outside tool reads it."""
     raw = app.openapi()
     assert list(raw["paths"]) == [ROUTE]
     assert list(raw["paths"][ROUTE]) == ["post"]
@@ -90,19 +90,19 @@ def operation(app: Any) -> Any:
 
 
 def validated(case: Any) -> Any:
-    """The answer, after all of schemathesis' checks. What a body has to be the senders say, not the OpenAPI."""
+    """The response, after all checks of schemathesis. Formats of bodies depend on the sender, not on the OpenAPI."""
     return case.call_and_validate(excluded_checks=[positive_data_acceptance])
 
 
 def test_what_the_schema_says(app: Any) -> None:
-    """The statuses there are, and a shape for each."""
+    """The statuses that occur, and a schema for each."""
     post = app.openapi()["paths"][ROUTE]["post"]
     assert sorted(post["responses"]) == ["200", "400", "401", "408", "413", "422", "429", "503"]
     assert all("content" in one for one in post["responses"].values())
 
 
 def test_anything_of_a_stranger(operation: Any) -> None:
-    """No failure, no status that is not declared, no answer of another shape."""
+    """No failure, no undeclared status, no response with another schema."""
 
     @SETTINGS
     @given(
@@ -119,7 +119,7 @@ def test_anything_of_a_stranger(operation: Any) -> None:
 
 
 def test_anything_of_who_knows_the_secret(operation: Any) -> None:
-    """The same for what is signed: random bytes, and what looks like deliveries."""
+    """The same for signed requests: random bytes, and bodies that resemble deliveries."""
 
     @SETTINGS
     @given(operation.as_strategy(), st.binary(max_size=80) | PAYLOADS.map(json.dumps).map(str.encode), TEXT)
@@ -143,7 +143,7 @@ def test_anything_of_who_knows_the_secret(operation: Any) -> None:
 
 
 def test_anything_of_who_knows_a_token(operation: Any) -> None:
-    """The same for a sender that shows a token, and for each media type."""
+    """The same for a sender with a token, and for each media type."""
 
     @SETTINGS
     @given(

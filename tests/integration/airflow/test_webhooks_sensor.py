@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run pay
-"""Webhooks and the sensor on one Airflow database: whoever sees a push first, it has one run, and none is lost."""
+"""Webhooks and the sensor on one Airflow database: whichever sees a push first, it gets one run, and none is lost."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ V1 = "refs/tags/v1"
 
 
 class Sensor:
-    """A watching Dag's runs, one after the other, on the real database: `watch`'s result, `match`, starts, cursor."""
+    """A watching Dag's runs, in sequence, on the real database: `watch`'s result, `match`, starts, cursor."""
 
     def __init__(self, stored: Stored, cursor: str = WATCH, **match: Any) -> None:
         self.stored = stored
@@ -76,7 +76,7 @@ class Sensor:
             return {row.run_id: {row.task_id: row.state} for row in rows}
 
     def look(self, refs: Mapping[str, str], *, after: float = 0.0) -> list[str]:
-        """Look so many seconds from now, start what is new as Airflow does; gives those runs."""
+        """Poll some seconds from now, and start new runs as Airflow does; return them."""
         looked = datetime.now(UTC) + timedelta(seconds=after)
         seen = difference(self.known, dict(refs))
         changes = seen["refs"]
@@ -98,7 +98,7 @@ class Sensor:
             get_task_states=self.get_task_states,
         )
         with pytest.MonkeyPatch.context() as patch:
-            # The step's own process has a supervisor; that of the receiver has none.
+            # The step's own process has a supervisor, unlike that of the receiver.
             patch.setattr(task_runner, "SUPERVISOR_COMMS", self, raising=False)
             patch.setattr(absence, "read_variable", self.get)
             wanted = step.execute(context)
@@ -108,7 +108,7 @@ class Sensor:
         return made
 
     def _start(self, wanted: dict[str, Any]) -> bool:
-        """What TriggerDagRunOperator's request comes to."""
+        """Do what a request of TriggerDagRunOperator does."""
         from airflow.api.common.trigger_dag import trigger_dag
         from airflow.exceptions import DagRunAlreadyExists
         from airflow.utils.types import DagRunTriggeredByType, DagRunType
@@ -128,20 +128,20 @@ class Sensor:
 
 @pytest.fixture
 def sensor(stored: Stored) -> Sensor:
-    """The sensor of the git source, after its first look."""
+    """The sensor of the git source, after its first poll."""
     stored.add(spec(), images())
     return Sensor(stored)
 
 
 def test_the_webhook_first(stored: Stored, receiver: Receiver, sensor: Sensor) -> None:
-    """The sensor finds what the webhook told, gives it the same id, and starts nothing."""
+    """The sensor finds what the webhook reported, gives it the same id, and starts nothing."""
     made = receiver.push(MAIN, "", A).made
     assert (len(made), sensor.look({MAIN: A}, after=30)) == (1, [])
     assert stored.runs() == [("shop", made[0])]
 
 
 def test_the_sensor_first(stored: Stored, receiver: Receiver, sensor: Sensor) -> None:
-    """A webhook that comes later names the sensor's run."""
+    """A later webhook names the sensor's run."""
     made = sensor.look({MAIN: A})
     found = receiver.push(MAIN, "", A)
     assert (len(made), found.made, found.run_ids) == (1, [], made)
@@ -149,7 +149,7 @@ def test_the_sensor_first(stored: Stored, receiver: Receiver, sensor: Sensor) ->
 
 
 def test_webhooks_that_were_lost(stored: Stored, receiver: Receiver, sensor: Sensor) -> None:
-    """Of an hour without webhooks the sensor finds every ref that is elsewhere, and webhooks go on after it."""
+    """After an hour without webhooks, the sensor finds every ref that moved, and webhooks continue from there."""
     receiver.push(MAIN, "", A)
     assert sensor.look({MAIN: A}, after=30) == []
     made = sensor.look({MAIN: B, V1: A, "refs/tags/v2": A, "refs/heads/other": A}, after=60)
@@ -161,7 +161,7 @@ def test_webhooks_that_were_lost(stored: Stored, receiver: Receiver, sensor: Sen
 def test_there_and_back_by_turns(
     stored: Stored, receiver: Receiver, sensor: Sensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A by the webhook, B by the sensor alone, A by the webhook again: three runs, of which each is one push."""
+    """A by webhook, B by the sensor alone, A by webhook again: three runs, each for one push."""
     first = receiver.push(MAIN, "", A).made
     assert sensor.look({MAIN: A}, after=30) == []
     second = sensor.look({MAIN: B}, after=60)
@@ -174,7 +174,7 @@ def test_there_and_back_by_turns(
 
 
 def test_a_dag_that_could_not_run_is_made_good(stored: Stored, receiver: Receiver, sensor: Sensor) -> None:
-    """The webhook found import errors and said so; once they are mended the sensor starts the run."""
+    """The webhook found import errors and said so; once they are fixed, the sensor starts the run."""
     stored.mark("shop", has_import_errors=True)
     assert receiver.push(MAIN, "", A).made == []
     stored.mark("shop", has_import_errors=False)
@@ -184,7 +184,7 @@ def test_a_dag_that_could_not_run_is_made_good(stored: Stored, receiver: Receive
 def test_what_a_delivery_left_the_sensor_starts(
     stored: Stored, receiver: Receiver, sensor: Sensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Runs beyond those that one delivery may make."""
+    """Runs beyond the limit of one delivery."""
     monkeypatch.setattr("delivery_chain.web.intake.MOST_RUNS", 2)
     monkeypatch.setattr(sources, "MOST_RUNS", 1000)
     refs = {f"refs/tags/v{number}": A for number in range(5)}
@@ -194,7 +194,7 @@ def test_what_a_delivery_left_the_sensor_starts(
 
 
 def test_a_superseded_run_is_no_run(stored: Stored, receiver: Receiver, sensor: Sensor) -> None:
-    """A run found its branch elsewhere, skipped and ended; the sensor, which sees the commit later, starts another."""
+    """A run found that its branch had moved, and was skipped; the sensor sees the commit later, and starts another."""
     from airflow.models.dagrun import DagRun
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.session import create_session
@@ -212,7 +212,7 @@ def test_a_superseded_run_is_no_run(stored: Stored, receiver: Receiver, sensor: 
 
 
 def test_images_by_both(stored: Stored, receiver: Receiver) -> None:
-    """The same for the tags of a registry: what one saw the other one knows."""
+    """The same for a registry's tags: each recognizes what the other saw."""
     stored.add(images())
     watch = Sensor(stored, IMAGES, images_of="home", specs=[images()])
     found = receiver.deliver(pushed(("base/python", "v1", DIGEST)))
@@ -224,7 +224,7 @@ def test_images_by_both(stored: Stored, receiver: Receiver) -> None:
 
 
 def test_words_that_come_after_the_sensor_saw_all(stored: Stored, receiver: Receiver, sensor: Sensor) -> None:
-    """The receiver was away for two pushes, and hears of them when the sensor has long started both."""
+    """The receiver was down during two pushes, and their webhooks arrive after the sensor has started both."""
     for number, after in ((A, -900), (B, -600), (C, -300)):
         assert len(sensor.look({MAIN: number}, after=after)) == 1
     moves = [(A, B, "one"), (B, C, "two"), (A, B, "one")]
@@ -234,7 +234,7 @@ def test_words_that_come_after_the_sensor_saw_all(stored: Stored, receiver: Rece
 
 
 def test_words_of_images_that_come_after_the_sensor_saw_all(stored: Stored, receiver: Receiver) -> None:
-    """A registry kept its notifications until the receiver was back."""
+    """A registry queued its notifications until the receiver was back."""
     stored.add(images())
     watch = Sensor(stored, IMAGES, images_of="home", specs=[images()])
     for digest, after in ((DIGEST, -600), (OTHER_DIGEST, -300)):
@@ -244,7 +244,7 @@ def test_words_of_images_that_come_after_the_sensor_saw_all(stored: Stored, rece
 
 
 def test_an_old_delivery_that_was_forgotten(stored: Stored, receiver: Receiver, sensor: Sensor) -> None:
-    """Of more pushes than are remembered, one comes again: its run knows it, and the sensor starts nothing."""
+    """After more pushes than are remembered, an old one is redelivered: its run is found, and nothing is started."""
     commits = ["", *(commit(number) for number in range(1, 13))]
     for number, (before, after) in enumerate(pairwise(commits)):
         receiver.push(MAIN, before, after, delivery=f"d{number}")
@@ -274,7 +274,7 @@ def test_a_cursor_that_a_person_wrote(stored: Stored, receiver: Receiver, sensor
 
 
 def test_a_push_that_could_not_be_started_is_not_known(stored: Stored, receiver: Receiver) -> None:
-    """Nobody watches the images of a chain that builds: once its Dag is well, the redelivery starts the run."""
+    """No Dag watches the images of a chain that builds: once its Dag works again, the redelivery starts the run."""
     stored.add(spec())
     stored.mark("shop", has_import_errors=True)
     said = pushed(("shop/api", "v9", DIGEST))

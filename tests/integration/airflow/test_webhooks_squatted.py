@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run pay
-"""Run ids that a person of role `user` took first, through Airflow's own REST API: no push is swallowed by it."""
+"""Run ids taken beforehand by a user of role `user`, through Airflow's own REST API, make no push disappear."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.integration,
-    # Of a library that Airflow's web application imports.
+    # From a library that Airflow's web application imports.
     pytest.mark.filterwarnings("ignore:Using `httpx` with `starlette.testclient`"),
 ]
 CHAIN = spec()
@@ -44,7 +44,7 @@ CONFS: list[dict[str, Any]] = [
 
 @pytest.fixture
 def start_by_hand(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Start a run as mallory, of role `user`, over REST; gives the answer's status."""
+    """Start a run as mallory, of role `user`, over REST; return the response's status."""
     monkeypatch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "x" * 64)
     from airflow.api_fastapi.app import create_app, get_auth_manager, purge_cached_app
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
@@ -72,7 +72,7 @@ def start_by_hand(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> Callable[.
 def test_a_taken_id_swallows_no_push(
     stored: Stored, receiver: Receiver, start_by_hand: Callable[..., int], conf: dict[str, Any]
 ) -> None:
-    """The push has its run under the next id; redeliveries, and the next stay, find what they should."""
+    """The push gets its run under the next id; redeliveries, and the next visit of the commit, find the right run."""
     stored.add(CHAIN)
     taken = START.run_id(1)
     assert start_by_hand("shop", taken, conf) == 200
@@ -89,7 +89,7 @@ def test_a_taken_id_swallows_no_push(
 def test_a_delivery_that_was_forged_is_not_taken_for_told(
     stored: Stored, receiver: Receiver, start_by_hand: Callable[..., int]
 ) -> None:
-    """Ids of several stays are taken, each with the delivery's own id in its conf, and one of the far future."""
+    """The ids of several visits are taken, each with the delivery's own id in its conf, and one in the far future."""
     stored.add(CHAIN)
     for visit in range(1, 20):
         forged = OURS | {"sender": "webhook hook", "delivery_id": "one", "seen_at": f"{2990 - visit}-01-01"}
@@ -105,7 +105,7 @@ def test_images_too(
     monkeypatch: pytest.MonkeyPatch,
     conf: dict[str, Any],
 ) -> None:
-    """The same for what a registry tells."""
+    """The same for a registry's notifications."""
     connect(monkeypatch)
     stored.add(images())
     assert start_by_hand("base", IMAGE.run_id(1), conf) == 200
@@ -120,7 +120,7 @@ def test_an_id_that_is_taken_at_the_same_moment(
     start_by_hand: Callable[..., int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Between the look for runs and the making of one: the next id is taken, and the push has its run."""
+    """Between the query for runs and the creation of one: the push gets its run under the next id."""
     stored.add(CHAIN)
     assert start_by_hand("shop", START.run_id(1), {}) == 200
     monkeypatch.setattr(Runs, "there", lambda *_: {})
@@ -130,7 +130,7 @@ def test_an_id_that_is_taken_at_the_same_moment(
 def test_other_refs_of_the_delivery_are_not_held_up(
     stored: Stored, receiver: Receiver, start_by_hand: Callable[..., int]
 ) -> None:
-    """One push of several in a delivery has its id taken: all have their runs."""
+    """In a delivery of several pushes, one push's id is taken: all get their runs."""
     stored.add(CHAIN)
     assert start_by_hand("shop", START.run_id(1), {"seen_at": "garbage"}) == 200
     found = receiver.deliver(moved((MAIN, "", A), ("refs/tags/v1", "", B)))

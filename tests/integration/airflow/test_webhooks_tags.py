@@ -1,4 +1,4 @@
-"""Senders that name of an annotated tag just the tag object: the receiver asks the source for its commit."""
+"""For senders that report only the tag object of an annotated tag, the receiver asks the source for the commit."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: Stored) -> Path:
-    """A repository that the connection `git_shop` leads to, with the annotated tag `v1`, and Azure DevOps for it."""
+    """The repository behind the connection `git_shop`, with the annotated tag `v1`, and Azure DevOps as its sender."""
     folder = tmp_path / "api.git"
     folder.mkdir()
     git(folder, "init", "-q", "-b", "main")
@@ -47,7 +47,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: Stored) -> P
 
 
 def tell(receiver: Receiver, *told: tuple[str, str]) -> Sent:
-    """Azure's delivery of tags that were made."""
+    """Azure's delivery of created tags."""
     updates = [{"name": name, "oldObjectId": "0" * 40, "newObjectId": new} for name, new in told]
     repository = {"name": "api", "remoteUrl": "https://dev.azure.com/api"}
     payload = {
@@ -60,7 +60,7 @@ def tell(receiver: Receiver, *told: tuple[str, str]) -> Sent:
 
 
 def test_the_run_is_of_the_commit(stored: Stored, receiver: Receiver, source: Path) -> None:
-    """As the sensor sees it, so that both make one run."""
+    """As the sensor sees it, so that both start one run."""
     found = tell(receiver, (TAG, git(source, "rev-parse", TAG)))
     assert [entry.commit for entry in found.entries] == [git(source, "rev-parse", "HEAD")]
     ((_, run_id),) = stored.runs()
@@ -71,7 +71,7 @@ def test_the_run_is_of_the_commit(stored: Stored, receiver: Receiver, source: Pa
 
 
 def test_a_tag_that_moved_on_is_left_to_the_sensor(stored: Stored, receiver: Receiver, source: Path) -> None:
-    """What it pointed at can't be asked for any more; nothing is guessed."""
+    """The commit that the tag pointed at can't be resolved any more, and is not guessed."""
     told = git(source, "rev-parse", TAG)
     git(source, "tag", "-f", "-m", "y", "v1")
     found = tell(receiver, (TAG, told))
@@ -82,7 +82,7 @@ def test_a_tag_that_moved_on_is_left_to_the_sensor(stored: Stored, receiver: Rec
 
 
 def test_a_source_that_does_not_answer_is_no_error(stored: Stored, receiver: Receiver, source: Path) -> None:
-    """The delivery is taken, and the sensor finds the tag when the source is back."""
+    """The delivery is accepted, and the sensor finds the tag when the source is back."""
     told = git(source, "rev-parse", TAG)
     source.rename(source.with_name("gone"))
     found = tell(receiver, (TAG, told))

@@ -1,4 +1,4 @@
-"""Many deliveries at once, and a database that fails in the middle: still one push, one run."""
+"""Many concurrent deliveries, and a database that fails midway: each push still gets one run."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ WEB = {"scope": {"instance": "home", "namespace": "web", "repositories": ["api"]
 
 
 def tags(count: int) -> list[dict[str, Any]]:
-    """As many pushes of new tags."""
+    """Pushes of this many new tags."""
     return [moved((f"refs/tags/v{number}", "", commit(number + 1))) for number in range(count)]
 
 
 def test_one_delivery_a_hundred_times_at_once(stored: Stored, receiver: Receiver) -> None:
-    """One of them makes the run, and all name it."""
+    """One of them starts the run, and all name it."""
     stored.add(spec())
     found = receiver.all([signed(moved((MAIN, "", A)), delivery="one")] * AT_ONCE)
     ((_, run_id),) = stored.runs()
@@ -58,7 +58,7 @@ def test_one_delivery_a_hundred_times_at_once(stored: Stored, receiver: Receiver
 
 
 def test_a_hundred_pushes_at_once(stored: Stored, receiver: Receiver) -> None:
-    """Each makes its run."""
+    """Each starts its run."""
     stored.add(spec())
     found = receiver.all(signed(said) for said in tags(AT_ONCE))
     assert Counter(one.status for one in found) == {200: AT_ONCE}
@@ -69,7 +69,7 @@ def test_a_hundred_pushes_at_once(stored: Stored, receiver: Receiver) -> None:
 
 
 def test_a_push_of_more_refs_than_one_delivery_may_start(stored: Stored, receiver: Receiver) -> None:
-    """The rest is left to the sensor, and said to be; the second delivery of it takes what the first one left."""
+    """The response says that the rest is left to the sensor; a redelivery starts the next ones."""
     stored.add(spec())
     moves = [(f"refs/tags/v{number}", "", commit(number + 1)) for number in range(130)]
     found = [receiver.deliver(moved(*moves), delivery="one") for _ in range(2)]
@@ -84,7 +84,7 @@ def test_a_push_of_more_refs_than_one_delivery_may_start(stored: Stored, receive
 def test_two_chains_and_two_senders_at_once(
     stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two webhooks tell the same thirty pushes of one source with two chains, all at once."""
+    """Two webhooks report the same thirty pushes of a source with two chains, concurrently."""
     connect(monkeypatch, "organisation", password=OTHER_SECRET)
     stored.add(spec(), spec("web", **WEB))
     both = [
@@ -99,7 +99,7 @@ def test_two_chains_and_two_senders_at_once(
 
 @pytest.mark.parametrize("metadata", [POSTGRESQL], indirect=True)
 def test_two_server_processes_at_once(stored: Stored, tmp_path: Path) -> None:
-    """Two servers of one Airflow get the same fifty pushes at the same moment: one run each, and all are answered."""
+    """Two servers of one Airflow get the same fifty pushes at the same moment: each gets one run and a response."""
     stored.add(spec())
     deliveries = [signed(said, delivery=f"d{number}") for number, said in enumerate(tags(50))]
     file = tmp_path / "deliveries.json"
@@ -130,7 +130,7 @@ def _raises(_: Runs) -> None:
 
 
 def _is_cut_off(runs: Runs) -> None:
-    """Let the server end the connection that the transaction is on."""
+    """Make the server end the transaction's connection."""
     from airflow import settings  # noqa: PLC0415
 
     pid = runs.session.scalar(text("SELECT pg_backend_pid()"))
@@ -147,7 +147,7 @@ def _is_cut_off(runs: Runs) -> None:
 def test_a_failure_in_the_middle_leaves_nothing(
     stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, fails: Callable[[Runs], None]
 ) -> None:
-    """The database breaks off at the second of three runs: 503, nothing is there, and the redelivery makes all."""
+    """The database fails at the second of three runs: the response is 503, nothing is stored, a retry starts all."""
     stored.add(spec())
     receiver.request("GET", "/delivery-chain/webhooks/hook")
     create, calls = Runs._create, Counter[str]()
@@ -174,7 +174,7 @@ def test_a_failure_in_the_middle_leaves_nothing(
 def test_a_run_that_airflow_refuses_harms_no_other(
     stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One chain's run can't be made: the other's is, and the answer says why."""
+    """One chain's run can't be created; the other's is, and the response says why."""
     stored.add(spec(), spec("web", **WEB))
     create = Runs._create
 
@@ -195,7 +195,7 @@ def test_a_run_that_airflow_refuses_harms_no_other(
 def test_the_sensor_makes_it_in_the_same_moment(
     stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the look for a run and its making the sensor makes it: its run is named, and there is one."""
+    """The sensor creates the run between the query for it and its creation: the response names it, and there is one."""
     stored.add(spec())
     receiver.push(MAIN, "", A)
     ((_, first),) = stored.runs()
@@ -208,7 +208,7 @@ def test_the_sensor_makes_it_in_the_same_moment(
 
 
 def test_too_many_wait(stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond a number of deliveries that wait for the database, the rest is asked to come again, and may."""
+    """If too many deliveries wait for the database, the others are asked to retry, which works."""
     monkeypatch.setattr(receiver_module, "MOST_WAITING", 10)
     stored.add(spec())
     deliveries = [signed(said) for said in tags(40)]
@@ -225,14 +225,14 @@ def test_too_many_wait(stored: Stored, receiver: Receiver, monkeypatch: pytest.M
 
 
 def statuses(found: list[Sent]) -> Counter[int]:
-    """How often each."""
+    """Number of responses with each status."""
     return Counter(one.status for one in found)
 
 
 def test_one_senders_flood_is_stopped(
     stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who sends more than its number a minute is told when to come again; others are served."""
+    """The response to a sender above its rate limit says when to retry; other senders are served."""
     connect(monkeypatch, "loud", extra={"per_minute": 5})
     stored.add(spec())
     found = receiver.all(signed({"type": "ping"}, conn_id="loud", secret=SECRET) for _ in range(20))
@@ -241,7 +241,7 @@ def test_one_senders_flood_is_stopped(
 
 
 def test_a_database_that_is_away(stored: Stored, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the sender's connection in the database, as usual: 503 while it is away, never 401, and then it works."""
+    """With the sender's connection in the database, as usual: 503 during the outage, never 401, and then it works."""
     from airflow import settings  # noqa: PLC0415
     from airflow.models.connection import Connection  # noqa: PLC0415
     from airflow.utils.session import create_session  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""Pushes to chains whose specs are not what they were: invalid ones are started, removed ones are not."""
+"""Pushes to chains whose specs have changed: chains with invalid specs get runs, removed ones do not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OLD = spec()
 def test_a_push_is_for_the_chains_that_take_new_runs(
     stored: Stored, receiver: Receiver, state: State, started: list[str]
 ) -> None:
-    """A renamed chain's Dag is there while its runs end, beside that of the new name."""
+    """A renamed chain's old Dag exists until its runs have ended, besides the Dag with the new name."""
     entry = Entry(number=1, fingerprint="0123456789abcdef", file="api.yaml", slots={}, state=state)
     stored.add(OLD, standing=Standing.of(entry))
     stored.add(NEW)

@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run pay
-"""The ledger read from a SQLite database of Airflow's, and its page with Airflow's own login."""
+"""The ledger, read from a SQLite database of Airflow, and its page with Airflow's own login."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.integration,
-    # What Airflow's own web server imports.
+    # Imported by Airflow's own web server.
     pytest.mark.filterwarnings("ignore:Using `httpx` with `starlette.testclient`"),
 ]
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -42,7 +42,7 @@ HOOK = "webhook gh"
 
 
 def entry(ref: str = "refs/tags/v1", ago: float = 600, **given: Any) -> Entry:
-    """One that a webhook leaves, or the sensor; `ago` in seconds."""
+    """An entry as left by a webhook or the sensor; `ago` is in seconds."""
     whole = {"ref": ref, "commit": A, "at": NOW - timedelta(seconds=ago), "by": HOOK}
     return (Looked if "sensor" in given.values() else Entry).model_validate(whole | given)
 
@@ -52,7 +52,7 @@ def run_of(ref: str, *, made: bool) -> tuple[Outcome, ...]:
 
 
 class Records:
-    """Writes what webhooks and sensors leave."""
+    """Writes the records that webhooks and sensors leave."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -97,7 +97,7 @@ class Records:
         self.session.flush()
 
     def planned(self, run_id: str, state: str | None, *, error: str = "", by: str = "plan") -> None:
-        """A chain's run whose task `plan` is in a state, with the error that a task left as its reason."""
+        """A chain's run whose task `plan` has a state, and the error that the task left as its reason."""
         from airflow.models.dagrun import DagRun
         from airflow.models.taskinstance import TaskInstance
         from airflow.models.xcom import XComModel
@@ -182,7 +182,7 @@ def records(database: None) -> Iterator[Records]:
 
 @pytest.fixture
 def read(records: Records) -> Callable[..., Ledger]:
-    """Read what was written until now."""
+    """Read everything written so far."""
     from delivery_chain.airflow_db import push_events
 
     def ask(since: timedelta = DAY, readable: set[str] | None = None) -> Ledger:
@@ -193,12 +193,12 @@ def read(records: Records) -> Callable[..., Ledger]:
 
 
 def lines(ledger: Ledger) -> list[tuple[str, str, tuple[str, ...], tuple[str, ...]]]:
-    """Ref, first and other tellers, and gaps."""
+    """Ref, senders in order, and gaps."""
     return [(one.name, one.by, tuple(sight.by for sight in one.also), one.gaps) for one in ledger.changes]
 
 
 def test_both_kinds_of_records_are_read(records: Records, read: Callable[..., Ledger]) -> None:
-    """A webhook's row and a sensor's XCom of the same push are one line; what belongs to no Dag is there, too."""
+    """A webhook's row and a sensor's XCom for one push form one line; entries that belong to no Dag are included."""
     ref = "refs/tags/v1"
     records.told(PLACE, entry(ref, outcomes=run_of(ref, made=True), actor="mona"))
     records.told(None, entry("refs/heads/x", 500, why="no chain builds it"))
@@ -222,7 +222,7 @@ def test_both_kinds_of_records_are_read(records: Records, read: Callable[..., Le
 def test_a_run_that_is_not_there(
     records: Records, read: Callable[..., Ledger], by: str, ago: float, state: str
 ) -> None:
-    """What the sensor saw just now has no run yet: it names the run before it makes it."""
+    """A change that the sensor saw just now has no run yet, because it names the run before creating it."""
     given = entry("refs/tags/v1", ago, by=by, outcomes=run_of("refs/tags/v1", made=True))
     (records.looked if by == "sensor" else records.told)(PLACE, given)
     assert [run.word for change in read().changes for run in change.runs] == [state]
@@ -237,14 +237,14 @@ def test_a_run_that_is_not_there(
         ("failed", {"error": "ValueError"}, ("has no plan: ", "clear `plan` and everything downstream")),
         ("failed", {}, ("has no plan: ", "clear `plan` and everything downstream")),
         ("failed", {"error": "EventRefused"}, ()),
-        # Copied from another task, so that a push that was lost looks like one that was refused.
+        # Copied from another task, to make a lost push look like a refused one.
         ("failed", {"error": "EventRefused", "by": "gate"}, ("has no plan: ", "clear `plan`")),
     ],
 )
 def test_a_push_whose_run_has_no_plan(
     records: Records, read: Callable[..., Ledger], state: str, left: dict[str, Any], gap: tuple[str, ...]
 ) -> None:
-    """It is a gap until it has one, with what to do; whom the chain is hidden from is told nothing of it."""
+    """It is a gap until it has a plan, with advice; users who may not see the chain learn nothing about it."""
     ref = "refs/tags/v1"
     records.told(PLACE, entry(ref, outcomes=run_of(ref, made=True)))
     records.looked(PLACE, entry(ref, 597, by="sensor", outcomes=run_of(ref, made=False)))
@@ -256,7 +256,7 @@ def test_a_push_whose_run_has_no_plan(
 
 
 def test_only_what_is_recent(records: Records, read: Callable[..., Ledger]) -> None:
-    """Nothing older; but what was told just before and seen just after is whole, and has no gap."""
+    """Nothing older is included, but a push reported just before the start and seen just after is complete."""
     ref = "refs/tags/v1"
     records.told(PLACE, entry(ref, 3602, outcomes=run_of(ref, made=True)), entry("refs/heads/old", 4000))
     records.looked(PLACE, entry(ref, 3599, by="sensor", outcomes=run_of(ref, made=False)))
@@ -264,7 +264,7 @@ def test_only_what_is_recent(records: Records, read: Callable[..., Ledger]) -> N
 
 
 def test_records_of_another_version_are_counted(records: Records, read: Callable[..., Ledger]) -> None:
-    """What can't be read is left out, whole rows and single entries alike."""
+    """Unreadable records are skipped, both whole rows and single entries."""
     good = entry("refs/tags/v1", by="sensor")
     records.told(PLACE, entry(), extra='{"ref": "x", "colour": "red"}')
     records.told(PLACE, entry(), extra="no JSON")
@@ -277,7 +277,7 @@ def test_records_of_another_version_are_counted(records: Records, read: Callable
 def test_too_much_is_cut_where_both_are_whole(
     records: Records, read: Callable[..., Ledger], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where one kind is cut, older ones of the other are left out: they would look like gaps."""
+    """If one kind of record is truncated, older ones of the other are omitted, because they would look like gaps."""
     from delivery_chain.airflow_db import push_events
 
     monkeypatch.setattr(push_events, "MOST_ENTRIES", 3)
@@ -289,7 +289,7 @@ def test_too_much_is_cut_where_both_are_whole(
 
 
 def test_gaps_of_a_place_that_has_a_sender(records: Records, read: Callable[..., Ledger]) -> None:
-    """The connection says for whom it speaks: its source's push that only the sensor saw is a gap, another's none."""
+    """A push that only the sensor saw is a gap if a connection speaks for its source; for other sources it is not."""
     from airflow.models.connection import Connection
 
     said = {"sender": "github", "speaks_for": "git_shop other"}
@@ -318,7 +318,7 @@ LOGGED: dict[str, tuple[str, dict[str, str]]] = {
 def test_the_past_of_a_new_sender_has_no_gaps(
     records: Records, read: Callable[..., Ledger], known_by: str, ago: float, *, gap: bool
 ) -> None:
-    """From when on it may tell, the connection says, or the event log: by its making, or by its first word."""
+    """The start of a sender is known from its connection, or from the event log: its creation, or first delivery."""
     from airflow.models.connection import Connection
     from airflow.models.log import Log
     from sqlalchemy import insert
@@ -329,7 +329,7 @@ def test_the_past_of_a_new_sender_has_no_gaps(
         said["since"] = made.isoformat()
     else:
         event, extra = LOGGED[known_by]
-        # Under this name there was another one once.
+        # An earlier sender had the same name.
         old = {"dttm": NOW - DAY / 2, "event": event, "owner": "webhook gone", "extra": json.dumps(extra)}
         gone = {"dttm": NOW - DAY / 3, "event": "delete_connection", "owner": "bob"}
         gone["extra"] = json.dumps({"connection_id": "gh"})
@@ -348,7 +348,7 @@ def test_the_past_of_a_new_sender_has_no_gaps(
 
 
 def test_gaps_of_a_sensor(records: Records, read: Callable[..., Ledger]) -> None:
-    """Paused, failed, looked elsewhere: from the Dag, its last run, and the cursor in its Variable."""
+    """Paused, failed, polls another source: known from the Dag, its last run, and the cursor in its Variable."""
     from airflow.models.dag import DagModel
     from airflow.models.variable import Variable
 
@@ -369,7 +369,7 @@ def test_gaps_of_a_sensor(records: Records, read: Callable[..., Ledger]) -> None
 
 
 def test_a_reader_sees_what_is_of_their_dags(records: Records, read: Callable[..., Ledger]) -> None:
-    """The watching Dag decides about the change, a chain's about its run; what is of no Dag is for who reads all."""
+    """Changes require the watching Dag, runs their chain's Dag; entries without a Dag require access to all."""
     records.told(PLACE, entry(outcomes=run_of("v1", made=True)))
     records.told(QUIET, entry("refs/tags/v2"))
     records.told(None, entry("refs/tags/v3"))
@@ -381,7 +381,7 @@ def test_a_reader_sees_what_is_of_their_dags(records: Records, read: Callable[..
 
 
 class Reader:
-    """Asks the page as a user of Airflow."""
+    """Requests the page as a user of Airflow."""
 
     def __init__(self) -> None:
         from airflow.api_fastapi.app import create_auth_manager
@@ -420,20 +420,20 @@ def shown(text: str) -> list[str]:
 
 
 def test_the_page_asks_for_a_login(reader: Reader) -> None:
-    """Nobody reads it without, also not with a Dag named in the address."""
+    """It can't be read without a login, even with a Dag named in the address."""
     assert reader.get(login=False)[0] == 401
     assert reader.get(login=False, dag_id=PLACE)[0] == 401
 
 
 def test_the_first_page(reader: Reader) -> None:
-    """It asks for a login, too, and leads to the pushes."""
+    """It requires a login, too, and links to the push events."""
     assert reader.get(path="/", login=False)[0] == 401
     status, text = reader.get(path="/")
     assert (status, '<a href="events">Push events</a>' in text) == (200, True)
 
 
 def test_a_run_that_is_not_there_has_a_page(reader: Reader) -> None:
-    """With the way to what there is, for who is logged in."""
+    """It links to the other pages, for logged-in users."""
     path = f"/{CHAIN}/nope"
     assert reader.get(path=path, login=False)[0] == 401
     status, text = reader.get(path=path)
@@ -451,14 +451,14 @@ def test_a_run_that_is_not_there_has_a_page(reader: Reader) -> None:
 def test_a_run_whose_task_was_deleted_has_its_page(
     reader: Reader, monkeypatch: pytest.MonkeyPatch, deleted: tuple[str, ...], status: int
 ) -> None:
-    """One that lacks what every chain has is none."""
+    """A run without the tasks that every chain has gets no page."""
     facts = Facts(state="success", deleted=deleted)
     monkeypatch.setattr("delivery_chain.web.pages.app.facts_of", lambda *_, **__: facts)
     assert reader.get(path=f"/{CHAIN}/some")[0] == status
 
 
 def test_the_page_shows_what_is_asked_for(reader: Reader) -> None:
-    """All of it, or what the form's fields leave."""
+    """Everything, or what the form's filters leave."""
     status, text = reader.get()
     assert (status, shown(text)) == (200, ["v1", "v2", "v3"])
     assert shown(reader.get(ref="v2")[1]) == ["v2"]
@@ -471,7 +471,7 @@ def test_the_page_shows_what_is_asked_for(reader: Reader) -> None:
 
 
 def test_the_page_honours_airflow_s_rights(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who may read some Dags sees their part; who may not read the audit log sees none, whatever the address says."""
+    """Users who may read some Dags see their part; without access to the audit log, they see nothing."""
     monkeypatch.setattr(type(reader.manager), "get_authorized_dag_ids", lambda *_args, **_named: {QUIET})
     status, text = reader.get()
     assert (status, shown(text)) == (200, ["v2"])
@@ -481,7 +481,7 @@ def test_the_page_honours_airflow_s_rights(reader: Reader, monkeypatch: pytest.M
 
 
 def test_the_command_reads_the_same(reader: Reader) -> None:
-    """In a process of its own, as a person runs it: JSON on standard output and nothing else."""
+    """In a process of its own, as run by a user: JSON on standard output, and nothing else."""
     del reader
     code = (
         "import sys; from delivery_chain.commands.main import main;"
@@ -500,7 +500,7 @@ def test_the_command_reads_the_same(reader: Reader) -> None:
 
 
 def test_the_command_says_which_database_it_needs(tmp_path: Any) -> None:
-    """Beside no Airflow: exit code 1, and what is missing."""
+    """Without Airflow's configuration: exit code 1, and what is missing."""
     code = "import sys; from delivery_chain.commands.main import main; sys.exit(main(['events']))"
     env = os.environ | {
         "PYTHONPATH": os.pathsep.join(sys.path),

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 OPTIONS = Options(seed=7, minutes=3, pushes=6, kills=12, quiet_minutes=8)
-"""Few pushes: the machine that tests may be small, and each is a whole run of a chain."""
+"""Few pushes, because each is a whole run of a chain, and the test machine may be small."""
 
 
 def test_nothing_is_lost_doubled_let_through_or_left(tmp_path: Path) -> None:
-    """What came of each push is right in the registries, at the receiver, in Airflow's records and on the machine."""
+    """Registries, receiver, Airflow's records and the machine show the right outcome of each push."""
     output = io.StringIO()
     tmp_path.chmod(0o755)
     result = Loop(Layout(tmp_path / "loop"), OPTIONS, Console(output)).run()
     print(output.getvalue())  # noqa: T201 - pytest shows it where the test fails: what was killed, and when
     assert result.violations == []
-    # Else it would have shown little.
+    # Otherwise the test would prove little.
     assert (result.pushes, sum(result.kills.values()) >= OPTIONS.kills // 2) == (10, True)

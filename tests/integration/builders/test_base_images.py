@@ -1,4 +1,4 @@
-"""Which base images a build gets, with which login, against a registry with a token server."""
+"""Base images that a build may read, and the logins for them, against a registry with a token server."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ FOUND = [
 
 @pytest.mark.parametrize("dockerfile", FOUND)
 def test_images_are_found(build: Builder, home: Registry, dockerfile: str) -> None:
-    """What was pulled before is what the build asks for, however it is named."""
+    """The build finds the images that were pulled before, however it names them."""
     with RegistryClient(home) as client:
         digest = client.head_digest("shop/base", "1") or ""
     text = dockerfile.replace("{host}", home.host).replace("{digest}", digest)
@@ -90,7 +90,7 @@ def test_images_are_found(build: Builder, home: Registry, dockerfile: str) -> No
 
 
 def test_tokens_are_for_what_is_needed(build: Builder, tokens: tuple[Registry, TokenServer]) -> None:
-    """The login asks to pull exactly the base image, and to push exactly the target."""
+    """The login requests a token to pull exactly the base image, and to push exactly the target."""
     home, server = tokens
     server.asked_by.clear()
     build(home, f"FROM {home.host}/shop/base:1\n", reads=default(home))
@@ -99,7 +99,7 @@ def test_tokens_are_for_what_is_needed(build: Builder, tokens: tuple[Registry, T
 
 
 def test_another_namespace_is_refused_by_name(build: Builder, tokens: tuple[Registry, TokenServer]) -> None:
-    """Whoever may push source does not read what the chain's login reads; nothing is sent."""
+    """People who may push source can't read everything that the chain's login can; no request is sent."""
     home, server = tokens
     server.asked_by.clear()
     with pytest.raises(BuildFailed) as caught:
@@ -119,7 +119,7 @@ def test_another_namespace_is_refused_by_name(build: Builder, tokens: tuple[Regi
 def test_layers_are_fetched_from_the_registry_alone(
     build: Builder, home: Registry, *, inside: bool, by_digest: bool
 ) -> None:
-    """A manifest's addresses lead to the worker's own services, over the network of the pull: none is asked."""
+    """Addresses in a manifest point at the worker's own services; none of them is requested during the pull."""
     with socket.create_server(("127.0.0.1", 0)) as listener, RegistryClient(home) as client:
         document = json.loads(client.get_manifest("shop/base", "1").raw)
         address = f"http://127.0.0.1:{listener.getsockname()[1]}/x"
@@ -148,14 +148,14 @@ def rules(home: Registry, *namespaces: str) -> PullPolicy:
 
 
 def test_a_rule_opens_a_namespace(build: Builder, home: Registry) -> None:
-    """And nothing but it."""
+    """And no other."""
     text = f"FROM {home.host}/base/tools:1\n"
     assert build(home, text, reads=rules(home, "base")).digest
 
 
 @pytest.mark.parametrize("name", ["docker.io/base/tools:1", "base/tools:1", "quay.example.com/base/tools:1"])
 def test_a_mirror_is_read_instead(build: Builder, tokens: tuple[Registry, TokenServer], name: str) -> None:
-    """With its own login, under the name that the Dockerfile has."""
+    """With its own login, under the name in the Dockerfile."""
     home, server = tokens
     server.asked_by.clear()
     host = "quay.example.com" if name.startswith("quay") else "docker.io"
@@ -200,7 +200,7 @@ def test_refused_by_name(
 
 
 def test_a_name_that_the_base_image_makes_is_not_pulled(build: Builder, home: Registry) -> None:
-    """ENV of a base image is not known before: the build fails, and says what to write."""
+    """ENV of a base image is not known in advance: the build fails, and says what to write."""
     build(home, SCRATCH + f"ENV OTHER={home.host}/secretteam/app:1\n", name="shop/env", tag="1")
     text = f"FROM {home.host}/shop/env:1\nCOPY --from=$OTHER / /x\n"
     with pytest.raises(BuildFailed, match="was not pulled"):
@@ -208,7 +208,7 @@ def test_a_name_that_the_base_image_makes_is_not_pulled(build: Builder, home: Re
 
 
 def test_a_name_for_two_platforms(build: Builder, home: Registry) -> None:
-    """It has one place in the build's storage."""
+    """The name can refer to only one image in the build's storage."""
     base = f"{home.host}/shop/base:1"
     text = f"FROM --platform=linux/arm64 {base} AS a\nFROM {base}\nCOPY --from=a / /\n"
     with pytest.raises(BuildFailed, match=r"for linux/amd64 here and for linux/arm64 in line 1"):
@@ -216,7 +216,7 @@ def test_a_name_for_two_platforms(build: Builder, home: Registry) -> None:
 
 
 def test_builds_see_nothing_of_each_other(build: Builder, home: Registry) -> None:
-    """An image that another build made is not found by its local name."""
+    """An image from another build is not found by its local name."""
     build(home, SCRATCH)
     with pytest.raises(BuildFailed, match="the worker itself"):
         build(home, "FROM localhost/build\n", reads=PullPolicy())
@@ -240,7 +240,7 @@ def test_modes_do_not_depend_on_the_umask(
     monkeypatch.setattr(builder, "_sandboxes", {})
     tmp_path.chmod(0o700)
     build = Builder(tmp_path)
-    # As git lays them down.
+    # The modes that git writes.
     for name, mode in (("plain", 0o644), ("script", 0o755)):
         (build.context / name).write_text("x")
         (build.context / name).chmod(mode)
@@ -256,7 +256,7 @@ def test_modes_do_not_depend_on_the_umask(
 
 
 def modes_of(registry: Registry, digest: str, *names: str) -> dict[str, str]:
-    """Modes of an image's files, as `ls` shows them."""
+    """Modes of an image's files, as shown by `ls`."""
     found = {}
     with RegistryClient(registry) as client:
         for layer in json.loads(client.get_manifest("shop/api", digest).raw)["layers"]:
@@ -272,7 +272,7 @@ def modes_of(registry: Registry, digest: str, *names: str) -> dict[str, str]:
 def test_a_program_outside_of_usr_is_said(
     build: Builder, home: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str
 ) -> None:
-    """The sandbox does not show it; no weaker isolation is taken instead."""
+    """The sandbox does not show it; the build does not fall back to a weaker isolation."""
     folder = tmp_path / "opt" / "bin"
     folder.mkdir(parents=True)
     shutil.copy(shutil.which(tool, path="/usr/bin:/usr/sbin") or "", folder / tool)
@@ -283,7 +283,7 @@ def test_a_program_outside_of_usr_is_said(
 
 
 def test_flaws_are_said_once_in_the_log(build: Builder, home: Registry) -> None:
-    """A line each, with the version and the fix."""
+    """One line each, with the version and the fix."""
     build(home, SCRATCH, isolation=Isolation.CONTAINER, network=Network.NONE)
     said = [line.split(" (")[0] for line in build.lines if " has CVE-" in line]
     assert len(said) == len(set(said))

@@ -1,4 +1,4 @@
-"""The contract of builders: every one of the table passes it, against a real registry."""
+"""The contract of builders: every builder in the table passes it, with a real registry."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def config_of(registry: Registry, name: str, digest: str) -> dict[str, Any]:
 
 
 def test_digest_is_the_registrys(build: Builder, registry: Registry) -> None:
-    """The digest that comes back is that of the manifest the registry has under the target's tag."""
+    """The returned digest is that of the registry's manifest under the target's tag."""
     output = build(registry, SCRATCH)
     manifest = get(registry, "shop/api/manifests/a")
     assert (output.digest, json.loads(manifest)["mediaType"]) == (
@@ -72,7 +72,7 @@ def test_digest_is_the_registrys(build: Builder, registry: Registry) -> None:
 
 
 def test_arguments_labels_and_annotations(build: Builder, registry: Registry) -> None:
-    """Each reaches its place; an argument used in LABEL is today's, not that of an earlier build."""
+    """Each arrives where it belongs; an argument in LABEL has today's value, not that of an earlier build."""
     dockerfile = "FROM scratch\nARG REV\nLABEL rev=$REV\nCOPY busybox /\n"
     build(registry, dockerfile, args={"REV": "1"})
     output = build(registry, dockerfile, args={"REV": "2"}, labels={"a.b": "c d=e"}, annotations={"x": "y"})
@@ -129,7 +129,7 @@ def test_context_with_a_dockerignore(build: Builder, registry: Registry) -> None
 
 
 def test_nothing_is_left_after_success_and_failure(build: Builder, registry: Registry) -> None:
-    """Storage, logins and temporary files are gone, whether the build worked or not."""
+    """Storage, logins and temporary files are removed, whether or not the build worked."""
     build(registry, SCRATCH)
     after_success = build.leftovers()
     with pytest.raises(BuildFailed):
@@ -138,7 +138,7 @@ def test_nothing_is_left_after_success_and_failure(build: Builder, registry: Reg
 
 
 def test_failed_step_shows_its_output(build: Builder, registry: Registry) -> None:
-    """The last lines of the step are the error's, and its message does not say once more what is in the log."""
+    """The error has the step's last lines, and its message does not repeat what is in the log."""
     with pytest.raises(BuildFailed) as caught:
         build(registry, SCRATCH + run("echo the reason is $((41 + 1)); exit 3"))
     assert "the reason is 42" in caught.value.output
@@ -167,7 +167,7 @@ def test_push_to_a_registry_that_is_down(build: Builder) -> None:
 
 
 def test_push_to_a_registry_without_tls(build: Builder, registry: Registry) -> None:
-    """Plain http is never fallen back to."""
+    """The builder never falls back to plain http."""
     with pytest.raises(RegistryUnreachable, match="no trusted TLS connection"):
         build(Registry(registry.host), SCRATCH)
 
@@ -176,7 +176,7 @@ def test_push_to_a_registry_without_tls(build: Builder, registry: Registry) -> N
 def test_target_must_be_a_tag_of_the_registry(
     build: Builder, tmp_path: Path, registry: Registry, target: str
 ) -> None:
-    """A target elsewhere, or without a tag, is refused before anything runs."""
+    """A target elsewhere, or without a tag, is rejected before anything runs."""
     target = target.replace("{host}", registry.host)
     work = BuildWork(tmp_path, tmp_path / "Dockerfile", Platform.LINUX_AMD64, target, registry, tmp_path)
     with pytest.raises(InvalidReference):
@@ -192,7 +192,7 @@ def test_timeout_stops_the_step(build: Builder, registry: Registry) -> None:
 
 
 def test_disk_full(build: Builder, tmp_path: Path, registry: Registry) -> None:
-    """A disk that fills up during the build is the retryable error, and what was written is removed."""
+    """A disk that fills up during the build is a retryable error, and everything written is removed."""
     disk = tmp_path / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(disk)], check=True)
@@ -206,7 +206,7 @@ def test_disk_full(build: Builder, tmp_path: Path, registry: Registry) -> None:
 
 
 def processes_with(text: str) -> list[int]:
-    """Processes that have an argument, apart from this one."""
+    """Processes that have an argument, except for this one."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
@@ -220,7 +220,7 @@ def mounts_below(folder: Path) -> list[str]:
 
 
 def test_killed_worker_and_retry(build: Builder, registry: Registry, tmp_path: Path) -> None:
-    """After kill -9 of the worker in a RUN step nothing runs or is mounted; a retry works and removes all."""
+    """After kill -9 of the worker in a RUN step, nothing runs or is mounted; a retry works and removes everything."""
     (build.context / "Dockerfile").write_text(SCRATCH + run("echo started; exec /bin/busybox sleep 4712"))
     code = f"""
 from pathlib import Path
@@ -241,7 +241,7 @@ load_builder({build.name!r}).build(work, seconds=100, log=lambda line: print(lin
         for line in worker.stdout:
             if line.strip() == "started":
                 break
-        # The shell says so just before it becomes the program.
+        # The shell prints this just before it becomes the program.
         until = time.monotonic() + 20
         while not processes_with("4712") and time.monotonic() < until:
             time.sleep(0.02)
@@ -257,18 +257,18 @@ load_builder({build.name!r}).build(work, seconds=100, log=lambda line: print(lin
 
 
 def test_a_probe_names_the_isolation_of_builds(build: Builder, registry: Registry) -> None:
-    """What a trial build finds out is what builds get."""
+    """The trial build reports the isolation that builds get."""
     said = build.builder.probe({}, build.workdir)
     assert (build(registry, SCRATCH).isolation, build.leftovers()) == (said, [])
 
 
 def test_an_option_of_no_builder(build: Builder, registry: Registry) -> None:
-    """It is refused by name before anything runs."""
+    """The error names it, before anything runs."""
     with pytest.raises(ConfigurationError, match="'colour'"):
         build(registry, SCRATCH, options={"colour": "red"})
 
 
 def test_a_name_of_no_builder() -> None:
-    """The error lists those there are."""
+    """The error lists the existing ones."""
     with pytest.raises(ConfigurationError, match=f"'kaniko': expected one of {', '.join(sorted(BUILDERS))}"):
         load_builder("kaniko")

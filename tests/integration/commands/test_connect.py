@@ -1,4 +1,4 @@
-"""`delivery-chain connect` against a server on this machine: what it makes, refuses, and never shows."""
+"""`delivery-chain connect` with a server on this machine: what it creates, what it refuses, and what it never shows."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int
 
 
 def body(conn_type: str, host: str, **given: Any) -> dict[str, Any]:
-    """What Airflow is sent."""
+    """The body sent to Airflow."""
     usual: dict[str, Any] = {"port": None, "login": None, "password": None, "extra": {}}
     return {"connection_id": "here", "conn_type": conn_type, "host": host} | usual | given
 
@@ -60,7 +60,7 @@ def posted(airflow: FakeAirflow) -> list[dict[str, Any]]:
 def test_a_registry(
     airflow: FakeAirflow, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Its host and port apart, the password from the environment, the CA's text from a file."""
+    """Host and port separately, the password from the environment, the CA's text from a file."""
     monkeypatch.setenv(SECRET, GIVEN)
     ca = tmp_path / "ca.pem"
     ca.write_text(CA)
@@ -75,7 +75,7 @@ def test_a_registry(
 
 
 def test_an_anonymous_registry(airflow: FakeAirflow, capsys: pytest.CaptureFixture[str]) -> None:
-    """No login, plain http, and its usual port, without which Airflow tests no connection."""
+    """No login, plain http, and the default port, without which Airflow can't test a connection."""
     code, out, _ = run(capsys, "registry", "here", "registry.local", "--plain-http")
     plain = body("oci_registry", "registry.local", port=80, extra={"plain_http": True})
     assert (code, posted(airflow)) == (0, [plain])
@@ -85,7 +85,7 @@ def test_an_anonymous_registry(airflow: FakeAirflow, capsys: pytest.CaptureFixtu
 def test_a_git_source_over_https(
     airflow: FakeAirflow, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The token comes through standard input."""
+    """The token is read from standard input."""
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{GIVEN}\n"))
     options = ("--username", "bot", "--secret-stdin")
     code, out, _ = run(capsys, "git", "here", "https://git.example.com/shop", *options)
@@ -97,7 +97,7 @@ def test_a_git_source_over_https(
 def test_a_git_source_over_ssh(
     airflow: FakeAirflow, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """The key and the server's own key are sent as text: a worker need not have the files."""
+    """The key and the server's host key are sent as text, so that a worker need not have the files."""
     key, hosts = tmp_path / "key", tmp_path / "hosts"
     key.write_text(KEY)
     hosts.write_text(HOSTS)
@@ -109,7 +109,7 @@ def test_a_git_source_over_ssh(
 
 
 def test_a_transport_that_is_off_by_default(airflow: FakeAirflow, capsys: pytest.CaptureFixture[str]) -> None:
-    """Is taken, and the setting that it needs is named."""
+    """It is accepted, and the required setting is named."""
     code, out, _ = run(capsys, "git", "here", "file:///srv/git")
     said = (
         "created connection here (git): file:///srv/git without a login; [delivery_chain] git_transports must"
@@ -118,7 +118,7 @@ def test_a_transport_that_is_off_by_default(airflow: FakeAirflow, capsys: pytest
 
 
 def test_a_trigger_with_a_new_secret(airflow: FakeAirflow, capsys: pytest.CaptureFixture[str]) -> None:
-    """The signing secret is made here and printed once, for the target to check with."""
+    """The signing secret is generated and printed once, for the target to verify signatures with."""
     code, out, _ = run(capsys, "trigger", "here", "https://deploy.example.com/hooks/shop?env=prod")
     (sent,) = posted(airflow)
     secret = sent.pop("password")
@@ -145,7 +145,7 @@ def test_a_trigger_with_another_secret(
     password: str | None,
     said: str,
 ) -> None:
-    """One's own, or none; the secret part of the query comes from the environment; neither is shown."""
+    """The user's own secret, or none; the secret part of the query is in the environment; neither is shown."""
     monkeypatch.setenv(SECRET, secret)
     monkeypatch.setenv(SECRET_QUERY, "token=hidden")
     code, out, _ = run(capsys, "trigger", "here", "https://deploy.example.com/", *options, "--timeout", "20")
@@ -190,7 +190,7 @@ def test_nothing_is_sent_for_a_mistake(
     words: tuple[str, ...],
     said: str,
 ) -> None:
-    """What a task would refuse is refused here, before any request; the advice is not to correct what is not there."""
+    """Values that a task would reject are rejected before any request, with advice for a new connection."""
     monkeypatch.setattr("sys.stdin", io.StringIO())
     code, out, err = run(capsys, *words)
     assert (code, out, said in err, airflow.seen) == (2, "", True, []), err
@@ -200,14 +200,14 @@ def test_nothing_is_sent_for_a_mistake(
 def test_a_secret_without_a_login(
     airflow: FakeAirflow, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A password that nobody would send is no connection."""
+    """A password without a user name, which would never be sent, makes no connection."""
     monkeypatch.setenv(SECRET, GIVEN)
     code, _, err = run(capsys, "registry", "here", "registry.example.com")
     assert (code, "--username is missing" in err, airflow.seen) == (2, True, [])
 
 
 def test_one_that_is_there_is_left_alone(airflow: FakeAirflow, capsys: pytest.CaptureFixture[str]) -> None:
-    """The second time says how to change it; --update does."""
+    """The second call says how to change it; --update does."""
     words = ("registry", "here", "registry.example.com")
     assert run(capsys, *words)[0] == 0
     code, out, err = run(capsys, *words, "--region", "eu")
@@ -222,7 +222,7 @@ def test_one_that_is_there_is_left_alone(airflow: FakeAirflow, capsys: pytest.Ca
 def test_an_update_keeps_the_secrets_that_are_not_given(
     airflow: FakeAirflow, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither password nor the secret part of a query is asked for again, nor sent."""
+    """The command neither asks for the password or the secret part of a query again, nor sends them."""
     monkeypatch.setenv(SECRET, SIGNING)
     monkeypatch.setenv(SECRET_QUERY, "token=hidden")
     run(capsys, "trigger", "here", "https://old.example.com/")
@@ -251,7 +251,7 @@ def test_an_update_that_cannot_be(
     code: int,
     said: str,
 ) -> None:
-    """Nothing is changed, and the reason is told."""
+    """Nothing is changed, and the error gives the reason."""
     if there:
         airflow.connections["here"] = {"connection_id": "here", "conn_type": there}
     found, out, err = run(capsys, "registry", "here", "registry.example.com", "--update", *options)
@@ -264,7 +264,7 @@ def test_an_update_that_cannot_be(
 def test_refusals_say_what_to_do(
     airflow: FakeAirflow, capsys: pytest.CaptureFixture[str], status: int, said: str
 ) -> None:
-    """Airflow's no is told with the next step, and a new secret that came to nothing is not shown."""
+    """Airflow's refusal is shown with the next step, but not the unused new secret."""
     airflow.say["POST /api/v2/connections"] = [(status, {"detail": "no"})]
     code, out, err = run(capsys, "trigger", "here", "https://deploy.example.com")
     assert (code, out, said in err) == (3, "", True)
@@ -273,7 +273,7 @@ def test_refusals_say_what_to_do(
 def test_a_registry_is_tried_first(
     airflow: FakeAirflow, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """With --test a wrong password makes no connection, and the right one says what was found."""
+    """With --test, a wrong password creates no connection, and a valid one prints what was found."""
     with docker_registry(tmp_path, htpasswd=True) as registry:
         words = ("registry", "here", registry.host, "--plain-http", "--username", ROBOT, "--test")
         monkeypatch.setenv(SECRET, GIVEN)
@@ -289,7 +289,7 @@ def test_a_registry_is_tried_first(
 def test_a_git_source_is_tried_first(
     airflow: FakeAirflow, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """A folder of repositories is tried by one of them."""
+    """A folder of repositories is tested with one of them."""
     subprocess.run(["git", "init", "-q", "--bare", str(tmp_path / "api.git")], check=True)
     words = ("git", "here", tmp_path.as_uri(), "--test", "--repository")
     code, _, err = run(capsys, *words, "nosuch.git")
@@ -302,7 +302,7 @@ def test_a_git_source_is_tried_first(
 
 
 def test_a_target_is_tried_first(airflow: FakeAirflow, capsys: pytest.CaptureFixture[str]) -> None:
-    """A connection is opened, and nothing is sent: a request could start a redeploy."""
+    """The test connects but sends no request, which could start a redeploy."""
     code, out, _ = run(capsys, "trigger", "here", airflow.url, "--test")
     said = f"tested  {airflow.url} takes connections; no request was sent, it could start a redeploy; deliveries will"
     assert (code, out.splitlines()[1]) == (0, f"{said} be signed")
@@ -313,7 +313,7 @@ def test_a_target_is_tried_first(airflow: FakeAirflow, capsys: pytest.CaptureFix
 def test_the_readme_makes_what_the_examples_name(
     airflow: FakeAirflow, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its three commands, without the look at hosts that are no more than examples."""
+    """The README's three commands, without testing hosts that are only examples."""
     monkeypatch.setenv(SECRET, SIGNING)
     commands = re.findall(r"^\$ delivery-chain (connect .*)$", README.read_text(), re.MULTILINE)
     for command in commands:

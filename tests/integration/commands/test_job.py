@@ -1,4 +1,4 @@
-"""`delivery-chain job` as runners start it: the job on standard input, its logins by a file, one line of result."""
+"""`delivery-chain job`, as runners start it: the job on standard input, its logins in a file, one line of result."""
 
 from __future__ import annotations
 
@@ -45,24 +45,24 @@ sys.meta_path.insert(0, Refuse())
 from delivery_chain.commands.main import main
 sys.exit(main())
 """
-"""The command where Airflow can't be imported, as in an image that is for jobs alone."""
+"""The command, with Airflow not importable, as in an image for jobs only."""
 
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """A registry that asks for a login."""
+    """A registry that requires a login."""
     with locked_registry(tmp_path_factory.mktemp("locked")) as registry:
         yield registry
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    """What is built."""
+    """The source of the build."""
     return Source.make(tmp_path_factory.mktemp("git") / "shop")
 
 
 def start(work: Path, *arguments: str, logins: int | None = None) -> subprocess.Popen[bytes]:
-    """The command in an environment that has nothing of this one's but where programs and modules are."""
+    """Start the command, with only the locations of programs and modules in its environment."""
     env = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": os.pathsep.join(sys.path),
@@ -77,12 +77,12 @@ def start(work: Path, *arguments: str, logins: int | None = None) -> subprocess.
 
 
 def left(work: Path) -> list[str]:
-    """What jobs left on this machine."""
+    """Leftovers of jobs on this machine."""
     return [path.name for path in (work / str(os.geteuid()) / "jobs").iterdir()]
 
 
 def test_a_build(tmp_path: Path, source: Source, registry: Registry) -> None:
-    """One line of JSON is the result; the log has the build and no password; nothing is left. Airflow is not needed."""
+    """The result is one line of JSON; the log has the build and no password; nothing is left. Airflow is not needed."""
     with (
         passed_file(source.logins(registry).to_json().decode()) as descriptor,
         start(tmp_path / "work", logins=descriptor) as process,
@@ -98,7 +98,7 @@ def test_a_build(tmp_path: Path, source: Source, registry: Registry) -> None:
 
 @pytest.mark.parametrize("name", sorted(SCANNERS))
 def test_a_scan(tmp_path: Path, registry: Registry, name: str) -> None:
-    """The same for each engine: the result names reports that are beside the image in the registry."""
+    """The same for each engine: the result names reports that the registry has next to the image."""
     with RegistryClient(registry) as client:
         bench = BENCHES[name](client, tmp_path / "job")
         digest = push_files(client, "shop/old", OLD)
@@ -127,7 +127,7 @@ def test_a_scan(tmp_path: Path, registry: Registry, name: str) -> None:
 
 
 def test_sigterm_ends_it(tmp_path: Path, source: Source, registry: Registry) -> None:
-    """A container that is stopped leaves no program and no file, and still says what became of the job."""
+    """A stopped container leaves no program and no file, and still reports what became of the job."""
     with (
         passed_file(source.logins(registry).to_json().decode()) as descriptor,
         start(tmp_path / "work", logins=descriptor) as process,
@@ -162,7 +162,7 @@ def failing(tmp_path: Path, job: bytes, *arguments: str) -> Failure:
 
 
 def test_a_job_without_its_logins(tmp_path: Path, source: Source) -> None:
-    """It says which is missing."""
+    """The error says which login is missing."""
     found = failing(tmp_path, source.job().model_dump_json().encode())
     assert (found.error, found.message) == (
         "ConfigurationError",
@@ -172,12 +172,12 @@ def test_a_job_without_its_logins(tmp_path: Path, source: Source) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"{}", json.dumps({"kind": "deploy"}).encode()])
 def test_what_is_no_job(tmp_path: Path, data: bytes) -> None:
-    """It is refused as data, so that a runner need not read the log."""
+    """The refusal is data, so that a runner need not parse the log."""
     assert failing(tmp_path, data).error == "UsageError"
 
 
 def test_logins_that_can_not_be_read(tmp_path: Path, source: Source) -> None:
-    """The file is named, and what is wrong with it."""
+    """The error names the file, and what is wrong with it."""
     job = source.job().model_dump_json().encode()
     missing = failing(tmp_path, job, "--logins", str(tmp_path / "none"))
     (tmp_path / "other").write_text(Logins().to_json().decode() + "}")

@@ -1,4 +1,4 @@
-"""docs/events/post-receive in a real bare repository: each push is told once, signed, and never fails."""
+"""docs/events/post-receive in a real bare repository: each push is reported once and signed, and never fails."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LAST = "; the sensor will find the push"
 
 @dataclass(slots=True)
 class Forge:
-    """A bare repository with the hook, a clone to push from, and where the hook sends to."""
+    """A bare repository with the hook, a clone to push from, and the hook's target."""
 
     folder: Path
     bare: Path
@@ -41,28 +41,28 @@ class Forge:
     environment: dict[str, str]
 
     def git(self, *words: str, at: Path | None = None, given: str | None = None) -> str:
-        """What a git command prints."""
+        """Run a git command; return its output."""
         done = self._git(words, at or self.clone, given)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
     def push(self, *words: str) -> str:
-        """Push, which works whatever becomes of the hook. Returns what the hook said."""
+        """Push, which works whatever the hook does; return the hook's output."""
         done = self._git(("push", "--quiet", "origin", *words), self.clone, None)
         assert done.returncode == 0, done.stderr
         return "".join(line.removeprefix("remote: ").rstrip() for line in done.stderr.splitlines())
 
     def commit(self) -> str:
-        """A new commit's id."""
+        """Make a commit; return its id."""
         self.git("commit", "--quiet", "--allow-empty", "--message", "change")
         return self.git("rev-parse", "HEAD")
 
     def config(self, name: str, value: str) -> None:
-        """Set one of the hook's settings."""
+        """Change one of the hook's settings."""
         self.git("config", f"delivery-chain.{name}", value, at=self.bare)
 
     def told(self) -> list[tuple[Push, ...]]:
-        """The pushes of each request, by the receiver's own reading, which includes the signature."""
+        """The pushes in each request, as parsed by the receiver, which also verifies the signature."""
         return [
             receive(STANDARD, Request(got.headers, got.body), [SECRET], datetime.now(UTC)).pushes
             for got in self.target.got
@@ -95,7 +95,7 @@ def _make(tmp_path: Path) -> Iterator[Any]:
             forge.bare.mkdir(parents=True)
             forge.git("init", "--quiet", "--bare", f"--object-format={object_format}", at=forge.bare)
             if object_format != "sha1":
-                # Git 2.39 does not learn from an empty repository which ids it has.
+                # Git 2.39 can't tell an empty repository's kind of ids.
                 tree = forge.git("mktree", at=forge.bare, given="")
                 root = forge.git("commit-tree", "-m", "root", tree, at=forge.bare)
                 forge.git("update-ref", "refs/heads/main", root, at=forge.bare)
@@ -118,7 +118,7 @@ def _forge(make: Any) -> Forge:
 
 
 def limits(forge: Forge, values: str) -> None:
-    """Give the hook other limits; the line they are in is the hook's own."""
+    """Change the hook's limits, in its own line for them."""
     hook = forge.bare / "hooks" / "post-receive"
     text = hook.read_text(encoding="utf-8")
     assert text.count(LIMITS) == 1
@@ -126,7 +126,7 @@ def limits(forge: Forge, values: str) -> None:
 
 
 def test_one_request_for_one_push(forge: Forge) -> None:
-    """A branch, a tag and an annotated tag together: one request, in which the tag stands for its commit."""
+    """A branch, a tag and an annotated tag in one push: one request, with the tag's commit."""
     first = forge.commit()
     forge.git("tag", "v1")
     forge.git("tag", "--annotate", "--message", "x", "v2")
@@ -137,7 +137,7 @@ def test_one_request_for_one_push(forge: Forge) -> None:
 
 
 def test_the_body(forge: Forge) -> None:
-    """The body has the documented keys and no more; the standard's own library takes the signature."""
+    """The body has exactly the documented keys; the standard's own library accepts the signature."""
     before = datetime.now(UTC).replace(microsecond=0)
     first = forge.commit()
     forge.push("main")
@@ -156,7 +156,7 @@ def test_the_body(forge: Forge) -> None:
 
 
 def test_what_it_was_and_is(forge: Forge) -> None:
-    """A branch that moved, an annotated tag that was moved, and both deleted."""
+    """A branch that moved, an annotated tag that moved, and the deletion of both."""
     first = forge.commit()
     forge.git("tag", "--annotate", "--message", "x", "v1")
     forge.push("main", "v1")
@@ -173,7 +173,7 @@ def test_what_it_was_and_is(forge: Forge) -> None:
 
 
 def test_the_same_push_again_is_another_one(forge: Forge) -> None:
-    """There and back and there again: each push has an id of its own."""
+    """There, back, and there again: each push has an id of its own."""
     forge.commit()
     for words in (("main:x",), ("--delete", "x"), ("main:x",)):
         forge.push(*words)
@@ -181,7 +181,7 @@ def test_the_same_push_again_is_another_one(forge: Forge) -> None:
 
 
 def test_many_refs(forge: Forge) -> None:
-    """A push of 2,001 tags, half of them annotated, makes two requests, and misses none."""
+    """A push of 2,001 tags, half of them annotated, sends two requests and omits none."""
     first = forge.commit()
     forge.git("tag", "--annotate", "--message", "x", "v0")
     tag = forge.git("rev-parse", "v0")
@@ -196,7 +196,7 @@ def test_many_refs(forge: Forge) -> None:
 
 
 def test_names_that_are_data(forge: Forge) -> None:
-    """Odd names arrive as they are; one that is not UTF-8, which JSON can't hold, keeps no other one back."""
+    """Odd names arrive unchanged; one that is not UTF-8, which JSON can't represent, does not affect the others."""
     first = forge.commit()
     odd = ["refs/heads/$(id)", "refs/heads/a'b\"c;d", "refs/heads/ü\u2028\x85"]
     not_text = b"refs/heads/\xff".decode(errors="surrogateescape")
@@ -206,7 +206,7 @@ def test_names_that_are_data(forge: Forge) -> None:
 
 
 def test_what_is_no_branch_or_tag(forge: Forge) -> None:
-    """Notes and other refs are not told of; a tag of a file stays what it is."""
+    """Notes and other refs are not reported; a tag of a file keeps the file's id."""
     forge.commit()
     forge.push("main:refs/notes/commits")
     assert forge.target.got == []
@@ -222,7 +222,7 @@ def test_what_is_no_branch_or_tag(forge: Forge) -> None:
 
 
 def test_sha256(make: Any) -> None:
-    """A repository with SHA-256 ids: 64 digits, and 64 zeros are nothing."""
+    """A repository with SHA-256 ids: 64 digits, and 64 zeros for a missing commit."""
     forge = make("sha256")
     first = forge.commit()
     forge.git("tag", "--annotate", "--message", "x", "v1")
@@ -231,7 +231,7 @@ def test_sha256(make: Any) -> None:
 
 
 def test_who_and_where(forge: Forge) -> None:
-    """gitolite's user comes first, then the web server's; the repository's name can be set."""
+    """gitolite's user takes precedence over the web server's; the repository's name can be set."""
     forge.environment |= {"GL_USER": "bob" * 100, "REMOTE_USER": "carol"}
     forge.config("repository", "https://git.example.com/shop/api.git")
     forge.commit()
@@ -244,7 +244,7 @@ def test_who_and_where(forge: Forge) -> None:
 
 
 def test_tries_again(forge: Forge) -> None:
-    """A server that fails or is busy is tried again, with the same id and body and the time of the try."""
+    """After a failure or a busy response, the hook retries with the same id and body, and a new time."""
     limits(forge, "10, (1, 0), 2000")
     forge.target.replies = [answer(503), answer(429)]
     forge.commit()
@@ -268,7 +268,7 @@ def test_tries_again(forge: Forge) -> None:
     ids=["refused", "redirect", "failing", "silent", "dripping", "cut", "noise"],
 )
 def test_the_push_is_done_all_the_same(forge: Forge, replies: list[Any], said: str, count: int) -> None:
-    """Whatever the server does, the push works and one line tells that the sensor will find it."""
+    """Whatever the server does, the push works, and one line says that the sensor will find it."""
     limits(forge, "1, (0, 0), 2000")
     forge.target.replies = list(replies)
     first = forge.commit()
@@ -278,7 +278,7 @@ def test_the_push_is_done_all_the_same(forge: Forge, replies: list[Any], said: s
 
 
 def test_nobody_there(forge: Forge) -> None:
-    """A dead server: three tries, one line."""
+    """Without a server, the hook tries three times and prints one line."""
     limits(forge, "1, (0, 0), 2000")
     forge.config("url", "http://127.0.0.1:9/hook")
     forge.commit()
@@ -296,7 +296,7 @@ def test_nobody_there(forge: Forge) -> None:
     ],
 )
 def test_settings(forge: Forge, name: str, value: str, said: str) -> None:
-    """A setting that is missing or wrong is named, and nothing is sent."""
+    """A missing or wrong setting is named, and nothing is sent."""
     forge.config(name, value)
     forge.commit()
     assert (forge.push("main"), forge.target.got) == (f"delivery-chain: {said}{LAST}", [])
@@ -314,7 +314,7 @@ def test_settings(forge: Forge, name: str, value: str, said: str) -> None:
     ],
 )
 def test_secret_files(forge: Forge, text: str, mode: int, said: str) -> None:
-    """A secret that others can read is not used, nor is one that is none; it is not repeated."""
+    """A secret that others can read, or an invalid one, is not used, and not shown."""
     file = forge.folder / "secret"
     file.write_text(text)
     file.chmod(mode)

@@ -1,4 +1,4 @@
-"""The shell of docs/events.md and of the CI files, run as it is written."""
+"""The shell commands of docs/events.md and of the CI files, run verbatim."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GITHUB = yaml.safe_load((DOCS / "events" / "github-action.yaml").read_text(encod
 GITLAB = yaml.safe_load((DOCS / "events" / "gitlab-ci.yml").read_text(encoding="utf-8"))["deliver"]
 SHELLS = {
     "curl": ["bash", "-euo", "pipefail", "-c", CURL],
-    # GitHub's own line for `shell: bash`.
+    # GitHub's own command for `shell: bash`.
     "github": ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", GITHUB["steps"][0]["run"]],
     "gitlab": ["busybox", "sh", "-ec", "\n".join(GITLAB["script"])],
 }
@@ -64,7 +64,7 @@ def run(name: str, airflow: FakeAirflow, folder: Path, **more: str) -> subproces
 
 @pytest.mark.parametrize("name", SHELLS)
 def test_starts_a_run(name: str, airflow: FakeAirflow, tmp_path: Path) -> None:
-    """A token, then a run with the conf that the page says; a password with quotes arrives as it is."""
+    """A token, then a run with the conf from the page; a password with quotes arrives unchanged."""
     done = run(name, airflow, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     run_id, conf = EVENTS[name]
@@ -79,7 +79,7 @@ def test_starts_a_run(name: str, airflow: FakeAirflow, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["github", "gitlab"])
 def test_a_job_that_is_run_again(name: str, airflow: FakeAirflow, tmp_path: Path) -> None:
-    """The second run of a job makes no second run of the chain, and is no failure."""
+    """A rerun of a job starts no second run of the chain, and does not fail."""
     run(name, airflow, tmp_path)
     done = run(name, airflow, tmp_path)
     assert (done.returncode, "is there already" in done.stdout, len(airflow.runs)) == (0, True, 1)
@@ -87,14 +87,14 @@ def test_a_job_that_is_run_again(name: str, airflow: FakeAirflow, tmp_path: Path
 
 @pytest.mark.parametrize("name", SHELLS)
 def test_a_refused_login(name: str, airflow: FakeAirflow, tmp_path: Path) -> None:
-    """A login that is not taken fails the job before a run is asked for."""
+    """A rejected login fails the job before a run is requested."""
     done = run(name, airflow, tmp_path, AIRFLOW_API_PASSWORD="wrong")
     assert (done.returncode == 0, airflow.posted) == (False, [])
 
 
 @pytest.mark.parametrize("name", SHELLS)
 def test_a_refused_run(name: str, airflow: FakeAirflow, tmp_path: Path) -> None:
-    """A run that is refused fails the job, and Airflow's reason is in its log."""
+    """A refused run fails the job, and Airflow's reason is in its log."""
     airflow.say["POST /api/v2/dags/shop-api/dagRuns"] = [(400, {"detail": "because"})]
     done = run(name, airflow, tmp_path)
     assert (done.returncode == 0, "because" in done.stdout) == (False, True)
@@ -102,7 +102,7 @@ def test_a_refused_run(name: str, airflow: FakeAirflow, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", SHELLS)
 def test_a_redirect(name: str, airflow: FakeAirflow, tmp_path: Path) -> None:
-    """The token does not follow a redirect, and what is not started is no success."""
+    """The token does not follow a redirect, and the job fails because no run was started."""
     airflow.say["POST /api/v2/dags/shop-api/dagRuns"] = [(307, b"/elsewhere")]
     done = run(name, airflow, tmp_path)
     assert ("POST /elsewhere" in airflow.seen, done.returncode == 0) == (False, False)
@@ -110,7 +110,7 @@ def test_a_redirect(name: str, airflow: FakeAirflow, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["github", "gitlab"])
 def test_a_ref_with_quotes(name: str, airflow: FakeAirflow, tmp_path: Path) -> None:
-    """A ref's name is data: quotes and dollars in it stay what they are."""
+    """A ref's name is data: quotes and dollar signs in it stay unchanged."""
     odd = "v1\"$(id)';{}"
     done = run(name, airflow, tmp_path, GITHUB_REF=f"refs/tags/{odd}", CI_COMMIT_TAG=odd)
     assert (done.returncode, airflow.posted[0]["conf"]["ref"]) == (0, f"refs/tags/{odd}")

@@ -1,4 +1,4 @@
-"""`delivery-chain trigger` against a server on this machine: what it sends, what it says, and what it never says."""
+"""`delivery-chain trigger` with a server on this machine: what it sends, prints, and never prints."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def _airflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAirflow]:
 
 @pytest.fixture(name="short")
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Time-outs of half a second."""
+    """Timeouts of half a second."""
     monkeypatch.setattr(airflow_rest.AirflowServer.__init__, "__kwdefaults__", {"timeout": 0.5})
 
 
 @pytest.fixture(name="run")
 def _run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """The command's exit code and what it said, in which no secret is."""
+    """Run the command; return its exit code and output, which contain no secret."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
         code = main(["trigger", *arguments])
@@ -56,7 +56,7 @@ def _run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def test_a_run_is_started(airflow: FakeAirflow, run: Run) -> None:
-    """One line: what happened, the run's id, its page; the conf is what was asked for and no more."""
+    """One line: what happened, the run's id, its page; the conf has exactly what was requested."""
     code, out, err = run("shop-api", "--ref", "v1.2.0", "--commit", A, "--rule", "release", "--no-announce")
     found = re.fullmatch(r"started  (cli__v1\.2\.0__\d{8}T\d{6}__[0-9a-f]{8})  (\S+)\n", out)
     assert found
@@ -67,13 +67,13 @@ def test_a_run_is_started(airflow: FakeAirflow, run: Run) -> None:
 
 
 def test_an_image(airflow: FakeAirflow, run: Run) -> None:
-    """An image that is there is named by repository and tag."""
+    """An existing image is named by repository and tag."""
     assert run("base-images", "--repository", "alpine", "--tag", "3.22", "--run-id", "x")[0] == 0
     assert airflow.posted[0]["conf"] == {"repository": "alpine", "tag": "3.22"}
 
 
 def test_a_token_is_taken_as_it_is(airflow: FakeAirflow, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a token no password is sent, also where ~/.netrc has a login."""
+    """With a token, no password is sent, even if ~/.netrc has a login."""
     airflow.tokens.add("hush")
     monkeypatch.setenv("AIRFLOW_API_TOKEN", "hush")
     assert run("shop-api", "--run-id", "x")[0] == 0
@@ -86,7 +86,7 @@ def test_netrc_is_left_alone(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    """A login of ~/.netrc for the host does not replace ours, and a proxy is not asked for this machine."""
+    """A login in ~/.netrc does not replace ours, and no proxy is used for this machine."""
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login other password other\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
@@ -103,7 +103,7 @@ def test_an_event_that_the_chain_does_not_take(airflow: FakeAirflow, run: Run) -
 
 
 def test_the_same_id_twice(airflow: FakeAirflow, run: Run) -> None:
-    """A run of this id is there: it is named, and all is well."""
+    """A run with this id exists: it is named, and the command succeeds."""
     line = f"x  {airflow.url}/dags/shop-api/runs/x\n"
     assert run("shop-api", "--run-id", "x") == (0, f"started  {line}", "")
     assert run("shop-api", "--run-id", "x") == (0, f"exists  {line}", "")
@@ -111,14 +111,14 @@ def test_the_same_id_twice(airflow: FakeAirflow, run: Run) -> None:
 
 
 def test_another_conflict(airflow: FakeAirflow, run: Run) -> None:
-    """A conflict that is not about this id is no success."""
+    """A conflict about something else than this id is a failure."""
     airflow.say[RUNS] = [(409, {"detail": {"reason": "Unique constraint violation"}})]
     words = "chain 'shop-api': Airflow refused the run (status 409): Unique constraint violation"
     assert run("shop-api", "--run-id", "x") == (3, "", f"{airflow.url}: {words}\n")
 
 
 def test_a_paused_chain(airflow: FakeAirflow, run: Run) -> None:
-    """The run is there, and will wait."""
+    """The run exists, and will wait."""
     airflow.paused = True
     told = "shop-api is paused: its run stays queued until the Dag is unpaused in the UI\n"
     assert run("shop-api", "--run-id", "x") == (0, f"started  x  {airflow.url}/dags/shop-api/runs/x\n", told)
@@ -133,7 +133,7 @@ def test_a_paused_chain(airflow: FakeAirflow, run: Run) -> None:
     ],
 )
 def test_waits(airflow: FakeAirflow, run: Run, state: str, note: str, code: int, line: str) -> None:
-    """With --wait the run's end decides the exit code; a token that expires meanwhile is exchanged for a new one."""
+    """With --wait, the exit code depends on the run's end; a token that expires meanwhile is renewed."""
     airflow.looks = [("queued", ""), (state, note)]
     airflow.say["GET /api/v2/dags/shop-api/dagRuns/x"] = [(503, {}), (401, {"detail": "expired"})]
     started = f"started  x  {airflow.url}/dags/shop-api/runs/x\n"
@@ -142,7 +142,7 @@ def test_waits(airflow: FakeAirflow, run: Run, state: str, note: str, code: int,
 
 
 def test_waits_no_longer_than_said(airflow: FakeAirflow, run: Run) -> None:
-    """After --timeout the run goes on alone."""
+    """After --timeout, the run continues alone."""
     airflow.looks = [("running", "")]
     started = f"started  x  {airflow.url}/dags/shop-api/runs/x\n"
     late = "shop-api: run x did not finish in time, last state running; it continues\n"
@@ -150,7 +150,7 @@ def test_waits_no_longer_than_said(airflow: FakeAirflow, run: Run) -> None:
 
 
 def test_says_what_a_run_waits_for(airflow: FakeAirflow, run: Run) -> None:
-    """Where the plugin's pages are to be reached."""
+    """If the plugin's pages can be reached."""
     airflow.looks = [("queued", "")]
     airflow.say["GET /delivery-chain/runs/shop-api/x/outcome"] = [
         (200, {"end": "waiting", "sentence": "waiting: its Dag is paused: unpause it", "state": "queued"})
@@ -205,14 +205,14 @@ AGAIN = "to retry without the risk of a second run, add --run-id x"
     ],
 )
 def test_refusals(airflow: FakeAirflow, run: Run, status: int, said: object, words: str) -> None:
-    """Each refusal says what Airflow said and what to do; exit code 3."""
+    """Each refusal gives Airflow's reason and the next step; exit code 3."""
     airflow.say[RUNS] = [(status, said)]
     code, out, err = run("shop-api", "--run-id", "x")
     assert (code, out, err[: len(airflow.url) + 2 + len(words)]) == (3, "", f"{airflow.url}: {words}")
 
 
 def test_no_such_address(airflow: FakeAirflow, run: Run) -> None:
-    """Where nothing of Airflow's is, the address is at fault and not the chain's name."""
+    """If nothing of Airflow is there, the error blames the address and not the chain's name."""
     airflow.say[RUNS] = [(404, b"nothing here")]
     airflow.say["GET /api/v2/dags"] = [(404, b"nothing here")]
     words = "no Airflow REST API at /api/v2 (status 404); expected the address of the UI's first"
@@ -223,7 +223,7 @@ def test_no_such_address(airflow: FakeAirflow, run: Run) -> None:
 def test_a_password_that_is_not_taken(
     airflow: FakeAirflow, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The login is refused: the variables are named, and no run is asked for."""
+    """The login is rejected: the error names the variables, and no run is requested."""
     monkeypatch.setenv("AIRFLOW_API_PASSWORD", "hush")
     words = "Airflow rejects AIRFLOW_API_USERNAME and AIRFLOW_API_PASSWORD (status 401); try them in the UI's"
     assert run("shop-api") == (3, "", f"{airflow.url}/auth/token: {words} login form\n")
@@ -231,7 +231,7 @@ def test_a_password_that_is_not_taken(
 
 
 def test_no_token_for_a_password(airflow: FakeAirflow, run: Run) -> None:
-    """An auth manager that knows no passwords: the token can be given."""
+    """For an auth manager without passwords, a token can be given."""
     airflow.say["POST /auth/token"] = [(405, {"detail": "Method Not Allowed"})]
     code, out, err = run("shop-api")
     assert (code, out, "found status 405" in err, "set AIRFLOW_API_TOKEN" in err) == (3, "", True, True)
@@ -241,26 +241,28 @@ def test_no_token_for_a_password(airflow: FakeAirflow, run: Run) -> None:
 def test_a_token_that_is_not_taken(
     airflow: FakeAirflow, run: Run, monkeypatch: pytest.MonkeyPatch, status: int, detail: str
 ) -> None:
-    """A token that has expired, or that another server made: how to get another one."""
+    """For a token that has expired or is from another server, the error says how to get another one."""
     airflow.say[RUNS] = [(status, {"detail": detail})]
     monkeypatch.setenv("AIRFLOW_API_TOKEN", "hush")
     code, out, err = run("shop-api")
-    start = f"{airflow.url}: Airflow rejects AIRFLOW_API_TOKEN (status {status}: {detail}); it has expired"
+    start = (
+        f"{airflow.url}: Airflow rejects AIRFLOW_API_TOKEN (status {status}: {detail}); the token has expired"
+    )
     assert (code, out, err.startswith(start), "POST /auth/token" in err) == (3, "", True, True)
 
 
 def test_redirects_are_not_followed(airflow: FakeAirflow, run: Run) -> None:
-    """The login does not go to where an answer points, and the message leaves out the query."""
+    """The login is not sent to the redirect's target, and the message omits the query."""
     with webhook_target() as other:
         airflow.say[RUNS] = [(307, other.url.encode() + b"?secret=hush")]
         code, out, err = run("shop-api", "--run-id", "x")
-        words = f"redirects to {other.url}, where the login is not sent; give the final address"
+        words = f"redirects to {other.url}, but the login is not sent there; give the final address"
         assert (code, out, err) == (3, "", f"{airflow.url}/api/v2/dags/shop-api/dagRuns: {words}\n")
         assert other.got == []
 
 
 def test_nobody_there(airflow: FakeAirflow, run: Run) -> None:
-    """A refused connection: the reason. Nothing was sent, so it may be repeated as it is."""
+    """For a refused connection, the error gives the reason. Nothing was sent, so the command may be repeated."""
     code, out, err = run("shop-api", "--run-id", "x", "--url", "http://127.0.0.1:9")
     start = "http://127.0.0.1:9/auth/token: no answer from Airflow: Connection refused\n"
     assert (code, out, err) == (3, "", start)
@@ -294,7 +296,7 @@ def test_bad_servers(airflow: FakeAirflow, run: Run, short: None, reply: object,
 
 
 def test_a_flood(airflow: FakeAirflow, run: Run) -> None:
-    """An answer without end is read up to a bound."""
+    """A response without end is read up to a limit."""
     with webhook_target() as target:
         target.replies = [drip(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 9_000_000)]
         address = target.url.removesuffix("/hook")
@@ -305,7 +307,7 @@ def test_a_flood(airflow: FakeAirflow, run: Run) -> None:
 
 @pytest.fixture(name="tls")
 def _tls(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """An https server that answers 401 to everything, and the file of its CA."""
+    """An https server that answers everything with 401, and the file of its CA."""
     ca, certificate, key = make_certificates(tmp_path)
     (tmp_path / "ca.pem").write_text(ca)
 
@@ -330,7 +332,7 @@ def _tls(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 
 
 def test_an_unknown_ca(airflow: FakeAirflow, run: Run, tls: tuple[str, Path]) -> None:
-    """A certificate that nobody vouches for: the reason, and where a CA of one's own is named."""
+    """For an untrusted certificate, the error gives the reason, and where to name a private CA."""
     code, out, err = run("shop-api", "--url", tls[0])
     words = f"{tls[0]}/auth/token: no trusted TLS connection: unable to get local issuer certificate; "
     assert (code, out, err.startswith(words), "REQUESTS_CA_BUNDLE" in err) == (3, "", True, True), err
@@ -339,7 +341,7 @@ def test_an_unknown_ca(airflow: FakeAirflow, run: Run, tls: tuple[str, Path]) ->
 def test_a_ca_of_ones_own(
     airflow: FakeAirflow, run: Run, tls: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With its CA named, the server is heard."""
+    """With its CA named, the server's response is read."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tls[1]))
     code, out, err = run("shop-api", "--url", tls[0])
     assert (code, out, "(status 401)" in err) == (3, "", True), err

@@ -1,4 +1,4 @@
-"""`delivery-chain webhook` against a server on this machine: the connection that it makes, and what it says."""
+"""`delivery-chain webhook` with a server on this machine: the connection that it creates, and its output."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 def test_it_makes_the_connection(
     airflow: FakeAirflow, capsys: pytest.CaptureFixture[str], sender: str
 ) -> None:
-    """With a new secret, which it prints once: beside the address, or in it for senders that can set no header."""
+    """With a new secret, printed once: next to the address, or in it for senders that can't set a header."""
     code, out, err = run(capsys, "hooks", "--sender", sender, "--speaks-for", "git_shop, other")
     (body,) = airflow.posted
     secret = body.pop("password")
@@ -62,7 +62,7 @@ def test_it_makes_the_connection(
 def test_a_secret_that_the_sender_made(
     airflow: FakeAirflow, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It comes from the environment and is not printed; a sender that makes its own can't be given another."""
+    """It is read from the environment and not printed; a sender that generates its own can't be given another."""
     words = ("forge", "--sender", "pagure", "--speaks-for", "git_shop")
     assert run(capsys, *words) == (
         2,
@@ -99,7 +99,7 @@ def test_a_secret_that_the_sender_made(
 def test_nothing_is_sent_for_a_typo(
     airflow: FakeAirflow, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
 ) -> None:
-    """Wrong usage is told before any request."""
+    """Wrong usage is reported before any request."""
     try:
         code = main(["webhook", *words])
     except SystemExit as ended:
@@ -118,7 +118,7 @@ def test_nothing_is_sent_for_a_typo(
 def test_refusals_say_what_to_do(
     airflow: FakeAirflow, capsys: pytest.CaptureFixture[str], status: int, said: str
 ) -> None:
-    """Airflow's no is told with the next step, and the secret that came to nothing is not shown."""
+    """Airflow's refusal is shown with the next step, but not the unused secret."""
     airflow.say[CONNECTIONS] = [(status, {"detail": "no"})]
     code, out, err = run(capsys, "hooks", "--sender", "github", "--speaks-for", "git_shop")
     assert (code, out, said in err) == (3, "", True)
@@ -144,7 +144,7 @@ def test_refusals_say_what_to_do(
 def test_who_is_spoken_for_has_to_be_there(
     airflow: FakeAirflow, capsys: pytest.CaptureFixture[str], name: str, found: str
 ) -> None:
-    """An unknown id is told with the known ones before a secret is made, and nothing is posted."""
+    """An unknown id is reported, with the known ones, before a secret is generated, and nothing is sent."""
     code, out, err = run(capsys, "hooks", "--sender", "github", "--speaks-for", f"git_shop,{name}")
     said = f"--speaks-for '{name}': expected a connection of type git or oci_registry, found {found}"
     assert (code, out, err.startswith(said), airflow.posted) == (2, "", True, [])
@@ -153,7 +153,7 @@ def test_who_is_spoken_for_has_to_be_there(
 def test_who_is_not_listed_may_be_spoken_for(
     airflow: FakeAirflow, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Connections of environment variables and secrets backends are taken on the user's word."""
+    """Connections in environment variables and secrets backends are accepted without a check."""
     code, _, _ = run(capsys, "hooks", "--sender", "github", "--speaks-for", "vault_git", "--unlisted")
     assert (code, len(airflow.posted), "GET /api/v2/connections" in airflow.seen) == (0, 1, False)
 
@@ -161,7 +161,7 @@ def test_who_is_not_listed_may_be_spoken_for(
 def test_many_connections_are_listed_page_by_page(
     airflow: FakeAirflow, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is beyond Airflow's first page is known, too."""
+    """Connections beyond Airflow's first page are known, too."""
     first = [{"connection_id": f"a{number:03}", "conn_type": "git"} for number in range(100)]
     rest = [{"connection_id": "zoo", "conn_type": "git"}]
     airflow.say["GET /api/v2/connections"] = [(200, {"connections": page}) for page in (first, rest)]

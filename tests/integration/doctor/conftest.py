@@ -36,7 +36,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 def doctor(
     tmp_path: Path, stored: Stored, home: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Doctor]:
-    """With everything in place; builds and scans are another test's."""
+    """With everything in place, but without trial builds and scans, which other tests cover."""
     stored.clear()
     monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
     for option, value in {

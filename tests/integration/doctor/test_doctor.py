@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run pay
-"""`delivery-chain doctor` as a command, where all is well and where a chain or Airflow's database is missing."""
+"""`delivery-chain doctor` as a command, when all is well, and when a chain or Airflow's database is missing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.integration
 
 
 def test_where_all_is_well(doctor: Doctor) -> None:
-    """No problem, each thing with its line, and nothing left behind at a registry."""
+    """No problem, one line for each thing, and nothing left at a registry."""
     code, lines = doctor.look()
     watch = source_dag_id(Source(connection="git_shop", url="api.git"))
     bad = {key: line for key, line in lines.items() if line[0] == "problem"}
@@ -59,7 +59,7 @@ def test_where_all_is_well(doctor: Doctor) -> None:
 
 
 def test_a_spec_that_is_wrong(doctor: Doctor) -> None:
-    """Its problems are lines, and the other chains are looked at."""
+    """Its problems are lines, and the other chains are checked."""
     doctor.write({"version": 1, "name": "bad"}, "bad.yaml")
     code, lines = doctor.look()
     told = [line for (topic, about), line in lines.items() if topic == "spec" and "bad.yaml:" in about]
@@ -68,7 +68,7 @@ def test_a_spec_that_is_wrong(doctor: Doctor) -> None:
 
 
 def test_without_airflows_database(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a worker: it says so, looks at what it can, and takes connections from the environment."""
+    """As on a worker: it says so, checks what it can, and reads connections from the environment."""
     from sqlalchemy.exc import OperationalError
 
     from delivery_chain.doctor import airflow_side
@@ -96,7 +96,7 @@ def test_the_command(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Lines with remedies, the machine first; JSON, a line each; exit codes; some chains or all."""
+    """Lines with remedies, the machine first; JSON with one object per line; exit codes; some chains or all."""
     assert main(["doctor"]) == 0
     out, err = capsys.readouterr()
     assert (
@@ -121,7 +121,7 @@ def test_the_command(
         == f"nosuch: no such file or folder, and no chain with this name in {doctor.specs}\n"
     )
     assert main(["doctor", str(doctor.specs / "shop.yaml")]) == 1
-    # A folder that bears the chain's name by chance, and one that bears none.
+    # A folder that happens to have the chain's name, and one that does not.
     (tmp_path / "shop").mkdir()
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path)

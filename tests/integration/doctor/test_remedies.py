@@ -1,4 +1,4 @@
-"""Each fault of a connection, Dag or process is a line with a remedy, and after the remedy the line is ok."""
+"""Each fault of a connection, Dag or process gets a line with a remedy, and after the remedy the line is ok."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def gone(doctor: Doctor, name: str) -> Iterator[None]:
 def test_a_missing_connection(
     doctor: Doctor, name: str, topic: str, about: str, what: str, command: str
 ) -> None:
-    """What it is for and the command that adds it; then it is ok."""
+    """The line says what it is needed for, with the command that adds it; then it is ok."""
     with gone(doctor, name):
         assert doctor.line(topic, about) == (
             "problem",
@@ -50,7 +50,7 @@ def test_a_missing_connection(
 
 
 def test_a_name_with_a_typo(doctor: Doctor) -> None:
-    """The nearest name that is known is offered."""
+    """The most similar known name is suggested."""
     doctor.write(SPEC | {"scope": SPEC["scope"] | {"instance": "cn-hangzhuo"}})
     file = doctor.specs / "shop.yaml"
     assert doctor.line("registry", "cn-hangzhuo") == (
@@ -182,7 +182,7 @@ FAULTS: dict[str, tuple[Callable[[Doctor], None], tuple[str, str], str, str, str
 def test_a_fault_is_told_with_its_remedy(
     doctor: Doctor, fault: Callable[[Doctor], None], key: tuple[str, str], level: str, said: str, remedy: str
 ) -> None:
-    """One line is bad, and with the fault mended it is ok."""
+    """One line is bad, and ok once the fault is fixed."""
     fault(doctor)
     code, lines = doctor.look()
     found = lines[key]
@@ -196,7 +196,7 @@ def test_a_fault_is_told_with_its_remedy(
 
 
 def test_a_registry_that_deletes_nothing(doctor: Doctor, tmp_path: Path) -> None:
-    """Found by the deletion of what is not there; needed only where a chain deletes what it blocks."""
+    """Found by deleting something that does not exist; required only if a chain deletes what it blocks."""
     storage = {"filesystem": {"rootdirectory": str(tmp_path / "data")}, "delete": {"enabled": False}}
     with docker_registry(tmp_path, htpasswd=True, storage=storage) as registry:
         doctor.registry("cn-hangzhou", registry)

@@ -1,4 +1,4 @@
-"""What the doctor says of settings, pools, folders, databases and programs of the worker."""
+"""The doctor's lines about settings, pools, folders, databases and programs of the worker."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.integration
 
 
 def test_settings(doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong value is a problem, and the rest is looked at all the same; an option with a typo does nothing."""
+    """A wrong value is a problem, but the rest is still checked; a misspelt option has no effect."""
     variable = "AIRFLOW__DELIVERY_CHAIN__GIT_POLL_SECONDS"
     monkeypatch.setenv(variable, "soon")
     code, lines = doctor.look()
@@ -43,7 +43,7 @@ def test_a_pool_that_is_not_there(doctor: Doctor, monkeypatch: pytest.MonkeyPatc
 
 
 def test_folders(doctor: Doctor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A file in the way of a folder, and a disk without room."""
+    """A file in place of a folder, and a full disk."""
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("AIRFLOW__DELIVERY_CHAIN__WORK_FOLDER", str(tmp_path / "file" / "work"))
     monkeypatch.setenv("AIRFLOW__DELIVERY_CHAIN__TRIVY_CACHE_DIR", str(tmp_path / "file" / "trivy"))
@@ -59,7 +59,7 @@ def test_folders(doctor: Doctor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 @pytest.mark.parametrize(("hours", "level"), [(1, "ok"), (100, "warning")])
 def test_the_age_of_a_database(doctor: Doctor, tmp_path: Path, hours: int, level: str) -> None:
-    """An old one is told before a scan fails for it."""
+    """An old database is reported before a scan fails because of it."""
     folder = tmp_path / "trivy" / "databases" / "abcdefgh" / "db"
     folder.mkdir(parents=True)
     (folder / "trivy.db").write_bytes(b"x")
@@ -73,7 +73,7 @@ def test_the_age_of_a_database(doctor: Doctor, tmp_path: Path, hours: int, level
 
 
 def test_a_program_that_is_missing(doctor: Doctor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Each is named with the package that brings it."""
+    """Each is named with the package that provides it."""
     monkeypatch.setattr(machine, "with_sbin", lambda: {"PATH": str(tmp_path)})
     monkeypatch.setenv("AIRFLOW__DELIVERY_CHAIN__TRIVY_WHEEL", "refuse")
     _, lines = doctor.look()

@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def oci_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryClient]:
-    """A client of a real registry that the tests of this folder share: each uses repositories of its own."""
+    """A client of a real registry shared by the tests of this folder, each of which uses repositories of its own."""
     with docker_registry(tmp_path_factory.mktemp("registry")) as registry, RegistryClient(registry) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
 def oci_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryClient]:
-    """A client of another real registry, to copy to."""
+    """A client of another real registry, as a target of copies."""
     with docker_registry(tmp_path_factory.mktemp("target")) as registry, RegistryClient(registry) as client:
         yield client
 
 
 @pytest.fixture
 def oci_script() -> Iterator[Script]:
-    """A registry that says what the test tells it to."""
+    """A registry that responds as the test scripts it."""
     with scripted_registry() as script:
         yield script
 
@@ -51,13 +51,13 @@ def oci_repository(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def source() -> Iterator[MemoryRegistry]:
-    """A registry in this process, to copy from."""
+    """A registry in this process, as the source of copies."""
     with memory_registry(resumes=True) as held:
         yield held
 
 
 @pytest.fixture
 def target() -> Iterator[MemoryRegistry]:
-    """A registry in this process, to copy to."""
+    """A registry in this process, as the target of copies."""
     with memory_registry(resumes=True) as held:
         yield held

@@ -27,12 +27,12 @@ ABSENT = "sha256:" + "0" * 64
 
 
 def test_a_registry_answers(oci_client: RegistryClient) -> None:
-    """A ping of a registry that is there returns."""
+    """A ping of a registry succeeds."""
     oci_client.ping()
 
 
 def test_a_blob_comes_back_as_it_went(oci_client: RegistryClient, oci_repository: str) -> None:
-    """A blob of several pieces is stored, has its size, and comes back whole or from any byte on."""
+    """A blob of several pieces is stored, has its size, and can be read whole or from any offset."""
     content = noise(7, 3_500_000)
 
     stored = oci_client.put_blob_bytes(oci_repository, content)
@@ -52,7 +52,7 @@ def test_an_empty_blob_is_a_blob(oci_client: RegistryClient, oci_repository: str
 
 
 def test_wrong_bytes_are_not_stored(oci_client: RegistryClient, oci_repository: str) -> None:
-    """Bytes that are not the digest's are refused by the registry, and it keeps nothing."""
+    """The registry rejects bytes that don't match the digest, and stores nothing."""
     digest = sha256_digest(b"right")
     location = oci_client.begin_upload(oci_repository, digest)
     upload = oci_client.open_upload(oci_repository, str(location), digest, 5)
@@ -65,7 +65,7 @@ def test_wrong_bytes_are_not_stored(oci_client: RegistryClient, oci_repository: 
 
 
 def test_a_blob_larger_than_allowed_is_not_read(oci_client: RegistryClient, oci_repository: str) -> None:
-    """`max_bytes` bounds what comes into memory."""
+    """`max_bytes` limits what is read into memory."""
     stored = oci_client.put_blob_bytes(oci_repository, b"12345")
 
     with pytest.raises(ProtocolViolation, match="at most 4 bytes"):
@@ -73,7 +73,7 @@ def test_a_blob_larger_than_allowed_is_not_read(oci_client: RegistryClient, oci_
 
 
 def test_a_blob_is_mounted_from_its_repository(oci_client: RegistryClient, oci_repository: str) -> None:
-    """A mount links what is there; of what is not there an upload is opened, and one that is given up ends."""
+    """An existing blob is mounted; for a missing one, an upload is opened, and a cancelled upload ends."""
     stored = oci_client.put_blob_bytes(oci_repository, b"shared")
 
     other = f"{oci_repository}/other"
@@ -86,7 +86,7 @@ def test_a_blob_is_mounted_from_its_repository(oci_client: RegistryClient, oci_r
 
 
 def test_a_manifest_is_had_by_tag_and_by_digest(oci_client: RegistryClient, oci_repository: str) -> None:
-    """Both ways give the same bytes, and HEAD the same descriptor."""
+    """Both return the same bytes, and HEAD the same descriptor."""
     image = push_image(oci_client, oci_repository)
     put_tag(oci_client, oci_repository, "v1", image.digest)
 
@@ -100,7 +100,7 @@ def test_a_manifest_is_had_by_tag_and_by_digest(oci_client: RegistryClient, oci_
 
 
 def test_what_is_not_there_is_none_to_head(oci_client: RegistryClient, oci_repository: str) -> None:
-    """HEAD of a missing manifest, blob or repository is None, no error."""
+    """HEAD of a missing manifest, blob or repository returns None, without an error."""
     assert oci_client.head_manifest(oci_repository, "v1") is None
     assert oci_client.head_manifest(oci_repository, ABSENT) is None
     assert oci_client.head_blob(oci_repository, ABSENT) is None
@@ -122,7 +122,7 @@ MISSING: dict[str, Callable[[RegistryClient, str], object]] = {
 def test_what_is_not_there_is_not_found(
     oci_client: RegistryClient, oci_repository: str, ask: Callable[[RegistryClient, str], object]
 ) -> None:
-    """Reading what a registry lacks says so."""
+    """Reading what a registry lacks raises NotFound."""
     with pytest.raises(NotFound):
         ask(oci_client, oci_repository)
 
@@ -135,13 +135,13 @@ def test_a_manifest_under_another_digest_is_not_sent(oci_client: RegistryClient,
 
 @pytest.mark.parametrize("name", ["../_catalog", "A", "a//b", "a?x=y", "-a", "a\n"])
 def test_a_name_that_is_none_is_not_sent(oci_client: RegistryClient, name: str) -> None:
-    """A repository name can't become another path."""
+    """A repository name can't turn into another path."""
     with pytest.raises(InvalidReference):
         oci_client.get_manifest(name, "v1")
 
 
 def test_tags_and_repositories_are_listed(oci_client: RegistryClient, oci_repository: str) -> None:
-    """Lists hold what was pushed, and only what the prefix asks for."""
+    """Lists contain what was pushed, limited by the prefix."""
     image = push_image(oci_client, f"{oci_repository}/a")
     push_image(oci_client, f"{oci_repository}/b")
     for tag in ("v2", "v1"):
@@ -155,7 +155,7 @@ def test_tags_and_repositories_are_listed(oci_client: RegistryClient, oci_reposi
 
 
 def test_a_deleted_tag_leaves_its_image_alone(oci_client: RegistryClient, oci_repository: str) -> None:
-    """Only the one tag goes: the digest, its other tags and its blobs stay. Twice is fine."""
+    """Only that tag is deleted: the digest, its other tags and its blobs stay. Deleting twice is fine."""
     image = push_image(oci_client, oci_repository)
     for tag in ("keep", "drop"):
         put_tag(oci_client, oci_repository, tag, image.digest)
@@ -169,7 +169,7 @@ def test_a_deleted_tag_leaves_its_image_alone(oci_client: RegistryClient, oci_re
 
 
 def test_a_deleted_tag_can_come_back_and_go_again(oci_client: RegistryClient, oci_repository: str) -> None:
-    """The stand-in of one deletion does not get in the way of the next."""
+    """The stand-in of one deletion does not interfere with the next."""
     image = push_image(oci_client, oci_repository)
     for _ in range(2):
         put_tag(oci_client, oci_repository, "v1", image.digest)
@@ -180,7 +180,7 @@ def test_a_deleted_tag_can_come_back_and_go_again(oci_client: RegistryClient, oc
 
 
 def test_a_deleted_manifest_takes_its_tags_along(oci_client: RegistryClient, oci_repository: str) -> None:
-    """Deletion by digest is the whole image. Twice is fine."""
+    """Deletion by digest removes the whole image. Deleting twice is fine."""
     image = push_image(oci_client, oci_repository)
     put_tag(oci_client, oci_repository, "v1", image.digest)
 

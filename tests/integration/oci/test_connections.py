@@ -1,4 +1,4 @@
-"""Servers that are not there, say nothing or nonsense, and proxies on the way to them."""
+"""Servers that are down, silent or send nonsense, and proxies in front of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.integration
 
 
 def test_an_address_that_is_not_allowed_gets_no_request(oci_script: Script) -> None:
-    """What a name leads to is looked at before it is connected to."""
+    """The addresses of a name are checked before connecting."""
     connector = Connector(Registry(host="registry.invalid", plain_http=True), timeout=5)
 
     with pytest.raises(ProtocolViolation, match=r"which is 127\.0\.0\.1: not allowed"):
@@ -32,7 +32,7 @@ def test_an_address_that_is_not_allowed_gets_no_request(oci_script: Script) -> N
 
 
 def test_a_dead_port_is_unreachable() -> None:
-    """Nobody there: the error is retryable and says what to check."""
+    """With no server there, the error is retryable and says what to check."""
     registry = Registry(host=f"127.0.0.1:{free_port()}", plain_http=True)
     with (
         RegistryClient(registry) as client,
@@ -42,7 +42,7 @@ def test_a_dead_port_is_unreachable() -> None:
 
 
 def test_a_name_that_is_none_is_unreachable() -> None:
-    """A host that has no address is unreachable, no traceback of the resolver."""
+    """A host without an address is unreachable; the resolver's error does not escape."""
     with (
         RegistryClient(Registry(host="no-such-host.invalid", plain_http=True), timeout=5) as client,
         pytest.raises(RegistryUnreachable, match=r"no-such-host\.invalid"),
@@ -61,7 +61,7 @@ SPEECH = {
 
 @pytest.mark.parametrize(("speech", "kind"), SPEECH.values(), ids=SPEECH)
 def test_what_is_no_registry_is_found_out(speech: bytes | None, kind: type[RegistryError]) -> None:
-    """Silence ends with the timeout, and nonsense at once."""
+    """Silence ends with the timeout, nonsense at once."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         over = threading.Event()
 
@@ -85,7 +85,7 @@ def test_what_is_no_registry_is_found_out(speech: bytes | None, kind: type[Regis
 
 
 def test_a_connection_that_was_closed_meanwhile_is_opened_again() -> None:
-    """A server may close a kept connection at any time; the next request does not fail of that."""
+    """A server may close an idle connection at any time; the next request works nevertheless."""
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -108,7 +108,7 @@ def test_a_connection_that_was_closed_meanwhile_is_opened_again() -> None:
 def test_a_proxy_is_used_where_the_worker_has_one(
     oci_script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A registry elsewhere is asked through the proxy, with the proxy's login; this machine never is."""
+    """Remote registries are reached through the proxy, with the proxy's login; this machine never is."""
     monkeypatch.setenv("http_proxy", f"http://me:p%40ss@{oci_script.registry.host}")
     monkeypatch.setenv("no_proxy", "direct.invalid")
     oci_script.say("GET", "http://registry.invalid/v2/")
@@ -128,7 +128,7 @@ def test_a_proxy_is_used_where_the_worker_has_one(
 
 @pytest.mark.parametrize("proxy", ["https://proxy.test:1", "socks5://me:hunter2@proxy.test", "http://:1"])
 def test_a_proxy_that_can_not_be_used_is_named(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
-    """A proxy setting of another form is the installation's fault, and its password stays hidden."""
+    """A malformed proxy setting is a configuration error, and its password stays hidden."""
     monkeypatch.setenv("http_proxy", proxy)
     with (
         RegistryClient(Registry(host="registry.invalid", plain_http=True)) as client,

@@ -1,4 +1,4 @@
-"""`delivery-chain copy` as people and scripts use it, between real registries, and killed in the middle."""
+"""`delivery-chain copy` as used by people and scripts, between real registries, and killed midway."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def plain(*clients: RegistryClient) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def no_logins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A developer's own logins are not found."""
+    """The developer's own logins are not found."""
     for name in ("REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "DOCKER_CONFIG"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -60,7 +60,7 @@ def test_an_image_goes_to_two_repositories(
     oci_repository: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Index, platforms and referrers arrive; the tag is the source's or the one that was given."""
+    """Index, platforms and referrers arrive; the tag is the source's, or the given one."""
     children = tuple(
         push_image(oci_client, oci_repository, seed=seed, platform=f"linux/{one}")
         for seed, one in ((1, "amd64"), (2, "arm64"))
@@ -92,7 +92,7 @@ def test_all_tags_that_match(
     oci_repository: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The pattern has to match whole tags; lists of referrers are no images."""
+    """The pattern has to match whole tags; lists of referrers are not images."""
     for number, tag in enumerate(("v1", "v2", "v10-rc", "latest")):
         image = tagged(oci_client, oci_repository, tag, seed=number)
         attach(oci_client, oci_repository, image, "x/report", b"{}", "application/json")
@@ -118,7 +118,7 @@ def test_a_dry_run_sends_nothing(
     oci_repository: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The plan is printed, and the target stays as it was."""
+    """The plan is printed, and the target is unchanged."""
     image = tagged(oci_client, oci_repository, "v1")
     places = [
         f"{oci_client.registry.host}/{oci_repository}:v1",
@@ -141,7 +141,7 @@ def test_logins_and_a_ca_are_found(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The login comes from docker's file, the CA from the option; without the login it is said what is missing."""
+    """The login comes from docker's file, the CA from the option; without the login, the error says what is missing."""
     authority, certificate, key = make_certificates(tmp_path)
     (tmp_path / "ca.pem").write_text(authority)
     tls = {"tls": {"certificate": str(certificate), "key": str(key)}}
@@ -179,7 +179,7 @@ def test_a_tag_that_may_not_move_is_an_error(
     oci_repository: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """`--no-overwrite` leaves another image's tag alone, and the exit code says so."""
+    """`--no-overwrite` does not move another image's tag, and the exit code is 1."""
     tagged(oci_client, oci_repository, "v1")
     other = tagged(oci_target, oci_repository, "v1", seed=2)
     places = [
@@ -200,7 +200,7 @@ HOST = "127.0.0.1:1"
 WRONG: dict[str, tuple[Sequence[str], str]] = {
     "no tag": ([f"{HOST}/a", f"{HOST}/b"], "expected a tag or digest"),
     "no host": (["a:v1", f"{HOST}/b"], "with the host"),
-    "digest at the target": ([f"{HOST}/a:v1", f"{HOST}/b@sha256:{'0' * 64}"], "a target takes a tag"),
+    "digest at the target": ([f"{HOST}/a:v1", f"{HOST}/b@sha256:{'0' * 64}"], "expected a tag or nothing"),
     "tags and all tags": (["--all-tags=.*", f"{HOST}/a:v1", f"{HOST}/b"], "without tag"),
     "no pattern": (["--all-tags=(", f"{HOST}/a", f"{HOST}/b"], "RE2"),
     "a rate of nothing": (["--limit-rate=fast", f"{HOST}/a:v1", f"{HOST}/b"], "bytes per second"),
@@ -214,13 +214,13 @@ WRONG: dict[str, tuple[Sequence[str], str]] = {
 def test_a_wrong_command_line_is_two(
     words: Sequence[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing is asked of anybody."""
+    """No request is sent."""
     assert main(["copy", *words]) == 2
     assert message in capsys.readouterr().err
 
 
 def test_a_registry_that_is_not_there_is_one(capsys: pytest.CaptureFixture[str]) -> None:
-    """The error names the address and what to look at."""
+    """The error names the address, and says what to check."""
     assert main(["copy", f"--plain-http={HOST}", f"{HOST}/a:v1", f"{HOST}/b"]) == 1
     assert "Check that the registry runs" in capsys.readouterr().err
 
@@ -240,7 +240,7 @@ def started(*words: str) -> subprocess.Popen[bytes]:
 def test_a_kill_at_any_moment_leaves_nothing_half_tagged(
     oci_client: RegistryClient, oci_target: RegistryClient, oci_repository: str
 ) -> None:
-    """Killed at random moments again and again, the tag is absent or whole; finished blobs are kept; it ends well."""
+    """Killed at random moments again and again, the tag is absent or complete; blobs stay, and a last try works."""
     image = tagged(oci_client, oci_repository, "v1", sizes=(6_000_000, 5_000_000, 4_000_000, 3_000_000))
     manifest = oci_client.get_manifest(oci_repository, image.digest)
     words = [
@@ -272,7 +272,7 @@ def test_a_kill_at_any_moment_leaves_nothing_half_tagged(
 def test_a_stop_by_hand_ends_at_once(
     oci_client: RegistryClient, oci_target: RegistryClient, oci_repository: str
 ) -> None:
-    """Control-C ends a copy that would take minutes, with exit code 1 and no tag."""
+    """Ctrl-C ends a copy that would take minutes, with exit code 1 and no tag."""
     tagged(oci_client, oci_repository, "v1", sizes=(6_000_000, 5_000_000))
     with line_to(oci_target.registry) as line:
         process = started(

@@ -1,4 +1,4 @@
-"""Mirrors of Trivy's databases made with `delivery-chain copy`, as docs/trivy.md says, and what Trivy makes of them."""
+"""Mirrors of Trivy's databases, made with `delivery-chain copy` as docs/trivy.md describes, and used by Trivy."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DATABASE, JAVA = "aquasecurity/trivy-db", "aquasecurity/trivy-java-db"
 
 
 def publish_java_database(client: RegistryClient) -> str:
-    """A Java database in its makers' form; its content is not a database."""
+    """Push a Java database in the official format; its content is not a database."""
     packed = io.BytesIO()
     with (
         gzip.GzipFile(fileobj=packed, mode="wb", mtime=0, filename="") as stream,
@@ -68,7 +68,7 @@ def publish_java_database(client: RegistryClient) -> str:
 
 
 def mirror(source: RegistryClient, target: RegistryClient) -> None:
-    """Run the page's commands, with these registries for the ones that it names."""
+    """Run the page's commands, with these registries in place of those named there."""
     options = [f"--plain-http={client.registry.host}" for client in (source, target)]
     for command in COMMANDS:
         words = shlex.split(command.replace("ghcr.io", source.registry.host))[2:]
@@ -79,7 +79,7 @@ def mirror(source: RegistryClient, target: RegistryClient) -> None:
 def test_a_mirror_serves_both_databases(
     oci_client: RegistryClient, oci_target: RegistryClient, tmp_path: Path
 ) -> None:
-    """The copies have the digests of the originals, and Trivy takes both databases from the mirror."""
+    """The copies have the original digests, and Trivy accepts both databases from the mirror."""
     digests = [publish_sample_database(oci_client, DATABASE, now=BUILT), publish_java_database(oci_client)]
     assert len(COMMANDS) == 2
 
@@ -111,7 +111,7 @@ def test_a_mirror_serves_both_databases(
 
 
 def test_a_newer_database_replaces_the_copy(oci_client: RegistryClient, oci_target: RegistryClient) -> None:
-    """The same commands again, as a timer runs them, move the mirror's tags on."""
+    """The same commands, run again by a timer, move the mirror's tags."""
     publish_java_database(oci_client)
     for hours in (1, 2):
         digest = publish_sample_database(oci_client, DATABASE, now=BUILT + timedelta(hours=hours))
@@ -124,7 +124,7 @@ def test_a_newer_database_replaces_the_copy(oci_client: RegistryClient, oci_targ
 def test_a_mirror_is_carried_over_as_files(
     oci_client: RegistryClient, oci_target: RegistryClient, tmp_path: Path
 ) -> None:
-    """skopeo writes a database to a folder and takes it in again, byte for byte, as the page says."""
+    """skopeo exports a database to a folder and imports it again, byte for byte, as the page says."""
     digest = publish_sample_database(oci_client, DATABASE, now=BUILT)
     places = [
         f"docker://{oci_client.registry.host}/{DATABASE}:2",

@@ -1,4 +1,4 @@
-"""Copies between registries that fail or lie: all arrives, or nothing does and it is said why."""
+"""Copies between registries that fail or lie: either everything arrives, or nothing does, with a reason."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ PASSING: dict[str, tuple[str, str, dict[str, Any], int]] = {
 
 @pytest.mark.parametrize("case", PASSING.values(), ids=PASSING)
 def test_what_passes_is_waited_out(case: tuple[str, str, dict[str, Any], int]) -> None:
-    """Faults that end by themselves leave no trace but bytes that were sent again."""
+    """Transient faults leave no trace, except for bytes that were sent again."""
     side, where, fault, times = case
     with ExitStack() as stack:
         here, there = (
@@ -72,7 +72,7 @@ def test_what_passes_is_waited_out(case: tuple[str, str, dict[str, Any], int]) -
 
         with RegistryClient(there.registry) as client:
             assert whole(client, NAME, digest)
-        # Twice whole, and what of a third try was under way when the answer came.
+        # Twice the whole blob, and the bytes of a third try that were in flight when the response came.
         assert result.resent <= 3 * LAYER
 
 
@@ -97,7 +97,7 @@ LASTING: dict[str, tuple[str, str, dict[str, Any], type[RegistryError]]] = {
 def test_what_lasts_is_an_error_and_nothing_is_pullable(
     source: MemoryRegistry, target: MemoryRegistry, case: tuple[str, str, dict[str, Any], type[RegistryError]]
 ) -> None:
-    """The error is of its kind, the source's manifest is not at the target, and no blob there is a wrong one."""
+    """The error has the right class, the manifest is not at the target, and no blob there is wrong."""
     side, where, fault, kind = case
     with RegistryClient(source.registry) as here:
         digest = push_image(here, NAME, sizes=(LAYER,)).digest
@@ -127,7 +127,7 @@ RANGES: dict[str, tuple[dict[str, Any], bool]] = {
 def test_a_lie_about_a_range_is_found_out(
     source: MemoryRegistry, target: MemoryRegistry, fault: dict[str, Any], *, saved: bool
 ) -> None:
-    """After a cut, a source that gives another part than was asked for is asked for the whole, or is an error."""
+    """After a cut, a source that returns another part than requested is asked for the whole, or the copy fails."""
     with RegistryClient(source.registry) as here:
         digest = push_image(here, NAME, sizes=(LAYER,)).digest
         layer = here.get_manifest(NAME, digest).blobs[1].digest
@@ -145,7 +145,7 @@ def test_a_lie_about_a_range_is_found_out(
 
 
 def test_a_storm_of_429_is_waited_out(source: MemoryRegistry, target: MemoryRegistry) -> None:
-    """A registry that is too busy for a while gets everything in the end, and is used as before when it is well."""
+    """A registry that is busy for a while eventually gets everything, and is then used at full speed again."""
     limits = Limits(requests=8, first_wait=SOON)
     with RegistryClient(source.registry) as here:
         digest = push_image(here, NAME, sizes=tuple(range(1000, 1030))).digest
@@ -159,7 +159,7 @@ def test_a_storm_of_429_is_waited_out(source: MemoryRegistry, target: MemoryRegi
 
 
 def test_one_target_that_fails_leaves_the_other_alone(source: MemoryRegistry, target: MemoryRegistry) -> None:
-    """A region that refuses has its error; the other region has the image."""
+    """A region that refuses has its error; the other region gets the image."""
     with memory_registry() as broken, ExitStack() as stack:
         here, there, down = (
             stack.enter_context(RegistryClient(one.registry)) for one in (source, target, broken)
@@ -201,7 +201,7 @@ def test_two_copies_at_once_to_one_target(
 
 
 def test_a_full_disk_at_the_target(oci_client: RegistryClient, oci_repository: str, tmp_path: Path) -> None:
-    """A target without room refuses, nothing can be pulled there, and the same copy works once there is room."""
+    """A full target refuses, nothing can be pulled there, and the same copy works once it has room."""
     digest = push_image(oci_client, oci_repository, sizes=(LAYER, 3_000_000)).digest
     data = tmp_path / "data"
     data.mkdir()

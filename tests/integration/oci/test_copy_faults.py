@@ -1,4 +1,4 @@
-"""Copies over lines that break and with an end at any byte: all arrives, or nothing does and it is said why."""
+"""Copies over connections that break or end at any byte: either everything arrives, or nothing does, with a reason."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 HEAD = 4000
-"""More bytes than all the answers' heads of one copy together, and fewer than any range that is cut."""
+"""More bytes than all response heads of a copy together, and fewer than any range that is cut."""
 
 CUTS = [1, 200, 70_000, 400_000, 1_000_000, LAYER - 1, LAYER + 100]
 
@@ -31,7 +31,7 @@ CUTS = [1, 200, 70_000, 400_000, 1_000_000, LAYER - 1, LAYER + 100]
 def test_a_cut_source_goes_on_by_range(
     oci_client: RegistryClient, oci_target: RegistryClient, oci_repository: str, after: int, how: str
 ) -> None:
-    """Wherever the source breaks off, the upload stays open, and what came is not fetched again."""
+    """Wherever the source breaks off, the upload stays open, and received bytes are not fetched again."""
     digest = push_image(oci_client, oci_repository, sizes=(LAYER,)).digest
     with line_to(oci_client.registry) as line, line_to(oci_target.registry) as other:
         line.breaks.append(Break(up=False, after=after, how=how))
@@ -39,7 +39,7 @@ def test_a_cut_source_goes_on_by_range(
 
         assert line.broken == 1
         assert result.resent == 0
-        # A reset throws away what the client had not read yet: up to what its buffers hold.
+        # A reset discards what the client has not read yet: up to the size of its buffers.
         assert line.down < LAYER + HEAD + (0 if how == "close" else LAYER)
         assert other.up < LAYER + 3 * HEAD
     assert whole(oci_target, oci_repository, digest)
@@ -48,7 +48,7 @@ def test_a_cut_source_goes_on_by_range(
 def test_a_source_that_breaks_again_and_again(
     oci_client: RegistryClient, oci_target: RegistryClient, oci_repository: str
 ) -> None:
-    """Each piece of 150 kB on a connection of its own still makes one upload."""
+    """Pieces of 150 kB, each over a connection of its own, still form one upload."""
     digest = push_image(oci_client, oci_repository, sizes=(LAYER,)).digest
     with line_to(oci_client.registry) as line:
         line.breaks.append(Break(up=False, after=150_000, times=1000))
@@ -64,7 +64,7 @@ def test_a_source_that_breaks_again_and_again(
 def test_a_cut_upload_starts_that_blob_again(
     oci_client: RegistryClient, oci_target: RegistryClient, oci_repository: str, after: int, how: str
 ) -> None:
-    """docker-registry can't go on with an upload that broke off: one blob is sent again, and no more than that."""
+    """docker-registry can't resume a broken upload: one blob is sent again, and no more than that."""
     digest = push_image(oci_client, oci_repository, sizes=(LAYER, 5000)).digest
     with line_to(oci_target.registry) as line:
         line.breaks.append(Break(up=True, after=after, how=how))
@@ -80,7 +80,7 @@ def test_a_cut_upload_starts_that_blob_again(
 def test_a_cut_upload_goes_on_where_the_registry_can(
     source: MemoryRegistry, target: MemoryRegistry, cut: int
 ) -> None:
-    """A registry that tells its offset gets the rest: its bytes come once, and a few to ask if it checks them."""
+    """A registry that reports its offset gets the rest: its bytes are sent once, plus a few for the digest probe."""
     with RegistryClient(source.registry) as here:
         digest = push_image(here, NAME, sizes=(LAYER,)).digest
     before = target.received
@@ -97,7 +97,7 @@ def test_a_cut_upload_goes_on_where_the_registry_can(
 def test_no_byte_is_trusted_to_a_registry_that_checks_none(
     source: MemoryRegistry, target: MemoryRegistry
 ) -> None:
-    """Where wrong bytes are not refused, a cut upload starts again and all of it is hashed here."""
+    """If wrong bytes are not rejected, a cut upload starts over, and everything is hashed here."""
     target.checks = False
     with RegistryClient(source.registry) as here:
         digest = push_image(here, NAME, sizes=(LAYER,)).digest
@@ -116,7 +116,7 @@ def test_no_byte_is_trusted_to_a_registry_that_checks_none(
 def test_a_registry_is_asked_once_whether_it_checks(
     oci_client: RegistryClient, target: MemoryRegistry, oci_repository: str
 ) -> None:
-    """docker-registry refuses wrong bytes; one that takes them is not trusted, nor one that can't be asked."""
+    """docker-registry rejects wrong bytes; a registry that accepts them, or can't be probed, is not trusted."""
     refusals = Refusals()
     target.checks = False
     with (
@@ -146,13 +146,13 @@ class Kept:
 
 
 def test_the_next_attempt_goes_on_with_an_open_upload(source: MemoryRegistry, target: MemoryRegistry) -> None:
-    """What a failed attempt left open is taken up by the next one, and its bytes are not sent again."""
+    """Uploads left open by a failed attempt are resumed by the next, and their bytes are not sent again."""
     size, cut, kept = 9_000_000, 6_000_000, Kept()
     with RegistryClient(source.registry) as here:
         digest = push_image(here, NAME, sizes=(size,)).digest
         layer = here.get_manifest(NAME, digest).blobs[1].digest
     target.fail("PUT", f".*/uploads/.*{layer}", cut=cut, times=1)
-    # The registry goes away in the middle, and stays away for longer than a copy waits.
+    # The registry goes down midway, for longer than a copy waits.
     away = Fault(503, headers={"Retry-After": "100"})
     target.on("HEAD", ".*", lambda: away if target.received > 5_000_000 else None, times=LASTING)
 
@@ -168,7 +168,7 @@ def test_the_next_attempt_goes_on_with_an_open_upload(source: MemoryRegistry, ta
 
 
 def test_a_state_that_is_no_use_is_thrown_away(source: MemoryRegistry, target: MemoryRegistry) -> None:
-    """Uploads that are gone, or lie at another host, cost a request and no harm."""
+    """Uploads that no longer exist, or are at another host, cost a request and do no harm."""
     with RegistryClient(source.registry) as here:
         image = push_image(here, NAME, sizes=(9_000_000, 8_500_000))
         layers = here.get_manifest(NAME, image.digest).blobs[1:]
@@ -188,7 +188,7 @@ def test_a_state_that_is_no_use_is_thrown_away(source: MemoryRegistry, target: M
 def test_a_line_that_stands_still_is_left(
     oci_client: RegistryClient, oci_target: RegistryClient, oci_repository: str, side: str
 ) -> None:
-    """A connection that is open but moves nothing (stalled, half open) ends with the timeout, and the copy goes on."""
+    """A connection that is open but transfers nothing ends with the timeout, and the copy continues."""
     digest = push_image(oci_client, oci_repository, sizes=(LAYER,)).digest
     with line_to(oci_client.registry) as one, line_to(oci_target.registry) as other:
         line = one if side == "source" else other
@@ -202,7 +202,7 @@ def test_a_line_that_stands_still_is_left(
 def test_a_line_that_never_gets_better_is_an_error(
     oci_client: RegistryClient, oci_target: RegistryClient, oci_repository: str
 ) -> None:
-    """Hope ends: the error names the target, and nothing can be pulled there."""
+    """The copy gives up: the error names the target, and nothing can be pulled there."""
     digest = push_image(oci_client, oci_repository, sizes=(LAYER,)).digest
     with line_to(oci_target.registry) as line:
         line.breaks.append(Break(up=True, after=200_000, times=1000))

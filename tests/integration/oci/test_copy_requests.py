@@ -1,4 +1,4 @@
-"""How much a copy asks for: counted requests and bytes, over a counting line and at a registry in memory."""
+"""Costs of copies: requests and bytes, counted by a proxy and by a registry in memory."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def index_of_three(client: RegistryClient, name: str = NAME) -> str:
 def test_in_sync_costs_two_requests_more_than_manifests(
     oci_client: RegistryClient, oci_target: RegistryClient, oci_repository: str, *, tagged: bool
 ) -> None:
-    """What is there already costs a request a manifest, and two to learn that there are no referrers."""
+    """An image that is already there costs one request per manifest, and two to learn that it has no referrers."""
     digest = index_of_three(oci_client, oci_repository)
     if tagged:
         put_tag(oci_client, oci_repository, "v1", digest)
@@ -63,7 +63,7 @@ def test_a_single_image_in_sync_costs_three_requests(source: MemoryRegistry, tar
 
 
 def test_each_byte_is_moved_once(source: MemoryRegistry, target: MemoryRegistry) -> None:
-    """A cold copy reads each blob once, writes it once, and looks before it sends."""
+    """A cold copy reads each blob once, writes it once, and checks before sending."""
     with RegistryClient(source.registry) as here, RegistryClient(target.registry) as there:
         digest = index_of_three(here)
         size = sum(map(len, source.blobs.values()))
@@ -75,12 +75,12 @@ def test_each_byte_is_moved_once(source: MemoryRegistry, target: MemoryRegistry)
     assert (source.given, target.received, result.bytes, result.resent) == (size, size, size, 0)
     # Per blob HEAD, POST, PUT and HEAD; per manifest GET, PUT and HEAD.
     assert len(target.requests) == 9 * 4 + 4 * 3
-    # The source: a GET each, and two to learn that there are no referrers.
+    # The source: a GET for each, and two to learn that there are no referrers.
     assert len(source.requests) == 9 + 4 + 2
 
 
 def test_two_targets_are_served_by_one_read(source: MemoryRegistry) -> None:
-    """A tee: what both lack is read once and written twice."""
+    """A blob that both targets lack is read once and written twice."""
     with ExitStack() as stack:
         regions = [stack.enter_context(memory_registry()) for _ in range(2)]
         here = stack.enter_context(RegistryClient(source.registry))
@@ -100,7 +100,7 @@ def test_two_targets_are_served_by_one_read(source: MemoryRegistry) -> None:
 def test_two_repositories_of_a_registry_get_one_upload(
     source: MemoryRegistry, target: MemoryRegistry
 ) -> None:
-    """The second repository mounts what the first received."""
+    """The second repository mounts the blobs that the first received."""
     with RegistryClient(source.registry) as here, RegistryClient(target.registry) as there:
         digest = index_of_three(here)
         size = sum(map(len, source.blobs.values()))
@@ -114,7 +114,7 @@ def test_two_repositories_of_a_registry_get_one_upload(
 
 
 def test_a_blob_of_another_repository_is_mounted(source: MemoryRegistry, target: MemoryRegistry) -> None:
-    """A base image that the target registry has elsewhere is linked, and a mount that fails is an upload."""
+    """A base image in another repository of the target registry is mounted; if the mount fails, it is uploaded."""
     with RegistryClient(source.registry) as here, RegistryClient(target.registry) as there:
         base, other = (push_image(here, NAME, seed=seed).digest for seed in (1, 2))
         copy_image(here, NAME, base, there, "base/image")
@@ -130,7 +130,7 @@ def test_a_blob_of_another_repository_is_mounted(source: MemoryRegistry, target:
 
 
 def test_images_that_share_a_layer_send_it_once(source: MemoryRegistry, target: MemoryRegistry) -> None:
-    """Two images of one run that are copied at the same time don't send their common layers twice."""
+    """Two images of one run, copied at the same time, send their common layers once."""
     with RegistryClient(source.registry) as here, RegistryClient(target.registry) as there:
         one = push_image(here, NAME, seed=1, sizes=(500_000,))
         two = push_image(here, NAME, seed=1, sizes=(500_000, 70_000))
@@ -143,7 +143,7 @@ def test_images_that_share_a_layer_send_it_once(source: MemoryRegistry, target: 
 
 
 def test_a_manifest_is_taken_at_its_word_unless_asked(source: MemoryRegistry, target: MemoryRegistry) -> None:
-    """A target that lost a blob below a manifest is repaired by `thorough`, and by that alone."""
+    """If a target lost a blob of an existing manifest, only `thorough` repairs that."""
     with RegistryClient(source.registry) as here, RegistryClient(target.registry) as there:
         digest = push_image(here, NAME).digest
         copy_image(here, NAME, digest, there, NAME)
@@ -157,7 +157,7 @@ def test_a_manifest_is_taken_at_its_word_unless_asked(source: MemoryRegistry, ta
 
 @pytest.mark.parametrize("apis", [(True, False), (False, True), (True, True), (False, False)], ids=str)
 def test_referrers_cross_between_api_and_fallback(apis: tuple[bool, bool]) -> None:
-    """Reports, and what is about reports, are listed at the target whichever way each side lists them."""
+    """Reports, and their own referrers, are listed at the target, whichever way each side lists them."""
     with ExitStack() as stack:
         memories = [stack.enter_context(memory_registry(referrers=api)) for api in apis]
         here, there = (stack.enter_context(RegistryClient(one.registry)) for one in memories)
@@ -173,7 +173,7 @@ def test_referrers_cross_between_api_and_fallback(apis: tuple[bool, bool]) -> No
 
 
 def test_the_order_is_the_plan_with_one_worker(source: MemoryRegistry) -> None:
-    """With one worker the requests come in the same order each time, the largest blob first."""
+    """With one worker, the order of requests is always the same, largest blob first."""
     orders = []
     with RegistryClient(source.registry) as here:
         digest = index_of_three(here)
@@ -190,7 +190,7 @@ def test_the_order_is_the_plan_with_one_worker(source: MemoryRegistry) -> None:
 
 
 def test_no_more_requests_at_once_than_allowed(source: MemoryRegistry, target: MemoryRegistry) -> None:
-    """The limit is the registry's, however many blobs wait."""
+    """The limit applies per registry, however many blobs wait."""
     limits = Limits(requests=2)
     with RegistryClient(source.registry) as here, RegistryClient(target.registry) as there:
         digest = index_of_three(here)

@@ -1,4 +1,4 @@
-"""Deleting one tag at a registry that deletes by digest alone, or not at all."""
+"""Deletes a single tag at a registry that deletes only by digest, or not at all."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ NAME = "shop/api"
 
 
 def files(folder: Path) -> dict[Path, bytes]:
-    """Everything that a registry holds."""
+    """All files of a registry."""
     return {path: path.read_bytes() for path in (folder / "data").rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("how", ["tag", "digest", "leftover"])
 def test_deletes_that_are_off_change_nothing(tmp_path: Path, how: str) -> None:
-    """docker-registry's default: not one byte of it changes, and the error says how deletes are enabled."""
+    """With docker-registry's default, not one byte changes, and the error says how to enable deletes."""
     storage = {"filesystem": {"rootdirectory": str(tmp_path / "data")}}
     with docker_registry(tmp_path, storage=storage) as registry, RegistryClient(registry) as client:
         image = push_image(client, NAME)
@@ -57,7 +57,7 @@ def test_deletes_that_are_off_change_nothing(tmp_path: Path, how: str) -> None:
 
 
 def test_deletes_can_be_enabled_as_the_error_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The advice works: with that variable the same registry deletes."""
+    """The advice works: with that variable, the same registry deletes."""
     storage = {"filesystem": {"rootdirectory": str(tmp_path / "data")}}
     with docker_registry(tmp_path, storage=storage) as registry, RegistryClient(registry) as client:
         put_tag(client, NAME, "v1", push_image(client, NAME).digest)
@@ -71,7 +71,7 @@ def test_deletes_can_be_enabled_as_the_error_says(tmp_path: Path, monkeypatch: p
 
 @pytest.fixture
 def home() -> Iterator[MemoryRegistry]:
-    """A registry that deletes by digest alone."""
+    """A registry that deletes only by digest."""
     with memory_registry() as held:
         yield held
 
@@ -85,7 +85,7 @@ def client(home: MemoryRegistry) -> Iterator[RegistryClient]:
 def test_nothing_touches_the_tag_before_deletes_are_proved(
     home: MemoryRegistry, client: RegistryClient
 ) -> None:
-    """The registry deletes something of ours first; that is asked once for each repository."""
+    """The registry first has to delete something of ours, once per repository."""
     first, second = (push_image(client, NAME, seed=at).digest for at in (1, 2))
     put_tag(client, NAME, "v1", first)
     put_tag(client, NAME, "v2", second)
@@ -111,7 +111,7 @@ def test_nothing_touches_the_tag_before_deletes_are_proved(
 def test_a_deletion_that_fails_leaves_the_tag(
     home: MemoryRegistry, client: RegistryClient, at: int, status: int
 ) -> None:
-    """Whichever deletion is refused: the tag is what it was, or holds the mark that the next call goes on from."""
+    """Whichever deletion is refused: the tag is unchanged, or points at the stand-in, and the next call continues."""
     digest = push_image(client, NAME).digest
     put_tag(client, NAME, "v1", digest)
     mark, seen = deleted_tag_digest("v1"), []
@@ -121,7 +121,7 @@ def test_a_deletion_that_fails_leaves_the_tag(
         return status if len(seen) == at else None
 
     home.on("DELETE", f"/v2/{NAME}/manifests/{mark}", refuse, times=3)
-    if status == 404:  # For a registry that is "it was not there".
+    if status == 404:  # A 404 means that it did not exist.
         client.delete_tag(NAME, "v1")
     else:
         with pytest.raises(RegistryError) as caught:
@@ -154,7 +154,7 @@ def test_a_tag_that_moved_is_left_alone(
 
 
 def test_a_push_onto_the_mark_survives(home: MemoryRegistry, client: RegistryClient) -> None:
-    """Somebody pushes the tag while it holds the mark: their image stays."""
+    """If the tag is pushed while it points at the stand-in, the pushed image stays."""
     old, new = (push_image(client, NAME, seed=at).digest for at in (1, 2))
     put_tag(client, NAME, "v1", old)
 
@@ -167,7 +167,7 @@ def test_a_push_onto_the_mark_survives(home: MemoryRegistry, client: RegistryCli
 
 
 def test_the_mark_is_an_artifact(client: RegistryClient) -> None:
-    """The bytes are those of the image specification's artifact, and it is told by its type."""
+    """The bytes are an artifact as in the image specification, recognized by its type."""
     note = {"org.opencontainers.image.ref.name": "v1"}
     assert stand_in("v1") == build_artifact_manifest(DELETED_TAG, None, (EMPTY_CONFIG,), note)
     image = push_image(client, NAME)

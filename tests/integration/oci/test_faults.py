@@ -1,4 +1,4 @@
-"""Registries that refuse or lie: each fault is one error, with its wait and its advice."""
+"""Registries that refuse or lie: each fault results in one error, with its wait and advice."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ WRONG: dict[str, tuple[bytes, str, dict[str, str], str, type[RegistryError]]] = 
 def test_a_wrong_manifest_is_not_believed(
     oci_script: Script, case: tuple[bytes, str, dict[str, str], str, type[RegistryError]]
 ) -> None:
-    """A manifest has to be what was asked for and what the registry says it is."""
+    """A manifest has to match the request, and the registry's own digest header."""
     body, kind, headers, ref, error = case
     oci_script.say_manifest("a", ref, body, kind, **headers)
 
@@ -86,7 +86,7 @@ def test_a_wrong_manifest_is_not_believed(
 
 
 def test_a_head_without_a_digest_is_looked_up(oci_script: Script) -> None:
-    """Registries that leave the digest out of HEAD are asked for the manifest itself."""
+    """If HEAD omits the digest, the manifest itself is requested."""
     oci_script.say_manifest("a", "v1", RAW, OCI_INDEX)
 
     with RegistryClient(oci_script.registry) as client:
@@ -97,7 +97,7 @@ def test_a_head_without_a_digest_is_looked_up(oci_script: Script) -> None:
 
 
 def test_a_head_about_another_digest_is_refused(oci_script: Script) -> None:
-    """A registry that answers for another manifest is not believed."""
+    """A response for another manifest is rejected."""
     oci_script.say_manifest("a", DIGEST, RAW, OCI_INDEX, **{"Docker-Content-Digest": "sha256:" + "0" * 64})
 
     with RegistryClient(oci_script.registry) as client, pytest.raises(ContentMismatch, match="answered with"):
@@ -105,7 +105,7 @@ def test_a_head_about_another_digest_is_refused(oci_script: Script) -> None:
 
 
 def test_an_immutable_tag_is_a_conflict(oci_script: Script) -> None:
-    """A registry that holds a tag fast gives TAG_CONFLICT, also when the tag shall go."""
+    """A registry that protects a tag results in TAG_CONFLICT, also for a delete."""
     body = b'{"errors":[{"code":"DENIED","message":"tag v1 is immutable"}]}'
     oci_script.say("(PUT|DELETE)", MANIFEST, 403, body=body)
     oci_script.say_manifest("a", "v1", RAW, OCI_INDEX)
@@ -120,7 +120,7 @@ def test_an_immutable_tag_is_a_conflict(oci_script: Script) -> None:
 
 
 def test_a_tag_is_deleted_by_its_name_where_that_works(oci_script: Script) -> None:
-    """A registry that deletes by tag gets no stand-in."""
+    """If a registry deletes by tag, no stand-in is used."""
     oci_script.say(
         "HEAD", MANIFEST, headers={"Content-Type": OCI_INDEX, "Docker-Content-Digest": DIGEST}, times=1
     )
@@ -133,7 +133,7 @@ def test_a_tag_is_deleted_by_its_name_where_that_works(oci_script: Script) -> No
 
 
 def test_an_early_refusal_of_an_upload_is_heard(oci_script: Script) -> None:
-    """A registry that refuses before it has read the blob is quoted, not called unreachable."""
+    """The error of a registry that refuses before it has read the blob quotes the response."""
     oci_script.say("POST", ".*", 202, headers={"Location": "/u"})
     oci_script.say("PUT", "/u.*", 403, body=b'{"errors":[{"code":"DENIED","message":"quota"}]}')
 

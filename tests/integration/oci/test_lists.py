@@ -1,4 +1,4 @@
-"""Lists of tags, repositories and referrers: all pages, checked and bounded."""
+"""Lists of tags, repositories and referrers: all pages, checked and limited."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LISTS: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize(("body", "message"), LISTS.values(), ids=LISTS)
 def test_wrong_lists_are_refused(oci_script: Script, body: bytes, message: str) -> None:
-    """A list of tags holds tags, and not too many."""
+    """A list of tags may contain only tags, and not too many."""
     oci_script.say("GET", "/v2/a/tags/list.*", body=body)
 
     with RegistryClient(oci_script.registry) as client, pytest.raises(ProtocolViolation, match=message):
@@ -50,7 +50,7 @@ def test_all_pages_of_tags_are_read(oci_script: Script) -> None:
 
 
 class _Endless(Mapping[str, str]):
-    """Headers with another next page each time."""
+    """Headers that name another next page each time."""
 
     def __init__(self, path: str) -> None:
         self.path, self.page = path, 0
@@ -92,7 +92,7 @@ def test_a_list_without_end_ends(
     bound: tuple[str, int, type[RegistryError], str, int],
     case: tuple[str, bytes, Callable[[RegistryClient], object]],
 ) -> None:
-    """A registry that always has one page more is no registry; slow pages may be faster at another try."""
+    """A registry that always has one more page is rejected; slow pages may be faster at the next try."""
     path, body, ask = case
     name, most, error, message, pages = bound
     monkeypatch.setattr(f"delivery_chain.oci.http.session.{name}", most)

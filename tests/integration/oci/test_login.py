@@ -1,4 +1,4 @@
-"""Logins, tokens and certificates against real registries, and realms that must not be trusted."""
+"""Logins, tokens and certificates with real registries, and realms that must not be trusted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture(scope="module")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """A registry that asks for a login."""
+    """A registry that requires a login."""
     with docker_registry(tmp_path_factory.mktemp("locked"), htpasswd=True) as registry:
         yield registry
 
@@ -53,7 +53,7 @@ def tokens(
 
 
 def test_a_login_opens_the_registry(locked: Registry, oci_repository: str) -> None:
-    """With name and password everything works."""
+    """With user name and password, everything works."""
     with RegistryClient(locked) as client:
         client.ping()
         image = push_image(client, oci_repository)
@@ -81,7 +81,7 @@ def test_a_wrong_login_is_unauthorized(locked: Registry, login: tuple[str, str])
 
 
 def test_a_user_name_with_a_colon_is_refused(locked: Registry) -> None:
-    """Basic authentication has no way to send such a name."""
+    """Basic authentication can't represent such a name."""
     with (
         RegistryClient(replace(locked, username="a:b")) as client,
         pytest.raises(ConfigurationError, match="':'"),
@@ -90,7 +90,7 @@ def test_a_user_name_with_a_colon_is_refused(locked: Registry) -> None:
 
 
 def test_the_registrys_own_ca_is_trusted(secure: Registry, oci_repository: str) -> None:
-    """With its CA a registry is pushed to and pulled from over TLS, on kept connections."""
+    """With its CA, pushes and pulls go over TLS, on reused connections."""
     with RegistryClient(secure) as client:
         image = push_image(client, oci_repository)
 
@@ -98,7 +98,7 @@ def test_the_registrys_own_ca_is_trusted(secure: Registry, oci_repository: str) 
 
 
 def test_a_certificate_of_nobody_is_refused(secure: Registry) -> None:
-    """Without the CA nothing is sent, and the message says what is missing."""
+    """Without the CA, nothing is sent, and the message says what is missing."""
     with (
         RegistryClient(replace(secure, ca_certificate="")) as client,
         pytest.raises(RegistryUnreachable, match="Put its CA into the connection"),
@@ -107,7 +107,7 @@ def test_a_certificate_of_nobody_is_refused(secure: Registry) -> None:
 
 
 def test_tls_to_a_plain_registry_says_so(oci_client: RegistryClient) -> None:
-    """The likeliest mistake of a new connection gets its own advice."""
+    """The most likely mistake with a new connection gets its own advice."""
     registry = replace(oci_client.registry, plain_http=False)
     with RegistryClient(registry) as client, pytest.raises(RegistryUnreachable, match="does not speak TLS"):
         client.ping()
@@ -117,7 +117,7 @@ def test_tls_to_a_plain_registry_says_so(oci_client: RegistryClient) -> None:
     "pem", ["rubbish", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "é"]
 )
 def test_a_ca_that_is_none_is_refused(secure: Registry, pem: str) -> None:
-    """A CA that can't be read is the connection's fault."""
+    """An invalid CA is an error of the connection."""
     with (
         RegistryClient(replace(secure, ca_certificate=pem)) as client,
         pytest.raises(ConfigurationError, match="PEM"),
@@ -128,7 +128,7 @@ def test_a_ca_that_is_none_is_refused(secure: Registry, pem: str) -> None:
 def test_tokens_are_fetched_once_for_each_scope(
     tokens: tuple[Registry, TokenServer], oci_repository: str
 ) -> None:
-    """One token serves all requests that need the same rights, and a mount asks for both repositories."""
+    """One token serves all requests that need the same rights, and a mount requests both repositories."""
     registry, server = tokens
     with RegistryClient(registry) as client:
         image = push_image(client, oci_repository)
@@ -146,7 +146,7 @@ def test_tokens_are_fetched_once_for_each_scope(
 def test_a_token_that_is_over_is_fetched_anew(
     tokens: tuple[Registry, TokenServer], oci_repository: str
 ) -> None:
-    """A token that lives no time is never used twice, and the work goes on."""
+    """A token that expires at once is never used twice, and the work continues."""
     registry, server = tokens
     server.life = 0
     with RegistryClient(registry) as client:
@@ -159,7 +159,7 @@ def test_a_token_that_is_over_is_fetched_anew(
 def test_a_push_without_the_right_is_refused(
     tokens: tuple[Registry, TokenServer], oci_repository: str
 ) -> None:
-    """Nobody's token has no rights, and the message names the connection."""
+    """An anonymous token has no rights, and the message names the connection."""
     registry, _ = tokens
     with (
         RegistryClient(replace(registry, username="", password="")) as client,
@@ -169,7 +169,7 @@ def test_a_push_without_the_right_is_refused(
 
 
 def test_a_wrong_login_at_the_token_server_names_the_connection(tokens: tuple[Registry, TokenServer]) -> None:
-    """The token server's refusal is told as the connection's wrong login."""
+    """The token server's refusal is reported as a wrong login of the connection."""
     registry, server = tokens
     with (
         RegistryClient(replace(registry, password="hunter2")) as client,
@@ -183,7 +183,7 @@ def test_a_wrong_login_at_the_token_server_names_the_connection(tokens: tuple[Re
 
 
 def test_a_token_refused_in_mid_use_is_replaced(oci_repository: str) -> None:
-    """When a registry stops to take a token, a new one is fetched and the request is sent again."""
+    """If a registry stops accepting a token, a new one is requested, and the request is repeated."""
     with scripted_registry(username=USER, password=PASSWORD) as script:
         challenge = f'Bearer realm="http://{script.registry.host}/token",service="s"'
         refused = {"headers": {"WWW-Authenticate": challenge}, "times": 1}
@@ -216,7 +216,7 @@ REALMS = {
 
 @pytest.mark.parametrize("challenge", REALMS.values(), ids=REALMS)
 def test_credentials_go_to_no_realm_that_is_not_allowed(challenge: str) -> None:
-    """A registry can't make the client show its password to somebody else."""
+    """A registry can't make the client send its password to another server."""
     with scripted_registry(username=USER, password=PASSWORD) as script:
         script.say("GET", "/v2/", 401, headers={"WWW-Authenticate": challenge} if challenge else {})
         with RegistryClient(script.registry) as client, pytest.raises(ProtocolViolation):
@@ -237,7 +237,7 @@ SENT: dict[str, Callable[[RegistryClient], object]] = {
 def test_a_registry_can_not_ask_which_ports_are_open(
     monkeypatch: pytest.MonkeyPatch, spelling: str, ask: Callable[[RegistryClient], object]
 ) -> None:
-    """A place on this machine is refused before it is connected to: the words are the same whatever listens."""
+    """An address on this machine is refused before connecting: the message does not depend on what listens there."""
     real = socket.getaddrinfo
 
     def look_up(host: str, *rest: Any, **more: Any) -> Any:
@@ -281,7 +281,7 @@ TOKENS = {
 
 @pytest.mark.parametrize("body", TOKENS.values(), ids=TOKENS)
 def test_wrong_tokens_are_refused(body: bytes) -> None:
-    """A token server's answer is taken only if it is a token."""
+    """A token server's response is accepted only if it is a token."""
     with scripted_registry() as script:
         challenge = f'Bearer realm="http://{script.registry.host}/token"'
         script.say("GET", "/v2/", 401, headers={"WWW-Authenticate": challenge})

@@ -1,4 +1,4 @@
-"""What the registry in memory has beyond docker-registry: options of other registries, and faults on request."""
+"""The in-memory registry beyond docker-registry: options of other registries, and faults on request."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def held() -> Iterator[MemoryRegistry]:
 
 @pytest.fixture
 def talk(held: MemoryRegistry) -> Talk:
-    """With an image under `v1`, and no request counted yet."""
+    """With an image under `v1`, and no requests counted yet."""
     made = Talk(held.registry.host, NAME)
     made.image("v1")
     held.requests.clear()
@@ -36,7 +36,7 @@ def talk(held: MemoryRegistry) -> Talk:
 
 
 def test_what_it_holds_is_a_value(held: MemoryRegistry, talk: Talk) -> None:
-    """By repository and digest, or tag."""
+    """Keyed by repository and digest, or tag."""
     talk.put(OTHER)
     assert held.tags == {f"{NAME}:v1": DIGEST}
     assert {key: raw for key, (_, raw) in held.manifests.items()} == {
@@ -46,7 +46,7 @@ def test_what_it_holds_is_a_value(held: MemoryRegistry, talk: Talk) -> None:
 
 
 def test_a_tag_can_be_deleted_by_its_name() -> None:
-    """Where `deletes_tags` says so: the manifest and its other tags stay."""
+    """With `deletes_tags`: the manifest and its other tags stay."""
     with memory_registry(deletes_tags=True) as held:
         talk = Talk(held.registry.host, NAME)
         talk.image("v1", "v2")
@@ -55,7 +55,7 @@ def test_a_tag_can_be_deleted_by_its_name() -> None:
 
 
 def test_referrers_are_listed_with_the_api() -> None:
-    """Where `referrers` says so: the push names the subject, and the list says type and annotations."""
+    """With `referrers`: the push names the subject, and the list has type and annotations."""
     with memory_registry(referrers=True) as held:
         talk = Talk(held.registry.host, NAME)
         talk.image("v1")
@@ -76,7 +76,7 @@ def test_referrers_are_listed_with_the_api() -> None:
 
 
 def test_an_upload_that_broke_off_is_resumed() -> None:
-    """Where `resumes` says so: it tells its offset, refuses another one, and takes the rest."""
+    """With `resumes`: it reports its offset, rejects any other, and accepts the rest."""
     with memory_registry(resumes=True) as held:
         talk = Talk(held.registry.host, NAME)
         talk("POST", "blobs/uploads/")
@@ -95,7 +95,7 @@ def test_an_upload_that_broke_off_is_resumed() -> None:
 
 
 def test_wrong_bytes_are_taken_where_none_are_checked() -> None:
-    """Where `checks` says so."""
+    """Without `checks`."""
     with memory_registry(checks=False) as held:
         assert Talk(held.registry.host, NAME).blob(DATA, ABSENT).status == 201
         assert held.blobs == {f"{NAME}@{ABSENT}": DATA}
@@ -114,7 +114,7 @@ FAULTS: dict[str, tuple[dict[str, Any], int, bytes]] = {
 def test_a_request_goes_wrong_as_asked_for(
     held: MemoryRegistry, talk: Talk, fault: dict[str, Any], status: int, content: bytes
 ) -> None:
-    """As often as asked for; the next one is answered as ever."""
+    """As many times as requested; then requests work as usual."""
     held.fail("GET", f".*/{BLOB}", times=1, **fault)
     said = [talk("GET", BLOB) for _ in range(2)]
     assert [(one.status, one.content) for one in said] == [(status, content), (200, DATA)]
@@ -124,7 +124,7 @@ def test_a_request_goes_wrong_as_asked_for(
 def test_a_connection_breaks_before_or_after(
     held: MemoryRegistry, talk: Talk, closed: str, *, carried_out: bool
 ) -> None:
-    """Without an answer in either case."""
+    """Without a response in either case."""
     held.fail("PUT", ".*", closed=closed, times=1)
     with pytest.raises((HTTPException, ConnectionError)):
         talk.put(OTHER, "v2")
@@ -132,7 +132,7 @@ def test_a_connection_breaks_before_or_after(
 
 
 def test_an_upload_is_cut(held: MemoryRegistry, talk: Talk) -> None:
-    """After so many bytes of the blob: nothing is stored, and the bytes are counted."""
+    """After some bytes of the blob: nothing is stored, and the bytes are counted."""
     held.received = 0
     held.fail("PUT", ".*/uploads/.*", cut=4, times=1)
     with pytest.raises((HTTPException, ConnectionError)):
@@ -141,7 +141,7 @@ def test_an_upload_is_cut(held: MemoryRegistry, talk: Talk) -> None:
 
 
 def test_turns_are_taken_in_order(held: MemoryRegistry, talk: Talk) -> None:
-    """Until one of them gives an answer; those after the request happen whatever was said."""
+    """Until one of them returns a response. Turns after the request run in any case."""
     seen: list[str] = []
     held.on("GET", ".*", lambda: seen.append("first"))
     held.on("GET", ".*", lambda: Fault(503))
@@ -153,7 +153,7 @@ def test_turns_are_taken_in_order(held: MemoryRegistry, talk: Talk) -> None:
 
 @pytest.mark.parametrize("lost_answer", [False, True])
 def test_a_registry_dies_and_comes_back(held: MemoryRegistry, talk: Talk, *, lost_answer: bool) -> None:
-    """After so many requests; the first that gets no answer may be carried out."""
+    """After some requests; the first one without a response may still be carried out."""
     with held.dying(1, lost_answer=lost_answer):
         talk("GET", BLOB)
         for tag in ("v2", "v3"):

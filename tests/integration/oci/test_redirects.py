@@ -1,4 +1,4 @@
-"""Where a registry may send the client, and what the client sends there."""
+"""Addresses that a registry may redirect the client to, and what the client sends there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BLOB = b"0123456789"
 
 
 def test_a_blob_is_followed_to_where_it_lies_without_the_login(oci_script: Script) -> None:
-    """A redirect is followed, within the registry with the login, elsewhere without."""
+    """A redirect is followed, with the login within the registry, and without it elsewhere."""
     with scripted_registry(username=USER, password=PASSWORD) as script:
         digest = sha256_digest(BLOB)
         script.say("GET", "/v2/a/blobs/.*", 401, headers={"WWW-Authenticate": "Basic realm=r"}, times=1)
@@ -43,7 +43,7 @@ REDIRECTS = {
 
 @pytest.mark.parametrize("target", REDIRECTS.values(), ids=REDIRECTS)
 def test_bad_redirects_are_not_followed(oci_script: Script, target: str) -> None:
-    """A registry can't send the client round in circles or to where it has no business."""
+    """A registry can't send the client in circles, or to forbidden addresses."""
     oci_script.say("GET", "/v2/a/blobs/.*", 307, headers={"Location": target})
 
     with RegistryClient(oci_script.registry) as client, pytest.raises(ProtocolViolation):

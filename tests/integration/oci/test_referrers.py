@@ -1,4 +1,4 @@
-"""Referrers are written and listed with the API and without."""
+"""Referrers are written and listed with the referrers API, and without."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ENTRY = Descriptor(OCI_MANIFEST, "sha256:" + "b" * 64, 9, "x/report")
 
 
 def test_the_same_content_twice_is_one_entry(oci_client: RegistryClient, oci_repository: str) -> None:
-    """Attaching is idempotent, and the entry says type and annotations."""
+    """Attaching is idempotent, and the entry has type and annotations."""
     image = push_image(oci_client, oci_repository)
 
     first = attach(oci_client, oci_repository, image, "x/report", b"{}", "application/json", {"k": "v"})
@@ -34,7 +34,7 @@ def test_the_same_content_twice_is_one_entry(oci_client: RegistryClient, oci_rep
 
 
 def test_a_referrer_holds_its_blob_and_subject(oci_client: RegistryClient, oci_repository: str) -> None:
-    """The stored manifest leads to the content and to the image."""
+    """The stored manifest references the content and the image."""
     image = push_image(oci_client, oci_repository)
     entry = attach(oci_client, oci_repository, image, "x/report", b'{"a":1}', "application/json")
 
@@ -47,7 +47,7 @@ def test_a_referrer_holds_its_blob_and_subject(oci_client: RegistryClient, oci_r
 
 
 def test_referrers_are_listed_by_type(oci_client: RegistryClient, oci_repository: str) -> None:
-    """Each attachment adds to the list; a type picks from it."""
+    """Each attachment extends the list; a type filters it."""
     image = push_image(oci_client, oci_repository)
     report = attach(oci_client, oci_repository, image, "x/report", b"{}", "application/json")
     sbom = attach(oci_client, oci_repository, image, "x/sbom", b"{}", "application/json")
@@ -57,12 +57,12 @@ def test_referrers_are_listed_by_type(oci_client: RegistryClient, oci_repository
 
 
 def test_an_image_without_referrers_has_none(oci_client: RegistryClient, oci_repository: str) -> None:
-    """No fallback tag is an empty list, also where the repository is not there."""
+    """Without a fallback tag, the list is empty, even if the repository does not exist."""
     assert list_referrers(oci_client, oci_repository, SUBJECT) == ()
 
 
 def test_a_tag_that_is_no_index_is_refused(oci_client: RegistryClient, oci_repository: str) -> None:
-    """An image under the fallback tag is not taken for a list."""
+    """An image under the fallback tag is not accepted as a list."""
     image = push_image(oci_client, oci_repository)
     raw = oci_client.get_manifest(oci_repository, image.digest).raw
     oci_client.put_manifest(oci_repository, fallback_tag(image.digest), raw, OCI_MANIFEST)
@@ -72,7 +72,7 @@ def test_a_tag_that_is_no_index_is_refused(oci_client: RegistryClient, oci_repos
 
 
 def test_the_api_is_used_where_it_is(oci_script: Script) -> None:
-    """A registry with the API gives its pages, each entry once, and no fallback tag is touched."""
+    """A registry with the API returns its pages, each entry once, and no fallback tag is touched."""
     path = f"/v2/a/referrers/{SUBJECT}"
     page = json.loads(build_index((ENTRY,)))
     oci_script.say(
@@ -89,7 +89,7 @@ def test_the_api_is_used_where_it_is(oci_script: Script) -> None:
 
 
 def test_pages_without_end_are_refused(oci_script: Script) -> None:
-    """A list that leads back to itself ends with an error."""
+    """A list that links back to itself is rejected."""
     path = f"/v2/a/referrers/{SUBJECT}"
     oci_script.say("GET", path, headers={"Link": f'<{path}>; rel="next"'}, body=build_index(()))
 
@@ -98,7 +98,7 @@ def test_pages_without_end_are_refused(oci_script: Script) -> None:
 
 
 def test_an_entry_that_others_overwrite_is_put_again(oci_script: Script) -> None:
-    """A write that is lost to another writer is noticed, tried again, and given up after five."""
+    """A write that was lost to another writer is detected and repeated, at most five times."""
     tag = fallback_tag(SUBJECT)
     oci_script.say_manifest("a", tag, build_index(()), OCI_INDEX)
     oci_script.say("PUT", f"/v2/a/manifests/{tag}", 201)

@@ -1,4 +1,4 @@
-"""The registry in memory answers as docker-registry does: the same requests, the same answers, the same state."""
+"""The in-memory registry behaves like docker-registry: same requests, same responses, same state."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def chunks(talk: Talk) -> None:
         talk("GET", talk.location)
         talk("GET", old)
         talk("PATCH", old, content)
-    # Its offset counts, and no `Content-Range`.
+    # The offset in its address counts, and `Content-Range` is ignored.
     talk("PATCH", talk.location, DATA[:5], Content_Range="90-94")
     talk("PUT", f"{talk.location}&digest={sha256_digest(DATA * 2)}", DATA[5:])
     talk("GET", talk.location)
@@ -181,7 +181,7 @@ def deletes(talk: Talk) -> None:
         talk("DELETE", f"blobs/{sha256_digest(DATA)}")
     talk.get("latest")
     talk("DELETE", f"manifests/{sha256_digest(INDEX)}")
-    # Without a tag left it is a repository still.
+    # Even without tags, the repository still exists.
     talk("GET", "tags/list")
     talk.put(OTHER, "v1")
 
@@ -212,7 +212,7 @@ def hosts(oci_client: RegistryClient) -> Iterator[tuple[str, str]]:
 def test_both_say_the_same(
     hosts: tuple[str, str], oci_repository: str, story: Callable[[Talk], None]
 ) -> None:
-    """Status, error codes, headers that clients go by and content, and then whatever can be asked for."""
+    """Status, error codes, content, and headers that clients depend on; then everything that can be requested."""
     real, memory = (Talk(host, oci_repository) for host in hosts)
     for talk in (real, memory):
         story(talk)
@@ -221,7 +221,7 @@ def test_both_say_the_same(
 
 
 def test_lists_of_repositories_are_the_same(tmp_path: Path) -> None:
-    """In pages, with the link to the next, and a repository whose blobs are all deleted stays."""
+    """In pages, with the link to the next one; a repository whose blobs were all deleted stays."""
 
     def story(host: str) -> list[Said]:
         talk = Talk(host, "b")
@@ -272,7 +272,7 @@ REQUESTS = st.one_of(
     st.tuples(st.just("delete"), NAMES, RAWS, TAGS),
     st.tuples(st.just("delete blob"), NAMES, BLOBS),
 )
-"""What is asked for, of which repository, about what, and under which tag, or else by digest."""
+"""Request, repository, content, and a tag or else a digest."""
 NUMBERS = itertools.count()
 
 
@@ -299,7 +299,7 @@ def ask(talks: dict[str, Talk], what: str, at: str, about: bytes, tag: str = "")
 def test_whatever_is_asked_for_is_answered_the_same(
     hosts: tuple[str, str], oci_repository: str, requests: list[tuple[str, str, bytes]]
 ) -> None:
-    """Pushes, mounts and deletions of two repositories in any order."""
+    """Pushes, mounts and deletions in two repositories, in any order."""
     base, transcripts = f"{oci_repository}/{next(NUMBERS)}", []
     for host in hosts:
         said: list[Said] = []

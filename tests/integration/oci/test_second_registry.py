@@ -1,6 +1,6 @@
-"""Copies to, from and within a registry that others wrote: go-containerregistry's, where `crane` is installed.
+"""Copies to, from and within an independent registry: go-containerregistry's, if `crane` is installed.
 
-`CRANE` may name the program. Debian's testing packages have its source; benchmarks/README.md says how it is built.
+`CRANE` may name the program. Debian's testing packages have its source; benchmarks/README.md says how to build it.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def second(tmp_path: Path) -> Iterator[RegistryClient]:
 def test_index_and_referrers_cross(
     oci_client: RegistryClient, second: RegistryClient, oci_repository: str, *, there: bool
 ) -> None:
-    """An index with its referrers goes both ways between two implementations, and the second time nothing moves."""
+    """An index with its referrers is copied both ways between two implementations; a second copy moves nothing."""
     source, target = (oci_client, second) if there else (second, oci_client)
     children = tuple(
         push_image(source, oci_repository, seed=seed, platform=f"linux/{one}", sizes=(1_500_000, 10))
@@ -76,7 +76,7 @@ def test_index_and_referrers_cross(
 
 
 def test_a_registry_that_can_not_mount_is_sent_to(second: RegistryClient) -> None:
-    """Where a mount turns into an upload, that upload is used."""
+    """If a mount turns into an upload, that upload is used."""
     image = push_image(second, NAME)
 
     result = copy_image(second, NAME, image.digest, second, "shop/other")
@@ -87,7 +87,7 @@ def test_a_registry_that_can_not_mount_is_sent_to(second: RegistryClient) -> Non
 def test_two_repositories_of_it_do_not_wait_for_each_other(
     oci_client: RegistryClient, second: RegistryClient, oci_repository: str
 ) -> None:
-    """This registry takes one upload at a time: two writes of a tee to it would never end."""
+    """This registry accepts one upload at a time: two concurrent writes to it would never end."""
     image = push_image(oci_client, oci_repository, sizes=(6_000_000,))
 
     with Copier(Place(oci_client, oci_repository), [Place(second, "a"), Place(second, "b")]) as copier:
@@ -99,7 +99,7 @@ def test_two_repositories_of_it_do_not_wait_for_each_other(
 def test_its_ranges_and_its_cut_uploads(
     oci_client: RegistryClient, second: RegistryClient, oci_repository: str
 ) -> None:
-    """A cut source goes on by this registry's kind of `Range`; a cut upload starts its blob again."""
+    """A cut source is resumed with this registry's form of `Range`; a cut upload starts its blob over."""
     image = push_image(second, NAME, sizes=(1_500_000,))
     with ExitStack() as stack:
         line = stack.enter_context(line_to(second.registry))

@@ -1,4 +1,4 @@
-"""Looks at registries: what counts, what it costs, and what goes wrong."""
+"""Polls of registries: what is included, what it costs, and what can go wrong."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ NOT_HERE = b'{"errors": [{"code": "NAME_UNKNOWN", "message": "repository name no
 
 
 def push(client: RegistryClient, name: str, *tags: str, seed: int = 1) -> str:
-    """An image under tags; gives its digest."""
+    """Push an image under tags; return its digest."""
     entry = push_image(client, name, seed=seed, sizes=(100,))
     raw = client.get_manifest(name, entry.digest).raw
     for tag in tags:
@@ -52,13 +52,13 @@ def push(client: RegistryClient, name: str, *tags: str, seed: int = 1) -> str:
 
 
 def ask(script: Script, *names: str, **more: Any) -> dict[str, str]:
-    """Look at a scripted registry, with limits of this look's own."""
+    """Poll a scripted registry, with limits for this poll alone."""
     with RegistryClient(script.registry, timeout=5) as client:
         return poll_tags(client, names, **{"limits": Limits(), **more})
 
 
 def say_tags(script: Script, name: str, **tags: str) -> None:
-    """Hold tags: the list, and HEAD of each."""
+    """Serve tags: the list, and HEAD of each."""
     body = json.dumps({"name": name, "tags": list(tags)}).encode()
     script.say("GET", rf"/v2/{name}/tags/list\?n=1000", body=body)
     for tag, digest in tags.items():
@@ -67,7 +67,7 @@ def say_tags(script: Script, name: str, **tags: str) -> None:
 
 
 def test_tags_of_several_repositories(oci_client: RegistryClient, oci_repository: str) -> None:
-    """Those that match, in one look; a repository that is not there has none."""
+    """All matching tags, in one poll; a repository that does not exist has none."""
     one, two = f"{oci_repository}/one", f"{oci_repository}/two"
     first = push(oci_client, one, "v1", "v2", "latest", seed=1)
     second = push(oci_client, two, "v1", seed=2)
@@ -79,7 +79,7 @@ def test_tags_of_several_repositories(oci_client: RegistryClient, oci_repository
 
 
 def test_own_tags_never_count(oci_client: RegistryClient, oci_repository: str) -> None:
-    """Staging, the referrers' fallback tag, and cosign's."""
+    """Staging tags, fallback tags of referrers, and cosign's."""
     digest = push(oci_client, oci_repository)
     own = [fallback_tag(digest), *(f"{fallback_tag(digest)}.{kind}" for kind in ("sig", "att", "sbom"))]
     push(oci_client, oci_repository, "v1", "_staging-0123456789ab", *own)
@@ -87,7 +87,7 @@ def test_own_tags_never_count(oci_client: RegistryClient, oci_repository: str) -
 
 
 def test_whole_namespaces(oci_client: RegistryClient, oci_repository: str) -> None:
-    """The catalogue's repositories, without those left out and those whose name only begins the same."""
+    """The catalog's repositories, without excluded ones, and without those that merely share the prefix's letters."""
     digest = push(oci_client, f"{oci_repository}/api", "v1")
     for name in ("/old", "-2/api"):
         push(oci_client, f"{oci_repository}{name}", "v1")
@@ -98,7 +98,7 @@ def test_whole_namespaces(oci_client: RegistryClient, oci_repository: str) -> No
 def test_a_tag_that_is_being_deleted_is_gone(
     oci_client: RegistryClient, oci_repository: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where only digests can be deleted, the tag holds a stand-in for a moment: nobody pushed that."""
+    """If only digests can be deleted, the tag points at a stand-in for a moment, which was not pushed."""
     push(oci_client, oci_repository, "v1")
     with monkeypatch.context() as patch:
         patch.setattr(oci_client, "delete_manifest", lambda *_: None)
@@ -108,7 +108,7 @@ def test_a_tag_that_is_being_deleted_is_gone(
 
 
 def test_a_look_costs_one_request_a_tag(oci_script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And one for each repository's list; all on one connection."""
+    """Plus one for each repository's list; all on one connection."""
     opened = []
     connect = Connector.open
     monkeypatch.setattr(Connector, "open", lambda *to: opened.append(to) or connect(*to))
@@ -132,7 +132,7 @@ def test_the_catalogue_is_read_once(oci_script: Script) -> None:
 
 
 def test_a_tag_that_goes_away_meanwhile_is_gone(oci_script: Script) -> None:
-    """It was in the list and is not there when asked for."""
+    """It was in the list, but no longer exists when it is resolved."""
     say_tags(oci_script, "shop/api", v1=A)
     oci_script.say("GET", r"/v2/shop/web/tags/list\?n=1000", body=b'{"name": "shop/web", "tags": ["v1"]}')
     oci_script.say("GET", "/v2/", body=b"{}")
@@ -141,7 +141,7 @@ def test_a_tag_that_goes_away_meanwhile_is_gone(oci_script: Script) -> None:
 
 @pytest.mark.parametrize("media_type", ["application/vnd.docker.distribution.manifest.v1+prettyjws", ""])
 def test_what_no_chain_can_copy_is_seen_too(oci_script: Script, media_type: str) -> None:
-    """A tag of an old form ends no wait with an error."""
+    """A tag in an old format does not end the wait with an error."""
     body = b'{"name": "shop/api", "tags": ["v1"]}'
     oci_script.say("GET", r"/v2/shop/api/tags/list\?n=1000", body=body)
     head = {"Docker-Content-Digest": A, "Content-Type": media_type}
@@ -165,7 +165,7 @@ def test_a_registry_that_says_no_digest_is_read(oci_script: Script) -> None:
 
 
 def test_a_proxy_that_says_404_to_all_is_no_empty_registry(oci_script: Script) -> None:
-    """Else every tag would be gone while a registry restarts, and new when it is back."""
+    """Otherwise every tag would seem deleted while a registry restarts, and new afterwards."""
     with pytest.raises(RegistryFailure, match="the server that answers now is not a registry") as caught:
         ask(oci_script, "shop/api")
     assert caught.value.retryable
@@ -174,13 +174,13 @@ def test_a_proxy_that_says_404_to_all_is_no_empty_registry(oci_script: Script) -
 
 
 def test_a_registry_that_lets_nobody_in_without_a_scope_is_there(oci_script: Script) -> None:
-    """Its refusal at the door says that it is one."""
+    """Its refusal of the ping shows that it is a registry."""
     oci_script.say("GET", "/v2/", 403)
     assert ask(oci_script, "shop/api") == {}
 
 
 def test_a_registry_that_knows_the_repository_is_missing_is_believed(oci_script: Script) -> None:
-    """It says so with the spec's code; nothing more is asked."""
+    """It responds with the spec's code, and no further request is needed."""
     oci_script.say("GET", r"/v2/shop/api/tags/list\?n=1000", 404, body=NOT_HERE)
     assert (ask(oci_script, "shop/api"), len(oci_script.seen)) == ({}, 1)
 
@@ -218,14 +218,14 @@ def test_a_registry_without_a_catalogue(oci_script: Script, status: int) -> None
 def test_what_is_refused_before_anything_is_asked(
     oci_script: Script, names: Any, more: dict[str, Any], kind: type[DeliveryChainError], message: str
 ) -> None:
-    """No request goes out."""
+    """No request is sent."""
     with pytest.raises(kind, match=message) as caught:
         ask(oci_script, *names, **more)
     assert (caught.value.retryable, oci_script.seen) == (False, [])
 
 
 def test_too_many_tags_are_refused(oci_script: Script) -> None:
-    """Before any is asked for; those that do not match are free."""
+    """Before any is resolved; tags that do not match don't count."""
     for name in ("one", "two"):
         tags = [*(f"v{number}" for number in range(2501)), *(f"b{number}" for number in range(5000))]
         body = json.dumps({"name": name, "tags": tags}).encode()
@@ -240,7 +240,7 @@ def test_too_many_tags_are_refused(oci_script: Script) -> None:
 
 
 def test_a_login_that_is_refused_is_an_error(tmp_path: Path) -> None:
-    """Not an empty repository; the password is not shown."""
+    """It does not count as an empty repository, and the password is not shown."""
     with docker_registry(tmp_path, htpasswd=True) as registry:
         wrong = replace(registry, password="another-password")
         with RegistryClient(wrong) as client, pytest.raises(Unauthorized) as caught:
@@ -249,14 +249,14 @@ def test_a_login_that_is_refused_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_registry_that_is_down_is_a_retryable_error() -> None:
-    """Nothing was seen, so nothing is gone."""
+    """The poll saw nothing, so nothing counts as deleted."""
     registry = Registry(host=f"127.0.0.1:{free_port()}", plain_http=True)
     with RegistryClient(registry) as client, pytest.raises(RegistryUnreachable):
         poll_tags(client, ["shop/api"])
 
 
 def test_a_registry_that_asks_to_slow_down_is_left_alone(oci_script: Script) -> None:
-    """Also by other looks of this process, which say when to come again without asking it."""
+    """Other polls of this process leave it alone, too, and say when to retry."""
     limits = Limits()
     oci_script.say("GET", ".*", 429, headers={"Retry-After": "40"})
     with pytest.raises(RegistryBusy) as first:
@@ -269,7 +269,7 @@ def test_a_registry_that_asks_to_slow_down_is_left_alone(oci_script: Script) -> 
 
 
 def test_a_look_has_an_end(oci_script: Script) -> None:
-    """Also while it waits for an answer that does not come; nothing of it is left running."""
+    """Even while it waits for a response that never comes; nothing of it keeps running."""
     path = r"/v2/shop/api/tags/list\?n=1000.*"
     body = b'{"name": "shop/api", "tags": ["v1"]}'
     oci_script.say("GET", path, body=body, headers={"Content-Length": "1000"})
@@ -285,5 +285,5 @@ def test_a_look_has_an_end(oci_script: Script) -> None:
 
 
 def test_the_limits_of_a_look_fit_together() -> None:
-    """The most tags and repositories can be asked for in time, at a usual registry's speed."""
+    """At a usual registry's speed, the maximum number of tags and repositories can be polled in time."""
     assert (tag_poll.MAX_TAGS + tag_poll.MAX_REPOSITORIES) * 0.05 <= tag_poll.POLL_SECONDS

@@ -1,4 +1,4 @@
-"""Real registries behind Airflow connections, with deletes on and off, for steps that are run without an Airflow."""
+"""Real registries behind Airflow connections, with and without deletes, for steps that run without Airflow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[bool, Registry]]:
-    """One that deletes, and one as docker-registry is by default; tests use repositories of their own."""
+    """One with deletes enabled, and one with docker-registry's default; each test uses its own repositories."""
     folders = {deletes: tmp_path_factory.mktemp(f"deletes-{deletes}".lower()) for deletes in (True, False)}
     storage = {"filesystem": {"rootdirectory": str(folders[False] / "data")}}
     with docker_registry(folders[True]) as on, docker_registry(folders[False], storage=storage) as off:
@@ -29,7 +29,7 @@ def registries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[bool, 
 def home(
     request: pytest.FixtureRequest, registries: dict[bool, Registry], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[RegistryClient]:
-    """A client of the home registry; the test's parameter `deletes` says which of the two it is."""
+    """A client of the home registry; the test's parameter `deletes` selects which of the two it is."""
     registry = registries[request.getfixturevalue("deletes")]
     fields = {"conn_type": "oci_registry", "host": registry.host, "extra": {"plain_http": True}}
     monkeypatch.setenv("AIRFLOW_CONN_HOME", json.dumps(fields))

@@ -1,4 +1,4 @@
-"""What a clear does to each step and what a retry does, on real registries: the table of docs/runs.md."""
+"""Effects of a clear and of a retry on each step, with real registries: the table in docs/runs.md."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ REGION = {"name": "to-west", "to": "west"}
 
 @pytest.fixture
 def deletes() -> bool:
-    """The registry of these tests deletes what it is asked to."""
+    """The registry of these tests has deletes enabled."""
     return True
 
 
 @pytest.fixture
 def namespace() -> str:
-    """One of the test's own."""
+    """A namespace for this test."""
     return f"t-{token_hex(4)}"
 
 
@@ -78,7 +78,7 @@ def passed(home: RegistryClient, namespace: str, **sections: Any) -> tuple[Run, 
 
 
 def blocked(home: RegistryClient, namespace: str) -> tuple[Run, str]:
-    """A run whose image is to be backed up and removed."""
+    """A run whose image has to be backed up and removed."""
     block = {"severity": "high", "on_block": {"backup": True, "delete": True}}
     spec = spec_of(namespace, scan={"block": block})
     run, subject = built(home.registry, spec, build_plan(namespace=namespace), seed=namespace)
@@ -100,12 +100,12 @@ def fire(run: Run) -> Any:
 
 
 def clean(run: Run) -> None:
-    """What the end of a run does with its staging tags."""
+    """Remove the staging tags, as the end of a run does."""
     report_of(run)
 
 
 def lose(home: RegistryClient, namespace: str, digest: str) -> None:
-    """What a registry's own clean-up does to an image without a tag, some day."""
+    """Delete an untagged image, as a registry's garbage collection may do."""
     home.delete_manifest(f"{namespace}/api", digest)
 
 
@@ -113,7 +113,7 @@ def lose(home: RegistryClient, namespace: str, digest: str) -> None:
 
 
 def test_assemble_again_gives_the_same_image(home: RegistryClient, namespace: str) -> None:
-    """Clear and retry alike, also after the end of the run removed its staging tags."""
+    """For clear and retry alike, even after the end of the run removed its staging tags."""
     run, digest = passed(home, namespace)
     publish(run)
     clean(run)
@@ -124,7 +124,7 @@ def test_assemble_again_gives_the_same_image(home: RegistryClient, namespace: st
 
 
 def test_assemble_after_the_build_is_gone_says_what_to_clear(home: RegistryClient, namespace: str) -> None:
-    """The registry has removed what had no tag: only a build makes it again."""
+    """The registry has removed untagged images: only a build can restore them."""
     run, digest = passed(home, namespace)
     clean(run)
     lose(home, namespace, digest)
@@ -136,7 +136,7 @@ def test_assemble_after_the_build_is_gone_says_what_to_clear(home: RegistryClien
 
 
 def test_scan_after_the_image_is_gone_says_what_to_clear(home: RegistryClient, namespace: str) -> None:
-    """As after a quarantine that removed a blocked image: people clear the scan, and then learn what is needed."""
+    """As after a quarantine that removed a blocked image: users clear the scan, and learn what is needed."""
     run, _ = blocked(home, namespace)
     run.do(QuarantineOperator(task_id="quarantine"))
     with pytest.raises(NotFound, match="clear `build` and everything downstream") as caught:
@@ -147,7 +147,7 @@ def test_scan_after_the_image_is_gone_says_what_to_clear(home: RegistryClient, n
 def test_gate_again_judges_the_same_reports(
     home: RegistryClient, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A clear asks nothing but what the scans left."""
+    """After a clear, it uses only the results of the scans."""
     run, digest = blocked(home, namespace)
     monkeypatch.setattr(GateOperator, "skip_all_except", lambda *_, **__: None)
     for _ in range(2):
@@ -157,7 +157,7 @@ def test_gate_again_judges_the_same_reports(
 
 
 def test_gate_without_its_reports_says_what_to_clear(home: RegistryClient, namespace: str) -> None:
-    """They went with the image's referrers; the image is there, and can be scanned again."""
+    """The reports disappeared along with the referrers; the image exists, and can be scanned again."""
     run, digest = blocked(home, namespace)
     report = run.left("scan", index=0)["results"][0]["report"]
     home.delete_blob(f"{namespace}/api", report) if hasattr(home, "delete_blob") else delete_blob(
@@ -181,7 +181,7 @@ def tags_moved(run: Run) -> dict[str, str]:
 
 
 def test_publish_again_changes_nothing(home: RegistryClient, namespace: str) -> None:
-    """Clear and retry alike, while nobody else moved the tags."""
+    """For clear and retry alike, if the tags were not moved meanwhile."""
     run, digest = passed(home, namespace)
     assert tags_moved(run) == {"v1.2": "moved", "latest": "moved"}
     run.clear("publish")
@@ -190,7 +190,7 @@ def test_publish_again_changes_nothing(home: RegistryClient, namespace: str) -> 
 
 
 def test_publish_again_puts_back_what_was_deleted(home: RegistryClient, namespace: str) -> None:
-    """A tag that somebody removed is the run's again."""
+    """A tag that was deleted points at the run's image again."""
     run, digest = passed(home, namespace)
     publish(run)
     home.delete_tag(f"{namespace}/api", "v1.2")
@@ -208,7 +208,7 @@ def later(home: RegistryClient, namespace: str, by: timedelta) -> str:
 
 
 def test_publish_again_leaves_newer_pushes_alone(home: RegistryClient, namespace: str) -> None:
-    """The run's own tag is its own; `latest` never goes back."""
+    """The run's own tag stays its own; `latest` never goes back."""
     run, digest = passed(home, namespace)
     publish(run)
     newer = later(home, namespace, timedelta(seconds=1))
@@ -219,7 +219,7 @@ def test_publish_again_leaves_newer_pushes_alone(home: RegistryClient, namespace
 
 
 def test_publish_after_the_image_is_gone_says_what_to_clear(home: RegistryClient, namespace: str) -> None:
-    """Nothing is moved."""
+    """No tag is moved."""
     run, digest = passed(home, namespace)
     lose(home, namespace, digest)
     with pytest.raises(NotFound, match="clear `build` and everything downstream"):
@@ -230,7 +230,7 @@ def test_publish_after_the_image_is_gone_says_what_to_clear(home: RegistryClient
 
 
 def test_quarantine_again_is_the_same(home: RegistryClient, namespace: str) -> None:
-    """Cleared after the image was removed: the backup is found, and the record says the same as before."""
+    """Cleared after the image was removed: the backup is found, and the record is the same."""
     run, digest = blocked(home, namespace)
     first = Quarantined.from_xcom(run.do(QuarantineOperator(task_id="quarantine")))
     run.clear("quarantine")
@@ -241,7 +241,7 @@ def test_quarantine_again_is_the_same(home: RegistryClient, namespace: str) -> N
 def test_quarantine_of_a_second_verdict_finds_the_first_ones_backup(
     home: RegistryClient, namespace: str
 ) -> None:
-    """The gate was cleared, too: its verdict is of another time, and the image is in the quarantine alone."""
+    """The gate was cleared, too: its verdict has another time, and the image exists only in the quarantine."""
     run, digest = blocked(home, namespace)
     run.do(QuarantineOperator(task_id="quarantine"))
     run.leave("gate", verdict(digest, passed=False, judged_at=DAY + timedelta(days=1)))
@@ -251,7 +251,7 @@ def test_quarantine_of_a_second_verdict_finds_the_first_ones_backup(
 
 
 def test_quarantine_of_what_is_nowhere_says_what_to_clear(home: RegistryClient, namespace: str) -> None:
-    """Neither the image nor a backup: a backup can't be promised."""
+    """With neither the image nor a backup, a backup is impossible."""
     run, digest = blocked(home, namespace)
     lose(home, namespace, digest)
     with pytest.raises(NotFound, match="clear `build` and everything downstream"):
@@ -261,7 +261,7 @@ def test_quarantine_of_what_is_nowhere_says_what_to_clear(home: RegistryClient, 
 def test_a_retry_of_a_quarantine_goes_on(
     home: RegistryClient, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed between backup and removal: the image is removed, and backed up once."""
+    """Killed between backup and removal: the image is removed, with one backup."""
     run, digest = blocked(home, namespace)
 
     def dies(*_: Any) -> Any:
@@ -283,7 +283,7 @@ def test_a_retry_of_a_quarantine_goes_on(
 def test_replicate_again_puts_right_what_is_wrong_there(
     home: RegistryClient, namespace: str, west: RegistryClient
 ) -> None:
-    """A clear looks at everything in the region once more."""
+    """A clear checks everything in the region again."""
     run, digest = passed(home, namespace, replicate=[REGION])
     publish(run)
     replicate(run)
@@ -295,7 +295,7 @@ def test_replicate_again_puts_right_what_is_wrong_there(
 
 
 def test_replicate_keeps_uploads_for_its_retries_alone(home: RegistryClient, namespace: str) -> None:
-    """A retry goes on with an open upload; a clear opens a new one."""
+    """A retry resumes an open upload; a clear opens a new one."""
     run, _ = passed(home, namespace)
     TaskState(run.context("replicate", 0)).save({"blob": "upload"})
     run.tries["replicate", 0] = 1
@@ -307,7 +307,7 @@ def test_replicate_keeps_uploads_for_its_retries_alone(home: RegistryClient, nam
 def test_replicate_after_the_image_is_gone_says_what_to_clear(
     home: RegistryClient, namespace: str, west: RegistryClient
 ) -> None:
-    """The region is left as it is."""
+    """The region is unchanged."""
     run, digest = passed(home, namespace, replicate=[REGION])
     publish(run)
     lose(home, namespace, digest)

@@ -1,4 +1,4 @@
-"""Builds that are cancelled, killed and lost, by Airflow's own task runner: nothing of them stays on the worker."""
+"""Builds that are cancelled, killed or lost, in Airflow's own task runner, leave nothing on the worker."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def worker(folder: Path) -> Iterator[BuildWorker]:
 
 
 def test_a_cancelled_build_ends_at_once_and_leaves_nothing(worker: BuildWorker, folder: Path) -> None:
-    """SIGTERM in a RUN step: all is gone before Airflow's SIGKILL, and the task may be tried again."""
+    """SIGTERM in a RUN step: everything is removed before Airflow's SIGKILL, and the task may be retried."""
     worker.end(worker.start("before"))
     before = left(folder)
     task = worker.start("cancelled", wait=FOREVER)
@@ -41,7 +41,7 @@ def test_a_cancelled_build_ends_at_once_and_leaves_nothing(worker: BuildWorker, 
 
 
 def test_what_killed_builds_leave_goes_with_the_next_job(worker: BuildWorker, folder: Path) -> None:
-    """A killed task can't clean up; another run's does, and says so."""
+    """A killed task can't clean up; the next run's task does, and says so."""
     task = worker.start("killed", wait=FOREVER)
     task.wait_for(WAITS)
     task.kill()
@@ -54,7 +54,7 @@ def test_what_killed_builds_leave_goes_with_the_next_job(worker: BuildWorker, fo
 
 
 def test_a_day_ends_as_it_began(worker: BuildWorker, folder: Path) -> None:
-    """A dozen builds, two killed and two cancelled at any moment: nothing of them is on the machine."""
+    """After a dozen builds, two killed and two cancelled at random moments, nothing of them is on the machine."""
     before = left(folder)
     found = soak(worker, folder, random.Random(7), builds=12, kills=2, cancels=2)  # noqa: S311 - no secret
     assert left(folder) == before

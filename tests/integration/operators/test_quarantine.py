@@ -1,4 +1,4 @@
-"""What a blocked image's run says is what a real registry holds afterwards, in every combination."""
+"""The run of a blocked image reports exactly what a real registry then contains, in every combination."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def blocked(home: RegistryClient, spec: Any, *, build: bool, tags: tuple[str, ..
 
 
 def hold(home: RegistryClient, name: str, digest: str, how: str) -> str:
-    """Let another tag serve a digest; gives what that tag points at."""
+    """Point another tag at a digest; return what that tag points at."""
     if not how:
         return ""
     tag, _, nested = how.partition(" ")
@@ -74,7 +74,7 @@ def hold(home: RegistryClient, name: str, digest: str, how: str) -> str:
 
 
 def tags_of(home: RegistryClient, name: str) -> dict[str, str]:
-    """Every tag that can be pulled, and what it is."""
+    """Every tag that can be pulled, and its target."""
     found = {tag: home.head_digest(name, tag) for tag in home.list_tags(name)}
     return {tag: digest for tag, digest in found.items() if digest}
 
@@ -93,7 +93,7 @@ def test_what_is_said_is_so(
     delete: bool,
     holder: str,
 ) -> None:
-    """The result, the log, the run's end and the registry agree: backup, tags that went, and all that serves it."""
+    """Result, log, outcome and registry agree on the backup, the removed tags, and all that still serves the image."""
     namespace, host = f"t-{token_hex(4)}", home.registry.host
     spec = policy(namespace, backup=backup, delete=delete)
     case = blocked(home, spec, build=build)
@@ -133,7 +133,7 @@ def test_what_is_said_is_so(
         assert home.get_manifest(name, other).digest == held
     if backup:
         assert home.head_digest(safe, tag) == case.digest
-    # The words: those of the log are those of `denied`, and the run's note.
+    # The wording: the log's is that of `denied`, and of the run's note.
     with pytest.raises(PolicyViolation) as refused:
         case.run.do(DeniedOperator(task_id="denied"))
     text = str(refused.value)
@@ -151,7 +151,7 @@ def test_what_is_said_is_so(
 
 @pytest.mark.parametrize("deletes", [True])
 def test_a_run_about_a_digest_names_the_tags_that_serve_it(home: RegistryClient, deletes: bool) -> None:  # noqa: FBT001
-    """Without a tag of its own it takes none away: whoever tagged the image keeps it."""
+    """The run has no tag of its own and removes none: the tags of others stay."""
     spec = policy(f"t-{token_hex(4)}", backup=False, delete=True)
     case = blocked(home, spec, build=False, tags=())
     host, name = home.registry.host, case.plan.name
@@ -164,7 +164,7 @@ def test_a_run_about_a_digest_names_the_tags_that_serve_it(home: RegistryClient,
 
 @pytest.mark.parametrize("deletes", [True])
 def test_platforms_of_a_removed_index_are_named(home: RegistryClient, deletes: bool) -> None:  # noqa: FBT001
-    """The index goes; a platform under a tag of its own can still be pulled, which is said."""
+    """The index is removed; a platform with a tag of its own can still be pulled, and is named."""
     namespace = f"t-{token_hex(4)}"
     spec, name = policy(namespace, backup=False, delete=True), f"{namespace}/api"
     parts = [

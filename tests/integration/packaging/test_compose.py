@@ -1,4 +1,4 @@
-"""docker-compose.yml, as docker-compose itself reads it."""
+"""docker-compose.yml, as parsed by docker-compose itself."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ONE_SHOT = {"init"}
 
 
 def compose(*arguments: str, without: str = "") -> subprocess.CompletedProcess[str]:
-    """Run docker-compose with every required variable but one; a developer's own .env is not read."""
+    """Run docker-compose with every required variable but one; the developer's own .env is not read."""
     env = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"]}
     env |= {name: MARK for name in REQUIRED if name != without}
     command = ["docker-compose", "--env-file", ".env.example", *arguments]
@@ -41,14 +41,14 @@ def services() -> dict[str, dict[str, Any]]:
 
 
 def test_compose_takes_the_file() -> None:
-    """`docker-compose config -q` has nothing to say."""
+    """`docker-compose config -q` prints nothing."""
     done = compose("config", "-q")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize("name", REQUIRED)
 def test_a_missing_secret_is_named(name: str) -> None:
-    """Without a required variable compose stops and says which, and where to look."""
+    """Without a required variable, compose stops and says which one is missing, and where to look."""
     done = compose("config", "-q", without=name)
     assert done.returncode != 0
     assert name in done.stderr
@@ -56,7 +56,7 @@ def test_a_missing_secret_is_named(name: str) -> None:
 
 
 def test_every_service_is_watched(services: dict[str, dict[str, Any]]) -> None:
-    """A service has a health check, or runs once."""
+    """A service either has a health check, or runs once."""
     unwatched = {name for name, service in services.items() if not service.get("healthcheck", {}).get("test")}
     assert unwatched == ONE_SHOT
     assert {services[name]["restart"] for name in ONE_SHOT} == {"no"}
@@ -71,7 +71,7 @@ def test_nothing_listens_outside_this_machine(services: dict[str, dict[str, Any]
 
 
 def test_no_secret_is_written_down(services: dict[str, dict[str, Any]]) -> None:
-    """What is secret comes from the environment, and the example file has no values."""
+    """Secrets come from the environment, and the example file has no values."""
     secret = re.compile(r"PASSWORD$|SECRET|_KEY$|SQL_ALCHEMY_CONN$")
     found = {
         f"{name}.{variable}": value
@@ -85,7 +85,7 @@ def test_no_secret_is_written_down(services: dict[str, dict[str, Any]]) -> None:
 
 
 def test_each_region_has_its_registry(services: dict[str, dict[str, Any]]) -> None:
-    """The registries bear the names that init makes connections to, and keep their data in volumes."""
+    """The registries have the names that init creates connections to, and keep their data in volumes."""
     found = {name: service["volumes"] for name, service in services.items() if name.startswith("registry-")}
     assert found == {name_of(region): [f"{name_of(region)}:/var/lib/registry:rw"] for region in REGIONS}
     assert {f"WEBHOOK_SECRET_{stage.upper()}" for stage in STAGES} <= set(services["init"]["environment"])

@@ -1,4 +1,4 @@
-"""The Dockerfile, as far as it goes without pulling an image: what it copies, pins and installs."""
+"""The Dockerfile, as far as it can be tested without pulling an image: what it copies, pins and installs."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def stage(name: str) -> str:
 
 
 def copied(instructions: str) -> list[tuple[list[str], str]]:
-    """Sources and target of each COPY that takes from the context."""
+    """Sources and target of each COPY from the context."""
     lines = [line.split() for line in re.findall(r"^COPY (?!--from)(.*)$", instructions, re.MULTILINE)]
     return [(words[:-1], words[-1]) for words in lines]
 
 
 def test_the_wheel_is_built_from_what_is_copied(tmp_path: Path) -> None:
-    """The step that makes the wheel has every file that pyproject.toml puts into it."""
+    """The step that builds the wheel has every file that pyproject.toml includes."""
     source = tmp_path / "src"
     source.mkdir()
     for names, target in copied(stage("packages")):
@@ -54,14 +54,14 @@ def test_the_wheel_is_built_from_what_is_copied(tmp_path: Path) -> None:
 
 
 def test_what_is_copied_is_sent() -> None:
-    """.dockerignore lets through all that is copied, and no more."""
+    """.dockerignore admits exactly what is copied."""
     assert {
         name for part in ("packages", "") for names, _ in copied(stage(part)) for name in names
     } == ALLOWED
 
 
 def test_trivy_is_its_makers_by_digest() -> None:
-    """The program is taken out of the makers' image, which is named by version and digest; no wheel brings one."""
+    """The program is copied from Trivy's own image, named by version and digest; no wheel provides one."""
     [pinned] = re.findall(r"^ARG TRIVY=(.*)$", DOCKERFILE, re.MULTILINE)
     assert re.fullmatch(r"docker\.io/aquasec/trivy:\d+\.\d+\.\d+@sha256:[0-9a-f]{64}", pinned)
     assert "FROM ${TRIVY} AS trivy\n" in DOCKERFILE
@@ -70,7 +70,7 @@ def test_trivy_is_its_makers_by_digest() -> None:
 
 
 def test_the_page_shows_the_version_that_is_pinned() -> None:
-    """docs/trivy.md verifies the release that the image is made with."""
+    """docs/trivy.md verifies the release that the image uses."""
     [pinned] = re.findall(r"^ARG TRIVY=\S+/trivy:([\d.]+)@", DOCKERFILE, re.MULTILINE)
     page = (ROOT / "docs" / "trivy.md").read_text(encoding="utf-8")
     shown = re.findall(r"(?:trivy:|trivy_|trivy=|tags/v)(\d+\.\d+\.\d+)", page)
@@ -79,7 +79,7 @@ def test_the_page_shows_the_version_that_is_pinned() -> None:
 
 
 def test_packages_come_from_the_lock_only() -> None:
-    """One step downloads, with hashes; each later one sees just what that step fetched."""
+    """One step downloads, with hashes; later steps see only what it fetched."""
     steps = re.findall(r"pip (?:download|install|wheel) (?:[^\\&\n]|\\\n)*", DOCKERFILE)
     assert len(steps) == 4
     assert "--require-hashes --no-deps --only-binary :all:" in steps[0]

@@ -1,4 +1,4 @@
-"""The Dockerfile on a real engine, and builds inside its image, as its own user and with compose's options."""
+"""The Dockerfile on a real engine, and builds inside its image, as its user and with compose's options."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    """An engine that has the image; gigabytes that go with the module."""
+    """An engine with the image; its gigabytes are removed after the module."""
     with tempfile.TemporaryDirectory(prefix="delivery-chain-tests-") as name:
         folder = Path(name)
         try:
@@ -89,7 +89,7 @@ def engine() -> Iterator[Engine]:
 
 
 def options(service: str) -> list[str]:
-    """What docker-compose.yml gives a service beyond Docker's defaults, as options of `docker run`."""
+    """The options of a service in docker-compose.yml beyond Docker's defaults, for `docker run`."""
     text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
     said = yaml.safe_load(text)["services"][service]
     return [f"--security-opt={one}" for one in said["security_opt"]] + [
@@ -98,7 +98,7 @@ def options(service: str) -> list[str]:
 
 
 def test_the_image_has_what_a_worker_needs(engine: Engine) -> None:
-    """Its user is not root and finds Airflow, this project and the tools."""
+    """Its user is not root, and finds Airflow, this project and the tools."""
     programs = ["airflow", "buildah", "runc", "slirp4netns", "git", "trivy"]
     script = f"id -un; delivery-chain dags-folder; for one in {' '.join(programs)}; do command -v $one; done"
     found = engine.docker(
@@ -110,7 +110,7 @@ def test_the_image_has_what_a_worker_needs(engine: Engine) -> None:
 
 
 def test_a_build_with_a_step_works_as_the_images_user(engine: Engine, tmp_path: Path) -> None:
-    """In runc's container, with the options of compose; what a build left that was killed before is gone."""
+    """In runc's container, with compose's options; leftovers of a killed build are removed."""
     with running_registry(tmp_path) as host:
         mounts = ["--volume=/bin/busybox:/busybox:ro", f"--volume=work:{WORK}"]
         command = ["run", "--rm", "--interactive", "--network=host", *options("scheduler"), *mounts]

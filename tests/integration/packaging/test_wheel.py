@@ -73,13 +73,13 @@ print(json.dumps({
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """A Python environment that has this run's packages, apart from the project's editable install."""
+    """A Python environment with the packages of this one, except for the project's editable install."""
 
     python: Path
     home: Path
 
     def run(self, code: str, *arguments: str, **settings: str) -> str:
-        """Run code; gives its standard output."""
+        """Run code; return its standard output."""
         env = {"PATH": os.environ["PATH"], "HOME": str(self.home), "AIRFLOW_HOME": str(self.home)}
         env |= {"AIRFLOW__CORE__LOAD_EXAMPLES": "False", "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR"}
         env |= {"AIRFLOW__CORE__PLUGINS_FOLDER": str(self.home / "plugins"), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -102,7 +102,7 @@ class Environment:
 
 
 def make_environment(folder: Path, *first: Path) -> Environment:
-    """An environment with `first` before links to the packages of this one."""
+    """Create an environment with `first` before links to the packages of this one."""
     packages = folder / "packages"
     packages.mkdir(parents=True)
     for entry in Path(sysconfig.get_paths()["purelib"]).iterdir():
@@ -149,12 +149,12 @@ def names_below(wheel: Path, prefix: str) -> list[str]:
     [("delivery_chain/_dags/", DAG_FILES), ("delivery_chain/_chain_specs/", SPEC_FILES)],
 )
 def test_the_wheel_brings_dag_files_and_specs(wheel: Path, prefix: str, expected: list[str]) -> None:
-    """What `force-include` adds is in the wheel, and no bytecode of the checkout is."""
+    """The wheel contains what `force-include` adds, and none of the checkout's bytecode."""
     assert names_below(wheel, prefix) == expected
 
 
 def test_entry_points_load(installed: Environment) -> None:
-    """Airflow finds the plugin and the provider by the wheel's metadata."""
+    """Airflow finds the plugin and the provider through the wheel's metadata."""
     found: Mapping[str, list[str]] = installed.read(ENTRY_POINTS)
     assert found == {
         "airflow.plugins": ["delivery_chain.plugin:DeliveryChainPlugin", "delivery_chain"],
@@ -173,7 +173,7 @@ def test_dags_folder_is_inside_the_wheel(installed: Environment, unpacked: Path)
 
 
 def test_dag_files_import_from_the_wheel(installed: Environment, unpacked: Path) -> None:
-    """All Dag files load with the example specs of the wheel and nothing of the checkout."""
+    """All Dag files load with the wheel's example specs, and without the checkout."""
     package = unpacked / "delivery_chain"
     found = installed.read(
         IMPORT_DAGS,
@@ -189,7 +189,7 @@ def test_dag_files_import_from_the_wheel(installed: Environment, unpacked: Path)
 
 
 def test_the_plugins_folder_alone_is_enough(tmp_path: Path) -> None:
-    """Airflow loads just the one plugin from the folder, and no module of ours hides another's."""
+    """Airflow loads exactly one plugin from the folder, and no module of ours hides another one."""
     plugins = ROOT / "plugins"
     found = make_environment(tmp_path / "folder").read(PLUGINS, AIRFLOW__CORE__PLUGINS_FOLDER=str(plugins))
     standard = Path(sysconfig.get_paths()["stdlib"]) / "platform.py"

@@ -1,4 +1,4 @@
-"""The contract of runners: every one of the table passes it, with a real source, builder and registry."""
+"""The contract of runners: every runner in the table passes it, with a real source, builder and registry."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """A registry that asks for a login."""
+    """A registry that requires a login."""
     with locked_registry(tmp_path_factory.mktemp("locked")) as registry:
         yield registry
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    """What is built."""
+    """The source of the build."""
     return Source.make(tmp_path_factory.mktemp("git") / "shop")
 
 
 @pytest.fixture
 def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that jobs have theirs in."""
+    """The folder that contains the jobs' folders."""
     monkeypatch.setenv("AIRFLOW__DELIVERY_CHAIN__WORK_FOLDER", str(tmp_path / "work"))
     return tmp_path / "work" / str(os.geteuid()) / "jobs"
 
@@ -60,12 +60,12 @@ def runner(request: pytest.FixtureRequest, jobs: Path) -> Runner:
 
 
 def left(jobs: Path) -> list[str]:
-    """What jobs left on this machine."""
+    """Leftovers of jobs on this machine."""
     return [path.name for path in jobs.iterdir()] if jobs.exists() else []
 
 
 def test_a_job_is_run_to_its_result(runner: Runner, source: Source, registry: Registry, jobs: Path) -> None:
-    """The digest is the one that the registry has; no file is left, and no line shows the password."""
+    """The digest is that of the registry; no file is left, and no line shows the password."""
     lines: list[str] = []
     found = runner.watch(runner.submit(source.job(), source.logins(registry), "a-build-0"), lines.append)
     assert isinstance(found, BuildDone)
@@ -75,19 +75,19 @@ def test_a_job_is_run_to_its_result(runner: Runner, source: Source, registry: Re
 
 
 def test_a_key_is_one_job(runner: Runner, source: Source, registry: Registry) -> None:
-    """Submitted again it is the same job, not another one."""
+    """Submitted again, it is the same job."""
     first = runner.submit(source.job(), source.logins(registry), "b-build-0")
     again = runner.submit(source.job(), source.logins(registry), "b-build-0")
     assert (again, isinstance(runner.watch(again, print), BuildDone)) == (first, True)
 
 
 def test_a_handle_shows_no_login(runner: Runner, source: Source, registry: Registry) -> None:
-    """It may be kept where people can read it."""
+    """It may be stored where users can read it."""
     assert PASSWORD not in repr(runner.submit(source.job(), source.logins(registry), "c-build-0"))
 
 
 def test_a_failed_job_is_a_failure(runner: Runner, source: Source, registry: Registry, jobs: Path) -> None:
-    """Error, message and the advice on retries come back as data; nothing is left."""
+    """Error, message and whether to retry are returned as data; nothing is left."""
     job = source.job(dockerfile="Containerfile")
     found = runner.watch(runner.submit(job, source.logins(registry), "d-build-0"), print)
     assert isinstance(found, Failure)
@@ -96,14 +96,14 @@ def test_a_failed_job_is_a_failure(runner: Runner, source: Source, registry: Reg
 
 
 def test_a_job_that_nobody_submitted(runner: Runner) -> None:
-    """It is lost, and a retry starts it over."""
+    """It counts as lost, and a retry starts over."""
     found = runner.watch(Handle("e-build-0"), print)
     assert isinstance(found, Failure)
     assert (found.error, found.retryable) == ("JobLost", True)
 
 
 def test_a_cancelled_job_ends(runner: Runner, source: Source, registry: Registry, jobs: Path) -> None:
-    """Cancelled from a signal's handler, as Airflow does it, in the middle of a step: it ends and leaves nothing."""
+    """Cancelled from a signal handler, as Airflow does, in the middle of a step: it ends and leaves nothing."""
     handle = runner.submit(source.job(wait=4713), source.logins(registry), "f-build-0")
     before = signal.signal(signal.SIGUSR1, lambda *_: runner.cancel(handle))
 
@@ -120,7 +120,7 @@ def test_a_cancelled_job_ends(runner: Runner, source: Source, registry: Registry
 
 
 def test_a_cancelled_job_does_not_begin(runner: Runner, source: Source, registry: Registry) -> None:
-    """Cancelled before anybody waits for it, it is gone."""
+    """Cancelled before it is watched, it never runs."""
     handle = runner.submit(source.job(), source.logins(registry), "g-build-0")
     runner.cancel(handle)
     assert isinstance(runner.watch(handle, print), Failure)
@@ -142,7 +142,7 @@ runner.watch(handle, lambda line: line.strip() == {WAITS!r} and os.kill(os.getpi
 
 @pytest.mark.parametrize("name", sorted(RUNNERS))
 def test_the_submitter_dies(name: str, source: Source, registry: Registry, jobs: Path) -> None:
-    """Another process learns what became of the job, or that it is lost; submitted again it runs, and cleans up."""
+    """Another process learns the job's result, or that it is lost; submitted again, it runs, and cleans up."""
     arguments = [name, source.url, source.commit, registry.host, "30"]
     env = {
         "PATH": os.environ["PATH"],
@@ -164,6 +164,6 @@ def test_the_submitter_dies(name: str, source: Source, registry: Registry, jobs:
 
 
 def test_a_name_of_no_runner() -> None:
-    """The error lists those there are."""
+    """The error lists the existing ones."""
     with pytest.raises(ConfigurationError, match=f"'nomad': expected one of {', '.join(sorted(RUNNERS))}"):
         load_runner("nomad")

@@ -46,7 +46,7 @@ def send(
 
 
 def test_a_delivery_is_kept_as_it_came(receiver: Receiver) -> None:
-    """Path, headers and the exact body are there to look at, by HTTP and in the file."""
+    """Path, headers and the exact body can be read, over HTTP and in the file."""
     body = '{"name": "ü"}'
     assert send(receiver, "POST", "/hooks/prod", body.encode(), {"Webhook-Id": "1"})[0] == 200
     (kept,) = read_deliveries(receiver.file)
@@ -60,7 +60,7 @@ def test_a_delivery_is_kept_as_it_came(receiver: Receiver) -> None:
 
 
 def test_a_get_is_a_delivery_too(receiver: Receiver) -> None:
-    """Redeploy addresses that want GET are served."""
+    """Redeploy URLs that expect GET work."""
     assert send(receiver, "GET", "/hooks/staging?tag=v1")[0] == 200
     assert [one["path"] for one in read_deliveries(receiver.file)] == ["/hooks/staging?tag=v1"]
 
@@ -77,13 +77,13 @@ def test_a_get_is_a_delivery_too(receiver: Receiver) -> None:
 def test_what_is_no_delivery_is_refused(
     receiver: Receiver, path: str, headers: dict[str, str], status: int
 ) -> None:
-    """Another path, a body without a length or above the limit: refused unread, nothing kept."""
+    """Another path, or a body without a length or above the limit, is refused unread, and nothing is stored."""
     assert send(receiver, "POST", path, None, headers)[0] == status
     assert read_deliveries(receiver.file) == []
 
 
 def test_many_at_once_are_all_kept(receiver: Receiver) -> None:
-    """Deliveries at the same time do not mix."""
+    """Concurrent deliveries do not mix."""
     threads = [
         threading.Thread(target=send, args=(receiver, "POST", "/hooks/prod", str(number).encode() * 2000))
         for number in range(10)

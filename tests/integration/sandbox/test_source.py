@@ -34,7 +34,7 @@ def git(layout: Layout, *arguments: str) -> str:
 
 
 def test_a_tag_is_pushed_with_its_commit(layout: Layout) -> None:
-    """The tag is in the source and names the commit that the push said."""
+    """The source has the tag, which points at the reported commit."""
     push = source.push(layout, "web", tag="v1.0.0")
     assert git(layout, "show-ref") == f"{push.commit} refs/tags/v1.0.0\n"
     assert source.tags(layout, "web") == ["v1.0.0"]
@@ -48,7 +48,7 @@ def test_a_branch_goes_on(layout: Layout) -> None:
 
 
 def test_the_tree_is_the_release_and_nothing_else(layout: Layout) -> None:
-    """Package versions of an earlier push are gone from a later one."""
+    """Package versions of an earlier push are not in a later one."""
     source.push(layout, "web", vulnerable=True)
     source.push(layout, "web")
     names = git(layout, "ls-tree", "-r", "--name-only", "main")
@@ -57,14 +57,14 @@ def test_the_tree_is_the_release_and_nothing_else(layout: Layout) -> None:
 
 
 def test_a_tag_is_never_moved(layout: Layout) -> None:
-    """A tag that is there is refused before anything is committed."""
+    """An existing tag is refused before anything is committed."""
     source.push(layout, "web", tag="v1.0.0")
     with pytest.raises(UsageError, match=r"v1\.0\.0"):
         source.push(layout, "web", tag="v1.0.0")
 
 
 def test_the_users_git_configuration_has_no_say(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A configuration that would break each commit changes nothing."""
+    """A configuration that would break every commit has no effect."""
     home = layout.root / "home"
     home.mkdir()
     (home / ".gitconfig").write_text("[commit]\n\tgpgsign = true\n[gpg]\n\tprogram = /bin/false\n", "ascii")
@@ -73,14 +73,14 @@ def test_the_users_git_configuration_has_no_say(layout: Layout, monkeypatch: pyt
 
 
 def test_what_keeps_the_hook_from_telling_is_said(layout: Layout) -> None:
-    """The push is done all the same; nobody listens where the hook sends to."""
+    """The push works; its result says that the hook's target does not respond."""
     write_private(layout.hook_secret, load_secrets(layout)["git_hooks"])
     push = source.push(layout, "web")
     assert push.said == "http://127.0.0.1:9: [Errno 111] Connection refused; the sensor will find the push"
 
 
 def test_a_hook_that_does_not_end_is_no_failure(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ref is in the source: that is the push."""
+    """The ref is in the source, so the push succeeded."""
     source.push(layout, "web")
     monkeypatch.setattr(source, "GIT_SECONDS", 3)
     hook = source.bare(layout, "web") / "hooks" / "post-receive"
@@ -91,7 +91,7 @@ def test_a_hook_that_does_not_end_is_no_failure(layout: Layout, monkeypatch: pyt
 
 
 def test_a_push_that_does_not_arrive_is_one(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hook that holds the push up before the ref is moved."""
+    """A hook that rejects the push before the ref is moved."""
     source.push(layout, "web")
     monkeypatch.setattr(source, "GIT_SECONDS", 3)
     hook = source.bare(layout, "web") / "hooks" / "pre-receive"
@@ -102,7 +102,7 @@ def test_a_push_that_does_not_arrive_is_one(layout: Layout, monkeypatch: pytest.
 
 
 def test_git_is_waited_for_longer_than_its_hook() -> None:
-    """All that the hook's three tries and its own calls of git may take, and twice that."""
+    """Twice the time of the hook's three tries and its own git commands."""
     hook = runpy.run_path(str(git_hook()))
     tries, calls = 1 + len(hook["PAUSES"]), 4
     assert 2 * (hook["SECONDS"] * (tries + calls) + sum(hook["PAUSES"])) < source.GIT_SECONDS

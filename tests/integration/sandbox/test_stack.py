@@ -1,4 +1,4 @@
-"""The whole stack on this machine: up, again, broken, down. Uses the spec of docs/sandbox.md and a small Dag beside."""
+"""The whole stack on this machine: up, again, broken, down; with the spec of docs/sandbox.md and a small Dag."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> stack.Options:
 
 @pytest.fixture(scope="module")
 def first() -> io.StringIO:
-    """What the first `up` says."""
+    """Output of the first `up`."""
     return io.StringIO()
 
 
@@ -65,7 +65,7 @@ def first() -> io.StringIO:
 def layout(
     tmp_path_factory: pytest.TempPathFactory, options: stack.Options, first: io.StringIO
 ) -> Iterator[Layout]:
-    """A sandbox that runs."""
+    """A running sandbox."""
     found = Layout(tmp_path_factory.mktemp("sandbox"))
     try:
         stack.up(found, options, Console(first))
@@ -92,7 +92,7 @@ def wait_for_run(api: AirflowApi, run_id: str) -> str:
 
 
 def test_a_task_runs_and_sees_the_connections(api: AirflowApi) -> None:
-    """A run ends well, and its task reads a registry's connection."""
+    """A run succeeds, and its task reads a registry's connection."""
     assert api.import_errors() == []
     api.trigger("small", "first")
     assert wait_for_run(api, "first") == "success"
@@ -100,7 +100,7 @@ def test_a_task_runs_and_sees_the_connections(api: AirflowApi) -> None:
 
 
 def test_the_connections_are_there(api: AirflowApi) -> None:
-    """What the example chains name, and nothing else; secrets are masked."""
+    """The connections that the example chains name, and no others; secrets are masked."""
     found = {one["connection_id"]: one for one in api.call("GET", "/connections")["connections"]}
     others = {"git_shop", "prod_redeploy", "staging_redeploy", "git_hooks", "registry_hooks"}
     assert found.keys() == REGION_CONNECTIONS | others
@@ -119,7 +119,7 @@ def test_a_second_up_starts_nothing(layout: Layout, options: stack.Options) -> N
 def test_a_spec_of_ones_own_comes_up_with_what_it_lacks(
     first: io.StringIO, layout: Layout, api: AirflowApi
 ) -> None:
-    """The spec of the docs: each missing connection with its command, no wait for a source that can't be looked at."""
+    """The docs' spec: each missing connection with its command, and no wait for a source that can't be polled."""
     assert re.findall(r"  (connection .*|delivery-chain connect .*|run `.*)", first.getvalue()) == [
         "connection prod_target is missing: trigger tell-prod",
         "delivery-chain connect trigger prod_target URL",
@@ -131,7 +131,7 @@ def test_a_spec_of_ones_own_comes_up_with_what_it_lacks(
 
 
 def test_the_environment_file_leads_to_this_airflow(layout: Layout) -> None:
-    """The commands that need Airflow's address and a login have both."""
+    """It has the address and login that the commands need."""
     script = f'. {layout.airflow_env}; echo "$AIRFLOW_API_URL $AIRFLOW_API_USERNAME $AIRFLOW_API_PASSWORD"'
     done = subprocess.run(["/bin/sh", "-c", script], check=True, capture_output=True, text=True)
     running = stack.open_stack(layout, Console(io.StringIO()))
@@ -149,7 +149,7 @@ def test_the_environment_file_leads_to_this_airflow(layout: Layout) -> None:
 def test_up_brings_back_what_was_killed_and_nothing_else(
     layout: Layout, options: stack.Options, killed: list[str]
 ) -> None:
-    """At their addresses, alive by a sign of their own; the others are the same processes. `status` names the dead."""
+    """At their old addresses, with heartbeats of their own; the other processes stay. `status` names the dead ones."""
     before = State.load(layout)
     dead = {before.processes[name] for name in killed}
     for mark in dead:
@@ -167,7 +167,7 @@ def test_up_brings_back_what_was_killed_and_nothing_else(
 
 
 def test_a_port_that_others_know_is_not_changed(layout: Layout, options: stack.Options) -> None:
-    """Where another program has taken a dead part's port, it is named, and all that runs stays."""
+    """If another program has taken a dead part's port, the error names it, and everything running stays."""
     before = State.load(layout)
     name = "registry-eu-central-1"
     processes.stop(before.processes[name])
@@ -184,7 +184,7 @@ def test_a_port_that_others_know_is_not_changed(layout: Layout, options: stack.O
 
 
 def test_other_options_are_refused_while_it_runs(layout: Layout, options: stack.Options) -> None:
-    """Another specs folder needs a restart, another database a new sandbox."""
+    """Another specs folder requires a restart, another database a new sandbox."""
     with pytest.raises(UsageError, match="was not started with this --specs; "):
         stack.up(layout, stack.Options(specs="/elsewhere", dags=options.dags), Console(io.StringIO()))
     with pytest.raises(UsageError, match="sqlite"):
@@ -205,13 +205,13 @@ def test_everything_listens_on_this_machine_only(layout: Layout) -> None:
 
 
 def test_files_with_secrets_are_private(layout: Layout) -> None:
-    """What holds a secret can be read by its owner only."""
+    """Files with secrets can be read only by their owner."""
     files = [layout.airflow_env, layout.secrets_file, layout.state_file, layout.passwords_file]
     assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
 
 
 def test_the_environment_file_serves_the_airflow_command(layout: Layout) -> None:
-    """After `source airflow.env`, the airflow command speaks to this sandbox's database."""
+    """After `source airflow.env`, the airflow command uses this sandbox's database."""
     script = f". {layout.airflow_env}; airflow config get-value database sql_alchemy_conn"
     done = subprocess.run(["/bin/sh", "-c", script], check=True, capture_output=True, text=True)
     assert done.stdout.strip().endswith(f"sqlite:///{layout.airflow_home}/airflow.db")
@@ -221,7 +221,7 @@ def test_the_environment_file_serves_the_airflow_command(layout: Layout) -> None
 def test_an_interrupted_up_leaves_nothing(
     tmp_path: Path, options: stack.Options, number: signal.Signals
 ) -> None:
-    """Ctrl-C, SIGTERM or SIGHUP while it starts stops what had started, and releases the sandbox."""
+    """Ctrl-C, SIGTERM or SIGHUP during the start stops what had started, and releases the sandbox."""
     argv = [
         str(Path(sys.executable).with_name("delivery-chain")),
         "sandbox",
@@ -246,13 +246,13 @@ def test_an_interrupted_up_leaves_nothing(
         with locked(layout):
             pass
     finally:
-        # A shell may have told its children to ignore the signal: then nothing was stopped.
+        # A shell may have made its children ignore the signal: then nothing was stopped.
         state = State.load(layout)
         services.halt([*state.processes], layout, state, lambda _name, _asked: None)
 
 
 def test_a_taken_port_is_named() -> None:
-    """With a fixed base, a port that another program has is an error that names it."""
+    """With a fixed base, the error names a port that another program has."""
     taken = services.free_ports(["one"])["one"]
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", taken))
@@ -262,7 +262,7 @@ def test_a_taken_port_is_named() -> None:
 
 
 def test_down_ends_every_process(layout: Layout) -> None:
-    """After down no process of the sandbox is left; up without options brings it back as it was, with its history."""
+    """After down, no process of the sandbox is left; up without options restores it with its history."""
     state = State.load(layout)
     members = {member for mark in state.processes.values() for member in processes.family(mark)}
     stack.down(layout, Console(io.StringIO()))

@@ -1,4 +1,4 @@
-"""Starting processes and waiting for them: what ends, what hangs, what takes long, what is interrupted."""
+"""Starting processes and waiting for them: those that exit, hang, take long, or are interrupted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FOREVER = "exec sleep 600"
 
 
 class Calls:
-    """Starters of one sandbox, one for each call of `up`; all that they start is gone after the test."""
+    """Starters of one sandbox, one for each call of `up`; everything that they start is stopped after the test."""
 
     def __init__(self, root: Path) -> None:
         self.layout, self.state, self.out = Layout(root), State(), io.StringIO()
@@ -54,7 +54,7 @@ def calls(tmp_path: Path) -> Iterator[Calls]:
 
 
 def test_one_that_ends_is_told_at_once_and_the_others_stay(calls: Calls) -> None:
-    """With its last lines and what to do, long before the time is up; what came up is left alone."""
+    """With its last lines and advice, long before the deadline; services that came up stay."""
     good, bad = calls.service("good", FOREVER), calls.service("bad", "echo broken; exit 1", "silent")
     with pytest.raises(ToolError) as caught:
         calls.call().bring_up([good, bad])
@@ -65,14 +65,14 @@ def test_one_that_ends_is_told_at_once_and_the_others_stay(calls: Calls) -> None
 
 
 def test_one_that_ends_after_it_was_ready_is_told_too(calls: Calls) -> None:
-    """While others are waited for."""
+    """While others are still starting."""
     first = calls.service("first", "sleep 0.3; echo gone")
     with pytest.raises(ToolError, match="first: its process exited"):
         calls.call().bring_up([first, calls.service("slow", FOREVER, "silent")])
 
 
 def test_the_end_of_the_time_names_what_is_missing_and_stops_nothing(calls: Calls) -> None:
-    """And the option that gives it longer."""
+    """And the option that allows more time."""
     with pytest.raises(ToolError, match=r"slow \(no heartbeat yet\)\. `--timeout SECONDS`"):
         calls.call(0.2).bring_up(
             [calls.service("good", FOREVER), calls.service("slow", FOREVER, "no heartbeat yet")]
@@ -85,7 +85,7 @@ def test_the_end_of_the_time_names_what_is_missing_and_stops_nothing(calls: Call
 
 
 def test_one_that_ran_before_and_ends_meanwhile_is_started_again(calls: Calls) -> None:
-    """As a scheduler does that lost its database just before."""
+    """Like a scheduler whose database was lost just before."""
     calls.call().bring_up([calls.service("scheduler", "sleep 0.5")])
     until = time.monotonic() + 0.8
     waits = Service(
@@ -98,7 +98,7 @@ def test_one_that_ran_before_and_ends_meanwhile_is_started_again(calls: Calls) -
 
 
 def test_one_that_hangs_is_started_again(calls: Calls) -> None:
-    """It ran before, and shows no sign of life for long."""
+    """It ran before, and sends no heartbeat for long."""
     calls.call().bring_up([calls.service("scheduler", FOREVER)])
     before = calls.pids()["scheduler"]
     silent = Service(
@@ -112,7 +112,7 @@ def test_one_that_hangs_is_started_again(calls: Calls) -> None:
 
 
 def test_an_interrupt_stops_what_this_call_started_and_nothing_else(calls: Calls) -> None:
-    """What ran before it goes on."""
+    """Services that ran before continue."""
     calls.call().bring_up([calls.service("before", FOREVER)])
     second = calls.call()
     second.launch([calls.service("before", FOREVER), calls.service("new", FOREVER)])
@@ -139,12 +139,12 @@ def test_what_a_dead_one_left_is_gone_before_its_successor(calls: Calls) -> None
 
 
 def test_a_killed_database_comes_back(calls: Calls) -> None:
-    """Also where nobody reaps the dead server, so that its pid is still there."""
+    """Even if the dead server is not reaped, so that its pid still exists."""
     calls.state.ports |= services.free_ports([database.NAME])
     try:
         database.create_cluster(calls.layout, calls.state, "secret", deadline=time.monotonic() + LONG)
         server = database.service(calls.state)
-        # Reaped by nobody: it is this process's child, and stays a zombie.
+        # Not reaped: it is a child of this process, and stays a zombie.
         with subprocess.Popen(server.argv, stderr=subprocess.DEVNULL) as dead:
             deadline = time.monotonic() + LONG
             while server.ready():
@@ -163,7 +163,7 @@ def test_a_killed_database_comes_back(calls: Calls) -> None:
 
 
 def test_a_half_made_cluster_is_made_anew(calls: Calls) -> None:
-    """An `initdb` that was interrupted leaves files that look like a cluster."""
+    """An interrupted `initdb` leaves files that look like a cluster."""
     calls.state.ports |= services.free_ports([database.NAME])
     try:
         database.create_cluster(calls.layout, calls.state, "secret", deadline=time.monotonic() + LONG)

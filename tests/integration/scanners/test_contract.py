@@ -1,4 +1,4 @@
-"""The contract of scan engines: every one of the table passes it, against a real registry that asks for a login."""
+"""The contract of scan engines: every engine in the table passes it, with a real registry that requires a login."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Run:
         return push_files(self.client, NAME, files, platform=AMD64)
 
     def lose(self, digest: str) -> None:
-        """Take a blob's bytes away from the registry, which still lists it."""
+        """Delete a blob's bytes from the registry, which still lists it."""
         [held] = self.data.rglob(f"blobs/sha256/*/{digest.removeprefix('sha256:')}/data")
         held.unlink()
 
@@ -81,7 +81,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Run]:
 
 
 def test_a_report_is_full_and_about_that_digest(run: Run) -> None:
-    """With findings, the engine's name and version, what was looked at, and databases that are fresh."""
+    """With findings, the engine's name and version, coverage, and fresh databases."""
     digest = run.push(OLD)
     output = run.scan(digest, run.prepare())
     report = output.report
@@ -93,7 +93,7 @@ def test_a_report_is_full_and_about_that_digest(run: Run) -> None:
 
 
 def test_nothing_found_is_a_report_too(run: Run) -> None:
-    """Made with one preparation after another image; equal when it is made again."""
+    """Made with one preparation after another image; equal if it is repeated."""
     ready = run.prepare()
     run.scan(run.push(OLD), ready)
     digest = run.push(CLEAN)
@@ -104,7 +104,7 @@ def test_nothing_found_is_a_report_too(run: Run) -> None:
 
 @pytest.mark.parametrize("case", ["no such digest", "an index"])
 def test_what_is_no_image_gives_no_report(run: Run, case: str) -> None:
-    """A digest that is not there, and an index, of which a report would be on one of its images."""
+    """A digest that does not exist, and an index, for which a report would cover only one of its images."""
     digest, kind = "sha256:" + "0" * 64, NotFound
     if case == "an index":
         child = run.client.get_manifest(NAME, run.push(CLEAN)).descriptor()
@@ -115,7 +115,7 @@ def test_what_is_no_image_gives_no_report(run: Run, case: str) -> None:
 
 
 def test_a_registry_out_of_reach_is_worth_a_retry(run: Run) -> None:
-    """It is told apart from a scan that failed."""
+    """It is distinguished from a failed scan."""
     dead = Registry(f"127.0.0.1:{free_port()}", plain_http=True)
     with pytest.raises(RegistryUnreachable) as caught:
         run.scan(run.push(CLEAN), run.prepare(), registry=dead)
@@ -123,7 +123,7 @@ def test_a_registry_out_of_reach_is_worth_a_retry(run: Run) -> None:
 
 
 def test_a_stale_database_is_marked(run: Run) -> None:
-    """The scan is made; the report says what is too old, which option says so, and what to do."""
+    """The scan succeeds; the report says what is stale, which option decides that, and what to do."""
     report = run.scan(run.push(CLEAN), run.prepare(run.bench.strict)).report
     stale = [database for database in report.databases if database.stale]
     assert stale
@@ -131,20 +131,20 @@ def test_a_stale_database_is_marked(run: Run) -> None:
 
 
 def test_the_seconds_of_a_scan_count(run: Run) -> None:
-    """There is no report after them."""
+    """After that time, no report is made."""
     digest, ready = run.push(OLD), run.prepare()
     with pytest.raises(ToolTimeout):
         run.scan(digest, ready, seconds=0.005)
 
 
 def test_the_seconds_of_a_preparation_count(run: Run) -> None:
-    """A database that does not come in time is none."""
+    """A database that does not arrive in time is an error."""
     with pytest.raises((ToolTimeout, DatabaseUnavailable)):
         run.prepare(seconds=0.005)
 
 
 def test_nothing_is_left_in_the_jobs_folder(run: Run) -> None:
-    """Reports and unpacked layers are gone, also after a scan that failed."""
+    """Reports and unpacked layers are removed, even after a failed scan."""
     ready = run.prepare()
     run.scan(run.push(OLD), ready)
     broken = run.push(CLEAN)
@@ -156,7 +156,7 @@ def test_nothing_is_left_in_the_jobs_folder(run: Run) -> None:
 
 
 def test_a_password_is_shown_nowhere(run: Run) -> None:
-    """Not in the log, nor in what is written of the values at the port, nor in an error."""
+    """Neither in the log, nor in the repr of the port's values, nor in an error."""
     digest, ready = run.push(OLD), run.prepare()
     output = run.scan(digest, ready)
     image = ImageRef(run.client.registry, NAME, digest)
@@ -171,7 +171,7 @@ def test_a_password_is_shown_nowhere(run: Run) -> None:
 
 
 def test_options_are_json_both_ways(run: Run) -> None:
-    """What is read of the section is what a job on another machine gets."""
+    """A job on another machine gets exactly what was read from the section."""
     kind, options = run.scanner.options, run.bench.options
     assert kind.read(section(**run.bench.settings)) == options
     assert kind.model_validate_json(options.model_dump_json()) == options
@@ -179,7 +179,7 @@ def test_options_are_json_both_ways(run: Run) -> None:
 
 
 def test_the_checks_of_doctor_say_what_they_find(run: Run) -> None:
-    """With a fresh database in the cache nothing is wrong."""
+    """With a fresh database in the cache, they report no problem."""
     run.prepare()
     found = {**run.bench.settings}
     where = run.bench.workplace.section

@@ -1,4 +1,4 @@
-"""Trees of images in a real registry, looked at by the real Trivy: what a run would say of each."""
+"""Trees of images in a real registry, scanned by the real Trivy: the verdict of a run for each."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NAME = "demo/trees"
 
 @pytest.fixture(scope="module")
 def say(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Callable[[Forest], Entry]], str]]:
-    """Puts a tree into a registry, scans all that is an image in it, and gives the verdict's sentence."""
+    """Pushes a tree to a registry, scans every image in it, and returns the verdict's sentence."""
     folder: Path = tmp_path_factory.mktemp("trees")
     (folder / "registry").mkdir()
     with docker_registry(folder / "registry") as registry, RegistryClient(registry) as client:
@@ -88,12 +88,12 @@ BLOCKED: dict[str, Callable[[Forest], Entry]] = {
 def test_a_bad_image_blocks_wherever_it_is_in_the_tree(
     say: Callable[[Callable[[Forest], Entry]], str], case: str
 ) -> None:
-    """The clean one beside it hides nothing."""
+    """A clean image next to it hides nothing."""
     assert say(BLOCKED[case]).startswith("blocked: ")
 
 
 def test_an_official_image_passes(say: Callable[[Callable[[Forest], Entry]], str]) -> None:
-    """Platforms that no build list has, and the attestations beside them."""
+    """With platforms that no build has, and attestations next to them."""
     platforms = (
         "linux/amd64",
         "linux/arm64",

@@ -1,4 +1,4 @@
-"""Java archives: their database is fetched when an image needs it, and kept like the other one."""
+"""Java archives: their database is fetched when an image needs it, and cached like the other one."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def facts(bench: Bench, *, stale: bool = False) -> Database:
 
 
 def test_a_vulnerable_jar_is_found_on_a_fresh_worker(bench: Bench) -> None:
-    """Nobody ran a command there: the scan fetches what it needs, and the report names both databases."""
+    """Without any manual command, the scan fetches what it needs, and the report names both databases."""
     report = bench.scan("demo/java", bench.push("demo/java", JAVA_IMAGE)).report
 
     assert [(one.id, one.aliases, one.package, one.location) for one in report.findings] == [
@@ -64,14 +64,14 @@ def test_a_vulnerable_jar_is_found_on_a_fresh_worker(bench: Bench) -> None:
 
 
 def test_an_image_without_jars_fetches_no_java_database(bench: Bench) -> None:
-    """It is large, so only an image that needs it brings it to a worker."""
+    """It is large, so it is fetched only for an image that needs it."""
     report = bench.scan("demo/clean", bench.push("demo/clean", CLEAN)).report
 
     assert (report.databases[1:], bench.downloads(), bench.downloads("java")) == ((), 1, 0)
 
 
 def test_the_java_database_is_fetched_once_for_many_scans(bench: Bench) -> None:
-    """Scans at once on a fresh worker wait for one download."""
+    """Concurrent scans on a fresh worker wait for one download."""
     digest = bench.push("demo/java", JAVA_IMAGE)
 
     with ThreadPoolExecutor(3) as pool:
@@ -89,7 +89,7 @@ def test_a_jar_without_a_name_fails_no_scan(bench: Bench) -> None:
 
 
 def test_an_old_java_database_is_stale(bench: Bench) -> None:
-    """Its age is its own, by its own setting; the other database is current."""
+    """Its age is checked separately, by its own setting; the other database is current."""
     digest = bench.push("demo/java", JAVA_IMAGE)
     bench.now = BUILT + timedelta(hours=337)
     vulndb.publish_sample_database(bench.client, now=bench.now)
@@ -113,7 +113,7 @@ def test_a_java_database_out_of_reach_is_worth_a_retry(bench: Bench) -> None:
 
 
 def test_a_damaged_java_database_is_fetched_again(bench: Bench) -> None:
-    """Trivy itself takes one that it can't read for one that knows no archive, and says nothing."""
+    """Trivy itself treats an unreadable database as empty, without a warning."""
     digest = bench.push("demo/java", JAVA_IMAGE)
     bench.scan("demo/java", digest)
     (file,) = bench.cache.rglob("trivy-java.db")
@@ -125,7 +125,7 @@ def test_a_damaged_java_database_is_fetched_again(bench: Bench) -> None:
 
 @pytest.mark.parametrize("what", ["the other database", "no SQLite file"])
 def test_a_java_database_that_is_none_is_named(bench: Bench, what: str) -> None:
-    """A mirror that holds something else fails the scan, not the worker."""
+    """A mirror with other content fails the scan, but not the worker."""
     wrong = (
         vulndb.database_layer(BUILT)
         if what == "the other database"

@@ -1,4 +1,4 @@
-"""The real Trivy sees what runtimes unpack: bytes that are two things to two readers don't pass."""
+"""The real Trivy sees what runtimes unpack: bytes that different readers unpack differently do not pass."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 
 def test_layers_that_share_a_name_in_the_config_are_each_looked_at(bench: Bench) -> None:
-    """Trivy takes the first of them for all: here a whiteout, a second time, above what is in between."""
+    """Trivy takes the first of them for all: here a whiteout that occurs twice, with a layer in between."""
     hides, between = archive({"app/.wh..wh..opq": ""}), archive(python_package("Jinja2", "2.10"))
     layers = [(tar, sha256_digest(tar)) for tar in (CLEAN_TAR, hides, between)]
     digest = push_raw(
@@ -52,12 +52,12 @@ def test_layers_that_share_a_name_in_the_config_are_each_looked_at(bench: Bench)
         [*((packed(tar), name) for tar, name in layers), (packed(NO_FILE), sha256_digest(hides))],
     )
 
-    with pytest.raises(ScanFailed, match="when it is unpacked, and its config says"):
+    with pytest.raises(ScanFailed, match="but the image's config says"):
         bench.scan("demo/twice", digest)
 
 
 def test_a_layer_that_says_that_it_is_small_is_looked_at(bench: Bench) -> None:
-    """Registries take any size in a manifest."""
+    """Registries accept any size in a manifest."""
     layers = [(packed(CLEAN_TAR), CLEAN_ID), (packed(OLD_TAR), CLEAN_ID)]
     digest = push_raw(bench.client, "demo/small", layers, sizes={1: 10})
 
@@ -68,7 +68,7 @@ def test_a_layer_that_says_that_it_is_small_is_looked_at(bench: Bench) -> None:
 @pytest.mark.parametrize("media_type", [PLAIN, f"{PLAIN}+zstd", LAYER, DOCKER])
 @pytest.mark.parametrize("said", [OLD_ID, "of the bytes"])
 def test_a_tar_that_is_also_packed_with_zstd_is_refused(bench: Bench, media_type: str, said: str) -> None:
-    """Containerd and Docker begin at a frame that zstd passes over, Trivy reads it as a tar."""
+    """Containerd and Docker start at a frame that zstd skips; Trivy reads it as a tar."""
     layer = tar_and_zstd(CLEAN_TAR, OLD_TAR)
     digest = push_raw(
         bench.client,
@@ -82,12 +82,12 @@ def test_a_tar_that_is_also_packed_with_zstd_is_refused(bench: Bench, media_type
 
 
 def test_a_tar_that_is_also_packed_with_gzip_is_refused(bench: Bench) -> None:
-    """Containerd believes the media type, Trivy the first bytes."""
+    """Containerd trusts the media type, Trivy the first bytes."""
     layer = tar_and_gzip(OLD_TAR, CLEAN_TAR)
     assert gzip.decompress(layer) == CLEAN_TAR
     digest = push_raw(bench.client, "demo/gzip", [(layer, sha256_digest(layer))], types={0: PLAIN})
 
-    with pytest.raises(ScanFailed, match="when it is unpacked, and its config says"):
+    with pytest.raises(ScanFailed, match="but the image's config says"):
         bench.scan("demo/gzip", digest)
 
 
@@ -103,14 +103,14 @@ def test_a_tar_that_is_also_packed_with_gzip_is_refused(bench: Bench) -> None:
     ids=["zstd:chunked", "zstd in parts", "gzip in parts, as estargz", "not packed, said to be"],
 )
 def test_what_everybody_reads_alike_is_scanned(bench: Bench, layer: bytes) -> None:
-    """As tools make them: several frames or members, and a table of contents behind them."""
+    """As tools write them: several frames or members, followed by a table of contents."""
     digest = push_raw(bench.client, "demo/alike", [(layer, OLD_ID)])
 
     assert len(bench.scan("demo/alike", digest).report.findings) == 10
 
 
 def test_a_registry_that_sends_trivy_other_bytes_is_caught(bench: Bench) -> None:
-    """Trivy looks at the digest's bytes or fails; padding keeps the length that the manifest says."""
+    """Trivy scans the digest's bytes or fails; padding keeps the length stated in the manifest."""
     digest = push_files(bench.client, "demo/faces", OLD)
     layer = bench.client.get_manifest("demo/faces", digest).blobs[1]
     other = packed(CLEAN_TAR).ljust(layer.size, b"\0")

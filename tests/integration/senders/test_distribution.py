@@ -29,7 +29,7 @@ SECRET = "of-the-registry"
 
 @pytest.fixture
 def told() -> Iterator[Endpoint]:
-    """Where the registry sends its notifications."""
+    """The endpoint that receives the registry's notifications."""
     with endpoint() as found:
         yield found
 
@@ -45,7 +45,7 @@ def client(told: Endpoint, tmp_path: Path) -> Iterator[RegistryClient]:
 
 
 def tagged(received: list[tuple[dict[str, str], bytes]]) -> list[dict[str, Any]]:
-    """The events that push a tag."""
+    """The events for pushes of a tag."""
     events = [event for _, body in received for event in json.loads(body)["events"]]
     return [event for event in events if event["action"] == "push" and "tag" in event["target"]]
 
@@ -62,7 +62,7 @@ NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
 
 def test_a_registry_tells_each_tagged_push_once(client: RegistryClient, told: Endpoint) -> None:
-    """Of all that an image and an index of two platforms cause, the two tags are the images; a signature is none."""
+    """Of all events for an image and an index of two platforms, the two tags count as images; a signature does not."""
     since = datetime.now(UTC)
     children = tuple(
         push_image(client, "shop/api", seed=at, platform=platform)
@@ -101,7 +101,7 @@ def test_a_registry_tells_each_tagged_push_once(client: RegistryClient, told: En
 
 
 def test_a_redelivery_is_the_same_delivery(client: RegistryClient, told: Endpoint) -> None:
-    """A registry that is answered by 503 sends the same event again, until it is taken."""
+    """A registry that gets a 503 sends the same event again, until it is accepted."""
     told.refuse = 2
     tag(client, "shop/api", "v1", push_image(client, "shop/api"))
     told.wait(lambda received: len(tagged(received)) == 1)
@@ -113,7 +113,7 @@ def test_a_redelivery_is_the_same_delivery(client: RegistryClient, told: Endpoin
 
 
 def test_another_secret_opens_nothing(client: RegistryClient, told: Endpoint) -> None:
-    """The header that the registry sends is the whole proof."""
+    """The registry's header is the whole proof."""
     push_image(client, "shop/api")
     told.wait(bool)
     headers, body = told.received[0]

@@ -1,4 +1,4 @@
-"""A real forge: pushes to Pagure, and what it sends then."""
+"""A real forge: pushes to Pagure, and the webhooks that it sends."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.integration, pytest.mark.skipif(bool(missing()), reason=missing())]
 HEARD_S = 60
 NEW = "^" + "0" * 40
-"""What Pagure says was there before a new branch or tag."""
+"""The old commit that Pagure sends for a new branch or tag."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work(Clone):
-    """A clone with the forge to push to, and what the forge sends."""
+    """A clone with a forge to push to, and the forge's webhooks."""
 
     forge: Forge
     target: Target
@@ -43,7 +43,7 @@ class Work(Clone):
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Work]:
-    """A forge with one push in it."""
+    """A forge after one push."""
     with webhook_target() as target, forge(tmp_path_factory.mktemp("forge"), target.url) as running:
         found = Work(tmp_path_factory.mktemp("clone"), running, target)
         found.git("init", "-q", "-b", BRANCH)
@@ -55,7 +55,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Work]:
 
 @pytest.fixture(scope="module")
 def pushed(work: Work) -> tuple[Got, str, str]:
-    """What a push to the branch sent, and its old and new commit."""
+    """The webhook of a push to the branch, and its old and new commit."""
     old = work.git("rev-parse", "HEAD")
     new = work.commit("Two, “with” 漢字")
     [got] = work.push(BRANCH, told=1)
@@ -63,14 +63,14 @@ def pushed(work: Work) -> tuple[Got, str, str]:
 
 
 def test_a_pushed_branch_is_told_with_its_old_and_new_commit(pushed: tuple[Got, str, str]) -> None:
-    """One request tells of a push to a branch, from which commit to which."""
+    """One request reports a push to a branch, with its old and new commit."""
     got, old, new = pushed
     said = _said(got)
     assert (said["branch"], said["old_commit"], said["end_commit"]) == (BRANCH, old, new)
 
 
 def test_what_it_sends_is_signed_over_the_raw_bytes(work: Work, pushed: tuple[Got, str, str]) -> None:
-    """Both signatures are HMACs of the body as it came, keyed with the repository's own token."""
+    """Both signatures are HMACs of the raw body, keyed with the repository's own token."""
     got, _, _ = pushed
     key = work.forge.secret.encode()
     assert (got.headers["x-pagure-signature-256"], got.headers["x-pagure-signature"]) == (
@@ -80,7 +80,7 @@ def test_what_it_sends_is_signed_over_the_raw_bytes(work: Work, pushed: tuple[Go
 
 
 def test_its_headers_name_the_topic_and_the_repository(pushed: tuple[Got, str, str]) -> None:
-    """The headers repeat what the body says, and are not signed themselves."""
+    """The headers repeat values of the body, and are not signed themselves."""
     got, _, _ = pushed
     expected = {
         "x-pagure-topic": "git.receive",
@@ -91,7 +91,7 @@ def test_its_headers_name_the_topic_and_the_repository(pushed: tuple[Got, str, s
 
 
 def test_an_annotated_tag_is_told_by_its_tag_object(work: Work) -> None:
-    """The request has the id of the tag object; the commit's is not in it."""
+    """The request has the id of the tag object, but not that of the commit."""
     work.git("tag", "-a", "v1.0", "-m", "Release")
     [got] = work.push("v1.0", told=1)
     said = _said(got)
@@ -99,7 +99,7 @@ def test_an_annotated_tag_is_told_by_its_tag_object(work: Work) -> None:
 
 
 def test_a_tag_with_new_commits_is_told_twice_once_as_if_a_branch(work: Work) -> None:
-    """The second request calls the tag a branch: only the zeros as its old commit tell."""
+    """The second request calls the tag a branch; only the zeros as its old commit reveal that."""
     work.git("checkout", "-q", "--detach")
     new = work.commit("Only in a tag")
     work.git("tag", "v2.0")
@@ -123,7 +123,7 @@ def test_a_deleted_branch_is_told_as_deleted(work: Work) -> None:
 
 
 def test_a_refused_request_is_not_sent_again(work: Work) -> None:
-    """Pagure tries once: what the receiver missed, only a look at the repository finds."""
+    """Pagure tries once: what the receiver missed can only be found by polling the repository."""
     work.target.replies.append(answer(503))
     commits = []
     for message in ("Refused", "Taken"):
@@ -137,7 +137,7 @@ def _said(got: Got) -> Any:
 
 
 def _until(target: Target, topic: str) -> Got:
-    """Wait for the request with a topic: setting up makes others, at their own time."""
+    """Wait for the request with a topic: the set-up causes others, at any time."""
     deadline = time.monotonic() + HEARD_S
     while time.monotonic() < deadline:
         for got in target.got:

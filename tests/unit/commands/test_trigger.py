@@ -55,7 +55,7 @@ CLEAR = "the login would cross the network in the clear; use https, or --allow-h
         ("bob:secret@h", EXAMPLE),
         (
             "https://bob:secret@h",
-            "Airflow's address at h: carries a login; set AIRFLOW_API_TOKEN in the environment instead",
+            "Airflow's address at h: expected no login in it; set AIRFLOW_API_TOKEN in the environment instead",
         ),
         ("https://h/?token=secret", "Airflow's address at h: expected no query and no fragment"),
         ("http://airflow.example.com", f"http://airflow.example.com: {CLEAR}"),
@@ -84,8 +84,8 @@ NONE = f"no login for Airflow: set {TOKEN}, or {USER} and {PASSWORD}, in the env
     [
         ({}, NONE),
         ({TOKEN: " "}, NONE),
-        ({USER: "bob"}, "AIRFLOW_API_PASSWORD is not set, but its other half is"),
-        ({PASSWORD: "hush"}, "AIRFLOW_API_USERNAME is not set, but its other half is"),
+        ({USER: "bob"}, "AIRFLOW_API_PASSWORD is not set: user and password are needed together"),
+        ({PASSWORD: "hush"}, "AIRFLOW_API_USERNAME is not set: user and password are needed together"),
         ({TOKEN: "se\ncret"}, "AIRFLOW_API_TOKEN: expected a token without spaces, found something else"),
     ],
 )

@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
-from delivery_chain.core.spec.in_force import REMEMBER, Entry, Index, Kept, State, fingerprint
+from delivery_chain.core.spec.in_force import (
+    INDEX,
+    REMEMBER,
+    Entry,
+    Index,
+    Kept,
+    State,
+    fingerprint,
+    kept_key,
+)
 from delivery_chain.core.spec.slots import widths
 from delivery_chain.errors import DeliveryChainError
 from delivery_chain.operators.settle import SettleOperator
-from delivery_chain.spec_store.in_force import INDEX, kept_key
 from support.chain_steps import build_plan, built, chain
 from support.variables import Variables, supervise
 

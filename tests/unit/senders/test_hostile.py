@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from delivery_chain.core.events.notification import Notification
 from delivery_chain.errors import WebhookRefused
-from delivery_chain.senders.base import NO_PROOF, Request, receive
+from delivery_chain.senders.base import Request, receive
 from delivery_chain.senders.table import SENDERS
 from support.webhook_samples import FORGES, NOW, SECRET, cases, proof, proven, sample, with_headers
 
@@ -25,6 +25,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
     max_leaves=8,
 )
+NO_PROOF = "401 the request carries no valid signature or token"
 NAMES = sorted(
     {name for case in cases() for name in sample(*case).headers} | {"authorization", "webhook-signature"}
 )
@@ -63,7 +64,7 @@ def mutated(value: Any, data: st.DataObject) -> Any:
 @given(sender=st.sampled_from(sorted(SENDERS)), headers=HEADERS, body=BODIES, token=st.text(max_size=10))
 def test_arbitrary_requests(sender: str, headers: dict[str, str], body: bytes, token: str) -> None:
     """Whatever comes without the secret is refused with 401, and nothing else happens."""
-    assert outcome(sender, Request(headers=headers, body=body, token=token)) == "401 " + NO_PROOF
+    assert outcome(sender, Request(headers=headers, body=body, token=token)) == NO_PROOF
 
 
 @settings(deadline=None, max_examples=300)
@@ -84,7 +85,7 @@ def test_mutated_payloads(case: tuple[str, str], data: st.DataObject) -> None:
     body = json.dumps(mutated(json.loads(request.body), data)).encode()
     found = outcome(case[0], proven(case[0], replace(request, body=body)))
     assert proper(found)
-    assert found != "401 " + NO_PROOF
+    assert found != NO_PROOF
 
 
 @settings(deadline=None, max_examples=200)
@@ -109,7 +110,7 @@ def test_damaged_proofs(case: tuple[str, str], data: st.DataObject) -> None:
         st.characters(codec="latin-1").filter(lambda letter: letter.lower() != value[place].lower())
     )
     changed = with_headers(request, {name: value[:place] + letter + value[place + 1 :]})
-    assert outcome(sender, changed) == "401 " + NO_PROOF
+    assert outcome(sender, changed) == NO_PROOF
 
 
 @settings(deadline=None, max_examples=300)
@@ -119,7 +120,7 @@ def test_damaged_bodies(case: tuple[str, str], data: st.DataObject) -> None:
     request = proven(case[0], sample(*case))
     body = bytearray(request.body)
     body[data.draw(st.integers(0, len(body) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-    assert outcome(case[0], replace(request, body=bytes(body))) == "401 " + NO_PROOF
+    assert outcome(case[0], replace(request, body=bytes(body))) == NO_PROOF
 
 
 @settings(deadline=None)
@@ -127,4 +128,4 @@ def test_damaged_bodies(case: tuple[str, str], data: st.DataObject) -> None:
 def test_other_secrets(case: tuple[str, str], secret: str) -> None:
     """Any other secret than the sender's, and it is refused."""
     assume(secret != SECRET)
-    assert outcome(case[0], proven(case[0], sample(*case)), secret) == "401 " + NO_PROOF
+    assert outcome(case[0], proven(case[0], sample(*case)), secret) == NO_PROOF

@@ -6,9 +6,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from delivery_chain.core.events.watch_dags import source_dag_id, told_key
-from delivery_chain.core.spec.in_force import REMEMBER, State
+from delivery_chain.core.spec.in_force import INDEX, REMEMBER, State, kept_key
 from delivery_chain.spec_store import in_force
-from delivery_chain.spec_store.in_force import INDEX, chain, kept_key, look, mentioning, missing, settle
+from delivery_chain.spec_store.in_force import chain, look, mentioning, missing, settle
 from support.spec_versions import index, shown, write
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from delivery_chain.spec_store.in_force import INDEX, kept_key, look
+from delivery_chain.core.spec.in_force import INDEX, kept_key
+from delivery_chain.spec_store.in_force import look
 from support.spec_versions import index, shown, write
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ import pytest
 from airflow.sdk.exceptions import AirflowRuntimeError
 
 from delivery_chain.core.events.watch_dags import over_key, source_dag_id, told_key
-from delivery_chain.core.spec.in_force import REMEMBER
+from delivery_chain.core.spec.in_force import REMEMBER, kept_key
 from delivery_chain.core.spec.model import Source
 from delivery_chain.errors import EventRefused
-from delivery_chain.spec_store.in_force import chain, kept_key, look, version_for, watched_before
+from delivery_chain.spec_store.in_force import chain, look, version_for, watched_before
 from support.spec_versions import LATER, write
 
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -8,7 +9,7 @@ from starlette.requests import Request
 
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.web import limits
-from delivery_chain.web.limits import MOST_SENDERS, Bodies, Rate
+from delivery_chain.web.limits import MOST_SENDERS, Bodies, Rate, Strangers, check_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,13 +41,14 @@ def refusal(call: Callable[[], Any]) -> tuple[int, float | None]:
     return caught.value.status, caught.value.retry_after
 
 
-async def take(bodies: Bodies, sent: Sent, name: str = "hook") -> bytes:
-    async with bodies.read(sent.request, MOST, name=name) as body:
+async def take(bodies: Bodies, sent: Sent, name: str = "hook", *, keep: bool = True) -> bytes | None:
+    check_length(sent.request.headers, MOST)
+    async with bodies.read(sent.request, MOST, name=name, keep=keep) as body:
         return body
 
 
-def read(bodies: Bodies, sent: Sent) -> bytes:
-    return asyncio.run(take(bodies, sent))
+def read(bodies: Bodies, sent: Sent, *, keep: bool = True) -> bytes | None:
+    return asyncio.run(take(bodies, sent, keep=keep))
 
 
 def test_a_minutes_worth_may_come_at_once() -> None:
@@ -127,12 +129,18 @@ def test_bodies_that_fit(chunks: tuple[bytes, ...], length: str | None) -> None:
         ((None,), None, 400),
     ],
 )
-def test_bodies_that_do_not(chunks: tuple[bytes | None, ...], length: str | None, status: int) -> None:
+@pytest.mark.parametrize("keep", [True, False], ids=["kept", "only counted"])
+def test_bodies_that_do_not(
+    chunks: tuple[bytes | None, ...],
+    length: str | None,
+    status: int,
+    keep: bool,  # noqa: FBT001 - of the table
+) -> None:
     """Refused by what is said where that is enough, else as soon as too much came; afterwards nothing is held."""
     bodies = Bodies()
     sent = Sent(*chunks, length=length)
-    assert refusal(lambda: read(bodies, sent))[0] == status
-    assert bodies.held == {}
+    assert refusal(lambda: read(bodies, sent, keep=keep))[0] == status
+    assert (bodies.held, bodies.kept) == ({}, 0)
     assert length is None or bool(chunks) or sent.chunks == []
 
 
@@ -158,7 +166,10 @@ def test_a_slow_body(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_room_for_many_at_once() -> None:
-    """Bytes that came count while they are needed: what is too much is told to come again, and then has its place."""
+    """Bytes that came count while they are needed: what is too much of one sender is told to come again.
+
+    What is too much of all together is dropped; once there is room, it has its place.
+    """
     bodies = Bodies(room=300)
 
     async def go() -> list[Any]:
@@ -166,15 +177,75 @@ def test_room_for_many_at_once() -> None:
         async with bodies.read(Sent(b"x" * 140).request, MOST, name="one"):
             async with bodies.read(Sent(b"x" * 140).request, MOST, name="two"):
                 found.append(dict(bodies.held))
-                for name, size in (("one", 11), ("three", 21)):
-                    with pytest.raises(WebhookRefused) as caught:
-                        await take(bodies, Sent(b"x" * size), name)
-                    found.append((caught.value.status, caught.value.retry_after))
-                found.append(len(await take(bodies, Sent(b"x" * 20), "three")))
-            found.append(len(await take(bodies, Sent(b"x" * 150), "three")))
-        return [*found, bodies.held]
+                with pytest.raises(WebhookRefused) as caught:
+                    await take(bodies, Sent(b"x" * 11), "one")
+                found.append((caught.value.status, caught.value.retry_after))
+                found.append(await take(bodies, Sent(b"x" * 21), "three"))
+                found.append(await take(bodies, Sent(b"x" * 20), "three"))
+            found.append(await take(bodies, Sent(b"x" * 150), "three"))
+        return [*found, bodies.held, bodies.kept]
 
-    assert asyncio.run(go()) == [{"one": 140, "two": 140}, (503, 5.0), (503, 5.0), 20, 150, {}]
+    full = {"one": 140, "two": 140}
+    assert asyncio.run(go()) == [full, (503, 5.0), None, b"x" * 20, b"x" * 150, {}, 0]
+
+
+def test_the_largest_gives_way() -> None:
+    """Bodies that fill all the room keep out no small one: the largest that still arrives is dropped, and counted."""
+    bodies = Bodies(room=300)
+
+    async def go() -> list[Any]:
+        rest = [asyncio.get_running_loop().create_future() for _ in range(2)]
+        large = [
+            asyncio.create_task(take(bodies, Sent(b"x" * (149 - at), one), f"loud{at}"))
+            for at, one in enumerate(rest)
+        ]
+        await asyncio.sleep(0)
+        small = await take(bodies, Sent(b"small"), "quiet")
+        held = dict(bodies.held)
+        for one in rest:
+            one.set_result(b"y")
+        return [small, held, *await asyncio.gather(*large)]
+
+    assert asyncio.run(go()) == [b"small", {"loud0": 149, "loud1": 148}, None, b"x" * 148 + b"y"]
+    assert (bodies.held, bodies.kept) == ({}, 0)
+
+
+def test_what_is_only_counted_takes_no_room() -> None:
+    """Each unknown sender has its share, as a known one has, and all of them together displace nothing."""
+    bodies = Bodies(room=300)
+
+    async def go() -> list[Any]:
+        rest = asyncio.get_running_loop().create_future()
+        unknown = [
+            asyncio.create_task(take(bodies, Sent(b"x" * 150, rest), f"nobody{number}", keep=False))
+            for number in range(20)
+        ]
+        await asyncio.sleep(0)
+        with pytest.raises(WebhookRefused) as caught:
+            await take(bodies, Sent(b"x"), "nobody0", keep=False)
+        found = [
+            caught.value.status,
+            await take(bodies, Sent(b"x" * 150)),
+            bodies.kept,
+            set(bodies.held.values()),
+        ]
+        rest.set_result(b"")
+        return [*found, *await asyncio.gather(*unknown)]
+
+    assert asyncio.run(go()) == [503, b"x" * 150, 0, {150}, *[None] * 20]
+    assert bodies.held == {}
+
+
+def test_requests_without_proof_have_one_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many a minute; those that are proven afterwards do not count."""
+    monkeypatch.setattr(limits, "time", SimpleNamespace(monotonic=lambda: 100.0))
+    strangers = Strangers()
+    assert [strangers.enter() for _ in range(limits.STRANGERS)] == [None] * limits.STRANGERS
+    late = strangers.enter()
+    assert late is not None
+    assert (late.status, late.retry_after) == (429, 1.0)
+    strangers.leave()
+    assert [strangers.enter() is None for _ in range(2)] == [True, False]
 
 
 def test_slow_senders_hold_nothing_that_did_not_come() -> None:

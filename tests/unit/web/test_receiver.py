@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import threading
@@ -24,7 +25,6 @@ from support.webhook_airflow import (
     SECRET,
     A,
     Receiver,
-    Sent,
     connect,
     make_receiver,
     moved,
@@ -32,7 +32,7 @@ from support.webhook_airflow import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 NO_PROOF = {"detail": "the request carries no valid signature or token"}
 PUSH = moved((MAIN, "", A))
@@ -52,6 +52,12 @@ class Fakes:
     now: float = 1000.0
     database: Exception | None = None
     """What a look at the database raises."""
+    names: set[str] = field(default_factory=set)
+    """Senders in the database."""
+    listings: int = 0
+    """How often they were listed."""
+    waits: list[float] = field(default_factory=list)
+    """Seconds for which answers were held back."""
 
 
 @pytest.fixture
@@ -85,9 +91,21 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
     monkeypatch.setattr(module, "take", take)
     monkeypatch.setattr(module, "Index", type("Index", (), {"chains": lambda _: None}))
     monkeypatch.setattr(sender_cache, "WebhookSenderHook", Hook)
+
+    def names() -> frozenset[str]:
+        made.listings += 1
+        ping()
+        return frozenset(made.names)
+
+    async def wait(seconds: float) -> None:
+        made.waits.append(seconds)
+
+    monkeypatch.setattr(module, "sleep", wait)
     monkeypatch.setattr(sender_cache, "ping", ping)
+    monkeypatch.setattr(sender_cache, "sender_names", names)
     # The event loop has its own clock.
-    monkeypatch.setattr(sender_cache, "time", SimpleNamespace(monotonic=lambda: made.now))
+    for part in (sender_cache, limits):
+        monkeypatch.setattr(part, "time", SimpleNamespace(monotonic=lambda: made.now))
     for conn_id in ("hook", "github", "quay"):
         sender = "standard" if conn_id == "hook" else conn_id
         connect(monkeypatch, conn_id, extra={"sender": sender})
@@ -184,7 +202,8 @@ REFUSALS: dict[str, Callable[[], tuple[dict[str, Any], tuple[str, bytes, dict[st
         401,
         "field speaks_for",
     ),
-    "too large": lambda: ({}, ("hook", b"", {"content-length": "9999999"}), 413, "at most 1048576 bytes"),
+    "too large": lambda: ({}, ("hook", b"", {"content-length": "99999999"}), 413, "at most 26214400 bytes"),
+    "too large for its kind": lambda: ({}, signed({"x": SENTINEL * 60_000}), 413, "at most 1048576 bytes"),
     "no JSON": lambda: ({}, ("hook", *signed({})[1:]), 400, "type"),
     "other form": lambda: ({}, signed({"type": "svn", "x": SENTINEL}), 400, "expected `type`"),
 }
@@ -213,13 +232,86 @@ def test_refusals(
     assert set(found.body) == {"detail"}
 
 
-def test_strangers_can_not_tell_names(receiver: Receiver) -> None:
-    """A connection that is not there, one of another type, and a wrong signature are answered alike."""
-    found = [
-        receiver.deliver(PUSH, conn_id=conn_id, secret=OTHER_SECRET)
-        for conn_id in ("hook", "nobody", "github", "quay")
-    ]
-    assert len({(one.status, json.dumps(one.body), tuple(sorted(one.headers.items()))) for one in found}) == 1
+async def chunked(count: int = 1, size: int = 5) -> AsyncIterator[bytes]:
+    for _ in range(count):
+        yield b"x" * size
+
+
+async def slow() -> AsyncIterator[bytes]:
+    yield b"{"
+    await asyncio.get_running_loop().create_future()
+
+
+FORM = {"content-type": "application/x-www-form-urlencoded"}
+BY_STRANGERS: dict[str, tuple[int, Callable[[], dict[str, Any]]]] = {
+    "no proof": (401, lambda: {"content": b"{}"}),
+    "wrong signature": (
+        401,
+        lambda: dict(zip(("content", "headers"), signed(PUSH, secret="x")[1:], strict=True)),
+    ),
+    "empty": (401, dict),
+    "chunked": (401, lambda: {"content": chunked()}),
+    "another content type": (401, lambda: {"content": b"a=b&c=d", "headers": FORM}),
+    "larger than most senders may": (401, lambda: {"content": chunked(2, 1024 * 1024)}),
+    "large by its length": (413, lambda: {"headers": {"content-length": "26214401"}}),
+    "large": (413, lambda: {"content": chunked(26, 1024 * 1024)}),
+    "no length": (400, lambda: {"headers": {"content-length": "many"}}),
+    "slow": (408, lambda: {"content": slow()}),
+    "too much at once": (503, lambda: {"content": chunked(33, 1024 * 1024)}),
+    "wrong method": (405, lambda: {"method": "PUT", "content": b"{}"}),
+    "flood": (429, lambda: {"content": b"{}"}),
+}
+"""Requests without proof, with the status of their answer."""
+KNOWN = ("hook", "github", "quay", "without_secret", "of_another_kind", "of_another_type")
+UNKNOWN = ("nobody", "GitHub_2", "no%20name", "x" * 201)
+
+
+@pytest.mark.parametrize("backend", ["", "a.SecretsBackend"], ids=["", "with a secrets backend"])
+@pytest.mark.parametrize("case", BY_STRANGERS)
+def test_strangers_can_not_tell_names(
+    receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch, case: str, backend: str
+) -> None:
+    """Whatever they send, whole answers are alike for connections of every kind, and those that are not there."""
+    status, request = BY_STRANGERS[case]
+    connect(monkeypatch, "without_secret", password="")
+    connect(monkeypatch, "of_another_kind", extra={"sender": "svn"})
+    connect(monkeypatch, "of_another_type", conn_type="http")
+    monkeypatch.setattr(sender_cache, "airflow_option", lambda *_: backend)
+    monkeypatch.setattr(limits, "LONGEST_READ", 0.01 if case == "slow" else 30.0)
+    if case == "flood":
+        monkeypatch.setattr(limits, "STRANGERS", 3)
+        for name in ("hook", "nobody", "else"):
+            receiver.post(name, b"{}", {})
+    if case == "too much at once":
+        monkeypatch.setattr(module, "LARGEST", 100 * 1024 * 1024)
+    found = {
+        name: receiver.request(**{"method": "POST", "path": f"{PREFIX}/{name}"} | request())
+        for name in (*KNOWN, *UNKNOWN, *KNOWN)
+    }
+    assert {name: (one.status, one.body, one.headers) for name, one in found.items()} == dict.fromkeys(
+        found, (status, found["nobody"].body, found["nobody"].headers)
+    )
+
+
+def test_answers_without_proof_take_alike_long(
+    receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is held back until a fixed time after its request, so that no lookup or comparison shows."""
+    monkeypatch.setattr(module, "monotonic", iter((100.0, 100.03, 200.0, 200.2, 300.0)).__next__)
+    assert [receiver.post(name, b"{}", {}).status for name in ("hook", "nobody")] == [401, 401]
+    assert receiver.deliver(PUSH).status == 200
+    assert fakes.waits == [pytest.approx(0.07), 0.0]
+
+
+def test_a_dead_database_tells_no_names(receiver: Receiver, fakes: Fakes) -> None:
+    """The answer is 503 then also for a sender that needs no database."""
+    assert receiver.deliver(PUSH).status == 200
+    fakes.now += sender_cache.SENDER_SECONDS
+    fakes.database = OperationalError("SELECT 1", {}, Exception("gone"))
+    found = [receiver.deliver(PUSH, conn_id=name, secret=OTHER_SECRET) for name in ("hook", "nobody")]
+    assert [(one.status, one.body, one.headers) for one in found] == [
+        (503, found[0].body, found[0].headers)
+    ] * 2
 
 
 def test_other_methods_and_paths(receiver: Receiver, fakes: Fakes) -> None:
@@ -264,26 +356,69 @@ def test_a_removed_connection_ends(receiver: Receiver, fakes: Fakes, monkeypatch
     assert receiver.deliver(PUSH).status == 200
 
 
-def test_a_connection_is_looked_up_once_for_many(receiver: Receiver, fakes: Fakes) -> None:
-    """A hundred requests at once, for a sender and for nobody: one lookup each."""
+def test_a_connection_is_looked_up_once_for_many(
+    receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred requests at once, for a sender and for nobody: one lookup each, and one list of names."""
+    monkeypatch.setattr(limits, "STRANGERS", 1000)
+    monkeypatch.setattr(sender_cache, "airflow_option", lambda *_: "a.SecretsBackend")
     found = receiver.all([signed(PUSH), signed(PUSH, conn_id="nobody")] * 50)
     assert sorted(one.status for one in found) == [200] * 50 + [401] * 50
-    assert sorted(fakes.lookups) == ["hook", "nobody"]
+    assert (sorted(fakes.lookups), fakes.listings) == (["hook", "nobody"], 1)
 
 
-def test_made_up_names_are_bounded(
+def test_made_up_names_are_not_looked_up(
     receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After so many a minute they are refused unasked; a sender that is known is served nevertheless."""
-    monkeypatch.setattr(sender_cache, "LOOKUPS", 30)
-    monkeypatch.setattr(sender_cache, "MOST_UNKNOWN", 10)
+    """After so many a minute they are refused otherwise; senders are served nevertheless, known or new."""
+    monkeypatch.setattr(limits, "STRANGERS", 30)
     receiver.deliver(PUSH)
     found = receiver.all(signed(PUSH, conn_id=f"name{number}") for number in range(100))
-    assert (found.count(Sent(401, NO_PROOF)), len(fakes.lookups)) == (29, 30)
-    assert {one.status for one in found} == {401, 429}
+    assert ([one.status for one in found].count(401), {one.status for one in found}) == (30, {401, 429})
+    assert (fakes.lookups, fakes.listings) == (["hook"], 1)
+    connect(monkeypatch, "new")
     fakes.now += 5 * sender_cache.SENDER_SECONDS
-    assert [one.status for one in (receiver.deliver(PUSH), receiver.deliver(PUSH))] == [200, 200]
+    assert [receiver.deliver(PUSH, conn_id=name).status for name in ("hook", "new", "hook")] == [200] * 3
     assert len(lines(caplog)) == 100
+
+
+def test_a_new_sender_in_the_database_is_listed(
+    receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some seconds after it was added, also in a flood."""
+    monkeypatch.setattr(sender_cache, "in_environment", lambda _: False)
+    monkeypatch.setattr(limits, "STRANGERS", 1)
+    assert [receiver.deliver(PUSH).status for _ in range(2)] == [401, 429]
+    fakes.names.add("hook")
+    fakes.now += sender_cache.SENDER_SECONDS
+    assert [receiver.deliver(PUSH).status for _ in range(2)] == [200, 200]
+
+
+def test_names_of_a_secrets_backend_are_searched_within_bounds(
+    receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flood has so many lookups, then no more; a sender that proved itself before is served nevertheless."""
+    monkeypatch.setattr(sender_cache, "airflow_option", lambda *_: "a.SecretsBackend")
+    monkeypatch.setattr(sender_cache, "in_environment", lambda _: False)
+    monkeypatch.setattr(limits, "STRANGERS", 30)
+    connect(monkeypatch, "other")
+    assert receiver.deliver(PUSH).status == 200
+    fakes.now += 5 * sender_cache.SENDER_SECONDS
+    receiver.all(signed(PUSH, conn_id=f"name{number}") for number in range(100))
+    assert len(fakes.lookups) == 31
+    found = [receiver.deliver(PUSH, conn_id=name) for name in ("hook", "other")]
+    assert [(one.status, one.headers.get("retry-after")) for one in found] == [(200, None), (429, "2")]
+
+
+def test_other_spellings_of_a_name_fill_no_cache(
+    receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow finds a connection of the environment by any of them; they count as requests without proof."""
+    monkeypatch.setattr(limits, "STRANGERS", 2)
+    wrong = [
+        receiver.deliver(PUSH, conn_id=name, secret=OTHER_SECRET).status for name in ("Hook", "HOok", "HOOK")
+    ]
+    assert (wrong, fakes.lookups) == ([401, 401, 429], ["Hook", "HOok"])
 
 
 def test_a_database_that_does_not_answer_is_no_wrong_secret(
@@ -389,13 +524,7 @@ def test_slow_ones_are_cut_off(
     """A body that does not come ends with 408."""
     monkeypatch.setattr(limits, "LONGEST_READ", 0.01)
 
-    async def never() -> Any:
-        import asyncio  # noqa: PLC0415
-
-        yield b"{"
-        await asyncio.get_running_loop().create_future()
-
-    found = receiver.request("POST", f"{PREFIX}/hook", content=never())
+    found = receiver.request("POST", f"{PREFIX}/hook", content=slow())
     assert (found.status, len(lines(caplog))) == (408, 1)
 
 

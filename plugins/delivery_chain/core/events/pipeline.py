@@ -52,6 +52,8 @@ MOST_AT_ONCE = 50
 MOST_TAKEN = 16
 """Attempts to make one run while other clients take its ids."""
 NO_RUN = "a push that was known already, and made no run"
+NO_DAG = "Airflow does not have its Dag now: redeliver the push after the next parse"
+IMPORT_ERRORS = "the Dag's file has import errors: redeliver the push when they are corrected"
 TAKEN = "other clients keep taking its run ids; the sensor tries again"
 
 

@@ -7,6 +7,7 @@ stays until the runs in flight have ended.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -30,6 +31,10 @@ ABSENT_FOR = timedelta(seconds=60)
 """Time that a spec's file has to be missing before its chain counts as removed: editors and copies rewrite files."""
 REMEMBER = timedelta(days=1)
 """Retention of a removed chain's data: moving a file away by mistake loses nothing."""
+INDEX = "delivery_chain_specs"
+"""Name of the Variable with the `Index`."""
+KEPT = "delivery_chain_spec_"
+"""Prefix of the Variables with a `Kept` each, see `kept_key`."""
 FINGERPRINT = 16
 """Hex digits of a fingerprint."""
 SHORT = 8
@@ -142,6 +147,14 @@ class Judged:
     """Valid chains whose version has to be stored now."""
     over: tuple[str, ...]
     """Removed chains to forget."""
+
+
+def kept_key(name: str) -> str:
+    """Name of the Variable with a chain's last good spec.
+
+    Not the chain's own name: for a chain called `token-service`, Airflow would treat the Variable as a secret.
+    """
+    return f"{KEPT}{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
 def content(spec: ChainSpec) -> dict[str, Any]:

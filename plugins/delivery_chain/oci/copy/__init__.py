@@ -1,1 +1,1 @@
-"""Copies images by digest to one or more targets, resumes, and verifies what arrived."""
+"""Copies images by digest to one or more targets, resumes interrupted copies, and verifies what arrived."""

@@ -39,7 +39,7 @@ def copy_image(
 ) -> CopyResult:
     """Copy a manifest or index with everything it references, and verify that the target has all of it.
 
-    Content that the target has is not sent again, so an interrupted copy resumes where it stopped.
+    Content that the target already has is not sent again, so an interrupted copy resumes where it stopped.
 
     Args:
         source: Source registry.
@@ -50,15 +50,15 @@ def copy_image(
         referrers: Whether to copy reports, SBOMs and signatures of any of the image's manifests.
         thorough: Check every blob, even if the target has the manifest that references it.
         limits: Concurrency and rate per registry.
-        resume: Storage of open uploads for the next attempt.
+        resume: Where open uploads are saved for the next attempt.
         on_progress: Called at most ten times a second, from any thread; an exception in it ends the copy.
-        left_behind: If given, referrers that are or contain images are left behind, and it is called with a line
-            for each.
+        left_behind: If given, referrers that are or contain images are left behind, and this function is called
+            with a log line for each.
 
     Raises:
         NotFound: The source lacks the image or a part of it.
-        ContentMismatch: Bytes do not match their digest, or the target lacks a part in the end.
-        ProtocolViolation: Nested deeper than 4 indexes, more than 1000 manifests, or not an image.
+        ContentMismatch: Bytes do not match their digest, or the final check finds a part missing at the target.
+        ProtocolViolation: The image has more than 4 levels of indexes or 1000 manifests, or is not an image.
         RegistryError: See `errors`; uploaded content stays at the target, untagged.
     """
     with Copier(

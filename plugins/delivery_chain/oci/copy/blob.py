@@ -1,7 +1,8 @@
 """Transfer one blob from a source to one or more targets: read once, write to all, resume when interrupted.
 
 If the source breaks off, the rest is requested (`Range`) while the uploads stay open. If an upload breaks off, it
-resumes on its own from the offset its registry reports, or starts this blob over there if the registry reports none.
+resumes independently of the others, from the offset that its registry reports; if the registry reports none, the
+upload of this blob starts over.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from delivery_chain.oci.manifest import Descriptor
 
 PROGRESS = 64 * 1024
-"""Bytes that count as progress: a transfer that keeps breaking after fewer is given up."""
+"""Bytes that count as progress: a transfer that keeps breaking after fewer bytes is abandoned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +50,15 @@ class Arrival:
     target: Place
     tries: Tries
     mount_from: str = ""
-    """Repository of the target's registry that may have the blob."""
+    """Repository of the target's registry that may have the blob, to mount it from; empty if none."""
     way: str = ""
     """`copied` or `mounted`, once the target has it."""
     error: RegistryError | None = None
-    """Error that ended the transfer for good."""
+    """Error that ended the transfer permanently."""
     sent: int = 0
     """Bytes sent, including those sent again."""
     location: str | None = None
-    """The upload session, once it is open."""
+    """URL of the upload session, while one is open."""
     offset: int = 0
     """Bytes that the registry is known to hold."""
     reached: int = 0
@@ -66,7 +67,7 @@ class Arrival:
     """Error that ended this round."""
     outgoing: Outgoing | None = None
     renewed: bool = False
-    """Whether a login that expired midway was renewed; this is done once."""
+    """Whether an expired login has been renewed; this is done once per blob."""
 
     @property
     def waiting(self) -> bool:
@@ -75,7 +76,7 @@ class Arrival:
 
 
 class Transfer:
-    """Transfer of one blob to all its targets; each ends with a `way` or an `error`, independent of the others."""
+    """Transfer of one blob to all its targets. Each target ends with a `way` or an `error`, whatever the others do."""
 
     def __init__(self, source: Place, blob: Descriptor, arrivals: Sequence[Arrival], tools: Tools) -> None:
         self._source = source
@@ -90,7 +91,7 @@ class Transfer:
         """Run the transfer.
 
         Raises:
-            RegistryError: The source fails for good; the blob was committed nowhere.
+            RegistryError: The source failed permanently; the blob was not committed anywhere.
         """
         try:
             while True:
@@ -138,10 +139,10 @@ class Transfer:
             self._uploads.put(target.key(self._blob), arrival.location)
 
     def _held(self, arrival: Arrival, location: str) -> int:
-        """Bytes of an upload to resume from; if none, the upload is forgotten."""
+        """Return the offset to resume an upload from; 0 if it can't be resumed, and then the upload is dropped."""
         target = arrival.target
         offset = 0
-        # Whatever is wrong with an old address, a new upload solves it.
+        # The saved address may be invalid in any way: on an error, a new upload replaces it.
         with suppress(RegistryError):
             offset = target.client.upload_offset(target.name, location)
         if offset:
@@ -156,7 +157,7 @@ class Transfer:
             target.client.cancel_upload(target.name, location)
         return 0
 
-    # A round: send the bytes from one offset on to every target that needs them.
+    # A round: send the bytes from one offset onward to every target that needs them.
 
     def _round(self, group: list[Arrival], offset: int) -> None:
         self._retrier.check()
@@ -173,7 +174,7 @@ class Transfer:
                 self._guarded(arrival, self._close)
 
     def _send(self, group: list[Arrival], offset: int) -> None:
-        # A partial read can't be verified; `_held` resumes only if the registry verifies the whole blob.
+        # A read that starts midway can't be verified here; `_held` resumes only at registries that verify the blob.
         trusted = all(self._refusals.known(arrival.target) for arrival in group)
         what = f"blob {self._blob.digest} of {self._source}"
         check = None if offset or trusted else ContentCheck(self._blob.digest, what)
@@ -182,7 +183,7 @@ class Transfer:
             if check is not None:
                 check.add(piece)
                 if offset == self._blob.size:
-                    # Before sending the last bytes, so that no target ever has a complete wrong blob.
+                    # Verify before sending the last bytes, so that no target ever gets a complete but wrong blob.
                     check.finish()
             for arrival in group:
                 if arrival.fault is None:
@@ -226,7 +227,7 @@ class Transfer:
     def _write(self, arrival: Arrival, piece: memoryview) -> None:
         if arrival.outgoing is None:
             return
-        # Count first: if the write breaks off, the number of bytes sent is unknown.
+        # Count before writing: if the write breaks off, all of the piece may have been sent.
         arrival.reached += len(piece)
         arrival.sent += len(piece)
         self._meter.sent(str(arrival.target), len(piece))

@@ -1,8 +1,8 @@
 """Probe whether a registry verifies digests, by uploading a blob with a wrong digest.
 
-Registries hash what they receive, and hashing again on this side would take a quarter of the time of a large copy.
-But that has to be proven: a registry that rejected wrong bytes is trusted with large blobs and with resumed uploads;
-for all others every byte is hashed here before the last one is sent.
+Registries hash what they receive, and hashing it on this side as well would take a quarter of the time of a large
+copy. But a registry has to prove that it does: one that has rejected wrong bytes is trusted with large blobs and with
+resumed uploads; for all others, every byte is hashed here before the last one is sent.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from delivery_chain.oci.copy.endpoint import Place
 
 WORTH_ASKING = 64 * 1024 * 1024
-"""Least bytes to send before probing: hashing fewer takes less time than the two requests."""
+"""Minimum number of bytes to send before probing: hashing fewer takes less time than the two requests."""
 _BYTES = b"wrong bytes"
 _DIGEST = sha256_digest(b"airflow-delivery-chain asks whether digests are checked")
 

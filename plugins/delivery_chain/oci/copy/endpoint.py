@@ -19,8 +19,8 @@ class Place:
     name: str
     """Repository: `shop/api`."""
     mount_from: tuple[str, ...] = ()
-    """For a target: other repositories of this registry that may have the image's blobs. Only the first is tried,
-    and only if the source itself can't be mounted from."""
+    """For a target: other repositories of its registry that may have the image's blobs. Only the first is tried, and
+    only if blobs can't be mounted from the source itself."""
 
     def __str__(self) -> str:
         return f"{self.registry.host}/{self.name}"
@@ -31,7 +31,7 @@ class Place:
         return self.client.registry
 
     def mountable_from(self, other: Place) -> bool:
-        """Whether the other is a different repository of the same registry, and probably visible to this login."""
+        """Whether `other` is a different repository of the same registry, and probably readable with this login."""
         here, there = self.registry, other.registry
         return (here.base_url, here.username) == (there.base_url, there.username) and self.name != other.name
 

@@ -1,6 +1,6 @@
-"""Copy images by digest to one or more targets: plan, blobs, manifests from the leaves up, referrers, check.
+"""Copy images by digest to one or more targets: plan, send blobs, then manifests from the leaves up, then check.
 
-No tag is moved here, so a partial image can't be pulled.
+No tag is moved here, so a partial image can't be pulled by tag.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from delivery_chain.oci.manifest import AnyManifest, Descriptor
 
 WORKERS = 4
-"""Blobs in flight: more gain nothing on one machine, and little over a long-distance link."""
+"""Blobs in flight: more gain nothing on one machine, and little over long distances."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +105,10 @@ class Copier:
             thorough: Check every blob, even if the target has the manifest that references it.
             workers: Blobs in flight; with 1, requests are in the plan's order.
             limits: Concurrency and rate per registry.
-            resume: Storage of open uploads for the next attempt.
+            resume: Where open uploads are saved for the next attempt.
             on_progress: Called at most ten times a second, from any thread; an exception in it ends the copy.
-            left_behind: If given, referrers that are or contain images are left behind, and it is called with a
-                line for each.
+            left_behind: If given, referrers that are or contain images are left behind, and this function is
+                called with a log line for each.
         """
         self._source = source
         self._targets = {str(target): target for target in targets}
@@ -147,7 +147,7 @@ class Copier:
 
         Raises:
             NotFound: The source lacks the image or a part of it.
-            ProtocolViolation: Nested deeper than 4 indexes, more than 1000 manifests, or not an image.
+            ProtocolViolation: The image has more than 4 levels of indexes or 1000 manifests, or is not an image.
             RegistryError: See `errors`.
         """
         return self._planner.plan(digest)
@@ -173,10 +173,10 @@ class Copier:
         return tuple(_outcome(side, plan) for side in sides)
 
     def tag(self, target: Place, tag: str, plan: CopyPlan, *, overwrite: bool = True) -> None:
-        """Point a target's tag at an image that `run` copied; the one step visible to users.
+        """Point a target's tag at an image that `run` copied. This is the only step visible to users.
 
         Raises:
-            TagConflict: It points elsewhere and may not be moved, or another client moved it at the same moment.
+            TagConflict: The tag points elsewhere and may not be moved, or another client moved it at the same moment.
             NotFound: The target does not have the image.
         """
         root = next(one for one in plan.closure.manifests if one.digest == plan.digest)
@@ -200,7 +200,7 @@ class Copier:
             raise
 
     def _bring(self, blob: Descriptor, sides: list[_Side]) -> None:
-        """Send one blob to the targets that lack it; images that share it send it once."""
+        """Send one blob to the targets that lack it; a blob shared by several images is sent once."""
         with self._guard:
             lock = self._locks.setdefault(blob.digest, threading.Lock())
         with lock:
@@ -259,7 +259,7 @@ class Copier:
         """Check by digest that a target has every part of the image.
 
         Raises:
-            ContentMismatch: A part is missing, or of another size. Retryable: a copy sends it again.
+            ContentMismatch: A part is missing, or has another size. Retryable: the next copy sends it again.
         """
         self._each(lambda one: self._check_manifest(target, one), plan.closure.manifests)
         self._each(lambda one: self._check_blob(target, one), plan.closure.blobs)

@@ -1,4 +1,4 @@
-"""Limit the concurrency and the rate per registry, shared by all copies of this process.
+"""Limit concurrency and bandwidth per registry, for all copies of this process together.
 
 After a 429 or 503 the concurrency is halved, and nothing is sent before the time the registry asked for; each
 successful request lets it grow again, by about one per round (AIMD, like TCP).
@@ -23,9 +23,9 @@ FIRST_WAIT = 0.2
 REQUESTS_AT_ONCE = 8
 """Concurrent requests per registry: what public registries accept from one client."""
 LONGEST_PAUSE = 60.0
-"""Longest `Retry-After`, in seconds, to wait for here; beyond that the task itself is retried."""
+"""Longest `Retry-After` to wait for within a task, in seconds; for longer ones the task itself is retried."""
 _BURST = 0.25
-"""Burst, in seconds of the allowed rate, so that pieces of 1 MiB do not stutter."""
+"""Allowed burst, in seconds' worth of the rate, so that a transfer in pieces of 1 MiB runs smoothly."""
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ class GateState:
     """Current limits of one registry."""
 
     allowed: float
-    """Concurrent requests, rounded down."""
+    """Allowed concurrent requests; a fraction is rounded down."""
     closed_until: float = 0.0
     """Clock time, in seconds, until which nothing is sent."""
     paid_until: float = 0.0
@@ -100,10 +100,10 @@ class Gate:
 
         Args:
             key: The registry's base URL; gates are entered in this order.
-            requests: Most concurrent requests.
+            requests: Maximum number of concurrent requests.
             rate: Bytes per second; None for no limit.
-            clock: Seconds.
-            store: Storage of the state; in this process by default.
+            clock: Returns seconds.
+            store: Where the state is kept; in this process by default.
         """
         self.key = key
         self._most = requests
@@ -122,7 +122,7 @@ class Gate:
         """Wait for a free slot and for the end of the registry's pause; then hold the slot.
 
         Args:
-            sleep: Sleeps a number of seconds; an exception in it ends the wait.
+            sleep: Sleeps for a number of seconds; an exception in it ends the wait.
         """
         with self._store.place(lambda: self.allowed, sleep):
             while (wait := self._pause()) > 0:
@@ -143,7 +143,7 @@ class Gate:
         with self._state() as state:
             now = self._clock()
             if now >= state.closed_until:
-                # All requests in flight at the time get the same answer; it counts once.
+                # All requests in flight at the time are throttled alike, so count them once.
                 state.allowed = max(1.0, state.allowed / 2)
             state.closed_until = max(state.closed_until, now + min(pause, LONGEST_PAUSE))
 
@@ -167,7 +167,7 @@ class Gate:
 
 
 class Limits:
-    """Gates of this process, one per registry, and the retry delay."""
+    """Gates of this process, one per registry, and the first retry delay."""
 
     def __init__(
         self,
@@ -176,10 +176,10 @@ class Limits:
         rate: float | None = None,
         first_wait: float = FIRST_WAIT,
     ) -> None:
-        """Start without gates.
+        """Create the limits; each registry gets its gate on first use.
 
         Args:
-            requests: Most concurrent requests to one registry.
+            requests: Maximum number of concurrent requests to one registry.
             rate: Bytes per second to or from one registry; None for no limit.
             first_wait: Seconds before the first retry; doubled each time.
         """

@@ -1,7 +1,7 @@
-"""Plan a copy as a value before anything is sent: the missing parts of each target, in the order to send them.
+"""Plan a copy as a value before anything is sent: the parts that each target lacks, in the order to send them.
 
-A registry that has a manifest is trusted to have its blobs: it required them to accept the manifest, and these copies
-send blobs first. `thorough` checks every blob all the same.
+A registry that has a manifest is trusted to have its blobs: registries accept a manifest only after its blobs, and
+copies send blobs first. With `thorough`, every blob is checked anyway.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class TargetPlan:
     links: tuple[tuple[str, Descriptor], ...]
     """Subject's digest and referrer, for referrers that the target does not list."""
     asked: int
-    """Blobs checked: `blobs`, and those that the target has."""
+    """Number of blobs checked at the target: the missing ones, and those that it has."""
 
     @property
     def in_sync(self) -> bool:
@@ -50,7 +50,7 @@ class TargetPlan:
         return sum(blob.size for blob in self.blobs)
 
     def to_json(self) -> dict[str, Any]:
-        """The plan as JSON types."""
+        """Return the plan as JSON types."""
         return {
             "target": self.target,
             "in_sync": self.in_sync,
@@ -71,10 +71,10 @@ class CopyPlan:
     closure: Closure = field(repr=False)
     """Everything that belongs to the image."""
     targets: tuple[TargetPlan, ...]
-    """In the order of the targets."""
+    """One plan per target, in the order of the targets."""
 
     def to_json(self) -> dict[str, Any]:
-        """The plan as JSON types: `{"source", "digest", "manifests", "blobs", "bytes", "targets": […]}`."""
+        """Return the plan as JSON types: `{"source", "digest", "manifests", "blobs", "bytes", "targets": […]}`."""
         return {
             "source": self.source,
             "digest": self.digest,
@@ -87,7 +87,7 @@ class CopyPlan:
 
 @dataclass(slots=True)
 class Planner:
-    """Planner of copies. Caches what it learned, so that images of one repository share it."""
+    """Planner of copies. Caches responses, so that the images of one repository share them."""
 
     source: Place
     targets: Sequence[Place]
@@ -96,7 +96,7 @@ class Planner:
     referrers: bool
     thorough: bool
     left_behind: Callable[[str], None] | None = None
-    """If given, referrers that are or contain images are left behind, and it is called with a line for each."""
+    """If given, referrers that are or contain images are left behind, and this is called with a log line for each."""
     _source_lists: ReferrersOf = field(init=False)
     _target_lists: dict[Place, ReferrersOf] = field(init=False)
 
@@ -108,7 +108,7 @@ class Planner:
         """Compare one image at the source and the targets.
 
         Raises:
-            NotFound: The source lacks it, or a part of it that a target lacks too.
+            NotFound: The source lacks the image, or a part of it that a target lacks, too.
             RegistryError: See `errors`.
         """
         held: dict[Place, set[str]] = {target: set() for target in self.targets}
@@ -141,7 +141,7 @@ class Planner:
         return {"unfit": unfit, "left_behind": self.left_behind}
 
     def _fetch(self, digest: str, held: dict[Place, set[str]]) -> AnyManifest:
-        """Fetch a manifest and note which targets have it. Wherever it comes from, its digest is verified."""
+        """Fetch a manifest and record which targets have it. Its digest is verified, wherever it comes from."""
         found: AnyManifest | None = None
         for target in self.targets:
             if found is None:
@@ -195,7 +195,7 @@ class Planner:
         """Whether a target has a blob.
 
         Raises:
-            ProtocolViolation: It has one of a different size.
+            ProtocolViolation: The target has the blob with a different size.
         """
         size = self.retrier.call(target.registry, lambda: target.client.head_blob(target.name, blob.digest))
         if size is not None and size != blob.size:

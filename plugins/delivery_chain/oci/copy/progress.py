@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 WINDOW = 5.0
-"""Window of the current rate, in seconds."""
+"""Window, in seconds, over which the current rate is measured."""
 EVERY = 0.1
-"""Least seconds between two reports: a piece of 1 MiB comes every few milliseconds."""
+"""Minimum number of seconds between two reports: a piece of 1 MiB comes every few milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,9 @@ class TargetProgress:
     sent: int
     """Bytes sent over the wire."""
     rate: float
-    """Bytes per second over the last seconds."""
+    """Current rate in bytes per second."""
     seconds_left: float | None
-    """None while no rate is known; 0 once all blobs are there."""
+    """Estimated time left in seconds; None while the rate is unknown, 0 once all blobs are there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Progress:
     """Snapshot of all targets."""
 
     seconds: float
-    """Since the copy began."""
+    """Seconds since the copy began."""
     targets: tuple[TargetProgress, ...]
 
 
@@ -65,10 +65,10 @@ class Meter:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin at zero.
+        """Create counters at zero.
 
         Args:
-            targets: `host/name` of each.
+            targets: `host/name` of each target.
             report: Called with a snapshot, at most ten times a second and by one thread at a time.
             clock: Seconds.
         """
@@ -87,7 +87,7 @@ class Meter:
             self._report_if_due()
 
     def kept(self, target: str, size: int) -> None:
-        """Count bytes that a target has from a previous attempt."""
+        """Count bytes that a previous attempt already sent to a target."""
         with self._lock:
             self._rows[target].bytes_done += size
             self._report_if_due()
@@ -109,7 +109,7 @@ class Meter:
             self._report_if_due()
 
     def finish(self) -> None:
-        """Report the final state, whenever the last report was."""
+        """Report the final state, however recent the last report was."""
         with self._lock:
             self._reported = float("-inf")
             self._report_if_due()

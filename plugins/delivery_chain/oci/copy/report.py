@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from delivery_chain.oci.copy.progress import Progress, TargetProgress
 
 LOG_EVERY = 10.0
-"""Least seconds between two lines of a log."""
+"""Minimum number of seconds between two lines of a log."""
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _STEP = 1000.0
 _MINUTE = 60
@@ -64,7 +64,7 @@ class PacedLog:
 
         Args:
             write: Writes one line: `log.info`.
-            every: Least seconds between two lines.
+            every: Minimum number of seconds between two lines.
             clock: Seconds.
         """
         self._write = write
@@ -76,14 +76,14 @@ class PacedLog:
         self._lock = threading.Lock()
 
     def __call__(self, progress: Progress) -> None:
-        """Record the progress, and write it if due."""
+        """Record the progress, and write a line if one is due."""
         with self._lock:
             self._last = progress
             if self._clock() >= self._next:
                 self._show(progress)
 
     def close(self) -> None:
-        """Write the final progress, unless the last line did."""
+        """Write the final progress, unless the last line already shows it."""
         with self._lock:
             if self._last is not None and self._last.targets != self._shown:
                 self._show(self._last)

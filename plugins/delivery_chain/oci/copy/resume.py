@@ -1,7 +1,7 @@
-"""Resume state of a copy for its next attempt: the uploads that were open when it ended.
+"""Resume state that a copy leaves to its next attempt: the uploads that were open when it ended.
 
-Finished blobs and manifests need no state: the target knows them. The registry also knows how much of an open upload
-it has, so only the upload's address is kept.
+Finished blobs and manifests need no state, since the target can be asked for them. The registry also knows how much
+of an open upload it has, so only the upload's address is saved.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 WORTH_KEEPING = 8 * 1024 * 1024
-"""Bytes: sending a smaller blob again is faster than saving its state."""
+"""Minimum size in bytes of a blob whose upload is saved: sending a smaller one again is faster."""
 
 
 class Resume(Protocol):
-    """Storage of a copy's state between attempts, such as Airflow's task state."""
+    """Storage for a copy's state between attempts, such as Airflow's task state."""
 
     def load(self) -> Mapping[str, str]:
         """Return the last saved state; empty if none. Addresses in it can hold a registry's signature."""
@@ -26,7 +26,7 @@ class Resume(Protocol):
         """Replace the saved state. Called from one thread at a time, a few times per blob.
 
         Args:
-            state: JSON-able: `{"http://host/name@sha256:…": "upload address"}`; empty if nothing is open.
+            state: JSON types: `{"http://host/name@sha256:…": "upload address"}`; empty if nothing is open.
         """
 
 
@@ -42,7 +42,7 @@ class Forget:
 
 
 class OpenUploads:
-    """Open uploads, mirrored into a `Resume`. Thread-safe."""
+    """Addresses of open uploads, each change saved to a `Resume`. Thread-safe."""
 
     def __init__(self, resume: Resume) -> None:
         self._resume = resume
@@ -52,7 +52,7 @@ class OpenUploads:
         self._open: dict[str, str] | None = None
 
     def get(self, key: str) -> str | None:
-        """Return the address of an open upload."""
+        """Return the address of an open upload, or None if none is open."""
         with self._lock:
             return self._loaded().get(key)
 

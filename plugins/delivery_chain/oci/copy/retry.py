@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 ATTEMPTS = 5
-"""Consecutive failed tries of one request."""
+"""Maximum consecutive failed tries of one request."""
 BUSY_ATTEMPTS = 10
-"""Tries of one request that the registry throttled: it is up, and says when to retry."""
+"""Maximum tries of a request that the registry throttles: more than for failures, because the registry is up."""
 WRONG_BYTES_ATTEMPTS = 2
-"""Tries after bytes that do not match their digest: corruption by chance does not repeat."""
+"""Maximum tries of bytes that do not match their digest: few, because random corruption does not repeat."""
 LONGEST_WAIT = 10.0
 """Longest backoff in seconds, unless the registry asks for more."""
 
@@ -36,11 +36,11 @@ class Retrier:
     """Retry policy within one copy. Thread-safe."""
 
     def __init__(self, limits: Limits, stop: threading.Event) -> None:
-        """Start without failures.
+        """Create the policy.
 
         Args:
             limits: Gates to enter for each try.
-            stop: Ends every wait at once.
+            stop: Event that ends every wait at once.
         """
         self._limits = limits
         self._stop = stop
@@ -54,7 +54,8 @@ class Retrier:
         """Do one operation at a registry, within its limits, until it succeeds or retries are exhausted.
 
         Raises:
-            RegistryError: Not retryable, retries exhausted, or asked to wait for longer than a minute.
+            RegistryError: The error is not retryable, retries are exhausted, or the registry asks to wait for longer
+                than a minute.
         """
         tries = Tries(self)
         while True:
@@ -83,12 +84,12 @@ class Retrier:
             raise Stopped
 
     def wait(self, seconds: float) -> None:
-        """Wait, but not longer than the copy lives."""
+        """Wait; if the copy is stopped meanwhile, raise `Stopped` at once."""
         if self._stop.wait(seconds):
             raise Stopped
 
     def backoff(self, failures: int) -> float:
-        """Seconds before the next try after a number of consecutive failures."""
+        """Return the seconds to wait before the next try, after a number of consecutive failures."""
         return float(
             min(LONGEST_WAIT, self._limits.first_wait * 2 ** (failures - 1)) * self._random.uniform(0.5, 1.0)
         )

@@ -25,13 +25,13 @@ def put_tag(
     Args:
         client: The registry.
         name: Repository.
-        tag: The tag. Left alone if it points there already.
+        tag: The tag. If it already points at the manifest, nothing is written.
         digest: The manifest or index.
         overwrite: Whether a tag that points at another digest may be moved.
         manifest: The manifest of `digest`, if the caller has it; fetched otherwise.
 
     Raises:
-        TagConflict: It points elsewhere and may not be moved, or another client moved it at the same moment.
+        TagConflict: The tag points elsewhere and may not be moved, or another client moved it at the same moment.
         NotFound: The manifest is not in the repository.
     """
     where = f"{name}:{tag} at {client.registry.host}"

@@ -32,7 +32,7 @@ _FIRST_LOOK, _LONGEST_LOOK = 0.005, 0.25
 
 
 class WorkerLimits(Limits):
-    """Limits shared by all processes that name the same folder."""
+    """Limits shared by all processes that use the same folder."""
 
     def __init__(
         self,
@@ -42,11 +42,11 @@ class WorkerLimits(Limits):
         rate: float | None = None,
         first_wait: float = FIRST_WAIT,
     ) -> None:
-        """Start without gates.
+        """Create the limits; each registry gets its gate on first use.
 
         Args:
-            folder: On a local disk; created if missing. Holds no secret.
-            requests: Most concurrent requests to one registry.
+            folder: Folder on a local disk; created if missing. Holds no secret.
+            requests: Maximum number of concurrent requests to one registry.
             rate: Bytes per second to or from one registry; None for no limit.
             first_wait: Seconds before the first retry; doubled each time.
         """
@@ -61,10 +61,10 @@ class WorkerLimits(Limits):
 
 
 def _forget(folder: Path) -> None:
-    """Remove files of registries, and of previous boots, that were unused for a day."""
+    """Remove the files of registries unused for a day, including those from before the last reboot."""
     oldest = time.time() - KEPT
     for state in folder.glob("*/state"):
-        # Other processes clean up too.
+        # Another process may have removed the file first.
         with contextlib.suppress(OSError):
             if state.stat().st_mtime < oldest:
                 shutil.rmtree(state.parent, ignore_errors=True)
@@ -72,7 +72,7 @@ def _forget(folder: Path) -> None:
 
 @cache
 def _boot() -> str:
-    """Boot id of the machine: its monotonic clock restarts at boot."""
+    """Return the boot id of the machine, because its monotonic clock restarts at boot."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
@@ -80,7 +80,7 @@ def _boot() -> str:
 
 
 class FileStore:
-    """Store of a gate in the files of one folder. The clock has to be the machine's monotonic one."""
+    """Store of a gate in the files of one folder. The gate's clock has to be the machine's monotonic clock."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -1,1 +1,1 @@
-"""HTTP to one registry: connections, logins, redirects, and the addresses that are allowed."""
+"""HTTP to one registry: connections, logins, redirects, and rules for the addresses that it may name."""

@@ -67,17 +67,17 @@ class Origin:
 
 
 def check_target(registry: Origin, target: Origin, what: str) -> None:
-    """Check the text of an address that a registry sends the client to.
+    """Check an address that a registry sends the client to, without resolving it.
 
-    A name is checked again at connect time, by the addresses it resolves to.
+    A host name is checked again at connect time, by the addresses it resolves to.
 
     Args:
         registry: The registry itself.
-        target: The address it names.
+        target: The address that it names.
         what: `token realm`, `redirect` or `upload location`, for the message.
 
     Raises:
-        ProtocolViolation: Plain http, unless the registry is the same host over http; or a forbidden address.
+        ProtocolViolation: The address is forbidden, or plain http on another host than a plain-http registry's own.
     """
     if target.scheme == "http" and (registry.scheme == "https" or target.host != registry.host):
         raise ProtocolViolation(
@@ -85,7 +85,7 @@ def check_target(registry: Origin, target: Origin, what: str) -> None:
             f"found {target}. If the registry is behind a proxy, have the proxy send X-Forwarded-Proto"
         )
     if target.host == registry.host:
-        return  # The user named it.
+        return  # The user named this address.
     try:
         found = named_reach(target.host)
     except ValueError as error:

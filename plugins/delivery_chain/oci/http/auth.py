@@ -1,4 +1,4 @@
-"""Authenticate: anonymously, by Basic, or by a bearer token scoped to the repositories in use.
+"""Authenticate anonymously, by Basic, or by a bearer token scoped to the repositories in use.
 
 Source: RFC 7617; distribution "Token Authentication Specification".
 """
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from delivery_chain.core.names.registry import Registry
 
 MAX_TOKEN_BODY = 256 * 1024
-"""Most bytes of a token response: a token with many scopes takes a few KiB."""
+"""Maximum size of a token response, in bytes: a token with many scopes takes a few KiB."""
 DEFAULT_LIFE = 60.0
 """Default token lifetime in seconds, from the token spec."""
 MARGIN = 15.0
-"""Seconds before its expiry at which a token is renewed, as a request takes a while to arrive."""
+"""Seconds before its expiry at which a token is renewed, since a request takes a while to arrive."""
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,65536}")
 
 Scopes = tuple[str, ...]
@@ -37,7 +37,7 @@ Scopes = tuple[str, ...]
 
 
 def repository_scope(name: str, actions: str) -> str:
-    """Token scope for `actions` (`pull`, `pull,push`, `delete`) on one repository."""
+    """Return the token scope for `actions` (`pull`, `pull,push`, `delete`) on one repository."""
     return f"repository:{name}:{actions}"
 
 
@@ -62,9 +62,9 @@ class Authenticator:
         """Start without a header: the registry's first 401 names the scheme.
 
         Args:
-            registry: Its credentials go only to the registry itself and to its checked token realm.
+            registry: The registry. Its credentials go only to the registry itself and to its checked token realm.
             send: Sends the token request; redirects are not followed.
-            clock: Seconds since the epoch.
+            clock: Returns seconds since the epoch.
         """
         self._registry = registry
         self._home = Origin.parse(registry.base_url)
@@ -76,7 +76,7 @@ class Authenticator:
         self._lock = threading.Lock()
 
     def header(self, scopes: Scopes) -> str | None:
-        """Header for a request, or None if the registry has not asked for one.
+        """Return the header for a request, or None if the registry has not asked for one.
 
         Raises:
             Unauthorized: The token server rejects the login.
@@ -92,16 +92,16 @@ class Authenticator:
             return f"Bearer {token.value}"
 
     def answer(self, challenges: Sequence[Challenge], scopes: Scopes, sent: str | None) -> str:
-        """Header for a retry after a 401.
+        """Return the header for a retry after a 401.
 
         Args:
-            challenges: Challenges of the 401.
-            scopes: Scopes of the request. The challenge's own scope is ignored: a registry could name a
-                repository of another registry that shares its token server.
-            sent: The header that was rejected.
+            challenges: Challenges in the 401 response.
+            scopes: Scopes of the request. The scope in the challenge is ignored: with it, a registry could ask for
+                access to a repository of another registry that shares its token server.
+            sent: The header that was rejected; None if none was sent.
 
         Raises:
-            Unauthorized: No login is configured, or it was just rejected.
+            Unauthorized: No login is configured, or the login was just rejected.
             ProtocolViolation: Credentials may not be sent to the realm.
         """
         bearer = next((c for c in challenges if c.scheme == "bearer"), None)
@@ -109,7 +109,7 @@ class Authenticator:
             if bearer is not None:
                 self._realm = self._checked_realm(bearer)
                 known = self._tokens.get(scopes)
-                # Another thread may have fetched a new token since ours was sent.
+                # Another thread may have fetched a new token since this request was sent.
                 if known is None or sent == f"Bearer {known.value}" or known.until <= self._clock():
                     known = self._tokens[scopes] = self._fetch(self._realm, scopes)
                 return f"Bearer {known.value}"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class _Lines(io.BufferedReader):
-    """Reader that keeps the last line read."""
+    """Reader that remembers the last line it read."""
 
     last = b""
 
@@ -32,7 +32,7 @@ class _Lines(io.BufferedReader):
 
 
 class WholeHead(http.client.HTTPResponse):
-    """Response with a complete head; the standard library accepts one that was cut short."""
+    """Response that requires a complete head; the standard library also accepts a truncated one."""
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
@@ -42,17 +42,17 @@ class WholeHead(http.client.HTTPResponse):
         """Read the head.
 
         Raises:
-            ConnectionResetError: The connection closed in the middle of it.
+            ConnectionResetError: The connection closed in the middle of the head.
         """
         lines = self.fp
         try:
             super().begin()
         except http.client.BadStatusLine as error:
             if isinstance(lines, _Lines) and lines.last and not lines.last.endswith(b"\n"):
-                raise ConnectionResetError("the answer's first line was cut short") from error
+                raise ConnectionResetError("the response's status line was cut short") from error
             raise
         if isinstance(lines, _Lines) and not lines.last.endswith(b"\n"):
-            raise ConnectionResetError("the answer's head was cut short")
+            raise ConnectionResetError("the response's head was cut short")
 
 
 class Connector:
@@ -62,7 +62,8 @@ class Connector:
         """Read the current proxy settings `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`.
 
         Args:
-            registry: Its CA is the only one trusted for its own host, and an additional one for other hosts.
+            registry: The registry. Its CA is the only one trusted for its own host; for others it is added to the
+                usual ones.
             timeout: Seconds for a connect, and for each read.
         """
         self.home = Origin.parse(registry.base_url)
@@ -79,13 +80,13 @@ class Connector:
         """Open a new connection.
 
         Raises:
-            OSError, http.client.HTTPException: It could not be opened; not translated yet.
+            OSError, http.client.HTTPException: The connection could not be opened; the caller translates the error.
             ProtocolViolation: The name resolves to an address that the registry may not name.
             ConfigurationError: The CA or the proxy setting can't be read.
         """
         proxy = self._proxy(origin)
         if proxy is None:
-            # Resolve once, and check before connecting: the refusal must not reveal whether the port is open.
+            # Resolve once, and check before connecting: the rejection must not reveal whether the port is open.
             found = self._resolver.look_up(origin)
         else:
             self._resolver.check_text(origin)
@@ -100,7 +101,7 @@ class Connector:
         return connection
 
     def proxy_headers(self, origin: Origin) -> Mapping[str, str] | None:
-        """Proxy headers of a plain-http request; None without a proxy."""
+        """Return the proxy headers of a plain-http request, or None without a proxy."""
         proxy = self._proxy(origin) if origin.scheme == "http" else None
         return _proxy_address(proxy)[2] if proxy is not None else None
 
@@ -156,7 +157,7 @@ def _proxy_address(proxy: str) -> tuple[str, int, dict[str, str]]:
     except ValueError:
         host = None
     if not host or parts.scheme != "http":
-        # The setting itself is not shown: it may hold a password.
+        # Do not show the setting itself: it may hold a password.
         raise ConfigurationError(
             "HTTP_PROXY or HTTPS_PROXY: expected http://[user:password@]host:port, found another form. "
             "Correct the environment of the worker"

@@ -13,14 +13,14 @@ from delivery_chain.errors import DeliveryChainError, ProtocolViolation, Registr
 from delivery_chain.oci.http.wire import redact
 
 CHUNK = 1024 * 1024
-"""Bytes per socket read: larger reads cost memory and gain nothing."""
+"""Bytes per socket read: larger reads take more memory and gain nothing."""
 SLOWEST = 1024
 """Bytes per second: a body slower than this for five timeouts in a row counts as stalled."""
 _DRAIN = 64 * 1024
 _REFUSED_EARLY = (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError)
 
 Done = Callable[[bool], None]
-"""Releases a connection; its argument says whether the connection is reusable."""
+"""Releases a connection; the argument says whether it can be reused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +55,10 @@ class Response:
         """Read available bytes of the body into `view`.
 
         Returns:
-            Bytes read, at least one; 0 at the body's end.
+            Number of bytes read, at least one; 0 at the end of the body.
 
         Raises:
-            RegistryUnreachable: The body broke off, ended early, stalled for the timeout, or is far too slow.
+            RegistryUnreachable: The body broke off, ended early, stalled for the timeout, or arrives far too slowly.
         """
         if self._complete:
             return 0
@@ -72,7 +72,7 @@ class Response:
         """Read the whole body.
 
         Raises:
-            ProtocolViolation: It is longer than `limit` bytes.
+            ProtocolViolation: The body is longer than `limit` bytes.
             RegistryUnreachable: The connection broke or ended early, or the body took longer than the timeout.
         """
         if self.length is not None and self.length > limit:
@@ -93,7 +93,7 @@ class Response:
         return bytes(found)
 
     def close(self) -> None:
-        """Release the connection if the body was read to its end, else close it."""
+        """Release the connection for reuse if the body was read to its end, otherwise close it."""
         if self._done is None:
             return
         done, self._done = self._done, None
@@ -102,7 +102,7 @@ class Response:
         done(reusable)
 
     def discard(self) -> None:
-        """Drain a short rest of the body so that the connection can be reused, and close."""
+        """Close the response; if little of the body is left, drain it first, so that the connection can be reused."""
         buffer = memoryview(bytearray(min(_DRAIN, self.length or 4096)))
         try:
             while not self._complete and self._seen < _DRAIN and (self.length or 0) <= _DRAIN:
@@ -164,10 +164,10 @@ class Outgoing:
         """Send bytes.
 
         Returns:
-            False if the server responded instead of reading on; `answer` returns its response.
+            False if the server responded before reading all of the body; `answer` returns its response.
 
         Raises:
-            RegistryUnreachable: The connection broke, or took nothing for the timeout.
+            RegistryUnreachable: The connection broke, or accepted no bytes for the length of the timeout.
         """
         if self._early is not None:
             return False
@@ -187,7 +187,7 @@ class Outgoing:
         """Wait for the server's response.
 
         Raises:
-            RegistryUnreachable: No response.
+            RegistryUnreachable: No response came.
             ProtocolViolation: The response is not HTTP.
         """
         if self._early is not None:
@@ -209,12 +209,12 @@ class Outgoing:
         return Response(self._request, raw, self._timeout, self._done)
 
     def _early_answer(self, error: Exception) -> Response:
-        # A server that rejects a request early stops reading; its response, if it arrived, says why.
+        # A server that rejects a request early stops reading the body; its response, if it arrived, says why.
         try:
             raw = self._connection.getresponse()
         except (OSError, http.client.HTTPException):
             self.abort()
-            lost = ConnectionResetError("the connection was closed while the request was sent")
+            lost = ConnectionResetError("the connection was closed while the request was being sent")
             raise translate(lost, self._request) from error
         raw.will_close = True
         return self._response(raw)
@@ -224,7 +224,7 @@ def translate(error: Exception, request: Request) -> DeliveryChainError:
     """Map a failed exchange to an error of this project."""
     if isinstance(error, http.client.HTTPException) and not isinstance(error, OSError):
         return ProtocolViolation(
-            f"{request.method} {redact(request.url)}: expected an HTTP answer, found {type(error).__name__}. "
+            f"{request.method} {redact(request.url)}: expected an HTTP response, found {type(error).__name__}. "
             "Check the host and port of the connection"
         )
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -241,7 +241,7 @@ def translate(error: Exception, request: Request) -> DeliveryChainError:
 
 
 def unreachable(method: str, url: str, reason: str) -> RegistryUnreachable:
-    """Build the error for a server that can't be reached, or no longer."""
+    """Build the error for a server that can't be reached."""
     return RegistryUnreachable(
         f"{method} {redact(url)}: {reason}. Check that the registry runs and can be reached from this worker",
         method=method,

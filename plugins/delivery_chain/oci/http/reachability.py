@@ -1,4 +1,4 @@
-"""Classify addresses by where they can be reached from, and reject unusual spellings. Pure."""
+"""Classify addresses by where they can be reached from, and reject unusual notations. Pure."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ LOCAL_NAMES = frozenset(
     {"localhost", "localhost.localdomain", "localhost6", "localhost6.localdomain6", "ip6-localhost"}
     | {"ip6-loopback", "loopback", "broadcasthost"}
 )
-"""Names of this machine in hosts files; a proxy has such a file too."""
+"""Names of the local machine in hosts files. A proxy has such a file, too: through it, they denote the proxy."""
 
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME = re.compile(rf"(?=.{{1,254}}$){_LABEL}(?:\.{_LABEL})*\.?")
 _NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)\.?")
 _EXAMPLES = ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")
-"""Reserved for documentation: in documents and tests they stand for public addresses."""
+"""Networks reserved for documentation: in documents and tests they stand for public addresses."""
 _THIS_NETWORK = "0.0.0.0/8"
 _SITE_LOCAL = "fec0::/10"
 _LAST_BITS = ("::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "::/96")
-"""IPv6 networks whose last 32 bits are an IPv4 address: translated, NAT64 twice, compatible."""
+"""IPv6 networks whose last 32 bits are an IPv4 address: translated, NAT64 (two networks), IPv4-compatible."""
 _ISATAP = 0x5EFE
 
 
 class Reach(IntEnum):
-    """Scope of an address: the larger, the fewer can reach it."""
+    """Scope of an address: the larger the value, the fewer machines can reach it."""
 
     PUBLIC = 0
     PRIVATE = 1
-    """Private networks only."""
+    """Reachable within a private network only."""
     MACHINE = 2
-    """This machine only: loopback."""
+    """Reachable from this machine only: loopback."""
     NOBODY = 3
     """Metadata services, link-local, multicast, unspecified and reserved addresses: never a registry."""
 
 
 def reach(address: str) -> Reach:
-    """Return the reach of an IP address; one that embeds another (IPv4 in IPv6) counts as the inner one too.
+    """Return the reach of an IP address. If it embeds another (IPv4 in IPv6), the more restricted of the two counts.
 
     Args:
         address: As returned by `getaddrinfo` and sockets, possibly with a zone.
 
     Raises:
-        ValueError: It is not an IP address.
+        ValueError: `address` is not an IP address.
     """
     found = ipaddress.ip_address(address.partition("%")[0])
     return max(_reach(found), *map(_reach, _inner(found)), Reach.PUBLIC)
@@ -62,11 +62,11 @@ def named_reach(host: str) -> Reach:
         host: Lowercase; a name, or an address without brackets.
 
     Returns:
-        PUBLIC if it has to be resolved to know.
+        The reach; PUBLIC for a name, whose reach is known only once it is resolved.
 
     Raises:
-        ValueError: Neither a name nor an address in its usual spelling. `2130706433`, `127.1`, `0x7f.0.0.1` and
-            `0177.0.0.1` mean 127.0.0.1 to some programs and are names to others.
+        ValueError: `host` is neither a name nor an address in its usual notation. `2130706433`, `127.1`, `0x7f.0.0.1`
+            and `0177.0.0.1` are names to some programs, and 127.0.0.1 to others.
     """
     try:
         return reach(host) if "%" not in host else Reach.NOBODY
@@ -81,7 +81,7 @@ def named_reach(host: str) -> Reach:
 
 
 def _reach(found: IPAddress) -> Reach:
-    """Reach of an address by itself."""
+    """Return the reach of an address, ignoring any address embedded in it."""
     if found.is_loopback:
         return Reach.MACHINE
     if found.is_link_local or found.is_multicast or found.is_unspecified or str(found) in METADATA:
@@ -95,7 +95,7 @@ def _reach(found: IPAddress) -> Reach:
 
 
 def _inner(found: IPAddress) -> tuple[ipaddress.IPv4Address, ...]:
-    """IPv4 addresses embedded in an IPv6 address: mapped, translated, NAT64, 6to4, Teredo, ISATAP.
+    """Return the IPv4 addresses embedded in an IPv6 address: mapped, translated, NAT64, 6to4, Teredo, ISATAP.
 
     Source: RFC 4291 2.5.5, RFC 2765, RFC 6052, RFC 8215, RFC 3056, RFC 4380, RFC 5214.
     """

@@ -1,4 +1,4 @@
-"""Resolve names once, check the addresses, and connect to exactly those, so that DNS rebinding has no effect."""
+"""Resolve a name once, check its addresses, and connect to exactly those, so that DNS rebinding has no effect."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 Found = tuple[int, int, int, str, tuple[Any, ...]]
 """One result of `socket.getaddrinfo`: family, kind, protocol, name, and address with port."""
 MOST_ADDRESSES = 8
-"""Most addresses to try per name: a name may have any number, and each can cost a timeout."""
+"""Maximum number of addresses to try per name: a name may have many, and each can cost a timeout."""
 
 
 class Resolver:
     """Resolver for a registry and the hosts it names. Thread-safe.
 
-    A registry may only name addresses no closer than its own: one on the internet may not point into a private
-    network, and none to this machine, unless the registry's own name denotes this machine. Its own name is the
-    user's choice and may resolve to anything, but not to something closer later on.
+    A registry may only name addresses that are no closer to this machine than its own: a registry on the internet may
+    not point into a private network, and none may point to this machine, unless the registry's own name denotes it.
+    The registry's own name is the user's choice and may resolve to anything, but not to a closer address later on.
     """
 
     def __init__(self, home: Origin, private_hosts: Collection[str], *, proxied: bool) -> None:
-        """Start without any lookup.
+        """Create a resolver; nothing is looked up yet.
 
         Args:
             home: The registry.
-            private_hosts: Hosts in private networks that the user allows it to name; `*` for any.
+            private_hosts: Hosts in private networks that the user allows the registry to name; `*` for any.
             proxied: Whether the registry is reached through a proxy, which resolves names itself.
         """
         self._home = home
@@ -44,11 +44,11 @@ class Resolver:
         self._lock = threading.Lock()
 
     def look_up(self, origin: Origin) -> list[Found]:
-        """Resolve an origin; all addresses returned are allowed.
+        """Resolve an origin; every address returned is allowed.
 
         Raises:
             OSError: The name does not resolve.
-            ProtocolViolation: It resolves to an address that this registry may not name.
+            ProtocolViolation: The name resolves to an address that this registry may not name.
         """
         self.check_text(origin)
         found = _look_up(origin.host, origin.port)
@@ -61,10 +61,10 @@ class Resolver:
         return found
 
     def check_text(self, origin: Origin) -> None:
-        """Check an origin without resolving it: the proxy does that.
+        """Check an origin without resolving it, because the proxy does that.
 
         Raises:
-            ProtocolViolation: An address that this registry may not name.
+            ProtocolViolation: The origin is an address that this registry may not name.
         """
         if origin.host == self._home.host:
             return
@@ -111,7 +111,7 @@ class Resolver:
         with self._lock:
             first = self._first
         if not first:
-            # The first connection is not to the registry itself: an upload resumed after a restart.
+            # Nothing has connected to the registry itself yet, such as when an upload is resumed after a restart.
             try:
                 self.look_up(self._home)
             except OSError:
@@ -120,14 +120,14 @@ class Resolver:
 
 
 def dial(found: Sequence[Found], timeout: float) -> socket.socket:
-    """Connect to the first address that accepts; no name is resolved.
+    """Connect to the first address that accepts, without resolving any name.
 
     Args:
         found: Addresses from `Resolver.look_up`.
-        timeout: Seconds for each; twice that for all.
+        timeout: Seconds for each address; all of them together get twice that.
 
     Raises:
-        OSError: None accepted; carries the last one's reason.
+        OSError: No address accepted; this is the error of the last one.
     """
     until = time.monotonic() + 2 * timeout
     last: OSError = TimeoutError("timed out")

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from delivery_chain.core.names.registry import Registry
 
 MAX_REDIRECTS = 5
-"""Redirects of one request: a registry with external blob storage sends one, a mirror in front another."""
+"""Maximum redirects of one request: external blob storage takes one, a mirror in front of the registry another."""
 MAX_PAGES = 1000
-"""Most pages of one list: at 100 entries a page, more tags than a usable repository has."""
+"""Maximum number of pages of one list: at 100 entries a page, more tags than a usable repository has."""
 LIST_SECONDS = 180.0
-"""Time limit for all pages of one list; the page in flight has its own timeout."""
+"""Time limit in seconds for all pages of one list; each page also has the timeout of a request."""
 PAGE_BYTES = 4 * 1024 * 1024
-"""Most bytes of one page: 1000 of the longest tags take a thirtieth of it."""
+"""Maximum size of one page, in bytes: 1000 of the longest tags take a thirtieth of it."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -89,14 +89,15 @@ class Session:
             method: `GET`, `HEAD`, `POST`, `PUT`, `PATCH` or `DELETE`.
             target: Path from `/v2/` on, or an absolute URL that the registry gave.
             what: Name of the resource for messages: `manifest shop/api:v1`.
-            expect: Statuses to return; all others are raised as errors.
+            expect: Statuses of responses to return; all others are raised as errors.
             scopes: Token scopes of the request.
             headers: In addition to `Authorization` and `User-Agent`.
             body: Request body; use `stream` for more than fits into memory.
-            follow: Whether to follow redirects, for blobs.
+            follow: Whether to follow redirects; needed for blobs.
 
         Raises:
-            RegistryError: See `wire.error_from`; failed connections are RegistryUnreachable.
+            RegistryError: The status is unexpected (see `wire.error_from`), or the connection failed
+                (RegistryUnreachable).
         """
         url = f"{self._home}{target}" if target.startswith("/") else target
         request = Request(method, url, dict(headers or {}), body)
@@ -108,7 +109,7 @@ class Session:
             try:
                 login = self._auth.answer(challenges, scopes, login)
             except Unauthorized as error:
-                # The refusal names the resource; the token error does not.
+                # The error of the request names the resource; the error of the token does not.
                 raise error_from(refusal, what=what, now=time.time()) from error
             response = self._send(request, login, follow=follow)
         return judged(response, what, expect)
@@ -116,16 +117,16 @@ class Session:
     def stream(self, method: str, url: str, *, scopes: Scopes, headers: Mapping[str, str]) -> Outgoing:
         """Begin a request whose body is streamed. Pass its response to `judged`.
 
-        It can't be sent twice, so an expired login is an error; the preceding request renews it.
+        The request can't be sent twice, so an expired login is an error here; the preceding request renews it.
 
         Args:
             method: `PUT` or `PATCH`.
-            url: Absolute; a checked `location`.
+            url: Absolute URL, as returned by `location`.
             scopes: Token scopes of the request.
-            headers: Including `Content-Length`.
+            headers: Headers, including `Content-Length`.
 
         Raises:
-            RegistryUnreachable: No connection. Retryable.
+            RegistryUnreachable: The connection could not be opened. Retryable.
         """
         login = self._auth.header(scopes) if self._is_home(url) else None
         return self._transport.open(Request(method, url, self._headers(headers, login)))
@@ -134,7 +135,7 @@ class Session:
         """Yield the pages of a list, each at most 4 MiB; a page is requested when the previous one is consumed.
 
         Raises:
-            ProtocolViolation: A page repeats, is on another origin, or more than 1000 pages.
+            ProtocolViolation: A page repeats or is on another origin, or the list has more than 1000 pages.
             RegistryUnreachable: The list took longer than 180 s. Retryable.
         """
         url: str | None = f"{self._home}{path}"
@@ -144,12 +145,12 @@ class Session:
             if seen and time.monotonic() >= until:
                 raise RegistryUnreachable(
                     f"{what} at {self._home}: expected the whole list within {LIST_SECONDS:g} s, found it unfinished "
-                    f"after {len(seen)} pages. Check whether the registry is slow, or its list endless",
+                    f"after {len(seen)} pages. Check whether the registry is slow, or sends an endless list",
                     url=str(self._home),
                 )
             if url in seen or len(seen) >= MAX_PAGES:
                 raise ProtocolViolation(
-                    f"{what} at {self._home}: expected at most {MAX_PAGES} pages, found more, or one twice"
+                    f"{what} at {self._home}: expected at most {MAX_PAGES} pages, each once, found more, or one twice"
                 )
             seen.add(url)
             with self.call(
@@ -163,7 +164,7 @@ class Session:
         """Return the checked absolute URL of a `Location` header, where an upload continues.
 
         Raises:
-            ProtocolViolation: Missing, or an address that the registry may not name.
+            ProtocolViolation: The header is missing, or holds an address that the registry may not name.
         """
         value = response.headers.get("Location", "")
         if not value:
@@ -174,7 +175,7 @@ class Session:
         """Return `url` if this registry may name it.
 
         Raises:
-            ProtocolViolation: It may not.
+            ProtocolViolation: The registry may not name this address.
         """
         check_target(self._home, Origin.parse(url), "location")
         return url
@@ -210,7 +211,7 @@ def judged(response: Response, what: str, expect: frozenset[int]) -> Response:
     """Return the response if its status was expected.
 
     Raises:
-        RegistryError: See `wire.error_from`.
+        RegistryError: The status is another one, see `wire.error_from`.
     """
     if response.status in expect:
         return response
@@ -218,7 +219,7 @@ def judged(response: Response, what: str, expect: frozenset[int]) -> Response:
 
 
 def _refusal(response: Response) -> Refusal:
-    """Read the response into a value; an error body is read up to 64 KiB."""
+    """Read a response with an unexpected status into a value; at most 64 KiB of the body are read."""
     with response:
         body = (
             b"" if response.method == "HEAD" or (response.length or 0) > MAX_ERROR_BODY else _some(response)

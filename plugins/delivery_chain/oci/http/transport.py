@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from delivery_chain.oci.http.exchange import Done
 
 IDLE_CONNECTIONS = 8
-"""Most idle connections per host."""
+"""Maximum number of idle connections per host."""
 
 
 class Transport:
@@ -33,7 +33,8 @@ class Transport:
         """Create a pool; connections are opened on first use.
 
         Args:
-            registry: Its CA is the only one trusted for its own host, and an additional one for other hosts.
+            registry: The registry. Its CA is the only one trusted for its own host; for others it is added to the
+                usual ones.
             timeout: Seconds for a connect, and for each read.
         """
         self._connector = Connector(registry, timeout=timeout)
@@ -70,7 +71,7 @@ class Transport:
         """Send one request and wait for the response head. Redirects are not followed here.
 
         Raises:
-            RegistryUnreachable: No connection, or it broke. Retryable.
+            RegistryUnreachable: The connection could not be opened, or broke. Retryable.
             ProtocolViolation: The response is not HTTP, or the address is forbidden.
         """
         origin = Origin.parse(request.url)
@@ -79,16 +80,16 @@ class Transport:
             try:
                 return self._exchange(connection, origin, request)
             except RegistryUnreachable as error:
-                # The server may close an idle connection at any time: that is not an error.
+                # The server may close an idle connection at any time. That is not an error: open a new one.
                 if not isinstance(error.__cause__, ConnectionError | ssl.SSLEOFError):
                     raise
         return self._exchange(self._connect(origin, request), origin, request)
 
     def open(self, request: Request) -> Outgoing:
-        """Send a request head; the body is streamed. The headers include `Content-Length`.
+        """Send a request head, with a `Content-Length` among its headers; the caller streams the body.
 
         Raises:
-            RegistryUnreachable: No connection, or it broke. Retryable.
+            RegistryUnreachable: The connection could not be opened, or broke. Retryable.
         """
         origin = Origin.parse(request.url)
         connection = self._take(origin) or self._connect(origin, request)
@@ -163,11 +164,13 @@ def _speak(
     try:
         connection.request(request.method, _target(request, proxy), body=request.body, headers=headers)
     except (BrokenPipeError, ConnectionResetError):
-        # A server that rejects a request early stops reading; its response, if it arrived, says why.
+        # A server that rejects a request early stops reading the body; its response, if it arrived, says why.
         try:
             answer = connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
-            raise ConnectionResetError("the connection was closed while the request was sent") from error
+            raise ConnectionResetError(
+                "the connection was closed while the request was being sent"
+            ) from error
         answer.will_close = True
         return answer
     return connection.getresponse()

@@ -1,4 +1,4 @@
-"""Interpret registry responses without I/O: errors, challenges, paging, waits, and redacted URLs.
+"""Interpret registry responses without I/O: errors, challenges, paging, `Retry-After`; redact URLs.
 
 Source: OCI distribution spec 1.1, "Error Codes"; RFC 9110 sections 10.2.3 and 11.6.1; RFC 8288.
 """
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 MAX_ERROR_BODY = 64 * 1024
-"""Most bytes of an error body to read: real ones are far below 4 KiB."""
+"""Maximum number of bytes to read of an error body: real ones are far below 4 KiB."""
 MAX_HEADER = 8 * 1024
-"""Most characters of a `WWW-Authenticate` or `Link` header."""
+"""Maximum number of characters of a `WWW-Authenticate` or `Link` header."""
 MAX_WAIT = 3600.0
 """Upper limit of `Retry-After` in seconds, so that one response can't park a task for a day."""
 
 _FULL = re.compile(r"quota|exceed\S*\s.*\blimit|insufficient.storage", re.IGNORECASE)
-"""Registries' wording for an exhausted quota; Harbor's is `… will exceed the configured upper limit of …`."""
+"""Wordings of an exhausted quota; Harbor's is `… will exceed the configured upper limit of …`."""
 _SHOWN_KEYS = frozenset({"scope", "service", "mount", "from", "digest", "n", "last", "artifactType"})
 
 _BY_CODE: Mapping[str, type[RegistryError]] = {
@@ -49,7 +49,7 @@ _BY_CODE: Mapping[str, type[RegistryError]] = {
     "MANIFEST_BLOB_UNKNOWN": NotFound,
     "DIGEST_INVALID": ContentMismatch,
     "SIZE_INVALID": ContentMismatch,
-    # The upload session expired; a new one may work.
+    # The upload session has expired; a new one may work.
     "BLOB_UPLOAD_UNKNOWN": RegistryFailure,
     "BLOB_UPLOAD_INVALID": RegistryFailure,
     "TAG_CONFLICT": TagConflict,
@@ -67,7 +67,7 @@ _BY_STATUS: Mapping[int, type[RegistryError]] = {
     503: RegistryBusy,
 }
 _STATUS_FIRST = frozenset({401, 403, 429, 503})
-"""Statuses with one meaning whatever the body says."""
+"""Statuses with a fixed meaning, whatever the body says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Refusal:
     status: int
     headers: Mapping[str, str]
     body: bytes
-    """At most 64 KiB."""
+    """Start of the body, at most 64 KiB."""
 
 
 def error_from(refusal: Refusal, *, what: str, now: float) -> RegistryError:
@@ -130,7 +130,7 @@ def _kind(refusal: Refusal, codes: tuple[str, ...], message: str) -> type[Regist
         return TagConflict
     if status in _STATUS_FIRST:
         return _BY_STATUS[status]
-    # An upload conflict has nothing to do with tags.
+    # A 409 for an upload has nothing to do with tags.
     fallback = RegistryFailure if status == HTTPStatus.CONFLICT and not of_tag else _BY_STATUS.get(status)
     return next((_BY_CODE[code] for code in codes if code in _BY_CODE), fallback or RegistryError)
 
@@ -144,9 +144,9 @@ def _advice(
     kind: type[RegistryError], refusal: Refusal, codes: tuple[str, ...], message: str, origin: Origin
 ) -> str:
     host = f"host {origin.host}:{origin.port}"
-    # A rate limit message may mention a limit too.
+    # The message of a rate limit may mention a limit, too.
     if kind is not RegistryBusy and _FULL.search(" ".join((*codes, message))):
-        return f"The quota of {host} is exhausted: remove images there, or have it raised"
+        return f"The quota of {host} is exhausted: remove images there, or have the quota raised"
     if kind is Unauthorized and refusal.status != HTTPStatus.FORBIDDEN:
         return f"Check login and password of the connection for {host}"
     if kind is NotFound and "MANIFEST_BLOB_UNKNOWN" in codes:
@@ -176,14 +176,14 @@ def _codes(body: bytes) -> tuple[tuple[str, ...], str]:
 
 
 def _printable(value: Any) -> str:
-    # Registry text goes to logs and pages: no control characters, bounded length.
+    # Registry text goes to logs and pages, so strip control characters and limit its length.
     return (
         "".join(char if char.isprintable() else " " for char in value[:200]) if isinstance(value, str) else ""
     )
 
 
 def parse_retry_after(value: str, now: float) -> float | None:
-    """Seconds to wait, from 0 to 3600; None if the header is missing or unreadable.
+    """Return the seconds to wait, from 0 to 3600, or None if the header is missing or malformed.
 
     Args:
         value: Whole seconds, or an HTTP date.
@@ -218,7 +218,7 @@ def parse_challenges(headers: Iterable[str]) -> tuple[Challenge, ...]:
         The challenges in the order sent; a duplicate parameter keeps its first value.
 
     Raises:
-        ProtocolViolation: Too long, or malformed. Not retryable.
+        ProtocolViolation: A header is too long, or malformed. Not retryable.
 
     Source: RFC 9110 section 11.6.1.
     """
@@ -262,14 +262,14 @@ _NEXT = re.compile(r';[ \t]*rel[ \t]*=[ \t]*(?:"(?:[^"]* )?next(?: [^"]*)?"|next
 
 
 def next_page(link: str, url: str) -> str | None:
-    """Absolute URL of the next page from a `Link` header, or None on the last page.
+    """Return the absolute URL of the next page from a `Link` header, or None on the last page.
 
     Args:
         link: Raw header; empty if absent.
-        url: The requested URL: base of a relative link.
+        url: The requested URL, to resolve a relative link against.
 
     Raises:
-        ProtocolViolation: Too long, or the page is on another origin than `url`. Not retryable.
+        ProtocolViolation: The header is too long, or the page is on another origin than `url`. Not retryable.
 
     Source: RFC 8288; OCI distribution spec, "Listing Tags".
     """
@@ -295,7 +295,7 @@ def resolve(url: str, target: str) -> str:
     """Resolve `target`, which may be relative, to an absolute URL without a fragment.
 
     Raises:
-        ProtocolViolation: It is not a URL. Not retryable.
+        ProtocolViolation: `target` is not a URL. Not retryable.
     """
     try:
         return urljoin(url, target).partition("#")[0]
@@ -309,7 +309,7 @@ def with_digest(location: str, digest: str) -> str:
 
 
 def redact(url: str) -> str:
-    """Redact a URL for logs: no user info, no fragment, query values only of allowlisted keys."""
+    """Redact a URL for logs: drop user info, the fragment, and the values of query keys that are not allowlisted."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from delivery_chain.tools.git.source import GitSource
 
 MAX_PACK = 8 * 1024 * process.MEBIBYTE
-"""Most bytes of any one file that git writes; a repository's pack is one file."""
+"""Maximum size of any one file that git writes, in bytes; a repository's pack is one file."""
 
 _LOGIN = """\
 [credential "%s"]
@@ -62,7 +62,7 @@ _CONFIG = """\
     lowSpeedLimit = 100
     lowSpeedTime = 60
 """
-"""Settings of every run, passed as the global configuration, which reaches every child of git."""
+"""Settings for every git command, passed as the global configuration, so that git's child processes get them, too."""
 
 _NOWHERE = "/nonexistent"
 """Nonexistent folder, by Debian's convention."""
@@ -71,7 +71,7 @@ _PERMANENT: tuple[tuple[str, str], ...] = (
     (r"transport '.*' not allowed", "the transport is not allowed; allow it in the source's connection"),
     (
         r"host key verification failed|no .* host key is known",
-        "the ssh server's key is not known; put its line into known_hosts of the source's connection",
+        "the ssh server's key is not known; add its line to known_hosts of the source's connection",
     ),
     (
         r"permission denied|authentication failed|prompts disabled|could not read (?:username|password)",
@@ -88,7 +88,7 @@ _PERMANENT: tuple[tuple[str, str], ...] = (
     ),
     (
         r"repository .*not found|returned error: 404|does not appear to be a git repository|does not exist",
-        "no such repository, or the credentials may not see it; check the URL",
+        "no such repository, or the credentials may not read it; check the URL",
     ),
     (r"couldn't find remote ref", "the ref no longer exists; push it again, or start another run"),
 )
@@ -102,7 +102,7 @@ _UNREACHABLE = re.compile(
 
 
 CHECKOUT_UMASK = 0o022
-"""Gives files of a checkout the modes that git knows, 644 and 755, whatever the worker's umask."""
+"""Umask that gives the files of a checkout the two modes that git knows, 644 and 755, whatever the worker's umask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class Git:
         Raises:
             SourceUnreachable: The server did not answer in time, or failed. Retryable.
             SourceError: Any other failure of git. Not retryable.
-            DiskFull: No space left. Retryable.
+            DiskFull: The disk is full. Retryable.
             ToolMissing: git or ssh is not installed. Not retryable.
         """
         if self.source.address.transport is Transport.SSH:
@@ -150,7 +150,7 @@ class Git:
 
 
 def translated(error: ToolError, source: GitSource) -> SourceError:
-    """Translate git's message into an error with its meaning."""
+    """Translate git's output into an error that says what is wrong and what to do."""
     text = "\n".join(error.output)
     name = f"git source {source.url!r}"
     for pattern, meaning in _PERMANENT:
@@ -181,13 +181,13 @@ def session(
 ) -> Iterator[Git]:
     """Yield git with the source's credentials, which exist only during the session.
 
-    The password is only in git's environment, the key and git's configuration in memory: none is ever in an
-    argument, a URL, a file on disk or the repository's configuration, and a killed process leaves nothing.
+    The password is only in git's environment; the key and git's configuration are only in memory. None of them is ever
+    in an argument, a URL, a file on disk or the repository's configuration, and a killed process leaves none behind.
     """
     address = source.address
     config = _CONFIG + f'[protocol "{address.transport}"]\n    allow = always\n'
     env = process.base_env() | {
-        # Git finds nothing there, and creates nothing.
+        # Git finds no configuration there, and creates nothing.
         "HOME": _NOWHERE,
         "XDG_CONFIG_HOME": _NOWHERE,
         "LC_ALL": "C.UTF-8",
@@ -200,11 +200,11 @@ def session(
         "GIT_SSH_VARIANT": "ssh",
     }
     if address.transport is Transport.FILE:
-        # Git rejects folders of other users by default; the connection allowed this one by name.
+        # Git rejects other users' folders by default, but the connection names this one.
         config += "[safe]\n    directory = *\n"
     elif address.transport is not Transport.SSH and source.password:
         config += _LOGIN % f"{address.transport}://{address.netloc}"
-        # Tokens are often given without a user name; servers want some text there.
+        # Tokens are often configured without a user name, but servers want some text there.
         env["DELIVERY_CHAIN_GIT_USERNAME"] = _first_line(source.username) or "git"
         env["DELIVERY_CHAIN_GIT_PASSWORD"] = _first_line(source.password)
     with contextlib.ExitStack() as stack:
@@ -215,7 +215,7 @@ def session(
 
 
 def _first_line(text: str) -> str:
-    """First line only: git's credential protocol has one field per line."""
+    """Return only the first line, because git's credential protocol has one field per line."""
     return text.partition("\n")[0].rstrip("\r")
 
 

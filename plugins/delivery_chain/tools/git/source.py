@@ -23,7 +23,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 class Transport(StrEnum):
-    """Transports to reach a repository; everything else (`git`, `ext`, helpers) is rejected."""
+    """Transports for reaching a repository; all others (`git`, `ext`, remote helpers) are rejected."""
 
     HTTPS = "https"
     SSH = "ssh"
@@ -35,7 +35,7 @@ class Transport(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Parsed git URL."""
+    """A parsed git URL."""
 
     transport: Transport
     host: str
@@ -60,7 +60,7 @@ class GitSource:
     known_hosts: str = ""
     """Lines in the format of ssh's known_hosts file."""
     strict_host_keys: bool = True
-    """Reject ssh servers that `known_hosts` does not list."""
+    """Whether to reject ssh servers that `known_hosts` does not list."""
     submodule_hosts: frozenset[str] = frozenset()
     """Hosts besides the URL's own that submodules may come from; `*` for any."""
 
@@ -92,7 +92,7 @@ class GitSource:
             path: The submodule's folder, for messages.
 
         Raises:
-            SourceError: The URL is malformed, its transport or its host is not allowed. Not retryable.
+            SourceError: The URL is malformed, or its transport or host is not allowed. Not retryable.
         """
         source = replace(self, url=join_url(self.url, url))
         host = source.address.host
@@ -103,7 +103,7 @@ class GitSource:
                 tool="git",
             )
         if source.address.netloc != self.address.netloc:
-            # A password is for one server only; ssh reveals only the public key to a server.
+            # A password is for its own server only. An ssh key may stay: a server sees only its public half.
             source = replace(source, username="", password="")
         return source
 
@@ -112,7 +112,7 @@ def parse_url(url: str) -> Address:
     """Parse a git URL.
 
     Raises:
-        SourceError: Malformed, with a password in it, or an unsupported transport. Not retryable.
+        SourceError: The URL is malformed, contains a password, or has an unsupported transport. Not retryable.
     """
     if not url or len(url) > URL_LENGTH or url.startswith("-") or _UNPRINTABLE.search(url):
         raise _refused(url, "expected a URL without spaces that does not begin with '-'")
@@ -133,7 +133,7 @@ def _parse_absolute(url: str, scheme: str) -> Address:
     except ValueError:
         raise _refused(url, "expected one of https, ssh, file, http, a host and a numeric port") from None
     if parts.password is not None or (user is not None and transport is not Transport.SSH):
-        # Don't repeat the text: it may hold a credential.
+        # Do not repeat the URL in the error: it may hold a credential.
         raise SourceError(
             f"git source on {host!r}: expected no user name or password in the URL; "
             "put them into the source's connection",
@@ -150,10 +150,10 @@ def _parse_absolute(url: str, scheme: str) -> Address:
 
 
 def join_url(base: str, url: str) -> str:
-    """Resolve the URL of a submodule as git does: relative if it begins with `./` or `../`.
+    """Resolve the URL of a submodule as git does: it is relative if it begins with `./` or `../`.
 
     Raises:
-        SourceError: It climbs above the server's root. Not retryable.
+        SourceError: The URL climbs above the server's root. Not retryable.
     """
     if not url.startswith(("./", "../")):
         return url
@@ -177,7 +177,7 @@ def check_ref(ref: str) -> str:
     """Return a full ref name (`refs/heads/…` or `refs/tags/…`) unchanged.
 
     Raises:
-        SourceError: It breaks git's rules for ref names. Not retryable.
+        SourceError: The name breaks git's rules for refs. Not retryable.
     """
     try:
         return check_full_ref(ref)
@@ -189,7 +189,7 @@ def check_commit(commit: str) -> str:
     """Return a commit id unchanged.
 
     Raises:
-        SourceError: It is not 40 or 64 lowercase hex digits. Not retryable.
+        SourceError: The id is not 40 or 64 lowercase hex digits. Not retryable.
     """
     if not _COMMIT.fullmatch(commit):
         raise SourceError(f"git commit {commit[:100]!r}: expected 40 or 64 lowercase hex digits", tool="git")

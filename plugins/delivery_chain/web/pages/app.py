@@ -1,6 +1,6 @@
-"""Serves the pages; here those of runs: image, verdict and every finding, for users who may read the Dag's XComs.
+"""The application with all pages, and the pages of runs, which are for users who may read the Dag's XComs.
 
-The page of push events is in `delivery_chain.web.pages.events`.
+A run's page shows its image, verdict and every finding. The other pages are in modules of their own.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from delivery_chain.web.dry_run import router as asking
 from delivery_chain.web.pages.assets import router as assets
 from delivery_chain.web.pages.events import router as events
 from delivery_chain.web.pages.home import router as home
+from delivery_chain.web.pages.login import to_login
 from delivery_chain.web.pages.rendering import HEADERS, not_found, page, up
 from delivery_chain.web.pages.run_page import RunFacts, render
 
@@ -38,8 +39,10 @@ if TYPE_CHECKING:
     from delivery_chain.oci.client import RegistryClient
 
 LARGEST_REPORT = 16 * 1024 * 1024
-"""Limit in bytes of a report that the web server reads. Workers read larger ones."""
+"""Maximum size in bytes of a report that the web server reads. Workers read larger ones."""
 app = FastAPI(title="Delivery chain", docs_url=None, redoc_url=None, openapi_url=None)
+for refused in (401, 403):
+    app.exception_handler(refused)(to_login)
 app.include_router(assets)
 app.include_router(home)
 app.include_router(asking)
@@ -68,12 +71,12 @@ def run_page(request: Request, dag_id: str, run_id: str) -> HTMLResponse:
 
 
 def _known(session: Session, dag_id: str, run_id: str, left: Left) -> Facts:
-    """Collect the facts of a run; 404 if it does not exist, or is not a chain's."""
+    """Collect the facts of a run; 404 if the run does not exist, or is not a run of a chain."""
     try:
         known = facts_of(session, dag_id, run_id, left=left)
     except ValueError as error:
         raise HTTPException(404, f"{dag_id}/{run_id}: its XComs are not those of a chain") from error
-    # One of these two may have been deleted; no other Dag has both.
+    # Only chains have both of these tasks, and users may have deleted one of them.
     if known is None or {Step.ASSEMBLE, Step.REPORT} <= set(known.deleted):
         raise HTTPException(404, f"{dag_id}/{run_id}: no such run of a chain")
     return known
@@ -100,10 +103,10 @@ def _facts(dag_id: str, run_id: str, left: Left, known: Facts) -> RunFacts:
 
 
 def _reports(plan: Plan, scans: tuple[ScanResult, ...]) -> tuple[tuple[ScanReport, ...], str]:
-    """Read the reports from the registry; also returns why one could not be read, empty if all could."""
+    """Read the reports from the registry. Also return why one could not be read, or an empty string."""
     reports: list[ScanReport] = []
     try:
-        # The default timeout of a minute would keep the reader waiting for a dead registry.
+        # With the default timeout of a minute, a dead registry would keep the reader of the page waiting.
         with OciRegistryHook(plan.instance).client(timeout=TEST_TIMEOUT) as client:
             reports.extend(ScanReport.model_validate_json(_blob(client, plan, scan.report)) for scan in scans)
     except DeliveryChainError as error:
@@ -114,7 +117,7 @@ def _reports(plan: Plan, scans: tuple[ScanResult, ...]) -> tuple[tuple[ScanRepor
 
 
 def _blob(client: RegistryClient, plan: Plan, digest: str) -> bytes:
-    """Read a report from the image's repository, or from that of its backup."""
+    """Read a report from the image's repository, or else from the backup's repository."""
     try:
         return bytes(client.get_blob(plan.name, digest, LARGEST_REPORT))
     except NotFound:

@@ -1,8 +1,8 @@
-"""Serves the ledger's page: every ref change seen, for users who may read Airflow's audit log.
+"""Serves the page of push events: every change of a ref that was seen, for users who may read Airflow's audit log.
 
-It shows what belongs to Dags that the user may read: changes of a source require the Dag that watches it, runs of a
-chain require the chain's Dag. Pushes that no chain takes belong to no Dag, and require access to every Dag. (Airflow's
-own audit log shows such rows to all its readers.)
+The page shows only what belongs to Dags that the user may read: changes of a source require access to the Dag that
+watches it, and runs of a chain require access to the chain's Dag. Pushes that no chain takes belong to no Dag, and
+require access to every Dag. (Airflow's own audit log shows such rows to all its readers.)
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from delivery_chain.web.pages.rendering import page
 
 DEFAULT = "1d"
 LONGEST = 1000
-"""Characters per form field: the maximum length of a ref."""
+"""Maximum number of characters of a form field, which is the maximum length of a ref."""
 Text = Annotated[str, Query(max_length=LONGEST)]
 router = APIRouter()
 
@@ -40,7 +40,7 @@ def events_page(
     gaps: bool = False,  # noqa: FBT001, FBT002 - a field of the form
     own: bool = False,  # noqa: FBT001, FBT002
 ) -> HTMLResponse:
-    """The ledger; for an invalid filter, the same page with status 400."""
+    """The page of push events; for an invalid filter, the same page with the error and status 400."""
     asked = Asked(
         since=since.strip() or DEFAULT,
         source=source.strip(),
@@ -67,7 +67,7 @@ def _shown(ledger: Ledger, asked: Asked) -> Shown:
     notes = [f"{one.title} is not being watched: {one.idle}" for one in ledger.watches.values() if one.idle]
     if ledger.cut:
         notes.append(
-            f"Truncated: the page has all records since {ledger.since:%Y-%m-%d %H:%M:%S} UTC, none older."
+            f"Truncated: the page has all records since {ledger.since:%Y-%m-%d %H:%M:%S} UTC, but no older ones."
         )
     if ledger.skipped:
         notes.append(

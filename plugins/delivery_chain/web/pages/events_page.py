@@ -1,7 +1,7 @@
 """Renders the page of push events with its filter form.
 
-Airflow's menu shows the page in a frame. Links to Airflow's own pages must leave the frame, which it is not allowed to
-do itself, so a small script has the surrounding page, of the same origin, open them.
+Airflow's menu shows the page in a frame. Links to Airflow's own pages must leave the frame, which the frame itself is
+not allowed to do. So a small script makes the surrounding page, which is of the same origin, open them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from delivery_chain.core.events.ledger import LedgerLine
 
 MOST_SHOWN = 500
-"""Rows on the page; the rest is only counted."""
+"""Maximum number of rows on the page; the rest is only counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ def render(asked: Asked, shown: Shown, *, up: str = "") -> str:
 
     Args:
         asked: The form's fields.
-        shown: The result.
+        shown: The content.
         up: See `rendering.up`.
     """
     more = len(shown.changes) - MOST_SHOWN

@@ -34,11 +34,16 @@ HEADERS = {
 def up(request: Request) -> str:
     """The relative path from a page to `/delivery-chain/`, because Airflow may be served below a path.
 
-    Computed from the raw address, in which a run id is one segment whatever characters it contains.
+    It is computed from the raw address, in which a run id is one segment, whatever characters it contains.
     """
+    return "../" * below(request).count("/")
+
+
+def below(request: Request) -> str:
+    """The path of a page below `/delivery-chain/`, percent-encoded as sent."""
     sent: bytes = request.scope["raw_path"]
-    below = sent.partition(PREFIX)[2] or sent.removeprefix(b"/")
-    return "../" * below.count(b"/")
+    _, prefix, rest = sent.partition(PREFIX)
+    return (rest if prefix else sent.removeprefix(b"/")).decode("latin-1")
 
 
 def page(html: str, status: int = 200) -> HTMLResponse:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from delivery_chain.core.run.state import Outcome
 
 MOST_FINDINGS = 2000
-"""Rows per report; the rest is only counted."""
+"""Maximum number of rows per report; the rest is only counted."""
 KINDS = {
     End.DELIVERED: "passed",
     End.BLOCKED: "blocked",
@@ -26,17 +26,17 @@ KINDS = {
     End.WAITING: "waiting",
     End.RUNNING: "waiting",
 }
-"""CSS class of each end; all others are failures. A blocked run is not one: the chain did its job."""
+"""CSS class of each end; all others are failures. A blocked run is not a failure: the chain did its job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """The facts of a run; None for results that it did not reach."""
+    """The facts of a run; None for results of steps that the run did not reach."""
 
     chain: str
     run_id: str
     outcome: Outcome
-    """End of the run, or its progress."""
+    """The run's end, or its progress so far."""
     altered: tuple[str, ...]
     """Tasks whose XComs were altered; their results are not shown."""
     plan: Plan | None
@@ -61,7 +61,7 @@ def render(facts: RunFacts, *, up: str = "") -> str:
     found = facts.outcome
     kind = KINDS.get(found.end, "failed")
     if not found.good and found.end in FINE:
-        # A good end that was marked as failed by hand.
+        # The run ended well, but a user marked it as failed.
         kind = "failed"
     return rendering.render(
         "run.html",

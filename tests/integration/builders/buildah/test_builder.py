@@ -1,4 +1,4 @@
-"""Real buildah against a real registry: what is pushed, what is left behind, and what failures are called."""
+"""Real buildah with a real registry: pushed images, leftovers, and the errors of failures."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_failures_of_the_build(
 
 
 def write_layout(folder: Path) -> None:
-    """An image without layers as an OCI layout."""
+    """Write an image without layers as an OCI layout."""
     config = {
         "architecture": "amd64",
         "os": "linux",
@@ -109,7 +109,7 @@ def write_layout(folder: Path) -> None:
 
 
 def test_base_image_from_the_workers_files(build: Builder, registry: Registry) -> None:
-    """FROM takes images of registries only, also where the worker has an image in a folder."""
+    """FROM accepts only images of registries, even if the worker has an image in a folder."""
     write_layout(build.context / "layout")
     with pytest.raises(BuildFailed, match="expected an image of a registry"):
         build(registry, "FROM oci:/mnt/context/layout\nCOPY busybox /\n")

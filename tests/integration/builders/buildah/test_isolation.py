@@ -1,4 +1,4 @@
-"""A hostile Dockerfile under each isolation: what it sees and does is what `docs/build-isolation.md` says."""
+"""A hostile Dockerfile under each isolation sees and does exactly what `docs/build-isolation.md` says."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_hostile_dockerfile(
     network: Network,
     expected: dict[str, str],
 ) -> None:
-    """A RUN step that looks for everything finds exactly what the isolation is said to leave open."""
+    """A RUN step that searches everything finds exactly what the isolation leaves open."""
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", MARK)
     monkeypatch.setenv("DB_PASSWORD", MARK)
     or_skip(isolation, network, tmp_path / "work")
@@ -207,7 +207,7 @@ RUN --mount=type=bind,from=evil,source=/link,target=/worker ["/bin/busybox", "ca
 def test_escape_of_older_buildah_leads_nowhere(
     tmp_path: Path, registry: Registry, isolation: Isolation
 ) -> None:
-    """A step that gets at buildah's own root folder (CVE-2024-1753) finds programs there, not the worker."""
+    """A step that reaches buildah's own root folder (CVE-2024-1753) finds programs there, not the worker."""
     network = Network.HOST if isolation is Isolation.NAMESPACES else Network.NONE
     or_skip(isolation, network, tmp_path / "work")
     context = tmp_path / "context"

@@ -1,4 +1,4 @@
-"""A registry with a login, and builds that look for it."""
+"""A registry with a login, and builds that search for that login."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Base images, triggers and ADD of a hostile source reach no more than a step does."""
+"""Base images, triggers and ADD in a hostile source reach no more than a step does."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = [
 
 
 def rooted(context: Path, links: dict[str, str]) -> str:
-    """Make a folder of links, and give the instructions that lay them over an empty image with a shell."""
+    """Create a folder of links; return the instructions that lay them over an empty image with a shell."""
     for name, target in links.items():
         path = context / "root" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ say nothing more
 def test_images_that_lead_a_runtime_astray(
     attack: Attack, links: dict[str, str], instructions: str, isolation: Isolation, network: Network
 ) -> None:
-    """The step is refused, or runs and finds nothing; the worker's own files are as they were."""
+    """The step is refused, or runs and finds nothing; the worker's own files are unchanged."""
     pattern = Path("/proc/sys/kernel/core_pattern").read_text()
     context = attack.build.context
     copy_shell(context)
@@ -103,15 +103,15 @@ TRIGGERS = [
 def test_triggers_of_a_base_image_have_no_more_rights(
     attack: Attack, registry: Registry, trigger: str, message: str
 ) -> None:
-    """ONBUILD of an image that somebody else built neither gets out nor pulls."""
-    # buildah keeps no ONBUILD in images of the OCI format, registries do.
+    """ONBUILD of another user's image neither gets out nor pulls."""
+    # buildah drops ONBUILD from images in OCI format, but registries keep it.
     push_with_trigger(registry, trigger.replace("{host}", registry.host))
     with pytest.raises(BuildFailed, match=message):
         attack(f"FROM {registry.host}/shop/trigger:1\n", Isolation.CONTAINER, Network.PRIVATE)
 
 
 def test_triggers_run_wherever_else_the_image_is_named(attack: Attack, registry: Registry) -> None:
-    """An image that COPY names before FROM does is a base image all the same."""
+    """An image that COPY names before FROM does still counts as a base image."""
     push_with_trigger(registry, f"RUN --mount=type=cache,id={CLIMB},target=/x true")
     image = f"{registry.host}/shop/trigger:1"
     text = f"FROM scratch AS x\nCOPY --from={image} / /\nFROM {image}\nCOPY --from=x / /\n"
@@ -153,12 +153,12 @@ def push_with_trigger(registry: Registry, trigger: str) -> None:
 def test_add_does_not_reach_the_worker(
     attack: Attack, port: int, isolation: Isolation, network: Network
 ) -> None:
-    """ADD is fetched over the build's network, as little from the worker as by RUN, however it is spelled."""
+    """ADD uses the build's network, and reaches the worker no more than RUN does, however the address is written."""
     for host in ("2130706433", "10.0.2.2", own_address()):
         with pytest.raises(BuildFailed):
             attack(f"FROM {{base}}\nADD http://{host}:{port}/ /x\n", isolation, network)
 
 
 def test_add_reaches_the_worker_over_its_network(attack: Attack, port: int) -> None:
-    """What stands in the way above is the network, not the answer."""
+    """So in the tests above, the network is what prevents it."""
     attack(f"FROM {{base}}\nADD http://127.0.0.1:{port}/ /x\n", Isolation.CONTAINER, Network.HOST)

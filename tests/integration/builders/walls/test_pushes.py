@@ -1,4 +1,4 @@
-"""What a build left does not lead the push that follows to its login, or outlive it."""
+"""Leftovers of a build can't lead the subsequent push to its login, and don't outlive the build."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_what_a_build_left_does_not_lead_the_push_to_its_login(
 
 
 def test_a_daemon_of_a_step_does_not_see_the_push(attack: Attack) -> None:
-    """No process of the build is alive when the login for the push is there, in any isolation."""
+    """No process of the build is alive when the login for the push is present, in any isolation."""
     step = run("/bin/busybox setsid /bin/busybox sleep 4714 >/dev/null 2>&1 </dev/null &")
     for isolation, network in ((Isolation.NAMESPACES, Network.PRIVATE), (Isolation.CHROOT, Network.HOST)):
         attack("FROM {base}\n" + step, isolation, network)
@@ -69,7 +69,7 @@ def read(path: Path) -> bytes:
 
 
 def test_nothing_is_left_of_folders_however_deep(attack: Attack) -> None:
-    """A step may make more of them, one in the other, than Python removes: the build still ends, and the next runs."""
+    """A step may nest folders more deeply than Python can remove: the build still ends, and the next one runs."""
     step = run("for i in $(/bin/busybox seq 1500); do /bin/busybox mkdir a; cd a; done")
     for _ in range(2):
         attack("FROM {base}\n" + step, Isolation.CONTAINER, Network.PRIVATE)

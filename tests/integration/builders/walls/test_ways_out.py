@@ -1,7 +1,7 @@
 """Hostile Dockerfiles, one for each known way out: none finds a login, the worker's network, or a file to replace.
 
-What buildah's own flaws would let out is refused before the build. Behind that refusal is a second wall: the tests
-that switch it off show that a step which gets out finds nothing worth having.
+Builds that could use buildah's own flaws to get out are refused. Behind that refusal is a second barrier: tests that
+disable the refusal show that a step which gets out finds nothing of value.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ FLAWS = [
 def test_known_ways_out_are_refused(
     attack: Attack, dockerfile: str, flaw: str, isolation: Isolation, network: Network
 ) -> None:
-    """Before anything is pulled or run, with the flaw's name."""
+    """Before anything is pulled or run, and the error names the flaw."""
     with pytest.raises(BuildFailed, match=rf"Dockerfile:\d+: RUN .*refused, as {flaw}"):
         attack(dockerfile, isolation, network)
     assert not any(line.startswith(("pulling", "STEP", "[1/2]")) for line in attack.build.lines)
@@ -68,7 +68,7 @@ HIDDEN = [
 
 @pytest.mark.parametrize("start", HIDDEN)
 def test_a_mount_is_not_hidden_by_odd_bytes(attack: Attack, start: bytes) -> None:
-    """What buildah takes for a mount is looked at, whatever bytes are around it."""
+    """Everything that buildah takes for a mount is checked, whatever bytes surround it."""
     step = start + f'type=cache,id={CLIMB},target=/x ["/bin/busybox","ls","/x"]\n'.encode()
     with pytest.raises(BuildFailed, match=r"refused, as CVE-2024-9675"):
         attack(
@@ -86,7 +86,7 @@ def test_a_step_that_gets_out_finds_nothing(
     isolation: Isolation,
     network: Network,
 ) -> None:
-    """Neither the login of the base image, nor the worker's network, nor a file that anything runs or reads."""
+    """Neither the base image's login, nor the worker's network, nor a file that is run or read by anything."""
     monkeypatch.setattr(builder, "may_leave", lambda _: False)
     monkeypatch.setattr(builder, "check_mounts", lambda *_: None)
     try:

@@ -1,4 +1,4 @@
-"""Copies between real registries, and what is left when a source lies."""
+"""Copies between real registries, and the state after a source lies."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def two_platforms(client: RegistryClient, name: str) -> Descriptor:
 def test_an_index_arrives_byte_for_byte(
     oci_client: RegistryClient, oci_target: RegistryClient, oci_repository: str
 ) -> None:
-    """Everything arrives under the same digests, under no tag; the second time nothing is sent."""
+    """Everything arrives under the same digests, without a tag; a second copy sends nothing."""
     index = two_platforms(oci_client, oci_repository)
 
     first = copy_image(oci_client, oci_repository, index.digest, oci_target, f"eu/{oci_repository}")
@@ -61,13 +61,13 @@ def test_an_index_arrives_byte_for_byte(
     assert second == CopyResult(index.digest, manifests=3, blobs=6, copied=0, mounted=0, skipped=6, bytes=0)
     there = oci_target.get_manifest(f"eu/{oci_repository}", index.digest)
     assert there == oci_client.get_manifest(oci_repository, index.digest)
-    # docker-registry knows a repository by its tags.
+    # docker-registry recognizes a repository by its tags.
     with pytest.raises(NotFound):
         oci_target.list_tags(f"eu/{oci_repository}")
 
 
 def test_one_registry_mounts_and_sends_nothing(oci_client: RegistryClient, oci_repository: str) -> None:
-    """Within a registry a copy moves no blob's bytes."""
+    """Within a registry, a copy transfers no blob bytes."""
     index = two_platforms(oci_client, oci_repository)
 
     result = copy_image(oci_client, oci_repository, index.digest, oci_client, f"{oci_repository}/to")
@@ -123,7 +123,7 @@ def test_referrers_go_along(
 def test_referrers_stay_where_nobody_asked_for_them(
     oci_client: RegistryClient, oci_target: RegistryClient, oci_repository: str
 ) -> None:
-    """`referrers=False` copies the image alone."""
+    """`referrers=False` copies only the image."""
     image = push_image(oci_client, oci_repository)
     attach(oci_client, oci_repository, image, "x/report", b"{}", "application/json")
 
@@ -137,7 +137,7 @@ def test_referrers_stay_where_nobody_asked_for_them(
 def test_entries_that_are_no_referrers_are_left_out(
     oci_client: RegistryClient, oci_target: RegistryClient, oci_repository: str
 ) -> None:
-    """A fallback index may list deleted manifests and ones about something else: neither is a referrer."""
+    """A fallback index may list deleted manifests, and manifests with other subjects: neither is a referrer."""
     image = push_image(oci_client, oci_repository)
     stranger = push_image(oci_client, oci_repository, seed=2)
     real = attach(oci_client, oci_repository, image, "x/report", b"{}", "application/json")
@@ -161,7 +161,7 @@ def plain(entry: Descriptor) -> Descriptor:
 def test_other_tools_read_what_was_copied(
     oci_client: RegistryClient, oci_target: RegistryClient, oci_repository: str, tmp_path: Path
 ) -> None:
-    """skopeo fetches every platform of a copied index and agrees with its digest."""
+    """skopeo reads every platform of a copied index, and computes the same digest."""
     index = two_platforms(oci_client, oci_repository)
     copy_image(oci_client, oci_repository, index.digest, oci_target, oci_repository)
     put_tag(oci_target, oci_repository, "v1", index.digest)
@@ -180,13 +180,13 @@ def test_other_tools_read_what_was_copied(
 def test_a_missing_image_is_not_found(
     oci_client: RegistryClient, oci_target: RegistryClient, oci_repository: str
 ) -> None:
-    """A copy of what is not there says so."""
+    """Copying a missing image raises NotFound."""
     with pytest.raises(NotFound, match="manifest"):
         copy_image(oci_client, oci_repository, "sha256:" + "0" * 64, oci_target, oci_repository)
 
 
 def scripted_image(script: Script, name: str, layer: bytes, **answer: object) -> str:
-    """An image at the scripted registry whose one layer is answered as `answer` says."""
+    """An image at the scripted registry with one layer, whose response is `answer`."""
     config = b'{"os":"linux","architecture":"amd64"}'
     parts = {
         "config": Descriptor(OCI_CONFIG, sha256_digest(config), len(config)).to_json(),
@@ -222,7 +222,7 @@ def test_a_wrong_blob_is_never_committed(
     answer: dict[str, object],
     kind: type[RegistryError],
 ) -> None:
-    """A blob that is not its digest leaves neither blob nor manifest at the target, and a retry may work."""
+    """A blob that does not match its digest leaves neither blob nor manifest at the target, and a retry may work."""
     digest = scripted_image(oci_script, oci_repository, LAYER, **answer)
 
     with RegistryClient(oci_script.registry) as source, pytest.raises(RegistryError) as caught:
@@ -238,14 +238,14 @@ def test_a_wrong_blob_is_never_committed(
 def test_a_copy_goes_on_where_it_stopped(
     oci_script: Script, oci_target: RegistryClient, oci_repository: str
 ) -> None:
-    """After a copy that failed, the blobs that arrived are not sent again."""
+    """After a failed copy, the blobs that arrived are not sent again."""
     digest = scripted_image(oci_script, oci_repository, LAYER, status=404, times=1)
     oci_script.say("GET", f"/v2/{oci_repository}/blobs/{sha256_digest(LAYER)}", body=LAYER)
 
     with RegistryClient(oci_script.registry) as source:
         with pytest.raises(NotFound):
             copy_image(source, oci_repository, digest, oci_target, oci_repository)
-        # The config may have arrived or not: the copy ends at the first thing that has no hope.
+        # The config may or may not have arrived: the copy ends at the first permanent failure.
         before = oci_target.head_blob(oci_repository, oci_target_config(source, oci_repository, digest))
         result = copy_image(source, oci_repository, digest, oci_target, oci_repository)
 
@@ -261,7 +261,7 @@ def oci_target_config(source: RegistryClient, name: str, digest: str) -> str:
 def test_a_target_that_loses_a_blob_fails_the_copy(
     oci_client: RegistryClient, oci_script: Script, oci_repository: str
 ) -> None:
-    """A target that says yes to everything is found out by the closing check."""
+    """The final check detects a target that accepts everything but keeps nothing."""
     image = push_image(oci_client, oci_repository, sizes=(10,))
     oci_script.say("POST", ".*", 202, headers={"Location": "/v2/upload?x=1"})
     oci_script.say("PUT", ".*", 201)
@@ -274,7 +274,7 @@ def test_a_target_that_loses_a_blob_fails_the_copy(
 
 
 def test_indexes_without_end_are_refused(oci_client: RegistryClient, oci_repository: str) -> None:
-    """More than four indexes inside each other are no image."""
+    """More than four nested indexes are rejected."""
     entry = push_image(oci_client, oci_repository)
     for _ in range(5):
         entry = push_index(oci_client, oci_repository, (plain(entry),))
@@ -284,7 +284,7 @@ def test_indexes_without_end_are_refused(oci_client: RegistryClient, oci_reposit
 
 
 def test_sizes_that_disagree_are_refused(oci_client: RegistryClient, oci_repository: str) -> None:
-    """An index that lies about a child's size is not copied."""
+    """An index that states a wrong size for a child is not copied."""
     image = push_image(oci_client, oci_repository)
     index = push_index(oci_client, oci_repository, (replace(image, size=image.size + 1),))
 
@@ -293,7 +293,7 @@ def test_sizes_that_disagree_are_refused(oci_client: RegistryClient, oci_reposit
 
 
 def test_a_tag_moves_only_where_it_may(oci_client: RegistryClient, oci_repository: str) -> None:
-    """`overwrite=False` sets a new tag, leaves the same one, and refuses to move another."""
+    """`overwrite=False` sets a new tag, accepts an unchanged one, and refuses to move another."""
     first, second = (push_image(oci_client, oci_repository, seed=seed) for seed in (1, 2))
     for _ in range(2):
         put_tag(oci_client, oci_repository, "v1", first.digest, overwrite=False)

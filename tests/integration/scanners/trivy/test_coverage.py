@@ -1,4 +1,4 @@
-"""What the real Trivy looks at, and what it leaves out without a word: each is told apart in the report."""
+"""The report distinguishes what the real Trivy scans from what it silently omits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SYSTEM: Files = {"bin/true": Path("/bin/true").read_bytes(), "lib/libc.so.6": b"
 DPKG: Files = {**dpkg_status(("libc6", "glibc", "2.36-9+deb12u14"))}
 APK: Files = {"lib/apk/db/installed": "P:musl\nV:1.2.5-r9\nA:x86_64\n\n"}
 STATIC = Path("/bin/busybox")
-"""Of the package busybox-static."""
+"""Files of the package busybox-static."""
 
 
 def release(family: str, version: str = "", **more: str) -> Files:
@@ -95,7 +95,7 @@ def seen(bench: Bench, *layers: Mapping[str, str | bytes], packing: str = "gzip"
             (Gap.UNKNOWN_RELEASE,),
         ),
         (UNKNOWN_SYSTEM, "", (Gap.UNSUPPORTED_OS,)),
-        # Packages of another manager than the system's: compared with a list that can't hold them.
+        # Packages of another package manager: compared with a list that can't contain them.
         (release("wolfi", "20230201") | APK | UNKNOWN_SYSTEM, "wolfi", (Gap.UNSUPPORTED_OS,)),
         (release("wolfi", "20230201") | UNKNOWN_SYSTEM, "wolfi", (Gap.UNSUPPORTED_OS,)),
         ({**SYSTEM, **DEBIAN, **APK}, "debian", (Gap.UNSUPPORTED_OS,)),
@@ -116,7 +116,7 @@ def seen(bench: Bench, *layers: Mapping[str, str | bytes], packing: str = "gzip"
 def test_what_trivy_leaves_out_is_recorded(
     bench: Bench, files: Files, family: str, gaps: tuple[Gap, ...]
 ) -> None:
-    """Operating systems and releases of every kind: what was not looked at is a gap, by name."""
+    """Operating systems and releases of every kind: what was not scanned is a gap, by name."""
     found = seen(bench, files)
 
     assert (found.os_family, found.gaps) == (family, gaps), found
@@ -124,35 +124,35 @@ def test_what_trivy_leaves_out_is_recorded(
 
 @pytest.mark.parametrize("packing", ["gzip", "zstd", "none"])
 def test_one_static_program_from_scratch_has_no_gap(bench: Bench, packing: str) -> None:
-    """Nothing in it has packages, and the report says so; in every packing of layers."""
+    """Nothing in it has packages, and the report says so, for every compression of layers."""
     found = seen(bench, {"bin/busybox": STATIC.read_bytes(), "etc/passwd": "root"}, packing=packing)
 
     assert found == Coverage(root="no package database, 1 static program")
 
 
 def test_a_package_database_that_a_layer_removes_is_a_gap(bench: Bench) -> None:
-    """`RUN rm -rf /var/lib/dpkg` is a whiteout in the layer above; the packages are in the image all the same."""
+    """`RUN rm -rf /var/lib/dpkg` is a whiteout in the layer above, but the packages are still in the image."""
     found = seen(bench, {**SYSTEM, **DEBIAN, **DPKG}, {"var/lib/.wh.dpkg": ""})
 
     assert (found.os_family, found.gaps) == ("debian", (Gap.NO_PACKAGES,))
 
 
 def test_a_system_that_a_layer_strips_of_its_name_is_a_gap(bench: Bench) -> None:
-    """Trivy still knows it by the layer below, and finds no package of it."""
+    """Trivy still recognizes it by the layer below, but finds none of its packages."""
     gone = dict.fromkeys(("etc/.wh.debian_version", "etc/.wh.os-release", "var/lib/.wh.dpkg"), "")
 
     assert seen(bench, {**SYSTEM, **DEBIAN, **DPKG}, gone).gaps == (Gap.NO_PACKAGES,)
 
 
 def test_libraries_that_a_layer_removes_are_not_in_the_image(bench: Bench) -> None:
-    """What is left is one static program."""
+    """Only one static program remains."""
     found = seen(bench, SYSTEM, {"bin/app": STATIC.read_bytes(), "bin/.wh.true": "", ".wh.lib": ""})
 
     assert found == Coverage(root="no package database, 1 static program")
 
 
 def test_a_language_is_looked_at_without_an_operating_system(bench: Bench) -> None:
-    """The report names it, and what else there is."""
+    """The report names the language, and everything else in the image."""
     found = seen(bench, python_package("Jinja2", "2.10"))
 
     assert found == Coverage(
@@ -162,7 +162,7 @@ def test_a_language_is_looked_at_without_an_operating_system(bench: Bench) -> No
 
 
 def test_the_images_of_the_sandbox_are_looked_at(bench: Bench) -> None:
-    """What the demonstration passes it passes without a gap."""
+    """The images that pass in the demo pass without a gap."""
     made = shop.Release("api", "v1.0.0", BUILT, vulnerable=False)
     files = {
         path.removeprefix("rootfs/"): content
@@ -176,7 +176,7 @@ def test_the_images_of_the_sandbox_are_looked_at(bench: Bench) -> None:
 
 
 def test_a_windows_image_was_not_looked_at(bench: Bench) -> None:
-    """Trivy makes an empty report of it, and says nothing."""
+    """Trivy makes an empty report of it, without a warning."""
     files = {"Files/Windows/System32/ntdll.dll": b"MZ"}
     digest = bench.push("demo/windows", files, platform="windows/amd64")
 

@@ -1,4 +1,4 @@
-"""The real Trivy against real registries: what is found, what fails and what that is called."""
+"""The real Trivy with real registries: its findings, failures, and their errors."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def facts(bench: Bench, *, stale: bool = False) -> Database:
 
 
 def packed(database: bytes) -> bytes:
-    """A database layer with something else for `trivy.db`."""
+    """A database layer with other content for `trivy.db`."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
         for name, content in (("trivy.db", database), ("metadata.json", vulndb.metadata(BUILT))):
@@ -79,7 +79,7 @@ def packed(database: bytes) -> bytes:
 
 
 def test_an_outdated_image_gives_all_its_findings(bench: Bench) -> None:
-    """Debian and Python packages, fixed and unfixed, worst first, with the database that found them."""
+    """Debian and Python packages, fixed and unfixed, worst first, with the database that has them."""
     digest = bench.push("demo/old", OLD)
 
     output = bench.scan("demo/old", digest)
@@ -118,7 +118,7 @@ def test_an_outdated_image_gives_all_its_findings(bench: Bench) -> None:
     ids=["up to date", "no packages"],
 )
 def test_a_clean_image_gives_an_empty_report(bench: Bench, files: dict[str, str], coverage: Coverage) -> None:
-    """Fixed versions, or nothing that could be outdated, is a whole report without findings."""
+    """Fixed versions, or nothing that could be outdated, give a complete report without findings."""
     digest = bench.push("demo/clean", files)
 
     assert bench.scan("demo/clean", digest).report == ScanReport(
@@ -132,7 +132,7 @@ def test_a_clean_image_gives_an_empty_report(bench: Bench, files: dict[str, str]
 
 
 def test_trivy_finds_every_entry_of_the_sample_database(bench: Bench) -> None:
-    """Each of its vulnerabilities is found in an image that holds the package in an old version."""
+    """Each of its vulnerabilities is found in an image that has the package in an old version."""
     files: dict[str, str | bytes] = {"etc/debian_version": "12.0\n"}
     status = [
         f"Package: {name}\nStatus: install ok installed\nArchitecture: amd64\nVersion: 0.1-1\n"
@@ -159,7 +159,7 @@ def test_trivy_finds_every_entry_of_the_sample_database(bench: Bench) -> None:
     ["linux/s390x", "linux/ppc64le", "linux/riscv64", "linux/arm/v5", "linux/amd64/v3", "unknown/unknown"],
 )
 def test_an_image_of_any_platform_is_scanned_by_its_own_digest(bench: Bench, platform: str) -> None:
-    """What is found does not depend on the platform, and the report is about the manifest that was asked for."""
+    """The findings do not depend on the platform, and the report is for the requested manifest."""
     digest = bench.push("demo/odd", OLD, platform)
 
     report = bench.scan("demo/odd", digest, platform=platform).report
@@ -168,7 +168,7 @@ def test_an_image_of_any_platform_is_scanned_by_its_own_digest(bench: Bench, pla
 
 
 def test_an_index_is_not_scanned_as_one_image(bench: Bench) -> None:
-    """Which of its images was meant nobody could tell."""
+    """It would be unclear which of its images was scanned."""
     child = bench.client.get_manifest("demo/multi", bench.push("demo/multi", OLD)).descriptor()
     index = bench.client.put_manifest("demo/multi", "all", build_index((child,)), OCI_INDEX)
 
@@ -180,14 +180,14 @@ def test_an_index_is_not_scanned_as_one_image(bench: Bench) -> None:
     ("hidden", "message"),
     [
         ("not in the config", "its config lists 1 layers, its manifest 2"),
-        ("twice the same in the config", "when it is unpacked, and its config says sha256:"),
+        ("twice the same in the config", "but the image's config says sha256:"),
         ("kept elsewhere", "1 of its layers are stored elsewhere"),
     ],
 )
 def test_an_image_with_a_layer_that_trivy_would_not_see_is_refused(
     tmp_path: Path, hidden: str, message: str
 ) -> None:
-    """Podman unpacks what the manifest lists, Trivy looks at what the config lists."""
+    """Podman unpacks what the manifest lists, but Trivy scans what the config lists."""
     folder = tmp_path / "registry"
     folder.mkdir()
     allow = {"manifests": {"urls": {"allow": ["^https://"]}}}
@@ -202,7 +202,7 @@ def test_an_image_with_a_layer_that_trivy_would_not_see_is_refused(
 
 
 def test_a_registry_with_login_and_own_ca_is_scanned(tmp_path: Path) -> None:
-    """User, password and CA get to Trivy; the database's mirror in the same registry takes them too."""
+    """Trivy gets user, password and CA, also for the database's mirror in the same registry."""
     ca, certificate, key = make_certificates(tmp_path)
     tls = {"certificate": str(certificate), "key": str(key)}
     folder = tmp_path / "registry"
@@ -219,7 +219,7 @@ def test_a_registry_with_login_and_own_ca_is_scanned(tmp_path: Path) -> None:
 
 
 def test_scans_at_once_on_a_fresh_worker_all_work(bench: Bench) -> None:
-    """One database, no lock between scans."""
+    """One database, without a lock between scans."""
     digest = bench.push("demo/old", OLD)
 
     with ThreadPoolExecutor(4) as pool:
@@ -227,12 +227,12 @@ def test_scans_at_once_on_a_fresh_worker_all_work(bench: Bench) -> None:
 
     assert reports == [reports[0]] * 4
     assert sum("successfully downloaded" in line for line in bench.lines) == 1
-    # Trivy's own cache on disk would be one lock for all scans.
+    # Trivy's own cache on disk would be a single lock for all scans.
     assert not list(bench.cache.rglob("fanal"))
 
 
 def test_the_database_is_fetched_by_the_digest_that_was_looked_at(bench: Bench) -> None:
-    """Between looking at the tag and downloading nobody can put another database, sample or not."""
+    """Between resolving the tag and downloading, the database can't be replaced by another one."""
     bench.database_file()
 
     head = bench.client.head_manifest(DATABASE, "2")
@@ -242,7 +242,7 @@ def test_the_database_is_fetched_by_the_digest_that_was_looked_at(bench: Bench) 
 
 
 def test_a_stale_database_is_reported(bench: Bench) -> None:
-    """The scan is made, and its report says that the database is too old."""
+    """The scan succeeds, and its report says that the database is stale."""
     digest = bench.push("demo/old", OLD)
     bench.now = BUILT + timedelta(hours=73)
 
@@ -250,7 +250,7 @@ def test_a_stale_database_is_reported(bench: Bench) -> None:
 
 
 def test_a_new_database_in_the_mirror_is_picked_up(bench: Bench) -> None:
-    """Past its next update the mirror is asked; the same one is not downloaded again."""
+    """After its next update, the mirror is checked; an unchanged database is not downloaded again."""
     digest = bench.push("demo/old", OLD)
     bench.scan("demo/old", digest)
     bench.now = BUILT + timedelta(hours=25)
@@ -265,7 +265,7 @@ def test_a_new_database_in_the_mirror_is_picked_up(bench: Bench) -> None:
 
 @pytest.mark.parametrize("damage", ["garbage", "pages", "cut"])
 def test_a_damaged_database_is_fetched_again(bench: Bench, damage: str) -> None:
-    """A database that Trivy can't read is replaced once, and the scan goes on."""
+    """A database that Trivy can't read is replaced once, and the scan continues."""
     digest = bench.push("demo/old", OLD)
     file = bench.database_file()
     content = file.read_bytes()
@@ -283,7 +283,7 @@ NO_DIGEST = "sha256:" + "0" * 64
 
 
 class _Case:
-    """What goes wrong, and what has to come of it."""
+    """A fault, and its expected error."""
 
     def missing_image(self, bench: Bench) -> ScanOutput:
         bench.push("demo/image", CLEAN)
@@ -353,7 +353,7 @@ CASES: dict[str, tuple[type[DeliveryChainError], str]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_fails_has_its_own_error(bench: Bench, case: str) -> None:
-    """Nothing that goes wrong gives a report; each fault says what it is and what to do."""
+    """No fault gives a report; each error says what is wrong and what to do."""
     kind, message = CASES[case]
 
     with pytest.raises(DeliveryChainError) as caught:
@@ -366,7 +366,7 @@ def test_what_fails_has_its_own_error(bench: Bench, case: str) -> None:
     "login", [{}, {"username": "robot", "password": "wrong-pass"}], ids=["none", "wrong"]
 )
 def test_a_login_that_is_not_taken_has_its_own_error(tmp_path: Path, login: dict[str, str]) -> None:
-    """401 is told apart from a failed scan, and the message holds no password."""
+    """401 is distinguished from a failed scan, and the message has no password."""
     folder = tmp_path / "registry"
     folder.mkdir()
     with docker_registry(folder, htpasswd=True) as registry, RegistryClient(registry) as client:
@@ -384,7 +384,7 @@ def test_a_login_that_is_not_taken_has_its_own_error(tmp_path: Path, login: dict
 def test_without_trivy_the_error_says_how_to_install_it(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The program is looked for before anything else."""
+    """The program is searched for before anything else."""
     monkeypatch.setenv("PATH", str(tmp_path))
     bench.options = bench.options.model_copy(update={"wheel": False})
 
@@ -393,7 +393,7 @@ def test_without_trivy_the_error_says_how_to_install_it(
 
 
 def test_the_log_says_that_trivy_is_not_its_makers(bench: Bench) -> None:
-    """The wheel's Trivy, which these tests use, is named in every scan's log; without leave it is none."""
+    """The wheel's Trivy, which these tests use, is named in every scan's log; it is used only if allowed."""
     program = find_trivy(wheel=True)
     wheel = wheel_of(program)
     if not wheel:
@@ -414,7 +414,7 @@ def test_the_log_says_that_trivy_is_not_its_makers(bench: Bench) -> None:
 def test_an_old_trivy_first_on_the_path_is_named_at_the_start(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Nothing is fetched and no image asked for; the message has its path, its version and the minimum."""
+    """Nothing is fetched and no image requested; the message has its path, its version and the minimum."""
     old = tmp_path / "trivy"
     old.write_text("#!/bin/sh\necho 'Version: 0.68.2'\n")
     old.chmod(0o755)
@@ -429,7 +429,7 @@ def test_an_old_trivy_first_on_the_path_is_named_at_the_start(
 
 
 def test_an_images_own_files_hide_nothing(bench: Bench) -> None:
-    """A `.trivyignore` or `trivy.yaml` inside the image, or beside the worker, changes no finding."""
+    """A `.trivyignore` or `trivy.yaml` inside the image, or on the worker, changes no finding."""
     digest = bench.push(
         "demo/old", {**OLD, ".trivyignore": "CVE-2023-4911\n", "trivy.yaml": "severity: [LOW]"}
     )
@@ -438,7 +438,7 @@ def test_an_images_own_files_hide_nothing(bench: Bench) -> None:
 
 
 def test_a_scan_leaves_no_files_behind(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Reports and unpacked layers are gone when the scan is over."""
+    """Reports and unpacked layers are removed after the scan."""
     folder = tmp_path / "tmp"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))

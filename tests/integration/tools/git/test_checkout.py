@@ -1,4 +1,4 @@
-"""Checkouts with real git: the exact commit that was asked for, whatever the server can give."""
+"""Checkouts with real git: exactly the requested commit, whatever the server supports."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_ref_that_is_valid_for_git_is_built_from(
     monkeypatch: pytest.MonkeyPatch,
     ref: str,
 ) -> None:
-    """It is listed, and its commit checked out, also where the server gives commits by their refs alone."""
+    """It is listed, and its commit checked out, even if the server serves commits only by their refs."""
     monkeypatch.setattr(
         "delivery_chain.tools.git.session._CONFIG", "[protocol]\n version = 0\n allow = never\n"
     )
@@ -54,7 +54,7 @@ def test_a_ref_that_is_valid_for_git_is_built_from(
 
 
 def test_checkout_is_the_exact_commit_not_the_tip(repository: Repository, tmp_path: Path) -> None:
-    """The ref may have moved on: the files are those of the commit asked for, without history."""
+    """The ref may have moved on: the files are those of the requested commit, without history."""
     repository.commit({"a": "0"})
     commit = repository.commit({"a": "1", "d/b": "x"})
     repository.commit({"a": "2"})
@@ -68,7 +68,7 @@ def test_checkout_is_the_exact_commit_not_the_tip(repository: Repository, tmp_pa
 
 @pytest.mark.parametrize("umask", [0o027, 0o077])
 def test_modes_are_gits_own(repository: Repository, tmp_path: Path, umask: int) -> None:
-    """Whatever the worker's umask is: a build's users are others than the worker's."""
+    """Whatever the worker's umask: a build's users differ from the worker's."""
     (repository.path / "script").write_text("x")
     (repository.path / "script").chmod(0o755)
     commit = repository.commit({"a": "1", "d/b": "x"})
@@ -85,11 +85,11 @@ def test_modes_are_gits_own(repository: Repository, tmp_path: Path, umask: int) 
 def test_server_that_gives_no_single_commits(
     repository: Repository, git_server: GitServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where a server refuses a commit by id, the ref is fetched deeper until the commit is there."""
+    """If a server refuses a commit by id, the ref is fetched with more history until it contains the commit."""
     commit = repository.commit({"a": "1"})
     for number in range(60):
         repository.commit({"a": f"later {number}"})
-    # Version 0 of the protocol refuses commits that no ref names.
+    # Version 0 of the protocol refuses commits that no ref points at.
     monkeypatch.setattr(
         "delivery_chain.tools.git.session._CONFIG", "[protocol]\n version = 0\n allow = never\n"
     )
@@ -101,7 +101,7 @@ def test_server_that_gives_no_single_commits(
 
 @pytest.mark.parametrize("later", [1, 60])
 def test_a_commit_of_the_refs_history(repository: Repository, tmp_path: Path, later: int) -> None:
-    """An older commit that a person names is fetched by its ref, as deep as that takes."""
+    """An older commit, named by a user, is fetched by its ref, with as much history as needed."""
     commit = repository.commit({"a": "1"})
     for number in range(later):
         repository.commit({"a": f"later {number}"})
@@ -111,7 +111,7 @@ def test_a_commit_of_the_refs_history(repository: Repository, tmp_path: Path, la
 
 
 def test_a_commit_of_another_ref_is_refused(repository: Repository, tmp_path: Path) -> None:
-    """Servers give commits by their ids that the ref never had, even those of forks."""
+    """Servers also serve commits by id that the ref never pointed at, even those of forks."""
     repository.commit({"a": "1"})
     repository.git("checkout", "-q", "-b", "other")
     commit = repository.commit({"a": "2"})
@@ -156,7 +156,7 @@ def test_sha256_repository(tmp_path: Path) -> None:
 
 
 def test_commit_that_was_rewritten_away(repository: Repository, tmp_path: Path) -> None:
-    """A commit that the server does not have is refused with the ref's name."""
+    """A commit that the server does not have is refused, and the error names the ref."""
     repository.commit({"a": "1"})
     with pytest.raises(SourceError, match="expected it on refs/heads/main"):
         checkout(
@@ -173,7 +173,7 @@ def test_object_that_is_no_commit(repository: Repository, tmp_path: Path) -> Non
 
 
 def test_folder_with_files_is_refused(repository: Repository, tmp_path: Path) -> None:
-    """A checkout never mixes with what is there."""
+    """A checkout never mixes with existing files."""
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "old").touch()
     with pytest.raises(SourceError, match="expected an empty folder"):
@@ -183,7 +183,7 @@ def test_folder_with_files_is_refused(repository: Repository, tmp_path: Path) ->
 
 
 def test_repository_of_another_user(repository: Repository) -> None:
-    """A folder that another user owns can be read when the file transport was allowed."""
+    """A folder of another user can be read if the file transport is allowed."""
     if os.geteuid() != 0:
         pytest.skip("needs root to give files away")
     commit = repository.commit({"a": "1"})

@@ -1,4 +1,4 @@
-"""Repositories made to harm: nothing of theirs runs, lands outside, or fills the disk."""
+"""Malicious repositories: nothing of theirs runs, escapes the checkout, or fills the disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 
 
 def test_hostile_repository_runs_nothing(repository: Repository, tmp_path: Path) -> None:
-    """Attributes, filters named in the tree, hooks and a configuration file in the tree run no command."""
+    """Attributes, filters, hooks and a configuration file in the tree run no command."""
     mark = tmp_path / "ran"
     commit = repository.commit(
         {
@@ -35,7 +35,7 @@ def test_hostile_repository_runs_nothing(repository: Repository, tmp_path: Path)
 
 
 def test_link_in_the_tree_writes_nothing_outside(repository: Repository, tmp_path: Path) -> None:
-    """A tree that holds a link and a file below it can't place the file where the link leads."""
+    """A tree with a link, and a file below it, can't place the file at the link's target."""
     outside = tmp_path / "outside"
     outside.mkdir()
     target = repository.git("hash-object", "-w", "-t", "blob", "--", "/dev/null")
@@ -65,7 +65,7 @@ def test_link_in_the_tree_writes_nothing_outside(repository: Repository, tmp_pat
 def test_repository_too_large_is_refused(
     repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The size of a commit's files is known, and bounded, before they are written."""
+    """The size of a commit's files is determined, and limited, before they are written."""
     commit = repository.commit({"a": "x" * 2000})
     monkeypatch.setattr("delivery_chain.tools.git.client.MAX_CONTENT", 1000)
     with pytest.raises(SourceError, match="expected at most 1000 bytes of files, found 2000"):
@@ -75,7 +75,7 @@ def test_repository_too_large_is_refused(
 
 
 def test_git_bomb_is_refused(repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few objects that stand for billions of files do not get as far as the disk."""
+    """A few objects that stand for billions of files are refused before they reach the disk."""
     repository.commit({"a": "1"})
     tree = repository.git("rev-parse", "HEAD^{tree}")
     for _ in range(9):

@@ -1,4 +1,4 @@
-"""Listing refs with real git: branches and tags with their commits, and names that are none."""
+"""Listing refs with real git: branches and tags with their commits, and invalid names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.integration
 
 
 def test_refs_are_branches_and_tags_with_commits(repository: Repository) -> None:
-    """An annotated tag is listed with the commit it names; other refs are left out."""
+    """An annotated tag is listed with its commit; other refs are omitted."""
     first = repository.commit({"a": "1"})
     repository.git("tag", "light")
     second = repository.commit({"a": "2"})
@@ -30,7 +30,7 @@ def test_refs_are_branches_and_tags_with_commits(repository: Repository) -> None
 
 
 def test_tags_and_the_commits_they_lead_to(repository: Repository) -> None:
-    """Of an annotated tag the tag object and its commit; of another one the commit twice. Branches are none."""
+    """For an annotated tag, the tag object and its commit; for other tags, the commit twice. Branches are omitted."""
     commit = repository.commit({"a": "1"})
     repository.git("tag", "plain")
     repository.git("tag", "-m", "x", "annotated")
@@ -48,14 +48,14 @@ def test_empty_repository_has_no_refs(repository: Repository) -> None:
 
 
 def test_ref_that_looks_like_an_option_is_not_listed(repository: Repository) -> None:
-    """A ref name that a later command could take as an option never enters the project."""
+    """A ref name that a later command could take for an option is dropped on input."""
     commit = repository.commit({"a": "1"})
     repository.git("update-ref", "refs/heads/--upload-pack=x", commit)
     assert list_refs(repository.source, deadline=soon()) == {"refs/heads/main": commit}
 
 
 def test_a_line_end_inside_a_name_makes_no_other_ref(repository: Repository) -> None:
-    """Git lets a branch be named `main` and a line separator: who may push that one has not moved `main`."""
+    """Git allows a branch named `main` plus a line separator: pushing that one does not move `main`."""
     commit = repository.commit({"a": "1"})
     for end in "\u2028\u2029\x85":
         repository.git("update-ref", f"refs/heads/main{end}x", repository.commit({"a": end}))
@@ -65,7 +65,7 @@ def test_a_line_end_inside_a_name_makes_no_other_ref(repository: Repository) -> 
 
 
 def test_a_name_that_is_not_utf_8_is_not_listed(repository: Repository) -> None:
-    """Two of them would become one where their bytes are replaced."""
+    """Two of them would become one if their bytes were replaced."""
     commit = repository.commit({"a": "1"})
     for name in (b"refs/heads/caf\xe9", b"refs/heads/caf\xe8"):
         subprocess.run(

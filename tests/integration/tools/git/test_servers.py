@@ -1,4 +1,4 @@
-"""Git servers and their logins: allowed transports, ends, and credentials that leave no trace."""
+"""Git servers and logins: allowed transports, timeouts, and credentials that leave no trace."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.integration
 def test_password_is_sent_and_leaves_no_trace(
     repository: Repository, git_server: GitServer, tmp_path: Path
 ) -> None:
-    """The password reaches the server; the checkout, its configuration and the lines do not hold it."""
+    """The password reaches the server; the checkout, its configuration and the log do not contain it."""
     commit = repository.commit({"a": "1"})
     git_server.password = "s3cr3t-p@ss"
     source = git_server.source("shop/api/.git", username="robot", password=git_server.password)
@@ -35,7 +35,7 @@ def test_password_is_sent_and_leaves_no_trace(
 
 @pytest.mark.parametrize("password", ["", "wrong-secret"])
 def test_refused_credentials(git_server: GitServer, repository: Repository, password: str) -> None:
-    """Missing or wrong credentials are a permanent error that says what to check and not what was sent."""
+    """Missing or wrong credentials are a permanent error that says what to check, but not what was sent."""
     git_server.password = "right"
     with pytest.raises(SourceError, match="the server rejected the credentials") as caught:
         list_refs(git_server.source("shop/api/.git", username="robot", password=password), deadline=soon())
@@ -43,7 +43,7 @@ def test_refused_credentials(git_server: GitServer, repository: Repository, pass
 
 
 def test_missing_repository(git_server: GitServer) -> None:
-    """A repository that is not there is a permanent error."""
+    """A missing repository is a permanent error."""
     with pytest.raises(SourceError, match="no such repository") as caught:
         list_refs(git_server.source("no/such"), deadline=soon())
     assert not caught.value.retryable
@@ -59,7 +59,7 @@ def test_server_that_does_not_answer(url: str) -> None:
 
 
 def test_server_that_hangs(git_server: GitServer) -> None:
-    """A server that accepts and never answers ends at the deadline, retryable."""
+    """A server that accepts connections but never answers results in a retryable error at the deadline."""
     import socket  # noqa: PLC0415 - only here
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -69,7 +69,7 @@ def test_server_that_hangs(git_server: GitServer) -> None:
 
 
 def test_redirect_to_another_transport_is_refused(repository: Repository, tmp_path: Path) -> None:
-    """A server can't send git on to a transport that was not allowed."""
+    """A server can't redirect git to a transport that is not allowed."""
     target = f"file://{repository.path}"
 
     class Redirect(http_server.Handler):
@@ -95,7 +95,7 @@ exit 255
 
 
 def test_ssh_gets_the_key_from_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ssh can read the key at a private path, knows the hosts, never asks, and the error says what to do."""
+    """ssh reads the key from a private path, knows the hosts and never prompts, and the error says what to do."""
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")], check=True)
     ssh = tmp_path / "bin" / "ssh"
     ssh.parent.mkdir()
@@ -107,7 +107,7 @@ def test_ssh_gets_the_key_from_memory(tmp_path: Path, monkeypatch: pytest.Monkey
         private_key=(tmp_path / "key").read_text(),
         known_hosts="git.example.com ssh-ed25519 AAAA",
     )
-    with pytest.raises(SourceError, match="put its line into known_hosts"):
+    with pytest.raises(SourceError, match="add its line to known_hosts"):
         list_refs(source, deadline=soon())
     public = (tmp_path / "key.pub").read_text().split()[1]
     assert Path(f"{ssh}.public").read_text().split()[1] == public
@@ -118,7 +118,7 @@ def test_ssh_gets_the_key_from_memory(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_credentials_are_gone_after_a_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No temporary folder outlives a call, also one that failed."""
+    """No temporary folder outlives a call, even a failed one."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     source = GitSource(url="http://127.0.0.1:1/x", transports=HTTP, username="u", password="p")

@@ -1,4 +1,4 @@
-"""Submodules: left out unless asked for, and never a way to another server's files or password."""
+"""Submodules: omitted by default, and never a way to another server's files or password."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.integration
 
 
 def add_submodule(parent: Repository, path: str, url: str, commit: str) -> str:
-    """Write a submodule as a hostile repository could: no check of git's is in the way."""
+    """Write a submodule as a malicious repository could, without git's checks."""
     with (parent.path / ".gitmodules").open("a") as file:
         file.write(f'[submodule "{path}"]\n\tpath = {path}\n\turl = {url}\n')
     parent.git("add", ".gitmodules")
@@ -28,7 +28,7 @@ def add_submodule(parent: Repository, path: str, url: str, commit: str) -> str:
 
 
 def test_submodules_are_left_out_unless_asked_for(repository: Repository, tmp_path: Path) -> None:
-    """A submodule is an empty folder by default."""
+    """By default, a submodule is an empty folder."""
     repository.commit({"a": "1"})
     commit = add_submodule(repository, "sub", "file:///etc", "2" * 40)
     checkout(repository.source, ref="refs/heads/main", commit=commit, into=tmp_path / "o", deadline=soon())
@@ -39,7 +39,7 @@ def test_submodules_are_left_out_unless_asked_for(repository: Repository, tmp_pa
 
 
 def test_submodules_are_taken_recursively(repository: Repository, tmp_path: Path) -> None:
-    """Relative URLs are resolved against the source; submodules of submodules come along."""
+    """Relative URLs are resolved against the source; nested submodules are included."""
     inner, outer = make_repository(tmp_path / "shop/inner"), make_repository(tmp_path / "shop/outer")
     inner_commit = inner.commit({"i": "inner"})
     inner.commit({"i": "later"})
@@ -78,7 +78,7 @@ def test_submodules_are_taken_recursively(repository: Repository, tmp_path: Path
 def test_hostile_submodule_urls(
     repository: Repository, git_server: GitServer, tmp_path: Path, url: str, expected: str
 ) -> None:
-    """What `.gitmodules` says is held to the source's own transports and host."""
+    """URLs in `.gitmodules` are restricted to the source's own transports and host."""
     repository.commit({"a": "1"})
     commit = add_submodule(repository, "sub", url, "2" * 40)
     source = git_server.source("shop/api/.git")
@@ -96,7 +96,7 @@ def test_hostile_submodule_urls(
 def test_submodule_of_another_server_gets_no_password(
     repository: Repository, git_server: GitServer, tmp_path: Path
 ) -> None:
-    """A submodule's server that asks for a password is not told the source's."""
+    """A submodule's server that asks for a password does not get the source's."""
     git_server.password = "right"
     with serving(GitServer(tmp_path, password="other")) as other:
         repository.commit({"a": "1"})
