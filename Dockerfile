@@ -1,13 +1,13 @@
 # One image for all of Airflow's components, with the programs that build and scan on a worker. See docker-compose.yml.
 ARG BASE=apache/airflow:3.3.2-python3.11
-# Trivy's own image, by digest: a tag can be moved, as in March 2026. How to verify another one: docs/trivy.md.
+# Trivy's own image, by digest: a tag can be moved, as in March 2026. docs/trivy.md explains how to verify another one.
 ARG TRIVY=docker.io/aquasec/trivy:0.75.0@sha256:af6acf9a6b85dfe389a1941505c0ce9efef52a4719635e1a962f022a3d855daa
 
 FROM ${TRIVY} AS trivy
 
 FROM ${BASE} AS packages
 USER root
-# The base image makes pip install below the user's home; here pip installs into environments of its own.
+# In the base image, pip writes below the user's home; here, it writes to separate environments.
 ENV PIP_USER=false PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 WORKDIR /src
 COPY requirements.lock ./

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from delivery_chain.builders.interface import BuildWork
-from delivery_chain.builders.table import load_builder
+from delivery_chain.builders.table import BUILDERS
 from delivery_chain.core.names.platform import Platform
 from delivery_chain.core.section import Section
 from delivery_chain.oci.client import RegistryClient
@@ -34,8 +34,9 @@ from delivery_chain.sandbox.layout import Layout, load_secrets
 from delivery_chain.scanners.interface import ImageRef, Workplace
 from delivery_chain.scanners.trivy.options import TrivyOptions
 from delivery_chain.scanners.trivy.scanner import TrivyScanner
-from delivery_chain.tools.git.client import GitSource, checkout, list_refs
-from delivery_chain.tools.git.source import Transport
+from delivery_chain.tools.git.checkout import checkout
+from delivery_chain.tools.git.refs import list_refs
+from delivery_chain.tools.git.source import GitSource, Transport
 
 if TYPE_CHECKING:
     from delivery_chain.sandbox.source import Push
@@ -79,7 +80,7 @@ def straight(running: stack.Stack, layout: Layout, push: Push, receiver: str) ->
         target = f"{home.host}/straight/api:build"
         args = {"REVISION": "release"}
         work = BuildWork(tree, tree / "Dockerfile", Platform.LINUX_AMD64, target, home, folder, args=args)
-        built = load_builder("buildah").build(work, seconds=DEADLINE, log=lambda _: None)
+        built = BUILDERS.load("buildah")().build(work, seconds=DEADLINE, log=lambda _: None)
         options = TrivyOptions(db_repository=f"{home.host}/aquasecurity/trivy-db:2", wheel=True)
         workplace = Workplace(folder, Section(lambda _, name: cache if name == "trivy_cache_dir" else None))
         scanner = TrivyScanner()

@@ -72,7 +72,7 @@ def block() -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Print the block, or write it into the page."""
+    """Print the block, or write it to the page."""
     if arguments != ["--write"]:
         print(block(), end="")
         return 0

@@ -1,21 +1,21 @@
 """Every error the project raises, and whether a retry helps.
 
     DeliveryChainError                  not retryable unless noted below
-    ├── SpecError                       problems: file, line, key path, message of each
+    ├── SpecError                       an invalid spec: file, line, key path and message of each problem
     ├── UsageError                      invalid arguments of a command or values of a form
     ├── InvalidReference                also ValueError: an invalid repository, tag or digest
     ├── EventRefused                    the event starts no run; says why
     │   ├── Superseded                  superseded by a newer push of the same ref
     │   └── BuiltBefore                 a redelivered push whose image exists
     ├── UnderWay                        retryable: an earlier run has to end first
-    ├── WebhookRefused                  a webhook request is rejected: status, and why in one line
+    ├── WebhookRefused                  a webhook request is rejected: status, and the reason in one line
     │   └── Unproven                    401: it carries no valid signature or token
     ├── ConfigurationError              a connection, setting or file of this installation is missing or wrong
     │   └── ConnectionMissing           Airflow has no connection of this name
     ├── TaskStopped                     retryable: Airflow asked the task to stop
     ├── JobFailed                       a job ended with an error unknown to this release
     ├── JobLost                         retryable: a job ended without a result
-    ├── RegistryError                   method, url (redacted), status, codes
+    ├── RegistryError                   a registry request failed: method, url (redacted), status, codes
     │   ├── RegistryUnreachable         retryable
     │   ├── RegistryBusy                retryable; retry_after from 429/503
     │   ├── RegistryFailure             retryable: 5xx
@@ -25,23 +25,23 @@
     │   ├── ContentMismatch             retryable: the bytes do not match their digest or size
     │   ├── TagConflict                 the target tag exists with another digest, or is immutable
     │   └── ProtocolViolation           the registry broke the OCI distribution spec
-    ├── ToolError                       tool, exit code, last lines of its output
+    ├── ToolError                       an external program failed: tool, exit code, last lines of its output
     │   ├── ToolMissing                 names the tool and how to install it
     │   ├── ToolTimeout                 the deadline passed; the tool was stopped
     │   ├── ProbeFailed                 retryable: probing this worker's capabilities failed
-    │   ├── DiskFull                    retryable: the machine may have room later
+    │   ├── DiskFull                    retryable: the machine may have free space later
     │   ├── SourceError                 git: forbidden transport, missing ref, no permission
     │   │   └── SourceUnreachable       retryable
-    │   ├── BuildFailed                 the Dockerfile's own failure, or the context's
-    │   ├── ScanFailed                  no report, a partial or unreadable one, no or a stale database
+    │   ├── BuildFailed                 the Dockerfile or its context is at fault
+    │   ├── ScanFailed                  the report is missing, partial or unreadable, or the database missing or stale
     │   │   └── DatabaseUnavailable     retryable: the vulnerability database can't be fetched now
     │   └── AirflowUnreachable          retryable: Airflow's API or database did not answer
     ├── DeliveryFailed                  a trigger's target rejected the delivery; `attempts` has the details
     │   └── DeliveryUnavailable         retryable: timeout, connection error, 429, 5xx
-    ├── NotDelivered                    the run did not succeed; says how it ended
+    ├── NotDelivered                    the run did not succeed; the message says how it ended
     └── PolicyViolation                 the scan worked, the image is refused; carries the matching clauses
         ├── Unjudged                    a step would release a digest that no gate passed
-        └── SealBroken                  a step's result was changed by others, or copied from elsewhere
+        └── SealBroken                  a step's result was changed after the step wrote it, or copied from elsewhere
 
 Airflow's retry decision is made from two attributes, see `delivery_chain.retry`.
 """
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 OUTPUT_LINES = 20
-"""Lines of a tool's output to keep in an error: enough for a compiler's message, short enough to read."""
+"""Number of output lines that an error keeps: enough for a compiler's message, short enough to read."""
 
 
 class DeliveryChainError(Exception):
@@ -67,7 +67,7 @@ class DeliveryChainError(Exception):
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
-        """Seconds the other side asked to wait before the next attempt, or None."""
+        """Seconds that the server asked to wait before the next attempt, or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class UnderWay(DeliveryChainError):
 
 
 class WebhookRefused(DeliveryChainError):
-    """A webhook request is rejected. Nothing was started. The sender has to send a corrected one."""
+    """A webhook request is rejected. Nothing was started. The sender has to send a corrected request."""
 
     def __init__(self, status: int, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message, retry_after=retry_after)
@@ -190,7 +190,7 @@ class RegistryError(DeliveryChainError):
 
 
 class RegistryUnreachable(RegistryError):
-    """No response: name, route, TLS or a broken connection. Uploaded content stays. A retry resumes."""
+    """No response, because of DNS, routing, TLS or a broken connection. Uploaded content stays. A retry resumes."""
 
     retryable = True
 
@@ -234,7 +234,7 @@ class ProtocolViolation(RegistryError):
 
 
 class ToolError(DeliveryChainError):
-    """An outside program failed."""
+    """An external program failed."""
 
     def __init__(
         self,
@@ -261,7 +261,7 @@ class ToolMissing(ToolError):
 
 
 class ToolTimeout(ToolError):
-    """A program exceeded its deadline and was stopped with its children. Its output was removed."""
+    """A program exceeded its deadline and was stopped together with its children. Its output was removed."""
 
 
 class DiskFull(ToolError):
@@ -301,7 +301,7 @@ class DatabaseUnavailable(ScanFailed):
 
 
 class AirflowUnreachable(ToolError):
-    """Airflow's API or database did not answer. Whether it got the request is unknown. A retry may work."""
+    """Airflow's API or database did not answer, and may or may not have got the request. A retry may work."""
 
     retryable = True
 
@@ -332,4 +332,4 @@ class Unjudged(PolicyViolation):
 
 
 class SealBroken(PolicyViolation):
-    """A result was not left by the step itself: it was changed, or copied. Nothing was moved or sent."""
+    """A result was not written by its step: it was changed, or copied from elsewhere. Nothing was moved or sent."""

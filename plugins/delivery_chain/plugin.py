@@ -14,7 +14,7 @@ class DeliveryChainPlugin(AirflowPlugin):
 
     name = "delivery_chain"
     listeners = [listener]
-    # The first match handles a request, so the longer prefix comes first.
+    # The first match handles a request, so the longer prefix must come first.
     fastapi_apps = [
         {"app": webhooks, "url_prefix": WEBHOOKS, "name": "delivery-chain webhooks"},
         {"app": pages, "url_prefix": PAGES, "name": "delivery-chain"},

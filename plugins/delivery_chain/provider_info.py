@@ -219,12 +219,12 @@ def _options() -> dict[str, Any]:
             "Minimum age of staging tags that the maintenance Dag may remove, in hours.", "24", kind="integer"
         ),
         "registry_requests": _option(
-            "Most concurrent requests of one worker to one registry, across all its replications.",
+            "Maximum number of concurrent requests of one worker to one registry, across all its replications.",
             "8",
             kind="integer",
         ),
         "registry_megabytes_per_second": _option(
-            "Most megabytes per second that one worker sends to or receives from one registry; 0 for no limit.",
+            "Maximum megabytes per second that one worker sends to or receives from one registry; 0 for no limit.",
             "0",
             kind="float",
         ),

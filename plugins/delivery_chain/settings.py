@@ -57,9 +57,9 @@ class Settings:
     staging_keep_hours: int
     """Minimum age of staging tags that the maintenance Dag may remove."""
     registry_requests: int
-    """Most concurrent requests of one worker to one registry, across all its replications."""
+    """Maximum number of concurrent requests of one worker to one registry, across all its replications."""
     registry_megabytes_per_second: float
-    """Most megabytes per second that one worker sends to or receives from one registry; 0 for no limit."""
+    """Maximum megabytes per second that one worker sends to or receives from one registry; 0 for no limit."""
     replicate_pool: str
     """Airflow pool in which replications take a slot; limits them across all workers."""
 

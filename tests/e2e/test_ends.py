@@ -100,7 +100,7 @@ def test_nothing_of_a_cancelled_and_a_lost_build_stays(sandbox: Sandbox, ends: d
 
 
 def lose(sandbox: Sandbox, run_id: str) -> None:
-    """Kill the process that runs a run's Dockerfile, and its Airflow supervisor."""
+    """Kill the process that builds in a run's Dockerfile, and its Airflow supervisor."""
     wait_for(lambda: worker_of(sandbox.api, CHAIN, run_id), "the build to come to its RUN")
     process = worker_of(sandbox.api, CHAIN, run_id)
     assert process

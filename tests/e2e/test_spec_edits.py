@@ -121,7 +121,7 @@ def test_a_dag_says_how_its_spec_stands(edited: Edited) -> None:
 def test_a_typo_is_an_import_error_and_the_chain_goes_on(
     sandbox: Sandbox, edited: Edited, specs: Path
 ) -> None:
-    """A new run is planned with the last good version."""
+    """A new run is planned with the last valid version."""
     assert edited.runs[INVALID].state == "success"
     wait_for(
         lambda: any("time_zone" in one for one in sandbox.api.import_errors()),

@@ -66,7 +66,7 @@ def test_the_trigger_form_starts_a_run(sandbox: Sandbox, page: Page) -> None:
     form = trigger_form(page, "shop-api")
     for text in (
         "Branch or tag to build",
-        "Replaces a push of this ref",
+        "Built as if it had just been pushed",
         "Build rule",
         "the one that matches",
         "Or use an existing image",

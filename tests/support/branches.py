@@ -65,7 +65,7 @@ def push_branches(
 
 
 def push_again(layout: Layout, folder: Path, repository: Path, branch: str, dockerfile: str) -> str:
-    """Push another Dockerfile to a branch from the clone that `push_branches` made. Returns the commit."""
+    """Push another Dockerfile to a branch, from the clone that `push_branches` made, and return the commit."""
     git(layout, "checkout", "--quiet", branch, cwd=folder)
     (folder / "Dockerfile").write_text(dockerfile, "ascii")
     git(layout, "commit", "--quiet", "--all", f"--message={branch} again", cwd=folder)

@@ -79,7 +79,7 @@ def connection_form(page: Page, kind: str) -> Locator:
 
 
 def follow(page: Page, button: str) -> None:
-    """Click a button of a task's page that leads to our page of the run."""
+    """Click the button on a task's page that leads to the plugin's page of the run."""
     page.get_by_role("link", name=button, exact=True).click()
     expect(page).to_have_url(re.compile("/delivery-chain/shop-api/"))
 

@@ -15,8 +15,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from delivery_chain.builders.interface import BuildOutput, BuildWork
-from delivery_chain.builders.table import load_builder
-from delivery_chain.core.dockerfile.pull_policy import PullPolicy, ReadRule
+from delivery_chain.builders.table import BUILDERS
+from delivery_chain.core.dockerfile.base_image_policy import BaseImagePolicy, ReadRule
 from delivery_chain.core.names.platform import Platform
 from delivery_chain.core.names.registry import Registry
 
@@ -95,7 +95,7 @@ def own_address() -> str:
 
 
 def run(script: str) -> str:
-    """A RUN instruction for an image that has busybox only."""
+    """Return a RUN instruction for an image that contains only busybox."""
     return f"RUN {json.dumps(['/bin/busybox', 'sh', '-c', script])}\n"
 
 
@@ -112,9 +112,9 @@ def copy_shell(context: Path) -> None:
     (context / "Dockerfile").write_text("\n".join(lines) + "\n")
 
 
-def own_namespace(home: Registry, namespace: str) -> PullPolicy:
+def own_namespace(home: Registry, namespace: str) -> BaseImagePolicy:
     """The images that a chain's builds may read by default."""
-    return PullPolicy((ReadRule("the chain's own namespace", home.host, (namespace,), home),))
+    return BaseImagePolicy((ReadRule("the chain's own namespace", home.host, (namespace,), home),))
 
 
 class Builder:
@@ -126,7 +126,7 @@ class Builder:
         self.context.mkdir()
         self.lines: list[str] = []
         self.name = name
-        self.builder = load_builder(name)
+        self.builder = BUILDERS.load(name)()
         shutil.copy("/bin/busybox", self.context / "busybox")
 
     def __call__(

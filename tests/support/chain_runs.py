@@ -1,4 +1,4 @@
-"""Runs of chains in a sandbox, read over Airflow's REST API and waited for with deadlines."""
+"""Runs of chains in a sandbox, read over Airflow's REST API, with deadlines for waiting."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Sandbox:
         return outcome.digests(self.registries, name, tag)
 
     def manifest(self, name: str, tag: str) -> Any:
-        """A manifest of the home registry as JSON."""
+        """Return a manifest of the home registry as JSON."""
         with RegistryClient(self.home) as client:
             return json.loads(client.get_manifest(name, tag).raw)
 
@@ -138,7 +138,7 @@ class Sandbox:
         return self.page(f"runs/{dag_id}/{run_id}/outcome").json()
 
     def page(self, path: str) -> requests.Response:
-        """One of the plugin's pages."""
+        """Fetch one of the plugin's pages."""
         login = {"username": ADMIN, "password": self.secrets["admin"]}
         token = requests.post(f"{self.api.address}/auth/token", json=login, timeout=15).json()["access_token"]
         answer = requests.get(
@@ -172,7 +172,7 @@ class Sandbox:
             assert self.api.call("POST", path, body={"dry_run": dry_run, "only_failed": True})
 
     def task_path(self, ended: Ended, task: str) -> str:
-        """A task instance's path in the REST API."""
+        """Return a task instance's path in the REST API."""
         return f"/dags/{ended.dag_id}/dagRuns/{ended.run_id}/taskInstances/{task}"
 
     def _once(self, dag_id: str, key: str, is_it: Callable[[dict[str, Any]], bool]) -> Ended:

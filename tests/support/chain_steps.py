@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -28,19 +27,16 @@ from delivery_chain.operators import base
 from delivery_chain.operators import verdict as judging
 from delivery_chain.operators.build import AssembleOperator, annotations_of
 from delivery_chain.operators.report import ReportOperator
+from support.step_task import DAY, RETRIES, Store, Task
 
 if TYPE_CHECKING:
     from delivery_chain.core.names.registry import Registry
     from delivery_chain.operators.base import ChainOperator
 
-DAY = datetime(2026, 5, 20, 12, 0, tzinfo=UTC)
-"""Time of the pushes in these tests, by default."""
+
 COMMIT = "a" * 40
 NAME = "shop/api"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
-_ANY = object()
-RETRIES = 18
-"""Context of a step's task."""
 DATABASE = Database(repository="db.example.com/trivy-db:2", updated_at=DAY)
 
 
@@ -69,14 +65,14 @@ def chain(**sections: Any) -> ChainSpec:
 
 
 def both_platforms(**sections: Any) -> ChainSpec:
-    """The same chain, built for amd64 and arm64."""
+    """Return the same chain, built for amd64 and arm64."""
     (rule,) = chain().build_rules
     rules = [rule.to_xcom() | {"platforms": ["linux/amd64", "linux/arm64"]}]
     return chain(build={"rules": rules, "timezone": "UTC"}, **sections)
 
 
 def build_plan(*platforms: str, tags: tuple[str, ...] = ("v1.2", "latest"), **fields: Any) -> Plan:
-    """The plan of a run that builds, for amd64 unless platforms are named."""
+    """Return the plan of a run that builds, by default for amd64."""
     wanted = platforms or ("linux/amd64",)
     build = BuildPlan(
         rule="release",
@@ -113,73 +109,6 @@ def verdict(digest: str, *, passed: bool = True, **fields: Any) -> Verdict:
     hits = () if passed else (Hit(clause="findings at or above high (limit 1)", count=1),)
     known = {"digest": digest, "passed": passed, "judged_at": DAY, "hits": hits, "counts": {"high": 0}}
     return Verdict(**(known | fields))
-
-
-@dataclass(slots=True)
-class Task:
-    """A running task instance, with the parts of Airflow's that steps use."""
-
-    run: Run
-    task_id: str
-    map_index: int = -1
-    try_number: int = 1
-
-    @property
-    def dag_id(self) -> str:
-        return self.run.spec.name
-
-    @property
-    def run_id(self) -> str:
-        return self.run.run_id
-
-    @property
-    def max_tries(self) -> int:
-        return self.run.max_tries.get((self.task_id, self.map_index), RETRIES)
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        self.run.xcoms[self.task_id, self.map_index, key] = json.loads(json.dumps(value))
-
-    def xcom_pull(
-        self,
-        task_ids: str | list[str],
-        dag_id: str | None = None,
-        key: str = "return_value",
-        *,
-        map_indexes: Any = _ANY,
-        run_id: str | None = None,
-    ) -> Any:
-        """Source: airflow.sdk.execution_time.task_runner, RuntimeTaskInstance.xcom_pull."""
-        xcoms = self.run.xcoms if run_id is None else self.run.others.get((dag_id, run_id), {})
-        single = isinstance(task_ids, str)
-        names = [task_ids] if isinstance(task_ids, str) else task_ids
-        if map_indexes is not _ANY:
-            return xcoms.get((names[0], map_indexes, key))
-        found = [
-            value
-            for name in names
-            for (task, _, said), value in sorted(xcoms.items(), key=lambda item: item[0][1])
-            if (task, said) == (name, key)
-        ]
-        return found[0] if single and len(found) == 1 else found
-
-    def get_task_states(self, dag_id: str, run_ids: list[str]) -> dict[str, Any]:
-        return {self.run.run_id: dict(self.run.states)} if run_ids == [self.run.run_id] else {}
-
-    def get_dr_count(self, dag_id: str, run_ids: list[str], states: list[str]) -> int:
-        return sum(self.run.run_states.get((dag_id, run_id)) in states for run_id in run_ids)
-
-    def get_dagrun_state(self, dag_id: str, run_id: str) -> str:
-        state = self.run.run_states[dag_id, run_id]
-        if isinstance(state, Exception):
-            raise state
-        return state
-
-
-class Store(dict[str, Any]):
-    """A task's state, which outlives its tries."""
-
-    def set(self, key: str, value: Any) -> None:
-        self[key] = json.loads(json.dumps(value))
 
 
 @dataclass(slots=True)
@@ -301,7 +230,7 @@ def push_platform(client: RegistryClient, plan: Plan, platform: str = "linux/amd
 
 
 def built(registry: Registry, spec: ChainSpec, plan: Plan, seed: str = "") -> tuple[Run, Subject]:
-    """A run after build and assemble."""
+    """Return a run after build and assemble."""
     run = Run(spec, plan)
     assert plan.build is not None
     with RegistryClient(registry) as client:

@@ -1,4 +1,4 @@
-"""Specs of chains for the tests of their Dags."""
+"""Chain specs for the tests of Dags."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class Engine:
         return done.stdout
 
     def build(self, tag: str, context: Path, *options: str, seconds: float = 60) -> None:
-        """Build an image; its steps have this machine's network."""
+        """Build an image, whose steps use this machine's network."""
         self.docker(
             "build", "--quiet", "--network=host", f"--tag={tag}", *options, str(context), seconds=seconds
         )

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from support.webhook_airflow import SECRET, Stored
+from support.webhook_airflow import SECRET
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from delivery_chain.core.names.registry import Registry
     from support.oci_memory import MemoryRegistry
+    from support.webhook_store import Stored
 
 SPEC: dict[str, Any] = {
     "version": 1,

@@ -1,4 +1,4 @@
-"""A chain whose runs end in every way: its spec, its source, and the pushes to it."""
+"""A chain whose runs end in every possible way: its spec, its source, and the pushes to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A chain for faults: its spec, its source, and the pushes that go wrong."""
+"""A chain for fault injection: its spec, its source, and the pushes that fail."""
 
 from __future__ import annotations
 

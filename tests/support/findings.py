@@ -68,7 +68,7 @@ def judged(scan: dict[str, Any], reports: Sequence[ScanReport], *, repository: s
 
 
 def verdict(scan: dict[str, Any], *findings: Finding, repository: str = "api") -> Verdict:
-    """The verdict on `IMAGE` with these findings."""
+    """Judge `IMAGE` with these findings."""
     return judge(
         Scan.model_validate(scan),
         [report(*findings)],

@@ -1,4 +1,4 @@
-"""A chain that builds what is pushed to a real forge, in a sandbox."""
+"""A chain that builds pushes to a real forge, in a sandbox."""
 
 from __future__ import annotations
 

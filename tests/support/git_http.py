@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from delivery_chain.tools.git.client import GitSource, Transport
+from delivery_chain.tools.git.source import GitSource, Transport
 from support import http_server
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from delivery_chain.tools.git.client import GitSource, Transport
+from delivery_chain.tools.git.source import GitSource, Transport
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -48,7 +48,7 @@ UNKNOWN = {"os": "unknown", "architecture": "unknown"}
 
 
 def archive(files: Mapping[str, str | bytes]) -> bytes:
-    """A tar of some files."""
+    """Return a tar of some files."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
         for path in sorted(files):
@@ -61,7 +61,7 @@ def archive(files: Mapping[str, str | bytes]) -> bytes:
 
 
 def parts(platform: str) -> dict[str, str]:
-    """`linux/arm/v7` as `{"os", "architecture", "variant"}`."""
+    """Convert `linux/arm/v7` to `{"os", "architecture", "variant"}`."""
     return dict(zip(("os", "architecture", "variant"), platform.split("/"), strict=False))
 
 

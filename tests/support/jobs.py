@@ -48,6 +48,6 @@ class Source:
         return job.model_copy(update=change)
 
     def logins(self, registry: Registry) -> Logins:
-        """The logins of `job`."""
+        """Return the logins for `job`."""
         source = GitSource(self.url, frozenset({Transport.FILE}))
         return Logins({"home": registry}, {"git_shop": source})

@@ -173,11 +173,11 @@ class MemoryRegistry:
         return str(self.opened)
 
     def writes(self) -> list[str]:
-        """The requests that change something."""
+        """Return the requests that change something."""
         return [one for one in self.requests if not one.startswith(("GET", "HEAD"))]
 
     def count(self, method: str) -> int:
-        """Requests of one method."""
+        """Return the requests of one method."""
         return sum(one.startswith(f"{method} ") for one in self.requests)
 
     def user_tags(self, name: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Real registries for tests: Debian's docker-registry as a process of our own, on a free port."""
+"""Real registries for tests: Debian's docker-registry in a child process, on a free port."""
 
 from __future__ import annotations
 

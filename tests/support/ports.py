@@ -40,7 +40,7 @@ class NotingBuilder:
         return BuildOutput(BUILT, 1.23456, 0.5, "isolation chroot, network host, storage vfs")
 
     def probe(self, options: Mapping[str, str], folder: Path) -> str:
-        """Return what it was asked."""
+        """Record the request."""
         return f"{dict(options)} in {folder}"
 
 
@@ -59,7 +59,7 @@ class NotingRunner:
     meanwhile: Callable[[], None]
 
     def submit(self, job: Job, logins: Logins, key: str) -> Handle:
-        """Take the key for a handle."""
+        """Record the key, and use it as the handle."""
         del job, logins
         return Handle(key)
 

@@ -1,4 +1,4 @@
-"""Runs up to their replication, and the replication itself."""
+"""Runs up to and including their replication."""
 
 from __future__ import annotations
 

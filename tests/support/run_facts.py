@@ -16,8 +16,8 @@ from delivery_chain.core.results import (
     Subject,
     TagMove,
 )
+from delivery_chain.core.run.facts import Facts
 from delivery_chain.core.run.marks import Mark
-from delivery_chain.core.run.state import Facts
 from delivery_chain.core.spec.model import ChainSpec
 from delivery_chain.core.steps import Task
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
-import tarfile
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +11,7 @@ import zstandard
 
 from delivery_chain.core.names.reference import sha256_digest
 from delivery_chain.oci.manifest import OCI_CONFIG, OCI_MANIFEST
+from support.image_trees import archive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -85,7 +84,7 @@ def push_files(
     Returns:
         The manifest's digest; equal files give equal digests.
     """
-    layer = _tar(files)
+    layer = archive(files)
     packed = gzip.compress(layer, mtime=0)
     config = {
         **dict(zip(("os", "architecture", "variant"), platform.split("/"), strict=False)),
@@ -123,19 +122,11 @@ def push_layers(
         The manifest's digest.
     """
     pack, media_type = PACKINGS[packing]
-    tars = [_tar(files) for files in layers]
+    tars = [archive(files) for files in layers]
     ids = [sha256_digest(layer) for layer in tars]
     config = {"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": ids}}
     entries = [replace(client.put_blob_bytes(name, pack(layer)), media_type=media_type) for layer in tars]
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": OCI_MANIFEST,
-        "config": replace(
-            client.put_blob_bytes(name, json.dumps(config).encode()), media_type=OCI_CONFIG
-        ).to_json(),
-        "layers": [entry.to_json() for entry in entries],
-    }
-    return client.put_manifest(name, "1", json.dumps(manifest).encode(), OCI_MANIFEST)
+    return put_image(client, name, config, [entry.to_json() for entry in entries])
 
 
 def push_hidden_layer(
@@ -155,7 +146,7 @@ def push_hidden_layer(
         hidden: Files of the second.
         how: `not in the config`, `twice the same in the config` or `kept elsewhere`.
     """
-    layers = [_tar(shown), _tar(hidden)]
+    layers = [archive(shown), archive(hidden)]
     ids = [sha256_digest(layer) for layer in layers]
     told = {"not in the config": ids[:1], "twice the same in the config": [ids[0], ids[0]]}.get(how, ids)
     config = {"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": told}}
@@ -169,24 +160,18 @@ def push_hidden_layer(
             )
         else:
             entries.append(replace(client.put_blob_bytes(name, packed), media_type=LAYER).to_json())
-    document = {
+    return put_image(client, name, config, entries)
+
+
+def put_image(
+    client: RegistryClient, name: str, config: Mapping[str, Any], layers: Sequence[Mapping[str, Any]]
+) -> str:
+    """Push a config and a manifest of it and of layers that are there, as tag `1`; return the manifest's digest."""
+    kept = replace(client.put_blob_bytes(name, json.dumps(config).encode()), media_type=OCI_CONFIG)
+    manifest = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
-        "config": replace(
-            client.put_blob_bytes(name, json.dumps(config).encode()), media_type=OCI_CONFIG
-        ).to_json(),
-        "layers": entries,
+        "config": kept.to_json(),
+        "layers": layers,
     }
-    return client.put_manifest(name, "1", json.dumps(document).encode(), OCI_MANIFEST)
-
-
-def _tar(files: Mapping[str, str | bytes]) -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        for path in sorted(files):
-            content = files[path]
-            content = content.encode() if isinstance(content, str) else content
-            member = tarfile.TarInfo(path)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return packed.getvalue()
+    return client.put_manifest(name, "1", json.dumps(manifest).encode(), OCI_MANIFEST)

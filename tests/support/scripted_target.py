@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from delivery_chain.core.results import Attempt, Outcome
+from delivery_chain.core.results import Attempt, AttemptOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from delivery_chain.targets.interface import Settled
+    from delivery_chain.targets.interface import Probe, Settled
     from delivery_chain.targets.order import Order
 
 ROW = "support.scripted_target:ScriptedTarget"
@@ -22,11 +22,11 @@ ROW = "support.scripted_target:ScriptedTarget"
 class Script:
     """The target's responses, and the requests that it got."""
 
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[AttemptOutcome] = field(default_factory=list)
     """Results of the next attempts; then `DONE`."""
     ends: list[Settled | None] = field(default_factory=list)
     """Results of the next queries; then nothing has settled."""
-    taken: list[tuple[str, list[Outcome]]] = field(default_factory=list)
+    taken: list[tuple[str, list[AttemptOutcome]]] = field(default_factory=list)
     """Tag and outcomes of the earlier attempts, for each order."""
     looked: list[str] = field(default_factory=list)
     """Tags whose outcome was queried."""
@@ -43,9 +43,12 @@ class ScriptedTarget:
     def of(cls, fields: Any) -> ScriptedTarget:
         return cls()
 
+    def probe(self) -> Probe:
+        raise NotImplementedError
+
     def deliver(self, order: Order, earlier: Sequence[Attempt]) -> Attempt:
         self.script.taken.append((order.tag, [one.outcome for one in earlier]))
-        outcome = self.script.outcomes.pop(0) if self.script.outcomes else Outcome.DONE
+        outcome = self.script.outcomes.pop(0) if self.script.outcomes else AttemptOutcome.DONE
         return Attempt(at=datetime.now(UTC), tag=order.tag, seconds=0.1, outcome=outcome)
 
     def settled(self, order: Order) -> Settled | None:

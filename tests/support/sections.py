@@ -1,4 +1,4 @@
-"""Our section of Airflow's configuration, as a test sets it."""
+"""The package's section of Airflow's configuration, as set by a test."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import http.client
-import json
 import struct
 import tarfile
 import threading
@@ -15,8 +14,7 @@ from typing import TYPE_CHECKING
 
 import zstandard
 
-from delivery_chain.oci.manifest import OCI_CONFIG, OCI_MANIFEST
-from support.scan_images import LAYER
+from support.scan_images import LAYER, put_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -51,15 +49,7 @@ def push_raw(
         if at in odd.get("sizes", {}):
             entry["size"] = odd["sizes"][at]
         entries.append(entry)
-    document = {
-        "schemaVersion": 2,
-        "mediaType": OCI_MANIFEST,
-        "config": replace(
-            client.put_blob_bytes(name, json.dumps(config).encode()), media_type=OCI_CONFIG
-        ).to_json(),
-        "layers": entries,
-    }
-    return client.put_manifest(name, "1", json.dumps(document).encode(), OCI_MANIFEST)
+    return put_image(client, name, config, entries)
 
 
 def tar_and_zstd(as_tar: bytes, as_zstd: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Architecture: imports go one way, by the table; a new room needs a row in it."""
+"""Architecture: imports follow the table of allowed arrows; a new room needs a row in it."""
 
 from __future__ import annotations
 

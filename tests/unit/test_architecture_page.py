@@ -1,4 +1,4 @@
-"""docs/architecture.md is true: its picture is the code's, and every file that it names is there."""
+"""docs/architecture.md is true: its diagram is that of the code, and every file that it names exists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README is true: its examples run, its tables are whole."""
+"""The README is true: its examples run, and its tables are complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/events.md is true: its table is whole, its commands are taken, its files parse."""
+"""docs/events.md is true: its table is complete, its commands are valid, and its files parse."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ HOOK = DOCS / "events" / "post-receive"
 
 def test_every_field_of_the_conf_is_explained() -> None:
     """The table has a row for each field of the schema, and for no other."""
-    table = TEXT.partition("| field | what |")[2].partition("\n\n")[0]
+    table = TEXT.partition("| field | meaning |")[2].partition("\n\n")[0]
     named = {
         name
         for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)

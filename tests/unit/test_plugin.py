@@ -61,5 +61,5 @@ def test_folder_mode_finds_the_same_plugin() -> None:
 
 
 def test_a_run_without_a_session_is_left_alone() -> None:
-    """Objects that are no runs of a database disturb nobody."""
+    """Objects that are not runs from a database are ignored."""
     assert listener.note_summary(object()) is None  # type: ignore[arg-type]

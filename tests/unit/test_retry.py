@@ -103,7 +103,7 @@ def test_the_task_bounds_the_delay() -> None:
 
 
 def test_a_clear_begins_with_short_delays() -> None:
-    """Airflow goes on counting the tries; the policy does not."""
+    """Airflow continues to count the tries; the policy does not."""
     decision = ChainRetryPolicy().evaluate(RegistryBusy("x"), 20, 19 + 18, context())
     assert decision.retry_delay == timedelta(seconds=10)
 

@@ -1,4 +1,4 @@
-"""SECURITY.md is held to its word: each promise has tests, each link leads somewhere, nobody is made up."""
+"""SECURITY.md is true: each guarantee has tests, every link works, and the threat model is complete."""
 
 from __future__ import annotations
 

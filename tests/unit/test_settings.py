@@ -9,7 +9,7 @@ from delivery_chain.builders.buildah.isolation import Isolation, Network
 from delivery_chain.core.section import SECTION, Section
 from delivery_chain.errors import ConfigurationError
 from delivery_chain.provider_info import get_provider_info
-from delivery_chain.scanners.table import SCANNERS, load_scanner
+from delivery_chain.scanners.table import SCANNERS
 from delivery_chain.settings import BUILD_ISOLATIONS, BUILD_NETWORKS, GIT_TRANSPORTS, Settings
 from delivery_chain.tools.git.source import Transport
 
@@ -47,7 +47,7 @@ def test_declared_defaults_are_the_real_ones() -> None:
     shown = options(**{key: value["default"] for key, value in declared.items()})
     assert Settings.read(shown) == Settings.read(options())
     for name in SCANNERS:
-        read = load_scanner(name).options.read
+        read = SCANNERS.load(name)().options.read
         assert read(Section(shown)) == read(Section(options()))
 
 
@@ -60,8 +60,8 @@ def test_every_declared_option_is_read() -> None:
 
     Settings.read(watch)
     for name in SCANNERS:
-        load_scanner(name).options.read(Section(watch))
-        for check in load_scanner(name).checks(Section(watch)):
+        SCANNERS.load(name)().options.read(Section(watch))
+        for check in SCANNERS.load(name)().checks(Section(watch)):
             tuple(check.ask())
     assert asked == set(get_provider_info()["config"][SECTION]["options"])
 

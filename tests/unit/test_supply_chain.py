@@ -1,4 +1,4 @@
-"""What the project itself is made of: locked by hash, from no place that is written down, and looked up honestly."""
+"""The project's own dependencies: locked by hash, from no particular index, and audited honestly."""
 
 from __future__ import annotations
 
@@ -172,6 +172,6 @@ def test_no_answer_is_said(tmp_path: Path, text: str) -> None:
     ],
 )
 def test_the_releases_of_an_attacker_are_told(release: str, *, told: bool) -> None:
-    """Trivy 0.69.4 to 0.69.6 were published with its makers' stolen keys: no signature tells them apart."""
+    """Trivy 0.69.4 to 0.69.6 were published with its maintainers' stolen keys: no signature distinguishes them."""
     said = "\n".join(lines("trivy", f"Version: {release}"))
     assert ("CVE-2026-33634" in said) is told

@@ -1,4 +1,4 @@
-"""The lists "Where to add …" of docs/architecture.md lead to what is loaded: followed for things that are there."""
+"""The lists "Where to add …" of docs/architecture.md, checked for the existing builders, engines and so on."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from delivery_chain.builders.table import load_builder
+from delivery_chain.builders.table import BUILDERS
 from delivery_chain.dag_files.factory import make_chain_dag
-from delivery_chain.runners.table import load_runner
-from delivery_chain.scanners.table import load_scanner
+from delivery_chain.runners.table import RUNNERS
+from delivery_chain.scanners.table import SCANNERS
 from delivery_chain.senders.table import SENDERS
-from delivery_chain.targets.table import target_class
+from delivery_chain.targets.table import TARGETS
 from support.chain_steps import chain
 from support.ways_in import way_in
 
@@ -28,10 +28,10 @@ def step_class(name: str) -> type:
 
 
 LOADED: dict[tuple[str, str], Callable[[str], object]] = {
-    ("builder", "buildah"): lambda name: type(load_builder(name)),
-    ("runner", "local"): lambda name: type(load_runner(name)),
-    ("scan engine", "trivy"): lambda name: type(load_scanner(name)),
-    ("target", "webhook"): target_class,
+    ("builder", "buildah"): lambda name: type(BUILDERS.load(name)()),
+    ("runner", "local"): lambda name: type(RUNNERS.load(name)()),
+    ("scan engine", "trivy"): lambda name: type(SCANNERS.load(name)()),
+    ("target", "webhook"): TARGETS.load,
     ("sender", "gitlab"): lambda name: SENDERS[name].parse,
     ("sender", "azure"): lambda name: SENDERS[name].parse,
     ("step", "publish"): step_class,

@@ -245,7 +245,8 @@ def _note_of(connection: Connection, dag_id: str, run_id: str, number: int, *, s
     """
     from delivery_chain.airflow_db.outcomes import facts_of  # noqa: PLC0415
     from delivery_chain.airflow_db.run_notes import Noted, write  # noqa: PLC0415
-    from delivery_chain.core.run.state import OPEN, outcome  # noqa: PLC0415
+    from delivery_chain.core.run.end import OPEN  # noqa: PLC0415
+    from delivery_chain.core.run.state import outcome  # noqa: PLC0415
 
     facts = facts_of(connection, dag_id, run_id, state=state)
     if facts is None:

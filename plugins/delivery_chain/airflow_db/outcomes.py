@@ -26,8 +26,8 @@ from delivery_chain.core.results import (
     RegionResult,
     Subject,
 )
+from delivery_chain.core.run.facts import Facts
 from delivery_chain.core.run.marks import MANY, ONE, Mark, Row, marks_of
-from delivery_chain.core.run.state import Facts
 from delivery_chain.core.spec.slots import label_of, slot_names
 from delivery_chain.core.steps import STEPS, Step, Task
 

@@ -24,6 +24,7 @@ from delivery_chain.airflow_db.run_states import with_states
 from delivery_chain.airflow_db.senders import senders_in
 from delivery_chain.airflow_db.unplanned_runs import unplanned
 from delivery_chain.airflow_db.variables import plain, stored
+from delivery_chain.airflow_db.xcoms import decoded
 from delivery_chain.core.events.gaps import Watch, changes, for_reader, settled
 from delivery_chain.core.events.history import utc
 from delivery_chain.core.events.ledger import EVENT, Entry, LedgerLine, Looked, Seen, join
@@ -156,7 +157,7 @@ class _Reader:
             if len(found) >= MOST_ENTRIES:
                 self.whole = max(self.whole, written)
                 break
-            items = _json(value)
+            items = decoded(value)
             found += self._entries(dag_id, Looked.from_xcom, items if isinstance(items, list) else (items,))
         return found
 
@@ -174,14 +175,6 @@ class _Reader:
             else:
                 found.append(Seen(dag_id or "", entry))
         return found
-
-
-def _json(value: Any) -> Any:
-    """Decode an XCom; None if malformed, because users who may edit the sensor's Dag can store anything there."""
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except (ValueError, RecursionError):
-        return None
 
 
 def _earlier(since: datetime) -> datetime:

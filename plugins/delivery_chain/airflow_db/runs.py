@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from delivery_chain.core.events.event import Event
-    from delivery_chain.core.events.ledger import Outcome
+    from delivery_chain.core.events.ledger import StartResult
     from delivery_chain.core.events.pipeline import RunsThere
     from delivery_chain.core.events.push import Push
     from delivery_chain.core.events.routing import Start
@@ -62,7 +62,7 @@ class Runs:
         """The existing runs of this ref and commit."""
         return _made(self.session, start)
 
-    def make(self, start: Start, run_id: str, event: Event) -> Outcome | None:
+    def make(self, start: Start, run_id: str, event: Event) -> StartResult | None:
         """Create a run, or return the reason why not; return None if another process took the id at the same time.
 
         Args:
@@ -83,15 +83,15 @@ class Runs:
                 self._create(dag, run_id, event, event.seen_at or datetime.now(UTC), why)
         except IntegrityError:
             found = _look(self.session, start, {run_id: 1})
-            return start.outcome(run_id=run_id, why=SENSED) if found.get(1, event) else None
+            return start.result(run_id=run_id, why=SENSED) if found.get(1, event) else None
         except (ParamValidationError, ValueError) as error:
-            return start.outcome(why=f"Airflow refuses the run: {str(error)[:300]}")
+            return start.result(why=f"Airflow refuses the run: {str(error)[:300]}")
         self.made += 1
-        return start.outcome(run_id=run_id, made=True, why=why)
+        return start.result(run_id=run_id, made=True, why=why)
 
-    def _unready(self, start: Start, why: str) -> Outcome:
+    def _unready(self, start: Start, why: str) -> StartResult:
         self.unready[start.chain] = why
-        return start.outcome(why=why)
+        return start.result(why=why)
 
     def _dag(self, dag_id: str) -> Any:
         """The latest version of a Dag, cached in memory: reading it is a tenth of the cost of a run."""

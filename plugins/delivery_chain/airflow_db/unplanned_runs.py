@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
@@ -13,6 +12,7 @@ from airflow.utils.state import TaskInstanceState
 from sqlalchemy import or_, select
 
 from delivery_chain.airflow_db.signing_secret import stored_secret
+from delivery_chain.airflow_db.xcoms import decoded
 from delivery_chain.core.events.unplanned import Unplanned
 from delivery_chain.core.seal import Place, is_sealed
 from delivery_chain.core.steps import Step
@@ -82,14 +82,7 @@ def _errors(session: Session, chain: str, ids: list[str]) -> dict[str, str]:
     secret = stored_secret(session)
     found = {}
     for run_id, text in session.execute(wanted):
-        said = _json(text)
+        said = decoded(text)
         if secret and is_sealed(said, Place(chain, run_id, Step.PLAN, key=REASON), secret):
             found[run_id] = str(said.get("error", ""))
     return found
-
-
-def _json(value: Any) -> Any:
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except (ValueError, RecursionError):
-        return None

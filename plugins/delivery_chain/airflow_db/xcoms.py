@@ -99,12 +99,13 @@ def _proven(
     rows = connection.execute(wanted.order_by(model.task_id, model.map_index)).all()
     secret = stored_secret(connection) if rows else ""
     for *where, kept in rows:
-        place, value = Place(*where), _json(kept)
+        place, value = Place(*where), decoded(kept)
         yield place, unproven(value) if secret and is_sealed(value, place, secret) else None
 
 
-def _json(value: Any) -> Any:
+def decoded(value: Any) -> Any:
+    """Decode an XCom's JSON; None if malformed: a user who may edit the Dag can store anything there."""
     try:
         return json.loads(value) if isinstance(value, str) else value
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

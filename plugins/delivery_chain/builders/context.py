@@ -13,7 +13,8 @@ def resolve_context(checkout: Path, context: str, dockerfile: str) -> tuple[Path
     Args:
         checkout: The folder with the source's files.
         context: Folder relative to the checkout, `.` for all of it.
-        dockerfile: File relative to the context, otherwise to the checkout; `docker build` users write both.
+        dockerfile: File relative to the context or, if it does not exist there, to the checkout: users of
+            `docker build` write both.
 
     Returns:
         Context folder and Dockerfile, absolute, with symlinks resolved.
@@ -43,13 +44,15 @@ def resolve_context(checkout: Path, context: str, dockerfile: str) -> tuple[Path
 def _inside(root: Path, base: Path, name: str, what: str) -> Path:
     path = PurePosixPath(name)
     if not name or "\0" in name or path.is_absolute() or ".." in path.parts:
-        raise _refused(what, name, "a relative path inside the checkout without '..'", "one that leaves it")
+        raise _refused(
+            what, name, "a relative path inside the checkout without '..'", "a path that leaves it"
+        )
     try:
         found = (base / path).resolve()
-        found.exists()  # raises if the kernel rejects the name
+        found.exists()  # Raises if the kernel rejects the name.
     except (OSError, RuntimeError) as error:  # RuntimeError: a symlink loop, before Python 3.13
         raise _refused(
-            what, name, "a path that can be followed", "a loop of links, or a name too long"
+            what, name, "a path that can be resolved", "a symlink loop, or a name that is too long"
         ) from error
     if not found.is_relative_to(root):
         raise _refused(what, name, "a path inside the checkout", "a link that leads out of it")

@@ -1,11 +1,11 @@
-"""Defines the builder port, which builds and pushes the image of one platform."""
+"""Defines the interface of builders, which build and push the image of one platform."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from delivery_chain.core.dockerfile.pull_policy import PullPolicy
+from delivery_chain.core.dockerfile.base_image_policy import BaseImagePolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,7 +33,7 @@ class BuildWork:
     """Build arguments. Not for secrets: they end up in the image's history."""
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
-    reads: PullPolicy = field(default_factory=PullPolicy)
+    reads: BaseImagePolicy = field(default_factory=BaseImagePolicy)
     """Base images that the build may read; by default any that needs no login."""
     options: Mapping[str, str] = field(default_factory=dict)
     """The builder's own settings, such as buildah's `isolation` and `network`."""
@@ -41,7 +41,7 @@ class BuildWork:
 
 @dataclass(frozen=True, slots=True)
 class BuildOutput:
-    """A pushed image, and the durations in seconds."""
+    """A pushed image, and how long building and pushing took, in seconds."""
 
     digest: str
     """Digest of the pushed manifest."""
@@ -62,7 +62,7 @@ class Builder(Protocol):
         Args:
             work: The build.
             seconds: Timeout.
-            log: Gets each line of output, credentials masked.
+            log: Called with each line of output, with credentials masked.
 
         Raises:
             BuildFailed: The Dockerfile or its context is wrong, or asks for something forbidden. Not retryable.
@@ -76,8 +76,8 @@ class Builder(Protocol):
         """
 
     def probe(self, options: Mapping[str, str], folder: Path) -> str:
-        """Describe the isolation that builds get on this machine, found by a trial build.
+        """Describe the isolation that builds get on this machine, which a trial build determines.
 
         Raises:
-            ConfigurationError, ToolMissing, ProbeFailed: As `build`.
+            ConfigurationError, ToolMissing, ProbeFailed: As in `build`.
         """

@@ -36,7 +36,11 @@ def _check(args: argparse.Namespace) -> int:
     warnings: list[Problem] = []
     count = 0
     for place in args.place:
-        found = load(place)
+        try:
+            found = load(place)
+        except OSError as error:
+            print(f"{error.filename or place}: can't be listed: {error.strerror}", file=sys.stderr)  # noqa: T201
+            return USAGE
         problems += found.problems
         warnings += _warnings(found.specs, args.clock().date())
         count += len(spec_files(place))

@@ -22,7 +22,7 @@ from delivery_chain.commands.connection_fields import (
     registry_given,
     trigger_given,
 )
-from delivery_chain.commands.exit_codes import DONE, FAILED, UNREACHABLE, USAGE
+from delivery_chain.commands.exit_codes import DONE, FAILED, exit_code
 from delivery_chain.core.spec.connections import GIT, REGISTRY, TRIGGER
 from delivery_chain.errors import ConfigurationError, DeliveryChainError, ToolError, UsageError
 from delivery_chain.tools.airflow_connections import NAME, add_arguments, change, look, make, server_of
@@ -126,12 +126,9 @@ def _connect(args: argparse.Namespace) -> int:
     except TestFailed as error:
         print(f"{error}\nnothing was created", file=sys.stderr)  # noqa: T201
         return FAILED
-    except (UsageError, ConfigurationError) as error:
+    except (UsageError, ConfigurationError, ToolError) as error:
         print(str(error).replace(_ADVICE, "; nothing was sent"), file=sys.stderr)  # noqa: T201
-        return USAGE
-    except ToolError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        return UNREACHABLE
+        return exit_code(error)
     print("\n".join(lines))  # noqa: T201
     return DONE
 
@@ -176,7 +173,10 @@ def _secret(args: argparse.Namespace, environment: Mapping[str, str]) -> str:
     if args.secret_stdin:
         text = sys.stdin.read(LONGEST_SECRET + 1).removesuffix("\n").removesuffix("\r")
         if not text or len(text) > LONGEST_SECRET:
-            raise UsageError(f"--secret-stdin: expected a secret of at most {LONGEST_SECRET} characters")
+            raise UsageError(
+                f"--secret-stdin: expected a secret of 1 to {LONGEST_SECRET} characters on standard input, "
+                f"found {'more' if text else 'none'}"
+            )
         return text
     if given := environment.get(SECRET, ""):
         return given
@@ -234,15 +234,14 @@ def _tried(args: argparse.Namespace, connection: Connection) -> str:
         if connection.conn_type == GIT:
             from delivery_chain.core.names.git_ref import counted  # noqa: PLC0415
             from delivery_chain.hooks.git import source_of  # noqa: PLC0415
-            from delivery_chain.tools.git.client import list_refs  # noqa: PLC0415
+            from delivery_chain.tools.git.refs import list_refs  # noqa: PLC0415
 
             source = source_of(fields, args.repository, TRANSPORTS)
             refs = list_refs(source, deadline=time.monotonic() + TEST_SECONDS)
             return f"{source.url} has {counted(refs)}"
-        from delivery_chain.hooks.webhook import try_target  # noqa: PLC0415
         from delivery_chain.targets.webhook import WebhookTarget  # noqa: PLC0415
 
-        good, said = try_target(WebhookTarget.of(fields))
+        good, said = WebhookTarget.of(fields).probe()
     except DeliveryChainError as error:
         raise TestFailed(str(error)) from error
     if not good:

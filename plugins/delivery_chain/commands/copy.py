@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping, Sequence
 
-    from delivery_chain.oci.copy.engine import Outcome
+    from delivery_chain.oci.copy.engine import TargetOutcome
     from delivery_chain.oci.copy.plan import CopyPlan
 
 IMAGES_AT_ONCE = 4
@@ -208,7 +208,7 @@ class _Command:
         return {"tag": image.tag, "source": plan.source, "digest": plan.digest, "targets": rows}
 
     def tagged(
-        self, copier: Copier, place: Place, tag: str, plan: CopyPlan, outcome: Outcome
+        self, copier: Copier, place: Place, tag: str, plan: CopyPlan, outcome: TargetOutcome
     ) -> dict[str, Any]:
         """Return one target's row; its tag moves only if the image is complete."""
         row: dict[str, Any] = {"target": outcome.target, "tag": tag, "error": ""}

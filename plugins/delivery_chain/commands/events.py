@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from delivery_chain.airflow_db.push_events import Ledger
-    from delivery_chain.core.events.ledger import LedgerLine, Outcome
+    from delivery_chain.core.events.ledger import LedgerLine, StartResult
 
 HEADS = ("TIME (UTC)", "REF", "COMMIT", "SEEN BY", "RUNS, OR WHY NONE")
 LEAST = 45
@@ -137,7 +137,7 @@ def _cells(change: LedgerLine) -> tuple[list[str], ...]:
     by += [
         f"{_times(sight.by, sight.times)} +{span(timedelta(seconds=sight.after))}" for sight in change.also
     ]
-    runs = [_outcome_line(change, outcome) for outcome in change.outcomes]
+    runs = [_result_line(change, result) for result in change.outcomes]
     runs += [change.why] if change.why else []
     runs = runs or ["no run"]
     runs += [f"GAP {gap}" for gap in change.gaps]
@@ -153,9 +153,9 @@ def _cells(change: LedgerLine) -> tuple[list[str], ...]:
     )
 
 
-def _outcome_line(change: LedgerLine, outcome: Outcome) -> str:
-    run = change.standing(outcome)
-    return f"{outcome.sentence}, {run.word}" if run else outcome.sentence
+def _result_line(change: LedgerLine, result: StartResult) -> str:
+    run = change.standing(result)
+    return f"{result.sentence}, {run.word}" if run else result.sentence
 
 
 def _times(by: str, times: int) -> str:

@@ -50,12 +50,14 @@ def _result(logins_file: Path | None) -> Done | Failure:
     # A runner stops a container or pod with SIGTERM, and Airflow's own handler is not installed here.
     signal.signal(signal.SIGTERM, lambda *_: stop())
     try:
-        data = sys.stdin.buffer.read(LARGEST + 1)
-        job = job_from_json(data)
-        logins = Logins() if logins_file is None else Logins.from_json(_read(logins_file, LARGEST + 1))
-        folder = Settings.read(_option).work_folder
-        with job_folder(folder, f"job-{hashlib.sha256(data).hexdigest()[:12]}", log=_say) as own, stoppable():
-            return run(job, logins, Machine(own, _option), _say)
+        # All of it: a signal that arrives while the job is read or leftovers are swept must not go unheard.
+        with stoppable():
+            data = sys.stdin.buffer.read(LARGEST + 1)
+            job = job_from_json(data)
+            logins = Logins() if logins_file is None else Logins.from_json(_read(logins_file, LARGEST + 1))
+            folder = Settings.read(_option).work_folder
+            with job_folder(folder, f"job-{hashlib.sha256(data).hexdigest()[:12]}", log=_say) as own:
+                return run(job, logins, Machine(own, _option), _say)
     except DeliveryChainError as error:
         return failure_of(error)
 

@@ -13,7 +13,7 @@ from delivery_chain.commands.exit_codes import DONE, USAGE
 from delivery_chain.core.events.event import event_of_options
 from delivery_chain.core.names.git_ref import BRANCHES, TAGS
 from delivery_chain.core.plan import make_plan, select
-from delivery_chain.core.spec.filters import destination, fires_for
+from delivery_chain.core.spec.filters import Destination, NotCovered, destination, fires_for
 from delivery_chain.core.spec.parse import parse_spec
 from delivery_chain.errors import UsageError
 from delivery_chain.spec_store.folder import read_text
@@ -134,9 +134,14 @@ def _lines(spec: ChainSpec, plan: Plan) -> list[str]:
     )
     for rule in spec.replicate:
         goal = destination(spec, rule, plan.repository, plan.tags)
-        sent = goal if isinstance(goal, str) else f"{goal.connection} {goal.name}: {', '.join(goal.tags)}"
-        lines.append(f"replicate   {rule.name}: {'no, ' if isinstance(goal, str) else ''}{sent}")
+        lines.append(f"replicate   {rule.name}: {_sent(goal)}")
     for trigger in spec.distribute:
         tags = fires_for(trigger, plan.tags)
         lines.append(f"distribute  {trigger.name}: {', '.join(tags) or 'no, no tag matches'}")
     return lines
+
+
+def _sent(goal: Destination | NotCovered) -> str:
+    if isinstance(goal, NotCovered):
+        return f"no, {goal.reason}"
+    return f"{goal.connection} {goal.name}: {', '.join(goal.tags)}"

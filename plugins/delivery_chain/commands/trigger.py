@@ -8,15 +8,14 @@ import re
 import secrets
 import sys
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from delivery_chain.commands.exit_codes import DONE, FAILED, UNREACHABLE, USAGE
+from delivery_chain.commands.exit_codes import DONE, FAILED, UNREACHABLE, exit_code
+from delivery_chain.commands.run_wait import LONGEST_NOTE, SERVER_ERROR, TOO_MANY, run_path, wait
 from delivery_chain.core.dags import CHAIN_TAG
 from delivery_chain.core.events.event import event_of_options
 from delivery_chain.core.names.git_ref import short_ref
-from delivery_chain.core.run.state import WARNING, End
 from delivery_chain.core.web_paths import PAGES
 from delivery_chain.errors import AirflowUnreachable, ConfigurationError, ToolError, UsageError
 from delivery_chain.tools.airflow_rest import (
@@ -32,23 +31,11 @@ from delivery_chain.tools.airflow_rest import (
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
 
 URL = "AIRFLOW_API_URL"
 """The environment variable with Airflow's address."""
 WAIT_SECONDS = 3600.0
-FIRST_POLL, SLOWEST_POLL = 0.5, 5.0
-"""Seconds between two polls of a run; the interval grows."""
-SUCCESS = "success"
-ENDED = (SUCCESS, "failed")
-"""States of a finished run."""
-DELIVERED = "delivered"
-"""First word of the only outcome with exit code 0."""
-LONGEST_NOTE = 1000
-"""Airflow's maximum, in characters."""
-ENDS = (*(str(end) for end in End), WARNING)
-"""Prefixes of the notes that this package writes."""
-CONFLICT, TOO_MANY, SERVER_ERROR = 409, 429, 500
+CONFLICT = 409
 _CHAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,249}")
 _RUN_ID = re.compile(r"(?!.*\.\.)[A-Za-z0-9_.~:+-]{1,250}")
 """Ids that Airflow accepts: `[scheduler] allowed_run_id_pattern`."""
@@ -101,12 +88,9 @@ def register(parser: argparse.ArgumentParser) -> None:
 def _trigger(args: argparse.Namespace) -> int:
     try:
         return _start(args)
-    except (UsageError, ConfigurationError) as error:
+    except (UsageError, ConfigurationError, ToolError) as error:
         print(error, file=sys.stderr)  # noqa: T201
-        return USAGE
-    except ToolError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        return UNREACHABLE
+        return exit_code(error)
     except KeyboardInterrupt:
         print("interrupted; a run already started continues", file=sys.stderr)  # noqa: T201
         return UNREACHABLE
@@ -136,17 +120,6 @@ def _start(args: argparse.Namespace) -> int:
         ended = wait(server, chain, run_id, until=time.monotonic() + args.timeout)
     print(f"{ended.state}  {ended.sentence}".rstrip())  # noqa: T201
     return DONE if ended.delivered else FAILED
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The end of a run."""
-
-    state: str
-    """Airflow's state: `success` or `failed`."""
-    sentence: str
-    delivered: bool
-    """Whether its image is proven to be in every region, and every trigger was delivered."""
 
 
 def conf_of(args: argparse.Namespace) -> dict[str, Any]:
@@ -203,6 +176,8 @@ def refusal(server: AirflowServer, chain: str, conf: dict[str, Any]) -> str:
     except ToolError:
         # A proxy may allow only browsers to reach the pages.
         return ""
+    if answer.data.get("detail") == f"no chain {chain}" and _is_other_dag(server, chain):
+        raise ToolError(f"{server.address}: {_no_such(server, chain)}", tool="airflow")
     reason = answer.data.get("refused") if answer.ok else ""
     return clean(reason, LONGEST_NOTE) if isinstance(reason, str) else ""
 
@@ -224,7 +199,7 @@ def start(server: AirflowServer, chain: str, run_id: str, conf: dict[str, Any]) 
         raise AirflowUnreachable(f"{error}\n{again}", tool="airflow") from error
     if answer.ok and answer.data.get("dag_run_id") == run_id:
         return "started"
-    if answer.status == CONFLICT and server.call("GET", _path(chain, run_id)).ok:
+    if answer.status == CONFLICT and server.call("GET", run_path(chain, run_id)).ok:
         return "exists"
     return _refused(server, chain, answer, again)
 
@@ -242,6 +217,17 @@ def _refused(server: AirflowServer, chain: str, answer: Answer, again: str) -> N
     else:
         what = f"Airflow refused the run (status {answer.status}): {answer.text}"
     raise ToolError(f"{where}: {what}", tool="airflow")
+
+
+def _is_other_dag(server: AirflowServer, chain: str) -> bool:
+    """Whether a Dag of that name exists that is no chain; it would accept any `conf`."""
+    answer = server.call("GET", f"/dags/{part(chain)}")
+    tags = answer.data.get("tags")
+    return (
+        answer.ok
+        and isinstance(tags, list)
+        and CHAIN_TAG not in [tag.get("name") for tag in tags if isinstance(tag, dict)]
+    )
 
 
 def _no_such(server: AirflowServer, chain: str) -> str:
@@ -269,87 +255,3 @@ def is_paused(server: AirflowServer, chain: str) -> bool:
         return server.call("GET", f"/dags/{part(chain)}").data.get("is_paused") is True
     except ToolError:
         return False
-
-
-def wait(
-    server: AirflowServer,
-    chain: str,
-    run_id: str,
-    *,
-    until: float,
-    sleep: Callable[[float], None] = time.sleep,
-) -> Ended:
-    """Wait until the run finishes. An unreachable or failing server is retried.
-
-    Args:
-        server: The run's Airflow.
-        chain: Its chain.
-        run_id: Its id.
-        until: Deadline in seconds on the clock of `time.monotonic()`.
-        sleep: Sleeps for a number of seconds.
-
-    Returns:
-        Its outcome, or its state and note if the plugin's pages can't be reached.
-
-    Raises:
-        ToolError: The deadline passed, the run was deleted, or Airflow refused the request.
-    """
-    pause = FIRST_POLL
-    while True:
-        state, note = _poll(server, chain, run_id)
-        if state in ENDED:
-            return _outcome(server, chain, run_id) or _by_note(state, note)
-        left = until - time.monotonic()
-        if left <= 0:
-            sentence = _plugin_data(server, chain, run_id).get("sentence")
-            why = f" ({clean(sentence, LONGEST_NOTE)})" if isinstance(sentence, str) and sentence else ""
-            raise ToolError(
-                f"{chain}: run {run_id} did not finish in time, last state {state}{why}; it continues",
-                tool="airflow",
-            )
-        sleep(min(pause, left))
-        pause = min(pause * 1.5, SLOWEST_POLL)
-
-
-def _outcome(server: AirflowServer, chain: str, run_id: str) -> Ended | None:
-    """Ask the plugin for the outcome of a finished run; None if the plugin is absent, or gives no valid outcome."""
-    data = _plugin_data(server, chain, run_id)
-    sentence, state = data.get("sentence"), data.get("state")
-    if not isinstance(sentence, str) or state not in ENDED:
-        return None
-    whole = data.get("end") == DELIVERED and data.get("good") is True
-    return Ended(str(state), clean(sentence, LONGEST_NOTE), whole)
-
-
-def _plugin_data(server: AirflowServer, chain: str, run_id: str) -> dict[str, Any]:
-    """Ask the plugin about a run; empty if it is absent or does not respond."""
-    try:
-        answer = server.call("GET", f"/runs/{part(chain)}/{part(run_id)}/outcome", below=PAGES)
-    except ToolError:
-        return {}
-    return answer.data if answer.ok else {}
-
-
-def _by_note(state: str, note: str) -> Ended:
-    """Derive the outcome from Airflow alone: our notes begin with the outcome, a user's note does not."""
-    ours = note.startswith(ENDS)
-    return Ended(state, note, state == SUCCESS and (not ours or note.startswith(DELIVERED)))
-
-
-def _poll(server: AirflowServer, chain: str, run_id: str) -> tuple[str, str]:
-    try:
-        answer = server.call("GET", _path(chain, run_id))
-    except AirflowUnreachable as error:
-        return f"unknown: {error}", ""
-    if answer.ok and isinstance(answer.data.get("state"), str):
-        return answer.data["state"], clean(str(answer.data.get("note") or ""), LONGEST_NOTE)
-    if answer.ok or answer.status == TOO_MANY or answer.status >= SERVER_ERROR:
-        return f"unknown: status {answer.status} {answer.text}", ""
-    raise ToolError(
-        f"{server.address}: run {run_id} of {chain!r} can't be read (status {answer.status}): {answer.text}",
-        tool="airflow",
-    )
-
-
-def _path(chain: str, run_id: str) -> str:
-    return f"/dags/{part(chain)}/dagRuns/{part(run_id)}"

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from delivery_chain.commands.exit_codes import DONE, UNREACHABLE, USAGE
+from delivery_chain.commands.exit_codes import DONE, exit_code
 from delivery_chain.core.spec.connections import GIT, REGISTRY, connect_command, nearest
 from delivery_chain.core.web_paths import webhook_path
 from delivery_chain.errors import ConfigurationError, ToolError, UsageError
@@ -60,12 +60,9 @@ def register(parser: argparse.ArgumentParser) -> None:
 def _webhook(args: argparse.Namespace) -> int:
     try:
         lines = add(args, os.environ)
-    except (UsageError, ConfigurationError) as error:
+    except (UsageError, ConfigurationError, ToolError) as error:
         print(error, file=sys.stderr)  # noqa: T201
-        return USAGE
-    except ToolError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        return UNREACHABLE
+        return exit_code(error)
     print("\n".join(lines))  # noqa: T201
     return DONE
 

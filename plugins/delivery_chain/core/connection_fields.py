@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from delivery_chain.errors import ConfigurationError
 
@@ -25,7 +25,7 @@ class ConnectionFields:
     login: str
     password: str = field(repr=False)
     port: int | None
-    extra: dict[str, Any] = field(repr=False)
+    extra: dict[str, object] = field(repr=False)
     mask: Callable[[str], None] = field(repr=False)
     """Masks a secret in logs from now on; also called with an empty string."""
 
@@ -66,11 +66,11 @@ class ConnectionFields:
         """Read the field `ca_certificate`: PEM text, or empty for the CAs that the system trusts."""
         text = self.text("ca_certificate").strip()
         if text and not text.startswith(_CERTIFICATE):
-            raise self.wrong("ca_certificate", f"PEM text that begins with {_CERTIFICATE}", "another text")
+            raise self.wrong("ca_certificate", f"PEM text that begins with {_CERTIFICATE}", "other text")
         return f"{text}\n" if text else ""
 
     def wrong(self, name: str, expected: str, found: str) -> ConfigurationError:
-        """Build the error for one field; `found` must hold no secret."""
+        """Build the error for one field; `found` must contain no secret."""
         return ConfigurationError(
             f"connection {self.conn_id!r}, field {name}: expected {expected}, found {found}; "
             "correct it under Admin > Connections"

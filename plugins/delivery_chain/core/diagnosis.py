@@ -66,7 +66,7 @@ class Check:
 
 
 CLOSE, FAR = 5.0, 60.0
-"""Clock skew in seconds: up to the first, pushes are told apart correctly; beyond the second, signatures fail."""
+"""Clock skew in seconds: up to the first, pushes are ordered correctly; beyond the second, signatures are rejected."""
 
 
 def clock(about: str, ahead: timedelta) -> Line:
@@ -74,7 +74,7 @@ def clock(about: str, ahead: timedelta) -> Line:
 
     Args:
         about: Owner of the clock.
-        ahead: Its time minus ours.
+        ahead: Its time minus this machine's.
     """
     seconds = ahead.total_seconds()
     if abs(seconds) <= CLOSE:

@@ -1,6 +1,7 @@
-"""Tiny manifest that a tag points at briefly while it is deleted at a registry that deletes only by digest. Pure.
+"""Tiny manifest that a tag is moved to just before its deletion, at registries that delete only by digest. Pure.
 
-Registries send events for it as for any push, so receivers of events need to know its digest.
+Deleting the tag's own digest would delete its image as well, and every other tag of it. Registries send events for this
+stand-in as for any push, so receivers of events need to know its digest.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ _EMPTY = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": sha256_dig
 
 
 def stand_in(tag: str) -> bytes:
-    """Build the manifest; the tag's name makes it unique, so that no other tag shares its digest and is deleted too."""
+    """Build the manifest. The tag's name makes its digest unique, so that deleting it deletes no other tag."""
     document = {
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
@@ -28,5 +29,5 @@ def stand_in(tag: str) -> bytes:
 
 
 def deleted_tag_digest(tag: str) -> str:
-    """Digest of `tag` while it is being deleted by its stand-in."""
+    """Digest of the stand-in of `tag`."""
     return sha256_digest(stand_in(tag))

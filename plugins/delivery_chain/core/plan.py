@@ -56,17 +56,17 @@ class Plan(Value):
     tags: tuple[str, ...]
     """User tags, in the rule's order."""
     pushed_at: datetime
-    """Time of the push; tags go to the latest. For a redelivered push, its original time."""
+    """Time of the push, by which tags are ordered: the latest push gets them. For a redelivery, the original time."""
     seen_at: datetime | None = None
     """Time at which this installation first saw the push, by its own clock."""
     actor: str = ""
     build: BuildPlan | None = None
     digest: str = ""
-    """Existing image, for a run without a build."""
+    """Digest of the existing image, for a run without a build."""
     announce: bool = True
     """Whether to fire triggers."""
     again: int = 0
-    """Earlier pushes of the image delivered under this run's id, which has become free since."""
+    """Number of earlier pushes of the image that were delivered under this run id; their runs were deleted since."""
 
     @property
     def name(self) -> str:
@@ -99,7 +99,7 @@ class Planned(Value):
     number: int = 0
     """Version of the spec; 0 if unknown."""
     fingerprint: str = ""
-    """Of the spec."""
+    """Fingerprint of the spec."""
 
 
 def made_for(plan: Plan, spec: ChainSpec) -> str:
@@ -115,7 +115,7 @@ class SourceSelection:
     repository: str
     source: Source
     ref: str
-    """Full ref; short if a user gave a short name that may be either, then `rule` decides."""
+    """Full ref. Short if a user gave a short name that may be a branch or a tag; then `rule` decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def select(spec: ChainSpec, event: Event) -> Selection:
     """Select the rule or image of an event in this chain.
 
     Raises:
-        EventRefused: Outside the scope, no rule matches, several match, or not possible by hand.
+        EventRefused: The event is outside the scope, matches no rule or several, or can't be started by hand.
     """
     if event.repository and not spec.scope.covers(event.repository):
         raise EventRefused(f"repository {event.repository!r} is not in the scope of chain {spec.name!r}")
@@ -245,8 +245,8 @@ def make_plan(
             exist.
 
     Raises:
-        Superseded: The ref or tag moved on since the push; the newer push has its own run. Not if a user named the
-            commit: that is built, and moves no tag of another commit.
+        Superseded: The ref or tag moved on since the push; the newer push has its own run. Not raised if a user named
+            the commit: it is built, without moving tags of other commits.
         EventRefused: The ref or image no longer exists, or a resulting tag is invalid.
     """
     pushed_at = not_after(event.pushed_at, now)

@@ -118,7 +118,7 @@ class RegionResult(Value):
     seconds: float
 
 
-class Outcome(StrEnum):
+class AttemptOutcome(StrEnum):
     """Outcome of a delivery attempt."""
 
     DONE = "done"
@@ -139,7 +139,7 @@ class Attempt(Value):
     """HTTP status; 0 without a response."""
     answer: str = ""
     """First bytes of the response, or the reason why there was none."""
-    outcome: Outcome
+    outcome: AttemptOutcome
     after: float | None = None
     """Seconds the target asked to wait."""
     advice: str | None = None
@@ -152,7 +152,7 @@ class Attempt(Value):
         if not isinstance(data, dict) or "outcome" in data:
             return data
         arrived = data.get("status") in range(200, 300)
-        return data | {"outcome": Outcome.DONE if arrived else Outcome.LATER}
+        return data | {"outcome": AttemptOutcome.DONE if arrived else AttemptOutcome.LATER}
 
     def __str__(self) -> str:
         return f"{self.status or 'no answer'} in {self.seconds} s: {self.answer[:200]!r}"

@@ -19,7 +19,7 @@ class Step:
     REPLICATE = "replicate"
     DISTRIBUTE = "distribute"
     REPORT = "report"
-    """The last step: it reports how the run ended, and its own state is the run's."""
+    """The last step: it reports how the run ended, and its own state becomes the run's state."""
 
 
 class WatchStep:
@@ -55,14 +55,14 @@ BEFORE = {
     Step.REPLICATE: (Step.PUBLISH,),
     Step.DISTRIBUTE: (Step.PUBLISH, Step.REPLICATE),
 }
-"""Upstream steps of each, without those that only report; in execution order."""
+"""Upstream steps of each step, without those that only report; in execution order."""
 CLOSING = (Step.DENIED, Step.REPORT)
 """Steps that report what happened upstream, and report again when a run resumes after its end."""
 SUCCESS, FAILED, SKIPPED = "success", "failed", "skipped"
 SUPERSEDED = "Superseded"
 BUILT = "BuiltBefore"
 SKIPS = frozenset({SKIPPED, SUPERSEDED, BUILT})
-"""In place of the error's name if a step had nothing to do."""
+"""Stored in place of an error's name if a step had nothing to do."""
 NOT_RUN = frozenset({SKIPPED, "upstream_failed"})
 """Airflow's states of a task that it will never start by itself."""
 DONE = NOT_RUN | {SUCCESS, FAILED, "removed"}

@@ -1,6 +1,6 @@
-"""Untrusted times, from a sender, a user or an image's annotation. Times in the future are not believed.
+"""Untrusted times, from a sender, a user or an image's annotation. Times in the future are not accepted.
 
-Pure: the present is an argument.
+Pure: the current time is an argument.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime.fromtimestamp(0, UTC)
-"""No push is older. Go's zero time and 0 mean an unknown time."""
+"""No push is older. Some senders write 0, or Go's zero time, for an unknown time."""
 CLOCKS_APART = timedelta(minutes=5)
-"""Clock skew to tolerate in the origin of a time."""
+"""Tolerated clock skew of the machine that a time comes from."""
 _FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 def in_utc(time: datetime) -> datetime:
-    """Convert to UTC, the default zone; beyond the calendar's end, return that end."""
+    """Convert to UTC, which is also the default zone; clamp to the first and last time that `datetime` can express."""
     if time.tzinfo is None:
         return time.replace(tzinfo=UTC)
     try:
@@ -39,9 +39,9 @@ def not_after(time: datetime | None, now: datetime) -> datetime:
 
 
 def claimed(text: object, now: datetime) -> datetime:
-    """Push time that an image claims; the beginning of time if that proves nothing.
+    """Push time that an image claims.
 
-    That is, if it is missing, or in the future by more than the tolerated clock skew.
+    1970 if the claim proves nothing: it is missing, or in the future by more than the tolerated clock skew.
     """
     found = read_time(text)
     return found if found and found <= now + CLOCKS_APART else _FIRST

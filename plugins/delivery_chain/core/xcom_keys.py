@@ -3,7 +3,7 @@
 RETURNED = "return_value"
 """A task's return value: its result, sealed."""
 REASON = "reason"
-"""Why a step ended without a result, sealed. Airflow removes it when the next try begins."""
+"""Reason why a step ended without a result, sealed. Airflow removes it when the next try begins."""
 ATTEMPTS = "attempts"
 """From `distribute`: every request to its target, for display."""
 REGISTRY_URL = "registry_url"

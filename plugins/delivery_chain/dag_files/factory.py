@@ -1,6 +1,6 @@
-"""Builds all Dags: one per chain, one per git source, and those for maintenance.
+"""Builds all Dags: one per chain, one per git source or namespace of images, and those for maintenance.
 
-Parsing imports no tool, no HTTP client and no provider except the standard one, and reads no connection.
+To keep parsing fast, it imports no tool, no HTTP client and no provider but the standard one, and reads no connection.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ The cursor is in the Variable `{variable}`. While this Dag is paused, pushes wai
 """
 IMAGES_DOC = """Waits for an image tag to appear or to move, then starts a run of the chain that takes it: {chains}.
 
-For images that others push; images built by chains already have runs.
+This is for images that others push; images built by chains already have runs.
 The cursor is in the Variable `{variable}`. While this Dag is paused, pushes wait.
 """
-OVER_DOC = """Watched for chains that were removed from the specs. Its last run ends within minutes.
+OVER_DOC = """Watched for chains that were removed from the specs. The last run of this Dag ends within minutes.
 
 The cursor is kept for a day: if a chain that needs it is restored by then, no push was missed. Then this Dag is removed
 as well.
@@ -52,9 +52,9 @@ MAINTENANCE_DOC = """Removes staging tags that crashed runs left behind, one tas
 
 Tags younger than `[delivery_chain] staging_keep_hours` stay: their run may be in flight.
 """
-REMOVED_DOC = """Exists while removed chains are remembered: for a day, and while they have runs.
+REMOVED_DOC = """Exists while removed chains are remembered: for a day, and as long as they have runs.
 
-One task per chain checks for runs in flight, and once none are left removes their staging tags.
+One task per chain checks whether the chain has runs in flight and, once it has none, removes their staging tags.
 The chain's Dag is then removed; its runs stay in Airflow's history. If one of them is cleared within that day, the Dag
 comes back for it within minutes.
 """
@@ -64,7 +64,7 @@ Each image that a region lacks gets a run of the chain: scanned, judged and copi
 Images already there under the same digest are skipped, so this Dag can be run repeatedly.
 """
 TRIGGER_TIMEOUT = timedelta(minutes=15)
-"""A target that drips its response byte by byte resets every shorter timeout."""
+"""Time limit of a delivery: a target that sends its response byte by byte would reset every shorter timeout."""
 FOR_EVER = 10 * 365 * 86400
 """Seconds for which a watching task waits for a change."""
 OWNER = "delivery-chain"
@@ -84,7 +84,7 @@ def make_chain_dag(
 
     Args:
         spec: The chain.
-        replicate_pool: Airflow pool in which its copies take a slot.
+        replicate_pool: Airflow pool in which each of its replications takes a slot.
         standing: Status of this version of the spec.
         room: Number of instances of each mapped step; by default as many as the spec and its earlier versions need.
     """
@@ -105,7 +105,7 @@ def make_chain_dag(
     )
     with dag:
         _add_steps(spec, replicate_pool, room)
-    # Set after the tasks: otherwise each task gets its own copy of the form, and is many times slower to serialise.
+    # Set after the tasks: otherwise each task gets its own copy of the form, and takes many times longer to serialize.
     dag.params = chain_form(spec)
     return dag
 
@@ -135,7 +135,7 @@ def _add_steps(spec: ChainSpec, replicate_pool: str, room: Mapping[str, int]) ->
     quarantine >> denied
     publish >> replicate >> distribute
     publish >> distribute
-    # This task decides the run's state: it runs whatever the others did, and fails unless the outcome is good.
+    # This task determines the run's state: it runs whatever the others did, and fails unless the outcome is good.
     report = ReportOperator(task_id=Step.REPORT).as_teardown(setups=[], on_failure_fail_dagrun=True)
     [distribute, denied] >> report
 
@@ -262,7 +262,7 @@ def make_over_dags(dag_ids: Iterable[str]) -> dict[str, DAG]:
 
 def make_maintenance_dag(specs: Iterable[ChainSpec]) -> DAG:
     """Build the Dag that removes staging tags of crashed runs, one task per chain, once a day."""
-    from delivery_chain.operators.sweep import SweepOperator
+    from delivery_chain.operators.staging_cleanup import StagingCleanupOperator
 
     with DAG(
         dag_id=MAINTENANCE,
@@ -276,7 +276,7 @@ def make_maintenance_dag(specs: Iterable[ChainSpec]) -> DAG:
         tags=[MAINTENANCE],
     ) as dag:
         for spec in specs:
-            SweepOperator(task_id=f"sweep-{spec.name}", spec=spec)
+            StagingCleanupOperator(task_id=f"sweep-{spec.name}", spec=spec)
     return dag
 
 
@@ -295,7 +295,7 @@ def make_removed_dag(names: Iterable[str], *, unsettled: bool) -> DAG:
         max_active_runs=1,
         default_args={"owner": OWNER, **STEPS},
         tags=[MAINTENANCE],
-        # It appears and disappears by itself, so no user would unpause it.
+        # Never created paused: it appears and disappears by itself, so no user would unpause it.
         is_paused_upon_creation=False,
     ) as dag:
         for name in names:

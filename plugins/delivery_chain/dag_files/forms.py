@@ -31,7 +31,7 @@ def _git_fields(spec: ChainSpec) -> dict[str, Param]:
     return {
         "ref": _field(
             "Branch or tag to build",
-            "Replaces a push of this ref, for example `v1.2.0`. Optional for rules with a fixed ref.",
+            "Built as if it had just been pushed: for example `v1.2.0`. Optional for rules with a fixed ref.",
         ),
         "rule": _field(
             "Build rule",

@@ -1,7 +1,7 @@
-"""Imports the modules of a chain's tasks into a scheduler that forks its tasks: LocalExecutor.
+"""Imports the modules of a chain's tasks into a scheduler that forks its tasks (with LocalExecutor).
 
-Task processes then inherit the modules instead of importing them at each start. Imported from
-`airflow_local_settings.py` in the scheduler only (see docs/sandbox.md); nothing else imports it.
+Task processes then inherit the modules instead of importing them at each start. This module is imported by
+`airflow_local_settings.py` in the scheduler (see docs/sandbox.md), and nowhere else.
 """
 
 from importlib import import_module
@@ -19,14 +19,15 @@ MODULES = (
     "delivery_chain.oci.copy.api",
     "delivery_chain.oci.referrers",
     "delivery_chain.oci.closure",
-    "delivery_chain.operators.sweep",
+    "delivery_chain.operators.staging_cleanup",
     "delivery_chain.operators.match",
     "delivery_chain.builders.buildah.builder",
     "delivery_chain.hooks.logins",
     "delivery_chain.jobs.build",
     "delivery_chain.jobs.scan",
     "delivery_chain.runners.local",
-    "delivery_chain.tools.git.client",
+    "delivery_chain.tools.git.checkout",
+    "delivery_chain.tools.git.refs",
     *(path.partition(":")[0] for path in SCANNERS.values()),
     "delivery_chain.targets.webhook_request",
     "airflow.providers.standard.operators.trigger_dagrun",

@@ -13,7 +13,7 @@ from delivery_chain.core.section import SECTION, Section
 from delivery_chain.core.spec.connections import nearest
 from delivery_chain.errors import ConfigurationError, ToolError, ToolMissing
 from delivery_chain.provider_info import get_provider_info
-from delivery_chain.scanners.table import SCANNERS, load_scanner
+from delivery_chain.scanners.table import SCANNERS
 from delivery_chain.settings import Settings, airflow_option
 from delivery_chain.tools import process
 from delivery_chain.tools.versions import flaw_lines, version_text
@@ -46,7 +46,7 @@ def settings_lines(asked: Iterable[str]) -> tuple[Settings, Section, list[Line]]
     try:
         settings = Settings.read(section.get)
         for name in SCANNERS:
-            load_scanner(name).options.read(section)
+            SCANNERS.load(name)().options.read(section)
     except ConfigurationError as error:
         said = str(error).removeprefix(f"[{SECTION}] ")
         lines.append(
@@ -77,7 +77,7 @@ def checks(scene: Scene) -> Iterator[Check]:
             yield Check("tool", "newuidmap", _newuidmap)
         yield Check("isolation", "builds", lambda: _isolation(scene.settings), PROBE_SECONDS)
     for name in scene.engines:
-        yield from load_scanner(name).checks(scene.section)
+        yield from SCANNERS.load(name)().checks(scene.section)
 
 
 def _tool(name: str) -> Iterator[Line]:
@@ -107,13 +107,13 @@ def _newuidmap() -> Iterator[Line]:
 
 
 def _isolation(settings: Settings) -> Iterator[Line]:
-    from delivery_chain.builders.table import load_builder  # noqa: PLC0415
+    from delivery_chain.builders.table import BUILDERS  # noqa: PLC0415
 
     options = {"isolation": settings.build_isolation, "network": settings.build_network}
     folder = settings.work_folder
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        found = load_builder("buildah").probe(options, folder)
+        found = BUILDERS.load("buildah")().probe(options, folder)
     except OSError:
         return  # The line of the work folder says it.
     except (ToolError, ConfigurationError) as error:

@@ -17,7 +17,7 @@ from delivery_chain.core.diagnosis import Check, Line, clock, ok, problem, warni
 from delivery_chain.core.names.git_ref import counted
 from delivery_chain.core.names.tags import quarantine_name
 from delivery_chain.core.plan import matching_rules
-from delivery_chain.core.spec.connections import GIT, REGISTRY, TRIGGER, Needed, connect_command, nearest
+from delivery_chain.core.spec.connections import GIT, REGISTRY, Needed, connect_command, nearest
 from delivery_chain.errors import (
     ConfigurationError,
     ConnectionMissing,
@@ -28,7 +28,7 @@ from delivery_chain.errors import (
 )
 from delivery_chain.hooks.git import GitSourceHook
 from delivery_chain.hooks.registry import TEST_TIMEOUT, OciRegistryHook
-from delivery_chain.hooks.webhook import WebhookHook, try_target
+from delivery_chain.hooks.target import target_at
 from delivery_chain.oci.client import RegistryClient
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from delivery_chain.core.spec.model import ChainSpec
     from delivery_chain.doctor.scene import Scene
 
-TOPICS = {REGISTRY: "registry", GIT: "git", TRIGGER: "trigger"}
 LOOK_SECONDS = 25.0
 NOT_ALLOWED = "is not allowed (allowed:"
 """Part of the error for a source whose transport the settings do not allow."""
@@ -55,14 +54,18 @@ def checks(scene: Scene) -> Iterator[Check]:
         seen.setdefault((one.connection, one.conn_type, one.url), one)
     for one in seen.values():
         about = f"{one.connection} {one.url}".strip()
-        yield Check(TOPICS[one.conn_type], about, _asking(scene, one, about))
+        yield Check(_topic(one), about, _asking(scene, one, about))
+
+
+def _topic(needed: Needed) -> str:
+    return "trigger" if needed.target else {REGISTRY: "registry", GIT: "git"}[needed.conn_type]
 
 
 def _asking(scene: Scene, needed: Needed, about: str) -> Callable[[], Iterator[Line]]:
-    ask = {REGISTRY: _registry, GIT: _git, TRIGGER: _trigger}[needed.conn_type]
+    ask = _trigger if needed.target else {REGISTRY: _registry, GIT: _git}[needed.conn_type]
 
     def lines() -> Iterator[Line]:
-        topic = TOPICS[needed.conn_type]
+        topic = _topic(needed)
         try:
             yield from ask(scene, needed, about)
         except ConnectionMissing as error:
@@ -83,7 +86,7 @@ def _set_right(scene: Scene, needed: Needed) -> str:
 
 
 def _missing(scene: Scene, needed: Needed, about: str, said: str) -> Line:
-    topic = TOPICS[needed.conn_type]
+    topic = _topic(needed)
     if scene.known is None:
         return warning(
             topic,
@@ -207,7 +210,7 @@ def _delete(needed: Needed, client: RegistryClient, name: str) -> Line:
 
 
 def _git(scene: Scene, needed: Needed, about: str) -> Iterator[Line]:
-    from delivery_chain.tools.git.client import list_refs  # noqa: PLC0415
+    from delivery_chain.tools.git.refs import list_refs  # noqa: PLC0415
 
     try:
         source = GitSourceHook(needed.connection, scene.settings.git_transports).source(needed.url)
@@ -232,8 +235,8 @@ def _builders(scene: Scene, needed: Needed) -> list[ChainSpec]:
 
 def _trigger(scene: Scene, needed: Needed, about: str) -> Iterator[Line]:
     del scene
-    target = WebhookHook(needed.connection).target()
-    good, said = try_target(target)
+    target = target_at(needed.target, needed.connection)
+    good, said = target.probe()
     if good:
         yield ok("trigger", about, said)
     else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from delivery_chain.core.spec.connections import GIT, REGISTRY
 from delivery_chain.hooks.git import GitSourceHook
 from delivery_chain.hooks.registry import OciRegistryHook
-from delivery_chain.hooks.webhook import WebhookHook
+from delivery_chain.hooks.target import target_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,4 +32,4 @@ def check_connection(needed: Needed, transports: Iterable[str]) -> None:
     elif needed.conn_type == GIT:
         GitSourceHook(needed.connection, transports).source(needed.url)
     else:
-        WebhookHook(needed.connection).target()
+        target_at(needed.target, needed.connection)

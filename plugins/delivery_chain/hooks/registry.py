@@ -148,5 +148,5 @@ def checked_template(fields: ConnectionFields, template: str) -> str:
             "ui_url", f"only {', '.join(f'{{{name}}}' for name in _NAMES)}", f"{{{unknown[0][:40]}}}"
         )
     if not _TEMPLATE.fullmatch(host_and_path) or "@" in host_and_path.split("/", 3)[2]:
-        raise fields.wrong("ui_url", "a URL that begins with https://", "another text")
+        raise fields.wrong("ui_url", "a URL that begins with https://", "other text")
     return template

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from delivery_chain.hooks.connection import read_connection
-from delivery_chain.targets.table import target_class
+from delivery_chain.targets.table import TARGETS
 
 if TYPE_CHECKING:
     from delivery_chain.targets.interface import Target
@@ -22,5 +22,5 @@ def target_at(kind: str, conn_id: str) -> Target:
         ConfigurationError: The kind is unknown, or the connection is missing or wrong. Not retryable.
         AirflowUnreachable: It is unknown whether the connection exists. Retryable.
     """
-    found = target_class(kind)
+    found = TARGETS.load(kind)
     return found.of(read_connection(conn_id, found.connection_type))

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import socket
-import ssl
 from typing import ClassVar
-from urllib.parse import urlsplit
 
 from airflow.sdk import BaseHook
 
 from delivery_chain.errors import ConfigurationError
 from delivery_chain.hooks.connection import read_connection
-from delivery_chain.targets.webhook import PORTS, WebhookTarget
+from delivery_chain.targets.webhook import WebhookTarget
 
 
 class WebhookHook(BaseHook):
@@ -42,36 +39,7 @@ class WebhookHook(BaseHook):
     def test_connection(self) -> tuple[bool, str]:
         """Connect, with a TLS handshake for https. No request is sent, since it could start a redeploy."""
         try:
-            return try_target(self.target())
+            return self.target().probe()
         except ConfigurationError as error:
             # Airflow tests a copy of the connection under a random name, which means nothing to the user.
             return False, str(error).replace(f"connection {self.conn_id!r}", "this connection")
-
-
-def try_target(target: WebhookTarget) -> tuple[bool, str]:
-    """Connect, with a TLS handshake for https, but send no request.
-
-    Returns:
-        Whether that worked, and a sentence about the result.
-    """
-    try:
-        _connect(target)
-    except ssl.SSLError as error:
-        return False, f"{target.shown_url}: TLS failed: {error.reason or error}"
-    except OSError as error:
-        return False, f"{target.shown_url}: no connection: {error.strerror or error}"
-    signed = "deliveries will be signed" if target.secret else "deliveries will NOT be signed (no secret)"
-    return (
-        True,
-        f"{target.shown_url} takes connections; no request was sent, it could start a redeploy; {signed}",
-    )
-
-
-def _connect(target: WebhookTarget) -> None:
-    parts = urlsplit(target.url)
-    host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
-    with socket.create_connection((host, port), timeout=target.timeout) as plain:
-        if parts.scheme == "https":
-            context = ssl.create_default_context(cadata=target.ca_certificate or None)
-            with context.wrap_socket(plain, server_hostname=host):
-                pass

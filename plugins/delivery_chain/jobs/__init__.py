@@ -1,1 +1,1 @@
-"""Defines builds and scans as values that run anywhere: serializable to JSON, by reference, without Airflow."""
+"""Defines builds and scans as jobs that run anywhere without Airflow: JSON values that name commits and digests."""

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from delivery_chain.builders.context import resolve_context
 from delivery_chain.builders.interface import BuildWork
-from delivery_chain.builders.table import load_builder
-from delivery_chain.core.dockerfile.pull_policy import PullPolicy, ReadRule
+from delivery_chain.builders.table import BUILDERS
+from delivery_chain.core.dockerfile.base_image_policy import BaseImagePolicy, ReadRule
 from delivery_chain.jobs.job import BuildDone
-from delivery_chain.tools.git.client import checkout
+from delivery_chain.tools.git.checkout import checkout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ def run(job: BuildJob, logins: Logins, machine: Machine, log: Callable[[str], No
 
     Raises:
         SourceError: Git failed; the class says whether to retry.
-        BuildFailed, RegistryError, ToolError, ConfigurationError: As `Builder.build`.
+        BuildFailed, RegistryError, ToolError, ConfigurationError: As in `Builder.build`.
     """
     deadline = time.monotonic() + job.seconds
     tree = machine.folder / "source"
@@ -55,7 +55,7 @@ def run(job: BuildJob, logins: Logins, machine: Machine, log: Callable[[str], No
         reads=_reads(job, logins),
         options=job.options,
     )
-    output = load_builder(job.builder).build(work, seconds=deadline - time.monotonic(), log=log)
+    output = BUILDERS.load(job.builder)().build(work, seconds=deadline - time.monotonic(), log=log)
     return BuildDone(
         digest=output.digest,
         build_seconds=round(output.build_seconds, 3),
@@ -64,10 +64,10 @@ def run(job: BuildJob, logins: Logins, machine: Machine, log: Callable[[str], No
     )
 
 
-def _reads(job: BuildJob, logins: Logins) -> PullPolicy:
+def _reads(job: BuildJob, logins: Logins) -> BaseImagePolicy:
     """Return the base images that the build may read, with their logins."""
     rules = []
     for read in job.reads:
         registry = logins.registry(read.connection)
         rules.append(ReadRule(read.rule, read.host or registry.host, read.namespaces, registry))
-    return PullPolicy(tuple(rules), strangers=job.strangers)
+    return BaseImagePolicy(tuple(rules), strangers=job.strangers)

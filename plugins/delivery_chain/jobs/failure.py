@@ -25,7 +25,7 @@ class Failure(Value):
     retry_after: float | None = None
     """Seconds that the server asked to wait before the next attempt."""
     details: dict[str, str | int | tuple[str, ...]] = {}
-    """The error's other attributes, those that are set."""
+    """The error's other attributes, as far as they are set."""
 
 
 def failure_of(error: DeliveryChainError) -> Failure:
@@ -50,7 +50,7 @@ def error_of(failure: Failure) -> DeliveryChainError:
     known = _known().get(failure.error)
     if known is None or known.retryable is not failure.retryable:
         known = JobLost if failure.retryable else JobFailed
-    # Its own constructor may compose the message from parts that were not serialized.
+    # The class's own constructor may compose the message from parts that were not serialized.
     error = known.__new__(known, failure.message)
     attributes: dict[str, Any] = {**_defaults(known), **failure.details, "retry_after": failure.retry_after}
     for name, value in attributes.items():

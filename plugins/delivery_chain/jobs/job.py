@@ -86,17 +86,17 @@ class ScanJob(Value):
     kind: Literal["scan"] = "scan"
     engine: str
     options: dict[str, Any] = {}
-    """The engine's own, see `scanners.interface.Options`."""
+    """The engine's own options, see `scanners.interface.Options`."""
     registry: str
     """Airflow connection of type `oci_registry`."""
     name: str
     """Repository with its namespace."""
     digest: str
-    """An image's own manifest; no index."""
+    """Digest of an image's own manifest, not of an index."""
     platform: str
-    """The image's: `linux/arm64`."""
+    """The image's platform: `linux/arm64`."""
     seconds: float = Field(gt=0)
-    """Time for all of it."""
+    """Time limit of the whole job."""
 
     @property
     def registries(self) -> tuple[str, ...]:
@@ -121,15 +121,15 @@ class BuildDone(Value):
 
 
 class ScanDone(Value):
-    """A scanned image; the registry has both reports as referrers."""
+    """A scanned image. The registry has the engine's own report and the project's `ScanReport` as its referrers."""
 
     kind: Literal["scan"] = "scan"
     counts: dict[str, int]
     """Findings per severity."""
     database: Database
-    """Of vulnerabilities."""
+    """The vulnerability database that was used."""
     report: str
-    """Digest of the blob with our `ScanReport` as JSON."""
+    """Digest of the blob with the `ScanReport` as JSON."""
     referrer: str
     """Digest of the referrer manifest under which the engine's own report is kept."""
 

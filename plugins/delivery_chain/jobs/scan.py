@@ -1,4 +1,4 @@
-"""Runs the scan job: scans one image with one engine, and attaches both reports to the image."""
+"""Runs the scan job: scans one image with one engine, and attaches the reports to the image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from delivery_chain.jobs.job import ScanDone
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.referrers import attach
 from delivery_chain.scanners.interface import ImageRef, Workplace
-from delivery_chain.scanners.table import load_scanner
+from delivery_chain.scanners.table import SCANNERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 
 
 def run(job: ScanJob, logins: Logins, machine: Machine, log: Callable[[str], None]) -> ScanDone:
-    """Scan the image, and attach the engine's report and ours to it.
+    """Scan the image, and attach the engine's own report and the `ScanReport` made from it.
 
     Raises:
         UsageError: The engine does not accept the job's options. Not retryable.
-        ScanFailed, RegistryError, ToolError, ConfigurationError: As `Scanner.prepare` and `Scanner.scan`.
+        ScanFailed, RegistryError, ToolError, ConfigurationError: As in `Scanner.prepare` and `Scanner.scan`.
     """
     until = time.monotonic() + job.seconds
     registry = logins.registry(job.registry)
-    scanner = load_scanner(job.engine)
+    scanner = SCANNERS.load(job.engine)()
     options = _options(job, scanner.options)
     with RegistryClient(registry) as client:
         # First, so that a missing image or a rejected login gets its own error.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.gate.judge import Verdict
 from delivery_chain.core.names.reference import short_digest
-from delivery_chain.core.results import Attempt, DeliveryResult, Outcome, Published, RegionResult
+from delivery_chain.core.results import Attempt, AttemptOutcome, DeliveryResult, Published, RegionResult
 from delivery_chain.core.spec.filters import fires_for, waits_for
 from delivery_chain.core.steps import Step
 from delivery_chain.core.xcom_keys import ATTEMPTS
@@ -97,7 +97,7 @@ class _Attempts:
     @property
     def arrived(self) -> set[str]:
         """Tags that the target has accepted since the last clear."""
-        return {one.tag for one in self.attempts[self._before :] if one.outcome is Outcome.DONE}
+        return {one.tag for one in self.attempts[self._before :] if one.outcome is AttemptOutcome.DONE}
 
     def of(self, tag: str) -> tuple[Attempt, ...]:
         """Return the attempts for a tag since the last clear, oldest first."""
@@ -173,7 +173,7 @@ def _skipped_rules(ti: TaskInstance, spec: ChainSpec) -> set[str]:
 
     Decided from the results of steps, not from task states, which users can set.
     """
-    from delivery_chain.core.spec.filters import destination
+    from delivery_chain.core.spec.filters import NotCovered, destination
     from delivery_chain.operators.base import planned
 
     plan, _ = planned(ti)
@@ -182,15 +182,15 @@ def _skipped_rules(ti: TaskInstance, spec: ChainSpec) -> set[str]:
     return {
         rule.name
         for rule in spec.replicate
-        if isinstance(destination(spec, rule, plan.repository, held), str)
+        if isinstance(destination(spec, rule, plan.repository, held), NotCovered)
     }
 
 
 def _check(trigger: str, url: str, attempt: Attempt) -> None:
-    if attempt.outcome is Outcome.DONE:
+    if attempt.outcome is AttemptOutcome.DONE:
         return
     what = f"trigger {trigger!r}: {url} did not accept the delivery of {attempt.tag}: {attempt}"
-    if attempt.outcome is Outcome.LATER:
+    if attempt.outcome is AttemptOutcome.LATER:
         raise DeliveryUnavailable(what, retry_after=attempt.after)
     raise DeliveryFailed(f"{what}; {attempt.advice}" if attempt.advice else what)
 

@@ -38,11 +38,11 @@ class JobOperator(ChainOperator):
         """
         from delivery_chain.hooks.logins import logins_for
         from delivery_chain.jobs.failure import Failure, error_of
-        from delivery_chain.runners.table import load_runner
+        from delivery_chain.runners.table import RUNNERS
         from delivery_chain.settings import Settings
 
         logins = logins_for(job, Settings.load().git_transports)
-        runner = load_runner(RUNNER)
+        runner = RUNNERS.load(RUNNER)()
         handle = runner.submit(job, logins, job_key(context["ti"], part))
         self._running = runner, handle
         try:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from delivery_chain.core.events.event import Event
     from delivery_chain.core.events.history import History, Told
-    from delivery_chain.core.events.ledger import Entry, Outcome
+    from delivery_chain.core.events.ledger import Entry, StartResult
     from delivery_chain.core.events.pipeline import RunsThere
     from delivery_chain.core.events.routing import Start
     from delivery_chain.core.spec.model import ChainSpec
@@ -198,12 +198,12 @@ class LookIntake:
             self._waiting = min(position, self._waiting)
         return LATER if position >= self._waiting else ""
 
-    def make(self, one: Routed, start: Start, run_id: str, event: Event) -> Outcome:
+    def make(self, one: Routed, start: Start, run_id: str, event: Event) -> StartResult:
         """Queue the run for the task `start`."""
         conf = event.model_copy(update={"delivery_id": run_id}).to_conf()
         self.runs.append({"trigger_dag_id": start.chain, "trigger_run_id": run_id, "conf": conf})
         self.positions.append(self._position[one.push.ref])
-        return start.outcome(run_id=run_id, made=True)
+        return start.result(run_id=run_id, made=True)
 
     def remember(self, one: Routed, history: History) -> None:
         """Do nothing: the task `remember` moves the cursor, after the runs were started."""
@@ -236,7 +236,7 @@ def _first(intake: LookIntake, routed: Sequence[Routed]) -> list[Entry]:
     more = f"and {left_out} more that existed, which are not listed" if left_out > 0 else ""
     entries: list[Entry] = []
     for position, one in enumerate(shown):
-        outcomes = tuple(start.outcome(why=BEFORE_US.format(start.command)) for start in one.starts)
+        outcomes = tuple(start.result(why=BEFORE_US.format(start.command)) for start in one.starts)
         at = intake.looked + timedelta(microseconds=position)
         entries.append(intake.entry(replace(one, at=at, outcomes=outcomes, why="" if position else more)))
     return entries

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-SWEEP_SECONDS = 20.0
+REMOVAL_SECONDS = 20.0
 """Maximum seconds that a step without a folder spends on cleaning up after killed jobs."""
 
 
@@ -31,11 +31,11 @@ class WorkerOperator(ChainOperator):
         """
         from delivery_chain.errors import ConfigurationError, DiskFull
         from delivery_chain.settings import Settings
-        from delivery_chain.tools.job_folder import sweep
+        from delivery_chain.tools.leftovers import remove_leftovers
         from delivery_chain.tools.stopping import stoppable
 
         try:
-            sweep(Settings.load().work_folder, log=self.log.info, seconds=SWEEP_SECONDS)
+            remove_leftovers(Settings.load().work_folder, log=self.log.info, seconds=REMOVAL_SECONDS)
         except (ConfigurationError, DiskFull) as error:
             self.log.info("could not clean up after killed jobs: %s", error)
         with stoppable():

@@ -167,7 +167,7 @@ def _present(spec: ChainSpec, selection: Selection) -> str:
 def _commit(selection: SourceSelection) -> str:
     from delivery_chain.hooks.git import GitSourceHook
     from delivery_chain.settings import Settings
-    from delivery_chain.tools.git.client import list_refs
+    from delivery_chain.tools.git.refs import list_refs
 
     hook = GitSourceHook(selection.source.connection, Settings.load().git_transports)
     source = hook.source(selection.source.url)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from delivery_chain.core.names.reference import short_digest
 from delivery_chain.core.results import Published, RegionResult, TagMove
-from delivery_chain.core.spec.filters import Destination, destination
+from delivery_chain.core.spec.filters import Destination, NotCovered, destination
 from delivery_chain.core.steps import Step
 from delivery_chain.errors import ConfigurationError, ContentMismatch, TagConflict
 from delivery_chain.operators.base import leave, planned, pull, skip
@@ -54,7 +54,7 @@ class TaskState:
 def _limits(settings: Settings) -> Limits:
     """Return the limits that all replications on this worker share, across their processes."""
     from delivery_chain.oci.copy.worker_limits import WorkerLimits
-    from delivery_chain.tools.job_folder import home
+    from delivery_chain.tools.work_folder import home
 
     rate = settings.registry_megabytes_per_second * 1e6
     folder = home(settings.work_folder) / "limits"
@@ -78,8 +78,8 @@ class ReplicateOperator(SlotOperator, WorkerOperator):
         if published is None or published.digest != subject.digest:
             raise ConfigurationError("this run's image is not published yet: clear the task `publish`")
         goal = destination(spec, spec.replicate[self.slot], plan.repository, published.held)
-        if isinstance(goal, str):
-            raise skip(goal)
+        if isinstance(goal, NotCovered):
+            raise skip(goal.reason)
         with self.stoppable():
             result = self._copy(plan, goal, subject.digest, context)
         return leave(context, result)

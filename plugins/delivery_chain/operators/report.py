@@ -14,7 +14,9 @@ from delivery_chain.core.results import (
     RegionResult,
     Subject,
 )
-from delivery_chain.core.run.state import End, Facts, Outcome, closed
+from delivery_chain.core.run.end import End
+from delivery_chain.core.run.facts import Facts
+from delivery_chain.core.run.state import Outcome, closed
 from delivery_chain.core.spec.in_force import version
 from delivery_chain.core.spec.slots import label_of
 from delivery_chain.core.steps import FAILED, SKIPPED, STEPS, Step, Task
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from delivery_chain.operators.task_instance import TaskInstance
 
 CLEANING_TRIES = 3
-"""Maximum tries of this task to clean up a registry that fails; the sweep removes the rest."""
+"""Maximum tries of this task to clean up a registry that fails; the maintenance Dag removes the rest."""
 
 
 class ReportOperator(ChainOperator):
@@ -88,7 +90,9 @@ class ReportOperator(ChainOperator):
         except RegistryError as refused:
             if refused.retryable and tries_of(ti, self.retries or 0) < CLEANING_TRIES:
                 raise
-            self.log.warning("Staging tags of this run stay for the sweep: %s", refused)
+            self.log.warning(
+                "Staging tags of this run stay until the maintenance Dag removes them: %s", refused
+            )
         return tuple(removed)
 
 

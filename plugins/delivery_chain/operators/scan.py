@@ -83,12 +83,12 @@ def _job(plan: Plan, spec: ChainSpec, engine: str, image: Image) -> ScanJob:
     """Return the job that scans one image. It refers to the registry by connection id."""
     from delivery_chain.core.section import Section
     from delivery_chain.jobs.job import ScanJob
-    from delivery_chain.scanners.table import load_scanner
+    from delivery_chain.scanners.table import SCANNERS
     from delivery_chain.settings import airflow_option
 
     return ScanJob(
         engine=engine,
-        options=load_scanner(engine).options.read(Section(airflow_option)).to_xcom(),
+        options=SCANNERS.load(engine)().options.read(Section(airflow_option)).to_xcom(),
         registry=plan.instance,
         name=plan.name,
         digest=image.digest,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from delivery_chain.core.spec.in_force import REMEMBER
 from delivery_chain.errors import DeliveryChainError
 from delivery_chain.operators.base import ChainOperator, skip
-from delivery_chain.operators.sweep import RUNNING, SweepOperator
+from delivery_chain.operators.staging_cleanup import RUNNING, StagingCleanupOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -43,14 +43,14 @@ class SettleOperator(ChainOperator):
         if settled:
             raise skip(f"chain {self.chain} is settled")
         now = datetime.now(UTC)
-        sweep = SweepOperator(task_id=f"sweep-{self.chain}", spec=spec)
+        cleanup = StagingCleanupOperator(task_id=f"sweep-{self.chain}", spec=spec)
         try:
-            swept = sweep.sweep(context, now)
+            removed = cleanup.clean_up(context, now)
         except DeliveryChainError as error:
             if error.retryable and now - since < REMEMBER:
                 raise
             self.log.warning("Staging tags of chain %s may remain: %s", self.chain, error)
-            swept = []
+            removed = []
         settle(self.chain)
         self.log.info("Chain %s has no runs left: its Dag is dropped", self.chain)
-        return swept
+        return removed

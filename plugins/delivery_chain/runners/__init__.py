@@ -1,1 +1,1 @@
-"""Runs jobs somewhere. Each runner has its own module."""
+"""Runs jobs, here or elsewhere. Each runner has its own module."""

@@ -1,4 +1,4 @@
-"""Defines the runner port, which decides where a job runs."""
+"""Defines the interface of runners, which decide where a job runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Handle:
-    """A submitted job. Plain text, so that it outlives the process that submitted it."""
+    """A submitted job. Serializable, so that it outlives the process that submitted it."""
 
     key: str
     """The job as submitted."""
@@ -24,14 +24,14 @@ class Handle:
 
 
 class Runner(Protocol):
-    """Runs jobs somewhere, and returns their results."""
+    """Runs jobs, here or elsewhere, and returns their results."""
 
     def submit(self, job: Job, logins: Logins, key: str) -> Handle:
         """Start a job, or reconnect to the one started under the same key.
 
         Args:
             job: The job.
-            logins: For every connection that it names.
+            logins: Logins for every connection that the job names.
             key: The same for every try of a task, and unique to the task; at most 200 of `a-z A-Z 0-9 - _ .`.
 
         Raises:
@@ -39,11 +39,11 @@ class Runner(Protocol):
         """
 
     def watch(self, handle: Handle, log: Callable[[str], None]) -> Done | Failure:
-        """Wait for a job to finish, even after its submitter died; a lost job is a Failure of JobLost.
+        """Wait for a job to finish, even if its submitter died. For a lost job, return a Failure of class JobLost.
 
         Args:
             handle: From `submit`.
-            log: Gets the job's lines as they arrive, credentials masked.
+            log: Called with each line of the job's log as it arrives, with credentials masked.
         """
 
     def cancel(self, handle: Handle) -> None:

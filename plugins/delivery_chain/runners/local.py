@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class LocalRunner:
-    """The `Runner` of a worker without containers: `watch` runs the job, which ends with its process."""
+    """The `Runner` for a worker without containers: `watch` itself runs the job, which ends with this process."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, tuple[Job, Logins]] = {}
@@ -32,7 +32,7 @@ class LocalRunner:
         return Handle(key)
 
     def watch(self, handle: Handle, log: Callable[[str], None]) -> Done | Failure:
-        """Run the job, see `Runner.watch`. Any exception that is not ours is a bug and propagates."""
+        """Run the job, see `Runner.watch`. An exception that is no DeliveryChainError is a bug, and propagates."""
         try:
             if handle.key not in self._jobs:
                 raise JobLost(

@@ -177,9 +177,14 @@ def locked(layout: Layout) -> Iterator[None]:
     """Lock the sandbox for a command that changes it.
 
     Raises:
-        UsageError: Another command holds the lock.
+        UsageError: Another command holds the lock, or the folder can't be used.
     """
-    layout.root.mkdir(parents=True, exist_ok=True, mode=0o755)
+    try:
+        layout.root.mkdir(parents=True, exist_ok=True, mode=0o755)
+    except OSError as error:
+        raise UsageError(
+            f"--state {layout.root}: expected a folder, or a path where one can be created, found {error.strerror}"
+        ) from error
     with (layout.root / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -194,6 +194,9 @@ def _settle(stack: Stack, options: Options, *, running: bool) -> None:
         # Options that are not given again keep their values, so that `down` and `up` restore the same sandbox.
         kept = {name: known[name] for name in asked if name in known and not asked[name]}
         state.settings = asked | kept | {"database": kind}
+    if not running:
+        # Before anything starts: a mistyped folder is corrected by a second `up`, without a `down` in between.
+        airflow_parts.find_folders(stack.layout, dags=state.settings["dags"], specs=state.settings["specs"])
     given = registries.parse_given(state.settings["registries"])
     needs.check_programs(kind, needs_registry=len(given) < len(registries.REGIONS))
     own = [registries.name_of(region) for region in registries.REGIONS if region not in given]

@@ -1,6 +1,6 @@
-"""Define the port of scan engines, which `scanners.table` lists by name.
+"""Define the interface of scan engines, which `scanners.table` lists by name.
 
-An engine owns its options, its databases with their freshness rule, and its advice.
+An engine defines its own options, its databases and how old they may be, and the advice in its messages.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from delivery_chain.core.section import Section
 
 Log = Callable[[str], None]
-"""Takes one line, secrets masked."""
+"""Logs one line, in which secrets are masked."""
 
 
 class Options(Value):
-    """An engine's settings in this installation. Serializes to JSON: read where a job is created, it travels with it.
+    """An engine's settings in this installation. They are read where a job is created, and are part of it, as JSON.
 
     Paths are not included: they are read from `Workplace.section`, where the job runs.
     """
@@ -48,7 +48,7 @@ class ImageRef:
     name: str
     """Repository with its namespace."""
     digest: str
-    """Of an image's own manifest, not an index."""
+    """Digest of an image's own manifest, not of an index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,8 @@ class Scanner(Protocol[O, D]):
 
         Raises:
             DatabaseUnavailable: No database is present, and none can be fetched. Retryable.
-            ToolMissing, ToolTimeout, ConfigurationError, ScanFailed: As their names say. Not retryable.
+            ToolMissing, ToolTimeout, ConfigurationError, ScanFailed: The program or a database can't be used. Not
+                retryable.
         """
 
     def scan(self, image: ImageRef, platform: str, database: D, *, seconds: float, log: Log) -> ScanOutput:
@@ -100,7 +101,7 @@ class Scanner(Protocol[O, D]):
         Args:
             image: The image to scan.
             platform: The image's platform from its config, `linux/arm64`. For the report only.
-            database: Result of `prepare`. More may be fetched if the image turns out to need it.
+            database: Result of `prepare`. Another database may be fetched if the image turns out to need it.
             seconds: Time limit.
             log: Receives the engine's output.
 

@@ -1,4 +1,4 @@
-"""Check whether an image without a recognized operating system holds more than static programs."""
+"""Check whether an image without a recognized operating system contains more than static programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def with_root_files(
     scanned: Coverage, registry: Registry, name: str, manifest: Manifest, *, deadline: float
 ) -> Coverage:
-    """Add to an engine's coverage what else the image holds.
+    """Add to an engine's coverage what else the image contains.
 
     Args:
         scanned: The engine's coverage, which names no operating system.
@@ -27,7 +27,7 @@ def with_root_files(
         deadline: Time of `time.monotonic()`, seconds.
 
     Returns:
-        The coverage, with a gap if the image holds more than static programs or its files can't be listed.
+        The coverage, with a gap if the image contains more than static programs or its files can't be listed.
 
     Raises:
         RegistryError: A layer could not be read; its subclasses say whether to retry.

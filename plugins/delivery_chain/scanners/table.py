@@ -1,23 +1,16 @@
-"""Load scan engines by their names in specs."""
+"""Scan engines by name; the names are those of `delivery_chain.core.spec.engines`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.tools.lazy_table import load
+from delivery_chain.tools.lazy_table import LazyTable
 
 if TYPE_CHECKING:
     from delivery_chain.scanners.interface import Scanner
 
-SCANNERS = {"trivy": "delivery_chain.scanners.trivy.scanner:TrivyScanner"}
-"""Maps names to `module:class`; the names are those of `delivery_chain.core.spec.engines`."""
-
-
-def load_scanner(name: str) -> Scanner[Any, Any]:
-    """Return the engine of that name.
-
-    Raises:
-        ConfigurationError: No engine has that name. Not retryable.
-    """
-    made: Scanner[Any, Any] = load(SCANNERS, name, "scan engine", "correct `scan.engine`")()
-    return made
+SCANNERS: LazyTable[type[Scanner[Any, Any]]] = LazyTable(
+    "scan engine",
+    {"trivy": "delivery_chain.scanners.trivy.scanner:TrivyScanner"},
+    advice="correct `scan.engine`",
+)

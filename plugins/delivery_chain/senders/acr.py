@@ -11,7 +11,7 @@ only; we assume that PushCompleted names its image by the same keys.
 from __future__ import annotations
 
 from datetime import timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from delivery_chain.senders.base import Sender, bearer, fields, json_object, notification, text
 from delivery_chain.senders.images import event_id, image, moment, sift, wanted
@@ -42,7 +42,7 @@ def _parse(request: Request) -> Notification:
     return _event(payload) if "specversion" in payload else _trigger(payload)
 
 
-def _trigger(payload: dict[str, Any]) -> Notification:
+def _trigger(payload: dict[str, object]) -> Notification:
     name = text(payload, "repository.repo_full_name", longest=1000)
     if not name:
         name = f"{wanted(payload, 'repository.namespace')}/{wanted(payload, 'repository.name')}"
@@ -58,7 +58,7 @@ def _trigger(payload: dict[str, Any]) -> Notification:
     )
 
 
-def _event(payload: dict[str, Any]) -> Notification:
+def _event(payload: dict[str, object]) -> Notification:
     kind, data = wanted(payload, "type"), payload.get("data")
     images: tuple[Push, ...] = ()
     if kind == BUILT and text(data, "BuildStatus") != "SUCCESS":
@@ -77,7 +77,7 @@ def _event(payload: dict[str, Any]) -> Notification:
     )
 
 
-def _digest(data: Any, path: str) -> Any:
+def _digest(data: object, path: str) -> object:
     """The value at a path, for `image` to validate; empty if missing."""
     found = fields(data, path)
     return "" if found is None else found

@@ -8,7 +8,7 @@ Source: learn.microsoft.com, "Service hook events".
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import Sender, bearer, fields, json_object, notification, text
@@ -30,7 +30,7 @@ def _parse(request: Request) -> Notification:
     event, event_id = text(payload, "eventType"), text(payload, "id")
     if not event or not event_id:
         raise WebhookRefused(400, "the payload has no `eventType` or no `id`: not a service hook's payload")
-    known: dict[str, Any] = {
+    known: dict[str, object] = {
         "event": event,
         "delivery_id": event_id,
         "hook": text(payload, "subscriptionId"),
@@ -50,7 +50,7 @@ def _parse(request: Request) -> Notification:
     return pushed(repositories=_names(payload), pushes=pushes, pushed_at=at, **known)
 
 
-def _names(payload: dict[str, Any]) -> list[Any]:
+def _names(payload: dict[str, object]) -> list[object]:
     repository = fields(payload, "resource.repository")
     project, name = text(repository, "project.name"), text(repository, "name")
     full = f"{project}/{name}" if project and name else None

@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import hmac
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote_to_bytes
 
 from pydantic import ValidationError
@@ -142,7 +142,7 @@ def written(request: Request) -> bytes:
     return unquote_to_bytes(value.replace(b"+", b" "))
 
 
-def json_object(request: Request) -> dict[str, Any]:
+def json_object(request: Request) -> dict[str, object]:
     """Parse the body, or a form's field `payload`, as a JSON object. The parser limits nesting.
 
     Raises:
@@ -157,20 +157,20 @@ def json_object(request: Request) -> dict[str, Any]:
     return found
 
 
-def fields(data: Any, path: str) -> Any:
+def fields(data: object, path: str) -> object:
     """The value at a path such as `repository.full_name`; None if a part is missing or of another type."""
     for key in path.split("."):
         data = data.get(key) if isinstance(data, dict) else None
     return data
 
 
-def text(data: Any, path: str, *, longest: int = 200) -> str:
+def text(data: object, path: str, *, longest: int = 200) -> str:
     """The text at a path, truncated to `longest` characters; empty if missing or of another type."""
     found = fields(data, path)
     return found[:longest] if isinstance(found, str) else ""
 
 
-def notification(**known: Any) -> Notification:
+def notification(**known: object) -> Notification:
     """Build a Notification from the facts of a payload.
 
     Raises:

@@ -11,7 +11,7 @@ Source: support.atlassian.com and confluence.atlassian.com, "Event payloads".
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from delivery_chain.core.names.git_ref import BRANCHES, REF_BYTES, TAGS
 from delivery_chain.errors import WebhookRefused
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from delivery_chain.core.events.notification import Notification
     from delivery_chain.senders.base import Request
+    from delivery_chain.senders.pushes import RefPush
 
 _PREFIXES = {"branch": BRANCHES, "tag": TAGS, "annotated_tag": TAGS}
 GONE = "0" * 40
@@ -35,7 +36,7 @@ def _authentic(request: Request, secret: str, _now: datetime) -> bool:
 def _parse_cloud(request: Request) -> Notification:
     event = header(request, "X-Event-Key")
     payload = json_object(request)
-    known: dict[str, Any] = {
+    known: dict[str, object] = {
         "event": event,
         "delivery_id": header(request, "X-Request-UUID"),
         "hook": request.headers.get("x-hook-uuid", ""),
@@ -48,7 +49,7 @@ def _parse_cloud(request: Request) -> Notification:
     return pushed(repositories=names, pushes=pushes, **known)
 
 
-def _change(change: dict[str, Any]) -> dict[str, Any]:
+def _change(change: dict[str, object]) -> RefPush:
     """Convert a change of a push: `old` is null for a new ref, `new` for a deleted one."""
     old, new = change.get("old"), change.get("new")
     ref = new or old
@@ -67,7 +68,7 @@ def _change(change: dict[str, Any]) -> dict[str, Any]:
 def _parse_data_center(request: Request) -> Notification:
     event = header(request, "X-Event-Key")
     payload = json_object(request)
-    known: dict[str, Any] = {
+    known: dict[str, object] = {
         "event": event,
         "delivery_id": header(request, "X-Request-Id"),
         "actor": text(payload, "actor.name") or text(payload, "actor.displayName"),
@@ -90,10 +91,10 @@ def _parse_data_center(request: Request) -> Notification:
     return pushed(repositories=_data_center_names(payload), pushes=pushes, pushed_at=at, **known)
 
 
-def _data_center_names(payload: dict[str, Any]) -> list[Any]:
+def _data_center_names(payload: dict[str, object]) -> list[object]:
     repository = fields(payload, "repository")
     key, slug = text(repository, "project.key"), text(repository, "slug")
-    found: list[Any] = [f"{key}/{slug}" if key and slug else None]
+    found: list[object] = [f"{key}/{slug}" if key and slug else None]
     for kind in ("clone", "self"):
         links = fields(repository, f"links.{kind}")
         # Old versions send no links at all.

@@ -9,7 +9,7 @@ Source: distribution, docs/content/about/notifications.md and notifications/brid
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import Sender, bearer, fields, json_object, notification, text
@@ -67,7 +67,7 @@ def _parse(request: Request) -> Notification:
     )
 
 
-def _other(event: dict[str, Any]) -> str:
+def _other(event: dict[str, object]) -> str:
     """Reason to ignore an event that is not the push of an image's manifest; empty if it is one."""
     action = wanted(event, "action")
     if action != "push":
@@ -80,7 +80,7 @@ def _other(event: dict[str, Any]) -> str:
     return _other_artifact(event)
 
 
-def _other_artifact(event: dict[str, Any]) -> str:
+def _other_artifact(event: dict[str, object]) -> str:
     """Reason to ignore a manifest that is not an image's; known only if the registry sets `includereferences`."""
     references = fields(event, "target.references")
     if not isinstance(references, list) or not references:
@@ -92,14 +92,14 @@ def _other_artifact(event: dict[str, Any]) -> str:
     return f"an artifact other than an image: {kinds[0]}"
 
 
-def _image(event: dict[str, Any]) -> Push:
+def _image(event: dict[str, object]) -> Push:
     tag = fields(event, "target.tag")
     return image(
         wanted(event, "target.repository"), "" if tag is None else tag, wanted(event, "target.digest")
     )
 
 
-def _delivery_id(events: list[dict[str, Any]]) -> str:
+def _delivery_id(events: list[dict[str, object]]) -> str:
     """The event's own id, or a digest over the ids of several events. Retries keep them."""
     ids = [wanted(event, "id") for event in events]
     if len(ids) == 1:

@@ -8,7 +8,7 @@ Source: octokit/webhooks payload-examples; github/docs issue 22091 (an event per
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import fields, text
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ACTIONS = frozenset({"published", "updated"})
 
 
-def pushed_images(payload: dict[str, Any]) -> tuple[tuple[Push, ...], str]:
+def pushed_images(payload: dict[str, object]) -> tuple[tuple[Push, ...], str]:
     """Read the pushed images from a `registry_package` or `package` event.
 
     Args:
@@ -49,7 +49,7 @@ def pushed_images(payload: dict[str, Any]) -> tuple[tuple[Push, ...], str]:
     return sift([image(name, "" if tag is None else tag, _digest(package))])
 
 
-def _digest(package: dict[str, Any]) -> str:
+def _digest(package: dict[str, object]) -> str:
     """The manifest's digest, which is the name of a container version."""
     version = text(package, "package_version.version")
     return version if version.startswith("sha256:") else ""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from delivery_chain.core.names.git_ref import BRANCHES, REF_BYTES, TAGS
 from delivery_chain.errors import WebhookRefused
@@ -50,7 +50,7 @@ def _parse(request: Request) -> Notification:
     if not event:
         raise WebhookRefused(400, "the request has no header X-Gitea-Event, X-Forgejo-Event or X-Gogs-Event")
     payload = json_object(request)
-    known: dict[str, Any] = {
+    known: dict[str, object] = {
         "event": event,
         "delivery_id": hashlib.sha256(request.body).hexdigest(),
         "actor": _actor(payload),
@@ -65,7 +65,7 @@ def _parse(request: Request) -> Notification:
     return notification(**known, ignored=IGNORED.get(event) or no_chain(event))
 
 
-def _push(payload: dict[str, Any], known: dict[str, Any]) -> Notification:
+def _push(payload: dict[str, object], known: dict[str, object]) -> Notification:
     ref, before, after = (payload.get(name) for name in ("ref", "before", "after"))
     if before == after:
         return notification(**known, ignored="a test: no ref moved")
@@ -75,19 +75,19 @@ def _push(payload: dict[str, Any], known: dict[str, Any]) -> Notification:
     return pushed(repositories=_names(payload), pushes=[push], **known)
 
 
-def _created_tag(payload: dict[str, Any], known: dict[str, Any]) -> Notification:
+def _created_tag(payload: dict[str, object], known: dict[str, object]) -> Notification:
     if not payload.get("sha"):
         return notification(**known, ignored="this version of Gogs names no commit; a sensor finds the tag")
     push = ref_push(_full(payload), before=None, after=payload["sha"])
     return pushed(repositories=_names(payload), pushes=[push], **known)
 
 
-def _deleted(payload: dict[str, Any], known: dict[str, Any]) -> Notification:
+def _deleted(payload: dict[str, object], known: dict[str, object]) -> Notification:
     push = ref_push(_full(payload), before=None, after="")
     return pushed(repositories=_names(payload), pushes=[push], **known)
 
 
-def _full(payload: dict[str, Any]) -> str:
+def _full(payload: dict[str, object]) -> str:
     """The full name of a ref from its kind and short name.
 
     Raises:
@@ -99,12 +99,12 @@ def _full(payload: dict[str, Any]) -> str:
     return prefix + text(payload, "ref", longest=REF_BYTES)
 
 
-def _names(payload: dict[str, Any]) -> list[Any]:
+def _names(payload: dict[str, object]) -> list[object]:
     repository = fields(payload, "repository")
     return [fields(repository, name) for name in ("full_name", "clone_url", "ssh_url", "html_url")]
 
 
-def _actor(payload: dict[str, Any]) -> str:
+def _actor(payload: dict[str, object]) -> str:
     paths = ("pusher.login", "pusher.username", "sender.login", "sender.username")
     return next(filter(None, (text(payload, path) for path in paths)), "")
 

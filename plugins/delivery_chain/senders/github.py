@@ -8,7 +8,7 @@ once. Source: docs.github.com, "Webhook events and payloads".
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gidgethub import ValidationFailure
 from gidgethub.sansio import validate_event
@@ -48,7 +48,7 @@ def _authentic(request: Request, secret: str, _now: datetime) -> bool:
 def _parse(request: Request) -> Notification:
     event = header(request, "X-GitHub-Event")
     payload = json_object(request)
-    known: dict[str, Any] = {
+    known: dict[str, object] = {
         "event": event,
         "delivery_id": header(request, "X-GitHub-Delivery"),
         "hook": request.headers.get("x-github-hook-id", ""),
@@ -61,7 +61,7 @@ def _parse(request: Request) -> Notification:
     return notification(**known, ignored=IGNORED.get(event) or no_chain(event))
 
 
-def _push(payload: dict[str, Any], known: dict[str, Any]) -> Notification:
+def _push(payload: dict[str, object], known: dict[str, object]) -> Notification:
     repository = fields(payload, "repository")
     push = ref_push(
         payload.get("ref"),
@@ -74,7 +74,7 @@ def _push(payload: dict[str, Any], known: dict[str, Any]) -> Notification:
     return pushed(repositories=names, pushes=[push], pushed_at=at, **known)
 
 
-def _package(payload: dict[str, Any], known: dict[str, Any]) -> Notification:
+def _package(payload: dict[str, object], known: dict[str, object]) -> Notification:
     images, ignored = pushed_images(payload)
     return notification(**known, pushes=images, ignored=ignored)
 

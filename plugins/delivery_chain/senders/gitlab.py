@@ -11,7 +11,7 @@ Source: GitLab's `app/services/web_hook_service.rb` and `lib/gitlab/data_builder
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import MEBIBYTE, Sender, fields, json_object, notification, same, text
@@ -45,7 +45,7 @@ def _parse(request: Request) -> Notification:
     event = request.headers.get("x-gitlab-event", "") or kind
     if not event:
         raise WebhookRefused(400, "the request names no event: no X-Gitlab-Event, no `object_kind`")
-    known: dict[str, Any] = {
+    known: dict[str, object] = {
         "event": event,
         "delivery_id": _delivery_id(request),
         "hook": request.headers.get("x-gitlab-webhook-uuid", ""),
@@ -56,7 +56,7 @@ def _parse(request: Request) -> Notification:
     return notification(**known, ignored=IGNORED.get(kind) or no_chain(kind or event))
 
 
-def _push(payload: dict[str, Any], known: dict[str, Any]) -> Notification:
+def _push(payload: dict[str, object], known: dict[str, object]) -> Notification:
     project = fields(payload, "project")
     names = ("path_with_namespace", "git_http_url", "git_ssh_url", "web_url", "http_url", "ssh_url")
     push = ref_push(

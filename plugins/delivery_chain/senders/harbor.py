@@ -9,7 +9,7 @@ src/controller/event/handler/webhook/artifact/artifact.go, src/jobservice/job/im
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from delivery_chain.senders.base import Sender, bearer, fields, json_object, notification, text
 from delivery_chain.senders.images import entries, event_id, image, moment, sift, wanted
@@ -78,14 +78,14 @@ def _other(kind: str) -> str:
     return OTHERS.get(IN_CLOUD_EVENTS.get(kind, kind), f"{kind[:60]!r} is not a push")
 
 
-def _images(data: Any) -> list[Push]:
+def _images(data: object) -> list[Push]:
     name = text(data, "repository.repo_full_name", longest=1000)
     if not name:
         name = f"{wanted(data, 'repository.namespace')}/{wanted(data, 'repository.name')}"
     return [_image(name, resource) for resource in entries(data, "resources")]
 
 
-def _image(name: str, resource: dict[str, Any]) -> Push:
+def _image(name: str, resource: dict[str, object]) -> Push:
     digest, tag = wanted(resource, "digest"), fields(resource, "tag")
     # For an image pushed by digest, Harbor gives the digest as the tag.
     return image(name, "" if tag is None or tag == digest else tag, digest)

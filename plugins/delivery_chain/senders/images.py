@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime, tzinfo
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, ValidationError
 
@@ -40,7 +40,7 @@ class ImageForm(Value):
         return Push.of_image(name=self.name, tag=self.tag, digest=self.digest)
 
 
-def wanted(data: Any, path: str) -> str:
+def wanted(data: object, path: str) -> str:
     """The text at a path.
 
     Raises:
@@ -53,7 +53,7 @@ def wanted(data: Any, path: str) -> str:
     return found
 
 
-def entries(data: Any, path: str) -> list[dict[str, Any]]:
+def entries(data: object, path: str) -> list[dict[str, object]]:
     """The objects of the list at a path.
 
     Raises:
@@ -66,7 +66,7 @@ def entries(data: Any, path: str) -> list[dict[str, Any]]:
     return found
 
 
-def bounded(found: Sequence[Any], path: str) -> None:
+def bounded(found: Sequence[object], path: str) -> None:
     """Refuse a list longer than any registry sends.
 
     Raises:
@@ -76,7 +76,7 @@ def bounded(found: Sequence[Any], path: str) -> None:
         raise WebhookRefused(400, f"expected at most {MOST_PUSHES} at {path}, found {len(found)}")
 
 
-def image(name: Any, tag: Any, digest: Any = "") -> Push:
+def image(name: object, tag: object, digest: object = "") -> Push:
     """Build the push of an image from a payload's fields.
 
     Raises:
@@ -117,7 +117,7 @@ def together(reasons: Iterable[str]) -> str:
     return "; ".join(different[:_REASONS]) + more
 
 
-def moment(found: Any, zone: tzinfo | None = None) -> datetime | None:
+def moment(found: object, zone: tzinfo | None = None) -> datetime | None:
     """Parse a sender's time, to UTC; None if missing or malformed.
 
     Args:

@@ -13,7 +13,7 @@ Source: `hooks/default.py`, `lib/git.py` and `lib/tasks_services.py` of Pagure 5
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from delivery_chain.core.names.git_ref import BRANCHES, TAGS
 from delivery_chain.errors import WebhookRefused
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from delivery_chain.core.events.notification import Notification
     from delivery_chain.senders.base import Request
+    from delivery_chain.senders.pushes import RefPush
 
 MOVED = "git.receive"
 CREATED = {"git.branch.creation": BRANCHES, "git.tag.creation": TAGS}
@@ -44,7 +45,7 @@ def _parse(request: Request) -> Notification:
     if not topic or not message_id:
         raise WebhookRefused(400, "the payload has no `topic` or no `msg_id`: not a Pagure payload")
     message = payload.get("msg")
-    known: dict[str, Any] = {
+    known: dict[str, object] = {
         "event": topic,
         "delivery_id": message_id,
         "actor": text(message, "agent"),
@@ -56,7 +57,7 @@ def _parse(request: Request) -> Notification:
     return pushed(repositories=_names(message), pushes=[push], pushed_at=at, **known)
 
 
-def _ignored(topic: str, message: Any) -> str | None:
+def _ignored(topic: str, message: object) -> str | None:
     """Reason to ignore an event; None for a push."""
     if topic == MOVED:
         return _not_moved(message)
@@ -67,7 +68,7 @@ def _ignored(topic: str, message: Any) -> str | None:
     return "a ping: the webhook works" if topic == PING else no_chain(topic)
 
 
-def _not_moved(message: Any) -> str | None:
+def _not_moved(message: object) -> str | None:
     old = text(message, "old_commit")
     if old.startswith(NEW):
         return "the creation of the branch or tag reports the same"
@@ -80,7 +81,7 @@ def _not_moved(message: Any) -> str | None:
     return None
 
 
-def _created_or_deleted(topic: str, message: Any) -> dict[str, Any]:
+def _created_or_deleted(topic: str, message: object) -> RefPush:
     prefix = CREATED.get(topic) or DELETED[topic]
     ref = prefix + _name(message, "tag" if prefix == TAGS else "branch")
     rev = fields(message, "rev")
@@ -90,7 +91,7 @@ def _created_or_deleted(topic: str, message: Any) -> dict[str, Any]:
     return ref_push(ref, before=None if prefix == TAGS else rev, after="")
 
 
-def _moved(message: Any) -> dict[str, Any]:
+def _moved(message: object) -> RefPush:
     name = _name(message, "branch")
     is_tag = name.startswith(TAGS)
     end = fields(message, "end_commit")
@@ -100,14 +101,14 @@ def _moved(message: Any) -> dict[str, Any]:
     return ref_push(name if is_tag else BRANCHES + name, before=before, after=end, tag_commit=end)
 
 
-def _name(message: Any, key: str) -> str:
+def _name(message: object, key: str) -> str:
     found = fields(message, key)
     if not isinstance(found, str) or not found:
         raise WebhookRefused(400, f"expected `msg.{key}` to name a {key}, found {str(found)[:100]!r}")
     return found
 
 
-def _names(message: Any) -> list[Any]:
+def _names(message: object) -> list[object]:
     instance, path = (text(message, name, longest=900) for name in ("pagure_instance", "repo.url_path"))
     page = f"{instance.rstrip('/')}/{path}" if instance and path else None
     return [fields(message, "project_fullname"), page, fields(message, "repo.fullname")]

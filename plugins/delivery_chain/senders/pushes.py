@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from delivery_chain.core.names.git_ref import TAGS
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import commit, fields, notification
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from delivery_chain.core.events.notification import Notification
     from delivery_chain.senders.base import Request
@@ -33,7 +33,16 @@ def header(request: Request, name: str) -> str:
     return found
 
 
-def entries(data: Any, path: str) -> list[dict[str, Any]]:
+class RefPush(TypedDict):
+    """Fields of a moved ref, not validated yet."""
+
+    ref: str
+    before: object
+    after: object
+    peeled: bool
+
+
+def entries(data: object, path: str) -> list[dict[str, object]]:
     """The objects of the list at a path.
 
     Raises:
@@ -47,7 +56,7 @@ def entries(data: Any, path: str) -> list[dict[str, Any]]:
     return found
 
 
-def ref_push(ref: Any, *, before: Any, after: Any, tag_commit: Any = None) -> dict[str, Any]:
+def ref_push(ref: object, *, before: object, after: object, tag_commit: object = None) -> RefPush:
     """Fields of a moved ref, for `Push` to validate.
 
     Args:
@@ -72,7 +81,9 @@ def ref_push(ref: Any, *, before: Any, after: Any, tag_commit: Any = None) -> di
     return {"ref": ref, "before": old, "after": new, "peeled": peeled}
 
 
-def pushed(*, repositories: Sequence[Any], pushes: Sequence[dict[str, Any]], **known: Any) -> Notification:
+def pushed(
+    *, repositories: Sequence[object], pushes: Sequence[Mapping[str, object]], **known: object
+) -> Notification:
     """Build the notification of a push.
 
     Args:
@@ -95,16 +106,16 @@ def no_chain(event: str) -> str:
     return f"{event[:100]!r} events start no chain"
 
 
-def moment(value: Any) -> datetime | None:
+def moment(value: object) -> datetime | None:
     """Parse an ISO 8601 time with a zone; None if malformed."""
     try:
-        found = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
+        found = datetime.fromisoformat(value if isinstance(value, str) else "")
+    except ValueError:
         return None
     return found if found.tzinfo else None
 
 
-def unix_time(value: Any) -> datetime | None:
+def unix_time(value: object) -> datetime | None:
     """Parse whole Unix seconds; None if malformed."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < _LATEST:
         return None

@@ -9,7 +9,7 @@ Source: quay/quay notifications/{__init__,notificationevent,notificationmethod}.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from delivery_chain.errors import WebhookRefused
 from delivery_chain.senders.base import Sender, bearer, json_object, notification, text
@@ -49,7 +49,7 @@ def _parse(request: Request) -> Notification:
     )
 
 
-def _other(payload: dict[str, Any]) -> str:
+def _other(payload: dict[str, object]) -> str:
     """Reason to ignore a notification that is not a push; Quay does not name its kind."""
     if "build_id" in payload:
         return "a build's state; its image is reported as a push"

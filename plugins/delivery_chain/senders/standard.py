@@ -38,7 +38,7 @@ Pushed images, as reported by a registry's own tools or a CI job:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, Field, ValidationError, field_validator, model_validator
 
@@ -86,7 +86,7 @@ class SourcePush(Value):
 
     @field_validator("pushes", mode="before")
     @classmethod
-    def _without_zeros(cls, pushes: Any) -> Any:
+    def _without_zeros(cls, pushes: object) -> object:
         """Replace git's zeros by empty text; malformed pushes are left for the validation to refuse."""
         return [_without_zeros(push) for push in pushes] if isinstance(pushes, list) else pushes
 
@@ -129,7 +129,7 @@ def _parse(request: Request) -> Notification:
         said = form.model_validate(payload)
     except ValidationError as error:
         raise WebhookRefused(400, _first(error)) from None
-    known: dict[str, Any] = {"event": name, "delivery_id": header(request, "webhook-id")}
+    known: dict[str, object] = {"event": name, "delivery_id": header(request, "webhook-id")}
     match said:
         case SourcePush():
             moved = tuple(Push(**push.model_dump()) for push in said.pushes)
@@ -141,7 +141,7 @@ def _parse(request: Request) -> Notification:
     return notification(actor=said.actor, pushed_at=said.pushed_at, **known)
 
 
-def _without_zeros(push: Any) -> Any:
+def _without_zeros(push: object) -> object:
     if not isinstance(push, dict) or not isinstance(push.get("ref"), str):
         return push
     return push | {

@@ -1,1 +1,1 @@
-"""Reads the specs in force: from the folder of files, and the last good versions from Airflow Variables."""
+"""Reads the specs in force: from the folder of files, or the last valid versions from Airflow Variables."""

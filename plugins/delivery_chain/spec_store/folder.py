@@ -1,4 +1,4 @@
-"""Reads the folder of chain specs: the valid ones, the invalid ones and why. Every spec is independent."""
+"""Reads the folder of chain specs: the valid specs, and the problems of the invalid ones. No spec affects another."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ def spec_files(place: Path) -> list[Path]:
 
 
 def load(place: Path, *, mentioning: Collection[str] = ()) -> Catalogue:
-    """Read every spec. Never raises for an invalid one: its problems are listed, and the others are unaffected.
+    """Read every spec. An invalid one raises no error: its problems are listed, and the others are unaffected.
 
     Args:
         place: A folder, or one file.
-        mentioning: Skip files whose text lacks any of these words; for the start of a task, which needs few of them.
+        mentioning: Skip files whose text lacks any of these words. For the start of a task, which needs few files.
     """
     specs: dict[str, ChainSpec] = {}
     texts: dict[str, str] = {}
@@ -97,7 +97,7 @@ def load_one(place: Path, name: str) -> ChainSpec | None:
 def _likely_first(place: Path, name: str) -> Iterator[Path]:
     named = [place / f"{name}{suffix}" for suffix in SUFFIXES]
     yield from (path for path in named if path.is_file())
-    # The folder is listed only now. In subfolders too, the file with the chain's name comes first.
+    # Only now is the folder listed. In subfolders, too, the file with the chain's name comes first.
     yield from sorted(spec_files(place), key=lambda path: path.stem != name)
 
 

@@ -1,7 +1,8 @@
 """Reads and stores the specs in force: from files, and from Airflow's Variables if the files no longer have them.
 
-The Variable `delivery_chain_specs` is the index, and each chain has a Variable with its last good spec. The Dag
-processor writes them on changes while it parses. Without a supervisor, as on a command line, only files count.
+The Variable `delivery_chain_specs` is the index, and each chain has a Variable with its last valid spec. The Dag
+processor updates them when it parses changed files. A process without Airflow's supervisor, such as a command line,
+reads only the files.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ MOST_AT_ONCE = 100
 """Maximum number of chains stored per parse, whose time is limited; the next parse continues."""
 ABOUT_INDEX = "The version of each delivery chain that is in force"
 ABOUT_OVER = "Time since which no chain needs {}; it makes the last run finish"
-ABOUT_KEPT = "The last good spec of the delivery chain {}"
+ABOUT_KEPT = "The last valid spec of the delivery chain {}"
 log = logging.getLogger(__name__)
 
 
@@ -57,12 +58,12 @@ class InForce:
 
     @property
     def runs(self) -> bool:
-        """Whether it takes new runs."""
+        """Whether the chain accepts new runs."""
         return self.entry is None or self.entry.state.runs
 
     @property
     def standing(self) -> Standing:
-        """The status that its Dag shows."""
+        """The status that the chain's Dag shows."""
         return Standing.of(self.entry) if self.entry else Standing()
 
 
@@ -79,7 +80,7 @@ class Chains:
 
     @property
     def open(self) -> list[ChainSpec]:
-        """The specs of the chains that take new runs."""
+        """The specs of the chains that accept new runs."""
         return [chain.spec for chain in self.in_force if chain.runs]
 
 
@@ -108,7 +109,7 @@ def chain(place: Path, name: str) -> ChainSpec | None:
 
 
 def mentioning(place: Path, words: Collection[str]) -> list[ChainSpec]:
-    """The chains that take new runs and whose specs contain these words, for the start of a watching Dag's task."""
+    """The chains that accept new runs and whose specs contain these words, for the start of a watching Dag's task."""
     catalogue = load(place, mentioning=words)
     specs = {spec.name: spec for spec in catalogue.specs.values()}
     index = _index() if supervised.is_supervised() else None
@@ -130,10 +131,10 @@ def watched_before(dag_id: str) -> bool:
 
 
 def version_for(spec: ChainSpec, run_after: datetime) -> tuple[ChainSpec, int]:
-    """The version of a chain for planning a new run, and its number; 0 if unknown.
+    """Return the version of a chain for planning a new run, and its number; 0 if unknown.
 
-    It is the version that its Dag shows. Newer contents of the file take effect with the next parse; until then the
-    Dag may lack instances for them.
+    It is the version that the chain's Dag shows. Newer contents of the file take effect with the next parse: until
+    then, the Dag may lack task instances for them.
 
     Args:
         spec: The spec in the file.
@@ -150,7 +151,7 @@ def version_for(spec: ChainSpec, run_after: datetime) -> tuple[ChainSpec, int]:
     if entry.state is State.REMOVED and (entry.since is None or run_after >= entry.since):
         when = f" on {entry.since:%Y-%m-%d %H:%M} UTC" if entry.since else ""
         raise EventRefused(
-            f"chain {spec.name!r} was removed from the specs{when} ({entry.file} was its file), so it takes no new "
+            f"chain {spec.name!r} was removed from the specs{when} ({entry.file} was its file), so it accepts no new "
             "runs. Start the run in the chain that replaced it, or restore the spec and start it again"
         )
     if entry.fingerprint == fingerprint(spec):
@@ -168,7 +169,7 @@ def missing(place: Path) -> tuple[Problem, ...]:
     if not known:
         return ()
     message = (
-        f"expected specs, found none; the last good versions of {', '.join(known)} stay in force. Restore the specs "
+        f"expected specs, found none; the last valid versions of {', '.join(known)} stay in force. Restore the specs "
         f"(is the volume mounted?); or, to remove these chains once none is running, delete the Variable {INDEX}"
     )
     return (Problem(str(place), 1, "", message),)
@@ -182,7 +183,7 @@ def removed_chains() -> tuple[str, ...]:
 
 
 def settle(name: str, *, settled: bool = True) -> None:
-    """Store whether a removed chain has no runs any more, so that the next parse drops or restores its Dag."""
+    """Store whether all runs of a removed chain have ended, so that the next parse drops or restores its Dag."""
     kept = _kept(kept_key(name))
     if kept is not None:
         _keep(kept.model_copy(update={"settled": settled}))
@@ -270,7 +271,7 @@ def _tell_over(dag_id: str, since: datetime | None) -> None:
 
 
 def _tried(do: Any, *about: Any) -> bool:
-    """Whether the write succeeded. If not, parsing continues, and the next parse retries."""
+    """Write a Variable, and return whether that succeeded. If not, parsing continues, and the next parse retries."""
     try:
         do(*about)
     except Exception:
@@ -308,7 +309,9 @@ def _kept(key: str) -> Kept | None:
         kept = Kept.model_validate_json(text)
         kept.read()
     except ValueError:
-        log.warning("The Variable %s holds no spec of this version of the package: ignoring it", key)
+        log.warning(
+            "The Variable %s contains no spec that this version of the package can read: ignoring it", key
+        )
         return None
     return kept if kept_key(kept.chain) == key else None
 

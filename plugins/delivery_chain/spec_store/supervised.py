@@ -26,7 +26,7 @@ def read(key: str) -> str | None:
 
     Raises:
         AirflowRuntimeError: Airflow did not respond. Retryable.
-        ValueError: It is larger than any Variable of ours.
+        ValueError: It is larger than any Variable that this package writes.
     """
     from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType  # noqa: PLC0415 - loaded wherever a supervisor exists
     from airflow.sdk.execution_time.comms import ErrorResponse, GetVariable  # noqa: PLC0415 - loaded wherever a supervisor exists
@@ -77,5 +77,5 @@ def keys(prefix: str) -> list[str]:
 
 
 def _comms() -> Any:
-    # If it is not imported yet, this process has no supervisor, and importing it would be pointless.
+    # If the module is not imported yet, this process has no supervisor, and importing it would be pointless.
     return getattr(sys.modules.get(_RUNNER), "SUPERVISOR_COMMS", None)

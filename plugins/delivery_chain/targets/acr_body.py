@@ -1,6 +1,6 @@
-"""Build the request body of a webhook target, byte-compatible with ACR's webhook; our own keys follow ACR's.
+"""Build the request body of a webhook target: that of ACR's webhook, followed by this project's own keys.
 
-Source: facts of ACR EE's triggers, "Exact request"; consumers such as Argo CD Image Updater and Rancher read it.
+Source: requests recorded from ACR EE's triggers; consumers such as Argo CD Image Updater and Rancher read them.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Define the port of targets. `targets/table.py` lists the kinds; each loads when a trigger needs it."""
+"""Define the interface of targets. `targets/table.py` lists the kinds; each is loaded when a trigger needs it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, Self
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,15 @@ class Settled:
 
     good: bool
     sentence: str
-    """The outcome for people, without secrets."""
+    """The outcome in one sentence, without secrets."""
+
+
+class Probe(NamedTuple):
+    """Whether a target can be reached from this machine."""
+
+    good: bool
+    sentence: str
+    """The result for people, without secrets."""
 
 
 class Target(Protocol):
@@ -30,25 +38,29 @@ class Target(Protocol):
 
     @property
     def shown_url(self) -> str:
-        """The address for people and for the record, without secrets."""
+        """The address to display and to record, without secrets."""
 
     @classmethod
     def of(cls, fields: ConnectionFields) -> Self:
-        """Return the target that a connection describes, its secrets masked. Reads only `fields`.
+        """Return the target that a connection describes, and mask its secrets in logs. Reads only `fields`.
 
         Raises:
             ConfigurationError: A field is wrong. Not retryable.
         """
 
+    def probe(self) -> Probe:
+        """Check that deliveries can reach it, in bounded time. Delivers nothing, and has no effect at the target."""
+
     def deliver(self, order: Order, earlier: Sequence[Attempt]) -> Attempt:
-        """Send an order once, in bounded time. Idempotent: redelivery under the same id must do no harm.
+        """Send an order once, in bounded time. Idempotent: sending it again under the same id must do no harm.
 
         Args:
             order: The order to deliver.
             earlier: Previous attempts at this order, oldest first; none succeeded.
 
         Returns:
-            The attempt: done, refused, or later. No answer of the target raises. It contains no secret.
+            The attempt, whose outcome is done, refused or later. It contains no secret. No response of the target
+            raises an exception.
         """
 
     def settled(self, order: Order) -> Settled | None:

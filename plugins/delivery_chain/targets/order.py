@@ -18,12 +18,12 @@ class Order:
     """One image under one tag to deliver to a target."""
 
     id: str
-    """From `delivery_id`; targets may deduplicate by it."""
+    """Id from `delivery_id`, by which targets may deduplicate."""
     trigger: Trigger
     """The trigger, with the options of its kind."""
     tag: str
     digest: str
-    """Of the manifest or index."""
+    """Digest of the manifest or index."""
     name: str
     """`namespace/repository`."""
     pushed_at: datetime
@@ -35,7 +35,7 @@ class Order:
     chain: str
     run_id: str
     regions: Mapping[str, str]
-    """Image reference by digest per replication rule, for targets that pull from a nearby region."""
+    """Maps a replication rule to the image reference by digest in its region, for targets that pull from there."""
 
 
 def delivery_id(*, chain: str, run_id: str, trigger: str, tag: str, digest: str) -> str:

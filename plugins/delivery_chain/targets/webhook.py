@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, ClassVar, Self
 from urllib.parse import urlsplit, urlunsplit
 
-from delivery_chain.core.results import Attempt, Outcome
+from delivery_chain.core.results import Attempt, AttemptOutcome
 from delivery_chain.core.spec.connections import TRIGGER
 from delivery_chain.targets.interface import Settled
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
     from delivery_chain.core.connection_fields import ConnectionFields
-    from delivery_chain.targets.interface import Target
+    from delivery_chain.targets.interface import Probe, Target
     from delivery_chain.targets.order import Order
 
 DEFAULT_TIMEOUT = 10
 """Seconds that a target may take to respond."""
 LONGEST_TIMEOUT = 300
 SHORTEST_SECRET = 24
-"""Minimum bytes of a signing secret. Source: Standard Webhooks specification, "Symmetric"."""
+"""Minimum length of a signing secret in bytes. Source: Standard Webhooks specification, "Symmetric"."""
 TOO_MANY = 429
 SERVER_ERROR = 500
 DELIVERED = range(200, 300)
@@ -40,7 +40,7 @@ _QUERY = re.compile(r"[!-~]{1,4096}")
 
 @dataclass(frozen=True, slots=True)
 class WebhookTarget:
-    """An address that accepts deliveries, and the signing secret. Never logged; people see `shown_url`."""
+    """An address that accepts deliveries, and the signing secret. Never logged; only `shown_url` is displayed."""
 
     connection_type: ClassVar[str] = TRIGGER
 
@@ -57,7 +57,7 @@ class WebhookTarget:
 
     @classmethod
     def of(cls, fields: ConnectionFields) -> Self:
-        """Return the target that a connection of type `delivery_webhook` describes, its secrets masked.
+        """Return the target that a connection of type `delivery_webhook` describes, and mask its secrets in logs.
 
         Raises:
             ConfigurationError: A field is wrong. Not retryable.
@@ -73,6 +73,12 @@ class WebhookTarget:
             timeout=float(fields.whole("timeout_seconds", DEFAULT_TIMEOUT, 1, LONGEST_TIMEOUT)),
         )
 
+    def probe(self) -> Probe:
+        """Connect, and do TLS if the URL is https; sends no request, which could start a redeploy."""
+        from delivery_chain.targets.webhook_probe import probe  # noqa: PLC0415
+
+        return probe(self)
+
     def deliver(self, order: Order, earlier: Sequence[Attempt]) -> Attempt:
         """Send once; does not follow redirects, which would leak the secret to another host."""
         # Imported late: reading the connection does not need `requests`.
@@ -82,7 +88,7 @@ class WebhookTarget:
         now = datetime.now(UTC)
         began = time.monotonic()
         status, answer, after = exchange(self, order, now, until=began + self.timeout)
-        outcome = Outcome.LATER if status == NO_ANSWER else _outcome(status)
+        outcome = AttemptOutcome.LATER if status == NO_ANSWER else _outcome(status)
         return Attempt(
             at=now,
             tag=order.tag,
@@ -90,8 +96,8 @@ class WebhookTarget:
             status=status,
             answer=answer,
             outcome=outcome,
-            after=after if outcome is Outcome.LATER else None,
-            advice=_advice(status) if outcome is Outcome.REFUSED else None,
+            after=after if outcome is AttemptOutcome.LATER else None,
+            advice=_advice(status) if outcome is AttemptOutcome.REFUSED else None,
         )
 
     def settled(self, order: Order) -> Settled:
@@ -99,12 +105,12 @@ class WebhookTarget:
         return Settled(good=True, sentence=f"{self.shown_url} accepted {order.tag}")
 
 
-def _outcome(status: int) -> Outcome:
+def _outcome(status: int) -> AttemptOutcome:
     if status in DELIVERED:
-        return Outcome.DONE
+        return AttemptOutcome.DONE
     if status == TOO_MANY or status >= SERVER_ERROR:
-        return Outcome.LATER
-    return Outcome.REFUSED
+        return AttemptOutcome.LATER
+    return AttemptOutcome.REFUSED
 
 
 def _advice(status: int) -> str:
@@ -120,9 +126,9 @@ def _parts(fields: ConnectionFields) -> SplitResult:
     except ValueError:
         parts = port = None
     if parts is None or parts.scheme not in PORTS or not parts.hostname or port == 0:
-        raise fields.wrong("host", "a URL that begins with https:// or http://", "another text")
+        raise fields.wrong("host", "a URL that begins with https:// or http://", "other text")
     if "@" in parts.netloc or parts.fragment:
-        raise fields.wrong("host", "a URL without user name, password and fragment", "one of them")
+        raise fields.wrong("host", "a URL without user name, password and fragment", "a URL with one of them")
     return _with_port(fields, parts)
 
 
@@ -142,7 +148,7 @@ def _secret_query(fields: ConnectionFields) -> str:
     for pair in query.split("&"):
         fields.mask(pair.partition("=")[2])
     if query and (not _QUERY.fullmatch(query) or "#" in query):
-        raise fields.wrong("secret_query", "name=value pairs joined with &, without spaces", "another text")
+        raise fields.wrong("secret_query", "name=value pairs joined with &, without spaces", "other text")
     return query
 
 
@@ -156,7 +162,7 @@ def _secret(fields: ConnectionFields) -> str:
         raise fields.wrong(
             "password",
             f"a signing secret: {_PREFIX} and at least {SHORTEST_SECRET} bytes in base64",
-            "another text",
+            "other text",
         )
     return secret
 

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from delivery_chain.targets.webhook import WebhookTarget
 
 ANSWER_BYTES = 512
-"""Most bytes of a target's response that are read and kept."""
+"""Maximum number of bytes of a target's response to read and keep."""
 LONGEST_WAIT = 3600.0
-"""Longest wait that a target may ask for, seconds."""
+"""Longest wait that a target may ask for, in seconds."""
 SHORTEST_HIDDEN = 4
-"""Shortest value that is masked in a response, characters; shorter ones are not secrets."""
+"""Minimum length, in characters, of a value that is masked in a response; shorter values are not secrets."""
 NO_ANSWER = 0
-"""Stands in for a status."""
+"""Used in place of a status if the target did not respond."""
 
 
 def body_of(order: Order) -> bytes:
@@ -68,8 +68,8 @@ def exchange(
         until: Deadline for reading, in seconds of `time.monotonic()`.
 
     Returns:
-        HTTP status or `NO_ANSWER`; the first bytes of the response without secrets, or why it is missing; the seconds
-        that the target asked to wait.
+        The HTTP status, or `NO_ANSWER`; the first bytes of the response without secrets, or the reason why it is
+        missing; the seconds that the target asked to wait.
     """
     status, answer, after = NO_ANSWER, "", None
     try:

@@ -66,7 +66,7 @@ INSTALL: Mapping[str, str] = {
     "setpriv": "install the Debian package util-linux",
     "slirp4netns": "install the Debian package slirp4netns",
     "ssh": "install the Debian package openssh-client",
-    "trivy": "install it from its makers' Debian repository, release or image (trivy.dev, docs/trivy.md)",
+    "trivy": "install it from its maintainers' Debian repository, release or image (trivy.dev, docs/trivy.md)",
     "unshare": "install the Debian package util-linux",
 }
 """Installation hints for missing programs."""

@@ -76,7 +76,7 @@ def look(connection: str, url: str, branches: str | None, tags: str | None) -> d
     """
     from delivery_chain.hooks.git import GitSourceHook  # noqa: PLC0415 - not for a Dag parse
     from delivery_chain.settings import Settings  # noqa: PLC0415
-    from delivery_chain.tools.git.client import list_refs  # noqa: PLC0415
+    from delivery_chain.tools.git.refs import list_refs  # noqa: PLC0415
 
     source = GitSourceHook(connection, Settings.load().git_transports).source(url)
     return matching(list_refs(source, deadline=time.monotonic() + LOOK_TIME), branches, tags)

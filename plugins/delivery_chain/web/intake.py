@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from delivery_chain.core.events.event import Event
     from delivery_chain.core.events.history import History, Sighting
-    from delivery_chain.core.events.ledger import Outcome
+    from delivery_chain.core.events.ledger import StartResult
     from delivery_chain.core.events.notification import Notification
     from delivery_chain.core.events.pipeline import RunsThere
     from delivery_chain.core.events.push import Push
@@ -45,7 +45,7 @@ NEXT_PARSE = 30.0
 LONGEST_WHY = 2000
 UNPARSED = "Airflow has no chain yet, as after `airflow db clean`: redeliver the push after the next parse"
 GONE = "the registry no longer has this tag, or can't resolve it"
-UNPEELED = "an annotated tag whose commit can't be resolved now; the sensor finds it"
+UNPEELED = "a tag whose commit can't be resolved now; the sensor finds it"
 LEFT = f"more than {MOST_RUNS} runs in one delivery: the sensor starts the rest"
 
 
@@ -177,7 +177,7 @@ class WebhookIntake:
         made = self._runs.made
         return LEFT if made and made + len(one.starts) > MOST_RUNS else ""
 
-    def make(self, one: Routed, start: Start, run_id: str, event: Event) -> Outcome | None:
+    def make(self, one: Routed, start: Start, run_id: str, event: Event) -> StartResult | None:
         """Create the run in this transaction."""
         del one
         return self._runs.make(start, run_id, event)

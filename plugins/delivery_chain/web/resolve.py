@@ -10,7 +10,7 @@ from delivery_chain.errors import DeliveryChainError, WebhookRefused
 from delivery_chain.hooks.git import GitSourceHook
 from delivery_chain.hooks.registry import TEST_TIMEOUT, OciRegistryHook
 from delivery_chain.settings import Settings
-from delivery_chain.tools.git.client import tag_objects
+from delivery_chain.tools.git.refs import tag_objects
 from delivery_chain.web.limits import AGAIN_SOON
 
 if TYPE_CHECKING:

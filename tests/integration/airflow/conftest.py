@@ -8,7 +8,8 @@ import pytest
 
 from delivery_chain.sandbox.database import missing_for_postgresql
 from support.airflow_database import POSTGRESQL, SQLITE, airflow_database
-from support.webhook_airflow import Receiver, Stored, connect, connect_git, make_receiver
+from support.webhook_airflow import Receiver, connect, connect_git, make_receiver
+from support.webhook_store import Stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from support.webhook_airflow import Stored
+    from support.webhook_store import Stored
 
 pytestmark = pytest.mark.integration
 SPEC = chain()

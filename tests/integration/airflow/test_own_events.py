@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from support.webhook_airflow import Receiver, Stored
+    from support.webhook_airflow import Receiver
+    from support.webhook_store import Stored
 
 pytestmark = [pytest.mark.integration, pytest.mark.parametrize("metadata", [SQLITE], indirect=True)]
 REPORT = "application/vnd.report+json"

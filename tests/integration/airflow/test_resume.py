@@ -16,7 +16,7 @@ from support.stored_run import DIGEST, PASSED, Chain, listening, plan_of, spec_o
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from support.webhook_airflow import Stored
+    from support.webhook_store import Stored
 
 pytestmark = pytest.mark.integration
 OURS = "delivery-chain"

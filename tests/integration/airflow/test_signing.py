@@ -16,7 +16,7 @@ from delivery_chain.core.seal import SIGNING_SECRET
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from support.webhook_airflow import Stored
+    from support.webhook_store import Stored
 
 pytestmark = pytest.mark.integration
 AT_ONCE = 8

@@ -20,7 +20,7 @@ from delivery_chain.oci.client import RegistryClient
 from delivery_chain.operators.build import AssembleOperator
 from delivery_chain.operators.plan import PlanOperator
 from delivery_chain.operators.publish import PublishOperator
-from delivery_chain.tools.git import client as git
+from delivery_chain.tools.git import refs as git
 from delivery_chain.web import index
 from delivery_chain.web import receiver as receiver_module
 from support import webhook_airflow
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from delivery_chain.core.names.registry import Registry
-    from support.webhook_airflow import Receiver, Sent, Stored
+    from support.webhook_airflow import Receiver, Sent
+    from support.webhook_store import Stored
 
 pytestmark = pytest.mark.integration
 NAME = "shop/api"

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
     from delivery_chain.core.spec.model import ChainSpec
     from support.oci_memory import MemoryRegistry
-    from support.webhook_airflow import Receiver, Sent, Stored
+    from support.webhook_airflow import Receiver, Sent
+    from support.webhook_store import Stored
 
 pytestmark = pytest.mark.integration
 NAME = "base/python"

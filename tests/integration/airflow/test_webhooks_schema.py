@@ -15,8 +15,9 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from support.airflow_database import SQLITE, airflow_database
-from support.webhook_airflow import SECRET, Stored, connect, connect_git, images, spec
+from support.webhook_airflow import SECRET, connect, connect_git, images, spec
 from support.webhook_samples import standard_of
+from support.webhook_store import Stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

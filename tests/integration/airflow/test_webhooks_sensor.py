@@ -25,7 +25,8 @@ from support.webhook_airflow import DIGEST, MAIN, OTHER_DIGEST, A, B, C, commit,
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from support.webhook_airflow import Receiver, Stored
+    from support.webhook_airflow import Receiver
+    from support.webhook_store import Stored
 
 pytestmark = pytest.mark.integration
 WATCH = source_dag_id(Source(connection="git_shop", url="api.git"))

@@ -18,7 +18,8 @@ from support.webhook_airflow import DIGEST, MAIN, A, B, connect, images, moved, 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from support.webhook_airflow import Receiver, Stored
+    from support.webhook_airflow import Receiver
+    from support.webhook_store import Stored
 
 pytestmark = [
     pytest.mark.integration,

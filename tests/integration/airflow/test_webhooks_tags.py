@@ -14,7 +14,8 @@ from support.webhook_airflow import SECRET, connect, connect_git, spec
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from support.webhook_airflow import Receiver, Sent, Stored
+    from support.webhook_airflow import Receiver, Sent
+    from support.webhook_store import Stored
 
 pytestmark = pytest.mark.integration
 TAG = "refs/tags/v1"
@@ -76,7 +77,7 @@ def test_a_tag_that_moved_on_is_left_to_the_sensor(stored: Stored, receiver: Rec
     git(source, "tag", "-f", "-m", "y", "v1")
     found = tell(receiver, (TAG, told))
     assert ([entry.why for entry in found.entries], stored.runs()) == (
-        ["an annotated tag whose commit can't be resolved now; the sensor finds it"],
+        ["a tag whose commit can't be resolved now; the sensor finds it"],
         [],
     )
 

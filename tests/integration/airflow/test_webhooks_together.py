@@ -18,23 +18,13 @@ from delivery_chain.airflow_db.runs import Runs
 from delivery_chain.web import receiver as receiver_module
 from support import webhook_sender
 from support.airflow_database import POSTGRESQL, SQLITE
-from support.webhook_airflow import (
-    MAIN,
-    OTHER_SECRET,
-    SECRET,
-    A,
-    B,
-    commit,
-    connect,
-    moved,
-    signed,
-    spec,
-)
+from support.webhook_airflow import MAIN, OTHER_SECRET, SECRET, A, B, commit, connect, moved, signed, spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from support.webhook_airflow import Receiver, Sent, Stored
+    from support.webhook_airflow import Receiver, Sent
+    from support.webhook_store import Stored
 
 pytestmark = pytest.mark.integration
 AT_ONCE = 100

@@ -11,7 +11,8 @@ from delivery_chain.core.spec.standing import Standing
 from support.webhook_airflow import MAIN, A, moved, signed, spec
 
 if TYPE_CHECKING:
-    from support.webhook_airflow import Receiver, Stored
+    from support.webhook_airflow import Receiver
+    from support.webhook_store import Stored
 
 pytestmark = pytest.mark.integration
 NEW = spec(name="new", scope={"instance": "home", "namespace": "new", "repositories": ["api"]})

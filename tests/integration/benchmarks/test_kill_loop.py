@@ -1,4 +1,4 @@
-"""Three minutes of the kill loop: real parts, killed at random, and nothing lost, doubled, let through or left."""
+"""Three minutes of the kill loop: real parts are killed at random, and nothing is lost, doubled or left behind."""
 
 from __future__ import annotations
 

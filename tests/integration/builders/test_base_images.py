@@ -15,7 +15,7 @@ import pytest
 
 from delivery_chain.builders.buildah import builder
 from delivery_chain.builders.buildah.isolation import Isolation, Network
-from delivery_chain.core.dockerfile.pull_policy import PullPolicy, ReadRule
+from delivery_chain.core.dockerfile.base_image_policy import BaseImagePolicy, ReadRule
 from delivery_chain.core.names.platform import Platform
 from delivery_chain.errors import BuildFailed, ConfigurationError
 from delivery_chain.oci.client import RegistryClient
@@ -57,7 +57,7 @@ def build(tmp_path: Path) -> Builder:
     return Builder(tmp_path)
 
 
-def default(home: Registry) -> PullPolicy:
+def default(home: Registry) -> BaseImagePolicy:
     return own_namespace(home, "shop")
 
 
@@ -135,7 +135,7 @@ def test_layers_are_fetched_from_the_registry_alone(
             digest = client.put_manifest("shop/base", "elsewhere", build_index([child]), OCI_INDEX)
         name = f"@{digest}" if by_digest else ":elsewhere"
         with pytest.raises(
-            BuildFailed, match=r"Dockerfile:1: FROM .* has layers that are kept outside its registry"
+            BuildFailed, match=r"Dockerfile:1: FROM .* has layers that are stored outside its registry"
         ):
             build(home, f"FROM {home.host}/shop/base{name}\n", reads=default(home))
         listener.settimeout(0)
@@ -143,8 +143,8 @@ def test_layers_are_fetched_from_the_registry_alone(
             listener.accept()
 
 
-def rules(home: Registry, *namespaces: str) -> PullPolicy:
-    return PullPolicy((ReadRule("build.from[0]", home.host, namespaces, home),), strangers=False)
+def rules(home: Registry, *namespaces: str) -> BaseImagePolicy:
+    return BaseImagePolicy((ReadRule("build.from[0]", home.host, namespaces, home),), strangers=False)
 
 
 def test_a_rule_opens_a_namespace(build: Builder, home: Registry) -> None:
@@ -159,7 +159,7 @@ def test_a_mirror_is_read_instead(build: Builder, tokens: tuple[Registry, TokenS
     home, server = tokens
     server.asked_by.clear()
     host = "quay.example.com" if name.startswith("quay") else "docker.io"
-    policy = PullPolicy((ReadRule("build.from[0]", host, (), home),), strangers=False)
+    policy = BaseImagePolicy((ReadRule("build.from[0]", host, (), home),), strangers=False)
     assert build(home, f"FROM {name}\n", reads=policy).digest
     assert (USER, ("repository:base/tools:pull",)) in server.asked_by
 
@@ -219,7 +219,7 @@ def test_builds_see_nothing_of_each_other(build: Builder, home: Registry) -> Non
     """An image from another build is not found by its local name."""
     build(home, SCRATCH)
     with pytest.raises(BuildFailed, match="the worker itself"):
-        build(home, "FROM localhost/build\n", reads=PullPolicy())
+        build(home, "FROM localhost/build\n", reads=BaseImagePolicy())
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from delivery_chain.builders.interface import BuildWork
-from delivery_chain.builders.table import BUILDERS, load_builder
+from delivery_chain.builders.table import BUILDERS
 from delivery_chain.core.names.platform import Platform
 from delivery_chain.core.names.reference import sha256_digest
 from delivery_chain.core.names.registry import Registry
@@ -227,13 +227,13 @@ from pathlib import Path
 from delivery_chain.core.names.platform import Platform
 from delivery_chain.core.names.registry import Registry
 from delivery_chain.builders.interface import BuildWork
-from delivery_chain.builders.table import load_builder
+from delivery_chain.builders.table import BUILDERS
 context = Path({str(build.context)!r})
 work = BuildWork(
     context, context / "Dockerfile", Platform.LINUX_AMD64, "{registry.host}/shop/api:killed",
     Registry("{registry.host}", plain_http=True), Path({str(build.workdir)!r}),
 )
-load_builder({build.name!r}).build(work, seconds=100, log=lambda line: print(line, flush=True))
+BUILDERS.load({build.name!r})().build(work, seconds=100, log=lambda line: print(line, flush=True))
 """
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True) as worker:
@@ -271,4 +271,4 @@ def test_an_option_of_no_builder(build: Builder, registry: Registry) -> None:
 def test_a_name_of_no_builder() -> None:
     """The error lists the existing ones."""
     with pytest.raises(ConfigurationError, match=f"'kaniko': expected one of {', '.join(sorted(BUILDERS))}"):
-        load_builder("kaniko")
+        BUILDERS.load("kaniko")()

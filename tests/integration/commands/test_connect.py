@@ -155,6 +155,25 @@ def test_a_trigger_with_another_secret(
     assert out == f"created connection here (delivery_webhook): https://deploy.example.com/, {said}\n"
 
 
+@pytest.mark.parametrize(("said", "found"), [("", "none"), ("x" * 65537, "more")])
+def test_a_secret_of_no_use(
+    airflow: FakeAirflow,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    said: str,
+    found: str,
+) -> None:
+    """What is wrong with standard input is said: usually the pipe is empty."""
+    monkeypatch.setattr("sys.stdin", io.StringIO(said))
+    options = ("--username", "bot", "--secret-stdin")
+    code, _, err = run(capsys, "registry", "here", "r.example.com", *options)
+    assert (code, posted(airflow), err) == (
+        2,
+        [],
+        f"--secret-stdin: expected a secret of 1 to 65536 characters on standard input, found {found}\n",
+    )
+
+
 REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
     "a URL for a host": (
         ("registry", "here", "https://registry.example.com"),

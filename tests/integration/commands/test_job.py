@@ -8,6 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,15 +22,12 @@ from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.referrers import list_referrers
 from delivery_chain.scanners.table import SCANNERS
 from delivery_chain.tools.secret_files import passed_file
-from support.builds import PASSWORD, locked_registry
+from support.builds import PASSWORD
 from support.jobs import WAITS, Source
 from support.scan_images import OLD, push_files
 from support.scanner_benches import BENCHES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from delivery_chain.core.names.registry import Registry
 
 pytestmark = [
@@ -46,19 +45,6 @@ from delivery_chain.commands.main import main
 sys.exit(main())
 """
 """The command, with Airflow not importable, as in an image for jobs only."""
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """A registry that requires a login."""
-    with locked_registry(tmp_path_factory.mktemp("locked")) as registry:
-        yield registry
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    """The source of the build."""
-    return Source.make(tmp_path_factory.mktemp("git") / "shop")
 
 
 def start(work: Path, *arguments: str, logins: int | None = None) -> subprocess.Popen[bytes]:
@@ -150,6 +136,31 @@ def test_sigterm_ends_it(tmp_path: Path, source: Source, registry: Registry) -> 
         1,
         [],
     )
+
+
+def test_sigterm_before_it_was_read(tmp_path: Path) -> None:
+    """A container that is stopped while its job is still to come ends at once, and says so."""
+    with start(tmp_path / "work") as process:
+        assert process.stderr is not None
+        status = Path(f"/proc/{process.pid}/status")
+        until = time.monotonic() + 60
+        while not _catches_sigterm(status):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout is not None
+        try:
+            process.wait(20)
+        finally:
+            process.kill()
+        found = result_from_json(process.stdout.read())
+    assert isinstance(found, Failure)
+    assert (found.error, process.returncode) == ("TaskStopped", 1)
+
+
+def _catches_sigterm(status: Path) -> bool:
+    caught = next(line for line in status.read_text("ascii").splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) & 1 << (signal.SIGTERM - 1))
 
 
 def failing(tmp_path: Path, job: bytes, *arguments: str) -> Failure:

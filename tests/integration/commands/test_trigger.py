@@ -6,7 +6,7 @@ import re
 import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -100,6 +100,19 @@ def test_an_event_that_the_chain_does_not_take(airflow: FakeAirflow, run: Run) -
     words = "shop-api does not take this event, nothing was started: no build rule matches 'v9'\n"
     assert run("shop-api", "--ref", "v9", "--wait") == (1, "", words)
     assert airflow.seen == ["POST /auth/token", TAKES]
+
+
+@pytest.mark.parametrize(("tags", "code"), [([{"name": "other"}], 3), ([{"name": "delivery-chain"}], 0)])
+def test_a_dag_that_is_no_chain(airflow: FakeAirflow, run: Run, tags: list[Any], code: int) -> None:
+    """It would accept any event: nothing is started. A chain whose spec was removed still decides itself."""
+    airflow.say[TAKES] = [(404, {"detail": "no chain shop-api"})]
+    airflow.say["GET /api/v2/dags/shop-api"] = [(200, {"tags": tags})]
+    found, _, err = run("shop-api", "--ref", "v1")
+    assert (found, len(airflow.posted), "no chain 'shop-api'; chains visible" in err) == (
+        code,
+        int(not code),
+        bool(code),
+    )
 
 
 def test_the_same_id_twice(airflow: FakeAirflow, run: Run) -> None:

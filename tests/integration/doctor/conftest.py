@@ -11,7 +11,7 @@ from support.airflow_database import SQLITE, airflow_database
 from support.doctor_chain import Doctor
 from support.oci_memory import memory_registry
 from support.oci_registry import docker_registry
-from support.webhook_airflow import Stored
+from support.webhook_store import Stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -32,7 +32,7 @@ from pathlib import Path
 from delivery_chain.core.names.platform import Platform
 from delivery_chain.core.names.registry import Registry
 from delivery_chain.builders.interface import BuildWork
-from delivery_chain.builders.table import load_builder
+from delivery_chain.builders.table import BUILDERS
 from delivery_chain.tools.job_folder import job_folder
 
 host, work_folder = sys.argv[1], Path(sys.argv[2])
@@ -50,7 +50,7 @@ def build(name, step, on_line):
         target = f"{host}/shop/api:{name}"
         registry = Registry(host, plain_http=True)
         work = BuildWork(context, context / "Dockerfile", Platform.LINUX_AMD64, target, registry, folder)
-        return load_builder("buildah").build(work, seconds=240, log=on_line)
+        return BUILDERS.load("buildah")().build(work, seconds=240, log=on_line)
 
 
 lines = []

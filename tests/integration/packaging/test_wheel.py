@@ -1,4 +1,4 @@
-"""The two ways to install: the wheel, and Airflow's plugins folder. Each in an environment of its own."""
+"""The two ways to install, the wheel and Airflow's plugins folder, each in its own environment."""
 
 from __future__ import annotations
 

@@ -16,12 +16,11 @@ from delivery_chain.jobs.failure import Failure
 from delivery_chain.jobs.job import BuildDone
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.runners.interface import Handle
-from delivery_chain.runners.table import RUNNERS, load_runner
-from support.builds import PASSWORD, locked_registry
+from delivery_chain.runners.table import RUNNERS
+from support.builds import PASSWORD
 from support.jobs import WAITS, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from delivery_chain.core.names.registry import Registry
@@ -31,19 +30,6 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(os.geteuid() != 0 or shutil.which("buildah") is None, reason="needs root and buildah"),
 ]
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """A registry that requires a login."""
-    with locked_registry(tmp_path_factory.mktemp("locked")) as registry:
-        yield registry
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    """The source of the build."""
-    return Source.make(tmp_path_factory.mktemp("git") / "shop")
 
 
 @pytest.fixture
@@ -56,7 +42,7 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(params=sorted(RUNNERS))
 def runner(request: pytest.FixtureRequest, jobs: Path) -> Runner:
     """One runner of the table."""
-    return load_runner(request.param)
+    return RUNNERS.load(request.param)()
 
 
 def left(jobs: Path) -> list[str]:
@@ -130,11 +116,11 @@ DYING = f"""
 import os, signal, sys
 from pathlib import Path
 from delivery_chain.core.names.registry import Registry
-from delivery_chain.runners.table import load_runner
+from delivery_chain.runners.table import RUNNERS
 from support.jobs import Source
 source = Source(sys.argv[2], sys.argv[3])
 registry = Registry(sys.argv[4], username="robot", password=sys.stdin.read(), plain_http=True)
-runner = load_runner(sys.argv[1])
+runner = RUNNERS.load(sys.argv[1])()
 handle = runner.submit(source.job(wait=int(sys.argv[5])), source.logins(registry), "h-build-0")
 runner.watch(handle, lambda line: line.strip() == {WAITS!r} and os.kill(os.getpid(), signal.SIGKILL))
 """
@@ -154,7 +140,7 @@ def test_the_submitter_dies(name: str, source: Source, registry: Registry, jobs:
         [sys.executable, "-c", DYING, *arguments], env=env, input=PASSWORD, text=True, check=False
     )
     assert died.returncode == -signal.SIGKILL
-    runner = load_runner(name)
+    runner = RUNNERS.load(name)()
     found = runner.watch(Handle("h-build-0"), print)
     if isinstance(found, Failure):
         assert (found.error, found.retryable) == ("JobLost", True)
@@ -166,4 +152,4 @@ def test_the_submitter_dies(name: str, source: Source, registry: Registry, jobs:
 def test_a_name_of_no_runner() -> None:
     """The error lists the existing ones."""
     with pytest.raises(ConfigurationError, match=f"'nomad': expected one of {', '.join(sorted(RUNNERS))}"):
-        load_runner("nomad")
+        RUNNERS.load("nomad")()

@@ -19,7 +19,7 @@ from delivery_chain.errors import (
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.manifest import OCI_INDEX, build_index
 from delivery_chain.scanners.interface import ImageRef, ScanOutput
-from delivery_chain.scanners.table import SCANNERS, load_scanner
+from delivery_chain.scanners.table import SCANNERS
 from support.oci_registry import PASSWORD, docker_registry, free_port
 from support.scan_images import CLEAN, OLD, push_files
 from support.scanner_benches import BENCHES, ScannerBench
@@ -77,7 +77,7 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Run]:
         RegistryClient(registry) as client,
     ):
         bench = BENCHES[request.param](client, tmp_path / "job")
-        yield Run(load_scanner(request.param), bench, client, tmp_path / "registry" / "data")
+        yield Run(SCANNERS.load(request.param)(), bench, client, tmp_path / "registry" / "data")
 
 
 def test_a_report_is_full_and_about_that_digest(run: Run) -> None:

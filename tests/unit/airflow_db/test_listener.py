@@ -1,4 +1,4 @@
-"""The listener without a database; `tests/integration/airflow` has it in a real scheduler step."""
+"""The listener without a database; `tests/integration/airflow` runs it in a real scheduler step."""
 
 from __future__ import annotations
 

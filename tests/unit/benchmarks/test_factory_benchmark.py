@@ -1,4 +1,4 @@
-"""The benchmark of Dag making compares like with like."""
+"""The benchmark of Dag creation compares equal work."""
 
 from __future__ import annotations
 

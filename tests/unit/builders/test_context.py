@@ -1,4 +1,4 @@
-"""Which contexts and Dockerfiles a checkout may offer."""
+"""Contexts and Dockerfiles that a checkout may contain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`delivery-chain check` of what people mistype: the line, what was written as it was written, and what was meant."""
+"""`delivery-chain check` of typical mistakes: the line, the text as written, and the probable intention."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ TAGS = "tags: [{tag: latest}]"
             f"{{name: release, tag: v*, {TAGS}}}",
             0,
             (
-                "7: build.rules[0].tag: 'v*' looks like a glob and is read as a regular expression for the whole name; "
-                "write 'v.*' (build rule 'release') (a warning)"
+                "7: build.rules[0].tag: 'v*' looks like a glob, but is read as a regular expression for the whole "
+                "name; write 'v.*' (build rule 'release') (a warning)"
             ),
         ),
         (

@@ -1,4 +1,4 @@
-"""`delivery-chain check` says which exceptions want a look, and fails for none of them."""
+"""`delivery-chain check` warns of exceptions that need attention, and fails for none of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the registry client says of connections and workers, in the words of `delivery-chain copy`."""
+"""Messages of the registry client about connections and workers, as reworded by `delivery-chain copy`."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from delivery_chain.commands import events as command
 from delivery_chain.commands.events import plain, table
 from delivery_chain.commands.main import main
 from delivery_chain.core.events.gaps import Watch
-from delivery_chain.core.events.ledger import LedgerLine, Outcome, Sight
+from delivery_chain.core.events.ledger import LedgerLine, Sight, StartResult
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 RUN = "tag__v1.0.0__aaaaaaaaaaaa__release__12345678"
@@ -26,7 +26,7 @@ def change(**given: Any) -> LedgerLine:
         "by": "webhook gh",
         "times": 2,
         "also": (Sight(by="sensor", after=4.2),),
-        "outcomes": (Outcome(chain="shop-api", rule="release", run_id=RUN, made=True),),
+        "outcomes": (StartResult(chain="shop-api", rule="release", run_id=RUN, made=True),),
     }
     return LedgerLine.model_validate(whole | given)
 

@@ -48,6 +48,18 @@ def test_check_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
     assert run(capsys, "check", tmp_path) == (2, "", f"{tmp_path}: no spec (*.yaml) found\n")
 
 
+def test_check_unreadable(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder below that can't be listed, such as one of /proc: named, exit code 2."""
+
+    def fails(*_: object) -> None:
+        raise OSError(22, "Invalid argument", "/proc/1/net")
+
+    monkeypatch.setattr(Path, "rglob", fails)
+    assert run(capsys, "check", tmp_path) == (2, "", "/proc/1/net: can't be listed: Invalid argument\n")
+
+
 @pytest.mark.parametrize(
     "arguments", [[], ["check"], ["plan", "x.yaml"], ["plan", "x.yaml", "--tag", "a", "--branch", "b"]]
 )
@@ -120,7 +132,7 @@ distribute  redeploy-staging: edge
         ),
         (
             ["--tag", "v1..0"],
-            "--tag: expected a git ref such as v1.2.0 or refs/heads/main, found 'refs/tags/v1..0': it holds '..'",
+            "--tag: expected a git ref such as v1.2.0 or refs/heads/main, found 'refs/tags/v1..0': it contains '..'",
         ),
         (
             ["--image", "api:;"],
@@ -129,12 +141,12 @@ distribute  redeploy-staging: edge
     ],
 )
 def test_plan_of_wrong_options(capsys: pytest.CaptureFixture[str], words: list[str], error: str) -> None:
-    """Each is named as it was given: exit code 2."""
+    """Each is named as the user wrote it: exit code 2."""
     assert run(capsys, "plan", SPECS / "shop-api.yaml", *words) == (2, "", f"{error}\n")
 
 
 def test_plan_at_no_time(capsys: pytest.CaptureFixture[str]) -> None:
-    """A time that is none is refused with what is expected."""
+    """An invalid time is refused, with the expected form."""
     with pytest.raises(SystemExit):
         main(["plan", str(SPECS / "shop-api.yaml"), "--tag", "v1.2.0", "--at", "yesterday"])
     assert capsys.readouterr().err.splitlines()[-1] == (

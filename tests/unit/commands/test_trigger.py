@@ -1,4 +1,4 @@
-"""The command `trigger` up to the first request: what is refused before anything is sent, and how it waits."""
+"""The command `trigger` up to the first request: what it refuses before sending anything, and how it waits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from delivery_chain.commands.main import main
-from delivery_chain.commands.trigger import CHAIN_TAG, Ended, refusal, wait
+from delivery_chain.commands.run_wait import Ended, wait
+from delivery_chain.commands.trigger import CHAIN_TAG, refusal
 from delivery_chain.dag_files import factory
 from delivery_chain.errors import AirflowUnreachable, ConfigurationError, ToolError, UsageError
 from delivery_chain.tools.airflow_rest import Answer, Login, check_address
@@ -108,7 +109,7 @@ def test_a_token_comes_first() -> None:
     [
         (
             ["shop-api", "--ref", "a..b"],
-            "--ref: expected a git ref such as v1.2.0 or refs/heads/main, found 'a..b': it holds '..'",
+            "--ref: expected a git ref such as v1.2.0 or refs/heads/main, found 'a..b': it contains '..'",
         ),
         (
             ["shop-api", "--ref", "v1", "--commit", "abc"],

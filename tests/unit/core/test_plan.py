@@ -113,7 +113,7 @@ def planned(spec: ChainSpec, present: str = A, **conf: Any) -> Plan:
             {"ref": "refs/tags/v1.0.0"},
             (
                 "no build rule of chain 'shop' matches 'refs/tags/v1.0.0' as a whole name (release: tag v*); 'v*' "
-                "looks like a glob and is read as a regular expression for the whole name; write 'v.*'"
+                "looks like a glob, but is read as a regular expression for the whole name; write 'v.*'"
             ),
         ),
         (
@@ -175,7 +175,7 @@ def test_select_refuses(spec: ChainSpec, conf: dict[str, Any], message: str) -> 
 def test_make_plan_refuses(
     conf: dict[str, Any], present: str, kind: type[EventRefused], message: str
 ) -> None:
-    """What moved on, is gone, or would get an impossible tag makes no plan."""
+    """A ref that moved on, was deleted, or would get an invalid tag makes no plan."""
     with pytest.raises(EventRefused) as caught:
         planned(SPEC, present, **conf)
     assert (type(caught.value), str(caught.value)) == (kind, message)
@@ -270,7 +270,7 @@ def test_manual_runs(conf: dict[str, Any], ref: str, tags: tuple[str, ...]) -> N
     ],
 )
 def test_images(conf: dict[str, Any], selection: ImageSelection, tags: tuple[str, ...]) -> None:
-    """An image that is there is taken by tag, digest or both; nothing is built."""
+    """An existing image is selected by tag, digest or both; nothing is built."""
     assert select(IMAGES, Event.from_conf(conf)) == selection
     plan = planned(IMAGES, DIGEST, **conf)
     assert (plan.build, plan.digest, plan.tags, plan.name) == (None, DIGEST, tags, "shop/api")

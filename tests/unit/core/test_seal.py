@@ -39,7 +39,7 @@ VALUES = st.dictionaries(st.text().filter(lambda key: key != SEAL), JSON, max_si
 
 @given(VALUES, st.integers(-1, 50))
 def test_what_was_sealed_is_opened_after_any_way_through_json(value: dict[str, Any], index: int) -> None:
-    """Databases sort keys anew and drop spaces; the value is the same."""
+    """Databases reorder keys and drop spaces; the value still verifies."""
     place = replace(GATE, map_index=index)
     kept = json.loads(json.dumps(sealed(value, place, SECRET), sort_keys=True))
     assert (opened(kept, place, SECRET), claimed_index(kept)) == (json.loads(json.dumps(value)), index)
@@ -118,7 +118,7 @@ def test_what_no_step_left_is_refused(forged: Any) -> None:
     assert str(caught.value) == (
         "what the task `gate` left in run 'run-1' (XCom 'return_value') was changed after the task left it, over "
         "Airflow's REST API or in its database, or was left by another installation or by an older version of this "
-        "package. Clear the task `gate` and everything downstream, so that it is made again"
+        "package. Clear the task `gate` and everything downstream, so that the value is written again"
     )
 
 

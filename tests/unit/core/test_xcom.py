@@ -1,4 +1,4 @@
-"""What one task leaves, the next reads unchanged."""
+"""A value that one task leaves is read unchanged by the next."""
 
 from __future__ import annotations
 

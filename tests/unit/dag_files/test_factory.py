@@ -1,4 +1,4 @@
-"""The Dag of a chain: its steps, what each waits for, its form, and how its version stands."""
+"""The Dag of a chain: its steps, their upstream tasks, its form, and the status of its version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Dag files load, and which Dags they make for a task."""
+"""The modules that Dag files import, and the Dags that they build for a task."""
 
 from __future__ import annotations
 

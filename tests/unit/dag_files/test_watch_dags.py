@@ -1,4 +1,4 @@
-"""Dags that watch sources and images, and those that keep house."""
+"""Dags that watch sources and images, and those for maintenance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Airflow's SDK says is not there is believed only where its database answers."""
+"""A value that Airflow's SDK reports as missing counts as missing only if its database answers."""
 
 from __future__ import annotations
 

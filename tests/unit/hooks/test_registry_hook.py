@@ -77,7 +77,7 @@ def test_all_fields_are_read(connect: Callable[..., OciRegistryHook]) -> None:
             {"extra": {"ca_certificate": "/etc/ca.pem"}},
             (
                 f"{FIELD} ca_certificate: expected PEM text that begins with -----BEGIN CERTIFICATE-----, "
-                f"found another text; {FOUND}"
+                f"found other text; {FOUND}"
             ),
         ),
         ({"extra": {"region": 7}}, f"{FIELD} region: expected a text, found int; {FOUND}"),

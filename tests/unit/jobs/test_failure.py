@@ -1,4 +1,4 @@
-"""Errors cross a process boundary as they are."""
+"""Errors cross a process boundary unchanged."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CROSSING = [
     for one in vars(errors).values()
     if isinstance(one, type)
     and issubclass(one, DeliveryChainError)
-    and one not in {SpecError, WebhookRefused}
+    and not issubclass(one, (SpecError, WebhookRefused))
 ]
 
 

@@ -98,7 +98,7 @@ def test_what_is_no_job_is_refused(data: bytes, message: str) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"{}", b'{"kind":"failed"}', b" " * (LARGEST + 1)])
 def test_what_is_no_result_is_refused(data: bytes) -> None:
-    """A result that was cut off is none."""
+    """A truncated result is rejected."""
     with pytest.raises(UsageError, match=r"^job's result: expected "):
         result_from_json(data)
 

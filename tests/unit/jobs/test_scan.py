@@ -1,4 +1,4 @@
-"""A scan as a job: what it takes, in which order, and what it leaves."""
+"""The scan job: its input, the order of its steps, and its results."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_scan_leaves_both_reports_beside_the_image(home: MemoryRegistry, toy: 
     assert (kinds[RAW_TYPE], set(kinds)) == (result.referrer, {RAW_TYPE, REPORT_TYPE})
     assert (report.engine, report.digest, report.databases) == ("toy", wanted.digest, (DATABASE,))
     assert lines == [
-        "toy looked at linux/amd64: nothing that holds packages",
+        "toy looked at linux/amd64: nothing that contains packages",
         f"toy on {wanted.digest[:19]} (linux/amd64): 0 critical, 0 high, 0 medium, 0 low, 0 unknown",
     ]
 

@@ -1,4 +1,4 @@
-"""Bytes pass only if they are what their digest says."""
+"""Content passes only if it matches its digest."""
 
 from __future__ import annotations
 

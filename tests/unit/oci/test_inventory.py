@@ -1,4 +1,4 @@
-"""What is below a digest: every image is found, and nothing counts as "no image" without a proof."""
+"""The tree below a digest: every image is found, and nothing counts as "no image" without a proof."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""For any tree: what some runtime could pull as an image is judged, or there is no pass.
+"""For any tree: everything that a runtime could pull as an image is judged, or the gate does not pass.
 
 The oracle below shares nothing with the code: it follows every digest that looks like a manifest, as those do who
 believe no media type, and asks each runtime's own rule whether it would take what it finds for an image.

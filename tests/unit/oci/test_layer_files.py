@@ -1,4 +1,4 @@
-"""The list of a layer's files: as other tar readers see it, and within bounds for what nobody should trust."""
+"""The list of a layer's files, as other tar readers see it, and bounded for untrusted layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logins out of other tools' files."""
+"""Logins from other tools' files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Manifests are read strictly, kept byte for byte and built deterministically."""
+"""Manifests are parsed strictly, kept byte for byte and built deterministically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who else serves a manifest: found whatever indexes look like, and never taken for nobody where it is not known."""
+"""Tags and indexes that still serve a manifest: found in all forms, and never assumed absent if unknown."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_an_index_is_read_once(home: MemoryRegistry) -> None:
 
 
 def test_what_is_too_much_to_look_at_is_said(home: MemoryRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond a limit nobody knows who holds it: the answer says that, and why."""
+    """Beyond a limit it is unknown what serves the manifest: the result says so, and why."""
     for number in range(4):
         store(home, index(OTHER, number=number), tag=f"v{number}")
     limits = [look(home, seconds=-1).limit]
@@ -141,7 +141,7 @@ def test_a_manifest_that_can_not_be_read_may_hold_it(home: MemoryRegistry) -> No
 
 
 def test_no_repository_holds_nothing(home: MemoryRegistry) -> None:
-    """Everything in it is gone already."""
+    """Everything in it has been removed already."""
     home.manifests.clear()
     assert look(home) == Held({WANTED: ()})
 

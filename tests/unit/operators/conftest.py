@@ -1,4 +1,4 @@
-"""Connections to registries in this process, for steps that are run without an Airflow."""
+"""Registries, a target and a source in this process, for steps that are run without an Airflow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import pytest
 from delivery_chain.oci.copy.limits import SHARED
 from delivery_chain.oci.copy.worker_limits import WorkerLimits
 from delivery_chain.operators import replicate
+from support.distributions import SECRET
+from support.match_source import Source, around
 from support.oci_memory import MemoryRegistry, memory_registry
+from support.webhook_target import Target, webhook_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,3 +58,23 @@ def east(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryRegistry]:
     with memory_registry(deletes_tags=True) as held:
         connect(monkeypatch, "east", held, "us-east")
         yield held
+
+
+@pytest.fixture
+def target(monkeypatch: pytest.MonkeyPatch) -> Iterator[Target]:
+    """What the connection `prod_hook` leads to, with a secret in its query and one to sign with."""
+    with webhook_target() as running:
+        fields = {
+            "conn_type": "delivery_webhook",
+            "host": running.url,
+            "password": SECRET,
+            "extra": {"secret_query": "token=hunter2-token", "timeout_seconds": 2},
+        }
+        monkeypatch.setenv("AIRFLOW_CONN_PROD_HOOK", json.dumps(fields))
+        yield running
+
+
+@pytest.fixture
+def source(monkeypatch: pytest.MonkeyPatch) -> Source:
+    """A source that `watch` and `match` poll."""
+    return around(monkeypatch, Source())

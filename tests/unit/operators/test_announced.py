@@ -1,4 +1,4 @@
-"""Images that others pushed, told again after their runs were forgotten: a mark beside the image decides."""
+"""Images that others pushed, redelivered after their runs were deleted: a mark beside the image decides."""
 
 from __future__ import annotations
 

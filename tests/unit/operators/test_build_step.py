@@ -176,7 +176,7 @@ def test_a_build_reads_what_its_spec_says(
 def test_a_build_leaves_no_file(
     builder: type[NotingBuilder], tmp_path: Path, error: BuildFailed | None
 ) -> None:
-    """Checkout and storage are gone, also after a failure."""
+    """Checkout and storage are removed, also after a failure."""
     builder.error = error
     with suppress(BuildFailed):
         Run(chain(), build_plan()).do(BuildOperator(task_id="build", slot=0), 0)

@@ -1,4 +1,4 @@
-"""The plan of a push that is told again: what the home registry holds decides."""
+"""The plan of a redelivered push: the images in the home registry decide."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from delivery_chain.errors import UnderWay
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.operators import plan as plan_step
 from delivery_chain.operators.plan import PlanOperator
-from delivery_chain.tools.git import client as git
+from delivery_chain.tools.git import refs as git
 from support.chain_steps import COMMIT, DAY, NAME, Run, build_plan, chain, push_platform
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What `distribute` makes of what a target says, whatever its kind."""
+"""How `distribute` handles each answer of a target, whatever its kind."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from delivery_chain.core.results import Attempt, DeliveryResult, Outcome
+from delivery_chain.core.results import Attempt, AttemptOutcome, DeliveryResult
 from delivery_chain.core.seal import Place, sealed
 from delivery_chain.errors import DeliveryFailed, DeliveryUnavailable
 from delivery_chain.hooks.signing_secret import signing_secret
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from support.oci_memory import MemoryRegistry
 
 SPEC = chain(distribute=[{"name": "prod", "url_connection": "prod_hook"}])
-DONE, REFUSED, LATER = Outcome.DONE, Outcome.REFUSED, Outcome.LATER
+DONE, REFUSED, LATER = AttemptOutcome.DONE, AttemptOutcome.REFUSED, AttemptOutcome.LATER
 WELL = Settled(good=True, sentence="2 of 2 pods run it")
 BADLY = Settled(good=False, sentence="0 of 2 pods run it after 10 minutes: ImagePullBackOff")
 
@@ -48,7 +48,7 @@ def fire(run: Run) -> DeliveryResult:
     return DeliveryResult.from_xcom(run.do(DistributeOperator(task_id="distribute", slot=0), 0))
 
 
-def attempt(outcome: Outcome, **fields: object) -> Attempt:
+def attempt(outcome: AttemptOutcome, **fields: object) -> Attempt:
     return Attempt.model_validate({"at": DAY, "tag": "v1.2", "seconds": 0.2, "outcome": outcome} | fields)
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import base64
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +7,6 @@ import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 from standardwebhooks import Webhook
 
-from delivery_chain.core.results import Attempt, DeliveryResult
 from delivery_chain.errors import (
     ConfigurationError,
     DeliveryChainError,
@@ -16,63 +14,13 @@ from delivery_chain.errors import (
     DeliveryUnavailable,
     Unjudged,
 )
-from delivery_chain.operators import distribute
-from delivery_chain.operators.distribute import DistributeOperator
-from delivery_chain.operators.publish import PublishOperator
-from delivery_chain.operators.replicate import ReplicateOperator
 from delivery_chain.targets.order import delivery_id
-from support.chain_steps import DAY, NAME, Run, build_plan, chain, judged, verdict
-from support.webhook_target import Target, answer, webhook_target
+from support.chain_steps import NAME, verdict
+from support.distributions import OTHER, SECRET, everywhere, fire, fired, published
+from support.webhook_target import Target, answer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from support.oci_memory import MemoryRegistry
-
-SECRET = "whsec_" + base64.b64encode(b"k" * 24).decode()
-OTHER = "sha256:" + "9" * 64
-PROD = {"name": "prod", "url_connection": "prod_hook"}
-SPEC = chain(
-    replicate=[{"name": "to-west", "to": "west"}, {"name": "betas", "to": "west", "tags": "beta.*"}],
-    distribute=[
-        PROD,
-        {**PROD, "name": "releases", "on": {"regexp": "v.*"}},
-        {**PROD, "name": "edge", "on": {"tags": ["edge"]}},
-        {**PROD, "name": "at-once", "after": []},
-        {**PROD, "name": "redeploy", "method": "GET", "after": []},
-    ],
-)
-
-
-@pytest.fixture
-def target(monkeypatch: pytest.MonkeyPatch) -> Iterator[Target]:
-    """What the connection `prod_hook` leads to, with a secret in its query and one to sign with."""
-    with webhook_target() as running:
-        fields = {
-            "conn_type": "delivery_webhook",
-            "host": running.url,
-            "password": SECRET,
-            "extra": {"secret_query": "token=hunter2-token", "timeout_seconds": 2},
-        }
-        monkeypatch.setenv("AIRFLOW_CONN_PROD_HOOK", json.dumps(fields))
-        yield running
-
-
-def published(home: MemoryRegistry, spec: Any = SPEC, **fields: Any) -> tuple[Run, str]:
-    run, digest = judged(home.registry, spec, build_plan(**fields))
-    run.do(PublishOperator(task_id="publish"))
-    return run, digest
-
-
-def everywhere(home: MemoryRegistry, **fields: Any) -> tuple[Run, str]:
-    run, digest = published(home, **fields)
-    run.do(ReplicateOperator(task_id="replicate", slot=0), 0)
-    return run, digest
-
-
-def fire(run: Run, trigger: str = "prod") -> DeliveryResult:
-    slot = [one.name for one in run.spec.distribute].index(trigger)
-    return DeliveryResult.from_xcom(run.do(DistributeOperator(task_id="distribute", slot=slot), slot))
 
 
 def test_a_target_is_told_of_each_tag(home: MemoryRegistry, west: MemoryRegistry, target: Target) -> None:
@@ -140,7 +88,7 @@ def test_a_trigger_fires_for_its_tags(
 def test_a_trigger_that_is_not_for_the_image_is_skipped(
     home: MemoryRegistry, west: MemoryRegistry, target: Target
 ) -> None:
-    """The instance ends as skipped with its reason, and nobody is told."""
+    """The instance is skipped with its reason, and nothing is sent."""
     reason = "trigger 'edge' selects no tag of this image"
     run, _ = everywhere(home)
     with pytest.raises(AirflowSkipException) as caught:
@@ -151,7 +99,7 @@ def test_a_trigger_that_is_not_for_the_image_is_skipped(
 def test_a_run_without_triggers_tells_nobody(
     home: MemoryRegistry, west: MemoryRegistry, target: Target
 ) -> None:
-    """Who starts a run may say that nobody is told of it."""
+    """A run may be started so that it fires no trigger."""
     run, _ = everywhere(home, announce=False)
     with pytest.raises(AirflowSkipException) as caught:
         fire(run, "edge")
@@ -204,7 +152,7 @@ def test_without_a_pass_nobody_is_told(
 def test_a_region_that_failed_is_waited_for(
     home: MemoryRegistry, west: MemoryRegistry, target: Target
 ) -> None:
-    """Nobody is told of an image that is not where it should be; what to clear is said."""
+    """An image that is missing from its region is not announced; the error says what to clear."""
     run, _ = published(home)
     with pytest.raises(ConfigurationError, match="waits for 'to-west', which lacks the image"):
         fire(run)
@@ -237,119 +185,6 @@ def test_a_region_that_is_not_for_the_image_is_not_waited_for(
     """The rule for betas left nothing, and that is right."""
     run, _ = everywhere(home)
     assert list(json.loads(fired(run, target)[0])["delivery_chain"]["regions"]) == ["to-west"]
-
-
-def fired(run: Run, target: Target) -> list[bytes]:
-    fire(run)
-    return [got.body for got in target.got]
-
-
-def test_a_get_tells_nothing_but_that(home: MemoryRegistry, west: MemoryRegistry, target: Target) -> None:
-    """A redeploy address gets one signed request per tag, without a body."""
-    run, _ = published(home)
-    fire(run, "redeploy")
-    assert [(got.method, got.path, got.body) for got in target.got] == [
-        ("GET", "/hook?token=hunter2-token", b"")
-    ] * 2
-
-
-def test_a_retry_has_the_same_id(home: MemoryRegistry, west: MemoryRegistry, target: Target) -> None:
-    """A target that keeps ids takes two tries for one delivery; both are in the record."""
-    run, _ = everywhere(home, tags=("v1.2",))
-    target.replies = [answer(500, b"oops")]
-    with pytest.raises(DeliveryUnavailable):
-        fire(run)
-    assert [(one["tag"], one["status"]) for one in run.left("distribute", "attempts", 0)] == [("v1.2", 500)]
-    found = fire(run)
-    assert len({got.headers["webhook-id"] for got in target.got}) == 1
-    assert [got.body for got in target.got] == [target.got[0].body] * 2
-    assert [one.status for one in found.attempts] == [500, 200]
-    assert [Attempt.from_xcom(one) for one in run.left("distribute", "attempts", 0)] == list(found.attempts)
-
-
-def test_what_arrived_is_not_sent_again(home: MemoryRegistry, west: MemoryRegistry, target: Target) -> None:
-    """The second tag failed: the retry is about that one alone."""
-    run, _ = everywhere(home)
-    target.replies = [answer(200), answer(503)]
-    with pytest.raises(DeliveryUnavailable):
-        fire(run)
-    found = fire(run)
-    assert [json.loads(got.body)["push_data"]["tag"] for got in target.got] == ["v1.2", "latest", "latest"]
-    assert (found.delivered, [one.status for one in found.attempts]) == (("v1.2", "latest"), [200, 503, 200])
-
-
-def test_a_clear_sends_again(home: MemoryRegistry, west: MemoryRegistry, target: Target) -> None:
-    """All of it, under the same ids, and the record keeps the earlier attempts, too."""
-    run, _ = everywhere(home)
-    fire(run)
-    run.clear("distribute", 0)
-    found = fire(run)
-    ids = [got.headers["webhook-id"] for got in target.got]
-    assert (ids[:2], len(set(ids))) == (ids[2:], 2)
-    assert (found.delivered, [one.status for one in found.attempts]) == (("v1.2", "latest"), [200] * 4)
-
-
-def test_a_retry_after_a_clear_sends_what_did_not_arrive(
-    home: MemoryRegistry, west: MemoryRegistry, target: Target
-) -> None:
-    """What arrived before the clear does not count, what arrived after it does."""
-    run, _ = everywhere(home)
-    target.replies = [answer(200), answer(503), answer(200), answer(503)]
-    for cleared in (False, True):
-        if cleared:
-            run.clear("distribute", 0)
-        with pytest.raises(DeliveryUnavailable):
-            fire(run)
-    found = fire(run)
-    told = [json.loads(got.body)["push_data"]["tag"] for got in target.got]
-    assert told == ["v1.2", "latest", "v1.2", "latest", "latest"]
-    assert [one.status for one in found.attempts] == [200, 503, 200, 503, 200]
-
-
-def test_the_attempts_of_many_clears_are_bounded(
-    home: MemoryRegistry, west: MemoryRegistry, target: Target, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The newest are kept, and what arrived since the clear still counts."""
-    monkeypatch.setattr(distribute, "MOST_ATTEMPTS", 3)
-    run, _ = everywhere(home)
-    fire(run)
-    run.clear("distribute", 0)
-    target.replies = [answer(200), answer(503)]
-    with pytest.raises(DeliveryUnavailable):
-        fire(run)
-    assert [(one.tag, one.status) for one in fire(run).attempts] == [
-        ("v1.2", 200),
-        ("latest", 503),
-        ("latest", 200),
-    ]
-
-
-def test_a_repeat_of_all_has_the_same_ids(home: MemoryRegistry, west: MemoryRegistry, target: Target) -> None:
-    """Also where the task's state is lost: the ids come from what the delivery is about."""
-    run, _ = everywhere(home)
-    fire(run)
-    run.stores.clear()
-    fire(run)
-    ids = [got.headers["webhook-id"] for got in target.got]
-    assert (ids[:2], len(set(ids))) == (ids[2:], 2)
-
-
-def test_an_attempt_that_somebody_else_wrote_does_not_count(
-    home: MemoryRegistry, west: MemoryRegistry, target: Target
-) -> None:
-    """Airflow's task state can be edited over REST: a delivery that never was is sent."""
-    run, _ = everywhere(home)
-    done = Attempt(at=DAY, tag="v1.2", seconds=1.0, status=200).to_xcom()
-    run.context("distribute", 0)["task_state_store"].set("attempts", [done])
-    assert fire(run).delivered == ("v1.2", "latest")
-    assert len(target.got) == 2
-
-
-def test_another_run_trigger_or_image_has_another_id() -> None:
-    """No two deliveries are taken for one."""
-    base = {"chain": "shop", "run_id": "r1", "trigger": "prod", "tag": "v1", "digest": OTHER}
-    ids = {delivery_id(**(base | {key: f"{value}x"})) for key, value in base.items()}
-    assert len(ids | {delivery_id(**base)}) == len(base) + 1
 
 
 @pytest.mark.parametrize(

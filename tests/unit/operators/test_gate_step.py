@@ -174,7 +174,7 @@ def test_a_scan_that_is_not_for_the_image_is_skipped(
 def test_a_scan_that_fails_leaves_nothing(
     home: MemoryRegistry, monkeypatch: pytest.MonkeyPatch, error: ScanFailed
 ) -> None:
-    """The engine's error is the task's, and there is nothing that a gate could read."""
+    """The engine's error becomes the task's, and the gate finds no result."""
     engine(monkeypatch, error=error)
     run, _ = built(home.registry, BLOCKING, build_plan(*BOTH))
     with pytest.raises(ScanFailed) as caught:
@@ -320,7 +320,7 @@ def test_a_chain_that_accepts_a_stale_database_says_so(
 
 @pytest.mark.parametrize("task", ["plan", "assemble"])
 def test_a_gate_needs_its_run(home: MemoryRegistry, monkeypatch: pytest.MonkeyPatch, task: str) -> None:
-    """Without plan or image there is nothing to judge, and the message says what to clear."""
+    """Without plan or image the gate judges nothing, and the message says what to clear."""
     engine(monkeypatch)
     run, _ = scanned(home, BLOCKING, *BOTH)
     run.xcoms.pop((task, -1, "return_value"))

@@ -16,7 +16,7 @@ from delivery_chain.errors import DeliveryChainError, EventRefused, SourceUnreac
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.manifest import EMPTY_BLOB, OCI_MANIFEST
 from delivery_chain.operators.plan import PlanOperator
-from delivery_chain.tools.git import client as git
+from delivery_chain.tools.git import refs as git
 from support.chain_steps import COMMIT, DAY, NAME, Run, build_plan, chain, image_plan, push_platform
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def test_a_push_becomes_a_plan(refs: dict[str, str]) -> None:
 
 
 def test_a_person_is_the_actor(refs: dict[str, str]) -> None:
-    """Who triggered the run is named where the event names nobody; the run's own time stands in for the push's."""
+    """If the event names no actor, the run's triggering user is named; the run's time replaces that of the push."""
     found = Plan.from_xcom(plan_of({"ref": "v1.2"})["plan"])
     assert found == build_plan(actor="anna", kind=Kind.MANUAL)
 

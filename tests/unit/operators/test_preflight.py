@@ -1,4 +1,4 @@
-"""The first step finds in its first second what would fail a later one: connections that the run will need."""
+"""The first step finds at once what would fail a later one: missing connections."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from delivery_chain.errors import AirflowUnreachable, ConfigurationError, Connec
 from delivery_chain.hooks.registry import OciRegistryHook
 from delivery_chain.operators import preflight
 from delivery_chain.operators.plan import PlanOperator
-from delivery_chain.tools.git import client
+from delivery_chain.tools.git import refs
 from support.chain_steps import COMMIT, Run, chain
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append(source.url)
         return {"refs/tags/v1.2": COMMIT}
 
-    monkeypatch.setattr(client, "list_refs", list_refs)
+    monkeypatch.setattr(refs, "list_refs", list_refs)
     return found
 
 
@@ -122,7 +122,7 @@ def test_a_missing_connection(
 
 
 def test_all_that_is_missing_is_told_at_once(looks: list[str], connect: Callable[..., None]) -> None:
-    """One message for both, so that nobody has to clear the task twice."""
+    """One message for both, so that no user has to clear the task twice."""
     connect(west=None, prod=None)
     with pytest.raises(ConnectionMissing, match=r"'west' is missing.*; connection 'prod' is missing"):
         plan()
@@ -155,7 +155,7 @@ def test_a_push_that_was_overtaken_needs_nothing(
 ) -> None:
     """A run that does nothing does not fail for what it would have needed."""
     connect(west=None, prod=None)
-    monkeypatch.setattr(client, "list_refs", lambda source, *, deadline: {"refs/tags/v1.2": "b" * 40})
+    monkeypatch.setattr(refs, "list_refs", lambda source, *, deadline: {"refs/tags/v1.2": "b" * 40})
     with pytest.raises(AirflowSkipException):
         plan()
 

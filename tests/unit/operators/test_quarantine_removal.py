@@ -1,4 +1,4 @@
-"""What a quarantine removes of an image, and what it leaves because somebody else has it."""
+"""What a quarantine removes of an image, and what it keeps because others use it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_an_image_of_others_is_kept_under_its_tag(home: MemoryRegistry) -> None:
 
 
 def test_a_tag_that_was_pushed_again_is_not_removed(home: MemoryRegistry) -> None:
-    """Somebody pushed the fixed image meanwhile: its own run judges it, and this one takes the blocked digest alone."""
+    """The fixed image was pushed meanwhile: its own run judges it, and this one removes only the blocked digest."""
     run, digest = pushed(home, policy(backup=False, delete=True), "v7")
     with RegistryClient(home.registry) as client:
         fixed = push_platform(client, image_plan(DIGEST, "v7"), seed="fixed")
@@ -93,7 +93,7 @@ def test_another_runs_staging_tag_holds_too(home: MemoryRegistry) -> None:
 def test_what_can_not_be_looked_through_is_kept(
     home: MemoryRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody knows who else serves it: its tag goes, the manifest stays, and both are said."""
+    """What else serves it is unknown: the tag is removed, the manifest is kept, and the result says both."""
     monkeypatch.setattr(tag_holders, "MOST_TAGS", 2)
     run, digest = pushed(home, policy(backup=False, delete=True), "v7")
     with RegistryClient(home.registry) as client:
@@ -139,7 +139,7 @@ def test_registries_that_want_tags_gone_first(home: MemoryRegistry, status: int)
 
 
 def test_a_registry_that_never_lets_go_of_a_digest(home: MemoryRegistry) -> None:
-    """The tag is gone, and the image is said to be there still by its digest."""
+    """The tag is removed, and the result says that the image still exists under its digest."""
     run, digest = pushed(home, policy(backup=False, delete=True), "v7")
     home.fail("DELETE", f"/v2/{NAME}/manifests/{digest}", 409)
     kept = f"{home.registry.host}/{NAME}@{digest}"

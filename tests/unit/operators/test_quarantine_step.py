@@ -1,4 +1,4 @@
-"""What a blocking rule does to an image: kept away, backed up, or left, and the same again after a kill."""
+"""The effect of a blocking rule on an image: removed, backed up or kept, and the same again after a kill."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_without_a_verdict_nothing_is_removed(home: MemoryRegistry, step: Any) -
 
 
 def test_a_denied_run_says_why() -> None:
-    """The message names image, digest, clause, findings and what to do; trying again helps nobody."""
+    """The message names image, digest, clause, findings and the next step; it is not retryable."""
     run = Run(chain(), image_plan(DIGEST, "v7"))
     run.leave("gate", verdict(DIGEST, passed=False, deciding=(BAD,)))
     with pytest.raises(PolicyViolation) as caught:

@@ -1,4 +1,4 @@
-"""Why a step ended without a result: left by the step itself, in one line, whatever ended it."""
+"""The reason why a step ended without a result: written by the step itself, in one line, for any failure."""
 
 from __future__ import annotations
 

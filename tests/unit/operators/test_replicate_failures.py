@@ -1,4 +1,4 @@
-"""Replications to regions that are away, refuse or lose something, and kills at any request."""
+"""Replications to regions that are down, refuse requests or lose content, and kills at any request."""
 
 from __future__ import annotations
 

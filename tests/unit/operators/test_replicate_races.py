@@ -1,4 +1,4 @@
-"""Replications while others move tags, at home or in the region: the newer push wins."""
+"""Replications while others move tags, at home or in the region: the newer push takes precedence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What refers to an image travels with it, unless it is an image itself, which nobody judged: that stays behind."""
+"""Referrers of an image are copied with it, except images, which no gate has judged."""
 
 from __future__ import annotations
 

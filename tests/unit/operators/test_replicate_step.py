@@ -1,4 +1,4 @@
-"""What a replication copies, and what a region then holds."""
+"""What a replication copies, and what the region contains afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several engines: an instance for each platform and engine, and what one engine does leaves the others alone."""
+"""Several engines: one instance per platform and engine, none of which affects the others."""
 
 from __future__ import annotations
 

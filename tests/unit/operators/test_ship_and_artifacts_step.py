@@ -1,4 +1,4 @@
-"""Platforms that a chain does not ship, and artifacts in its namespace: from the event to what a region holds."""
+"""Platforms that a chain does not ship, and artifacts in its namespace: from the event to the region."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an instance of a mapped step is about is what the plan says, whatever has been made of the spec since."""
+"""The plan determines the item of a mapped step's instance, even if the spec has changed since."""
 
 from __future__ import annotations
 

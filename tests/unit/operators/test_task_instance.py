@@ -1,4 +1,4 @@
-"""What steps use of a task instance is what Airflow's has, and what the tests' stand-in has."""
+"""The parts of a task instance that steps use exist in Airflow's, and in the tests' stand-in."""
 
 from __future__ import annotations
 

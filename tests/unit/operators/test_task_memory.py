@@ -1,4 +1,4 @@
-"""What a task keeps between its tries."""
+"""The state that a task keeps between its tries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing that somebody else wrote is taken by a step, and nothing goes out that would be refused now."""
+"""Steps accept nothing that others wrote, and release nothing that the gate would refuse now."""
 
 from __future__ import annotations
 

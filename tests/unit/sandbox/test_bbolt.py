@@ -1,4 +1,4 @@
-"""The bbolt writer, against a small reader of the same format."""
+"""The bbolt writer, tested with a small reader of the same format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When the demo says that all is well."""
+"""The conditions under which the demo reports success."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_expected_outcome_has_no_problem() -> None:
     ids=["clean failed", "a region lacks it", "regions differ", "not blocked", "failed elsewhere", "leaked"],
 )
 def test_anything_else_is_a_problem(clean: Seen, blocked: Seen, said: str) -> None:
-    """Each way in which the demo can go wrong is told."""
+    """Each way in which the demo can fail is reported."""
     (problem,) = judge(clean, blocked)
     assert said in problem
 

@@ -1,4 +1,4 @@
-"""What a push says where no run of it can be there."""
+"""The output of a push that can't have a run."""
 
 from __future__ import annotations
 

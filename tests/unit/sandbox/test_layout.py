@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import io
 from typing import TYPE_CHECKING
 
 import pytest
 
 from delivery_chain.errors import ConfigurationError, UsageError
+from delivery_chain.sandbox import stack
+from delivery_chain.sandbox.console import Console
 from delivery_chain.sandbox.layout import Layout, State, load_secrets, locked
 from delivery_chain.sandbox.processes import Mark
 
@@ -63,3 +66,19 @@ def test_one_command_at_a_time(layout: Layout) -> None:
         pass
     with locked(layout):
         pass
+
+
+def test_a_file_is_no_place_for_a_sandbox(tmp_path: Path) -> None:
+    """`--state` of a file is a usage error, not a traceback."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="file: expected a folder"), locked(Layout(tmp_path / "file")):
+        pass
+
+
+def test_a_mistyped_folder_starts_nothing(tmp_path: Path) -> None:
+    """`--specs` of no folder is refused before any service starts, so that the next `up` may name another."""
+    layout = Layout(tmp_path / "sandbox")
+    options = stack.Options(database="sqlite", specs=str(tmp_path / "none"))
+    with pytest.raises(ConfigurationError, match="none: expected the folder with the chain specs"):
+        stack.up(layout, options, Console(io.StringIO()))
+    assert State.load(layout) == State()

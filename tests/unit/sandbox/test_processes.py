@@ -1,4 +1,4 @@
-"""Background processes: recognised by more than their pid, stopped with their children."""
+"""Background processes: identified by more than their pid, and stopped together with their children."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_stopped_process_is_gone(shell: Shell) -> None:
 
 
 def test_one_that_resists_is_killed(shell: Shell, tmp_path: Path) -> None:
-    """A process that ignores the signal is killed after the patience, and that is told."""
+    """A process that ignores the signal is killed after a delay, and that is reported."""
     mark = shell("trap '' TERM; echo ready; while :; do sleep 600; done")
     wait_for(lambda: lines(tmp_path) == ["ready"])
     assert not processes.stop(mark, patience=0.2)
@@ -91,7 +91,7 @@ def test_children_go_too(shell: Shell, tmp_path: Path) -> None:
     ids=["another start time", "another boot"],
 )
 def test_a_recycled_pid_is_left_alone(shell: Shell, change: dict[str, object]) -> None:
-    """A mark whose pid belongs to another process by now is not alive, and stopping it harms nobody."""
+    """A record whose pid belongs to another process by now is not alive, and stopping it stops nothing."""
     mark = shell("exec sleep 600")
     stale = replace(mark, **change)  # type: ignore[arg-type]
     assert not processes.is_alive(stale)

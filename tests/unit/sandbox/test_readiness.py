@@ -1,4 +1,4 @@
-"""Waiting until every source is watched, and not waiting for what can't come about."""
+"""Waiting until every source is watched, but not for what can't happen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Registries that are there already, given on the command line."""
+"""Existing registries that are given on the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's task instances, folded into what the demo shows."""
+"""A run's task instances, summarized for the demo."""
 
 from __future__ import annotations
 

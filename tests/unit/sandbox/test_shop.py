@@ -1,4 +1,4 @@
-"""The sample applications and their pushes' names."""
+"""The sample applications and the names of their pushes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sample vulnerability database: reviewed facts, the shape Trivy asks for, the mark that it is one."""
+"""The sample vulnerability database: reviewed facts, Trivy's format, and the mark that it is a sample."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_debian_fact_becomes_trivys_entry() -> None:
 
 
 def test_an_unfixed_debian_fact_states_debians_rating() -> None:
-    """Without a fix there is a status, and the tracker's own severity."""
+    """A vulnerability without a fix has a status, and the tracker's own severity."""
     tree: Any = vulndb.sample_tree()
 
     assert json.loads(tree[b"debian 12"][b"apt"][b"CVE-2011-3374"]) == {"Severity": 1, "Status": 2}

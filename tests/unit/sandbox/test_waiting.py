@@ -1,4 +1,4 @@
-"""What a wait says, how it is interrupted, and how often a question is asked."""
+"""Waiting: its messages, its interruption, and the number of polls."""
 
 from __future__ import annotations
 

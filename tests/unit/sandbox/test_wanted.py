@@ -1,4 +1,4 @@
-"""What chains lack in a sandbox, and what adds it."""
+"""The connections that chains lack in a sandbox, and the commands that add them."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ import pytest
 
 from delivery_chain.core.spec.engines import SCAN_ENGINES
 from delivery_chain.errors import ConfigurationError
-from delivery_chain.scanners.table import SCANNERS, load_scanner
+from delivery_chain.scanners.table import SCANNERS
 from support.scanner_benches import BENCHES
 
 
@@ -16,13 +16,13 @@ def test_specs_may_name_what_the_table_has() -> None:
 @pytest.mark.parametrize("name", SCANNERS)
 def test_every_engine_of_the_table_loads_under_its_name(name: str) -> None:
     """What a spec may say leads to an engine that calls itself so."""
-    assert load_scanner(name).name == name
+    assert SCANNERS.load(name)().name == name
 
 
 def test_an_unknown_engine_is_named() -> None:
     """A typing error in a spec says what there is."""
     with pytest.raises(ConfigurationError, match="scan engine 'grype': expected one of trivy"):
-        load_scanner("grype")
+        SCANNERS.load("grype")()
 
 
 def test_every_engine_has_a_bench() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from delivery_chain.core.spec.scan import Scan
-from delivery_chain.scanners.table import SCANNERS, load_scanner
+from delivery_chain.scanners.table import SCANNERS
 from support.toy_scanner import Toy, plug
 from support.ways_in import ROOT, way_in
 
@@ -45,14 +45,14 @@ def test_the_list_holds_for_what_was_added(name: str) -> None:
 @pytest.mark.parametrize("name", SCANNERS)
 def test_the_list_leads_to_what_is_loaded(name: str) -> None:
     """The first file is the one that the name loads."""
-    assert Path(inspect.getfile(type(load_scanner(name)))) == STEPS[0].file(name)
+    assert Path(inspect.getfile(type(SCANNERS.load(name)()))) == STEPS[0].file(name)
 
 
 def test_a_toy_that_is_registered_by_these_steps_loads(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row and a name are all that a spec and a job need."""
     toy = Toy(name="toy")
     plug(monkeypatch, toy)
-    assert (Scan(engine=("toy",)).engine, load_scanner("toy")) == (("toy",), toy)
+    assert (Scan(engine=("toy",)).engine, SCANNERS.load("toy")()) == (("toy",), toy)
 
 
 def files() -> Iterator[str]:

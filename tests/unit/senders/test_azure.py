@@ -57,7 +57,7 @@ def test_ignored() -> None:
 
 
 def test_a_retry_and_a_second_subscription() -> None:
-    """A retry is the same event; another subscription tells the same event under its own name."""
+    """A retry is the same event; another subscription reports the same event under its own name."""
     request = sample("azure", "push-many")
     found = read("azure", request)
     assert read("azure", edited(request, notificationId=2)) == found
@@ -127,6 +127,6 @@ def test_refusals(changes: dict[str, Any], why: str) -> None:
 
 
 def test_minimal_details() -> None:
-    """A subscription that sends no details is told what to change."""
+    """The response to a subscription that sends no details says what to change."""
     why = "400 the push names no refs: let the service hook send all resource details"
     assert why_not("azure", sample("azure", "push-minimal")) == why

@@ -210,7 +210,7 @@ def test_refusals(sender: str, changes: dict[str, Any], why: str) -> None:
 
 
 def test_one_bad_ref_of_many() -> None:
-    """One ref that is none makes the whole delivery wrong."""
+    """One invalid ref makes the whole delivery invalid."""
     good = {"refId": "refs/heads/x", "fromHash": A, "toHash": B}
     request = edited(sample("bitbucket-dc", "push-many"), changes=[good, good | {"refId": "refs/heads/x~1"}])
     assert why_not("bitbucket-dc", request).startswith(

@@ -90,7 +90,7 @@ def test_what_is_no_push_of_a_tagged_image_is_ignored(case: str, action: str, wh
 
 
 def test_the_documented_envelope_holds_no_image() -> None:
-    """Several events of one request: both reasons are told, and the id is made of both ids."""
+    """Several events in one request: both reasons are given, and the id is made from both ids."""
     ids = repr(["asdf-asdf-asdf-asdf-0", "asdf-asdf-asdf-asdf-1"]).encode()
     assert read(sample("distribution", "documented-envelope")) == Notification(
         event="push",
@@ -156,7 +156,7 @@ def test_other_artifacts_are_ignored(kind: str, config: str, why: str) -> None:
 
 
 def test_without_references_the_kind_decides() -> None:
-    """A registry does not tell references unless it is configured to."""
+    """A registry does not report referrers unless it is configured to."""
     assert read(changed("distribution", "image-push", events__0__target__references=None)).pushes
 
 

@@ -67,7 +67,7 @@ def test_pushes(sender: str, case: str, event: str, push: Push) -> None:
     ],
 )
 def test_ignored(sender: str, case: str, event: str, ignored: str) -> None:
-    """What tells of no push, or tells it twice, says why nothing is run."""
+    """An event that reports no push, or one that is reported twice, gives the reason why it starts no run."""
     assert read(sender, sample(sender, case)) == told(sender, case, event, ignored=ignored)
 
 

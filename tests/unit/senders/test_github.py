@@ -180,7 +180,7 @@ def test_refusals(changes: dict[str, Any], why: str) -> None:
     ],
 )
 def test_headers(name: str, value: str, why: str) -> None:
-    """Headers that are missing, or longer than GitHub's are, are told by name."""
+    """Headers that are missing, or longer than GitHub's, are named."""
     assert why_not("github", with_headers(sample("github", "tag-created"), {name: value})).startswith(why)
 
 
@@ -202,3 +202,9 @@ def test_headers(name: str, value: str, why: str) -> None:
 def test_bodies(body: bytes, why: str) -> None:
     """What is not a JSON object is refused, however deep or large it is."""
     assert why_not("github", replace(sample("github", "tag-created"), body=body)).startswith(why)
+
+
+def test_a_nul_in_a_name_is_dropped() -> None:
+    """PostgreSQL stores none: the delivery would fail, and be sent again, forever."""
+    request = edited(sample("github", "tag-created"), pusher={"name": "a\0b"})
+    assert read("github", request).actor == "ab"

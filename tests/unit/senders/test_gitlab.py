@@ -87,7 +87,7 @@ def test_other_pushes(changes: dict[str, Any], push: Push) -> None:
 
 
 def test_system_hooks() -> None:
-    """A system hook tells the same push under its own event's name."""
+    """A system hook reports the same push under its own event name."""
     request = with_headers(sample("gitlab", "push"), {"x-gitlab-event": "System Hook"})
     assert read("gitlab", request) == PUSH.model_copy(update={"event": "System Hook"})
 

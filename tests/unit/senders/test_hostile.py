@@ -70,7 +70,7 @@ def test_arbitrary_requests(sender: str, headers: dict[str, str], body: bytes, t
 @settings(deadline=None, max_examples=300)
 @given(sender=st.sampled_from(FORGES), headers=HEADERS, body=BODIES)
 def test_arbitrary_authentic_requests(sender: str, headers: dict[str, str], body: bytes) -> None:
-    """Whatever comes from somebody who knows the secret is read, or refused in one line."""
+    """Any request with a valid proof is parsed, or refused in one line."""
     request = Request(headers={"webhook-id": "e1"} | headers, body=body)
     found = outcome(sender, proven(sender, request))
     assert proper(found)

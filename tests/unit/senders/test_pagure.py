@@ -169,13 +169,13 @@ def test_each_recorded_request(case: str) -> None:
 
 
 def test_each_sample_is_expected() -> None:
-    """There is no sample without an expectation, and none the other way round."""
+    """Every sample has an expectation, and every expectation a sample."""
     assert sorted(EXPECTED) == CASES
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_only_the_body_counts(case: str) -> None:
-    """No header but the signature is looked at: nobody signs the others."""
+    """Only the signature header is read, because the others are not signed."""
     request = sample("pagure", case)
     headers = {name: value for name, value in request.headers.items() if name == "x-pagure-signature-256"}
     lies = {"x-pagure-topic": "git.tag.creation", "x-pagure-project": "bank", "x-pagure": "https://x/"}

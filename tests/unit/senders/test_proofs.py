@@ -1,4 +1,4 @@
-"""What all senders have in common: nothing is read without a proof, and the proof is of this body and this secret."""
+"""Common to all senders: nothing is parsed without a proof, for this body and with this secret."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def refused(sender: str, request: Request, *secrets: str) -> bool:
 
 
 def test_each_sender_has_samples() -> None:
-    """There is no sender without a sample, and no sample without a sender and an origin."""
+    """Every sender has a sample, and every sample a sender and an origin."""
     assert {sender for sender, _ in cases()} == set(FORGES)
     for sender, case in cases():
         assert len(origin(sender, case)) > 20
@@ -94,7 +94,7 @@ def test_no_proof(sender: str) -> None:
 @pytest.mark.parametrize("sender", FORGES)
 @pytest.mark.parametrize("other", FORGES)
 def test_other_schemes(sender: str, other: str) -> None:
-    """The proof of one scheme is none in another, though the secret and the body are the same."""
+    """A proof of one scheme is not valid in another, even with the same secret and body."""
     request = sample(sender, FIRST[sender])
     if proof(sender, request).keys() & proof(other, with_headers(request, {"webhook-id": "x"})).keys():
         return
@@ -120,7 +120,7 @@ def test_other_schemes(sender: str, other: str) -> None:
     ],
 )
 def test_damaged_proof(sender: str, damage: object) -> None:
-    """A proof that is cut, longer, in another alphabet or under another algorithm's name is none."""
+    """A proof that is truncated, longer, in another alphabet or under another algorithm's name is not valid."""
     assert callable(damage)
     request = sample(sender, FIRST[sender])
     whole = proof(sender, request)

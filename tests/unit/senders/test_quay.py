@@ -52,7 +52,7 @@ def test_what_is_no_push_is_ignored(case: str, event: str, why: str) -> None:
     ],
 )
 def test_other_notifications_say_why(more: dict[str, object], why: str) -> None:
-    """Quay names no kind of event: it is told by what the event holds."""
+    """Quay names no kind of event, so its contents decide."""
     found = read(changed("quay", "push", updated_tags=None, **more))
     assert (found.pushes, found.ignored) == ((), why)
 

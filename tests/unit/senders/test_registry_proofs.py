@@ -86,7 +86,7 @@ def test_a_request_without_proof_is_refused(name: str, case: str, secrets: tuple
 @pytest.mark.parametrize("secrets", [(), ("",), ("", "")])
 @pytest.mark.parametrize("value", ["", "Bearer ", basic("chain", ""), SECRET])
 def test_without_a_secret_nothing_is_taken(name: str, secrets: tuple[str, ...], value: str) -> None:
-    """An empty secret is none, also for a request whose token is empty."""
+    """An empty secret proves nothing, not even for a request with an empty token."""
     with pytest.raises(WebhookRefused) as refused:
         receive(REGISTRIES[name], login(name, value), secrets, NOW)
     assert refused.value.status == 401

@@ -58,7 +58,7 @@ def test_it_waits_in_the_triggerer(looks: Callable[..., list[dict[str, str]]]) -
 def test_a_retry_keeps_the_first_tries_baseline(
     looks: Callable[..., list[dict[str, str]]], stored: dict[str, Any], since: str | None
 ) -> None:
-    """A push between two tries is not lost: the source is not looked at anew. An older version's state is read."""
+    """A push between two tries is not lost: the retry keeps the first listing. State of older versions can be read."""
     looks()
     found = deferred(sensor().execute, {"task_state_store": Store({STATE_KEY: stored})})
     arguments = found.trigger.serialize()[1]
@@ -66,7 +66,7 @@ def test_a_retry_keeps_the_first_tries_baseline(
 
 
 def test_an_event_with_changes_is_the_result() -> None:
-    """The state is left as it was, so that a worker that dies now finds the change once more."""
+    """The state is left unchanged, so that the retry after a worker's death finds the change again."""
     store = Store()
     event = {"refs": MOVED, "gone": [], "seen": {MAIN: B}}
     assert sensor().looked({"task_state_store": store}, event, time.time()) == MOVED

@@ -66,7 +66,7 @@ def test_the_sensor_looks_at_what_its_trigger_looks_at(monkeypatch: pytest.Monke
 
 
 def test_a_retry_keeps_the_first_tries_baseline(looks: Callable[..., list[dict[str, str]]]) -> None:
-    """A push between two tries is not lost: the registry is not looked at anew."""
+    """A push between two tries is not lost: the retry keeps the first listing."""
     looks()
     store = Store({STATE_KEY: {"refs": {V1: A}, "since": "T0"}})
     arguments = deferred(sensor().execute, {"task_state_store": store}).trigger.serialize()[1]
@@ -74,7 +74,7 @@ def test_a_retry_keeps_the_first_tries_baseline(looks: Callable[..., list[dict[s
 
 
 def test_an_event_with_changes_is_the_result() -> None:
-    """The state is left as it was, so that a worker that dies now finds the change once more."""
+    """The state is left unchanged, so that the retry after a worker's death finds the change again."""
     store = Store()
     event = {"refs": MOVED, "gone": [], "seen": {V1: B}, "since": "T0"}
     assert (sensor().looked({"task_state_store": store}, event, time.time()), store) == (MOVED, {})

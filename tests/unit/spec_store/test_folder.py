@@ -70,9 +70,9 @@ def test_conflicts_name_both_files(tmp_path: Path) -> None:
         [str(good)],
         [
             f"{one}:2: name: chain 'a' is defined by {two} too",
-            f"{one}:3: scope.repositories: a/api is covered just as narrowly by {two}",
+            f"{one}:3: scope.repositories: a/api is also covered by {two}, whose scope is just as narrow",
             f"{two}:2: name: chain 'a' is defined by {one} too",
-            f"{two}:3: scope.repositories: a/api is covered just as narrowly by {one}",
+            f"{two}:3: scope.repositories: a/api is also covered by {one}, whose scope is just as narrow",
         ],
     )
 

@@ -1,4 +1,4 @@
-"""Versions of specs that parses keep in Variables, and which of them is in force."""
+"""Versions of specs that parses store in Variables, and which of them is in force."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_task_that_starts_before_the_typo_was_parsed_finds_the_chain(
 
 
 def test_a_renamed_chain_ends_its_runs_and_takes_no_new_ones(tmp_path: Path, variables: Variables) -> None:
-    """Under both names there is a Dag; the watching Dags are for the new one."""
+    """Both names have a Dag; the watching Dags are for the new one."""
     write(tmp_path, "one")
     look(tmp_path, keep=True)
     write(tmp_path, "new", file="one.yaml")
@@ -140,7 +140,7 @@ def test_an_empty_folder_removes_nothing(tmp_path: Path, variables: Variables) -
     assert (shown(tmp_path), shown(tmp_path / "nowhere")) == ({"one": (1, "no files")},) * 2
     (problem,) = missing(tmp_path)
     assert str(problem).startswith(
-        f"{tmp_path}:1: expected specs, found none; the last good versions of one stay in force."
+        f"{tmp_path}:1: expected specs, found none; the last valid versions of one stay in force."
     )
     del variables.held[INDEX]
     assert (shown(tmp_path), missing(tmp_path)) == ({}, ())

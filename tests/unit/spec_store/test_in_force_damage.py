@@ -1,4 +1,4 @@
-"""Variables that are damaged, away or not writable stop no parse."""
+"""Variables that are damaged, unreachable or read-only stop no parse."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     "text", ["", "{", "[]", '{"chains": {"one": {}}}', '{"chains": {"one": {"slots": {"build": 9e9}}}}']
 )
 def test_an_index_that_somebody_damaged_is_made_anew(tmp_path: Path, variables: Variables, text: str) -> None:
-    """From what is kept of each chain: numbers go on, and an invalid file keeps its last good version."""
+    """The stored specs rebuild the index: versions continue to count, and an invalid file keeps its last valid one."""
     write(tmp_path, "one")
     write(tmp_path, "two")
     look(tmp_path, keep=True)
@@ -35,7 +35,7 @@ def test_an_index_that_somebody_damaged_is_made_anew(tmp_path: Path, variables: 
 
 @pytest.mark.parametrize("text", ["", "{}", "null", '{"chain": "one", "spec": {}, "entry": {}}'])
 def test_a_kept_spec_that_somebody_damaged_is_none(tmp_path: Path, variables: Variables, text: str) -> None:
-    """Its chain has no Dag until the file is good, and the others go on."""
+    """Its chain has no Dag until the file is valid, and the others are unaffected."""
     write(tmp_path, "one")
     write(tmp_path, "two")
     look(tmp_path, keep=True)

@@ -1,4 +1,4 @@
-"""What runs and watches learn of the version in force."""
+"""The version in force, as seen by runs and watches."""
 
 from __future__ import annotations
 

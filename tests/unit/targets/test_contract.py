@@ -1,4 +1,4 @@
-"""What every kind of target holds to: the port of targets/interface.py, against real servers."""
+"""The contract of targets, defined in targets/interface.py: every kind passes it, with real servers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from delivery_chain.core.results import Attempt, Outcome
+from delivery_chain.core.results import Attempt, AttemptOutcome
+from delivery_chain.core.spec.connections import TARGET_CONNECTIONS
 from delivery_chain.errors import ConfigurationError
-from delivery_chain.targets.interface import Settled
-from delivery_chain.targets.table import TARGETS, target_class
+from delivery_chain.targets.interface import Probe, Settled
+from delivery_chain.targets.table import TARGETS
 from support.orders import order
 from support.scripted_target import ROW, ScriptedTarget
 from support.target_benches import BENCHES, Bench, Says
@@ -38,22 +39,27 @@ def test_each_kind_is_held_to_the_contract() -> None:
 @pytest.mark.parametrize("kind", sorted(TARGETS))
 def test_each_kind_loads(kind: str) -> None:
     """Its name leads to a class with what the port has."""
-    found = target_class(kind)
+    found = TARGETS.load(kind)
     assert [
-        name for name in ("connection_type", "of", "deliver", "settled") if not hasattr(found, name)
+        name for name in ("connection_type", "of", "probe", "deliver", "settled") if not hasattr(found, name)
     ] == []
+
+
+def test_each_kind_has_its_type_of_connection() -> None:
+    """Specs know it without loading the class."""
+    assert {kind: TARGETS.load(kind).connection_type for kind in TARGETS} == TARGET_CONNECTIONS
 
 
 def test_a_kind_that_is_registered_loads(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row is all that it takes."""
     monkeypatch.setitem(TARGETS, "scripted", ROW)
-    assert target_class("scripted") is ScriptedTarget
+    assert TARGETS.load("scripted") is ScriptedTarget
 
 
 def test_an_unknown_kind_is_refused() -> None:
     """With the kinds that exist, and what to correct."""
     with pytest.raises(ConfigurationError) as caught:
-        target_class("pigeon")
+        TARGETS.load("pigeon")
     assert str(caught.value) == "target 'pigeon': expected one of webhook; correct the trigger in the spec"
 
 
@@ -61,7 +67,7 @@ def test_an_order_is_delivered_once(bench: Bench) -> None:
     """Under its id; the attempt says when, for which tag and how long."""
     began = datetime.now(UTC)
     found = bench.target.deliver(ORDER, ())
-    assert (found.outcome, found.tag, found.after, found.advice) == (Outcome.DONE, "v1.2", None, None)
+    assert (found.outcome, found.tag, found.after, found.advice) == (AttemptOutcome.DONE, "v1.2", None, None)
     assert (began <= found.at <= datetime.now(UTC), found.seconds >= 0) == (True, True)
     assert bench.ids() == [ORDER.id]
 
@@ -71,28 +77,28 @@ def test_a_repeated_order_has_the_same_id(bench: Bench) -> None:
     bench.will(Says.NOTHING)
     first = bench.target.deliver(ORDER, ())
     second = bench.target.deliver(ORDER, (first,))
-    assert (first.outcome, second.outcome) == (Outcome.LATER, Outcome.DONE)
+    assert (first.outcome, second.outcome) == (AttemptOutcome.LATER, AttemptOutcome.DONE)
     assert set(bench.ids()) == {ORDER.id}
 
 
 @pytest.mark.parametrize(
     ("says", "outcome", "after"),
     [
-        (Says.NO, Outcome.REFUSED, None),
-        (Says.ELSEWHERE, Outcome.REFUSED, None),
-        (Says.BUSY, Outcome.LATER, None),
-        (Says.BUSY_FOR_7_S, Outcome.LATER, 7.0),
-        (Says.FAILED, Outcome.LATER, None),
-        (Says.NOTHING, Outcome.LATER, None),
-        (Says.DRIPPING, Outcome.DONE, None),
+        (Says.NO, AttemptOutcome.REFUSED, None),
+        (Says.ELSEWHERE, AttemptOutcome.REFUSED, None),
+        (Says.BUSY, AttemptOutcome.LATER, None),
+        (Says.BUSY_FOR_7_S, AttemptOutcome.LATER, 7.0),
+        (Says.FAILED, AttemptOutcome.LATER, None),
+        (Says.NOTHING, AttemptOutcome.LATER, None),
+        (Says.DRIPPING, AttemptOutcome.DONE, None),
     ],
 )
-def test_answers_are_sorted(bench: Bench, says: Says, outcome: Outcome, after: float | None) -> None:
+def test_answers_are_sorted(bench: Bench, says: Says, outcome: AttemptOutcome, after: float | None) -> None:
     """Refused for good, later, or done; no answer is an exception, and one that never ends is left."""
     bench.will(says)
     found = bench.target.deliver(ORDER, ())
     assert (found.outcome, found.after, len(bench.ids())) == (outcome, after, 1)
-    assert bool(found.advice) is (outcome is Outcome.REFUSED)
+    assert bool(found.advice) is (outcome is AttemptOutcome.REFUSED)
     assert len(found.answer) <= LONGEST_ANSWER
 
 
@@ -116,6 +122,13 @@ def test_an_attempt_goes_through_xcom(bench: Bench) -> None:
     bench.will(Says.BUSY_FOR_7_S)
     found = bench.target.deliver(ORDER, ())
     assert Attempt.from_xcom(found.to_xcom()) == found
+
+
+def test_a_probe_delivers_nothing(bench: Bench) -> None:
+    """It says whether the target can be reached, without its secrets."""
+    found = bench.target.probe()
+    assert (type(found), found.good, bench.ids()) == (Probe, True, [])
+    assert [secret for secret in bench.secrets if secret in found.sentence] == []
 
 
 def test_asking_for_the_end_delivers_nothing(bench: Bench) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
 
-from delivery_chain.core.results import Attempt, Outcome
+from delivery_chain.core.results import Attempt, AttemptOutcome
 from delivery_chain.targets.acr_body import delivery_body
 from delivery_chain.targets.webhook import WebhookTarget
 from delivery_chain.targets.webhook_request import ANSWER_BYTES, headers_for
@@ -32,7 +32,7 @@ NOW = datetime(2026, 5, 20, 12, 0, tzinfo=UTC)
 ORDER = order()
 BODY = json.dumps(delivery_body(ORDER), ensure_ascii=False, separators=(",", ":")).encode()
 GET = order(method="GET")
-DONE, REFUSED, LATER = Outcome.DONE, Outcome.REFUSED, Outcome.LATER
+DONE, REFUSED, LATER = AttemptOutcome.DONE, AttemptOutcome.REFUSED, AttemptOutcome.LATER
 TIMEOUT = 0.5
 
 
@@ -94,7 +94,7 @@ def send(where: WebhookTarget, what: Order = ORDER) -> Attempt:
 def test_what_a_target_says_decides(
     target: Target,
     reply: Any,
-    outcome: Outcome,
+    outcome: AttemptOutcome,
     after: float | None,
     status: int,
     message: str,
@@ -149,7 +149,7 @@ def test_a_get_has_no_body(target: Target) -> None:
     "change", [{"webhook-id": "dlv_2"}, {"webhook-timestamp": str(int(NOW.timestamp()))}]
 )
 def test_a_signature_is_for_one_delivery(target: Target, change: dict[str, str]) -> None:
-    """Nobody can use it with another id, time or body."""
+    """The signature is not valid with another id, time or body."""
     send(to(target.url, secret=SECRET))
     headers = target.got[0].headers
     for body, said in ((BODY, headers | change), (b'{"tag":"v9"}', headers)):
@@ -158,7 +158,7 @@ def test_a_signature_is_for_one_delivery(target: Target, change: dict[str, str])
 
 
 def test_without_a_secret_nothing_is_signed() -> None:
-    """There is no header that looks like a signature; the id is there all the same."""
+    """No header looks like a signature; the id is sent all the same."""
     assert headers_for(to("http://x/"), ORDER, NOW) == {
         "User-Agent": "airflow-delivery-chain",
         "webhook-id": "dlv_1",
@@ -223,7 +223,7 @@ def test_a_target_that_drips_is_left(target: Target, reply: Any) -> None:
 @example(head=b"HTTP/1.1 200 OK\r\n", rest=b"Transfer-Encoding: chunked\r\n\r\nzz\r\n")
 @example(head=b"HTTP/1.1 200 OK\r\n", rest=b"Content-Length: -1\r\n\r\n")
 def test_no_answer_takes_the_worker_down(target: Target, head: bytes, rest: bytes) -> None:
-    """Whatever bytes come, they are a status and a text, or a reason why there is none."""
+    """Any bytes give a status and a text, or a reason for their absence."""
     target.replies = [head + rest]
     attempt = send(to(target.url))
     assert len(attempt.answer) <= ANSWER_BYTES

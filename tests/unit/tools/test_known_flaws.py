@@ -1,4 +1,4 @@
-"""Known flaws are told by a release's number, and by its line."""
+"""Known vulnerabilities are recognized by a release's number and its release line."""
 
 from __future__ import annotations
 

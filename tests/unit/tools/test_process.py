@@ -1,4 +1,4 @@
-"""What `process.run` promises to every tool: bounds, masking, and nothing left running."""
+"""The guarantees of `process.run` for every tool: bounds, masking, and no process left running."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_child_that_lives_on_does_not_hold_the_caller() -> None:
 
 
 def test_killed_worker_takes_the_program_along(tmp_path: Path) -> None:
-    """After kill -9 of the calling process the program does not go on."""
+    """The program does not outlive the calling process, even after kill -9."""
     code = (
         "import time; from delivery_chain.tools import process\n"
         f"script = 'echo $$ > {tmp_path}/new && mv {tmp_path}/new {tmp_path}/pid && exec sleep 100'\n"

@@ -1,4 +1,4 @@
-"""How a task's work is left when Airflow says so."""
+"""How a task's work is stopped when Airflow asks for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def on_term() -> Iterator[None]:
-    """SIGTERM calls `stop` and goes on, as Airflow's task runner calls `on_kill`."""
+    """SIGTERM calls `stop` and then continues, as Airflow's task runner calls `on_kill`."""
     before = signal.signal(signal.SIGTERM, lambda *_: stop())
     yield
     signal.signal(signal.SIGTERM, before)
@@ -85,7 +85,7 @@ def test_a_second_signal_leaves_the_clean_up_alone() -> None:
 
 @pytest.mark.usefixtures("on_term")
 def test_a_program_is_killed_without_a_grace() -> None:
-    """Airflow gives 5 s for all; a program that ignores SIGTERM, and its children, are gone in a moment."""
+    """Airflow allows 5 s in total; a program that ignores SIGTERM is killed at once, with its children."""
     script = "trap '' TERM; sleep 4713 & echo begun; wait"
     lines: list[str] = []
 

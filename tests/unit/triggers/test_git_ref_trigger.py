@@ -95,7 +95,7 @@ def test_a_watch_that_no_chain_needs_ends(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_deleted_refs_are_a_difference(fire: Callable[..., tuple[Any, list[float]]]) -> None:
-    """A ref that went away is told, so that its return counts as new."""
+    """A deleted ref is reported, so that its return counts as new."""
     assert fire({MAIN: A, TAG: A}, {MAIN: A})[0] == {
         "refs": [],
         "gone": [TAG],

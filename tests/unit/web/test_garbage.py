@@ -1,5 +1,5 @@
 # ruff: noqa: PLC0415 - Airflow takes seconds to import; only the tests that run pay
-"""What people may leave in confs, XComs and Variables is data: it never fails a webhook, a page or a sensor."""
+"""Garbage in confs, XComs and Variables never fails a webhook, a page or a sensor."""
 
 from __future__ import annotations
 
@@ -76,7 +76,8 @@ def test_a_cursor_of_any_kind(value: Any) -> None:
 @given(st.lists(values, max_size=3), st.datetimes().map(str) | st.text())
 def test_the_ledger_of_any_kind(items: list[Any], time: str) -> None:
     """What is no entry is counted, and what is one can be compared with all others."""
-    from delivery_chain.airflow_db.push_events import _json, _Reader
+    from delivery_chain.airflow_db.push_events import _Reader
+    from delivery_chain.airflow_db.xcoms import decoded
 
     entry = {"ref": MAIN, "commit": A, "by": "sensor", "at": time, "since": time}
     reader = _Reader(SimpleNamespace(), NOW)  # type: ignore[arg-type]
@@ -86,7 +87,7 @@ def test_the_ledger_of_any_kind(items: list[Any], time: str) -> None:
     lines = join([*found, Seen("place", found[-1].entry)])
     assert reader.skipped + len(found) == len(items) + 2
     assert [line.change() for line in lines]
-    assert [_json(text) for text in ("{", "[" * 100_000, "1")] == [None, None, 1]
+    assert [decoded(text) for text in ("{", "[" * 100_000, "1")] == [None, None, 1]
 
 
 @settings(deadline=None)

@@ -145,7 +145,7 @@ def test_bodies_that_do_not(
 
 
 def test_the_rest_of_a_large_body_is_not_read() -> None:
-    """Nobody waits for what is refused anyway."""
+    """A request that is refused anyway does not wait."""
     sent = Sent(*[b"x" * 600] * 10)
     refusal(lambda: read(Bodies(), sent))
     assert len(sent.chunks) == 8

@@ -1,23 +1,18 @@
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
-import threading
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from delivery_chain.core.events.ledger import Entry, Outcome
-from delivery_chain.errors import ConfigurationError, WebhookRefused
+from delivery_chain.errors import ConfigurationError
 from delivery_chain.hooks.webhook_sender import WebhookSenderHook
 from delivery_chain.senders.table import SENDERS
 from delivery_chain.web import IN_ADDRESS, limits, sender_cache, webhooks
 from delivery_chain.web import receiver as module
+from support.receiver_fakes import NO_PROOF, PUSH, SENTINEL, Fakes, lines, slow
 from support.webhook_airflow import (
     MAIN,
     OTHER_SECRET,
@@ -26,106 +21,11 @@ from support.webhook_airflow import (
     A,
     Receiver,
     connect,
-    make_receiver,
-    moved,
     signed,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
-
-NO_PROOF = {"detail": "the request carries no valid signature or token"}
-PUSH = moved((MAIN, "", A))
-SENTINEL = "SENTINEL-of-the-body"
-
-
-@dataclass
-class Fakes:
-    """What stands in for Airflow's database."""
-
-    deliveries: list[Any] = field(default_factory=list)
-    """What was taken."""
-    fails: list[Exception] = field(default_factory=list)
-    """Raised by the next ones."""
-    lookups: list[str] = field(default_factory=list)
-    """Connections that were looked up."""
-    now: float = 1000.0
-    database: Exception | None = None
-    """What a look at the database raises."""
-    names: set[str] = field(default_factory=set)
-    """Senders in the database."""
-    listings: int = 0
-    """How often they were listed."""
-    waits: list[float] = field(default_factory=list)
-    """Seconds for which answers were held back."""
-
-
-@pytest.fixture
-def fakes(monkeypatch: pytest.MonkeyPatch) -> Fakes:
-    """The receiver's surroundings: connections `hook`, `github` and `quay`, a clock, and an intake that remembers."""
-    made = Fakes()
-    entry = Entry(
-        ref=MAIN,
-        commit=A,
-        before="",
-        at=datetime(2026, 5, 20, tzinfo=UTC),
-        by="webhook hook",
-        outcomes=(Outcome(chain="shop", rule="main", run_id="r1", made=True),),
-    )
-
-    def take(**about: Any) -> list[Entry]:
-        if made.fails:
-            raise made.fails.pop(0)
-        made.deliveries.append(about["notification"])
-        return [entry]
-
-    class Hook(WebhookSenderHook):
-        def sender(self) -> Any:
-            made.lookups.append(self.conn_id)
-            return super().sender()
-
-    def ping() -> None:
-        if made.database:
-            raise made.database
-
-    monkeypatch.setattr(module, "take", take)
-    monkeypatch.setattr(module, "Index", type("Index", (), {"chains": lambda _: None}))
-    monkeypatch.setattr(sender_cache, "WebhookSenderHook", Hook)
-
-    def names() -> frozenset[str]:
-        made.listings += 1
-        ping()
-        return frozenset(made.names)
-
-    async def wait(seconds: float) -> None:
-        made.waits.append(seconds)
-
-    monkeypatch.setattr(module, "sleep", wait)
-    monkeypatch.setattr(sender_cache, "ping", ping)
-    monkeypatch.setattr(sender_cache, "sender_names", names)
-    # The event loop has its own clock.
-    for part in (sender_cache, limits):
-        monkeypatch.setattr(part, "time", SimpleNamespace(monotonic=lambda: made.now))
-    for conn_id in ("hook", "github", "quay"):
-        sender = "standard" if conn_id == "hook" else conn_id
-        connect(monkeypatch, conn_id, extra={"sender": sender})
-    return made
-
-
-@pytest.fixture
-def receiver(fakes: Fakes) -> Iterator[Receiver]:
-    """The plugin's receiver as Airflow mounts it."""
-    with make_receiver() as made:
-        yield made
-
-
-def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What the receiver logged."""
-    return [
-        record.getMessage()
-        for record in caplog.records
-        if record.name.startswith("delivery_chain") and record.levelno >= logging.WARNING
-    ]
+    from collections.abc import AsyncIterator, Callable
 
 
 def test_what_is_taken_is_answered(
@@ -217,7 +117,7 @@ def test_refusals(
     caplog: pytest.LogCaptureFixture,
     case: str,
 ) -> None:
-    """The status and a text that tells strangers nothing; one line in the log with the reason, never with the body."""
+    """The response reveals nothing but the status; the log has one line with the reason, never the body."""
     changes, (conn_id, body, headers), status, reason = REFUSALS[case]()
     if changes:
         connect(monkeypatch, **changes)
@@ -235,11 +135,6 @@ def test_refusals(
 async def chunked(count: int = 1, size: int = 5) -> AsyncIterator[bytes]:
     for _ in range(count):
         yield b"x" * size
-
-
-async def slow() -> AsyncIterator[bytes]:
-    yield b"{"
-    await asyncio.get_running_loop().create_future()
 
 
 FORM = {"content-type": "application/x-www-form-urlencoded"}
@@ -315,7 +210,7 @@ def test_a_dead_database_tells_no_names(receiver: Receiver, fakes: Fakes) -> Non
 
 
 def test_other_methods_and_paths(receiver: Receiver, fakes: Fakes) -> None:
-    """There is POST on one path, and no page that describes it."""
+    """The only route is POST on one path, without a page that describes it."""
     found = {
         (method, path): receiver.request(method, f"{PREFIX}{path}").status
         for method in ("GET", "PUT", "DELETE", "PATCH", "OPTIONS")
@@ -343,148 +238,6 @@ def test_both_secrets_count_during_a_change(
     assert receiver.deliver(PUSH).status == 200
     fakes.now += sender_cache.SENDER_SECONDS
     assert [receiver.deliver(PUSH, secret=one).status for one in (SECRET, OTHER_SECRET)] == [401, 200]
-
-
-def test_a_removed_connection_ends(receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also for a sender that was known."""
-    assert receiver.deliver(PUSH).status == 200
-    monkeypatch.delenv("AIRFLOW_CONN_HOOK")
-    fakes.now += sender_cache.SENDER_SECONDS
-    assert receiver.deliver(PUSH).status == 401
-    connect(monkeypatch)
-    fakes.now += sender_cache.SENDER_SECONDS
-    assert receiver.deliver(PUSH).status == 200
-
-
-def test_a_connection_is_looked_up_once_for_many(
-    receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A hundred requests at once, for a sender and for nobody: one lookup each, and one list of names."""
-    monkeypatch.setattr(limits, "STRANGERS", 1000)
-    monkeypatch.setattr(sender_cache, "airflow_option", lambda *_: "a.SecretsBackend")
-    found = receiver.all([signed(PUSH), signed(PUSH, conn_id="nobody")] * 50)
-    assert sorted(one.status for one in found) == [200] * 50 + [401] * 50
-    assert (sorted(fakes.lookups), fakes.listings) == (["hook", "nobody"], 1)
-
-
-def test_made_up_names_are_not_looked_up(
-    receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """After so many a minute they are refused otherwise; senders are served nevertheless, known or new."""
-    monkeypatch.setattr(limits, "STRANGERS", 30)
-    receiver.deliver(PUSH)
-    found = receiver.all(signed(PUSH, conn_id=f"name{number}") for number in range(100))
-    assert ([one.status for one in found].count(401), {one.status for one in found}) == (30, {401, 429})
-    assert (fakes.lookups, fakes.listings) == (["hook"], 1)
-    connect(monkeypatch, "new")
-    fakes.now += 5 * sender_cache.SENDER_SECONDS
-    assert [receiver.deliver(PUSH, conn_id=name).status for name in ("hook", "new", "hook")] == [200] * 3
-    assert len(lines(caplog)) == 100
-
-
-def test_a_new_sender_in_the_database_is_listed(
-    receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Some seconds after it was added, also in a flood."""
-    monkeypatch.setattr(sender_cache, "in_environment", lambda _: False)
-    monkeypatch.setattr(limits, "STRANGERS", 1)
-    assert [receiver.deliver(PUSH).status for _ in range(2)] == [401, 429]
-    fakes.names.add("hook")
-    fakes.now += sender_cache.SENDER_SECONDS
-    assert [receiver.deliver(PUSH).status for _ in range(2)] == [200, 200]
-
-
-def test_names_of_a_secrets_backend_are_searched_within_bounds(
-    receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A flood has so many lookups, then no more; a sender that proved itself before is served nevertheless."""
-    monkeypatch.setattr(sender_cache, "airflow_option", lambda *_: "a.SecretsBackend")
-    monkeypatch.setattr(sender_cache, "in_environment", lambda _: False)
-    monkeypatch.setattr(limits, "STRANGERS", 30)
-    connect(monkeypatch, "other")
-    assert receiver.deliver(PUSH).status == 200
-    fakes.now += 5 * sender_cache.SENDER_SECONDS
-    receiver.all(signed(PUSH, conn_id=f"name{number}") for number in range(100))
-    assert len(fakes.lookups) == 31
-    found = [receiver.deliver(PUSH, conn_id=name) for name in ("hook", "other")]
-    assert [(one.status, one.headers.get("retry-after")) for one in found] == [(200, None), (429, "2")]
-
-
-def test_other_spellings_of_a_name_fill_no_cache(
-    receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Airflow finds a connection of the environment by any of them; they count as requests without proof."""
-    monkeypatch.setattr(limits, "STRANGERS", 2)
-    wrong = [
-        receiver.deliver(PUSH, conn_id=name, secret=OTHER_SECRET).status for name in ("Hook", "HOok", "HOOK")
-    ]
-    assert (wrong, fakes.lookups) == ([401, 401, 429], ["Hook", "HOok"])
-
-
-def test_a_database_that_does_not_answer_is_no_wrong_secret(
-    receiver: Receiver, fakes: Fakes, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Airflow says then that the connection is missing; the sender must come again all the same."""
-    fakes.database = OperationalError("SELECT 1", {}, Exception("gone\nDETAIL: secret things"))
-    found = receiver.deliver(PUSH, conn_id="stored")
-    assert (found.status, found.headers["retry-after"], found.body) == (
-        503,
-        "5",
-        {"detail": "Airflow's database did not take it"},
-    )
-    assert lines(caplog) == [
-        "Webhook 'stored' refused with 503: Airflow's database did not take it; OperationalError: gone"
-    ]
-    fakes.database = None
-    assert receiver.deliver(PUSH, conn_id="stored").status == 401
-
-
-def test_a_write_that_fails(receiver: Receiver, fakes: Fakes, caplog: pytest.LogCaptureFixture) -> None:
-    """503 with the time to wait, and the log has the driver's words, not the statement's values."""
-    fakes.fails = [OperationalError("INSERT", {"extra": SENTINEL}, Exception(f"disk full\n{SENTINEL}"))]
-    found = [receiver.deliver(PUSH, delivery="one") for _ in range(2)]
-    assert [(one.status, one.headers.get("retry-after")) for one in found] == [(503, "5"), (200, None)]
-    assert lines(caplog) == [
-        "Webhook 'hook' refused with 503: Airflow's database did not take it; OperationalError: disk full"
-    ]
-
-
-def test_waits_are_told_in_whole_seconds(receiver: Receiver, fakes: Fakes) -> None:
-    """A header takes no fractions, and an early retry would be refused again."""
-    fakes.fails = [
-        WebhookRefused(429, "later", retry_after=0.2),
-        WebhookRefused(503, "later", retry_after=7.1),
-    ]
-    assert [receiver.deliver(PUSH).headers["retry-after"] for _ in range(2)] == ["1", "8"]
-
-
-def test_no_more_wait_than_may(receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond that they are asked to come again; those before are taken, and then there is room again."""
-    monkeypatch.setattr(module, "MOST_WAITING", 3)
-    entered, go = threading.Semaphore(0), threading.Event()
-    take = module.take
-
-    def slow(**about: Any) -> Any:
-        entered.release()
-        assert go.wait(10)
-        return take(**about)
-
-    monkeypatch.setattr(module, "take", slow)
-    watch = threading.Thread(target=lambda: (entered.acquire(timeout=10), go.set()))
-    watch.start()
-    found = receiver.all([signed(PUSH)] * 10)
-    watch.join()
-    assert sorted(one.status for one in found) == [200] * 3 + [503] * 7
-    assert receiver.deliver(PUSH).status == 200
-
-
-def test_the_rate_counts_what_is_proved(
-    receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A stranger's requests take no delivery from the sender."""
-    connect(monkeypatch, extra={"per_minute": 2})
-    assert {receiver.deliver(PUSH, secret=OTHER_SECRET).status for _ in range(5)} == {401}
-    assert [receiver.deliver(PUSH).status for _ in range(3)] == [200, 200, 429]
 
 
 def test_a_secret_in_the_address_shows_nowhere(
@@ -516,16 +269,6 @@ def test_the_address_is_emptied(query: bytes, monkeypatch: pytest.MonkeyPatch) -
         webhooks(scope, None, None).send(None)  # type: ignore[arg-type]
     assert (seen["query_string"], scope["query_string"]) == (b"", b"")
     assert isinstance(seen[IN_ADDRESS], str)
-
-
-def test_slow_ones_are_cut_off(
-    receiver: Receiver, fakes: Fakes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A body that does not come ends with 408."""
-    monkeypatch.setattr(limits, "LONGEST_READ", 0.01)
-
-    found = receiver.request("POST", f"{PREFIX}/hook", content=slow())
-    assert (found.status, len(lines(caplog))) == (408, 1)
 
 
 @pytest.mark.parametrize("kind", sorted(SENDERS))

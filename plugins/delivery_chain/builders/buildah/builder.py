@@ -1,8 +1,8 @@
-"""Builds an image with buildah and pushes it; nothing stays on the worker.
+"""Builds an image with buildah and pushes it; the worker keeps nothing.
 
 Three kinds of buildah commands run. First, base images are pulled, each by its own command with only the login for
-that image. Next comes the build, which has no login and never pulls. The push is last, when no process of the build
-is left. A login is never in a file: the command inherits it as an open descriptor.
+that image. Next comes the build, which has no login and never pulls. The push comes last, when all processes of the
+build have ended. A login is never in a file: the command inherits it as an open file descriptor.
 
 Every build has its own storage in one folder named after the target: builds don't share layers, locks or leftovers,
 and the retry of a killed build begins by removing that build's leftovers.
@@ -25,9 +25,9 @@ from delivery_chain.builders.buildah.mount_rules import check_mounts, may_leave
 from delivery_chain.builders.buildah.probe_program import exit_program
 from delivery_chain.builders.buildah.workspace import BuildRoom, Caller
 from delivery_chain.builders.interface import BuildOutput
+from delivery_chain.core.dockerfile.base_image_policy import ImageName
 from delivery_chain.core.dockerfile.base_images import mounts, needs
 from delivery_chain.core.dockerfile.instructions import decode, instructions
-from delivery_chain.core.dockerfile.pull_policy import ImageName
 from delivery_chain.core.names.platform import Platform
 from delivery_chain.core.names.reference import Reference
 from delivery_chain.errors import BuildFailed, ConfigurationError, InvalidReference, ToolError
@@ -39,13 +39,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from delivery_chain.builders.interface import BuildWork
+    from delivery_chain.core.dockerfile.base_image_policy import ReadRule
     from delivery_chain.core.dockerfile.base_images import Mount, Need
-    from delivery_chain.core.dockerfile.pull_policy import ReadRule
     from delivery_chain.tools.known_flaws import Version
 
 PROBE_SECONDS = 60.0
 _HEREDOCS = (1, 33, 0)
-"""The first buildah that supports them."""
+"""The first version of buildah that supports them."""
 _PLATFORM = Platform.LINUX_ARM64 if os.uname().machine == "aarch64" else Platform.LINUX_AMD64
 _sandboxes: dict[tuple[Isolation, Network], Sandbox] = {}
 
@@ -126,7 +126,7 @@ class _Pull:
 
 
 def _mounts(dockerfile: bytes, version: Version) -> list[Mount]:
-    """Every possible mount: only the builder's shell rules can decide for certain whether `<<` begins a heredoc."""
+    """Every possible mount, with and without heredocs: only the shell rules of the builder tell if `<<` begins one."""
     text = decode(dockerfile)
     readings = [False, True] if version >= _HEREDOCS else [False]
     found = [one for heredocs in readings for one in mounts(instructions(text, heredocs=heredocs))]
@@ -150,12 +150,12 @@ def _pulls(work: BuildWork, dockerfile: bytes, version: Version) -> list[_Pull]:
         earlier = found.setdefault(str(image), pull)
         if earlier.platform != pull.platform:
             raise BuildFailed(
-                f"{need}: {image} is wanted for {pull.platform} here and for {earlier.platform} in line "
+                f"{need}: {image} is needed for {pull.platform} here and for {earlier.platform} in line "
                 f"{earlier.need.line}; name one of them by its digest",
                 tool="buildah",
             )
         if need.is_base:
-            # Its ONBUILD instructions run wherever else it is named.
+            # If any FROM names the image, its ONBUILD instructions run: keep this use of it.
             found[str(image)] = pull
     return list(found.values())
 
@@ -163,7 +163,7 @@ def _pulls(work: BuildWork, dockerfile: bytes, version: Version) -> list[_Pull]:
 def _build(room: BuildRoom, work: BuildWork, dockerfile: str) -> None:
     options = [f"--platform={work.platform}"]
     options += [f"--build-arg={name}={value}" for name, value in work.args.items()]
-    # Not via build arguments in LABEL: cached layers keep their first value.
+    # Not through build arguments in LABEL: cached layers keep their first value.
     options += [f"--label={name}={value}" for name, value in work.labels.items()]
     options += [f"--annotation={name}={value}" for name, value in work.annotations.items()]
     try:

@@ -1,4 +1,4 @@
-"""Writes the configuration files for one build's buildah, which replace the machine's own except for its policy."""
+"""Writes buildah's configuration files for one build. They replace the machine's own, except for its policy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from delivery_chain.core.dockerfile.pull_policy import DOCKER_HUB, canonical_host
+from delivery_chain.core.dockerfile.base_image_policy import DOCKER_HUB, canonical_host
 
 if TYPE_CHECKING:
     from delivery_chain.core.names.registry import Registry
@@ -81,7 +81,7 @@ def logins(registry: Registry) -> str:
 
 
 def _registries(registry: Registry | None, host: str) -> str:
-    """Allow plain HTTP for exactly the registry configured so; short names refer to Docker Hub.
+    """Allow plain HTTP only for a registry that is configured for it; let short names refer to Docker Hub.
 
     Source: containers-registries.conf(5).
     """

@@ -1,4 +1,4 @@
-"""Maps buildah's messages to errors: every failure exits with 125 or 1, so only the text distinguishes them."""
+"""Maps buildah's messages to errors: buildah exits with 125 or 1 on any failure, so only the text tells them apart."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 _SILENT = "it did not respond; a retry may help"
 _UNKNOWN = "the host name can't be resolved: check the spelling; if it is correct, a retry may help"
 _REGISTRY: tuple[tuple[str, type[RegistryError], str], ...] = (
-    (r"toomanyrequests|\b429\b", RegistryBusy, "it asks to slow down; a retry waits"),
+    (r"toomanyrequests|\b429\b", RegistryBusy, "it asked to slow down; a retry waits"),
     (
         r"unauthorized|authentication required|denied|forbidden|status code 40[13]",
         Unauthorized,
-        "it rejected the credentials; check user name, password and permissions of its connection",
+        "it rejected the credentials; check the user name, password and permissions of its connection",
     ),
     (
         r"certificate|x509|server gave http response to https client",
         RegistryUnreachable,
-        "no trusted TLS connection; check the CA certificate and plain_http of its connection",
+        "no trusted TLS connection could be made; check the CA certificate and plain_http of its connection",
     ),
     (r"no such host", RegistryUnreachable, _UNKNOWN),
     (r"connection refused|timeout|timed out|network is unreachable", RegistryUnreachable, _SILENT),
@@ -43,7 +43,7 @@ _REGISTRY: tuple[tuple[str, type[RegistryError], str], ...] = (
     (
         r"status(?: code)?:? 5\d\d|\b50[0234] ",
         RegistryFailure,
-        "it had a server error (5xx); a retry may help",
+        "it returned a server error (5xx); a retry may help",
     ),
     (
         r"manifest unknown|name unknown|not found|status code 404",
@@ -52,7 +52,7 @@ _REGISTRY: tuple[tuple[str, type[RegistryError], str], ...] = (
     ),
 )
 _NAMES = re.compile(r"docker://[^\s\"]+|sha256:[0-9a-f]+")
-"""Names, which may contain anything: a digest with 429, a repository named `denied`."""
+"""Names, to be ignored: they may contain anything, such as a digest with 429 or a repository named `denied`."""
 _NOT_PULLED = re.compile(
     r"(?:^|: )(\S+): image not known|from=(\S*?): no stage or image found with that name", re.IGNORECASE
 )
@@ -66,10 +66,10 @@ def of_pull(error: ToolError, what: str) -> DeliveryChainError:
     found = _of_registry(_said_of_registry(error), what)
     if isinstance(found, Unauthorized):
         return Unauthorized(
-            f"{found}\n    What a chain may read, and with which login, is `build.from` of its spec"
+            f"{found}\n    `build.from` of the spec defines what a chain may read, and with which login"
         )
     return found or BuildFailed(
-        f"{what}: expected an image of a registry that can be pulled; correct the Dockerfile:",
+        f"{what}: expected an image that can be pulled from a registry; correct the Dockerfile:",
         tool="buildah",
         exit_code=error.exit_code,
         output=error.output,
@@ -125,7 +125,7 @@ def _said(error: ToolError) -> str:
 
 
 def _said_of_registry(error: ToolError) -> str:
-    """The last error and the lines after it: a registry may give several reasons."""
+    """Return the last error and the lines after it: a registry may give several reasons."""
     starts = [at for at, line in enumerate(error.output) if line.lower().startswith("error")]
     return " ".join(error.output[starts[-1] :]) if starts else ""
 

@@ -1,6 +1,6 @@
 """Chooses how a build is isolated from its worker; `docs/build-isolation.md` explains what each kind prevents.
 
-Installed programs are no proof that a kind works: `choose` runs a trial build.
+That the programs are installed does not prove that a kind works, so `choose` runs a trial build.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class Isolation(StrEnum):
     """The barrier between a RUN step and the worker."""
 
     AUTO = "auto"
-    """The strongest of the next two that works here; a build is refused if neither does."""
+    """The first of CONTAINER and NAMESPACES that works here; a build is refused if neither does."""
     CONTAINER = "container"
-    """An OCI container run by runc in a user namespace: own processes, files, network, devices, seccomp."""
+    """An OCI container run by runc in a user namespace: its own processes, files, network and devices, and seccomp."""
     NAMESPACES = "namespaces"
-    """chroot in own user, process, mount, IPC and host name namespaces."""
+    """chroot in its own user, process, mount, IPC and host name namespaces."""
     CHROOT = "chroot"
-    """chroot only, with the worker's own user. For Dockerfiles as trusted as the worker itself."""
+    """chroot only, as the worker's own user. For Dockerfiles that are trusted as much as the worker itself."""
 
 
 class Network(StrEnum):
@@ -57,7 +57,7 @@ class Network(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """A way to build that works on this machine."""
+    """A combination of isolation, network and storage driver to build with."""
 
     isolation: Isolation
     network: Network
@@ -86,8 +86,8 @@ def choose(isolation: Isolation, network: Network, probe: Callable[[Sandbox], No
     """Return the strongest sandbox that fits the request and works here.
 
     A sandbox is rejected for two reasons only: one of its programs is not installed, or this machine refuses it. A
-    probe that fails otherwise, such as by a timeout or a full disk, proves nothing: it is retried, and then becomes
-    an error.
+    probe that fails for another reason, such as a timeout or a full disk, proves nothing: it is retried, and then
+    becomes an error.
 
     Args:
         isolation: The requested isolation.
@@ -142,7 +142,7 @@ def _refusal(sandbox: Sandbox, probe: Callable[[Sandbox], None]) -> str | None:
 
 
 def candidates(isolation: Isolation, network: Network) -> list[Sandbox]:
-    """The sandboxes that fit the request, strongest first."""
+    """Return the sandboxes that fit the request, strongest first."""
     kinds = [Isolation.CONTAINER, Isolation.NAMESPACES] if isolation is Isolation.AUTO else [isolation]
     found = []
     for kind in kinds:
@@ -156,7 +156,7 @@ def candidates(isolation: Isolation, network: Network) -> list[Sandbox]:
 
 
 def first_id(key: str) -> int | None:
-    """First outside id of a build's users, distinct for most concurrent builds; None without root.
+    """First id outside the namespaces for a build's users, distinct for most concurrent builds; None without root.
 
     Args:
         key: Hex digits that identify the build.
@@ -192,22 +192,22 @@ def entry(
     network: Network | None = None,
     registries: bool = False,
 ) -> list[str]:
-    """The argument prefix that runs a program in its namespaces.
+    """Return the arguments to put before a program to run it in its namespaces.
 
     Args:
         sandbox: The sandbox.
         room: The build's folders.
         first: From `first_id`.
         network: Overrides the sandbox's network.
-        registries: Whether the program only fetches or pushes images and runs nothing of the build: it then gets
-            the machine's registry settings, and `room.result`.
+        registries: Whether the program only fetches or pushes images, and runs none of the build's own programs. It
+            then also sees the machine's registry settings, and `room.result`.
 
     Raises:
         ToolMissing: A required program is missing. Not retryable.
     """
     unshare = process.require("unshare", process.base_env())
     if sandbox.isolation is Isolation.CHROOT:
-        # So that no process of a build outlives its command. Only root can set this.
+        # No process of a build outlives its command. Only root can set this.
         return [unshare, *_OWN_NAMESPACES] if os.geteuid() == 0 else []
     folders = [(str(room.work), "build", True), (str(room.settings), "settings", False)]
     handed = [str(room.work / name) for name in WRITTEN]
@@ -228,7 +228,7 @@ def entry(
 
 
 def seen(sandbox: Sandbox, room: Room) -> Room:
-    """The folders as seen by a program started with `entry`."""
+    """Return the folders as seen by a program started with `entry`."""
     if sandbox.isolation is Isolation.CHROOT:
         return room
     return Room(*(INSIDE / name for name in ("build", "settings", "context", "result")))
@@ -256,7 +256,7 @@ def check_programs(sandbox: Sandbox) -> None:
 
 
 def run_options(sandbox: Sandbox) -> list[str]:
-    """Options of `buildah bud` for RUN steps, which share buildah's own network.
+    """Return the options of `buildah bud` for RUN steps, which share buildah's own network.
 
     Raises:
         ToolMissing: runc is not installed. Not retryable.
@@ -270,7 +270,7 @@ def run_options(sandbox: Sandbox) -> list[str]:
 
 @functools.cache
 def _limits() -> tuple[str, ...]:
-    """Limits of RUN steps; buildah's defaults may exceed the worker's, which a runtime refuses."""
+    """Limits of RUN steps: buildah's defaults may exceed the worker's, and a runtime would refuse them."""
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     tasks = resource.getrlimit(resource.RLIMIT_NPROC)[1]
     tasks = 4_096 if tasks == resource.RLIM_INFINITY else min(tasks, 4_096)

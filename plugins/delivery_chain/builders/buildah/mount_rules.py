@@ -1,7 +1,7 @@
 """Refuses mounts of RUN steps that are unsafe in an old buildah. Pure.
 
-Its vulnerabilities let a mount escape the build. Mounts are checked against an allowlist before the build, by their
-options as written, because the base image may change the value of a variable.
+Vulnerabilities of old versions let a mount escape the build. Mounts are checked against an allowlist before the build,
+with their options as written, because the base image may change the value of a variable.
 """
 
 from __future__ import annotations
@@ -49,12 +49,13 @@ def check_mounts(mounts: Sequence[Mount], version: Version, where: str, caches: 
 
     Args:
         mounts: From the Dockerfile, or from a base image's ONBUILD.
-        version: Of buildah.
+        version: Version of buildah.
         where: Origin of the mounts: `Dockerfile`.
-        caches: The build's cache mounts so far, and their location; updated with these.
+        caches: The build's cache mounts so far, and where each is written; extended with the cache mounts in `mounts`.
 
     Raises:
-        BuildFailed: Names the line, the mount, the flaw and the releases with the fix. Not retryable.
+        BuildFailed: A mount is refused; the message names the line, the mount, the vulnerability and the releases with
+            the fix. Not retryable.
     """
     if not may_leave(version):
         return
@@ -68,7 +69,7 @@ def check_mounts(mounts: Sequence[Mount], version: Version, where: str, caches: 
             if flaw.affects(version):
                 shown = ".".join(map(str, version))
                 raise BuildFailed(
-                    f"{where}:{mount.line}: RUN {mount.text[:300]}: refused, as {flaw.cve} of buildah {shown} "
+                    f"{where}:{mount.line}: RUN {mount.text[:300]}: refused, because {flaw.cve} of buildah {shown} "
                     f"would let it out of the build (fixed in {flaw.fix}): {reason}, {_INSTALL}",
                     tool="buildah",
                 )
@@ -100,23 +101,23 @@ def _cache_complaints(mount: Mount, names: Sequence[str]) -> Iterator[tuple[Flaw
     for name in sorted(set(names) - _CACHE):
         # The source of a cache from a stage follows symlinks, as a bind mount's does.
         flaw = BIND_LEAVES if name == "from" else CACHE_LEAVES
-        yield flaw, f"expected a cache of the build's own without {name!r}; leave it out"
+        yield flaw, f"expected a cache of the build itself, without {name!r}; leave it out"
     for name, value in mount.options:
         if name in {"id", *_TARGET} and ".." in (value or "").split("/"):
             yield CACHE_LEAVES, f"expected {name!r} without '..'; write the path out"
     if not _cache(mount):
-        yield CACHE_LEAVES, "expected a cache of its own, not the folder of all caches; give it an 'id'"
+        yield CACHE_LEAVES, "expected a single cache, not the folder of all caches; give it an 'id'"
 
 
 def _bind_complaints(names: Sequence[str]) -> Iterator[tuple[Flaw, str]]:
     if {"rw", "readwrite"} & set(names):
-        yield BIND_LEAVES, "expected a mount that is only read; leave 'rw' out, COPY what has to be written"
+        yield BIND_LEAVES, "expected a read-only mount; leave out 'rw', and COPY what has to be written"
     for name in sorted(set(names) - _BIND - {"rw", "readwrite"}):
         yield PROPAGATION, f"expected a bind mount without {name!r}; leave it out"
 
 
 def _cache(mount: Mount) -> str:
-    """Path of a cache mount's folder below the folder of all caches, without outer slashes; otherwise empty."""
+    """Path of a cache mount's folder below the folder of all caches, without outer slashes; empty for other mounts."""
     options = dict(mount.options)
     if options.get("type") != "cache":
         return ""
@@ -132,5 +133,5 @@ def _nested(cache: str, earlier: dict[str, str]) -> Iterator[tuple[Flaw, str]]:
         if inner.startswith(f"{outer}/"):
             yield (
                 CACHE_LEAVES,
-                f"expected a cache beside that of {where}, not in it; give it an 'id'",
+                f"expected a cache beside that of {where}, not inside it; give it an 'id'",
             )

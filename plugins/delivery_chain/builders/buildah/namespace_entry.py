@@ -1,7 +1,7 @@
 """Runs a program in its own root folder, user namespaces and network, with only programs shared from the machine.
 
-It is a separate process, because only a fresh one can change its namespaces safely. Two user namespaces are nested.
-The outer one owns the network and starts slirp4netns. The inner one is the program's: it has all ids of the outer
+It is a separate process, because only a fresh one can change its namespaces safely. Two user namespaces are nested. The
+outer one owns the network and starts slirp4netns. The inner one is the program's: it has all ids of the outer
 one except root, so the program's root has no rights over the network, slirp4netns, or files that the worker wrote.
 
 The new root contains programs, libraries and CA certificates (read-only), a few devices, and the order's folders
@@ -32,20 +32,20 @@ class Order(NamedTuple):
     """The namespaces and root folder to create. Serializes to JSON."""
 
     first: int | None
-    """First outside id of the outer user namespace, which needs root; None if the caller has created it."""
+    """First id, outside, that the outer user namespace maps to; needs root. None if the caller has created it."""
     ids: int
     """Number of the program's ids, if the outer user namespace is created here."""
     network: str
     """`host`, `none`, or `private` (outbound only)."""
     folders: Sequence[tuple[str, str, bool]]
-    """Folder, its name below `/mnt`, and whether it is writable."""
+    """For each folder: its path, its name below `/mnt`, and whether it is writable."""
     handed: Sequence[str]
     """Folders whose owner becomes the program's root."""
     registry_settings: bool
     """Whether to include `/etc/containers`, for programs that fetch images."""
 
     def command(self, program: Sequence[str]) -> list[str]:
-        """The command line that runs a program in this order."""
+        """Return the command line that runs a program according to this order."""
         code = (
             "import sys; sys.path.append(sys.argv.pop(1)); "
             "from delivery_chain.builders.buildah import namespace_entry as entry; sys.exit(entry.main(sys.argv[1:]))"
@@ -92,14 +92,14 @@ def _outer(libc: Libc, order: Order, program: Sequence[str]) -> int:
         namespace_network.prepare()
         if outwards:
             outwards.lead(closed=own)
-        # slirp4netns keeps seeing the worker's.
+        # slirp4netns still sees the worker's own file.
         libc.call("unshare", _NEW_MOUNTS)
         cover(libc, Path("/etc/resolv.private"), Path("/etc/resolv.conf"))
     return _in_new_users(libc, f"0 1 {_count()}", lambda: os.execvp(program[0], list(program)))  # noqa: S606
 
 
 def _count() -> int:
-    """Number of ids in this user namespace besides root, of users and of groups."""
+    """Number of ids in this user namespace besides root; the smaller number of users and groups."""
     counts = []
     for kind in _IDS:
         lines = Path(f"/proc/self/{kind}_map").read_text().splitlines()
@@ -132,7 +132,7 @@ def _in_new_users(
         os.setgroups([])
         os.setgid(0)
         os.setuid(0)
-        # After the change of ids, which clears this setting.
+        # Set after the change of ids, which clears this setting.
         libc.call("prctl", _PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
             sys.exit("enter: the worker has exited")

@@ -78,12 +78,12 @@ class Outwards:
         socket.send_fds(self._ours, [b"x"], [inside])
         os.close(inside)
         self._ours.close()
-        # It closes its end of the pipe if it fails.
+        # slirp4netns closes its end of the pipe if it fails.
         if os.read(self._ready, 1) != b"1":
             os.lseek(self._log, 0, os.SEEK_SET)
             said = os.read(self._log, 4096).decode(errors="replace").strip().splitlines()
             # The reason precedes the last line, which only says that a child process failed.
-            sys.exit(f"enter: slirp4netns did not start: {'; '.join(said) or 'it said nothing'}")
+            sys.exit(f"enter: slirp4netns did not start: {'; '.join(said) or 'it printed nothing'}")
         os.close(self._ready)
         os.close(self._log)
         for network in (*closed, _METADATA):
@@ -97,7 +97,7 @@ def _become_slirp(network: int, ready: int, log: int) -> None:
     for descriptor in (network, ready):
         os.set_inheritable(descriptor, True)  # noqa: FBT003 - its only form
     options = ["--configure", "--mtu=65520", "--disable-host-loopback", f"--ready-fd={ready}"]
-    # Its own pid namespace: it sees no other processes.
+    # It gets its own pid namespace, so that it sees no other processes.
     own = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]
     slirp = ["slirp4netns", *options, "--netns-type=path", f"/proc/self/fd/{network}", "tap0"]
     os.execvp(own[0], [*own, *slirp])  # noqa: S606 - a list, and no shell

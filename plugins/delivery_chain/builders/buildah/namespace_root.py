@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 INSIDE = Path("/mnt")
-"""Mount point of the folders inside; outside, a folder that every machine has, on which the new root is built."""
+"""Inside, the mount point of the folders; outside, a folder that every machine has, on which the new root is built."""
 PROGRAMS = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32")
 SETTINGS = ("alternatives", "ca-certificates", "pki", "ssl")
 """Folders of /etc that are bind-mounted, read-only."""
@@ -78,9 +78,9 @@ def new_root(
 
     Args:
         libc: For system calls.
-        folders: Folder, its name below `INSIDE`, and whether it is writable.
+        folders: For each folder: its path, its name below `INSIDE`, and whether it is writable.
         registry_settings: Whether to include the machine's registry settings.
-        worker_network: Whether the program shares the machine's names and loopback.
+        worker_network: Whether the program shares the machine's network, and so its host names and loopback.
     """
     os.umask(0o022)
     root = INSIDE
@@ -129,7 +129,7 @@ def _system(libc: Libc, root: Path, settings: Sequence[str]) -> None:
 
 
 def _names(etc: Path, *, worker_network: bool) -> None:
-    """Write the files of host names and name servers; `resolv.private` is for an outbound-only network."""
+    """Write the files with host names and name servers; `resolv.private` is for an outbound-only network."""
     (etc / "hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
     (etc / "resolv.conf").touch()
     (etc / "resolv.private").write_text(f"nameserver {NAME_SERVER}\n")

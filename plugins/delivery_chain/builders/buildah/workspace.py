@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Self
 
 from delivery_chain.builders.buildah import errors as buildah_errors
 from delivery_chain.builders.buildah import isolation
-from delivery_chain.builders.buildah.base_image_check import pinned
 from delivery_chain.builders.buildah.config import Settings, logins
+from delivery_chain.builders.buildah.foreign_layers import pinned
 from delivery_chain.builders.buildah.isolation import WRITTEN, Isolation, Network, Room, Sandbox
 from delivery_chain.core.names.reference import check_digest
 from delivery_chain.errors import RegistryError, ToolError
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from delivery_chain.core.dockerfile.base_image_policy import ImageName, ReadRule
     from delivery_chain.core.dockerfile.base_images import Need
-    from delivery_chain.core.dockerfile.pull_policy import ImageName, ReadRule
     from delivery_chain.core.names.registry import Registry
 
 _IMAGE = "localhost/build"
@@ -35,7 +35,7 @@ _RESULT_BYTES = 200
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The deadline and the log of one build, for each of its commands."""
+    """The deadline and the log of one build, which all its commands share."""
 
     deadline: float
     """Seconds on the clock of `time.monotonic()`."""
@@ -47,10 +47,10 @@ class BuildRoom:
     """The folders of one build; created on entry, removed on exit."""
 
     def __init__(self, name: str, context: Path, workdir: Path, sandbox: Sandbox, caller: Caller) -> None:
-        """Create the object; no folders yet.
+        """Create the object, but no folders yet.
 
         Args:
-            name: Of the build, so that a retry finds the leftovers of the previous attempt.
+            name: Name of the build, the same for every try, so that a retry finds the leftovers of the previous one.
             context: The folder that COPY and ADD see.
             workdir: Folder on a disk with free space.
             sandbox: The sandbox to build in.
@@ -68,7 +68,7 @@ class BuildRoom:
         self._settings = Settings(self._room.settings, self._seen.settings)
 
     def __enter__(self) -> Self:
-        # Leftovers of a killed build of the same target.
+        # Remove leftovers of a killed build of the same target.
         remove(self._folder)
         try:
             self._folder.mkdir(mode=0o700)
@@ -95,7 +95,7 @@ class BuildRoom:
             RegistryError: The pull failed; its class says whether to retry.
         """
         what = f"{need} ({image}, read by {rule.rule})"
-        # Without a login any host may be named, so the worker's own services must be unreachable.
+        # Without a login, the Dockerfile may name any host, so the worker's own services must be unreachable.
         private = self._sandbox.network is Network.PRIVATE and not rule.named
         wanted = image if private else self._pinned(image, rule, platform, what)
         try:
@@ -120,7 +120,7 @@ class BuildRoom:
             raise type(error)(f"{what}: {error}", retry_after=error.retry_after) from error
 
     def triggers(self, image: ImageName) -> bytes:
-        """The ONBUILD instructions of a pulled image, one per line.
+        """Return the ONBUILD instructions of a pulled image, one per line.
 
         Raises:
             ToolError: As `process.run`.
@@ -167,7 +167,7 @@ class BuildRoom:
         *,
         network: Network = Network.HOST,
     ) -> None:
-        """Run a command that accesses one registry, and executes nothing of the build."""
+        """Run a command that accesses one registry, and runs none of the build's own programs."""
         self._settings.write_registry(registry, host)
         entry = isolation.entry(self._sandbox, self._room, self._first, network=network, registries=True)
         with passed_file(logins(registry)) as descriptor:
@@ -228,7 +228,7 @@ def _is_login(name: str, value: str) -> bool:
 
 
 def _read(path: Path) -> str:
-    """Read a small file that a command wrote, without following symlinks, which it would not write."""
+    """Read a small file that a command wrote. Symlinks are not followed: only a hostile build would put one there."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with contextlib.closing(os.fdopen(descriptor, "rb")) as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

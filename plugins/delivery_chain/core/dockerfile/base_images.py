@@ -29,9 +29,9 @@ class Need:
     """Name as the builder resolves it: `debian:12`."""
     line: int
     instruction: str
-    """Instruction for messages: `FROM debian:12`."""
+    """The instruction as shown in messages: `FROM debian:12`."""
     platform: str = ""
-    """From `FROM --platform`; empty for the build's own."""
+    """Platform that `FROM --platform` names; empty for the build's own."""
     is_base: bool = False
     """Whether it is from FROM, so that the image's ONBUILD instructions run."""
 
@@ -48,7 +48,7 @@ class Stage:
     """Name as written, or the stage's number."""
     number: int
     others: list[Need] = field(default_factory=list)
-    """From COPY --from and RUN --mount."""
+    """References of COPY --from and RUN --mount."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def mounts(lines: Iterable[Instruction]) -> list[Mount]:
     for line in lines:
         inner = triggered(line) if line.name == "onbuild" else line
         if inner.name == "run":
-            # The builder rejects anything else that is not a mount after expanding variables.
+            # If another flag is not a mount after variables are expanded, the builder rejects it.
             flags = [flag for flag in inner.flags if not _OTHER_FLAG.fullmatch(flag)]
             found += [Mount(line.line, _options(flag.partition("=")[2]), flag) for flag in flags]
     return found
@@ -135,7 +135,7 @@ def _stage(line: Instruction, number: int, heading: Mapping[str, str], args: Map
     image, name = (match[1], match[2]) if match else (line.rest, None)
     platform = ""
     for flag in line.flags:
-        # Only external arguments: BUILDPLATFORM and values set in the Dockerfile are empty for buildah here.
+        # Only arguments from outside: buildah leaves BUILDPLATFORM and the values that the Dockerfile sets empty here.
         if flag.startswith("--platform="):
             platform = expand(flag, args).removeprefix("--platform=")
     base = Need(expand(image, heading), line.line, f"FROM {image}", platform, is_base=True)
@@ -158,7 +158,7 @@ def _others(line: Instruction, args: Mapping[str, str], env: Mapping[str, str]) 
 def _learn(
     line: Instruction, known: ChainMap[str, str], args: Mapping[str, str], heading: Mapping[str, str]
 ) -> None:
-    """Apply ARG: external values take precedence over its defaults, and those over the heading's."""
+    """Apply ARG: values from outside override its own default, which overrides that of an ARG before the first FROM."""
     for word in re.findall(r"""(?:\\.|"[^"]*"|'[^']*'|\S)+""", line.rest):
         name, equals, value = word.partition("=")
         if name in args:
@@ -192,7 +192,7 @@ def _stage_of(need: Need, stages: Sequence[Stage], before: int) -> int | None:
         if need.name.lower() != stage.name.lower() or stage.number == before:
             continue
         if stage.number < before:
-            problem = "and buildah distinguishes letter case: write both the same"
+            problem = "and buildah distinguishes letter case: write both in the same way"
         elif need.is_base:
             continue
         else:

@@ -19,7 +19,7 @@ KNOWN = (
 )  # fmt: skip
 """All instructions. Source: the Dockerfile reference."""
 LONGEST_STEP = 120
-"""Most characters of an instruction to show."""
+"""Maximum length, in characters, of an instruction to show."""
 _STEP = re.compile(r"(?:\[\d+/\d+\] )?STEP \d+(?:/\d+)?: (.+)")
 _CAUSE = re.compile(r'Error: building at STEP "(?P<step>.*?)": (?P<cause>.*)')
 _RUNTIME = "while running runtime: "
@@ -33,7 +33,7 @@ def place(text: str, output: Sequence[str]) -> str:
         output: The builder's last lines.
 
     Returns:
-        Empty if the builder's output does not say.
+        An empty string if the builder's output does not say.
     """
     found = instructions(text)
     wrong = next((one for one in found if one.name not in KNOWN), None)
@@ -57,7 +57,7 @@ def _unknown(wrong: Instruction) -> str:
 
 
 def _last_step(output: Iterable[str]) -> str:
-    """Step that the builder began last; empty if it scrolled out of the last lines."""
+    """Step that the builder began last; empty if it is no longer in the last lines."""
     steps = [match[1] for line in output if (match := _STEP.fullmatch(line))]
     return steps[-1] if steps else ""
 

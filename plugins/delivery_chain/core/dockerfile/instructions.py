@@ -1,7 +1,7 @@
 """Parse a Dockerfile's instructions and flags as buildah does. Pure.
 
-Only as far as needed to find the images and mounts that an instruction names. buildah still does the build, without a
-login and without pulling, so a name that is parsed differently here fails the build.
+It parses only as much as is needed to find the images and mounts that an instruction names. buildah still does the
+build, without a login and without pulling, so if a name is parsed differently here, the build fails.
 
 Source: github.com/openshift/imagebuilder, dockerfile/parser.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _ESCAPE = re.compile(r"#[ \t]*escape[ \t]*=[ \t]*(.).*")
 _SPACE = re.compile(r"[\t\v\f\r ]+")
 _BLANKS = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
-"""Whitespace in Go, and so in buildah. Python's `strip` would also strip 1C to 1F."""
+"""Whitespace in Go, and so in buildah. Python's `strip` would also strip the bytes 1C to 1F."""
 _HEREDOC = re.compile(r"<<(-?)\s*(['\"]?)([A-Za-z0-9_.]+)\2")
 _WITH_HEREDOC = {"run", "copy", "add"}
 
@@ -107,7 +107,7 @@ def triggered(instruction: Instruction) -> Instruction:
 def _flags(text: str) -> tuple[list[str], str]:
     """Split off words that begin with `--` from the rest.
 
-    buildah treats each byte as a character here: the bytes 85 and A0 are blanks, even inside of letters.
+    buildah treats each byte as a character here: the bytes 85 and A0 are blanks, even within a UTF-8 character.
     """
     signs = text.encode(errors="surrogateescape").decode("latin-1")
     flags: list[str] = []
@@ -165,7 +165,7 @@ class _Word:
         return self._text[self._at - 1 : self._at]
 
     def until(self, stop: str) -> str:
-        """Expand up to a character; to the end if it is empty."""
+        """Expand up to the character `stop`; up to the end if `stop` is empty."""
         result = ""
         while self._at < len(self._text):
             sign = self._next()

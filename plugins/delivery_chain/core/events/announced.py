@@ -1,4 +1,4 @@
-"""Decides from a mark beside an image whether its push was delivered before; for images built elsewhere. Pure.
+"""Decides from a mark beside an image whether its push was delivered before, for images built elsewhere. Pure.
 
 A chain that builds nothing writes no annotations into an image. After a delivery it attaches a mark in the home
 registry instead: a referrer of the image, which outlives runs and Variables.
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 MARK = "application/vnd.delivery-chain.delivered.v1+json"
 """Artifact type of a mark. Its content is empty; its annotations carry the facts."""
 IMAGE = "dev.delivery-chain.place"
-"""Annotation: `registry.example.com/base/busybox:1.0` as that chain names it; a copy elsewhere proves nothing."""
+"""Annotation: the image's name in the chain, `registry.example.com/base/busybox:1.0`. A copy of the mark beside another
+image proves nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,7 @@ class Mark:
 
     @classmethod
     def read(cls, digest: str, annotations: Mapping[str, str], now: datetime) -> Mark | None:
-        """Read a mark; None if it is incomplete. A time in the future counts as the beginning of time."""
+        """Read a mark; None if it is incomplete. A time in the future is replaced by 1970."""
         if not all(annotations.get(key) for key in (IMAGE, RUN, SEEN_AT)):
             return None
         seen_at = claimed(annotations[SEEN_AT], now)

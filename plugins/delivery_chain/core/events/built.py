@@ -1,8 +1,8 @@
 """Annotates images with their origin, and decides from those annotations whether a push was built before. Pure.
 
-Runs are rows that administrators delete as a routine (`airflow db clean`), and senders redeliver pushes. Images outlive
-both. An image with the ref, commit and rule of a push, seen since the ref was last known to be at another commit, was
-built for that push.
+Runs are database rows that administrators routinely delete (`airflow db clean`), and senders redeliver pushes. Images
+outlive both. If an image has the ref, commit and rule of a push, and was first seen after the ref was last known to be
+at another commit, it was built for that push.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Origin:
     def read(cls, digest: str, annotations: Mapping[str, str], now: datetime) -> Origin | None:
         """Read an image's annotations; None for an image that no chain built.
 
-        Times in the future and malformed times count as the beginning of time.
+        Times in the future and malformed times are replaced by 1970.
         """
         if not all(annotations.get(key) for key in (RUN, REF, COMMIT)):
             return None
@@ -125,12 +125,12 @@ def is_own(plan: Plan, annotations: Mapping[str, str]) -> bool:
 
 
 def may_move(plan: Plan, held: Mapping[str, str], now: datetime) -> bool:
-    """Whether a tag may move to the image of a plan: never back to an older push; by a rebuild only at the same commit.
+    """Whether a tag may move to a plan's image: never back to an older push, and for a rebuild only at the same commit.
 
     Args:
         plan: A plan that builds.
-        held: Annotations of the image that holds the tag. An image of others, one from the future and a rebuild of an
-            older commit never block a push.
+        held: Annotations of the image that the tag points at now. An image that others built, one with a time in the
+            future, and a rebuild of an older commit never block a push.
         now: The current time.
     """
     build = plan.build
@@ -145,7 +145,7 @@ def same_push(plan: Plan, left: datetime | None, images: Iterable[Origin]) -> Or
     Args:
         plan: A plan that builds.
         left: When the ref was last known to be at a commit other than the plan's; None for never.
-        images: Images that the registry holds under the plan's tags, for this commit or the previous one.
+        images: Images that the registry has under the plan's tags, for this commit or the previous one.
     """
     build = plan.build
     if build is None or build.older:
@@ -164,8 +164,8 @@ def same_push(plan: Plan, left: datetime | None, images: Iterable[Origin]) -> Or
 def came_back(plan: Plan, images: Iterable[Origin]) -> datetime | None:
     """The time when the ref was last at another commit that was built, if that is after the plan's own push.
 
-    Then the push was reported late, or a later push was never reported. The ref is at the plan's commit now, after the
-    registry was queried, so this push is the newer one.
+    In this case, the push was reported late, or a later push was never reported. The ref was found at the plan's commit
+    after the registry was queried, so this push is the newer one.
     """
     build = plan.build
     if build is None or build.older:

@@ -1,20 +1,21 @@
-"""Deduplicates pushes, one run each: assigns a notification to one of a ref's stays at a commit. Pure.
+"""Deduplicates pushes, so that each gets one run: assigns a report of a push to one of a ref's stays at a commit. Pure.
 
 A ref that moves A -> B -> A has three stays, so three runs. Webhooks report moves: twice, late, out of order, or never.
-The sensor samples the ref's position, and misses moves between two polls. Both number a ref's stays at one commit
-alike, and the number is part of the run id, so that a push seen by both is one run:
+The sensor samples the ref's position, and misses moves between two polls. Both number a ref's stays at one commit in
+the same way, and the number is part of the run id, so that a push seen by both gets one run. The rule is:
 
     a run for this ref and commit, made since the ref was last known to be elsewhere, is the run of this push.
 
 `judge` finds that time for a webhook, `look_at` for the sensor; `choose` picks the stay. A notification that
-contradicts the history makes no run if the sensor has one for that commit; otherwise it makes one, which builds nothing
-if it finds its ref elsewhere.
+contradicts the history starts no run if the sensor has started one for that commit; otherwise it starts one, which
+builds nothing if it finds its ref elsewhere.
 
 A suspected redelivery gets a run, which asks the registry whether the push was built, see
-`delivery_chain.core.events.built`. A redundant run is skipped; a push without a run would be lost.
+`delivery_chain.core.events.built`. A redundant run is skipped, whereas a push without a run would be lost.
 
-A history that was evicted may be redelivered from its start, and then suggests that the ref was elsewhere. So a
-webhook's report alone can make a run, but never invalidates an image: the registry, too, must show that the ref moved.
+After a ref's history was evicted, a sender may redeliver its old moves, which then look as if the ref had been
+elsewhere. So a webhook's report alone can start a run, but never proves that an existing image is out of date: the
+registry, too, must show that the ref moved.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ MOST_TOLD = 8
 OVERTAKEN = timedelta(seconds=60)
 """Window in which notifications may arrive out of order. One that arrives after it reports a newer move."""
 SUPERSEDED = datetime.min.replace(tzinfo=UTC)
-"""Stands in for the time of a run that takes a stay's number without being the push's run: it found its ref elsewhere
+"""Used in place of the time of a run that has a stay's number, but is not the push's run: it found its ref elsewhere
 before the sensor polled, or another client started it under that id."""
 # The ledger stores these reasons, and `gaps` compares them: new words would misjudge old records.
 AGAIN = "this delivery came before"
@@ -83,19 +84,20 @@ class Judgement:
     fresh: bool
     """Whether the push is new."""
     why: str
-    """Reason for people; for a fresh push only if something is unusual."""
+    """Reason for the judgement, shown to users; for a fresh push only if something is unusual."""
     since: datetime | None = None
-    """When the ref was last known to be elsewhere, which separates its runs; None for never."""
+    """When the ref was last known to be elsewhere; None for never. Runs from before then belong to earlier stays."""
     left: datetime | None = None
-    """When the sensor last saw the ref elsewhere, or it was deleted, which separates its images; None for never."""
+    """When the sensor last saw the ref elsewhere, or it was deleted; None for never. Images from before then belong to
+    earlier stays."""
     elsewhere: tuple[str, ...] = ()
     """Other commits or digests that webhooks reported for the ref; the registry knows whether they were built."""
     at: datetime | None = None
     """When a fresh push was seen; for a late one, an estimate."""
     first: datetime | None = None
-    """When the ref was first known to be at its new place, since it was elsewhere: `at`, or earlier if in doubt."""
+    """When the ref was first known to be at its new commit since it was elsewhere: `at`, or earlier if in doubt."""
     gone: bool = False
-    """Whether it is fresh only because a run of it was deleted: its other runs stay valid."""
+    """Whether it is fresh only because one of its runs was deleted: its other runs stay valid."""
 
 
 def judge(
@@ -113,7 +115,8 @@ def judge(
         move: The move that is reported now.
         watched: The sensor's last sighting of the ref, if any.
         sensed: When the sensor saw the ref arrive at the end of the move, according to the newest run it made for that.
-        gone: Whether a chain has no run (any longer) for the end of the move: a redelivery then gets one, as in doubt.
+        gone: Whether a chain has no run (any longer) for the end of the move. A redelivery then gets one, just like a
+            suspected redelivery.
     """
     judged = _judged(history, move, watched, sensed)
     known = [one for one in history if one.commit == move.after]
@@ -151,7 +154,7 @@ def look_at(history: History, change: Change) -> Judgement:
     before = change.looked - CLOCKS
     known = tuple(one for one in history if one.at <= before)
     looked = change.since - CLOCKS if change.since else None
-    # The last poll saw the ref where it is now: `previous` is a webhook's report in between.
+    # The last poll saw the ref where it is now, so `previous` comes from a webhook's report in between.
     hearsay = any(one.commit == change.previous and looked and one.at > looked for one in history)
     again = [one.again for one in known if one.commit != change.commit and one.again and one.again <= before]
     told = _latest(_elsewhere(known, change.commit), looked)
@@ -182,10 +185,10 @@ def first_at(history: History, commit: str, left: datetime | None) -> datetime |
 
 
 def choose(made: Mapping[int, datetime], since: datetime | None) -> tuple[int, bool]:
-    """The number of a stay, counted from 1, and whether its run exists already.
+    """Return the number of the push's stay, counted from 1, and whether its run exists already.
 
     Args:
-        made: The runs of this ref and commit: number of the stay to time of the push, or `SUPERSEDED`.
+        made: The runs of this ref and commit: maps the number of a stay to the time of its push, or to `SUPERSEDED`.
         since: When the ref was last known to be elsewhere; None for never.
     """
     visit = 1
@@ -225,7 +228,7 @@ def _view(history: History, watched: Sighting | None) -> History:
 
 
 def _there(history: History, view: History, move: Move) -> Judgement:
-    """Judge a move to where the ref is already, whose origin is unknown on either side."""
+    """Judge a move to the commit where the ref is already, if the move or that sighting does not say where it began."""
     if move.before is None and view[-1] in history:
         # Reported before, and it made a run: a push that could not be started is not in the history.
         return _known(history, view[-1], (move.teller, move.delivery_id), AGAIN)
@@ -257,7 +260,7 @@ def _fresh(
 
 
 def _doubt(history: History, view: History, one: Sighting, move: Move) -> Judgement:
-    """Grant a run without moving the ref in the history: if the ref is elsewhere, the run or the sensor finds that."""
+    """Grant a run without moving the ref in the history: if the ref is elsewhere, the run or the sensor finds out."""
     doubted = one.model_copy(update={"again": move.now})
     history = tuple(doubted if each is one else each for each in history)
     known = _known(history, doubted, (move.teller, move.delivery_id), DOUBT)
@@ -297,12 +300,12 @@ def _surely_elsewhere(view: History, commit: str) -> datetime | None:
 
 
 def _in_doubt(view: History, commit: str) -> datetime | None:
-    """The time when the ref was last reported elsewhere, doubtful reports included."""
+    """The time when the ref was last reported elsewhere, including doubtful reports."""
     return max((one.again or one.at for one in view if one.commit != commit), default=None)
 
 
 def _sensed(history: History, view: History, move: Move, at: datetime | None) -> Judgement | None:
-    """Judge a late report of what the sensor saw, if the sensor's view is newer than every report; otherwise None."""
+    """Judge a move that the sensor saw first, if the sensor's sighting is newer than every report; otherwise None."""
     if at is None or view[-1] in history or any((one.commit, one.at) == (move.after, at) for one in history):
         return None
     seen = Sighting(commit=move.after, before=move.before, at=at)
@@ -327,7 +330,7 @@ def _late(history: History, view: History, move: Move) -> Judgement:
 
 
 def _next_after(view: History, move: Move) -> Sighting | None:
-    """The sighting that a late move precedes: moves are missing before it, and the late one fits on one side."""
+    """The sighting that a late move precedes: moves are missing before it, and the late one joins one of its sides."""
     for earlier, later in zip((None, *view), view, strict=False):
         joined = later.before is None or (earlier and earlier.commit == later.before)
         if joined or move.now - later.at > OVERTAKEN:

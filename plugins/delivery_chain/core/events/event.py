@@ -1,4 +1,4 @@
-"""Defines the event that starts a run: its `conf`, written by the trigger form, the CLI, REST and the sensors alike."""
+"""Defines the event that starts a run: the run's `conf`, whether from the trigger form, the CLI, REST or a sensor."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 WEBHOOK = "webhook "
-"""Prefix of our senders' names, and of the triggering users of their runs."""
+"""Prefix of the `sender` of events from webhooks, and of the triggering users of their runs."""
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -47,7 +47,7 @@ def _optional(check: Any) -> AfterValidator:
 
 
 class Event(Value):
-    """One push, one image or one person's request; empty text means not given."""
+    """One push, one image or one person's request; an empty string means that the field is not given."""
 
     kind: Kind = Kind.MANUAL
     repository: Annotated[str, _optional(check_name)] = ""
@@ -123,7 +123,7 @@ class Event(Value):
             raise UsageError("the run's configuration is not a valid event:\n" + "\n".join(lines)) from error
 
     def to_conf(self) -> dict[str, Any]:
-        """A run's `conf`, without defaults: the trigger form's choices accept no empty text."""
+        """A run's `conf`, without defaults: the trigger form's choices accept no empty string."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
     @property
@@ -136,8 +136,8 @@ def event_of_options(said: Mapping[str, Any], options: Mapping[str, str]) -> Eve
     """The event that a command line describes.
 
     Args:
-        said: Fields; empty text means not given.
-        options: Field to the name of its option, without the dashes.
+        said: The event's fields; an empty string means that a field is not given.
+        options: Maps a field to the name of its option, without the dashes.
 
     Raises:
         UsageError: Lists every invalid option by its name.
@@ -153,7 +153,7 @@ def event_of_options(said: Mapping[str, Any], options: Mapping[str, str]) -> Eve
 
 
 def _problems(error: ValidationError) -> list[tuple[str, str]]:
-    """Pairs of field and problem; the field is empty for a problem of several fields together."""
+    """Pairs of field and problem; the field is empty for a problem that concerns several fields."""
     return [
         (".".join(map(str, item["loc"])), item["msg"].removeprefix("Value error, "))
         for item in error.errors()
@@ -163,8 +163,8 @@ def _problems(error: ValidationError) -> list[tuple[str, str]]:
 def actor_of(event: Event, user: str) -> str:
     """The person to display as the one who pushed or triggered the run.
 
-    Anyone who may trigger runs chooses their `conf`, but Airflow itself records who did. So an actor that a person
-    claims is shown with that person's name; one from our webhooks and sensors is trusted.
+    Anyone who may trigger runs chooses their `conf`, but Airflow itself records who triggered them. So an actor that
+    a person claims is shown with that person's name; an actor from this package's webhooks and sensors is trusted.
 
     Args:
         event: From the run's `conf`.
@@ -183,7 +183,7 @@ def push_run_id(*, ref: str, commit: str, rule: str, visit: int) -> str:
     Args:
         ref: Full ref.
         commit: Commit that it points at now.
-        rule: Build rule that matched; several matches make several runs.
+        rule: Build rule that matched; a push that matches several rules has a run for each.
         visit: Number of the ref's stay at this commit, counted from 1; see `delivery_chain.core.events.dedupe`.
 
     Returns:

@@ -1,10 +1,11 @@
 """Finds gaps in the ledger: changes that only the webhooks or only the sensor saw, though both should have. Pure.
 
-Only a change that some chain takes can have a gap. The gaps are
+A *place* is what one sensor watches: a git source, or the images of a namespace. Only a change that some chain takes
+can have a gap. The gaps are
 
-- *no webhook reported it*: the sensor alone saw it and made its runs, though webhooks covered the place by then: a
-  connection of type webhook_sender speaks for it, or an earlier change of it came from a webhook. The gap gives the
-  longest possible delay, because the push happened between two polls;
+- *no webhook reported it*: only the sensor saw the change and started its runs, although webhooks covered the place by
+  then: a connection of type webhook_sender spoke for it, or an earlier change of it came from a webhook. The push
+  happened between two polls, so the gap gives the time between them, the longest possible delay;
 - *the sensor has not seen it*: a webhook reported the newest change of its ref, and the sensor has polled since and saw
   something else; or does not poll, because its Dag is paused or its last run failed; or should have seen it by now;
 - *a webhook was lost*: a webhook reported that the ref moved from a commit that is not in the ref's history;
@@ -21,9 +22,9 @@ from typing import TYPE_CHECKING
 from delivery_chain.core.events.dedupe import AGAIN, ANOTHER, LATE, LOST, REPLAYED
 from delivery_chain.core.events.event import WEBHOOK
 from delivery_chain.core.events.history import CLOCKS
-from delivery_chain.core.events.ledger import SENSOR, Entry, EntryGroup, LedgerLine, Looked, Outcome
+from delivery_chain.core.events.ledger import SENSOR, Entry, EntryGroup, LedgerLine, Looked, StartResult
 from delivery_chain.core.names.git_ref import short_ref
-from delivery_chain.core.run.state import End
+from delivery_chain.core.run.end import End
 from delivery_chain.core.times import EPOCH
 
 if TYPE_CHECKING:
@@ -32,11 +33,11 @@ if TYPE_CHECKING:
     from delivery_chain.core.events.unplanned import Unplanned
 
 WEBHOOK_PATIENCE = timedelta(minutes=1)
-"""Time that a webhook may lag behind the sensor."""
+"""Time by which a webhook may lag behind the sensor."""
 POLLS = 3
 """Polls within which the sensor should see a change that a webhook reported."""
 SLACK = timedelta(seconds=60)
-"""Time from a poll to the updated cursor: three Airflow tasks."""
+"""Time from a poll to the update of the cursor: three Airflow tasks run in between."""
 NOT_FRESH = frozenset({AGAIN, ANOTHER, REPLAYED, LATE})
 """Reasons of webhook entries that report no new position of their ref."""
 UNSEEN = "the sensor has not seen it"
@@ -51,11 +52,11 @@ class Watch:
     """Status of the sensor of one place."""
 
     title: str
-    """Name of the watched place, for people."""
+    """Display name of the watched place."""
     senders: tuple[str, ...] = ()
     """Connections whose webhooks may report changes of this place."""
     begun: datetime | None = None
-    """Since when the first of them may; None if that predates all records."""
+    """Time since which the first of these connections may; None if that predates all records."""
     paused: bool = False
     failed: bool = False
     """Whether the last run of its Dag failed."""
@@ -65,11 +66,11 @@ class Watch:
     looked: datetime | None = None
     """Start of the last poll that saw something new; None before the first."""
     refs: Mapping[str, str] = field(default_factory=dict)
-    """Ref to the commit or digest that it saw."""
+    """Maps each ref to the commit or digest that the sensor saw."""
 
     @property
     def idle(self) -> str:
-        """Reason why it does not poll; empty if it does."""
+        """Reason why the sensor does not poll; empty if it does."""
         if self.paused:
             return "its Dag is paused"
         if self.failing:
@@ -116,7 +117,7 @@ def changes(
 
 
 def settled(change: LedgerLine) -> LedgerLine:
-    """Drop the gap that the sensor missed a push, if all its runs found it to be the redelivery of an old one.
+    """Drop the gap of a push that the sensor did not see, if all runs of it found it to be an old push.
 
     Args:
         change: A line with the current states of its runs.
@@ -128,12 +129,12 @@ def settled(change: LedgerLine) -> LedgerLine:
 
 
 def _begun(lines: Iterable[EntryGroup], watches: Mapping[str, Watch]) -> dict[str, datetime]:
-    """When webhooks began to cover each place: earlier pushes have no gap for a missing webhook."""
+    """The time when webhooks began to cover each place; for earlier pushes, a missing webhook is no gap."""
     found = {place: watch.begun or EPOCH for place, watch in watches.items() if watch.senders}
     for line in lines:
         watch = watches.get(line.place)
         listed = {f"{WEBHOOK}{name}" for name in watch.senders} if watch else ()
-        # A sender that can't be listed counts from its first webhook on.
+        # For a sender that can't be listed, the time of its first webhook counts.
         times = [one.at for one in line.entries if one.by != SENSOR and one.by not in listed]
         for time in times:
             found[line.place] = min(time, found.get(line.place, time))
@@ -141,8 +142,8 @@ def _begun(lines: Iterable[EntryGroup], watches: Mapping[str, Watch]) -> dict[st
 
 
 def _unreported(line: EntryGroup, begun: datetime | None, now: datetime) -> list[str]:
-    """The gap of a change that the sensor alone saw, and that had no run before."""
-    made = any(outcome.made for entry in line.entries for outcome in entry.outcomes)
+    """The gap of a change that only the sensor saw, and that had no run before."""
+    made = any(result.made for entry in line.entries for result in entry.outcomes)
     first = line.entries[0]
     if not made or any(entry.by != SENSOR for entry in line.entries) or now - first.at < WEBHOOK_PATIENCE:
         return []
@@ -155,7 +156,7 @@ def _unreported(line: EntryGroup, begun: datetime | None, now: datetime) -> list
 
 
 def _unseen(line: EntryGroup, watch: Watch, now: datetime) -> list[str]:
-    """The gap of a change that webhooks alone reported, and that the sensor should have seen by now."""
+    """The gap of a change that only webhooks reported, and that the sensor should have seen by now."""
     fresh = [entry for entry in line.entries if entry.why not in NOT_FRESH]
     if not fresh or any(entry.by == SENSOR for entry in line.entries):
         return []
@@ -186,7 +187,7 @@ class Wanted:
     gaps: bool = False
     """Only lines with gaps."""
     own: bool = False
-    """Also the chains' own writes: staging tags, backups, the images that they built."""
+    """Include the chains' own writes: staging tags, backups, the images that they built."""
 
     def takes(self, change: LedgerLine, watch: Watch | None) -> bool:
         """Whether a line passes the filter."""
@@ -194,7 +195,7 @@ class Wanted:
         place = f"{change.place} {watch.title if watch else ''}" if change.place else change.why
         return (
             self.source.lower() in place.lower()
-            and (not self.chain or any(outcome.chain == self.chain for outcome in change.outcomes))
+            and (not self.chain or any(result.chain == self.chain for result in change.outcomes))
             and (not self.ref or any(fnmatchcase(name, self.ref) for name in _names(change)))
             and (not self.gaps or bool(change.gaps))
             and (self.own or not change.own)
@@ -202,8 +203,8 @@ class Wanted:
 
 
 def for_reader(change: LedgerLine, readable: Collection[str]) -> LedgerLine:
-    """The line without the chains that its reader may not see."""
-    kept: tuple[Outcome, ...] = tuple(one for one in change.outcomes if one.chain in readable)
+    """Return the line without the chains that its reader may not see."""
+    kept: tuple[StartResult, ...] = tuple(one for one in change.outcomes if one.chain in readable)
     if len(kept) == len(change.outcomes):
         return change
     parts = [change.why, ALSO_HIDDEN if kept else HIDDEN]
@@ -211,7 +212,7 @@ def for_reader(change: LedgerLine, readable: Collection[str]) -> LedgerLine:
 
 
 def span(time: timedelta) -> str:
-    """Format a duration for people, in at most two units: `4 s`, `3 min`, `2 h 5 min`, `3 d 1 h`."""
+    """Format a duration in at most two units: `4 s`, `3 min`, `2 h 5 min`, `3 d 1 h`."""
     seconds = max(0, round(time.total_seconds()))
     for size, unit, below, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min")):
         if seconds >= size:

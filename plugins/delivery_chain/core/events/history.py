@@ -1,6 +1,7 @@
 """Keeps the moves of a source's refs, or of a namespace's images, as webhooks reported them. Pure.
 
-Stored in one Airflow Variable per source or namespace, within bounds; `delivery_chain.core.events.dedupe` uses it.
+The history is stored in one Airflow Variable per source or namespace, within bounds, and read by
+`delivery_chain.core.events.dedupe`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MOST_REFS = 100
-"""Refs per source whose history is kept: at most some 200 kB in Airflow's database, written at each push."""
+"""Number of refs per source whose history is kept: at most some 200 kB in Airflow's database, written at each push."""
 MOST_TEXT = 256 * 1024
-"""Characters in total, plus a third if Airflow encrypts it. A bound, because names and ids come from outside."""
+"""Maximum total size in characters; a third more if Airflow encrypts it. Bounded, as names and ids are untrusted."""
 CLOCKS = timedelta(seconds=5)
 """Tolerated skew between the clocks of the triggerer, the workers and the API server."""
 
@@ -27,7 +28,7 @@ def utc(text: str) -> datetime:
     """Parse an ISO 8601 time; one without a zone, as a person may write it, is UTC.
 
     Raises:
-        ValueError: It is not one.
+        ValueError: The text is not a time.
     """
     found = datetime.fromisoformat(text)
     return found if found.tzinfo else found.replace(tzinfo=UTC)
@@ -45,7 +46,7 @@ class Sighting(Value):
     said: AwareDatetime | None = None
     """Time of the push by the sender's clock, if given."""
     again: AwareDatetime | None = None
-    """When it was last reported in doubt: possibly another push that made the same move."""
+    """When it was last reported doubtfully: by a report that may have been of another push with the same move."""
     told: tuple[tuple[str, str], ...] = ()
     """The webhooks that reported it, each with its delivery id."""
 
@@ -71,7 +72,7 @@ class Told(Value):
             return cls()
 
     def to_text(self) -> str:
-        """Text for the Variable; beyond `MOST_TEXT`, the refs least recently reported are evicted."""
+        """Convert to text for the Variable; beyond `MOST_TEXT`, the least recently reported refs are evicted."""
         told = self
         while len(text := told.model_dump_json(exclude_defaults=True)) > MOST_TEXT and told.refs:
             kept = sorted(told.refs, key=lambda name: told.refs[name][-1].at)[len(told.refs) // 4 + 1 :]
@@ -79,7 +80,7 @@ class Told(Value):
         return text
 
     def with_history(self, ref: str, history: History) -> Told:
-        """Return a copy with a ref's history; beyond `MOST_REFS`, the refs least recently reported are evicted."""
+        """Return a copy with a ref's history; beyond `MOST_REFS`, the least recently reported refs are evicted."""
         refs = {**{name: old for name, old in self.refs.items() if name != ref}, ref: history}
         if len(refs) > MOST_REFS:
             kept = sorted(refs, key=lambda name: refs[name][-1].at)[-MOST_REFS:]
@@ -87,12 +88,15 @@ class Told(Value):
         return Told(refs=refs)
 
     def between(self, seen: Mapping[str, str], *, since: datetime, looked: datetime) -> dict[str, str]:
-        """Refs reported elsewhere between two polls that saw them unmoved: name to the reported commit or digest.
+        """Refs that webhooks reported elsewhere between two polls, both of which saw them at the same commit.
 
         Args:
             seen: Refs that both polls saw, with the commit or digest.
             since: Start of the first poll.
             looked: Start of the second poll.
+
+        Returns:
+            A mapping of the ref's name to the reported commit or digest.
         """
         found: dict[str, str] = {}
         for ref, history in self.refs.items():

@@ -46,7 +46,7 @@ def tag_difference(known: Mapping[str, str], seen: Mapping[str, str]) -> dict[st
 
 
 def split(key: str) -> tuple[str, str]:
-    """Repository and tag of `name:tag`: neither can hold a colon."""
+    """Split `name:tag` into repository and tag: neither can contain a colon."""
     name, _, tag = key.partition(":")
     return name, tag
 

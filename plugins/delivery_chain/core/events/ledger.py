@@ -13,6 +13,7 @@ from pydantic import AfterValidator
 
 from delivery_chain.core.events.history import CLOCKS
 from delivery_chain.core.names.git_ref import short_ref
+from delivery_chain.core.run.end import in_a_word
 from delivery_chain.core.times import EPOCH, in_utc
 from delivery_chain.core.value import Value
 from delivery_chain.errors import UsageError
@@ -51,8 +52,8 @@ When = Annotated[datetime, AfterValidator(_when)]
 """A time in UTC, far enough from the limits of `datetime` for arithmetic."""
 
 
-class Outcome(Value):
-    """The result of a change for one chain."""
+class StartResult(Value):
+    """Result of the step `start` for one chain: the run that a change got, or why it has none."""
 
     chain: str
     rule: str = ""
@@ -85,8 +86,6 @@ class Standing(Value):
     @property
     def word(self) -> str:
         """State for people, with an end that it would hide: `success`, `success (superseded)`."""
-        from delivery_chain.core.run.state import in_a_word  # noqa: PLC0415 - not needed to record changes
-
         return in_a_word(self.state, self.note)
 
 
@@ -105,7 +104,7 @@ class Entry(Value):
     """`sensor`, or `webhook` and the connection's id."""
     delivery_id: str = ""
     actor: str = ""
-    outcomes: tuple[Outcome, ...] = ()
+    outcomes: tuple[StartResult, ...] = ()
     why: str = ""
     """Remark on the change as a whole, such as why no chain takes it, or that it was known."""
 
@@ -113,7 +112,7 @@ class Entry(Value):
     def sentence(self) -> str:
         """One line for people."""
         where = f"is at {self.commit[:19]}" if self.commit else "was deleted"
-        runs = "; ".join(outcome.sentence for outcome in self.outcomes)
+        runs = "; ".join(result.sentence for result in self.outcomes)
         parts = [part for part in (runs, self.why) if part]
         return f"{self.ref} {where}: {', '.join(parts) or 'no run'}"
 
@@ -159,17 +158,17 @@ class LedgerLine(Value):
     """Time of the last observation."""
     actor: str = ""
     also: tuple[Sight, ...] = ()
-    outcomes: tuple[Outcome, ...] = ()
+    outcomes: tuple[StartResult, ...] = ()
     """One per chain and rule: the one with a run, if any."""
     runs: tuple[Standing, ...] = ()
-    """States of the outcomes' runs."""
+    """States of the results' runs."""
     why: str = ""
     gaps: tuple[str, ...] = ()
     """Observations that are missing, see `delivery_chain.core.events.gaps`."""
 
-    def standing(self, outcome: Outcome) -> Standing | None:
-        """The state of an outcome's run; None without a run, or if states were not read."""
-        wanted = (outcome.chain, outcome.run_id)
+    def standing(self, result: StartResult) -> Standing | None:
+        """The state of a result's run; None without a run, or if states were not read."""
+        wanted = (result.chain, result.run_id)
         return next((run for run in self.runs if (run.chain, run.run_id) == wanted), None)
 
     @property
@@ -190,8 +189,9 @@ class LedgerLine(Value):
 
     @property
     def short(self) -> str:
-        """The first 12 digits of the commit or digest; `deleted` for a deleted ref."""
-        return self.commit.rpartition(":")[2][:12] or "deleted"
+        """The first 12 digits of the commit or digest; `deleted` for a ref, `unknown` for an image without any."""
+        nothing = "deleted" if self.ref.startswith("refs/") else "unknown"
+        return self.commit.rpartition(":")[2][:12] or nothing
 
 
 class EntryGroup:
@@ -218,7 +218,7 @@ class EntryGroup:
             for by, one in times.items()
             if by != first.by
         ]
-        outcomes = _best(outcome for entry in self.entries for outcome in entry.outcomes)
+        outcomes = _best(result for entry in self.entries for result in entry.outcomes)
         whys = [first.why, *(entry.why for entry in self.entries if not outcomes)]
         return LedgerLine(
             place=self.place,
@@ -288,26 +288,26 @@ def parse_since(text: str, now: datetime) -> datetime:
 
 def _seen_at(entry: Entry) -> datetime:
     """Sort key of an entry: among near-simultaneous ones, that which made a run is first, despite clock skew."""
-    return entry.at - CLOCKS if any(outcome.made for outcome in entry.outcomes) else entry.at
+    return entry.at - CLOCKS if any(result.made for result in entry.outcomes) else entry.at
 
 
 def _runs(entry: Entry) -> set[tuple[str, str]]:
-    return {(outcome.chain, outcome.run_id) for outcome in entry.outcomes if outcome.run_id}
+    return {(result.chain, result.run_id) for result in entry.outcomes if result.run_id}
 
 
 def _stays(line: EntryGroup | None, entry: Entry) -> bool:
     return line is not None and line.entries[0].commit == entry.commit and not (line.runs and _runs(entry))
 
 
-def _best(outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
-    """One outcome per chain and rule: preferably that which made a run, then one that found it, then one without."""
-    found: dict[tuple[str, str], Outcome] = {}
-    for outcome in outcomes:
-        key = outcome.chain, outcome.rule
-        if key not in found or _weight(outcome) > _weight(found[key]):
-            found[key] = outcome
+def _best(outcomes: Iterable[StartResult]) -> tuple[StartResult, ...]:
+    """One result per chain and rule: preferably that which made a run, then one that found it, then one without."""
+    found: dict[tuple[str, str], StartResult] = {}
+    for result in outcomes:
+        key = result.chain, result.rule
+        if key not in found or _weight(result) > _weight(found[key]):
+            found[key] = result
     return tuple(found.values())
 
 
-def _weight(outcome: Outcome) -> int:
-    return bool(outcome.run_id) + (outcome.made and bool(outcome.run_id))
+def _weight(result: StartResult) -> int:
+    return bool(result.run_id) + (result.made and bool(result.run_id))

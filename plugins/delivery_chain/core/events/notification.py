@@ -1,19 +1,25 @@
-"""Defines the content of an authentic webhook, common to all senders: moved refs and image tags, or why none."""
+"""Defines what an authentic webhook of any sender reports: moved refs and image tags, or why there are none."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from delivery_chain.core.events.push import Push
 from delivery_chain.core.times import EPOCH, in_utc
 from delivery_chain.core.value import Value
 
-Text = Annotated[str, Field(max_length=200)]
+
+def _storable(text: Any) -> Any:
+    """Drop NUL characters: PostgreSQL stores none, and the sender would retry the failing delivery forever."""
+    return text.replace("\0", "") if isinstance(text, str) else text
+
+
+Text = Annotated[str, Field(max_length=200), BeforeValidator(_storable)]
 MOST_PUSHES = 5000
-"""Limit of pushes per notification. Bitbucket and GitLab truncate theirs far earlier."""
+"""Maximum number of pushes per notification. Bitbucket and GitLab truncate theirs far earlier."""
 
 
 class Notification(Value):
@@ -26,7 +32,7 @@ class Notification(Value):
     hook: Text = ""
     """The webhook that sent it, if known: two webhooks of a sender may report the same push."""
     repositories: tuple[Annotated[str, Field(max_length=2000)], ...] = Field(default=(), max_length=20)
-    """All the sender's names of the git repository: clone URLs and full names."""
+    """All names by which the sender calls the git repository: clone URLs and full names."""
     pushes: tuple[Push, ...] = Field(default=(), max_length=MOST_PUSHES)
     actor: Text = ""
     """Person or account that pushed."""

@@ -1,4 +1,4 @@
-"""Takes pushes to their runs: one pipeline for webhooks and the sensor, for git refs and images. Pure.
+"""Starts the runs of pushes: one pipeline for webhooks and the sensor, for git refs and images. Pure.
 
     resolve -> route -> dedupe -> start -> record
 
@@ -6,14 +6,14 @@ Each step takes a list and returns one. Only `Push` values enter; `route` wraps 
 steps fill in; ledger entries (`Entry`) come out.
 
 - **resolve** looks up missing facts: the commit of an annotated tag, the digest of an image. It needs the network, so
-  the webhook receiver does it before its transaction; what the sensor sees is resolved already.
+  the webhook receiver does it before its transaction; the sensor's pushes are resolved already.
 - **route** finds the runs of a push, or the reason why it has none.
 - **dedupe** separates new pushes from those reported before, see `delivery_chain.core.events.dedupe`.
-- **start** makes the runs that do not exist yet.
-- **record** writes the ledger.
+- **start** creates the runs that do not exist yet.
+- **record** writes the ledger's entries.
 
-Their port to the outside is an `Intake`: `delivery_chain.web.intake` for webhooks, `delivery_chain.operators.match` for
-the sensor.
+The steps reach Airflow only through an `Intake`: `delivery_chain.web.intake` for webhooks,
+`delivery_chain.operators.match` for the sensor.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from delivery_chain.core.events.dedupe import (
     judge,
     look_at,
 )
-from delivery_chain.core.events.ledger import DELETED, SENSOR, Entry, Outcome
+from delivery_chain.core.events.ledger import DELETED, SENSOR, Entry, StartResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -44,13 +44,13 @@ if TYPE_CHECKING:
     from delivery_chain.core.events.routing import Routed, Start
 
     RunsThere = Mapping[int, Event | None]
-    """Existing runs of a `Start`: number of the ref's stay to the run's event. None stands for a run that has the id
-    but is not of this push, see `SUPERSEDED`."""
+    """Existing runs of a `Start`: maps the number of the ref's stay to the run's event, or to None for a run that has
+    the id but was not started for this push, see `SUPERSEDED`."""
 
 MOST_AT_ONCE = 50
-"""Pushes that are judged together before their runs are made."""
+"""Number of pushes that are judged together before their runs are created."""
 MOST_TAKEN = 16
-"""Attempts to make one run while other clients take its ids."""
+"""Attempts to create one run while other clients take its ids."""
 NO_RUN = "a push that was known already, and made no run"
 NO_DAG = "Airflow does not have its Dag now: redeliver the push after the next parse"
 IMPORT_ERRORS = "the Dag's file has import errors: redeliver the push when they are corrected"
@@ -68,35 +68,35 @@ class Intake(Protocol):
     """Time of the push by the sender's clock, if given."""
 
     def route(self, pushes: Sequence[Push]) -> list[Routed]:
-        """Find the runs of each push; grouped by place, places in the order of their ids."""
+        """Find the runs of each push; grouped by watched source or namespace, in the order of their Dag ids."""
 
     def known(self, one: Routed) -> tuple[History, Sighting | None]:
-        """The ref's moves that webhooks reported, and the sensor's last sighting. For webhooks, locks the place."""
+        """Return the ref's moves that webhooks reported, and the sensor's last sighting; for webhooks, lock them."""
 
     def word(self, one: Routed) -> Move | Change:
-        """The push as `dedupe` judges it: a move that a webhook reported, or a change between two polls."""
+        """Convert a push for `dedupe`: to a move that a webhook reported, or to a change between two polls."""
 
     def there(self, starts: Sequence[Start]) -> list[RunsThere]:
-        """The existing runs of each start."""
+        """Return the existing runs of each start."""
 
     def wait(self, one: Routed) -> str:
-        """Reason to postpone the runs of a push, given those made so far; empty to make them now."""
+        """Reason to postpone the runs of a push, given those created so far; empty to create them now."""
 
-    def make(self, one: Routed, start: Start, run_id: str, event: Event) -> Outcome | None:
-        """Make a run; None if another client took its id concurrently, for a run that is not of this push."""
+    def make(self, one: Routed, start: Start, run_id: str, event: Event) -> StartResult | None:
+        """Create a run; None if another client concurrently took its id for a run that is not of this push."""
 
     def remember(self, one: Routed, history: History) -> None:
         """Store the ref's updated history."""
 
     def entry(self, one: Routed) -> Entry:
-        """The ledger's entry."""
+        """Return the ledger's entry for a push."""
 
 
 def take(intake: Intake, pushes: Sequence[Push]) -> list[Routed]:
-    """Take resolved pushes to their runs.
+    """Pass resolved pushes through route, dedupe and start.
 
     Returns:
-        Each push with its result, in the order of `route`; `record` makes ledger entries of them.
+        Each push with its result, in the order of `route`; `record` turns them into ledger entries.
     """
     done: list[Routed] = []
     for some in _rounds(intake.route(pushes)):
@@ -107,12 +107,12 @@ def take(intake: Intake, pushes: Sequence[Push]) -> list[Routed]:
 def dedupe(intake: Intake, routed: Sequence[Routed]) -> list[Routed]:
     """Judge each push by its ref's history and its existing runs.
 
-    A push that has its answer (`why`) already passes through, as it does in `start`.
+    A push that already has a reason for no run (`why`) passes through unchanged, also in `start`.
     """
-    # Skip pushes that would wait in `start` anyway: the count of runs made never falls.
+    # Skip pushes that would be postponed in `start` anyway: the number of runs created never falls.
     routed = [one if one.why else replace(one, why=intake.wait(one)) for one in routed]
     known = [None if one.why else intake.known(one) for one in routed]
-    # Read only after the places are locked.
+    # Read the existing runs only after the histories are locked.
     starts = [start for one in routed if not one.why for start in one.starts]
     found = iter(intake.there(starts))
     judged = []
@@ -126,7 +126,7 @@ def dedupe(intake: Intake, routed: Sequence[Routed]) -> list[Routed]:
 
 
 def start(intake: Intake, judged: Sequence[Routed]) -> list[Routed]:
-    """Make the runs of fresh pushes, name those of the others, and remember the pushes that have runs."""
+    """Create the runs of fresh pushes, find those of the others, and remember the pushes that have runs."""
     done = []
     for one in judged:
         if one.judged is None:
@@ -139,12 +139,12 @@ def start(intake: Intake, judged: Sequence[Routed]) -> list[Routed]:
 
 
 def record(intake: Intake, done: Iterable[Routed]) -> list[Entry]:
-    """The ledger's entries of the results."""
+    """Return the ledger's entries for the results."""
     return [intake.entry(one) for one in done]
 
 
 def _rounds(routed: Sequence[Routed]) -> Iterator[list[Routed]]:
-    """Split into batches in which no ref occurs twice: its second move is judged by the result of the first."""
+    """Split into batches in which no ref occurs twice: judging its second move needs the result of the first."""
     part: list[Routed] = []
     refs: set[tuple[str, str]] = set()
     for one in routed:
@@ -183,20 +183,20 @@ def _started(intake: Intake, one: Routed, judged: Judgement) -> Routed:
         for wanted, there in zip(one.starts, one.there, strict=True)
     )
     # A push that could not be started is not remembered, so that its next report counts.
-    if all(outcome.run_id for outcome in outcomes):
+    if all(result.run_id for result in outcomes):
         intake.remember(one, judged.history)
     why = DELETED if judged.fresh and not one.push.after else judged.why
     return replace(one, outcomes=outcomes, why=why)
 
 
-def _find(wanted: Start, there: RunsThere) -> Outcome:
-    """Name the newest run of a push that was known before."""
+def _find(wanted: Start, there: RunsThere) -> StartResult:
+    """Find the newest run of a push that was known before."""
     ours = [visit for visit, run in there.items() if run]
-    return wanted.outcome(run_id=wanted.run_id(max(ours))) if ours else wanted.outcome(why=NO_RUN)
+    return wanted.result(run_id=wanted.run_id(max(ours))) if ours else wanted.result(why=NO_RUN)
 
 
-def _start(intake: Intake, one: Routed, wanted: Start, there: RunsThere) -> Outcome:
-    """Make the run of a fresh push, unless it exists."""
+def _start(intake: Intake, one: Routed, wanted: Start, there: RunsThere) -> StartResult:
+    """Create the run of a fresh push, unless it exists."""
     judged = one.judged
     assert judged is not None  # noqa: S101 - for the type checker
     there = dict(there)
@@ -206,16 +206,16 @@ def _start(intake: Intake, one: Routed, wanted: Start, there: RunsThere) -> Outc
         run_id, run = wanted.run_id(visit), there.get(visit)
         if is_there:
             sensed = run and run.sender == SENSOR and intake.by != SENSOR
-            return wanted.outcome(run_id=run_id, why=SENSED if sensed else "")
-        outcome = intake.make(one, wanted, run_id, _event(intake, one, wanted, judged))
-        if outcome is not None:
-            return outcome
+            return wanted.result(run_id=run_id, why=SENSED if sensed else "")
+        result = intake.make(one, wanted, run_id, _event(intake, one, wanted, judged))
+        if result is not None:
+            return result
         there[visit] = None
-    return wanted.outcome(why=TAKEN)
+    return wanted.result(why=TAKEN)
 
 
 def _event(intake: Intake, one: Routed, wanted: Start, judged: Judgement) -> Event:
-    """The run's `conf`. A redelivered push keeps the time of its first report."""
+    """Build the run's `conf`. A redelivered push keeps the time of its first report."""
     at = judged.at or one.at
     times = {"seen_at": at, "pushed_at": min(intake.said or at, judged.first or at)}
     known = {"left": judged.left, "elsewhere": judged.elsewhere}

@@ -23,8 +23,8 @@ class Push(Value):
     after: str
     """Commit or digest that it points at; empty for a deleted ref, and for an image whose digest is unknown."""
     peeled: bool = True
-    """Whether `after` is certainly a commit; False for a tag that may be annotated, for which the sender gives the id
-    of the tag object."""
+    """Whether `after` is certainly a commit. False for a tag that may be annotated: the sender then gives the id of the
+    tag object."""
 
     @field_validator("ref")
     @classmethod

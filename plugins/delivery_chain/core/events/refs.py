@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_WATCHED = 20_000
-"""Limit of refs per watch: some 2 MB in Airflow's database."""
+"""Maximum number of refs per watch: some 2 MB in Airflow's database."""
 _DIGITS = re.compile(r"([0-9]+)")
 
 

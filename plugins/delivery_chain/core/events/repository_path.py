@@ -1,4 +1,4 @@
-"""Normalizes the many addresses of one git repository to a path by which they are compared. Pure."""
+"""Normalizes the different addresses of one git repository to one path, so that they can be compared. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PREFIXES = ("scm", "v3")
 
 
 def path_of(address: str) -> str:
-    """The path of a clone URL, an scp-like address, a web page or a full name, as forges compare names.
+    """Normalized path of a clone URL, an scp-like address, a web page or a full name.
 
     `https://git.example.com/Shop/API.git`, `git@git.example.com:shop/api.git` and `shop/api` are all `shop/api`.
     Empty if the address has no path.
@@ -31,9 +31,9 @@ def path_of(address: str) -> str:
 
 
 def ends_of(whole: str, below: str) -> set[str]:
-    """The path `whole` and, if it ends in `below`, its suffixes longer than that; both paths come from `path_of`.
+    """The path `whole` and, if it ends in `below`, its shorter suffixes down to one folder above `below`.
 
-    For `srv/git/shop/api` and `api`: itself, `git/shop/api` and `shop/api`.
+    For `srv/git/shop/api` and `api`: `srv/git/shop/api`, `git/shop/api` and `shop/api`. Both paths come from `path_of`.
     """
     if not below or not whole.endswith(f"/{below}"):
         return {whole} - {""}

@@ -1,4 +1,4 @@
-"""Finds the runs of a push, alike for webhooks and the sensor. Pure."""
+"""Finds the runs that a push should start, in the same way for webhooks and the sensor. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from delivery_chain.core.events.event import Event, Kind, image_run_id, push_run_id
-from delivery_chain.core.events.ledger import BACKUP, DELETION, RESERVED, Outcome
+from delivery_chain.core.events.ledger import BACKUP, DELETION, RESERVED, StartResult
 from delivery_chain.core.events.watch_dags import images_dag_id
 from delivery_chain.core.names.git_ref import BRANCHES, TAGS
 from delivery_chain.core.names.tags import is_backup, is_reserved
@@ -30,7 +30,7 @@ NO_COMMIT = "0" * 40
 OPERATOR_TRIGGERED = "operator_triggered"
 """Airflow's type of runs started by a task, such as the sensors'; a person's run is `manual`."""
 WEBHOOK = "webhook "
-"""Prefix of the triggering user of runs that the receiver makes; for a person's run that is the login name."""
+"""Prefix of the triggering user of runs that the receiver creates; a person's runs have the login name there."""
 ABOUT = ("kind", "repository", "rule", "ref", "commit", "tag", "digest")
 """Keys of a run's conf that identify its push."""
 
@@ -52,7 +52,7 @@ def made_by_us(run_type: object, user: str | None, conf: object, wanted: Mapping
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A run of one chain, except for the number of the ref's stay at the commit."""
+    """A run of one chain to start, whose id still lacks the number of the ref's stay at the commit."""
 
     chain: str
     namespace: str
@@ -80,9 +80,9 @@ class Start:
         """Whether a run with such an id is the push's run, see `made_by_us`."""
         return made_by_us(run_type, user, conf, self.event.to_conf())
 
-    def outcome(self, *, run_id: str = "", made: bool = False, why: str = "") -> Outcome:
-        """The outcome for the ledger."""
-        return Outcome(chain=self.chain, rule=self.event.rule, run_id=run_id, made=made, why=why)
+    def result(self, *, run_id: str = "", made: bool = False, why: str = "") -> StartResult:
+        """Its result for the ledger."""
+        return StartResult(chain=self.chain, rule=self.event.rule, run_id=run_id, made=made, why=why)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,12 +96,12 @@ class Routed:
     """The Dag that watches the source or namespace; empty if no chain takes anything from it."""
     starts: tuple[Start, ...] = ()
     why: str = ""
-    """Reason why the push makes no run; after `start`, also a remark on an unusual push."""
+    """Reason why the push starts no run; after `start`, also a remark on an unusual push."""
     there: tuple[RunsThere, ...] = ()
     """From `dedupe`: the existing runs of each start."""
     judged: Judgement | None = None
-    """From `dedupe`; None for a push that `route` or `wait` answered."""
-    outcomes: tuple[Outcome, ...] = ()
+    """From `dedupe`; None for a push to which `route` or `wait` gave a reason for no run."""
+    outcomes: tuple[StartResult, ...] = ()
     """From `start`."""
 
 
@@ -142,7 +142,7 @@ def route_image(push: Push, specs: Sequence[ChainSpec], *, instance: str, at: da
     ]
     if not covering:
         return Routed(push=push, at=at, why=why or NO_CHAIN)
-    # The longest of nested namespaces wins.
+    # Of nested namespaces, the longest takes precedence.
     namespace, spec = covering[-1]
     repository = push.name.removeprefix(f"{namespace}/")
     event = Event(kind=Kind.IMAGE_PUSH, repository=repository, tag=push.tag, digest=push.after)
@@ -189,7 +189,7 @@ def source_starts(
 
 
 def _own_write(push: Push, namespaces: Iterable[str]) -> str:
-    """The kind of own write, if a chain itself wrote the image; empty for an image that chains may take."""
+    """Kind of write, such as a backup, if a chain itself pushed the image; empty for an image that chains may take."""
     if is_reserved(push.tag):
         return RESERVED
     if push.tag and push.after == deleted_tag_digest(push.tag):

@@ -1,4 +1,4 @@
-"""Describes runs without a plan. Until its run has one, a push is as good as lost, and counts as a gap. Pure."""
+"""Describes runs without a plan. Until its run has a plan, a push may be lost, so it counts as a gap. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 PATIENCE = timedelta(minutes=5)
 """Time allowed, even on a busy machine, from the start of a run to the end of its first try of `plan`."""
 REFUSALS = frozenset({"EventRefused", "UsageError"})
-"""Errors by which `plan` refuses an event: a retry would fail again."""
+"""Errors with which `plan` refuses an event: a retry would fail again."""
 AGAIN = frozenset({"up_for_retry", "restarting"})
 OVER = frozenset({"failed", "upstream_failed", "removed"})
 
@@ -28,7 +28,7 @@ class Unplanned:
     """Name of the error class that the task left as its reason."""
 
     def gap(self, now: datetime) -> str:
-        """The gap's sentence, with the next step; empty if nothing is wrong."""
+        """Describe the gap in one sentence, with the next step; empty if nothing is wrong."""
         waits = f"run {self.run_id} of {self.chain} has no plan yet, since {self.since:%Y-%m-%d %H:%M} UTC"
         if self.state in OVER:
             if self.error in REFUSALS:

@@ -17,7 +17,7 @@ TOLD_PREFIX = "delivery-chain-webhooks-"
 """Prefix of the Variables that hold moves reported by webhooks."""
 OVER_PREFIX = "delivery-chain-over-"
 OVER = "over"
-"""Key of a trigger's event once no chain needs its Dag any longer."""
+"""Key in the event with which a trigger ends, once no chain needs its Dag any longer."""
 
 
 def source_dag_id(source: Source) -> str:
@@ -34,8 +34,8 @@ def images_dag_id(instance: str, namespace: str) -> str:
 def told_key(dag_id: str) -> str:
     """The name of the Variable with the moves that webhooks reported for the source or namespace of a watching Dag.
 
-    It omits the readable part of the Dag id: for a source called `token-service`, Airflow would take the Variable for a
-    secret, and mask its every value in all logs of the triggerer.
+    It omits the readable part of the Dag id: if a source were called `token-service`, Airflow would take the Variable
+    for a secret, and mask every value in it in all logs of the triggerer.
     """
     return f"{TOLD_PREFIX}{hashlib.sha256(dag_id.encode()).hexdigest()[:12]}"
 
@@ -46,9 +46,9 @@ def over_key(told: str) -> str:
 
 
 def watches(dag_id: str, connection: str) -> bool:
-    """Whether a Dag watches a place of this connection, by the common part of their ids.
+    """Whether a Dag watches a source or namespace of this connection, by the prefix of the Dag's id.
 
-    `git` and `git--x` would be confused; connections named so cost one redundant request.
+    A connection `git` also matches the Dags of a connection `git--x`, which costs one redundant request.
     """
     place = dag_id.removeprefix(SOURCE_PREFIX).removeprefix(IMAGES_PREFIX)
     whole, _, _ = place.rpartition("-")

@@ -1,4 +1,4 @@
-"""Check that every engine scanned every image: by digest, as a platform's name proves nothing."""
+"""Check that every engine scanned every image: by digest, since an image may claim any platform."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_complete(engines: Iterable[str], reports: Iterable[ScanReport], images
             retryable.
     """
     if not images:
-        raise ScanFailed("expected at least one image to judge, found none, so it does not pass")
+        raise ScanFailed("expected at least one image to judge, found none, so the gate does not pass")
     got = {(report.engine, report.digest): report for report in reports}
     wanted = {image.digest for image in images}
     for (engine, digest), report in got.items():

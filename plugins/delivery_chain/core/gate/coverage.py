@@ -1,4 +1,4 @@
-"""Describe what a scan covered and what it missed: "nothing found" is worth only as much."""
+"""Describe what a scan covered and what it missed: "nothing found" is only as meaningful as the scan's coverage."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from delivery_chain.core.value import Value
 
 
 class Gap(StrEnum):
-    """A reason why "nothing found" does not pass by itself. A chain may accept each by name, in `scan.accept`."""
+    """A reason why an image without findings does not pass. A chain may accept each by name, in `scan.accept`."""
 
     STALE_DATABASE = "stale_database"
     """The vulnerability database is older than this installation allows."""
@@ -36,11 +36,11 @@ class Gap(StrEnum):
 
 _PROBLEMS = {
     Gap.STALE_DATABASE: "was scanned with a database that is older than allowed",
-    Gap.UNSUPPORTED_OS: "holds a system that the engine does not support, so its packages were not scanned",
-    Gap.NO_PACKAGES: "names its operating system but records no packages of it, so none were scanned",
+    Gap.UNSUPPORTED_OS: "contains a system that the engine does not support, so its packages were not scanned",
+    Gap.NO_PACKAGES: "names its operating system but lists no packages of it, so none were scanned",
     Gap.END_OF_LIFE: "is a release that no longer gets security fixes, so new vulnerabilities are not listed",
     Gap.UNKNOWN_RELEASE: "is a release that the engine has no list of vulnerabilities for",
-    Gap.UNIDENTIFIED: "names no operating system and holds more than static programs, which were not scanned",
+    Gap.UNIDENTIFIED: "names no operating system and contains more than static programs, which was not scanned",
 }
 _REMEDIES = {
     Gap.STALE_DATABASE: "let the worker reach a newer one",
@@ -56,7 +56,7 @@ class LanguagePackages(Value):
     """Files and packages read for one language's package manager."""
 
     type: str
-    """As the engine calls it: `gobinary`, `python-pkg`, `jar`."""
+    """The engine's name for it: `gobinary`, `python-pkg`, `jar`."""
     files: int
     """Lock files, programs or package folders that were read, as far as the engine distinguishes them."""
     packages: int
@@ -72,7 +72,7 @@ class Coverage(Value):
     os_packages: int = 0
     languages: tuple[LanguagePackages, ...] = ()
     root: str = ""
-    """Other contents of a root file system that names no operating system: `static programs only`."""
+    """Description of a root file system that names no operating system: `static programs only`."""
     gaps: tuple[Gap, ...] = ()
     """Parts that were not scanned."""
 
@@ -85,7 +85,7 @@ class Coverage(Value):
             f"{language.files} {language.type} with {_count(language.packages, 'package')}"
             for language in self.languages
         ]
-        return "; ".join(part for part in (first, *languages) if part) or "nothing that holds packages"
+        return "; ".join(part for part in (first, *languages) if part) or "nothing that contains packages"
 
 
 def _count(number: int, noun: str) -> str:

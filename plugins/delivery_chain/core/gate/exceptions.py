@@ -1,7 +1,7 @@
 """Apply the gate's exceptions: which findings a chain accepts, and which of its exceptions need attention.
 
-They apply to each report's own findings, before reports are merged: what one engine says can't excuse a finding of
-another.
+They apply to each report's own findings, before reports are merged: the aliases that one engine reports can't excuse a
+finding of another.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def apply_exceptions(
     """Separate the findings that count from those that the chain accepts.
 
     Args:
-        exceptions: The chain's; those for another repository are ignored.
+        exceptions: The chain's exceptions; those for another repository are ignored.
         reports: Reports of every engine and platform.
         repository: Repository without its namespace.
         today: Date in UTC; an exception holds through its last day.
@@ -76,7 +76,7 @@ def fits(entry: GateException, finding: Finding) -> bool:
 
 
 def timing(entry: GateException, today: date) -> str:
-    """Return a note if an exception's last day is past or near, else an empty text."""
+    """Return a note if an exception has ended or ends soon; otherwise an empty string."""
     if entry.expires is None:
         return ""
     if _ended(entry, today):
@@ -87,7 +87,7 @@ def timing(entry: GateException, today: date) -> str:
 
 
 def exception_warnings(spec: ChainSpec, today: date) -> Iterator[Complaint]:
-    """Yield warnings for exceptions of a spec that have ended or end soon, with their places. They fail nothing."""
+    """Yield warnings, with their key paths, for exceptions of a spec that have ended or end soon."""
     for number, entry in enumerate(spec.scan.block.exceptions if spec.scan.block else ()):
         if note := timing(entry, today):
             yield ("scan", "block", "exceptions", number, "expires"), note

@@ -104,21 +104,21 @@ class Database(Value):
     """A database that a scan used; carries its own advice on its age."""
 
     kind: Words | None = None
-    """For people: `vulnerability database`; None in reports that say less."""
+    """Display name: `vulnerability database`; None in reports that do not give it."""
     repository: str
     """Its origin, such as `registry.example.com/vulnerabilities:2`."""
     updated_at: datetime
     """Build time, UTC."""
     sample: bool = False
-    """A small database for demonstrations: it knows a handful of vulnerabilities, a pass proves nothing."""
+    """Whether it is a small database for demonstrations, with a handful of vulnerabilities: a pass proves nothing."""
     stale: bool = False
-    """Older than this installation allowed at the time of the scan."""
+    """Whether it was older than this installation allowed at the time of the scan."""
     limit: Words | None = None
     """The setting that limits its age, such as an option of this installation."""
     remedy: Words | None = None
     """Instruction for getting a newer one."""
 
-    # None, not an empty text, if absent: results of older versions then keep their fingerprints.
+    # None rather than an empty string if absent, so that results of older versions keep their fingerprints.
 
 
 class ScanReport(Value):
@@ -153,7 +153,7 @@ class ScanReport(Value):
         return self.databases[0]
 
     def without_advice(self) -> ScanReport:
-        """Return the same facts without the advice on databases: anyone may have written the report."""
+        """Return the same facts without the advice on databases, for a report that anyone may have written."""
         silent = {"kind": None, "limit": None, "remedy": None}
         return self.model_copy(
             update={"databases": tuple(one.model_copy(update=silent) for one in self.databases)}

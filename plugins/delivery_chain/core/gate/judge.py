@@ -1,4 +1,4 @@
-"""Turn scan reports and a block policy into a verdict: the gate. It fails closed and explains itself."""
+"""Turn scan reports and a block policy into a verdict: the gate. It fails closed, and the verdict gives the reasons."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from delivery_chain.core.results import Image
 
 MOST_DECIDING = 20
-"""Most findings that a verdict names; the full reports are in the registry."""
+"""Maximum number of findings that a verdict names; the full reports are in the registry."""
 MOST_NOTES = 50
-"""Most exceptions, and most notes, that a verdict names."""
+"""Maximum number of exceptions, and of notes, that a verdict names."""
 
 
 class Hit(Value):
     """A part of a clause that findings met."""
 
     clause: str
-    """For people: `findings at or above high (limit 1)`."""
+    """Description: `findings at or above high (limit 1)`."""
     count: int
     """Findings that met it."""
 
@@ -53,7 +53,7 @@ class Verdict(Value):
     counts: dict[str, int] = {}
     """Findings per severity over all platforms and engines, without excepted ones."""
     accepted: dict[str, int] = {}
-    """Findings per severity that don't count, thanks only to the chain's exceptions."""
+    """Findings per severity that don't count only because of the chain's exceptions."""
     hits: tuple[Hit, ...] = ()
     deciding: tuple[Finding, ...] = ()
     """Findings that met a clause, worst first, at most 20."""
@@ -103,7 +103,7 @@ def judge(
 
     Raises:
         ScanFailed: A report is missing, is about another image, or has a gap (a stale database, a part not scanned)
-            that the spec does not accept by name. That is never a pass, whether or not the chain blocks on findings.
+            that the spec does not accept by name. The image then never passes, whether or not the chain has a policy.
     """
     if not scan.enabled:
         return Verdict(
@@ -161,7 +161,7 @@ def _accepted_gaps(scan: Scan, reports: Sequence[ScanReport]) -> list[str]:
     """Return a note for each gap that the chain accepts.
 
     Raises:
-        ScanFailed: It does not accept all gaps; the message names those.
+        ScanFailed: The chain does not accept all gaps; the message names those that it does not.
     """
     found = dict.fromkeys(gap for report in reports for gap in _gaps(report))
     refused = [one for one in found if one.gap not in scan.accept]
@@ -262,5 +262,5 @@ def _parts(clause: Clause | Block) -> Iterator[_Part]:
 
 
 def describe(clause: Clause | Block) -> str:
-    """Phrase a clause for people: `fixable findings at or above high (limit 1)`."""
+    """Describe a clause: `fixable findings at or above high (limit 1)`."""
     return " or ".join(part.text for part in _parts(clause))

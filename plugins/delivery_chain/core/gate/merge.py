@@ -2,8 +2,9 @@
 
 A finding is one vulnerability in one package at one location, whatever the number of platforms and engines. If
 witnesses disagree, the strictest counts: the worst severity, a fix if any witness knows one, the earliest publication
-(an unknown one precedes all). Ids that name each other are one vulnerability, but only if every witness of an id says
-so: two advisories that one CVE names stay two, since a report with only those two would count two.
+(an unknown one counts as the earliest). Two ids that are aliases of each other are one vulnerability, but only if every
+witness of an id says so: two advisories with the same CVE as their alias remain two findings, since a report that
+lists only those two would count two.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 Place = tuple[str, str, str]
 Sighting = tuple[ScanReport, Finding]
-"""A finding, and the report it is from."""
+"""A finding, and the report that it comes from."""
 _CVE = "cve-"
 
 
@@ -52,7 +53,7 @@ def _merge_place(ids: Mapping[str, list[Sighting]]) -> list[Finding]:
 def _kin(ids: Mapping[str, list[Sighting]]) -> dict[str, list[str]]:
     """Map each id to all ids, itself included, that any witness calls the same vulnerability.
 
-    They share severity, fix and publication, so it does not matter which two are merged.
+    All of them get the same severity, fix and publication, so it does not matter which two are merged.
     """
     said = {name: {alias for _, found in seen for alias in found.names} for name, seen in ids.items()}
     linked: dict[str, set[str]] = {name: set() for name in ids}
@@ -103,7 +104,7 @@ def _partners(ids: Mapping[str, list[Sighting]]) -> dict[str, str]:
 
 
 def _augment(start: str, fitting: Mapping[str, Sequence[str]], taken: dict[str, str]) -> None:
-    """Match one more advisory, moving others to another of their CVEs if needed (an augmenting path)."""
+    """Match one more advisory, moving others to another of their CVEs if necessary (an augmenting path)."""
     came_from: dict[str, str] = {}
     waiting = deque([start])
     while waiting:
@@ -179,6 +180,6 @@ def _first(texts: Iterable[str]) -> str:
 
 
 def _earliest(times: Sequence[datetime | None]) -> datetime | None:
-    """Return the earliest time, UTC; None if one is unknown, as that may precede all others."""
+    """Return the earliest time, UTC; None if one is unknown, since it may precede all others."""
     known = [time if time is None or time.tzinfo else time.replace(tzinfo=UTC) for time in times]
     return None if None in known else min(time for time in known if time is not None)

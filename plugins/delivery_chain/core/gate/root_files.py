@@ -1,4 +1,4 @@
-"""Find out whether an image that names no operating system holds more than static programs.
+"""Find out whether an image that names no operating system contains more than static programs.
 
 Pure: takes the entries of the layers from the top one down, and applies whiteouts as a union mount does.
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HEAD = 4096
-"""Bytes of a file that are inspected: they hold an ELF file's program headers."""
+"""Number of bytes of a file that are inspected: they contain an ELF file's program headers."""
 SHOWN = 120
-"""Most characters of a path that a report shows."""
+"""Maximum length, in characters, of a path that a report shows."""
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _NAMES_A_SYSTEM = re.compile(
@@ -46,7 +46,7 @@ class Entry:
     """One entry of a layer."""
 
     path: str
-    """As in the tar."""
+    """Path as in the tar."""
     is_file: bool
     """A regular file, or a hard link to one."""
     is_folder: bool = False
@@ -61,7 +61,7 @@ class RootFiles:
     programs: int = 0
     """Static programs found."""
     found: dict[Gap, str] = field(default_factory=dict)
-    """A path that shows each gap."""
+    """For each gap, a path that shows it."""
     _hidden: set[str] = field(default_factory=set)
     """Paths that upper layers removed or replaced, with everything below them."""
     _opaque: set[str] = field(default_factory=set)
@@ -93,7 +93,7 @@ class RootFiles:
         self._hides, self._empties = set(), set()
 
     def coverage(self, scanned: Coverage) -> Coverage:
-        """Return what the engine covered, plus what else the image holds."""
+        """Return what the engine covered, plus what else the image contains."""
         for gap in (Gap.UNSUPPORTED_OS, Gap.UNIDENTIFIED):
             if gap in self.found:
                 root = f"no operating system that the engine knows, but {_shown(self.found[gap])}"
@@ -124,7 +124,7 @@ class RootFiles:
 
 
 def needs_loader(head: bytes) -> bool:
-    """Whether an ELF file names a loader, so is not static; True if its head does not say."""
+    """Whether an ELF file names a loader, and so is not static; True if its first bytes do not tell."""
     try:
         order = "<" if head[5] == _LITTLE else ">"
         if head[4] == _64:
@@ -153,7 +153,7 @@ def _plain(path: str) -> str:
 
 
 def _upwards(path: str) -> Iterator[str]:
-    """Yield the path, each folder above it, and the root, which is the empty text."""
+    """Yield the path, each folder above it, and the root as an empty string."""
     while path:
         yield path
         path = path.rpartition("/")[0]

@@ -11,24 +11,24 @@ if TYPE_CHECKING:
 BRANCHES = "refs/heads/"
 TAGS = "refs/tags/"
 REF_BYTES = 4000
-"""Most UTF-8 bytes of a whole name: a path on disk has at most 4095, including the repository's folder."""
+"""Maximum number of UTF-8 bytes of a whole name: a path on disk has at most 4095, including the repository's folder."""
 PART_BYTES = 250
-"""Most UTF-8 bytes between two slashes: git creates a file `<part>.lock`, and file systems allow 255."""
+"""Maximum number of UTF-8 bytes between two slashes: git creates a file `<part>.lock`, and file systems allow 255."""
 
 _RULES = (
     (r"^(?:refs/(?:heads|tags)/)?-", "the name of the branch or tag begins with '-'"),
-    (r"^@$", "'@' alone stands for something else in git"),
-    (r"[\x00-\x20\x7f]", "it holds a blank or a control character"),
-    (r"[~^:?*\[\\]", "it holds one of ~ ^ : ? * [ and \\"),
-    (r"\.\.", "it holds '..'"),
-    (r"@\{", "it holds '@{'"),
-    (r"^/|//|/$", "it holds an empty part: '/' at an end, or '//'"),
+    (r"^@$", "'@' alone means HEAD in git"),
+    (r"[\x00-\x20\x7f]", "it contains a space or a control character"),
+    (r"[~^:?*\[\\]", "it contains one of ~ ^ : ? * [ and \\"),
+    (r"\.\.", "it contains '..'"),
+    (r"@\{", "it contains '@{'"),
+    (r"^/|//|/$", "it has an empty part: it begins or ends with '/', or contains '//'"),
     (r"(?:^|/)\.", "a part of it begins with '.'"),
-    (r"\.lock(?:/|$)", "a part of it ends in '.lock'"),
-    (r"\.$", "it ends in '.'"),
+    (r"\.lock(?:/|$)", "a part of it ends with '.lock'"),
+    (r"\.$", "it ends with '.'"),
     (rf"[^/]{{{PART_BYTES + 1}}}", "a part of it is too long"),
 )
-"""Git's rules; the first is that of `git branch` and `git tag`, whose names can't be options.
+"""Git's rules, and how a name breaks each. The first is that of `git branch` and `git tag`: no name is an option.
 
 Source: git-check-ref-format(1), with `--branch`.
 """
@@ -54,7 +54,7 @@ def check_full_ref(ref: str) -> str:
     """Return the full name of a branch or tag unchanged.
 
     Raises:
-        ValueError: It is not one; the message names the broken rule.
+        ValueError: It is not a full name; the message names the broken rule.
     """
     if not ref.startswith((BRANCHES, TAGS)):
         raise ValueError(f"expected refs/heads/… or refs/tags/…, found {ref[:200]!r}")

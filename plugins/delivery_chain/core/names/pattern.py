@@ -18,15 +18,15 @@ from delivery_chain.core.spec.advice import glob_hint
 METACHARACTERS = frozenset("\\^$*+?()[]{}|")
 """Metacharacters that make a value a pattern. `.` and `-` are left out: they are common in names."""
 LONGEST_PATTERN = 1000
-"""Maximum length of a pattern; RE2's memory grows with it, and no sane rule is longer."""
+"""Maximum length of a pattern: RE2's memory grows with it, and no sensible rule is longer."""
 PATTERN_MEMORY = 512 * 1024
-"""Maximum size in bytes of a compiled pattern. A rejection takes some 3 ms, and with RE2's own 8 MiB some 50.
+"""Maximum size, in bytes, of a compiled pattern. Rejecting one takes about 3 ms; with RE2's default of 8 MiB, about 50.
 `\\w{1,1000}` and `\\p{L}{1,30}` fit."""
 LONGEST_NAME = 4096
 """Maximum length of a name to match; git and registries allow less."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_/@-]*(?![*?{])")
-"""Literal characters, without a last one that a quantifier makes optional."""
+"""Literal characters at the beginning, without the last one if a quantifier makes it optional."""
 
 
 class Match(StrEnum):

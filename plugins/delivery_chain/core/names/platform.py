@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 UNKNOWN = "unknown/unknown"
-"""Unspecified platform; BuildKit writes it on attestations."""
+"""The unspecified platform, which BuildKit gives to attestations."""
 OTHER_PLATFORMS = "other platforms"
 """Stands for all platforms that a chain does not name, in its list of scans."""
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
@@ -35,8 +35,8 @@ class Platform(StrEnum):
 def platform_name(fields: dict[str, Any]) -> str:
     """Name the platform of a descriptor or image config, `linux/arm64/v8` as `linux/arm64`.
 
-    Variants are normalized like in containerd: arm64 means v8, and 32-bit arm means v7 by default. A part that
-    is not a plain word becomes `unknown`: it goes into logs and to programs.
+    Variants are normalized as in containerd: arm64 means v8, and 32-bit arm means v7 by default. A part that
+    is not a plain word becomes `unknown`, because the name goes into logs and to programs.
 
     Source: OCI image spec, image-index "platform"; containerd platforms.Normalize.
     """

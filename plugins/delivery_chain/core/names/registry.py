@@ -21,7 +21,7 @@ class Registry:
     region: str = ""
     """Region for display and records: `ap-southeast-1`."""
     private_hosts: tuple[str, ...] = ()
-    """Hosts in private networks, besides its own, that a registry on the internet may redirect to; `*` for any."""
+    """Hosts in private networks that a registry on the internet may redirect to, besides its own; `*` for any."""
 
     @property
     def base_url(self) -> str:

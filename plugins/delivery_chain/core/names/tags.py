@@ -29,9 +29,9 @@ def compose_tag(
     """Compose the tag `<tag>-<time>-<commit>`, for example `v1-202010151625-d4ef3d`.
 
     Raises:
-        EventRefused: The result is not a valid tag; nothing is mangled silently.
+        EventRefused: The result is not a valid tag; it is never changed silently.
 
-    Source: ACR EE, build rules (facts/acr.md 2.3).
+    Source: ACR EE's documentation of build rules.
     """
     tag = PLACEHOLDER.sub(lambda found: captured[found[1]], rule.tag)
     if rule.build_time:
@@ -78,7 +78,7 @@ def quarantine_name(namespace: str, repository: str) -> str:
 
 
 def is_backup(name: str, namespaces: Iterable[str]) -> bool:
-    """Whether a repository holds backups of blocked images of chains of these namespaces."""
+    """Whether a repository is for backups of blocked images from one of these namespaces."""
     return any(name.startswith(f"{namespace}{QUARANTINE_SUFFIX}/") for namespace in namespaces)
 
 

@@ -1,4 +1,4 @@
-"""Describe the fate of a blocked image, in words that hold for every rule, registry and origin. Pure."""
+"""Describe what happened to a blocked image, in words that hold for every rule, registry and origin. Pure."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _where(plan: Plan, found: Quarantined) -> list[str]:
 
 
 def note(plan: Plan, found: Quarantined | None) -> str:
-    """Describe the same as the end of a run's one sentence; empty if nothing has to be added."""
+    """Describe the same briefly, for the end of a run's summary sentence; empty if nothing has to be added."""
     if found is None:
         return ""
     said = [f"kept as {found.backup}"] if found.backup else []

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from delivery_chain.core.plan import made_for
-from delivery_chain.core.spec.filters import destination, fires_for
+from delivery_chain.core.spec.filters import Destination, destination, fires_for
 from delivery_chain.core.spec.slots import label_of
 from delivery_chain.core.steps import FAILED, SUCCESS, Step
 
 if TYPE_CHECKING:
     from delivery_chain.core.plan import Plan
     from delivery_chain.core.results import Published, Subject
-    from delivery_chain.core.run.state import Facts
+    from delivery_chain.core.run.facts import Facts
     from delivery_chain.core.spec.model import ChainSpec
 
 MOVING_NOTHING = frozenset({"ConfigurationError", "SealBroken", "Unjudged"})
@@ -40,7 +40,7 @@ class Delivered:
     triggered: int = 0
     """Number of triggers fired."""
     lacking: tuple[str, ...] = ()
-    """Rules and triggers for its tags without a result, with their tasks' states: `far failed`."""
+    """Rules and triggers that apply to its tags but have no result, with their tasks' states: `far failed`."""
 
     @property
     def whole(self) -> bool:
@@ -62,7 +62,7 @@ class Delivered:
 
 
 def delivered(facts: Facts) -> Delivered:
-    """Determine how far the run's image came."""
+    """Determine how far the delivery of the run's image has progressed."""
     if facts.planned is None:
         return Delivered(missing=Step.PLAN)
     plan, spec = facts.planned.plan, facts.planned.spec
@@ -83,7 +83,7 @@ def delivered(facts: Facts) -> Delivered:
 
 
 def _first_open(facts: Facts, step: str, after: str) -> str:
-    """The mapped step if one of its instances had work and did not succeed; else the step after it."""
+    """The mapped step, if one of its instances had work and did not succeed; otherwise the step after it."""
     states = {task.state for task in facts.tasks if task.step == step and not task.skipped_itself}
     return step if states - {SUCCESS} else after
 
@@ -96,7 +96,7 @@ def _sent(
     rules = [
         rule.name
         for rule in spec.replicate
-        if not isinstance(destination(spec, rule, plan.repository, held), str)
+        if isinstance(destination(spec, rule, plan.repository, held), Destination)
     ]
     fired = {one.trigger for one in facts.deliveries if one.digest in ("", subject.digest)}
     triggers = [one.name for one in spec.distribute if plan.announce and fires_for(one, held)]
@@ -117,7 +117,7 @@ def _sent(
 def _lacking(facts: Facts, spec: ChainSpec, step: str, names: list[str], proven: set[str]) -> dict[str, str]:
     """Names that are not done, each with its task's state.
 
-    A result alone does not count: it may be from before the task was cleared, and the task stopped since.
+    A result alone is no proof: the task may have been cleared since, and then stopped before it wrote a new one.
     """
     states = {
         label_of(spec, step, task.index) or task.label: task.state

@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from delivery_chain.core.steps import Task
 
 MARKED = frozenset({"failed", "success", "skipped"})
-"""States that users can mark a task as, and all but the last a run."""
+"""States that users can give to a task by marking it; all but the last can also be given to a run."""
 CLEARED, QUEUED = "cleared", "queued"
-"""Other actions: the run resumes after them."""
+"""Other actions, after which the run resumes."""
 REOPENED = "reopened"
-"""An action of this package: the run ended although it was to resume, and was reopened."""
+"""An action of this package: a run that ended, although a user had cleared tasks to resume it, was reopened."""
 REOPEN = "delivery_chain_reopen"
-"""Its event in the log."""
+"""Name of that action's event in the log."""
 ONE = frozenset(
     {"patch_dag_run", "patch_task_instance", "clear_dag_run", "post_clear_task_instances", REOPEN}
 )
 """Events about one run, named in their rows: of Airflow's REST API, which the UI uses too, and of this package."""
 MANY = frozenset({"bulk_dag_runs", "clear_dag_runs"})
-"""Events about many runs, named only in their bodies. Airflow 3.3 logs no bulk request about task instances."""
+"""Events about many runs, which only their bodies name. Airflow 3.3 logs no bulk request about task instances."""
 LONGEST_NAME = 60
-"""Most characters of a user's name to show."""
+"""Maximum length, in characters, of a user's name to show."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +65,10 @@ def marks_of(dag_id: str, run_id: str, rows: Iterable[Row]) -> tuple[Mark, ...]:
     """Return the actions on a run that are in force: clearing undoes marks.
 
     Args:
-        dag_id: Its Dag.
-        run_id: Its id.
-        rows: Of the event log, oldest first. A row is written before its request is executed, and stays even if
-            that is rejected: only the tasks' states show its effect.
+        dag_id: The run's Dag.
+        run_id: The run's id.
+        rows: Rows of the event log, oldest first. A row is written before its request is executed, and stays even if
+            the request is rejected: only the tasks' states show its effect.
     """
     standing: list[Mark] = []
     for row in rows:
@@ -81,7 +81,7 @@ def marks_of(dag_id: str, run_id: str, rows: Iterable[Row]) -> tuple[Mark, ...]:
 def _undone(earlier: Mark, later: Mark) -> bool:
     """Whether the later action undoes the earlier one."""
     if later.what in (CLEARED, QUEUED) and not earlier.step and later.step not in CLOSING:
-        # Clearing any part of a run resumes it. Repeating its report does not revoke that.
+        # Clearing any part of a run resumes it. Clearing only its report does not undo that.
         return True
     if not later.step:
         # Stopping a run overrides what resumed it.
@@ -113,7 +113,7 @@ def _read(dag_id: str, run_id: str, row: Row) -> Iterator[Mark]:
 
 
 def _sent(body: Mapping[str, Any], field: str) -> Any:
-    """Field of a request whose `update_mask` names the fields that count."""
+    """Return a field of a request if its `update_mask` includes the field: others are ignored by Airflow."""
     return body.get(field) if body.get("update_mask") in (None, field) else None
 
 
@@ -132,14 +132,14 @@ def _cleared(by: str, tasks: Any) -> Iterator[Mark]:
 
 
 def _updated(actions: Any) -> Iterator[Mapping[str, Any]]:
-    """Targets of a bulk request's updates."""
+    """Yield the targets of a bulk request's updates."""
     for action in _dicts(actions):
         if action.get("action") == "update":
             yield from _dicts(action.get("entities"))
 
 
 def _is_ours(one: Mapping[str, Any], said: str, dag_id: str, run_id: str) -> bool:
-    """Whether it is about this run. If it names no Dag, the request's path did."""
+    """Whether an item of a request is about this run. If the item names no Dag, the request's path did."""
     return one.get("dag_run_id") == run_id and (one.get("dag_id") or said) == dag_id
 
 

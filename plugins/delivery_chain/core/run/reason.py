@@ -1,11 +1,11 @@
-"""Reduce an error to one line for people. Pure."""
+"""Reduce an error to one readable line. Pure."""
 
 from __future__ import annotations
 
 import re
 
 LONGEST = 300
-"""Most characters of a reason."""
+"""Maximum length, in characters, of a reason."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 

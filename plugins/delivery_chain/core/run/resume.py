@@ -15,15 +15,15 @@ from delivery_chain.core.steps import BEFORE, CLOSING, DONE, FAILED, NOT_RUN, St
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from delivery_chain.core.run.facts import Facts
     from delivery_chain.core.run.marks import Mark
-    from delivery_chain.core.run.state import Facts
 
 
 def to_reset(facts: Facts) -> tuple[Task, ...]:
     """Task instances to reset so that Airflow schedules them again: those that did not run.
 
     They are downstream of a step that runs again, or were skipped only because a user stopped the run. Instances that
-    ran are unchanged. One that the chain itself skipped decides again whether to skip.
+    ran are left alone. An instance that the chain itself skipped is reset as well, and decides again whether to skip.
     """
     found = list(stalled(facts))
     again = _busy(facts) | {task.step for task in found}
@@ -44,7 +44,7 @@ def stalled(facts: Facts) -> tuple[Task, ...]:
         return ()
     missing = delivered(facts).missing
     stuck = _not_run(facts, missing)
-    # A plan that found nothing to do rightly has no result.
+    # A plan that found nothing to do has no result, and needs none.
     return () if missing == Step.PLAN and any(task.skipped_itself for task in stuck) else tuple(stuck)
 
 
@@ -54,7 +54,7 @@ def is_stuck(facts: Facts) -> bool:
 
 
 def resumed(marks: Iterable[Mark]) -> str:
-    """Note of a run that resumes after its end."""
+    """Note for a run that resumes after its end."""
     by = next((mark.by for mark in reversed(list(marks)) if mark.what == CLEARED), "")
     return f"resumed{f': cleared by {by}' if by else ''}"
 

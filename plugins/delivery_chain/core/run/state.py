@@ -6,18 +6,16 @@ for failures, never for success, since a user may have set them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from delivery_chain.core.names.reference import short_digest
 from delivery_chain.core.run import blocked
 from delivery_chain.core.run.delivered import Delivered, delivered
+from delivery_chain.core.run.end import ENDED, FINE, WARNING, End
 from delivery_chain.core.run.marks import MARKED
 from delivery_chain.core.steps import (
     BUILT,
     FAILED,
-    NOT_BEGUN,
     RETRYING,
     RUNNING,
     SKIPPED,
@@ -32,109 +30,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from delivery_chain.core.gate.judge import Verdict
-    from delivery_chain.core.plan import Planned
-    from delivery_chain.core.results import (
-        DeliveryResult,
-        Published,
-        Quarantined,
-        Record,
-        RegionResult,
-        Subject,
-    )
+    from delivery_chain.core.run.facts import Facts
     from delivery_chain.core.run.marks import Mark
 
 MOST_REASONS = 3
 """Most failed tasks of one run whose reasons its sentence lists."""
 JOINS = frozenset({Step.ASSEMBLE, Step.GATE})
 """Steps that Airflow never skips once a plan exists: they run, or something upstream failed."""
-ENDED = frozenset({SUCCESS, FAILED})
-"""Airflow's states of a run that has ended."""
-WARNING = "NOT TO BE TRUSTED"
-"""Start of a run's sentence if a value was changed afterwards."""
 KILLED = "it left no reason: it was marked by hand, or its worker was lost"
 """Reason of a failed step that left none itself."""
 REFUSALS = frozenset({"EventRefused", "UsageError"})
 """Errors with which `plan` rejects an event."""
-
-
-class End(StrEnum):
-    """End of a run, or why it has not ended: the first words of its note."""
-
-    DELIVERED = "delivered"
-    """Published, and in every region and announced to every target that the plan names for its tags."""
-    PARTLY = "partly delivered"
-    """Published, but something else is missing."""
-    BLOCKED = "blocked"
-    """The gate refused the image."""
-    SUPERSEDED = "superseded"
-    """A newer push has a run of its own."""
-    BUILT = "built before"
-    """A redelivered push; its image exists."""
-    IGNORED = "not for this chain"
-    """The event requires no work."""
-    REFUSED = "refused"
-    """The event starts no run, and its sender should know."""
-    CANCELLED = "cancelled"
-    """A user stopped it."""
-    FAILED = "failed"
-    """A step failed."""
-    WAITING = "waiting"
-    """It has not ended, and nothing is in flight: `sentence` says why."""
-    RUNNING = "running"
-    """It is in flight."""
-
-
-FINE = frozenset({End.DELIVERED, End.SUPERSEDED, End.BUILT, End.IGNORED})
-"""Ends of a successful run."""
-OPEN = frozenset({End.WAITING, End.RUNNING})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """Everything known of a run; None for missing or unproven results."""
-
-    state: str
-    """Airflow's state of the run."""
-    held: str = ""
-    """Why Airflow does not continue it, such as `the Dag is paused`."""
-    tasks: tuple[Task, ...] = ()
-    deleted: tuple[str, ...] = ()
-    """Steps whose tasks a user deleted; clearing the run restores them."""
-    altered: tuple[str, ...] = ()
-    """Tasks whose values are not what they left."""
-    planned: Planned | None = None
-    subject: Subject | None = None
-    verdict: Verdict | None = None
-    published: Published | None = None
-    regions: tuple[RegionResult, ...] = ()
-    deliveries: tuple[DeliveryResult, ...] = ()
-    quarantined: Quarantined | None = None
-    record: Record | None = None
-    marks: tuple[Mark, ...] = ()
-    """Manual actions in force, oldest first."""
-    clears: int = 0
-    """Number of times that it, or part of it, was cleared."""
-
-    @property
-    def reported_too_soon(self) -> bool:
-        """Whether tasks were cleared after `report` had begun: its record and the run's state are out of date."""
-        return self.record is not None and self.record.clears < self.clears
-
-    def of(self, *states: str) -> list[Task]:
-        """Tasks in one of these states, except `report`, which only describes the others."""
-        return [task for task in self.tasks if task.state in states and task.step != Step.REPORT]
-
-    def is_current(self, step: str) -> bool:
-        """Whether the result of a step is from its last pass.
-
-        A cleared step keeps its result until it begins, and may be stopped before it does.
-        """
-        return not any(
-            task.step == step
-            and task.state in NOT_BEGUN
-            and not any(mark.what in MARKED and mark.about(task) for mark in self.marks)
-            for task in self.tasks
-        )
 
 
 class Outcome(Value):
@@ -175,14 +81,6 @@ def closed(facts: Facts) -> Outcome:
         return found
     warning = f"{changed(facts.altered)}; {found.sentence}"
     return found.model_copy(update={"good": False, "sentence": warning})
-
-
-def in_a_word(state: str, note: str) -> str:
-    """A run's state for a list, with the end that its note begins with where that says more: `success (blocked)`."""
-    heads = {end: (f"{end}:", f"{end} in ", f"{end} by ") for end in (End.CANCELLED, End.FAILED)}
-    end = next((end for end in End if note.startswith(heads.get(end, f"{end}:"))), None)
-    plain = {SUCCESS: End.DELIVERED, FAILED: End.FAILED}.get(state)
-    return state if state not in ENDED or end in {None, plain, *OPEN} else f"{state} ({end})"
 
 
 def changed(altered: Iterable[str]) -> str:

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from delivery_chain.core.spec.model import ChainSpec
 
 NEAR = 0.6
-"""Least similarity, from 0 to 1, of a misspelled key to the intended one."""
+"""Minimum similarity, from 0 to 1, of a misspelled key to the intended one."""
 FORMER = {
     "engines": "engine", "platform": "platforms", "trigger": "distribute", "triggers": "distribute",
     "regions": "replicate", "rule": "rules", "url": "url_connection", "connection": "to", "pattern": "regexp",
 }  # fmt: skip
-"""Common names of keys that are called differently here."""
+"""Names that users often give to a key, and the key's name in a spec."""
 _GLOB = re.compile(r"[A-Za-z0-9_./@-]*(?<![.)\]}])[*?][A-Za-z0-9_./@*?-]*")
 _DOTTED = re.compile(r"\.[*?]\??")
 
@@ -31,7 +31,7 @@ def unknown_key(path: KeyPath, key: str) -> str:
     """Suggest the key that was probably meant by an unknown one.
 
     Args:
-        path: Of the mapping, without the key.
+        path: Path of the mapping, without the key.
         key: As it was written.
     """
     here = keys_at(path)
@@ -39,7 +39,7 @@ def unknown_key(path: KeyPath, key: str) -> str:
         return f"did you mean `{meant}`?"
     for place, keys in _places().items():
         if place != _general(path) and (meant := _near(key, keys, 0.85)):
-            return f"`{meant}` goes into {_named(place)}"
+            return f"`{meant}` belongs in {_named(place)}"
     return f"expected one of {', '.join(sorted(here))}" if here else ""
 
 
@@ -82,7 +82,7 @@ def _places() -> dict[KeyPath, frozenset[str]]:
 
 
 def _walk(node: Any, models: Mapping[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, Iterable[str]]]:
-    """Yield every mapping of a JSON Schema without recursion, with the keys that it accepts."""
+    """Yield every mapping of a JSON Schema, which must not be recursive, with the keys that it accepts."""
     if not isinstance(node, dict):
         return
     if "$ref" in node:
@@ -114,14 +114,14 @@ def glob_hint(text: str, capture: str = "") -> str:
 
     Args:
         text: The pattern.
-        capture: Name of a group that the pattern lacks; the first star becomes it.
+        capture: Name of a group that the pattern lacks; the first star becomes this group.
     """
     meant = meant_by_glob(text)
     meant = meant.replace(".*", f"(?<{capture}>.*)", 1) if capture else meant
     if not meant:
         return ""
     return (
-        f"{text!r} looks like a glob and is read as a regular expression for the whole name; write {meant!r}"
+        f"{text!r} looks like a glob, but is read as a regular expression for the whole name; write {meant!r}"
     )
 
 
@@ -145,11 +145,11 @@ def _patterns(spec: ChainSpec) -> Iterator[tuple[KeyPath, str]]:
 
 
 def yaml_hint(problem: str, line: str) -> str:
-    """Suggest a fix for text that is not YAML; empty if libyaml's reason has to do.
+    """Suggest a fix for text that is not YAML; empty if libyaml's own reason is all that is known.
 
     Args:
         problem: libyaml's reason.
-        line: The line that it points at.
+        line: The line that the reason points at.
     """
     if "unknown escape character" in problem:
         return r"in double quotes \ begins an escape: put patterns in single quotes, as in 'v\d+'"

@@ -25,9 +25,9 @@ DISTRIBUTE: KeyPath = ("distribute",)
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """Valid parts of a spec that may have errors, at their positions.
+    """Valid parts of a spec that may have errors elsewhere, with their positions.
 
-    Names are kept separately, since an item with other invalid fields still has a name.
+    Names are kept separately, since an item with an invalid field still has a name.
     """
 
     scope: Scope | None
@@ -143,7 +143,10 @@ def fleet_problems(specs: Mapping[str, ChainSpec]) -> Iterator[tuple[str, Compla
     for (_, namespace, repository), files in covered.items():
         key: KeyPath = ("scope", "all") if repository == "*" else ("scope", "repositories")
         for file, others in _shared(files):
-            yield file, (key, f"{namespace}/{repository} is covered just as narrowly by {others}")
+            yield (
+                file,
+                (key, f"{namespace}/{repository} is also covered by {others}, whose scope is just as narrow"),
+            )
 
 
 def _shared(files: Sequence[str]) -> Iterable[tuple[str, str]]:

@@ -12,9 +12,12 @@ from delivery_chain.core.spec.filters import Destination, destination, fires_for
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from delivery_chain.core.spec.delivery import Trigger
     from delivery_chain.core.spec.model import ChainSpec
 
 REGISTRY, GIT, TRIGGER = "oci_registry", "git", "delivery_webhook"
+TARGET_CONNECTIONS = {"webhook": TRIGGER}
+"""Type of connection by kind of target."""
 COMMANDS = {REGISTRY: "registry {} HOST", GIT: "git {} URL", TRIGGER: "trigger {} URL"}
 """Arguments of `delivery-chain connect`, by type of connection."""
 
@@ -28,16 +31,18 @@ class Needed:
     what: str
     """Use, such as `trigger redeploy-prod`."""
     url: str = ""
-    """URL of a git source, as the chain has it."""
+    """URL of a git source, as the spec gives it."""
+    target: str = ""
+    """Kind of a trigger's target, as in the table of targets; empty for other uses."""
 
     @property
     def command(self) -> str:
-        """Command that adds it."""
+        """Command that creates the connection."""
         return connect_command(self.conn_type, self.connection)
 
 
 def connect_command(conn_type: str, connection: str) -> str:
-    """Command that adds a connection, with the address in capitals for the reader to fill in."""
+    """Return the command that creates a connection; the reader replaces the word in capitals with the address."""
     return f"delivery-chain connect {COMMANDS[conn_type].format(connection)}"
 
 
@@ -54,7 +59,7 @@ def needed_by(spec: ChainSpec) -> tuple[Needed, ...]:
         *(_source(spec, repository) for repository in built),
         *_bases(spec),
         *(Needed(rule.to, REGISTRY, f"replication rule {rule.name}") for rule in spec.replicate),
-        *(Needed(one.url_connection, TRIGGER, f"trigger {one.name}") for one in spec.distribute),
+        *(_target(trigger) for trigger in spec.distribute),
     )
 
 
@@ -93,4 +98,9 @@ def _regions(spec: ChainSpec, plan: Plan) -> Iterator[Needed]:
 def _triggers(spec: ChainSpec, plan: Plan) -> Iterator[Needed]:
     for trigger in spec.distribute if plan.announce else ():
         if fires_for(trigger, plan.tags):
-            yield Needed(trigger.url_connection, TRIGGER, f"trigger {trigger.name}")
+            yield _target(trigger)
+
+
+def _target(trigger: Trigger) -> Needed:
+    conn_type = TARGET_CONNECTIONS[trigger.kind]
+    return Needed(trigger.url_connection, conn_type, f"trigger {trigger.name}", target=trigger.kind)

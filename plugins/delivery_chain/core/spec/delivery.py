@@ -1,4 +1,4 @@
-"""Replication rules and triggers of the chain spec: the destinations of images, and the systems to notify."""
+"""Replication rules and triggers of the chain spec: where images are copied to, and which systems are notified."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class ReplicateRule(Value):
     repository: RepositoryName | None = None
     """With level repository; may be omitted if the scope has just one."""
     repositories: Regexp | None = None
-    """With level namespace: only repositories whose whole name matches."""
+    """With level namespace: copy only repositories whose whole name matches."""
     tags: Regexp = ".*"
-    """Only tags that match as a whole."""
+    """Copy only tags that match as a whole."""
     rename: Rename = Field(default=Rename(), alias="as")
     """Target namespace and repository; the source's by default."""
     override: Flag = True
@@ -104,5 +104,5 @@ class Trigger(Value):
 
     @property
     def kind(self) -> str:
-        """Kind of its target. Webhooks are the only kind so far, so specs have no key for it."""
+        """Kind of the trigger's target. Webhooks are the only kind so far, so specs have no key for it."""
         return "webhook"

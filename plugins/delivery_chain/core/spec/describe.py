@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def chain_doc(spec: ChainSpec, standing: Standing | None = None) -> str:
-    """Render a chain as Markdown: the standing of its version, what starts and what blocks it, and its destinations."""
+    """Render a chain as Markdown: the status of its version, what starts a run, what blocks an image, where it goes."""
     scope = spec.scope
     covered = (
         "every repository" + (f" but {', '.join(scope.exclude)}" if scope.exclude else "")

@@ -22,19 +22,19 @@ KeyPath = tuple[str | int, ...]
 Complaint = tuple[KeyPath, str]
 
 LARGEST_SPEC = 256 * 1024
-"""Most characters; the largest real spec seen has 20,000."""
+"""Maximum length in characters; the largest real spec seen has 20,000."""
 DEEPEST = 20
-"""Most levels of nesting; the model has 7."""
+"""Maximum nesting depth; the model has 7."""
 MOST_NODES = 20_000
-"""Most keys and values; a spec with every list at its limit has fewer."""
+"""Maximum number of keys and values; a spec with every list at its limit has fewer."""
 LONGEST_NUMBER = 30
-"""Most characters of a number; no field accepts more than a few digits."""
+"""Maximum length, in characters, of a number; no field accepts more than a few digits."""
 LONGEST_KEY = 300
-"""Most characters of a key; the longest ones, names of repositories, have 255."""
+"""Maximum length, in characters, of a key; the longest ones, names of repositories, have 255."""
 Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 ALIAS = (
-    "anchors and aliases are not supported: write the value out; text that begins with * or & goes in quotes"
+    "anchors and aliases are not supported: write the value out; put text that begins with * or & in quotes"
 )
 _NULL = re.compile(r"null|Null|NULL|~|")
 _TRUE = re.compile(r"true|True|TRUE")
@@ -116,7 +116,8 @@ class Document:
             if tag := getattr(event, "tag", None):
                 shown = tag.replace("tag:yaml.org,2002:", "!!")[:60]
                 raise _Unwanted(
-                    event, f"the tag {shown} is not supported: write the value without it, text in quotes"
+                    event,
+                    f"the tag {shown} is not supported: write the value without it, and put text in quotes",
                 )
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > DEEPEST:
@@ -129,7 +130,7 @@ class Document:
         if isinstance(node, yaml.SequenceNode):
             return [self._plain(item, (*path, index)) for index, item in enumerate(node.value)]
         if not isinstance(node, yaml.ScalarNode) or node.style:
-            return node.value  # Quoted, or a block.
+            return node.value  # Quoted, or a block scalar: always a string.
         try:
             return scalar(node.value)
         except ValueError as error:
@@ -178,13 +179,13 @@ def scalar(text: str) -> str | int | float | bool | None:
     if len(text) > LONGEST_NUMBER:
         raise ValueError(
             f"expected a number of at most {LONGEST_NUMBER} characters, found one of {len(text)} "
-            "(text of digits goes in quotes)"
+            "(put text that consists of digits in quotes)"
         )
     return int(text, base) if base else float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
 def key_path(path: Sequence[str | int]) -> str:
-    """Format `('build', 'rules', 0, 'tags')` as `build.rules[0].tags`."""
+    """Format a key path: `('build', 'rules', 0, 'tags')` as `build.rules[0].tags`."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return text.removeprefix(".")
 

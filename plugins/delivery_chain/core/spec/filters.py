@@ -27,17 +27,25 @@ class Destination:
     override: bool
 
 
+@dataclass(frozen=True, slots=True)
+class NotCovered:
+    """A replication rule does not cover an image."""
+
+    reason: str
+    """Why not, for people."""
+
+
 def destination(
     spec: ChainSpec, rule: ReplicateRule, repository: str, tags: Iterable[str]
-) -> Destination | str:
-    """Return the rule's destination of an image, or a sentence saying why it has none."""
+) -> Destination | NotCovered:
+    """Return the rule's destination of an image, or why the rule does not cover it."""
     if rule.level is Level.REPOSITORY and repository != spec.repository_of(rule):
-        return f"rule {rule.name!r} is for repository {spec.repository_of(rule)!r}"
+        return NotCovered(f"rule {rule.name!r} is for repository {spec.repository_of(rule)!r}")
     if rule.repositories and not fullmatch(rule.repositories, repository):
-        return f"repository {repository!r} does not match {rule.repositories!r}"
+        return NotCovered(f"repository {repository!r} does not match {rule.repositories!r}")
     covered = tuple(tag for tag in tags if fullmatch(rule.tags, tag))
     if not covered:
-        return f"no tag of {', '.join(tags) or 'this image'} matches {rule.tags!r}"
+        return NotCovered(f"no tag of {', '.join(tags) or 'this image'} matches {rule.tags!r}")
     namespace = rule.rename.namespace or spec.scope.namespace
     name = f"{namespace}/{rule.rename.repository or repository}"
     return Destination(rule.name, rule.to, name, covered, rule.override)

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
 KEEP_ROOM = timedelta(days=30)
-"""Time for which a chain's Dag keeps instances for removed rules: for runs in flight, and for older ones that are
-cleared."""
+"""Time for which a chain's Dag keeps instances for removed rules: runs in flight need them, and so do older runs that
+a user clears."""
 ABSENT_FOR = timedelta(seconds=60)
-"""Time that a spec's file has to be missing before its chain counts as removed: editors and copies rewrite files."""
+"""Time for which a spec's file has to be missing before its chain counts as removed: an editor that saves a file, or
+a copy, may remove and rewrite it."""
 REMEMBER = timedelta(days=1)
 """Retention of a removed chain's data: moving a file away by mistake loses nothing."""
 INDEX = "delivery_chain_specs"
@@ -38,7 +39,7 @@ KEPT = "delivery_chain_spec_"
 FINGERPRINT = 16
 """Hex digits of a fingerprint."""
 SHORT = 8
-"""Hex digits to display."""
+"""Hex digits of a fingerprint that are displayed."""
 
 
 Slots = dict[str, Annotated[int, Field(ge=0, le=1024)]]
@@ -53,7 +54,7 @@ class State(StrEnum):
     ABSENT = "absent"
     """The file is missing, for less than `ABSENT_FOR`."""
     NO_FILES = "no files"
-    """No spec at all, for example because a volume is not mounted."""
+    """The folder has no spec at all, for example because a volume is not mounted."""
     REMOVED = "removed"
 
     @property
@@ -69,11 +70,11 @@ class Entry(Value):
     """Number of the version, from 1, incremented with each change of the spec's meaning."""
     fingerprint: str
     file: str
-    """Relative to the specs folder."""
+    """The spec's file, relative to the specs folder."""
     slots: Slots
     """Instances of each mapped step that the version needs."""
     wide: Slots = {}
-    """Instances that earlier versions needed."""
+    """Instances of each mapped step that earlier versions needed; the Dag keeps them until `wide_until`."""
     wide_until: datetime | None = None
     covers: tuple[str, ...] = ()
     """Repositories that it covers, see `coverage`."""
@@ -96,7 +97,7 @@ class Kept(Value):
     entry: Entry
     spec: dict[str, Any]
     settled: bool = False
-    """Set by the task that saw the last run of a removed chain end."""
+    """Set by the task that found that the last run of a removed chain has ended."""
 
     @classmethod
     def of(cls, spec: ChainSpec, entry: Entry) -> Kept:
@@ -104,7 +105,7 @@ class Kept(Value):
         return cls(chain=spec.name, entry=entry, spec=content(spec))
 
     def read(self) -> ChainSpec:
-        """Return the spec.
+        """Return the stored spec.
 
         Raises:
             ValueError: The stored data was changed, or is not a valid spec for this version of the package.
@@ -168,7 +169,7 @@ def fingerprint(spec: ChainSpec) -> str:
 
 
 def coverage(spec: ChainSpec) -> tuple[str, ...]:
-    """Coverage of a spec, as strings: no two chains share one."""
+    """Repositories that a spec covers, as strings; no two chains share one."""
     scope = spec.scope
     return tuple(f"{scope.instance} {scope.namespace}/{name}" for name in scope.repositories or ("*",))
 
@@ -185,7 +186,7 @@ def judge(found: Found, index: Mapping[str, Entry], now: datetime) -> Judged:
     Args:
         found: Content of the files.
         index: Previous state, by chain.
-        now: The present.
+        now: Current time.
     """
     good = {spec.name: spec for spec in found.specs.values()}
     taken = {name for spec in good.values() for name in coverage(spec)}
@@ -233,7 +234,7 @@ def _without_file(name: str, entry: Entry, found: Found, taken: AbstractSet[str]
     if not found.specs and not found.bad:
         return _as(entry, State.NO_FILES)
     since = entry.since if entry.state is State.ABSENT and entry.since else now
-    # If the file has another chain, it is not in the middle of being rewritten.
+    # If the file now defines another chain, it is not just being rewritten.
     if entry.file not in found.specs and now - since < ABSENT_FOR:
         return _as(entry, State.ABSENT, since=since)
     return _as(entry, State.REMOVED, since=now)

@@ -1,4 +1,4 @@
-"""Model of the chain spec. `docs/chain-spec.md` explains each field; the rules are in their own modules.
+"""Model of the chain spec. `docs/chain-spec.md` explains each field; `delivery` and `scan` model two of the sections.
 
 The model follows ACR EE's delivery chain. Everything is validated here once, and trusted afterwards.
 """
@@ -93,7 +93,7 @@ class Source(Value):
         if url.startswith("-") or any(character in url for character in "\0\r\n"):
             raise ValueError("expected a git address")
         if re.match(r"[a-z+]+://[^/]*@", url) and not url.startswith("ssh://"):
-            raise ValueError("an address has no user or password: put them into the connection")
+            raise ValueError("the address must not contain a user or password: put them into the connection")
         return url
 
 
@@ -112,7 +112,7 @@ class TagRule(Value):
     build_time: BuildTime | None = None
     """Time of the source push, in the build's `timezone`."""
     commit_id: Annotated[int | None, Field(ge=1, le=40, strict=True), BeforeValidator(commit_length)] = None
-    """First characters of the commit, 1 to 40; `true` means 6."""
+    """Number of characters of the commit to append, 1 to 40; `true` means 6."""
 
     @property
     def placeholders(self) -> frozenset[str]:
@@ -155,7 +155,7 @@ class BuildRule(Value):
     tags: tuple[TagRule, ...] = Field(min_length=1)
     """1 to 3 image tags."""
     platforms: tuple[Platform, ...] = Field(default=(Platform.LINUX_AMD64,), min_length=1)
-    """With several, every tag points at one index of all of them."""
+    """Platforms to build. With several, every tag points at one index of all of them."""
     args: dict[ArgName, Annotated[str, StringConstraints(strict=True, max_length=4000)]] = Field(default={})
     """Build arguments, at most 20. They are visible in the image: no secrets."""
 
@@ -220,7 +220,7 @@ class BuildRule(Value):
 
     @property
     def system_only(self) -> bool:
-        """Whether only a push can be built: the rule alone does not determine ref and tag."""
+        """Whether only a push can start the rule, because the rule alone does not determine ref and tag."""
         return self.pattern.match is Match.REGEXP or not all(tag.literal for tag in self.tags)
 
 
@@ -252,7 +252,7 @@ class Build(Value):
 
     rules: tuple[BuildRule, ...] = Field(min_length=1)
     read_from: tuple[ReadFrom, ...] | None = Field(default=None, alias="from", max_length=50)
-    """Allowed sources of base images; by default the chain's own namespace, and others without a login."""
+    """Allowed sources of base images; by default the chain's own namespace, and other registries without a login."""
     timezone: Annotated[str, AfterValidator(time_zone)] = "Asia/Shanghai"
     """Time zone of `build_time`; UTC+8 by default, like ACR EE."""
     timeout_minutes: Annotated[int, Field(ge=1, le=1440)] = 60

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 V = TypeVar("V", bound=Value)
 MOST_PROBLEMS = 50
-"""Most problems of one file to report."""
+"""Maximum number of problems of one file to report."""
 PATTERN_COST = 20_000
-"""Most characters of a spec's names and patterns in total; `\\p{…}` counts as 50 more, since it is slow to compile."""
+"""Maximum total length of a spec's names and patterns; `\\p{…}` counts as 50 more, since it is slow to compile."""
 LONGEST_MESSAGE = 500
-"""Most characters of one problem's message, which may repeat the value found."""
+"""Maximum length, in characters, of one problem's message, which may repeat the value found."""
 SHOWN = 80
-"""Most characters of a value to show: one line of a terminal."""
+"""Maximum number of characters of a value to show: one line of a terminal."""
 _PATTERN_KEYS = frozenset({"branch", "tag", "tags", "repositories", "regexp", "exclude"})
 
 
@@ -135,7 +135,7 @@ def _pattern_cost(data: Any, key: str = "") -> int:
 
 
 def _draft(data: dict[str, Any]) -> Draft:
-    """Collect the parts that are valid on their own, so that one error does not hide others between the rest."""
+    """Collect the parts that are valid on their own, so that an error in one does not hide errors between the rest."""
     sources = data.get("sources", {})
     build = data.get("build", {})
     lists = {
@@ -205,6 +205,7 @@ def _real_path(loc: Sequence[str | int], data: Any) -> KeyPath:
 
 _WORDINGS = {
     "missing": "is missing",
+    "int_parsing_size": "expected a smaller number, found {found}",
     "string_type": "expected text, found {found}{hint}",
     "string_pattern_mismatch": "expected {wanted}, found {found}",
     "bool_type": "expected true or false, found {found}",

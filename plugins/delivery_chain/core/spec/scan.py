@@ -50,19 +50,19 @@ class Clause(Value):
 
     @property
     def says_something(self) -> bool:
-        """Whether the clause can block at all."""
+        """Whether the clause can block anything."""
         return self.severity is not None or bool(self.findings)
 
 
 class GateException(Value):
-    """An accepted finding: by whom, why and until when."""
+    """An accepted finding, with who accepts it, why and until when."""
 
     id: FindingId
-    """Or one of its aliases; case-insensitive."""
+    """The finding's id or one of its aliases; case-insensitive."""
     package: Annotated[str, StringConstraints(min_length=1)] | None = None
-    """Only in this package, or in packages built from this source package."""
+    """Accept it only in this package, or in packages built from this source package."""
     repository: RepositoryName | None = None
-    """Only in this repository."""
+    """Accept it only in this repository."""
     reason: Annotated[str, StringConstraints(min_length=1, max_length=1000)]
     owner: str = ""
     expires: Day | None = None
@@ -79,7 +79,7 @@ class OnBlock(Value):
 
 
 class Block(Clause):
-    """Policy that blocks an image, and what happens then. Its own clause and each of `any` block independently."""
+    """Policy that blocks an image, and the actions on a blocked one. Its own clause and each of `any` block alone."""
 
     any: tuple[Clause, ...] = Field(default=(), max_length=50)
     """More clauses; meeting any of them blocks."""

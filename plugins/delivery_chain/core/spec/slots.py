@@ -1,6 +1,6 @@
 """Assign the instances of a mapped step to items of the spec.
 
-An instance belongs to the item at its position in a list of the spec that the run was planned with.
+The instance with index N belongs to the Nth item of a list in the spec that the run was planned with.
 
 Airflow maps over the number of items, never over the items: a rule that is added, removed or moved while a run is in
 flight changes the spec, but not the assignment of the run's instances.
@@ -29,8 +29,8 @@ NOUNS = {
 }
 """Mapped steps, with the noun for their items."""
 ANY: Widths = dict.fromkeys(NOUNS, 1024)
-"""More than any spec has. A task's own process makes its Dag as wide, so that its instance exists whatever the
-current spec says."""
+"""More instances than any spec needs. A task's own process builds its Dag with this many, so that the task's instance
+exists whatever the current spec says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def widths(spec: ChainSpec) -> Widths:
 
 
 def widest(*several: Mapping[str, int]) -> Widths:
-    """Maximum number of instances of several."""
+    """Maximum number of instances of each step, over several such mappings."""
     return {step: max((one.get(step, 0) for one in several), default=0) for step in NOUNS}
 
 

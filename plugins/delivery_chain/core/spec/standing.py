@@ -28,7 +28,7 @@ TAGS = {State.INVALID: INVALID_TAG, State.NO_FILES: NO_FILES_TAG, State.REMOVED:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Default of a chain whose state is unknown: a Dag created outside of Airflow."""
+    """Status of a chain's version. By default it is unknown, as for a Dag that is built outside Airflow."""
 
     version: str = ""
     banner: str = ""

@@ -15,12 +15,12 @@ from delivery_chain.core.names.reference import check_name, check_tag
 from delivery_chain.core.spec.advice import meant_by_glob
 
 _OF_PATTERNS = frozenset("*?+()[]{}|^$\\")
-"""Characters that patterns have, and tags have not."""
+"""Characters that occur in patterns, but not in tags."""
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 PLACEHOLDER = re.compile(r"\$\{([^{}]*)\}")
 """`${name}` in a tag, replaced by the text that the rule's pattern captured under that name."""
 QUARANTINE_SUFFIX = "-quarantine"
-"""Suffix of namespaces that hold backups of blocked images of the namespace without it."""
+"""Suffix of a namespace with the backups of images that were blocked in the namespace without this suffix."""
 
 PLATFORM = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}(?:/[a-z0-9][a-z0-9._-]{0,31}){1,2}")
 """`os/architecture` or `os/architecture/variant`."""
@@ -43,7 +43,7 @@ def _whole_tag(text: str) -> str:
             raise
         meant = meant_by_glob(text) or text
         raise ValueError(
-            f"{error}; here are whole tags, a pattern goes into {{regexp: {meant!r:.120}}}"
+            f"{error}; this list takes whole tags, write a pattern as {{regexp: {meant!r:.120}}}"
         ) from error
 
 
@@ -89,7 +89,7 @@ def single(value: Any) -> Any:
 
 
 def finding_id(text: str) -> str:
-    """Reject anything that can't be the id of a vulnerability: an entry that never matches is useless.
+    """Reject anything that can't be the id of a vulnerability, because such an entry would never match a finding.
 
     CVE and GHSA ids have one shape. Other advisories have as many shapes as publishers (`DSA-5514-1`,
     `RHSA-2021:1234`, `ALAS2-2021-001`, `SNYK-JS-LODASH-590103`), so those only need what all have in common.
@@ -108,7 +108,7 @@ _SHAPES = {
     "ghsa": re.compile(r"(?i:ghsa)(?:-[0-9A-Za-z]{4}){3}"),
     "": re.compile(r"(?=.*[0-9])[A-Za-z][A-Za-z0-9]*(?:[-_.:/#][A-Za-z0-9]+)+|[A-Za-z]{2,8}[0-9]{2,10}"),
 }
-"""By prefix of the id; the last one is for all others."""
+"""Shape of an id by its prefix; the empty prefix is for all other ids."""
 DEFAULT_COMMIT_LENGTH = 6
 """Characters of the commit id in a tag (ACR EE's default)."""
 

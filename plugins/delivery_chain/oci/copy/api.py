@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from delivery_chain.errors import ContentMismatch
 from delivery_chain.oci.copy.endpoint import Place
-from delivery_chain.oci.copy.engine import Copier, CopyResult, Outcome
+from delivery_chain.oci.copy.engine import Copier, CopyResult, TargetOutcome
 from delivery_chain.oci.copy.limits import SHARED, Limits
 from delivery_chain.oci.copy.tag import put_tag
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from delivery_chain.oci.copy.progress import Progress
     from delivery_chain.oci.copy.resume import Resume
 
-__all__ = ["Copier", "CopyResult", "Outcome", "Place", "copy_image", "put_tag"]
+__all__ = ["Copier", "CopyResult", "Place", "TargetOutcome", "copy_image", "put_tag"]
 
 
 def copy_image(

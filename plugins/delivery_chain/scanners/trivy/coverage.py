@@ -1,8 +1,8 @@
 """Read from Trivy's report what it scanned: operating system, packages, languages, and the gaps.
 
 Source: aquasecurity/trivy 0.76, `pkg/detector/ospkg` (families and their lists of releases), and its reports of
-images made for the purpose (tests/samples/trivy): an unsupported family has no os-pkgs result, a missing or empty
-package database has one without packages.
+images made for the purpose (tests/samples/trivy): with an unsupported family, the report has no os-pkgs result; with a
+missing or empty package database, it has one without packages.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def read_coverage(system: object, results: Sequence[dict[str, Any]], *, unknown_
 
 
 def _are_strange(family: str, packages: Sequence[Any]) -> bool:
-    """Whether some belong to another package manager than the system's. Trivy looks them up in its data anyway."""
+    """Whether some packages belong to another package manager than the system's. Trivy looks them up all the same."""
     said = {str(package.get("AnalyzedBy")) for package in packages if isinstance(package, dict)}
     used = {"rpm" if manager == ALSO_RPM else manager for manager in said} & MANAGERS.keys()
     own = {manager for manager, families in MANAGERS.items() if family in families}

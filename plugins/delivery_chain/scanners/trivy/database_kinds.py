@@ -1,4 +1,4 @@
-"""Describe Trivy's two databases, of vulnerabilities and of Java archives, which are stored and fetched alike."""
+"""Describe Trivy's two databases, of vulnerabilities and of Java archives; both are stored and fetched in one way."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class DatabaseKind:
     """The differences between Trivy's databases."""
 
     name: str
-    """Name for people."""
+    """Display name."""
     folder: str
     """Folder in which Trivy expects it, below its cache folder."""
     file: str
@@ -19,17 +19,17 @@ class DatabaseKind:
     schema: int
     """Supported schema version; also the artifact's default tag."""
     home: str
-    """Folder below ours that stores it; empty for ours itself."""
+    """Subfolder of the worker's cache folder that stores it; empty for the cache folder itself."""
     download: str
-    """Trivy's option to only download it."""
+    """Trivy's option that only downloads it."""
     repository: str
     """Trivy's option for its repository."""
     defaults: str
     """Default repositories of Trivy 0.76, in order."""
     setting: str
-    """Our option for a mirror of it."""
+    """Option in `[delivery_chain]` for a mirror of it."""
     limit: str
-    """Our option for its maximum age."""
+    """Option in `[delivery_chain]` for its maximum age."""
     seconds: float
     """Time limit of a download."""
 

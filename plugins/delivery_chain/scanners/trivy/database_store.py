@@ -47,18 +47,18 @@ class Stored:
     folder: str
     """Name below `databases`."""
     source: str
-    """Repository in the settings when it was fetched; empty for Trivy's default."""
+    """Repository that the settings named when it was fetched; empty for Trivy's default."""
     repository: str
     """Its origin, such as `ghcr.io/aquasecurity/trivy-db:2`."""
     digest: str
     """Manifest digest of the artifact; empty if Trivy chose the repository."""
     sample: bool
     size: int
-    """Bytes of the database's file: a different size later means damage."""
+    """Size of the database's file in bytes: if it differs later, the file is damaged."""
     updated_at: datetime
     next_update: datetime
     checked_at: datetime
-    """Time of the last check for a newer one, UTC."""
+    """Time of the last check for a newer database, UTC."""
 
 
 class DatabaseStore:
@@ -84,7 +84,7 @@ class DatabaseStore:
 
     @contextlib.contextmanager
     def locked(self, deadline: float) -> Iterator[None]:
-        """Keep other tasks of this worker from refreshing during the block; first remove what killed ones left.
+        """Keep other tasks of this worker from refreshing during the block; first remove leftovers of killed ones.
 
         Raises:
             DatabaseUnavailable: Another task held the lock until the deadline. Retryable.
@@ -100,7 +100,7 @@ class DatabaseStore:
             ) from error
         try:
             self._await(descriptor, deadline)
-            # A task that was killed in a download held the lock.
+            # Left by a task that held the lock and was killed during a download.
             for left_over in (self._folder / "databases").glob(f"{_INCOMING}*"):
                 shutil.rmtree(left_over, ignore_errors=True)
             yield
@@ -160,11 +160,11 @@ class DatabaseStore:
         return stored
 
     def checked(self, stored: Stored, now: datetime) -> None:
-        """Record that a newer one was checked for. Needs the lock."""
+        """Record the time of a check for a newer database. Needs the lock."""
         self._point_to(replace(stored, checked_at=now))
 
     def _sound(self, file: Path) -> bool:
-        """Whether the Java database is readable: Trivy treats an unreadable one as one that knows no archive."""
+        """Whether a Java database is readable: Trivy treats an unreadable one as empty. True for other databases."""
         if self._kind is not JAVA:
             return True
         try:

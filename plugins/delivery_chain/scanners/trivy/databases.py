@@ -43,7 +43,7 @@ SAMPLE_ANNOTATION = "dev.delivery-chain.sample"
 PAUSE = timedelta(minutes=10)
 """Time between two checks for a newer database, while the present one is fresh enough."""
 _AHEAD = timedelta(days=1)
-"""Furthest that a build time may lie in the future and still be trusted."""
+"""Time by which a build time may lie in the future and still be trusted."""
 _DOWNLOADED = re.compile(r'successfully downloaded\s+repo="([^"\s]{1,300})"')
 
 
@@ -68,7 +68,7 @@ def ensure_database(
     logins: Sequence[Registry] = (),
     damaged: LocalDatabase | None = None,
 ) -> LocalDatabase:
-    """Return a database, fetched if missing or due; once per worker, however many tasks need it.
+    """Return a database, after fetching it if it is missing or due: once per worker, however many tasks need it.
 
     Args:
         options: Mirrors and maximum ages.
@@ -77,9 +77,9 @@ def ensure_database(
         deadline: Time of `time.monotonic()`, seconds.
         kind: The kind of database.
         on_line: Receives Trivy's log lines, and a line if an old database is kept.
-        logins: Credentials for the mirror, if it is one of these registries; else access is anonymous.
-        damaged: A database that Trivy could not read: it is fetched again, unless another task has done so. It stays
-            if no other can be fetched, since the fault may lie in the image.
+        logins: Credentials for the mirror, if it is one of these registries; otherwise access is anonymous.
+        damaged: A database that Trivy could not read: it is fetched again, unless another task has done so. If no
+            other can be fetched, it is kept, since the image may be the cause.
 
     Returns:
         The database. `facts.stale` says that it is older than allowed: the gate decides on that.
@@ -157,7 +157,7 @@ class _Fetch:
         until = min(self.deadline, time.monotonic() + self.kind.seconds)
         arguments = ["image", self.kind.download, "--no-progress"]
         if self.mirror is not None:
-            # By digest: the download is exactly the artifact that was inspected.
+            # By digest, so that the download is exactly the artifact that was inspected.
             arguments += [self.kind.repository, f"{self.mirror.host}/{self.mirror.name}@{digest}"]
         with self.store.incoming() as folder:
             run_trivy(
@@ -215,7 +215,7 @@ def _unavailable(fetch: _Fetch, error: RegistryError | ToolError) -> ScanFailed:
 
 
 def _is_due(stored: Stored, max_age: timedelta, now: datetime) -> bool:
-    """Whether to check for a newer one: always if too old, else if one is due upstream, with a pause."""
+    """Whether to check for a newer database: this one is too old, or a newer one is due and the last check is old."""
     if now - stored.updated_at > max_age:
         return True
     return now >= stored.next_update and not timedelta(0) <= now - stored.checked_at < PAUSE

@@ -8,12 +8,12 @@ from typing import Any
 from delivery_chain.errors import ScanFailed
 
 LONGEST = 1_000
-"""Most characters of an id, a package, a version or a path; longer ones are refused."""
+"""Maximum length, in characters, of an id, a package, a version or a path; longer ones are refused."""
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 
 def text(source: dict[str, Any], key: str, where: str, *, required: bool = True) -> str:
-    """Return a cleaned text of at most 1,000 characters."""
+    """Return a field's text, cleaned; refuse the report if it is too long."""
     value = source.get(key)
     if value is None and not required:
         return ""

@@ -1,9 +1,9 @@
 """Select the image for Trivy by digest, after checking that Trivy would see all of it.
 
 Trivy follows the config's list of layers, not the manifest's, reads equal entries once, and fetches what the registry
-lacks from URLs that the pusher of the image wrote. Podman unpacks what the manifest lists. Some layers are one archive
-to Trivy and another to a runtime. So each layer is read here first: unpacked, it has to match the config, which is what
-runtimes require.
+lacks from URLs that whoever pushed the image wrote. Podman unpacks what the manifest lists. Some layers are one archive
+to Trivy and another to a runtime. So each layer is read here first: unpacked, it has to match the config, as runtimes
+require.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from delivery_chain.scanners.interface import ImageRef
 
 MOST_BYTES = 2**50
-"""Most unpacked bytes of an image; the scan times out long before."""
+"""Maximum number of unpacked bytes of an image; the scan times out long before."""
 
 
 def image_to_scan(image: ImageRef, platform: str, *, deadline: float) -> tuple[Reference, Manifest]:
     """Return the reference to pass to Trivy, and the manifest.
 
-    Uses our own client, so that wrong credentials give a distinct error.
+    Uses this package's registry client, so that wrong credentials raise a specific error.
 
     Args:
         image: The image to scan.
@@ -38,7 +38,7 @@ def image_to_scan(image: ImageRef, platform: str, *, deadline: float) -> tuple[R
 
     Raises:
         ScanFailed: It is an index, or Trivy would not see all of its layers. Not retryable.
-        ToolTimeout: Reading the layers took all the time. Not retryable.
+        ToolTimeout: Reading the layers exceeded the deadline. Not retryable.
         RegistryError: It can't be read.
     """
     what = f"scan of {image.name}@{image.digest} for {platform}"
@@ -56,7 +56,7 @@ def image_to_scan(image: ImageRef, platform: str, *, deadline: float) -> tuple[R
 
 
 class _Unseen(Exception):
-    """Trivy would not see all of the image; the message says why, and what to do."""
+    """Trivy would not see all of the image. The message gives the reason and the next step."""
 
 
 def _seen(image: ImageRef, deadline: float) -> Manifest:

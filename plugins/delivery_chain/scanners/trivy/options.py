@@ -19,14 +19,14 @@ LONGEST_AGE = 24 * 365
 
 
 class TrivyOptions(Options):
-    """The options that travel with a job."""
+    """The options that are part of a job."""
 
     db_repository: str = ""
     """`host[:port]/name[:tag]` of a mirror of the vulnerability database; empty for Trivy's own default."""
     db_max_age_hours: int = 72
-    """A vulnerability database older than this is stale: no pass unless the spec accepts that."""
+    """A vulnerability database older than this is stale: no image passes with it unless the spec accepts that."""
     java_db_repository: str = ""
-    """As `db_repository`, for the database of Java archives."""
+    """Like `db_repository`, for the database of Java archives."""
     java_db_max_age_hours: int = 336
     """A Java database older than this is stale; it is built weekly."""
     wheel: bool = False
@@ -44,7 +44,7 @@ class TrivyOptions(Options):
         )
 
     def repository(self, kind: DatabaseKind) -> str:
-        """Return the mirror of one kind of database, or an empty text."""
+        """Return the mirror of one kind of database, or an empty string."""
         return self.java_db_repository if kind is JAVA else self.db_repository
 
     def max_age(self, kind: DatabaseKind) -> timedelta:

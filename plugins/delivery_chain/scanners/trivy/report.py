@@ -1,6 +1,6 @@
 """Parse Trivy's JSON report. Pure; the report is untrusted, so whatever is not understood is refused.
 
-A report that is invalid in any part is refused as a whole: the image must not pass for lack of findings.
+If any part of a report is invalid, all of it is refused: otherwise an image could pass because findings are missing.
 
 Source: aquasecurity/trivy, `pkg/types/report.go`, schema version 2; recorded reports in tests/samples/trivy.
 """
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from delivery_chain.core.gate.findings import Database
 
 MAX_REPORT = 64 * 1024 * 1024
-"""Bytes; a full Debian image with 400 packages gives about 1 MiB."""
+"""Maximum size in bytes; the report on a full Debian image with 400 packages has about 1 MiB."""
 SCHEMA_VERSION = 2
 _IMAGE = "container_image"
 _SEVERITIES = {severity.value.upper(): severity for severity in Severity}
 _MOST_ALIASES = 1_000
 _TITLE = 300
-"""Most characters of a title that are kept."""
+"""Maximum number of characters of a title that are kept."""
 _NO_DATE = 1900
-"""Dates before this year are Go's zero time."""
+"""Dates before this year are Go's zero time, so unknown."""
 
 
 def parse_report(
@@ -104,7 +104,7 @@ def _check_digest(metadata: dict[str, Any], digest: str) -> None:
 
 
 def _check_platform(metadata: dict[str, Any], platform: str) -> None:
-    """Check the platform: Trivy scans what it finds under a digest, whatever platform is requested.
+    """Check the platform: Trivy scans the image that it finds under a digest, whatever platform is requested.
 
     An image config may omit the variant, so it is compared only if both sides have one.
     """

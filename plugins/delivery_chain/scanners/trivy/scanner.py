@@ -1,8 +1,8 @@
 """Scan an image in its registry with Trivy: by digest, with databases of known age, without Trivy's own downloads.
 
-The Java database is fetched when an image turns out to need it: Trivy says so, and is run again.
+The Java database is fetched when an image turns out to need it: Trivy reports that, and is then run again.
 
-Source: Trivy 0.76, `trivy image --help`; its failures as recorded against a real registry.
+Source: Trivy 0.76, `trivy image --help`; failures recorded with a real registry.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ class TrivyScanner:
         until = time.monotonic() + seconds
         program = find_trivy(wheel=options.wheel)
         if wheel := wheel_of(program):
-            log(f"trivy: {program} is from the PyPI wheel {wheel}, not from its makers: sandboxes only")
+            log(
+                f"trivy: {program} is from the PyPI wheel {wheel}, not from its maintainers: use it in sandboxes only"
+            )
         for line in flaws("trivy", check_version(program)):
             log(line)
         return Ready(options, workplace, self._database(VULNERABILITIES, options, workplace, until, log))
@@ -133,7 +135,7 @@ class TrivyScanner:
                 again.add(result)
                 scan.log(f"{result.name}: Trivy can't read it, so it is fetched again")
             else:
-                scan.log(f"{result.name}: the image holds Java archives, so it is needed")
+                scan.log(f"{result.name}: the image contains Java archives, so it is needed")
             ready = scan.ready
             databases[result] = self._database(
                 result, ready.options, ready.workplace, scan.deadline, scan.log, damaged
@@ -162,7 +164,7 @@ class TrivyScanner:
 
 @dataclass(slots=True)
 class _Scan:
-    """Runs of Trivy on one image, with varying databases."""
+    """Repeated runs of Trivy on one image, with one or both databases."""
 
     ready: Ready
     image: ImageRef
@@ -223,7 +225,7 @@ class _Scan:
             *("--max-image-size", LARGEST),
             # The list of packages distinguishes "no findings" from "nothing scanned".
             "--list-all-pkgs",
-            # A cache on disk has a single lock, on which a second scan fails.
+            # Not the cache on disk: it has a single lock, so a concurrent scan would fail.
             *("--cache-backend", "memory"),
             *("--skip-db-update", "--skip-java-db-update", "--offline-scan", "--no-progress"),
             str(self.reference),
@@ -253,7 +255,7 @@ class _Scan:
 
 
 def _with_root(report: ScanReport, image: ImageRef, manifest: Manifest, deadline: float) -> ScanReport:
-    """Return the report, with the other contents of an image that names no operating system."""
+    """Add to the report what else an image that names no operating system contains."""
     coverage = report.coverage
     if coverage.os_family or coverage.gaps:
         return report

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Version = tuple[int, int, int]
 MINIMUM: Version = (0, 69, 0)
-"""Older versions write reports of another shape: every scan would fail at its end."""
+"""Older versions write reports in another format, so every scan would fail at its end."""
 WITHDRAWN: frozenset[Version] = frozenset({(0, 69, 4), (0, 69, 5), (0, 69, 6)})
 """Published by an attacker with the maintainers' keys (GHSA-69fq-xp46-6x23)."""
 SECONDS = 60.0
@@ -60,7 +60,8 @@ def check_version(program: str) -> str:
         ToolMissing: It is older than the minimum, or does not print its version. Not retryable.
         ToolTimeout, ToolError: It does not start.
     """
-    # Trivy reads trivy.yaml from its working directory; it looks for databases in its home, and creates nothing.
+    # Trivy reads trivy.yaml from its working directory. It also looks for databases in its home folder, but creates
+    # nothing.
     completed = run(
         [program, "--version"],
         tool="trivy",

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from delivery_chain.core.plan import Plan
     from delivery_chain.core.results import ScanResult
-    from delivery_chain.core.run.state import Facts
+    from delivery_chain.core.run.facts import Facts
     from delivery_chain.oci.client import RegistryClient
 
 LARGEST_REPORT = 16 * 1024 * 1024

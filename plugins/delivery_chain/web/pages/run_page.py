@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from delivery_chain.core.run.state import FINE, End, changed
+from delivery_chain.core.run.end import FINE, End
+from delivery_chain.core.run.state import changed
 from delivery_chain.web.pages import rendering
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import pytest
 from delivery_chain.builders.buildah import builder
 from delivery_chain.builders.buildah.isolation import Isolation, Network
 from delivery_chain.builders.interface import BuildWork
-from delivery_chain.builders.table import load_builder
+from delivery_chain.builders.table import BUILDERS
 from delivery_chain.core.names.platform import Platform
 from delivery_chain.core.names.registry import Registry
 from delivery_chain.errors import BuildFailed, ConfigurationError, DeliveryChainError
@@ -103,7 +103,7 @@ def facts_of(
             context, context / "Dockerfile", Platform.LINUX_AMD64, f"{registry.host}/hostile:{isolation}", registry,
             tmp_path / "work", options={"isolation": isolation, "network": network},
         )  # fmt: skip
-        load_builder("buildah").build(work, seconds=99, log=seen.append)
+        BUILDERS.load("buildah")().build(work, seconds=99, log=seen.append)
     except DeliveryChainError:
         print("\n".join(seen))  # noqa: T201 - for the failed test
         raise
@@ -223,7 +223,7 @@ def test_escape_of_older_buildah_leads_nowhere(
             tmp_path / "work", options={"isolation": isolation, "network": network},
         )  # fmt: skip
         with pytest.raises(BuildFailed):
-            load_builder("buildah").build(work, seconds=99, log=seen.append)
+            BUILDERS.load("buildah")().build(work, seconds=99, log=seen.append)
     finally:
         readable.unlink()
     assert set(seen) & {"home", "opt", "srv", "boot", "media"} == set()

@@ -1,4 +1,4 @@
-"""Hostile Dockerfiles, one for each known way out: none finds a login, the worker's network, or a file to replace.
+"""Hostile Dockerfiles, one per known escape: none finds a login, the worker's network, or a file to replace.
 
 Builds that could use buildah's own flaws to get out are refused. Behind that refusal is a second barrier: tests that
 disable the refusal show that a step which gets out finds nothing of value.
@@ -53,7 +53,7 @@ def test_known_ways_out_are_refused(
     attack: Attack, dockerfile: str, flaw: str, isolation: Isolation, network: Network
 ) -> None:
     """Before anything is pulled or run, and the error names the flaw."""
-    with pytest.raises(BuildFailed, match=rf"Dockerfile:\d+: RUN .*refused, as {flaw}"):
+    with pytest.raises(BuildFailed, match=rf"Dockerfile:\d+: RUN .*refused, because {flaw}"):
         attack(dockerfile, isolation, network)
     assert not any(line.startswith(("pulling", "STEP", "[1/2]")) for line in attack.build.lines)
 
@@ -70,7 +70,7 @@ HIDDEN = [
 def test_a_mount_is_not_hidden_by_odd_bytes(attack: Attack, start: bytes) -> None:
     """Everything that buildah takes for a mount is checked, whatever bytes surround it."""
     step = start + f'type=cache,id={CLIMB},target=/x ["/bin/busybox","ls","/x"]\n'.encode()
-    with pytest.raises(BuildFailed, match=r"refused, as CVE-2024-9675"):
+    with pytest.raises(BuildFailed, match=r"refused, because CVE-2024-9675"):
         attack(
             (b"FROM {base}\n" + step).decode(errors="surrogateescape"), Isolation.CONTAINER, Network.PRIVATE
         )

@@ -2,57 +2,33 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
-import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from delivery_chain.core.gate.coverage import Coverage, LanguagePackages
-from delivery_chain.core.gate.findings import Database, ScanReport, Severity
-from delivery_chain.core.names.registry import Registry
+from delivery_chain.core.gate.findings import Database, ScanReport
 from delivery_chain.errors import (
-    DatabaseUnavailable,
-    DeliveryChainError,
-    NotFound,
-    RegistryUnreachable,
     ScanFailed,
     ToolMissing,
-    ToolTimeout,
-    Unauthorized,
 )
 from delivery_chain.oci.client import RegistryClient
 from delivery_chain.oci.manifest import OCI_INDEX, build_index
 from delivery_chain.sandbox import vulndb
 from delivery_chain.scanners.trivy.command import find_trivy, wheel_of
 from delivery_chain.scanners.trivy.scanner import REPORT_TYPE
-from support.oci_registry import docker_registry, free_port
+from support.oci_registry import docker_registry
 from support.oci_tls import make_certificates
+from support.outdated_image import OLD_FINDINGS
 from support.scan_images import CLEAN, NO_PACKAGES, OLD, push_hidden_layer
-from support.trivy_bench import AMD64, ARM64, BUILT, DATABASE, LOG4J, Bench
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from delivery_chain.scanners.interface import ScanOutput
+from support.trivy_bench import AMD64, BUILT, DATABASE, LOG4J, Bench
+from support.trivy_cases import NO_DIGEST
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    folder = tmp_path / "registry"
-    folder.mkdir()
-    with docker_registry(folder) as registry, RegistryClient(registry) as client:
-        vulndb.publish_sample_database(client, now=BUILT)
-        vulndb.publish_sample_java_database(client, now=BUILT)
-        yield Bench(client, tmp_path / "cache")
 
 
 def facts(bench: Bench, *, stale: bool = False) -> Database:
@@ -67,36 +43,14 @@ def facts(bench: Bench, *, stale: bool = False) -> Database:
     )
 
 
-def packed(database: bytes) -> bytes:
-    """A database layer with other content for `trivy.db`."""
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as archive:
-        for name, content in (("trivy.db", database), ("metadata.json", vulndb.metadata(BUILT))):
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return gzip.compress(stream.getvalue(), mtime=0)
-
-
 def test_an_outdated_image_gives_all_its_findings(bench: Bench) -> None:
     """Debian and Python packages, fixed and unfixed, worst first, with the database that has them."""
     digest = bench.push("demo/old", OLD)
 
     output = bench.scan("demo/old", digest)
 
-    high, medium, low = Severity.HIGH, Severity.MEDIUM, Severity.LOW
-    assert [(f.severity, f.id, f.package, f.installed, f.fixed) for f in output.report.findings] == [
-        (high, "CVE-2019-10906", "Jinja2", "2.10", "2.10.1"),
-        (high, "CVE-2023-4911", "libc6", "2.36-9", "2.36-9+deb12u3"),
-        (high, "CVE-2023-6246", "libc6", "2.36-9", "2.36-9+deb12u4"),
-        (high, "CVE-2024-2961", "libc6", "2.36-9", "2.36-9+deb12u6"),
-        (high, "CVE-2024-33599", "libc6", "2.36-9", "2.36-9+deb12u7"),
-        (high, "CVE-2025-4802", "libc6", "2.36-9", "2.36-9+deb12u11"),
-        (medium, "CVE-2020-28493", "Jinja2", "2.10", "2.11.3"),
-        (medium, "CVE-2024-22195", "Jinja2", "2.10", "3.1.3"),
-        (medium, "CVE-2024-34064", "Jinja2", "2.10", "3.1.4"),
-        (low, "CVE-2011-3374", "apt", "2.6.1", ""),
-    ]
+    found = [(f.severity, f.id, f.package, f.installed, f.fixed) for f in output.report.findings]
+    assert found == OLD_FINDINGS
     assert (output.report.digest, output.report.database) == (digest, facts(bench))
     assert (output.media_type, json.loads(output.raw)["SchemaVersion"]) == (REPORT_TYPE, 2)
 
@@ -279,119 +233,6 @@ def test_a_damaged_database_is_fetched_again(bench: Bench, damage: str) -> None:
     assert len(bench.scan("demo/old", digest).report.findings) == 10
 
 
-NO_DIGEST = "sha256:" + "0" * 64
-
-
-class _Case:
-    """A fault, and its expected error."""
-
-    def missing_image(self, bench: Bench) -> ScanOutput:
-        bench.push("demo/image", CLEAN)
-        return bench.scan("demo/image", NO_DIGEST)
-
-    def missing_repository(self, bench: Bench) -> ScanOutput:
-        return bench.scan("demo/none", NO_DIGEST)
-
-    def dead_registry(self, bench: Bench) -> ScanOutput:
-        dead = Registry(f"127.0.0.1:{free_port()}", plain_http=True)
-        return bench.scan("demo/image", NO_DIGEST, registry=dead)
-
-    def another_platform(self, bench: Bench) -> ScanOutput:
-        return bench.scan("demo/image", bench.push("demo/image", OLD), platform=ARM64)
-
-    def no_image(self, bench: Bench) -> ScanOutput:
-        head = bench.client.head_manifest(DATABASE, "2")
-        assert head is not None
-        return bench.scan(DATABASE, head.digest)
-
-    def no_database(self, bench: Bench) -> ScanOutput:
-        bench.options = bench.options.model_copy(
-            update={"db_repository": f"127.0.0.1:{free_port()}/{DATABASE}:2"}
-        )
-        return bench.scan("demo/image", bench.push("demo/image", CLEAN))
-
-    def database_not_in_the_mirror(self, bench: Bench) -> ScanOutput:
-        bench.options = bench.options.model_copy(
-            update={"db_repository": f"{bench.registry.host}/other/name:2"}
-        )
-        return bench.scan("demo/image", bench.push("demo/image", CLEAN))
-
-    def mirror_holds_an_image(self, bench: Bench) -> ScanOutput:
-        bench.options = bench.options.model_copy(
-            update={"db_repository": f"{bench.registry.host}/demo/image:1"}
-        )
-        return bench.scan("demo/image", bench.push("demo/image", CLEAN))
-
-    def another_source_is_down(self, bench: Bench) -> ScanOutput:
-        bench.scan("demo/image", bench.push("demo/image", CLEAN))
-        return self.no_database(bench)
-
-    def corrupt_in_the_mirror(self, bench: Bench) -> ScanOutput:
-        bench.publish(packed(b"no bbolt file" * 1000))
-        return bench.scan("demo/image", bench.push("demo/image", OLD))
-
-    def too_late(self, bench: Bench) -> ScanOutput:
-        digest = bench.push("demo/image", OLD)
-        bench.database_file()
-        return bench.scan("demo/image", digest, seconds=0.005)
-
-
-CASES: dict[str, tuple[type[DeliveryChainError], str]] = {
-    "missing_image": (NotFound, NO_DIGEST),
-    "missing_repository": (NotFound, "demo/none"),
-    "dead_registry": (RegistryUnreachable, "127.0.0.1"),
-    "another_platform": (ScanFailed, "expected an image for linux/arm64, found one for 'linux/amd64'"),
-    "no_image": (ScanFailed, "its config lists 0 layers, its manifest 1"),
-    "no_database": (DatabaseUnavailable, "[delivery_chain] trivy_db_repository"),
-    "database_not_in_the_mirror": (DatabaseUnavailable, "other/name"),
-    "mirror_holds_an_image": (DatabaseUnavailable, "demo/image:1"),
-    "another_source_is_down": (DatabaseUnavailable, "[delivery_chain] trivy_db_repository"),
-    "corrupt_in_the_mirror": (ScanFailed, "Trivy can't read it, even after a second download"),
-    "too_late": (ToolTimeout, "trivy"),
-}
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_what_fails_has_its_own_error(bench: Bench, case: str) -> None:
-    """No fault gives a report; each error says what is wrong and what to do."""
-    kind, message = CASES[case]
-
-    with pytest.raises(DeliveryChainError) as caught:
-        getattr(_Case(), case)(bench)
-
-    assert (type(caught.value), message in str(caught.value)) == (kind, True), str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "login", [{}, {"username": "robot", "password": "wrong-pass"}], ids=["none", "wrong"]
-)
-def test_a_login_that_is_not_taken_has_its_own_error(tmp_path: Path, login: dict[str, str]) -> None:
-    """401 is distinguished from a failed scan, and the message has no password."""
-    folder = tmp_path / "registry"
-    folder.mkdir()
-    with docker_registry(folder, htpasswd=True) as registry, RegistryClient(registry) as client:
-        vulndb.publish_sample_database(client, now=BUILT)
-        bench = Bench(client, tmp_path / "cache")
-        digest = bench.push("demo/old", OLD)
-        other = Registry(registry.host, **login, plain_http=True)
-
-        with pytest.raises(Unauthorized) as caught:
-            bench.scan("demo/old", digest, registry=other)
-
-    assert "wrong-pass" not in str(caught.value)
-
-
-def test_without_trivy_the_error_says_how_to_install_it(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """The program is searched for before anything else."""
-    monkeypatch.setenv("PATH", str(tmp_path))
-    bench.options = bench.options.model_copy(update={"wheel": False})
-
-    with pytest.raises(ToolMissing, match="from its makers"):
-        bench.scan("demo/old", NO_DIGEST)
-
-
 def test_the_log_says_that_trivy_is_not_its_makers(bench: Bench) -> None:
     """The wheel's Trivy, which these tests use, is named in every scan's log; it is used only if allowed."""
     program = find_trivy(wheel=True)
@@ -404,7 +245,7 @@ def test_the_log_says_that_trivy_is_not_its_makers(bench: Bench) -> None:
 
     assert (
         bench.lines[0]
-        == f"trivy: {program} is from the PyPI wheel {wheel}, not from its makers: sandboxes only"
+        == f"trivy: {program} is from the PyPI wheel {wheel}, not from its maintainers: use it in sandboxes only"
     )
     bench.options = bench.options.model_copy(update={"wheel": False})
     with pytest.raises(ToolMissing, match="which is for sandboxes"):

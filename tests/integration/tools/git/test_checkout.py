@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from delivery_chain.errors import SourceError
-from delivery_chain.tools.git.client import checkout, list_refs
+from delivery_chain.tools.git.checkout import checkout
+from delivery_chain.tools.git.refs import list_refs
 from support.git_repositories import IDENTITY, Repository, files_below, soon
 
 if TYPE_CHECKING:

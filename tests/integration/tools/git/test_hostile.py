@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from delivery_chain.errors import SourceError
-from delivery_chain.tools.git.client import checkout
+from delivery_chain.tools.git.checkout import checkout
 from support.git_repositories import IDENTITY, Repository, soon
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def test_repository_too_large_is_refused(
 ) -> None:
     """The size of a commit's files is determined, and limited, before they are written."""
     commit = repository.commit({"a": "x" * 2000})
-    monkeypatch.setattr("delivery_chain.tools.git.client.MAX_CONTENT", 1000)
+    monkeypatch.setattr("delivery_chain.tools.git.checkout.MAX_CONTENT", 1000)
     with pytest.raises(SourceError, match="expected at most 1000 bytes of files, found 2000"):
         checkout(
             repository.source, ref="refs/heads/main", commit=commit, into=tmp_path / "o", deadline=soon()
@@ -86,7 +86,7 @@ def test_git_bomb_is_refused(repository: Repository, tmp_path: Path, monkeypatch
         ).stdout.strip()  # fmt: skip
     commit = repository.git("commit-tree", "-m", "x", tree)
     repository.git("update-ref", "refs/heads/main", commit)
-    monkeypatch.setattr("delivery_chain.tools.git.client.MAX_LISTING", 1_000_000)
+    monkeypatch.setattr("delivery_chain.tools.git.checkout.MAX_LISTING", 1_000_000)
     with pytest.raises(SourceError, match="expected at most 1000000 bytes of output"):
         checkout(
             repository.source, ref="refs/heads/main", commit=commit, into=tmp_path / "o", deadline=soon()

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from delivery_chain.tools.git.client import list_refs, tag_objects
+from delivery_chain.tools.git.refs import list_refs, tag_objects
 from support.git_repositories import IDENTITY, Repository, soon
 
 pytestmark = pytest.mark.integration

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from delivery_chain.errors import SourceError, SourceUnreachable
-from delivery_chain.tools.git.client import GitSource, checkout, list_refs
+from delivery_chain.tools.git.checkout import checkout
+from delivery_chain.tools.git.refs import list_refs
+from delivery_chain.tools.git.source import GitSource
 from support import http_server
 from support.git_http import HTTP, GitServer
 from support.git_repositories import FILE, Repository, all_text_below, files_below, soon

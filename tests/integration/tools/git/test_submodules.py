@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from delivery_chain.errors import SourceError
-from delivery_chain.tools.git.client import checkout
+from delivery_chain.tools.git.checkout import checkout
 from support.git_http import GitServer, serving
 from support.git_repositories import Repository, files_below, make_repository, soon
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from delivery_chain.tools.git.source import GitSource
 
 pytestmark = pytest.mark.integration
 
@@ -25,6 +27,10 @@ def add_submodule(parent: Repository, path: str, url: str, commit: str) -> str:
     parent.git("update-index", "--add", "--cacheinfo", f"160000,{commit},{path}")
     parent.git("commit", "-q", "-m", "submodule")
     return parent.git("rev-parse", "HEAD")
+
+
+def with_submodules(source: GitSource, commit: str, into: Path) -> None:
+    checkout(source, ref="refs/heads/main", commit=commit, into=into, submodules=True, deadline=soon())
 
 
 def test_submodules_are_left_out_unless_asked_for(repository: Repository, tmp_path: Path) -> None:
@@ -48,9 +54,7 @@ def test_submodules_are_taken_recursively(repository: Repository, tmp_path: Path
     repository.commit({"a": "1"})
     commit = add_submodule(repository, "sub", "../outer", outer_commit)
     into = tmp_path / "o"
-    checkout(
-        repository.source, ref="refs/heads/main", commit=commit, into=into, submodules=True, deadline=soon()
-    )
+    with_submodules(repository.source, commit, into)
     found = files_below(into)
     assert {name: text for name, text in found.items() if ".gitmodules" not in name} == {
         "a": "1",
@@ -83,14 +87,7 @@ def test_hostile_submodule_urls(
     commit = add_submodule(repository, "sub", url, "2" * 40)
     source = git_server.source("shop/api/.git")
     with pytest.raises(SourceError, match=expected):
-        checkout(
-            source,
-            ref="refs/heads/main",
-            commit=commit,
-            into=tmp_path / "o",
-            submodules=True,
-            deadline=soon(),
-        )
+        with_submodules(source, commit, tmp_path / "o")
 
 
 def test_submodule_of_another_server_gets_no_password(
@@ -103,13 +100,6 @@ def test_submodule_of_another_server_gets_no_password(
         commit = add_submodule(repository, "sub", other.url("x"), "2" * 40)
         source = git_server.source("shop/api/.git", username="robot", password="right")
         with pytest.raises(SourceError, match="rejected the credentials"):
-            checkout(
-                source,
-                ref="refs/heads/main",
-                commit=commit,
-                into=tmp_path / "o",
-                submodules=True,
-                deadline=soon(),
-            )
+            with_submodules(source, commit, tmp_path / "o")
     assert other.authorizations
     assert {given for _, given in other.authorizations} == {None}

@@ -1,4 +1,4 @@
-"""What buildah's last words are called."""
+"""The errors that buildah's last lines are mapped to."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_pull(line: str, kind: type[DeliveryChainError]) -> None:
 
 
 def test_a_base_image_of_an_unknown_host_may_be_misspelt() -> None:
-    """Nobody answered because there is nobody: to wait is not the only thing to do."""
+    """An unknown host may be misspelled, so waiting is not the only advice."""
     error = of_pull(
         failed(PULL + "dial tcp: lookup h on 10.0.0.1:53: no such host"), "Dockerfile:3: FROM h/a:1"
     )

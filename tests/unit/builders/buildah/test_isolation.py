@@ -1,4 +1,4 @@
-"""Which isolation is chosen, and that a weaker one is never chosen silently."""
+"""The choice of isolation: a weaker kind is never chosen silently."""
 
 from __future__ import annotations
 

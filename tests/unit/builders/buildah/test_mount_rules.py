@@ -56,11 +56,13 @@ REFUSED = [
     pytest.param("RUN --mount=type=cache,id=/,target=/x y", "folder of all caches", id="all caches"),
     pytest.param("RUN --mount=type=cache,id=.,target=/x y", "folder of all caches", id="all caches as a dot"),
     pytest.param(
-        "RUN --mount=type=cache,target=/x y\nRUN --mount=type=cache,target=/x/l y", "not in it", id="nested"
+        "RUN --mount=type=cache,target=/x y\nRUN --mount=type=cache,target=/x/l y",
+        "not inside it",
+        id="nested",
     ),
     pytest.param(
         "RUN --mount=type=cache,id=a/l,target=/x y\nRUN --mount=type=cache,id=/a,target=/y y",
-        "not in it",
+        "not inside it",
         id="nested ids",
     ),
     pytest.param(
@@ -113,7 +115,7 @@ def test_a_fixed_buildah_is_given_everything() -> None:
 
 
 def test_an_unknown_buildah_counts_as_old() -> None:
-    """What can't be told is not trusted."""
+    """An unknown version is not trusted."""
     with pytest.raises(BuildFailed):
         check("RUN --mount=type=cache,id=../x,target=/x y", UNKNOWN)
 
@@ -144,5 +146,5 @@ def test_caches_of_a_base_image_are_those_of_the_build(first: str, second: str) 
         if where == "Dockerfile":
             check_mounts(found, OLD, where, caches)
             continue
-        with pytest.raises(BuildFailed, match="beside that of Dockerfile:1, not in it"):
+        with pytest.raises(BuildFailed, match="beside that of Dockerfile:1, not inside it"):
             check_mounts(found, OLD, where, caches)

@@ -1,4 +1,4 @@
-"""The smallest program."""
+"""The program of the probe build."""
 
 from __future__ import annotations
 

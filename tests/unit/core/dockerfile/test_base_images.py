@@ -1,4 +1,4 @@
-"""Which images a Dockerfile needs: the names that buildah asks its storage for."""
+"""The images that a Dockerfile needs, under the names that buildah looks up in its storage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Instructions, flags and variables are read as buildah reads them."""
+"""Instructions, flags and variables are parsed as buildah parses them."""
 
 from __future__ import annotations
 

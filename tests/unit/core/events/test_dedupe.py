@@ -1,109 +1,28 @@
-"""One push, one run: what webhooks and the sensor make of a ref that moves about."""
+"""One push, one run: how webhooks and the sensor judge a ref that moves back and forth."""
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import event, given, settings
-from hypothesis import strategies as st
 
 from delivery_chain.core.events.dedupe import (
     DOUBT,
     MOST_SIGHTINGS,
-    SUPERSEDED,
     Change,
     Move,
-    choose,
     judge,
     look_at,
 )
-from delivery_chain.core.events.history import CLOCKS, MOST_REFS, MOST_TEXT, History, Sighting, Told
+from delivery_chain.core.events.history import CLOCKS, MOST_REFS, MOST_TEXT, Sighting, Told
+from support.dedupe_ref import NOON, Ref, at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
-COMMITS = ("a", "b", "c")
-
-
-def at(seconds: float) -> datetime:
-    return NOON + timedelta(seconds=seconds)
-
-
-@dataclass
-class Ref:
-    """One ref as the receiver and the sensor of one chain take it, with the runs that they make."""
-
-    history: History = ()
-    position: Callable[[datetime], str] | None = None
-    """Where the ref truly is: a run that finds it elsewhere is superseded, and stands for no stay."""
-    cursor: tuple[str, datetime] | None = None
-    runs: dict[tuple[str, int], tuple[datetime, datetime | None]] = field(default_factory=dict)
-    """When the push of each run was seen, and when the run found its ref elsewhere, if it did."""
-    sensed: dict[str, datetime] = field(default_factory=dict)
-    """When the sensor saw the push of the newest run that it made, by commit."""
-    made: list[tuple[str, datetime]] = field(default_factory=list)
-    """Each run's commit, and when it was started."""
-    taken: set[tuple[str, int]] = field(default_factory=set)
-    """Commit and number of the ids under which a person has started a run, whatever its conf claims."""
-
-    def made_of(self, commit: str, looked: datetime | None) -> dict[int, datetime]:
-        ours = {
-            visit: SUPERSEDED if looked and void and void < looked else seen
-            for (name, visit), (seen, void) in self.runs.items()
-            if name == commit
-        }
-        return {visit: SUPERSEDED for name, visit in self.taken if name == commit} | ours
-
-    def start(
-        self,
-        commit: str,
-        since: datetime | None,
-        seen: datetime,
-        now: datetime,
-        looked: datetime | None = None,
-    ) -> None:
-        visit, there = choose(self.made_of(commit, looked), since)
-        if not there:
-            void = self.position is not None and self.position(now) != commit
-            self.runs[commit, visit] = seen, now if void else None
-            if looked:
-                self.sensed[commit] = seen
-            self.made.append((commit, now))
-
-    def hears(
-        self, before: str | None, after: str, *, now: datetime, delivery: str, teller: str = "hook"
-    ) -> str:
-        watched = Sighting(commit=self.cursor[0], before=None, at=self.cursor[1]) if self.cursor else None
-        move = Move(before=before, after=after, teller=teller, delivery_id=delivery, now=now)
-        judged = judge(self.history, move, watched, self.sensed.get(after))
-        self.history = judged.history
-        if judged.fresh and after:
-            assert judged.at is not None
-            self.start(after, judged.since, judged.at, now)
-        return judged.why
-
-    def looks(self, commit: str, now: datetime) -> None:
-        if self.cursor and commit:
-            known, since = self.cursor
-            between = Told(refs={"r": self.history}).between({"r": commit}, since=since, looked=now)
-            previous = between.get("r", known)
-            if previous != commit:
-                change = Change(commit=commit, previous=previous, looked=now, since=since)
-                self.start(commit, look_at(self.history, change).since, now, now, now)
-        self.cursor = commit, now
-
-    @property
-    def built(self) -> list[str]:
-        return [commit for commit, _ in self.made]
+    from datetime import datetime
 
 
 def told(*moves: tuple[str | None, str], ref: Ref | None = None) -> Ref:
-    """A ref of which webhooks told these moves, each once, a second apart."""
+    """A ref with these moves, each reported once by a webhook, a second apart."""
     ref = ref or Ref()
     for number, (before, after) in enumerate(moves):
         ref.hears(before, after, now=at(number), delivery=f"d{number}")
@@ -128,7 +47,7 @@ def told(*moves: tuple[str | None, str], ref: Ref | None = None) -> Ref:
     ],
 )
 def test_each_push_has_a_run(moves: list[tuple[str | None, str]], built: list[str]) -> None:
-    """What webhooks tell in order makes one run for each push."""
+    """Webhooks that arrive in order start one run for each push."""
     assert told(*moves).built == built
 
 
@@ -143,7 +62,7 @@ def test_a_redelivery_makes_no_run(again: int, name: str) -> None:
 
 
 def test_a_late_redelivery_does_not_hide_the_next_push() -> None:
-    """A -> B -> C, the first move once more, then C -> A: still one run each."""
+    """A -> B -> C, a redelivery of the first move, then C -> A: still one run each."""
     ref = told(("", "a"), ("a", "b"), ("b", "c"))
     ref.hears("a", "b", now=at(50), delivery="d1")
     ref.hears("c", "a", now=at(60), delivery="d9")
@@ -166,7 +85,7 @@ def test_order_does_not_matter(order: list[int], why: str) -> None:
 
 
 def test_two_webhooks_for_one_repository() -> None:
-    """Each tells all moves, one of them late: one run for each move."""
+    """Two webhooks report all moves, one of them late: one run for each move."""
     ref = Ref()
     moves = [("", "a"), ("a", "b"), ("b", "a")]
     for teller in ("one", "two"):
@@ -198,7 +117,7 @@ def test_a_webhook_tells_what_the_sensor_found() -> None:
 
 
 def test_the_sensor_finds_what_no_webhook_told() -> None:
-    """A push, one told and one lost back again: the sensor starts the run of the second stay."""
+    """A push there and back, only the first one reported: the sensor starts the run of the second stay."""
     ref = Ref()
     ref.looks("c", at(0))
     ref.hears("c", "a", now=at(1), delivery="d1")
@@ -252,7 +171,7 @@ def test_what_the_sensor_has_from_webhooks_is_their_word() -> None:
 
 
 def test_history_is_bounded() -> None:
-    """Of one ref the newest sightings are kept, of one source the refs that were told of last."""
+    """The newest sightings of each ref are kept, and the most recently reported refs of each source."""
     ref = told(*((str(number), str(number + 1)) for number in range(40)))
     assert [one.commit for one in ref.history] == [
         str(40 - MOST_SIGHTINGS + 1 + n) for n in range(MOST_SIGHTINGS)
@@ -277,96 +196,6 @@ def test_what_is_kept_has_a_size() -> None:
     kept = Told.read(text).refs
     assert 0 < len(text) <= MOST_TEXT
     assert list(kept) == list(known.refs)[-len(kept) :]
-
-
-@dataclass
-class World:
-    """A ref's true moves, and what is told and seen of them: `(time, what)` in the order in which it arrives."""
-
-    moves: list[tuple[str, str, float]]
-    arrivals: list[tuple[float, str, Any]]
-    lost: set[int]
-
-    def position(self, when: datetime) -> str:
-        """Where the ref truly is."""
-        past = [after for _, after, moved in self.moves if at(moved) <= when]
-        return past[-1] if past else self.moves[0][0]
-
-
-@st.composite
-def worlds(draw: st.DrawFn, *, lose: bool, disorder: bool, tellers: int = 1, looks: int = 6) -> World:
-    path = [draw(st.sampled_from(["", *COMMITS]))]
-    for _ in range(draw(st.integers(1, 6))):
-        path.append(draw(st.sampled_from([one for one in ("", *COMMITS) if one != path[-1]])))
-    times = [float(100 * (number + 1)) for number in range(len(path) - 1)]
-    moves = list(zip(path, path[1:], times, strict=False))
-    arrivals: list[tuple[float, str, Any]] = []
-    lost: set[int] = set()
-    for number, (_, _, time) in enumerate(moves):
-        for teller in range(tellers):
-            if lose and draw(st.booleans()):
-                lost.add(number)
-                continue
-            longest = (600 if disorder else 40, 600)[: draw(st.integers(1, 2))]
-            late = [draw(st.integers(0, most)) + 0.1 * (teller + 1) for most in longest]
-            arrivals += [(time + one, "hook", (number, teller)) for one in late]
-    seen = draw(st.lists(st.integers(0, 800), max_size=looks))
-    arrivals += [(time + 0.5, "look", None) for time in seen]
-    arrivals.sort(key=lambda one: one[0])
-    return World(moves, arrivals, lost)
-
-
-def live(world: World, taken: Iterable[tuple[str, int]] = ()) -> Ref:
-    """Play a world, with two looks at its end; some ids of its runs are taken by somebody else."""
-    ref = Ref(position=world.position, taken=set(taken))
-    ref.looks(world.moves[0][0], at(-1))
-    for time, what, about in [*world.arrivals, (5000.0, "look", None), (5030.0, "look", None)]:
-        if what == "hook":
-            number, teller = about
-            before, after, _ = world.moves[number]
-            ref.hears(before, after, now=at(time), delivery=f"{number}", teller=f"t{teller}")
-        else:
-            ref.looks(world.position(at(time)), at(time))
-    return ref
-
-
-@settings(max_examples=400, deadline=None)
-@given(worlds(lose=False, disorder=False))
-def test_in_order_each_push_has_just_one_run(world: World) -> None:
-    """Whatever is delivered twice, and whenever the sensor looks."""
-    ref = live(world)
-    assert Counter(ref.built) == Counter(after for _, after, _ in world.moves if after)
-
-
-@settings(max_examples=1000, deadline=None)
-@given(worlds(lose=True, disorder=True, tellers=2))
-def test_what_is_built_last_is_what_the_ref_points_at(world: World) -> None:
-    """With deliveries lost, late and out of order. A run whose ref moved on before it began builds nothing."""
-    ref = live(world)
-    built = [commit for commit, when in ref.made if world.position(when) == commit]
-    event(f"{len(built)} built")
-    assert (built or [world.moves[0][0]])[-1:] == [world.moves[-1][1]] or not world.moves[-1][1]
-
-
-ids = st.sets(st.tuples(st.sampled_from(COMMITS), st.integers(1, 4)))
-
-
-@settings(max_examples=1000, deadline=None)
-@given(worlds(lose=True, disorder=True, tellers=2), ids)
-def test_taken_ids_swallow_no_push(world: World, taken: set[tuple[str, int]]) -> None:
-    """Whoever takes whichever ids first: the same pushes have runs, at the same moments, under ids that are free."""
-    free, squatted = live(world), live(world, taken)
-    assert squatted.made == free.made
-    assert not taken & squatted.runs.keys()
-
-
-@settings(max_examples=400, deadline=None)
-@given(worlds(lose=True, disorder=False, looks=0))
-def test_a_lost_delivery_adds_no_run(world: World) -> None:
-    """Lost deliveries cost runs of pushes that were gone before the sensor looked, and never make one too many."""
-    ref = live(world)
-    pushed = Counter(after for _, after, _ in world.moves if after)
-    assert Counter(ref.built) <= pushed
 
 
 @pytest.mark.parametrize(

@@ -4,33 +4,33 @@ from datetime import UTC, datetime
 
 import pytest
 
-from delivery_chain.core.events.ledger import Entry, Outcome
+from delivery_chain.core.events.ledger import Entry, StartResult
 
 AT = datetime(2026, 5, 20, 12, tzinfo=UTC)
 A = "a" * 40
 
 
-def entry(*outcomes: Outcome, commit: str = A, why: str = "") -> Entry:
+def entry(*outcomes: StartResult, commit: str = A, why: str = "") -> Entry:
     return Entry(ref="refs/heads/main", commit=commit, at=AT, by="sensor", outcomes=outcomes, why=why)
 
 
 @pytest.mark.parametrize(
     ("outcome", "sentence"),
     [
-        (Outcome(chain="shop", rule="main", run_id="r1", made=True), "shop (main): run r1"),
-        (Outcome(chain="base", run_id="r1", made=True), "base: run r1"),
-        (Outcome(chain="shop", rule="main", run_id="r1"), "shop (main): already run r1"),
+        (StartResult(chain="shop", rule="main", run_id="r1", made=True), "shop (main): run r1"),
+        (StartResult(chain="base", run_id="r1", made=True), "base: run r1"),
+        (StartResult(chain="shop", rule="main", run_id="r1"), "shop (main): already run r1"),
         (
-            Outcome(chain="shop", rule="main", run_id="r1", made=True, why="paused"),
+            StartResult(chain="shop", rule="main", run_id="r1", made=True, why="paused"),
             "shop (main): run r1, paused",
         ),
         (
-            Outcome(chain="shop", rule="main", why="no such Dag"),
+            StartResult(chain="shop", rule="main", why="no such Dag"),
             "shop (main): no run, no such Dag",
         ),
     ],
 )
-def test_what_a_chain_made_of_it(outcome: Outcome, sentence: str) -> None:
+def test_what_a_chain_made_of_it(outcome: StartResult, sentence: str) -> None:
     """One sentence: the run, whether it was there already, or why there is none."""
     assert outcome.sentence == sentence
 
@@ -39,7 +39,7 @@ def test_what_a_chain_made_of_it(outcome: Outcome, sentence: str) -> None:
     ("found", "sentence"),
     [
         (
-            entry(Outcome(chain="shop", rule="main", run_id="r1", made=True)),
+            entry(StartResult(chain="shop", rule="main", run_id="r1", made=True)),
             "refs/heads/main is at aaaaaaaaaaaaaaaaaaa: shop (main): run r1",
         ),
         (
@@ -53,8 +53,8 @@ def test_what_a_chain_made_of_it(outcome: Outcome, sentence: str) -> None:
         ),
         (
             entry(
-                Outcome(chain="shop", rule="main", run_id="r1"),
-                Outcome(chain="web", rule="main", why="no such Dag"),
+                StartResult(chain="shop", rule="main", run_id="r1"),
+                StartResult(chain="web", rule="main", why="no such Dag"),
                 why="this delivery came before",
             ),
             (
@@ -71,7 +71,7 @@ def test_one_line_of_a_change(found: Entry, sentence: str) -> None:
 
 def test_it_comes_back_from_airflows_log() -> None:
     """What is not said takes no room, and nothing is lost."""
-    one = entry(Outcome(chain="shop", rule="main", run_id="r1", made=True), why="x")
+    one = entry(StartResult(chain="shop", rule="main", run_id="r1", made=True), why="x")
     text = one.model_dump_json(exclude_defaults=True)
     assert Entry.model_validate_json(text) == one
     assert "delivery_id" not in text

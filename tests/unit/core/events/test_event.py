@@ -114,7 +114,7 @@ def test_refs_taken(ref: str) -> None:
     ],
 )
 def test_short_ref(ref: str, expected: tuple[str, str]) -> None:
-    """A full ref tells its kind, a short one does not."""
+    """A full ref includes its kind, a short one does not."""
     assert short_ref(ref) == expected
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from delivery_chain.core.events.dedupe import AGAIN, LATE, LOST
 from delivery_chain.core.events.gaps import Wanted, Watch, changes, for_reader, settled, span
-from delivery_chain.core.events.ledger import OWN_WRITES, Entry, LedgerLine, Looked, Outcome, Seen, join
+from delivery_chain.core.events.ledger import OWN_WRITES, Entry, LedgerLine, Looked, Seen, StartResult, join
 from delivery_chain.core.events.watch_dags import images_dag_id, source_dag_id, watches
 from delivery_chain.core.spec.model import Source
 
@@ -19,11 +19,11 @@ A, B = "a" * 40, "b" * 40
 PLACE = "delivery-chain-source--git--shop-api-000000"
 REF = "refs/tags/v1.0.0"
 HOOK = "webhook gh"
-MADE = Outcome(chain="shop-api", rule="release", run_id="run-1", made=True)
+MADE = StartResult(chain="shop-api", rule="release", run_id="run-1", made=True)
 FOUND = MADE.model_copy(update={"made": False})
 
 
-def seen(by: str, ago: timedelta = AGO, outcome: Outcome | None = MADE, **given: Any) -> Seen:
+def seen(by: str, ago: timedelta = AGO, outcome: StartResult | None = MADE, **given: Any) -> Seen:
     whole = {"ref": REF, "commit": A, "at": NOW - ago, "by": by, "outcomes": (outcome,) if outcome else ()}
     return Seen(PLACE, (Looked if by == "sensor" else Entry).model_validate(whole | given))
 
@@ -76,12 +76,12 @@ def test_no_webhook(since: timedelta | None, told: str) -> None:
     ],
 )
 def test_no_webhook_was_due(found: list[Seen], about: dict[str, Any]) -> None:
-    """The sensor alone is enough where no webhook could have told anything, or did."""
+    """The sensor alone is enough if no webhook could have reported the change, or one did."""
     assert gaps(*found, **about) == [()]
 
 
 def test_other_changes_came_by_webhook() -> None:
-    """A sender whose connection can't be listed shows by what it told before."""
+    """A sender whose connection can't be listed counts from its earlier webhooks."""
     found = gaps(
         seen("sensor"),
         seen(HOOK, 2 * AGO, outcome=None, ref="refs/heads/main"),
@@ -92,7 +92,7 @@ def test_other_changes_came_by_webhook() -> None:
 
 
 def test_what_a_sender_said_under_an_earlier_connection_counts_no_more() -> None:
-    """One that was made anew has to answer for what came after that."""
+    """A connection that was created again counts from then on."""
     found = gaps(seen("sensor"), seen(HOOK, 2 * AGO, outcome=None), begun=NOW - AGO / 2)
     assert found[0] == ()
 
@@ -143,7 +143,7 @@ def test_only_the_newest_change_of_a_ref_can_be_seen() -> None:
 
 
 def test_no_sensor_no_gap() -> None:
-    """What a chain builds itself nobody watches for."""
+    """No sensor watches the images that a chain itself builds."""
     (change,) = changes(join([seen(HOOK)]), {}, NOW)
     assert change.gaps == ()
 
@@ -205,7 +205,7 @@ def test_an_image_is_wanted_by_its_repository() -> None:
 
 def test_a_reader_sees_no_other_chain() -> None:
     """The runs of chains that one may not read are left out, and that is said."""
-    secret = Outcome(chain="secret", run_id="run-9", made=True)
+    secret = StartResult(chain="secret", run_id="run-9", made=True)
     both = change(outcomes=(MADE, secret))
     assert for_reader(both, {"shop-api", "secret"}) is both
     assert for_reader(both, {"shop-api"}) == change(why="chains that you may not see took it, too")

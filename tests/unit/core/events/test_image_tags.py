@@ -47,7 +47,7 @@ def test_a_change_as_json_has_all_keys() -> None:
 
 @given(looks, looks)
 def test_known_and_difference_give_what_is_seen(known: dict[str, str], seen: dict[str, str]) -> None:
-    """Nothing is lost and nothing is told twice."""
+    """No change is lost, and none is reported twice."""
     found = tag_difference(known, seen)
     left = {key: digest for key, digest in known.items() if key not in found["gone"]}
     told = {f"{change['name']}:{change['tag']}": change["digest"] for change in found["refs"]}

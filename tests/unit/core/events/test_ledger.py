@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery_chain.core.events.ledger import Entry, LedgerLine, Outcome, Seen, Sight, join, parse_since
+from delivery_chain.core.events.ledger import Entry, LedgerLine, Seen, Sight, StartResult, join, parse_since
 from delivery_chain.errors import UsageError
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -16,11 +16,11 @@ PLACE = "delivery-chain-source--git--shop-api-000000"
 REF = "refs/tags/v1.0.0"
 
 
-def outcome(run: str = "run-1", **given: Any) -> Outcome:
-    return Outcome(**{"chain": "shop-api", "rule": "release", "run_id": run, "made": True} | given)
+def outcome(run: str = "run-1", **given: Any) -> StartResult:
+    return StartResult(**{"chain": "shop-api", "rule": "release", "run_id": run, "made": True} | given)
 
 
-def seen(by: str, after: float = 0, *outcomes: Outcome, place: str = PLACE, **given: Any) -> Seen:
+def seen(by: str, after: float = 0, *outcomes: StartResult, place: str = PLACE, **given: Any) -> Seen:
     whole = {
         "ref": REF,
         "commit": A,
@@ -102,7 +102,7 @@ def test_there_and_back_again_are_three_lines() -> None:
 
 
 def test_two_runs_are_two_changes() -> None:
-    """A second stay at the same commit whose move away nobody told: two runs, two lines."""
+    """A second stay at the same commit, with an unreported move in between: two runs, two lines."""
     assert len(changes(seen("webhook gh", 0, outcome("a1")), seen("sensor", 9, outcome("a2")))) == 2
 
 
@@ -137,11 +137,14 @@ def test_places_and_refs_are_apart() -> None:
 
 
 def test_names_for_people() -> None:
-    """A ref's kind and short name, an image as it is, 12 digits, and what was deleted."""
+    """A ref's kind and short name, an image as it is, 12 digits, what was deleted, and what could not be resolved."""
     found = changes(
-        seen("sensor", 2, ref="shop/api:v1", commit=f"sha256:{'c' * 64}"), seen("sensor", 1, commit="")
+        seen("webhook a", 3, ref="shop/api:v2", commit=""),
+        seen("sensor", 2, ref="shop/api:v1", commit=f"sha256:{'c' * 64}"),
+        seen("sensor", 1, commit=""),
     )
     assert [(change.name, change.short) for change in found] == [
+        ("shop/api:v2", "unknown"),
         ("shop/api:v1", "c" * 12),
         ("tag v1.0.0", "deleted"),
     ]

@@ -1,4 +1,4 @@
-"""The steps between a push and its runs, on an intake in memory."""
+"""The steps between a push and its runs, with an in-memory intake."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from delivery_chain.core.events import pipeline
 from delivery_chain.core.events.dedupe import AGAIN, SENSED, Change, Move
-from delivery_chain.core.events.ledger import DELETED, Entry, Outcome
+from delivery_chain.core.events.ledger import DELETED, Entry, StartResult
 from delivery_chain.core.events.pipeline import MOST_AT_ONCE, TAKEN, take
 from delivery_chain.core.events.push import Push
 from delivery_chain.core.events.routing import NO_CHAIN, NO_RULE, Routed, Start, route_image, route_ref
@@ -80,15 +80,15 @@ class Memory:
     def wait(self, one: Routed) -> str:
         return FULL if len(self.runs) + len(one.starts) > self.room else ""
 
-    def make(self, one: Routed, start: Start, run_id: str, event: Event) -> Outcome | None:
+    def make(self, one: Routed, start: Start, run_id: str, event: Event) -> StartResult | None:
         if self.broken:
-            return start.outcome(why="broken")
+            return start.result(why="broken")
         if self.squatters:
             self.squatters -= 1
             return None
         assert run_id not in self.runs, one
         self.runs[run_id] = event
-        return start.outcome(run_id=run_id, made=True)
+        return start.result(run_id=run_id, made=True)
 
     def remember(self, one: Routed, history: History) -> None:
         self.histories[one.push.ref] = history
@@ -157,7 +157,7 @@ def test_the_event_says_what_is_known() -> None:
     ],
 )
 def test_no_run(push: Push, why: str) -> None:
-    """What no chain takes, and what is gone, is in the ledger with the reason."""
+    """Pushes that no chain takes, and deleted refs, are in the ledger with the reason."""
     intake = Memory()
     assert (sentences(take(intake, [push])), intake.runs) == ([why], {})
 

@@ -39,13 +39,13 @@ SEEN = {"refs/heads/main": A, "refs/heads/release-1": A, "refs/tags/v1.0": B, "r
 def test_changes(
     known: dict[str, str], seen: dict[str, str], expected: tuple[dict[str, str | None], ...]
 ) -> None:
-    """New and moved refs are told, in natural order; deleted and equal ones are not."""
+    """New and moved refs are returned, in natural order; deleted and unchanged ones are not."""
     assert tuple(changes(known, seen)) == expected
 
 
 @given(REFS, REFS)
 def test_changes_and_gone_tell_all(known: dict[str, str], seen: dict[str, str]) -> None:
-    """Applied to what was known, the changes and the deletions give what was seen; nothing is told twice."""
+    """Changes and deletions, applied to the old listing, give the new one; no change is returned twice."""
     found = changes(known, seen)
     left = {ref: commit for ref, commit in known.items() if ref not in gone(known, seen)}
     assert left | {change["ref"]: change["commit"] for change in found} == seen

@@ -38,7 +38,7 @@ from delivery_chain.core.events.repository_path import ends_of, path_of
     ],
 )
 def test_paths(place: str, path: str) -> None:
-    """One path for all the ways in which a repository is named; empty where there is none."""
+    """All names of a repository give one path; a text without a path gives an empty one."""
     assert path_of(place) == path
 
 

@@ -87,7 +87,7 @@ def test_each_chain_and_rule_is_a_start() -> None:
 
 
 def test_the_run_of_a_push_has_its_id() -> None:
-    """Ref, commit, rule and the number of the stay: all that tells pushes apart, and nothing else."""
+    """The id depends on exactly what distinguishes pushes: ref, commit, rule and the number of the stay."""
     (start,) = starts()
     (other,) = starts(previous=None)
     assert start.run_id(2) == push_run_id(ref=MAIN, commit=A, rule="main", visit=2) == other.run_id(2)

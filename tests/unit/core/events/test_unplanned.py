@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from delivery_chain.core.events.gaps import changes
-from delivery_chain.core.events.ledger import Entry, Outcome, Seen, join
+from delivery_chain.core.events.ledger import Entry, Seen, StartResult, join
 from delivery_chain.core.events.unplanned import Unplanned
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -54,7 +54,7 @@ def test_a_run_without_a_plan_is_a_gap(given: dict[str, Any], gap: str) -> None:
 @pytest.mark.parametrize(("chain", "gaps"), [("shop", (f"{WAITS}is queued",)), ("other", ())])
 def test_it_is_the_gap_of_the_push_that_made_it(chain: str, gaps: tuple[str, ...]) -> None:
     """However often it was told; another run of that id is another chain's."""
-    outcome = Outcome(chain=chain, rule="release", run_id="run-1", made=True)
+    outcome = StartResult(chain=chain, rule="release", run_id="run-1", made=True)
     told = [
         Entry(ref="refs/tags/v1", commit="a" * 40, at=NOW - ago, by="webhook gh", outcomes=(outcome,))
         for ago in (timedelta(minutes=9), timedelta(minutes=8))

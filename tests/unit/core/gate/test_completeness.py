@@ -1,4 +1,4 @@
-"""Every image is looked at by every engine, and each report is about one of the images."""
+"""Every image is scanned by every engine, and each report is about one of the images."""
 
 from __future__ import annotations
 

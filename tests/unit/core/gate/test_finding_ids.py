@@ -1,4 +1,4 @@
-"""Ids in a spec's lists: every maker's shape is taken, what can be no id is refused with its line."""
+"""Ids in a spec's lists: those of every publisher are accepted, impossible ones are refused with their line."""
 
 from __future__ import annotations
 

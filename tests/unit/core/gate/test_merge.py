@@ -1,4 +1,4 @@
-"""Merging reports: worst of all witnesses, each vulnerability once, and never milder for one report more."""
+"""Merging reports: the strictest witness counts, each vulnerability once, and another report is never milder."""
 
 from __future__ import annotations
 

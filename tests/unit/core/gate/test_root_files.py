@@ -1,4 +1,4 @@
-"""What an image without a named operating system holds: static programs only, or more."""
+"""The contents of an image that names no operating system: only static programs, or more."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def seen(*layers: Layer, scanned: Coverage = Coverage()) -> Coverage:  # noqa: B
     ],
 )
 def test_static_programs_are_no_gap(files: Layer, root: str) -> None:
-    """An image from scratch is fine, and its report says what there is."""
+    """An image from scratch passes, and its report describes its contents."""
     assert seen(files) == Coverage(root=root)
 
 
@@ -116,7 +116,7 @@ def test_layers_hide_what_is_below_them(layers: list[Layer], gaps: tuple[Gap, ..
 
 @pytest.mark.parametrize("size", [0, 4, 16, 40, 60, 100])
 def test_a_program_whose_head_is_cut_needs_a_loader(size: int) -> None:
-    """What can't be told is not taken for static."""
+    """An undecidable file does not count as static."""
     assert needs_loader(STATIC[:size])
     assert not needs_loader(STATIC)
 

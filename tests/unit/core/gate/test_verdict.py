@@ -1,4 +1,4 @@
-"""What a verdict says beside yes and no: exceptions, what was not looked at, and a sentence that is true."""
+"""A verdict's details: exceptions, parts that were not scanned, and a summary that is true."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_all_gaps_of_all_platforms_are_told_at_once() -> None:
 
 
 def test_stale_database_accepted_by_name() -> None:
-    """A stale database passes only where the chain accepts it, and the verdict tells."""
+    """A stale database passes only if the chain accepts it, and the verdict says so."""
     reports = [report(stale=True), report(stale=True, platform="linux/arm64", digest=ARM)]
     found = judged({"block": {"severity": "high"}, "accept": ["stale_database"]}, reports)
     assert (found.passed, found.notes) == (

@@ -51,7 +51,7 @@ def compose(
     ],
 )
 def test_composition(rule: dict[str, Any], expected: str) -> None:
-    """A tag is text, time in UTC+8 unless told otherwise, and commit, in this order."""
+    """A tag consists of text, time (by default in UTC+8) and commit, in this order."""
     assert compose(**rule) == expected
 
 
@@ -113,7 +113,7 @@ def test_reserved(tag: str, reserved: bool) -> None:  # noqa: FBT001 - a table
 
 
 def test_run_names() -> None:
-    """A run's key tells chain and run apart, and its staging tags are valid and reserved."""
+    """A run's key differs between chains and runs, and its staging tags are valid and reserved."""
     keys = {run_key("a", "b"), run_key("ab", ""), run_key("a", "c"), run_key("", "ab")}
     tags = [staging_tag(run_key("a", "b")), staging_tag(run_key("a", "b"), "linux-arm-v7")]
     assert (len(keys), [is_reserved(check_tag(tag)) for tag in tags]) == (4, [True, True])

@@ -1,4 +1,4 @@
-"""What Airflow's event log says people did to a run, in the shapes that its REST API writes."""
+"""Actions of users on a run, from Airflow's event log in the shapes that its REST API writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No run is called delivered without its proof, whoever marked what."""
+"""No run counts as delivered without its proof, whoever marked its tasks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from delivery_chain.core.run.end import End
 from delivery_chain.core.run.marks import Mark
-from delivery_chain.core.run.state import End, Facts, closed, outcome
+from delivery_chain.core.run.state import closed, outcome
 from support.run_facts import (
     AFTER_GATE,
     BLOCKED,
@@ -29,6 +30,8 @@ from support.run_facts import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from delivery_chain.core.run.facts import Facts
 
 TAKE_AWAY: dict[str, Callable[[Facts], Facts]] = {
     "verdict": lambda facts: replace(facts, verdict=None),

@@ -1,4 +1,4 @@
-"""What is done again when a run goes on, by what was cleared of it and how it had ended."""
+"""The tasks that run again when a run resumes, by what was cleared and how the run had ended."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from delivery_chain.core.plan import Planned, made_for
+from delivery_chain.core.run.facts import Facts
 from delivery_chain.core.run.marks import Mark
 from delivery_chain.core.run.resume import is_stuck, resumed, stalled, to_reset
-from delivery_chain.core.run.state import Facts
 from delivery_chain.core.spec.model import ChainSpec
 from delivery_chain.core.steps import BEFORE, DONE, NOT_RUN, STEPS, Task
 from support.run_facts import BLOCKED, PASSED, PLAN, PUBLISHED, SUBJECT, TOLD, WEST

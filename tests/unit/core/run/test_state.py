@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,8 +14,10 @@ from delivery_chain.core.results import (
     Record,
     TagMove,
 )
+from delivery_chain.core.run.end import FINE, OPEN, End
+from delivery_chain.core.run.facts import Facts
 from delivery_chain.core.run.marks import Mark
-from delivery_chain.core.run.state import FINE, OPEN, End, Facts, in_a_word, outcome
+from delivery_chain.core.run.state import outcome
 from delivery_chain.core.steps import Task
 from support.run_facts import (
     AFTER_GATE,
@@ -340,13 +341,6 @@ def test_every_end_is_in_the_table() -> None:
     assert {row[1] for row in ROWS.values()} == set(End)
 
 
-def test_every_end_is_in_the_documentation() -> None:
-    """One row each, in the order of their definition."""
-    text = (Path(__file__).parents[4] / "docs" / "runs.md").read_text("utf-8").partition("\n## Cancel")[0]
-    rows = [line.split("`")[1] for line in text.splitlines() if line.startswith("| `")]
-    assert rows == [str(end) for end in End]
-
-
 def test_a_step_that_was_cleared_and_stopped_has_no_old_result() -> None:
     """That somebody cleared it is no word of what it would have done."""
     tasks_ = tasks(**AFTER_GATE | {"gate": "skipped", "publish": "skipped", "denied": "skipped"})
@@ -361,25 +355,3 @@ def test_a_good_end_is_a_green_run(state: str, row: str) -> None:
     found = outcome(replace(ROWS[row][0], state=state))
     assert not found.good or (state == "success" and found.end in FINE)
     assert (found.end in OPEN) == (state not in {"success", "failed"})
-
-
-@pytest.mark.parametrize(
-    ("state", "note", "word"),
-    [
-        ("success", "delivered: so", "success"),
-        ("success", "blocked: so; marked as success by anna", "success (blocked)"),
-        ("success", "superseded: so", "success (superseded)"),
-        ("failed", "partly delivered: so", "failed (partly delivered)"),
-        ("failed", "delivered: so; marked as failed by anna", "failed (delivered)"),
-        ("failed", "cancelled by anna in plan; nothing was built", "failed (cancelled)"),
-        ("failed", "cancelled in plan; nothing was built", "failed (cancelled)"),
-        ("failed", "failed in plan: so", "failed"),
-        ("failed", "blocked until Monday", "failed"),
-        ("success", "", "success"),
-        ("running", "failed in plan: so", "running"),
-        ("gone", "", "gone"),
-    ],
-)
-def test_a_state_in_a_list(state: str, note: str, word: str) -> None:
-    """Airflow's, and the end in brackets where the state would be taken for another; people's notes say nothing."""
-    assert in_a_word(state, note) == word

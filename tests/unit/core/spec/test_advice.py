@@ -1,4 +1,4 @@
-"""What is said beside an error: the key that was meant, globs, and what YAML wants."""
+"""Hints in errors: the intended key, globs, and YAML's rules."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from delivery_chain.core.spec.parse import parse_spec
     [
         (("build",), "time_zone", "did you mean `timezone`?"),
         (("build",), "timeZone", "did you mean `timezone`?"),
-        ((), "time_zone", "`timezone` goes into `build`"),
-        ((), "dockerfile", "`dockerfile` goes into `build.rules`"),
+        ((), "time_zone", "`timezone` belongs in `build`"),
+        ((), "dockerfile", "`dockerfile` belongs in `build.rules`"),
         ((), "triggers", "did you mean `distribute`?"),
         (("scan",), "engines", "did you mean `engine`?"),
         (("scan", "block"), "severety", "did you mean `severity`?"),
@@ -56,7 +56,7 @@ def test_keys_of_free_mappings() -> None:
 def test_globs_are_explained(text: str, meant: str) -> None:
     """With the pattern that was probably meant."""
     assert glob_hint(text) == (
-        f"{text!r} looks like a glob and is read as a regular expression for the whole name; write {meant!r}"
+        f"{text!r} looks like a glob, but is read as a regular expression for the whole name; write {meant!r}"
     )
 
 

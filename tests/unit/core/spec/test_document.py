@@ -1,4 +1,4 @@
-"""YAML 1.2's data and nothing else of it, whatever the text costs a parser that takes more."""
+"""Only the data of YAML 1.2 is read, and text that would be expensive for other parsers is refused."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ TAGS = {
 @pytest.mark.parametrize(("value", "tag"), TAGS.items(), ids=TAGS)
 def test_no_tag_is_taken(value: str, tag: str) -> None:
     """What a tag asks for is neither done nor left undone in silence."""
-    words = f"the tag {tag} is not supported: write the value without it, text in quotes"
+    words = f"the tag {tag} is not supported: write the value without it, and put text in quotes"
 
     assert problems(f"{HEAD}description: {value}\n") == [f"4: {words}"]
 
@@ -112,7 +112,7 @@ def test_no_tag_is_taken(value: str, tag: str) -> None:
 def test_a_tag_on_a_key_is_not_taken() -> None:
     """A key is a node as well."""
     assert problems(f"{HEAD}!!binary ZGVzY3JpcHRpb24=: a\n") == [
-        "4: the tag !!binary is not supported: write the value without it, text in quotes"
+        "4: the tag !!binary is not supported: write the value without it, and put text in quotes"
     ]
 
 
@@ -186,7 +186,7 @@ def test_a_number_that_is_too_long_is_told_at_its_line() -> None:
     assert problems(f"{HEAD}scan:\n  block: {{severity: high, count: {'9' * 31}}}\n") == [
         (
             "5: scan.block.count: expected a number of at most 30 characters, found one of 31 "
-            "(text of digits goes in quotes)"
+            "(put text that consists of digits in quotes)"
         )
     ]
 

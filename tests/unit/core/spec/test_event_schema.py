@@ -1,4 +1,4 @@
-"""The schema of a run's conf: current, valid, and of one mind with the parser."""
+"""The schema of a run's conf: up to date, valid, and consistent with the parser."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DIGEST = "sha256:" + "a" * 64
 
 
 def test_the_file_is_current() -> None:
-    """`chain_specs/event.schema.json` is what `schema --event` prints; write it anew where this fails."""
+    """`chain_specs/event.schema.json` is what `schema --event` prints; regenerate it if this fails."""
     assert FILE.read_text(encoding="utf-8") == event_schema()
 
 
@@ -39,7 +39,7 @@ def test_is_a_schema() -> None:
 
 @pytest.mark.parametrize("example", SCHEMA["examples"], ids=str)
 def test_examples_fit(example: dict[str, Any]) -> None:
-    """Each example fits the schema, and is an event that comes back as it was."""
+    """Each example fits the schema, and is an event that round-trips unchanged."""
     jsonschema.Draft202012Validator(SCHEMA).validate(example)
     assert Event.from_conf(example).to_conf() == example
 
@@ -79,7 +79,7 @@ def test_examples_fit(example: dict[str, Any]) -> None:
     ],
 )
 def test_of_one_mind_with_the_parser(conf: dict[str, Any], fits: bool) -> None:  # noqa: FBT001 - a table
-    """What the schema takes is an event, and what it refuses is none."""
+    """A conf that the schema accepts is an event, and one that it rejects is not."""
     assert jsonschema.Draft202012Validator(SCHEMA).is_valid(conf) is fits
     if fits:
         Event.from_conf(conf)

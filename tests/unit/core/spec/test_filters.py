@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from delivery_chain.core.spec.delivery import Trigger
-from delivery_chain.core.spec.filters import Destination, destination, fires_for, waits_for
+from delivery_chain.core.spec.filters import Destination, NotCovered, destination, fires_for, waits_for
 from delivery_chain.core.spec.model import ChainSpec
 
 
@@ -23,7 +23,7 @@ def chain(rule: dict[str, Any], *repositories: str) -> ChainSpec:
 
 def goes(
     rule: dict[str, Any], repository: str = "api", tags: tuple[str, ...] = ("v1", "latest")
-) -> Destination | str:
+) -> Destination | NotCovered:
     spec = chain(rule, *(() if rule.get("level") == "namespace" else ("api",)))
     return destination(spec, spec.replicate[0], repository, tags)
 
@@ -36,9 +36,9 @@ BOTH = ("v1", "latest")
     [
         ({}, Destination("r", "far", "shop/api", BOTH, override=True)),
         ({"tags": "v.*"}, Destination("r", "far", "shop/api", ("v1",), override=True)),
-        ({"tags": "v"}, "no tag of v1, latest matches 'v'"),
+        ({"tags": "v"}, NotCovered("no tag of v1, latest matches 'v'")),
         ({"override": False}, Destination("r", "far", "shop/api", BOTH, override=False)),
-        ({"repository": "web"}, "rule 'r' is for repository 'web'"),
+        ({"repository": "web"}, NotCovered("rule 'r' is for repository 'web'")),
         ({"as": {"namespace": "eu"}}, Destination("r", "far", "eu/api", BOTH, override=True)),
         ({"as": {"repository": "api2"}}, Destination("r", "far", "shop/api2", BOTH, override=True)),
         ({"level": "namespace"}, Destination("r", "far", "shop/api", BOTH, override=True)),
@@ -46,17 +46,17 @@ BOTH = ("v1", "latest")
             {"level": "namespace", "repositories": "ap."},
             Destination("r", "far", "shop/api", BOTH, override=True),
         ),
-        ({"level": "namespace", "repositories": "ap"}, "repository 'api' does not match 'ap'"),
+        ({"level": "namespace", "repositories": "ap"}, NotCovered("repository 'api' does not match 'ap'")),
     ],
 )
-def test_destination(rule: dict[str, Any], expected: Destination | str) -> None:
+def test_destination(rule: dict[str, Any], expected: Destination | NotCovered) -> None:
     """A rule sends the tags that match as a whole, under the target's name, or says why it does not."""
     assert goes(rule) == expected
 
 
 def test_no_tags() -> None:
     """An image without tags is sent nowhere, and the reason reads well."""
-    assert goes({}, tags=()) == "no tag of this image matches '.*'"
+    assert goes({}, tags=()) == NotCovered("no tag of this image matches '.*'")
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_no_tags() -> None:
     ],
 )
 def test_fires_for(on: Any, expected: tuple[str, ...]) -> None:
-    """A trigger tells of the tags that its filter takes, in the image's order."""
+    """A trigger announces the tags that its filter accepts, in the image's order."""
     trigger = Trigger.model_validate({"name": "t", "url_connection": "c", "on": on})
     assert fires_for(trigger, ("v1", "v2", "latest")) == expected
 

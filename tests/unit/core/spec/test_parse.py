@@ -1,4 +1,4 @@
-"""Specs with problems: all of them, each with its line and key path."""
+"""Specs with problems: all are reported, each with its line and key path."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from support.spec_problems import HEAD, SOURCE, TOP, problems
     ],
 )
 def test_keys(rest: str, expected: list[str]) -> None:
-    """Duplicate and unknown keys are all told, at their own lines, along with everything else."""
+    """All duplicate and unknown keys are reported, at their own lines, along with every other problem."""
     assert problems(HEAD + rest) == expected
 
 
@@ -39,6 +39,10 @@ def test_keys(rest: str, expected: list[str]) -> None:
     [
         ("{}\n", ["1: name: is missing", "1: scope: is missing", "1: version: is missing"]),
         (HEAD.replace("version: 1", "version: 2"), ["1: version: expected 1, found 2"]),
+        (
+            HEAD.replace("version: 1", f"version: {'9' * 23}"),
+            [f"1: version: expected a smaller number, found {'9' * 23}"],
+        ),
         (
             HEAD.replace("name: x", "name: -x-"),
             [
@@ -80,7 +84,9 @@ def test_keys(rest: str, expected: list[str]) -> None:
         ),
         (
             HEAD + "sources: {api: {connection: g, url: 'https://u:p@h/x'}}\n",
-            ["4: sources.api.url: an address has no user or password: put them into the connection"],
+            [
+                "4: sources.api.url: the address must not contain a user or password: put them into the connection"
+            ],
         ),
         (
             HEAD + "sources: {web: {connection: g}}\n",
@@ -134,7 +140,7 @@ def test_keys(rest: str, expected: list[str]) -> None:
                 "12: build.rules[2]: `branch`: not a regular expression that RE2 accepts: invalid perl operator: (?=",
                 (
                     "13: build.rules[3]: tag '${m}': ${m} is not captured; the pattern names no group ('v*' looks like "
-                    "a glob and is read as a regular expression for the whole name; write 'v(?<m>.*)')"
+                    "a glob, but is read as a regular expression for the whole name; write 'v(?<m>.*)')"
                 ),
                 "14: build.rules[4]: expected either `branch` or `tag`",
                 "15: build.rules[5].tags[0].build_time: expected 'date' or 'minute', found 'hour'",
@@ -225,7 +231,7 @@ def test_keys(rest: str, expected: list[str]) -> None:
                 ),
                 (
                     "10: distribute[5].on.tags[1]: tag 'v*': expected 1 to 128 characters of [A-Za-z0-9_.-], the first "
-                    "not . or -; here are whole tags, a pattern goes into {regexp: 'v.*'}"
+                    "not . or -; this list takes whole tags, write a pattern as {regexp: 'v.*'}"
                 ),
                 "11: distribute[6].on: expected `all`, {regexp: …} or {tags: […]}, found true",
                 (

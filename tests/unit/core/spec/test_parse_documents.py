@@ -1,4 +1,4 @@
-"""Texts that are no spec, whole or in part: refused with lines, and never another exception."""
+"""Texts that are not a spec, entirely or in part: refused with lines, and never with another exception."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SPECS = Path(__file__).parents[4] / "chain_specs"
             HEAD + "description: &a text\nbuild: *a\n",
             [
                 (
-                    "4: anchors and aliases are not supported: write the value out; text that begins with * or & goes "
+                    "4: anchors and aliases are not supported: write the value out; put text that begins with * or & "
                     "in quotes"
                 )
             ],
@@ -50,7 +50,10 @@ SPECS = Path(__file__).parents[4] / "chain_specs"
         (
             HEAD + "description: !!python/object:os.system x\n",
             [
-                "4: the tag !!python/object:os.system is not supported: write the value without it, text in quotes"
+                (
+                    "4: the tag !!python/object:os.system is not supported: write the value without it, and put text "
+                    "in quotes"
+                )
             ],
         ),
         (

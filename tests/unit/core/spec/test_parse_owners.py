@@ -1,4 +1,4 @@
-"""A problem of a rule, region or trigger names it."""
+"""A problem of a rule, region or trigger gives its name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RULE = "build:\n  rules:\n    - {name: r, branch: main, tags: [{tag: a}], "
             "distribute: [{name: 'it''s', url_connection: c, on: {regexp: '*'}}]\n",
             (
                 "4: distribute[0].on.regexp: not a regular expression that RE2 accepts: no argument for repetition "
-                "operator: * ('*' looks like a glob and is read as a regular expression for the whole name; "
+                "operator: * ('*' looks like a glob, but is read as a regular expression for the whole name; "
                 "write '.*') "
                 '(trigger "it\'s")'
             ),

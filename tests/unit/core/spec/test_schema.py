@@ -25,7 +25,7 @@ def rule(**tag: Any) -> dict[str, Any]:
 
 
 def as_editors_see(data: Any) -> Any:
-    """YAML 1.1 objects as YAML 1.2 has them: `on` is a text, and so is a date."""
+    """YAML 1.1's special values as YAML 1.2 reads them: `on` is a string, and so is a date."""
     if isinstance(data, dict):
         return {"on" if key is True else key: as_editors_see(value) for key, value in data.items()}
     if isinstance(data, list):
@@ -38,7 +38,7 @@ def accepts(spec: Any) -> bool:
 
 
 def test_the_file_is_current() -> None:
-    """`chain_specs/schema.json` is what `delivery-chain schema` prints; write it anew where this fails."""
+    """`chain_specs/schema.json` is what `delivery-chain schema` prints; regenerate it if this fails."""
     assert (SPECS / "schema.json").read_text(encoding="utf-8") == spec_schema()
 
 

@@ -1,4 +1,4 @@
-"""How registries are used: places, pauses, rates, and tries."""
+"""Limits on the use of registries: concurrency, delays, rates and retries."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOME = Registry(host="127.0.0.1:1", plain_http=True)
 
 
 class Clock:
-    """A time that passes only while somebody sleeps."""
+    """A clock that advances only during sleeps."""
 
     def __init__(self) -> None:
         self.now = 100.0

@@ -1,4 +1,4 @@
-"""Progress as values, and as people read it."""
+"""Progress as values, and as displayed."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def never(seconds: float) -> None:
 
 
 def enters(limits: WorkerLimits, registry: Registry = HOME) -> bool:
-    """Whether there is a free place now."""
+    """Whether a slot is free now."""
     try:
         with limits.of(registry).entered(never):
             return True
@@ -50,7 +50,7 @@ def enters(limits: WorkerLimits, registry: Registry = HOME) -> bool:
 
 
 def test_a_place_that_another_process_holds_is_taken_until_it_is_killed(tmp_path: Path) -> None:
-    """The kernel gives the place back: nobody has to clean up."""
+    """The kernel releases the slot, so no cleanup is needed."""
     limits = WorkerLimits(tmp_path, requests=1)
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:

@@ -1,4 +1,4 @@
-"""Every address is told by who can reach it, in whatever it is wrapped."""
+"""Every address is classified by who can reach it, however it is encoded."""
 
 from __future__ import annotations
 

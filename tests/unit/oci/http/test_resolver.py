@@ -1,4 +1,4 @@
-"""A name is looked up once; where it leads is judged before anything is sent there."""
+"""A name is resolved once; its addresses are checked before anything is sent to them."""
 
 from __future__ import annotations
 

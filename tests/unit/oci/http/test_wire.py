@@ -1,4 +1,4 @@
-"""What registries say is read without any I/O, whatever they say."""
+"""Registries' responses are parsed without any I/O, whatever they contain."""
 
 from __future__ import annotations
 
@@ -236,7 +236,7 @@ def test_any_challenge_is_read_or_refused(header: str) -> None:
     )
 )
 def test_quoted_parameters_come_back(parameters: dict[str, str]) -> None:
-    """Any printable text in quotes arrives as it was meant."""
+    """Any printable text in quotes is parsed as intended."""
     quoted = ", ".join(
         '{}="{}"'.format(key, value.replace("\\", "\\\\").replace('"', '\\"'))
         for key, value in parameters.items()
@@ -276,7 +276,7 @@ def test_the_next_page_is_found(link: str, expected: str | None) -> None:
     ],
 )
 def test_a_next_page_elsewhere_is_refused(target: str) -> None:
-    """A list goes on at the registry that it came from, or not at all."""
+    """A list continues only at the registry that it came from."""
     with pytest.raises(ProtocolViolation):
         next_page(f'<{target}>; rel="next"', URL)
 

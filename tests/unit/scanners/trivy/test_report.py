@@ -1,4 +1,4 @@
-"""Trivy's reports, as recorded from the real tool and as nobody should trust them."""
+"""Trivy's reports, as recorded from the real tool, and manipulated ones."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from delivery_chain.core.gate.findings import Database, Finding, ScanReport, Sev
 from delivery_chain.core.gate.merge import merge
 from delivery_chain.errors import ScanFailed
 from delivery_chain.scanners.trivy.report import MAX_REPORT, parse_report
+from support.outdated_image import OLD_FINDINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,19 +50,7 @@ def test_every_finding_of_a_real_report_is_read() -> None:
     """The outdated image's report gives all its findings, worst first."""
     found = [(f.severity, f.id, f.package, f.installed, f.fixed) for f in parse(OUTDATED).findings]
 
-    high, medium, low = Severity.HIGH, Severity.MEDIUM, Severity.LOW
-    assert found == [
-        (high, "CVE-2019-10906", "Jinja2", "2.10", "2.10.1"),
-        (high, "CVE-2023-4911", "libc6", "2.36-9", "2.36-9+deb12u3"),
-        (high, "CVE-2023-6246", "libc6", "2.36-9", "2.36-9+deb12u4"),
-        (high, "CVE-2024-2961", "libc6", "2.36-9", "2.36-9+deb12u6"),
-        (high, "CVE-2024-33599", "libc6", "2.36-9", "2.36-9+deb12u7"),
-        (high, "CVE-2025-4802", "libc6", "2.36-9", "2.36-9+deb12u11"),
-        (medium, "CVE-2020-28493", "Jinja2", "2.10", "2.11.3"),
-        (medium, "CVE-2024-22195", "Jinja2", "2.10", "3.1.3"),
-        (medium, "CVE-2024-34064", "Jinja2", "2.10", "3.1.4"),
-        (low, "CVE-2011-3374", "apt", "2.6.1", ""),
-    ]
+    assert found == OLD_FINDINGS
 
 
 def test_a_finding_holds_what_the_report_says() -> None:
@@ -126,7 +115,7 @@ def test_a_package_of_the_system_has_no_digest_in_its_place() -> None:
     ],
 )
 def test_a_report_says_what_was_looked_at(name: str, coverage: Coverage) -> None:
-    """Nothing found is told apart from nothing looked at; each of these reports holds no finding."""
+    """ "Nothing found" differs from "nothing scanned"; none of these reports has a finding."""
     document = sample(name)
     digest = digest_of(document)
 
@@ -159,7 +148,7 @@ def test_java_archives_are_among_what_was_looked_at() -> None:
 
 
 def test_a_release_that_trivy_warned_about_is_unknown() -> None:
-    """The report of a release without a list reads like any other; only the warning tells."""
+    """The report on a release without data looks like any other; only the warning shows it."""
     document = sample("clean")
 
     report = parse_report(

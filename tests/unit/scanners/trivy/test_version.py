@@ -1,4 +1,4 @@
-"""Which Trivy is new enough: looked at before anything else, and said with its path."""
+"""Minimum version of Trivy: checked before anything else; the error gives the path."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_program_is_asked_once(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(
             ToolMissing,
-            match=rf"{old}: expected Trivy 0.69.0 or newer, found 0.68.2; install it from its makers",
+            match=rf"{old}: expected Trivy 0.69.0 or newer, found 0.68.2; install it from its maintainers",
         ):
             check_version(str(old))
         check_version(str(new))

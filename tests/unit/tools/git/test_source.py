@@ -1,4 +1,4 @@
-"""Which URLs, refs and commits are taken, and what git's messages mean."""
+"""Valid URLs, refs and commits, and the meaning of git's messages."""
 
 from __future__ import annotations
 

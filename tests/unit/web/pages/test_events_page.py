@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 from delivery_chain.core.events.gaps import Watch
-from delivery_chain.core.events.ledger import LedgerLine, Outcome, Sight
+from delivery_chain.core.events.ledger import LedgerLine, Sight, StartResult
 from delivery_chain.web.pages.events_page import MOST_SHOWN, Asked, Shown, render
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -58,7 +58,7 @@ def change(**given: Any) -> LedgerLine:
         "at": NOW,
         "last": NOW,
         "by": "webhook gh",
-        "outcomes": (Outcome(chain="shop-api", rule="release", run_id="run/1", made=True),),
+        "outcomes": (StartResult(chain="shop-api", rule="release", run_id="run/1", made=True),),
     }
     return LedgerLine.model_validate(whole | given)
 
@@ -111,10 +111,10 @@ def test_a_row_has_its_run_s_state() -> None:
 def test_what_others_wrote_is_text() -> None:
     """Refs, reasons and names come from outside: nothing in them becomes an element, an attribute or a script."""
     outcomes = (
-        Outcome(chain=HOSTILE, rule=HOSTILE, run_id=HOSTILE, why=HOSTILE),
-        Outcome(chain=HOSTILE, why=HOSTILE),
+        StartResult(chain=HOSTILE, rule=HOSTILE, run_id=HOSTILE, why=HOSTILE),
+        StartResult(chain=HOSTILE, why=HOSTILE),
     )
-    harmless = (Outcome(chain="x", run_id="x", why="x"),)
+    harmless = (StartResult(chain="x", run_id="x", why="x"),)
     hostile = change(
         place=HOSTILE, ref=HOSTILE, commit=HOSTILE, by=HOSTILE, actor=HOSTILE, why=HOSTILE, gaps=(HOSTILE,),
         also=(Sight(by=HOSTILE, after=1.0),), outcomes=outcomes,

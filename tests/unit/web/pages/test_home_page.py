@@ -1,4 +1,4 @@
-"""The first page: every chain, its newest run, and nothing that others wrote as anything but text."""
+"""The first page: every chain and its newest run, with all foreign text escaped."""
 
 from __future__ import annotations
 

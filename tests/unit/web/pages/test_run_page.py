@@ -12,7 +12,8 @@ from delivery_chain.core.gate.findings import Database, Finding, ScanReport, Sev
 from delivery_chain.core.gate.judge import Hit, Verdict
 from delivery_chain.core.plan import Plan
 from delivery_chain.core.results import Image, Quarantined, RegionResult, Subject
-from delivery_chain.core.run.state import End, Outcome
+from delivery_chain.core.run.end import End
+from delivery_chain.core.run.state import Outcome
 from delivery_chain.web.pages.run_page import MOST_FINDINGS, RunFacts, render
 
 DIGEST = f"sha256:{'a' * 64}"

@@ -4,35 +4,19 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import pytest
 
 from delivery_chain.core.gate.findings import Database
 from delivery_chain.errors import DatabaseUnavailable, ScanFailed
-from delivery_chain.oci.client import RegistryClient
 from delivery_chain.sandbox import vulndb
-from support.oci_registry import docker_registry, free_port
+from support.oci_registry import free_port
 from support.scan_images import CLEAN
 from support.trivy_bench import BUILT, JAVA_DATABASE, LOG4J, Bench, jar
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.integration
 
 JAVA_IMAGE: dict[str, str | bytes] = {**CLEAN, "app/log4j-core-2.14.1.jar": LOG4J}
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    folder = tmp_path / "registry"
-    folder.mkdir()
-    with docker_registry(folder) as registry, RegistryClient(registry) as client:
-        vulndb.publish_sample_database(client, now=BUILT)
-        vulndb.publish_sample_java_database(client, now=BUILT)
-        yield Bench(client, tmp_path / "cache")
 
 
 def facts(bench: Bench, *, stale: bool = False) -> Database:

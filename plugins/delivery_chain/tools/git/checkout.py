@@ -1,4 +1,4 @@
-"""List the refs of git sources, and check out one exact commit into a folder.
+"""Check out one exact commit of a git source into a folder.
 
 Refs, commits and repository content are untrusted. None of them becomes an option, a transport that is not allowed,
 a command or a path outside the folder; hooks, filters and `git submodule` never run.
@@ -13,85 +13,27 @@ from typing import TYPE_CHECKING
 
 from delivery_chain.errors import SourceError, SourceUnreachable
 from delivery_chain.tools.git.session import Git, session
-from delivery_chain.tools.git.source import GitSource, Transport, check_commit, check_ref
+from delivery_chain.tools.git.source import check_commit, check_ref
 from delivery_chain.tools.versions import flaw_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-__all__ = ["GitSource", "Transport", "checkout", "list_refs"]
+    from delivery_chain.tools.git.source import GitSource
 
-MAX_REFS_OUTPUT = 16 * 1024 * 1024
-"""Most bytes of `git ls-remote`: some 200,000 refs."""
 MAX_LISTING = 128 * 1024 * 1024
-"""Most bytes of a commit's file list: some million files."""
+"""Maximum size, in bytes, of a commit's file list: some million files."""
 MAX_CONTENT = 16 * 1024 * 1024 * 1024
-"""Most bytes of all files of a commit."""
+"""Maximum size, in bytes, of all files of a commit."""
 MAX_SUBMODULES = 100
 MAX_SUBMODULE_DEPTH = 5
 _DEPTHS = ("1", "50", "1000", "2147483647")
 """History depths to try if a server does not serve single commits; the last one is all of it."""
-_PEELED = "^{}"
 _REFUSES_COMMIT = re.compile(
     r"not our ref|unadvertised object|couldn't find remote ref|shallow capabilities|no such remote ref",
     re.IGNORECASE,
 )
-
-
-def list_refs(source: GitSource, *, deadline: float) -> dict[str, str]:
-    """Return the branches and tags of a source.
-
-    Args:
-        source: The repository.
-        deadline: Point on the clock of `time.monotonic()`, seconds.
-
-    Returns:
-        Full ref name (`refs/heads/…`, `refs/tags/…`) to commit id; an annotated tag is peeled to its commit.
-        Refs whose names break git's rules are left out.
-
-    Raises:
-        SourceUnreachable: The server did not answer. Retryable.
-        SourceError: Denied, or more than 16 MiB of refs. Not retryable.
-    """
-    with session(source, deadline=deadline) as git:
-        listing = git.run("ls-remote", "--heads", "--tags", "--", source.url, max_stdout=MAX_REFS_OUTPUT)
-    refs, peeled = _refs(listing)
-    return refs | peeled
-
-
-def tag_objects(source: GitSource, *, deadline: float) -> dict[str, tuple[str, str]]:
-    """Return the objects that the tags of a source point at, and the commits they resolve to.
-
-    Args:
-        source: The repository.
-        deadline: Point on the clock of `time.monotonic()`, seconds.
-
-    Returns:
-        Full ref name to the object's id and the commit's; for a lightweight tag both are the same.
-
-    Raises:
-        SourceUnreachable: The server did not answer. Retryable.
-        SourceError: Denied, or more than 16 MiB of tags. Not retryable.
-    """
-    with session(source, deadline=deadline) as git:
-        listing = git.run("ls-remote", "--tags", "--", source.url, max_stdout=MAX_REFS_OUTPUT)
-    refs, peeled = _refs(listing)
-    return {name: (found, peeled.get(name, found)) for name, found in refs.items()}
-
-
-def _refs(listing: bytes) -> tuple[dict[str, str], dict[str, str]]:
-    """Parse the output of `git ls-remote`: names to objects, and annotated tags to commits."""
-    refs: dict[str, str] = {}
-    peeled: dict[str, str] = {}
-    # Split at git's newlines only: a name may hold other Unicode line ends, and would be cut to another name. Names
-    # that are not UTF-8 are skipped; replacement characters would make two refs one.
-    for line in listing.decode(errors="surrogateescape").split("\n"):
-        commit, _, name = line.partition("\t")
-        target, name = (peeled, name.removesuffix(_PEELED)) if name.endswith(_PEELED) else (refs, name)
-        with contextlib.suppress(SourceError):
-            target[check_ref(name)] = check_commit(commit)
-    return refs, peeled
 
 
 def checkout(

@@ -13,7 +13,7 @@ from delivery_chain.core.seal import Place, sealed
 from delivery_chain.errors import DeliveryChainError
 from delivery_chain.hooks.signing_secret import signing_secret
 from delivery_chain.oci.client import RegistryClient
-from delivery_chain.operators.sweep import SweepOperator
+from delivery_chain.operators.staging_cleanup import StagingCleanupOperator
 from support.chain_steps import NAME, Run, build_plan, built, chain, image_plan, push_platform, verdict
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def sweep(spec: Any = SPEC, state: str | Exception = "failed", judgement: Any = 
             judgement if isinstance(judgement, dict) else sealed(judgement.to_xcom(), place, signing_secret())
         )
         run.others["shop", "crashed"] = {("gate", -1, "return_value"): left}
-    return tuple(sorted(run.do(SweepOperator(task_id="sweep-shop", spec=spec))))
+    return tuple(sorted(run.do(StagingCleanupOperator(task_id="sweep-shop", spec=spec))))
 
 
 @pytest.mark.parametrize("state", ["failed", "success", UNKNOWN])

@@ -1,7 +1,7 @@
-"""Checks a base image before buildah pulls it, because buildah fetches layers from any URL that the manifest names.
+"""Rejects base images with foreign layers before buildah pulls them: it would fetch those from any URL they name.
 
-It does so over the network of the pull, which for the chain's registries is the worker's. So the manifest is read
-first, and the image is then pulled by the digest that was read: a tag may move in between.
+buildah fetches them over the network of the pull, which for the chain's registries is the worker's. So the manifest is
+read first, and the image is then pulled by the digest that was read, because a tag may move in between.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from delivery_chain.core.dockerfile.pull_policy import DOCKER_HUB, canonical_host
+from delivery_chain.core.dockerfile.base_image_policy import DOCKER_HUB, canonical_host
 from delivery_chain.core.names.platform import platform_name
 from delivery_chain.errors import BuildFailed, NotFound
 from delivery_chain.oci.client import RegistryClient
@@ -19,7 +19,7 @@ from delivery_chain.oci.manifest import INDEX_TYPES, MANIFEST_TYPES, Index
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from delivery_chain.core.dockerfile.pull_policy import ImageName
+    from delivery_chain.core.dockerfile.base_image_policy import ImageName
     from delivery_chain.core.names.registry import Registry
     from delivery_chain.oci.manifest import AnyManifest, Descriptor
 
@@ -33,7 +33,7 @@ def pinned(image: ImageName, registry: Registry, platform: str, written: str) ->
         image: The requested image.
         registry: The registry to fetch it from, with the login.
         platform: Platform of the pull; images of other platforms are not checked.
-        written: The place that names the image, for messages.
+        written: Where the image is named, such as a line of the Dockerfile; for messages.
 
     Raises:
         BuildFailed: A layer has URLs. Nothing was pulled. Not retryable.
@@ -47,8 +47,8 @@ def pinned(image: ImageName, registry: Registry, platform: str, written: str) ->
             elsewhere = [layer.digest for layer in manifest.blobs if layer.urls]
             if elsewhere:
                 raise BuildFailed(
-                    f"{written}: {image} has layers that are kept outside its registry, such as {elsewhere[0]}, and a "
-                    "build fetches from registries alone. Push the image with these layers, or take another one",
+                    f"{written}: {image} has layers that are stored outside its registry, such as {elsewhere[0]}, but "
+                    "a build fetches only from registries. Push the image with these layers, or use another one",
                     tool="buildah",
                 )
     return replace(image, tag="", digest=top.digest)
@@ -72,6 +72,6 @@ def _images(
 
 
 def _fits(child: Descriptor, platform: str) -> bool:
-    """Whether a child may be chosen; buildah decides between variants."""
+    """Whether a child of an index may be chosen; if several variants fit, buildah decides."""
     said = platform_name(dict(child.platform)) if child.platform else platform
     return said.split("/")[:2] == platform.split("/")[:2]

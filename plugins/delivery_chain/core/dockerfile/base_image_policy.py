@@ -95,7 +95,7 @@ class ReadRule:
 
 
 @dataclass(frozen=True, slots=True)
-class PullPolicy:
+class BaseImagePolicy:
     """Rules for the images that a build may read."""
 
     rules: tuple[ReadRule, ...] = ()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 RUNNING = frozenset({"queued", "running"})
 
 
-class SweepOperator(ChainOperator):
+class StagingCleanupOperator(ChainOperator):
     """Remove the staging tags of one chain's finished runs, except those of blocked images if the spec keeps these."""
 
     def __init__(self, *, spec: ChainSpec, **kwargs: Any) -> None:
@@ -38,9 +38,9 @@ class SweepOperator(ChainOperator):
         """Return the removed tags, as `namespace/repository:tag`."""
         from delivery_chain.settings import Settings
 
-        return self.sweep(context, datetime.now(UTC) - timedelta(hours=Settings.load().staging_keep_hours))
+        return self.clean_up(context, datetime.now(UTC) - timedelta(hours=Settings.load().staging_keep_hours))
 
-    def sweep(self, context: Context, oldest: datetime) -> list[str]:
+    def clean_up(self, context: Context, oldest: datetime) -> list[str]:
         """Remove and return the tags of finished runs whose push was before `oldest`."""
         from delivery_chain.hooks.registry import OciRegistryHook
 

@@ -1,10 +1,15 @@
-"""Which images a build may read, told by their names before anything is sent."""
+"""The images that a build may read, decided by name before anything is sent."""
 
 from __future__ import annotations
 
 import pytest
 
-from delivery_chain.core.dockerfile.pull_policy import ImageName, PullPolicy, ReadRule, is_own_machine
+from delivery_chain.core.dockerfile.base_image_policy import (
+    BaseImagePolicy,
+    ImageName,
+    ReadRule,
+    is_own_machine,
+)
 from delivery_chain.core.names.registry import Registry
 from delivery_chain.errors import BuildFailed, InvalidReference
 from support.builds import own_namespace
@@ -47,7 +52,7 @@ def test_no_names(text: str) -> None:
         ImageName.parse(text)
 
 
-def login(policy: PullPolicy, name: str) -> tuple[str, str]:
+def login(policy: BaseImagePolicy, name: str) -> tuple[str, str]:
     rule = policy.rule_for(ImageName.parse(name), "line 1")
     return rule.registry.host, rule.registry.username
 
@@ -73,7 +78,7 @@ def test_official_images_are_everybodys() -> None:
 
 
 OWN = own_namespace(HOME, "shop")
-RULES = PullPolicy(
+RULES = BaseImagePolicy(
     (
         ReadRule("build.from[0]", HOME.host, ("base", "shop"), HOME),
         ReadRule("build.from[1]", "docker.io", (), Registry("mirror.example.com", "reader", "x")),
@@ -103,12 +108,12 @@ def test_with_rules(name: str, expected: tuple[str, str]) -> None:
         pytest.param(RULES, "quay.io/a/b", "no entry of `build.from` is for quay.io", id="registry"),
         pytest.param(OWN, "r.example.com/secretteam/app", "own namespace allows shop of", id="another's"),
         pytest.param(OWN, "R.example.com/shopping/app", "own namespace allows shop of", id="a longer name"),
-        pytest.param(PullPolicy((), strangers=False), "debian", "no entry", id="nothing"),
-        pytest.param(PullPolicy(), "127.0.0.1:5000/a", "is the worker itself", id="loopback"),
-        pytest.param(PullPolicy(), "localhost/build", "is the worker itself", id="localhost"),
+        pytest.param(BaseImagePolicy((), strangers=False), "debian", "no entry", id="nothing"),
+        pytest.param(BaseImagePolicy(), "127.0.0.1:5000/a", "is the worker itself", id="loopback"),
+        pytest.param(BaseImagePolicy(), "localhost/build", "is the worker itself", id="localhost"),
     ],
 )
-def test_refusals(policy: PullPolicy, name: str, message: str) -> None:
+def test_refusals(policy: BaseImagePolicy, name: str, message: str) -> None:
     """They name the image, the line, the rule and the next step."""
     with pytest.raises(BuildFailed, match=message) as caught:
         policy.rule_for(ImageName.parse(name), "Dockerfile:3: FROM x")
