@@ -69,12 +69,12 @@ def told(sandbox: Sandbox, runs: dict[str, str]) -> Iterator[dict[str, tuple[int
 
 
 def shown(page: Page, run: Ended, state: str, branch: str) -> None:
-    """See a run's note on our page of it, then on Airflow's, with its state, what is marked and cleared there."""
+    """See a run's note on our page of it, and on Airflow's with its state; of a task, Airflow's page is just opened."""
     page.goto(f"/delivery-chain/{CHAIN}/{run.run_id}")
     expect(page.get_by_text(run.note).first).to_be_visible()
     page.goto(ADDRESS[branch].format(run.run_id))
-    expect(page.get_by_test_id("state-badge").first).to_have_text(state)
     if branch == RUN:
+        expect(page.get_by_test_id("state-badge").first).to_have_text(state)
         expect(page.get_by_text(run.note)).to_be_visible()
 
 
