@@ -85,7 +85,7 @@ def test_a_redelivery_makes_no_second_run(stored: Stored, receiver: Receiver) ->
     stored.add(spec())
     first, again = (receiver.push(MAIN, "", A, delivery="one") for _ in range(2))
     assert (first.made, again.made, again.run_ids) == (first.run_ids, [], first.run_ids)
-    assert [entry.why for entry in again.entries] == ["this delivery came before"]
+    assert [entry.why for entry in again.entries] == ["a redelivery"]
     assert len(stored.runs()) == 1
 
 
@@ -137,7 +137,7 @@ def test_two_senders_of_one_repository(
     assert (other.made, other.run_ids, other.entries[0].why) == (
         [],
         first.run_ids,
-        "another webhook told it before",
+        "another webhook reported it before",
     )
 
 

@@ -252,7 +252,7 @@ def test_an_old_delivery_that_was_forgotten(stored: Stored, receiver: Receiver, 
     again = receiver.push(MAIN, commits[2], commits[3], delivery="d2")
     assert (again.made, [entry.why for entry in again.entries], len(stored.runs())) == (
         [],
-        ["this delivery came before"],
+        ["a redelivery"],
         12,
     )
     assert sensor.look({MAIN: commits[-1]}, after=30) == []

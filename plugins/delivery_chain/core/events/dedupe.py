@@ -38,13 +38,13 @@ SUPERSEDED = datetime.min.replace(tzinfo=UTC)
 """Used in place of the time of a run that has a stay's number, but is not the push's run: it found its ref elsewhere
 before the sensor polled, or another client started it under that id."""
 # The ledger stores these reasons, and `gaps` compares them: new words would misjudge old records.
-AGAIN = "this delivery came before"
-ANOTHER = "another webhook told it before"
-REPLAYED = "a replay of a push that was taken before"
-LATE = "it came late: a newer push is known already"
-DOUBT = "maybe a redelivery: its run checks whether it was built"
+AGAIN = "a redelivery"
+ANOTHER = "another webhook reported it before"
+REPLAYED = "a replay of an earlier push"
+LATE = "it arrived late: a newer push is already known"
+DOUBT = "possibly a redelivery: its run checks whether it was built"
 SENSED = "the sensor saw it first"
-LOST = "moves before it were not told"
+LOST = "earlier moves were not reported"
 _BEFORE = timedelta(microseconds=1)
 
 

@@ -102,6 +102,8 @@ class Told(Value):
         for ref, history in self.refs.items():
             here = seen.get(ref)
             for one in history if here else ():
-                if since < one.at + CLOCKS <= looked and one.commit != here:
+                # A doubtful report of a move away from here may have been a new push, and the ref have come back since.
+                reports = [one.at, one.again] if one.again and one.before == here else [one.at]
+                if one.commit != here and any(since < time + CLOCKS <= looked for time in reports):
                     found[ref] = one.commit
         return found

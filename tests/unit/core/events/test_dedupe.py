@@ -73,7 +73,7 @@ def test_a_late_redelivery_does_not_hide_the_next_push() -> None:
     ("order", "why"),
     [
         pytest.param([0, 1], "", id="in order"),
-        pytest.param([1, 0], "it came late: a newer push is known already", id="in reverse"),
+        pytest.param([1, 0], "it arrived late: a newer push is already known", id="in reverse"),
     ],
 )
 def test_order_does_not_matter(order: list[int], why: str) -> None:

@@ -67,6 +67,16 @@ def live(world: World, taken: Iterable[tuple[str, int]] = ()) -> Ref:
     return ref
 
 
+def test_a_push_after_a_doubtful_one_is_found_by_the_sensor() -> None:
+    """Two webhooks that each lose deliveries, of a branch that goes to and fro: the last push has its run."""
+    ways = [("", "a"), ("a", "b"), ("b", "a"), ("a", "b"), ("b", "a"), ("a", "b")]
+    moves = [(before, after, 100.0 * (number + 1)) for number, (before, after) in enumerate(ways)]
+    reports = [(100.2, 0, 1), (200.1, 1, 0), (200.2, 1, 1), (300.1, 2, 0), (400.2, 3, 1), (500.2, 4, 1)]
+    arrivals = [(time, "hook", (number, teller)) for time, number, teller in reports]
+    world = World(moves, sorted([*arrivals, (400.5, "look", None)], key=lambda one: one[0]), {5})
+    assert live(world).built[-2:] == ["a", "b"]
+
+
 @settings(max_examples=400, deadline=None)
 @given(worlds(lose=False, disorder=False))
 def test_in_order_each_push_has_just_one_run(world: World) -> None:

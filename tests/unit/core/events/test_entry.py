@@ -55,11 +55,11 @@ def test_what_a_chain_made_of_it(outcome: StartResult, sentence: str) -> None:
             entry(
                 StartResult(chain="shop", rule="main", run_id="r1"),
                 StartResult(chain="web", rule="main", why="no such Dag"),
-                why="this delivery came before",
+                why="a redelivery",
             ),
             (
                 "refs/heads/main is at aaaaaaaaaaaaaaaaaaa: shop (main): already run r1; "
-                "web (main): no run, no such Dag, this delivery came before"
+                "web (main): no run, no such Dag, a redelivery"
             ),
         ),
     ],

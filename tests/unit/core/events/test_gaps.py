@@ -152,7 +152,7 @@ def test_a_lost_webhook_is_named_once() -> None:
     """A move from where nobody had seen the ref; the reason is the gap's alone."""
     found = [seen(HOOK, why=LOST), seen("sensor", outcome=FOUND)]
     (change,) = changes(join(found), {PLACE: watch()}, NOW)
-    assert (change.gaps, change.why) == (("a webhook was lost: moves before it were not told",), "")
+    assert (change.gaps, change.why) == (("a webhook was lost: earlier moves were not reported",), "")
 
 
 @pytest.mark.parametrize("why", sorted(OWN_WRITES))

@@ -60,7 +60,7 @@ def test_redeliveries_are_counted() -> None:
     found = changes(
         seen("webhook gh", 0, outcome(), delivery_id="1"),
         seen("webhook gh", 60, outcome("run-2"), commit=B, delivery_id="2"),
-        seen("webhook gh", 300000, outcome(made=False), delivery_id="1", why="this delivery came before"),
+        seen("webhook gh", 300000, outcome(made=False), delivery_id="1", why="a redelivery"),
     )
     assert [(change.commit, *told(change), change.why) for change in found] == [
         (B, "webhook gh", 60.0, 1, [], ""),
