@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from delivery_chain.core.events.event import push_run_id
-from delivery_chain.core.events.ledger import LedgerLine, Outcome
-from delivery_chain.core.run.state import End
-from delivery_chain.core.run.state import Outcome as Ended
+from delivery_chain.core.events.ledger import LedgerLine, StartResult
+from delivery_chain.core.run.end import End
+from delivery_chain.core.run.state import Outcome
 from delivery_chain.web.pages import events_page, run_page
 from delivery_chain.web.pages.rendering import FOLDER
 from support.browser import chromium
@@ -34,7 +34,7 @@ def events() -> str:
         at=NOW,
         last=NOW,
         by="webhook github_hooks",
-        outcomes=(Outcome(chain="shop-api", rule="release", run_id=RUN),),
+        outcomes=(StartResult(chain="shop-api", rule="release", run_id=RUN),),
     )
     return events_page.render(events_page.Asked(since="1d"), events_page.Shown(changes=[line], watches={}))
 
@@ -44,7 +44,7 @@ def run() -> str:
         run_page.RunFacts(
             chain="shop-api",
             run_id=RUN,
-            outcome=Ended(end=End.FAILED, sentence="failed in build: why", good=False),
+            outcome=Outcome(end=End.FAILED, sentence="failed in build: why", good=False),
             altered=(),
             plan=None,
             subject=None,
