@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from delivery_chain.core.run.end import End, in_a_word
+from delivery_chain.core.run.marks import Mark
+from delivery_chain.core.run.state import outcome
+from support.run_facts import AFTER_GATE, BLOCKED_RUN, tasks
 
 
 def test_every_end_is_in_the_documentation() -> None:
@@ -36,3 +40,11 @@ def test_every_end_is_in_the_documentation() -> None:
 def test_a_state_in_a_list(state: str, note: str, word: str) -> None:
     """Airflow's, and the end in brackets where the state would be taken for another; people's notes say nothing."""
     assert in_a_word(state, note) == word
+
+
+def test_a_step_that_was_cleared_and_stopped_has_no_old_result() -> None:
+    """That somebody cleared it is no word of what it would have done."""
+    tasks_ = tasks(**AFTER_GATE | {"gate": "skipped", "publish": "skipped", "denied": "skipped"})
+    cleared = (Mark(by="anna", what="cleared", step="gate"),)
+    found = outcome(replace(BLOCKED_RUN, tasks=tasks_, marks=cleared))
+    assert (found.end, found.step) == (End.FAILED, "gate")

@@ -341,14 +341,6 @@ def test_every_end_is_in_the_table() -> None:
     assert {row[1] for row in ROWS.values()} == set(End)
 
 
-def test_a_step_that_was_cleared_and_stopped_has_no_old_result() -> None:
-    """That somebody cleared it is no word of what it would have done."""
-    tasks_ = tasks(**AFTER_GATE | {"gate": "skipped", "publish": "skipped", "denied": "skipped"})
-    cleared = (Mark(by="anna", what="cleared", step="gate"),)
-    found = outcome(replace(BLOCKED_RUN, tasks=tasks_, marks=cleared))
-    assert (found.end, found.step) == (End.FAILED, "gate")
-
-
 @given(state=st.sampled_from(["success", "failed", "running", "queued"]), row=st.sampled_from(sorted(ROWS)))
 def test_a_good_end_is_a_green_run(state: str, row: str) -> None:
     """Airflow's state and the outcome never contradict each other in what is called good."""
