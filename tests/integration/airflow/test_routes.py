@@ -94,6 +94,8 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
     from airflow.api_fastapi.app import create_app, purge_cached_app
 
     with pytest.MonkeyPatch.context() as patch, airflow_database(SQLITE, tmp_path_factory.mktemp("db")):
+        # Airflow keeps its first token validator for the whole process; other tests sign with this key.
+        patch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "x" * 64)
         patch.setattr(
             plugins_manager,
             "get_fastapi_plugins",

@@ -138,7 +138,7 @@ def test_anything_of_who_knows_the_secret(operation: Any) -> None:
         }
         case.body, case.media_type = body, "application/json"
         answer = validated(case)
-        assert answer.status_code in {200, 400, 401}
+        assert answer.status_code in {200, 400, 401, 429, 503}
 
     check()
 

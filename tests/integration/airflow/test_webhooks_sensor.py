@@ -175,9 +175,9 @@ def test_there_and_back_by_turns(
 
 
 def test_a_dag_that_could_not_run_is_made_good(stored: Stored, receiver: Receiver, sensor: Sensor) -> None:
-    """The webhook found import errors and said so; once they are fixed, the sensor starts the run."""
+    """The webhook found import errors and asked for a redelivery; once they are fixed, the sensor starts the run."""
     stored.mark("shop", has_import_errors=True)
-    assert receiver.push(MAIN, "", A).made == []
+    assert receiver.push(MAIN, "", A).status == 503
     stored.mark("shop", has_import_errors=False)
     assert len(sensor.look({MAIN: A}, after=30)) == 1
 
@@ -279,6 +279,6 @@ def test_a_push_that_could_not_be_started_is_not_known(stored: Stored, receiver:
     stored.add(spec())
     stored.mark("shop", has_import_errors=True)
     said = pushed(("shop/api", "v9", DIGEST))
-    assert receiver.deliver(said, delivery="one").made == []
+    assert receiver.deliver(said, delivery="one").status == 503
     stored.mark("shop", has_import_errors=False)
     assert len(receiver.deliver(said, delivery="one").made) == 1
