@@ -138,5 +138,5 @@ def test_without_trivy_the_error_says_how_to_install_it(
     monkeypatch.setenv("PATH", str(tmp_path))
     bench.options = bench.options.model_copy(update={"wheel": False})
 
-    with pytest.raises(ToolMissing, match="from its makers"):
+    with pytest.raises(ToolMissing, match="from its maintainers"):
         bench.scan("demo/old", NO_DIGEST)
