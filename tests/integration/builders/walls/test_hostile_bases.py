@@ -123,7 +123,7 @@ def test_caches_of_triggers_and_of_the_dockerfile_are_one_kind(attack: Attack, r
     """A trigger could put a link into its cache that a step of the Dockerfile follows."""
     push_with_trigger(registry, "RUN --mount=type=cache,id=a,target=/c ln -s / /c/l")
     text = f"FROM {registry.host}/shop/trigger:1\nRUN --mount=type=cache,id=a/l,target=/x ls /x\n"
-    with pytest.raises(BuildFailed, match=r"ONBUILD of .* beside that of Dockerfile:2, not in it"):
+    with pytest.raises(BuildFailed, match=r"ONBUILD of .* beside that of Dockerfile:2, not inside it"):
         attack(text, Isolation.CONTAINER, Network.PRIVATE)
 
 
